@@ -1,0 +1,1 @@
+//! onecred on a real systemd: the machine, the fakes, the cases and the benchmarks.

@@ -1,0 +1,1 @@
+//! A systemd credential provider for 1Password.
