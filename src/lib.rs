@@ -1,1 +1,8 @@
 //! A systemd credential provider for 1Password.
+pub mod config;
+pub mod name;
+pub mod policy;
+pub mod reference;
+pub mod resolver;
+pub mod secret;
+pub mod wire;

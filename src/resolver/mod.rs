@@ -1,0 +1,1 @@
+//! The networked half: it knows references and 1Password, nothing of units or files.
