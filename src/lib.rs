@@ -1,4 +1,5 @@
 //! A systemd credential provider for 1Password.
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod name;
