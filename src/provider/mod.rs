@@ -10,6 +10,7 @@ pub mod pins;
 pub mod refusal;
 pub mod reply;
 pub mod report;
+pub mod run;
 pub mod server;
 pub mod store;
 pub mod units;

@@ -33,6 +33,20 @@ pub(crate) fn accept(listener: &impl AsRawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// A stream socket that is bound to one address and connected to another: what systemd does to ask for a credential.
+pub(crate) fn connect_from(
+    own: &std::os::unix::net::SocketAddr,
+    path: &std::path::Path,
+) -> io::Result<OwnedFd> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, connect, socket};
+    use std::os::linux::net::SocketAddrExt;
+    let name = own.as_abstract_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    bind(fd.as_raw_fd(), &UnixAddr::new_abstract(name)?)?;
+    connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(fd)
+}
+
 /// What to do when accepting failed: passing troubles are waited out, others are the caller's.
 pub(crate) async fn after_failed_accept(error: io::Error) -> io::Result<()> {
     use nix::errno::Errno;

@@ -44,6 +44,7 @@ impl Checker<'_> {
             source: source?,
             max_age,
             deadline,
+            allow_empty: false,
         };
         Some(Rule { units, credentials, reference, wanted, declared_at })
     }
