@@ -1,19 +1,26 @@
-//! smoke
-use onecred_integration::machine::*;
-fn main() {
-    clear_on_signals().unwrap();
-    for s in Suite::chosen().unwrap() {
-        let t = std::time::Instant::now();
-        let m = Plan::new(s).boot().unwrap_or_else(|e| panic!("{e}"));
-        eprintln!("{s} boot {:?}", t.elapsed());
-        print!("{}", m.run(&["systemctl", "--version"]).ok());
-        print!("{}", m.run(&["systemctl", "list-units", "--no-legend"]).ok());
-        print!("{}", m.run(&["systemd-analyze", "blame"]).ok());
-        print!("{}", m.run(&["systemd-analyze"]));
-        print!("{}", m.whole_journal(100));
-        if std::env::var_os("PAUSE").is_some() { std::thread::sleep(std::time::Duration::from_secs(1000)); }
-        let t = std::time::Instant::now();
-        drop(m);
-        eprintln!("{s} drop {:?}", t.elapsed());
+//! The cases: onecred installed on booted machines, one theme a file.
+mod machine;
+
+use libtest_mimic::Arguments;
+use onecred_integration::{
+    machine::{Suite, clear_on_signals},
+    theme::{keep_panics_for_reports, trials},
+};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let suites = match Suite::chosen() {
+        Ok(suites) => suites,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    if let Err(error) = clear_on_signals() {
+        eprintln!("can't watch for signals: {error}");
+        return ExitCode::FAILURE;
     }
+    keep_panics_for_reports();
+    libtest_mimic::run(&arguments, trials(&[&machine::THEME], &suites)).exit_code()
 }

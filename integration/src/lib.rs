@@ -1,2 +1,4 @@
 //! onecred on a real systemd: the machine, the fakes, the cases and the benchmarks.
 pub mod machine;
+pub mod stage;
+pub mod theme;

@@ -68,7 +68,8 @@ impl Machine {
         let mut inside = self.inside();
         inside.args(["timeout", "-k", "5", HUNG]).args(words());
         inside.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = inside.spawn().unwrap_or_else(|error| panic!("can't start `{said}` in the machine: {error}"));
+        let mut child =
+            inside.spawn().unwrap_or_else(|error| panic!("can't start `{said}` in the machine: {error}"));
         let stdin = child.stdin.take();
         let output = thread::scope(|scope| {
             scope.spawn(|| stdin.map(|mut pipe| pipe.write_all(input)));
@@ -122,11 +123,19 @@ impl Machine {
         self.run(&["journalctl", "--no-pager", "-o", "cat", "-u", unit]).stdout()
     }
 
-    /// The whole journal, newest lines last.
-    pub fn whole_journal(&self, last: usize) -> String {
+    /// Where the journal ends now.
+    pub fn journal_cursor(&self) -> String {
+        let shown = self.run(&["journalctl", "--no-pager", "-n", "0", "--show-cursor"]).stdout();
+        shown.lines().find_map(|line| line.strip_prefix("-- cursor: ")).unwrap_or_default().into()
+    }
+
+    /// The whole journal from a cursor on; from the start if it is empty.
+    pub fn journal_since(&self, cursor: &str) -> String {
         self.run(&["journalctl", "--sync"]);
-        let last = last.to_string();
-        self.run(&["journalctl", "--no-pager", "-o", "short-precise", "--no-hostname", "-n", &last]).stdout()
+        let after = format!("--after-cursor={cursor}");
+        let mut command = vec!["journalctl", "--no-pager", "-o", "short-precise", "--no-hostname"];
+        command.extend((!cursor.is_empty()).then_some(after.as_str()));
+        self.run(&command).stdout()
     }
 
     /// One property of a unit.
@@ -139,7 +148,10 @@ impl Machine {
         let network = File::open(format!("/proc/{}/ns/net", self.init))?;
         thread::scope(|scope| {
             let entered = scope.spawn(move || setns(network, CloneFlags::CLONE_NEWNET).map(|()| work()));
-            entered.join().map_err(|_| io::Error::other("panicked in the machine's network"))?.map_err(io::Error::from)
+            entered
+                .join()
+                .map_err(|_| io::Error::other("panicked in the machine's network"))?
+                .map_err(io::Error::from)
         })
     }
 

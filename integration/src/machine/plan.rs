@@ -80,7 +80,10 @@ impl Plan {
         let supervisor = spawn::bound_to_this_process("sh", |command| {
             command
                 .args(["-euc", "echo $$ >\"$CGROUP/cgroup.procs\"; exec \"$@\"", "sh"])
-                .args("unshare --mount --propagation private --cgroup --pid --net --uts --ipc --fork".split(' '))
+                .args(
+                    "unshare --mount --propagation private --cgroup --pid --net --uts --ipc --fork"
+                        .split(' '),
+                )
                 .args(["--kill-child=KILL", "bash", "-c", BOOT, "boot"])
                 .env("CGROUP", &cgroup)
                 .env("STATE", &dir)
@@ -108,7 +111,7 @@ impl Plan {
         let is = machine.run(&["systemctl", "is-system-running", "--wait"]).stdout();
         if is.trim() != "running" && !self.may_be_degraded {
             let failed = machine.run(&["systemctl", "--failed", "--no-legend"]).stdout();
-            return Err(Fault(format!("machine {name} is {is}{failed}{}", machine.whole_journal(300))));
+            return Err(Fault(format!("machine {name} is {is}{failed}{}", machine.journal_since(""))));
         }
         Ok(machine)
     }
@@ -132,7 +135,9 @@ fn says_ready(notify: &UnixDatagram) -> io::Result<bool> {
     let mut message = [0; 4096];
     match notify.recv(&mut message) {
         Ok(length) => Ok(message[..length].split(|&byte| byte == b'\n').any(|line| line == b"READY=1")),
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(false),
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+            Ok(false)
+        }
         Err(error) => Err(error),
     }
 }

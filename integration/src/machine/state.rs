@@ -139,7 +139,9 @@ fn remove(dir: &Path, cgroup: &Path) {
     // A group is busy until its last process is reaped.
     for _ in 0..500 {
         match remove_groups(cgroup) {
-            Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) => thread::sleep(Duration::from_millis(10)),
+            Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) => {
+                thread::sleep(Duration::from_millis(10))
+            }
             _ => break,
         }
     }

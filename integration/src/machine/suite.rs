@@ -25,13 +25,16 @@ impl Suite {
             return Ok("/".into());
         }
         let variable = format!("ONECRED_ROOT_{}", self.to_string().to_uppercase());
-        let root = env::var_os(&variable)
-            .map(PathBuf::from)
-            .ok_or_else(|| format!("no root for suite {self}: {variable} is not set; run integration/run --suite {self}"))?;
+        let root = env::var_os(&variable).map(PathBuf::from).ok_or_else(|| {
+            format!("no root for suite {self}: {variable} is not set; run integration/run --suite {self}")
+        })?;
         if root.join("usr/lib/systemd/systemd").exists() {
             Ok(root)
         } else {
-            Err(format!("the root {} of suite {self} holds no systemd; remove it and run integration/run again", root.display()))
+            Err(format!(
+                "the root {} of suite {self} holds no systemd; remove it and run integration/run again",
+                root.display()
+            ))
         }
     }
 }
