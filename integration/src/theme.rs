@@ -17,15 +17,18 @@ pub struct Theme {
     /// One stage for all of them, at the same time; or one for each.
     pub shared: bool,
     /// The cases, by name.
-    pub cases: &'static [(&'static str, fn(&Stage))],
+    pub cases: &'static [(&'static str, Case)],
 }
+
+/// What one case does; it ends badly by panicking.
+pub type Case = fn(&Stage);
 
 type Lazy = Arc<OnceLock<Result<Stage, String>>>;
 
 /// Names a theme's cases after their functions.
 #[macro_export]
 macro_rules! cases {
-    ($($case:ident),+ $(,)?) => { &[$((stringify!($case), $case as fn(&$crate::stage::Stage))),+] };
+    ($($case:ident),+ $(,)?) => { &[$((stringify!($case), $case as $crate::theme::Case)),+] };
 }
 
 /// Makes trials of all cases of all themes in all suites. A shared stage ends with the last trial that holds it.
@@ -45,7 +48,7 @@ pub fn trials(themes: &[&'static Theme], suites: &[Suite]) -> Vec<Trial> {
     trials
 }
 
-fn play(case: fn(&Stage), stage: &Lazy, boot: fn(Suite) -> Stage, suite: Suite) -> Result<(), Failed> {
+fn play(case: Case, stage: &Lazy, boot: fn(Suite) -> Stage, suite: Suite) -> Result<(), Failed> {
     let stage = stage
         .get_or_init(|| caught(|| boot(suite)))
         .as_ref()

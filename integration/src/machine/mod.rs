@@ -109,12 +109,12 @@ impl Machine {
         self.run(&["cat", "--", path]).ok_bytes()
     }
 
-    /// Writes unit files and has systemd read them.
+    /// Writes unit files that systemd has not seen yet. It finds new ones by itself; a daemon-reload would get in the way of
+    /// other cases on the machine (on 252 it spoils transient units).
     pub fn units<'a>(&self, units: impl IntoIterator<Item = (&'a str, &'a str)>) {
         for (name, text) in units {
             self.write(&format!("/run/systemd/system/{name}"), text, 0o644);
         }
-        self.run(&["systemctl", "daemon-reload"]).ok();
     }
 
     /// What `journalctl -u UNIT` shows, messages only.
