@@ -1,4 +1,5 @@
 //! onecred on a real systemd: the machine, the fakes, the cases and the benchmarks.
+pub mod installed;
 pub mod machine;
 pub mod stage;
 pub mod theme;

@@ -7,7 +7,7 @@ mod suite;
 
 pub use plan::Plan;
 pub use ran::Ran;
-pub use state::clear_on_signals;
+pub use state::{Layer, clear_on_signals};
 pub use suite::Suite;
 
 use nix::sched::{CloneFlags, setns};

@@ -21,36 +21,64 @@ use std::{
 
 const BASE: &str = "/run/onecred-integration";
 
-/// The folder and the control group of one machine, locked for as long as its test process lives.
-pub(super) struct State {
-    pub(super) name: String,
-    pub(super) dir: PathBuf,
-    pub(super) cgroup: PathBuf,
+/// A folder of this test process, locked for as long as that lives.
+pub struct Layer {
+    dir: PathBuf,
     _lock: Flock<File>,
 }
 
-impl State {
-    pub(super) fn create(suite: super::Suite) -> Result<Self, Fault> {
+impl Layer {
+    /// Makes an empty one. It is removed on drop, or else by the next test process.
+    pub fn create(purpose: &str) -> io::Result<Self> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let base = Path::new(BASE);
         fs::create_dir_all(base)?;
         let _one_at_a_time = lock(&base.join("lock"), FlockArg::LockExclusive)?;
         sweep(base);
-        let name = format!("{suite}-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let dir = base.join(&name);
+        let dir = base.join(format!("{purpose}-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+        fs::create_dir(&dir)?;
+        let lock = lock(&dir.with_extension("lock"), FlockArg::LockExclusiveNonblock)?;
+        Ok(Self { dir, _lock: lock })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.dir
+    }
+}
+
+impl Drop for Layer {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+        let _ = fs::remove_file(self.dir.with_extension("lock"));
+    }
+}
+
+/// The folder and the control group of one machine.
+pub(super) struct State {
+    pub(super) name: String,
+    pub(super) dir: PathBuf,
+    pub(super) cgroup: PathBuf,
+    _layer: Layer,
+}
+
+impl State {
+    pub(super) fn create(suite: super::Suite) -> Result<Self, Fault> {
+        let layer = Layer::create(&suite.to_string())?;
+        let dir = layer.path().to_path_buf();
         for folder in ["work", "seed"] {
-            fs::create_dir_all(dir.join(folder))?;
+            fs::create_dir(dir.join(folder))?;
         }
+        let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let cgroup = cgroup_of(&name)?;
         fs::create_dir(&cgroup)?;
-        let lock = lock(&dir.join("lock"), FlockArg::LockExclusiveNonblock)?;
-        Ok(Self { name, dir, cgroup, _lock: lock })
+        Ok(Self { name, dir, cgroup, _layer: layer })
     }
 }
 
 impl Drop for State {
     fn drop(&mut self) {
-        remove(&self.dir, &self.cgroup);
+        remove_group(&self.cgroup);
     }
 }
 
@@ -125,27 +153,27 @@ fn lock(path: &Path, how: FlockArg) -> io::Result<Flock<File>> {
 
 /// Removes what a test process left behind that was killed too hard to do it itself: its locks are free.
 fn sweep(base: &Path) {
-    for dir in fs::read_dir(base).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()) {
-        if let (Ok(_free), Ok(cgroup)) = (
-            lock(&dir.path().join("lock"), FlockArg::LockExclusiveNonblock),
-            cgroup_of(&dir.file_name().to_string_lossy()),
-        ) {
-            remove(&dir.path(), &cgroup);
+    for entry in fs::read_dir(base).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()) {
+        let dir = entry.path();
+        if let Ok(free) = lock(&dir.with_extension("lock"), FlockArg::LockExclusiveNonblock) {
+            if let Ok(cgroup) = cgroup_of(&entry.file_name().to_string_lossy()) {
+                remove_group(&cgroup);
+            }
+            drop(Layer { dir, _lock: free });
         }
     }
 }
 
-fn remove(dir: &Path, cgroup: &Path) {
-    // A group is busy until its last process is reaped.
+/// A group is busy until its last process is reaped.
+fn remove_group(cgroup: &Path) {
     for _ in 0..500 {
         match remove_groups(cgroup) {
             Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) => {
-                thread::sleep(Duration::from_millis(10))
+                thread::sleep(Duration::from_millis(10));
             }
             _ => break,
         }
     }
-    let _ = fs::remove_dir_all(dir);
 }
 
 fn remove_groups(group: &Path) -> io::Result<()> {

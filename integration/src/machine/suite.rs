@@ -1,8 +1,8 @@
 //! Which systemd a machine runs: the host's own, or one of the roots that `integration/run` builds.
-use std::{env, fmt, path::PathBuf, str::FromStr};
+use std::{env, fmt, io, path::PathBuf, process::Command, str::FromStr};
 
 /// A systemd to test against.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Suite {
     /// The machine's own root file system, under an overlay.
     Host,
@@ -17,6 +17,16 @@ impl Suite {
     pub fn chosen() -> Result<Vec<Self>, String> {
         let named = env::var("ONECRED_SUITES").unwrap_or_else(|_| "host".into());
         named.split(',').map(str::parse).collect()
+    }
+
+    /// The version of its systemd.
+    pub fn version(self) -> io::Result<u32> {
+        let root = self.root().map_err(io::Error::other)?;
+        let said = Command::new("chroot").arg(root).args(["systemctl", "--version"]).output()?.stdout;
+        let said = String::from_utf8_lossy(&said);
+        let version = said.split_whitespace().nth(1).and_then(|version| version.parse().ok());
+        version
+            .ok_or_else(|| io::Error::other(format!("suite {self}: systemctl says {said:?} for a version")))
     }
 
     /// The folder that lies below the overlay.
