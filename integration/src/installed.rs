@@ -1,5 +1,5 @@
-//! onecred as `make install` puts it, in a folder to be laid over a machine's root; and a plan for a machine with it.
-use crate::machine::{Layer, Plan, Suite};
+//! onecred as `make install` puts it, in a folder to be laid over a machine's root.
+use crate::machine::{Layer, Suite};
 use std::{
     fs, io,
     path::{Path, PathBuf},

@@ -3,5 +3,6 @@
 pub mod fake_connect;
 pub mod installed;
 pub mod machine;
+pub mod setup;
 pub mod stage;
 pub mod theme;

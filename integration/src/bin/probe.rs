@@ -1,7 +1,7 @@
 //! Asks a credential socket as any process can: under a peer name of its own choice, and as slowly as it likes.
 //!
 //! `probe SOCKET NAME [LENGTH FIFO]` binds `\0<hex>/NAME` (nothing, if NAME is `-`), connects, and writes what it is sent to its
-//! standard output. With LENGTH it stops reading after that many bytes, says READY=1 to its service manager, and goes on when
+//! standard output, though no more than one byte over what systemd takes. With LENGTH it stops reading after that many bytes, says READY=1 to its service manager, and goes on when
 //! someone opens FIFO for writing.
 use nix::sys::socket::{
     AddressFamily, Shutdown, SockFlag, SockType, UnixAddr, bind, connect, shutdown, socket,
@@ -18,6 +18,9 @@ use std::{
     process,
 };
 
+/// What systemd takes for all credentials of a unit together.
+const TAKEN: u64 = 1 << 20;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let words: Vec<String> = env::args().skip(1).collect();
     let (path, name, pause) = match &words[..] {
@@ -32,15 +35,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     connect(fd.as_raw_fd(), &UnixAddr::new(path.as_str())?)?;
     shutdown(fd.as_raw_fd(), Shutdown::Write)?;
-    let mut stream = UnixStream::from(fd);
+    let stream = UnixStream::from(fd);
+    let mut read = 0;
     let mut out = io::stdout().lock();
     if let Some((length, fifo)) = pause {
-        io::copy(&mut (&stream).take(length), &mut out)?;
+        read = io::copy(&mut (&stream).take(length), &mut out)?;
         if let Some(manager) = env::var_os("NOTIFY_SOCKET") {
             UnixDatagram::unbound()?.send_to(b"READY=1", manager)?;
         }
         File::open(fifo)?.read_to_end(&mut Vec::new())?;
     }
-    io::copy(&mut stream, &mut out)?;
+    io::copy(&mut stream.take(TAKEN + 1 - read), &mut out)?;
     Ok(out.flush()?)
 }
