@@ -97,3 +97,6 @@ impl Resolve for Refused {
         Box::pin(ready(Err(self.0.clone())))
     }
 }
+
+#[cfg(test)]
+mod vectors_tests;
