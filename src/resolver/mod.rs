@@ -12,6 +12,7 @@ mod matching;
 mod model;
 mod nearest;
 mod otp;
+pub mod run;
 mod ssh;
 mod value;
 mod vault_file;
@@ -29,6 +30,7 @@ use engine::Engine;
 use vault_file::VaultFile;
 
 /// All sources of a configuration.
+#[derive(Default)]
 pub struct Resolver {
     sources: BTreeMap<SourceName, Box<dyn Resolve>>,
 }
