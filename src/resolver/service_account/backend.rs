@@ -1,0 +1,128 @@
+//! The service account as a backend: lists and items by the core's own calls, each of which costs one request.
+//!
+//! Items are read whole (`ItemsGetAll`) and not by reference (`SecretsResolveAll`): that brings each item's title, so that a remembered
+//! ID is known to be right still; costs one request less; names its failures, where resolving turns a 429 into "no vault matched"; and
+//! what a reference means is decided where it is for every other source.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::super::backend::Backend;
+use super::super::model::{File, FullItem, ItemOverview, Vault};
+use super::batch::{Batches, Get};
+use super::items::{self, All, CoreItem, CoreOverview, CoreVault};
+use super::session::Session;
+use crate::secret::SecretValue;
+use crate::wire::{Class, Failure, ItemId};
+
+/// A service account.
+pub(super) struct Account {
+    calls: Arc<Calls>,
+    batches: Batches<Calls>,
+}
+
+impl Account {
+    pub(super) fn new(session: Session) -> Self {
+        let calls = Arc::new(Calls(session));
+        Self { batches: Batches::new(Arc::clone(&calls)), calls }
+    }
+}
+
+impl Backend for Account {
+    async fn vaults(&self, by: Instant) -> Result<Vec<Vault>, Failure> {
+        let what = "the list of vaults";
+        let vaults: Vec<CoreVault> = self.calls.get("VaultsList", json!({}), what, by).await?;
+        if vaults.is_empty() {
+            let cause = format!("1Password at {} denied every vault: the token sees none", self.calls.0.host());
+            return Err(Failure::new(Class::Denied, cause, "give the service account access to the vaults"));
+        }
+        Ok(vaults.into_iter().map(Vault::from).collect())
+    }
+
+    async fn items(&self, vault: &str, by: Instant) -> Result<Vec<ItemOverview>, Failure> {
+        let what = format!("the list of items in vault {vault:?}");
+        let all = json!([{ "type": "ByState", "content": { "active": true, "archived": true } }]);
+        let parameters = json!({ "vault_id": vault, "filters": all });
+        let items: Vec<CoreOverview> = self.calls.get("ItemsList", parameters, &what, by).await?;
+        let items: Vec<ItemOverview> = items.into_iter().map(ItemOverview::from).collect();
+        if items.iter().any(|item| item.vault.as_ref().is_none_or(|v| v.id != vault)) {
+            return Err(self.calls.malformed(&what, "it holds items of another vault"));
+        }
+        Ok(items)
+    }
+
+    async fn item(&self, id: &ItemId, by: Instant) -> Result<FullItem, Failure> {
+        self.batches.item(id, by).await
+    }
+
+    async fn file(&self, id: &ItemId, file: &File, by: Instant) -> Result<SecretValue, Failure> {
+        let what = format!("file {:?} of item {:?} in vault {:?}", file.name, id.item, id.vault);
+        let attributes = json!({ "name": file.name, "id": file.id, "size": 0 });
+        let parameters = json!({ "vault_id": id.vault, "item_id": id.item, "attr": attributes });
+        let bytes: Zeroizing<Vec<u8>> = self.calls.get("ItemsFilesRead", parameters, &what, by).await?;
+        Ok(SecretValue::new(bytes.to_vec()))
+    }
+}
+
+/// The calls themselves.
+struct Calls(Session);
+
+impl Calls {
+    async fn get<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        parameters: serde_json::Value,
+        what: &str,
+        by: Instant,
+    ) -> Result<T, Failure> {
+        let json = self.0.call(name, parameters, what, by).await?;
+        items::parse(&json).map_err(|why| self.malformed(what, &why))
+    }
+
+    fn malformed(&self, what: &str, why: &str) -> Failure {
+        let cause = format!("what 1Password's core brought for {what} is malformed: {why}");
+        Failure::new(Class::Malformed, cause, "install a known version of the core: onecred core install")
+    }
+
+    fn checked(&self, item: CoreItem, id: &ItemId, what: &str) -> Result<FullItem, Failure> {
+        if item.id() != id.item || item.vault_id() != id.vault {
+            return Err(self.malformed(what, "it is another item than was asked for"));
+        }
+        Ok(item.into())
+    }
+}
+
+impl Get for Calls {
+    async fn several(
+        &self,
+        vault: &str,
+        items: &[String],
+        by: Instant,
+    ) -> Result<BTreeMap<String, FullItem>, Failure> {
+        let what = format!("{} items in vault {vault:?}", items.len());
+        let parameters = json!({ "vault_id": vault, "item_ids": items });
+        let all: All = self.get("ItemsGetAll", parameters, &what, by).await?;
+        let mut got = BTreeMap::new();
+        for item in all.individual_responses.into_iter().filter_map(|one| one.content) {
+            let id = ItemId { vault: vault.to_owned(), item: item.id().to_owned() };
+            got.insert(id.item.clone(), self.checked(item, &id, &what)?);
+        }
+        Ok(got)
+    }
+
+    async fn one(&self, id: &ItemId, by: Instant) -> Result<FullItem, Failure> {
+        let what = format!("item {:?} in vault {:?}", id.item, id.vault);
+        let parameters = json!({ "vault_id": id.vault, "item_id": id.item });
+        let item: CoreItem = self.get("ItemsGet", parameters, &what, by).await?;
+        self.checked(item, id, &what)
+    }
+
+    fn host(&self) -> &str {
+        self.0.host()
+    }
+}

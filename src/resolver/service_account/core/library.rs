@@ -1,0 +1,75 @@
+//! Loading: the symbols of the core, and the proof that it is one whose ABI is known. No other function of it runs before that.
+
+use std::mem::ManuallyDrop;
+
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+
+use super::abi::{self, CHECKSUMS, CONTRACT};
+use super::file::{Fit, Unfit};
+
+/// The functions of a core that was verified.
+pub(super) struct Functions {
+    pub(super) from_bytes: abi::FromBytes,
+    pub(super) free_buffer: abi::FreeBuffer,
+    pub(super) init_client: abi::Begin,
+    pub(super) invoke: abi::Begin,
+    pub(super) release_client: abi::Release,
+    pub(super) poll: abi::Poll,
+    pub(super) complete: abi::Complete,
+    pub(super) free_future: abi::FreeFuture,
+    /// Never unloaded: the core has threads of its own, whose code must stay where it is.
+    _library: ManuallyDrop<Library>,
+}
+
+pub(super) fn load(file: &Fit) -> Result<Functions, Unfit> {
+    let other = |why: String| Unfit::OtherLibrary { path: file.path.clone(), why };
+    // SAFETY: this runs the library's initialisers, which is what loading foreign code means. The file is root's own, and is the one
+    // that the pin, if any, was compared with; a library that breaks this process breaks a worker, which holds no secret yet.
+    let library = unsafe { Library::open(Some(file.for_loader()), RTLD_NOW | RTLD_LOCAL) };
+    let library = ManuallyDrop::new(library.map_err(|error| Unfit::NoLibrary {
+        path: file.path.clone(),
+        why: format!("the loader says: {}", reason(&error)),
+    })?);
+    let version: abi::ContractVersion =
+        symbol(&library, "ffi_op_uniffi_core_uniffi_contract_version").map_err(other)?;
+    // SAFETY: in every version of UniFFI this function takes nothing and returns a u32.
+    let version = unsafe { version() };
+    if version != CONTRACT {
+        return Err(other(format!("its contract version is {version}, and {CONTRACT} is known")));
+    }
+    for (name, known) in CHECKSUMS {
+        let checksum: abi::Checksum =
+            symbol(&library, &format!("uniffi_op_uniffi_core_checksum_func_{name}")).map_err(other)?;
+        // SAFETY: by the contract version that was just verified, this function takes nothing and returns a u16.
+        let checksum = unsafe { checksum() };
+        if checksum != known {
+            return Err(other(format!("the checksum of its {name} is {checksum}, and {known} is known")));
+        }
+    }
+    let of = |name: &str| format!("ffi_op_uniffi_core_{name}");
+    let function = |name: &str| format!("uniffi_op_uniffi_core_fn_func_{name}");
+    Ok(Functions {
+        from_bytes: symbol(&library, &of("rustbuffer_from_bytes")).map_err(other)?,
+        free_buffer: symbol(&library, &of("rustbuffer_free")).map_err(other)?,
+        init_client: symbol(&library, &function("init_client")).map_err(other)?,
+        invoke: symbol(&library, &function("invoke")).map_err(other)?,
+        release_client: symbol(&library, &function("release_client")).map_err(other)?,
+        poll: symbol(&library, &of("rust_future_poll_rust_buffer")).map_err(other)?,
+        complete: symbol(&library, &of("rust_future_complete_rust_buffer")).map_err(other)?,
+        free_future: symbol(&library, &of("rust_future_free_rust_buffer")).map_err(other)?,
+        _library: library,
+    })
+}
+
+/// A function of the library. `F` is one of the types of [`abi`], each of which belongs to the name that it is asked for by.
+fn symbol<F: Copy>(library: &Library, name: &str) -> Result<F, String> {
+    // SAFETY: nothing is called here. That the symbol has the type F is what the contract version and the checksums stand for, and
+    // each call of it says so; the pointer stays right since the library is never unloaded.
+    let symbol = unsafe { library.get::<F>(name.as_bytes()) };
+    symbol.map(|symbol| *symbol).map_err(|_| format!("it has no function {name}"))
+}
+
+/// The loader's own words, which libloading has as a source.
+fn reason(error: &libloading::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+}

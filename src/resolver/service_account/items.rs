@@ -1,0 +1,261 @@
+//! What the core's answers look like, and the same in Connect's shapes, by which every source is read.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
+
+use super::super::model::{Field, File, FullItem, ItemOverview, Section, Value, Vault, VaultId};
+use crate::clock;
+
+/// A version that no list ever shows.
+const RECENT_MARK: u64 = 1;
+/// Within how many seconds of its change an item may change again and still show the same time.
+const RECENT: u64 = 300;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CoreVault {
+    id: String,
+    title: String,
+    #[serde(default)]
+    content_version: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CoreOverview {
+    id: String,
+    title: String,
+    vault_id: String,
+    #[serde(default)]
+    updated_at: String,
+    #[serde(default)]
+    state: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CoreItem {
+    id: String,
+    title: String,
+    vault_id: String,
+    fields: Vec<CoreField>,
+    #[serde(default)]
+    sections: Vec<CoreSection>,
+    #[serde(default)]
+    notes: Zeroizing<String>,
+    #[serde(default)]
+    files: Vec<CoreFile>,
+    #[serde(default)]
+    document: Option<Attributes>,
+    #[serde(default)]
+    updated_at: String,
+}
+
+#[derive(Deserialize)]
+struct CoreSection {
+    id: String,
+    title: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CoreField {
+    id: String,
+    title: String,
+    section_id: Option<String>,
+    field_type: String,
+    value: Zeroizing<String>,
+    #[serde(default)]
+    details: Option<Details>,
+}
+
+#[derive(Deserialize)]
+struct Details {
+    #[serde(rename = "type", default)]
+    kind: String,
+    #[serde(default)]
+    content: Content,
+}
+
+#[derive(Default, Deserialize)]
+struct Content {
+    #[serde(default)]
+    code: Option<Zeroizing<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CoreFile {
+    attributes: Attributes,
+    #[serde(default)]
+    section_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Attributes {
+    name: String,
+    id: String,
+}
+
+/// One of a batch of items.
+#[derive(Deserialize)]
+pub(super) struct OneOfAll {
+    pub(super) content: Option<CoreItem>,
+}
+
+/// A batch of items; those that are missing have no entry at all.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct All {
+    pub(super) individual_responses: Vec<OneOfAll>,
+}
+
+/// Reads what the core has brought. The error tells the place, and nothing of what stands there.
+pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(json)
+        .map_err(|error| format!("it has another shape than the core's (line {}, column {})", error.line(), error.column()))
+}
+
+impl From<CoreVault> for Vault {
+    fn from(vault: CoreVault) -> Self {
+        Self { id: vault.id, name: vault.title, content_version: vault.content_version }
+    }
+}
+
+impl From<CoreOverview> for ItemOverview {
+    fn from(item: CoreOverview) -> Self {
+        Self {
+            version: Some(listed_version(&item.updated_at)),
+            id: item.id,
+            title: item.title,
+            vault: Some(VaultId { id: item.vault_id }),
+            state: item.state,
+        }
+    }
+}
+
+impl CoreItem {
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(super) fn vault_id(&self) -> &str {
+        &self.vault_id
+    }
+}
+
+impl From<CoreItem> for FullItem {
+    fn from(item: CoreItem) -> Self {
+        let within = |id: &Option<String>| {
+            let id = id.as_ref().filter(|id| !id.is_empty())?;
+            let title = item.sections.iter().find(|s| s.id == *id).map(|s| s.title.clone());
+            Some(Section { id: id.clone(), label: title.unwrap_or_default() })
+        };
+        let files = item.files.iter().map(|file| (&file.attributes, within(&file.section_id)));
+        let document = item.document.iter().map(|attributes| (attributes, None));
+        let files = files.chain(document).map(|(attributes, section)| File {
+            id: attributes.id.clone(),
+            name: attributes.name.clone(),
+            section,
+            content: None,
+            content_base64: None,
+        });
+        let files = files.collect();
+        let note = Field {
+            id: "notesPlain".into(),
+            section: None,
+            kind: "STRING".into(),
+            purpose: "NOTES".into(),
+            label: "notesPlain".into(),
+            value: Some(Value::Text(item.notes)),
+            totp: None,
+        };
+        let fields = item.fields.into_iter().map(|field| {
+            let section = within(&field.section_id);
+            read_field(field, section)
+        });
+        let fields = fields.chain([note]).collect();
+        let sections = item.sections.iter().map(|s| Section { id: s.id.clone(), label: s.title.clone() }).collect();
+        Self {
+            version: Some(version(&item.updated_at, clock::unix())),
+            id: item.id,
+            title: Some(item.title),
+            vault: Some(VaultId { id: item.vault_id }),
+            state: None, // a deleted item is not given out
+            sections,
+            fields,
+            files,
+        }
+    }
+}
+
+/// A field. The core has written dates, months and addresses for people already, so that they are text like others.
+fn read_field(field: CoreField, section: Option<Section>) -> Field {
+    let kind = match field.field_type.as_str() {
+        "Totp" => "OTP",
+        "SshKey" => "SSHKEY",
+        _ => "STRING",
+    };
+    let value = match field.field_type.as_str() {
+        // the core shows nothing of it, and an empty value would be a wrong one
+        "Unsupported" => Value::Nested,
+        _ => Value::Text(field.value),
+    };
+    let code = field.details.filter(|details| details.kind == "Otp").and_then(|details| details.content.code);
+    Field {
+        id: field.id,
+        section,
+        kind: kind.into(),
+        purpose: String::new(),
+        label: field.title,
+        value: Some(value),
+        totp: code.map(Value::Text),
+    }
+}
+
+/// The version of an item as lists have it: the time of its last change, for want of the number. Two changes within one second look
+/// alike there, so an item that was read soon after a change gets a version that no list shows, and is read once more at the next doubt.
+fn version(updated_at: &str, now: u64) -> u64 {
+    let listed = listed_version(updated_at);
+    match seconds(updated_at) {
+        Some(changed) if changed.saturating_add(RECENT) < now => listed,
+        _ => listed | RECENT_MARK,
+    }
+}
+
+fn listed_version(updated_at: &str) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new(); // the same in every process
+    updated_at.hash(&mut hasher);
+    hasher.finish() & !RECENT_MARK
+}
+
+/// The seconds of the Unix epoch at a time such as `2024-01-02T03:04:05Z`.
+fn seconds(text: &str) -> Option<u64> {
+    let (date, time) = text.split_once('T')?;
+    let time = time.strip_suffix('Z')?.split('.').next()?;
+    let number = |text: &str| text.parse::<i64>().ok();
+    let mut date = date.splitn(3, '-').map(number);
+    let mut time = time.splitn(3, ':').map(number);
+    let days = super::super::calendar::days_of_date(date.next()??, date.next()??, date.next()??);
+    u64::try_from(days * 86_400 + time.next()?? * 3_600 + time.next()?? * 60 + time.next()??).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_times() {
+        let (old, new) = ("2024-01-01T00:00:00Z", "2024-01-01T00:00:01Z");
+        let changed = seconds(old).unwrap();
+        assert_eq!(changed, 1_704_067_200);
+        assert_eq!(seconds("2024-01-01T00:00:00.25Z"), Some(changed));
+        assert_eq!(version(old, changed + 1_000), listed_version(old));
+        assert_ne!(version(old, changed + 100), listed_version(old), "it may change within that second");
+        assert_ne!(version(old, changed - 100), listed_version(old), "a clock that is behind proves nothing");
+        assert_ne!(listed_version(old), listed_version(new));
+        assert_ne!(version("", changed), listed_version(""), "no time, no proof");
+    }
+}

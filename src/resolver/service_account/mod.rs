@@ -1,0 +1,120 @@
+//! A service account: its token, and 1Password's own core in a worker process, which is asked within a budget.
+
+mod backend;
+mod batch;
+mod core;
+mod items;
+mod missing;
+mod quota;
+mod releases;
+mod session;
+mod token;
+mod verdict;
+pub(crate) mod worker;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::engine::Engine;
+use crate::config::ServiceAccount as Configured;
+use crate::secret::SecretValue;
+use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Resolve};
+
+use missing::Missing;
+use quota::{Budget, Ledger, Quota};
+use token::{Hosts, Token};
+use worker::{Launch, Wanted};
+
+/// Where the core's library may be, unless the configuration says so: first where a package puts it.
+const PLACES: [&str; 4] =
+    ["/usr/lib/onecred", "/usr/lib/x86_64-linux-gnu/onecred", "/usr/local/lib/onecred", "/var/lib/onecred"];
+const LIBRARY: &str = "libop_uniffi_core.so";
+
+/// What is taken less strictly while trying things out and testing.
+#[derive(Debug, Clone, Default)]
+pub struct Leniency {
+    /// A user who may own the core's library besides root.
+    pub owner: Option<u32>,
+    /// Whether a token may go to this host itself, in plain http too: to a fake of 1Password.
+    pub insecure_loopback: bool,
+}
+
+/// A source that resolves by a service account.
+pub(super) struct ServiceAccount {
+    engine: Engine<backend::Account>,
+    quota: Arc<Quota>,
+    missing: Missing,
+}
+
+impl ServiceAccount {
+    /// Makes it ready; nothing is asked yet.
+    pub(super) fn new(name: &str, configured: &Configured, token: &SecretValue, leniency: &Leniency) -> Result<Self, Failure> {
+        Self::with(name, configured, token, leniency, Launch::default())
+    }
+
+    fn with(
+        name: &str,
+        configured: &Configured,
+        token: &SecretValue,
+        leniency: &Leniency,
+        launch: Launch,
+    ) -> Result<Self, Failure> {
+        let hosts = Hosts {
+            allowed: configured.allowed_hosts.clone(),
+            insecure_loopback: leniency.insecure_loopback,
+        };
+        let token = Token::read(token, &hosts).map_err(|bad| {
+            let cause = format!("the token of source {name} is denied: {bad}");
+            Failure::new(Class::Denied, cause, verdict::NEW_TOKEN)
+        })?;
+        let quota = Arc::new(Quota::new(Budget { per_day: configured.calls_per_day() }, Ledger::default()));
+        let account = session::Account {
+            token,
+            launch: Launch { environment: environment(configured), ..launch },
+            library: wanted(configured, leniency),
+            quota: Arc::clone(&quota),
+        };
+        let engine = Engine::new(backend::Account::new(session::Session::new(account)));
+        Ok(Self { engine, quota, missing: Missing::default() })
+    }
+}
+
+impl Resolve for ServiceAccount {
+    fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched> {
+        Box::pin(async move {
+            if let Some(failure) = self.missing.known(&fetch.item) {
+                return Err(failure);
+            }
+            let item = fetch.item.clone();
+            let outcome = self.engine.fetch(fetch).await;
+            self.missing.learn(&item, outcome.as_ref().err());
+            outcome
+        })
+    }
+
+    fn check(&self, check: Check) -> Pending<'_, Checked> {
+        Box::pin(async move {
+            self.quota.admit_check()?;
+            self.engine.check(check).await
+        })
+    }
+}
+
+fn wanted(configured: &Configured, leniency: &Leniency) -> Wanted {
+    let paths = match &configured.library {
+        Some(path) => vec![path.clone()],
+        None => PLACES.iter().map(|place| PathBuf::from(place).join(LIBRARY)).collect(),
+    };
+    Wanted { paths, sha256: configured.library_sha256.clone(), owner: leniency.owner }
+}
+
+/// All that the worker has in its environment: what the configuration says of the way to 1Password.
+fn environment(configured: &Configured) -> Vec<(OsString, OsString)> {
+    let proxy = configured.proxy.as_ref().map(|proxy| ("HTTPS_PROXY".into(), proxy.into()));
+    let authorities = configured.ca_file.as_ref().map(|file| ("SSL_CERT_FILE".into(), file.into()));
+    proxy.into_iter().chain(authorities).collect()
+}
+
+#[cfg(test)]
+mod tests;

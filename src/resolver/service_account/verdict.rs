@@ -1,0 +1,147 @@
+//! What the core's refusals mean. It names few of them, so that its sentences have to be read; what is unknown passes, rather than that a secret counts as gone.
+
+use std::time::Duration;
+
+use super::worker::Refused;
+use crate::wire::{Class, Failure};
+
+/// What is done about a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// Nothing: it is what the asker gets.
+    Tell,
+    /// The session is over: log in again, and try once more.
+    LogIn,
+    /// A 403 may be false now and then: try once more.
+    Doubt,
+    /// The core is broken: another worker has to do it.
+    Replace,
+}
+
+pub(super) const NEW_TOKEN: &str = "put a valid token there: onecred token set";
+const REACH: &str = "see whether this host reaches the account's host, through a proxy if it needs one";
+
+/// A refusal as a failure. `what` was asked for, at `host`.
+pub(super) fn of(host: &str, what: &str, refused: &Refused) -> (Failure, Then) {
+    match refused {
+        Refused::NoLibrary => (no_library(), Then::Tell),
+        Refused::Library(why) => (library(why), Then::Tell),
+        Refused::Broken(why) => (crashed(why), Then::Replace),
+        Refused::Core { name, message } => said(host, what, name, message),
+    }
+}
+
+fn said(host: &str, what: &str, name: &str, message: &str) -> (Failure, Then) {
+    let has = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    let tell = |class, cause: String, remedy: &str| (Failure::new(class, cause, remedy).sanitized(), Then::Tell);
+    if name == "RateLimitExceeded" || has(&["rate limit exceeded", "429"]) {
+        return tell(
+            Class::Limited,
+            format!("1Password at {host}: rate limited"),
+            "wait; fewer references, a longer maxAge, or a Connect server cost fewer calls",
+        );
+    }
+    if has(&["failed to authenticate", "not authenticated", "bad credentials", "invalid client id"]) {
+        return (denied_token(host), Then::LogIn);
+    }
+    if name.contains("TokenParsing") || name == "InvalidConfiguration" && has(&["service account token"]) {
+        return tell(Class::Denied, "the token is denied: 1Password's core can't read it".into(), NEW_TOKEN);
+    }
+    if has(&["right permissions"]) {
+        let cause = format!("1Password at {host} denied {what} to the token");
+        return (Failure::new(Class::Denied, cause, "give the service account access to that vault"), Then::Doubt);
+    }
+    if has(&["couldn't be found", "not in an active state", "not in a valid format"]) {
+        return tell(Class::NotFound, format!("no such thing at 1Password: {what}"), "correct the reference");
+    }
+    if has(&["decrypting", "deserializing", "BadEncoding", "data error", "verify"]) {
+        return tell(
+            Class::Malformed,
+            format!("what 1Password at {host} sent for {what} is malformed"),
+            "see whether something between this host and 1Password changes its answers",
+        );
+    }
+    if has(&["did not match any variant"]) {
+        return tell(
+            Class::Misconfigured,
+            format!("1Password's core is too old for {what}"),
+            "install another version: onecred core install",
+        );
+    }
+    let why = match () {
+        () if has(&["error sending request"]) => "it can't be reached, or does not answer",
+        () if has(&["internal server error"]) => "it has an internal error (500)",
+        () => message.rsplit(": ").next().unwrap_or(message),
+    };
+    tell(Class::Away, format!("1Password at {host} is away: {why}"), REACH)
+}
+
+/// A token that is not accepted.
+pub(super) fn denied_token(host: &str) -> Failure {
+    Failure::new(Class::Denied, format!("1Password at {host} denied the token"), NEW_TOKEN)
+}
+
+/// The core has crashed, hung, or broken its ABI.
+pub(super) fn crashed(why: &str) -> Failure {
+    let cause = format!("1Password is away: its core failed, {why}");
+    let remedy = "if it does so again, install another version: onecred core install";
+    Failure::new(Class::Away, cause, remedy).sanitized()
+}
+
+/// No answer in time.
+pub(super) fn too_late(host: &str) -> Failure {
+    Failure::new(Class::Away, format!("1Password at {host} is away: no answer came in time"), REACH)
+}
+
+fn no_library() -> Failure {
+    let cause = "1Password's SDK core is not installed, and service accounts need it";
+    let remedy = "install it: onecred core install FILE, or name it as the source's \"library\"";
+    Failure::new(Class::Misconfigured, cause, remedy).retry_after(Duration::from_secs(2))
+}
+
+fn library(why: &str) -> Failure {
+    let cause = format!("1Password's SDK core is not loaded: {why}");
+    Failure::new(Class::Misconfigured, cause, "install a known version: onecred core install FILE").sanitized()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_the_core() {
+        // as version 0.4.2 says them
+        let cases = [
+            ("RateLimitExceeded", "performing a vault operation: rate limit exceeded", Class::Limited, Then::Tell),
+            ("Auth", "authentication error: rate limit exceeded", Class::Limited, Then::Tell),
+            ("Auth", "authentication error: you are not authenticated", Class::Denied, Then::LogIn),
+            ("ItemApi", "bad credentials, please retry: failed to authenticate", Class::Denied, Then::LogIn),
+            (
+                "ItemApi",
+                "you do not have the right permissions to perform this action: performing an item operation",
+                Class::Denied,
+                Then::Doubt,
+            ),
+            ("ItemApi", "item couldn't be found", Class::NotFound, Then::Tell),
+            ("ItemApi", "item is not in an active state", Class::NotFound, Then::Tell),
+            ("ItemApi", "internal server error", Class::Away, Then::Tell),
+            ("ItemApi", "unlocking vault when listing items: internal server error", Class::Away, Then::Tell),
+            ("ItemApi", "unexpected status code in response: 502 Bad Gateway", Class::Away, Then::Tell),
+            ("ItemApi", "request timeout", Class::Away, Then::Tell),
+            (
+                "ItemApi",
+                "when decrypting request body: Aes(Jweb(BadEncoding(<redacted json data error>)))",
+                Class::Malformed,
+                Then::Tell,
+            ),
+            ("Internal", "an internal error occurred, please contact 1Password: invalid client id", Class::Denied, Then::LogIn),
+            ("ServiceAccountTokenParsing", "invalid service account token", Class::Denied, Then::Tell),
+            ("", "something that no version has said yet", Class::Away, Then::Tell),
+        ];
+        for (name, message, class, then) in cases {
+            let refused = Refused::Core { name: name.into(), message: message.into() };
+            let (failure, done) = of("my.1password.com", "a thing", &refused);
+            assert_eq!((failure.class, done), (class, then), "{name}: {message}");
+        }
+    }
+}

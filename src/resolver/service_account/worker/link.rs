@@ -1,0 +1,226 @@
+//! The resolver's side: starts a worker, asks it several things at once, and kills it when it is no longer to be trusted with time.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use tokio::io::unix::AsyncFd;
+use tokio::process::{Child, Command};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use zeroize::Zeroizing;
+
+use super::protocol::{Ask, Refused, Request, Response, Told, pack, unpack};
+use crate::secret::SecretValue;
+use crate::sys;
+use crate::wire::packet;
+
+/// How workers are started.
+#[derive(Debug, Clone)]
+pub(crate) struct Launch {
+    /// The program.
+    pub(crate) program: PathBuf,
+    /// What makes it a worker.
+    pub(crate) arguments: Vec<OsString>,
+    /// All of its environment.
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    /// How long an answer may take before the worker counts as hung. The core itself gives a request up after 30 s.
+    pub(crate) hang: Duration,
+}
+
+impl Default for Launch {
+    fn default() -> Self {
+        Self {
+            program: "/proc/self/exe".into(), // this very binary, also where it was replaced meanwhile
+            arguments: vec!["core-worker".into()],
+            environment: Vec::new(),
+            hang: Duration::from_secs(40),
+        }
+    }
+}
+
+/// A worker process. Dropped, it is killed.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    watch: AbortHandle,
+}
+
+struct Shared {
+    socket: AsyncFd<OwnedFd>,
+    calls: Mutex<Calls>,
+    asked: Notify,
+}
+
+#[derive(Default)]
+struct Calls {
+    last: u64,
+    open: HashMap<u64, Call>,
+    /// Why there is no worker any more.
+    ended: Option<String>,
+}
+
+struct Call {
+    since: Instant,
+    answer: oneshot::Sender<Result<Answer, Trouble>>,
+}
+
+/// What a worker has answered, and what came along.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) told: Told,
+    pub(crate) content: Zeroizing<Vec<u8>>,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// The time is up. The worker may still be at it.
+    Late,
+    /// The worker is no more, for this reason.
+    Died(String),
+    /// The worker says no.
+    Refused(Refused),
+}
+
+impl Worker {
+    /// Starts one.
+    pub(crate) fn start(launch: &Launch) -> io::Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let (ours, its) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+        let child = Command::new(&launch.program)
+            .args(&launch.arguments)
+            .env_clear()
+            .envs(launch.environment.iter().map(|(key, value)| (key, value)))
+            .current_dir("/")
+            .stdin(Stdio::from(its))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null()) // nothing that foreign code may print reaches a log
+            .kill_on_drop(true)
+            .spawn()?;
+        let shared = Arc::new(Shared { socket: sys::register(ours)?, calls: Mutex::default(), asked: Notify::new() });
+        let watch = tokio::spawn(watch(Arc::clone(&shared), child, launch.hang)).abort_handle();
+        Ok(Self { shared, watch })
+    }
+
+    /// Whether it is still there to be asked.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.shared.calls().ended.is_none()
+    }
+
+    /// Asks, and waits for the answer until `by`.
+    pub(crate) async fn ask(&self, ask: Ask, secret: Option<&SecretValue>, by: Instant) -> Result<Answer, Trouble> {
+        let (sender, receiver) = oneshot::channel();
+        let number = {
+            let mut calls = self.shared.calls();
+            if let Some(reason) = &calls.ended {
+                return Err(Trouble::Died(reason.clone()));
+            }
+            calls.last += 1;
+            let number = calls.last;
+            calls.open.insert(number, Call { since: Instant::now(), answer: sender });
+            number
+        };
+        self.shared.asked.notify_one();
+        // exposed: the token goes to the worker, which logs in with it
+        let packet = pack(&Request { number, ask }, secret.map(SecretValue::expose));
+        let sending = async {
+            let sent = match packet {
+                Ok(packet) => packet::send(&self.shared.socket, &packet).await,
+                Err(error) => Err(error),
+            };
+            match sent {
+                Ok(()) => receiver.await.unwrap_or_else(|_| Err(Trouble::Died("it was stopped".into()))),
+                Err(error) => {
+                    self.shared.calls().open.remove(&number);
+                    Err(Trouble::Died(format!("it can't be asked: {error}")))
+                }
+            }
+        };
+        timeout_at(by, sending).await.unwrap_or(Err(Trouble::Late))
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.watch.abort(); // which drops the child, and so kills it
+    }
+}
+
+impl Shared {
+    fn calls(&self) -> MutexGuard<'_, Calls> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn oldest(&self) -> Option<Instant> {
+        self.calls().open.values().map(|call| call.since).min()
+    }
+}
+
+/// Delivers answers until the worker ends, or has to.
+async fn watch(shared: Arc<Shared>, mut child: Child, hang: Duration) {
+    let reason = loop {
+        let limit = shared.oldest().map(|since| since + hang);
+        tokio::select! {
+            biased; // what a worker said before its end counts
+            received = packet::receive(&shared.socket) => {
+                let delivered = match received {
+                    Ok(Some(packet)) => deliver(&shared, packet),
+                    Ok(None) => break ended(&mut child).await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = delivered {
+                    break format!("it speaks nonsense: {error}");
+                }
+            }
+            _ = child.wait() => break ended(&mut child).await,
+            () = sleep_until(limit.unwrap_or_else(Instant::now)), if limit.is_some() => {
+                break format!("it did not answer within {} s, and was killed", hang.as_secs());
+            }
+            () = shared.asked.notified() => {} // the limit has to be looked at anew
+        }
+    };
+    let _ = child.start_kill();
+    let open = {
+        let mut calls = shared.calls();
+        calls.ended = Some(reason.clone());
+        std::mem::take(&mut calls.open)
+    };
+    for call in open.into_values() {
+        let _ = call.answer.send(Err(Trouble::Died(reason.clone())));
+    }
+    let _ = child.wait().await;
+}
+
+fn deliver(shared: &Shared, packet: packet::Packet) -> io::Result<()> {
+    let (response, content): (Response, _) = unpack(packet)?;
+    let call = shared.calls().open.remove(&response.number);
+    let call = call.ok_or_else(|| io::Error::other("an answer that nobody asked for"))?;
+    let answer = response.answer.map(|told| Answer { told, content }).map_err(Trouble::Refused);
+    let _ = call.answer.send(answer); // nobody may be waiting any more
+    Ok(())
+}
+
+/// How a worker ended that has closed its socket, or is gone.
+async fn ended(child: &mut Child) -> String {
+    match timeout(Duration::from_secs(1), child.wait()).await {
+        Ok(Ok(status)) => told(status),
+        Ok(Err(error)) => format!("it can't be waited for: {error}"),
+        Err(_) => "it has closed its socket".into(),
+    }
+}
+
+fn told(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match status.signal().map(|number| (number, nix::sys::signal::Signal::try_from(number))) {
+        Some((_, Ok(signal))) => format!("it was ended by {}", signal.as_str()),
+        Some((number, Err(_))) => format!("it was ended by signal {number}"),
+        None => format!("it ended by itself with status {}", status.code().unwrap_or_default()),
+    }
+}

@@ -1,0 +1,9 @@
+//! The worker: a process of the resolver's own that has 1Password's core in it. Hung or crashed it is killed, and another one started.
+
+mod link;
+mod process;
+mod protocol;
+
+pub(super) use link::{Launch, Trouble, Worker};
+pub(crate) use process::run;
+pub(super) use protocol::{Ask, Refused, Told, Wanted};

@@ -1,0 +1,147 @@
+//! The worker's side: a process that has the core in it, and nothing else. Its memory, and what the core leaves there, dies with it.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::protocol::{Ask, Refused, Request, Response, Told, Wanted, pack, unpack};
+use crate::sys;
+use crate::wire::packet::{self, MAX_VALUES};
+
+use super::super::core::{Core, CoreError, Fit, Unfit};
+
+/// The most calls that are under way at once; further ones wait.
+const AT_ONCE: usize = 8;
+
+/// The worker's life: answers what comes by the socket that is its standard input, until that is closed.
+pub(crate) fn run() -> io::Result<()> {
+    isolate()?;
+    let stdin = io::stdin();
+    let socket = stdin.as_fd().try_clone_to_owned()?;
+    let flags = OFlag::from_bits_truncate(fcntl(&socket, FcntlArg::F_GETFL)?);
+    fcntl(&socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_io().max_blocking_threads(AT_ONCE).build()?;
+    let result = runtime.block_on(async {
+        let socket = Arc::new(sys::register(socket)?);
+        let work = Arc::new(Work::default());
+        while let Some(packet) = packet::receive(&socket).await? {
+            let (request, secret): (Request, _) = unpack(packet)?;
+            let (socket, work) = (Arc::clone(&socket), Arc::clone(&work));
+            tokio::spawn(async move {
+                let number = request.number;
+                let done = tokio::task::spawn_blocking(move || work.answer(request.ask, &secret)).await;
+                let done = done.unwrap_or_else(|_| Err(Refused::Broken("the worker panicked".into())));
+                if reply(&socket, number, done).await.is_err() {
+                    std::process::exit(1); // whoever asked must not wait for nothing
+                }
+            });
+        }
+        Ok(())
+    });
+    runtime.shutdown_background(); // calls under way are not waited for
+    result
+}
+
+/// Ends with the resolver, leaves no core dump, and lets nobody of the same user look in.
+fn isolate() -> io::Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    Ok(prctl::set_dumpable(false)?)
+}
+
+type Outcome = Result<(Told, Zeroizing<Vec<u8>>), Refused>;
+
+async fn reply(socket: &tokio::io::unix::AsyncFd<std::os::fd::OwnedFd>, number: u64, done: Outcome) -> io::Result<()> {
+    let (answer, content) = match done {
+        Ok((_, content)) if content.len() as u64 > MAX_VALUES => {
+            (Err(Refused::Broken(format!("its answer has {} bytes", content.len()))), None)
+        }
+        Ok((told, content)) => (Ok(told), Some(content)),
+        Err(refused) => (Err(refused), None),
+    };
+    let packet = pack(&Response { number, answer }, content.as_deref().map(Vec::as_slice))?;
+    packet::send(socket, &packet).await
+}
+
+#[derive(Default)]
+struct Work {
+    core: OnceLock<Core>,
+    client: Mutex<Option<u64>>,
+}
+
+impl Work {
+    fn answer(&self, ask: Ask, secret: &[u8]) -> Outcome {
+        match ask {
+            Ask::Load(wanted) => Ok((self.load(&wanted)?, Zeroizing::default())),
+            Ask::Login => self.login(secret).map(|()| (Told::Done, Zeroizing::default())),
+            Ask::Call { name, parameters } => Ok((Told::Done, self.call(&name, &parameters)?)),
+        }
+    }
+
+    fn load(&self, wanted: &Wanted) -> Result<Told, Refused> {
+        for path in &wanted.paths {
+            let file = match Fit::open(path, wanted.owner, wanted.sha256.as_deref()) {
+                Err(Unfit::Missing(_)) => continue,
+                opened => opened.map_err(|unfit| Refused::Library(unfit.to_string()))?,
+            };
+            let core = Core::load(&file).map_err(|unfit| Refused::Library(unfit.to_string()))?;
+            let _ = self.core.set(core);
+            return Ok(Told::Loaded { path: path.clone(), sha256: file.sha256 });
+        }
+        Err(Refused::NoLibrary)
+    }
+
+    fn core(&self) -> Result<&Core, Refused> {
+        self.core.get().ok_or_else(|| Refused::Broken("no core is loaded".into()))
+    }
+
+    fn login(&self, token: &[u8]) -> Result<(), Refused> {
+        let broken = |what: &str| Refused::Broken(what.to_owned());
+        let core = self.core()?;
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(old) = client.take() {
+            core.release_client(old.to_string().as_bytes()).map_err(refused)?;
+        }
+        let token = std::str::from_utf8(token).map_err(|_| broken("the token is not text"))?;
+        let config = serde_json::to_vec(&json!({
+            "serviceAccountToken": token,
+            "programmingLanguage": "Rust",
+            "sdkVersion": "0040201", // of the SDK whose way of speaking to the core this is
+            "integrationName": "onecred",
+            "integrationVersion": concat!("v", env!("CARGO_PKG_VERSION")),
+            "requestLibraryName": "reqwest",
+            "requestLibraryVersion": "0.11",
+            "os": "linux",
+            "osVersion": "0.0.0",
+            "architecture": std::env::consts::ARCH,
+        }));
+        let config = Zeroizing::new(config.map_err(|_| broken("the token can't be written as JSON"))?);
+        let number = core.init_client(&config).map_err(refused)?;
+        let number = std::str::from_utf8(&number).ok().and_then(|text| text.trim().parse().ok());
+        *client = Some(number.ok_or_else(|| broken("it gave its client no number"))?);
+        Ok(())
+    }
+
+    fn call(&self, name: &str, parameters: &serde_json::Value) -> Result<Zeroizing<Vec<u8>>, Refused> {
+        let client = *self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = client.ok_or_else(|| Refused::Broken("nobody has logged in".into()))?;
+        let call = json!({ "name": name, "parameters": parameters });
+        let call = json!({ "invocation": { "clientId": client, "parameters": call } });
+        self.core()?.invoke(call.to_string().as_bytes()).map_err(refused)
+    }
+}
+
+fn refused(error: CoreError) -> Refused {
+    match error {
+        CoreError::Said { name, message } => Refused::Core { name, message },
+        CoreError::Broken(what) => Refused::Broken(what),
+    }
+}
