@@ -51,12 +51,20 @@ impl Glob {
 
     /// Whether this surely matches all that the other matches. No is no proof of the contrary.
     pub fn covers(&self, other: &Self) -> bool {
-        let prefix = self.text.strip_suffix('*').filter(|prefix| !prefix.contains(['*', '?', '[']));
+        const WILD: [char; 4] = ['*', '?', '[', ']'];
+        let ends =
+            self.text.split_once('*').filter(|(head, tail)| !head.contains(WILD) && !tail.contains(WILD));
+        let head = |text: &str| text.split(WILD).next().unwrap_or("").to_owned();
+        let tail = |text: &str| text.rsplit(WILD).next().unwrap_or("").to_owned();
         self.text == other.text
-            || other.literal().is_some_and(|text| self.matches(text))
-            || prefix.is_some_and(|prefix| {
-                other.text.split(['*', '?', '[']).next().unwrap_or("").starts_with(prefix)
-            })
+            || match (other.literal(), ends) {
+                (Some(text), _) => self.matches(text),
+                // What the other matches begins with its head and ends in its tail, and these do not overlap.
+                (None, Some(ends)) => {
+                    head(&other.text).starts_with(ends.0) && tail(&other.text).ends_with(ends.1)
+                }
+                (None, None) => false,
+            }
     }
 
     /// The glob as it was written.

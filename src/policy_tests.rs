@@ -104,8 +104,13 @@ fn patterns() {
             && covers("a*", "a?")
             && covers("a?", "ab")
             && covers("a", "a")
+            && covers("a*.service", "ab*.service")
+            && covers("a*b", "a[b-c]*?xb")
     );
     assert!(!covers("a?", "a*") && !covers("b*", "a*") && !covers("a", "a*") && !covers("a*b", "a*"));
+    assert!(
+        !covers("a*b", "a*[b]") && !covers("a*b*", "a*b*c") && !covers("ab*ba", "a*") && !covers("a*", "*a")
+    );
     for wrong in ["", "a/b", "a b", "{a,b}*", "[", "a@.x y"] {
         assert!(UnitPattern::parse(wrong).is_err(), "{wrong}");
     }

@@ -141,6 +141,14 @@ impl Problems {
         self.found.push((Some(place), Problem { severity, file, at, what, remedy }));
     }
 
+    /// Notes that nobody gets anything, at the first file; not where errors may be the reason.
+    pub(crate) fn warn_of_nothing(&mut self) {
+        if !self.files.is_empty() && self.errors() == 0 {
+            let what = "nobody gets anything: there are neither secrets nor rules";
+            self.warn(Place { file: 0, byte: 0 }, what, "declare some in \"secrets\"");
+        }
+    }
+
     /// How many errors have been noted up to now.
     pub(crate) fn errors(&self) -> usize {
         self.found.iter().filter(|(_, p)| p.severity == Severity::Error).count()

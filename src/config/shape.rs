@@ -190,8 +190,12 @@ fn quoted(words: &[&str]) -> String {
 pub(super) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     let plain = |word: &str| word.replace(['_', '-', ' '], "").to_lowercase();
     let given: String = plain(word).chars().take(64).collect();
+    let begins = |candidate: &str| given.len() >= 3 && candidate.starts_with(&given);
     known
-        .map(|candidate| (strsim::osa_distance(&given, &plain(candidate)), candidate))
+        .map(|candidate| (plain(candidate), candidate))
+        .map(|(text, candidate)| {
+            (if begins(&text) { 1 } else { strsim::osa_distance(&given, &text) }, candidate)
+        })
         .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4 && *distance < candidate.len())
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)

@@ -18,8 +18,8 @@ impl Checker<'_> {
         let deadline = self.deadline(written.deadline.as_ref());
         let grants = self.grants(&written.units, name.as_ref(), &holder);
         let target = self.target(&super::target::Written::of_secret(written), &holder);
-        let restart_units = self.unit_patterns(&written.restart_units);
-        let reload_units = self.unit_patterns(&written.reload_units);
+        let restart_units = written.restart_units.iter().filter_map(|entry| self.unit_alone(entry)).collect();
+        let reload_units = written.reload_units.iter().filter_map(|entry| self.unit_alone(entry)).collect();
         if written.units.is_empty() && written.target.is_none() && written.whole {
             let what = format!("nobody gets {holder}: it has neither \"units\" nor a \"target\"");
             self.problems.warn(
@@ -46,7 +46,7 @@ impl Checker<'_> {
         let grants = self.grants(&written.units, name.as_ref(), &holder);
         let target = self.target(&super::target::Written::of_template(written), &holder);
         if let Some(content) = &written.content {
-            self.placeholders(content, secrets);
+            self.template_names(content, secrets);
         }
         if written.units.is_empty() && written.target.is_none() && written.whole {
             let what = format!("nobody gets {holder}: it has neither \"units\" nor a \"target\"");
@@ -122,7 +122,7 @@ impl Checker<'_> {
         self.parsed(place, Reference::parse(&format!("op://{}/{name}", item.value)), "")
     }
 
-    fn placeholders(&mut self, content: &At<String>, secrets: &[At<written::Secret>]) {
+    fn template_names(&mut self, content: &At<String>, secrets: &[At<written::Secret>]) {
         let names = || secrets.iter().filter_map(|secret| secret.name.as_ref()).map(|name| name.as_str());
         for part in content.split("{{").skip(1) {
             let Some((name, _)) = part.split_once("}}") else {
