@@ -199,3 +199,52 @@ fn parts_are_merged_in_the_order_of_their_names() {
     let ages: Vec<_> = settings.policy.secrets().map(|s| s.wanted.max_age).collect();
     assert_eq!(ages, [300, 60].map(|age| MaxAge::Age(Duration::from_secs(age))));
 }
+
+#[test]
+fn nothing_in_it_is_worth_a_warning() {
+    let loaded = from_text(Path::new("x.json"), "{}").expect("no error");
+    assert_eq!(
+        loaded.warnings[0].to_string(),
+        "x.json:1:1: warning: nobody gets anything: there are neither secrets nor rules; declare some in \"secrets\""
+    );
+}
+
+#[test]
+fn a_token_pasted_into_the_configuration_is_not_shown() {
+    let report =
+        load_fixture(&Path::new(FIXTURES).join("bad/token-pasted.json")).expect_err("bad").to_string();
+    assert!(!report.contains("hunter2") && !report.contains("eyJ"), "{report}");
+}
+
+/// The texts of all fixtures, to be mutated.
+fn texts() -> Vec<String> {
+    let files = ["good", "bad"].into_iter().flat_map(fixtures).filter(|path| path.is_file());
+    files.map(|file| fs::read_to_string(file).expect("text")).collect()
+}
+
+/// Words that mean something to some part of the loader.
+const WORDS: &str = r#"\PC|[{}\[\]:,"\\]|"[a-zA-Z@*?/\[\]!.-]{0,4}"|null|true|-?[0-9]{1,20}|"(op://|/run/|\{\{|"\{)?"|"name":|"units":|"//":|@|/|\*|\[|\{|\}"#;
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 2000, ..Default::default() })]
+
+    #[test]
+    fn no_mutation_makes_it_panic(file in 0usize..100, cuts in proptest::collection::vec((0.0..1.0f64, 0usize..12, WORDS), 1..6)) {
+        let texts = texts();
+        let mut text: Vec<char> = texts[file % texts.len()].chars().collect();
+        for (at, len, word) in cuts {
+            let start = (at * text.len() as f64) as usize;
+            let end = text.len().min(start + len);
+            text.splice(start..end, word.chars());
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(report) = from_text(Path::new("x.json"), &text) {
+            for problem in &report.problems {
+                let at = problem.at.expect("a place");
+                proptest::prop_assert!(at.line <= text.lines().count() + 1, "{problem}");
+                proptest::prop_assert!(!problem.what.is_empty());
+            }
+            proptest::prop_assert!(report.errors() > 0);
+        }
+    }
+}

@@ -148,7 +148,7 @@ impl Checker<'_> {
         if found.is_none() {
             let remedy = match super::shape::nearest(name, names.iter().copied()) {
                 Some(near) => format!("did you mean {near:?}?"),
-                None => format!("there is {}; declare it in \"sources\"", names.join(" and ")),
+                None => format!("declare it in \"sources\", or take one of {}", names.join(", ")),
             };
             self.problems.error(name.place, format!("there is no source {:?}", name.value), remedy);
         }
