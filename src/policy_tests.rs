@@ -12,6 +12,7 @@ fn wanted(label: &str) -> Wanted {
         source: SourceName::default_source(),
         max_age: MaxAge::Age(Duration::from_secs(30)),
         deadline: Duration::from_secs(60),
+        allow_empty: false,
     }
 }
 

@@ -91,6 +91,8 @@ pub struct Wanted {
     pub max_age: MaxAge,
     /// How long a unit may be kept waiting for it.
     pub deadline: Duration,
+    /// Whether an empty value is a value. Else it is refused: it is nearly always a mistake that nobody would notice.
+    pub allow_empty: bool,
 }
 
 /// A secret as a configuration declares it.

@@ -1,1 +1,3 @@
 //! onecred on a real systemd: the machine, the fakes, the cases and the benchmarks.
+
+pub mod fake_connect;

@@ -169,6 +169,9 @@ pub(crate) struct Secret {
     /// Keep it below the unit's `TimeoutStartSec=` (90 s by default).
     #[schemars(example = "60s", extend("default" = "60s"))]
     pub(crate) deadline: Option<At<String>>,
+    /// Whether an empty field is a value. Otherwise a unit that asks for it is refused: it is nearly always a mistake, and nobody notices.
+    #[schemars(extend("default" = false))]
+    pub(crate) allow_empty: Option<At<bool>>,
     /// Units to restart when the secret has changed, by name or glob.
     #[serde(default)]
     #[schemars(example = ["app@*.service"])]

@@ -30,8 +30,9 @@ impl Checker<'_> {
         }
         let declared_at = self.problems.line(written.place);
         let name = name?;
-        let wanted =
-            Wanted { label: name.to_string(), reference: reference?, source: source?, max_age, deadline };
+        let allow_empty = written.allow_empty.as_ref().is_some_and(|allow| allow.value);
+        let label = name.to_string();
+        let wanted = Wanted { label, reference: reference?, source: source?, max_age, deadline, allow_empty };
         Some(Secret { name, wanted, grants, target, restart_units, reload_units, declared_at })
     }
 

@@ -1,0 +1,155 @@
+//! Steers a fake from a test, be it on a thread of this process or a process of its own.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::edit::Edit;
+use super::fault::Fault;
+use super::state::{Seen, Shared};
+use super::tls::TlsFault;
+use super::{control, reply};
+
+/// What control paths begin with.
+pub(super) const PREFIX: &str = "/__fake/";
+
+/// The way to a fake's control endpoint.
+#[derive(Clone)]
+pub struct Control(Way);
+
+#[derive(Clone)]
+enum Way {
+    Here(Arc<Shared>),
+    Socket(PathBuf),
+    Port(SocketAddr),
+}
+
+impl Control {
+    pub(super) fn here(shared: Arc<Shared>) -> Control {
+        Control(Way::Here(shared))
+    }
+
+    /// A `fake-connect --control PATH`.
+    pub fn socket(path: &Path) -> Control {
+        Control(Way::Socket(path.to_owned()))
+    }
+
+    /// A `fake-connect` without TLS at this address.
+    pub fn port(address: SocketAddr) -> Control {
+        Control(Way::Port(address))
+    }
+
+    /// Adds a fault.
+    pub fn fail(&self, fault: &Fault) -> io::Result<()> {
+        self.tell("POST", "faults", &json!(fault))
+    }
+
+    /// Ends all faults.
+    pub fn clear_faults(&self) -> io::Result<()> {
+        self.tell("DELETE", "faults", &Value::Null)
+    }
+
+    /// The requests so far, oldest first.
+    pub fn requests(&self) -> io::Result<Vec<Seen>> {
+        self.ask("GET", "requests", &Value::Null)
+    }
+
+    /// Forgets the requests so far, and says which they were.
+    pub fn take_requests(&self) -> io::Result<Vec<Seen>> {
+        let seen = self.requests()?;
+        self.tell("DELETE", "requests", &Value::Null)?;
+        Ok(seen)
+    }
+
+    /// How many connections were opened to it.
+    pub fn connections(&self) -> io::Result<u64> {
+        self.ask("GET", "connections", &Value::Null)
+    }
+
+    /// Changes the data; the answer is the ID of what was changed or made.
+    pub fn edit(&self, edit: &Edit) -> io::Result<String> {
+        self.ask("POST", "edit", &json!(edit))
+    }
+
+    /// Gives a field another value.
+    pub fn set(&self, vault: &str, item: &str, field: &str, value: &str) -> io::Result<()> {
+        let [vault, item, field, value] = [vault, item, field, value].map(str::to_owned);
+        self.edit(&Edit::Set { vault, item, field, value }).map(drop)
+    }
+
+    /// The data as it is now, as a document for the `file` source.
+    pub fn document(&self) -> io::Result<Value> {
+        self.ask("GET", "vault", &Value::Null)
+    }
+
+    /// Replaces the data.
+    pub fn load(&self, document: &Value) -> io::Result<()> {
+        self.tell("PUT", "vault", document)
+    }
+
+    /// Takes a vault, named by its ID, out of the token's scope.
+    pub fn deny(&self, vault: &str) -> io::Result<()> {
+        self.tell("POST", "deny", &json!({ "vault": vault }))
+    }
+
+    /// Another token is the right one from now on.
+    pub fn set_token(&self, token: &str) -> io::Result<()> {
+        self.tell("POST", "token", &json!({ "token": token }))
+    }
+
+    /// A new certificate for connections from now on, wrong in this way or right.
+    pub fn set_tls(&self, fault: Option<TlsFault>) -> io::Result<()> {
+        self.tell("POST", "tls", &json!({ "fault": fault }))
+    }
+
+    /// Data, faults and counters as at the start.
+    pub fn reset(&self) -> io::Result<()> {
+        self.tell("POST", "reset", &Value::Null)
+    }
+
+    fn tell(&self, method: &str, what: &str, body: &Value) -> io::Result<()> {
+        self.ask::<Value>(method, what, body).map(drop)
+    }
+
+    fn ask<T: DeserializeOwned>(&self, method: &str, what: &str, body: &Value) -> io::Result<T> {
+        let path = format!("{PREFIX}{what}");
+        let body = body.to_string();
+        let (status, answer) = match &self.0 {
+            Way::Here(shared) => {
+                let reply::Reply { status, body, .. } =
+                    control::steer(shared, method, &path, body.as_bytes());
+                (status, body)
+            }
+            Way::Socket(socket) => exchange(UnixStream::connect(socket)?, method, &path, &body)?,
+            Way::Port(address) => exchange(TcpStream::connect(address)?, method, &path, &body)?,
+        };
+        if status != 200 {
+            let why = String::from_utf8_lossy(&answer);
+            return Err(io::Error::other(format!("fake-connect refused {method} {path}: {why}")));
+        }
+        serde_json::from_slice(&answer).map_err(io::Error::other)
+    }
+}
+
+/// One HTTP/1.0 request: the answer ends with the connection.
+fn exchange(
+    mut stream: impl Read + Write,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> io::Result<(u16, Vec<u8>)> {
+    write!(stream, "{method} {path} HTTP/1.0\r\ncontent-length: {}\r\n\r\n{body}", body.len())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let head_end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+    let status = answer.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+    match (status, head_end) {
+        (Some(status), Some(at)) => Ok((status, answer.split_off(at + 4))),
+        _ => Err(io::Error::other("fake-connect's control endpoint answered no HTTP")),
+    }
+}

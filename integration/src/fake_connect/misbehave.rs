@@ -1,0 +1,137 @@
+//! Carries a fault out on a reply: spoils it, and says how it is to be sent.
+
+use serde_json::Value;
+
+use super::clock;
+use super::fault::Kind;
+use super::reply::Reply;
+use super::routes::{Asked, full};
+use super::state::Data;
+use super::vault::items;
+
+/// How a reply goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivery {
+    Whole,
+    Drip { bytes: usize, ms: u64 },
+    Truncate { at: usize },
+    Huge { bytes: u64, declared: bool },
+    Cut { at: usize, reset: bool },
+}
+
+/// The reply as the fault makes it.
+pub(super) fn spoil(kind: Option<Kind>, mut reply: Reply, asked: &Asked, data: &Data) -> (Reply, Delivery) {
+    let mut delivery = Delivery::Whole;
+    match kind {
+        None | Some(Kind::Hang | Kind::Delay { .. }) => {}
+        Some(Kind::Status { code, retry_after, message }) => {
+            reply = Reply::error(code, message.unwrap_or_else(|| usual_message(code).to_owned()));
+            if let Some(when) = retry_after {
+                let seconds = when.strip_prefix("date+").and_then(|seconds| seconds.parse().ok());
+                reply.headers.push(("retry-after", seconds.map_or(when, clock::http_date_in)));
+            }
+        }
+        Some(Kind::Drip { bytes, ms }) => delivery = Delivery::Drip { bytes: bytes.max(1), ms },
+        Some(Kind::Close { at }) => delivery = Delivery::Cut { at, reset: false },
+        Some(Kind::Reset { at }) => delivery = Delivery::Cut { at, reset: true },
+        Some(Kind::Truncate { at }) => delivery = Delivery::Truncate { at },
+        Some(Kind::Huge { bytes, declared }) => delivery = Delivery::Huge { bytes, declared },
+        Some(Kind::MalformedJson) => {
+            reply.body.pop();
+            reply.body.extend_from_slice(b",,}");
+        }
+        Some(Kind::InvalidUtf8) => {
+            let in_string = reply.body.windows(2).position(|two| two == b":\"").map_or(0, |at| at + 2);
+            reply.body.insert(in_string, 0xff);
+        }
+        Some(Kind::ContentType { value }) => reply.content_type = value,
+        Some(Kind::Gzip) => {
+            reply.body = gzip(&reply.body);
+            reply.headers.push(("content-encoding", "gzip".to_owned()));
+        }
+        Some(Kind::Redirect { code, to }) => {
+            reply = Reply::of(code, "text/html; charset=utf-8", b"moved".to_vec());
+            reply.headers.push(("location", to));
+        }
+        Some(Kind::Deep { depth }) => reply.body = [b"[".repeat(depth), b"]".repeat(depth)].concat(),
+        Some(Kind::DuplicateKeys) => {
+            if let Ok(value) = serde_json::from_slice(&reply.body) {
+                reply.body = doubled(&value).into_bytes();
+            }
+        }
+        Some(Kind::OtherItem) => {
+            if let Some(other) = other_item(data, &asked.path) {
+                reply = Reply::json(&full(other));
+            }
+        }
+        Some(Kind::Body { code, content_type, text }) => {
+            reply = Reply::of(code, &content_type, text.into_bytes())
+        }
+    }
+    (reply, delivery)
+}
+
+fn usual_message(code: u16) -> &'static str {
+    match code {
+        401 => "Invalid token signature",
+        403 => "Authorization: token does not have access to vault",
+        404 => "item not found",
+        408 => "sync did not complete within timeout, please retry the request",
+        429 => "rate limit exceeded",
+        500 => "Internal Server Error",
+        503 => "Service Unavailable",
+        _ => "made to fail",
+    }
+}
+
+/// The item after the one that `/v1/vaults/V/items/I` names.
+fn other_item<'a>(data: &'a Data, path: &str) -> Option<&'a Value> {
+    let mut parts = path.trim_start_matches("/v1/vaults/").split("/items/");
+    let items = items(data.vaults.vault(parts.next()?)?);
+    let id = parts.next()?;
+    let at = items.iter().position(|item| item["id"] == id)?;
+    items.get((at + 1) % items.len())
+}
+
+/// JSON text in which every key comes twice: first with its value, then with another.
+fn doubled(value: &Value) -> String {
+    match value {
+        Value::Object(entries) => {
+            let one = |(key, value): (&String, &Value)| {
+                let decoy = match value {
+                    Value::String(_) => "\"a decoy\"",
+                    Value::Array(_) => "[]",
+                    Value::Object(_) => "{}",
+                    _ => "0",
+                };
+                let key = Value::from(key.as_str());
+                format!("{key}:{},{key}:{decoy}", doubled(value))
+            };
+            format!("{{{}}}", entries.iter().map(one).collect::<Vec<_>>().join(","))
+        }
+        Value::Array(values) => format!("[{}]", values.iter().map(doubled).collect::<Vec<_>>().join(",")),
+        other => other.to_string(),
+    }
+}
+
+/// A gzip file of stored blocks: compressed in name only, which is all that a client can see beforehand.
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+    for block in plain.chunks(0xffff) {
+        let length = block.len() as u16;
+        out.push(0);
+        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(&(!length).to_le_bytes());
+        out.extend_from_slice(block);
+    }
+    out.extend_from_slice(&[1, 0, 0, 0xff, 0xff]);
+    let crc = plain.iter().fold(!0u32, |crc, byte| {
+        (0..8).fold(
+            crc ^ u32::from(*byte),
+            |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 },
+        )
+    });
+    out.extend_from_slice(&(!crc).to_le_bytes());
+    out.extend_from_slice(&(plain.len() as u32).to_le_bytes());
+    out
+}

@@ -1,0 +1,184 @@
+//! Connect's REST API, reading side: a request in, a reply out, nothing else.
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use serde_json::{Map, Value, json};
+
+use super::filter::Filter;
+use super::reply::Reply;
+use super::state::Data;
+use super::vault::{is_id, items};
+use super::{clock, otp};
+
+/// What of a request matters.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) query: String,
+    pub(super) authorization: Option<String>,
+}
+
+impl Asked {
+    fn parameter(&self, name: &str) -> Option<String> {
+        form_urlencoded::parse(self.query.as_bytes())
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
+    }
+}
+
+/// Answers as Connect does.
+pub(super) fn answer(data: &Data, asked: &Asked) -> Reply {
+    let parts: Vec<&str> = asked.path.split('/').filter(|part| !part.is_empty()).collect();
+    match parts.as_slice() {
+        ["heartbeat"] => return Reply::of(200, "text/plain; charset=utf-8", b".".to_vec()),
+        ["health"] => return Reply::json(&health()),
+        ["v1", ..] => {}
+        _ => return Reply::error(404, "page not found"),
+    }
+    let expected = format!("Bearer {}", data.token);
+    if asked.authorization.as_deref() != Some(expected.as_str()) {
+        return Reply::error(401, "Invalid token signature");
+    }
+    if asked.method != "GET" {
+        return Reply::error(401, "Unauthorized Request, token does not have write access to the Vault");
+    }
+    look_up(data, asked, &parts[1..]).unwrap_or_else(|refusal| refusal)
+}
+
+fn look_up(data: &Data, asked: &Asked, parts: &[&str]) -> Result<Reply, Reply> {
+    let (vault_id, rest) = match parts {
+        ["vaults"] => return vaults(data, asked),
+        ["vaults", vault, rest @ ..] => (*vault, rest),
+        _ => return Err(Reply::error(404, "page not found")),
+    };
+    if !is_id(vault_id) {
+        return Err(Reply::error(400, "Invalid Vault UUID"));
+    }
+    if data.denied.contains(vault_id) {
+        return Err(Reply::error(403, format!("vault {vault_id} is not in scope")));
+    }
+    let no_vault = || Reply::error(404, format!("vault {vault_id} not found"));
+    let vault = data.vaults.vault(vault_id).ok_or_else(no_vault)?;
+    let (item_id, rest) = match rest {
+        [] => return Ok(Reply::json(&shown_vault(vault))),
+        ["items"] => return listed(items(vault).iter(), "title", asked, summary),
+        ["items", item, rest @ ..] => (*item, rest),
+        _ => return Err(Reply::error(404, "page not found")),
+    };
+    if !is_id(item_id) {
+        return Err(Reply::error(400, "Invalid Item UUID"));
+    }
+    let no_item = || Reply::error(404, format!("item {item_id} not found"));
+    let item = items(vault).iter().find(|item| item["id"] == item_id).ok_or_else(no_item)?;
+    let inline = asked.parameter("inline_files").as_deref() == Some("true");
+    let empty = Vec::new();
+    let files = item["files"].as_array().unwrap_or(&empty);
+    let file = |id: &str| {
+        let no_file = || Reply::error(404, format!("file {id} not found"));
+        files.iter().find(|file| file["id"] == id).ok_or_else(no_file)
+    };
+    match rest {
+        [] => Ok(Reply::json(&full(item))),
+        ["files"] => Ok(Reply::json(&files.iter().map(|file| shown_file(item, file, inline)).collect())),
+        ["files", id] => Ok(Reply::json(&shown_file(item, file(id)?, inline))),
+        ["files", id, "content"] => {
+            let file = file(id)?;
+            let mut reply = Reply::of(200, "application/octet-stream", content(file));
+            let name = file["name"].as_str().unwrap_or("file");
+            reply.headers.push(("content-disposition", format!("attachment; filename={name:?}")));
+            Ok(reply)
+        }
+        _ => Err(Reply::error(404, "page not found")),
+    }
+}
+
+fn vaults(data: &Data, asked: &Asked) -> Result<Reply, Reply> {
+    let within = |vault: &&Value| vault["id"].as_str().is_some_and(|id| !data.denied.contains(id));
+    listed(data.vaults.vaults.iter().filter(within), "name", asked, shown_vault)
+}
+
+fn listed<'a>(
+    things: impl Iterator<Item = &'a Value>,
+    key: &str,
+    asked: &Asked,
+    show: fn(&Value) -> Value,
+) -> Result<Reply, Reply> {
+    let Some(text) = asked.parameter("filter") else {
+        return Ok(Reply::json(&things.map(show).collect()));
+    };
+    let bad = || Reply::error(400, format!("Invalid filter: {text}"));
+    let filter = Filter::parse(&text).ok_or_else(bad)?;
+    let mut passed = Vec::new();
+    for thing in things {
+        if filter.passes(thing[key].as_str().unwrap_or_default()).ok_or_else(bad)? {
+            passed.push(show(thing));
+        }
+    }
+    Ok(Reply::json(&passed.into()))
+}
+
+/// A vault counts its items and does not show them.
+fn shown_vault(vault: &Value) -> Value {
+    let mut shown = without(vault, &["items"]);
+    shown["items"] = json!(items(vault).iter().filter(|item| item["state"].is_null()).count());
+    shown
+}
+
+/// An item as a list shows it.
+fn summary(item: &Value) -> Value {
+    without(item, &["sections", "fields", "files"])
+}
+
+fn without(thing: &Value, keys: &[&str]) -> Value {
+    let entries = thing.as_object().into_iter().flatten();
+    let kept: Map<String, Value> = entries
+        .filter(|(key, _)| !keys.contains(&key.as_str()))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    kept.into()
+}
+
+/// An item with all that it holds: codes computed, contents of files left out.
+pub(super) fn full(item: &Value) -> Value {
+    let mut shown = item.clone();
+    for field in shown["fields"].as_array_mut().into_iter().flatten() {
+        let is_otp = matches!(field["type"].as_str(), Some("OTP" | "TOTP"));
+        let code = field["value"].as_str().and_then(|uri| otp::code(uri, clock::now()));
+        if let (true, Some(code)) = (is_otp, code) {
+            field["totp"] = json!(code);
+        }
+    }
+    if let Some(files) = item["files"].as_array() {
+        shown["files"] = files.iter().map(|file| shown_file(item, file, false)).collect();
+    }
+    shown
+}
+
+fn shown_file(item: &Value, file: &Value, inline: bool) -> Value {
+    let content = content(file);
+    let mut shown = json!({ "id": file["id"], "name": file["name"], "size": content.len() });
+    let id = |thing: &Value| thing["id"].as_str().unwrap_or_default().to_owned();
+    let (vault, item, file_id) = (id(&item["vault"]), id(item), id(file));
+    shown["content_path"] = json!(format!("/v1/vaults/{vault}/items/{item}/files/{file_id}/content"));
+    if file["section"].is_object() {
+        shown["section"] = file["section"].clone();
+    }
+    if inline {
+        shown["content"] = json!(BASE64_STANDARD.encode(content));
+    }
+    shown
+}
+
+fn content(file: &Value) -> Vec<u8> {
+    match file["contentBase64"].as_str() {
+        Some(text) => BASE64_STANDARD.decode(text).unwrap_or_default(),
+        None => file["content"].as_str().unwrap_or_default().as_bytes().to_vec(),
+    }
+}
+
+fn health() -> Value {
+    json!({ "name": "1Password Connect API", "version": "1.7.1", "dependencies": [
+        { "service": "sync", "status": "ACTIVE" },
+        { "service": "sqlite", "status": "ACTIVE", "message": "Connected to /home/opuser/.op/data/1password.sqlite" },
+    ] })
+}

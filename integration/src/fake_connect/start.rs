@@ -1,0 +1,166 @@
+//! Starts a fake: on a thread of this process, or for as long as a future says.
+
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::{fs, io, thread};
+
+use serde_json::Value;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::oneshot;
+
+use super::client::Control;
+use super::server;
+use super::state::{Data, Shared};
+use super::tls::{Identity, TlsFault};
+use super::vault::{Vaults, fixture};
+
+/// The token that is right if none is given.
+pub const DEFAULT_TOKEN: &str = "fake-connect-token";
+
+/// How a fake starts; [`Options::default`] is plain HTTP on a free port of loopback, with the fixture.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where to listen; port 0 is any free one.
+    pub listen: SocketAddr,
+    /// The token that is right.
+    pub token: String,
+    /// The data.
+    pub document: Value,
+    /// A folder for `ca.pem`; with it the fake speaks TLS.
+    pub tls: Option<PathBuf>,
+    /// What is wrong with its certificate.
+    pub tls_fault: Option<TlsFault>,
+    /// Names and addresses in the certificate, localhost aside.
+    pub names: Vec<String>,
+    /// A Unix socket for control requests.
+    pub control: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            token: DEFAULT_TOKEN.to_owned(),
+            document: fixture(),
+            tls: None,
+            tls_fault: None,
+            names: Vec::new(),
+            control: None,
+        }
+    }
+}
+
+/// A fake on a thread of its own; it ends when dropped, and its port is free again.
+pub struct FakeConnect {
+    /// Steers it.
+    pub control: Control,
+    address: SocketAddr,
+    ca: Option<PathBuf>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl FakeConnect {
+    /// Starts one and returns when it listens.
+    pub fn start(options: Options) -> io::Result<FakeConnect> {
+        let shared = prepare(&options)?;
+        let (stop, stopped) = oneshot::channel();
+        let (ready, started) = mpsc::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let serving = shared.clone();
+        let thread = thread::Builder::new().name("fake-connect".to_owned()).spawn(move || {
+            let tell = |address| drop(ready.send(Ok(address)));
+            let stopped = async { drop(stopped.await) };
+            if let Err(error) = runtime.block_on(run(serving, options, tell, stopped)) {
+                drop(ready.send(Err(error)));
+            }
+        })?;
+        let address = started.recv().map_err(io::Error::other)??;
+        let ca = shared.identity.as_ref().map(|identity| identity.ca().to_owned());
+        Ok(FakeConnect {
+            control: Control::here(shared),
+            address,
+            ca,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `http://127.0.0.1:PORT` or `https://localhost:PORT`, without `/v1`.
+    pub fn url(&self) -> String {
+        match self.ca {
+            Some(_) => format!("https://localhost:{}", self.address.port()),
+            None => format!("http://{}", self.address),
+        }
+    }
+
+    /// The CA file that clients of its TLS shall trust.
+    pub fn ca(&self) -> Option<&Path> {
+        self.ca.as_deref()
+    }
+}
+
+impl Drop for FakeConnect {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Serves until the future ends; `ready` is told the address when the fake listens.
+pub async fn serve_until(
+    options: Options,
+    ready: impl FnOnce(SocketAddr),
+    stopped: impl Future<Output = ()>,
+) -> io::Result<()> {
+    run(prepare(&options)?, options, ready, stopped).await
+}
+
+fn prepare(options: &Options) -> io::Result<Arc<Shared>> {
+    let vaults = Vaults::from_document(&options.document).map_err(io::Error::other)?;
+    let identity = match &options.tls {
+        Some(folder) => Some(Identity::in_folder(folder, &options.names)?),
+        None => None,
+    };
+    let acceptor = match &identity {
+        Some(identity) => Some(identity.acceptor(options.tls_fault)?),
+        None => None,
+    };
+    let data = Data { vaults, token: options.token.clone(), denied: std::collections::HashSet::new() };
+    Ok(Arc::new(Shared::new(data, identity, acceptor)))
+}
+
+async fn run(
+    shared: Arc<Shared>,
+    options: Options,
+    ready: impl FnOnce(SocketAddr),
+    stopped: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let listener = TcpListener::bind(options.listen).await?;
+    let control = match &options.control {
+        Some(path) => {
+            let _ = fs::remove_file(path);
+            Some(UnixListener::bind(path)?)
+        }
+        None => None,
+    };
+    ready(listener.local_addr()?);
+    tokio::select! {
+        () = server::serve(shared, listener, control) => {}
+        () = stopped => {}
+    }
+    if let Some(path) = &options.control {
+        let _ = fs::remove_file(path);
+    }
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! The data: vaults in Connect's shapes, as one JSON document, and the fixture that the tests share.
+
+use serde_json::{Value, json};
+
+use super::clock;
+
+const FIXTURE: &str = include_str!("../../fixtures/vault.json");
+const SINCE: u64 = 1_700_000_000;
+
+/// The bytes of the field `value` of the item `big`: nearly as long as a credential may be.
+pub const BIG: usize = 900 * 1024;
+/// The bytes of the field `value` of the item `huge`: longer than a credential may be.
+pub const HUGE: usize = 1536 * 1024;
+
+/// The fixture: `fixtures/vault.json`, with the items `big` and `huge` added to "My Vault".
+pub fn fixture() -> Value {
+    let mut document: Value = serde_json::from_str(FIXTURE).expect("the fixture is JSON");
+    let items = document["vaults"][0]["items"].as_array_mut().expect("the fixture's first vault has items");
+    for (title, length) in [("big", BIG), ("huge", HUGE)] {
+        items.push(json!({ "id": format!("{:a<26}", format!("item{title}")), "title": title, "category": "PASSWORD",
+            "version": 1, "fields": [{ "id": "value", "type": "CONCEALED", "label": "value", "value": long_value(length) }] }));
+    }
+    document
+}
+
+/// A text of that many bytes in which no piece looks like another: numbered lines.
+pub fn long_value(length: usize) -> String {
+    let mut text: String = (0..length.div_ceil(16)).map(|line| format!("{line:015}\n")).collect();
+    text.truncate(length);
+    text
+}
+
+/// Vaults and their items, complete: what the document left out has its default.
+#[derive(Debug, Clone)]
+pub(super) struct Vaults {
+    pub(super) vaults: Vec<Value>,
+    made: u64,
+}
+
+impl Vaults {
+    /// Takes a document `{"vaults":[{id,name,contentVersion?,items:[…]}]}`.
+    pub(super) fn from_document(document: &Value) -> Result<Vaults, String> {
+        let listed = document["vaults"].as_array().ok_or("the document has no list \"vaults\"")?;
+        let mut all = Vaults { vaults: Vec::new(), made: 0 };
+        for vault in listed {
+            all.add_vault(vault.clone())?;
+        }
+        Ok(all)
+    }
+
+    pub(super) fn document(&self) -> Value {
+        json!({ "vaults": self.vaults })
+    }
+
+    pub(super) fn add_vault(&mut self, mut vault: Value) -> Result<String, String> {
+        let id = self.identify(&mut vault)?;
+        if !vault["name"].is_string() {
+            return Err(format!("vault {id} has no name"));
+        }
+        let items = match vault["items"].take() {
+            Value::Null => Vec::new(),
+            Value::Array(items) => items,
+            _ => return Err(format!("the items of vault {id} are no list")),
+        };
+        let times = clock::rfc3339(SINCE);
+        fill(
+            &mut vault,
+            json!({ "attributeVersion": 1, "contentVersion": 1, "type": "USER_CREATED", "createdAt": times, "updatedAt": times }),
+        );
+        vault["items"] = json!([]);
+        self.vaults.push(vault);
+        for item in items {
+            self.add_item(&id, item)?;
+        }
+        Ok(id)
+    }
+
+    pub(super) fn add_item(&mut self, vault: &str, mut item: Value) -> Result<String, String> {
+        let id = self.identify(&mut item)?;
+        if !item["title"].is_string() {
+            return Err(format!("item {id} has no title"));
+        }
+        item["vault"] = json!({ "id": vault });
+        let times = clock::rfc3339(SINCE);
+        fill(
+            &mut item,
+            json!({ "category": "LOGIN", "version": 1, "createdAt": times, "updatedAt": times,
+                "lastEditedBy": format!("{:a<26}", "someone") }),
+        );
+        let vault = self.vault_mut(vault).ok_or_else(|| format!("no vault {vault}"))?;
+        vault["items"].as_array_mut().ok_or("a vault without a list of items")?.push(item);
+        Ok(id)
+    }
+
+    pub(super) fn vault(&self, id: &str) -> Option<&Value> {
+        self.vaults.iter().find(|vault| vault["id"] == id)
+    }
+
+    pub(super) fn vault_mut(&mut self, id: &str) -> Option<&mut Value> {
+        self.vaults.iter_mut().find(|vault| vault["id"] == id)
+    }
+
+    /// A new ID if there is none.
+    fn identify(&mut self, thing: &mut Value) -> Result<String, String> {
+        let object = thing.as_object_mut().ok_or("a vault or item is no object")?;
+        match object.get("id") {
+            Some(Value::String(id)) if is_id(id) => Ok(id.clone()),
+            Some(id) => Err(format!("{id} is no ID: 26 characters of a-z and 0-9")),
+            None => {
+                self.made += 1;
+                let number = self
+                    .made
+                    .to_string()
+                    .bytes()
+                    .map(|digit| char::from(digit - b'0' + b'b'))
+                    .collect::<String>();
+                let id = format!("{:a<26}", format!("made{number}"));
+                object.insert("id".to_owned(), json!(id));
+                Ok(id)
+            }
+        }
+    }
+}
+
+/// The items of a vault.
+pub(super) fn items(vault: &Value) -> &[Value] {
+    vault["items"].as_array().map_or(&[], Vec::as_slice)
+}
+
+pub(super) fn is_id(text: &str) -> bool {
+    text.len() == 26 && text.bytes().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit())
+}
+
+fn fill(thing: &mut Value, defaults: Value) {
+    if let (Some(thing), Value::Object(defaults)) = (thing.as_object_mut(), defaults) {
+        for (key, value) in defaults {
+            thing.entry(key).or_insert(value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BIG, HUGE, Vaults, fixture, is_id, items};
+
+    #[test]
+    fn the_fixture_is_whole() {
+        let all = Vaults::from_document(&fixture()).unwrap();
+        assert_eq!(all.vaults.len(), 5);
+        let mut ids: Vec<&str> = Vec::new();
+        for vault in &all.vaults {
+            ids.push(vault["id"].as_str().unwrap());
+            ids.extend(items(vault).iter().map(|item| item["id"].as_str().unwrap()));
+        }
+        assert!(ids.iter().all(|id| is_id(id)));
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 5 + all.vaults.iter().map(|vault| items(vault).len()).sum::<usize>());
+        let long = |title| {
+            let item = items(&all.vaults[0]).iter().find(|item| item["title"] == title).unwrap();
+            item["fields"][0]["value"].as_str().unwrap().len()
+        };
+        assert_eq!((long("big"), long("huge")), (BIG, HUGE));
+    }
+}
