@@ -1,3 +1,8 @@
 //! onecred on a real systemd: the machine, the fakes, the cases and the benchmarks.
 
 pub mod fake_connect;
+pub mod installed;
+pub mod machine;
+pub mod setup;
+pub mod stage;
+pub mod theme;

@@ -3,6 +3,9 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::config::{self, Loaded, Paths, Report, Severity};
 
 /// What `onecred check` is told.
@@ -17,6 +20,9 @@ pub struct CheckArgs {
     /// Print errors only
     #[arg(long, short)]
     pub quiet: bool,
+    /// Have this process read it, if it is fine: what the unit's ExecReload= does
+    #[arg(long, value_name = "PID", hide = true)]
+    pub then_reload: Option<i32>,
 }
 
 /// Checks, and tells problems on `err`, a summary on `out`. Gives the exit code: 0 fine, 1 errors found.
@@ -30,6 +36,9 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Re
             if !args.quiet {
                 loaded.warnings.iter().try_for_each(|warning| writeln!(err, "{warning}"))?;
                 writeln!(out, "{}", summary(&loaded))?;
+            }
+            if let Some(pid) = args.then_reload {
+                kill(Pid::from_raw(pid), Signal::SIGHUP)?;
             }
             Ok(0)
         }
@@ -75,7 +84,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("a.json");
         std::fs::write(&file, text).expect("written");
-        let args = CheckArgs { config: PathBuf::new(), files: vec![file], quiet };
+        let args = CheckArgs { config: PathBuf::new(), files: vec![file], quiet, then_reload: None };
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let code = run(&args, &mut out, &mut err).expect("printed");
         let text =

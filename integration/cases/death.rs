@@ -1,0 +1,218 @@
+//! The provider is killed, stopped, restarted or stuck while units ask: each gets the right value or does not start.
+use onecred_integration::{
+    cases,
+    fake_connect::{
+        Fault, Kind,
+        vault::{BIG, long_value},
+    },
+    installed::{LIBEXEC, SOCKET},
+    machine::{Suite, wait_until},
+    setup::Setup,
+    stage::{Stage, consumer},
+    theme::Theme,
+};
+
+pub const THEME: Theme = Theme {
+    name: "death",
+    stage,
+    shared: false,
+    cases: cases![
+        kill_9_while_a_unit_waits,
+        kill_9_while_a_long_value_is_written,
+        stop_while_a_unit_waits,
+        stop_while_a_long_value_is_written,
+        restart_while_a_unit_waits,
+        restart_while_a_long_value_is_written,
+        a_watchdog_abort_while_a_unit_waits,
+        a_watchdog_abort_while_a_long_value_is_written,
+        the_resolver_is_killed_while_a_unit_waits,
+        kills_in_a_storm_of_units,
+        the_socket_stays_through_all_of_it,
+    ],
+};
+
+const PASSWORD: (&str, &[u8]) = ("password", b"hunter2");
+const LIMIT: usize = 1 << 20;
+
+fn stage(suite: Suite) -> Stage {
+    Setup::connect(suite)
+        .default("deadline", "120s")
+        .default("maxAge", "session")
+        .secret("password", "op://My Vault/db/password", &["app*"])
+        .secret("big", "op://My Vault/big/value", &["app*"])
+        .stage()
+}
+
+/// Starts a consumer that then waits for a Connect that does not answer.
+fn a_unit_waits(stage: &Stage, unit: &str) {
+    stage.connect().fail(&Fault::of(Kind::Hang)).unwrap_or_else(|error| panic!("{error}"));
+    stage.units([(unit, consumer("", &["password"]).as_str())]);
+    stage.run(&["systemctl", "start", "--no-block", unit]).ok();
+    wait_until("Connect is asked", || !stage.calls().is_empty());
+}
+
+/// Connect answers again, and the next unit gets its secret.
+#[track_caller]
+fn all_is_well_again(stage: &Stage) {
+    stage.connect().clear_faults().unwrap_or_else(|error| panic!("{error}"));
+    stage.gets("app-next.service", "", &[PASSWORD, ("big", long_value(BIG).as_bytes())]);
+}
+
+/// A unit that was overtaken by the provider's end: the right value or none, and never a start with anything else.
+#[track_caller]
+fn right_or_not_at_all(stage: &Stage, unit: &str, value: (&str, &[u8])) -> bool {
+    stage.settled(unit);
+    let started = stage.show(unit, "Result") == "success";
+    if started {
+        stage.got(unit, &[value])
+    } else {
+        stage.ended_243(unit)
+    }
+    started
+}
+
+/// A slow reader in a unit's place: it has read a little of the long value when this returns.
+fn a_long_value_is_half_read(stage: &Stage) {
+    stage.gets("app-warm.service", "", &[("big", long_value(BIG).as_bytes())]);
+    let text = format!(
+        "[Service]\nType=notify\nStandardOutput=truncate:/srv/out/slow\nExecStartPre=mkfifo /srv/out/go\n\
+        ExecStart={LIBEXEC}/probe {SOCKET} unit/app-slow.service/big 1000 /srv/out/go\n"
+    );
+    stage.units([("app-slow.service", text.as_str())]);
+    stage.run(&["systemctl", "start", "app-slow"]).ok();
+}
+
+/// Lets the slow reader go on, and checks what it has read in the end.
+#[track_caller]
+fn it_reads_all_or_too_much(stage: &Stage) {
+    stage.sh("echo >/srv/out/go").ok();
+    stage.settled("app-slow.service");
+    let read = stage.read("/srv/out/slow");
+    let whole = read == long_value(BIG).as_bytes();
+    assert!(whole || read.len() > LIMIT, "a unit would have started with {} of {BIG} bytes", read.len());
+}
+
+fn kill(stage: &Stage) {
+    let main = stage.show("onecred.service", "MainPID");
+    stage.run(&["kill", "-KILL", &main]).ok();
+    wait_until("the main process is another", || stage.show("onecred.service", "MainPID") != main);
+}
+
+fn stick(stage: &Stage) {
+    let main = stage.show("onecred.service", "MainPID");
+    stage.run(&["kill", "-STOP", &main]).ok();
+    wait_until("the watchdog has bitten", || stage.show("onecred.service", "MainPID") != main);
+    assert!(stage.journal("onecred.service").contains("atchdog"), "it was not the watchdog");
+}
+
+fn with_an_alert_watchdog(stage: &Stage) {
+    stage.write(
+        "/run/systemd/system/onecred.service.d/alert.conf",
+        "[Service]\nWatchdogSec=1\nTimeoutAbortSec=1\n",
+        0o644,
+    );
+    stage.run(&["systemctl", "daemon-reload"]).ok();
+}
+
+fn kill_9_while_a_unit_waits(stage: &Stage) {
+    a_unit_waits(stage, "app.service");
+    kill(stage);
+    right_or_not_at_all(stage, "app.service", PASSWORD);
+    all_is_well_again(stage);
+}
+
+fn kill_9_while_a_long_value_is_written(stage: &Stage) {
+    a_long_value_is_half_read(stage);
+    kill(stage);
+    it_reads_all_or_too_much(stage);
+    all_is_well_again(stage);
+}
+
+fn stop_while_a_unit_waits(stage: &Stage) {
+    a_unit_waits(stage, "app.service");
+    stage.run(&["systemctl", "stop", "onecred.service"]).ok();
+    right_or_not_at_all(stage, "app.service", PASSWORD);
+    all_is_well_again(stage);
+}
+
+fn stop_while_a_long_value_is_written(stage: &Stage) {
+    a_long_value_is_half_read(stage);
+    stage.run(&["systemctl", "stop", "onecred.service"]).ok();
+    it_reads_all_or_too_much(stage);
+    all_is_well_again(stage);
+}
+
+fn restart_while_a_unit_waits(stage: &Stage) {
+    a_unit_waits(stage, "app.service");
+    stage.run(&["systemctl", "restart", "onecred.service"]).ok();
+    right_or_not_at_all(stage, "app.service", PASSWORD);
+    all_is_well_again(stage);
+}
+
+fn restart_while_a_long_value_is_written(stage: &Stage) {
+    a_long_value_is_half_read(stage);
+    stage.run(&["systemctl", "restart", "onecred.service"]).ok();
+    it_reads_all_or_too_much(stage);
+    all_is_well_again(stage);
+}
+
+fn a_watchdog_abort_while_a_unit_waits(stage: &Stage) {
+    with_an_alert_watchdog(stage);
+    a_unit_waits(stage, "app.service");
+    stick(stage);
+    right_or_not_at_all(stage, "app.service", PASSWORD);
+    all_is_well_again(stage);
+}
+
+fn a_watchdog_abort_while_a_long_value_is_written(stage: &Stage) {
+    with_an_alert_watchdog(stage);
+    a_long_value_is_half_read(stage);
+    stick(stage);
+    it_reads_all_or_too_much(stage);
+    all_is_well_again(stage);
+}
+
+fn the_resolver_is_killed_while_a_unit_waits(stage: &Stage) {
+    a_unit_waits(stage, "app.service");
+    stage.connect().clear_faults().unwrap_or_else(|error| panic!("{error}"));
+    stage.run(&["systemctl", "kill", "-s", "KILL", "onecred-resolver.service"]).ok();
+    stage.got("app.service", &[PASSWORD]);
+}
+
+fn kills_in_a_storm_of_units(stage: &Stage) {
+    stage.gets("app-warm.service", "", &[("big", long_value(BIG).as_bytes())]);
+    let big = long_value(BIG);
+    let text = consumer("", &["big"]);
+    let (mut started, mut refused) = (0, 0);
+    for round in 0..10 {
+        let names: Vec<_> = (0..12).map(|n| format!("app-{round}-{n}.service")).collect();
+        stage.units(names.iter().map(|name| (name.as_str(), text.as_str())));
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        stage.run(&[&["systemctl", "start", "--no-block"][..], &names].concat()).ok();
+        for _ in 0..3 {
+            let main = stage.show("onecred.service", "MainPID");
+            stage.run(&["kill", "-KILL", &main]); // it may be gone, or 0: not yet there
+        }
+        for name in names {
+            if right_or_not_at_all(stage, name, ("big", big.as_bytes())) {
+                started += 1
+            } else {
+                refused += 1
+            }
+        }
+    }
+    assert_eq!(started + refused, 120);
+    assert_eq!(stage.show("onecred.socket", "ActiveState"), "active");
+    all_is_well_again(stage);
+}
+
+fn the_socket_stays_through_all_of_it(stage: &Stage) {
+    stage.gets("app.service", "", &[PASSWORD]);
+    for _ in 0..20 {
+        let main = stage.show("onecred.service", "MainPID");
+        stage.run(&["kill", "-KILL", &main]);
+    }
+    all_is_well_again(stage);
+    assert_eq!(stage.show("onecred.socket", "ActiveState"), "active");
+    assert_eq!(stage.show("onecred.socket", "Result"), "success");
+}

@@ -1,0 +1,52 @@
+//! The cases: onecred installed on booted machines, one theme a file.
+mod boot;
+mod connect;
+mod death;
+mod forged;
+mod machine;
+mod operation;
+mod refusals;
+mod secrets;
+
+use libtest_mimic::Arguments;
+use onecred_integration::{
+    machine::{Suite, clear_on_signals},
+    setup::{forget_installations, probe_is_at},
+    theme::{Theme, keep_panics_for_reports, trials},
+};
+use std::process::ExitCode;
+
+const THEMES: &[&Theme] = &[
+    &machine::THEME,
+    &secrets::THEME,
+    &refusals::THEME,
+    &forged::THEME,
+    &connect::THEME,
+    &connect::IMPATIENT,
+    &connect::WARM,
+    &boot::THEME,
+    &boot::END,
+    &death::THEME,
+    &operation::THEME,
+    &operation::LOOK,
+];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let suites = match Suite::chosen() {
+        Ok(suites) => suites,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    if let Err(error) = clear_on_signals() {
+        eprintln!("can't watch for signals: {error}");
+        return ExitCode::FAILURE;
+    }
+    keep_panics_for_reports();
+    probe_is_at(env!("CARGO_BIN_EXE_probe"));
+    let conclusion = libtest_mimic::run(&arguments, trials(THEMES, &suites));
+    forget_installations();
+    conclusion.exit_code()
+}

@@ -1,0 +1,161 @@
+//! The admin's side: reload, check, what systemd-analyze says, install and uninstall.
+use onecred_integration::{
+    cases,
+    installed::{make, repository},
+    machine::{Layer, Suite},
+    setup::Setup,
+    stage::Stage,
+    theme::Theme,
+};
+use std::{fs, path::Path};
+
+pub const THEME: Theme = Theme {
+    name: "operation",
+    stage,
+    shared: false,
+    cases: cases![
+        a_reload_takes_up_a_new_configuration,
+        a_broken_reload_fails_and_keeps_the_old_configuration,
+        a_broken_configuration_at_start_allows_nothing_and_says_so,
+    ],
+};
+
+/// What only looks.
+pub const LOOK: Theme = Theme {
+    name: "installed",
+    stage,
+    shared: true,
+    cases: cases![
+        verify_is_silent,
+        the_provider_is_sandboxed,
+        the_resolver_is_sandboxed,
+        the_resolver_is_no_root,
+        check_finds_nothing_wrong,
+        check_names_file_position_and_remedy,
+        get_asks_as_systemd_would,
+        status_says_something,
+        uninstall_leaves_nothing,
+    ],
+};
+
+const UNITS: [&str; 5] = [
+    "onecred.socket",
+    "onecred.service",
+    "onecred-resolver.socket",
+    "onecred-resolver.service",
+    "run-onecred-store.mount",
+];
+const CONFIG: &str = "/etc/onecred/secrets.json";
+const PASSWORD: (&str, &[u8]) = ("password", b"hunter2");
+
+fn stage(suite: Suite) -> Stage {
+    Setup::vault(suite).secret("password", "op://My Vault/db/password", &["app"]).stage()
+}
+
+fn config(stage: &Stage) -> String {
+    String::from_utf8(stage.read(CONFIG)).unwrap_or_default()
+}
+
+fn a_reload_takes_up_a_new_configuration(stage: &Stage) {
+    stage.refuses("late.service", "", "password", &["not allowed"]);
+    stage.write(CONFIG, config(stage).replace("\"app\"", "\"app\", \"late\""), 0o644);
+    stage.run(&["systemctl", "reload", "onecred"]).ok();
+    stage.starts("late.service", &[PASSWORD]);
+}
+
+fn a_broken_reload_fails_and_keeps_the_old_configuration(stage: &Stage) {
+    stage.gets("app.service", "", &[PASSWORD]);
+    stage.write(CONFIG, config(stage).replace("\"units\"", "\"unit\""), 0o644);
+    stage.run(&["systemctl", "reload", "onecred"]).fails();
+    assert_eq!(stage.show("onecred.service", "ActiveState"), "active");
+    let reason = stage.waits_for_line("onecred.service", CONFIG);
+    assert!(reason.contains("unit"), "{reason}");
+    assert!(
+        stage.run(&["systemctl", "status", "onecred"]).stdout().contains(CONFIG),
+        "status does not say why"
+    );
+    stage.starts("app.service", &[PASSWORD]);
+}
+
+fn a_broken_configuration_at_start_allows_nothing_and_says_so(stage: &Stage) {
+    stage.write(CONFIG, "{ \"secrets\": ", 0o644);
+    stage.run(&["systemctl", "stop", "onecred.service"]).ok();
+    stage.refuses("app.service", "", "password", &["not allowed"]);
+}
+
+fn verify_is_silent(stage: &Stage) {
+    let paths = UNITS.map(|unit| format!("/usr/lib/systemd/system/{unit}"));
+    let ran =
+        stage.run(&[&["systemd-analyze", "verify"][..], &paths.each_ref().map(String::as_str)].concat());
+    assert!(ran.succeeded() && ran.stdout().is_empty() && ran.stderr().is_empty(), "{ran}");
+}
+
+#[track_caller]
+fn exposure_is_at_most(stage: &Stage, unit: &str, most: f64) {
+    let said = stage.run(&["systemd-analyze", "security", "--no-pager", unit]).stdout();
+    let level = said.lines().find_map(|line| {
+        line.split_once("exposure level for ")?.1.split_whitespace().nth(1)?.parse::<f64>().ok()
+    });
+    assert!(level.is_some_and(|level| level <= most), "{unit}: {level:?} is not at most {most}\n{said}");
+}
+
+fn the_provider_is_sandboxed(stage: &Stage) {
+    exposure_is_at_most(stage, "onecred.service", 1.5);
+}
+
+fn the_resolver_is_sandboxed(stage: &Stage) {
+    exposure_is_at_most(stage, "onecred-resolver.service", 1.5);
+}
+
+fn the_resolver_is_no_root(stage: &Stage) {
+    stage.gets("app.service", "", &[PASSWORD]);
+    let main = stage.show("onecred-resolver.service", "MainPID");
+    assert_eq!(stage.run(&["ps", "-o", "user=", "-p", &main]).ok().trim(), "onecred");
+}
+
+fn check_finds_nothing_wrong(stage: &Stage) {
+    let ran = stage.run(&["onecred", "check"]);
+    assert!(ran.succeeded() && ran.stderr().is_empty(), "{ran}");
+}
+
+fn check_names_file_position_and_remedy(stage: &Stage) {
+    stage.write("/srv/wrong.json", config(stage).replace("\"units\"", "\"unit\""), 0o644);
+    let ran = stage.run(&["onecred", "check", "/srv/wrong.json"]);
+    assert_eq!(ran.code(), Some(1), "{ran}");
+    let said = format!("{}{}", ran.stdout(), ran.stderr());
+    assert!(said.contains("/srv/wrong.json:") && said.contains("units"), "{said}");
+}
+
+fn get_asks_as_systemd_would(stage: &Stage) {
+    // By hand it is in no unit, and the provider says so.
+    let ran = stage.run(&["onecred", "get", "--as", "app", "password"]);
+    assert_eq!(ran.code(), Some(1), "{ran}");
+    assert!(ran.stderr().contains("app.service") && ran.stdout().is_empty(), "{ran}");
+}
+
+fn status_says_something(stage: &Stage) {
+    stage.gets("app.service", "", &[PASSWORD]);
+    for unit in ["onecred.service", "onecred-resolver.service"] {
+        assert!(!stage.show(unit, "StatusText").is_empty(), "{unit} has no STATUS=");
+    }
+}
+
+fn uninstall_leaves_nothing(stage: &Stage) {
+    let layer = Layer::create("uninstall").unwrap_or_else(|error| panic!("{error}"));
+    for target in ["install", "uninstall"] {
+        make(target, layer.path(), stage.suite).unwrap_or_else(|error| panic!("{error}"));
+        let files = files_below(layer.path());
+        assert_eq!(files.is_empty(), target == "uninstall", "after make {target}: {files:?}");
+    }
+    assert!(repository().join("Makefile").exists());
+}
+
+fn files_below(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .flat_map(|entry| match entry.path() {
+            path if path.is_dir() && !path.is_symlink() => files_below(&path),
+            path => vec![path.display().to_string()],
+        })
+        .collect()
+}

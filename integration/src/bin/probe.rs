@@ -1,0 +1,50 @@
+//! Asks a credential socket as any process can: under a peer name of its own choice, and as slowly as it likes.
+//!
+//! `probe SOCKET NAME [LENGTH FIFO]` binds `\0<hex>/NAME` (nothing, if NAME is `-`), connects, and writes what it is sent to its
+//! standard output, though no more than one byte over what systemd takes. With LENGTH it stops reading after that many bytes, says READY=1 to its service manager, and goes on when
+//! someone opens FIFO for writing.
+use nix::sys::socket::{
+    AddressFamily, Shutdown, SockFlag, SockType, UnixAddr, bind, connect, shutdown, socket,
+};
+use std::{
+    env,
+    error::Error,
+    fs::File,
+    io::{self, Read, Write},
+    os::{
+        fd::AsRawFd,
+        unix::net::{UnixDatagram, UnixStream},
+    },
+    process,
+};
+
+/// What systemd takes for all credentials of a unit together.
+const TAKEN: u64 = 1 << 20;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let words: Vec<String> = env::args().skip(1).collect();
+    let (path, name, pause) = match &words[..] {
+        [path, name] => (path, name, None),
+        [path, name, length, fifo] => (path, name, Some((length.parse()?, fifo))),
+        _ => return Err("usage: probe SOCKET NAME [LENGTH FIFO]".into()),
+    };
+    let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    if name != "-" {
+        let address = format!("{:x}/{name}", process::id());
+        bind(fd.as_raw_fd(), &UnixAddr::new_abstract(address.as_bytes())?)?;
+    }
+    connect(fd.as_raw_fd(), &UnixAddr::new(path.as_str())?)?;
+    shutdown(fd.as_raw_fd(), Shutdown::Write)?;
+    let stream = UnixStream::from(fd);
+    let mut read = 0;
+    let mut out = io::stdout().lock();
+    if let Some((length, fifo)) = pause {
+        read = io::copy(&mut (&stream).take(length), &mut out)?;
+        if let Some(manager) = env::var_os("NOTIFY_SOCKET") {
+            UnixDatagram::unbound()?.send_to(b"READY=1", manager)?;
+        }
+        File::open(fifo)?.read_to_end(&mut Vec::new())?;
+    }
+    io::copy(&mut stream.take(TAKEN + 1 - read), &mut out)?;
+    Ok(out.flush()?)
+}

@@ -1,0 +1,57 @@
+//! onecred as `make install` puts it, in a folder to be laid over a machine's root.
+use crate::machine::{Layer, Suite};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// Where the tests' own programs are in a machine.
+pub const LIBEXEC: &str = "/usr/local/libexec/onecred-tests";
+/// The socket that units name in LoadCredential=.
+pub const SOCKET: &str = "/run/onecred/credential.sock";
+
+/// Copies a unit's credentials to where a case looks for them, under the name that it is given.
+const TAKE: &str =
+    "#!/bin/sh\nset -eu\nmkdir -p \"/srv/out/$1\"\ncp \"$CREDENTIALS_DIRECTORY\"/* \"/srv/out/$1/\"\n";
+
+/// The repository.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"))
+}
+
+/// Installs into a folder, or removes again, as a packager would; the release binary has been built already.
+pub fn make(target: &str, destdir: &Path, suite: Suite) -> io::Result<()> {
+    let made = Command::new("make")
+        .args(["--silent", "-C"])
+        .arg(repository())
+        .args([target, "PREFIX=/usr", &format!("SYSTEMD_VERSION={}", suite.version()?)])
+        .arg(format!("DESTDIR={}", destdir.display()))
+        .output()?;
+    if made.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("make {target}: {}{}", made.status, String::from_utf8_lossy(&made.stderr))))
+}
+
+/// A layer with onecred and the tests' own programs.
+pub struct Installed(Layer);
+
+impl Installed {
+    /// Makes one for a suite. `probe` is that program.
+    pub fn new(suite: Suite, probe: &Path) -> io::Result<Self> {
+        let layer = Layer::create(&format!("onecred-for-{suite}"))?;
+        make("install", layer.path(), suite)?;
+        let libexec = layer.path().join(LIBEXEC.trim_start_matches('/'));
+        fs::create_dir_all(&libexec)?;
+        fs::copy(probe, libexec.join("probe"))?;
+        fs::write(libexec.join("take"), TAKE)?;
+        fs::set_permissions(libexec.join("take"), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        Ok(Self(layer))
+    }
+
+    /// The folder.
+    pub fn path(&self) -> PathBuf {
+        self.0.path().into()
+    }
+}

@@ -1,0 +1,187 @@
+//! A real systemd as PID 1 of its own namespaces, without a container engine.
+mod plan;
+mod ran;
+mod spawn;
+mod state;
+mod suite;
+
+pub use plan::Plan;
+pub use ran::Ran;
+pub use state::{Layer, clear_on_signals};
+pub use suite::Suite;
+
+use nix::sched::{CloneFlags, setns};
+use state::Running;
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::Path,
+    process::{Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long any one command inside may take before it counts as hung.
+const HUNG: &str = "180";
+
+/// Why a machine could not be had.
+#[derive(Debug)]
+pub struct Fault(String);
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<String> for Fault {
+    fn from(what: String) -> Self {
+        Self(what)
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A booted machine. It is gone when this is dropped, and when the test process ends.
+pub struct Machine {
+    /// Which systemd runs in it.
+    pub suite: Suite,
+    running: Arc<Mutex<Running>>,
+    init: i32,
+}
+
+impl Machine {
+    /// Runs a command inside to its end, as root.
+    pub fn run<S: AsRef<str>>(&self, command: &[S]) -> Ran {
+        self.run_with_input(command, b"")
+    }
+
+    /// Runs a command inside as root, with `input` as its standard input.
+    pub fn run_with_input<S: AsRef<str>>(&self, command: &[S], input: &[u8]) -> Ran {
+        let words = || command.iter().map(AsRef::as_ref);
+        let said = words().collect::<Vec<_>>().join(" ");
+        let mut inside = self.inside();
+        inside.args(["timeout", "-k", "5", HUNG]).args(words());
+        inside.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child =
+            inside.spawn().unwrap_or_else(|error| panic!("can't start `{said}` in the machine: {error}"));
+        let stdin = child.stdin.take();
+        let output = thread::scope(|scope| {
+            scope.spawn(|| stdin.map(|mut pipe| pipe.write_all(input)));
+            child.wait_with_output()
+        });
+        Ran::new(said, output.unwrap_or_else(|error| panic!("lost a command in the machine: {error}")))
+    }
+
+    /// Runs a shell script inside as root.
+    pub fn sh(&self, script: &str) -> Ran {
+        self.run(&["sh", "-euc", script])
+    }
+
+    /// A command that will run inside, for a caller that wants to drive it.
+    pub fn inside(&self) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.init.to_string(), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", "--"]);
+        command.env_clear().envs([
+            ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+            ("HOME", "/root"),
+            ("LANG", "C.UTF-8"),
+            ("TERM", "dumb"),
+            ("SYSTEMD_PAGER", "cat"),
+            ("SYSTEMD_COLORS", "0"),
+        ]);
+        command
+    }
+
+    /// Writes a file inside, making its folders.
+    pub fn write(&self, path: &str, content: impl AsRef<[u8]>, mode: u32) {
+        let mode = format!("{mode:o}");
+        self.run_with_input(&["install", "-D", "-m", &mode, "/dev/stdin", path], content.as_ref()).ok();
+    }
+
+    /// The bytes of a file inside.
+    pub fn read(&self, path: &str) -> Vec<u8> {
+        self.run(&["cat", "--", path]).ok_bytes()
+    }
+
+    /// Writes unit files that systemd has not seen yet. It finds new ones by itself; a daemon-reload would get in the way of
+    /// other cases on the machine (on 252 it spoils transient units).
+    pub fn units<'a>(&self, units: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        for (name, text) in units {
+            self.write(&format!("/run/systemd/system/{name}"), text, 0o644);
+        }
+    }
+
+    /// What `journalctl -u UNIT` shows, messages only.
+    pub fn journal(&self, unit: &str) -> String {
+        self.run(&["journalctl", "--sync"]);
+        self.run(&["journalctl", "--no-pager", "-o", "cat", "-u", unit]).stdout()
+    }
+
+    /// Where the journal ends now.
+    pub fn journal_cursor(&self) -> String {
+        let shown = self.run(&["journalctl", "--no-pager", "-n", "0", "--show-cursor"]).stdout();
+        shown.lines().find_map(|line| line.strip_prefix("-- cursor: ")).unwrap_or_default().into()
+    }
+
+    /// The whole journal from a cursor on; from the start if it is empty.
+    pub fn journal_since(&self, cursor: &str) -> String {
+        self.run(&["journalctl", "--sync"]);
+        let after = format!("--after-cursor={cursor}");
+        let mut command = vec!["journalctl", "--no-pager", "-o", "short-precise", "--no-hostname"];
+        command.extend((!cursor.is_empty()).then_some(after.as_str()));
+        self.run(&command).stdout()
+    }
+
+    /// One property of a unit.
+    pub fn show(&self, unit: &str, property: &str) -> String {
+        self.run(&["systemctl", "show", "--value", "-p", property, "--", unit]).ok().trim().into()
+    }
+
+    /// Does something in the machine's network: what is bound there can be reached from inside, on its `lo`.
+    pub fn in_network<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+        let network = File::open(format!("/proc/{}/ns/net", self.init))?;
+        thread::scope(|scope| {
+            let entered = scope.spawn(move || setns(network, CloneFlags::CLONE_NEWNET).map(|()| work()));
+            entered
+                .join()
+                .map_err(|_| io::Error::other("panicked in the machine's network"))?
+                .map_err(io::Error::from)
+        })
+    }
+
+    /// Where the machine's root is seen from outside. Absolute links inside it lead astray from here.
+    pub fn root(&self) -> std::path::PathBuf {
+        Path::new("/proc").join(self.init.to_string()).join("root")
+    }
+
+    /// Shuts the machine down in order, and waits until it is off.
+    pub fn power_off(&self) {
+        self.run(&["systemctl", "poweroff", "--no-block"]);
+        wait_until("the machine is off", || self.lock().has_ended());
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.lock().clear();
+    }
+}
+
+/// Waits for something that announces itself in no better way. Gives up, loudly, after two minutes.
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(120), "waited two minutes in vain until {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,143 @@
+//! A machine before it boots: what lies in its root, and what is done to it first.
+use super::{Fault, Machine, Running, Suite, spawn, state::State};
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::{fs::PermissionsExt, net::UnixDatagram},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+const BOOT: &str = include_str!("boot.sh");
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Files and commands for a machine's root.
+#[derive(Clone)]
+pub struct Plan {
+    suite: Suite,
+    layers: Vec<PathBuf>,
+    files: Vec<(String, Vec<u8>, u32)>,
+    prepare: Vec<String>,
+    may_be_degraded: bool,
+}
+
+impl Plan {
+    /// A bare machine of this suite.
+    pub fn new(suite: Suite) -> Self {
+        Self { suite, layers: Vec::new(), files: Vec::new(), prepare: Vec::new(), may_be_degraded: false }
+    }
+
+    /// The suite it will run.
+    pub fn suite(&self) -> Suite {
+        self.suite
+    }
+
+    /// Lays a folder over the root, as if its files had been installed there. It is not written to.
+    #[must_use]
+    pub fn layer(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.layers.push(folder.into());
+        self
+    }
+
+    /// Puts a file into the root.
+    #[must_use]
+    pub fn file(mut self, path: &str, content: impl AsRef<[u8]>, mode: u32) -> Self {
+        self.files.push((path.into(), content.as_ref().into(), mode));
+        self
+    }
+
+    /// Puts a unit into the root, to be there from the first moment of the boot.
+    #[must_use]
+    pub fn unit(self, name: &str, text: &str) -> Self {
+        self.file(&format!("/etc/systemd/system/{name}"), text, 0o644)
+    }
+
+    /// Runs a shell command in the root before its systemd starts, as an installer would.
+    #[must_use]
+    pub fn prepare(mut self, command: &str) -> Self {
+        self.prepare.push(command.into());
+        self
+    }
+
+    /// The boot may leave failed units: the test looks at them itself.
+    #[must_use]
+    pub fn may_be_degraded(mut self) -> Self {
+        self.may_be_degraded = true;
+        self
+    }
+
+    /// Boots it, and returns when systemd says that it has booted.
+    pub fn boot(&self) -> Result<Machine, Fault> {
+        let state = State::create(self.suite)?;
+        let (name, dir, cgroup) = (state.name.clone(), state.dir.clone(), state.cgroup.clone());
+        self.seed(&dir.join("seed"))?;
+        let lower: Vec<_> = self.layers.iter().rev().cloned().chain([self.suite.root()?]).collect();
+        let notify = UnixDatagram::bind(dir.join("notify"))?;
+        notify.set_read_timeout(Some(Duration::from_millis(100)))?;
+        let console = File::create(dir.join("console"))?;
+        let errors = console.try_clone()?;
+
+        let supervisor = spawn::bound_to_this_process("sh", |command| {
+            command
+                .args(["-euc", "echo $$ >\"$CGROUP/cgroup.procs\"; exec \"$@\"", "sh"])
+                .args(
+                    "unshare --mount --propagation private --cgroup --pid --net --uts --ipc --fork"
+                        .split(' '),
+                )
+                .args(["--kill-child=KILL", "bash", "-c", BOOT, "boot"])
+                .env("CGROUP", &cgroup)
+                .env("STATE", &dir)
+                .env("NAME", &name)
+                .env("LOWER", colons(&lower))
+                .env("PREPARE", self.prepare.join("\n"))
+                .stdin(std::process::Stdio::null())
+                .stdout(console)
+                .stderr(errors);
+            // Not this process's group: Ctrl-C is for the test process, which then clears up.
+            std::os::unix::process::CommandExt::process_group(command, 0);
+        })?;
+        let running = Running::new(supervisor, state);
+
+        let start = Instant::now();
+        let mut machine = Machine { suite: self.suite, running, init: 0 };
+        while !says_ready(&notify)? {
+            if machine.lock().has_ended() || start.elapsed() > PATIENCE {
+                let console = fs::read_to_string(dir.join("console")).unwrap_or_default();
+                return Err(Fault(format!("machine {name} did not boot:\n{console}")));
+            }
+        }
+        let init = machine.lock().init();
+        machine.init = init.ok_or_else(|| Fault(format!("machine {name} has no PID 1")))?.as_raw();
+        let is = machine.run(&["systemctl", "is-system-running", "--wait"]).stdout();
+        if is.trim() != "running" && !self.may_be_degraded {
+            let failed = machine.run(&["systemctl", "--failed", "--no-legend"]).stdout();
+            return Err(Fault(format!("machine {name} is {is}{failed}{}", machine.journal_since(""))));
+        }
+        Ok(machine)
+    }
+
+    fn seed(&self, seed: &Path) -> io::Result<()> {
+        for (path, content, mode) in &self.files {
+            let path = seed.join(path.trim_start_matches('/'));
+            fs::create_dir_all(path.parent().unwrap_or(seed))?;
+            fs::write(&path, content)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(*mode))?;
+        }
+        Ok(())
+    }
+}
+
+fn colons(folders: &[PathBuf]) -> String {
+    folders.iter().map(|folder| folder.to_string_lossy()).collect::<Vec<_>>().join(":")
+}
+
+fn says_ready(notify: &UnixDatagram) -> io::Result<bool> {
+    let mut message = [0; 4096];
+    match notify.recv(&mut message) {
+        Ok(length) => Ok(message[..length].split(|&byte| byte == b'\n').any(|line| line == b"READY=1")),
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,62 @@
+//! What came of a command inside a machine.
+use std::process::Output;
+
+/// A finished command: what was run, and what it said.
+#[derive(Debug)]
+pub struct Ran {
+    command: String,
+    output: Output,
+}
+
+impl Ran {
+    pub(super) fn new(command: String, output: Output) -> Self {
+        Self { command, output }
+    }
+
+    /// Did it succeed?
+    pub fn succeeded(&self) -> bool {
+        self.output.status.success()
+    }
+
+    /// Its exit code; none if a signal ended it.
+    pub fn code(&self) -> Option<i32> {
+        self.output.status.code()
+    }
+
+    /// What it wrote, as text.
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.output.stdout).into_owned()
+    }
+
+    /// What it complained of, as text.
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.output.stderr).into_owned()
+    }
+
+    /// Its output, if it succeeded; else the test ends.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert!(self.succeeded(), "{self}");
+        self.stdout()
+    }
+
+    /// Its output as bytes, if it succeeded; else the test ends.
+    #[track_caller]
+    pub fn ok_bytes(self) -> Vec<u8> {
+        assert!(self.succeeded(), "{self}");
+        self.output.stdout
+    }
+
+    /// Its complaint, if it failed; else the test ends.
+    #[track_caller]
+    pub fn fails(self) -> String {
+        assert!(!self.succeeded(), "should have failed: {self}");
+        self.stderr()
+    }
+}
+
+impl std::fmt::Display for Ran {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}`: {}\n{}{}", self.command, self.output.status, self.stdout(), self.stderr())
+    }
+}

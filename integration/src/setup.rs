@@ -1,0 +1,149 @@
+//! onecred set up on a machine as its README says, with a development vault or with the fake Connect server.
+use crate::{
+    fake_connect::{self, vault},
+    installed::Installed,
+    machine::{Machine, Plan, Suite},
+    stage::Stage,
+};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+const CONNECT: &str = "127.0.0.1:8080";
+
+/// What `make install` made, once for each suite.
+static INSTALLED: Mutex<BTreeMap<Suite, Arc<Installed>>> = Mutex::new(BTreeMap::new());
+static PROBE: OnceLock<&'static Path> = OnceLock::new();
+
+/// Says where the probe is. To be called before any stage is set.
+pub fn probe_is_at(path: &'static str) {
+    let _ = PROBE.set(Path::new(path));
+}
+
+/// Removes the installations. To be called when all stages are gone.
+pub fn forget_installations() {
+    INSTALLED.lock().unwrap_or_else(PoisonError::into_inner).clear();
+}
+
+fn installed(suite: Suite) -> Arc<Installed> {
+    let mut all = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    let made = all.entry(suite).or_insert_with(|| {
+        let probe = PROBE.get().unwrap_or_else(|| panic!("nobody said where the probe is"));
+        Arc::new(Installed::new(suite, probe).unwrap_or_else(|error| panic!("{error}")))
+    });
+    Arc::clone(made)
+}
+
+/// A machine with onecred, before it boots.
+pub struct Setup {
+    plan: Plan,
+    config: Value,
+    vault: Value,
+    connect: bool,
+}
+
+impl Setup {
+    /// With a development vault: the fixture, until another is given.
+    pub fn vault(suite: Suite) -> Self {
+        Self::new(suite, json!({ "kind": "file", "path": "/etc/onecred/vault.json" }), false)
+    }
+
+    /// With the fake Connect server and the fixture.
+    pub fn connect(suite: Suite) -> Self {
+        Self::new(suite, json!({ "kind": "connect", "url": format!("http://{CONNECT}") }), true)
+    }
+
+    fn new(suite: Suite, source: Value, connect: bool) -> Self {
+        let config = json!({ "source": source, "defaults": {}, "secrets": [], "rules": [] });
+        let plan = Plan::new(suite).layer(installed(suite).path());
+        Self { plan, config, vault: vault::fixture(), connect }
+    }
+
+    /// Another content of the vault.
+    #[must_use]
+    pub fn holding(mut self, document: Value) -> Self {
+        self.vault = document;
+        self
+    }
+
+    /// One of the defaults: `maxAge`, `deadline`.
+    #[must_use]
+    pub fn default(mut self, key: &str, value: &str) -> Self {
+        self.config["defaults"][key] = json!(value);
+        self
+    }
+
+    /// A secret for units.
+    #[must_use]
+    pub fn secret(mut self, name: &str, reference: &str, units: &[&str]) -> Self {
+        let secret = json!({ "name": name, "reference": reference, "units": units });
+        self.config["secrets"].as_array_mut().into_iter().for_each(|all| all.push(secret.clone()));
+        self
+    }
+
+    /// A rule for units.
+    #[must_use]
+    pub fn rule(mut self, units: &[&str], credentials: &[&str], reference: &str) -> Self {
+        let rule = json!({ "units": units, "credentials": credentials, "reference": reference });
+        self.config["rules"].as_array_mut().into_iter().for_each(|all| all.push(rule.clone()));
+        self
+    }
+
+    /// More for the machine's root.
+    #[must_use]
+    pub fn plan(mut self, more: impl FnOnce(Plan) -> Plan) -> Self {
+        self.plan = more(self.plan);
+        self
+    }
+
+    /// Boots it, and starts the fake where there shall be one.
+    pub fn stage(self) -> Stage {
+        let config = serde_json::to_vec_pretty(&self.config).unwrap_or_default();
+        let mut plan = self
+            .plan
+            .file("/etc/onecred/secrets.json", config, 0o644)
+            .prepare("systemd-sysusers")
+            .prepare("systemctl enable -q onecred.socket onecred-resolver.socket")
+            .prepare("install -d -m 1777 /srv/out");
+        plan = if self.connect {
+            plan.file("/etc/onecred/token", format!("{}\n", fake_connect::DEFAULT_TOKEN), 0o600)
+        } else {
+            plan.file("/etc/onecred/vault.json", self.vault.to_string(), 0o640)
+                .prepare("chgrp onecred /etc/onecred/vault.json")
+        };
+        let stage = Stage::of(&plan);
+        if self.connect {
+            stage.connect_comes(&self.vault);
+        }
+        stage
+    }
+}
+
+/// A field of an item, in Connect's shape.
+pub fn field(label: &str, value: &str) -> Value {
+    json!({ "id": label, "type": "CONCEALED", "label": label, "value": value })
+}
+
+/// The fixture with more items in "My Vault".
+pub fn fixture_with(items: impl IntoIterator<Item = (&'static str, Vec<Value>)>) -> Value {
+    let mut document = vault::fixture();
+    let all = document["vaults"][0]["items"].as_array_mut();
+    let all = all.unwrap_or_else(|| panic!("the fixture's first vault has items"));
+    for (n, (title, fields)) in items.into_iter().enumerate() {
+        let id = format!("{:a<26}", format!("case{n}b"));
+        all.push(json!({ "id": id, "title": title, "category": "LOGIN", "version": 1, "fields": fields }));
+    }
+    document
+}
+
+/// Starts a fake Connect server in a machine's network.
+pub(crate) fn start_connect(machine: &Machine, document: &Value) -> fake_connect::FakeConnect {
+    let listen = CONNECT.parse().unwrap_or_else(|error| panic!("{error}"));
+    let options = fake_connect::Options { listen, document: document.clone(), ..Default::default() };
+    let started =
+        machine.in_network(|| fake_connect::FakeConnect::start(options)).and_then(|started| started);
+    started.unwrap_or_else(|error| panic!("no fake Connect: {error}"))
+}

@@ -1,0 +1,173 @@
+//! What a case plays on: a booted machine, what runs beside it, and what a consumer made of its credentials.
+use crate::{
+    fake_connect::{Control, FakeConnect, Seen},
+    installed::{LIBEXEC, SOCKET},
+    machine::{Machine, Plan, wait_until},
+    setup::start_connect,
+};
+use serde_json::Value;
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// A machine and its surroundings.
+pub struct Stage {
+    /// The machine.
+    pub machine: Machine,
+    connect: Mutex<Option<FakeConnect>>,
+}
+
+impl std::ops::Deref for Stage {
+    type Target = Machine;
+
+    fn deref(&self) -> &Machine {
+        &self.machine
+    }
+}
+
+/// A unit that takes its credentials to where [`Stage::taken`] finds them, if it ever runs; with more lines for its [Service].
+pub fn consumer(lines: &str, credentials: &[&str]) -> String {
+    let asks: String = credentials.iter().map(|id| format!("LoadCredential={id}:{SOCKET}\n")).collect();
+    format!("[Service]\nType=oneshot\nReadWritePaths=/srv/out\n{asks}ExecStart={LIBEXEC}/take %n\n{lines}\n")
+}
+
+impl Stage {
+    /// Boots a plan.
+    #[track_caller]
+    pub fn of(plan: &Plan) -> Self {
+        Self { machine: plan.boot().unwrap_or_else(|fault| panic!("{fault}")), connect: Mutex::new(None) }
+    }
+
+    /// Starts a consumer and checks that it got exactly these values.
+    #[track_caller]
+    pub fn gets(&self, unit: &str, lines: &str, values: &[(&str, &[u8])]) {
+        let ids: Vec<&str> = values.iter().map(|(id, _)| *id).collect();
+        self.units([(unit, consumer(lines, &ids).as_str())]);
+        self.starts(unit, values);
+    }
+
+    /// Starts a consumer that is there already, and checks that it got exactly these values.
+    #[track_caller]
+    pub fn starts(&self, unit: &str, values: &[(&str, &[u8])]) {
+        self.forget(unit);
+        self.run(&["systemctl", "start", "--", unit]);
+        self.got(unit, values);
+    }
+
+    /// Waits until a consumer has run, and checks that it got exactly these values.
+    #[track_caller]
+    pub fn got(&self, unit: &str, values: &[(&str, &[u8])]) {
+        self.settled(unit);
+        assert_eq!(self.show(unit, "Result"), "success", "{unit}: {}", self.journal(unit));
+        for (id, value) in values {
+            let taken = self.taken(unit, id);
+            assert!(
+                taken.as_deref() == Some(*value),
+                "{unit} got {} for {id}, not {}",
+                say(taken.as_deref()),
+                say(Some(value))
+            );
+        }
+    }
+
+    /// Starts a consumer of one credential and checks that it is refused for these reasons, in its own journal.
+    #[track_caller]
+    pub fn refuses(&self, unit: &str, lines: &str, id: &str, words: &[&str]) {
+        self.units([(unit, consumer(lines, &[id]).as_str())]);
+        self.run(&["systemctl", "start", "--", unit]);
+        self.was_refused(unit, id, words);
+    }
+
+    /// Waits until a consumer has failed, and checks that it never ran, and that its journal has the reason.
+    #[track_caller]
+    pub fn was_refused(&self, unit: &str, id: &str, words: &[&str]) {
+        self.settled(unit);
+        self.ended_243(unit);
+        let refusal = format!("onecred: credential {id} for {unit} refused: ");
+        let line = self.waits_for_line(unit, &refusal);
+        for word in words {
+            assert!(line.contains(word), "{word:?} is not in the reason: {line}");
+        }
+    }
+
+    /// Checks that a settled unit has failed at its credentials, and has not run.
+    #[track_caller]
+    pub fn ended_243(&self, unit: &str) {
+        assert_eq!(self.show(unit, "Result"), "exit-code", "{unit} did not fail: {}", self.journal(unit));
+        assert_eq!(self.show(unit, "ExecMainStatus"), "243", "{unit}");
+        assert!(!self.out(unit).exists(), "{unit} ran although it was refused");
+    }
+
+    /// Waits for a line in a unit's own journal, and returns it.
+    #[track_caller]
+    pub fn waits_for_line(&self, unit: &str, part: &str) -> String {
+        let mut line = None;
+        wait_until(&format!("{unit}'s journal holds {part:?}"), || {
+            line = self.journal(unit).lines().find(|line| line.contains(part)).map(str::to_owned);
+            line.is_some()
+        });
+        line.unwrap_or_default()
+    }
+
+    /// Waits until a unit that runs to an end has come to it.
+    #[track_caller]
+    pub fn settled(&self, unit: &str) {
+        wait_until(&format!("{unit} has come to an end"), || {
+            matches!(self.show(unit, "ActiveState").as_str(), "inactive" | "failed")
+                && self.show(unit, "Job").is_empty()
+        });
+    }
+
+    /// What a consumer took as a credential.
+    pub fn taken(&self, unit: &str, id: &str) -> Option<Vec<u8>> {
+        fs::read(self.out(unit).join(id)).ok()
+    }
+
+    /// Forgets what a consumer took.
+    pub fn forget(&self, unit: &str) {
+        let _ = fs::remove_dir_all(self.out(unit));
+    }
+
+    /// Where a consumer's credentials go.
+    pub fn out(&self, unit: &str) -> PathBuf {
+        self.root().join("srv/out").join(unit)
+    }
+
+    /// The fake Connect server comes, or comes back, holding this.
+    pub fn connect_comes(&self, document: &Value) {
+        *self.fake() = None; // the port has to be free
+        *self.fake() = Some(start_connect(&self.machine, document));
+    }
+
+    /// The fake Connect server goes: connections are refused.
+    pub fn connect_goes(&self) {
+        *self.fake() = None;
+    }
+
+    /// Steers the fake Connect server.
+    #[track_caller]
+    pub fn connect(&self) -> Control {
+        self.fake().as_ref().unwrap_or_else(|| panic!("no Connect runs here")).control.clone()
+    }
+
+    /// What Connect was asked so far.
+    #[track_caller]
+    pub fn calls(&self) -> Vec<Seen> {
+        self.connect().requests().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn fake(&self) -> MutexGuard<'_, Option<FakeConnect>> {
+        self.connect.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A value as a failed test may show it: these are no secrets, but they can be long.
+fn say(value: Option<&[u8]>) -> String {
+    match value {
+        None => "nothing".into(),
+        Some(bytes) if bytes.len() > 80 => format!("{} bytes", bytes.len()),
+        Some(bytes) => format!("{:?}", String::from_utf8_lossy(bytes)),
+    }
+}
