@@ -15,6 +15,9 @@ use crate::secret::{Secret, Wanted};
 #[error("{0:?} is neither a name nor a glob: {1}")]
 pub struct BadPattern(pub String, pub String);
 
+/// The characters that wildcards are made of.
+const WILD: [char; 4] = ['*', '?', '[', ']'];
+
 /// A text with `*`, `?` and `[…]`, as systemctl understands them; a backslash is a character like any other.
 #[derive(Clone)]
 pub struct Glob {
@@ -51,20 +54,23 @@ impl Glob {
 
     /// Whether this surely matches all that the other matches. No is no proof of the contrary.
     pub fn covers(&self, other: &Self) -> bool {
-        const WILD: [char; 4] = ['*', '?', '[', ']'];
-        let ends =
-            self.text.split_once('*').filter(|(head, tail)| !head.contains(WILD) && !tail.contains(WILD));
-        let head = |text: &str| text.split(WILD).next().unwrap_or("").to_owned();
-        let tail = |text: &str| text.rsplit(WILD).next().unwrap_or("").to_owned();
+        let plain = |part: &str| !part.contains(WILD);
+        let around = self.text.split_once('*').filter(|(head, tail)| plain(head) && plain(tail));
         self.text == other.text
-            || match (other.literal(), ends) {
+            || match (other.literal(), around) {
                 (Some(text), _) => self.matches(text),
                 // What the other matches begins with its head and ends in its tail, and these do not overlap.
-                (None, Some(ends)) => {
-                    head(&other.text).starts_with(ends.0) && tail(&other.text).ends_with(ends.1)
-                }
+                (None, Some((head, tail))) => other.head().starts_with(head) && other.tail().ends_with(tail),
                 (None, None) => false,
             }
+    }
+
+    fn head(&self) -> &str {
+        self.text.split(WILD).next().unwrap_or_default()
+    }
+
+    fn tail(&self) -> &str {
+        self.text.rsplit(WILD).next().unwrap_or_default()
     }
 
     /// The glob as it was written.

@@ -133,4 +133,12 @@ proptest! {
         });
         prop_assert_eq!(judge(&policy, &whole, &id).is_ok(), given);
     }
+
+    #[test]
+    fn what_is_covered_is_matched(a in "[ab*?]{0,4}(\\[[!]?[ab]\\])?[ab*]{0,2}", b in "[ab*?]{0,4}(\\[[!]?[ab]\\])?[ab*]{0,2}", text in "[ab]{0,6}") {
+        let (a, b) = (Glob::parse(&a).expect("valid"), Glob::parse(&b).expect("valid"));
+        if a.covers(&b) && b.matches(&text) {
+            prop_assert!(a.matches(&text), "{:?} covers {:?}, and does not match {:?}", a, b, text);
+        }
+    }
 }

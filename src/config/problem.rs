@@ -96,6 +96,7 @@ pub(crate) struct Place {
 pub(crate) struct Problems {
     files: Vec<Text>,
     found: Vec<(Option<Place>, Problem)>,
+    errors: usize,
 }
 
 #[derive(Debug)]
@@ -133,11 +134,13 @@ impl Problems {
         remedy: impl Into<String>,
     ) {
         let (what, remedy) = (what.into(), remedy.into());
+        self.errors += usize::from(severity == Severity::Error);
         self.found.push((None, Problem { severity, file: file.to_owned(), at: None, what, remedy }));
     }
 
     fn add(&mut self, severity: Severity, place: Place, what: String, remedy: String) {
         let (file, at) = (self.files[place.file].file.clone(), Some(self.position(place)));
+        self.errors += usize::from(severity == Severity::Error);
         self.found.push((Some(place), Problem { severity, file, at, what, remedy }));
     }
 
@@ -151,7 +154,7 @@ impl Problems {
 
     /// How many errors have been noted up to now.
     pub(crate) fn errors(&self) -> usize {
-        self.found.iter().filter(|(_, p)| p.severity == Severity::Error).count()
+        self.errors
     }
 
     /// A file's text.

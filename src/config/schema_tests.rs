@@ -7,13 +7,21 @@ use crate::config::problem::Problems;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The verdict of an independent JSON Schema validator; the error says where and why.
-fn validate(schema: &Value, instance: &Value) -> Result<(), String> {
-    let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
-    compiler.enable_format_assertions();
-    compiler.add_resource("schema.json", schema.clone()).expect("a resource");
-    let index = compiler.compile("schema.json", &mut schemas).expect("a valid schema");
-    schemas.validate(instance, index).map_err(|error| format!("{error:#}"))
+/// An independent JSON Schema validator.
+struct Validator(boon::Schemas, boon::SchemaIndex);
+
+impl Validator {
+    fn new(schema: &Value) -> Self {
+        let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
+        compiler.add_resource("schema.json", schema.clone()).expect("a resource");
+        let index = compiler.compile("schema.json", &mut schemas).expect("a valid schema");
+        Self(schemas, index)
+    }
+
+    /// Its verdict; the error says where and why.
+    fn judge(&self, instance: &Value) -> Result<(), String> {
+        self.0.validate(instance, self.1).map_err(|error| format!("{error:#}"))
+    }
 }
 
 fn files(dir: &str) -> Vec<PathBuf> {
@@ -43,9 +51,10 @@ fn the_published_file_is_current() {
 
 #[test]
 fn good_files_are_valid() {
+    let validator = Validator::new(&schema());
     for dir in ["good", "good/in-parts", "good/in-parts/secrets.d"] {
         for file in files(dir) {
-            let verdict = validate(&schema(), &read(&file).expect("JSON"));
+            let verdict = validator.judge(&read(&file).expect("JSON"));
             assert_eq!(verdict, Ok(()), "{}", file.display());
         }
     }
@@ -53,14 +62,15 @@ fn good_files_are_valid() {
 
 #[test]
 fn examples_of_the_schema_are_valid_and_can_be_loaded() {
+    let validator = Validator::new(&schema());
     for example in schema()["examples"].as_array().expect("examples") {
-        assert_eq!(validate(&schema(), example), Ok(()));
+        assert_eq!(validator.judge(example), Ok(()));
         from_text(Path::new("example"), &example.to_string()).expect("fine");
     }
     let secret = &schema()["$defs"]["Secret"]["examples"][0];
-    assert_eq!(validate(&schema(), &json!({ "secrets": [secret] })), Ok(()));
+    assert_eq!(validator.judge(&json!({ "secrets": [secret] })), Ok(()));
     let rule = &schema()["$defs"]["Rule"]["examples"][0];
-    assert_eq!(validate(&schema(), &json!({ "rules": [rule] })), Ok(()));
+    assert_eq!(validator.judge(&json!({ "rules": [rule] })), Ok(()));
 }
 
 /// Files whose shape is right, so that no schema finds what is wrong with them.
@@ -81,10 +91,11 @@ const OF_RIGHT_SHAPE: [&str; 12] = [
 
 #[test]
 fn bad_shapes_are_invalid() {
+    let validator = Validator::new(&schema());
     for file in files("bad") {
         let name = file.file_stem().and_then(|name| name.to_str()).expect("a name");
         if let (Some(instance), false) = (read(&file), OF_RIGHT_SHAPE.contains(&name)) {
-            assert!(validate(&schema(), &instance).is_err(), "{name}");
+            assert!(validator.judge(&instance).is_err(), "{name}");
         }
     }
 }
@@ -104,6 +115,7 @@ fn our_verdict_on_shapes_is_the_validators() {
     let mut plain = marked().clone(); // what the shape is held against: neither patterns nor rules between keys
     publish(&mut plain);
     strip(&mut plain);
+    let validator = Validator::new(&plain);
     let mut wrong = 0;
     for file in files("good") {
         let whole = read(&file).expect("JSON");
@@ -121,7 +133,7 @@ fn our_verdict_on_shapes_is_the_validators() {
             ] {
                 let mut changed = whole.clone();
                 *changed.pointer_mut(&pointer).expect("there") = change.clone();
-                let verdict = validate(&plain, &changed);
+                let verdict = validator.judge(&changed);
                 wrong += usize::from(verdict.is_err());
                 assert_eq!(
                     shape_is_right(&changed.to_string()),

@@ -85,7 +85,7 @@ fn bad_ones_are_told_in_full() {
             fs::write(&expected, &told).expect("written");
         }
         let expected = fs::read_to_string(&expected).unwrap_or_default();
-        assert_eq!(told, expected, "{}", file.display());
+        assert!(told == expected, "{} tells (UPDATE_EXPECTED=1 takes it over):\n{told}", file.display());
     }
 }
 
@@ -166,6 +166,7 @@ fn several_sources_and_every_key() {
     assert_eq!(settings.limits, Limits { store_bytes: 1 << 30, connections: 100 });
     assert_eq!((settings.recover, settings.audit), (false, Audit::All));
     let secrets: Vec<_> = settings.policy.secrets().collect();
+    assert_eq!((secrets[0].wanted.allow_empty, secrets[1].wanted.allow_empty), (true, false));
     assert_eq!(secrets[0].wanted.max_age, MaxAge::Session);
     assert_eq!(secrets[1].wanted.max_age, MaxAge::Always);
     assert_eq!(secrets[2].wanted.max_age, MaxAge::Age(Duration::from_secs(5400)));
