@@ -133,6 +133,10 @@ proptest! {
         });
         prop_assert_eq!(judge(&policy, &whole, &id).is_ok(), given);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 10_000, ..Default::default() })]
 
     #[test]
     fn what_is_covered_is_matched(a in "[ab*?]{0,4}(\\[[!]?[ab]\\])?[ab*]{0,2}", b in "[ab*?]{0,4}(\\[[!]?[ab]\\])?[ab*]{0,2}", text in "[ab]{0,6}") {

@@ -4,6 +4,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::*;
@@ -218,34 +219,63 @@ fn a_token_pasted_into_the_configuration_is_not_shown() {
 }
 
 /// The texts of all fixtures, to be mutated.
-fn texts() -> Vec<String> {
+static TEXTS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let files = ["good", "bad"].into_iter().flat_map(fixtures).filter(|path| path.is_file());
     files.map(|file| fs::read_to_string(file).expect("text")).collect()
+});
+static TREES: LazyLock<Vec<serde_json::Value>> =
+    LazyLock::new(|| TEXTS.iter().filter_map(|text| serde_json::from_str(text).ok()).collect());
+
+/// The texts within a tree, to be changed one at a time.
+fn leaves(value: &mut serde_json::Value) -> Vec<&mut String> {
+    match value {
+        serde_json::Value::String(text) => vec![text],
+        serde_json::Value::Array(entries) => entries.iter_mut().flat_map(leaves).collect(),
+        serde_json::Value::Object(members) => members.values_mut().flat_map(leaves).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn load_mutated(text: &str) -> Result<(), proptest::test_runner::TestCaseError> {
+    if let Err(report) = from_text(Path::new("x.json"), text) {
+        for problem in &report.problems {
+            let at = problem.at.expect("a place");
+            proptest::prop_assert!(at.line <= text.lines().count() + 1, "{problem}");
+            proptest::prop_assert!(!problem.what.is_empty());
+        }
+        proptest::prop_assert!(report.errors() > 0);
+    }
+    Ok(())
 }
 
 /// Words that mean something to some part of the loader.
 const WORDS: &str = r#"\PC|[{}\[\]:,"\\]|"[a-zA-Z@*?/\[\]!.-]{0,4}"|null|true|-?[0-9]{1,20}|"(op://|/run/|\{\{|"\{)?"|"name":|"units":|"//":|@|/|\*|\[|\{|\}"#;
+const PARTS: &str =
+    r#"(\PC|[{}\[\]/@*?:.$0-9 -]|\{\{|\}\}|op://|https?://|/run|/\.\.|\.service|[0-9]{1,20}|ms|MiB|a){0,6}"#;
 
 proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig { cases: 2000, ..Default::default() })]
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 4000, ..Default::default() })]
 
     #[test]
     fn no_mutation_makes_it_panic(file in 0usize..100, cuts in proptest::collection::vec((0.0..1.0f64, 0usize..12, WORDS), 1..6)) {
-        let texts = texts();
-        let mut text: Vec<char> = texts[file % texts.len()].chars().collect();
+        let mut text: Vec<char> = TEXTS[file % TEXTS.len()].chars().collect();
         for (at, len, word) in cuts {
             let start = (at * text.len() as f64) as usize;
             let end = text.len().min(start + len);
             text.splice(start..end, word.chars());
         }
         let text: String = text.into_iter().collect();
-        if let Err(report) = from_text(Path::new("x.json"), &text) {
-            for problem in &report.problems {
-                let at = problem.at.expect("a place");
-                proptest::prop_assert!(at.line <= text.lines().count() + 1, "{problem}");
-                proptest::prop_assert!(!problem.what.is_empty());
-            }
-            proptest::prop_assert!(report.errors() > 0);
+        load_mutated(&text)?;
+    }
+
+    #[test]
+    fn no_text_within_it_makes_it_panic(file in 0usize..100, leaf in 0usize..1000, before in PARTS, after in PARTS, keep in 0usize..3) {
+        let mut tree = TREES[file % TREES.len()].clone();
+        let mut leaves = leaves(&mut tree);
+        let index = leaf % leaves.len().max(1);
+        if let Some(text) = leaves.get_mut(index) {
+            **text = if keep == 0 { format!("{before}{text}{after}") } else { before };
         }
+        load_mutated(&tree.to_string())?;
     }
 }

@@ -144,6 +144,11 @@ mod tests {
 
     proptest! {
         #[test]
+        fn least_is_total(glob in "(\\PC|[\\[\\]!^*?a]){0,8}") {
+            prop_assert!(least(&glob) <= glob.len());
+        }
+
+        #[test]
         fn nothing_shorter_matches(glob in "[a-c?*]{0,4}(\\[[!]?[a-c]\\])?[a-c*]{0,2}", text in "[a-c]{0,6}") {
             if Glob::parse(&glob).expect("valid").matches(&text) {
                 prop_assert!(least(&glob) <= text.len(), "{} {}", glob, text);
