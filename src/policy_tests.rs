@@ -72,11 +72,7 @@ fn names_go_before_globs_and_secrets_before_rules() {
     assert!(matches!(judge(&policy, "app.service", "shared"), Err(Denial::Several(_))));
     assert!(matches!(judge(&policy, "evil.service", "db"), Err(Denial::NotNamed { .. })));
     assert_eq!(judge(&policy, "app.service", "nothing"), Err(Denial::Unknown));
-    assert_eq!(
-        judge(&policy, "app.socket", "db").is_err(),
-        true,
-        "an entry without a type means the service"
-    );
+    assert!(judge(&policy, "app.socket", "db").is_err(), "an entry without a type means the service");
 }
 
 #[test]

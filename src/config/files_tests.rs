@@ -1,3 +1,5 @@
+//! Tests of which files are read, and which are not taken.
+
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 

@@ -1,3 +1,5 @@
+//! Tests of the JSON reader: its verdict is the one of serde_json.
+
 use super::*;
 use proptest::prelude::*;
 

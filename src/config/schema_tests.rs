@@ -1,3 +1,5 @@
+//! Tests of the schema: an independent validator judges it, and agrees with us.
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

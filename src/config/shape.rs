@@ -52,8 +52,7 @@ impl<'a> Shape<'a> {
             }
         };
         let whole = self.problems.errors() == before;
-        let place = json!({ "file": self.file, "byte": node.byte });
-        Some(if mark { json!({ "value": value, "place": place, "whole": whole }) } else { value })
+        Some(if mark { vec![value, self.file.into(), node.byte.into(), whole.into()].into() } else { value })
     }
 
     /// The schema behind `$ref` and `anyOf: [it, null]`, and whether a place is wanted of it.
