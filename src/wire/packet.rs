@@ -141,7 +141,7 @@ mod tests {
     fn pair() -> (AsyncFd<OwnedFd>, AsyncFd<OwnedFd>) {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
-        (sys::register(a).unwrap(), AsyncFd::new(b).unwrap())
+        (sys::register(a).unwrap(), sys::register(b).unwrap())
     }
 
     #[tokio::test]
