@@ -1,0 +1,35 @@
+# Installs what `cargo build --release` has built. PREFIX and DESTDIR as everywhere; run as root on the machine itself, or into a package.
+PREFIX ?= /usr/local
+DESTDIR ?=
+BINARY ?= target/release/onecred
+# drop-ins for newer systemd are chosen by the version that is there; a package sets it
+SYSTEMD_VERSION ?= $(shell systemctl --version 2>/dev/null | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
+
+bin = $(DESTDIR)$(PREFIX)/bin
+unit = $(DESTDIR)$(PREFIX)/lib/systemd/system
+sysusers = $(DESTDIR)$(PREFIX)/lib/sysusers.d
+share = $(DESTDIR)$(PREFIX)/share/onecred
+doc = $(DESTDIR)$(PREFIX)/share/doc/onecred
+units = onecred.socket onecred.service onecred-resolver.socket onecred-resolver.service run-onecred-store.mount
+place = sed -e 's|/usr/bin/onecred|$(PREFIX)/bin/onecred|' -e 's|/usr/share/doc|$(PREFIX)/share/doc|'
+
+.PHONY: build install uninstall
+build:
+	cargo build --release --locked -p onecred
+
+install:
+	@test -x $(BINARY) || { echo "$(BINARY) is not there: run 'cargo build --release' first" >&2; exit 1; }
+	install -d $(bin) $(unit) $(sysusers) $(share) $(doc)
+	install -m755 $(BINARY) $(bin)/onecred
+	for u in $(units); do $(place) units/systemd/$$u >$(unit)/$$u && chmod 644 $(unit)/$$u || exit 1; done
+	rm -rf $(unit)/onecred.service.d
+	if [ "$(SYSTEMD_VERSION)" -ge 253 ] 2>/dev/null; then install -d $(unit)/onecred.service.d && \
+	  $(place) units/systemd/onecred.service.d/10-notify-reload.conf >$(unit)/onecred.service.d/10-notify-reload.conf && \
+	  chmod 644 $(unit)/onecred.service.d/10-notify-reload.conf; fi
+	install -m644 units/sysusers.d/onecred.conf $(sysusers)/onecred.conf
+	install -m644 units/schema/secrets.schema.json $(share)/secrets.schema.json
+	install -m644 README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(doc)/
+
+uninstall:
+	cd $(unit) && rm -rf $(units) onecred.service.d
+	rm -rf $(bin)/onecred $(sysusers)/onecred.conf $(share) $(doc)

@@ -1,0 +1,113 @@
+//! `onecred check`: whether a configuration is fine, and everything that is not.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::config::{self, Loaded, Paths, Report, Severity};
+
+/// What `onecred check` is told.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CheckArgs {
+    /// The configuration's directory, with secrets.json and secrets.d
+    #[arg(long, value_name = "DIR", default_value = "/etc/onecred")]
+    pub config: PathBuf,
+    /// Files to check as one configuration, instead of the directory's
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    pub files: Vec<PathBuf>,
+    /// Print errors only
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// Have this process read it, if it is fine: what the unit's ExecReload= does
+    #[arg(long, value_name = "PID", hide = true)]
+    pub then_reload: Option<i32>,
+}
+
+/// Checks, and tells problems on `err`, a summary on `out`. Gives the exit code: 0 fine, 1 errors found.
+pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
+    let loaded = match args.files.as_slice() {
+        [] => config::load(&Paths { dir: args.config.clone() }),
+        files => config::check_files(files),
+    };
+    match loaded {
+        Ok(loaded) => {
+            if !args.quiet {
+                loaded.warnings.iter().try_for_each(|warning| writeln!(err, "{warning}"))?;
+                writeln!(out, "{}", summary(&loaded))?;
+            }
+            if let Some(pid) = args.then_reload {
+                kill(Pid::from_raw(pid), Signal::SIGHUP)?;
+            }
+            Ok(0)
+        }
+        Err(Report { problems }) => {
+            let errors = problems.iter().filter(|p| p.severity == Severity::Error).count();
+            for problem in problems.iter().filter(|p| !args.quiet || p.severity == Severity::Error) {
+                writeln!(err, "{problem}")?;
+            }
+            if !args.quiet {
+                let found = [(errors, "error"), (problems.len() - errors, "warning")];
+                writeln!(err, "{}", counted(&found).join(", "))?;
+            }
+            Ok(1)
+        }
+    }
+}
+
+fn summary(Loaded { settings, warnings }: &Loaded) -> String {
+    let contents = [
+        (settings.policy.secrets().count(), "secret"),
+        (settings.templates.len(), "template"),
+        (settings.policy.rules().len(), "rule"),
+        (settings.sources.len(), "source"),
+    ];
+    let contents = counted(&contents).join(", ");
+    match counted(&[(warnings.len(), "warning")]).first() {
+        None => format!("{contents}: fine"),
+        Some(warnings) => format!("{contents}: fine, with {warnings}"),
+    }
+}
+
+/// `3 secrets`, `1 rule`; nothing of what there is none of.
+fn counted(things: &[(usize, &str)]) -> Vec<String> {
+    let some = things.iter().filter(|(count, _)| *count > 0);
+    some.map(|(count, thing)| format!("{count} {thing}{}", if *count == 1 { "" } else { "s" })).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, quiet: bool) -> (u8, String, String) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("a.json");
+        std::fs::write(&file, text).expect("written");
+        let args = CheckArgs { config: PathBuf::new(), files: vec![file], quiet, then_reload: None };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code = run(&args, &mut out, &mut err).expect("printed");
+        let text =
+            |bytes| String::from_utf8(bytes).expect("text").replace(dir.path().to_str().expect("text"), "");
+        (code, text(out), text(err))
+    }
+
+    #[test]
+    fn tells_a_summary_or_all_problems() {
+        let fine = r#"{ "secrets": [ { "name": "a", "reference": "op://v/i/f", "units": ["a"] }, { "name": "b", "reference": "op://v/i/f", "units": ["a"] } ],
+            "rules": [ { "units": ["x@*"], "reference": "op://v/{instance}/f" } ] }"#;
+        assert_eq!(check(fine, false), (0, "2 secrets, 1 rule, 1 source: fine\n".into(), String::new()));
+        assert_eq!(check(fine, true), (0, String::new(), String::new()));
+        let warned = r#"{ "secrets": [ { "name": "a", "reference": "op://v/i/f" } ] }"#;
+        let (code, out, err) = check(warned, false);
+        assert_eq!((code, out.as_str()), (0, "1 secret, 1 source: fine, with 1 warning\n"));
+        assert!(err.starts_with("/a.json:1:16: warning: nobody gets secret a"), "{err}");
+        assert_eq!(check(warned, true), (0, String::new(), String::new()));
+        let wrong =
+            r#"{ "secrets": [ { "name": "a", "reference": "op://v/f", "mode": "0400" } ], "rule": [] }"#;
+        let (code, out, err) = check(wrong, false);
+        assert_eq!((code, out.as_str(), err.lines().count()), (1, "", 5), "{err}");
+        assert!(err.ends_with("2 errors, 2 warnings\n"), "{err}");
+        assert_eq!(check(wrong, true).2.lines().count(), 2);
+    }
+}

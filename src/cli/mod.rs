@@ -1,0 +1,52 @@
+//! The verbs, one file each.
+
+pub mod check;
+pub mod get;
+pub mod resolve;
+pub mod schema;
+pub mod serve;
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// A credential provider for systemd: units get their secrets from 1Password.
+#[derive(Debug, clap::Parser)]
+#[command(name = "onecred", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Serve credentials to units (the provider; started by onecred.socket)
+    Serve(serve::ServeArgs),
+    /// Resolve references in 1Password for the provider (started by onecred-resolver.socket)
+    Resolve(resolve::ResolveArgs),
+    /// Check the configuration and tell everything that is wrong with it
+    Check(check::CheckArgs),
+    /// Ask a credential socket as systemd would
+    Get(get::GetArgs),
+    /// Print the JSON Schema of the configuration
+    Schema,
+}
+
+/// Runs a verb. Exit codes: 0 done, 1 it failed (with the reason on standard error), 2 the command line is wrong.
+pub fn run(cli: Cli) -> ExitCode {
+    let (mut out, mut err) = (io::stdout().lock(), io::stderr());
+    let result: Result<u8, Box<dyn Error>> = match cli.verb {
+        Verb::Serve(args) => serve::run(args).map(|()| 0),
+        Verb::Resolve(args) => resolve::run(args).map(|()| 0),
+        Verb::Check(args) => check::run(&args, &mut out, &mut err).map_err(Into::into),
+        Verb::Get(args) => get::run(&args, &mut out).map(|()| 0),
+        Verb::Schema => schema::run(&mut out).map(|()| 0).map_err(Into::into),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            let _ = writeln!(err, "onecred: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

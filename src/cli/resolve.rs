@@ -1,0 +1,59 @@
+//! `onecred resolve`: the resolver. Started by systemd, or by hand.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::PathBuf;
+
+use nix::sys::socket::SockType;
+use tracing::Level;
+
+use crate::config::Paths;
+use crate::name::CredentialId;
+use crate::resolver::run::{Options, run as resolve};
+use crate::systemd::{activation, journal};
+
+/// What `onecred resolve` is told.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ResolveArgs {
+    /// The configuration's directory, with secrets.json and secrets.d
+    #[arg(long, value_name = "DIR", default_value = "/etc/onecred")]
+    pub config: PathBuf,
+    /// Listen here, instead of on the socket that systemd hands over
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// A file with a token, instead of the credential of that name of this service; the name is "token" where none is said
+    #[arg(long = "token", value_name = "[NAME=]FILE")]
+    pub tokens: Vec<String>,
+    /// To try things without systemd: let this user's own processes ask, instead of root's
+    #[arg(long)]
+    pub development: bool,
+    /// Log more
+    #[arg(long, short)]
+    pub verbose: bool,
+}
+
+/// Runs the resolver to its end.
+pub fn run(args: ResolveArgs) -> Result<(), Box<dyn Error>> {
+    let handed_over = activation::handed_over(SockType::SeqPacket)?;
+    journal::start("onecred-resolver", if args.verbose { Level::DEBUG } else { Level::INFO });
+    super::serve::harden();
+    let listener = match (handed_over, &args.socket) {
+        (Some(listener), None) => listener,
+        (None, Some(path)) => activation::bound_at(path, SockType::SeqPacket)
+            .map_err(|error| format!("can't listen at {}: {error}", path.display()))?,
+        (Some(_), Some(_)) => return Err("systemd has handed a socket over; leave --socket out".into()),
+        (None, None) => {
+            return Err(
+                "there is no socket: start onecred-resolver.socket, or name one by --socket PATH".into()
+            );
+        }
+    };
+    let tokens = args.tokens.iter().map(|token| named(token)).collect::<Result<BTreeMap<_, _>, _>>()?;
+    let allowed_uid = if args.development { nix::unistd::geteuid().as_raw() } else { 0 };
+    Ok(resolve(Options { listener, config: Paths { dir: args.config }, tokens, allowed_uid })?)
+}
+
+fn named(token: &str) -> Result<(CredentialId, PathBuf), Box<dyn Error>> {
+    let (name, file) = token.split_once('=').unwrap_or(("token", token));
+    Ok((CredentialId::parse(name)?, PathBuf::from(file)))
+}

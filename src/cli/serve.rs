@@ -1,0 +1,71 @@
+//! `onecred serve`: the provider. Started by systemd, or by hand.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use nix::sys::socket::SockType;
+use tracing::Level;
+
+use crate::config::Paths;
+use crate::provider::keeper::Keeper;
+use crate::provider::run::{Options, run as provide};
+use crate::systemd::{activation, journal};
+
+/// What `onecred serve` is told.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ServeArgs {
+    /// The configuration's directory, with secrets.json and secrets.d
+    #[arg(long, value_name = "DIR", default_value = "/etc/onecred")]
+    pub config: PathBuf,
+    /// Listen here, instead of on the socket that systemd hands over
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// The store: a directory of this user's own on a ramfs
+    #[arg(long, value_name = "DIR", default_value = "/run/onecred/store")]
+    pub store: PathBuf,
+    /// The resolver's socket
+    #[arg(long, value_name = "PATH", default_value = "/run/onecred/resolver.sock")]
+    pub resolver: PathBuf,
+    /// To try things without systemd: believe this user's processes to be the units that they say, and keep the store anywhere.
+    /// Not for secrets that matter
+    #[arg(long)]
+    pub development: bool,
+    /// Log each answer, too
+    #[arg(long, short)]
+    pub verbose: bool,
+}
+
+/// Runs the provider to its end.
+pub fn run(args: ServeArgs) -> Result<(), Box<dyn Error>> {
+    // both before any thread is started and before any secret is known
+    let handed_over = activation::handed_over(SockType::Stream)?;
+    let keeper = Keeper::start().map_err(|error| format!("the keeper can't be started: {error}"))?;
+    journal::start("onecred", if args.verbose { Level::DEBUG } else { Level::INFO });
+    harden();
+    if args.development && handed_over.is_some() && nix::unistd::geteuid().is_root() {
+        return Err(
+            "--development is not for a service of the system: whoever asks would be believed; leave it out"
+                .into(),
+        );
+    }
+    let listener = match (handed_over, &args.socket) {
+        (Some(listener), None) => listener,
+        (None, Some(path)) => activation::bound_at(path, SockType::Stream)
+            .map_err(|error| format!("can't listen at {}: {error}", path.display()))?,
+        (Some(_), Some(_)) => return Err("systemd has handed a socket over; leave --socket out".into()),
+        (None, None) => {
+            return Err("there is no socket: start onecred.socket, or name one by --socket PATH".into());
+        }
+    };
+    let (config, store, resolver) = (Paths { dir: args.config }, args.store, args.resolver);
+    Ok(provide(Options { listener, keeper, config, store, resolver, development: args.development })?)
+}
+
+/// No core dump of this process, and no look into it by others of the same user.
+pub(super) fn harden() {
+    use nix::sys::resource::{Resource, setrlimit};
+    let limited = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    if let Err(error) = limited.and_then(|()| nix::sys::prctl::set_dumpable(false)) {
+        tracing::warn!("core dumps of this process can't be turned off: {error}");
+    }
+}

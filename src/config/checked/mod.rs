@@ -1,0 +1,199 @@
+//! The configuration checked: from what was merged to what both halves work with. Goes on after an error, to find them all.
+
+mod clash;
+mod quantity;
+mod rule;
+mod secret;
+mod source;
+mod target;
+mod units;
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::time::Duration;
+
+use super::at::At;
+use super::merged::Merged;
+use super::problem::{Place, Problems};
+use super::written;
+use super::{Limits, Settings, Source};
+use crate::name::SourceName;
+use crate::policy::Policy;
+use crate::secret::MaxAge;
+
+const DAY: u64 = 86400;
+const MAX_AGES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30 * DAY)];
+const DEADLINES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(600)];
+const STORE_SIZES: [u64; 2] = [1 << 20, 4 << 30];
+const CONNECTIONS: [u64; 2] = [1, 512];
+
+/// Checks everything. What comes out is only to be used where no error was found.
+pub(super) fn check(merged: Merged, problems: &mut Problems) -> Settings {
+    let sources = source::sources(merged.source, merged.sources, problems);
+    let limits = limits(merged.limits.as_deref(), problems);
+    let mut checker =
+        Checker { problems, sources, defaults: Defaults::new(), claims: Vec::new(), targets: Vec::new() };
+    checker.set_defaults(merged.defaults.as_deref());
+    let secrets: Vec<_> = merged.secrets.iter().filter_map(|secret| checker.secret(secret)).collect();
+    let templates = merged.templates.iter().filter_map(|t| checker.template(t, &merged.secrets)).collect();
+    let rules: Vec<_> =
+        merged.rules.iter().filter_map(|rule| Some((checker.rule(rule)?, rule.place))).collect();
+    clash::claims(&checker.claims, checker.problems);
+    clash::targets(&checker.targets, checker.problems);
+    clash::rules(&rules, checker.problems);
+    Settings {
+        sources: checker.sources,
+        policy: Policy::new(secrets, rules.into_iter().map(|(rule, _)| rule).collect()),
+        templates,
+        limits,
+        recover: merged.recover.is_none_or(|recover| *recover),
+        audit: merged.audit.map(|audit| *audit).unwrap_or_default(),
+    }
+}
+
+fn limits(written: Option<&written::Limits>, problems: &mut Problems) -> Limits {
+    let mut limits = Limits::default();
+    let Some(written) = written else { return limits };
+    if let Some(text) = &written.store_size {
+        match quantity::size(text) {
+            Ok(size) if within(&size, &STORE_SIZES) => limits.store_bytes = size,
+            Ok(_) => problems.error(
+                text.place,
+                format!("a store of {:?} is out of bounds", text.value),
+                "it can have from 1MiB to 4GiB",
+            ),
+            Err(what) => problems.error(text.place, what, ""),
+        }
+    }
+    if let Some(number) = &written.connections {
+        match usize::try_from(**number) {
+            Ok(connections) if within(&**number, &CONNECTIONS) => limits.connections = connections,
+            _ => problems.error(
+                number.place,
+                format!("{} connections are out of bounds", **number),
+                "there can be from 1 to 512",
+            ),
+        }
+    }
+    limits
+}
+
+fn within<T: PartialOrd>(value: &T, bounds: &[T; 2]) -> bool {
+    bounds[0] <= *value && *value <= bounds[1]
+}
+
+/// What is used where a secret or a rule says nothing itself.
+struct Defaults {
+    source: Option<SourceName>,
+    max_age: MaxAge,
+    deadline: Duration,
+    owner: target::Owner,
+    mode: u32,
+}
+
+impl Defaults {
+    fn new() -> Self {
+        Self {
+            source: None,
+            max_age: MaxAge::Age(Duration::from_secs(30)),
+            deadline: Duration::from_secs(60),
+            owner: target::Owner { user: "root".into(), group: None },
+            mode: 0o400,
+        }
+    }
+}
+
+struct Checker<'a> {
+    problems: &'a mut Problems,
+    sources: BTreeMap<SourceName, Source>,
+    defaults: Defaults,
+    claims: Vec<clash::Claimed>,
+    targets: Vec<clash::Published>,
+}
+
+impl Checker<'_> {
+    fn set_defaults(&mut self, written: Option<&written::Defaults>) {
+        let default = SourceName::default_source();
+        self.defaults.source = match self.sources.len() {
+            1 => self.sources.keys().next().cloned(),
+            _ => self.sources.contains_key(&default).then_some(default),
+        };
+        let Some(written) = written else { return };
+        self.defaults.source = self.source(written.source.as_ref(), None);
+        self.defaults.max_age = self.max_age(written.max_age.as_ref());
+        self.defaults.deadline = self.deadline(written.deadline.as_ref());
+        if let Some(owner) = written.owner.as_ref().and_then(|owner| self.owner(owner)) {
+            self.defaults.owner = owner;
+        }
+        if let Some(mode) = written.mode.as_ref().and_then(|mode| self.mode(mode)) {
+            self.defaults.mode = mode;
+        }
+    }
+
+    /// The source that is named, or the default one. `user` is who needs one.
+    fn source(&mut self, name: Option<&At<String>>, user: Option<Place>) -> Option<SourceName> {
+        let names: Vec<&str> = self.sources.keys().map(SourceName::as_str).collect();
+        let Some(name) = name else {
+            if let (None, Some(place), false) = (&self.defaults.source, user, names.is_empty()) {
+                let what = format!("this says no source, and there are several: {}", names.join(", "));
+                self.problems.error(
+                    place,
+                    what,
+                    format!("add \"source\": {:?}, or set it in \"defaults\"", names[0]),
+                );
+            }
+            return self.defaults.source.clone();
+        };
+        let found = self.sources.keys().find(|known| known.as_str() == name.as_str()).cloned();
+        if found.is_none() {
+            let remedy = match super::shape::nearest(name, names.iter().copied()) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => format!("there is {}; declare it in \"sources\"", names.join(", ")),
+            };
+            self.problems.error(name.place, format!("there is no source {:?}", name.value), remedy);
+        }
+        found
+    }
+
+    fn max_age(&mut self, text: Option<&At<String>>) -> MaxAge {
+        match text.map(|text| text.as_str()) {
+            Some("session") => MaxAge::Session,
+            Some("always") => MaxAge::Always,
+            _ => match text.and_then(|text| {
+                self.duration(text, "maxAge", &MAX_AGES, "from 1s to 30d, \"session\" or \"always\"")
+            }) {
+                Some(age) => MaxAge::Age(age),
+                None => self.defaults.max_age,
+            },
+        }
+    }
+
+    fn deadline(&mut self, text: Option<&At<String>>) -> Duration {
+        text.and_then(|text| self.duration(text, "deadline", &DEADLINES, "from 1s to 10m"))
+            .unwrap_or(self.defaults.deadline)
+    }
+
+    fn duration(
+        &mut self,
+        text: &At<String>,
+        key: &str,
+        bounds: &[Duration; 2],
+        allowed: &str,
+    ) -> Option<Duration> {
+        match quantity::duration(text) {
+            Ok(duration) if within(&duration, bounds) => return Some(duration),
+            Ok(_) => self.problems.error(
+                text.place,
+                format!("a {key} of {:?} is out of bounds", text.value),
+                format!("it can be {allowed}"),
+            ),
+            Err(what) => self.problems.error(text.place, what, ""),
+        }
+        None
+    }
+
+    /// What a parser gives; its error is noted.
+    fn parsed<T, E: Display>(&mut self, place: Place, result: Result<T, E>, remedy: &str) -> Option<T> {
+        result.map_err(|error| self.problems.error(place, error.to_string(), remedy)).ok()
+    }
+}

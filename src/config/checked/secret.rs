@@ -1,0 +1,151 @@
+//! Secrets and templates: what each is, who gets it, and where it is published.
+
+use super::super::at::At;
+use super::super::{Template, written};
+use super::Checker;
+use crate::name::SecretName;
+use crate::reference::Reference;
+use crate::secret::{Secret, Wanted};
+
+impl Checker<'_> {
+    /// A secret; none where something that it can't be without is wrong.
+    pub(super) fn secret(&mut self, written: &At<written::Secret>) -> Option<Secret> {
+        let name = self.name(written.name.as_ref());
+        let holder = format!("secret {}", name.as_ref().map_or("without a name", SecretName::as_str));
+        let reference = self.reference(written);
+        let source = self.source(written.source.as_ref(), Some(written.place));
+        let max_age = self.max_age(written.max_age.as_ref());
+        let deadline = self.deadline(written.deadline.as_ref());
+        let grants = self.grants(&written.units, name.as_ref(), &holder);
+        let target = self.target(&super::target::Written::of_secret(written), &holder);
+        let restart_units = self.unit_patterns(&written.restart_units);
+        let reload_units = self.unit_patterns(&written.reload_units);
+        if written.units.is_empty() && written.target.is_none() && written.whole {
+            let what = format!("nobody gets {holder}: it has neither \"units\" nor a \"target\"");
+            self.problems.warn(
+                written.place,
+                what,
+                "name the units that may have it, for example \"units\": [\"app\"]",
+            );
+        }
+        let declared_at = self.problems.line(written.place);
+        let name = name?;
+        let allow_empty = written.allow_empty.as_ref().is_some_and(|allow| allow.value);
+        let label = name.to_string();
+        let wanted = Wanted { label, reference: reference?, source: source?, max_age, deadline, allow_empty };
+        Some(Secret { name, wanted, grants, target, restart_units, reload_units, declared_at })
+    }
+
+    /// A template, whose placeholders must name secrets.
+    pub(super) fn template(
+        &mut self,
+        written: &At<written::Template>,
+        secrets: &[At<written::Secret>],
+    ) -> Option<Template> {
+        let name = self.name(written.name.as_ref());
+        let holder = format!("template {}", name.as_ref().map_or("without a name", SecretName::as_str));
+        let grants = self.grants(&written.units, name.as_ref(), &holder);
+        let target = self.target(&super::target::Written::of_template(written), &holder);
+        if let Some(content) = &written.content {
+            self.placeholders(content, secrets);
+        }
+        if written.units.is_empty() && written.target.is_none() && written.whole {
+            let what = format!("nobody gets {holder}: it has neither \"units\" nor a \"target\"");
+            self.problems.warn(
+                written.place,
+                what,
+                "publish it, for example \"target\": \"/run/secrets/app.env\"",
+            );
+        }
+        let declared_at = self.problems.line(written.place);
+        let content = written.content.as_ref()?.value.clone();
+        Some(Template { name: name?, content, target, grants, declared_at })
+    }
+
+    fn name(&mut self, name: Option<&At<String>>) -> Option<SecretName> {
+        let name = name?;
+        self.parsed(name.place, SecretName::parse(name), "give it a name such as \"db-password\"")
+    }
+
+    fn reference(&mut self, written: &At<written::Secret>) -> Option<Reference> {
+        match (&written.reference, &written.op_item, &written.op_field) {
+            (Some(reference), None, None) => self.parsed(reference.place, Reference::parse(reference), ""),
+            (Some(_), Some(other), _) | (Some(_), None, Some(other)) => {
+                let what = "a secret has either \"reference\" or \"opItem\" with \"opField\"";
+                self.problems.error(other.place, what, "keep one of the two spellings");
+                None
+            }
+            (None, Some(item), field) => self.op_item(item, field.as_ref()),
+            (None, None, Some(field)) => {
+                self.problems.error(
+                    field.place,
+                    "\"opField\" stands without \"opItem\"",
+                    "add \"opItem\": \"VAULT/ITEM\"",
+                );
+                None
+            }
+            (None, None, None) => {
+                if written.whole {
+                    let remedy = "add for example \"reference\": \"op://VAULT/ITEM/FIELD\"";
+                    self.problems.error(
+                        written.place,
+                        "the secret does not say what it is in 1Password",
+                        remedy,
+                    );
+                }
+                None
+            }
+        }
+    }
+
+    fn op_item(&mut self, item: &At<String>, field: Option<&At<String>>) -> Option<Reference> {
+        if item.starts_with("op://") {
+            let what =
+                format!("{:?} is a whole reference, and \"opItem\" has the form VAULT/ITEM", item.value);
+            self.problems.error(item.place, what, "write it under \"reference\"");
+            return None;
+        }
+        let parts = item.split('/').count();
+        if parts != 2 || item.contains('?') || item.split('/').any(str::is_empty) {
+            let what = format!("{:?} is no opItem: its form is VAULT/ITEM, with one / in it", item.value);
+            self.problems.error(item.place, what, "a vault or item with a / or ? in its name goes by its ID");
+            return None;
+        }
+        let place = field.map_or(item.place, |field| field.place);
+        let name = field.map_or("password", |field| field.as_str());
+        if name.split('/').count() > 2 || name.split('?').next().is_some_and(str::is_empty) {
+            let what = format!("{name:?} is no opField: its form is FIELD or SECTION/FIELD");
+            self.problems.error(place, what, "a section or field with a / in its name goes by its ID");
+            return None;
+        }
+        // The item alone first, so that a mistake in it is told at its place.
+        self.parsed(item.place, Reference::parse(&format!("op://{}/password", item.value)), "")?;
+        self.parsed(place, Reference::parse(&format!("op://{}/{name}", item.value)), "")
+    }
+
+    fn placeholders(&mut self, content: &At<String>, secrets: &[At<written::Secret>]) {
+        let names = || secrets.iter().filter_map(|secret| secret.name.as_ref()).map(|name| name.as_str());
+        for part in content.split("{{").skip(1) {
+            let Some((name, _)) = part.split_once("}}") else {
+                self.problems.error(
+                    content.place,
+                    "a {{ in the content is not closed",
+                    "write a placeholder like {{db-password}}",
+                );
+                continue;
+            };
+            let name = name.trim();
+            if !names().any(|known| known == name) {
+                let remedy = match super::super::shape::nearest(name, names()) {
+                    Some(near) => format!("did you mean {{{{{near}}}}}?"),
+                    None => "declare it in \"secrets\"".to_owned(),
+                };
+                self.problems.error(
+                    content.place,
+                    format!("the content holds {{{{{name:.80}}}}}, and there is no such secret"),
+                    remedy,
+                );
+            }
+        }
+    }
+}

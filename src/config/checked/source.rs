@@ -1,0 +1,182 @@
+//! Sources: each kind with the keys it has, and a URL that a token may be sent to.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use url::{Host, Url};
+
+use super::super::at::At;
+use super::super::problem::{Place, Problems};
+use super::super::written::{self, Kind};
+use super::super::{Source, SourceKind};
+use crate::name::{CredentialId, SourceName};
+
+/// All sources by name; a service account where none is declared.
+pub(super) fn sources(
+    one: Option<At<written::Source>>,
+    many: BTreeMap<String, At<written::Source>>,
+    problems: &mut Problems,
+) -> BTreeMap<SourceName, Source> {
+    let mut sources = BTreeMap::new();
+    let default = SourceName::default_source();
+    if let Some(written) = &one {
+        sources.insert(default.clone(), source(written, "token", problems));
+    }
+    for (name, written) in &many {
+        match SourceName::parse(name) {
+            Ok(name) if sources.contains_key(&name) => {
+                let what = format!(
+                    "there are two sources with the name {:?}: \"source\" goes by it too",
+                    name.as_str()
+                );
+                problems.error(written.place, what, "give this one another name");
+            }
+            Ok(name) => {
+                let token = format!("{name}.token");
+                sources.insert(name, source(written, &token, problems));
+            }
+            Err(error) => {
+                problems.error(written.place, error.to_string(), "give it a name such as \"staging\"")
+            }
+        }
+    }
+    if one.is_none() && many.is_empty() {
+        let token = credential("token");
+        sources.insert(
+            default,
+            Source { kind: SourceKind::ServiceAccount, token, declared_at: "the default".into() },
+        );
+    }
+    sources
+}
+
+fn source(written: &At<written::Source>, default_token: &str, problems: &mut Problems) -> Source {
+    let kind = written.kind.as_ref().map(|kind| **kind).unwrap_or_default();
+    if written.whole || written.kind.is_some() {
+        refuse_foreign_keys(kind, written, problems); // of a kind that could be read
+    }
+    let kind = match kind {
+        Kind::ServiceAccount => SourceKind::ServiceAccount,
+        Kind::Connect => SourceKind::Connect {
+            url: required("url", written.url.as_ref(), "https://connect.example:8443", written, problems)
+                .and_then(|text| base_url(text, written.insecure.as_ref(), problems))
+                .unwrap_or_default(),
+            insecure: written.insecure.as_ref().is_some_and(|insecure| **insecure),
+            ca_file: written.ca_file.as_ref().map(|file| absolute("caFile", file, problems)),
+        },
+        Kind::File => SourceKind::File {
+            path: required("path", written.path.as_ref(), "/etc/onecred/vault.json", written, problems)
+                .map(|file| absolute("path", file, problems))
+                .unwrap_or_default(),
+        },
+    };
+    let token = match written.token.as_ref().map(|token| (token.place, CredentialId::parse(token))) {
+        Some((_, Ok(token))) => token,
+        Some((place, Err(error))) => {
+            problems.error(
+                place,
+                error.to_string(),
+                "it is the ID of a LoadCredential= line of the resolver's unit, not the token itself",
+            );
+            credential("token")
+        }
+        None => credential(default_token),
+    };
+    Source { kind, token, declared_at: problems.line(written.place) }
+}
+
+fn refuse_foreign_keys(kind: Kind, written: &written::Source, problems: &mut Problems) {
+    let (name, allowed): (_, &[&str]) = match kind {
+        Kind::ServiceAccount => ("service-account", &["token"]),
+        Kind::Connect => ("connect", &["url", "insecure", "caFile", "token"]),
+        Kind::File => ("file", &["path"]),
+    };
+    let given: [(&str, Option<Place>, &str); 5] = [
+        ("url", written.url.as_ref().map(|v| v.place), "connect"),
+        ("insecure", written.insecure.as_ref().map(|v| v.place), "connect"),
+        ("caFile", written.ca_file.as_ref().map(|v| v.place), "connect"),
+        ("path", written.path.as_ref().map(|v| v.place), "file"),
+        ("token", written.token.as_ref().map(|v| v.place), "connect"),
+    ];
+    for (key, place, owner) in given {
+        if let (Some(place), false) = (place, allowed.contains(&key)) {
+            let remedy = format!("remove it, or set \"kind\": {owner:?}");
+            problems.error(place, format!("a source of kind {name:?} has no {key:?}"), remedy);
+        }
+    }
+}
+
+fn required<'a>(
+    key: &str,
+    value: Option<&'a At<String>>,
+    example: &str,
+    source: &At<written::Source>,
+    problems: &mut Problems,
+) -> Option<&'a At<String>> {
+    if value.is_none() && source.whole {
+        problems.error(
+            source.place,
+            format!("the source has no {key:?}"),
+            format!("add it, for example {key:?}: {example:?}"),
+        );
+    }
+    value
+}
+
+/// The URL without a slash at its end and without Connect's own `/v1`.
+fn base_url(text: &At<String>, insecure: Option<&At<bool>>, problems: &mut Problems) -> Option<String> {
+    let url = match Url::parse(text) {
+        Ok(url) if url.has_host() && matches!(url.scheme(), "http" | "https") => url,
+        _ => {
+            let what = format!("{:?} is no URL of a Connect server", text.value);
+            problems.error(text.place, what, "write it like https://connect.example:8443");
+            return None;
+        }
+    };
+    if !url.username().is_empty()
+        || url.password().is_some()
+        || url.query().is_some()
+        || url.fragment().is_some()
+    {
+        let remedy = "leave out user, password, ? and #; the token comes to the resolver by LoadCredential=";
+        problems.error(text.place, "a Connect server's URL is scheme, host, port and path alone", remedy);
+        return None;
+    }
+    let allowed = insecure.is_some_and(|insecure| **insecure);
+    if url.scheme() == "http" && !is_loopback(&url) && !allowed {
+        let what =
+            format!("{:?} would send the token and every secret in clear over the network", text.value);
+        problems.error(text.place, what, "use https; or set \"insecure\": true if the network is a safe one");
+    }
+    if let (Some(insecure), true, true) = (insecure, allowed, url.scheme() == "https" || is_loopback(&url)) {
+        problems.warn(insecure.place, "\"insecure\" has no effect with this URL", "remove it");
+    }
+    let base = url.as_str().trim_end_matches('/');
+    Some(base.strip_suffix("/v1").unwrap_or(base).to_owned())
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+fn absolute(key: &str, text: &At<String>, problems: &mut Problems) -> PathBuf {
+    let path = PathBuf::from(text.as_str());
+    if !path.is_absolute() || text.contains('\0') {
+        problems.error(
+            text.place,
+            format!("the {key} {:?} is not absolute", text.value),
+            "write the whole path, from / on",
+        );
+    }
+    path
+}
+
+#[expect(clippy::expect_used)]
+fn credential(id: &str) -> CredentialId {
+    CredentialId::parse(id).expect("a source's name with .token is a credential ID")
+}

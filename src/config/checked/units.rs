@@ -1,0 +1,151 @@
+//! Units and credential IDs: what an entry of `units` means, and whether systemd could ever ask for it.
+
+use super::super::at::At;
+use super::super::problem::Place;
+use super::{Checker, clash};
+use crate::name::{Claim, CredentialId, SecretName};
+use crate::policy::{Glob, UnitPattern};
+use crate::secret::Grant;
+
+impl Checker<'_> {
+    /// The grants that the `units` of a secret or a template make. `holder` says whose they are.
+    pub(super) fn grants(
+        &mut self,
+        units: &[At<String>],
+        name: Option<&SecretName>,
+        holder: &str,
+    ) -> Vec<Grant> {
+        let mut grants = Vec::new();
+        for entry in units {
+            let (pattern, id) = match entry.split_once('/') {
+                Some((pattern, id)) => (pattern, Some(id)),
+                None => (entry.as_str(), None),
+            };
+            let pattern = self.unit_pattern(pattern, entry.place);
+            let remedy =
+                "an entry is UNIT or UNIT/ID; the ID is the one before the : in LoadCredential=ID:PATH";
+            let credential = match id {
+                Some(id) => self.parsed(entry.place, CredentialId::parse(id), remedy),
+                None => name.map(SecretName::to_credential),
+            };
+            let (Some(units), Some(credential)) = (pattern, credential) else { continue };
+            self.length(
+                units.glob(),
+                least(units.glob().as_str()),
+                credential.as_str(),
+                credential.as_str().len(),
+                entry.place,
+            );
+            let grant = Grant { units, credential };
+            self.claims.push(clash::Claimed {
+                grant: grant.clone(),
+                holder: holder.to_owned(),
+                place: entry.place,
+            });
+            grants.push(grant);
+        }
+        grants
+    }
+
+    /// Patterns alone, as `restartUnits` has them.
+    pub(super) fn unit_patterns(&mut self, entries: &[At<String>]) -> Vec<UnitPattern> {
+        entries.iter().filter_map(|entry| self.unit_pattern(entry, entry.place)).collect()
+    }
+
+    fn unit_pattern(&mut self, text: &str, place: Place) -> Option<UnitPattern> {
+        let pattern = self.parsed(
+            place,
+            UnitPattern::parse(text),
+            "write a unit's name or a glob, such as \"app\" or \"web@*.service\"",
+        )?;
+        let template = pattern.glob().literal().and_then(|name| name.split_once("@."));
+        if let Some((prefix, kind)) = template {
+            let what = format!("{text:?} is a template, which never runs itself");
+            self.problems.error(
+                place,
+                what,
+                format!("write \"{prefix}@*.{kind}\" for all of its instances, or name one"),
+            );
+        }
+        Some(pattern)
+    }
+
+    /// Credential IDs of a rule, by glob.
+    pub(super) fn credential_glob(&mut self, entry: &At<String>) -> Option<Glob> {
+        let glob = self.parsed(entry.place, Glob::parse(entry), "write a credential ID or a glob of such")?;
+        let stand_in = glob.as_str().replace(['*', '?', '['], "x");
+        self.parsed(
+            entry.place,
+            CredentialId::parse(&stand_in),
+            "no unit can ask for it; correct the entry",
+        )?;
+        Some(glob)
+    }
+
+    /// The name that systemd puts into its socket's address holds both; one too long is cut, so that it never arrives as it is.
+    pub(super) fn length(&mut self, unit: &Glob, unit_bytes: usize, id: &str, id_bytes: usize, place: Place) {
+        let (total, max) = (unit_bytes + id_bytes, Claim::MAX);
+        if total > max {
+            let least = if unit.literal().is_some() { "" } else { "at least " };
+            let what = format!(
+                "unit {} and credential ID {id} have {least}{total} bytes together, and systemd can ask for {max} at most",
+                unit.as_str()
+            );
+            self.problems.error(place, what, "give it a shorter ID, as UNIT/ID");
+        }
+    }
+}
+
+/// The fewest bytes that a text can have that a glob matches.
+pub(super) fn least(glob: &str) -> usize {
+    let (mut bytes, mut rest) = (0, glob.chars());
+    while let Some(c) = rest.next() {
+        match c {
+            '*' => {}
+            '[' => {
+                let class = rest.as_str().trim_start_matches(['!', '^']);
+                let inner = class
+                    .char_indices()
+                    .skip(1)
+                    .find(|(_, c)| *c == ']')
+                    .map_or(class.len(), |(index, _)| index + 1);
+                rest = class[inner..].chars();
+                bytes += 1;
+            }
+            other => bytes += other.len_utf8(),
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn least_of_globs() {
+        for (glob, bytes) in [
+            ("", 0),
+            ("app@*.service", 12),
+            ("a?c", 3),
+            ("[a-c]x", 2),
+            ("[!]]x", 2),
+            ("[]a]", 1),
+            ("[", 1),
+            ("[!", 1),
+            ("*", 0),
+        ] {
+            assert_eq!(least(glob), bytes, "{glob}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_shorter_matches(glob in "[a-c?*]{0,4}(\\[[!]?[a-c]\\])?[a-c*]{0,2}", text in "[a-c]{0,6}") {
+            if Glob::parse(&glob).expect("valid").matches(&text) {
+                prop_assert!(least(&glob) <= text.len(), "{} {}", glob, text);
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! JSON with the place of everything in it, keys included: strict, and with messages for people who write it by hand.
+//!
+//! Only the structure is read here; texts and numbers are handed to serde_json.
+
+use serde_json::Number;
+
+/// A value and the byte at which it begins.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Node {
+    pub(crate) byte: usize,
+    pub(crate) value: Value,
+}
+
+/// A value.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Value {
+    Null,
+    Bool(bool),
+    Number(Number),
+    Text(String),
+    Array(Vec<Node>),
+    Object(Vec<Member>),
+}
+
+/// A key with its value; a key may stand twice.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Member {
+    pub(crate) byte: usize,
+    pub(crate) key: String,
+    pub(crate) value: Node,
+}
+
+/// Why a text is no JSON.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Mistake {
+    pub(crate) byte: usize,
+    pub(crate) what: String,
+    pub(crate) remedy: &'static str,
+}
+
+/// How deep values may be nested; a configuration needs five levels.
+const DEPTH: usize = 64;
+
+/// Reads a whole text.
+pub(crate) fn parse(text: &str) -> Result<Node, Mistake> {
+    let mut reader = Reader { text, byte: 0, depth: 0 };
+    reader.skip_space();
+    if reader.peek().is_none() {
+        return Err(reader.mistake("there is nothing in the file", r#"the least that can stand in it is {}"#));
+    }
+    let node = reader.value()?;
+    reader.skip_space();
+    match reader.peek() {
+        None => Ok(node),
+        Some(_) => Err(reader.unexpected("after the end of the value")),
+    }
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    byte: usize,
+    depth: usize,
+}
+
+impl Reader<'_> {
+    fn value(&mut self) -> Result<Node, Mistake> {
+        let byte = self.byte;
+        let value = match self.peek() {
+            Some('{') => self.nested(Self::object)?,
+            Some('[') => self.nested(Self::array)?,
+            Some('"') => Value::Text(self.text()?),
+            Some('-' | '0'..='9') => Value::Number(self.number()?),
+            _ if self.take("null") => Value::Null,
+            _ if self.take("true") => Value::Bool(true),
+            _ if self.take("false") => Value::Bool(false),
+            _ => return Err(self.unexpected("where a value should be")),
+        };
+        Ok(Node { byte, value })
+    }
+
+    fn nested(&mut self, read: fn(&mut Self) -> Result<Value, Mistake>) -> Result<Value, Mistake> {
+        if self.depth == DEPTH {
+            return Err(
+                self.mistake("values are nested too deep", "no configuration needs more than 5 levels")
+            );
+        }
+        self.depth += 1;
+        let value = read(self)?;
+        self.depth -= 1;
+        Ok(value)
+    }
+
+    fn object(&mut self) -> Result<Value, Mistake> {
+        let mut members = Vec::new();
+        self.list('}', "an object", |reader| {
+            let byte = reader.byte;
+            if reader.peek() != Some('"') {
+                return Err(reader.unexpected("where a key should be"));
+            }
+            let key = reader.text()?;
+            reader.skip_space();
+            if !reader.take(":") {
+                return Err(reader.unexpected("where the : after a key should be"));
+            }
+            reader.skip_space();
+            members.push(Member { byte, key, value: reader.value()? });
+            Ok(())
+        })?;
+        Ok(Value::Object(members))
+    }
+
+    fn array(&mut self) -> Result<Value, Mistake> {
+        let mut nodes = Vec::new();
+        self.list(']', "a list", |reader| {
+            nodes.push(reader.value()?);
+            Ok(())
+        })?;
+        Ok(Value::Array(nodes))
+    }
+
+    /// Reads entries with commas between them, from the opening bracket to the closing one.
+    fn list(
+        &mut self,
+        end: char,
+        kind: &str,
+        mut entry: impl FnMut(&mut Self) -> Result<(), Mistake>,
+    ) -> Result<(), Mistake> {
+        let start = self.byte;
+        let mut comma: Option<usize> = None;
+        self.byte += 1;
+        for first in std::iter::once(true).chain(std::iter::repeat(false)) {
+            self.skip_space();
+            match (self.peek(), comma.take()) {
+                (None, _) => {
+                    let what = format!("{kind} is not closed: the file ends before its {end}");
+                    return Err(Mistake {
+                        byte: start,
+                        what,
+                        remedy: "close it, or restore the end of the file",
+                    });
+                }
+                (Some(c), Some(byte)) if c == end => {
+                    let what = format!("a comma with nothing after it in {kind}");
+                    return Err(Mistake { byte, what, remedy: "remove it" });
+                }
+                (Some(c), _) if c == end => break,
+                (Some('"' | '{' | '['), None) if !first => {
+                    return Err(self.mistake(
+                        format!("a comma is missing between two entries of {kind}"),
+                        "add it before this",
+                    ));
+                }
+                (Some(_), None) if !first => return Err(self.unexpected(&format!("in {kind}"))),
+                _ => entry(self)?,
+            }
+            self.skip_space();
+            let byte = self.byte;
+            comma = self.take(",").then_some(byte);
+        }
+        self.byte += 1;
+        Ok(())
+    }
+
+    fn text(&mut self) -> Result<String, Mistake> {
+        let rest = &self.text[self.byte..];
+        let mut escaped = false;
+        let end = rest.bytes().enumerate().skip(1).find(|(_, byte)| {
+            let ends = !escaped && matches!(byte, b'"' | b'\n');
+            escaped = !escaped && *byte == b'\\';
+            ends
+        });
+        let Some((end, b'"')) = end else {
+            return Err(self.mistake(
+                "a text is not closed on its line",
+                r#"close it with "; a line break within it is written \n"#,
+            ));
+        };
+        self.leaf(end + 1)
+    }
+
+    fn number(&mut self) -> Result<Number, Mistake> {
+        let rest = &self.text[self.byte..];
+        let end =
+            rest.find(|c: char| !(c.is_ascii_alphanumeric() || "+-.".contains(c))).unwrap_or(rest.len());
+        self.leaf(end)
+    }
+
+    fn leaf<T: serde::de::DeserializeOwned>(&mut self, len: usize) -> Result<T, Mistake> {
+        let token = &self.text[self.byte..self.byte + len];
+        let value = serde_json::from_str(token).map_err(|error| {
+            let message = error.to_string();
+            let what =
+                message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what).to_lowercase();
+            self.mistake(format!("{token:.80} can't be read: {what}"), "write it as JSON does")
+        })?;
+        self.byte += len;
+        Ok(value)
+    }
+
+    fn take(&mut self, word: &str) -> bool {
+        let found = self.text[self.byte..].starts_with(word);
+        self.byte += if found { word.len() } else { 0 };
+        found
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.text[self.byte..].chars().next()
+    }
+
+    fn skip_space(&mut self) {
+        let rest = self.text[self.byte..].trim_start_matches([' ', '\t', '\n', '\r']);
+        self.byte = self.text.len() - rest.len();
+    }
+
+    fn unexpected(&self, whereabouts: &str) -> Mistake {
+        let rest = &self.text[self.byte..];
+        let remedy = match rest.chars().next() {
+            Some('/' | '#') => r#"JSON has no comments; write a key "//" with the comment as its value"#,
+            Some('\'') => "texts and keys stand in double quotes",
+            Some('\u{feff}') => "save the file as UTF-8 without a byte order mark",
+            Some(c) if c.is_alphabetic() => "texts and keys stand in double quotes",
+            _ => "see that brackets, quotes and commas pair up",
+        };
+        match rest.chars().next() {
+            Some(found) => self.mistake(format!("{found:?} stands {whereabouts}"), remedy),
+            None => self.mistake(format!("the file ends {whereabouts}"), remedy),
+        }
+    }
+
+    fn mistake(&self, what: impl Into<String>, remedy: &'static str) -> Mistake {
+        Mistake { byte: self.byte, what: what.into(), remedy }
+    }
+}
+
+#[cfg(test)]
+#[path = "json_tests.rs"]
+mod tests;

@@ -1,0 +1,82 @@
+use super::*;
+use proptest::prelude::*;
+
+fn plain(node: &Node) -> serde_json::Value {
+    match &node.value {
+        Value::Null => serde_json::Value::Null,
+        Value::Bool(value) => (*value).into(),
+        Value::Number(number) => number.clone().into(),
+        Value::Text(text) => text.clone().into(),
+        Value::Array(nodes) => nodes.iter().map(plain).collect(),
+        Value::Object(members) => members.iter().map(|m| (m.key.clone(), plain(&m.value))).collect(),
+    }
+}
+
+fn same_as_serde_json(text: &str) -> Result<(), TestCaseError> {
+    let theirs = serde_json::from_str::<serde_json::Value>(text).ok();
+    prop_assert_eq!(parse(text).ok().as_ref().map(plain), theirs, "{}", text);
+    Ok(())
+}
+
+#[test]
+fn places_and_twice_the_same_key() {
+    let node = parse(" {\"a\": [1, \"\\ud83d\\ude00\"], \"a\": null}").expect("valid");
+    let Value::Object(members) = &node.value else { panic!("{node:?}") };
+    assert_eq!((node.byte, members[0].byte, members[1].byte), (1, 2, 28));
+    let Value::Array(entries) = &members[0].value.value else { panic!("{node:?}") };
+    assert_eq!((entries[0].byte, entries[1].byte), (8, 11));
+    assert_eq!(entries[1].value, Value::Text("😀".into()));
+}
+
+#[test]
+fn mistakes_are_told_with_a_remedy() {
+    let told = |text: &str| {
+        let mistake = parse(text).expect_err(text);
+        format!("{}: {}; {}", mistake.byte, mistake.what, mistake.remedy)
+    };
+    for (text, words) in [
+        ("", "0: there is nothing"),
+        ("{\"a\": 1,}", "7: a comma with nothing after it"),
+        ("[1, 2", "0: a list is not closed"),
+        ("{\"a\" 1}", "5: '1' stands where the : after a key"),
+        ("{\"a\": 1 \"b\": 2}", "8: a comma is missing"),
+        ("{ // no\n}", "JSON has no comments"),
+        ("{'a': 1}", "1: '\\'' stands where a key should be; texts and keys stand in double quotes"),
+        ("\u{feff}{}", "byte order mark"),
+        ("{} {}", "3: '{' stands after the end"),
+        ("[\"a\nb\"]", "1: a text is not closed on its line"),
+        ("[\"\\ud83d\"]", "1: \"\\ud83d\" can't be read"),
+        ("[01]", "1: 01 can't be read"),
+        ("[1x]", "1: 1x can't be read"),
+        ("[nulll]", "5: 'l' stands in a list"),
+    ] {
+        assert!(told(text).contains(words), "{text:?}: {}", told(text));
+    }
+}
+
+#[test]
+fn deep_nesting_is_an_error_and_no_overflow() {
+    for text in ["[".repeat(1_000_000), "{\"a\":".repeat(1_000_000)] {
+        assert!(parse(&text).expect_err("too deep").what.contains("too deep"));
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_no_json_is_none(text in r#"([\[\]{},:"\\ 0-9.eEu+-]|true|null|"a"|\PC){0,12}"#) {
+        same_as_serde_json(&text)?;
+    }
+
+    #[test]
+    fn json_is_read_as_serde_json_reads_it(seed in proptest::collection::vec(any::<(u8, String)>(), 1..20)) {
+        let value = seed.iter().fold(serde_json::Value::Null, |inner, (kind, text)| match kind % 5 {
+            0 => serde_json::json!({ text.as_str(): inner, "b": text }),
+            1 => serde_json::json!([inner, kind, text]),
+            2 => serde_json::json!([inner, f64::from(*kind) / 7.0]),
+            3 => serde_json::json!({ "a": true, text.as_str(): inner }),
+            _ => serde_json::json!([text, inner]),
+        });
+        same_as_serde_json(&value.to_string())?;
+        same_as_serde_json(&format!("{value:#}"))?;
+    }
+}

@@ -1,0 +1,179 @@
+//! The configuration: as it was written, merged from its files, and checked into what both halves work with.
+
+mod at;
+mod checked;
+mod files;
+mod json;
+mod merged;
+mod problem;
+mod schema;
+mod shape;
+mod written;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::name::{CredentialId, SecretName, SourceName};
+use crate::policy::Policy;
+use crate::secret::{Grant, Target};
+
+pub use files::Paths;
+pub use problem::{Position, Problem, Report, Severity};
+pub use schema::schema;
+pub use written::Audit;
+
+use files::Origin;
+use problem::{Place, Problems};
+use written::Written;
+
+/// A configuration that can be used.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What it says.
+    pub settings: Settings,
+    /// What is probably not as it was meant.
+    pub warnings: Vec<Problem>,
+}
+
+/// Loads the configuration of this machine: `secrets.json`, and `secrets.d/*.json` in the order of their names.
+pub fn load(paths: &Paths) -> Result<Loaded, Report> {
+    let mut problems = Problems::default();
+    let files = files::find(paths, &mut problems);
+    load_files(&files, Origin::Installed, problems)
+}
+
+/// Loads files as one configuration, from wherever they are: what others may do to them is warned of, not refused.
+pub fn check_files(files: &[PathBuf]) -> Result<Loaded, Report> {
+    load_files(files, Origin::Given, Problems::default())
+}
+
+/// Loads one file's text. The name is for messages.
+pub fn from_text(file: &Path, text: &str) -> Result<Loaded, Report> {
+    let mut problems = Problems::default();
+    let number = problems.add_file(file, text.to_owned());
+    let written = read(number, &mut problems);
+    finish(written.into_iter().collect(), problems)
+}
+
+fn load_files(files: &[PathBuf], origin: Origin, mut problems: Problems) -> Result<Loaded, Report> {
+    let mut written = Vec::new();
+    for file in files {
+        if let Some(number) = files::read(file, origin, &mut problems) {
+            written.extend(read(number, &mut problems));
+        }
+    }
+    finish(written, problems)
+}
+
+fn read(number: usize, problems: &mut Problems) -> Option<Written> {
+    match json::parse(problems.text(number)) {
+        Ok(tree) => shape::read(number, &tree, problems),
+        Err(json::Mistake { byte, what, remedy }) => {
+            problems.error(Place { file: number, byte }, what, remedy);
+            None
+        }
+    }
+}
+
+fn finish(written: Vec<Written>, mut problems: Problems) -> Result<Loaded, Report> {
+    let merged = merged::merge(written, &mut problems);
+    let settings = checked::check(merged, &mut problems);
+    let failed = problems.errors() > 0;
+    let list = problems.into_list();
+    if failed { Err(Report { problems: list }) } else { Ok(Loaded { settings, warnings: list }) }
+}
+
+/// The checked configuration: whatever is in it can be worked with as it stands.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where secrets come from, by name.
+    pub sources: BTreeMap<SourceName, Source>,
+    /// The secrets and rules, arranged to be asked.
+    pub policy: Policy,
+    /// Files put together from secrets.
+    pub templates: Vec<Template>,
+    /// What the provider allows itself.
+    pub limits: Limits,
+    /// Whether units that failed because 1Password was away are started again when it is back.
+    pub recover: bool,
+    /// What is written to the journal of a unit that asks.
+    pub audit: Audit,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            sources: BTreeMap::new(),
+            policy: Policy::default(),
+            templates: Vec::new(),
+            limits: Limits::default(),
+            recover: true,
+            audit: Audit::default(),
+        }
+    }
+}
+
+/// A file put together from secrets.
+#[derive(Debug, Clone)]
+pub struct Template {
+    /// Its name.
+    pub name: SecretName,
+    /// Its text; `{{NAME}}` stands for the value of that secret.
+    pub content: String,
+    /// The file to publish it to, if any.
+    pub target: Option<Target>,
+    /// Who may have it as a credential.
+    pub grants: Vec<Grant>,
+    /// Where it was declared, as `FILE:LINE`.
+    pub declared_at: String,
+}
+
+/// A source of secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// What it is.
+    pub kind: SourceKind,
+    /// The systemd credential of the resolver's unit that holds its token.
+    pub token: CredentialId,
+    /// Where it was declared, as `FILE:LINE`.
+    pub declared_at: String,
+}
+
+/// The kinds of sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceKind {
+    /// A service account, through 1Password's own core.
+    ServiceAccount,
+    /// A Connect server.
+    Connect {
+        /// Its base URL, without `/v1`.
+        url: String,
+        /// Whether plain http may leave this host.
+        insecure: bool,
+        /// A PEM file of certificate authorities to trust instead of the system's.
+        ca_file: Option<PathBuf>,
+    },
+    /// A development vault: a JSON file in Connect's shapes.
+    File {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// What the provider allows itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The most bytes that snapshots may take in the store.
+    pub store_bytes: u64,
+    /// The most connections that are served at once; further ones wait in the listen queue.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { store_bytes: 64 << 20, connections: 512 }
+    }
+}
+
+#[cfg(test)]
+mod tests;

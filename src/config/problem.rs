@@ -1,0 +1,179 @@
+//! What is wrong with a configuration, where, and what to do about it: gathered, so that all of it is told at once.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// Whether a problem keeps a configuration from being used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It can be used, and is probably not what was meant.
+    Warning,
+    /// It can't be used.
+    Error,
+}
+
+/// A line and a column, both from 1; the column counts characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The line.
+    pub line: usize,
+    /// The column.
+    pub column: usize,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// How bad it is.
+    pub severity: Severity,
+    /// The file, or the directory where it is about one.
+    pub file: PathBuf,
+    /// Where in the file; none where it is about the file as such.
+    pub at: Option<Position>,
+    /// What is wrong.
+    pub what: String,
+    /// What to do; empty where `what` says it already.
+    pub remedy: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file.display())?;
+        if let Some(Position { line, column }) = self.at {
+            write!(f, "{line}:{column}:")?;
+        }
+        let severity = match self.severity {
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        };
+        write!(f, " {severity}: {}", self.what)?;
+        if !self.remedy.is_empty() {
+            write!(f, "; {}", self.remedy)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a configuration can't be used: everything that is wrong with it, warnings too, in the order of the files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The problems; at least one is an error.
+    pub problems: Vec<Problem>,
+}
+
+impl Report {
+    /// How many errors there are; the rest are warnings.
+    pub fn errors(&self) -> usize {
+        self.problems.iter().filter(|p| p.severity == Severity::Error).count()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.problems.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Report {}
+
+/// Where something was written: a file, by its number in [`Problems`], and the byte of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+pub(crate) struct Place {
+    pub(crate) file: usize,
+    pub(crate) byte: usize,
+}
+
+/// The files that were read and the problems that were found, while a configuration is being loaded.
+#[derive(Debug, Default)]
+pub(crate) struct Problems {
+    files: Vec<Text>,
+    found: Vec<(Option<Place>, Problem)>,
+}
+
+#[derive(Debug)]
+struct Text {
+    file: PathBuf,
+    text: String,
+    lines: Vec<usize>, // the byte at which each begins
+}
+
+impl Problems {
+    /// Takes a file's text in, and gives its number.
+    pub(crate) fn add_file(&mut self, file: &Path, text: String) -> usize {
+        let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let lines = std::iter::once(0).chain(newlines.map(|(index, _)| index + 1)).collect();
+        self.files.push(Text { file: file.to_owned(), text, lines });
+        self.files.len() - 1
+    }
+
+    /// Notes an error at a place.
+    pub(crate) fn error(&mut self, place: Place, what: impl Into<String>, remedy: impl Into<String>) {
+        self.add(Severity::Error, place, what.into(), remedy.into());
+    }
+
+    /// Notes a warning at a place.
+    pub(crate) fn warn(&mut self, place: Place, what: impl Into<String>, remedy: impl Into<String>) {
+        self.add(Severity::Warning, place, what.into(), remedy.into());
+    }
+
+    /// Notes a problem of a file or directory as such.
+    pub(crate) fn about(
+        &mut self,
+        severity: Severity,
+        file: &Path,
+        what: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        let (what, remedy) = (what.into(), remedy.into());
+        self.found.push((None, Problem { severity, file: file.to_owned(), at: None, what, remedy }));
+    }
+
+    fn add(&mut self, severity: Severity, place: Place, what: String, remedy: String) {
+        let (file, at) = (self.files[place.file].file.clone(), Some(self.position(place)));
+        self.found.push((Some(place), Problem { severity, file, at, what, remedy }));
+    }
+
+    /// How many errors have been noted up to now.
+    pub(crate) fn errors(&self) -> usize {
+        self.found.iter().filter(|(_, p)| p.severity == Severity::Error).count()
+    }
+
+    /// A file's text.
+    pub(crate) fn text(&self, file: usize) -> &str {
+        &self.files[file].text
+    }
+
+    /// A place as `FILE:LINE:COLUMN`.
+    pub(crate) fn show(&self, place: Place) -> String {
+        let Position { line, column } = self.position(place);
+        format!("{}:{line}:{column}", self.files[place.file].file.display())
+    }
+
+    /// A place as `FILE:LINE`.
+    pub(crate) fn line(&self, place: Place) -> String {
+        format!("{}:{}", self.files[place.file].file.display(), self.position(place).line)
+    }
+
+    fn position(&self, place: Place) -> Position {
+        let Text { text, lines, .. } = &self.files[place.file];
+        let line = lines.partition_point(|start| *start <= place.byte);
+        let start = lines[line - 1];
+        let column = text.get(start..place.byte).map_or(place.byte - start, |part| part.chars().count()) + 1;
+        Position { line, column }
+    }
+
+    /// All that was found, in the order of the files; what is about files as such comes first.
+    pub(crate) fn into_list(mut self) -> Vec<Problem> {
+        self.found.sort_by_key(|(place, _)| *place);
+        self.found.dedup_by(|a, b| a.1 == b.1);
+        self.found.into_iter().map(|(_, problem)| problem).collect()
+    }
+}

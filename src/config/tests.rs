@@ -1,0 +1,1 @@
+//! Whole configurations, good and bad.

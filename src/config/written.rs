@@ -1,0 +1,236 @@
+//! The configuration as it is written: the types of one file. The JSON Schema comes from them, descriptions included.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::at::At;
+
+/// The configuration of onecred: `/etc/onecred/secrets.json`, or a part of it in `/etc/onecred/secrets.d/*.json`.
+///
+/// The parts are read after `secrets.json`, in the order of their names. Their `secrets`, `rules` and `templates` are appended,
+/// their `sources` united; every other key may stand in one of the files only.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "Configuration")]
+pub(crate) struct Written {
+    /// The place that secrets come from, where there is one alone. Without it, and without `sources`: a service account.
+    pub(crate) source: Option<At<Source>>,
+    /// Several places that secrets come from, by name; a secret picks one by its `source`. A `source` beside it goes by the name `default`.
+    #[serde(default)]
+    pub(crate) sources: BTreeMap<String, At<Source>>,
+    /// What holds for every secret and rule that does not say otherwise.
+    pub(crate) defaults: Option<At<Defaults>>,
+    /// What the provider allows itself.
+    pub(crate) limits: Option<At<Limits>>,
+    /// The secrets.
+    #[serde(default)]
+    pub(crate) secrets: Vec<At<Secret>>,
+    /// Files put together from secrets.
+    #[serde(default)]
+    pub(crate) templates: Vec<At<Template>>,
+    /// Rules that give many units many secrets at once. The first one counts that matches both unit and credential ID; secrets go before rules.
+    #[serde(default)]
+    pub(crate) rules: Vec<At<Rule>>,
+    /// Whether units that failed because 1Password was away are started again when it is back.
+    #[schemars(extend("default" = true))]
+    pub(crate) recover: Option<At<bool>>,
+    /// What is written to the journal of a unit that asks.
+    #[schemars(extend("default" = "refusals"))]
+    pub(crate) audit: Option<At<Audit>>,
+}
+
+/// What is written to the journal of a unit that asks for a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Audit {
+    /// Refusals, and waits of more than 2 seconds.
+    #[default]
+    Refusals,
+    /// Every credential that is given out, too.
+    All,
+}
+
+/// A place that secrets come from.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("allOf" = super::schema::keys_of_kinds()))]
+pub(crate) struct Source {
+    /// What it is.
+    #[schemars(extend("default" = "service-account"))]
+    pub(crate) kind: Option<At<Kind>>,
+    /// Connect: the server's base URL. https; plain http only to this host itself, or with `insecure`.
+    #[schemars(example = "https://connect.example:8443")]
+    pub(crate) url: Option<At<String>>,
+    /// Connect: let plain http leave this host. The token and every secret can then be read and changed on the way.
+    #[schemars(extend("default" = false))]
+    pub(crate) insecure: Option<At<bool>>,
+    /// Connect: a PEM file with the certificate authorities to trust instead of the system's. The resolver has to be able to read it.
+    #[schemars(example = "/etc/onecred/connect-ca.pem")]
+    pub(crate) ca_file: Option<At<String>>,
+    /// File: the vault's file. The resolver has to be able to read it.
+    #[schemars(example = "/etc/onecred/vault.json")]
+    pub(crate) path: Option<At<String>>,
+    /// Service account and Connect: the credential of the resolver's unit that holds the token, as in its `LoadCredential=ID:FILE`.
+    /// Default: `token` for `source`, `NAME.token` for one of `sources`.
+    #[schemars(example = &"token")]
+    pub(crate) token: Option<At<String>>,
+}
+
+/// The kinds of sources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Kind {
+    /// A 1Password service account.
+    #[default]
+    ServiceAccount,
+    /// A 1Password Connect server.
+    Connect,
+    /// A JSON file in Connect's shapes: a vault for development and tests. Its values are as safe as the file.
+    File,
+}
+
+/// What holds for every secret and rule that does not say otherwise.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Defaults {
+    /// The source, by its name.
+    pub(crate) source: Option<At<String>>,
+    /// See a secret's `maxAge`.
+    #[schemars(example = "30s", extend("default" = "30s"))]
+    pub(crate) max_age: Option<At<String>>,
+    /// See a secret's `deadline`.
+    #[schemars(example = "60s", extend("default" = "60s"))]
+    pub(crate) deadline: Option<At<String>>,
+    /// See a secret's `owner`.
+    #[schemars(example = "root:root", extend("default" = "root"))]
+    pub(crate) owner: Option<At<String>>,
+    /// See a secret's `mode`.
+    #[schemars(example = "0400", extend("default" = "0400"))]
+    pub(crate) mode: Option<At<String>>,
+}
+
+/// What the provider allows itself.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Limits {
+    /// The most that snapshots of secrets may take in memory, from `1MiB` to `4GiB`; a ramfs has no limit of its own. `K`, `M` and `G` are understood too.
+    #[schemars(example = "64MiB", extend("default" = "64MiB"))]
+    pub(crate) store_size: Option<At<String>>,
+    /// The most connections that are answered at once, 1 to 512; further ones wait.
+    #[schemars(example = 512, range(min = 1, max = 512), extend("default" = 512))]
+    pub(crate) connections: Option<At<u64>>,
+}
+
+/// A secret: what it is in 1Password, and who may have it.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{ "required": ["reference"] }, { "required": ["opItem"] }], "dependentRequired" = { "opField": ["opItem"] }))]
+pub(crate) struct Secret {
+    /// Its name: letters, digits and any of `._@-`. Also the credential ID that units ask for, unless `units` says another.
+    #[schemars(required, example = "db-password")]
+    pub(crate) name: Option<At<String>>,
+    /// The secret reference, as the 1Password apps copy it: `op://VAULT/ITEM/[SECTION/]FIELD`, with names or IDs;
+    /// `?attribute=otp` at its end asks for the current code of a one-time password, `?ssh-format=openssh` for a private key in OpenSSH's format.
+    #[schemars(example = "op://Servers/postgres/password")]
+    pub(crate) reference: Option<At<String>>,
+    /// Instead of `reference`: vault and item, as `VAULT/ITEM`.
+    #[schemars(example = "Infrastructure Secrets/openai-api-key")]
+    pub(crate) op_item: Option<At<String>>,
+    /// With `opItem`: the field, as `FIELD` or `SECTION/FIELD`.
+    #[schemars(example = &"password", extend("default" = "password"))]
+    pub(crate) op_field: Option<At<String>>,
+    /// The units that may have it, by name or glob (`*`, `?`, `[…]`); nobody else gets it. `.service` is understood.
+    /// `UNIT/ID` says under which credential ID that unit asks; otherwise it is the secret's name.
+    /// A unit that is named goes before one that a glob matches. Unit and ID may have 83 bytes together: systemd can't ask for more.
+    #[serde(default)]
+    #[schemars(example = ["app", "web@*.service", "opencode.service/openai-key"])]
+    pub(crate) units: Vec<At<String>>,
+    /// The source, by its name, where there are several.
+    pub(crate) source: Option<At<String>>,
+    /// A file that the secret is published to as well, for programs that read paths: an absolute path below `/run`.
+    #[schemars(example = "/run/secrets/openai-api-key")]
+    pub(crate) target: Option<At<String>>,
+    /// With `target`: the file's owner, as `USER` or `USER:GROUP`, by name or number.
+    #[schemars(example = "opencode:opencode", extend("default" = "root"))]
+    pub(crate) owner: Option<At<String>>,
+    /// With `target`: the file's group, where `owner` names none. Default: the owner's own.
+    #[schemars(example = &"opencode")]
+    pub(crate) group: Option<At<String>>,
+    /// With `target`: the file's permissions in octal. Nobody but the owner may be let write.
+    #[schemars(example = "0400", extend("default" = "0400", "pattern" = "^0?[0-7]{3}$"))]
+    pub(crate) mode: Option<At<String>>,
+    /// How old the secret may get before it is compared with 1Password again: a duration from `1s` to `30d` (`30s`, `5m`, `1h 30m`);
+    /// `session`: never, what was fetched stays good until the next boot; `always`: at every request.
+    #[schemars(example = "30s", extend("default" = "30s"))]
+    pub(crate) max_age: Option<At<String>>,
+    /// How long a unit is kept waiting while 1Password can't be reached, before it is refused: a duration from `1s` to `10m`.
+    /// Keep it below the unit's `TimeoutStartSec=` (90 s by default).
+    #[schemars(example = "60s", extend("default" = "60s"))]
+    pub(crate) deadline: Option<At<String>>,
+    /// Whether an empty field is a value. Otherwise a unit that asks for it is refused: it is nearly always a mistake, and nobody notices.
+    #[schemars(extend("default" = false))]
+    pub(crate) allow_empty: Option<At<bool>>,
+    /// Units to restart when the secret has changed, by name or glob.
+    #[serde(default)]
+    #[schemars(example = ["app@*.service"])]
+    pub(crate) restart_units: Vec<At<String>>,
+    /// Units to reload when the secret has changed, by name or glob.
+    #[serde(default)]
+    #[schemars(example = ["nginx"])]
+    pub(crate) reload_units: Vec<At<String>>,
+}
+
+/// A rule: gives many units many secrets, each by a reference made from the unit's name and the credential ID.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Rule {
+    /// The units, by name or glob; `.service` is understood.
+    #[schemars(required, example = ["app@*.service"])]
+    pub(crate) units: Option<Vec<At<String>>>,
+    /// The credential IDs, by name or glob.
+    #[schemars(example = ["*"], extend("default" = ["*"]))]
+    pub(crate) credentials: Option<Vec<At<String>>>,
+    /// The secret reference, with placeholders: `{unit}` is the unit's name without its type, `{prefix}` what stands before its `@`, `{instance}`
+    /// what stands after it, `{credential}` the credential ID. What a placeholder stands in is matched by title alone, never by ID,
+    /// and a request is refused where a placeholder would be empty or hold a character that a reference can't hold.
+    #[schemars(required, example = "op://Servers/{instance}/{credential}")]
+    pub(crate) reference: Option<At<String>>,
+    /// The source, by its name, where there are several.
+    pub(crate) source: Option<At<String>>,
+    /// See a secret's `maxAge`.
+    #[schemars(example = "30s", extend("default" = "30s"))]
+    pub(crate) max_age: Option<At<String>>,
+    /// See a secret's `deadline`.
+    #[schemars(example = "60s", extend("default" = "60s"))]
+    pub(crate) deadline: Option<At<String>>,
+}
+
+/// A file put together from secrets.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Template {
+    /// Its name: letters, digits and any of `._@-`. Also the credential ID that units ask for, unless `units` says another.
+    #[schemars(required, example = "opencode.env")]
+    pub(crate) name: Option<At<String>>,
+    /// Its text; `{{NAME}}` stands for the value of the secret of that name.
+    #[schemars(required, example = "OPENAI_API_KEY={{openai-api-key}}\n")]
+    pub(crate) content: Option<At<String>>,
+    /// See a secret's `target`.
+    #[schemars(example = "/run/secrets/opencode.env")]
+    pub(crate) target: Option<At<String>>,
+    /// See a secret's `owner`.
+    #[schemars(example = &"opencode", extend("default" = "root"))]
+    pub(crate) owner: Option<At<String>>,
+    /// See a secret's `group`.
+    #[schemars(example = &"opencode")]
+    pub(crate) group: Option<At<String>>,
+    /// See a secret's `mode`.
+    #[schemars(example = "0400", extend("default" = "0400", "pattern" = "^0?[0-7]{3}$"))]
+    pub(crate) mode: Option<At<String>>,
+    /// See a secret's `units`.
+    #[serde(default)]
+    #[schemars(example = ["opencode"])]
+    pub(crate) units: Vec<At<String>>,
+}

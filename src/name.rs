@@ -1,0 +1,377 @@
+//! Names as types: a unit, a credential ID, a secret's name, a source's name; and the two places a peer's unit is read from.
+//!
+//! Each parser is total: any text gives a name or a [`BadName`], never a panic.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a text is not a name: which kind of name, and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a {kind}: {why}")]
+pub struct BadName {
+    /// What it should have been, in the field's term ("unit name", "credential ID").
+    pub kind: &'static str,
+    /// The text as it was given, cut to a length fit for a message.
+    pub text: String,
+    /// What is wrong with it.
+    pub why: &'static str,
+}
+
+fn bad<T>(kind: &'static str, text: &str, why: &'static str) -> Result<T, BadName> {
+    let text = text.chars().take(80).collect();
+    Err(BadName { kind, text, why })
+}
+
+/// The unit types that systemd knows; the ends of unit names.
+const UNIT_TYPES: [&str; 11] = [
+    "service",
+    "socket",
+    "target",
+    "device",
+    "mount",
+    "automount",
+    "swap",
+    "timer",
+    "path",
+    "slice",
+    "scope",
+];
+
+/// The characters that systemd allows in a unit's name (VALID_CHARS in its unit-name.c, and `@`).
+fn unit_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || ":-_.\\@".contains(c)
+}
+
+/// The name of a systemd unit as the manager writes it: escaped, with its type (`app@a\x2fb.service`).
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UnitName(Box<str>);
+
+impl UnitName {
+    /// The longest name that systemd takes, in bytes (UNIT_NAME_MAX).
+    pub const MAX: usize = 255;
+
+    /// Reads a whole unit name, its type included.
+    pub fn parse(text: &str) -> Result<Self, BadName> {
+        const KIND: &str = "unit name";
+        if text.len() > Self::MAX {
+            return bad(KIND, text, "it is longer than 255 bytes");
+        }
+        if !text.chars().all(unit_char) {
+            return bad(KIND, text, "only letters, digits and any of :-_.\\@ may stand in it");
+        }
+        match text.rsplit_once('.') {
+            Some((stem, kind)) if UNIT_TYPES.contains(&kind) => {
+                if stem.is_empty() || stem.starts_with('@') {
+                    return bad(KIND, text, "nothing stands before its type or its @");
+                }
+                Ok(Self(text.into()))
+            }
+            _ => bad(KIND, text, "it does not end in a unit type such as .service"),
+        }
+    }
+
+    /// Reads a unit name as people write it: `.service` is added where no type stands.
+    pub fn parse_lenient(text: &str) -> Result<Self, BadName> {
+        if has_unit_type(text) { Self::parse(text) } else { Self::parse(&format!("{text}.service")) }
+    }
+
+    /// The whole name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn stem(&self) -> &str {
+        self.0.rsplit_once('.').map_or(&self.0, |(stem, _)| stem)
+    }
+
+    /// What stands before the `@`, or the name without its type (`%p`).
+    pub fn prefix(&self) -> &str {
+        self.stem().split_once('@').map_or(self.stem(), |(prefix, _)| prefix)
+    }
+
+    /// What stands after the `@`, as it is, escaped (`%i`); none for a unit that is no instance.
+    pub fn instance(&self) -> Option<&str> {
+        self.stem().split_once('@').map(|(_, instance)| instance).filter(|i| !i.is_empty())
+    }
+
+    /// The file name of the template that this unit is an instance of (`app@.service`).
+    pub fn template(&self) -> Option<String> {
+        let kind = self.0.rsplit_once('.')?.1;
+        self.instance().map(|_| format!("{}@.{kind}", self.prefix()))
+    }
+}
+
+/// Whether a text ends in a unit type (`.service`, `.mount`, …).
+pub(crate) fn has_unit_type(text: &str) -> bool {
+    text.rsplit_once('.').is_some_and(|(_, kind)| UNIT_TYPES.contains(&kind))
+}
+
+/// Undoes systemd's escaping of a name (`\x2f` → `/`, `-` → `/`), as `%I` does. None where it is not escaped rightly or not UTF-8.
+pub fn unescape(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        rest = tail;
+        match first {
+            b'-' => out.push(b'/'),
+            b'\\' => {
+                let (code, tail) = rest.split_at_checked(3)?;
+                let digits = std::str::from_utf8(code.strip_prefix(b"x")?).ok()?;
+                if !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+                    return None;
+                }
+                out.push(u8::from_str_radix(digits, 16).ok()?);
+                rest = tail;
+            }
+            other => out.push(other),
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+/// The ID under which a unit asks for a credential: the part before the `:` in `LoadCredential=ID:PATH`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CredentialId(Box<str>);
+
+impl CredentialId {
+    /// Reads an ID by systemd's rule (credential_name_valid): a file name without `:`, control or non-ASCII characters, up to 255 bytes.
+    pub fn parse(text: &str) -> Result<Self, BadName> {
+        const KIND: &str = "credential ID";
+        match text {
+            "" => bad(KIND, text, "it is empty"),
+            "." | ".." => bad(KIND, text, "it is no file name"),
+            _ if text.len() > 255 => bad(KIND, text, "it is longer than 255 bytes"),
+            _ if !text.chars().all(|c| (' '..='~').contains(&c) && c != '/' && c != ':') => {
+                bad(KIND, text, "only printable ASCII characters but / and : may stand in it")
+            }
+            _ => Ok(Self(text.into())),
+        }
+    }
+
+    /// The ID as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What a configuration calls a secret: also the credential ID under which its units ask, unless they say another.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SecretName(Box<str>);
+
+impl SecretName {
+    /// Reads a secret's name: up to 128 letters, digits and any of `._@-`, beginning with a letter, a digit or `_`.
+    pub fn parse(text: &str) -> Result<Self, BadName> {
+        plain(text, "secret name").map(Self)
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The credential ID under which a unit asks where its entry says no other.
+    pub fn to_credential(&self) -> CredentialId {
+        CredentialId(self.0.clone())
+    }
+}
+
+/// What a configuration calls one of its sources (an account, a Connect server, a file).
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct SourceName(Box<str>);
+
+impl SourceName {
+    /// Reads a source's name: the same characters as a secret's name.
+    pub fn parse(text: &str) -> Result<Self, BadName> {
+        plain(text, "source name").map(Self)
+    }
+
+    /// The name of the one source that a `source` entry describes.
+    pub fn default_source() -> Self {
+        Self("default".into())
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for SourceName {
+    type Error = BadName;
+
+    fn try_from(text: String) -> Result<Self, BadName> {
+        Self::parse(&text)
+    }
+}
+
+fn plain(text: &str, kind: &'static str) -> Result<Box<str>, BadName> {
+    let Some(first) = text.chars().next() else { return bad(kind, text, "it is empty") };
+    if text.len() > 128 {
+        return bad(kind, text, "it is longer than 128 bytes");
+    }
+    if !(first.is_ascii_alphanumeric() || first == '_') {
+        return bad(kind, text, "it does not begin with a letter, a digit or _");
+    }
+    if !text.chars().all(|c| c.is_ascii_alphanumeric() || "._@-".contains(c)) {
+        return bad(kind, text, "only letters, digits and any of ._@- may stand in it");
+    }
+    Ok(text.into())
+}
+
+macro_rules! shown {
+    ($($name:ident)*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str(&self.0) }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { write!(f, "{:?}", &*self.0) }
+        }
+    )*};
+}
+shown!(UnitName CredentialId SecretName SourceName);
+
+/// What a client's socket address claims: `<random hex>/unit/<unit>/<id>`, the name that systemd binds before it connects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The unit that is said to ask.
+    pub unit: UnitName,
+    /// The credential that it asks for.
+    pub credential: CredentialId,
+}
+
+impl Claim {
+    /// The most bytes that unit and ID may have together: what fits an abstract address (systemd #36709; measured).
+    pub const MAX: usize = 83;
+
+    /// Reads an abstract address without its leading NUL. None where it is no request for a credential.
+    pub fn parse(address: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(address).ok()?;
+        let (random, rest) = text.split_once('/')?;
+        if random.is_empty() || random.len() > 16 || !random.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return None;
+        }
+        let (unit, credential) = rest.strip_prefix("unit/")?.split_once('/')?;
+        Some(Self { unit: UnitName::parse(unit).ok()?, credential: CredentialId::parse(credential).ok()? })
+    }
+}
+
+/// The unit that a `/proc/PID/cgroup` file places its process in: the first component of the path that is no slice.
+///
+/// A component may have one leading `_`, by which systemd keeps it apart from the files of a cgroup. None on cgroup v1
+/// and for processes outside any unit. `manager` is the path of the manager's own cgroup: empty for PID 1.
+pub fn unit_of_cgroup(file: &str, manager: &str) -> Option<UnitName> {
+    let path = file.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let path = path.trim_start_matches("/..").strip_prefix(manager)?;
+    if !path.starts_with('/') {
+        return None; // `/..name`, or a sibling whose name begins like the manager's
+    }
+    let component = path.split('/').filter(|c| !c.is_empty()).find(|c| !c.ends_with(".slice"))?;
+    UnitName::parse(component.strip_prefix('_').unwrap_or(component)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn unit_names() {
+        for good in [
+            "a.service",
+            r"tpl@a\x2fb.service",
+            "dev-sda1.device",
+            "x@.service",
+            "_memory.service",
+            "a.b@c.d.mount",
+        ] {
+            assert_eq!(UnitName::parse(good).expect(good).as_str(), good);
+        }
+        for wrong in [
+            "",
+            "a",
+            ".service",
+            "@x.service",
+            "a/b.service",
+            "a b.service",
+            "a.svc",
+            "ä.service",
+            &"a".repeat(260),
+        ] {
+            assert!(UnitName::parse(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(UnitName::parse_lenient("app@1").expect("lenient").as_str(), "app@1.service");
+        assert_eq!(UnitName::parse_lenient("data.mount").expect("lenient").as_str(), "data.mount");
+        let unit = UnitName::parse(r"tpl@a\x2fb.service").expect("valid");
+        assert_eq!((unit.prefix(), unit.instance()), ("tpl", Some(r"a\x2fb")));
+        assert_eq!(unit.template().as_deref(), Some("tpl@.service"));
+    }
+
+    #[test]
+    fn unescaping() {
+        assert_eq!(unescape(r"a\x2fb-c").as_deref(), Some("a/b/c"));
+        for wrong in [r"\", r"\x", r"\x2", r"\xzz", r"\x+1", r"\xff"] {
+            assert_eq!(unescape(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn claims() {
+        let claim = Claim::parse(br"3f00aa11/unit/tpl@a\x2fb.service/db-password").expect("a claim");
+        assert_eq!(claim.unit.as_str(), r"tpl@a\x2fb.service");
+        assert_eq!(claim.credential.as_str(), "db-password");
+        let wrong: [&[u8]; 8] = [
+            b"",
+            b"/unit/a.service/x",
+            b"zz/unit/a.service/x",
+            b"aa/cryptsetup/vol",
+            b"aa/unit/a.service",
+            b"aa/unit/a.service/",
+            b"aa/unit/a.service/x/y",
+            b"aa/unit/a\xff.service/x",
+        ];
+        for wrong in wrong {
+            assert_eq!(Claim::parse(wrong), None, "{}", String::from_utf8_lossy(wrong));
+        }
+    }
+
+    #[test]
+    fn cgroups() {
+        let unit = |text: &str| unit_of_cgroup(text, "").map(|u| u.to_string());
+        assert_eq!(unit("0::/system.slice/app.service\n").as_deref(), Some("app.service"));
+        assert_eq!(
+            unit("0::/system.slice/system-tpl.slice/tpl@1.service/sub/x.service\n").as_deref(),
+            Some("tpl@1.service")
+        );
+        assert_eq!(unit("0::/system.slice/_memory.service\n").as_deref(), Some("memory.service"));
+        assert_eq!(unit("0::/system.slice/__x.service\n").as_deref(), Some("_x.service"));
+        assert_eq!(unit("0::/../app.service\n").as_deref(), Some("app.service"));
+        assert_eq!(unit("0::/../../system.slice/app.service\n").as_deref(), Some("app.service"));
+        assert_eq!(unit("0::/..app.service\n"), None);
+        assert_eq!(unit("0::/system.slice/sub/app.service\n"), None);
+        assert_eq!(unit("1:name=systemd:/system.slice/app.service\n"), None);
+        assert_eq!(unit("0::/\n"), None);
+        let user = "/user.slice/user-1000.slice/user@1000.service";
+        assert_eq!(unit(&format!("0::{user}/app.slice/a.service")).as_deref(), Some("user@1000.service"));
+        let below = unit_of_cgroup(&format!("0::{user}/app.slice/a.service"), user);
+        assert_eq!(below.expect("a user's unit").as_str(), "a.service");
+        assert_eq!(unit_of_cgroup("0::/system.slice/a.service", user), None);
+    }
+
+    proptest! {
+        #[test]
+        fn parsers_are_total(text in "\\PC*", bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
+            let _ = (UnitName::parse(&text), UnitName::parse_lenient(&text), CredentialId::parse(&text));
+            let _ = (SecretName::parse(&text), unescape(&text), unit_of_cgroup(&text, ""), Claim::parse(&bytes));
+        }
+
+        #[test]
+        fn a_claim_reads_back(unit in "[a-z@_.\\\\-]{1,20}", id in "[ -.0-9;-~]{1,20}") {
+            if let (Ok(unit), Ok(credential)) = (UnitName::parse_lenient(&unit), CredentialId::parse(&id)) {
+                let text = format!("1f/unit/{unit}/{credential}");
+                prop_assert_eq!(Claim::parse(text.as_bytes()), Some(Claim { unit, credential }));
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+use super::*;
+use crate::name::SourceName;
+use crate::reference::Reference;
+use crate::secret::{Grant, MaxAge};
+use proptest::prelude::*;
+use std::time::Duration;
+
+fn wanted(label: &str) -> Wanted {
+    Wanted {
+        label: label.into(),
+        reference: Reference::parse(&format!("op://v/{label}/password")).expect("valid"),
+        source: SourceName::default_source(),
+        max_age: MaxAge::Age(Duration::from_secs(30)),
+        deadline: Duration::from_secs(60),
+        allow_empty: false,
+    }
+}
+
+fn secret(name: &str, units: &[&str]) -> Secret {
+    let name = SecretName::parse(name).expect("valid");
+    let grant = |entry: &&str| {
+        let (units, credential) = match entry.split_once('/') {
+            Some((units, id)) => (units, CredentialId::parse(id).expect("valid")),
+            None => (*entry, name.to_credential()),
+        };
+        Grant { units: UnitPattern::parse(units).expect("valid"), credential }
+    };
+    Secret {
+        wanted: wanted(name.as_str()),
+        grants: units.iter().map(grant).collect(),
+        name,
+        target: None,
+        restart_units: vec![],
+        reload_units: vec![],
+        declared_at: "secrets.json:1".into(),
+    }
+}
+
+fn rule(units: &str, credentials: &str, reference: &str) -> Rule {
+    Rule {
+        units: vec![UnitPattern::parse(units).expect("valid")],
+        credentials: vec![Glob::parse(credentials).expect("valid")],
+        reference: ReferenceTemplate::parse(reference).expect("valid"),
+        wanted: wanted("rule"),
+        declared_at: "secrets.json:9".into(),
+    }
+}
+
+fn judge(policy: &Policy, unit: &str, credential: &str) -> Result<String, Denial> {
+    let unit = UnitName::parse(unit).expect("valid");
+    let credential = CredentialId::parse(credential).expect("valid");
+    policy.judge(&unit, &credential).map(|wanted| wanted.reference.to_string())
+}
+
+#[test]
+fn names_go_before_globs_and_secrets_before_rules() {
+    let policy = Policy::new(
+        vec![
+            secret("db", &["app", "web@*"]),
+            secret("special", &["web@1/db"]),
+            secret("other", &["*/shared"]),
+            secret("third", &["*.service/shared"]),
+        ],
+        vec![rule("web@*", "*", "op://v/{prefix}-{instance}/{credential}"), rule("*", "x", "op://v/never/x")],
+    );
+    assert_eq!(judge(&policy, "app.service", "db").as_deref(), Ok("op://v/db/password"));
+    assert_eq!(judge(&policy, "web@2.service", "db").as_deref(), Ok("op://v/db/password"));
+    assert_eq!(judge(&policy, "web@1.service", "db").as_deref(), Ok("op://v/special/password"));
+    assert_eq!(judge(&policy, "web@a-b.service", "key").as_deref(), Ok("op://v/web-a-b/key"));
+    assert_eq!(judge(&policy, r"web@a\x20b.service", "x").as_deref(), Ok("op://v/web-a b/x"));
+    assert!(matches!(judge(&policy, r"web@a\x2fb.service", "x"), Err(Denial::Template { .. })));
+    assert!(matches!(judge(&policy, "app.service", "shared"), Err(Denial::Several(_))));
+    assert!(matches!(judge(&policy, "evil.service", "db"), Err(Denial::NotNamed { .. })));
+    assert_eq!(judge(&policy, "app.service", "nothing"), Err(Denial::Unknown));
+    assert_eq!(
+        judge(&policy, "app.socket", "db").is_err(),
+        true,
+        "an entry without a type means the service"
+    );
+}
+
+#[test]
+fn a_refusal_says_which_line_to_add() {
+    let policy = Policy::new(vec![secret("db", &["app", "app/password"])], vec![]);
+    let (unit, id) =
+        (UnitName::parse("web.service").expect("valid"), CredentialId::parse("db").expect("valid"));
+    let denial = policy.judge(&unit, &id).expect_err("not named");
+    assert!(
+        denial
+            .cause(&unit, &id)
+            .contains("not allowed: secret db (secrets.json:1) does not name web.service")
+    );
+    assert!(denial.remedy(&unit, &id).contains(r#"add "web.service" to the units of db"#));
+    let id = CredentialId::parse("password").expect("valid");
+    let denial = policy.judge(&unit, &id).expect_err("not named");
+    assert!(denial.remedy(&unit, &id).contains(r#"add "web.service/password""#));
+}
+
+#[test]
+fn patterns() {
+    let covers = |a: &str, b: &str| Glob::parse(a).expect("valid").covers(&Glob::parse(b).expect("valid"));
+    assert!(
+        covers("*", "x")
+            && covers("a*", "ab*")
+            && covers("a*", "a?")
+            && covers("a?", "ab")
+            && covers("a", "a")
+    );
+    assert!(!covers("a?", "a*") && !covers("b*", "a*") && !covers("a", "a*") && !covers("a*b", "a*"));
+    for wrong in ["", "a/b", "a b", "{a,b}*", "[", "a@.x y"] {
+        assert!(UnitPattern::parse(wrong).is_err(), "{wrong}");
+    }
+    let unit = UnitName::parse(r"tpl@a\x2fb.service").expect("valid");
+    for right in ["tpl@*", r"tpl@a\x2fb", r"tpl@a\x2f?.service", "*", "tpl@[a-b]*"] {
+        assert!(UnitPattern::parse(right).expect(right).matches(&unit), "{right}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn nobody_gets_what_no_entry_gives(unit in "[a-c]{1,2}", id in "[a-c]{1,2}", entries in proptest::collection::vec("[a-c*]{1,2}(/[a-c]{1,2})?", 0..4)) {
+        let entries: Vec<&str> = entries.iter().map(String::as_str).collect();
+        let policy = Policy::new(vec![secret("a", &entries)], vec![]);
+        let whole = format!("{unit}.service");
+        let given = entries.iter().any(|entry| {
+            let (pattern, credential) = entry.split_once('/').unwrap_or((entry, "a"));
+            credential == id && UnitPattern::parse(pattern).expect("valid").matches(&UnitName::parse(&whole).expect("valid"))
+        });
+        prop_assert_eq!(judge(&policy, &whole, &id).is_ok(), given);
+    }
+}

@@ -1,0 +1,82 @@
+//! The configuration in force, arranged for the broker: which fields of which items are wanted, and whose they are.
+
+use std::collections::BTreeMap;
+
+use ring::digest::{SHA256, digest};
+
+use super::store::{ItemKey, Snapshot};
+use crate::config::Settings;
+use crate::name::SourceName;
+use crate::policy::UnitPattern;
+use crate::reference::FieldRef;
+
+/// The configuration in force.
+#[derive(Debug, Default)]
+pub struct Active {
+    /// What is configured.
+    pub settings: Settings,
+    /// Why nothing is configured, where the configuration could not be read.
+    pub error: Option<String>,
+    items: BTreeMap<ItemKey, Item>,
+    prints: BTreeMap<SourceName, String>,
+}
+
+#[derive(Debug, Default)]
+struct Item {
+    fields: Vec<FieldRef>,
+    grants: Vec<UnitPattern>,
+}
+
+impl Active {
+    /// Arranges a configuration.
+    pub fn new(settings: Settings) -> Self {
+        let mut items: BTreeMap<ItemKey, Item> = BTreeMap::new();
+        for secret in settings.policy.secrets() {
+            let wanted = &secret.wanted;
+            let key = ItemKey { source: wanted.source.clone(), item: wanted.reference.item.clone() };
+            let item = items.entry(key).or_default();
+            if !item.fields.contains(&wanted.reference.field) {
+                item.fields.push(wanted.reference.field.clone());
+            }
+            item.grants.extend(secret.grants.iter().map(|grant| grant.units.clone()));
+        }
+        let print = |source: &crate::config::Source| {
+            super::store::hex(&digest(&SHA256, format!("{:?}", source.kind).as_bytes()).as_ref()[..8])
+        };
+        let prints = settings.sources.iter().map(|(name, source)| (name.clone(), print(source))).collect();
+        Self { settings, error: None, items, prints }
+    }
+
+    /// A configuration that allows nothing, since the real one has errors.
+    pub fn broken(error: String) -> Self {
+        Self { error: Some(error), ..Self::default() }
+    }
+
+    /// The items that secrets name.
+    pub fn keys(&self) -> impl Iterator<Item = &ItemKey> {
+        self.items.keys()
+    }
+
+    /// The fields of an item that secrets name.
+    pub fn fields(&self, key: &ItemKey) -> &[FieldRef] {
+        self.items.get(key).map(|item| item.fields.as_slice()).unwrap_or_default()
+    }
+
+    /// The units that may have something of an item.
+    pub fn grants(&self, key: &ItemKey) -> impl Iterator<Item = &UnitPattern> {
+        self.items.get(key).into_iter().flat_map(|item| &item.grants)
+    }
+
+    /// A fingerprint of a source's definition: a snapshot from another account or server is not one of this source.
+    pub fn print(&self, source: &SourceName) -> &str {
+        self.prints.get(source).map(String::as_str).unwrap_or_default()
+    }
+
+    /// Whether a snapshot still belongs to this configuration.
+    pub fn keeps(&self, snapshot: &Snapshot) -> bool {
+        let wanted = self.items.contains_key(&snapshot.key)
+            || snapshot.by_rule
+                && self.settings.policy.rules().iter().any(|rule| rule.wanted.source == snapshot.key.source);
+        wanted && self.prints.get(&snapshot.key.source) == Some(&snapshot.source_print)
+    }
+}

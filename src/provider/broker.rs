@@ -1,0 +1,356 @@
+//! Gets what a request is allowed: from the store while it is fresh, else by the resolver, one flight per item, until the deadline.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use super::active::Active;
+use super::flights::Flights;
+use super::freshness::{Moment, Step, judge};
+use super::peer::ProcessId;
+use super::pins::Pins;
+use super::refusal::Refusal;
+use super::store::{ItemKey, NewSnapshot, Slot, Snapshot, Store};
+use super::units::UnitFiles;
+use crate::clock::BootTime;
+use crate::name::SourceName;
+use crate::reference::FieldRef;
+use crate::secret::{SecretValue, Wanted};
+use crate::wire::{Check, Class, Failure, Fetch, Resolve};
+
+/// How long the resolver may take for one try; within the deadline another follows.
+const FETCH_PATIENCE: Duration = Duration::from_secs(20);
+/// How long a check may hold up a value that is there.
+const CHECK_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a source that could not be asked is left alone, where it does not say itself.
+const TROUBLED_FOR: Duration = Duration::from_secs(10);
+
+/// How many fetches that succeed, and still leave nothing to serve, one request makes.
+const MOST_FETCHES: u32 = 3;
+
+/// Gets what is wanted.
+pub struct Broker {
+    resolver: Arc<dyn Resolve>,
+    store: Store,
+    active: RwLock<Arc<Active>>,
+    pins: Pins,
+    fetches: Flights<ItemKey>,
+    checks: Flights<SourceName>,
+    troubles: Mutex<HashMap<SourceName, Trouble>>,
+    /// Told when a source answers again.
+    recovered: Notify,
+    /// What was fetched ahead already, or is being: each item once for a configuration.
+    ahead: Mutex<BTreeSet<ItemKey>>,
+}
+
+/// A source that could not be asked.
+struct Trouble {
+    until: BootTime,
+    failure: Failure,
+}
+
+/// A value that may be served: where it is in its snapshot.
+#[derive(Debug)]
+pub struct Ready {
+    /// The snapshot it is in.
+    pub snapshot: Arc<Snapshot>,
+    offset: u64,
+    len: usize,
+    /// Why it is older than it should be, if it is.
+    pub stale: Option<Failure>,
+}
+
+impl Ready {
+    /// Reads it.
+    pub fn read(&self) -> Result<SecretValue, Refusal> {
+        self.snapshot.read(self.offset, self.len).map_err(Refusal::Unreadable)
+    }
+}
+
+/// What is asked of the broker.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// What to get.
+    pub wanted: Arc<Wanted>,
+    /// The process that asks.
+    pub process: ProcessId,
+    /// When it came.
+    pub arrived: BootTime,
+}
+
+impl Broker {
+    /// A broker over a store and a resolver.
+    pub fn new(resolver: Arc<dyn Resolve>, store: Store, active: Active) -> Self {
+        let broker = Self {
+            resolver,
+            store,
+            active: RwLock::default(),
+            pins: Pins::default(),
+            fetches: Flights::default(),
+            checks: Flights::default(),
+            troubles: Mutex::default(),
+            recovered: Notify::new(),
+            ahead: Mutex::default(),
+        };
+        broker.activate(active);
+        broker
+    }
+
+    /// What is configured now.
+    pub fn active(&self) -> Arc<Active> {
+        Arc::clone(&self.active.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Goes over to another configuration: what it no longer has leaves the store.
+    pub fn activate(&self, active: Active) {
+        let limit = active.settings.limits.store_bytes;
+        if active.error.is_none() {
+            self.store.retain(limit, |snapshot| active.keeps(snapshot));
+        }
+        *self.active.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(active);
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// The store's size: items and bytes.
+    pub fn size(&self) -> (usize, u64) {
+        self.store.size()
+    }
+
+    /// To be called now and then: gives up what nobody needs any more.
+    pub fn sweep(&self) {
+        self.pins.sweep(BootTime::now());
+    }
+
+    /// What can be served without a wait, if it can.
+    pub fn at_once(&self, order: &Order) -> Option<Ready> {
+        match self.look(order) {
+            Look::Ready(ready) => Some(ready),
+            Look::Todo { .. } => None,
+        }
+    }
+
+    /// Gets what is wanted, within its deadline. A failure that passes is waited out until then; any other ends it at once.
+    pub async fn get(self: &Arc<Self>, order: &Order) -> Result<Ready, Failure> {
+        let deadline = Instant::now() + order.wanted.deadline;
+        let mut pause = Duration::from_millis(250);
+        let mut fetched = 0;
+        loop {
+            if Instant::now() >= deadline {
+                return Err(self.last_failure(&order.wanted.source).unwrap_or_else(no_answer));
+            }
+            let failure = match self.look(order) {
+                Look::Ready(ready) => return Ok(ready),
+                Look::Todo { step: Step::Refuse(failure), .. } => return Err(failure),
+                Look::Todo { step: Step::Check, .. } => {
+                    // a failed check is remembered as trouble, and then the value is served as it is
+                    let source = &order.wanted.source;
+                    match timeout_at(
+                        deadline,
+                        self.checks.join(source, || Arc::clone(self).check(source.clone())),
+                    )
+                    .await
+                    {
+                        Ok(_) => continue,
+                        Err(_elapsed) => no_answer(),
+                    }
+                }
+                Look::Todo { .. } if fetched == MOST_FETCHES => return Err(never_fresh()),
+                Look::Todo { key, .. } => {
+                    let work = || Arc::clone(self).fetch(key.clone(), order.wanted.reference.field.clone());
+                    match timeout_at(deadline, self.fetches.join(&key, work)).await {
+                        Ok(Ok(())) => {
+                            fetched += 1;
+                            continue;
+                        }
+                        Ok(Err(failure)) if !failure.class.is_transient() => return Err(failure),
+                        Ok(Err(failure)) => failure,
+                        Err(_elapsed) => self.trouble(&order.wanted.source).unwrap_or_else(no_answer),
+                    }
+                }
+            };
+            if Instant::now() >= deadline {
+                return Err(failure);
+            }
+            let wait =
+                failure.retry_after.unwrap_or(pause).max(pause).mul_f64(fastrand::f64().mul_add(0.4, 0.8));
+            pause = (pause * 2).min(Duration::from_secs(8));
+            let next = (Instant::now() + wait).min(deadline);
+            let _ = timeout_at(next, self.recovered.notified()).await;
+            if Instant::now() >= deadline {
+                return Err(failure);
+            }
+        }
+    }
+
+    fn look(&self, order: &Order) -> Look {
+        let (wanted, now) = (&order.wanted, BootTime::now());
+        let key = ItemKey { source: wanted.source.clone(), item: wanted.reference.item.clone() };
+        let field = &wanted.reference.field;
+        if let Some(snapshot) = self.pins.get(order.process, &key)
+            && let Some(super::store::Entry::Value { offset, len, .. }) = snapshot.entry(field)
+        {
+            let (offset, len) = (*offset, *len);
+            return Look::Ready(Ready { snapshot, offset, len, stale: None });
+        }
+        let slot = self.store.slot(&key);
+        let trouble = self.trouble(&wanted.source);
+        let moment = Moment { now, arrived: order.arrived, troubled: trouble.is_some() };
+        match (judge(slot.as_ref(), field, wanted.max_age, moment), slot) {
+            (Step::Serve { offset, len, stale }, Some(Slot { snapshot, .. })) => {
+                self.pins.set(order.process, &snapshot, now);
+                Look::Ready(Ready { snapshot, offset, len, stale: trouble.filter(|_| stale) })
+            }
+            (step, _) => Look::Todo { step, key },
+        }
+    }
+
+    /// The flight of one item: all its configured fields, those that its snapshot has, and the one that is asked for.
+    async fn fetch(self: Arc<Self>, key: ItemKey, field: FieldRef) -> Result<(), Failure> {
+        let asked_at = BootTime::now();
+        let active = self.active();
+        let slot = self.store.slot(&key);
+        let mut fields: BTreeSet<FieldRef> = active.fields(&key).iter().cloned().collect();
+        fields.extend(slot.iter().flat_map(|slot| slot.snapshot.fields().cloned()));
+        fields.insert(field);
+        let fields: Vec<FieldRef> = fields.into_iter().collect();
+        let known = slot.map(|slot| slot.snapshot.id.clone());
+        let fetch = Fetch {
+            source: key.source.clone(),
+            item: key.item.clone(),
+            known,
+            fields: fields.clone(),
+            patience: FETCH_PATIENCE,
+        };
+        let result = self.resolver.fetch(fetch).await;
+        self.note(&key.source, result.as_ref().err());
+        match result {
+            Ok(fetched) => {
+                let by_rule = active.fields(&key).is_empty();
+                let source_print = active.print(&key.source);
+                let new = NewSnapshot { key: &key, asked: &fields, asked_at, source_print, by_rule };
+                let stored = self.store.put(new, fetched).map_err(|error| {
+                    let remedy =
+                        "raise limits.storeSize, or look at: systemctl status run-onecred-store.mount";
+                    Failure::new(Class::TooLarge, error.to_string(), remedy)
+                });
+                stored.map(drop)?;
+                self.fetch_ahead(&active);
+                Ok(())
+            }
+            Err(failure) => {
+                if failure.class.is_confirmed_gone() {
+                    self.store.remove(&key);
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// The flight of one source's check.
+    async fn check(self: Arc<Self>, source: SourceName) -> Result<(), Failure> {
+        let began = BootTime::now();
+        let items = self.store.known(&source);
+        let check = Check { source: source.clone(), items: items.clone(), patience: CHECK_PATIENCE };
+        let result = self.resolver.check(check).await;
+        self.note(&source, result.as_ref().err());
+        let states = match result {
+            Ok(checked) => checked.items,
+            Err(failure) => {
+                // whatever the class: what was fetched before is served as it is, until the source can be asked again
+                self.be_troubled(&source, &failure);
+                return Err(failure);
+            }
+        };
+        for (key, failure) in self.store.confirm(&source, began, items.into_iter().zip(states).collect()) {
+            tracing::warn!(
+                "{}: 1Password says that it is not there any more, so it is served no more: {failure}",
+                key.item
+            );
+        }
+        Ok(())
+    }
+
+    /// Fetches the other secrets of units that this host has, since systemd asks for credentials one after another.
+    fn fetch_ahead(self: &Arc<Self>, active: &Arc<Active>) {
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing = |key: &ItemKey| !ahead.contains(key) && self.store.slot(key).is_none();
+        let candidates: Vec<ItemKey> = active.keys().filter(|key| missing(key)).cloned().collect();
+        if candidates.is_empty() {
+            return;
+        }
+        let units = UnitFiles::read();
+        for key in candidates {
+            ahead.insert(key.clone());
+            let Some(field) = active.fields(&key).first().cloned() else { continue };
+            if !active.grants(&key).any(|pattern| units.any(pattern)) {
+                continue;
+            }
+            let broker = Arc::clone(self);
+            tokio::spawn(async move {
+                let work = || Arc::clone(&broker).fetch(key.clone(), field);
+                if let Err(failure) = broker.fetches.join(&key, work).await {
+                    tracing::debug!("{}: could not be fetched ahead: {failure}", key.item);
+                }
+            });
+        }
+    }
+
+    fn trouble(&self, source: &SourceName) -> Option<Failure> {
+        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        troubles
+            .get(source)
+            .filter(|trouble| BootTime::now() < trouble.until)
+            .map(|trouble| trouble.failure.clone())
+    }
+
+    /// The last failure of a source, as a cause for waiting.
+    pub fn last_failure(&self, source: &SourceName) -> Option<Failure> {
+        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        troubles.get(source).map(|trouble| trouble.failure.clone())
+    }
+
+    /// Notes how a source's last answer was: trouble, or the end of it.
+    fn note(&self, source: &SourceName, failure: Option<&Failure>) {
+        match failure {
+            Some(failure) if failure.class.is_transient() => self.be_troubled(source, failure),
+            // any other failure is an answer, too
+            _ => {
+                let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+                if troubles.remove(source).is_some() {
+                    tracing::info!("source {source} answers again");
+                    self.recovered.notify_waiters();
+                }
+            }
+        }
+    }
+
+    fn be_troubled(&self, source: &SourceName, failure: &Failure) {
+        let until = BootTime::now().after(failure.retry_after.unwrap_or(TROUBLED_FOR).max(TROUBLED_FOR));
+        let trouble = Trouble { until, failure: failure.clone() };
+        let before =
+            self.troubles.lock().unwrap_or_else(PoisonError::into_inner).insert(source.clone(), trouble);
+        if before.is_none_or(|before| before.failure.cause != failure.cause) {
+            tracing::warn!(
+                "source {source} can't be asked now, so what it gave before is served as it is: {failure}"
+            );
+        }
+    }
+}
+
+enum Look {
+    Ready(Ready),
+    Todo { step: Step, key: ItemKey },
+}
+
+fn never_fresh() -> Failure {
+    let cause = "what was fetched had expired, or changed again, each time it came";
+    Failure::new(Class::Malformed, cause, "if it is a one-time password: is the clock right? (timedatectl)")
+}
+
+fn no_answer() -> Failure {
+    let remedy = "look at: systemctl status onecred-resolver; is 1Password reachable from here?";
+    Failure::new(Class::Away, "no answer within the deadline", remedy)
+}

@@ -1,0 +1,105 @@
+//! The keeper: a sibling process that refuses every open connection when the provider dies, so that no unit gets an empty or cut value.
+//!
+//! It is made before any thread and any secret, shares the provider's descriptor table (`CLONE_FILES`), and waits for the provider's end.
+//! Connections outlive the provider in that table; each gets filler until its peer hangs up, which takes what was half sent over systemd's
+//! size limit. The keeper has no state, costs nothing per request, and ends when no connection is left.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::socket::{UnixAddr, getpeername};
+use nix::unistd::Pid;
+
+use super::reply::{ENOUGH, FILLER};
+use crate::name::Claim;
+use crate::sys;
+
+/// The provider's view of its keeper.
+#[derive(Debug)]
+pub struct Keeper {
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+impl Keeper {
+    /// Makes the keeper of this process. To be called before any thread is started and any secret is known.
+    pub fn start() -> io::Result<Self> {
+        let provider = sys::pidfd_open(Pid::this())?;
+        let pid = sys::clone_sharing_files(|| keep(&provider))?;
+        Ok(Self { pid, pidfd: sys::pidfd_open(pid)? })
+    }
+
+    /// Its process ID.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// A descriptor that becomes readable when the keeper has ended, which it never does before the provider.
+    pub fn ended(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+/// The keeper's whole life.
+fn keep(provider: &OwnedFd) {
+    let _ = nix::sys::prctl::set_name(c"onecred-keeper");
+    let mut end = [PollFd::new(provider.as_fd(), PollFlags::POLLIN)];
+    while poll(&mut end, PollTimeout::NONE).is_err() {}
+    let open = open_connections();
+    if !open.is_empty() {
+        // standard error, not the journal's socket: this works whatever state the provider died in
+        let word = format!("the provider has ended with {} connections open: each is refused\n", open.len());
+        let _ = nix::unistd::write(io::stderr(), word.as_bytes());
+    }
+    refuse_all(open);
+}
+
+/// Every descriptor that is a connection of somebody who asks for a credential.
+fn open_connections() -> Vec<RawFd> {
+    let listed = std::fs::read_dir("/proc/self/fd").map(|entries| {
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect::<Vec<RawFd>>()
+    });
+    let all = listed.unwrap_or_else(|_| {
+        let most = getrlimit(Resource::RLIMIT_NOFILE).map_or(1 << 16, |(soft, _)| soft);
+        (0..RawFd::try_from(most).unwrap_or(1 << 20).min(1 << 20)).collect()
+    });
+    all.into_iter().filter(|&fd| is_asker(fd)).collect()
+}
+
+fn is_asker(fd: RawFd) -> bool {
+    let peer = getpeername::<UnixAddr>(fd);
+    peer.is_ok_and(|peer| peer.as_abstract().is_some_and(|address| Claim::parse(address).is_some()))
+}
+
+/// Sends filler into all of them at once, so that a peer that does not read holds up no other, until each has hung up.
+fn refuse_all(open: Vec<RawFd>) {
+    let mut open: Vec<(RawFd, u64)> = open.into_iter().map(|fd| (fd, 0)).collect();
+    while !open.is_empty() {
+        open.retain_mut(|(fd, sent)| {
+            while *sent < ENOUGH {
+                match sys::send_now(fd, &FILLER) {
+                    Ok(n) => *sent += n as u64,
+                    Err(error) => return error.raw_os_error() == Some(Errno::EAGAIN as i32),
+                }
+            }
+            true
+        });
+        let wanted = |sent: u64| if sent < ENOUGH { PollFlags::POLLOUT } else { PollFlags::empty() };
+        let mut waiting: Vec<PollFd<'_>> =
+            open.iter().map(|&(fd, sent)| PollFd::new(sys::borrow(fd), wanted(sent))).collect();
+        let _ = poll(&mut waiting, PollTimeout::NONE);
+        let hung_up: Vec<RawFd> = waiting
+            .iter()
+            .filter(|fd| {
+                fd.revents().is_some_and(|r| {
+                    r.intersects(PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL)
+                })
+            })
+            .map(|fd| fd.as_fd().as_raw_fd())
+            .collect();
+        open.retain(|(fd, _)| !hung_up.contains(fd));
+    }
+}

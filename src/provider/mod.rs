@@ -1,0 +1,16 @@
+//! The privileged half: takes connections, knows who asks, decides, and answers from the store or by the resolver.
+
+pub mod active;
+pub mod broker;
+pub mod flights;
+pub mod freshness;
+pub mod keeper;
+pub mod peer;
+pub mod pins;
+pub mod refusal;
+pub mod reply;
+pub mod report;
+pub mod run;
+pub mod server;
+pub mod store;
+pub mod units;

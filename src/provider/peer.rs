@@ -1,0 +1,162 @@
+//! Who is asking: a connection's claim, proven by what the kernel says of the process behind it.
+//!
+//! The address is chosen by the client, so it proves nothing. What can be trusted is the peer's user (SO_PEERCRED) and its cgroup: systemd
+//! has placed the process that asks in the unit's own cgroup before it connects. Against root this keeps mistakes apart, no more.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{UnixAddr, getpeername, getsockopt, sockopt};
+use nix::sys::stat::fstat;
+use nix::sys::statfs::fstatfs;
+
+use crate::name::{Claim, UnitName, unit_of_cgroup};
+
+/// The type of the file system that gives each process's pidfd an inode of its own (Linux 6.9).
+const PIDFS_MAGIC: i64 = 0x5049_4446;
+
+/// A process as long as this machine runs: its ID, and something that tells it from a later process of the same ID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ProcessId {
+    pid: i32,
+    birth: u64,
+}
+
+/// Somebody who was found to be what it claims.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// What it asks for, as which unit.
+    pub claim: Claim,
+    /// The process that asks.
+    pub process: ProcessId,
+}
+
+/// Why somebody is not heard.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Stranger {
+    /// The address is not one that systemd uses to ask for credentials.
+    NoClaim,
+    /// Another user than the one whose service manager is served.
+    User(u32),
+    /// The process has ended meanwhile.
+    Gone,
+    /// The process's cgroup could not be read.
+    Unreadable(String),
+    /// The process is in no unit's cgroup, as on hosts with cgroup v1 alone.
+    NoUnit(Claim),
+    /// The process is in another unit than it claims.
+    OtherUnit {
+        /// What it claims.
+        claim: Claim,
+        /// Where it is.
+        found: UnitName,
+    },
+}
+
+impl fmt::Display for Stranger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoClaim => write!(
+                f,
+                "the caller's address is not of the form that systemd uses for LoadCredential=; name this socket in a unit's LoadCredential=, or try: onecred get --as UNIT ID"
+            ),
+            Self::User(uid) => {
+                write!(f, "the caller is user {uid}, who is not the one whose service manager is served here")
+            }
+            Self::Gone => write!(f, "the caller ended before it had an answer"),
+            Self::Unreadable(why) => write!(f, "the caller's cgroup can't be read: {why}"),
+            Self::NoUnit(claim) => write!(
+                f,
+                "the caller claims to be {}, and its cgroup is that of no unit (onecred needs cgroup v2, alone or beside v1)",
+                claim.unit
+            ),
+            Self::OtherUnit { claim, found } => {
+                write!(f, "the caller claims to be {}, and its cgroup is that of {found}", claim.unit)
+            }
+        }
+    }
+}
+
+/// Whom to believe.
+#[derive(Debug, Clone, Copy)]
+pub struct Attestation {
+    /// The user whose service manager is served: 0 for the system's.
+    pub uid: u32,
+    /// Whether a claim counts without a cgroup that proves it. For development alone.
+    pub trusting: bool,
+}
+
+impl Attestation {
+    /// Finds out who is at the other end.
+    pub fn identify(self, socket: &impl AsFd) -> Result<Peer, Stranger> {
+        let socket = socket.as_fd();
+        let address = getpeername::<UnixAddr>(socket.as_raw_fd()).map_err(|_| Stranger::Gone)?;
+        let claim = address.as_abstract().and_then(Claim::parse).ok_or(Stranger::NoClaim)?;
+        let credentials = getsockopt(&socket, sockopt::PeerCredentials).map_err(|_| Stranger::Gone)?;
+        if credentials.uid() != self.uid {
+            return Err(Stranger::User(credentials.uid()));
+        }
+        let watch = Watch::on(&socket, credentials.pid())?;
+        let cgroup = read_cgroup(credentials.pid());
+        watch.still_there()?; // else what was read may be another process's
+        if self.trusting {
+            return Ok(Peer { claim, process: watch.process });
+        }
+        let cgroup = cgroup.map_err(|error| Stranger::Unreadable(error.to_string()))?;
+        match unit_of_cgroup(&cgroup, "") {
+            Some(found) if found == claim.unit => Ok(Peer { claim, process: watch.process }),
+            Some(found) => Err(Stranger::OtherUnit { claim, found }),
+            None => Err(Stranger::NoUnit(claim)),
+        }
+    }
+}
+
+/// Keeps a process's ID from meaning another process without our noticing.
+struct Watch {
+    pidfd: Option<OwnedFd>,
+    process: ProcessId,
+}
+
+impl Watch {
+    fn on(socket: &impl AsFd, pid: i32) -> Result<Self, Stranger> {
+        // before Linux 6.5 there is no pidfd of a peer: then the start time tells processes apart
+        let pidfd = getsockopt(socket, sockopt::PeerPidfd).ok();
+        let inode =
+            pidfd.as_ref().filter(|fd| fstatfs(fd).is_ok_and(|fs| fs.filesystem_type().0 == PIDFS_MAGIC));
+        let birth = match inode {
+            Some(fd) => fstat(fd).map_err(|_| Stranger::Gone)?.st_ino,
+            None => start_time(pid).ok_or(Stranger::Gone)?,
+        };
+        Ok(Self { pidfd, process: ProcessId { pid, birth } })
+    }
+
+    fn still_there(&self) -> Result<(), Stranger> {
+        let there = match &self.pidfd {
+            Some(pidfd) => {
+                let mut ended = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+                poll(&mut ended, PollTimeout::ZERO) == Ok(0)
+            }
+            None => start_time(self.process.pid) == Some(self.process.birth),
+        };
+        if there { Ok(()) } else { Err(Stranger::Gone) }
+    }
+}
+
+fn read_cgroup(pid: i32) -> io::Result<String> {
+    let mut text = String::with_capacity(256);
+    std::fs::File::open(format!("/proc/{pid}/cgroup"))?.take(1 << 16).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// When a process was started, in clock ticks since boot: the 22nd field of its stat file.
+fn start_time(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // the second field, the command's name, may hold anything, also spaces and parentheses
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+#[path = "peer_tests.rs"]
+mod tests;

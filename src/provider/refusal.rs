@@ -1,0 +1,106 @@
+//! Why a unit does not get a credential: each case with its cause and its remedy, in words for the journal.
+
+use std::io;
+
+use crate::name::{CredentialId, UnitName};
+use crate::policy::Denial;
+use crate::reference::Reference;
+use crate::wire::{Class, Failure};
+
+/// Why a request is refused.
+#[derive(Debug)]
+pub enum Refusal {
+    /// The policy does not allow it.
+    Denied(Denial),
+    /// The configuration could not be read when the provider started, so that nothing is allowed.
+    Unconfigured(String),
+    /// The item or field could not be had.
+    Failed {
+        /// What was to be had.
+        reference: Reference,
+        /// Why it could not.
+        failure: Failure,
+    },
+    /// The field is empty, and the secret does not say that it may be.
+    Empty(Reference),
+    /// The value does not fit what systemd takes.
+    TooLarge {
+        /// What it is the value of.
+        reference: Reference,
+        /// Its size in bytes.
+        size: usize,
+    },
+    /// A snapshot could not be read.
+    Unreadable(io::Error),
+    /// The provider is being stopped.
+    Stopping,
+}
+
+impl Refusal {
+    /// One word for the kind of refusal, as a field of the journal.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Denied(_) => "not-allowed",
+            Self::Unconfigured(_) => "unconfigured",
+            Self::Failed { failure, .. } => match failure.class {
+                Class::NotFound => "not-found",
+                Class::Several => "several",
+                Class::Denied => "denied",
+                Class::NoToken => "no-token",
+                Class::Limited => "limited",
+                Class::Away => "away",
+                Class::Malformed => "malformed",
+                Class::TooLarge => "too-large",
+                Class::Misconfigured => "misconfigured",
+            },
+            Self::Empty(_) => "empty",
+            Self::TooLarge { .. } => "too-large",
+            Self::Unreadable(_) => "store",
+            Self::Stopping => "stopping",
+        }
+    }
+
+    /// The reference, where one is known.
+    pub fn reference(&self) -> Option<&Reference> {
+        match self {
+            Self::Failed { reference, .. } | Self::Empty(reference) | Self::TooLarge { reference, .. } => {
+                Some(reference)
+            }
+            _ => None,
+        }
+    }
+
+    /// What is wrong, with what.
+    pub fn cause(&self, unit: &UnitName, credential: &CredentialId) -> String {
+        match self {
+            Self::Denied(denial) => denial.cause(unit, credential),
+            Self::Unconfigured(why) => {
+                format!("not allowed: onecred's configuration has errors, so it allows nothing: {why}")
+            }
+            Self::Failed { reference, failure } => {
+                format!("{reference}: {}: {}", failure.class.as_str(), failure.cause)
+            }
+            Self::Empty(reference) => format!("{reference}: the field is empty in 1Password"),
+            Self::TooLarge { reference, size } => format!(
+                "{reference}: too large: the value has {size} bytes, and systemd takes 1 MiB for all credentials of a unit together"
+            ),
+            Self::Unreadable(error) => format!("its snapshot in the store can't be read: {error}"),
+            Self::Stopping => "onecred was stopped before it had the value".to_owned(),
+        }
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self, unit: &UnitName, credential: &CredentialId) -> String {
+        match self {
+            Self::Denied(denial) => denial.remedy(unit, credential),
+            Self::Unconfigured(_) => "see: onecred check; then: systemctl reload onecred".to_owned(),
+            Self::Failed { failure, .. } => failure.remedy.clone(),
+            Self::Empty(_) => {
+                "fill the field in, or say \"allowEmpty\": true if it is meant to be empty".to_owned()
+            }
+            Self::TooLarge { .. } => "keep large data elsewhere, and its key here".to_owned(),
+            Self::Unreadable(_) => "see: systemctl status onecred run-onecred-store.mount".to_owned(),
+            Self::Stopping => format!("start it again: systemctl start {unit}"),
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The provider's life: opens what it needs, serves, reloads on SIGHUP, and on SIGTERM answers what it can and refuses the rest.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::active::Active;
+use super::broker::Broker;
+use super::keeper::Keeper;
+use super::peer::Attestation;
+use super::server::Server;
+use super::store::{BadFolder, Kind, Store};
+use crate::config::{self, Loaded, Paths};
+use crate::systemd::notify;
+use crate::wire::client::SocketResolver;
+
+/// How long those that wait are still answered after a stop was asked for.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long refusals then take at the most; the keeper does what is left.
+const REFUSING: Duration = Duration::from_secs(2);
+/// How often counts are said and old things given up.
+const HOUSEKEEPING: Duration = Duration::from_secs(20);
+
+/// What the provider is told.
+pub struct Options {
+    /// The listening socket.
+    pub listener: OwnedFd,
+    /// Its keeper.
+    pub keeper: Keeper,
+    /// Where its configuration is.
+    pub config: Paths,
+    /// The store's folder.
+    pub store: PathBuf,
+    /// The resolver's socket.
+    pub resolver: PathBuf,
+    /// Whether claims are trusted and the store may be on any file system.
+    pub development: bool,
+}
+
+/// Why the provider can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Fatal {
+    /// There is no store.
+    #[error(transparent)]
+    Store(#[from] BadFolder),
+    /// The runtime, a signal or the listening socket failed.
+    #[error("the provider can't go on: {0}")]
+    Io(#[from] io::Error),
+    /// The keeper has ended, so that nothing would stand in for this process if it died.
+    #[error(
+        "the keeper has ended, which it never does by itself; was it killed? the provider ends, too, to be started anew with a keeper"
+    )]
+    KeeperGone,
+}
+
+/// Runs the provider to its end.
+pub fn run(options: Options) -> Result<(), Fatal> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(live(options));
+    runtime.shutdown_background(); // what is still open then, stays so for the keeper
+    result
+}
+
+async fn live(options: Options) -> Result<(), Fatal> {
+    let active = load(&options.config);
+    let limits = active.settings.limits;
+    let kind = if options.development { Kind::Anything } else { Kind::Memory };
+    let store = Store::open(&options.store, kind, limits.store_bytes)?;
+    let resolver = Arc::new(SocketResolver::new(options.resolver));
+    let broker = Arc::new(Broker::new(resolver, store, active));
+    let attestation = Attestation { uid: nix::unistd::geteuid().as_raw(), trusting: options.development };
+    let server = Arc::new(Server::new(broker, attestation, limits.connections));
+    let mut signals = Signals::new()?;
+    let keeper = watch(&options.keeper)?;
+    tracing::info!("serving; the keeper is process {}", options.keeper.pid());
+    notify::ready(&status(&server));
+    let result = serve(&server, options.listener, &options.config, &mut signals, &keeper).await;
+    wind_down(&server).await;
+    result
+}
+
+async fn serve(
+    server: &Arc<Server>,
+    listener: OwnedFd,
+    config: &Paths,
+    signals: &mut Signals,
+    keeper: &AsyncFd<OwnedFd>,
+) -> Result<(), Fatal> {
+    let mut accepting = std::pin::pin!(server.accept(listener));
+    let mut housekeeping = interval(HOUSEKEEPING);
+    let mut alive = interval(notify::watchdog_interval().unwrap_or(HOUSEKEEPING));
+    alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            ended = &mut accepting => return Ok(ended?),
+            _ = keeper.ready(Interest::READABLE) => return Err(Fatal::KeeperGone),
+            _ = signals.stop.recv() => return Ok(()),
+            _ = signals.interrupt.recv() => return Ok(()),
+            _ = signals.reload.recv() => reload(server, config),
+            _ = alive.tick() => notify::alive(),
+            _ = housekeeping.tick() => {
+                server.report.sweep(false);
+                server.broker.sweep();
+                notify::status(&status(server));
+            }
+        }
+    }
+}
+
+/// Ends what was begun: answers what can be answered soon, refuses the rest. What has not been accepted waits for the next provider.
+async fn wind_down(server: &Server) {
+    notify::stopping("answering what can be answered soon");
+    if timeout(GRACE, server.idle()).await.is_err() {
+        server.refuse_waiting();
+        let _ = timeout(REFUSING, server.idle()).await;
+    }
+    server.report.sweep(true);
+}
+
+/// The configuration; with errors in it, one that refuses everything and says why, so that each consumer's journal has the reason.
+fn load(paths: &Paths) -> Active {
+    match config::load(paths) {
+        Ok(loaded) => {
+            warn(&loaded);
+            Active::new(loaded.settings)
+        }
+        Err(report) => {
+            for problem in &report.problems {
+                tracing::error!("{problem}");
+            }
+            let first = report.problems.iter().find(|problem| problem.severity == config::Severity::Error);
+            Active::broken(first.map(ToString::to_string).unwrap_or_default().replace('\n', " "))
+        }
+    }
+}
+
+fn reload(server: &Server, paths: &Paths) {
+    notify::reloading();
+    match config::load(paths) {
+        Ok(loaded) => {
+            warn(&loaded);
+            server.broker.activate(Active::new(loaded.settings));
+            tracing::info!("the configuration was read anew");
+        }
+        Err(report) => {
+            for problem in &report.problems {
+                tracing::error!("{problem}");
+            }
+            tracing::error!(
+                "the new configuration has errors, so the one before stays in force; see: onecred check"
+            );
+        }
+    }
+    notify::ready(&status(server));
+}
+
+fn warn(loaded: &Loaded) {
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
+fn status(server: &Server) -> String {
+    let active = server.broker.active();
+    if let Some(error) = &active.error {
+        return format!("refusing everything: the configuration has errors: {error}");
+    }
+    let (secrets, rules) = (active.settings.policy.secrets().count(), active.settings.policy.rules().len());
+    let (items, bytes) = server.broker.size();
+    format!("serving {secrets} secrets and {rules} rules; {items} items ({bytes} bytes) in the store")
+}
+
+fn watch(keeper: &Keeper) -> io::Result<AsyncFd<OwnedFd>> {
+    crate::sys::register(keeper.ended().try_clone_to_owned()?)
+}
+
+struct Signals {
+    stop: Signal,
+    interrupt: Signal,
+    reload: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            stop: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            reload: signal(SignalKind::hangup())?,
+        })
+    }
+}

@@ -1,0 +1,166 @@
+//! The store's folder: in memory that is never written to a disk, readable by this user alone, each file replaced by a rename.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
+
+const RAMFS_MAGIC: i64 = 0x8584_58f6;
+const STATE: &str = "state.json";
+const UNFINISHED: &str = "new.";
+
+/// What the folder may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A ramfs, or a tmpfs that never swaps.
+    Memory,
+    /// Whatever there is. For development alone.
+    Anything,
+}
+
+/// Why a folder can't be the store.
+#[derive(Debug, thiserror::Error)]
+pub enum BadFolder {
+    /// It is not there, or can't be read.
+    #[error("the store {0} can't be opened: {1}; it is mounted by run-onecred-store.mount")]
+    Open(PathBuf, #[source] io::Error),
+    /// It is on a file system that may reach a disk.
+    #[error(
+        "the store {0} is neither on a ramfs nor on a tmpfs with noswap, so that secrets could reach a disk; \
+         start run-onecred-store.mount (or, to try things, give --development)"
+    )]
+    NotMemory(PathBuf),
+    /// Others could read or write in it.
+    #[error(
+        "the store {path} belongs to user {owner} with mode {mode:04o}; it has to be this user's own, with mode 0700"
+    )]
+    NotOurs {
+        /// The folder.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// Its mode.
+        mode: u32,
+    },
+}
+
+/// The folder, held open.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Opens a folder as the store, if it is fit for that.
+    pub fn open(path: &Path, kind: Kind) -> Result<Self, BadFolder> {
+        let wrong = |error: io::Error| BadFolder::Open(path.to_owned(), error);
+        let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fd = open(path, flags, Mode::empty()).map_err(|errno| wrong(errno.into()))?;
+        if kind == Kind::Memory && !is_memory(&fd, path).map_err(wrong)? {
+            return Err(BadFolder::NotMemory(path.to_owned()));
+        }
+        let metadata = File::from(fd).metadata().map_err(wrong)?;
+        let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+        if owner != nix::unistd::geteuid().as_raw() || mode & 0o077 != 0 {
+            return Err(BadFolder::NotOurs { path: path.to_owned(), owner, mode });
+        }
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// The snapshots' files, with their names.
+    pub(super) fn snapshots(&self) -> Result<Vec<(String, File)>, BadFolder> {
+        let wrong = |error| BadFolder::Open(self.path.clone(), error);
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(wrong)? {
+            let Ok(name) = entry.map_err(wrong)?.file_name().into_string() else { continue };
+            if name.len() == 32 && name.bytes().all(|b| b.is_ascii_hexdigit()) {
+                let file =
+                    OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(self.path.join(&name));
+                match file {
+                    Ok(file) => found.push((name, file)),
+                    Err(error) => {
+                        tracing::warn!("a snapshot in the store can't be opened, and is removed: {error}")
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes everything but these files and the state.
+    pub(super) fn keep_only(&self, names: &[String]) -> Result<(), BadFolder> {
+        let wrong = |error| BadFolder::Open(self.path.clone(), error);
+        for entry in fs::read_dir(&self.path).map_err(wrong)? {
+            let name = entry.map_err(wrong)?.file_name();
+            if !names.iter().any(|kept| name == kept.as_str()) && name != STATE {
+                let _ = fs::remove_file(self.path.join(name)); // a folder of someone's stays
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a file, and puts it in the place of the one before: another process sees the old one or the new one, whole.
+    pub(super) fn replace<'a>(&self, name: &str, pieces: impl Iterator<Item = &'a [u8]>) -> io::Result<File> {
+        let unfinished = self.path.join(format!("{UNFINISHED}{name}"));
+        let result = write_new(&unfinished, pieces).and_then(|file| {
+            fs::rename(&unfinished, self.path.join(name))?;
+            Ok(file)
+        });
+        if result.is_err() {
+            let _ = fs::remove_file(&unfinished);
+        }
+        result
+    }
+
+    pub(super) fn remove(&self, name: &str) {
+        if let Err(error) = fs::remove_file(self.path.join(name)) {
+            tracing::error!("a snapshot could not be removed from the store: {error}");
+        }
+    }
+
+    pub(super) fn read_state(&self) -> Option<Vec<u8>> {
+        fs::read(self.path.join(STATE)).ok()
+    }
+
+    pub(super) fn write_state(&self, bytes: &[u8]) -> io::Result<()> {
+        self.replace(STATE, std::iter::once(bytes)).map(drop)
+    }
+}
+
+fn write_new<'a>(path: &Path, pieces: impl Iterator<Item = &'a [u8]>) -> io::Result<File> {
+    let _ = fs::remove_file(path); // of a process that died while it wrote
+    let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+    for piece in pieces {
+        file.write_all(piece)?;
+    }
+    Ok(file)
+}
+
+/// Whether what is written here stays in memory: on a ramfs, or on a tmpfs with `noswap`.
+fn is_memory(fd: &impl AsFd, path: &Path) -> io::Result<bool> {
+    let kind = fstatfs(fd)?.filesystem_type();
+    if kind.0 == RAMFS_MAGIC {
+        return Ok(true);
+    }
+    if kind != TMPFS_MAGIC {
+        return Ok(false);
+    }
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let real = fs::canonicalize(path)?;
+    let noswap = mounts.lines().filter_map(|line| {
+        let (mount, superblock) = line.split_once(" - ")?;
+        let point = mount.split(' ').nth(4)?;
+        real.starts_with(point)
+            .then(|| (point.len(), superblock.split([' ', ',']).any(|option| option == "noswap")))
+    });
+    // of mounts that lie over each other the last one counts
+    Ok(noswap
+        .enumerate()
+        .max_by_key(|&(order, (depth, _))| (depth, order))
+        .is_some_and(|(_, (_, noswap))| noswap))
+}

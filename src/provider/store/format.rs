@@ -1,0 +1,209 @@
+//! A snapshot and its file: a magic, the metadata's length and itself (JSON), then the values, one after another.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
+
+use ring::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
+
+use super::{ItemKey, NewSnapshot};
+use crate::clock::{self, BootTime};
+use crate::reference::FieldRef;
+use crate::secret::SecretValue;
+use crate::wire::{Failure, Fetched, ItemId};
+
+const MAGIC: &[u8; 8] = b"onecred1";
+const MAX_META: u32 = 8 << 20;
+
+/// An item's values at one time. Immutable.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The item.
+    pub key: ItemKey,
+    /// Where it is in 1Password.
+    pub id: ItemId,
+    /// Its version.
+    pub version: u64,
+    /// Its vault's content version at that time, where known.
+    pub vault_version: Option<u64>,
+    /// When it was asked for.
+    pub fetched: BootTime,
+    /// The fingerprint of the source's definition.
+    pub source_print: String,
+    /// Whether a rule led to it, and no secret names it.
+    pub by_rule: bool,
+    /// Its file's size, in bytes.
+    pub size: u64,
+    entries: HashMap<FieldRef, Entry>,
+    file: File,
+}
+
+/// What a snapshot has of one field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Entry {
+    /// A value, in the snapshot's file.
+    Value {
+        /// Where it begins, from the end of the metadata while in it, from the file's beginning once read.
+        offset: u64,
+        /// Its length in bytes.
+        len: usize,
+        /// When it stops being right, in seconds of the Unix epoch.
+        expires: Option<u64>,
+    },
+    /// Why there is none.
+    Failed(Failure),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Meta {
+    key: ItemKey,
+    id: ItemId,
+    version: u64,
+    vault_version: Option<u64>,
+    fetched: BootTime,
+    source_print: String,
+    by_rule: bool,
+    entries: Vec<(FieldRef, Entry)>,
+}
+
+impl Snapshot {
+    /// What there is of a field. A value that has expired is none.
+    pub fn entry(&self, field: &FieldRef) -> Option<&Entry> {
+        self.entries.get(field).filter(|entry| match entry {
+            Entry::Value { expires: Some(expires), .. } => clock::unix() < *expires,
+            _ => true,
+        })
+    }
+
+    /// The fields that it has something of.
+    pub fn fields(&self) -> impl Iterator<Item = &FieldRef> {
+        self.entries.keys()
+    }
+
+    /// Reads a value of this snapshot, by what its entry says.
+    pub fn read(&self, offset: u64, len: usize) -> io::Result<SecretValue> {
+        let mut bytes = vec![0; len];
+        let result = self.file.read_exact_at(&mut bytes, offset);
+        let value = SecretValue::new(bytes); // wiped also where only a part was read
+        result.map(|()| value)
+    }
+}
+
+/// The name of an item's file: a digest, which tells nothing of the item.
+pub(super) fn file_name(key: &ItemKey) -> String {
+    let text = format!("{:?}\0{:?}", key.source, key.item);
+    hex(&digest(&SHA256, text.as_bytes()).as_ref()[..16])
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A snapshot on its way into a file.
+pub(super) struct Encoded {
+    meta: Meta,
+    head: Vec<u8>,
+    values: Vec<SecretValue>,
+}
+
+/// Arranges what was fetched.
+pub(super) fn encode(new: &NewSnapshot<'_>, fetched: Fetched) -> Encoded {
+    let (mut entries, mut values, mut offset) = (Vec::new(), Vec::new(), 0);
+    for (field, outcome) in new.asked.iter().zip(fetched.fields) {
+        let entry = match outcome {
+            Err(failure) => Entry::Failed(failure),
+            Ok(got) => {
+                let entry = Entry::Value { offset, len: got.value.len(), expires: got.expires };
+                offset += got.value.len() as u64;
+                values.push(got.value);
+                entry
+            }
+        };
+        entries.push((field.clone(), entry));
+    }
+    let meta = Meta {
+        key: new.key.clone(),
+        id: fetched.id,
+        version: fetched.version,
+        vault_version: fetched.vault_version,
+        fetched: new.asked_at,
+        source_print: new.source_print.to_owned(),
+        by_rule: new.by_rule,
+        entries,
+    };
+    // serialising a struct of strings and numbers does not fail; an empty file would be refused by `read`
+    let json = serde_json::to_vec(&meta).unwrap_or_default();
+    let mut head = MAGIC.to_vec();
+    head.extend_from_slice(&u32::try_from(json.len()).unwrap_or(u32::MAX).to_le_bytes());
+    head.extend_from_slice(&json);
+    Encoded { meta, head, values }
+}
+
+impl Encoded {
+    pub(super) fn size(&self) -> u64 {
+        self.head.len() as u64 + self.values.iter().map(|value| value.len() as u64).sum::<u64>()
+    }
+
+    pub(super) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        // exposed: this is the writing of the store
+        std::iter::once(self.head.as_slice()).chain(self.values.iter().map(SecretValue::expose))
+    }
+
+    pub(super) fn into_snapshot(self, key: ItemKey, file: File) -> Snapshot {
+        let size = self.size();
+        snapshot(key, self.meta, self.head.len() as u64, size, file)
+    }
+}
+
+fn snapshot(key: ItemKey, meta: Meta, base: u64, size: u64, file: File) -> Snapshot {
+    let placed = |entry| match entry {
+        Entry::Value { offset, len, expires } => Entry::Value { offset: base + offset, len, expires },
+        failed => failed,
+    };
+    Snapshot {
+        key,
+        id: meta.id,
+        version: meta.version,
+        vault_version: meta.vault_version,
+        fetched: meta.fetched,
+        source_print: meta.source_print,
+        by_rule: meta.by_rule,
+        size,
+        entries: meta.entries.into_iter().map(|(field, entry)| (field, placed(entry))).collect(),
+        file,
+    }
+}
+
+/// Reads a snapshot's file, but for its values; they must fill it to its end.
+pub(super) fn read(file: File) -> io::Result<Snapshot> {
+    let bad = |why: &str| io::Error::new(ErrorKind::InvalidData, why.to_owned());
+    let size = file.metadata()?.len();
+    let mut start = [0; 12];
+    file.read_exact_at(&mut start, 0)?;
+    let [magic @ .., a, b, c, d] = start;
+    let len = u32::from_le_bytes([a, b, c, d]);
+    if magic != *MAGIC || len > MAX_META {
+        return Err(bad("it is not of this version's format"));
+    }
+    let base = start.len() as u64 + u64::from(len);
+    if base > size {
+        return Err(bad("it is shorter than it says"));
+    }
+    let mut json = vec![0; len as usize];
+    file.read_exact_at(&mut json, start.len() as u64)?;
+    let meta: Meta = serde_json::from_slice(&json)?;
+    let mut end = base;
+    for (_, entry) in &meta.entries {
+        if let Entry::Value { offset, len, .. } = entry {
+            let next = end.checked_add(*len as u64).filter(|_| base.checked_add(*offset) == Some(end));
+            end = next.ok_or_else(|| bad("its values do not follow each other"))?;
+        }
+    }
+    if end != size {
+        return Err(bad("its values do not fill it"));
+    }
+    Ok(snapshot(meta.key.clone(), meta, base, size, file))
+}

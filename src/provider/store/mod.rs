@@ -1,0 +1,270 @@
+//! The store: what was fetched this boot, as immutable files in a ramfs of the provider's own, and where each item stands.
+//!
+//! A file is written under another name, then renamed to its own: it is there whole, or it is the one before. It is held open while it is
+//! current, so that whoever took a snapshot can read it to its end, whatever replaces it.
+
+mod folder;
+mod format;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::BootTime;
+use crate::name::SourceName;
+use crate::reference::{FieldRef, ItemRef};
+use crate::wire::{Failure, Fetched, ItemState, Known};
+
+pub use folder::{BadFolder, Folder, Kind};
+pub(crate) use format::hex;
+pub use format::{Entry, Snapshot};
+
+/// An item of a source, as it is referred to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ItemKey {
+    /// The source.
+    pub source: SourceName,
+    /// The item.
+    pub item: ItemRef,
+}
+
+/// Why a snapshot could not be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It would go over the store's own limit.
+    #[error("the store would have {would} bytes, and its limit is {limit}")]
+    Full {
+        /// Bytes with the new snapshot.
+        would: u64,
+        /// The limit, in bytes.
+        limit: u64,
+    },
+    /// The file system says no.
+    #[error("the store can't be written: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// An item that the store has: its snapshot, and what is known of its freshness.
+#[derive(Debug, Clone)]
+pub struct Slot {
+    /// The values.
+    pub snapshot: Arc<Snapshot>,
+    /// When it was last known to be what 1Password has.
+    pub confirmed: BootTime,
+    /// The content version of its vault at that time.
+    pub vault_version: Option<u64>,
+    /// Whether 1Password has another version by now.
+    pub changed: bool,
+}
+
+/// The store.
+#[derive(Debug)]
+pub struct Store {
+    folder: Folder,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    slots: HashMap<ItemKey, Slot>,
+    used: u64,
+    limit: u64,
+}
+
+/// What checks have found out, kept beside the snapshots so that the next process need not ask again.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Confirmations(BTreeMap<String, Confirmation>);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Confirmation {
+    confirmed: BootTime,
+    vault_version: Option<u64>,
+    changed: bool,
+}
+
+impl Store {
+    /// Opens the store in a folder, with what an earlier process left there. `limit` is in bytes.
+    pub fn open(path: &Path, kind: Kind, limit: u64) -> Result<Self, BadFolder> {
+        let folder = Folder::open(path, kind)?;
+        let mut inner = Inner { limit, ..Inner::default() };
+        let confirmations: Confirmations =
+            folder.read_state().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
+        for (name, file) in folder.snapshots()? {
+            match format::read(file) {
+                Ok(snapshot) if format::file_name(&snapshot.key) == name => {
+                    let mut slot = Slot {
+                        confirmed: snapshot.fetched,
+                        vault_version: snapshot.vault_version,
+                        changed: false,
+                        snapshot: Arc::new(snapshot),
+                    };
+                    if let Some(known) =
+                        confirmations.0.get(&name).filter(|known| known.confirmed >= slot.confirmed)
+                    {
+                        slot.confirmed = known.confirmed;
+                        slot.vault_version = known.vault_version;
+                        slot.changed = known.changed;
+                    }
+                    inner.used += slot.snapshot.size;
+                    inner.slots.insert(slot.snapshot.key.clone(), slot);
+                }
+                Ok(_) => tracing::warn!("a snapshot in the store is not under its own name; it is removed"),
+                Err(error) => {
+                    tracing::warn!("a snapshot in the store can't be used, and is removed: {error}")
+                }
+            }
+        }
+        let kept: Vec<String> = inner.slots.keys().map(format::file_name).collect();
+        folder.keep_only(&kept)?;
+        Ok(Self { folder, inner: Mutex::new(inner) })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What there is of an item.
+    pub fn slot(&self, key: &ItemKey) -> Option<Slot> {
+        self.inner().slots.get(key).cloned()
+    }
+
+    /// How many items there are, and how many bytes they take.
+    pub fn size(&self) -> (usize, u64) {
+        let inner = self.inner();
+        (inner.slots.len(), inner.used)
+    }
+
+    /// Keeps what was fetched, in the place of what was there. `asked` are the fields, in the order of the answer.
+    pub fn put(&self, new: NewSnapshot<'_>, fetched: Fetched) -> Result<Arc<Snapshot>, StoreError> {
+        let fetched_at = new.asked_at;
+        let encoded = format::encode(&new, fetched);
+        let mut inner = self.inner();
+        let before = inner.slots.get(new.key).map_or(0, |slot| slot.snapshot.size);
+        let would = inner.used - before + encoded.size();
+        if would > inner.limit {
+            return Err(StoreError::Full { would, limit: inner.limit });
+        }
+        let file = self.folder.replace(&format::file_name(new.key), encoded.pieces())?;
+        let snapshot = Arc::new(encoded.into_snapshot(new.key.clone(), file));
+        inner.used = would;
+        let slot = Slot {
+            confirmed: fetched_at,
+            vault_version: snapshot.vault_version,
+            changed: false,
+            snapshot: Arc::clone(&snapshot),
+        };
+        inner.slots.insert(new.key.clone(), slot);
+        Ok(snapshot)
+    }
+
+    /// Forgets an item.
+    pub fn remove(&self, key: &ItemKey) {
+        let mut inner = self.inner();
+        if let Some(slot) = inner.slots.remove(key) {
+            inner.used -= slot.snapshot.size;
+            self.folder.remove(&format::file_name(key));
+        }
+    }
+
+    /// Forgets the items that `keep` is false of, and takes a new limit in bytes.
+    pub fn retain(&self, limit: u64, keep: impl Fn(&Snapshot) -> bool) {
+        let mut inner = self.inner();
+        inner.limit = limit;
+        let unwanted: Vec<ItemKey> = inner
+            .slots
+            .values()
+            .filter(|slot| !keep(&slot.snapshot))
+            .map(|slot| slot.snapshot.key.clone())
+            .collect();
+        drop(inner);
+        for key in &unwanted {
+            self.remove(key);
+        }
+    }
+
+    /// What is known of the items of a source, for a check.
+    pub fn known(&self, source: &SourceName) -> Vec<Known> {
+        let inner = self.inner();
+        let slots = inner.slots.values().filter(|slot| slot.snapshot.key.source == *source && !slot.changed);
+        slots
+            .map(|slot| Known {
+                item: slot.snapshot.key.item.clone(),
+                id: slot.snapshot.id.clone(),
+                version: slot.snapshot.version,
+                vault_version: slot.vault_version,
+            })
+            .collect()
+    }
+
+    /// Takes over what a check, begun at this time, has found. Gives back what is gone.
+    pub fn confirm(
+        &self,
+        source: &SourceName,
+        at: BootTime,
+        items: Vec<(Known, ItemState)>,
+    ) -> Vec<(ItemKey, Failure)> {
+        let mut gone = Vec::new();
+        let mut inner = self.inner();
+        for (known, state) in items {
+            let key = ItemKey { source: source.clone(), item: known.item };
+            let Some(slot) = inner.slots.get_mut(&key) else { continue };
+            if slot.snapshot.id != known.id || slot.snapshot.version != known.version {
+                continue; // replaced meanwhile
+            }
+            match state {
+                ItemState::Unchanged { vault_version } => {
+                    slot.confirmed = slot.confirmed.max(at);
+                    slot.vault_version = vault_version;
+                }
+                ItemState::Changed => slot.changed = true,
+                ItemState::Gone(failure) => gone.push((key, failure)),
+            }
+        }
+        let confirmations = inner.confirmations();
+        drop(inner);
+        for (key, _) in &gone {
+            self.remove(key);
+        }
+        match serde_json::to_vec(&confirmations) {
+            Ok(bytes) => {
+                if let Err(error) = self.folder.write_state(&bytes) {
+                    tracing::warn!("what a check found can't be written to the store: {error}");
+                }
+            }
+            Err(error) => tracing::warn!("what a check found can't be written to the store: {error}"),
+        }
+        gone
+    }
+}
+
+impl Inner {
+    fn confirmations(&self) -> Confirmations {
+        let of = |slot: &Slot| Confirmation {
+            confirmed: slot.confirmed,
+            vault_version: slot.vault_version,
+            changed: slot.changed,
+        };
+        Confirmations(self.slots.iter().map(|(key, slot)| (format::file_name(key), of(slot))).collect())
+    }
+}
+
+/// What a new snapshot is to be of.
+#[derive(Debug, Clone, Copy)]
+pub struct NewSnapshot<'a> {
+    /// The item.
+    pub key: &'a ItemKey,
+    /// The fields that were asked for.
+    pub asked: &'a [FieldRef],
+    /// When they were asked for: the values are at least as new.
+    pub asked_at: BootTime,
+    /// What the source was then: the fingerprint of its definition.
+    pub source_print: &'a str,
+    /// Whether a rule led to it, and no secret names it.
+    pub by_rule: bool,
+}
+
+#[cfg(test)]
+#[path = "../store_tests.rs"]
+mod tests;

@@ -1,0 +1,37 @@
+//! What a backend is: vaults, items and files by ID. All that a reference means is decided above it.
+
+use std::future::Future;
+
+use tokio::time::Instant;
+
+use crate::secret::SecretValue;
+use crate::wire::{Failure, ItemId};
+
+use super::model::{File, FullItem, ItemOverview, Vault};
+
+/// A place with vaults in Connect's shapes. Every call gives up by itself at the moment `by`.
+///
+/// A failure that tells that something is gone ([`Class::NotFound`](crate::wire::Class::NotFound)) is said only where the
+/// backend itself has answered so.
+pub(super) trait Backend: Send + Sync + 'static {
+    /// All vaults that can be seen.
+    fn vaults(&self, by: Instant) -> impl Future<Output = Result<Vec<Vault>, Failure>> + Send;
+
+    /// All items of a vault, archived and deleted ones included where it tells them.
+    fn items(
+        &self,
+        vault: &str,
+        by: Instant,
+    ) -> impl Future<Output = Result<Vec<ItemOverview>, Failure>> + Send;
+
+    /// One item, and no other than the one asked for.
+    fn item(&self, id: &ItemId, by: Instant) -> impl Future<Output = Result<FullItem, Failure>> + Send;
+
+    /// The content of one of an item's files.
+    fn file(
+        &self,
+        id: &ItemId,
+        file: &File,
+        by: Instant,
+    ) -> impl Future<Output = Result<SecretValue, Failure>> + Send;
+}

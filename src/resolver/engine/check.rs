@@ -1,0 +1,96 @@
+//! Whether known items have changed: one call where nothing did, one more for each vault that did, and none for values.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::wire::{Check, Checked, Failure, ItemId, ItemState, Known};
+
+use super::super::backend::Backend;
+use super::super::matching;
+use super::super::model::{ItemOverview, Vault};
+use super::lists::Need;
+use super::{Engine, too_late};
+
+/// How long after it was missed a thing is looked for once more. A server that has just started may not have everything yet.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
+
+/// The lists of items that one round has asked for, by vault.
+type Lists = HashMap<String, Result<Arc<Vec<ItemOverview>>, Failure>>;
+
+impl<B: Backend> Engine<B> {
+    pub(super) async fn check_by(&self, check: Check, by: Instant) -> Result<Checked, Failure> {
+        let mut items = self.round(&check.items.iter().collect::<Vec<_>>(), by).await?;
+        let doubtful: Vec<usize> =
+            (0..items.len()).filter(|&i| matches!(items[i], ItemState::Gone(_))).collect();
+        if !doubtful.is_empty() {
+            if Instant::now() + SECOND_LOOK >= by {
+                return Err(too_late()); // nothing is said to be gone that was looked for but once
+            }
+            sleep(SECOND_LOOK).await;
+            let again: Vec<&Known> = doubtful.iter().map(|&i| &check.items[i]).collect();
+            for (i, state) in doubtful.into_iter().zip(self.round(&again, by).await?) {
+                if matches!(state, ItemState::Gone(_)) {
+                    self.remember(&check.items[i].item, None);
+                }
+                items[i] = state;
+            }
+        }
+        Ok(Checked { items })
+    }
+
+    /// One look at each item, in lists that are asked for now.
+    async fn round(&self, items: &[&Known], by: Instant) -> Result<Vec<ItemState>, Failure> {
+        let need = Need::Since(self.ticks.now());
+        let vaults = self.vaults(need, by).await?;
+        let mut lists = Lists::new();
+        let mut states = Vec::with_capacity(items.len());
+        for known in items {
+            states.push(self.state(known, &vaults, &mut lists, need, by).await?);
+        }
+        Ok(states)
+    }
+
+    async fn state(
+        &self,
+        known: &Known,
+        vaults: &[Vault],
+        lists: &mut Lists,
+        need: Need,
+        by: Instant,
+    ) -> Result<ItemState, Failure> {
+        let vault = match matching::vault(vaults, &known.item.vault) {
+            Ok(vault) => vault,
+            Err(failure) => return Ok(ItemState::Gone(failure)),
+        };
+        if vault.id != known.id.vault {
+            self.remember(&known.item, None);
+            return Ok(ItemState::Changed);
+        }
+        let vault_version = vault.content_version;
+        if vault_version.is_some() && vault_version == known.vault_version {
+            return Ok(ItemState::Unchanged { vault_version });
+        }
+        if !lists.contains_key(&vault.id) {
+            let list = self.items(&vault.id, need, by).await;
+            lists.insert(vault.id.clone(), list);
+        }
+        let items = match lists.get(&vault.id) {
+            Some(Ok(items)) => items,
+            Some(Err(failure)) if failure.class.is_transient() => return Err(failure.clone()),
+            // one vault that can't be listed must not keep the others from being checked: its items are fetched, which tells
+            Some(Err(_)) | None => return Ok(ItemState::Changed),
+        };
+        let item = match matching::item(items, &vault.name, &known.item.item) {
+            Ok(item) => item,
+            Err(failure) => return Ok(ItemState::Gone(failure)),
+        };
+        self.remember(&known.item, Some(ItemId { vault: vault.id.clone(), item: item.id.clone() }));
+        if item.id == known.id.item && item.version == Some(known.version) {
+            return Ok(ItemState::Unchanged { vault_version });
+        }
+        Ok(ItemState::Changed)
+    }
+}

@@ -1,0 +1,114 @@
+//! Lists that many questions need at the same time: asked for once, and shared for a short while.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
+
+use crate::wire::Failure;
+
+use super::too_late;
+
+/// How long a list is good for finding names in. At boot, units ask one after another within moments of each other, and each
+/// would cost two lists; five seconds span such a burst, and are far less than the age at which snapshots are checked (30 s).
+/// A list so old can at worst name an item that was renamed since, and then the item itself tells.
+pub(super) const RECENT: Duration = Duration::from_secs(5);
+
+/// A count of events, by which "began after that" is exact, however coarse the clock.
+#[derive(Default)]
+pub(super) struct Ticks(AtomicU64);
+
+impl Ticks {
+    /// This moment: whatever begins from now on is later than it.
+    pub(super) fn now(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::SeqCst) + 1
+    }
+}
+
+/// How fresh a list has to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Begun within the last moments.
+    Recent,
+    /// Begun after this tick.
+    Since(u64),
+}
+
+/// A list that is asked for by one and read by all who wait for it.
+pub(super) struct Shared<T> {
+    last: Mutex<Last<T>>,
+}
+
+struct Last<T> {
+    list: Option<Read<T>>,
+    failed: Option<(u64, Failure)>,
+}
+
+struct Read<T> {
+    list: Arc<T>,
+    began: Instant,
+    tick: u64,
+}
+
+impl<T> Default for Shared<T> {
+    fn default() -> Self {
+        Self { last: Mutex::new(Last { list: None, failed: None }) }
+    }
+}
+
+impl<T> Shared<T> {
+    /// The list: one that is at hand and fresh enough, or else what `call` brings. A failure is shared by those who were already
+    /// waiting, unless it was only that the caller's own time had run out.
+    pub(super) async fn get<F>(
+        &self,
+        ticks: &Ticks,
+        need: Need,
+        by: Instant,
+        call: impl FnOnce() -> F,
+    ) -> Result<Arc<T>, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let arrived = ticks.now();
+        let mut last = timeout_at(by, self.last.lock()).await.map_err(|_| too_late())?;
+        if let Some(read) = &last.list {
+            let fresh = match need {
+                Need::Recent => read.began.elapsed() <= RECENT,
+                Need::Since(tick) => read.tick > tick,
+            };
+            if fresh {
+                return Ok(read.list.clone());
+            }
+        }
+        if let Some((ended, failure)) = &last.failed
+            && *ended > arrived
+        {
+            return Err(failure.clone());
+        }
+        let (began, tick) = (Instant::now(), ticks.next());
+        match call().await {
+            Ok(list) => {
+                let list = Arc::new(list);
+                *last = Last { list: Some(Read { list: list.clone(), began, tick }), failed: None };
+                Ok(list)
+            }
+            Err(failure) => {
+                last.failed = (Instant::now() < by).then(|| (ticks.next(), failure.clone()));
+                Err(failure)
+            }
+        }
+    }
+
+    /// Whether the list is of no more use to anyone.
+    pub(super) fn is_stale(&self) -> bool {
+        let Ok(last) = self.last.try_lock() else { return false };
+        last.list.as_ref().is_none_or(|read| read.began.elapsed() > RECENT)
+    }
+}

@@ -1,0 +1,249 @@
+//! Looks references up in a backend, with as few calls as it takes: lists are shared, and IDs once found are remembered.
+
+mod check;
+mod lists;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::reference::{FieldRef, ItemRef};
+use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, FetchedValue, ItemId, Pending, Resolve};
+
+use super::backend::Backend;
+use super::matching::{self, Found};
+use super::model::{FullItem, ItemOverview, Vault, is_deleted};
+use super::value::{self, Moment};
+use lists::{Need, Shared, Ticks};
+
+/// The most references whose IDs are remembered. Only rules for template units could name so many.
+const MAX_REMEMBERED: usize = 10_000;
+
+/// One source: a backend, and what is remembered of it.
+pub(super) struct Engine<B> {
+    backend: B,
+    ticks: Ticks,
+    vaults: Shared<Vec<Vault>>,
+    items: Mutex<HashMap<String, Arc<Shared<Vec<ItemOverview>>>>>,
+    /// The newest list of vaults, however old.
+    newest: Mutex<Option<Arc<Vec<Vault>>>>,
+    /// What references mean. `None`: nothing that can be relied on, so that IDs known from elsewhere don't count either.
+    ids: Mutex<HashMap<ItemRef, Option<ItemId>>>,
+}
+
+impl<B: Backend> Resolve for Engine<B> {
+    fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched> {
+        Box::pin(async move {
+            let end = Instant::now() + fetch.patience;
+            let by = end - margin(fetch.patience);
+            timeout_at(end, self.fetch_by(fetch, by)).await.unwrap_or_else(|_| Err(too_late()))
+        })
+    }
+
+    fn check(&self, check: Check) -> Pending<'_, Checked> {
+        Box::pin(async move {
+            let end = Instant::now() + check.patience;
+            let by = end - margin(check.patience);
+            timeout_at(end, self.check_by(check, by)).await.unwrap_or_else(|_| Err(too_late()))
+        })
+    }
+}
+
+impl<B: Backend> Engine<B> {
+    pub(super) fn new(backend: B) -> Self {
+        Self {
+            backend,
+            ticks: Ticks::default(),
+            vaults: Shared::default(),
+            items: Mutex::default(),
+            newest: Mutex::default(),
+            ids: Mutex::default(),
+        }
+    }
+
+    async fn fetch_by(&self, fetch: Fetch, by: Instant) -> Result<Fetched, Failure> {
+        let mut need = Need::Recent;
+        if let Some(id) = self.remembered(&fetch) {
+            let arrived = self.ticks.now();
+            match self.fetch_known(&fetch, &id, None, by).await {
+                Ok(Some(fetched)) => return Ok(fetched),
+                // another title, deleted, gone, or out of scope: only fresh lists can tell what the reference means now
+                Ok(None) => {}
+                Err(failure) if matches!(failure.class, Class::NotFound | Class::Denied) => {}
+                Err(failure) => return Err(failure),
+            }
+            need = Need::Since(arrived);
+        }
+        loop {
+            let arrived = self.ticks.now();
+            let (id, overview) = self.look_up(&fetch.item, need, by).await.inspect_err(|failure| {
+                if failure.class.is_confirmed_gone() {
+                    self.remember(&fetch.item, None);
+                }
+            })?;
+            match self.fetch_known(&fetch, &id, Some(&overview), by).await {
+                Ok(Some(fetched)) => return Ok(fetched),
+                Ok(None) if need != Need::Recent => return Err(in_motion(&fetch.item)),
+                Err(failure) if need != Need::Recent || failure.class != Class::NotFound => {
+                    return Err(failure);
+                }
+                Ok(None) | Err(_) => need = Need::Since(arrived), // the list was a little old
+            }
+        }
+    }
+
+    /// The item of an ID, if it is still what the reference means.
+    async fn fetch_known(
+        &self,
+        fetch: &Fetch,
+        id: &ItemId,
+        overview: Option<&ItemOverview>,
+        by: Instant,
+    ) -> Result<Option<Fetched>, Failure> {
+        // of a list read before the item, so that it can't be newer than the values
+        let vault_version = self.vault_version(&id.vault);
+        let asked = unix_now();
+        let item = self.backend.item(id, by).await?;
+        let moment = Moment { asked, came: unix_now() };
+        let meant = match (&item.title, overview) {
+            (Some(title), _) => matching::still_means(&fetch.item.item, &item.id, title),
+            (None, overview) => overview.is_some(),
+        };
+        if !meant || is_deleted(item.state.as_deref()) {
+            return Ok(None);
+        }
+        let version = item.version.or(overview.and_then(|o| o.version)).unwrap_or(0);
+        let mut fields = Vec::with_capacity(fetch.fields.len());
+        for wanted in &fetch.fields {
+            fields.push(self.value(&item, id, wanted, moment, by).await);
+        }
+        self.remember(&fetch.item, Some(id.clone()));
+        Ok(Some(Fetched { id: id.clone(), version, vault_version, fields }))
+    }
+
+    async fn value(
+        &self,
+        item: &FullItem,
+        id: &ItemId,
+        wanted: &FieldRef,
+        moment: Moment,
+        by: Instant,
+    ) -> Result<FetchedValue, Failure> {
+        let title = item.title.as_deref().unwrap_or(&item.id);
+        let file = match matching::field(item, wanted)? {
+            Found::Field(field) => return value::of_field(field, wanted.query, title, moment),
+            Found::File(file) => file,
+        };
+        let name = format!("file {:?} of item {title:?}", file.name);
+        if wanted.query.is_some() {
+            return Err(Failure::new(
+                Class::NotFound,
+                format!("{name} is not an OTP field and not a private key"),
+                "leave the ?query out of the reference",
+            ));
+        }
+        let content = self.backend.file(id, file, by).await?;
+        Ok(FetchedValue { value: value::limited(content, &name)?, expires: None })
+    }
+
+    /// What a reference means. What is not found in a list that was at hand is looked up once more in a fresh one.
+    async fn look_up(
+        &self,
+        item: &ItemRef,
+        need: Need,
+        by: Instant,
+    ) -> Result<(ItemId, ItemOverview), Failure> {
+        let arrived = self.ticks.now();
+        match self.look_up_once(item, need, by).await {
+            Err(failure) if failure.class.is_confirmed_gone() && need == Need::Recent => {
+                self.look_up_once(item, Need::Since(arrived), by).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn look_up_once(
+        &self,
+        item: &ItemRef,
+        need: Need,
+        by: Instant,
+    ) -> Result<(ItemId, ItemOverview), Failure> {
+        let vaults = self.vaults(need, by).await?;
+        let vault = matching::vault(&vaults, &item.vault)?;
+        let items = self.items(&vault.id, need, by).await?;
+        let found = matching::item(&items, &vault.name, &item.item)?;
+        Ok((ItemId { vault: vault.id.clone(), item: found.id.clone() }, found.clone()))
+    }
+
+    async fn vaults(&self, need: Need, by: Instant) -> Result<Arc<Vec<Vault>>, Failure> {
+        let vaults = self.vaults.get(&self.ticks, need, by, || self.backend.vaults(by)).await?;
+        *lock(&self.newest) = Some(vaults.clone());
+        Ok(vaults)
+    }
+
+    async fn items(&self, vault: &str, need: Need, by: Instant) -> Result<Arc<Vec<ItemOverview>>, Failure> {
+        let list = {
+            let mut lists = lock(&self.items);
+            lists.retain(|name, list| name == vault || !list.is_stale());
+            lists.entry(vault.to_owned()).or_default().clone()
+        };
+        list.get(&self.ticks, need, by, || self.backend.items(vault, by)).await
+    }
+
+    fn vault_version(&self, vault: &str) -> Option<u64> {
+        lock(&self.newest).as_ref()?.iter().find(|v| v.id == vault)?.content_version
+    }
+
+    /// The IDs that a reference had, by this process or whoever asks, unless the newest list of vaults says otherwise.
+    fn remembered(&self, fetch: &Fetch) -> Option<ItemId> {
+        let own = lock(&self.ids).get(&fetch.item).cloned();
+        let id = own.unwrap_or_else(|| fetch.known.clone())?;
+        let newest = lock(&self.newest).clone();
+        let vault = newest.as_ref().map(|vaults| matching::vault(vaults, &fetch.item.vault));
+        match vault {
+            Some(Ok(vault)) if vault.id != id.vault => None,
+            Some(Err(_)) => None,
+            Some(Ok(_)) | None => Some(id),
+        }
+    }
+
+    fn remember(&self, item: &ItemRef, id: Option<ItemId>) {
+        let mut ids = lock(&self.ids);
+        if ids.len() >= MAX_REMEMBERED && !ids.contains_key(item) {
+            ids.clear();
+        }
+        ids.insert(item.clone(), id);
+    }
+}
+
+/// By how much an answer precedes the end of the asker's patience, so that it still arrives.
+fn margin(patience: Duration) -> Duration {
+    (patience / 10).min(Duration::from_millis(250))
+}
+
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// A poisoned lock is taken as it is: what is under it is replaced whole, never half written.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn too_late() -> Failure {
+    Failure::new(
+        Class::Away,
+        "1Password is away: no answer came in time",
+        "see whether the source can be reached from this host, or allow a longer deadline",
+    )
+}
+
+fn in_motion(item: &ItemRef) -> Failure {
+    Failure::new(
+        Class::Away,
+        format!("1Password is away from itself: {item} changes while it is read"),
+        "ask again in a moment",
+    )
+}

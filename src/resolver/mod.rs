@@ -1,0 +1,101 @@
+//! The networked half: it knows references and 1Password, nothing of units or files.
+//!
+//! A question names a source. Each source is an [`engine`] over a [`backend`]: a Connect server or a development vault. What
+//! a reference means is decided in [`matching`], what a field resolves to in [`value`]; both are pure, so that a reference
+//! means one thing wherever it is looked up.
+
+mod backend;
+mod calendar;
+mod engine;
+mod matching;
+mod model;
+mod nearest;
+mod otp;
+pub mod run;
+mod ssh;
+mod value;
+mod vault_file;
+
+use std::collections::BTreeMap;
+use std::future::ready;
+
+use crate::config::{Source, SourceKind};
+use crate::name::{CredentialId, SourceName};
+use crate::secret::SecretValue;
+use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Resolve};
+
+use engine::Engine;
+use vault_file::VaultFile;
+
+/// All sources of a configuration.
+#[derive(Default)]
+pub struct Resolver {
+    sources: BTreeMap<SourceName, Box<dyn Resolve>>,
+}
+
+impl Resolver {
+    /// Makes the sources ready; nothing is asked yet. `tokens` gives the content of a systemd credential of the resolver's
+    /// unit. A source that can't work says so to whoever asks it, and leaves the others alone.
+    pub fn new(
+        sources: &BTreeMap<SourceName, Source>,
+        tokens: impl Fn(&CredentialId) -> Option<SecretValue>,
+    ) -> Self {
+        let sources = sources.iter().map(|(name, source)| (name.clone(), open(source, &tokens)));
+        Self { sources: sources.collect() }
+    }
+
+    fn source(&self, name: &SourceName) -> Result<&dyn Resolve, Failure> {
+        self.sources.get(name).map(Box::as_ref).ok_or_else(|| {
+            Failure::new(
+                Class::Misconfigured,
+                format!("the resolver has no source {name}"),
+                "declare it in the configuration and restart onecred-resolver.service",
+            )
+        })
+    }
+}
+
+impl Resolve for Resolver {
+    fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched> {
+        match self.source(&fetch.source) {
+            Ok(source) => source.fetch(fetch),
+            Err(failure) => Box::pin(ready(Err(failure))),
+        }
+    }
+
+    fn check(&self, check: Check) -> Pending<'_, Checked> {
+        match self.source(&check.source) {
+            Ok(source) => source.check(check),
+            Err(failure) => Box::pin(ready(Err(failure))),
+        }
+    }
+}
+
+fn open(source: &Source, _tokens: &dyn Fn(&CredentialId) -> Option<SecretValue>) -> Box<dyn Resolve> {
+    match &source.kind {
+        SourceKind::File { path } => Box::new(Engine::new(VaultFile::new(path.clone()))),
+        SourceKind::Connect { .. } => Box::new(Refused(Failure::new(
+            Class::Misconfigured,
+            "Connect is not in this build yet",
+            "use a vault file",
+        ))),
+        SourceKind::ServiceAccount => Box::new(Refused(Failure::new(
+            Class::Misconfigured,
+            "service accounts are not in this build yet",
+            "use a Connect server: \"source\": { \"kind\": \"connect\", \"url\": … }",
+        ))),
+    }
+}
+
+/// A source that can't work, for a reason that is known from the start.
+struct Refused(Failure);
+
+impl Resolve for Refused {
+    fn fetch(&self, _fetch: Fetch) -> Pending<'_, Fetched> {
+        Box::pin(ready(Err(self.0.clone())))
+    }
+
+    fn check(&self, _check: Check) -> Pending<'_, Checked> {
+        Box::pin(ready(Err(self.0.clone())))
+    }
+}

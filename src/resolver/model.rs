@@ -1,0 +1,217 @@
+//! Connect's shapes: what a vault and an item look like, read tolerantly, and wiped when dropped.
+//!
+//! Types and categories are text, since Connect sends more of them than its own specification names. None of these has a `Debug`.
+
+use std::fmt;
+
+use serde::de::{DeserializeOwned, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use zeroize::Zeroizing;
+
+/// A vault, as the list of vaults has it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Vault {
+    pub(super) id: String,
+    #[serde(default, deserialize_with = "or_default")]
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) content_version: Option<u64>,
+}
+
+/// An item, as the list of a vault's items has it: without anything secret.
+#[derive(Clone, Deserialize)]
+pub(super) struct ItemOverview {
+    pub(super) id: String,
+    #[serde(default, deserialize_with = "or_default")]
+    pub(super) title: String,
+    #[serde(default)]
+    pub(super) vault: Option<VaultId>,
+    #[serde(default)]
+    pub(super) version: Option<u64>,
+    #[serde(default)]
+    pub(super) state: Option<String>,
+}
+
+/// The vault that an item says it is in.
+#[derive(Clone, Deserialize)]
+pub(super) struct VaultId {
+    pub(super) id: String,
+}
+
+/// An item with all that it holds.
+#[derive(Deserialize)]
+pub(super) struct FullItem {
+    pub(super) id: String,
+    #[serde(default)]
+    pub(super) title: Option<String>,
+    #[serde(default)]
+    pub(super) vault: Option<VaultId>,
+    #[serde(default)]
+    pub(super) version: Option<u64>,
+    #[serde(default)]
+    pub(super) state: Option<String>,
+    #[serde(default, deserialize_with = "or_default")]
+    pub(super) sections: Vec<Section>,
+    #[serde(default, deserialize_with = "or_default")]
+    pub(super) fields: Vec<Field>,
+    #[serde(default, deserialize_with = "or_default")]
+    pub(super) files: Vec<File>,
+}
+
+/// A section; fields and files name the one that they are in.
+#[derive(Deserialize)]
+pub(super) struct Section {
+    #[serde(default, deserialize_with = "or_default")]
+    pub(super) id: String,
+    #[serde(default, deserialize_with = "or_default")]
+    pub(super) label: String,
+}
+
+/// A field of an item.
+#[derive(Deserialize)]
+pub(super) struct Field {
+    #[serde(default, deserialize_with = "or_default")]
+    pub(super) id: String,
+    #[serde(default)]
+    pub(super) section: Option<Section>,
+    #[serde(default, rename = "type", deserialize_with = "or_default")]
+    pub(super) kind: String,
+    #[serde(default, deserialize_with = "or_default")]
+    pub(super) purpose: String,
+    #[serde(default, deserialize_with = "or_default")]
+    pub(super) label: String,
+    #[serde(default)]
+    pub(super) value: Option<Value>,
+    #[serde(default)]
+    pub(super) totp: Option<Value>,
+}
+
+/// A file of an item. Its content stands here in a development vault alone.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct File {
+    #[serde(default, deserialize_with = "or_default")]
+    pub(super) id: String,
+    #[serde(default, deserialize_with = "or_default")]
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) section: Option<Section>,
+    #[serde(default)]
+    pub(super) content: Option<Value>,
+    #[serde(default)]
+    pub(super) content_base64: Option<Value>,
+}
+
+/// What a field holds.
+pub(super) enum Value {
+    /// Text, or a number or truth value as JSON writes it.
+    Text(Zeroizing<String>),
+    /// Named parts, as an address has them.
+    Parts(Vec<(String, Zeroizing<String>)>),
+    /// Something deeper, which no reference can express.
+    Nested,
+}
+
+impl Field {
+    /// The value where it is text; an absent one is the empty text.
+    pub(super) fn text(&self) -> Option<&str> {
+        self.value.as_ref().map_or(Some(""), Value::text)
+    }
+}
+
+impl Value {
+    /// The text, where it is such.
+    pub(super) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Parts(_) | Self::Nested => None,
+        }
+    }
+}
+
+/// Whether a state says that an item is deleted. An archived one is still there.
+pub(super) fn is_deleted(state: Option<&str>) -> bool {
+    state.is_some_and(|state| state.eq_ignore_ascii_case("DELETED"))
+}
+
+/// Reads JSON. The error tells the place and nothing of what stands there: serde's own words would quote it.
+pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(json).map_err(|error| {
+        let what = match error.classify() {
+            serde_json::error::Category::Eof => "it ends early",
+            serde_json::error::Category::Data => "it has another shape than Connect's",
+            serde_json::error::Category::Syntax | serde_json::error::Category::Io => "it is not JSON",
+        };
+        format!("{what} (line {}, column {})", error.line(), error.column())
+    })
+}
+
+/// Connect writes `null` where it has nothing.
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(reader: D) -> Result<T, D::Error> {
+    Ok(Option::<T>::deserialize(reader)?.unwrap_or_default())
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        reader.deserialize_any(ReadValue)
+    }
+}
+
+struct ReadValue;
+
+impl<'de> Visitor<'de> for ReadValue {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a field's value")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::Text(Zeroizing::new(text.to_owned())))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Value, E> {
+        Ok(Value::Text(Zeroizing::new(text)))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Text(Zeroizing::new(value.to_string())))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Text(Zeroizing::new(value.to_string())))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Text(Zeroizing::new(value.to_string())))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::Text(Zeroizing::new(value.to_string())))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Text(Zeroizing::default()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Value::Nested)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut parts = Vec::<(String, Zeroizing<String>)>::new();
+        let mut nested = false;
+        while let Some(key) = map.next_key::<String>()? {
+            if parts.iter().any(|(known, _)| *known == key) {
+                return Err(A::Error::custom("duplicate key"));
+            }
+            match map.next_value::<Value>()? {
+                Value::Text(text) => parts.push((key, text)),
+                Value::Parts(_) | Value::Nested => nested = true,
+            }
+        }
+        Ok(if nested { Value::Nested } else { Value::Parts(parts) })
+    }
+}

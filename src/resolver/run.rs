@@ -1,0 +1,161 @@
+//! The resolver's life: reads the sources and their tokens, answers questions, and reads both anew on SIGHUP.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::interval;
+
+use super::Resolver;
+use crate::config::{self, Paths};
+use crate::name::CredentialId;
+use crate::secret::SecretValue;
+use crate::systemd::notify;
+use crate::wire::{self, Check, Checked, Fetch, Fetched, Pending, Resolve};
+
+/// The most bytes that a token may have.
+const TOKEN_MAX: u64 = 1 << 16;
+
+/// What the resolver is told.
+pub struct Options {
+    /// The listening socket.
+    pub listener: OwnedFd,
+    /// Where the configuration is.
+    pub config: Paths,
+    /// Files with tokens, by the credential's name, that go before the unit's own credentials.
+    pub tokens: BTreeMap<CredentialId, PathBuf>,
+    /// The user whose processes may ask.
+    pub allowed_uid: u32,
+}
+
+/// Runs the resolver to its end.
+pub fn run(options: Options) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(live(options));
+    runtime.shutdown_background();
+    result
+}
+
+async fn live(options: Options) -> io::Result<()> {
+    let Options { listener, config, tokens, allowed_uid } = options;
+    let current = Arc::new(Current::default());
+    current.read(&config, &tokens);
+    let mut stop = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut reload = signal(SignalKind::hangup())?;
+    let mut alive = interval(notify::watchdog_interval().unwrap_or(std::time::Duration::from_secs(60)));
+    let resolver: Arc<dyn Resolve> = Arc::<Current>::clone(&current);
+    let mut serving = std::pin::pin!(wire::server::serve(listener, resolver, allowed_uid));
+    notify::ready(&current.status());
+    loop {
+        tokio::select! {
+            ended = &mut serving => return ended,
+            _ = stop.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = alive.tick() => notify::alive(),
+            _ = reload.recv() => {
+                notify::reloading();
+                current.read(&config, &tokens);
+                notify::ready(&current.status());
+            }
+        }
+    }
+    notify::stopping("stopping; the provider asks again"); // a question without an answer is one that it repeats
+    Ok(())
+}
+
+/// The sources in force.
+#[derive(Default)]
+struct Current(RwLock<Arc<Loaded>>);
+
+#[derive(Default)]
+struct Loaded {
+    resolver: Resolver,
+    sources: Vec<String>,
+}
+
+impl Current {
+    fn get(&self) -> Arc<Loaded> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads the configuration; with errors in it, what was there before stays.
+    fn read(&self, config: &Paths, tokens: &BTreeMap<CredentialId, PathBuf>) {
+        match config::load(config) {
+            Ok(loaded) => {
+                let sources = &loaded.settings.sources;
+                let resolver = Resolver::new(sources, |name| token(name, tokens));
+                let sources = sources.keys().map(ToString::to_string).collect();
+                *self.0.write().unwrap_or_else(PoisonError::into_inner) =
+                    Arc::new(Loaded { resolver, sources });
+            }
+            Err(report) => {
+                for problem in &report.problems {
+                    tracing::error!("{problem}");
+                }
+                tracing::error!(
+                    "the configuration has errors, so the sources stay as they were; see: onecred check"
+                );
+            }
+        }
+    }
+
+    fn status(&self) -> String {
+        format!("resolving from: {}", self.get().sources.join(", "))
+    }
+}
+
+impl Resolve for Current {
+    fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched> {
+        let loaded = self.get();
+        Box::pin(async move { loaded.resolver.fetch(fetch).await })
+    }
+
+    fn check(&self, check: Check) -> Pending<'_, Checked> {
+        let loaded = self.get();
+        Box::pin(async move { loaded.resolver.check(check).await })
+    }
+}
+
+/// A token: from a file that was named, or from the credentials of the resolver's unit. White space around it is not part of it.
+fn token(name: &CredentialId, files: &BTreeMap<CredentialId, PathBuf>) -> Option<SecretValue> {
+    let folder = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let path = files.get(name).cloned().or_else(|| folder.map(|folder| folder.join(name.as_str())))?;
+    match read_token(&path) {
+        Ok(token) => Some(token).filter(|token| !token.is_empty()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            tracing::error!("token {name}: {} can't be read: {error}", path.display());
+            None
+        }
+    }
+}
+
+fn read_token(path: &Path) -> io::Result<SecretValue> {
+    use std::io::Read;
+    let mut bytes = Vec::with_capacity(8192);
+    std::fs::File::open(path)?.take(TOKEN_MAX).read_to_end(&mut bytes)?;
+    let whole = SecretValue::new(bytes);
+    // exposed: to cut off the white space around it
+    Ok(SecretValue::new(whole.expose().trim_ascii().to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_without_the_space_around_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (name, file) = (CredentialId::parse("token").unwrap(), folder.path().join("t"));
+        let files = BTreeMap::from([(name.clone(), file.clone())]);
+        assert!(token(&name, &files).is_none());
+        std::fs::write(&file, " \n").unwrap();
+        assert!(token(&name, &files).is_none(), "an empty file is no token");
+        std::fs::write(&file, "\tsecret\n\n").unwrap();
+        assert_eq!(token(&name, &files).unwrap().expose(), b"secret");
+    }
+}

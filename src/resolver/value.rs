@@ -1,0 +1,143 @@
+//! What a field resolves to: the bytes that a unit gets, by the field's type and by what the reference asks of it.
+
+use zeroize::Zeroizing;
+
+use crate::reference::Query;
+use crate::secret::SecretValue;
+use crate::wire::{Class, Failure, FetchedValue};
+
+use super::calendar::date_of_days;
+use super::model::{Field, Value};
+use super::{otp, ssh};
+
+/// When an item was asked for and when it had come, in seconds of the Unix epoch.
+#[derive(Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) asked: u64,
+    pub(super) came: u64,
+}
+
+/// The value of a field. `item` is its item's title, for messages.
+pub(super) fn of_field(
+    field: &Field,
+    query: Option<Query>,
+    item: &str,
+    moment: Moment,
+) -> Result<FetchedValue, Failure> {
+    let name =
+        format!("field {:?} of item {item:?}", if field.label.is_empty() { &field.id } else { &field.label });
+    let (text, expires) = match query {
+        Some(Query::Otp) => {
+            let code = one_time_password(field, &name, moment)?;
+            (code.digits, Some(code.expires))
+        }
+        Some(Query::OpenSsh) if !is_private_key(field) => {
+            return Err(Failure::new(
+                Class::NotFound,
+                format!("{name} is not a private key"),
+                "leave ?ssh-format=openssh out of the reference, or name the key's field",
+            ));
+        }
+        Some(Query::OpenSsh) => (private_key(field, &name, ssh::to_openssh)?, None),
+        None if is_private_key(field) && field.text() != Some("") => {
+            (private_key(field, &name, ssh::to_pkcs8)?, None)
+        }
+        None => (plain(field, &name)?, None),
+    };
+    // the value itself leaves here: it was asked for
+    let value = limited(SecretValue::new(text.as_bytes().to_vec()), &name)?;
+    Ok(FetchedValue { value, expires })
+}
+
+/// A value, unless it is longer than any may be.
+pub(super) fn limited(value: SecretValue, name: &str) -> Result<SecretValue, Failure> {
+    if value.len() <= SecretValue::MAX {
+        return Ok(value);
+    }
+    let cause = format!("{name} is too large: {} bytes, of {} at most", value.len(), SecretValue::MAX);
+    Err(Failure::new(Class::TooLarge, cause, "keep large data elsewhere, and only its key in 1Password"))
+}
+
+fn one_time_password(field: &Field, name: &str, moment: Moment) -> Result<otp::Code, Failure> {
+    let is_otp = ["OTP", "TOTP"].iter().any(|kind| field.kind.eq_ignore_ascii_case(kind));
+    if !is_otp && field.totp.is_none() {
+        return Err(Failure::new(
+            Class::NotFound,
+            format!("{name} is not an OTP field"),
+            "leave ?attribute=otp out of the reference, or name the field of the one-time password",
+        ));
+    }
+    if let Some(code) = field.text().and_then(|uri| otp::code(uri, moment.came)) {
+        return Ok(code);
+    }
+    // what Connect computed was right when it was asked, at least
+    match field.totp.as_ref().and_then(Value::text).filter(|code| !code.is_empty()) {
+        Some(code) => {
+            Ok(otp::Code { digits: Zeroizing::new(code.to_owned()), expires: otp::usual_end(moment.asked) })
+        }
+        None => Err(Failure::new(
+            Class::Malformed,
+            format!("{name} is malformed: it holds no otpauth URI that can be read"),
+            "set the one-time password up anew in 1Password",
+        )),
+    }
+}
+
+fn is_private_key(field: &Field) -> bool {
+    ["SSHKEY", "SSH_KEY"].iter().any(|kind| field.kind.eq_ignore_ascii_case(kind))
+}
+
+fn private_key(
+    field: &Field,
+    name: &str,
+    convert: fn(&str) -> Result<Zeroizing<String>, ssh::BadKey>,
+) -> Result<Zeroizing<String>, Failure> {
+    convert(field.text().unwrap_or_default()).map_err(|error| {
+        let remedy =
+            "import the key anew into 1Password: ed25519, RSA and ECDSA keys are known, without a passphrase";
+        Failure::new(Class::Malformed, format!("{name} is malformed: {error}"), remedy)
+    })
+}
+
+/// The value as it stands, but for dates and addresses, which 1Password writes for people.
+fn plain(field: &Field, name: &str) -> Result<Zeroizing<String>, Failure> {
+    let text = match &field.value {
+        None => "",
+        Some(Value::Text(text)) => text,
+        Some(Value::Parts(parts)) if field.kind.eq_ignore_ascii_case("ADDRESS") => return Ok(address(parts)),
+        Some(Value::Parts(_) | Value::Nested) => {
+            let cause = format!("{name} is malformed: its value has parts, which no reference can express");
+            return Err(Failure::new(Class::Malformed, cause, "keep the value in a field of text"));
+        }
+    };
+    let written = match field.kind.to_ascii_uppercase().as_str() {
+        "DATE" => date(text),
+        "MONTH_YEAR" => month(text),
+        "ADDRESS" => {
+            Some(text.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(", "))
+        }
+        _ => None,
+    };
+    Ok(Zeroizing::new(written.unwrap_or_else(|| text.to_owned())))
+}
+
+/// `2023-11-14` of seconds since 1970.
+fn date(text: &str) -> Option<String> {
+    let (year, month, day) = date_of_days(text.parse::<i64>().ok()?.div_euclid(86_400));
+    (0..=9999).contains(&year).then(|| format!("{year:04}-{month:02}-{day:02}"))
+}
+
+/// `12/2025` of `202512` or `2025/12`.
+fn month(text: &str) -> Option<String> {
+    let (year, month) = text.split_once(['/', '-']).or_else(|| text.split_at_checked(4))?;
+    let digits = |part: &str, n| part.len() == n && part.bytes().all(|b| b.is_ascii_digit());
+    (digits(year, 4) && digits(month, 2)).then(|| format!("{month}/{year}"))
+}
+
+/// An address on one line, in the order of its parts on a letter.
+fn address(parts: &[(String, Zeroizing<String>)]) -> Zeroizing<String> {
+    const ORDER: [&str; 5] = ["street", "city", "state", "zip", "country"];
+    let part = |name: &&str| parts.iter().find(|(key, _)| key == name).map(|(_, text)| text.trim());
+    let known: Vec<&str> = ORDER.iter().filter_map(part).filter(|text| !text.is_empty()).collect();
+    Zeroizing::new(known.join(", "))
+}

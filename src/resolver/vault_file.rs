@@ -1,0 +1,128 @@
+//! The development vault: a JSON file in Connect's shapes, for demos, tests and laptops.
+//!
+//! It is read anew for every question, so that an edit counts at once and nothing of it stays in memory.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use base64ct::{Base64, Encoding};
+use serde::Deserialize;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use crate::secret::SecretValue;
+use crate::wire::{Class, Failure, ItemId};
+
+use super::backend::Backend;
+use super::model::{self, File, FullItem, ItemOverview, Value, Vault, VaultId};
+
+/// The most bytes that are read of such a file.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// A development vault.
+pub(super) struct VaultFile {
+    path: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Content {
+    vaults: Vec<FileVault>,
+}
+
+#[derive(Deserialize)]
+struct FileVault {
+    id: String,
+    name: String,
+    #[serde(default)]
+    items: Vec<FullItem>,
+}
+
+impl VaultFile {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// The vaults, and the version of the whole file: who edits by hand forgets to count versions up, so what the file says
+    /// of versions is not believed. The time of its last change is its version, and that of all it holds.
+    fn read(&self) -> Result<(Vec<FileVault>, u64), Failure> {
+        let failed =
+            |error: std::io::Error| self.failure(Class::Misconfigured, format!("can't be read: {error}"));
+        let mut file = fs::File::open(&self.path).map_err(failed)?;
+        let about = file.metadata().map_err(failed)?;
+        if about.len() > MAX_BYTES {
+            return Err(self.failure(Class::TooLarge, "is too large: over 64 MiB".into()));
+        }
+        // room for one byte more than there are, so that reading to the end never has to grow the buffer
+        let mut json = Zeroizing::new(Vec::with_capacity(about.len() as usize + 1));
+        file.by_ref().take(MAX_BYTES).read_to_end(&mut json).map_err(failed)?;
+        let content: Content = model::parse(&json)
+            .map_err(|error| self.failure(Class::Malformed, format!("is malformed: {error}")))?;
+        let nanoseconds = about.ctime().wrapping_mul(1_000_000_000).wrapping_add(about.ctime_nsec());
+        Ok((content.vaults, nanoseconds.unsigned_abs()))
+    }
+
+    fn items_of(&self, vault: &str) -> Result<(Vec<FullItem>, u64), Failure> {
+        let (vaults, version) = self.read()?;
+        match vaults.into_iter().find(|v| v.id == vault) {
+            Some(found) => Ok((found.items, version)),
+            None => Err(self.failure(Class::NotFound, format!("has no vault with the ID {vault:?}"))),
+        }
+    }
+
+    fn failure(&self, class: Class, what: String) -> Failure {
+        let remedy = "correct the file, or the path of its source; README.md shows its form";
+        Failure::new(class, format!("the vault file {} {what}", self.path.display()), remedy)
+    }
+}
+
+impl Backend for VaultFile {
+    async fn vaults(&self, _by: Instant) -> Result<Vec<Vault>, Failure> {
+        let (vaults, version) = self.read()?;
+        let vault = |v: FileVault| Vault { id: v.id, name: v.name, content_version: Some(version) };
+        Ok(vaults.into_iter().map(vault).collect())
+    }
+
+    async fn items(&self, vault: &str, _by: Instant) -> Result<Vec<ItemOverview>, Failure> {
+        let (items, version) = self.items_of(vault)?;
+        let overview = |item: FullItem| ItemOverview {
+            id: item.id,
+            title: item.title.unwrap_or_default(),
+            vault: Some(VaultId { id: vault.to_owned() }),
+            version: Some(version),
+            state: item.state,
+        };
+        Ok(items.into_iter().map(overview).collect())
+    }
+
+    async fn item(&self, id: &ItemId, _by: Instant) -> Result<FullItem, Failure> {
+        let (items, version) = self.items_of(&id.vault)?;
+        match items.into_iter().find(|item| item.id == id.item) {
+            Some(item) => Ok(FullItem { version: Some(version), ..item }),
+            None => Err(self.failure(Class::NotFound, format!("has no item with the ID {:?}", id.item))),
+        }
+    }
+
+    async fn file(&self, _id: &ItemId, file: &File, _by: Instant) -> Result<SecretValue, Failure> {
+        let text = |value: &Option<Value>| {
+            value.as_ref().and_then(Value::text).map(str::to_owned).map(Zeroizing::new)
+        };
+        if let Some(base64) = text(&file.content_base64) {
+            return match Base64::decode_vec(&base64) {
+                Ok(bytes) => Ok(SecretValue::new(bytes)),
+                Err(_) => Err(self.failure(
+                    Class::Malformed,
+                    format!("is malformed: contentBase64 of the file {:?} is not base64", file.name),
+                )),
+            };
+        }
+        match text(&file.content) {
+            Some(text) => Ok(SecretValue::new(text.as_bytes().to_vec())),
+            None => {
+                let what = format!("has neither content nor contentBase64 for the file {:?}", file.name);
+                Err(self.failure(Class::Malformed, what))
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What a secret is: the value, which nobody can print or copy by accident, and what a configuration says of it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use crate::name::{CredentialId, SecretName, SourceName};
+use crate::policy::UnitPattern;
+use crate::reference::Reference;
+
+/// The bytes of a secret. Wiped when dropped; not `Clone`, not `Display`, not `Serialize`; its `Debug` shows the length alone.
+pub struct SecretValue(Zeroizing<Vec<u8>>);
+
+impl SecretValue {
+    /// The most bytes that one value may have, on its way from the resolver and in the store.
+    /// More than systemd takes (1 MiB for all credentials of a unit), so that the refusal can name the size.
+    pub const MAX: usize = 4 << 20;
+
+    /// Takes bytes over. They are not copied: the buffer itself is wiped later.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// The bytes themselves. Every caller says in a comment why it has to see them.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// How many bytes there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether the value is the empty string, as an empty field's is.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for SecretValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[secret, {} bytes]", self.len())
+    }
+}
+
+/// How old a snapshot may be and still be served without a look at 1Password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaxAge {
+    /// Up to this age; then one check of versions comes first.
+    Age(Duration),
+    /// What was fetched this boot is good for this boot: never checked.
+    Session,
+    /// Checked at every request.
+    Always,
+}
+
+/// Who may have a secret, and under which credential ID: one entry of its `units`.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// The units, by name or glob.
+    pub units: UnitPattern,
+    /// The ID under which they ask.
+    pub credential: CredentialId,
+}
+
+/// A file that a secret is published to, for programs that read paths.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The file.
+    pub path: PathBuf,
+    /// Its owner, a user's name or number.
+    pub user: String,
+    /// Its group, a name or number; the user's own where none is said.
+    pub group: Option<String>,
+    /// Its permission bits, such as 0o400.
+    pub mode: u32,
+}
+
+/// Where a value comes from and how fresh it has to be: all that is needed to get it, whoever asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// What the configuration calls it: a secret's name, or the rule's place in its file.
+    pub label: String,
+    /// What it is in 1Password.
+    pub reference: Reference,
+    /// Which source resolves it.
+    pub source: SourceName,
+    /// How old it may be.
+    pub max_age: MaxAge,
+    /// How long a unit may be kept waiting for it.
+    pub deadline: Duration,
+    /// Whether an empty value is a value. Else it is refused: it is nearly always a mistake that nobody would notice.
+    pub allow_empty: bool,
+}
+
+/// A secret as a configuration declares it.
+#[derive(Debug, Clone)]
+pub struct Secret {
+    /// Its name.
+    pub name: SecretName,
+    /// What to get, from where.
+    pub wanted: Wanted,
+    /// Who may have it. Nobody, where this is empty.
+    pub grants: Vec<Grant>,
+    /// The file to publish it to, if any.
+    pub target: Option<Target>,
+    /// Units to restart when it changes.
+    pub restart_units: Vec<UnitPattern>,
+    /// Units to reload when it changes.
+    pub reload_units: Vec<UnitPattern>,
+    /// Where it was declared, as `FILE:LINE`.
+    pub declared_at: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_no_value() {
+        let value = SecretValue::new(b"hunter2".to_vec());
+        assert_eq!(format!("{value:?}"), "[secret, 7 bytes]");
+    }
+}

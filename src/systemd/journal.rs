@@ -1,0 +1,176 @@
+//! The journal, by its native protocol (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>), as a layer of `tracing`.
+//!
+//! A field `object_systemd_unit` makes a line show up in that unit's own log, too. Sending never blocks: what journald can't take now is
+//! kept, up to a limit, and sent with the next line. Where standard error is no journal (started by hand), lines go there.
+
+use std::collections::VecDeque;
+use std::fmt::{self, Write as _};
+use std::io::{self, Write as _};
+use std::os::unix::net::UnixDatagram;
+use std::sync::{Mutex, PoisonError};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+
+const SOCKET: &str = "/run/systemd/journal/socket";
+/// How many lines are kept for a journal that does not take them.
+const KEPT: usize = 1000;
+
+/// Sends all of `tracing` from here on to the journal, or to standard error where that is none. Lines below `level` are left out.
+pub fn start(identifier: &'static str, level: Level) {
+    let journal = libsystemd::logging::connected_to_journal().then(connect).and_then(Result::ok);
+    let lines = Lines { identifier, level, journal, waiting: Mutex::default() };
+    let _ = tracing_subscriber::registry().with(lines).try_init();
+}
+
+fn connect() -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.connect(SOCKET)?;
+    Ok(socket)
+}
+
+struct Lines {
+    identifier: &'static str,
+    level: Level,
+    journal: Option<UnixDatagram>,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    lines: VecDeque<Vec<u8>>,
+    lost: u64,
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        let level = *event.metadata().level();
+        if level > self.level {
+            return;
+        }
+        // libraries speak only when something is wrong
+        if level > Level::WARN && !event.metadata().target().starts_with("onecred") {
+            return;
+        }
+        let mut line = Line::new(priority(level), self.identifier);
+        event.record(&mut line);
+        match &self.journal {
+            Some(socket) => self.send(socket, line.entry()),
+            None => {
+                let _ = writeln!(io::stderr(), "{}", line.message);
+            }
+        }
+    }
+}
+
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        _ => 7,
+    }
+}
+
+impl Lines {
+    fn send(&self, socket: &UnixDatagram, entry: Vec<u8>) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.lines.len() < KEPT {
+            waiting.lines.push_back(entry);
+        } else {
+            waiting.lost += 1;
+        }
+        while let Some(first) = waiting.lines.front() {
+            match socket.send(first) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // journald was restarted: its socket is another one now
+                Err(_) if socket.connect(SOCKET).is_ok() && socket.send(first).is_ok() => {}
+                Err(_) => return,
+            }
+            waiting.lines.pop_front();
+        }
+        if waiting.lost > 0 {
+            let mut line = Line::new(4, self.identifier);
+            line.message = format!("{} lines were lost while the journal took none", waiting.lost);
+            if socket.send(&line.entry()).is_ok() {
+                waiting.lost = 0;
+            }
+        }
+    }
+}
+
+/// One line on its way: the message, and the entry with its fields.
+struct Line {
+    message: String,
+    entry: Vec<u8>,
+}
+
+impl Line {
+    fn new(priority: u8, identifier: &str) -> Self {
+        let mut line = Self { message: String::new(), entry: Vec::with_capacity(512) };
+        line.put("PRIORITY", &priority.to_string());
+        line.put("SYSLOG_IDENTIFIER", identifier);
+        line
+    }
+
+    /// Adds a field: `NAME=value\n`, or where the value has a line break the name, its length in 8 bytes little-endian, and itself.
+    fn put(&mut self, name: &str, value: &str) {
+        self.entry.extend_from_slice(name.as_bytes());
+        if value.contains('\n') {
+            self.entry.push(b'\n');
+            self.entry.extend_from_slice(&(value.len() as u64).to_le_bytes());
+        } else {
+            self.entry.push(b'=');
+        }
+        self.entry.extend_from_slice(value.as_bytes());
+        self.entry.push(b'\n');
+    }
+
+    fn entry(mut self) -> Vec<u8> {
+        let message = std::mem::take(&mut self.message);
+        self.put("MESSAGE", &message);
+        self.entry
+    }
+
+    fn field(&mut self, field: &Field, value: &str) {
+        let name = field.name().to_ascii_uppercase().replace('.', "_");
+        match name.as_str() {
+            "MESSAGE" => self.message.push_str(value),
+            "OBJECT_SYSTEMD_UNIT" | "MESSAGE_ID" => self.put(&name, value),
+            name if name.starts_with("LOG_") => {} // of the bridge from the `log` crate
+            name if name.starts_with("ONECRED_") => self.put(name, value),
+            name => self.put(&format!("ONECRED_{name}"), value),
+        }
+    }
+}
+
+impl Visit for Line {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.field(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let mut text = String::new();
+        let _ = write!(text, "{value:?}");
+        self.field(field, &text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_in_the_native_protocol() {
+        let mut line = Line::new(4, "onecred");
+        line.put("ONECRED_UNIT", "app.service");
+        line.message = "two\nlines".into();
+        let expected = b"PRIORITY=4\nSYSLOG_IDENTIFIER=onecred\nONECRED_UNIT=app.service\nMESSAGE\n\x09\0\0\0\0\0\0\0two\nlines\n";
+        assert_eq!(line.entry(), expected);
+    }
+}

@@ -1,0 +1,42 @@
+//! What the manager is told: readiness, status, signs of life (sd_notify). Outside systemd all of it does nothing.
+
+use std::time::Duration;
+
+use libsystemd::daemon::{NotifyState, notify, watchdog_enabled};
+
+fn tell(states: &[NotifyState]) {
+    if let Err(error) = notify(false, states) {
+        tracing::debug!("the service manager could not be told: {error}");
+    }
+}
+
+/// Start-up is over; `status` is shown by `systemctl status`.
+pub fn ready(status: &str) {
+    tell(&[NotifyState::Ready, NotifyState::Status(status.to_owned())]);
+}
+
+/// A new line for `systemctl status`.
+pub fn status(status: &str) {
+    tell(&[NotifyState::Status(status.to_owned())]);
+}
+
+/// A reload has begun; [`ready`] ends it.
+pub fn reloading() {
+    let now = crate::clock::monotonic().as_micros();
+    tell(&[NotifyState::Reloading, NotifyState::Other(format!("MONOTONIC_USEC={now}"))]);
+}
+
+/// The service is on its way out.
+pub fn stopping(status: &str) {
+    tell(&[NotifyState::Stopping, NotifyState::Status(status.to_owned())]);
+}
+
+/// How often the manager wants a sign of life, halved as its manual advises; none where it wants none.
+pub fn watchdog_interval() -> Option<Duration> {
+    watchdog_enabled(false).map(|interval| interval / 2)
+}
+
+/// A sign of life.
+pub fn alive() {
+    tell(&[NotifyState::Watchdog]);
+}

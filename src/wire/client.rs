@@ -1,0 +1,153 @@
+//! The provider's end of the wire: a [`Resolve`] behind a socket. One connection for one question.
+
+use std::fs::File;
+use std::future::Future;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::packet::{self, MAX_VALUES, Packet};
+use super::{
+    Check, Checked, Class, Failure, Fetch, Fetched, FetchedValue, ItemId, Pending, Question, Resolve,
+};
+use crate::secret::SecretValue;
+use crate::sys;
+
+/// How much longer than the resolver's own patience an answer is waited for: it gives up first, and says why.
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// The metadata of an answer to a fetch: what [`Fetched`] says, with lengths in the place of values.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct FetchedMeta {
+    pub(super) id: ItemId,
+    pub(super) version: u64,
+    pub(super) vault_version: Option<u64>,
+    pub(super) fields: Vec<Result<ValueMeta, Failure>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ValueMeta {
+    pub(super) len: usize,
+    pub(super) expires: Option<u64>,
+}
+
+/// The resolver, reached through its socket.
+#[derive(Debug)]
+pub struct SocketResolver {
+    path: PathBuf,
+}
+
+impl SocketResolver {
+    /// A resolver that listens at this path. It is connected to at each question, so it may come and go.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        question: &Question,
+        patience: Duration,
+    ) -> Result<(T, Option<OwnedFd>), Failure> {
+        let talk = async {
+            let socket = sys::register(open(&self.path)?)?;
+            let question = serde_json::to_vec(question)?;
+            let meta = packet::sealed("onecred-question", [question.as_slice()].into_iter())?;
+            packet::send(&socket, &Packet { meta, values: None }).await?;
+            packet::receive(&socket).await?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
+        };
+        let packet = within(patience + MARGIN, talk).await.map_err(|error| self.unreachable(&error))?;
+        let meta = packet::read_meta(packet.meta).map_err(|error| nonsense(&error.to_string()))?;
+        let answer: Result<T, Failure> =
+            serde_json::from_slice(&meta).map_err(|error| nonsense(&error.to_string()))?;
+        Ok((answer.map_err(Failure::sanitized)?, packet.values))
+    }
+
+    fn unreachable(&self, error: &io::Error) -> Failure {
+        let cause = match error.kind() {
+            io::ErrorKind::UnexpectedEof => "the resolver ended without an answer".to_owned(),
+            io::ErrorKind::TimedOut => "the resolver does not answer".to_owned(),
+            io::ErrorKind::InvalidData => return nonsense(&error.to_string()),
+            _ => format!("the resolver can't be reached at {}: {error}", self.path.display()),
+        };
+        Failure::new(
+            Class::Away,
+            cause,
+            "see: systemctl status onecred-resolver.socket onecred-resolver.service",
+        )
+    }
+}
+
+async fn within<T>(limit: Duration, talk: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(limit, talk).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+fn open(path: &Path) -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+    connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(socket)
+}
+
+fn nonsense(why: &str) -> Failure {
+    let remedy =
+        "both halves must be of one version: systemctl restart onecred-resolver.service onecred.service";
+    Failure::new(Class::Malformed, format!("the resolver's answer makes no sense: {why}"), remedy).sanitized()
+}
+
+impl Resolve for SocketResolver {
+    fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched> {
+        Box::pin(async move {
+            let (patience, asked) = (fetch.patience, fetch.fields.len());
+            let (meta, values): (FetchedMeta, _) = self.ask(&Question::Fetch(fetch), patience).await?;
+            if meta.fields.len() != asked {
+                return Err(nonsense(&format!("{} values for {asked} fields", meta.fields.len())));
+            }
+            unpack(meta, values).map_err(|error| nonsense(&error.to_string()))
+        })
+    }
+
+    fn check(&self, check: Check) -> Pending<'_, Checked> {
+        Box::pin(async move {
+            let (patience, asked) = (check.patience, check.items.len());
+            let (checked, _): (Checked, _) = self.ask(&Question::Check(check), patience).await?;
+            if checked.items.len() != asked {
+                return Err(nonsense(&format!("{} states for {asked} items", checked.items.len())));
+            }
+            Ok(checked)
+        })
+    }
+}
+
+/// Puts the values back in the place of their lengths. They must fill the memory file exactly.
+fn unpack(meta: FetchedMeta, values: Option<OwnedFd>) -> io::Result<Fetched> {
+    let size = values.as_ref().map(|fd| packet::sealed_size(fd, MAX_VALUES)).transpose()?.unwrap_or(0);
+    let announced =
+        meta.fields.iter().flatten().try_fold(0u64, |sum, v| sum.checked_add(u64::try_from(v.len).ok()?));
+    if announced != Some(size) || meta.fields.iter().flatten().any(|v| v.len > SecretValue::MAX) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the lengths of its values are not what it brought",
+        ));
+    }
+    let file = values.map(File::from);
+    let (mut fields, mut offset) = (Vec::with_capacity(meta.fields.len()), 0);
+    for field in meta.fields {
+        fields.push(match field {
+            Err(failure) => Err(failure.sanitized()),
+            Ok(ValueMeta { len, expires }) => {
+                let mut bytes = vec![0; len];
+                if let Some(file) = &file {
+                    file.read_exact_at(&mut bytes, offset)?;
+                }
+                offset += len as u64;
+                Ok(FetchedValue { value: SecretValue::new(bytes), expires })
+            }
+        });
+    }
+    Ok(Fetched { id: meta.id, version: meta.version, vault_version: meta.vault_version, fields })
+}

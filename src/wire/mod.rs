@@ -1,0 +1,225 @@
+//! What the two halves say to each other: the questions, the answers, and the classes of failure. Nothing else do they share.
+//!
+//! One connection carries one question and one answer, so an answer can only count for the flight that asked. Each is one packet
+//! with sealed memfds (see [`packet`]): metadata as JSON, values as bytes, so that no value is ever part of a message.
+
+pub mod client;
+pub mod packet;
+pub mod server;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::SourceName;
+use crate::reference::{FieldRef, ItemRef};
+use crate::secret::SecretValue;
+
+/// What the provider asks.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Question {
+    /// Values of one item.
+    Fetch(Fetch),
+    /// Whether items that it knows have changed.
+    Check(Check),
+}
+
+/// Asks for values of one item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetch {
+    /// The source that resolves it.
+    pub source: SourceName,
+    /// The item.
+    pub item: ItemRef,
+    /// Its IDs, where an earlier answer told them: then one call is enough.
+    pub known: Option<ItemId>,
+    /// What is wanted of it.
+    pub fields: Vec<FieldRef>,
+    /// How long an answer is waited for; the resolver gives up by itself before.
+    pub patience: Duration,
+}
+
+/// An item's place in 1Password, by IDs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ItemId {
+    /// The vault's ID.
+    pub vault: String,
+    /// The item's ID.
+    pub item: String,
+}
+
+/// Values of one item.
+#[derive(Debug)]
+pub struct Fetched {
+    /// Where the item is.
+    pub id: ItemId,
+    /// Its version.
+    pub version: u64,
+    /// The version of its vault's content at that time, where the source has one; never newer than the values.
+    pub vault_version: Option<u64>,
+    /// One outcome for each field asked for, in that order.
+    pub fields: Vec<Result<FetchedValue, Failure>>,
+}
+
+/// One value.
+#[derive(Debug)]
+pub struct FetchedValue {
+    /// The bytes.
+    pub value: SecretValue,
+    /// When it stops being right, in seconds of the Unix epoch: a one-time password's end.
+    pub expires: Option<u64>,
+}
+
+/// Asks whether items have changed; costs as few calls as the source makes possible, and brings no values.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// The source of all of them.
+    pub source: SourceName,
+    /// What is known of each.
+    pub items: Vec<Known>,
+    /// How long an answer is waited for.
+    pub patience: Duration,
+}
+
+/// An item as a snapshot has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// How it is referred to: it must still mean the same item.
+    pub item: ItemRef,
+    /// Which item that was.
+    pub id: ItemId,
+    /// Its version then.
+    pub version: u64,
+    /// Its vault's content version then.
+    pub vault_version: Option<u64>,
+}
+
+/// One answer for each item of a [`Check`], in that order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// The outcomes.
+    pub items: Vec<ItemState>,
+}
+
+/// What became of an item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ItemState {
+    /// Nothing. Its vault's content has this version now.
+    Unchanged {
+        /// To be remembered for the next check.
+        vault_version: Option<u64>,
+    },
+    /// It has another version, or its reference means another item now: it has to be fetched.
+    Changed,
+    /// 1Password confirms that it is gone, ambiguous or out of scope: what is left of it is to be forgotten.
+    Gone(Failure),
+}
+
+/// The classes of failure: what kind of thing went wrong decides what is done about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Class {
+    /// No such vault, item, section or field, or the field is of another kind than asked for.
+    NotFound,
+    /// Several vaults, items or fields match; none is picked.
+    Several,
+    /// The token is not accepted, or what it may see leaves this out.
+    Denied,
+    /// There is no token yet.
+    NoToken,
+    /// 1Password limits the calls; it may be asked later.
+    Limited,
+    /// 1Password could not be reached, or did not answer as it should for reasons that pass.
+    Away,
+    /// What came is not what 1Password sends.
+    Malformed,
+    /// A value or an answer goes over a limit.
+    TooLarge,
+    /// The configuration can't be served: no such source, or a kind that this build lacks.
+    Misconfigured,
+}
+
+impl Class {
+    /// Whether asking again later may help; such a request is held to its deadline.
+    pub fn is_transient(self) -> bool {
+        matches!(self, Self::Limited | Self::Away)
+    }
+
+    /// Whether 1Password itself has said that the thing is not there for us: then nothing old is served either.
+    pub fn is_confirmed_gone(self) -> bool {
+        matches!(self, Self::NotFound | Self::Several)
+    }
+
+    /// The class in the words of the journal.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotFound => "not found",
+            Self::Several => "several",
+            Self::Denied => "denied",
+            Self::NoToken => "no token",
+            Self::Limited => "rate limited",
+            Self::Away => "away",
+            Self::Malformed => "malformed",
+            Self::TooLarge => "too large",
+            Self::Misconfigured => "misconfigured",
+        }
+    }
+}
+
+/// A failure: its class, the cause in words, and what to do. Never holds a value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The class.
+    pub class: Class,
+    /// What is wrong, with what: lower case, no full stop.
+    pub cause: String,
+    /// What to do about it.
+    pub remedy: String,
+    /// When it makes sense to ask again, from now.
+    pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// A failure that names no time to ask again.
+    pub fn new(class: Class, cause: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { class, cause: cause.into(), remedy: remedy.into(), retry_after: None }
+    }
+
+    /// The same, with a time before which asking again is useless.
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// The failure as it may be logged, whoever sent it: control characters out, cut to lengths fit for a line.
+    pub(crate) fn sanitized(mut self) -> Self {
+        for text in [&mut self.cause, &mut self.remedy] {
+            *text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(600).collect();
+        }
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; {}", self.class.as_str(), self.cause, self.remedy)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// A pending answer.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;
+
+/// Whoever resolves items: the resolver behind its socket, or one in the same process.
+pub trait Resolve: Send + Sync {
+    /// Brings values of one item.
+    fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched>;
+    /// Tells what has changed.
+    fn check(&self, check: Check) -> Pending<'_, Checked>;
+}

@@ -1,0 +1,116 @@
+//! The resolver's end of the wire: answers each connection's one question by a [`Resolve`].
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use serde::Serialize;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Semaphore;
+
+use super::client::{FetchedMeta, ValueMeta};
+use super::packet::{self, Packet};
+use super::{Class, Failure, Fetched, Question, Resolve};
+use crate::secret::SecretValue;
+use crate::sys;
+
+/// The most questions that are worked on at once; further ones wait in the listen queue.
+const AT_ONCE: usize = 512;
+
+/// Serves questions from a listening SOCK_SEQPACKET socket for as long as it is polled. Only processes of `allowed_uid` are heard.
+pub async fn serve(listener: OwnedFd, resolver: Arc<dyn Resolve>, allowed_uid: u32) -> io::Result<()> {
+    let listener = sys::register(listener)?;
+    let permits = Arc::new(Semaphore::new(AT_ONCE));
+    loop {
+        let permit = Arc::clone(&permits).acquire_owned().await.map_err(io::Error::other)?;
+        let socket = accept(&listener).await?;
+        let uid = getsockopt(&socket, PeerCredentials)?.uid();
+        if uid != allowed_uid {
+            tracing::warn!(
+                uid,
+                "onecred-resolver: a connection of user {uid} was closed: only user {allowed_uid} may ask"
+            );
+            continue;
+        }
+        let resolver = Arc::clone(&resolver);
+        tokio::spawn(async move {
+            if let Err(error) = converse(socket, &*resolver).await {
+                tracing::warn!("onecred-resolver: a question could not be answered: {error}");
+            }
+            drop(permit);
+        });
+    }
+}
+
+async fn accept(listener: &AsyncFd<OwnedFd>) -> io::Result<OwnedFd> {
+    loop {
+        let mut guard = listener.readable().await?;
+        match guard.try_io(|listener| sys::accept(listener.get_ref())) {
+            Ok(Ok(socket)) => return Ok(socket),
+            Ok(Err(error)) => sys::after_failed_accept(error).await?,
+            Err(_would_block) => {}
+        }
+    }
+}
+
+async fn converse(socket: OwnedFd, resolver: &dyn Resolve) -> io::Result<()> {
+    let socket = sys::register(socket)?;
+    let Some(packet) = packet::receive(&socket).await? else { return Ok(()) };
+    let question: Question = serde_json::from_slice(&packet::read_meta(packet.meta)?)?;
+    let answer = match question {
+        Question::Fetch(fetch) => match until_closed(&socket, resolver.fetch(fetch)).await {
+            Some(result) => pack(result)?,
+            None => return Ok(()),
+        },
+        Question::Check(check) => match until_closed(&socket, resolver.check(check)).await {
+            Some(result) => Packet { meta: metadata(&result)?, values: None },
+            None => return Ok(()),
+        },
+    };
+    packet::send(&socket, &answer).await
+}
+
+/// Works on an answer for as long as somebody waits for it.
+async fn until_closed<T>(socket: &AsyncFd<OwnedFd>, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        result = work => Some(result),
+        _ = packet::receive(socket) => None, // the asker has closed, or breaks the protocol by a second question
+    }
+}
+
+fn metadata<T: Serialize>(answer: &Result<T, Failure>) -> io::Result<OwnedFd> {
+    packet::sealed("onecred-answer", [serde_json::to_vec(answer)?.as_slice()].into_iter())
+}
+
+fn pack(result: Result<Fetched, Failure>) -> io::Result<Packet> {
+    let fetched = match result {
+        Ok(fetched) => fetched,
+        Err(failure) => return Ok(Packet { meta: metadata::<FetchedMeta>(&Err(failure))?, values: None }),
+    };
+    let (mut fields, mut values) = (Vec::new(), Vec::new());
+    for field in fetched.fields {
+        let too_large = |size: usize| {
+            let cause = format!("the value has {size} bytes, and {} are the most", SecretValue::MAX);
+            Failure::new(Class::TooLarge, cause, "keep large data elsewhere, and its key here")
+        };
+        fields.push(match field {
+            Ok(field) if field.value.len() > SecretValue::MAX => Err(too_large(field.value.len())),
+            Ok(field) => {
+                let meta = ValueMeta { len: field.value.len(), expires: field.expires };
+                values.push(field.value);
+                Ok(meta)
+            }
+            Err(failure) => Err(failure),
+        });
+    }
+    let meta = FetchedMeta {
+        id: fetched.id,
+        version: fetched.version,
+        vault_version: fetched.vault_version,
+        fields,
+    };
+    // exposed: this is the hand-over of the values to the other half
+    let values = packet::sealed("onecred-values", values.iter().map(SecretValue::expose))?;
+    Ok(Packet { meta: metadata(&Ok(meta))?, values: Some(values) })
+}
