@@ -3,8 +3,8 @@ use std::collections::VecDeque;
 use super::*;
 use crate::config::{Settings, from_text};
 use crate::name::{CredentialId, UnitName};
-use crate::provider::store::testing::{self, fetched};
 use crate::provider::store::Kind;
+use crate::provider::store::testing::{self, fetched};
 use crate::wire::{Checked, Fetched, ItemState, Pending};
 
 /// A resolver that says what it was told to, and remembers what it was asked.
@@ -151,7 +151,11 @@ async fn a_changed_item_is_fetched_before_it_is_served() {
     rig.script.checks.lock().unwrap().push_back(Ok(ItemState::Changed));
     rig.script.fetch_gives(2, &[Ok(b"new"), Ok(b"alice")]);
     assert_eq!(rig.get(2, "pass").await, fresh("new"));
-    assert_eq!(rig.get(1, "user").await, fresh("bob"), "a start that has begun with one version ends with it");
+    assert_eq!(
+        rig.get(1, "user").await,
+        fresh("bob"),
+        "a start that has begun with one version ends with it"
+    );
     assert_eq!(rig.get(2, "user").await, fresh("alice"));
 }
 
