@@ -93,7 +93,22 @@ async fn so_many_at_once_and_no_more() {
         gate.call(by, attempt).await.expect("works");
     };
     tokio::join!(
-        one(), one(), one(), one(), one(), one(), one(), one(), one(), one(), one(), one(), one(), one(), one(), one()
+        one(),
+        one(),
+        one(),
+        one(),
+        one(),
+        one(),
+        one(),
+        one(),
+        one(),
+        one(),
+        one(),
+        one(),
+        one(),
+        one(),
+        one(),
+        one()
     );
     assert_eq!(most.load(Ordering::SeqCst), AT_ONCE);
 }

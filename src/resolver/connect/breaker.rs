@@ -1,6 +1,5 @@
 //! The breaker: a server that fails again and again is left alone for a growing while, then asked once to see.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -90,13 +89,7 @@ impl Drop for Pass<'_> {
 
 /// Between three quarters and five quarters of a time, within bounds.
 fn jittered(time: Duration, longest: Duration) -> Duration {
-    let part = (random() % 1_000) as f64 / 2_000.0;
-    time.mul_f64(0.75 + part).clamp(SHORTEST, longest)
-}
-
-/// A number that differs from host to host, so that they don't all ask at once.
-pub(super) fn random() -> u64 {
-    RandomState::new().hash_one(0)
+    time.mul_f64(0.75 + fastrand::f64() / 2.0).clamp(SHORTEST, longest)
 }
 
 #[cfg(test)]
@@ -155,7 +148,8 @@ mod tests {
             fail(&breaker, true);
         }
         let breaker = Breaker::default();
-        let limited = Failure::new(Class::Limited, "rate limited", "wait").retry_after(Duration::from_secs(90));
+        let limited =
+            Failure::new(Class::Limited, "rate limited", "wait").retry_after(Duration::from_secs(90));
         breaker.enter().unwrap_or_else(|f| panic!("{f}")).failed(&limited, false);
         let failure = breaker.enter().err().expect("open at once");
         assert_eq!((failure.class, failure.retry_after), (Class::Limited, Some(Duration::from_secs(90))));

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::wire::{Class, Failure};
 
-use super::breaker::{Breaker, random};
+use super::breaker::Breaker;
 use super::verdict::{Again, Trouble};
 
 /// How many calls one server gets at once.
@@ -45,7 +45,7 @@ impl Pace {
             .with_factor(3.0)
             .with_max_times(self.again)
             .with_jitter()
-            .with_jitter_seed(random())
+            .with_jitter_seed(fastrand::u64(..)) // else the same on every host
             .build()
     }
 }

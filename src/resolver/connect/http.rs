@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING,
+};
 use reqwest::{Certificate, Client, Response, StatusCode, Url, Version, redirect};
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -69,7 +71,8 @@ impl Http {
         let url = self.url(want)?;
         let client = self.client()?;
         let accept = if want.json { "application/json" } else { "*/*" };
-        let request = client.get(url).timeout(room).header(AUTHORIZATION, self.token.clone()).header(ACCEPT, accept);
+        let request =
+            client.get(url).timeout(room).header(AUTHORIZATION, self.token.clone()).header(ACCEPT, accept);
         let response = request.send().await.map_err(|error| verdict::of_error(self.label(), &error))?;
         let status = response.status();
         if status == StatusCode::NOT_FOUND {
@@ -100,9 +103,10 @@ impl Http {
         }
         let want = Want { path: &[], what: "an error", json: true, most: MAX_ERROR };
         is_json(&response)
-            && self.body(response, &want).await.is_ok_and(|body| {
-                model::parse::<Error>(&body).is_ok_and(|error| error.status == 404)
-            })
+            && self
+                .body(response, &want)
+                .await
+                .is_ok_and(|body| model::parse::<Error>(&body).is_ok_and(|error| error.status == 404))
     }
 
     async fn body(&self, mut response: Response, want: &Want<'_>) -> Result<Zeroizing<Vec<u8>>, Trouble> {
@@ -186,7 +190,8 @@ impl Http {
                     )
                 };
                 let pem = fs::read(path).map_err(|error| failed(error.to_string()))?;
-                let certificates = Certificate::from_pem_bundle(&pem).map_err(|_| failed("not PEM".into()))?;
+                let certificates =
+                    Certificate::from_pem_bundle(&pem).map_err(|_| failed("not PEM".into()))?;
                 if certificates.is_empty() {
                     return Err(failed("there is none in it".into()));
                 }
@@ -218,7 +223,11 @@ fn read_url(address: &Address) -> Result<Url, Failure> {
     };
     let example = "write it like https://connect.example:8443";
     let mut url = Url::parse(&address.url).map_err(|_| wrong("is no URL", example))?;
-    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+    if !url.username().is_empty()
+        || url.password().is_some()
+        || url.query().is_some()
+        || url.fragment().is_some()
+    {
         return Err(wrong("holds more than a scheme, a host, a port and a path", example));
     }
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);

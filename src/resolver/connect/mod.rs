@@ -42,24 +42,12 @@ pub(super) struct Address {
 pub(super) struct Connect {
     http: Http,
     gate: Gate,
-    empty_again: Duration,
 }
 
 impl Connect {
     /// Makes a server ready to be asked; nothing is asked yet. The token has no white space around it.
     pub(super) fn new(address: Address, token: &SecretValue) -> Result<Self, Failure> {
-        Ok(Self {
-            http: Http::new(address, token)?,
-            gate: Gate::new(Pace::default()),
-            empty_again: EMPTY_AGAIN,
-        })
-    }
-
-    /// The same at another pace: tests would wait too long.
-    #[cfg(test)]
-    pub(super) fn hurried(address: Address, token: &SecretValue) -> Result<Self, Failure> {
-        let pace = Pace { first: Duration::from_millis(1), most: Duration::from_millis(2), again: 3 };
-        Ok(Self { gate: Gate::new(pace), empty_again: Duration::from_millis(1), ..Self::new(address, token)? })
+        Ok(Self { http: Http::new(address, token)?, gate: Gate::new(Pace::default()) })
     }
 
     async fn get(&self, want: &Want<'_>, by: Instant) -> Result<Zeroizing<Vec<u8>>, Failure> {
@@ -96,7 +84,7 @@ impl Backend for Connect {
             if !vaults.is_empty() {
                 return Ok(vaults);
             }
-            if look < 3 && Instant::now() + self.empty_again >= by {
+            if look < 3 && Instant::now() + EMPTY_AGAIN >= by {
                 return Err(Failure::new(
                     Class::Away,
                     format!("Connect at {} is away: it shows no vaults yet", self.http.label()),
@@ -104,7 +92,7 @@ impl Backend for Connect {
                 ));
             }
             if look < 3 {
-                sleep(self.empty_again).await;
+                sleep(EMPTY_AGAIN).await;
             }
         }
         Err(Failure::new(
@@ -143,7 +131,3 @@ impl Backend for Connect {
         Ok(SecretValue::new(std::mem::take(&mut *content)))
     }
 }
-
-#[cfg(test)]
-#[path = "../connect_tests.rs"]
-mod tests;

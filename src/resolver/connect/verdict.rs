@@ -41,7 +41,8 @@ impl Trouble {
     }
 }
 
-const TOKEN: &str = "put a token of this server into the credential of onecred-resolver.service and restart that unit";
+const TOKEN: &str =
+    "put a token of this server into the credential of onecred-resolver.service and restart that unit";
 const SERVER: &str = "see whether the Connect server runs well and can be reached from this host";
 const URL: &str = "see whether the source's url is that of a Connect server";
 
@@ -57,10 +58,20 @@ pub(super) fn of_status(
     let mut trouble = match status {
         300..=399 => {
             let place = location.and_then(|l| l.split(['?', '#']).next()).unwrap_or("elsewhere");
-            let cause = format!("Connect at {server} is malformed: it redirects to {place:?} ({status}), which is not followed");
-            Trouble::final_(failure(Class::Malformed, cause, "write the url in the configuration as the server wants it"))
+            let cause = format!(
+                "Connect at {server} is malformed: it redirects to {place:?} ({status}), which is not followed"
+            );
+            Trouble::final_(failure(
+                Class::Malformed,
+                cause,
+                "write the url in the configuration as the server wants it",
+            ))
         }
-        401 => Trouble::final_(failure(Class::Denied, format!("Connect at {server} denied the token (401)"), TOKEN)),
+        401 => Trouble::final_(failure(
+            Class::Denied,
+            format!("Connect at {server} denied the token (401)"),
+            TOKEN,
+        )),
         403 => {
             let cause = format!("Connect at {server} denied {what} to the token (403)");
             let remedy = "give the token access to that vault";
@@ -110,13 +121,21 @@ pub(super) fn of_not_found(server: &str, what: &str, own: bool) -> Trouble {
 /// A body of more bytes than are taken.
 pub(super) fn of_size(server: &str, what: &str, most: usize) -> Trouble {
     let cause = format!("{what} from Connect at {server} is too large: over {} MiB", most >> 20);
-    Trouble::final_(Failure::new(Class::TooLarge, cause, "keep large data elsewhere, and only its key in 1Password"))
+    Trouble::final_(Failure::new(
+        Class::TooLarge,
+        cause,
+        "keep large data elsewhere, and only its key in 1Password",
+    ))
 }
 
 /// A body that ends where the connection does.
 pub(super) fn of_unframed(server: &str, what: &str) -> Trouble {
     let cause = format!("{what} from Connect at {server} is malformed: its length is not told");
-    Trouble::final_(Failure::new(Class::Malformed, cause, "see whether a proxy of HTTP/1.0 stands before the server"))
+    Trouble::final_(Failure::new(
+        Class::Malformed,
+        cause,
+        "see whether a proxy of HTTP/1.0 stands before the server",
+    ))
 }
 
 /// No answer, or half of one.
@@ -166,7 +185,11 @@ fn of_certificate(error: &CertificateError) -> (String, &'static str, bool) {
             "name the authority's PEM file as the source's caFile, or add it to this host's certificates",
             false,
         ),
-        other => (format!("its certificate is not accepted ({other})"), "renew the certificate of the Connect server", false),
+        other => (
+            format!("its certificate is not accepted ({other})"),
+            "renew the certificate of the Connect server",
+            false,
+        ),
     }
 }
 
@@ -247,7 +270,10 @@ mod tests {
         }
         let hidden = io::Error::other(rustls::Error::InvalidCertificate(CertificateError::Expired));
         let twice = io::Error::other(hidden);
-        assert!(matches!(tls_error(&twice), Some(rustls::Error::InvalidCertificate(CertificateError::Expired))));
+        assert!(matches!(
+            tls_error(&twice),
+            Some(rustls::Error::InvalidCertificate(CertificateError::Expired))
+        ));
     }
 
     #[test]
