@@ -31,6 +31,9 @@ enum Verb {
     Get(get::GetArgs),
     /// Show what onecred does, without root, systemd or an account
     Demo,
+    /// Have 1Password's core at hand for the resolver, which starts this itself
+    #[command(hide = true)]
+    CoreWorker,
     /// Print the JSON Schema of the configuration
     Schema,
 }
@@ -44,6 +47,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::Check(args) => check::run(&args, &mut out, &mut err).map_err(Into::into),
         Verb::Get(args) => get::run(&args, &mut out).map(|()| 0),
         Verb::Demo => demo::run(&mut out).map(|()| 0),
+        Verb::CoreWorker => crate::resolver::service_account::run_worker().map(|()| 0).map_err(Into::into),
         Verb::Schema => schema::run(&mut out).map(|()| 0).map_err(Into::into),
     };
     match result {

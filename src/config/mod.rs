@@ -17,6 +17,7 @@ use crate::name::{CredentialId, SecretName, SourceName};
 use crate::policy::Policy;
 use crate::secret::{Grant, Target};
 
+pub use checked::ServiceAccount;
 pub use files::Paths;
 pub use problem::{Position, Problem, Report, Severity};
 pub use schema::schema;
@@ -146,7 +147,7 @@ pub struct Source {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceKind {
     /// A service account, through 1Password's own core.
-    ServiceAccount,
+    ServiceAccount(ServiceAccount),
     /// A Connect server.
     Connect {
         /// Its base URL, without `/v1`.

@@ -61,10 +61,12 @@ pub(super) fn keys_of_kinds() -> Value {
             .into()
     };
     let of_kind = |kind: &str| json!({ "properties": { "kind": { "const": kind } }, "required": ["kind"] });
+    let account = ["library", "librarySha256", "allowedHosts", "proxy", "budget", "hosts"];
+    let besides = |keys: &[&'static str]| without(&[keys, account.as_slice()].concat());
     json!([
-        { "if": of_kind("connect"), "then": { "required": ["url"], "properties": without(&["path"]) } },
-        { "if": of_kind("file"), "then": { "required": ["path"], "properties": without(&["url", "insecure", "caFile", "token"]) } },
-        { "if": { "not": { "anyOf": [of_kind("connect"), of_kind("file")] } }, "then": { "properties": without(&["url", "insecure", "caFile", "path"]) } },
+        { "if": of_kind("connect"), "then": { "required": ["url"], "properties": besides(&["path"]) } },
+        { "if": of_kind("file"), "then": { "required": ["path"], "properties": besides(&["url", "insecure", "caFile", "token"]) } },
+        { "if": { "not": { "anyOf": [of_kind("connect"), of_kind("file")] } }, "then": { "properties": without(&["url", "insecure", "path"]) } },
     ])
 }
 

@@ -66,12 +66,32 @@ pub(crate) struct Source {
     /// Connect: let plain http leave this host. The token and every secret can then be read and changed on the way.
     #[schemars(extend("default" = false))]
     pub(crate) insecure: Option<At<bool>>,
-    /// Connect: a PEM file with the certificate authorities to trust instead of the system's. The resolver has to be able to read it.
+    /// Service account and Connect: a PEM file with the certificate authorities to trust instead of the system's. The resolver has to be able to read it.
     #[schemars(example = "/etc/onecred/connect-ca.pem")]
     pub(crate) ca_file: Option<At<String>>,
     /// File: the vault's file. The resolver has to be able to read it.
     #[schemars(example = "/etc/onecred/vault.json")]
     pub(crate) path: Option<At<String>>,
+    /// Service account: the library of 1Password's SDK core, libop_uniffi_core.so. It has to be root's. Default: it is looked for
+    /// below `/usr/lib/onecred`, `/usr/lib/x86_64-linux-gnu/onecred`, `/usr/local/lib/onecred` and `/var/lib/onecred`.
+    #[schemars(example = "/var/lib/onecred/libop_uniffi_core.so")]
+    pub(crate) library: Option<At<String>>,
+    /// Service account: the SHA-256 that the library must have, in hexadecimal.
+    #[schemars(extend("pattern" = "^[0-9a-fA-F]{64}$"))]
+    pub(crate) library_sha256: Option<At<String>>,
+    /// Service account: hosts that its token may be sent to, besides `*.1password.com`, `*.1password.ca` and `*.1password.eu`.
+    #[serde(default)]
+    #[schemars(example = ["op.example.com"])]
+    pub(crate) allowed_hosts: Vec<At<String>>,
+    /// Service account: a proxy on the way to 1Password. No other is used, whatever the environment says.
+    #[schemars(example = "http://proxy.example:3128")]
+    pub(crate) proxy: Option<At<String>>,
+    /// Service account: the most calls in a day, by all `hosts` together. A quarter is kept back for what units can't start without.
+    #[schemars(example = 800, range(min = 1, max = 10_000_000), extend("default" = 800))]
+    pub(crate) budget: Option<At<u64>>,
+    /// Service account: how many machines share `budget`; each has its part of it.
+    #[schemars(example = 1, range(min = 1, max = 10_000_000), extend("default" = 1))]
+    pub(crate) hosts: Option<At<u64>>,
     /// Service account and Connect: the credential of the resolver's unit that holds the token, as in its `LoadCredential=ID:FILE`.
     /// Default: `token` for `source`, `NAME.token` for one of `sources`.
     #[schemars(example = &"token")]

@@ -14,7 +14,7 @@ pub(super) fn date_of_days(days: i64) -> (i64, u32, u32) {
 }
 
 /// The days from 1970-01-01 to a date.
-fn days_of_date(year: i64, month: i64, day: i64) -> i64 {
+pub(super) fn days_of_date(year: i64, month: i64, day: i64) -> i64 {
     let year = year - i64::from(month <= 2);
     let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;

@@ -1,6 +1,7 @@
 //! The networked half: it knows references and 1Password, nothing of units or files.
 //!
-//! A question names a source. Each source is an [`engine`] over a [`backend`]: a Connect server or a development vault. What
+//! A question names a source. Each source is an [`engine`] over a [`backend`]: a service account, a Connect
+//! server or a development vault. What
 //! a reference means is decided in [`matching`], what a field resolves to in [`value`]; both are pure, so that a reference
 //! means one thing wherever it is looked up.
 
@@ -13,6 +14,7 @@ mod model;
 mod nearest;
 mod otp;
 pub mod run;
+pub mod service_account;
 mod ssh;
 mod value;
 mod vault_file;
@@ -27,6 +29,7 @@ use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Resol
 
 use connect::{Address, Connect};
 use engine::Engine;
+use service_account::{Leniency, ServiceAccount};
 use vault_file::VaultFile;
 
 /// All sources of a configuration.
@@ -40,10 +43,11 @@ impl Resolver {
     /// unit. A source that can't work says so to whoever asks it, and leaves the others alone.
     pub fn new(
         sources: &BTreeMap<SourceName, Source>,
+        leniency: &Leniency,
         tokens: impl Fn(&CredentialId) -> Option<SecretValue>,
     ) -> Self {
         let open = |(name, source)| {
-            let opened = open(name, source, &tokens);
+            let opened = open(name, source, leniency, &tokens);
             (SourceName::clone(name), opened.unwrap_or_else(|failure| Box::new(Refused(failure))))
         };
         Self { sources: sources.iter().map(open).collect() }
@@ -80,6 +84,7 @@ impl Resolve for Resolver {
 fn open(
     name: &SourceName,
     source: &Source,
+    leniency: &Leniency,
     tokens: &dyn Fn(&CredentialId) -> Option<SecretValue>,
 ) -> Result<Box<dyn Resolve>, Failure> {
     match &source.kind {
@@ -99,11 +104,16 @@ fn open(
             })?;
             Ok(Box::new(Engine::new(Connect::new(address, &token)?)))
         }
-        SourceKind::ServiceAccount => Err(Failure::new(
-            Class::Misconfigured,
-            format!("source {name} is a service account, and service accounts are not in this build yet"),
-            "use a Connect server: \"source\": { \"kind\": \"connect\", \"url\": \"http://127.0.0.1:8080\" }",
-        )),
+        SourceKind::ServiceAccount(configured) => {
+            let token = tokens(&source.token).as_ref().and_then(trimmed).ok_or_else(|| {
+                Failure::new(
+                    Class::NoToken,
+                    format!("no token for source {name}: the credential {} is missing or empty", source.token),
+                    "run onecred token set",
+                )
+            })?;
+            Ok(Box::new(ServiceAccount::new(name.as_str(), configured, &token, leniency)?))
+        }
     }
 }
 

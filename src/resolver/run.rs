@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::interval;
 
 use super::Resolver;
+use super::service_account::Leniency;
 use crate::config::{self, Paths};
 use crate::name::CredentialId;
 use crate::secret::SecretValue;
@@ -27,8 +28,10 @@ pub struct Options {
     pub config: Paths,
     /// Files with tokens, by the credential's name, that go before the unit's own credentials.
     pub tokens: BTreeMap<CredentialId, PathBuf>,
-    /// The user whose processes may ask.
+    /// The user whose processes may ask, besides root's.
     pub allowed_uid: u32,
+    /// What is taken less strictly.
+    pub leniency: Leniency,
 }
 
 /// Runs the resolver to its end.
@@ -40,9 +43,9 @@ pub fn run(options: Options) -> io::Result<()> {
 }
 
 async fn live(options: Options) -> io::Result<()> {
-    let Options { listener, config, tokens, allowed_uid } = options;
+    let Options { listener, config, tokens, allowed_uid, leniency } = options;
     let current = Arc::new(Current::default());
-    current.read(&config, &tokens);
+    current.read(&config, &tokens, &leniency);
     let mut stop = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reload = signal(SignalKind::hangup())?;
@@ -58,7 +61,7 @@ async fn live(options: Options) -> io::Result<()> {
             _ = alive.tick() => notify::alive(),
             _ = reload.recv() => {
                 notify::reloading();
-                current.read(&config, &tokens);
+                current.read(&config, &tokens, &leniency);
                 notify::ready(&current.status());
             }
         }
@@ -102,14 +105,13 @@ impl Current {
     }
 
     /// Reads the configuration; with errors in it, what was there before stays.
-    fn read(&self, config: &Paths, tokens: &BTreeMap<CredentialId, PathBuf>) {
+    fn read(&self, config: &Paths, tokens: &BTreeMap<CredentialId, PathBuf>, leniency: &Leniency) {
         match config::load(config) {
             Ok(loaded) => {
                 let sources = &loaded.settings.sources;
-                let resolver = Resolver::new(sources, |name| token(name, tokens));
+                let resolver = Resolver::new(sources, leniency, |name| token(name, tokens));
                 let sources = sources.keys().map(ToString::to_string).collect();
-                *self.0.write().unwrap_or_else(PoisonError::into_inner) =
-                    Arc::new(Loaded { resolver, sources });
+                self.set(Loaded { resolver, sources, error: None });
             }
             Err(report) => {
                 for problem in &report.problems {

@@ -18,7 +18,8 @@ use crate::sys;
 /// The most questions that are worked on at once; further ones wait in the listen queue.
 const AT_ONCE: usize = 512;
 
-/// Serves questions from a listening SOCK_SEQPACKET socket for as long as it is polled. Only processes of `allowed_uid` are heard.
+/// Serves questions from a listening SOCK_SEQPACKET socket for as long as it is polled. Only processes of root
+/// and `allowed_uid` are heard.
 pub async fn serve(listener: OwnedFd, resolver: Arc<dyn Resolve>, allowed_uid: u32) -> io::Result<()> {
     let listener = sys::register(listener)?;
     let permits = Arc::new(Semaphore::new(AT_ONCE));
@@ -26,10 +27,10 @@ pub async fn serve(listener: OwnedFd, resolver: Arc<dyn Resolve>, allowed_uid: u
         let permit = Arc::clone(&permits).acquire_owned().await.map_err(io::Error::other)?;
         let socket = accept(&listener).await?;
         let uid = getsockopt(&socket, PeerCredentials)?.uid();
-        if uid != allowed_uid {
+        if uid != allowed_uid && uid != 0 {
             tracing::warn!(
                 uid,
-                "onecred-resolver: a connection of user {uid} was closed: only user {allowed_uid} may ask"
+                "onecred-resolver: a connection of user {uid} was closed: only root and user {allowed_uid} may ask"
             );
             continue;
         }

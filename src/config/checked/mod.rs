@@ -4,6 +4,7 @@ mod clash;
 mod quantity;
 mod rule;
 mod secret;
+mod service_account;
 mod source;
 mod target;
 mod units;
@@ -16,6 +17,8 @@ use super::at::At;
 use super::merged::Merged;
 use super::problem::{Place, Problems};
 use super::written;
+pub use service_account::ServiceAccount;
+
 use super::{Limits, Settings, Source};
 use crate::name::SourceName;
 use crate::policy::Policy;

@@ -8,7 +8,8 @@ use url::{Host, Url};
 use super::super::at::At;
 use super::super::problem::{Place, Problems};
 use super::super::written::{self, Kind};
-use super::super::{Source, SourceKind};
+use super::super::{ServiceAccount, Source, SourceKind};
+use super::service_account;
 use crate::name::{CredentialId, SourceName};
 
 /// All sources by name; a service account where none is declared.
@@ -42,7 +43,7 @@ pub(super) fn sources(
     }
     if one.is_none() && many.is_empty() {
         let source =
-            |token| Source { kind: SourceKind::ServiceAccount, token, declared_at: "the default".into() };
+            |token| Source { kind: SourceKind::ServiceAccount(ServiceAccount::default()), token, declared_at: "the default".into() };
         sources.extend(CredentialId::parse("token").map(|token| (default, source(token))));
     }
     sources
@@ -54,7 +55,7 @@ fn source(written: &At<written::Source>, default_token: &str, problems: &mut Pro
         refuse_foreign_keys(kind, written, problems); // of a kind that could be read
     }
     let kind = match kind {
-        Kind::ServiceAccount => SourceKind::ServiceAccount,
+        Kind::ServiceAccount => SourceKind::ServiceAccount(service_account::check(written, problems)),
         Kind::Connect => SourceKind::Connect {
             url: required("url", written.url.as_ref(), "https://connect.example:8443", written, problems)
                 .and_then(|text| base_url(text, written.insecure.as_ref(), problems))
@@ -84,18 +85,28 @@ fn source(written: &At<written::Source>, default_token: &str, problems: &mut Pro
     Some(Source { kind, token, declared_at: problems.line(written.place) })
 }
 
+/// The keys of a service account.
+const SERVICE_ACCOUNT: [&str; 8] =
+    ["token", "library", "librarySha256", "allowedHosts", "proxy", "caFile", "budget", "hosts"];
+
 fn refuse_foreign_keys(kind: Kind, written: &written::Source, problems: &mut Problems) {
     let (name, allowed): (_, &[&str]) = match kind {
-        Kind::ServiceAccount => ("service-account", &["token"]),
+        Kind::ServiceAccount => ("service-account", &SERVICE_ACCOUNT),
         Kind::Connect => ("connect", &["url", "insecure", "caFile", "token"]),
         Kind::File => ("file", &["path"]),
     };
-    let given: [(&str, Option<Place>, &str); 5] = [
+    let given: [(&str, Option<Place>, &str); 11] = [
         ("url", written.url.as_ref().map(|v| v.place), "connect"),
         ("insecure", written.insecure.as_ref().map(|v| v.place), "connect"),
         ("caFile", written.ca_file.as_ref().map(|v| v.place), "connect"),
         ("path", written.path.as_ref().map(|v| v.place), "file"),
         ("token", written.token.as_ref().map(|v| v.place), "connect"),
+        ("library", written.library.as_ref().map(|v| v.place), "service-account"),
+        ("librarySha256", written.library_sha256.as_ref().map(|v| v.place), "service-account"),
+        ("allowedHosts", written.allowed_hosts.first().map(|v| v.place), "service-account"),
+        ("proxy", written.proxy.as_ref().map(|v| v.place), "service-account"),
+        ("budget", written.budget.as_ref().map(|v| v.place), "service-account"),
+        ("hosts", written.hosts.as_ref().map(|v| v.place), "service-account"),
     ];
     for (key, place, owner) in given {
         if let (Some(place), false) = (place, allowed.contains(&key)) {
@@ -167,7 +178,7 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-fn absolute(key: &str, text: &At<String>, problems: &mut Problems) -> PathBuf {
+pub(super) fn absolute(key: &str, text: &At<String>, problems: &mut Problems) -> PathBuf {
     let path = PathBuf::from(text.as_str());
     if !path.is_absolute() || text.contains('\0') {
         problems.error(

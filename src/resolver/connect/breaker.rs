@@ -16,7 +16,7 @@ const LONGEST_UNREACHED: Duration = Duration::from_secs(4);
 
 /// The breaker of one server.
 #[derive(Default)]
-pub(super) struct Breaker(Mutex<State>);
+pub(in crate::resolver) struct Breaker(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -30,14 +30,14 @@ struct State {
 }
 
 /// Leave to ask. How it went is told to [`Pass::reached`] or [`Pass::failed`]; a pass that is dropped tells nothing.
-pub(super) struct Pass<'a> {
+pub(in crate::resolver) struct Pass<'a> {
     breaker: &'a Breaker,
     probe: bool,
 }
 
 impl Breaker {
     /// Lets a request through, or says why not and until when.
-    pub(super) fn enter(&self) -> Result<Pass<'_>, Failure> {
+    pub(in crate::resolver) fn enter(&self) -> Result<Pass<'_>, Failure> {
         let mut state = self.state();
         let Some((failure, until)) = &state.open else { return Ok(Pass { breaker: self, probe: false }) };
         let wait = until.saturating_duration_since(Instant::now());
@@ -57,12 +57,12 @@ impl Breaker {
 
 impl Pass<'_> {
     /// The server answered, whatever it was.
-    pub(super) fn reached(self) {
+    pub(in crate::resolver) fn reached(self) {
         *self.breaker.state() = State::default();
     }
 
     /// The server is away or wants fewer calls.
-    pub(super) fn failed(self, failure: &Failure, unreached: bool) {
+    pub(in crate::resolver) fn failed(self, failure: &Failure, unreached: bool) {
         let mut state = self.breaker.state();
         let told = failure.retry_after.filter(|_| failure.class == Class::Limited);
         if state.open.is_some() && !self.probe && told.is_none() {

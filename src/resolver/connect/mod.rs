@@ -1,6 +1,6 @@
 //! 1Password Connect: a server of the user's own, asked over HTTP.
 
-mod breaker;
+pub(super) mod breaker;
 mod gate;
 mod http;
 mod verdict;

@@ -64,8 +64,8 @@ impl Backend for Account {
         let what = format!("file {:?} of item {:?} in vault {:?}", file.name, id.item, id.vault);
         let attributes = json!({ "name": file.name, "id": file.id, "size": 0 });
         let parameters = json!({ "vault_id": id.vault, "item_id": id.item, "attr": attributes });
-        let bytes: Zeroizing<Vec<u8>> = self.calls.get("ItemsFilesRead", parameters, &what, by).await?;
-        Ok(SecretValue::new(bytes.to_vec()))
+        let mut bytes: Zeroizing<Vec<u8>> = self.calls.get("ItemsFilesRead", parameters, &what, by).await?;
+        Ok(SecretValue::new(std::mem::take(&mut *bytes)))
     }
 }
 

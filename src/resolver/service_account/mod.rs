@@ -10,7 +10,7 @@ mod releases;
 mod session;
 mod token;
 mod verdict;
-pub(crate) mod worker;
+mod worker;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -24,6 +24,7 @@ use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Resol
 use missing::Missing;
 use quota::{Budget, Ledger, Quota};
 use token::{Hosts, Token};
+pub use worker::run as run_worker;
 use worker::{Launch, Wanted};
 
 /// Where the core's library may be, unless the configuration says so: first where a package puts it.

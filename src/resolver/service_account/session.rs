@@ -7,7 +7,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::{Instant, sleep, timeout_at};
 use zeroize::Zeroizing;
 
-use super::super::connect::breaker::{Breaker, random};
+use super::super::connect::breaker::Breaker;
 use super::quota::Quota;
 use super::token::Token;
 use super::verdict::{self, Then};
@@ -205,7 +205,7 @@ impl State {
             self.failures = 0; // that a login worked in between says little: a core may crash at each call
         }
         let wait = (first * 2_u32.pow(self.failures.min(10))).min(longest);
-        let jitter = wait.mul_f64((random() % 250) as f64 / 1_000.0);
+        let jitter = wait.mul_f64(fastrand::f64() / 4.0);
         self.failures = self.failures.saturating_add(1);
         self.last = Some(Instant::now());
         self.rest = Some((failure, Instant::now() + wait + jitter));

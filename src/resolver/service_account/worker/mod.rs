@@ -5,5 +5,5 @@ mod process;
 mod protocol;
 
 pub(super) use link::{Launch, Trouble, Worker};
-pub(crate) use process::run;
+pub use process::run;
 pub(super) use protocol::{Ask, Refused, Told, Wanted};

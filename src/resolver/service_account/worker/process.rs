@@ -21,7 +21,7 @@ use super::super::core::{Core, CoreError, Fit, Unfit};
 const AT_ONCE: usize = 8;
 
 /// The worker's life: answers what comes by the socket that is its standard input, until that is closed.
-pub(crate) fn run() -> io::Result<()> {
+pub fn run() -> io::Result<()> {
     isolate()?;
     let stdin = io::stdin();
     let socket = stdin.as_fd().try_clone_to_owned()?;
