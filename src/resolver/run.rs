@@ -108,8 +108,7 @@ impl Current {
                 let sources = &loaded.settings.sources;
                 let resolver = Resolver::new(sources, |name| token(name, tokens));
                 let sources = sources.keys().map(ToString::to_string).collect();
-                *self.0.write().unwrap_or_else(PoisonError::into_inner) =
-                    Arc::new(Loaded { resolver, sources });
+                self.set(Loaded { resolver, sources, error: None });
             }
             Err(report) => {
                 for problem in &report.problems {
