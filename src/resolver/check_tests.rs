@@ -147,3 +147,21 @@ async fn without_versions_of_vaults_the_items_are_compared() {
     world.edit(|document| items_of(document, 0)[0]["version"] = json!(2));
     assert_eq!(engine.check(check(vec![before])).await.expect("checked").items, [ItemState::Changed]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn another_item_of_the_same_name_and_version_is_a_change() {
+    let (world, engine) = world();
+    let question = ask("op://Vault 0/Item 0/a");
+    let before = known(&question, &engine.fetch(question.clone()).await.expect("found"));
+    world.edit(|document| {
+        document["vaults"][0]["contentVersion"] = json!(2);
+        items_of(document, 0)[0]["id"] = json!("itemnew");
+        items_of(document, 0)[0]["fields"][0]["value"] = json!("new");
+    });
+    let checked = engine.check(check(vec![before.clone()])).await.expect("checked");
+    assert_eq!(checked.items, [ItemState::Changed]);
+    calls(&world);
+    let fetched = engine.fetch(Fetch { known: Some(before.id), ..question }).await.expect("found");
+    assert_eq!(text(&fetched), "new");
+    assert_eq!(calls(&world), ["item itemnew"], "the check has told which");
+}
