@@ -72,7 +72,7 @@ impl VaultFile {
     }
 
     fn failure(&self, class: Class, what: String) -> Failure {
-        let remedy = "correct the file, or the path of its source; README.md shows its form";
+        let remedy = "correct the file, or the path of its source";
         Failure::new(class, format!("the vault file {} {what}", self.path.display()), remedy)
     }
 }

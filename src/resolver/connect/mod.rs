@@ -3,6 +3,7 @@
 mod breaker;
 mod gate;
 mod http;
+mod url;
 mod verdict;
 
 use std::path::PathBuf;

@@ -180,7 +180,8 @@ fn of_certificate(error: &CertificateError) -> (String, &'static str, bool) {
             "write the url with the name that the certificate is for",
             false,
         ),
-        C::UnknownIssuer => (
+        // the latter where an authority of the same name has another key
+        C::UnknownIssuer | C::BadSignature => (
             "its certificate comes from an authority that is not trusted".into(),
             "name the authority's PEM file as the source's caFile, or add it to this host's certificates",
             false,
@@ -261,7 +262,8 @@ mod tests {
             (CertificateError::Expired, false, "expired"),
             (CertificateError::NotValidForName, false, "another name"),
             (CertificateError::UnknownIssuer, false, "not trusted"),
-            (CertificateError::BadSignature, false, "not accepted"),
+            (CertificateError::BadSignature, false, "not trusted"),
+            (CertificateError::Revoked, false, "not accepted"),
         ];
         for (error, passes, words) in cases {
             let (what, _, again) = of_certificate(&error);
