@@ -54,7 +54,7 @@ impl Http {
         let mut token = HeaderValue::from_bytes(&header).map_err(|_| {
             Failure::new(
                 Class::NoToken,
-                "no token that could be one: it holds characters that no token has",
+                "what was given as the token holds characters that no token has",
                 "put the Connect token, and nothing else, into the credential of onecred-resolver.service",
             )
         })?;
@@ -89,7 +89,7 @@ impl Http {
         if want.json && !is_json(&response) {
             return Err(Trouble::final_(Failure::new(
                 Class::Malformed,
-                format!("{} from Connect at {} is malformed: it is not JSON", want.what, self.label()),
+                format!("{} from Connect at {}: it is not JSON", want.what, self.label()),
                 "see whether the source's url is that of a Connect server",
             )));
         }
@@ -147,7 +147,7 @@ impl Http {
         let malformed = || {
             Trouble::final_(Failure::new(
                 Class::Malformed,
-                format!("{} from Connect at {} is malformed: its ID is none", want.what, self.label()),
+                format!("{} from Connect at {}: its ID is none", want.what, self.label()),
                 "see whether the source's url is that of a Connect server",
             ))
         };

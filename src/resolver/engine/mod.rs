@@ -255,17 +255,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn too_late() -> Failure {
     Failure::new(
         Class::Away,
-        "1Password is away: no answer came in time",
+        "no answer came in time",
         "see whether the source can be reached from this host, or allow a longer deadline",
     )
 }
 
 fn in_motion(item: &ItemRef) -> Failure {
-    Failure::new(
-        Class::Away,
-        format!("1Password is away from itself: {item} changes while it is read"),
-        "ask again in a moment",
-    )
+    Failure::new(Class::Away, format!("{item} changes while it is read"), "ask again in a moment")
 }
 
 #[cfg(test)]
