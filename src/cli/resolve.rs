@@ -9,8 +9,8 @@ use tracing::Level;
 
 use crate::config::Paths;
 use crate::name::CredentialId;
-use crate::resolver::service_account::Leniency;
 use crate::resolver::run::{Options, run as resolve};
+use crate::resolver::service_account::Leniency;
 use crate::systemd::{activation, journal};
 
 /// What `onecred resolve` is told.

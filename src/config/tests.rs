@@ -98,8 +98,10 @@ fn the_smallest_file_takes_a_service_account() {
         "op://Servers/postgres/password from default"
     );
     let source = &settings.sources[&SourceName::default_source()];
-    assert_eq!((&source.kind, source.token.as_str()),
-        (&SourceKind::ServiceAccount(ServiceAccount::default()), "token"));
+    assert_eq!(
+        (&source.kind, source.token.as_str()),
+        (&SourceKind::ServiceAccount(ServiceAccount::default()), "token")
+    );
     assert_eq!(
         (settings.limits, settings.recover, settings.audit),
         (Limits::default(), true, Audit::Refusals)

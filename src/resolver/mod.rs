@@ -105,7 +105,10 @@ fn open(
             let token = tokens(&source.token).as_ref().and_then(trimmed).ok_or_else(|| {
                 Failure::new(
                     Class::NoToken,
-                    format!("no token for source {name}: the credential {} is missing or empty", source.token),
+                    format!(
+                        "no token for source {name}: the credential {} is missing or empty",
+                        source.token
+                    ),
                     "run onecred token set",
                 )
             })?;

@@ -25,6 +25,14 @@ pub(crate) fn borrow(fd: RawFd) -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
+/// Closes all descriptors from this number on.
+///
+/// To be called as the first thing in a process, before anything in it owns a descriptor.
+pub(crate) fn close_from(first: u32) {
+    // SAFETY: close_range takes three integers; whoever calls this promises that nobody owns what it closes.
+    unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
+}
+
 /// Accepts one connection, non-blocking and closed on exec.
 pub(crate) fn accept(listener: &impl AsRawFd) -> io::Result<OwnedFd> {
     use nix::sys::socket::{SockFlag, accept4};

@@ -57,7 +57,11 @@ pub(super) fn check(written: &written::Source, problems: &mut Problems) -> Servi
             Ok(number) if (1..=10_000_000).contains(&number) => number,
             _ => {
                 let what = format!("{key:?} is {}, which is not from 1 to 10000000", **value);
-                problems.error(value.place, what, format!("leave it out for {default}, or write another number"));
+                problems.error(
+                    value.place,
+                    what,
+                    format!("leave it out for {default}, or write another number"),
+                );
                 default
             }
         }
@@ -66,7 +70,8 @@ pub(super) fn check(written: &written::Source, problems: &mut Problems) -> Servi
     let hosts = number("hosts", &written.hosts, defaults.hosts);
     let hosts = match &written.hosts {
         Some(place) if hosts > budget => {
-            let what = format!("a \"budget\" of {budget} calls a day leaves nothing to each of {hosts} hosts");
+            let what =
+                format!("a \"budget\" of {budget} calls a day leaves nothing to each of {hosts} hosts");
             problems.error(place.place, what, "raise the budget, or use a Connect server, which has none");
             1
         }
@@ -99,7 +104,8 @@ fn allowed_host(host: &At<String>, problems: &mut Problems) -> Option<String> {
     if labels && name.chars().all(letters) && (name == host.as_str() || name.contains('.')) {
         return Some(host.value.clone());
     }
-    let remedy = "write a name such as \"op.example.com\", or \"*.example.com\" for all below it, in lower case";
+    let remedy =
+        "write a name such as \"op.example.com\", or \"*.example.com\" for all below it, in lower case";
     problems.error(host.place, format!("{:?} is no host that a token may go to", host.value), remedy);
     None
 }
@@ -109,7 +115,11 @@ fn proxy(text: &At<String>, problems: &mut Problems) -> Option<String> {
         Ok(url) if url.has_host() && matches!(url.scheme(), "http" | "https") => Some(text.value.clone()),
         _ => {
             // The text is not shown: it may hold a password.
-            problems.error(text.place, "\"proxy\" is no URL of a proxy", "write it like http://proxy.example:3128");
+            problems.error(
+                text.place,
+                "\"proxy\" is no URL of a proxy",
+                "write it like http://proxy.example:3128",
+            );
             None
         }
     }

@@ -42,8 +42,11 @@ pub(super) fn sources(
         }
     }
     if one.is_none() && many.is_empty() {
-        let source =
-            |token| Source { kind: SourceKind::ServiceAccount(ServiceAccount::default()), token, declared_at: "the default".into() };
+        let source = |token| Source {
+            kind: SourceKind::ServiceAccount(ServiceAccount::default()),
+            token,
+            declared_at: "the default".into(),
+        };
         sources.extend(CredentialId::parse("token").map(|token| (default, source(token))));
     }
     sources

@@ -38,7 +38,8 @@ impl Backend for Account {
         let what = "the list of vaults";
         let vaults: Vec<CoreVault> = self.calls.get("VaultsList", json!({}), what, by).await?;
         if vaults.is_empty() {
-            let cause = format!("1Password at {} denied every vault: the token sees none", self.calls.0.host());
+            let cause =
+                format!("1Password at {} denied every vault: the token sees none", self.calls.0.host());
             return Err(Failure::new(Class::Denied, cause, "give the service account access to the vaults"));
         }
         Ok(vaults.into_iter().map(Vault::from).collect())

@@ -113,8 +113,9 @@ pub(super) struct All {
 
 /// Reads what the core has brought. The error tells the place, and nothing of what stands there.
 pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(json)
-        .map_err(|error| format!("it has another shape than the core's (line {}, column {})", error.line(), error.column()))
+    serde_json::from_slice(json).map_err(|error| {
+        format!("it has another shape than the core's (line {}, column {})", error.line(), error.column())
+    })
 }
 
 impl From<CoreVault> for Vault {
@@ -176,7 +177,8 @@ impl From<CoreItem> for FullItem {
             read_field(field, section)
         });
         let fields = fields.chain([note]).collect();
-        let sections = item.sections.iter().map(|s| Section { id: s.id.clone(), label: s.title.clone() }).collect();
+        let sections =
+            item.sections.iter().map(|s| Section { id: s.id.clone(), label: s.title.clone() }).collect();
         Self {
             version: Some(version(&item.updated_at, clock::unix())),
             id: item.id,

@@ -50,7 +50,12 @@ pub(super) struct ServiceAccount {
 
 impl ServiceAccount {
     /// Makes it ready; nothing is asked yet.
-    pub(super) fn new(name: &str, configured: &Configured, token: &SecretValue, leniency: &Leniency) -> Result<Self, Failure> {
+    pub(super) fn new(
+        name: &str,
+        configured: &Configured,
+        token: &SecretValue,
+        leniency: &Leniency,
+    ) -> Result<Self, Failure> {
         Self::with(name, configured, token, leniency, Launch::default())
     }
 
@@ -72,7 +77,7 @@ impl ServiceAccount {
         let quota = Arc::new(Quota::new(Budget { per_day: configured.calls_per_day() }, Ledger::default()));
         let account = session::Account {
             token,
-            launch: Launch { environment: environment(configured), ..launch },
+            launch: launch.with(environment(configured)),
             library: wanted(configured, leniency),
             quota: Arc::clone(&quota),
         };

@@ -77,7 +77,8 @@ impl Quota {
             return Ok(());
         }
         let oldest = ledger.hours.front().map_or(HOUR, |(since, _)| now.age(since.after(DAY)));
-        let cause = format!("rate limited by the source's budget: {spent} calls of {} a day", self.budget.per_day);
+        let cause =
+            format!("rate limited by the source's budget: {spent} calls of {} a day", self.budget.per_day);
         Err(limited(cause, oldest.max(Duration::from_secs(60))))
     }
 
@@ -100,7 +101,10 @@ impl Quota {
         }
         ledger.checks = Some((earned, now));
         let wait = Duration::from_secs_f64(((1.0 - earned) / rate.max(1e-9)).min(DAY.as_secs_f64()));
-        let cause = format!("rate limited by the source's budget: checks are spread over the day ({} calls)", self.budget.per_day);
+        let cause = format!(
+            "rate limited by the source's budget: checks are spread over the day ({} calls)",
+            self.budget.per_day
+        );
         Err(limited(cause, wait))
     }
 
@@ -146,7 +150,8 @@ impl Ledger {
 }
 
 fn limited(cause: String, wait: Duration) -> Failure {
-    let remedy = "wait, or raise the source's \"budget\"; a longer maxAge, or a Connect server, costs fewer calls";
+    let remedy =
+        "wait, or raise the source's \"budget\"; a longer maxAge, or a Connect server, costs fewer calls";
     Failure::new(Class::Limited, cause, remedy).retry_after(wait)
 }
 

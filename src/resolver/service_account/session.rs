@@ -140,7 +140,12 @@ impl Session {
     }
 
     /// Gives a worker up: it has crashed, for this reason, or its session is over.
-    async fn discard(&self, worker: &Arc<Worker>, failure: Option<Failure>, by: Instant) -> Result<(), Failure> {
+    async fn discard(
+        &self,
+        worker: &Arc<Worker>,
+        failure: Option<Failure>,
+        by: Instant,
+    ) -> Result<(), Failure> {
         let late = |_| verdict::too_late(self.host());
         let mut state = timeout_at(by, self.state.lock()).await.map_err(late)?;
         if state.worker.as_ref().is_some_and(|current| Arc::ptr_eq(current, worker)) {

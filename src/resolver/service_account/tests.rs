@@ -1,0 +1,201 @@
+//! Tests with counterfeit cores, made by the C compiler: whatever a library does, the resolver lives and says what is wrong.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::token::tests::token;
+use super::*;
+use crate::name::SourceName;
+use crate::reference::Reference;
+use crate::wire::ItemState;
+
+const SOURCE: &str = include_str!("../../../integration/fixtures/counterfeit-core.c");
+/// What makes this test binary a worker.
+const WORKER: &str = "ONECRED_TEST_WORKER";
+
+/// Not a test but the workers of the others, which start this binary anew.
+#[test]
+fn as_a_worker() {
+    if std::env::var_os(WORKER).is_some() {
+        worker::run().unwrap();
+        std::process::exit(0);
+    }
+}
+
+fn launch() -> Launch {
+    Launch {
+        program: "/proc/self/exe".into(),
+        arguments: ["--exact", "resolver::service_account::tests::as_a_worker"].map(OsString::from).into(),
+        environment: vec![(WORKER.into(), "1".into())],
+        hang: Duration::from_millis(1_500),
+    }
+}
+
+/// A counterfeit core with these macros.
+fn counterfeit(folder: &Path, macros: &[&str]) -> PathBuf {
+    let library = folder.join(LIBRARY);
+    let (source, output) = (folder.join("core.c"), library.as_os_str());
+    std::fs::write(&source, SOURCE).unwrap();
+    let cc = Command::new("cc")
+        .args(["-shared", "-fPIC", "-w", "-o"])
+        .arg(output)
+        .args(macros)
+        .arg(&source)
+        .status();
+    assert!(cc.expect("these tests need a C compiler, cc").success());
+    std::fs::set_permissions(&library, std::fs::Permissions::from_mode(0o755)).unwrap();
+    library
+}
+
+fn account(library: &Path, launch: Launch) -> ServiceAccount {
+    let configured = Configured { library: Some(library.into()), ..Configured::default() };
+    configured_account(&configured, launch).unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+fn configured_account(configured: &Configured, launch: Launch) -> Result<ServiceAccount, Failure> {
+    let leniency = Leniency { owner: Some(nix::unistd::geteuid().as_raw()), ..Leniency::default() };
+    ServiceAccount::with("test", configured, &token("https://my.1password.com"), &leniency, launch)
+}
+
+fn fetch(patience: Duration) -> Fetch {
+    let reference = Reference::parse("op://v/i/password").unwrap();
+    let source = SourceName::parse("test").unwrap();
+    Fetch { source, item: reference.item, known: None, fields: vec![reference.field], patience }
+}
+
+async fn failure(account: &ServiceAccount, patience: Duration) -> Failure {
+    account.fetch(fetch(patience)).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_value_comes_by_the_abi() {
+    let folder = tempfile::tempdir().unwrap();
+    let account = account(&counterfeit(folder.path(), &[]), launch());
+    let fetched =
+        account.fetch(fetch(Duration::from_secs(10))).await.unwrap_or_else(|failure| panic!("{failure}"));
+    let value = fetched.fields.into_iter().next().unwrap().unwrap();
+    assert_eq!(value.value.expose(), b"hunter2");
+    assert_eq!(fetched.vault_version, Some(7));
+    let known = crate::wire::Known {
+        item: fetch(Duration::ZERO).item,
+        id: fetched.id,
+        version: fetched.version,
+        vault_version: Some(6), // so that the item itself is looked at
+    };
+    let check = Check {
+        source: SourceName::parse("test").unwrap(),
+        items: vec![known],
+        patience: Duration::from_secs(10),
+    };
+    let checked = account.check(check).await.unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(checked.items, [ItemState::Unchanged { vault_version: Some(7) }]);
+}
+
+#[tokio::test]
+async fn another_library_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    for (macros, words) in [
+        (["-DCONTRACT=24"], "contract version is 24"),
+        (["-DCHECKSUM=1"], "checksum of its invoke is 1"),
+        (["-DMISSING"], "no function uniffi_op_uniffi_core_fn_func_invoke"),
+    ] {
+        let failure = failure(&account(&counterfeit(path, &macros), launch()), Duration::from_secs(10)).await;
+        assert_eq!(failure.class, Class::Misconfigured, "{failure}");
+        assert!(failure.cause.contains(words), "{failure}");
+    }
+    let library = path.join(LIBRARY);
+    let write = |content: &[u8]| std::fs::write(&library, content).unwrap();
+    let refused = |words: &'static str| {
+        let library = library.clone();
+        async move {
+            let failure = failure(&account(&library, launch()), Duration::from_secs(10)).await;
+            assert!(failure.cause.contains(words), "{failure}");
+        }
+    };
+    write(b"#!/bin/sh\nexit 0 # it is a script\n");
+    refused("not an ELF file").await;
+    write(b"\x7fELF");
+    refused("too short").await;
+    write(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0\xb7\0 for another machine");
+    refused(if cfg!(target_arch = "aarch64") { "no library" } else { "ELF machine 183" }).await;
+    let good = counterfeit(path, &[]);
+    std::fs::set_permissions(&good, std::fs::Permissions::from_mode(0o775)).unwrap();
+    refused("its mode is 0775").await;
+    std::fs::remove_file(&library).unwrap();
+    refused("not installed").await;
+}
+
+#[tokio::test]
+async fn a_pin_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = counterfeit(folder.path(), &[]);
+    let sum = ring::digest::digest(&ring::digest::SHA256, &std::fs::read(&library).unwrap());
+    let sum: String = sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut configured =
+        Configured { library: Some(library), library_sha256: Some(sum), ..Configured::default() };
+    let account = configured_account(&configured, launch()).unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(account.fetch(fetch(Duration::from_secs(10))).await.is_ok());
+    configured.library_sha256 = Some("00".repeat(32));
+    let account = configured_account(&configured, launch()).unwrap_or_else(|failure| panic!("{failure}"));
+    let failure = failure(&account, Duration::from_secs(10)).await;
+    assert!(failure.cause.contains("its SHA-256 is"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_core_that_crashes_costs_a_request_its_time_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    for (flag, words) in [("-DSEGFAULT", "SIGSEGV"), ("-DABORT", "SIGABRT"), ("-DPANIC", "panicked")] {
+        let account = account(&counterfeit(folder.path(), &[flag]), launch());
+        let failure = failure(&account, Duration::from_secs(5)).await;
+        assert_eq!(failure.class, Class::Away, "{failure}");
+        assert!(failure.cause.contains(words) && !failure.cause.contains("hunter2"), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn after_a_crash_the_next_worker_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let mark = format!("-DONCE=\"{}\"", folder.path().join("mark").display());
+    let account = account(&counterfeit(folder.path(), &[&mark]), launch());
+    let fetched = account.fetch(fetch(Duration::from_secs(10))).await;
+    assert!(fetched.is_ok(), "{:?}", fetched.err());
+    assert!(folder.path().join("mark").exists(), "it has crashed");
+}
+
+#[tokio::test]
+async fn a_core_that_hangs_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let account = account(&counterfeit(folder.path(), &["-DSLEEP"]), launch());
+    let begun = Instant::now();
+    let slow = failure(&account, Duration::from_secs(1)).await;
+    assert_eq!(slow.class, Class::Away, "{slow}");
+    assert!(begun.elapsed() < Duration::from_secs(2), "whoever asks is not kept longer than wanted");
+    let killed = failure(&account, Duration::from_secs(8)).await;
+    assert!(killed.cause.contains("was killed"), "{killed}");
+}
+
+#[tokio::test]
+async fn a_denied_token_is_not_tried_again_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let said =
+        r#"-DLOGIN="{\"name\":\"Auth\",\"message\":\"authentication error: you are not authenticated\"}""#;
+    let account = account(&counterfeit(folder.path(), &[said]), launch());
+    let denied = failure(&account, Duration::from_secs(10)).await;
+    assert_eq!(denied.class, Class::Denied, "{denied}");
+    assert!(denied.remedy.contains("onecred token set"), "{denied}");
+    let again = failure(&account, Duration::from_secs(10)).await;
+    assert!(again.retry_after.is_some_and(|wait| wait > Duration::from_secs(5)), "{again:?}");
+}
+
+#[test]
+fn a_token_that_goes_elsewhere_is_refused() {
+    let leniency = Leniency::default();
+    let account = |address: &str| {
+        ServiceAccount::new("test", &Configured::default(), &token(address), &leniency).err().map(|f| f.cause)
+    };
+    assert!(account("https://evil.example").is_some_and(|cause| cause.contains("evil.example")));
+    assert!(account("http://127.0.0.1:80").is_some());
+}

@@ -94,7 +94,8 @@ fn host(address: &str, hosts: &Hosts) -> Result<String, BadToken> {
         None => (rest, None),
     };
     let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
-    if name.is_empty() || !name.chars().all(letters) || port.is_some_and(|port| port.parse::<u16>().is_err()) {
+    if name.is_empty() || !name.chars().all(letters) || port.is_some_and(|port| port.parse::<u16>().is_err())
+    {
         return Err(BadToken::Address);
     }
     let loopback = matches!(name, "127.0.0.1" | "localhost");
@@ -160,7 +161,8 @@ pub(super) mod tests {
 
     #[test]
     fn goes_where_it_is_allowed_to() {
-        let mut hosts = Hosts { allowed: vec!["op.example".into(), "*.op.example".into()], ..Hosts::default() };
+        let mut hosts =
+            Hosts { allowed: vec!["op.example".into(), "*.op.example".into()], ..Hosts::default() };
         for good in ["https://op.example", "https://a.op.example:8443"] {
             assert!(read(good, &hosts).is_ok(), "{good}");
         }

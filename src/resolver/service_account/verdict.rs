@@ -33,7 +33,8 @@ pub(super) fn of(host: &str, what: &str, refused: &Refused) -> (Failure, Then) {
 
 fn said(host: &str, what: &str, name: &str, message: &str) -> (Failure, Then) {
     let has = |words: &[&str]| words.iter().any(|word| message.contains(word));
-    let tell = |class, cause: String, remedy: &str| (Failure::new(class, cause, remedy).sanitized(), Then::Tell);
+    let tell =
+        |class, cause: String, remedy: &str| (Failure::new(class, cause, remedy).sanitized(), Then::Tell);
     if name == "RateLimitExceeded" || has(&["rate limit exceeded", "429"]) {
         return tell(
             Class::Limited,
@@ -49,7 +50,10 @@ fn said(host: &str, what: &str, name: &str, message: &str) -> (Failure, Then) {
     }
     if has(&["right permissions"]) {
         let cause = format!("1Password at {host} denied {what} to the token");
-        return (Failure::new(Class::Denied, cause, "give the service account access to that vault"), Then::Doubt);
+        return (
+            Failure::new(Class::Denied, cause, "give the service account access to that vault"),
+            Then::Doubt,
+        );
     }
     if has(&["couldn't be found", "not in an active state", "not in a valid format"]) {
         return tell(Class::NotFound, format!("no such thing at 1Password: {what}"), "correct the reference");
@@ -101,7 +105,8 @@ fn no_library() -> Failure {
 
 fn library(why: &str) -> Failure {
     let cause = format!("1Password's SDK core is not loaded: {why}");
-    Failure::new(Class::Misconfigured, cause, "install a known version: onecred core install FILE").sanitized()
+    Failure::new(Class::Misconfigured, cause, "install a known version: onecred core install FILE")
+        .sanitized()
 }
 
 #[cfg(test)]
@@ -112,7 +117,12 @@ mod tests {
     fn the_words_of_the_core() {
         // as version 0.4.2 says them
         let cases = [
-            ("RateLimitExceeded", "performing a vault operation: rate limit exceeded", Class::Limited, Then::Tell),
+            (
+                "RateLimitExceeded",
+                "performing a vault operation: rate limit exceeded",
+                Class::Limited,
+                Then::Tell,
+            ),
             ("Auth", "authentication error: rate limit exceeded", Class::Limited, Then::Tell),
             ("Auth", "authentication error: you are not authenticated", Class::Denied, Then::LogIn),
             ("ItemApi", "bad credentials, please retry: failed to authenticate", Class::Denied, Then::LogIn),
@@ -134,7 +144,12 @@ mod tests {
                 Class::Malformed,
                 Then::Tell,
             ),
-            ("Internal", "an internal error occurred, please contact 1Password: invalid client id", Class::Denied, Then::LogIn),
+            (
+                "Internal",
+                "an internal error occurred, please contact 1Password: invalid client id",
+                Class::Denied,
+                Then::LogIn,
+            ),
             ("ServiceAccountTokenParsing", "invalid service account token", Class::Denied, Then::Tell),
             ("", "something that no version has said yet", Class::Away, Then::Tell),
         ];

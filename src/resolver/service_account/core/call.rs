@@ -25,7 +25,11 @@ pub(crate) enum CoreError {
 }
 
 /// Calls one of the core's asynchronous functions, and waits on this thread for what it brings.
-pub(super) fn wait(functions: &Functions, begin: Begin, request: &[u8]) -> Result<Zeroizing<Vec<u8>>, CoreError> {
+pub(super) fn wait(
+    functions: &Functions,
+    begin: Begin,
+    request: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, CoreError> {
     let request = lower(functions, request)?;
     // SAFETY: `begin` is one of the functions that take a buffer of the core's and give a future; the buffer is given away by this.
     let future = unsafe { begin(request) };
@@ -85,7 +89,8 @@ fn lower(functions: &Functions, bytes: &[u8]) -> Result<RustBuffer, CoreError> {
     let len = i32::try_from(bytes.len()).map_err(|_| CoreError::Broken("the request is too large".into()))?;
     let mut status = CallStatus::new();
     // SAFETY: the bytes are ours and alive during the call, which copies them; the status is ours and alive.
-    let buffer = unsafe { (functions.from_bytes)(ForeignBytes { len, data: bytes.as_ptr() }, &raw mut status) };
+    let buffer =
+        unsafe { (functions.from_bytes)(ForeignBytes { len, data: bytes.as_ptr() }, &raw mut status) };
     if status.code == CallStatus::SUCCESS {
         return Ok(buffer);
     }
@@ -94,7 +99,11 @@ fn lower(functions: &Functions, bytes: &[u8]) -> Result<RustBuffer, CoreError> {
 }
 
 /// What a call has brought: the result, or by its status an error. Both buffers are taken out of the core's hands in any case.
-fn lift(functions: &Functions, result: RustBuffer, status: CallStatus) -> Result<Zeroizing<Vec<u8>>, CoreError> {
+fn lift(
+    functions: &Functions,
+    result: RustBuffer,
+    status: CallStatus,
+) -> Result<Zeroizing<Vec<u8>>, CoreError> {
     let (code, result, error) = (status.code, take(functions, result), take(functions, status.error));
     match code {
         CallStatus::SUCCESS => result,
@@ -116,8 +125,8 @@ fn take(functions: &Functions, buffer: RustBuffer) -> Result<Zeroizing<Vec<u8>>,
     }
     // SAFETY: by the ABI `data` points to `capacity` bytes, the first `len` of them written, which are ours until they are given back.
     let bytes = Zeroizing::new(unsafe { std::slice::from_raw_parts(buffer.data, len) }.to_vec());
-    // SAFETY: as above; nobody else looks at them. The write is volatile, byte by byte, so that it is not left out.
     for offset in 0..capacity {
+        // SAFETY: as above; nobody else looks at them. The write is volatile, so that it is not left out.
         unsafe { buffer.data.add(offset).write_volatile(0) };
     }
     let mut status = CallStatus::new();

@@ -35,6 +35,14 @@ pub(crate) struct Launch {
     pub(crate) hang: Duration,
 }
 
+impl Launch {
+    /// The same, with this in its environment besides.
+    pub(crate) fn with(mut self, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        self.environment.extend(environment);
+        self
+    }
+}
+
 impl Default for Launch {
     fn default() -> Self {
         Self {
@@ -95,6 +103,7 @@ impl Worker {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let (ours, its) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
         let child = Command::new(&launch.program)
+            .arg0("onecred")
             .args(&launch.arguments)
             .env_clear()
             .envs(launch.environment.iter().map(|(key, value)| (key, value)))
@@ -104,7 +113,8 @@ impl Worker {
             .stderr(Stdio::null()) // nothing that foreign code may print reaches a log
             .kill_on_drop(true)
             .spawn()?;
-        let shared = Arc::new(Shared { socket: sys::register(ours)?, calls: Mutex::default(), asked: Notify::new() });
+        let shared =
+            Arc::new(Shared { socket: sys::register(ours)?, calls: Mutex::default(), asked: Notify::new() });
         let watch = tokio::spawn(watch(Arc::clone(&shared), child, launch.hang)).abort_handle();
         Ok(Self { shared, watch })
     }
@@ -115,7 +125,12 @@ impl Worker {
     }
 
     /// Asks, and waits for the answer until `by`.
-    pub(crate) async fn ask(&self, ask: Ask, secret: Option<&SecretValue>, by: Instant) -> Result<Answer, Trouble> {
+    pub(crate) async fn ask(
+        &self,
+        ask: Ask,
+        secret: Option<&SecretValue>,
+        by: Instant,
+    ) -> Result<Answer, Trouble> {
         let (sender, receiver) = oneshot::channel();
         let number = {
             let mut calls = self.shared.calls();

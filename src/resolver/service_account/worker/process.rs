@@ -20,8 +20,9 @@ use super::super::core::{Core, CoreError, Fit, Unfit};
 /// The most calls that are under way at once; further ones wait.
 const AT_ONCE: usize = 8;
 
-/// The worker's life: answers what comes by the socket that is its standard input, until that is closed.
+/// The worker's life, from a process's first moment on: answers what comes by the socket that is its standard input, until that is closed.
 pub fn run() -> io::Result<()> {
+    sys::close_from(3); // nothing that the resolver was started with is the core's
     isolate()?;
     let stdin = io::stdin();
     let socket = stdin.as_fd().try_clone_to_owned()?;
@@ -59,7 +60,11 @@ fn isolate() -> io::Result<()> {
 
 type Outcome = Result<(Told, Zeroizing<Vec<u8>>), Refused>;
 
-async fn reply(socket: &tokio::io::unix::AsyncFd<std::os::fd::OwnedFd>, number: u64, done: Outcome) -> io::Result<()> {
+async fn reply(
+    socket: &tokio::io::unix::AsyncFd<std::os::fd::OwnedFd>,
+    number: u64,
+    done: Outcome,
+) -> io::Result<()> {
     let (answer, content) = match done {
         Ok((_, content)) if content.len() as u64 > MAX_VALUES => {
             (Err(Refused::Broken(format!("its answer has {} bytes", content.len()))), None)

@@ -86,7 +86,8 @@ pub(crate) enum Refused {
 /// A packet of a message, and of what is secret about it.
 pub(super) fn pack<T: Serialize>(message: &T, secret: Option<&[u8]>) -> io::Result<Packet> {
     let meta = packet::sealed("onecred-core", [serde_json::to_vec(message)?.as_slice()].into_iter())?;
-    let values = secret.map(|bytes| packet::sealed("onecred-core-values", [bytes].into_iter())).transpose()?;
+    let values =
+        secret.map(|bytes| packet::sealed("onecred-core-values", [bytes].into_iter())).transpose()?;
     Ok(Packet { meta, values })
 }
 
