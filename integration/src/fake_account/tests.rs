@@ -1,0 +1,1 @@
+//! The fake, asked without a core: what needs no decryption.
