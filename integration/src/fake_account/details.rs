@@ -9,8 +9,8 @@ use crate::fake::clock;
 /// An item as a list shows it: its title, nothing more.
 pub(super) fn overview(account: &Keys, vault: &Value, item: &Value) -> Value {
     let trashed = match item["state"].as_str() {
-        Some("ARCHIVED") => "A",
-        Some(_) => "Y",
+        Some("ARCHIVED") => "Y",
+        Some(_) => "D",
         None => "N",
     };
     let key = VaultKey::of(vault);
