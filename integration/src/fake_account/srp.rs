@@ -69,14 +69,38 @@ pub(super) fn exchange(who: &Identity<'_>, client_public: &str) -> Option<Exchan
     let u = exponent(&hash(&[&a.to_be_bytes(), &b.to_be_bytes()]));
     let shared = form(&a).mul(&verifier.pow(&u)).pow(&secret).retrieve();
 
-    let key = hash(&[hex(&trimmed(&shared)).trim_start_matches('0').as_bytes()]);
-    let user = hash(&[&hash(&[who.key_id.as_bytes()]), &hash(&[who.email.to_lowercase().as_bytes()])]);
-    let mut group = hash(&[&n]);
-    group.iter_mut().zip(hash(&[&[5]])).for_each(|(left, right)| *left ^= right);
-    let user = hash(&[base64url(&user).as_bytes()]);
-    let client_proof = hash(&[&group, &user, who.salt, &trimmed(&a), &trimmed(&b), &key]);
-    let server_proof = hash(&[&trimmed(&a), &client_proof, &key]);
+    let (key, client_proof, server_proof) = agreed(who, &a, &b, &shared);
     Some(Exchange { public: hex(&trimmed(&b)), key, client_proof, server_proof })
+}
+
+/// The session's key, the client's proof, the server's proof.
+fn agreed(who: &Identity<'_>, a: &BoxedUint, b: &BoxedUint, shared: &BoxedUint) -> (Key, Key, Key) {
+    let key = hash(&[hex(&trimmed(shared)).trim_start_matches('0').as_bytes()]);
+    let user = hash(&[&hash(&[who.key_id.as_bytes()]), &hash(&[who.email.to_lowercase().as_bytes()])]);
+    let user = hash(&[base64url(&user).as_bytes()]);
+    let mut group = hash(&[&GROUP.modulus().as_ref().to_be_bytes()]);
+    group.iter_mut().zip(hash(&[&[5]])).for_each(|(left, right)| *left ^= right);
+    let client_proof = hash(&[&group, &user, who.salt, &trimmed(a), &trimmed(b), &key]);
+    let server_proof = hash(&[&trimmed(a), &client_proof, &key]);
+    (key, client_proof, server_proof)
+}
+
+/// A client's public value.
+#[cfg(test)]
+pub(super) fn client_public(secret: &Key) -> Vec<u8> {
+    trimmed(&form(&number(&[5])).pow(&exponent(secret)).retrieve())
+}
+
+/// The client's side: what it and the service must agree on.
+#[cfg(test)]
+pub(super) fn client_exchange(who: &Identity<'_>, secret: &Key, server_public: &[u8]) -> (Key, Key, Key) {
+    let (g, n) = (number(&[5]), GROUP.modulus().as_ref().to_be_bytes());
+    let (a, b) = (number(&client_public(secret)), number(server_public));
+    let (x, k) = (exponent(who.x), number(&hash(&[&n, &g.to_be_bytes()])));
+    let u = exponent(&hash(&[&a.to_be_bytes(), &b.to_be_bytes()]));
+    let base = form(&b).sub(&form(&k).mul(&form(&g).pow(&x)));
+    let shared = base.pow(&exponent(secret)).mul(&base.pow(&x).pow(&u)).retrieve();
+    agreed(who, &a, &b, &shared)
 }
 
 fn number(bytes: &[u8]) -> BoxedUint {
@@ -105,7 +129,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes().chunks(2);
     digits.map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok()).collect()
 }
