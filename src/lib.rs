@@ -1,4 +1,26 @@
-//! A systemd credential provider for 1Password.
+//! A credential provider for systemd: units get their secrets from 1Password by `LoadCredential=ID:/run/onecred/credential.sock`.
+//!
+//! # The path of one request
+//!
+//! | step | room | what happens |
+//! |---|---|---|
+//! | accept | [`provider::server`] | systemd has connected from an address that says unit and ID; the connection is owed an answer from here on |
+//! | attest | [`provider::peer`] | the peer is root, and its cgroup is that of the unit it claims; else it is a stranger |
+//! | judge | [`policy`] | may this unit have this credential, and which reference is it? No, unless a line says so |
+//! | look | [`provider::freshness`], [`provider::store`] | the snapshot in the ramfs is fresh: answer at once |
+//! | get | [`provider::broker`] | else one flight per item asks the resolver ([`wire`]), within the deadline |
+//! | resolve | [`resolver`] | the other process, with the network and the token, looks it up in 1Password |
+//! | answer | [`provider::reply`] | the whole value, then EOF; or a refusal, until the peer hangs up |
+//! | tell | [`provider::report`] | a refusal or a long wait is a line in the journal of the unit that asked |
+//!
+//! If the provider dies on the way, its [`provider::keeper`] refuses what is open, so that no unit ever starts with an empty or cut value.
+//!
+//! # The rooms
+//!
+//! [`name`], [`reference`](mod@reference), [`secret`], [`policy`]: what things are and who may have what, without I/O. [`config`]: what the
+//! administrator wrote. [`provider`] and [`resolver`]: the two halves, which know each other by [`wire`] alone. [`systemd`]: sockets,
+//! notifications, the journal. [`cli`]: the verbs. `sys`: the system calls that need `unsafe`, which nothing else has.
+
 pub mod cli;
 pub mod clock;
 pub mod config;

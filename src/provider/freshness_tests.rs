@@ -1,1 +1,75 @@
+use std::time::Duration;
 
+use super::*;
+use crate::provider::store::testing::{self, field};
+
+const AGE: MaxAge = MaxAge::Age(Duration::from_secs(30));
+
+fn at(seconds: u64) -> BootTime {
+    BootTime::default().after(Duration::from_secs(seconds))
+}
+
+/// A slot that was confirmed at 100 s, with a value of "password" and a failure of "nope".
+fn slot() -> Slot {
+    Slot {
+        confirmed: at(100),
+        ..testing::slot(&[("password", Ok(b"hunter2")), ("nope", Err(testing::failure()))])
+    }
+}
+
+fn step(slot: Option<&Slot>, name: &str, max_age: MaxAge, now: u64, troubled: bool) -> Step {
+    judge(slot, &field(name), max_age, Moment { now: at(now), arrived: at(now), troubled })
+}
+
+fn served(step: &Step) -> Option<bool> {
+    match step {
+        Step::Serve { stale, .. } => Some(*stale),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_value_is_served_while_it_is_fresh_and_then_checked() {
+    let slot = slot();
+    assert_eq!(served(&step(Some(&slot), "password", AGE, 130, false)), Some(false));
+    assert_eq!(step(Some(&slot), "password", AGE, 131, false), Step::Check);
+    assert_eq!(served(&step(Some(&slot), "password", MaxAge::Session, 9999, false)), Some(false));
+    assert_eq!(step(Some(&slot), "password", MaxAge::Always, 101, false), Step::Check);
+}
+
+#[test]
+fn what_was_confirmed_since_the_request_came_is_fresh_by_any_rule() {
+    let moment = Moment { now: at(150), arrived: at(99), troubled: false };
+    for max_age in [AGE, MaxAge::Always, MaxAge::Session] {
+        assert_eq!(served(&judge(Some(&slot()), &field("password"), max_age, moment)), Some(false));
+    }
+}
+
+#[test]
+fn in_trouble_a_value_is_served_as_it_is() {
+    let slot = slot();
+    assert_eq!(served(&step(Some(&slot), "password", AGE, 500, true)), Some(true));
+    assert_eq!(served(&step(Some(&slot), "password", MaxAge::Always, 500, true)), Some(true));
+    assert_eq!(step(Some(&slot), "nope", AGE, 500, true), Step::Refuse(testing::failure()));
+}
+
+#[test]
+fn what_is_not_there_or_known_to_have_changed_is_fetched() {
+    let slot = slot();
+    assert_eq!(step(None, "password", AGE, 100, true), Step::Fetch);
+    assert_eq!(step(Some(&slot), "username", AGE, 100, false), Step::Fetch);
+    let changed = Slot { changed: true, ..slot };
+    for troubled in [false, true] {
+        assert_eq!(
+            step(Some(&changed), "password", MaxAge::Session, 100, troubled),
+            Step::Fetch,
+            "never known-old"
+        );
+    }
+}
+
+#[test]
+fn a_missing_field_is_looked_up_again_by_each_request() {
+    assert_eq!(step(Some(&slot()), "nope", MaxAge::Session, 101, false), Step::Check);
+    assert_eq!(step(Some(&slot()), "nope", AGE, 100, false), Step::Refuse(testing::failure()));
+}

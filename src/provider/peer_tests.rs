@@ -1,1 +1,61 @@
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 
+use super::*;
+use crate::sys;
+
+/// A connection to ourselves from an address, as the listener sees it.
+fn connection(address: &[u8]) -> (OwnedFd, OwnedFd) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let listener = UnixListener::bind(&path).unwrap();
+    let theirs = sys::connect_from(&SocketAddr::from_abstract_name(address).unwrap(), &path).unwrap();
+    (listener.accept().unwrap().0.into(), theirs)
+}
+
+fn claim(n: u64) -> Vec<u8> {
+    format!("{:x}/unit/onecred-test.service/db-password", u64::from(std::process::id()) << 16 | n)
+        .into_bytes()
+}
+
+fn ours() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+#[test]
+fn a_claim_is_believed_only_where_the_cgroup_proves_it() {
+    let (ours_end, _theirs) = connection(&claim(1));
+    let strict = Attestation { uid: ours(), trusting: false };
+    // this test runs in some other unit than the one it claims, or in none
+    let stranger = strict.identify(&ours_end).unwrap_err();
+    assert!(matches!(stranger, Stranger::OtherUnit { .. } | Stranger::NoUnit(_)), "{stranger:?}");
+    let trusting = Attestation { uid: ours(), trusting: true };
+    let peer = trusting.identify(&ours_end).unwrap();
+    assert_eq!(peer.claim.unit.as_str(), "onecred-test.service");
+    assert_eq!(peer.process.pid, std::process::id() as i32);
+}
+
+#[test]
+fn another_user_is_not_heard() {
+    let (ours_end, _theirs) = connection(&claim(2));
+    let other = Attestation { uid: ours() + 1, trusting: true };
+    assert_eq!(other.identify(&ours_end), Err(Stranger::User(ours())));
+}
+
+#[test]
+fn an_address_that_is_no_request_is_not_heard() {
+    let address = format!("onecred-test-{}", std::process::id());
+    let (ours_end, _theirs) = connection(address.as_bytes());
+    assert_eq!(Attestation { uid: ours(), trusting: true }.identify(&ours_end), Err(Stranger::NoClaim));
+    let (unnamed, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    assert_eq!(Attestation { uid: ours(), trusting: true }.identify(&unnamed), Err(Stranger::NoClaim));
+}
+
+#[test]
+fn one_process_is_one_process() {
+    let trusting = Attestation { uid: ours(), trusting: true };
+    let ((a, _a), (b, _b)) = (connection(&claim(3)), connection(&claim(4)));
+    assert_eq!(trusting.identify(&a).unwrap().process, trusting.identify(&b).unwrap().process);
+    assert!(start_time(std::process::id() as i32).unwrap() > 0);
+    assert_eq!(start_time(i32::MAX), None);
+}

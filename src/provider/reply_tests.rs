@@ -1,1 +1,109 @@
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
+use super::*;
+
+/// A connection, the end that systemd has, and the permits that tell when it is closed.
+async fn pair() -> (Connection, UnixStream, Arc<Semaphore>) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let permits = Arc::new(Semaphore::new(1));
+    let permit = Arc::clone(&permits).acquire_owned().await.unwrap();
+    (Connection::new(ours.into(), permit), theirs, permits)
+}
+
+/// Reads as systemd does: up to its limit and one byte more, then hangs up.
+async fn read_as_systemd(mut theirs: UnixStream) -> Vec<u8> {
+    tokio::task::spawn_blocking(move || {
+        let mut got = Vec::new();
+        Read::by_ref(&mut theirs).take((1 << 20) + 1).read_to_end(&mut got).unwrap();
+        got
+    })
+    .await
+    .unwrap()
+}
+
+async fn answer(connection: Connection, value: SecretValue) -> Delivery {
+    match connection.answer_at_once(&value) {
+        Ok(delivery) => delivery,
+        Err((connection, sent)) => connection.answer_rest(value, sent).await,
+    }
+}
+
+#[tokio::test]
+async fn a_value_arrives_whole_whatever_its_length() {
+    for len in [0, 1, 16, 65_536, 219_264, 219_265, 921_600, 1 << 20] {
+        let (connection, theirs, permits) = pair().await;
+        let value: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+        let (delivery, got) =
+            tokio::join!(answer(connection, SecretValue::new(value.clone())), read_as_systemd(theirs));
+        assert_eq!(delivery, Delivery::Whole);
+        assert!(got == value, "{len} bytes");
+        let _closed = permits.acquire().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_goes_over_the_limit_and_ends_when_the_peer_hangs_up() {
+    let (connection, theirs, permits) = pair().await;
+    connection.refuse("no item\nof this name");
+    let got = read_as_systemd(theirs).await;
+    assert_eq!(got.len(), (1 << 20) + 1);
+    assert!(got.starts_with(b"onecred: refused: no item of this name\n!!!!"));
+    let _closed = permits.acquire().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_that_is_dropped_is_refused() {
+    let (connection, theirs, _permits) = pair().await;
+    let task = tokio::spawn(async move {
+        let _connection = connection;
+        panic!("on purpose");
+    });
+    assert!(task.await.is_err());
+    assert_eq!(read_as_systemd(theirs).await.len(), (1 << 20) + 1);
+}
+
+#[tokio::test]
+async fn a_value_that_was_sent_in_part_is_refused_when_its_task_dies() {
+    let (connection, theirs, _permits) = pair().await;
+    let value = SecretValue::new(vec![7; 900_000]);
+    let Err((connection, sent)) = connection.answer_at_once(&value) else { panic!("it went at once") };
+    assert!(sent > 0 && sent < value.len());
+    drop(connection);
+    assert_eq!(read_as_systemd(theirs).await.len(), (1 << 20) + 1);
+}
+
+#[tokio::test]
+async fn a_socket_in_use_stays_open_when_its_task_is_aborted() {
+    let (connection, mut theirs, _permits) = pair().await;
+    let value = SecretValue::new(vec![7; 900_000]);
+    let Err((connection, sent)) = connection.answer_at_once(&value) else { panic!("it went at once") };
+    let task = tokio::spawn(connection.answer_rest(value, sent));
+    tokio::task::yield_now().await;
+    task.abort();
+    assert!(task.await.unwrap_err().is_cancelled());
+    // what was sent is there, and then there is no end: the keeper's work begins when the process ends
+    let mut got = vec![0; sent];
+    theirs.read_exact(&mut got).unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    let mut rest = Vec::new();
+    assert_eq!(theirs.read_to_end(&mut rest).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+}
+
+#[tokio::test]
+async fn a_peer_that_has_hung_up_is_noticed() {
+    let (connection, theirs, _permits) = pair().await;
+    theirs.shutdown(std::net::Shutdown::Write).unwrap();
+    assert!(!connection.hung_up(), "systemd shuts its own direction down at once");
+    drop(theirs);
+    assert!(connection.hung_up());
+    assert_eq!(answer(connection, SecretValue::new(vec![1; 10])).await, Delivery::HungUp);
+    let (connection, theirs, permits) = pair().await;
+    drop(theirs);
+    connection.refuse("too late");
+    let _closed = permits.acquire().await.unwrap();
+}

@@ -25,7 +25,11 @@ pub fn handed_over(kind: SockType) -> io::Result<Option<OwnedFd>> {
     let handed = libsystemd::activation::receive_descriptors(true).map_err(io::Error::other)?;
     let mut handed: Vec<OwnedFd> = handed.into_iter().map(|fd| sys::adopt(fd.into_raw_fd())).collect();
     match (handed.pop(), handed.is_empty()) {
-        (Some(fd), true) if is_listener(&fd, kind) => Ok(Some(fd)),
+        (Some(fd), true) if is_listener(&fd, kind) => {
+            // systemd hands it over blocking
+            nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
+            Ok(Some(fd))
+        }
         _ => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             format!(

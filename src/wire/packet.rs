@@ -19,7 +19,7 @@ const GREETING: &[u8] = b"onecred 1\n";
 /// The most bytes of metadata in one packet.
 pub(crate) const MAX_META: u64 = 4 << 20;
 /// The most bytes of values in one packet.
-pub(crate) const MAX_VALUES: u64 = 64 << 20;
+pub(crate) const MAX_VALUES: u64 = 16 << 20;
 
 /// What one packet brings.
 #[derive(Debug)]
@@ -141,7 +141,7 @@ mod tests {
     fn pair() -> (AsyncFd<OwnedFd>, AsyncFd<OwnedFd>) {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
-        (sys::register(a).unwrap(), AsyncFd::new(b).unwrap())
+        (sys::register(a).unwrap(), sys::register(b).unwrap())
     }
 
     #[tokio::test]

@@ -266,5 +266,8 @@ pub struct NewSnapshot<'a> {
 }
 
 #[cfg(test)]
+pub(crate) use tests::testing;
+
+#[cfg(test)]
 #[path = "../store_tests.rs"]
-mod tests;
+pub(crate) mod tests;

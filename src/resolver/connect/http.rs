@@ -1,0 +1,222 @@
+//! One request to a Connect server: TLS by rustls and ring, no redirects, no proxy, no decompression, and caps on what comes.
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING,
+};
+use reqwest::{Certificate, Client, Response, StatusCode, Url, Version, redirect};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::secret::SecretValue;
+use crate::wire::{Class, Failure};
+
+use super::super::model;
+use super::Address;
+use super::url;
+use super::verdict::{self, Trouble};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The most bytes of an error's body that are read.
+const MAX_ERROR: usize = 64 << 10;
+
+/// What is asked for.
+pub(super) struct Want<'a> {
+    /// The segments of the path, below `/v1`.
+    pub(super) path: &'a [&'a str],
+    /// What that is, for messages.
+    pub(super) what: &'a str,
+    /// Whether it has to be JSON.
+    pub(super) json: bool,
+    /// The most bytes that it may have.
+    pub(super) most: usize,
+}
+
+/// How a server is spoken to.
+pub(super) struct Http {
+    address: Address,
+    base: Url,
+    token: HeaderValue,
+    /// Made when it is first needed: at early boot the certificates may not be there yet.
+    client: Mutex<Option<Client>>,
+}
+
+impl Http {
+    pub(super) fn new(address: Address, token: &SecretValue) -> Result<Self, Failure> {
+        let base = url::read(&address)?;
+        // the token itself, for the header: the copy of this buffer inside of it is wiped by the allocator
+        let header = Zeroizing::new([b"Bearer ", token.expose()].concat());
+        let mut token = HeaderValue::from_bytes(&header).map_err(|_| {
+            Failure::new(
+                Class::NoToken,
+                "what was given as the token holds characters that no token has",
+                "put the Connect token, and nothing else, into the credential of onecred-resolver.service",
+            )
+        })?;
+        token.set_sensitive(true);
+        Ok(Self { address, base, token, client: Mutex::default() })
+    }
+
+    /// The server, for messages.
+    pub(super) fn label(&self) -> &str {
+        &self.address.url
+    }
+
+    /// Asks once, and takes at most so long.
+    pub(super) async fn get(&self, want: &Want<'_>, room: Duration) -> Result<Zeroizing<Vec<u8>>, Trouble> {
+        let url = self.url(want)?;
+        let client = self.client()?;
+        let accept = if want.json { "application/json" } else { "*/*" };
+        let request =
+            client.get(url).timeout(room).header(AUTHORIZATION, self.token.clone()).header(ACCEPT, accept);
+        let response = request.send().await.map_err(|error| verdict::of_error(self.label(), &error))?;
+        let status = response.status();
+        if status == StatusCode::NOT_FOUND {
+            let own = self.is_connects_own(response).await;
+            return Err(verdict::of_not_found(self.label(), want.what, own));
+        }
+        if status != StatusCode::OK {
+            let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+            let retry_after = header(RETRY_AFTER).and_then(verdict::retry_after);
+            let location = header(reqwest::header::LOCATION);
+            return Err(verdict::of_status(self.label(), want.what, status.as_u16(), retry_after, location));
+        }
+        if want.json && !is_json(&response) {
+            return Err(Trouble::final_(Failure::new(
+                Class::Malformed,
+                format!("{} from Connect at {}: it is not JSON", want.what, self.label()),
+                "see whether the source's url is that of a Connect server",
+            )));
+        }
+        self.body(response, want).await
+    }
+
+    /// Whether a 404 is Connect's own word, and not a proxy's who has nothing behind it just now.
+    async fn is_connects_own(&self, response: Response) -> bool {
+        #[derive(Deserialize)]
+        struct Error {
+            status: u16,
+        }
+        let want = Want { path: &[], what: "an error", json: true, most: MAX_ERROR };
+        is_json(&response)
+            && self
+                .body(response, &want)
+                .await
+                .is_ok_and(|body| model::parse::<Error>(&body).is_ok_and(|error| error.status == 404))
+    }
+
+    async fn body(&self, mut response: Response, want: &Want<'_>) -> Result<Zeroizing<Vec<u8>>, Trouble> {
+        let headers = response.headers();
+        let framed = headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING);
+        if response.version() < Version::HTTP_2 && !framed {
+            return Err(verdict::of_unframed(self.label(), want.what)); // a cut could not be told from the end
+        }
+        let length = response.content_length();
+        if length.is_some_and(|length| length > want.most as u64) {
+            return Err(verdict::of_size(self.label(), want.what, want.most));
+        }
+        let expected = length.and_then(|l| usize::try_from(l).ok()).unwrap_or(16 << 10);
+        let mut body = Zeroizing::new(Vec::with_capacity(expected));
+        while let Some(chunk) =
+            response.chunk().await.map_err(|error| verdict::of_error(self.label(), &error))?
+        {
+            let length = body.len() + chunk.len();
+            if length > want.most {
+                return Err(verdict::of_size(self.label(), want.what, want.most));
+            }
+            if length > body.capacity() {
+                let mut wider = Zeroizing::new(Vec::with_capacity((2 * length).min(want.most)));
+                wider.extend_from_slice(&body);
+                body = wider; // the old one is wiped here
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    fn url(&self, want: &Want<'_>) -> Result<Url, Trouble> {
+        let plain = |segment: &&str| {
+            (1..=64).contains(&segment.len())
+                && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+        };
+        let malformed = || {
+            Trouble::final_(Failure::new(
+                Class::Malformed,
+                format!("{} from Connect at {}: its ID is none", want.what, self.label()),
+                "see whether the source's url is that of a Connect server",
+            ))
+        };
+        if !want.path.iter().all(plain) {
+            return Err(malformed());
+        }
+        let mut url = self.base.clone();
+        match url.path_segments_mut() {
+            Ok(mut segments) => segments.pop_if_empty().push("v1").extend(want.path),
+            Err(()) => return Err(malformed()),
+        };
+        Ok(url)
+    }
+
+    fn client(&self) -> Result<Client, Trouble> {
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = &*client {
+            return Ok(client.clone());
+        }
+        let made = self.make_client().map_err(Trouble::final_)?;
+        Ok(client.insert(made).clone())
+    }
+
+    fn make_client(&self) -> Result<Client, Failure> {
+        // the first one counts: whoever was faster has installed the same
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let builder = Client::builder()
+            .user_agent(concat!("onecred/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirect::Policy::none())
+            .referer(false)
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .connect_timeout(CONNECT_TIMEOUT);
+        let plain = self.base.scheme() == "http";
+        let builder = match &self.address.ca_file {
+            Some(path) => builder.tls_certs_only(certificates(path)?),
+            None if plain => builder.tls_certs_only([]), // must not fail for want of certificates
+            None => builder,
+        };
+        let builder = builder.https_only(!plain);
+        builder.build().map_err(|_| {
+            Failure::new(
+                Class::Misconfigured,
+                "TLS can't be set up: no certificate authorities were found on this host",
+                "install the package ca-certificates, or name a PEM file as the source's caFile",
+            )
+        })
+    }
+}
+
+/// The certificates of a `caFile`.
+fn certificates(path: &Path) -> Result<Vec<Certificate>, Failure> {
+    let failed = |why: &str| {
+        Failure::new(
+            Class::Misconfigured,
+            format!("the certificates of caFile {} can't be read: {why}", path.display()),
+            "name a PEM file with at least one certificate that the resolver's user can read",
+        )
+    };
+    let pem = fs::read(path).map_err(|error| failed(&error.to_string()))?;
+    match Certificate::from_pem_bundle(&pem) {
+        Ok(certificates) if certificates.is_empty() => Err(failed("there is none in it")),
+        Ok(certificates) => Ok(certificates),
+        Err(_) => Err(failed("it is not PEM")),
+    }
+}
+
+fn is_json(response: &Response) -> bool {
+    let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
+}
