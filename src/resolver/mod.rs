@@ -43,11 +43,19 @@ impl Resolver {
     /// unit. A source that can't work says so to whoever asks it, and leaves the others alone.
     pub fn new(
         sources: &BTreeMap<SourceName, Source>,
-        leniency: &Leniency,
         tokens: impl Fn(&CredentialId) -> Option<SecretValue>,
     ) -> Self {
+        Self::lenient(sources, tokens, &Leniency::default())
+    }
+
+    /// The same, less strict about some things.
+    pub fn lenient(
+        sources: &BTreeMap<SourceName, Source>,
+        tokens: impl Fn(&CredentialId) -> Option<SecretValue>,
+        leniency: &Leniency,
+    ) -> Self {
         let open = |(name, source)| {
-            let opened = open(name, source, leniency, &tokens);
+            let opened = open(name, source, &tokens, leniency);
             (SourceName::clone(name), opened.unwrap_or_else(|failure| Box::new(Refused(failure))))
         };
         Self { sources: sources.iter().map(open).collect() }
@@ -84,8 +92,8 @@ impl Resolve for Resolver {
 fn open(
     name: &SourceName,
     source: &Source,
-    leniency: &Leniency,
     tokens: &dyn Fn(&CredentialId) -> Option<SecretValue>,
+    leniency: &Leniency,
 ) -> Result<Box<dyn Resolve>, Failure> {
     match &source.kind {
         SourceKind::File { path } => Ok(Box::new(Engine::new(VaultFile::new(path.clone())))),

@@ -109,7 +109,7 @@ impl Current {
         match config::load(config) {
             Ok(loaded) => {
                 let sources = &loaded.settings.sources;
-                let resolver = Resolver::new(sources, leniency, |name| token(name, tokens));
+                let resolver = Resolver::lenient(sources, |name| token(name, tokens), leniency);
                 let sources = sources.keys().map(ToString::to_string).collect();
                 self.set(Loaded { resolver, sources, error: None });
             }

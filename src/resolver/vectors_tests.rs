@@ -29,7 +29,7 @@ pub(super) fn resolver(kind: SourceKind) -> Resolver {
     let source =
         Source { kind, token: CredentialId::parse("token").expect("valid"), declared_at: "here:1".into() };
     let sources = BTreeMap::from([(SourceName::default_source(), source)]);
-    Resolver::new(&sources, &Leniency::default(), |_| Some(SecretValue::new(b" the.token\n".to_vec())))
+    Resolver::new(&sources, |_| Some(SecretValue::new(b" the.token\n".to_vec())))
 }
 
 #[tokio::test]

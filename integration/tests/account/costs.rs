@@ -1,0 +1,111 @@
+//! How many requests it takes.
+
+use onecred::wire::{ItemState, Resolve};
+use onecred_integration::fake_account::{Edit, FakeAccount, Options};
+use serde_json::{Value, json};
+
+use crate::Case;
+use crate::bench::{DB, ask, check, fake, known, resolver, run, value};
+
+pub(crate) const CASES: &[Case] = &[
+    ("a_hundred_and_twenty_items_by_name", a_hundred_and_twenty_items_by_name),
+    ("checks_cost_one_request_where_nothing_changed", checks_cost_one_request_where_nothing_changed),
+    ("what_is_gone_is_confirmed_gone", what_is_gone_is_confirmed_gone),
+    ("what_is_not_found_is_not_looked_for_again_at_once", what_is_not_found_is_not_looked_for_again_at_once),
+];
+
+/// Requests since the last look; those of a login apart.
+fn cost(fake: &FakeAccount) -> (usize, usize) {
+    let seen = fake.control.take_requests().unwrap();
+    let login = seen.iter().filter(|s| s.path.contains("/auth") || s.path.ends_with("/keysets")).count();
+    (login, seen.len() - login)
+}
+
+fn item(n: usize) -> Value {
+    json!({ "title": format!("item {n}"), "fields": [
+        { "id": "password", "purpose": "PASSWORD", "type": "CONCEALED", "label": "password", "value": format!("p{n}") },
+    ] })
+}
+
+fn a_hundred_and_twenty_items_by_name() {
+    run(async {
+        let items: Vec<Value> = (0..120).map(item).collect();
+        let document = json!({ "vaults": [{ "id": "vaultmanyaaaaaaaaaaaaaaaaa", "name": "Many", "items": items }] });
+        let fake = FakeAccount::start(Options { document, ..Options::default() }).unwrap();
+        let resolver = std::sync::Arc::new(resolver(&fake));
+        let mut all = tokio::task::JoinSet::new();
+        for n in 0..120 {
+            let resolver = std::sync::Arc::clone(&resolver);
+            all.spawn(async move { (n, value(&resolver, &format!("op://Many/item {n}/password")).await) });
+        }
+        for (n, got) in all.join_all().await {
+            assert_eq!(got, Ok(format!("p{n}")));
+        }
+        assert_eq!(cost(&fake), (5, 1 + 1 + 3), "the vaults, one of them, three batches");
+    });
+}
+
+fn checks_cost_one_request_where_nothing_changed() {
+    run(async {
+        let fake = fake();
+        let resolver = resolver(&fake);
+        let mut all = Vec::new();
+        for reference in [DB, "op://My Vault/multi/f1", "op://a.b_c-d/x/password"] {
+            all.push(known(&ask(reference), &resolver.fetch(ask(reference)).await.unwrap()));
+        }
+        assert_eq!(cost(&fake), (5, 1 + 2 + 3 + 2), "the vaults, two of them, three items, two keys");
+        let states = check(&resolver, &all).await.unwrap();
+        assert!(states.iter().all(|state| matches!(state, ItemState::Unchanged { .. })), "{states:?}");
+        assert_eq!(cost(&fake), (0, 1));
+        fake.control.edit(&Edit::Touch { vault: "My Vault".into() }).unwrap();
+        let states = check(&resolver, &all).await.unwrap();
+        assert!(states.iter().all(|state| matches!(state, ItemState::Unchanged { .. })), "{states:?}");
+        assert_eq!(cost(&fake), (0, 2), "the vaults, and the one that changed");
+        fake.control.set("My Vault", "multi", "token", "new").unwrap();
+        let states = check(&resolver, &all).await.unwrap();
+        assert_eq!(states.iter().map(|state| *state == ItemState::Changed).collect::<Vec<_>>(), [false, true, false]);
+        assert_eq!(value(&resolver, "op://My Vault/multi/f1").await.unwrap(), "new");
+        assert_eq!(cost(&fake), (0, 3), "and the item that changed");
+        // it has just changed, and could do so again within the second that its time shows
+        all[1] = known(&ask("op://My Vault/multi/f1"), &resolver.fetch(ask("op://My Vault/multi/f1")).await.unwrap());
+        fake.control.set("My Vault", "multi", "token", "newer").unwrap();
+        assert_eq!(check(&resolver, &all).await.unwrap()[1], ItemState::Changed);
+    });
+}
+
+fn what_is_gone_is_confirmed_gone() {
+    run(async {
+        let fake = fake();
+        let resolver = resolver(&fake);
+        let mut all = Vec::new();
+        for reference in [DB, "op://My Vault/sixty/password", "op://a.b_c-d/x/password", "op://My Vault/arch/password"] {
+            all.push(known(&ask(reference), &resolver.fetch(ask(reference)).await.unwrap()));
+        }
+        let (vault, item) = ("My Vault".to_owned(), "db".to_owned());
+        fake.control.edit(&Edit::Rename { vault: vault.clone(), item: Some(item), to: "dbx".into() }).unwrap();
+        fake.control.edit(&Edit::Delete { vault, item: "sixty".into() }).unwrap();
+        fake.control.deny("vaultdotsaaaaaaaaaaaaaaaaa").unwrap();
+        let states = check(&resolver, &all).await.unwrap();
+        let gone = |i: usize| match &states[i] {
+            ItemState::Gone(failure) => failure.cause.clone(),
+            other => format!("{other:?}"),
+        };
+        assert!(gone(0).contains("no item"), "{}", gone(0));
+        assert!(gone(1).contains("no item"), "{}", gone(1));
+        assert!(gone(2).contains("no vault"), "{}", gone(2));
+        assert!(matches!(states[3], ItemState::Unchanged { .. }), "{:?}", states[3]);
+    });
+}
+
+fn what_is_not_found_is_not_looked_for_again_at_once() {
+    run(async {
+        let fake = fake();
+        let resolver = resolver(&fake);
+        let nowhere = "op://My Vault/nowhere/password";
+        assert!(value(&resolver, nowhere).await.is_err());
+        cost(&fake);
+        let failure = value(&resolver, nowhere).await.unwrap_err();
+        assert!(failure.remedy.contains("looked at again"), "{failure}");
+        assert_eq!(cost(&fake), (0, 0));
+    });
+}

@@ -1,0 +1,202 @@
+//! Whatever goes wrong has the right class, costs few requests, and is over when it is over.
+
+use std::time::{Duration, Instant};
+
+use onecred::resolver::service_account::Leniency;
+use onecred::wire::{Class, Fetch, Resolve};
+use onecred_integration::fake_account::{FakeAccount, Fault, Kind, Options, TlsFault};
+
+use crate::Case;
+use crate::bench::{DB, ask, configured, fake, open, resolver, resolver_with, run, value};
+
+pub(crate) const CASES: &[Case] = &[
+    ("each_fault_at_each_step_has_its_class", each_fault_at_each_step_has_its_class),
+    ("a_passing_fault_passes", a_passing_fault_passes),
+    ("a_session_that_ends_is_made_anew", a_session_that_ends_is_made_anew),
+    ("a_limit_is_kept_to", a_limit_is_kept_to),
+    ("no_answer_is_given_up_in_time", no_answer_is_given_up_in_time),
+    ("tls_is_verified", tls_is_verified),
+    ("tokens_that_cannot_work_say_so", tokens_that_cannot_work_say_so),
+    ("a_budget_ends", a_budget_ends),
+];
+
+const LOGIN: [&str; 4] = ["/api/v3/auth/start", "/api/v2/auth", "/api/v2/auth/confirm-key", "/api/v2/auth/complete"];
+const STEPS: [&str; 4] = ["/api/v2/account/keysets", "/api/v1/vaults", "/api/v1/vault/vaultmine", "/api/v1/vault/vaultmineaaaaaaaaaaaaaaaaa/item/"];
+
+fn garbage() -> Kind {
+    Kind::Body { code: 200, content_type: "application/json".into(), text: r#"{"hunter2":"canary"}"#.into() }
+}
+
+fn each_fault_at_each_step_has_its_class() {
+    run(async {
+        let mut wrong = Vec::new();
+        for step in LOGIN.into_iter().chain(STEPS) {
+            let denied = if LOGIN.contains(&step) || step != STEPS[3] { Class::Denied } else { Class::Denied };
+            for (fault, class) in [
+                (Fault::status(401), denied),
+                (Fault::status(403), denied),
+                (Fault::status(429), Class::Limited),
+                (Fault::status(500), Class::Away),
+                (Fault::status(503), Class::Away),
+                (Fault::of(Kind::Close { at: 0 }), Class::Away),
+                (Fault::of(Kind::Reset { at: 90 }), Class::Away),
+                (Fault::of(Kind::MalformedJson), Class::Malformed),
+                (Fault::of(garbage()), Class::Malformed),
+            ] {
+                let fake = fake();
+                let fault = if LOGIN.contains(&step) || step == STEPS[0] { fault.exactly_on(step) } else { fault.on(step) };
+                fake.control.fail(&fault).unwrap();
+                let got = value(&resolver(&fake), DB).await;
+                let asked = fake.control.take_requests().unwrap().len();
+                match got {
+                    Err(failure) if failure.class == class => {
+                        assert!(!format!("{failure:?}").contains("hunter2"), "{failure:?}");
+                        assert!(!format!("{failure:?}").contains("canary"), "{failure:?}");
+                    }
+                    got => wrong.push(format!("{step} {:?}: {got:?}", fault.kind)),
+                }
+                if asked > 24 {
+                    wrong.push(format!("{step} {:?}: {asked} requests", fault.kind));
+                }
+            }
+        }
+        for (kind, on) in [(Kind::WrongSignature, LOGIN[2]), (Kind::WrongKey, STEPS[1])] {
+            let fake = fake();
+            fake.control.fail(&Fault::of(kind.clone()).on(on)).unwrap();
+            match value(&resolver(&fake), DB).await {
+                Err(failure) if matches!(failure.class, Class::Malformed | Class::Denied) => {}
+                got => wrong.push(format!("{on} {kind:?}: {got:?}")),
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    });
+}
+
+fn a_passing_fault_passes() {
+    run(async {
+        for fault in [Fault::status(503), Fault::of(Kind::Reset { at: 0 })] {
+            let fake = fake();
+            fake.control.fail(&fault.times(1)).unwrap();
+            let resolver = resolver(&fake);
+            let failure = value(&resolver, DB).await.unwrap_err();
+            assert_eq!(failure.class, Class::Away, "{failure}");
+            assert_eq!(value(&resolver, DB).await.unwrap(), "hunter2", "and the asker asks again");
+        }
+        let fake = fake();
+        fake.control.fail(&Fault::status(403).on(STEPS[1]).times(1)).unwrap();
+        assert_eq!(value(&resolver(&fake), DB).await.unwrap(), "hunter2", "a first 403 is doubted");
+    });
+}
+
+fn a_session_that_ends_is_made_anew() {
+    run(async {
+        let fake = fake();
+        let resolver = resolver(&fake);
+        for after in [0, 1, 2] {
+            fake.control.fail(&Fault::of(Kind::EndSession).on("/api/v1/vault").after(after).times(1)).unwrap();
+            assert_eq!(value(&resolver, DB).await.unwrap(), "hunter2");
+        }
+    });
+}
+
+fn a_limit_is_kept_to() {
+    run(async {
+        let fake = fake();
+        fake.control.fail(&Fault::status(429).on("/api/v1/vaults")).unwrap();
+        let resolver = resolver(&fake);
+        let failure = value(&resolver, DB).await.unwrap_err();
+        assert_eq!(failure.class, Class::Limited, "{failure}");
+        let wait = failure.retry_after.unwrap();
+        assert!(wait >= Duration::from_secs(60), "{wait:?}");
+        fake.control.take_requests().unwrap();
+        let failure = value(&resolver, "op://My Vault/otp/password").await.unwrap_err();
+        assert_eq!(failure.class, Class::Limited, "{failure}");
+        assert!(fake.control.requests().unwrap().is_empty());
+    });
+}
+
+fn no_answer_is_given_up_in_time() {
+    run(async {
+        for on in [LOGIN[0], STEPS[1]] {
+            let fake = fake();
+            fake.control.fail(&Fault::of(Kind::Hang).on(on)).unwrap();
+            let (began, resolver) = (Instant::now(), resolver(&fake));
+            let failure = resolver.fetch(Fetch { patience: Duration::from_secs(1), ..ask(DB) }).await.unwrap_err();
+            assert_eq!(failure.class, Class::Away);
+            assert!(began.elapsed() < Duration::from_secs(2));
+        }
+        let fake = fake();
+        let token = fake.control.token().unwrap();
+        drop(fake);
+        let failure = value(&resolver_with(configured(), Some(token)), DB).await.unwrap_err();
+        assert_eq!(failure.class, Class::Away, "{failure}");
+    });
+}
+
+fn tls_is_verified() {
+    run(async {
+        let strict = Leniency { owner: Some(nix::unistd::geteuid().as_raw()), ..Leniency::default() };
+        let with = |fake: &FakeAccount, ca: bool, hosts: &[&str]| {
+            let mut configured = configured();
+            configured.ca_file = fake.ca().filter(|_| ca).map(Into::into);
+            configured.allowed_hosts = hosts.iter().map(ToString::to_string).collect();
+            open(configured, Some(fake.control.token().unwrap()), &strict)
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { tls: Some(folder.path().into()), ..Options::default() };
+        let fake = FakeAccount::start(options.clone()).unwrap();
+        assert_eq!(value(&with(&fake, true, &["localhost"]), DB).await.unwrap(), "hunter2");
+        fake.control.take_requests().unwrap();
+        let failure = value(&with(&fake, true, &[]), DB).await.unwrap_err();
+        assert!(failure.class == Class::Denied && failure.cause.contains("localhost"), "{failure}");
+        let failure = value(&with(&fake, false, &["localhost"]), DB).await.unwrap_err();
+        assert_eq!(failure.class, Class::Away, "{failure}");
+        for fault in [TlsFault::Expired, TlsFault::WrongHost, TlsFault::UnknownCa] {
+            let fake = FakeAccount::start(Options { tls_fault: Some(fault), ..options.clone() }).unwrap();
+            let failure = value(&with(&fake, true, &["localhost"]), DB).await.unwrap_err();
+            assert_eq!(failure.class, Class::Away, "{failure}");
+        }
+        assert!(fake.control.requests().unwrap().is_empty(), "nothing is said before the certificate is right");
+    });
+}
+
+fn tokens_that_cannot_work_say_so() {
+    run(async {
+        let fake = fake();
+        let token = fake.control.token().unwrap();
+        let failure = value(&resolver_with(configured(), None), DB).await.unwrap_err();
+        assert!(failure.class == Class::NoToken && failure.to_string().contains("onecred token set"), "{failure}");
+        for wrong in ["ops_x", &token[..token.len() - 40], "ghp_abc"] {
+            let failure = value(&resolver_with(configured(), Some(wrong.into())), DB).await.unwrap_err();
+            assert_eq!(failure.class, Class::Denied, "{failure}");
+            assert!(!failure.to_string().contains(&wrong[4..]), "{failure}");
+        }
+        let failure = value(&open(configured(), Some(token), &Leniency::default()), DB).await.unwrap_err();
+        assert_eq!(failure.class, Class::Denied, "plain http is for tests: {failure}");
+        assert!(fake.control.requests().unwrap().is_empty());
+        fake.control.set_token("of another account").unwrap();
+        let other = fake.control.token().unwrap();
+        fake.control.set_token("fake-token").unwrap();
+        let resolver = resolver_with(configured(), Some(other));
+        let failure = value(&resolver, DB).await.unwrap_err();
+        assert_eq!(failure.class, Class::Denied, "{failure}");
+        let asked = fake.control.take_requests().unwrap().len();
+        value(&resolver, DB).await.unwrap_err();
+        assert_eq!(fake.control.take_requests().unwrap().len(), 0, "it was denied after {asked} requests");
+    });
+}
+
+fn a_budget_ends() {
+    run(async {
+        let fake = fake();
+        let mut configured = configured();
+        configured.budget = 10;
+        let resolver = resolver_with(configured, Some(fake.control.token().unwrap()));
+        for reference in [DB, "op://My Vault/multi/f1", "op://My Vault/sixty/password"] {
+            value(&resolver, reference).await.unwrap();
+        }
+        let failure = value(&resolver, "op://My Vault/otp/password").await.unwrap_err();
+        assert!(failure.class == Class::Limited && failure.cause.contains("10 calls"), "{failure}");
+        assert!(fake.control.requests().unwrap().len() <= 12);
+    });
+}

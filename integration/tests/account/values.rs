@@ -1,0 +1,79 @@
+//! What references resolve to.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use onecred::reference::ReferenceTemplate;
+use onecred::wire::{Class, Fetch, Resolve};
+
+use crate::Case;
+use crate::bench::{DB, ask, fake, resolver, run, value};
+
+const VECTORS: &str = include_str!("../../fixtures/op-resolution-vectors.tsv");
+
+pub(crate) const CASES: &[Case] = &[
+    ("references_resolve_as_the_official_core_says", references_resolve_as_the_official_core_says),
+    ("every_byte_of_a_file_arrives", every_byte_of_a_file_arrives),
+    ("a_one_time_password_says_when_it_ends", a_one_time_password_says_when_it_ends),
+    ("a_title_from_a_template_is_no_id", a_title_from_a_template_is_no_id),
+];
+
+fn references_resolve_as_the_official_core_says() {
+    run(async {
+        let fake = fake();
+        let resolver = resolver(&fake);
+        let mut wrong = Vec::new();
+        for row in VECTORS.lines().filter(|row| !row.starts_with('#')) {
+            let columns: Vec<&str> = row.split('\t').collect();
+            let [reference, outcome, text] = *columns else { panic!("{row}") };
+            let expected: String = serde_json::from_str(text).unwrap();
+            let got = value(&resolver, reference).await;
+            let right = match (outcome, &got) {
+                ("is", Ok(text)) => *text == expected,
+                ("begins", Ok(text)) => text.starts_with(&expected),
+                ("otp", Ok(text)) => text.len() == 6 && text.bytes().all(|b| b.is_ascii_digit()),
+                ("not-found", Err(failure)) => {
+                    failure.class == Class::NotFound && failure.cause.contains(&expected)
+                }
+                ("several", Err(failure)) => failure.class == Class::Several && failure.cause.contains(&expected),
+                _ => false,
+            };
+            if !right {
+                wrong.push(format!("{row}: got {got:?}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    });
+}
+
+fn every_byte_of_a_file_arrives() {
+    run(async {
+        let fake = fake();
+        let fetched = resolver(&fake).fetch(ask("op://My Vault/document/binary.bin")).await.unwrap();
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(fetched.fields[0].as_ref().unwrap().value.expose(), all);
+    });
+}
+
+fn a_one_time_password_says_when_it_ends() {
+    run(async {
+        let fake = fake();
+        let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let fetched =
+            resolver(&fake).fetch(ask("op://My Vault/otp/one-time password?attribute=otp")).await.unwrap();
+        let expires = fetched.fields[0].as_ref().unwrap().expires.unwrap();
+        assert!(expires > before && expires <= before + 60 && expires.is_multiple_of(30), "{expires} {before}");
+    });
+}
+
+fn a_title_from_a_template_is_no_id() {
+    run(async {
+        let fake = fake();
+        let resolver = resolver(&fake);
+        let id = resolver.fetch(ask(DB)).await.unwrap().id.item;
+        assert_eq!(value(&resolver, &format!("op://My Vault/{id}/password")).await.unwrap(), "hunter2");
+        let template = ReferenceTemplate::parse("op://My Vault/{instance}/password").unwrap();
+        let reference = template.fill(&|_| id.clone()).unwrap();
+        let fetch = Fetch { item: reference.item, ..ask(DB) };
+        assert_eq!(resolver.fetch(fetch).await.unwrap_err().class, Class::NotFound);
+    });
+}
