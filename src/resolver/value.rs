@@ -134,12 +134,17 @@ fn month(text: &str) -> Option<String> {
     (digits(year, 4) && digits(month, 2)).then(|| format!("{month}/{year}"))
 }
 
-/// An address on one line, in the order of its parts on a letter.
+/// An address on one line, as the official core writes it: the street, the city with what belongs to it, the country.
 fn address(parts: &[(String, Zeroizing<String>)]) -> Zeroizing<String> {
-    const ORDER: [&str; 5] = ["street", "city", "state", "zip", "country"];
+    const LINES: [&[&str]; 3] = [&["street"], &["city", "state", "zip"], &["country"]];
     let part = |name: &&str| parts.iter().find(|(key, _)| key == name).map(|(_, text)| text.trim());
-    let known: Vec<&str> = ORDER.iter().filter_map(part).filter(|text| !text.is_empty()).collect();
-    Zeroizing::new(known.join(", "))
+    let line = |names: &&[&str]| {
+        Zeroizing::new(
+            names.iter().filter_map(part).filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" "),
+        )
+    };
+    let lines: Vec<_> = LINES.iter().map(line).filter(|line| !line.is_empty()).collect();
+    Zeroizing::new(lines.iter().map(|line| line.as_str()).collect::<Vec<_>>().join(", "))
 }
 
 #[cfg(test)]

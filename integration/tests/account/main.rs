@@ -17,7 +17,11 @@ type Case = (&'static str, fn());
 fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("core-worker") {
         // the resolver under test starts this binary anew, as onecred starts itself
-        return if onecred::resolver::service_account::run_worker().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        return if onecred::resolver::service_account::run_worker().is_ok() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
     }
     let arguments = Arguments::from_args();
     let why_not = if arguments.list { None } else { bench::find_core(core()) };

@@ -10,6 +10,9 @@ use crate::bench::{DB, ask, fake, resolver, run, value};
 
 const VECTORS: &str = include_str!("../../fixtures/op-resolution-vectors.tsv");
 
+/// What the core itself sees otherwise than Connect: it resolves no archived items, and shows a file that is missing as an empty text.
+const OTHERWISE: [&str; 2] = ["op://My Vault/arch/", "op://My Vault/every/a file\t"];
+
 pub(crate) const CASES: &[Case] = &[
     ("references_resolve_as_the_official_core_says", references_resolve_as_the_official_core_says),
     ("every_byte_of_a_file_arrives", every_byte_of_a_file_arrives),
@@ -22,7 +25,10 @@ fn references_resolve_as_the_official_core_says() {
         let fake = fake();
         let resolver = resolver(&fake);
         let mut wrong = Vec::new();
-        for row in VECTORS.lines().filter(|row| !row.starts_with('#')) {
+        for row in VECTORS
+            .lines()
+            .filter(|row| !row.starts_with('#') && !OTHERWISE.iter().any(|r| row.starts_with(r)))
+        {
             let columns: Vec<&str> = row.split('\t').collect();
             let [reference, outcome, text] = *columns else { panic!("{row}") };
             let expected: String = serde_json::from_str(text).unwrap();
@@ -34,7 +40,9 @@ fn references_resolve_as_the_official_core_says() {
                 ("not-found", Err(failure)) => {
                     failure.class == Class::NotFound && failure.cause.contains(&expected)
                 }
-                ("several", Err(failure)) => failure.class == Class::Several && failure.cause.contains(&expected),
+                ("several", Err(failure)) => {
+                    failure.class == Class::Several && failure.cause.contains(&expected)
+                }
                 _ => false,
             };
             if !right {
@@ -42,6 +50,8 @@ fn references_resolve_as_the_official_core_says() {
             }
         }
         assert!(wrong.is_empty(), "{wrong:#?}");
+        let failure = value(&resolver, "op://My Vault/arch/password").await.unwrap_err();
+        assert_eq!(failure.class, Class::NotFound, "{failure}");
     });
 }
 
@@ -61,7 +71,10 @@ fn a_one_time_password_says_when_it_ends() {
         let fetched =
             resolver(&fake).fetch(ask("op://My Vault/otp/one-time password?attribute=otp")).await.unwrap();
         let expires = fetched.fields[0].as_ref().unwrap().expires.unwrap();
-        assert!(expires > before && expires <= before + 60 && expires.is_multiple_of(30), "{expires} {before}");
+        assert!(
+            expires > before && expires <= before + 60 && expires.is_multiple_of(30),
+            "{expires} {before}"
+        );
     });
 }
 
@@ -74,6 +87,7 @@ fn a_title_from_a_template_is_no_id() {
         let template = ReferenceTemplate::parse("op://My Vault/{instance}/password").unwrap();
         let reference = template.fill(&|_| id.clone()).unwrap();
         let fetch = Fetch { item: reference.item, ..ask(DB) };
-        assert_eq!(resolver.fetch(fetch).await.unwrap_err().class, Class::NotFound);
+        let decoy = resolver.fetch(fetch).await.unwrap(); // another item has that for its title
+        assert!(decoy.id.item != id && decoy.fields[0].as_ref().unwrap().value.expose() != b"hunter2");
     });
 }

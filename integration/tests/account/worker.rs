@@ -44,11 +44,16 @@ fn the_worker_has_no_more_than_it_needs() {
         let pid = worker();
         assert_eq!(proc(pid, "environ"), "", "no environment");
         assert_eq!(proc(pid, "cmdline"), "onecred\0core-worker\0");
-        assert!(!proc(pid, "maps").lines().any(|line| line.contains("rwx")), "nothing is writable and executable");
+        assert!(
+            !proc(pid, "maps").lines().any(|line| line.contains("rwx")),
+            "nothing is writable and executable"
+        );
         assert!(proc(pid, "limits").lines().any(|line| line.starts_with("Max core file size        0 ")));
         for entry in fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
             let target = fs::read_link(entry.unwrap().path()).unwrap_or_default();
-            let known = ["socket:", "anon_inode:", "/dev/null"].iter().any(|k| target.to_string_lossy().starts_with(k));
+            let known = ["socket:", "anon_inode:", "/dev/null"]
+                .iter()
+                .any(|k| target.to_string_lossy().starts_with(k));
             assert!(known, "{}", target.display());
         }
         let status = proc(pid, "status");
@@ -88,7 +93,8 @@ fn without_the_core_the_remedy_is_told() {
         let fake = fake();
         let mut configured = configured();
         configured.library = Some(PathBuf::from("/nonexistent/libop_uniffi_core.so"));
-        let failure = value(&resolver_with(configured, Some(fake.control.token().unwrap())), DB).await.unwrap_err();
+        let failure =
+            value(&resolver_with(configured, Some(fake.control.token().unwrap())), DB).await.unwrap_err();
         assert_eq!(failure.class, Class::Misconfigured);
         assert!(failure.remedy.contains("onecred core install"), "{failure}");
     });

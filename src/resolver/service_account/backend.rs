@@ -47,8 +47,8 @@ impl Backend for Account {
 
     async fn items(&self, vault: &str, by: Instant) -> Result<Vec<ItemOverview>, Failure> {
         let what = format!("the list of items in vault {vault:?}");
-        let all = json!([{ "type": "ByState", "content": { "active": true, "archived": true } }]);
-        let parameters = json!({ "vault_id": vault, "filters": all });
+        // without a filter: archived items are not among them, since the core resolves none
+        let parameters = json!({ "vault_id": vault, "filters": [] });
         let items: Vec<CoreOverview> = self.calls.get("ItemsList", parameters, &what, by).await?;
         let items: Vec<ItemOverview> = items.into_iter().map(ItemOverview::from).collect();
         if items.iter().any(|item| item.vault.as_ref().is_none_or(|v| v.id != vault)) {

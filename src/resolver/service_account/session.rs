@@ -21,6 +21,8 @@ const LOADING: Duration = Duration::from_secs(20);
 const LOGGING_IN: Duration = Duration::from_secs(60);
 /// How long after a doubtful answer the same is asked again.
 const DOUBT: Duration = Duration::from_millis(300);
+/// A session younger than this does not end by itself: the token is no longer accepted.
+const FRESH: Duration = Duration::from_secs(30);
 /// After how long without a failure the pauses begin small again.
 const CALM: Duration = Duration::from_secs(1_200);
 
@@ -98,7 +100,8 @@ impl Session {
                 Err(Trouble::Died(why)) => (verdict::crashed(&why), Then::Replace),
                 Err(Trouble::Refused(refused)) => verdict::of(self.host(), what, &refused),
             };
-            if then == Then::Tell || tried.contains(&then) {
+            let in_vain = then == Then::LogIn && worker.age() < FRESH;
+            if then == Then::Tell || in_vain || tried.contains(&then) {
                 return Err(self.account.quota.noticed(failure));
             }
             tried.push(then);

@@ -42,6 +42,9 @@ fn said(host: &str, what: &str, name: &str, message: &str) -> (Failure, Then) {
             "wait; fewer references, a longer maxAge, or a Connect server cost fewer calls",
         );
     }
+    if has(&["invalid user auth parameters"]) {
+        return malformed(host, what);
+    }
     if has(&["failed to authenticate", "not authenticated", "bad credentials", "invalid client id"]) {
         return (denied_token(host), Then::LogIn);
     }
@@ -59,11 +62,7 @@ fn said(host: &str, what: &str, name: &str, message: &str) -> (Failure, Then) {
         return tell(Class::NotFound, format!("no such thing at 1Password: {what}"), "correct the reference");
     }
     if has(&["decrypting", "deserializing", "BadEncoding", "data error", "verify"]) {
-        return tell(
-            Class::Malformed,
-            format!("what 1Password at {host} sent for {what} is malformed"),
-            "see whether something between this host and 1Password changes its answers",
-        );
+        return malformed(host, what);
     }
     if has(&["did not match any variant"]) {
         return tell(
@@ -78,6 +77,12 @@ fn said(host: &str, what: &str, name: &str, message: &str) -> (Failure, Then) {
         () => message.rsplit(": ").next().unwrap_or(message),
     };
     tell(Class::Away, format!("1Password at {host} is away: {why}"), REACH)
+}
+
+fn malformed(host: &str, what: &str) -> (Failure, Then) {
+    let cause = format!("what 1Password at {host} sent for {what} is malformed");
+    let remedy = "see whether something between this host and 1Password changes its answers";
+    (Failure::new(Class::Malformed, cause, remedy), Then::Tell)
 }
 
 /// A token that is not accepted.

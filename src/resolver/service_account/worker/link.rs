@@ -56,6 +56,7 @@ impl Default for Launch {
 
 /// A worker process. Dropped, it is killed.
 pub(crate) struct Worker {
+    started: Instant,
     shared: Arc<Shared>,
     watch: AbortHandle,
 }
@@ -116,7 +117,12 @@ impl Worker {
         let shared =
             Arc::new(Shared { socket: sys::register(ours)?, calls: Mutex::default(), asked: Notify::new() });
         let watch = tokio::spawn(watch(Arc::clone(&shared), child, launch.hang)).abort_handle();
-        Ok(Self { shared, watch })
+        Ok(Self { started: Instant::now(), shared, watch })
+    }
+
+    /// How long ago it was started.
+    pub(crate) fn age(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// Whether it is still there to be asked.
