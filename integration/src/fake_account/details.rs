@@ -137,10 +137,10 @@ fn in_section(item: &Value, field: &Value, value: &str) -> Value {
     made
 }
 
-fn kind_and_value(kind: &str, value: &str) -> (&'static str, Value) {
+fn kind_and_value(kind: &str, value: &str) -> (String, Value) {
     let text = json!(value);
-    match kind {
-        "STRING" => ("string", text),
+    let (known, value) = match kind {
+        "STRING" | "CREDIT_CARD_NUMBER" => ("string", text),
         "EMAIL" => ("email", text),
         "CONCEALED" | "OTP" | "TOTP" => ("concealed", text),
         "URL" => ("URL", text),
@@ -153,8 +153,11 @@ fn kind_and_value(kind: &str, value: &str) -> (&'static str, Value) {
         "CREDIT_CARD_TYPE" => ("cctype", text),
         "REFERENCE" => ("reference", text),
         "SSHKEY" => ("sshKey", text),
-        _ => ("string", text),
-    }
+        "FILE" => ("file", text),
+        // What no core knows yet.
+        other => return (other.to_lowercase(), text),
+    };
+    (known.to_owned(), value)
 }
 
 /// Seconds since 1970; a date as text stands for its noon.
@@ -168,12 +171,9 @@ fn date(value: &str) -> Option<u64> {
     })
 }
 
-/// `street, city, zip, country`
+/// `street, …, country`: what stands between is the city, so that the core writes it as it stood.
 fn address(value: &str) -> Value {
-    let mut parts = value.split(", ");
-    let mut made = json!({});
-    for key in ["street", "city", "zip", "country"] {
-        made[key] = json!(parts.next().unwrap_or_default());
-    }
-    made
+    let (street, rest) = value.split_once(", ").unwrap_or((value, ""));
+    let (city, country) = rest.rsplit_once(", ").unwrap_or((rest, ""));
+    json!({ "street": street, "city": city, "country": country })
 }
