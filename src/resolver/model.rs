@@ -111,6 +111,8 @@ pub(super) enum Value {
     Parts(Vec<(String, Zeroizing<String>)>),
     /// Something deeper, which no reference can express.
     Nested,
+    /// Something that the backend does not show.
+    Hidden,
 }
 
 impl Field {
@@ -125,7 +127,7 @@ impl Value {
     pub(super) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
-            Self::Parts(_) | Self::Nested => None,
+            Self::Parts(_) | Self::Nested | Self::Hidden => None,
         }
     }
 }
@@ -211,7 +213,7 @@ impl<'de> Visitor<'de> for ReadValue {
             }
             match map.next_value::<Value>()? {
                 Value::Text(text) => parts.push((key, text)),
-                Value::Parts(_) | Value::Nested => nested = true,
+                Value::Parts(_) | Value::Nested | Value::Hidden => nested = true,
             }
         }
         Ok(if nested { Value::Nested } else { Value::Parts(parts) })

@@ -105,6 +105,10 @@ fn plain(field: &Field, name: &str) -> Result<Zeroizing<String>, Failure> {
         None => "",
         Some(Value::Text(text)) => text,
         Some(Value::Parts(parts)) if field.kind.eq_ignore_ascii_case("ADDRESS") => return Ok(address(parts)),
+        Some(Value::Hidden) => {
+            let cause = format!("{name} is of a kind that 1Password's core can't read");
+            return Err(Failure::new(Class::Malformed, cause, "keep the value in a field of text"));
+        }
         Some(Value::Parts(_) | Value::Nested) => {
             let cause = format!("{name} has a value of several parts, which no reference can express");
             return Err(Failure::new(Class::Malformed, cause, "keep the value in a field of text"));

@@ -42,7 +42,7 @@ fn types() {
         (
             "ADDRESS",
             json!({"country": "us", "zip": "12345", "street": "1 Main Street", "city": "Springfield", "state": ""}),
-            "1 Main Street, Springfield, 12345, us",
+            "1 Main Street, Springfield 12345, us",
         ),
         ("ADDRESS", json!({}), ""),
         ("SSHKEY", json!(""), ""),

@@ -79,7 +79,14 @@ struct Details {
 }
 
 #[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Content {
+    #[serde(default)]
+    public_key: Option<String>,
+    #[serde(default)]
+    fingerprint: Option<String>,
+    #[serde(default)]
+    key_type: Option<String>,
     #[serde(default)]
     code: Option<Zeroizing<String>>,
 }
@@ -172,9 +179,12 @@ impl From<CoreItem> for FullItem {
             value: Some(Value::Text(item.notes)),
             totp: None,
         };
-        let fields = item.fields.into_iter().map(|field| {
+        let named: Vec<String> = item.fields.iter().map(|field| field.title.to_ascii_lowercase()).collect();
+        let fields = item.fields.into_iter().flat_map(|field| {
+            let mut about = about_key(&field, || within(&field.section_id));
+            about.retain(|about| !named.contains(&about.label));
             let section = within(&field.section_id);
-            read_field(field, section)
+            std::iter::once(read_field(field, section)).chain(about)
         });
         let fields = fields.chain([note]).collect();
         let sections =
@@ -201,7 +211,7 @@ fn read_field(field: CoreField, section: Option<Section>) -> Field {
     };
     let value = match field.field_type.as_str() {
         // the core shows nothing of it, and an empty value would be a wrong one
-        "Unsupported" => Value::Nested,
+        "Unsupported" => Value::Hidden,
         _ => Value::Text(field.value),
     };
     let code = field.details.filter(|details| details.kind == "Otp").and_then(|details| details.content.code);
@@ -214,6 +224,30 @@ fn read_field(field: CoreField, section: Option<Section>) -> Field {
         value: Some(value),
         totp: code.map(Value::Text),
     }
+}
+
+/// What the core tells of a private key besides, which other sources have as fields of their own.
+fn about_key(field: &CoreField, section: impl Fn() -> Option<Section>) -> Vec<Field> {
+    let Some(about) = field.details.as_ref().filter(|details| details.kind == "SshKey") else {
+        return vec![];
+    };
+    let about = &about.content;
+    let all = [
+        ("public_key", "public key", &about.public_key),
+        ("fingerprint", "fingerprint", &about.fingerprint),
+        ("key_type", "key type", &about.key_type),
+    ];
+    let known = all.into_iter().filter_map(|(id, label, text)| Some((id, label, text.clone()?)));
+    let field = |(id, label, text): (&str, &str, _)| Field {
+        id: id.into(),
+        section: section(),
+        kind: "STRING".into(),
+        purpose: String::new(),
+        label: label.into(),
+        value: Some(Value::Text(Zeroizing::new(text))),
+        totp: None,
+    };
+    known.map(field).collect()
 }
 
 /// The version of an item as lists have it: the time of its last change, for want of the number. Two changes within one second look
