@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use nix::sys::socket::SockType;
 use tracing::Level;
@@ -10,8 +13,11 @@ use tracing::Level;
 use crate::config::Paths;
 use crate::name::CredentialId;
 use crate::resolver::run::{Options, run as resolve};
-use crate::resolver::service_account::Leniency;
-use crate::systemd::{activation, journal};
+use crate::resolver::service_account::{Book, Leniency, Surroundings};
+use crate::systemd::{activation, journal, notify};
+
+/// The name under which the service manager keeps the book of what was spent.
+const BOOK: &str = "onecred-book";
 
 /// What `onecred resolve` is told.
 #[derive(Debug, Clone, clap::Args)]
@@ -35,7 +41,7 @@ pub struct ResolveArgs {
 
 /// Runs the resolver to its end.
 pub fn run(args: ResolveArgs) -> Result<(), Box<dyn Error>> {
-    let handed_over = activation::handed_over(SockType::SeqPacket)?;
+    let (handed_over, kept) = activation::handed_over_and_kept(SockType::SeqPacket, BOOK)?;
     journal::start("onecred-resolver", if args.verbose { Level::DEBUG } else { Level::INFO });
     super::serve::harden();
     let listener = match (handed_over, &args.socket) {
@@ -51,8 +57,21 @@ pub fn run(args: ResolveArgs) -> Result<(), Box<dyn Error>> {
     };
     let tokens = args.tokens.iter().map(|token| named(token)).collect::<Result<BTreeMap<_, _>, _>>()?;
     let allowed_uid = if args.development { nix::unistd::geteuid().as_raw() } else { 0 };
-    let leniency = leniency(args.development);
-    Ok(resolve(Options { listener, config: Paths { dir: args.config }, tokens, allowed_uid, leniency })?)
+    let surroundings = Surroundings { leniency: leniency(args.development), book: book(kept)? };
+    Ok(resolve(Options { listener, config: Paths { dir: args.config }, tokens, allowed_uid, surroundings })?)
+}
+
+/// The book of an earlier process of this service, or a new one, which the service manager keeps for later ones.
+fn book(kept: Option<OwnedFd>) -> io::Result<Arc<Book>> {
+    let file = match kept {
+        Some(file) => file,
+        None => {
+            let file = Book::file()?;
+            notify::keep(BOOK, &file);
+            file
+        }
+    };
+    Ok(Arc::new(Book::in_file(file)))
 }
 
 /// What `--development` forgives. To let a token go to a fake of 1Password on this host takes a variable besides, which nobody sets

@@ -29,7 +29,7 @@ use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Resol
 
 use connect::{Address, Connect};
 use engine::Engine;
-use service_account::{Leniency, ServiceAccount};
+use service_account::{ServiceAccount, Surroundings};
 use vault_file::VaultFile;
 
 /// All sources of a configuration.
@@ -45,17 +45,17 @@ impl Resolver {
         sources: &BTreeMap<SourceName, Source>,
         tokens: impl Fn(&CredentialId) -> Option<SecretValue>,
     ) -> Self {
-        Self::lenient(sources, tokens, &Leniency::default())
+        Self::within(sources, tokens, &Surroundings::default())
     }
 
-    /// The same, less strict about some things.
-    pub fn lenient(
+    /// The same in other surroundings.
+    pub fn within(
         sources: &BTreeMap<SourceName, Source>,
         tokens: impl Fn(&CredentialId) -> Option<SecretValue>,
-        leniency: &Leniency,
+        surroundings: &Surroundings,
     ) -> Self {
         let open = |(name, source)| {
-            let opened = open(name, source, &tokens, leniency);
+            let opened = open(name, source, &tokens, surroundings);
             (SourceName::clone(name), opened.unwrap_or_else(|failure| Box::new(Refused(failure))))
         };
         Self { sources: sources.iter().map(open).collect() }
@@ -93,7 +93,7 @@ fn open(
     name: &SourceName,
     source: &Source,
     tokens: &dyn Fn(&CredentialId) -> Option<SecretValue>,
-    leniency: &Leniency,
+    surroundings: &Surroundings,
 ) -> Result<Box<dyn Resolve>, Failure> {
     match &source.kind {
         SourceKind::File { path } => Ok(Box::new(Engine::new(VaultFile::new(path.clone())))),
@@ -120,7 +120,7 @@ fn open(
                     "run onecred token set",
                 )
             })?;
-            Ok(Box::new(ServiceAccount::new(name.as_str(), configured, &token, leniency)?))
+            Ok(Box::new(ServiceAccount::new(name.as_str(), configured, &token, surroundings)?))
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::interval;
 
 use super::Resolver;
-use super::service_account::Leniency;
+use super::service_account::Surroundings;
 use crate::config::{self, Paths};
 use crate::name::CredentialId;
 use crate::secret::SecretValue;
@@ -30,8 +30,8 @@ pub struct Options {
     pub tokens: BTreeMap<CredentialId, PathBuf>,
     /// The user whose processes may ask, besides root's.
     pub allowed_uid: u32,
-    /// What is taken less strictly.
-    pub leniency: Leniency,
+    /// What sources are opened with.
+    pub surroundings: Surroundings,
 }
 
 /// Runs the resolver to its end.
@@ -43,9 +43,9 @@ pub fn run(options: Options) -> io::Result<()> {
 }
 
 async fn live(options: Options) -> io::Result<()> {
-    let Options { listener, config, tokens, allowed_uid, leniency } = options;
+    let Options { listener, config, tokens, allowed_uid, surroundings } = options;
     let current = Arc::new(Current::default());
-    current.read(&config, &tokens, &leniency);
+    current.read(&config, &tokens, &surroundings);
     let mut stop = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reload = signal(SignalKind::hangup())?;
@@ -61,7 +61,7 @@ async fn live(options: Options) -> io::Result<()> {
             _ = alive.tick() => notify::alive(),
             _ = reload.recv() => {
                 notify::reloading();
-                current.read(&config, &tokens, &leniency);
+                current.read(&config, &tokens, &surroundings);
                 notify::ready(&current.status());
             }
         }
@@ -105,11 +105,11 @@ impl Current {
     }
 
     /// Reads the configuration; with errors in it, what was there before stays.
-    fn read(&self, config: &Paths, tokens: &BTreeMap<CredentialId, PathBuf>, leniency: &Leniency) {
+    fn read(&self, config: &Paths, tokens: &BTreeMap<CredentialId, PathBuf>, surroundings: &Surroundings) {
         match config::load(config) {
             Ok(loaded) => {
                 let sources = &loaded.settings.sources;
-                let resolver = Resolver::lenient(sources, |name| token(name, tokens), leniency);
+                let resolver = Resolver::within(sources, |name| token(name, tokens), surroundings);
                 let sources = sources.keys().map(ToString::to_string).collect();
                 self.set(Loaded { resolver, sources, error: None });
             }

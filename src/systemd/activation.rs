@@ -19,16 +19,31 @@ use crate::sys;
 /// # Errors
 /// Where something else was handed over than one listening AF_UNIX socket of this type.
 pub fn handed_over(kind: SockType) -> io::Result<Option<OwnedFd>> {
+    Ok(handed_over_and_kept(kind, "")?.0)
+}
+
+/// The same, and what an earlier process of this service has had kept under a name (see [`super::notify::keep`]).
+pub fn handed_over_and_kept(kind: SockType, name: &str) -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
     if std::env::var_os("LISTEN_FDS").is_none() {
-        return Ok(None);
+        return Ok((None, None));
     }
-    let handed = libsystemd::activation::receive_descriptors(true).map_err(io::Error::other)?;
-    let mut handed: Vec<OwnedFd> = handed.into_iter().map(|fd| sys::adopt(fd.into_raw_fd())).collect();
+    let (mut handed, mut kept) = (Vec::new(), Vec::new());
+    let named: Vec<_> = match std::env::var_os("LISTEN_FDNAMES") {
+        Some(_) => libsystemd::activation::receive_descriptors_with_names(true).map_err(io::Error::other)?,
+        None => {
+            let nameless = libsystemd::activation::receive_descriptors(true).map_err(io::Error::other)?;
+            nameless.into_iter().map(|fd| (fd, String::new())).collect()
+        }
+    };
+    for (fd, its_name) in named {
+        let fd = sys::adopt(fd.into_raw_fd());
+        if !name.is_empty() && its_name == name { kept.push(fd) } else { handed.push(fd) }
+    }
     match (handed.pop(), handed.is_empty()) {
         (Some(fd), true) if is_listener(&fd, kind) => {
             // systemd hands it over blocking
             nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
-            Ok(Some(fd))
+            Ok((Some(fd), kept.pop()))
         }
         _ => Err(io::Error::new(
             io::ErrorKind::InvalidInput,

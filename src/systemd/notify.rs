@@ -1,8 +1,9 @@
 //! What the manager is told: readiness, status, signs of life (sd_notify). Outside systemd all of it does nothing.
 
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use libsystemd::daemon::{NotifyState, notify, watchdog_enabled};
+use libsystemd::daemon::{NotifyState, notify, notify_with_fds, watchdog_enabled};
 
 fn tell(states: &[NotifyState]) {
     if let Err(error) = notify(false, states) {
@@ -24,6 +25,14 @@ pub fn status(status: &str) {
 pub fn reloading() {
     let now = crate::clock::monotonic().as_micros();
     tell(&[NotifyState::Reloading, NotifyState::Other(format!("MONOTONIC_USEC={now}"))]);
+}
+
+/// Has the manager keep a descriptor under this name, for the next process of this service.
+pub fn keep(name: &str, fd: &impl AsRawFd) {
+    let states = [NotifyState::Fdstore, NotifyState::Fdname(name.to_owned())];
+    if let Err(error) = notify_with_fds(false, &states, &[fd.as_raw_fd()]) {
+        tracing::debug!("the service manager could not be given {name}: {error}");
+    }
 }
 
 /// The service is on its way out.

@@ -10,7 +10,7 @@ use onecred::config::{ServiceAccount, Source, SourceKind};
 use onecred::name::{CredentialId, SourceName};
 use onecred::reference::Reference;
 use onecred::resolver::Resolver;
-use onecred::resolver::service_account::Leniency;
+use onecred::resolver::service_account::{Leniency, Surroundings};
 use onecred::secret::SecretValue;
 use onecred::wire::{Check, Failure, Fetch, Fetched, ItemState, Known, Resolve};
 use onecred_integration::fake_account::{FakeAccount, Options};
@@ -46,7 +46,8 @@ pub(crate) fn open(configured: ServiceAccount, token: Option<String>, leniency: 
     let kind = SourceKind::ServiceAccount(configured);
     let source = Source { kind, token: CredentialId::parse("token").unwrap(), declared_at: "here:1".into() };
     let token = |_: &CredentialId| token.as_ref().map(|token| SecretValue::new(token.clone().into_bytes()));
-    Resolver::lenient(&BTreeMap::from([(SourceName::default_source(), source)]), token, leniency)
+    let surroundings = Surroundings { leniency: leniency.clone(), ..Surroundings::default() };
+    Resolver::within(&BTreeMap::from([(SourceName::default_source(), source)]), token, &surroundings)
 }
 
 /// Runs a case's future, as the resolver runs its own.

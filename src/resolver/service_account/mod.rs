@@ -2,6 +2,7 @@
 
 mod backend;
 mod batch;
+mod book;
 mod core;
 mod items;
 mod missing;
@@ -21,8 +22,9 @@ use crate::config::ServiceAccount as Configured;
 use crate::secret::SecretValue;
 use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Resolve};
 
+pub use book::Book;
 use missing::Missing;
-use quota::{Budget, Ledger, Quota};
+use quota::{Budget, Quota};
 use token::{Hosts, Token};
 pub use worker::run as run_worker;
 use worker::{Launch, Wanted};
@@ -41,6 +43,15 @@ pub struct Leniency {
     pub insecure_loopback: bool,
 }
 
+/// What a source is opened with, besides its configuration and token.
+#[derive(Default)]
+pub struct Surroundings {
+    /// What is taken less strictly.
+    pub leniency: Leniency,
+    /// Where what is spent is written down.
+    pub book: Arc<Book>,
+}
+
 /// A source that resolves by a service account.
 pub(super) struct ServiceAccount {
     engine: Engine<backend::Account>,
@@ -54,31 +65,34 @@ impl ServiceAccount {
         name: &str,
         configured: &Configured,
         token: &SecretValue,
-        leniency: &Leniency,
+        surroundings: &Surroundings,
     ) -> Result<Self, Failure> {
-        Self::with(name, configured, token, leniency, Launch::default())
+        Self::with(name, configured, token, surroundings, Launch::default())
     }
 
     fn with(
         name: &str,
         configured: &Configured,
         token: &SecretValue,
-        leniency: &Leniency,
+        surroundings: &Surroundings,
         launch: Launch,
     ) -> Result<Self, Failure> {
         let hosts = Hosts {
             allowed: configured.allowed_hosts.clone(),
-            insecure_loopback: leniency.insecure_loopback,
+            insecure_loopback: surroundings.leniency.insecure_loopback,
         };
         let token = Token::read(token, &hosts).map_err(|bad| {
             let cause = format!("the token of source {name} is denied: {bad}");
             Failure::new(Class::Denied, cause, verdict::NEW_TOKEN)
         })?;
-        let quota = Arc::new(Quota::new(Budget { per_day: configured.calls_per_day() }, Ledger::default()));
+        let budget = Budget { per_day: configured.calls_per_day() };
+        // another token is another account, perhaps, and at least not limited yet
+        let page = format!("{name} {}", token.fingerprint());
+        let quota = Arc::new(Quota::new(budget, Arc::clone(&surroundings.book), page));
         let account = session::Account {
             token,
             launch: launch.with(environment(configured)),
-            library: wanted(configured, leniency),
+            library: wanted(configured, surroundings.leniency.owner),
             quota: Arc::clone(&quota),
         };
         let engine = Engine::new(backend::Account::new(session::Session::new(account)));
@@ -107,12 +121,12 @@ impl Resolve for ServiceAccount {
     }
 }
 
-fn wanted(configured: &Configured, leniency: &Leniency) -> Wanted {
+fn wanted(configured: &Configured, owner: Option<u32>) -> Wanted {
     let paths = match &configured.library {
         Some(path) => vec![path.clone()],
         None => PLACES.iter().map(|place| PathBuf::from(place).join(LIBRARY)).collect(),
     };
-    Wanted { paths, sha256: configured.library_sha256.clone(), owner: leniency.owner }
+    Wanted { paths, sha256: configured.library_sha256.clone(), owner }
 }
 
 /// All that the worker has in its environment: what the configuration says of the way to 1Password.

@@ -1,11 +1,12 @@
 //! The quota: every call is counted, by hour and day; a budget is kept; checks stop before it is used up, and so leave the rest to what units can't start without.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::book::Book;
 use crate::clock::BootTime;
 use crate::wire::{Class, Failure};
 
@@ -37,7 +38,8 @@ impl Budget {
 /// The quota of one source.
 pub(super) struct Quota {
     budget: Budget,
-    ledger: Mutex<Ledger>,
+    book: Arc<Book>,
+    page: String,
 }
 
 /// What was spent, as it outlives this process. Times are of this boot.
@@ -53,12 +55,13 @@ pub(super) struct Ledger {
 }
 
 impl Quota {
-    pub(super) fn new(budget: Budget, ledger: Ledger) -> Self {
-        Self { budget, ledger: Mutex::new(ledger) }
+    /// The quota that is written on this page of the book.
+    pub(super) fn new(budget: Budget, book: Arc<Book>, page: String) -> Self {
+        Self { budget, book, page }
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ledger<T>(&self, turn: impl FnOnce(&mut Ledger) -> T) -> T {
+        self.book.page(&self.page, turn)
     }
 
     /// Lets a call through, or says why not and until when.
@@ -67,19 +70,7 @@ impl Quota {
     }
 
     fn admit_at(&self, now: BootTime) -> Result<(), Failure> {
-        let ledger = self.ledger();
-        let left = ledger.until.map(|until| now.age(until)).filter(|left| !left.is_zero());
-        if let Some(left) = left {
-            return Err(limited("1Password: rate limited; it is left alone for a while".into(), left));
-        }
-        let spent = ledger.spent(now, DAY);
-        if spent < self.budget.per_day {
-            return Ok(());
-        }
-        let oldest = ledger.hours.front().map_or(HOUR, |(since, _)| now.age(since.after(DAY)));
-        let cause =
-            format!("rate limited by the source's budget: {spent} calls of {} a day", self.budget.per_day);
-        Err(limited(cause, oldest.max(Duration::from_secs(60))))
+        self.ledger(|ledger| ledger.admit(self.budget, now))
     }
 
     /// Lets a check through, or says when the next one may come.
@@ -88,35 +79,20 @@ impl Quota {
     }
 
     fn admit_check_at(&self, now: BootTime) -> Result<(), Failure> {
-        self.admit_at(now)?;
-        let mut ledger = self.ledger();
-        let rate = self.budget.for_checks() / DAY.as_secs_f64();
-        let earned = match ledger.checks {
-            Some((earned, then)) => (earned + then.age(now).as_secs_f64() * rate).min(self.budget.burst()),
-            None => self.budget.burst(),
-        };
-        if earned >= 1.0 {
-            ledger.checks = Some((earned - 1.0, now));
-            return Ok(());
-        }
-        ledger.checks = Some((earned, now));
-        let wait = Duration::from_secs_f64(((1.0 - earned) / rate.max(1e-9)).min(DAY.as_secs_f64()));
-        let cause = format!(
-            "rate limited by the source's budget: checks are spread over the day ({} calls)",
-            self.budget.per_day
-        );
-        Err(limited(cause, wait))
+        self.ledger(|ledger| {
+            ledger.admit(self.budget, now)?;
+            ledger.admit_check(self.budget, now)
+        })
     }
 
     /// Counts calls.
     pub(super) fn spend(&self, calls: u32) {
-        self.ledger().spend(calls, BootTime::now());
+        self.ledger(|ledger| ledger.spend(calls, BootTime::now()));
     }
 
     /// 1Password has answered, so it does not limit.
     pub(super) fn answered(&self) {
-        let mut ledger = self.ledger();
-        (ledger.limited, ledger.until) = (0, None);
+        self.ledger(|ledger| (ledger.limited, ledger.until) = (0, None));
     }
 
     /// The failure of a call: after a "rate limited" nothing is asked for a growing while.
@@ -124,16 +100,52 @@ impl Quota {
         if failure.class != Class::Limited || failure.retry_after.is_some() {
             return failure;
         }
-        let mut ledger = self.ledger();
-        let pause = (FIRST_PAUSE * 2_u32.pow(ledger.limited.min(6))).min(LONGEST_PAUSE);
-        ledger.limited = ledger.limited.saturating_add(1);
-        ledger.until = Some(BootTime::now().after(pause));
-        failure.retry_after(pause)
+        failure.retry_after(self.ledger(|ledger| {
+            let pause = (FIRST_PAUSE * 2_u32.pow(ledger.limited.min(6))).min(LONGEST_PAUSE);
+            ledger.limited = ledger.limited.saturating_add(1);
+            ledger.until = Some(BootTime::now().after(pause));
+            pause
+        }))
     }
 }
 
 impl Ledger {
-    fn spend(&mut self, calls: u32, now: BootTime) {
+    fn admit(&self, budget: Budget, now: BootTime) -> Result<(), Failure> {
+        let left = self.until.map(|until| now.age(until)).filter(|left| !left.is_zero());
+        if let Some(left) = left {
+            return Err(limited("1Password limits the calls, and is left alone for a while".into(), left));
+        }
+        let spent = self.spent(now, DAY);
+        if spent < budget.per_day {
+            return Ok(());
+        }
+        let oldest = self.hours.front().map_or(HOUR, |(since, _)| now.age(since.after(DAY)));
+        let cause = format!("the source's budget is used up: {spent} calls of {} a day", budget.per_day);
+        Err(limited(cause, oldest.max(Duration::from_secs(60))))
+    }
+
+    fn admit_check(&mut self, budget: Budget, now: BootTime) -> Result<(), Failure> {
+        let rate = budget.for_checks() / DAY.as_secs_f64();
+        let earned = match self.checks {
+            Some((earned, then)) => (earned + then.age(now).as_secs_f64() * rate).min(budget.burst()),
+            None => budget.burst(),
+        };
+        if earned >= 1.0 {
+            self.checks = Some((earned - 1.0, now));
+            return Ok(());
+        }
+        self.checks = Some((earned, now));
+        let wait = Duration::from_secs_f64(((1.0 - earned) / rate.max(1e-9)).min(DAY.as_secs_f64()));
+        let cause = format!("the source's budget of {} calls spreads checks over the day", budget.per_day);
+        Err(limited(cause, wait))
+    }
+
+    /// Whether anything of it still counts.
+    pub(super) fn matters(&self, now: BootTime) -> bool {
+        self.spent(now, DAY) > 0 || self.until.is_some_and(|until| !now.age(until).is_zero())
+    }
+
+    pub(super) fn spend(&mut self, calls: u32, now: BootTime) {
         match self.hours.back_mut() {
             Some((since, count)) if since.age(now) < HOUR => *count = count.saturating_add(calls),
             _ => self.hours.push_back((now, calls)),
@@ -144,7 +156,7 @@ impl Ledger {
         }
     }
 
-    fn spent(&self, now: BootTime, within: Duration) -> u32 {
+    pub(super) fn spent(&self, now: BootTime, within: Duration) -> u32 {
         self.hours.iter().filter(|(since, _)| since.age(now) < within).map(|(_, count)| count).sum()
     }
 }
@@ -159,18 +171,22 @@ fn limited(cause: String, wait: Duration) -> Failure {
 mod tests {
     use super::*;
 
+    fn quota(per_day: u32) -> Quota {
+        Quota::new(Budget { per_day }, Arc::default(), "page".into())
+    }
+
     fn at(seconds: u64) -> BootTime {
         BootTime::default().after(Duration::from_secs(seconds))
     }
 
     #[test]
     fn a_minutely_check_stays_within_the_budget_and_never_stops_for_long() {
-        let quota = Quota::new(Budget { per_day: 200 }, Ledger::default());
+        let quota = quota(200);
         let (mut done, mut last, mut longest) = (0, 0, 0);
         for minute in 0..2 * 1_440 {
             let now = at(minute * 60);
             if quota.admit_check_at(now).is_ok() {
-                quota.ledger().spend(1, now);
+                quota.ledger(|ledger| ledger.spend(1, now));
                 (done, longest, last) = (done + 1, longest.max(minute - last), minute);
             }
         }
@@ -181,8 +197,8 @@ mod tests {
 
     #[test]
     fn a_budget_ends_and_comes_back() {
-        let quota = Quota::new(Budget { per_day: 10 }, Ledger::default());
-        quota.ledger().spend(10, at(100));
+        let quota = quota(10);
+        quota.ledger(|ledger| ledger.spend(10, at(100)));
         let failure = quota.admit_at(at(200)).unwrap_err();
         assert_eq!((failure.class, failure.retry_after), (Class::Limited, Some(Duration::from_secs(86_300))));
         assert!(quota.admit_at(at(100 + 86_400)).is_ok());
@@ -190,7 +206,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_until_there_is_an_answer() {
-        let quota = Quota::new(Budget { per_day: 10 }, Ledger::default());
+        let quota = quota(10);
         let limit = || quota.noticed(Failure::new(Class::Limited, "", "")).retry_after.unwrap().as_secs();
         assert_eq!([limit(), limit(), limit()], [60, 120, 240]);
         assert_eq!(quota.admit().unwrap_err().class, Class::Limited);

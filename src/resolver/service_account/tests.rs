@@ -56,7 +56,8 @@ fn account(library: &Path, launch: Launch) -> ServiceAccount {
 
 fn configured_account(configured: &Configured, launch: Launch) -> Result<ServiceAccount, Failure> {
     let leniency = Leniency { owner: Some(nix::unistd::geteuid().as_raw()), ..Leniency::default() };
-    ServiceAccount::with("test", configured, &token("https://my.1password.com"), &leniency, launch)
+    let surroundings = Surroundings { leniency, ..Surroundings::default() };
+    ServiceAccount::with("test", configured, &token("https://my.1password.com"), &surroundings, launch)
 }
 
 fn fetch(patience: Duration) -> Fetch {
@@ -192,9 +193,11 @@ async fn a_denied_token_is_not_tried_again_at_once() {
 
 #[test]
 fn a_token_that_goes_elsewhere_is_refused() {
-    let leniency = Leniency::default();
+    let surroundings = Surroundings::default();
     let account = |address: &str| {
-        ServiceAccount::new("test", &Configured::default(), &token(address), &leniency).err().map(|f| f.cause)
+        ServiceAccount::new("test", &Configured::default(), &token(address), &surroundings)
+            .err()
+            .map(|f| f.cause)
     };
     assert!(account("https://evil.example").is_some_and(|cause| cause.contains("evil.example")));
     assert!(account("http://127.0.0.1:80").is_some());
