@@ -39,10 +39,11 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
-/// The core's library, in the cache of integration/core.
+/// The core's library, in the cache of integration/core; another release of it by ONECRED_TEST_CORE=VERSION.
 fn core() -> Result<PathBuf, String> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/core");
-    let got = Command::new(script).output().map_err(|error| format!("{script}: {error}"))?;
+    let version = std::env::var("ONECRED_TEST_CORE").ok();
+    let got = Command::new(script).args(version).output().map_err(|error| format!("{script}: {error}"))?;
     if !got.status.success() {
         return Err(format!("{script}: {}", String::from_utf8_lossy(&got.stderr).trim()));
     }

@@ -4,13 +4,17 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-/// Version of the SDK, architecture, and the SHA-256 of its libop_uniffi_core.so.
-const RELEASES: [(&str, &str, &str); 1] =
-    [("0.4.2", "x86_64", "d030d05c5dca54f82c6cf8a4c00e82b19734d1ce6f5dfa2e5702c3cd2cd060d7")];
+/// One row a wheel of PyPI's onepassword-sdk: version, architecture, SHA-256 of the wheel, SHA-256 of its libop_uniffi_core.so, Python's
+/// tag. It is written anew by: integration/core --sums
+const RELEASES: &str = include_str!("releases.tsv");
 
 /// The release that a library is.
 pub(super) fn release(sha256: &str) -> Option<&'static str> {
-    RELEASES.iter().find(|(_, _, known)| *known == sha256).map(|(version, _, _)| *version)
+    RELEASES.lines().find_map(|row| {
+        let mut columns = row.split('\t');
+        let version = columns.next()?;
+        (columns.nth(2)? == sha256).then_some(version)
+    })
 }
 
 /// Tells once which core is in use.
@@ -26,5 +30,17 @@ pub(super) fn notice(path: &Path, sha256: &str) {
             "the SDK core {path} is of no release that is known here (SHA-256 {sha256}); \
              to be sure of it, pin it as the source's \"librarySha256\""
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_known_by_their_library() {
+        let newest = "d030d05c5dca54f82c6cf8a4c00e82b19734d1ce6f5dfa2e5702c3cd2cd060d7";
+        assert_eq!((release(newest), release("")), (Some("0.4.2"), None));
+        assert!(RELEASES.lines().all(|row| row.split('\t').count() == 5));
     }
 }

@@ -45,7 +45,7 @@ fn said(host: &str, what: &str, name: &str, message: &str) -> (Failure, Then) {
     if has(&["invalid user auth parameters"]) {
         return malformed(host, what);
     }
-    if has(&["failed to authenticate", "not authenticated", "bad credentials", "invalid client id"]) {
+    if has(&["failed to authenticate", "not authenticated", "bad credentials", "invalid client id", "401"]) {
         return (denied_token(host), Then::LogIn);
     }
     if name.contains("TokenParsing") || name == "InvalidConfiguration" && has(&["service account token"]) {
