@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -28,7 +29,7 @@ pub(super) struct Account {
 
 impl Account {
     pub(super) fn new(session: Session) -> Self {
-        let calls = Arc::new(Calls(session));
+        let calls = Arc::new(Calls { session, one_by_one: AtomicBool::new(false) });
         Self { batches: Batches::new(Arc::clone(&calls)), calls }
     }
 }
@@ -39,7 +40,7 @@ impl Backend for Account {
         let vaults: Vec<CoreVault> = self.calls.get("VaultsList", json!({}), what, by).await?;
         if vaults.is_empty() {
             let cause =
-                format!("1Password at {} denied every vault: the token sees none", self.calls.0.host());
+                format!("1Password at {} denied every vault: the token sees none", self.calls.session.host());
             return Err(Failure::new(Class::Denied, cause, "give the service account access to the vaults"));
         }
         Ok(vaults.into_iter().map(Vault::from).collect())
@@ -71,7 +72,11 @@ impl Backend for Account {
 }
 
 /// The calls themselves.
-struct Calls(Session);
+struct Calls {
+    session: Session,
+    /// The core is older than 0.4, and knows no batches.
+    one_by_one: AtomicBool,
+}
 
 impl Calls {
     async fn get<T: DeserializeOwned>(
@@ -81,7 +86,7 @@ impl Calls {
         what: &str,
         by: Instant,
     ) -> Result<T, Failure> {
-        let json = self.0.call(name, parameters, what, by).await?;
+        let json = self.session.call(name, parameters, what, by).await?;
         items::parse(&json).map_err(|why| self.malformed(what, &why))
     }
 
@@ -107,7 +112,19 @@ impl Get for Calls {
     ) -> Result<BTreeMap<String, FullItem>, Failure> {
         let what = format!("{} items in vault {vault:?}", items.len());
         let parameters = json!({ "vault_id": vault, "item_ids": items });
-        let all: All = self.get("ItemsGetAll", parameters, &what, by).await?;
+        if self.one_by_one.load(Ordering::Relaxed) {
+            return Ok(BTreeMap::new());
+        }
+        let all: All = match self.get("ItemsGetAll", parameters, &what, by).await {
+            Err(failure) if failure.class == Class::Misconfigured => {
+                self.one_by_one.store(true, Ordering::Relaxed);
+                tracing::warn!(
+                    "1Password's SDK core is older than 0.4, so that each item costs a request of its own"
+                );
+                return Ok(BTreeMap::new());
+            }
+            all => all?,
+        };
         let mut got = BTreeMap::new();
         for item in all.individual_responses.into_iter().filter_map(|one| one.content) {
             let id = ItemId { vault: vault.to_owned(), item: item.id().to_owned() };
@@ -124,6 +141,6 @@ impl Get for Calls {
     }
 
     fn host(&self) -> &str {
-        self.0.host()
+        self.session.host()
     }
 }
