@@ -37,7 +37,7 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Re
                 loaded.warnings.iter().try_for_each(|warning| writeln!(err, "{warning}"))?;
                 writeln!(out, "{}", summary(&loaded))?;
             }
-            if let Some(pid) = args.then_reload {
+            if let Some(pid) = args.then_reload.filter(|pid| *pid > 1) {
                 kill(Pid::from_raw(pid), Signal::SIGHUP)?;
             }
             Ok(0)

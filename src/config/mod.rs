@@ -142,6 +142,14 @@ pub struct Source {
     pub declared_at: String,
 }
 
+impl Source {
+    /// A fingerprint of the definition: what was fetched from another account or server under the same name is not of this source.
+    pub fn print(&self) -> String {
+        let digest = ring::digest::digest(&ring::digest::SHA256, format!("{:?}", self.kind).as_bytes());
+        digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
 /// The kinds of sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceKind {
