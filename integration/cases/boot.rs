@@ -88,11 +88,10 @@ fn the_two_halves_run_after_boot_only_if_asked(stage: &Stage) {
 }
 
 fn a_shutdown_is_clean(stage: &Stage) {
-    stage.gets("app.service", "RemainAfterExit=yes", &[]);
+    stage.gets("app.service", "", &[PASSWORD]);
     let mut follow = stage.inside();
     follow.args(["journalctl", "-f", "-n", "0", "-o", "cat"]).stdin(Stdio::null()).stdout(Stdio::piped());
     let follow = follow.spawn().unwrap_or_else(|error| panic!("{error}"));
-    stage.run(&["systemctl", "start", "app"]).ok();
     stage.power_off();
     let said = follow.wait_with_output().unwrap_or_else(|error| panic!("{error}")).stdout;
     let said = String::from_utf8_lossy(&said);

@@ -1,7 +1,7 @@
 //! The admin's side: reload, check, what systemd-analyze says, install and uninstall.
 use onecred_integration::{
     cases,
-    installed::{make, repository},
+    installed::{LIBEXEC, SOCKET, make, repository},
     machine::{Layer, Suite},
     setup::Setup,
     stage::Stage,
@@ -30,6 +30,7 @@ pub const LOOK: Theme = Theme {
         the_provider_is_sandboxed,
         the_resolver_is_sandboxed,
         the_resolver_is_no_root,
+        nobody_else_can_reach_the_sockets,
         check_finds_nothing_wrong,
         check_names_file_position_and_remedy,
         get_asks_as_systemd_would,
@@ -110,7 +111,16 @@ fn the_resolver_is_sandboxed(stage: &Stage) {
 fn the_resolver_is_no_root(stage: &Stage) {
     stage.gets("app.service", "", &[PASSWORD]);
     let main = stage.show("onecred-resolver.service", "MainPID");
-    assert_eq!(stage.run(&["ps", "-o", "user=", "-p", &main]).ok().trim(), "onecred");
+    assert_eq!(stage.run(&["stat", "-c", "%U", &format!("/proc/{main}")]).ok().trim(), "onecred");
+}
+
+fn nobody_else_can_reach_the_sockets(stage: &Stage) {
+    let probe = format!("{LIBEXEC}/probe");
+    let nobody = ["setpriv", "--reuid=nobody", "--clear-groups", &probe];
+    let said = stage.run(&[&nobody[..], &[SOCKET, "unit/app.service/password"]].concat()).fails();
+    assert!(said.contains("EACCES"), "{said}");
+    let looks = ["setpriv", "--reuid=nobody", "--clear-groups", "test", "-w", "/run/onecred/resolver.sock"];
+    stage.run(&looks).fails();
 }
 
 fn check_finds_nothing_wrong(stage: &Stage) {

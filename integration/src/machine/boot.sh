@@ -1,5 +1,5 @@
 # Lays a machine's root over a lower one and becomes its PID 1. Run by machine/ in namespaces of its own.
-# STATE: the machine's folder outside; LOWER: overlay's lower folders; NAME: the host name; PREPARE: a script for chroot, may be empty.
+# STATE: the machine's folder outside; LOWER: the root below; LAYERS: folders to be laid over it, a line each; NAME: the host name; PREPARE: a script for chroot, may be empty.
 set -eu
 work=$STATE/work
 mount -t tmpfs -o mode=755 "onecred-$NAME" "$work"
@@ -12,7 +12,8 @@ cd "$work/root"
 rm -rf ./etc/systemd/system ./etc/systemd/user ./etc/rc?.d ./etc/init.d ./etc/fstab ./etc/crypttab ./etc/machine-id \
     ./etc/onecred ./var/log/journal ./usr/lib/systemd/system-generators
 mkdir -p ./etc/systemd/system ./run ./tmp ./proc ./sys ./dev
-cp -a --no-preserve=ownership "$STATE/seed/." .
+# Copied, not overlaid: overlayfs wants no lower folder inside another, and the root below may be /.
+printf '%s' "$LAYERS" | while IFS= read -r layer; do cp -a --no-preserve=ownership "$layer/." .; done
 ln -sf /usr/lib/systemd/system/multi-user.target ./etc/systemd/system/default.target
 # These need a kernel, a console or a network of their own, or only cost time.
 for unit in console-getty.service ldconfig.service systemd-firstboot.service systemd-networkd.service \

@@ -71,7 +71,13 @@ impl Plan {
         let state = State::create(self.suite)?;
         let (name, dir, cgroup) = (state.name.clone(), state.dir.clone(), state.cgroup.clone());
         self.seed(&dir.join("seed"))?;
-        let lower: Vec<_> = self.layers.iter().rev().cloned().chain([self.suite.root()?]).collect();
+        let root = self.suite.root()?;
+        let layers: String = self
+            .layers
+            .iter()
+            .chain([&dir.join("seed")])
+            .map(|layer| format!("{}\n", layer.display()))
+            .collect();
         let notify = UnixDatagram::bind(dir.join("notify"))?;
         notify.set_read_timeout(Some(Duration::from_millis(100)))?;
         let console = File::create(dir.join("console"))?;
@@ -88,7 +94,8 @@ impl Plan {
                 .env("CGROUP", &cgroup)
                 .env("STATE", &dir)
                 .env("NAME", &name)
-                .env("LOWER", colons(&lower))
+                .env("LOWER", &root)
+                .env("LAYERS", &layers)
                 .env("PREPARE", self.prepare.join("\n"))
                 .stdin(std::process::Stdio::null())
                 .stdout(console)
@@ -125,10 +132,6 @@ impl Plan {
         }
         Ok(())
     }
-}
-
-fn colons(folders: &[PathBuf]) -> String {
-    folders.iter().map(|folder| folder.to_string_lossy()).collect::<Vec<_>>().join(":")
 }
 
 fn says_ready(notify: &UnixDatagram) -> io::Result<bool> {
