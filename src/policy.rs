@@ -15,6 +15,9 @@ use crate::secret::{Secret, Wanted};
 #[error("{0:?} is neither a name nor a glob: {1}")]
 pub struct BadPattern(pub String, pub String);
 
+/// The characters that wildcards are made of.
+const WILD: [char; 4] = ['*', '?', '[', ']'];
+
 /// A text with `*`, `?` and `[…]`, as systemctl understands them; a backslash is a character like any other.
 #[derive(Clone)]
 pub struct Glob {
@@ -51,12 +54,23 @@ impl Glob {
 
     /// Whether this surely matches all that the other matches. No is no proof of the contrary.
     pub fn covers(&self, other: &Self) -> bool {
-        let prefix = self.text.strip_suffix('*').filter(|prefix| !prefix.contains(['*', '?', '[']));
+        let plain = |part: &str| !part.contains(WILD);
+        let around = self.text.split_once('*').filter(|(head, tail)| plain(head) && plain(tail));
         self.text == other.text
-            || other.literal().is_some_and(|text| self.matches(text))
-            || prefix.is_some_and(|prefix| {
-                other.text.split(['*', '?', '[']).next().unwrap_or("").starts_with(prefix)
-            })
+            || match (other.literal(), around) {
+                (Some(text), _) => self.matches(text),
+                // What the other matches begins with its head and ends in its tail, and these do not overlap.
+                (None, Some((head, tail))) => other.head().starts_with(head) && other.tail().ends_with(tail),
+                (None, None) => false,
+            }
+    }
+
+    fn head(&self) -> &str {
+        self.text.split(WILD).next().unwrap_or_default()
+    }
+
+    fn tail(&self) -> &str {
+        self.text.rsplit(WILD).next().unwrap_or_default()
     }
 
     /// The glob as it was written.

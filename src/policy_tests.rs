@@ -72,11 +72,7 @@ fn names_go_before_globs_and_secrets_before_rules() {
     assert!(matches!(judge(&policy, "app.service", "shared"), Err(Denial::Several(_))));
     assert!(matches!(judge(&policy, "evil.service", "db"), Err(Denial::NotNamed { .. })));
     assert_eq!(judge(&policy, "app.service", "nothing"), Err(Denial::Unknown));
-    assert_eq!(
-        judge(&policy, "app.socket", "db").is_err(),
-        true,
-        "an entry without a type means the service"
-    );
+    assert!(judge(&policy, "app.socket", "db").is_err(), "an entry without a type means the service");
 }
 
 #[test]
@@ -105,8 +101,13 @@ fn patterns() {
             && covers("a*", "a?")
             && covers("a?", "ab")
             && covers("a", "a")
+            && covers("a*.service", "ab*.service")
+            && covers("a*b", "a[b-c]*?xb")
     );
     assert!(!covers("a?", "a*") && !covers("b*", "a*") && !covers("a", "a*") && !covers("a*b", "a*"));
+    assert!(
+        !covers("a*b", "a*[b]") && !covers("a*b*", "a*b*c") && !covers("ab*ba", "a*") && !covers("a*", "*a")
+    );
     for wrong in ["", "a/b", "a b", "{a,b}*", "[", "a@.x y"] {
         assert!(UnitPattern::parse(wrong).is_err(), "{wrong}");
     }
@@ -127,5 +128,17 @@ proptest! {
             credential == id && UnitPattern::parse(pattern).expect("valid").matches(&UnitName::parse(&whole).expect("valid"))
         });
         prop_assert_eq!(judge(&policy, &whole, &id).is_ok(), given);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 10_000, ..Default::default() })]
+
+    #[test]
+    fn what_is_covered_is_matched(a in "[ab*?]{0,4}(\\[[!]?[ab]\\])?[ab*]{0,2}", b in "[ab*?]{0,4}(\\[[!]?[ab]\\])?[ab*]{0,2}", text in "[ab]{0,6}") {
+        let (a, b) = (Glob::parse(&a).expect("valid"), Glob::parse(&b).expect("valid"));
+        if a.covers(&b) && b.matches(&text) {
+            prop_assert!(a.matches(&text), "{:?} covers {:?}, and does not match {:?}", a, b, text);
+        }
     }
 }

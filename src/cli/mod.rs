@@ -1,6 +1,7 @@
 //! The verbs, one file each.
 
 pub mod check;
+pub mod demo;
 pub mod get;
 pub mod resolve;
 pub mod schema;
@@ -28,6 +29,8 @@ enum Verb {
     Check(check::CheckArgs),
     /// Ask a credential socket as systemd would
     Get(get::GetArgs),
+    /// Show what onecred does, without root, systemd or an account
+    Demo,
     /// Print the JSON Schema of the configuration
     Schema,
 }
@@ -40,6 +43,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::Resolve(args) => resolve::run(args).map(|()| 0),
         Verb::Check(args) => check::run(&args, &mut out, &mut err).map_err(Into::into),
         Verb::Get(args) => get::run(&args, &mut out).map(|()| 0),
+        Verb::Demo => demo::run(&mut out).map(|()| 0),
         Verb::Schema => schema::run(&mut out).map(|()| 0).map_err(Into::into),
     };
     match result {

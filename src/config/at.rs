@@ -10,12 +10,19 @@ use super::problem::Place;
 
 /// A value, where it was written, and whether nothing within it was left out as wrong.
 ///
-/// [`super::shape`] hands values on in this form wherever the schema carries [`MARK`].
+/// [`super::shape`] hands values on in this form, as a list, wherever the schema carries [`MARK`].
 #[derive(Debug, Clone, Deserialize)]
+#[serde(from = "(T, usize, usize, bool)", bound = "T: serde::de::DeserializeOwned")]
 pub(crate) struct At<T> {
     pub(crate) value: T,
     pub(crate) place: Place,
     pub(crate) whole: bool,
+}
+
+impl<T> From<(T, usize, usize, bool)> for At<T> {
+    fn from((value, file, byte, whole): (T, usize, usize, bool)) -> Self {
+        Self { value, place: Place { file, byte }, whole }
+    }
 }
 
 /// The keyword that says where places are wanted; the published schema goes without it.

@@ -182,3 +182,7 @@ fn readable(error: &io::Error) -> &'static str {
         _ => "see that the disk and the path are right",
     }
 }
+
+#[cfg(test)]
+#[path = "files_tests.rs"]
+mod tests;

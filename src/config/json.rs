@@ -191,7 +191,7 @@ impl Reader<'_> {
             let message = error.to_string();
             let what =
                 message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what).to_lowercase();
-            self.mistake(format!("{token:.80} can't be read: {what}"), "write it as JSON does")
+            self.mistake(format!("this can't be read: {what}"), "write it as JSON does")
         })?;
         self.byte += len;
         Ok(value)

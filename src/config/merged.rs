@@ -20,6 +20,13 @@ pub(super) struct Merged {
     pub(super) rules: Vec<At<Rule>>,
 }
 
+impl Merged {
+    /// Whether there is nothing that anybody could get.
+    pub(super) fn is_empty(&self) -> bool {
+        self.secrets.is_empty() && self.templates.is_empty() && self.rules.is_empty()
+    }
+}
+
 /// Merges the files, in the order in which they are given.
 pub(super) fn merge(files: Vec<Written>, problems: &mut Problems) -> Merged {
     let mut merged = Merged::default();

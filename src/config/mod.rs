@@ -77,6 +77,9 @@ fn read(number: usize, problems: &mut Problems) -> Option<Written> {
 
 fn finish(written: Vec<Written>, mut problems: Problems) -> Result<Loaded, Report> {
     let merged = merged::merge(written, &mut problems);
+    if merged.is_empty() {
+        problems.warn_of_nothing();
+    }
     let settings = checked::check(merged, &mut problems);
     let failed = problems.errors() > 0;
     let list = problems.into_list();

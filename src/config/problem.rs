@@ -3,8 +3,6 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
 /// Whether a problem keeps a configuration from being used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -85,7 +83,7 @@ impl fmt::Display for Report {
 impl std::error::Error for Report {}
 
 /// Where something was written: a file, by its number in [`Problems`], and the byte of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) file: usize,
     pub(crate) byte: usize,
@@ -96,6 +94,7 @@ pub(crate) struct Place {
 pub(crate) struct Problems {
     files: Vec<Text>,
     found: Vec<(Option<Place>, Problem)>,
+    errors: usize,
 }
 
 #[derive(Debug)]
@@ -133,17 +132,27 @@ impl Problems {
         remedy: impl Into<String>,
     ) {
         let (what, remedy) = (what.into(), remedy.into());
+        self.errors += usize::from(severity == Severity::Error);
         self.found.push((None, Problem { severity, file: file.to_owned(), at: None, what, remedy }));
     }
 
     fn add(&mut self, severity: Severity, place: Place, what: String, remedy: String) {
-        let (file, at) = (self.files[place.file].file.clone(), Some(self.position(place)));
+        let (file, at) = (self.files[place.file].file.clone(), None); // see into_list
+        self.errors += usize::from(severity == Severity::Error);
         self.found.push((Some(place), Problem { severity, file, at, what, remedy }));
+    }
+
+    /// Notes that nobody gets anything, at the first file; not where errors may be the reason.
+    pub(crate) fn warn_of_nothing(&mut self) {
+        if !self.files.is_empty() && self.errors() == 0 {
+            let what = "nobody gets anything: there are neither secrets nor rules";
+            self.warn(Place { file: 0, byte: 0 }, what, "declare some in \"secrets\"");
+        }
     }
 
     /// How many errors have been noted up to now.
     pub(crate) fn errors(&self) -> usize {
-        self.found.iter().filter(|(_, p)| p.severity == Severity::Error).count()
+        self.errors
     }
 
     /// A file's text.
@@ -159,21 +168,48 @@ impl Problems {
 
     /// A place as `FILE:LINE`.
     pub(crate) fn line(&self, place: Place) -> String {
-        format!("{}:{}", self.files[place.file].file.display(), self.position(place).line)
+        let Text { file, lines, .. } = &self.files[place.file];
+        format!("{}:{}", file.display(), line(lines, place.byte))
     }
 
     fn position(&self, place: Place) -> Position {
-        let Text { text, lines, .. } = &self.files[place.file];
-        let line = lines.partition_point(|start| *start <= place.byte);
-        let start = lines[line - 1];
-        let column = text.get(start..place.byte).map_or(place.byte - start, |part| part.chars().count()) + 1;
-        Position { line, column }
+        let line = line(&self.files[place.file].lines, place.byte);
+        let start = self.files[place.file].lines[line - 1];
+        Position { line, column: 1 + self.characters(place.file, start, place.byte) }
+    }
+
+    fn characters(&self, file: usize, from: usize, to: usize) -> usize {
+        self.files[file].text.get(from..to).map_or(to - from, |part| part.chars().count())
     }
 
     /// All that was found, in the order of the files; what is about files as such comes first.
     pub(crate) fn into_list(mut self) -> Vec<Problem> {
-        self.found.sort_by_key(|(place, _)| *place);
-        self.found.dedup_by(|a, b| a.1 == b.1);
-        self.found.into_iter().map(|(_, problem)| problem).collect()
+        let mut found = std::mem::take(&mut self.found);
+        found.sort_by_key(|(place, _)| *place);
+        let mut before: Option<(Place, Position)> = None;
+        for (place, problem) in &mut found {
+            let Some(place) = *place else { continue };
+            let at = match before {
+                // A file may be one long line: its columns are counted once, not anew for each problem.
+                Some((last, Position { line: same, column }))
+                    if last.file == place.file && line(&self.files[place.file].lines, place.byte) == same =>
+                {
+                    Position {
+                        line: same,
+                        column: column + self.characters(place.file, last.byte, place.byte),
+                    }
+                }
+                _ => self.position(place),
+            };
+            before = Some((place, at));
+            problem.at = Some(at);
+        }
+        found.dedup_by(|a, b| a.1 == b.1);
+        found.into_iter().map(|(_, problem)| problem).collect()
     }
+}
+
+/// The line, from 1, that a byte is in.
+fn line(starts: &[usize], byte: usize) -> usize {
+    starts.partition_point(|start| *start <= byte)
 }

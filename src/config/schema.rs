@@ -67,3 +67,7 @@ pub(super) fn keys_of_kinds() -> Value {
         { "if": { "not": { "anyOf": [of_kind("connect"), of_kind("file")] } }, "then": { "properties": without(&["url", "insecure", "caFile", "path"]) } },
     ])
 }
+
+#[cfg(test)]
+#[path = "schema_tests.rs"]
+mod tests;

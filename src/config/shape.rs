@@ -52,8 +52,7 @@ impl<'a> Shape<'a> {
             }
         };
         let whole = self.problems.errors() == before;
-        let place = json!({ "file": self.file, "byte": node.byte });
-        Some(if mark { json!({ "value": value, "place": place, "whole": whole }) } else { value })
+        Some(if mark { vec![value, self.file.into(), node.byte.into(), whole.into()].into() } else { value })
     }
 
     /// The schema behind `$ref` and `anyOf: [it, null]`, and whether a place is wanted of it.
@@ -190,8 +189,12 @@ fn quoted(words: &[&str]) -> String {
 pub(super) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     let plain = |word: &str| word.replace(['_', '-', ' '], "").to_lowercase();
     let given: String = plain(word).chars().take(64).collect();
+    let begins = |candidate: &str| given.len() >= 3 && candidate.starts_with(&given);
     known
-        .map(|candidate| (strsim::osa_distance(&given, &plain(candidate)), candidate))
+        .map(|candidate| (plain(candidate), candidate))
+        .map(|(text, candidate)| {
+            (if begins(&text) { 1 } else { strsim::osa_distance(&given, &text) }, candidate)
+        })
         .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4 && *distance < candidate.len())
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)

@@ -13,7 +13,7 @@ use super::at::At;
 /// their `sources` united; every other key may stand in one of the files only.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(rename = "Configuration")]
+#[schemars(rename = "Configuration", extend("examples" = [{ "secrets": [{ "name": "db-password", "reference": "op://Servers/postgres/password", "units": ["app"] }] }]))]
 pub(crate) struct Written {
     /// The place that secrets come from, where there is one alone. Without it, and without `sources`: a service account.
     pub(crate) source: Option<At<Source>>,
@@ -126,7 +126,7 @@ pub(crate) struct Limits {
 /// A secret: what it is in 1Password, and who may have it.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("oneOf" = [{ "required": ["reference"] }, { "required": ["opItem"] }], "dependentRequired" = { "opField": ["opItem"] }))]
+#[schemars(extend("oneOf" = [{ "required": ["reference"] }, { "required": ["opItem"] }], "dependentRequired" = { "opField": ["opItem"] }, "examples" = [{ "name": "db-password", "reference": "op://Servers/postgres/password", "units": ["app"] }]))]
 pub(crate) struct Secret {
     /// Its name: letters, digits and any of `._@-`. Also the credential ID that units ask for, unless `units` says another.
     #[schemars(required, example = "db-password")]
@@ -185,6 +185,7 @@ pub(crate) struct Secret {
 /// A rule: gives many units many secrets, each by a reference made from the unit's name and the credential ID.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("examples" = [{ "units": ["app@*.service"], "reference": "op://Servers/{instance}/{credential}" }]))]
 pub(crate) struct Rule {
     /// The units, by name or glob; `.service` is understood.
     #[schemars(required, example = ["app@*.service"])]
@@ -192,8 +193,8 @@ pub(crate) struct Rule {
     /// The credential IDs, by name or glob.
     #[schemars(example = ["*"], extend("default" = ["*"]))]
     pub(crate) credentials: Option<Vec<At<String>>>,
-    /// The secret reference, with placeholders: `{unit}` is the unit's name without its type, `{prefix}` what stands before its `@`, `{instance}`
-    /// what stands after it, `{credential}` the credential ID. What a placeholder stands in is matched by title alone, never by ID,
+    /// The secret reference, with placeholders: `{unit}` is the unit's name without its type (of a unit without `@`),
+    /// `{prefix}` what stands before its `@`, `{instance}` what stands after it, `{credential}` the credential ID. What a placeholder stands in is matched by title alone, never by ID,
     /// and a request is refused where a placeholder would be empty or hold a character that a reference can't hold.
     #[schemars(required, example = "op://Servers/{instance}/{credential}")]
     pub(crate) reference: Option<At<String>>,

@@ -6,12 +6,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::{UnixAddr, getpeername};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getppid};
 
 use super::reply::{ENOUGH, FILLER};
 use crate::name::Claim;
@@ -22,14 +23,16 @@ use crate::sys;
 pub struct Keeper {
     pid: Pid,
     pidfd: OwnedFd,
+    /// What the keeper waits for. Its table is this process's, so here it has to stay open.
+    _provider: OwnedFd,
 }
 
 impl Keeper {
     /// Makes the keeper of this process. To be called before any thread is started and any secret is known.
     pub fn start() -> io::Result<Self> {
-        let provider = sys::pidfd_open(Pid::this())?;
-        let pid = sys::clone_sharing_files(|| keep(&provider))?;
-        Ok(Self { pid, pidfd: sys::pidfd_open(pid)? })
+        let (this, provider) = (Pid::this(), sys::pidfd_open(Pid::this())?);
+        let pid = sys::clone_sharing_files(|| keep(this, &provider))?;
+        Ok(Self { pid, pidfd: sys::pidfd_open(pid)?, _provider: provider })
     }
 
     /// Its process ID.
@@ -44,10 +47,15 @@ impl Keeper {
 }
 
 /// The keeper's whole life.
-fn keep(provider: &OwnedFd) {
+fn keep(provider: Pid, pidfd: &OwnedFd) {
     let _ = nix::sys::prctl::set_name(c"onecred-keeper");
-    let mut end = [PollFd::new(provider.as_fd(), PollFlags::POLLIN)];
-    while poll(&mut end, PollTimeout::NONE).is_err() {}
+    // an orphan is what proves the provider's end: the descriptor is one of a table that is not ours alone
+    while getppid() == provider {
+        let mut end = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut end, PollTimeout::NONE).is_err() || getppid() == provider {
+            std::thread::sleep(Duration::from_millis(10)); // never seen: no reason to spin
+        }
+    }
     let open = open_connections();
     if !open.is_empty() {
         // standard error, not the journal's socket: this works whatever state the provider died in

@@ -164,6 +164,9 @@ fn hits<'a, T>(
     ids: Ids,
     names: impl Fn(&'a T) -> (&'a str, &'a str),
 ) -> Vec<&'a T> {
+    if segment.text.is_empty() {
+        return Vec::new(); // a slip in the reference: whatever has no title is named by its ID
+    }
     let by_id = |t: &&'a T| segment.by == MatchBy::TitleOrId && names(t).0 == &*segment.text;
     if is_full_id(segment) {
         let found: Vec<_> = all.clone().filter(by_id).collect();
@@ -174,7 +177,6 @@ fn hits<'a, T>(
     all.filter(|t| is_title(segment, names(t).1) || (ids == Ids::Any && by_id(t))).collect()
 }
 
-/// An empty name is a slip in the reference, so it matches nothing: whatever has no title is named by its ID.
 fn is_title(segment: &Segment, title: &str) -> bool {
     !segment.text.is_empty() && segment.text.eq_ignore_ascii_case(title)
 }
@@ -201,3 +203,7 @@ fn missing(cause: String, nearest: Option<&str>, remedy: &str) -> Failure {
 fn several(cause: String, remedy: &str) -> Failure {
     Failure::new(Class::Several, cause, remedy)
 }
+
+#[cfg(test)]
+#[path = "matching_tests.rs"]
+mod tests;

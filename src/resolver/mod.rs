@@ -6,6 +6,7 @@
 
 mod backend;
 mod calendar;
+mod connect;
 mod engine;
 mod matching;
 mod model;
@@ -24,6 +25,7 @@ use crate::name::{CredentialId, SourceName};
 use crate::secret::SecretValue;
 use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Resolve};
 
+use connect::{Address, Connect};
 use engine::Engine;
 use vault_file::VaultFile;
 
@@ -40,8 +42,11 @@ impl Resolver {
         sources: &BTreeMap<SourceName, Source>,
         tokens: impl Fn(&CredentialId) -> Option<SecretValue>,
     ) -> Self {
-        let sources = sources.iter().map(|(name, source)| (name.clone(), open(source, &tokens)));
-        Self { sources: sources.collect() }
+        let open = |(name, source)| {
+            let opened = open(name, source, &tokens);
+            (SourceName::clone(name), opened.unwrap_or_else(|failure| Box::new(Refused(failure))))
+        };
+        Self { sources: sources.iter().map(open).collect() }
     }
 
     fn source(&self, name: &SourceName) -> Result<&dyn Resolve, Failure> {
@@ -71,20 +76,42 @@ impl Resolve for Resolver {
     }
 }
 
-fn open(source: &Source, _tokens: &dyn Fn(&CredentialId) -> Option<SecretValue>) -> Box<dyn Resolve> {
+/// A source as its kind wants it.
+fn open(
+    name: &SourceName,
+    source: &Source,
+    tokens: &dyn Fn(&CredentialId) -> Option<SecretValue>,
+) -> Result<Box<dyn Resolve>, Failure> {
     match &source.kind {
-        SourceKind::File { path } => Box::new(Engine::new(VaultFile::new(path.clone()))),
-        SourceKind::Connect { .. } => Box::new(Refused(Failure::new(
+        SourceKind::File { path } => Ok(Box::new(Engine::new(VaultFile::new(path.clone())))),
+        SourceKind::Connect { url, insecure, ca_file } => {
+            let address = Address { url: url.clone(), insecure: *insecure, ca_file: ca_file.clone() };
+            let token = tokens(&source.token).as_ref().and_then(trimmed).ok_or_else(|| {
+                Failure::new(
+                    Class::NoToken,
+                    format!(
+                        "no token for source {name}: the credential {} is missing or empty",
+                        source.token
+                    ),
+                    "put the Connect token into /etc/onecred/token, readable by root alone, \
+                     and restart onecred-resolver.service",
+                )
+            })?;
+            Ok(Box::new(Engine::new(Connect::new(address, &token)?)))
+        }
+        SourceKind::ServiceAccount => Err(Failure::new(
             Class::Misconfigured,
-            "Connect is not in this build yet",
-            "use a vault file",
-        ))),
-        SourceKind::ServiceAccount => Box::new(Refused(Failure::new(
-            Class::Misconfigured,
-            "service accounts are not in this build yet",
-            "use a Connect server: \"source\": { \"kind\": \"connect\", \"url\": … }",
-        ))),
+            format!("source {name} is a service account, and service accounts are not in this build yet"),
+            "use a Connect server: \"source\": { \"kind\": \"connect\", \"url\": \"http://127.0.0.1:8080\" }",
+        )),
     }
+}
+
+/// A token without the white space that files end in; none if nothing is left.
+fn trimmed(token: &SecretValue) -> Option<SecretValue> {
+    // the token itself: the client needs it without what a file has around it
+    let token = token.expose().trim_ascii();
+    (!token.is_empty()).then(|| SecretValue::new(token.to_vec()))
 }
 
 /// A source that can't work, for a reason that is known from the start.
@@ -99,3 +126,6 @@ impl Resolve for Refused {
         Box::pin(ready(Err(self.0.clone())))
     }
 }
+
+#[cfg(test)]
+mod vectors_tests;

@@ -215,3 +215,7 @@ impl<'de> Visitor<'de> for ReadValue {
         Ok(if nested { Value::Nested } else { Value::Parts(parts) })
     }
 }
+
+#[cfg(test)]
+#[path = "model_tests.rs"]
+mod tests;

@@ -141,3 +141,7 @@ fn address(parts: &[(String, Zeroizing<String>)]) -> Zeroizing<String> {
     let known: Vec<&str> = ORDER.iter().filter_map(part).filter(|text| !text.is_empty()).collect();
     Zeroizing::new(known.join(", "))
 }
+
+#[cfg(test)]
+#[path = "value_tests.rs"]
+mod tests;

@@ -104,7 +104,11 @@ pub(super) fn targets(published: &[Published], problems: &mut Problems) {
 pub(super) fn rules(rules: &[(Rule, Place)], problems: &mut Problems) {
     for (index, (rule, place)) in rules.iter().enumerate() {
         let hides = |(earlier, _): &&(Rule, Place)| {
-            rule.units.iter().all(|inner| earlier.units.iter().any(|outer| outer.glob().covers(inner.glob())))
+            !(rule.units.is_empty() || rule.credentials.is_empty())
+                && rule
+                    .units
+                    .iter()
+                    .all(|inner| earlier.units.iter().any(|outer| outer.glob().covers(inner.glob())))
                 && rule
                     .credentials
                     .iter()

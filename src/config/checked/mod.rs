@@ -35,7 +35,10 @@ pub(super) fn check(merged: Merged, problems: &mut Problems) -> Settings {
         Checker { problems, sources, defaults: Defaults::new(), claims: Vec::new(), targets: Vec::new() };
     checker.set_defaults(merged.defaults.as_deref());
     let secrets: Vec<_> = merged.secrets.iter().filter_map(|secret| checker.secret(secret)).collect();
-    let templates = merged.templates.iter().filter_map(|t| checker.template(t, &merged.secrets)).collect();
+    let names =
+        merged.secrets.iter().filter_map(|secret| secret.name.as_ref()).map(|name| name.as_str()).collect();
+    let templates =
+        merged.templates.iter().filter_map(|template| checker.template(template, &names)).collect();
     let rules: Vec<_> =
         merged.rules.iter().filter_map(|rule| Some((checker.rule(rule)?, rule.place))).collect();
     clash::claims(&checker.claims, checker.problems);
@@ -148,7 +151,7 @@ impl Checker<'_> {
         if found.is_none() {
             let remedy = match super::shape::nearest(name, names.iter().copied()) {
                 Some(near) => format!("did you mean {near:?}?"),
-                None => format!("there is {}; declare it in \"sources\"", names.join(", ")),
+                None => format!("declare it in \"sources\", or take one of {}", names.join(", ")),
             };
             self.problems.error(name.place, format!("there is no source {:?}", name.value), remedy);
         }

@@ -1,5 +1,7 @@
 //! Secrets and templates: what each is, who gets it, and where it is published.
 
+use std::collections::BTreeSet;
+
 use super::super::at::At;
 use super::super::{Template, written};
 use super::Checker;
@@ -18,8 +20,8 @@ impl Checker<'_> {
         let deadline = self.deadline(written.deadline.as_ref());
         let grants = self.grants(&written.units, name.as_ref(), &holder);
         let target = self.target(&super::target::Written::of_secret(written), &holder);
-        let restart_units = self.unit_patterns(&written.restart_units);
-        let reload_units = self.unit_patterns(&written.reload_units);
+        let restart_units = written.restart_units.iter().filter_map(|entry| self.unit_alone(entry)).collect();
+        let reload_units = written.reload_units.iter().filter_map(|entry| self.unit_alone(entry)).collect();
         if written.units.is_empty() && written.target.is_none() && written.whole {
             let what = format!("nobody gets {holder}: it has neither \"units\" nor a \"target\"");
             self.problems.warn(
@@ -36,18 +38,18 @@ impl Checker<'_> {
         Some(Secret { name, wanted, grants, target, restart_units, reload_units, declared_at })
     }
 
-    /// A template, whose placeholders must name secrets.
+    /// A template, whose placeholders must be among the secrets' names.
     pub(super) fn template(
         &mut self,
         written: &At<written::Template>,
-        secrets: &[At<written::Secret>],
+        names: &BTreeSet<&str>,
     ) -> Option<Template> {
         let name = self.name(written.name.as_ref());
         let holder = format!("template {}", name.as_ref().map_or("without a name", SecretName::as_str));
         let grants = self.grants(&written.units, name.as_ref(), &holder);
         let target = self.target(&super::target::Written::of_template(written), &holder);
         if let Some(content) = &written.content {
-            self.placeholders(content, secrets);
+            self.template_names(content, names);
         }
         if written.units.is_empty() && written.target.is_none() && written.whole {
             let what = format!("nobody gets {holder}: it has neither \"units\" nor a \"target\"");
@@ -123,28 +125,21 @@ impl Checker<'_> {
         self.parsed(place, Reference::parse(&format!("op://{}/{name}", item.value)), "")
     }
 
-    fn placeholders(&mut self, content: &At<String>, secrets: &[At<written::Secret>]) {
-        let names = || secrets.iter().filter_map(|secret| secret.name.as_ref()).map(|name| name.as_str());
+    fn template_names(&mut self, content: &At<String>, names: &BTreeSet<&str>) {
         for part in content.split("{{").skip(1) {
             let Some((name, _)) = part.split_once("}}") else {
-                self.problems.error(
-                    content.place,
-                    "a {{ in the content is not closed",
-                    "write a placeholder like {{db-password}}",
-                );
+                let remedy = "write a placeholder like {{db-password}}";
+                self.problems.error(content.place, "a {{ in the content is not closed", remedy);
                 continue;
             };
             let name = name.trim();
-            if !names().any(|known| known == name) {
-                let remedy = match super::super::shape::nearest(name, names()) {
+            if !names.contains(name) {
+                let remedy = match super::super::shape::nearest(name, names.iter().copied()) {
                     Some(near) => format!("did you mean {{{{{near}}}}}?"),
                     None => "declare it in \"secrets\"".to_owned(),
                 };
-                self.problems.error(
-                    content.place,
-                    format!("the content holds {{{{{name:.80}}}}}, and there is no such secret"),
-                    remedy,
-                );
+                let what = format!("the content holds {{{{{name:.80}}}}}, and there is no such secret");
+                self.problems.error(content.place, what, remedy);
             }
         }
     }

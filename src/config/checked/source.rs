@@ -20,7 +20,7 @@ pub(super) fn sources(
     let mut sources = BTreeMap::new();
     let default = SourceName::default_source();
     if let Some(written) = &one {
-        sources.insert(default.clone(), source(written, "token", problems));
+        sources.extend(source(written, "token", problems).map(|source| (default.clone(), source)));
     }
     for (name, written) in &many {
         match SourceName::parse(name) {
@@ -33,7 +33,7 @@ pub(super) fn sources(
             }
             Ok(name) => {
                 let token = format!("{name}.token");
-                sources.insert(name, source(written, &token, problems));
+                sources.extend(source(written, &token, problems).map(|source| (name, source)));
             }
             Err(error) => {
                 problems.error(written.place, error.to_string(), "give it a name such as \"staging\"")
@@ -41,16 +41,14 @@ pub(super) fn sources(
         }
     }
     if one.is_none() && many.is_empty() {
-        let token = credential("token");
-        sources.insert(
-            default,
-            Source { kind: SourceKind::ServiceAccount, token, declared_at: "the default".into() },
-        );
+        let source =
+            |token| Source { kind: SourceKind::ServiceAccount, token, declared_at: "the default".into() };
+        sources.extend(CredentialId::parse("token").map(|token| (default, source(token))));
     }
     sources
 }
 
-fn source(written: &At<written::Source>, default_token: &str, problems: &mut Problems) -> Source {
+fn source(written: &At<written::Source>, default_token: &str, problems: &mut Problems) -> Option<Source> {
     let kind = written.kind.as_ref().map(|kind| **kind).unwrap_or_default();
     if written.whole || written.kind.is_some() {
         refuse_foreign_keys(kind, written, problems); // of a kind that could be read
@@ -70,19 +68,20 @@ fn source(written: &At<written::Source>, default_token: &str, problems: &mut Pro
                 .unwrap_or_default(),
         },
     };
-    let token = match written.token.as_ref().map(|token| (token.place, CredentialId::parse(token))) {
-        Some((_, Ok(token))) => token,
-        Some((place, Err(error))) => {
-            problems.error(
-                place,
-                error.to_string(),
-                "it is the ID of a LoadCredential= line of the resolver's unit, not the token itself",
-            );
-            credential("token")
+    let mut token = CredentialId::parse(default_token).ok()?;
+    if let Some(written) = &written.token {
+        match CredentialId::parse(written) {
+            Ok(id) => token = id,
+            Err(error) => {
+                // The text is not shown: it may be the token itself.
+                let what = format!("\"token\" is not a credential ID: {}", error.why);
+                let remedy =
+                    "it is the ID of a LoadCredential= line of the resolver's unit, not the token itself";
+                problems.error(written.place, what, remedy);
+            }
         }
-        None => credential(default_token),
-    };
-    Source { kind, token, declared_at: problems.line(written.place) }
+    }
+    Some(Source { kind, token, declared_at: problems.line(written.place) })
 }
 
 fn refuse_foreign_keys(kind: Kind, written: &written::Source, problems: &mut Problems) {
@@ -128,8 +127,12 @@ fn base_url(text: &At<String>, insecure: Option<&At<bool>>, problems: &mut Probl
     let url = match Url::parse(text) {
         Ok(url) if url.has_host() && matches!(url.scheme(), "http" | "https") => url,
         _ => {
-            let what = format!("{:?} is no URL of a Connect server", text.value);
-            problems.error(text.place, what, "write it like https://connect.example:8443");
+            // The text is not shown: it may hold a password.
+            problems.error(
+                text.place,
+                "\"url\" is no URL of a Connect server",
+                "write it like https://connect.example:8443",
+            );
             return None;
         }
     };
@@ -174,9 +177,4 @@ fn absolute(key: &str, text: &At<String>, problems: &mut Problems) -> PathBuf {
         );
     }
     path
-}
-
-#[expect(clippy::expect_used)]
-fn credential(id: &str) -> CredentialId {
-    CredentialId::parse(id).expect("a source's name with .token is a credential ID")
 }

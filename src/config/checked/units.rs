@@ -47,17 +47,19 @@ impl Checker<'_> {
         grants
     }
 
-    /// Patterns alone, as `restartUnits` has them.
-    pub(super) fn unit_patterns(&mut self, entries: &[At<String>]) -> Vec<UnitPattern> {
-        entries.iter().filter_map(|entry| self.unit_pattern(entry, entry.place)).collect()
+    /// A unit or a glob alone, as `restartUnits` has them.
+    pub(super) fn unit_alone(&mut self, entry: &At<String>) -> Option<UnitPattern> {
+        if let Some((unit, _)) = entry.split_once('/') {
+            let remedy = format!("units without credential IDs stand here: write {unit:?}");
+            self.problems.error(entry.place, format!("{:?} is no unit alone", entry.value), remedy);
+            return None;
+        }
+        self.unit_pattern(entry, entry.place)
     }
 
     fn unit_pattern(&mut self, text: &str, place: Place) -> Option<UnitPattern> {
-        let pattern = self.parsed(
-            place,
-            UnitPattern::parse(text),
-            "write a unit's name or a glob, such as \"app\" or \"web@*.service\"",
-        )?;
+        let pattern =
+            self.parsed(place, UnitPattern::parse(text), "write it like \"app\" or \"web@*.service\"")?;
         let template = pattern.glob().literal().and_then(|name| name.split_once("@."));
         if let Some((prefix, kind)) = template {
             let what = format!("{text:?} is a template, which never runs itself");
@@ -141,6 +143,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn least_is_total(glob in "(\\PC|[\\[\\]!^*?a]){0,8}") {
+            prop_assert!(least(&glob) <= glob.len());
+        }
+
         #[test]
         fn nothing_shorter_matches(glob in "[a-c?*]{0,4}(\\[[!]?[a-c]\\])?[a-c*]{0,2}", text in "[a-c]{0,6}") {
             if Glob::parse(&glob).expect("valid").matches(&text) {

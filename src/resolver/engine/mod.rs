@@ -247,3 +247,7 @@ fn in_motion(item: &ItemRef) -> Failure {
         "ask again in a moment",
     )
 }
+
+#[cfg(test)]
+#[path = "../engine_tests.rs"]
+mod tests;

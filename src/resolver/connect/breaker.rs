@@ -1,0 +1,157 @@
+//! The breaker: a server that fails again and again is left alone for a growing while, then asked once to see.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::wire::{Class, Failure};
+
+/// How many requests have to fail in a row, each after its own retries.
+const FAILURES: u32 = 3;
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(30);
+/// The longest for a server that was not reached at all. Knocking costs it nothing, and at boot the network comes up any moment.
+const LONGEST_UNREACHED: Duration = Duration::from_secs(4);
+
+/// The breaker of one server.
+#[derive(Default)]
+pub(super) struct Breaker(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// Failed requests in a row.
+    failures: u32,
+    /// Times that it has opened in a row.
+    openings: u32,
+    /// Why it is open, and until when. Then one probe is let through.
+    open: Option<(Failure, Instant)>,
+    probing: bool,
+}
+
+/// Leave to ask. How it went is told to [`Pass::reached`] or [`Pass::failed`]; a pass that is dropped tells nothing.
+pub(super) struct Pass<'a> {
+    breaker: &'a Breaker,
+    probe: bool,
+}
+
+impl Breaker {
+    /// Lets a request through, or says why not and until when.
+    pub(super) fn enter(&self) -> Result<Pass<'_>, Failure> {
+        let mut state = self.state();
+        let Some((failure, until)) = &state.open else { return Ok(Pass { breaker: self, probe: false }) };
+        let wait = until.saturating_duration_since(Instant::now());
+        if wait.is_zero() && !state.probing {
+            state.probing = true;
+            return Ok(Pass { breaker: self, probe: true });
+        }
+        let mut failure = failure.clone().retry_after(wait.max(SHORTEST / 10));
+        failure.cause.push_str("; it is left alone for a moment");
+        Err(failure)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pass<'_> {
+    /// The server answered, whatever it was.
+    pub(super) fn reached(self) {
+        *self.breaker.state() = State::default();
+    }
+
+    /// The server is away or wants fewer calls.
+    pub(super) fn failed(self, failure: &Failure, unreached: bool) {
+        let mut state = self.breaker.state();
+        let told = failure.retry_after.filter(|_| failure.class == Class::Limited);
+        if state.open.is_some() && !self.probe && told.is_none() {
+            return; // it had begun before the breaker opened
+        }
+        state.failures += 1;
+        if state.failures < FAILURES && !self.probe && told.is_none() {
+            return;
+        }
+        let longest = if unreached { LONGEST_UNREACHED } else { LONGEST };
+        let wait = told.unwrap_or_else(|| jittered(SHORTEST * 2_u32.pow(state.openings.min(5)), longest));
+        state.openings += 1;
+        state.open = Some((failure.clone(), Instant::now() + wait));
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        if self.probe {
+            self.breaker.state().probing = false;
+        }
+    }
+}
+
+/// Between three quarters and five quarters of a time, within bounds.
+fn jittered(time: Duration, longest: Duration) -> Duration {
+    time.mul_f64(0.75 + fastrand::f64() / 2.0).clamp(SHORTEST, longest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn away() -> Failure {
+        Failure::new(Class::Away, "the server is away", "wait")
+    }
+
+    fn fail(breaker: &Breaker, unreached: bool) {
+        breaker.enter().unwrap_or_else(|f| panic!("{f}")).failed(&away(), unreached);
+    }
+
+    fn wait(breaker: &Breaker) -> Option<Duration> {
+        breaker.enter().err().and_then(|failure| failure.retry_after)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn opens_probes_grows_and_closes() {
+        let breaker = Breaker::default();
+        fail(&breaker, false);
+        fail(&breaker, false);
+        breaker.enter().unwrap_or_else(|f| panic!("{f}")).reached();
+        for _ in 0..3 {
+            assert_eq!(wait(&breaker), None, "an answer between sets the count back");
+            fail(&breaker, false);
+        }
+        let mut last = Duration::ZERO;
+        for _ in 0..8 {
+            let open = wait(&breaker).expect("open");
+            assert!(open >= last || open > LONGEST.mul_f64(0.74), "{open:?} after {last:?}");
+            assert!((SHORTEST..=LONGEST).contains(&open), "{open:?}");
+            last = open.mul_f64(0.6);
+            tokio::time::advance(open).await;
+            let probe = breaker.enter().unwrap_or_else(|f| panic!("{f}"));
+            assert!(wait(&breaker).is_some(), "one probe at a time");
+            probe.failed(&away(), false);
+        }
+        tokio::time::advance(LONGEST).await;
+        drop(breaker.enter().unwrap_or_else(|f| panic!("{f}"))); // given up: another may probe
+        breaker.enter().unwrap_or_else(|f| panic!("{f}")).reached();
+        assert_eq!(wait(&breaker), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unreached_server_is_tried_often_and_a_limit_is_kept_to() {
+        let breaker = Breaker::default();
+        for _ in 0..3 {
+            fail(&breaker, true);
+        }
+        for _ in 0..6 {
+            let open = wait(&breaker).expect("open");
+            assert!(open <= LONGEST_UNREACHED, "{open:?}");
+            tokio::time::advance(open).await;
+            fail(&breaker, true);
+        }
+        let breaker = Breaker::default();
+        let limited =
+            Failure::new(Class::Limited, "rate limited", "wait").retry_after(Duration::from_secs(90));
+        breaker.enter().unwrap_or_else(|f| panic!("{f}")).failed(&limited, false);
+        let failure = breaker.enter().err().expect("open at once");
+        assert_eq!((failure.class, failure.retry_after), (Class::Limited, Some(Duration::from_secs(90))));
+    }
+}

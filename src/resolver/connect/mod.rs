@@ -1,0 +1,133 @@
+//! 1Password Connect: a server of the user's own, asked over HTTP.
+
+mod breaker;
+mod gate;
+mod http;
+mod verdict;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep};
+use zeroize::Zeroizing;
+
+use crate::secret::SecretValue;
+use crate::wire::{Class, Failure, ItemId};
+
+use super::backend::Backend;
+use super::model::{self, File, FullItem, ItemOverview, Vault};
+use gate::{Gate, Pace};
+use http::{Http, Want};
+
+/// The most bytes of a list, of an item, and of a file.
+const MAX_LIST: usize = 16 << 20;
+const MAX_ITEM: usize = 8 << 20;
+const MAX_FILE: usize = SecretValue::MAX;
+
+/// How long after an empty list of vaults it is asked for again. A server that is still synchronising has none to show.
+const EMPTY_AGAIN: Duration = Duration::from_secs(1);
+
+/// What is needed to speak to a Connect server.
+pub(super) struct Address {
+    /// Its base URL, without `/v1`.
+    pub(super) url: String,
+    /// Whether plain http may leave this host.
+    pub(super) insecure: bool,
+    /// A PEM file of certificate authorities to trust instead of the system's.
+    pub(super) ca_file: Option<PathBuf>,
+}
+
+/// A Connect server.
+pub(super) struct Connect {
+    http: Http,
+    gate: Gate,
+}
+
+impl Connect {
+    /// Makes a server ready to be asked; nothing is asked yet. The token has no white space around it.
+    pub(super) fn new(address: Address, token: &SecretValue) -> Result<Self, Failure> {
+        Ok(Self { http: Http::new(address, token)?, gate: Gate::new(Pace::default()) })
+    }
+
+    async fn get(&self, want: &Want<'_>, by: Instant) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        self.gate.call(by, |room| self.http.get(want, room)).await
+    }
+
+    async fn get_json<T: DeserializeOwned>(&self, want: &Want<'_>, by: Instant) -> Result<T, Failure> {
+        let json = self.get(want, by).await?;
+        model::parse(&json).map_err(|error| self.malformed(want.what, &error))
+    }
+
+    fn malformed(&self, what: &str, why: &str) -> Failure {
+        Failure::new(
+            Class::Malformed,
+            format!("{what} from Connect at {} is malformed: {why}", self.http.label()),
+            "see whether the source's url is that of a Connect server, and whether a proxy changes its answers",
+        )
+    }
+
+    /// The list of vaults, empty or not.
+    async fn list_vaults(&self, by: Instant) -> Result<Vec<Vault>, Failure> {
+        let want = Want { path: &["vaults"], what: "the list of vaults", json: true, most: MAX_LIST };
+        self.get_json(&want, by).await.map_err(|failure| match failure.class {
+            Class::NotFound => self.malformed(want.what, "the server knows no such list (404)"),
+            _ => failure,
+        })
+    }
+}
+
+impl Backend for Connect {
+    async fn vaults(&self, by: Instant) -> Result<Vec<Vault>, Failure> {
+        for look in 1..=3 {
+            let vaults = self.list_vaults(by).await?;
+            if !vaults.is_empty() {
+                return Ok(vaults);
+            }
+            if look < 3 && Instant::now() + EMPTY_AGAIN >= by {
+                return Err(Failure::new(
+                    Class::Away,
+                    format!("Connect at {} is away: it shows no vaults yet", self.http.label()),
+                    "wait until it has synchronised, or see whether the token has any vaults",
+                ));
+            }
+            if look < 3 {
+                sleep(EMPTY_AGAIN).await;
+            }
+        }
+        Err(Failure::new(
+            Class::Denied,
+            format!("Connect at {} denied every vault: the token sees no vault", self.http.label()),
+            "give the token access to the vaults that the references name",
+        ))
+    }
+
+    async fn items(&self, vault: &str, by: Instant) -> Result<Vec<ItemOverview>, Failure> {
+        let what = format!("the list of items in vault {vault:?}");
+        let want = Want { path: &["vaults", vault, "items"], what: &what, json: true, most: MAX_LIST };
+        let items: Vec<ItemOverview> = self.get_json(&want, by).await?;
+        if items.iter().any(|item| item.vault.as_ref().is_some_and(|v| v.id != vault)) {
+            return Err(self.malformed(&what, "it holds items of another vault"));
+        }
+        Ok(items)
+    }
+
+    async fn item(&self, id: &ItemId, by: Instant) -> Result<FullItem, Failure> {
+        let what = format!("item {:?} in vault {:?}", id.item, id.vault);
+        let path = ["vaults", &id.vault, "items", &id.item];
+        let want = Want { path: &path, what: &what, json: true, most: MAX_ITEM };
+        let item: FullItem = self.get_json(&want, by).await?;
+        if item.id != id.item || item.vault.as_ref().is_none_or(|v| v.id != id.vault) {
+            return Err(self.malformed(&what, "it is another item than was asked for"));
+        }
+        Ok(item)
+    }
+
+    async fn file(&self, id: &ItemId, file: &File, by: Instant) -> Result<SecretValue, Failure> {
+        let what = format!("file {:?} of item {:?} in vault {:?}", file.name, id.item, id.vault);
+        let path = ["vaults", &id.vault, "items", &id.item, "files", &file.id, "content"];
+        let want = Want { path: &path, what: &what, json: false, most: MAX_FILE };
+        let mut content = self.get(&want, by).await?;
+        Ok(SecretValue::new(std::mem::take(&mut *content)))
+    }
+}

@@ -1,0 +1,287 @@
+//! What a status or a broken connection means: which class of failure it is, and whether to ask again.
+
+use std::error::Error;
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use rustls::CertificateError;
+
+use crate::wire::{Class, Failure};
+
+use super::super::calendar::http_date;
+
+/// Why one attempt failed.
+pub(super) struct Trouble {
+    pub(super) failure: Failure,
+    pub(super) again: Again,
+    /// Whether the server may well not have noticed: then nothing speaks against knocking often.
+    pub(super) unreached: bool,
+}
+
+/// Whether another attempt may help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    /// No: the answer is final.
+    No,
+    /// A 403 may be false now and then, so it counts only when it comes three times.
+    Doubtful,
+    /// Yes, after a moment.
+    Soon,
+    /// Yes, but not before so long.
+    After(Duration),
+}
+
+impl Trouble {
+    pub(super) fn final_(failure: Failure) -> Self {
+        Self { failure, again: Again::No, unreached: false }
+    }
+
+    fn passing(failure: Failure) -> Self {
+        Self { failure, again: Again::Soon, unreached: false }
+    }
+}
+
+const TOKEN: &str =
+    "put a token of this server into the credential of onecred-resolver.service and restart that unit";
+const SERVER: &str = "see whether the Connect server runs well and can be reached from this host";
+const URL: &str = "see whether the source's url is that of a Connect server";
+
+/// A status other than 200 and 404.
+pub(super) fn of_status(
+    server: &str,
+    what: &str,
+    status: u16,
+    retry_after: Option<Duration>,
+    location: Option<&str>,
+) -> Trouble {
+    let failure = |class, cause: String, remedy: &str| Failure::new(class, cause, remedy);
+    let mut trouble = match status {
+        300..=399 => {
+            let place = location.and_then(|l| l.split(['?', '#']).next()).unwrap_or("elsewhere");
+            let cause = format!(
+                "Connect at {server} is malformed: it redirects to {place:?} ({status}), which is not followed"
+            );
+            Trouble::final_(failure(
+                Class::Malformed,
+                cause,
+                "write the url in the configuration as the server wants it",
+            ))
+        }
+        401 => Trouble::final_(failure(
+            Class::Denied,
+            format!("Connect at {server} denied the token (401)"),
+            TOKEN,
+        )),
+        403 => {
+            let cause = format!("Connect at {server} denied {what} to the token (403)");
+            let remedy = "give the token access to that vault";
+            Trouble { again: Again::Doubtful, ..Trouble::final_(failure(Class::Denied, cause, remedy)) }
+        }
+        408 => {
+            let cause = format!("Connect at {server} is away: it did not synchronise in time (408)");
+            Trouble::passing(failure(Class::Away, cause, "wait, or see whether the server reaches 1Password"))
+        }
+        413 => Trouble::final_(failure(
+            Class::TooLarge,
+            format!("{what} is too large for Connect at {server} (413)"),
+            "keep large data elsewhere, and only its key in 1Password",
+        )),
+        429 => Trouble::passing(failure(
+            Class::Limited,
+            format!("Connect at {server}: rate limited (429)"),
+            "wait; fewer references or a longer maxAge cost fewer calls",
+        )),
+        500..=599 => {
+            let cause = format!("Connect at {server} is away: it answers with status {status}");
+            Trouble::passing(failure(Class::Away, cause, SERVER))
+        }
+        _ => Trouble::final_(failure(
+            Class::Malformed,
+            format!("the answer of Connect at {server} is malformed: status {status} for {what}"),
+            URL,
+        )),
+    };
+    if let (Again::Soon, Some(wait)) = (trouble.again, retry_after) {
+        trouble.again = Again::After(wait);
+        trouble.failure = trouble.failure.retry_after(wait);
+    }
+    trouble
+}
+
+/// A 404. `own`: in Connect's own words.
+pub(super) fn of_not_found(server: &str, what: &str, own: bool) -> Trouble {
+    if own {
+        let cause = format!("no such thing at Connect: {what} (404)");
+        return Trouble::final_(Failure::new(Class::NotFound, cause, "correct the reference"));
+    }
+    let cause = format!("Connect at {server} is away: 404 in other words than Connect's");
+    Trouble::passing(Failure::new(Class::Away, cause, URL))
+}
+
+/// A body of more bytes than are taken.
+pub(super) fn of_size(server: &str, what: &str, most: usize) -> Trouble {
+    let cause = format!("{what} from Connect at {server} is too large: over {} MiB", most >> 20);
+    Trouble::final_(Failure::new(
+        Class::TooLarge,
+        cause,
+        "keep large data elsewhere, and only its key in 1Password",
+    ))
+}
+
+/// A body that ends where the connection does.
+pub(super) fn of_unframed(server: &str, what: &str) -> Trouble {
+    let cause = format!("{what} from Connect at {server} is malformed: its length is not told");
+    Trouble::final_(Failure::new(
+        Class::Malformed,
+        cause,
+        "see whether a proxy of HTTP/1.0 stands before the server",
+    ))
+}
+
+/// No answer, or half of one.
+pub(super) fn of_error(server: &str, error: &reqwest::Error) -> Trouble {
+    let away = |what: String, remedy: &str| {
+        Failure::new(Class::Away, format!("Connect at {server} is away: {what}"), remedy)
+    };
+    if let Some(rustls::Error::InvalidCertificate(certificate)) = tls_error(error) {
+        let (what, remedy, passes) = of_certificate(certificate);
+        let again = if passes { Again::Soon } else { Again::No };
+        return Trouble { failure: away(what, remedy), again, unreached: true };
+    }
+    if error.is_timeout() {
+        return Trouble::passing(away("it does not answer in time".into(), SERVER));
+    }
+    let mut innermost: &dyn Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    let what = if error.is_connect() { "it can't be reached" } else { "the connection broke" };
+    let failure = away(format!("{what} ({innermost})"), SERVER);
+    Trouble { unreached: error.is_connect(), ..Trouble::passing(failure) }
+}
+
+/// A certificate that is not accepted: what is wrong, what to do, and whether that may pass by itself. It never speaks of items,
+/// so it is always a failure to reach the server.
+fn of_certificate(error: &CertificateError) -> (String, &'static str, bool) {
+    use CertificateError as C;
+    match error {
+        C::NotValidYet | C::NotValidYetContext { .. } => (
+            "its certificate is not valid yet, so this host's clock may not be set".into(),
+            "set the clock of this host (systemd-timesyncd or chrony does it after boot)",
+            true,
+        ),
+        C::Expired | C::ExpiredContext { .. } => (
+            "its certificate has expired".into(),
+            "renew the certificate of the Connect server, or set the clock of this host",
+            false,
+        ),
+        C::NotValidForName | C::NotValidForNameContext { .. } => (
+            "its certificate is for another name".into(),
+            "write the url with the name that the certificate is for",
+            false,
+        ),
+        C::UnknownIssuer => (
+            "its certificate comes from an authority that is not trusted".into(),
+            "name the authority's PEM file as the source's caFile, or add it to this host's certificates",
+            false,
+        ),
+        other => (
+            format!("its certificate is not accepted ({other})"),
+            "renew the certificate of the Connect server",
+            false,
+        ),
+    }
+}
+
+/// The error of TLS inside of an error, wherever it hides.
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+            return Some(tls);
+        }
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if let Some(tls) = inner.and_then(|inner| tls_error(inner)) {
+            return Some(tls);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// What a `Retry-After` says: seconds, or a date. At most an hour is believed.
+pub(super) fn retry_after(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let seconds = match text.parse::<u64>() {
+        Ok(seconds) => seconds,
+        Err(_) => {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+            u64::try_from(http_date(text)?).ok()?.saturating_sub(now)
+        }
+    };
+    Some(Duration::from_secs(seconds.min(3_600)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_of_statuses() {
+        let cases = [
+            (301, Class::Malformed, Again::No),
+            (400, Class::Malformed, Again::No),
+            (401, Class::Denied, Again::No),
+            (403, Class::Denied, Again::Doubtful),
+            (408, Class::Away, Again::Soon),
+            (413, Class::TooLarge, Again::No),
+            (418, Class::Malformed, Again::No),
+            (429, Class::Limited, Again::Soon),
+            (500, Class::Away, Again::Soon),
+            (503, Class::Away, Again::Soon),
+            (204, Class::Malformed, Again::No),
+        ];
+        for (status, class, again) in cases {
+            let trouble = of_status("http://x", "item \"i\"", status, None, Some("http://y/?token=z"));
+            assert_eq!((trouble.failure.class, trouble.again), (class, again), "{status}");
+            assert!(!trouble.failure.cause.contains("token=z"), "{}", trouble.failure);
+        }
+        let wait = Duration::from_secs(7);
+        let trouble = of_status("http://x", "it", 429, Some(wait), None);
+        assert_eq!((trouble.again, trouble.failure.retry_after), (Again::After(wait), Some(wait)));
+        assert_eq!(of_status("http://x", "it", 401, Some(wait), None).again, Again::No);
+        assert_eq!(of_not_found("http://x", "it", true).failure.class, Class::NotFound);
+        assert_eq!(of_not_found("http://x", "it", false).failure.class, Class::Away);
+    }
+
+    #[test]
+    fn certificates_are_never_a_denial() {
+        let cases = [
+            (CertificateError::NotValidYet, true, "not valid yet"),
+            (CertificateError::Expired, false, "expired"),
+            (CertificateError::NotValidForName, false, "another name"),
+            (CertificateError::UnknownIssuer, false, "not trusted"),
+            (CertificateError::BadSignature, false, "not accepted"),
+        ];
+        for (error, passes, words) in cases {
+            let (what, _, again) = of_certificate(&error);
+            assert!(what.contains(words), "{what}");
+            assert_eq!(again, passes, "{what}");
+        }
+        let hidden = io::Error::other(rustls::Error::InvalidCertificate(CertificateError::Expired));
+        let twice = io::Error::other(hidden);
+        assert!(matches!(
+            tls_error(&twice),
+            Some(rustls::Error::InvalidCertificate(CertificateError::Expired))
+        ));
+    }
+
+    #[test]
+    fn waits_of_servers() {
+        assert_eq!(retry_after(" 7 "), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after("86400"), Some(Duration::from_secs(3_600)));
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
+        assert_eq!(retry_after("Sun, 06 Nov 2094 08:49:37 GMT"), Some(Duration::from_secs(3_600)));
+        assert_eq!(retry_after("soon"), None);
+    }
+}

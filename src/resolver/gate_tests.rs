@@ -1,0 +1,134 @@
+//! Retries, turns and the breaker, by a clock that tests move.
+
+use super::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+fn trouble(class: Class, again: Again) -> Trouble {
+    let failure = Failure::new(class, "it failed", "wait");
+    let failure = match again {
+        Again::After(wait) => failure.retry_after(wait),
+        _ => failure,
+    };
+    Trouble { failure, again, unreached: false }
+}
+
+/// Calls something that fails so and so often; gives the outcome and how many attempts it took.
+async fn tried(failing: usize, class: Class, again: Again, patience: u64) -> (Result<(), Failure>, usize) {
+    let gate = Gate::new(Pace::default());
+    let attempts = AtomicUsize::new(0);
+    let by = Instant::now() + Duration::from_secs(patience);
+    let outcome = gate
+        .call(by, |_| async {
+            let before = attempts.fetch_add(1, Ordering::SeqCst);
+            if before < failing { Err(trouble(class, again)) } else { Ok(()) }
+        })
+        .await;
+    assert!(Instant::now() <= by);
+    (outcome, attempts.into_inner())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_passes_is_tried_again() {
+    for (failing, again, attempts) in [
+        (0, Again::Soon, 1),
+        (3, Again::Soon, 4),
+        (2, Again::Doubtful, 3),
+        (2, Again::After(Duration::from_secs(4)), 3),
+    ] {
+        assert_eq!(tried(failing, Class::Away, again, 60).await, (Ok(()), attempts));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_pass_is_given_up() {
+    for (class, again, patience, attempts) in [
+        (Class::Away, Again::Soon, 60, 4),
+        (Class::Denied, Again::Doubtful, 60, 3),
+        (Class::Denied, Again::No, 60, 1),
+        (Class::Limited, Again::After(Duration::from_secs(6)), 60, 1),
+        (Class::Limited, Again::After(Duration::from_secs(4)), 3, 1),
+    ] {
+        let (outcome, tries) = tried(99, class, again, patience).await;
+        assert_eq!((outcome.expect_err("fails").class, tries), (class, attempts), "{again:?}");
+    }
+    let (outcome, _) = tried(99, Class::Limited, Again::After(Duration::from_secs(6)), 60).await;
+    assert_eq!(outcome.expect_err("fails").retry_after, Some(Duration::from_secs(6)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_fails_is_left_alone() {
+    let gate = Gate::new(Pace::default());
+    let attempts = AtomicUsize::new(0);
+    let call = || async {
+        let by = Instant::now() + Duration::from_secs(60);
+        let attempt = |_| async {
+            attempts.fetch_add(1, Ordering::SeqCst);
+            Err::<(), _>(trouble(Class::Away, Again::Soon))
+        };
+        gate.call(by, attempt).await.expect_err("fails")
+    };
+    for _ in 0..3 {
+        assert_eq!(call().await.retry_after, None);
+    }
+    let so_far = attempts.load(Ordering::SeqCst);
+    let failure = call().await;
+    assert_eq!((failure.class, attempts.load(Ordering::SeqCst)), (Class::Away, so_far), "nothing was asked");
+    tokio::time::advance(failure.retry_after.expect("told")).await;
+    call().await;
+    assert!(attempts.load(Ordering::SeqCst) > so_far, "a probe");
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_many_at_once_and_no_more() {
+    let gate = Gate::new(Pace::default());
+    let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let one = || async {
+        let by = Instant::now() + Duration::from_secs(60);
+        let attempt = |_| async {
+            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            sleep(Duration::from_secs(1)).await;
+            now.fetch_sub(1, Ordering::SeqCst);
+            Ok(())
+        };
+        gate.call(by, attempt).await.expect("works");
+    };
+    tokio::join!(
+        one(),
+        one(),
+        one(),
+        one(),
+        one(),
+        one(),
+        one(),
+        one(),
+        one(),
+        one(),
+        one(),
+        one(),
+        one(),
+        one(),
+        one(),
+        one()
+    );
+    assert_eq!(most.load(Ordering::SeqCst), AT_ONCE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_turn_waits_no_longer_than_patience() {
+    let gate = Gate::new(Pace::default());
+    let hang = || async {
+        let by = Instant::now() + Duration::from_secs(20);
+        let attempt = |room| async move {
+            sleep(room).await;
+            Err::<(), _>(trouble(Class::Away, Again::Soon))
+        };
+        gate.call(by, attempt).await
+    };
+    let late = async {
+        let by = Instant::now() + Duration::from_secs(5);
+        gate.call(by, |_| async { Ok::<_, Trouble>(()) }).await.expect_err("no turn")
+    };
+    let all = async { tokio::join!(hang(), hang(), hang(), hang(), hang(), hang(), hang(), hang()) };
+    let (_, failure) = tokio::join!(all, late);
+    assert_eq!(failure.class, Class::Away);
+}

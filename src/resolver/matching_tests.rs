@@ -1,0 +1,109 @@
+//! The rules of matching, beyond the rows of the vectors.
+
+use serde_json::json;
+
+use super::*;
+use crate::reference::Query;
+use crate::resolver::model::parse;
+
+fn segment(text: &str, by: MatchBy) -> Segment {
+    Segment { text: text.into(), by }
+}
+
+fn item(json: serde_json::Value) -> FullItem {
+    parse(json.to_string().as_bytes()).expect("an item")
+}
+
+fn find(item: &FullItem, path: &str, by: MatchBy) -> Result<String, Class> {
+    let (section, field) = path.split_once('/').map_or((None, path), |(s, f)| (Some(s), f));
+    let section = section.map(|s| segment(s, by));
+    let wanted = FieldRef { section, field: segment(field, by), query: None::<Query> };
+    match super::field(item, &wanted) {
+        Ok(Found::Field(field)) => Ok(field.text().unwrap_or_default().to_owned()),
+        Ok(Found::File(file)) => Ok(format!("file {}", file.id)),
+        Err(failure) => Err(failure.class),
+    }
+}
+
+#[test]
+fn a_name_out_of_a_unit_never_picks_an_id() {
+    let id = "aaaaaaaaaaaaaaaaaaaaaaaaaa";
+    let vault = |id: &str, name: &str| Vault { id: id.into(), name: name.into(), content_version: None };
+    let vaults = [vault(id, "one"), vault("bbbbbbbbbbbbbbbbbbbbbbbbbb", id)];
+    let named = |by| super::vault(&vaults, &segment(id, by)).map(|v| v.name.clone()).expect("found");
+    assert_eq!(named(MatchBy::TitleOrId), "one");
+    assert_eq!(named(MatchBy::Title), id);
+    assert!(still_means(&segment(id, MatchBy::TitleOrId), id, "renamed"));
+    assert!(!still_means(&segment(id, MatchBy::Title), id, "renamed"));
+    assert!(!still_means(&segment("short", MatchBy::TitleOrId), "short", "renamed"));
+
+    let item = item(json!({"id": "i", "fields": [
+        {"id": "password", "label": "secret of all", "value": "by id"},
+        {"id": "x", "section": {"id": "s"}, "label": "password", "value": "by label"},
+    ], "files": [{"id": "f1", "name": "a"}]}));
+    assert_eq!(find(&item, "password", MatchBy::TitleOrId).as_deref(), Ok("by id"));
+    assert_eq!(find(&item, "password", MatchBy::Title).as_deref(), Ok("by label"));
+    assert_eq!(find(&item, "s/password", MatchBy::TitleOrId).as_deref(), Ok("by label"));
+    assert_eq!(find(&item, "s/password", MatchBy::Title), Err(Class::NotFound));
+    assert_eq!(find(&item, "f1", MatchBy::TitleOrId).as_deref(), Ok("file f1"));
+    assert_eq!(find(&item, "f1", MatchBy::Title), Err(Class::NotFound));
+}
+
+#[test]
+fn deleted_items_are_neither_found_nor_in_the_way() {
+    let item = |id: &str, state: Option<&str>| ItemOverview {
+        id: id.into(),
+        title: "same".into(),
+        vault: None,
+        version: None,
+        state: state.map(str::to_owned),
+    };
+    let wanted = segment("Same", MatchBy::TitleOrId);
+    let found =
+        |items: &[ItemOverview]| super::item(items, "v", &wanted).map(|i| i.id.clone()).map_err(|f| f.class);
+    assert_eq!(found(&[item("a", Some("DELETED")), item("b", None)]).as_deref(), Ok("b"));
+    assert_eq!(found(&[item("a", Some("ARCHIVED")), item("b", None)]), Err(Class::Several));
+    assert_eq!(found(&[item("a", Some("deleted"))]), Err(Class::NotFound));
+}
+
+#[test]
+fn empty_names_match_nothing() {
+    let item = item(json!({"id": "i", "fields": [{"id": "", "label": "", "value": "nameless"}]}));
+    assert_eq!(find(&item, "", MatchBy::TitleOrId), Err(Class::NotFound));
+    let nameless = [Vault { id: String::new(), name: String::new(), content_version: None }];
+    assert!(super::vault(&nameless, &segment("", MatchBy::TitleOrId)).is_err());
+}
+
+#[test]
+fn sections_files_and_notes() {
+    let item = item(json!({"id": "i",
+        "sections": [{"id": "keys", "label": "Keys"}, {"id": "add more"}],
+        "fields": [
+            {"id": "notesPlain", "purpose": "NOTES", "value": "the note"},
+            {"id": "n", "section": {"id": "keys"}, "label": "notes", "value": "a field"},
+            {"id": "u", "section": {"id": "unlisted", "label": "Unlisted"}, "label": "u", "value": "in no list"},
+            {"id": "e", "section": {"id": "add more"}, "label": "e", "value": "untitled"},
+            {"id": "filefield", "section": {"id": "keys"}, "type": "FILE", "label": "tls.pem"},
+            {"id": "lost", "type": "FILE", "label": "lost.pem"},
+        ],
+        "files": [
+            {"id": "f1", "name": "tls.pem"},
+            {"id": "f2", "name": "tls.pem", "section": {"id": "keys"}},
+            {"id": "f3", "name": "two", "section": {"id": "keys"}},
+            {"id": "f4", "name": "two", "section": {"id": "keys"}},
+        ],
+    }));
+    let find = |path| find(&item, path, MatchBy::TitleOrId);
+    assert_eq!(find("notesPlain").as_deref(), Ok("the note"));
+    assert_eq!(find("notes").as_deref(), Ok("a field"), "a label goes before the other name of the note");
+    assert_eq!(find("keys/notesPlain"), Err(Class::NotFound));
+    assert_eq!(find("UNLISTED/u").as_deref(), Ok("in no list"));
+    assert_eq!(find("/e").as_deref(), Ok("untitled"));
+    assert_eq!(find("/u"), Err(Class::NotFound));
+    assert_eq!(find("tls.pem").as_deref(), Ok("file f2"), "a field goes before a file");
+    assert_eq!(find("lost.pem"), Err(Class::NotFound));
+    assert_eq!(find("f1").as_deref(), Ok("file f1"));
+    assert_eq!(find("two"), Err(Class::Several));
+    assert_eq!(find("KEYS/two"), Err(Class::Several));
+    assert_eq!(find("nowhere/two"), Err(Class::NotFound));
+}

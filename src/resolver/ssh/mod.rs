@@ -1,0 +1,131 @@
+//! SSH keys: private keys of any common form, as PKCS#8 or in OpenSSH's own.
+//!
+//! ed25519, RSA and ECDSA, without a passphrase. Every buffer on the way is wiped.
+
+mod der;
+mod openssh;
+
+use base64ct::{Base64, Encoding};
+use zeroize::Zeroizing;
+
+/// Why a text is no private key that can be converted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BadKey {
+    /// Not one of the forms known here, or damaged.
+    #[error("it is no private key in PKCS#8, PKCS#1, SEC 1 or OpenSSH's form")]
+    Form,
+    /// Under a passphrase.
+    #[error("the key is under a passphrase")]
+    Passphrase,
+    /// Another algorithm, or another curve.
+    #[error("it is a key for another algorithm than ed25519, RSA and ECDSA")]
+    Algorithm,
+    /// An ECDSA key that doesn't bring its public key.
+    #[error("the key comes without its public half")]
+    PublicHalf,
+}
+
+/// Bytes that are wiped when dropped.
+type Bytes = Zeroizing<Vec<u8>>;
+
+/// A private key. Numbers are unsigned, the highest byte first, without leading zeros but where a width is said.
+enum Key {
+    Ed25519 { seed: Bytes, public: Vec<u8> },
+    Rsa { n: Bytes, e: Bytes, d: Bytes, p: Bytes, q: Bytes, q_inverse: Bytes },
+    Ecdsa { curve: &'static Curve, d: Bytes, point: Vec<u8> },
+}
+
+/// A curve of ECDSA.
+struct Curve {
+    name: &'static str,
+    oid: pkcs8::ObjectIdentifier,
+    /// The width of its private numbers.
+    width: usize,
+}
+
+static CURVES: [Curve; 3] = [
+    Curve { name: "nistp256", oid: pkcs8::ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7"), width: 32 },
+    Curve { name: "nistp384", oid: pkcs8::ObjectIdentifier::new_unwrap("1.3.132.0.34"), width: 48 },
+    Curve { name: "nistp521", oid: pkcs8::ObjectIdentifier::new_unwrap("1.3.132.0.35"), width: 66 },
+];
+
+/// The key as PKCS#8 in PEM; one that is so already is given as it stands.
+pub(super) fn to_pkcs8(text: &str) -> Result<Zeroizing<String>, BadKey> {
+    let (label, _) = read_pem(text)?;
+    if label == "PRIVATE KEY" {
+        return Ok(Zeroizing::new(text.to_owned()));
+    }
+    Ok(write_pem("PRIVATE KEY", &der::to_pkcs8(&read(text)?)?, 64))
+}
+
+/// The key in OpenSSH's own form.
+pub(super) fn to_openssh(text: &str) -> Result<Zeroizing<String>, BadKey> {
+    let (label, _) = read_pem(text)?;
+    if label == openssh::LABEL {
+        return Ok(Zeroizing::new(text.to_owned()));
+    }
+    Ok(write_pem(openssh::LABEL, &openssh::write(&read(text)?), 70))
+}
+
+fn read(text: &str) -> Result<Key, BadKey> {
+    let (label, bytes) = read_pem(text)?;
+    match label {
+        "PRIVATE KEY" => der::from_pkcs8(&bytes),
+        "RSA PRIVATE KEY" => der::from_pkcs1(&bytes),
+        "EC PRIVATE KEY" => der::from_sec1(&bytes, None),
+        openssh::LABEL => openssh::read(&bytes),
+        "ENCRYPTED PRIVATE KEY" => Err(BadKey::Passphrase),
+        _ => Err(BadKey::Form),
+    }
+}
+
+/// The label and the bytes of a PEM text, whatever the length of its lines.
+fn read_pem(text: &str) -> Result<(&str, Bytes), BadKey> {
+    let inner = text.trim().strip_prefix("-----BEGIN ").and_then(|rest| rest.split_once("-----"));
+    let (label, rest) = inner.ok_or(BadKey::Form)?;
+    let (body, end) = rest.split_once("-----END ").ok_or(BadKey::Form)?;
+    if end.strip_suffix("-----") != Some(label) {
+        return Err(BadKey::Form);
+    }
+    if body.contains("ENCRYPTED") {
+        return Err(BadKey::Passphrase); // a header of old PEM, which no other kind of key has
+    }
+    let mut base64 = Zeroizing::new(String::with_capacity(body.len()));
+    base64.extend(body.chars().filter(|c| !c.is_ascii_whitespace()));
+    let bytes = Base64::decode_vec(&base64).map_err(|_| BadKey::Form)?;
+    Ok((label, Zeroizing::new(bytes)))
+}
+
+fn write_pem(label: &str, bytes: &[u8], width: usize) -> Zeroizing<String> {
+    let base64 = Zeroizing::new(Base64::encode_string(bytes));
+    let room = base64.len() + base64.len() / width + 2 * label.len() + 64; // never grows: a copy would be left
+    let mut text = Zeroizing::new(String::with_capacity(room));
+    text.extend(["-----BEGIN ", label, "-----\n"]);
+    let mut rest = base64.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(width.min(rest.len()));
+        text.extend([line, "\n"]);
+        rest = after;
+    }
+    text.extend(["-----END ", label, "-----\n"]);
+    text
+}
+
+/// A number without its leading zeros.
+fn number(bytes: &[u8]) -> Bytes {
+    let zeros = bytes.iter().take_while(|b| **b == 0).count();
+    Zeroizing::new(bytes[zeros..].to_vec())
+}
+
+/// A number with leading zeros up to a width, if it fits.
+fn padded(bytes: &[u8], width: usize) -> Option<Bytes> {
+    let bytes = number(bytes);
+    let mut wide = Zeroizing::new(vec![0; width.checked_sub(bytes.len())?]);
+    wide.reserve_exact(bytes.len());
+    wide.extend_from_slice(&bytes);
+    Some(wide)
+}
+
+#[cfg(test)]
+#[path = "../ssh_tests.rs"]
+mod tests;
