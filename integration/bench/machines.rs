@@ -38,7 +38,8 @@ pub fn measure(suite: Suite, floor: &Path, effort: Effort) -> Result<Vec<Row>, B
 fn boot(suite: Suite, layer: &Layer) -> Result<Stage, Box<dyn Error>> {
     let items: Vec<Value> = (0..SECRETS)
         .map(|n| {
-            let (id, title) = (format!("{:a<26}", format!("item{n:02}").replace(['0', '1'], "z")), format!("item {n}"));
+            let digits: String = format!("{n:02}").bytes().map(|digit| char::from(digit - b'0' + b'a')).collect();
+            let (id, title) = (format!("{:a<26}", format!("item{digits}z")), format!("item {n}"));
             json!({ "id": id, "title": title, "category": "LOGIN", "version": 1, "fields": [field("password", &value(n))] })
         })
         .collect();
