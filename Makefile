@@ -10,6 +10,7 @@ unit = $(DESTDIR)$(PREFIX)/lib/systemd/system
 sysusers = $(DESTDIR)$(PREFIX)/lib/sysusers.d
 share = $(DESTDIR)$(PREFIX)/share/onecred
 doc = $(DESTDIR)$(PREFIX)/share/doc/onecred
+etc = $(DESTDIR)/etc/onecred
 units = onecred.socket onecred.service onecred-resolver.socket onecred-resolver.service run-onecred-store.mount
 place = sed -e 's|/usr/bin/onecred|$(PREFIX)/bin/onecred|' -e 's|/usr/share/doc|$(PREFIX)/share/doc|'
 
@@ -19,7 +20,7 @@ build:
 
 install:
 	@test -x $(BINARY) || { echo "$(BINARY) is not there: run 'cargo build --release' first" >&2; exit 1; }
-	install -d $(bin) $(unit) $(sysusers) $(share) $(doc)
+	install -d $(bin) $(unit) $(sysusers) $(share) $(doc) $(etc)
 	install -m755 $(BINARY) $(bin)/onecred
 	for u in $(units); do $(place) units/systemd/$$u >$(unit)/$$u && chmod 644 $(unit)/$$u || exit 1; done
 	rm -rf $(unit)/onecred.service.d

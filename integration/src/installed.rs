@@ -27,11 +27,20 @@ pub fn make(target: &str, destdir: &Path, suite: Suite) -> io::Result<()> {
         .arg(repository())
         .args([target, "PREFIX=/usr", &format!("SYSTEMD_VERSION={}", suite.version()?)])
         .arg(format!("DESTDIR={}", destdir.display()))
+        .arg(format!("BINARY={}", release_binary()?.display()))
         .output()?;
     if made.status.success() {
         return Ok(());
     }
     Err(io::Error::other(format!("make {target}: {}{}", made.status, String::from_utf8_lossy(&made.stderr))))
+}
+
+/// What `cargo build --release` has made, in the same target folder as this test.
+fn release_binary() -> io::Result<PathBuf> {
+    let this = std::env::current_exe()?; // TARGET/PROFILE/deps/cases-HASH
+    let target =
+        this.ancestors().nth(3).ok_or_else(|| io::Error::other("this test runs in no target folder"))?;
+    Ok(target.join("release/onecred"))
 }
 
 /// A layer with onecred and the tests' own programs.

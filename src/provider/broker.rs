@@ -354,3 +354,7 @@ fn no_answer() -> Failure {
     let remedy = "look at: systemctl status onecred-resolver; is 1Password reachable from here?";
     Failure::new(Class::Away, "no answer within the deadline", remedy)
 }
+
+#[cfg(test)]
+#[path = "broker_tests.rs"]
+mod tests;

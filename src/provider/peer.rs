@@ -24,6 +24,13 @@ pub struct ProcessId {
     birth: u64,
 }
 
+#[cfg(test)]
+impl ProcessId {
+    pub(crate) fn testing(birth: u64) -> Self {
+        Self { pid: 1, birth }
+    }
+}
+
 /// Somebody who was found to be what it claims.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {

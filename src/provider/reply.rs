@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -44,6 +45,14 @@ impl Connection {
     /// The socket, to look at who is at its other end.
     pub fn socket(&self) -> Option<BorrowedFd<'_>> {
         self.socket.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether the peer has hung up: it was killed, or ran into its own timeout.
+    pub fn hung_up(&self) -> bool {
+        let Some(socket) = &self.socket else { return true };
+        let mut ends = [PollFd::new(socket.as_fd(), PollFlags::empty())];
+        // its own direction is shut down from the start; POLLHUP is both
+        poll(&mut ends, PollTimeout::ZERO) == Ok(1)
     }
 
     /// Sends a value in one go, where it goes into the socket as it is; else gives the connection back, with what was sent.

@@ -97,7 +97,10 @@ async fn a_socket_in_use_stays_open_when_its_task_is_aborted() {
 #[tokio::test]
 async fn a_peer_that_has_hung_up_is_noticed() {
     let (connection, theirs, _permits) = pair().await;
+    theirs.shutdown(std::net::Shutdown::Write).unwrap();
+    assert!(!connection.hung_up(), "systemd shuts its own direction down at once");
     drop(theirs);
+    assert!(connection.hung_up());
     assert_eq!(answer(connection, SecretValue::new(vec![1; 10])).await, Delivery::HungUp);
     let (connection, theirs, permits) = pair().await;
     drop(theirs);

@@ -15,7 +15,7 @@ use crate::wire::Failure;
 /// How long equal lines are counted instead of said.
 const WINDOW: Duration = Duration::from_secs(60);
 /// The most kinds of lines that are counted; above it, each is said.
-const KINDS: usize = 4096;
+const KINDS: usize = 1024;
 
 /// Lines that were said lately.
 #[derive(Debug, Default)]

@@ -129,6 +129,7 @@ impl Server {
         let result = tokio::select! {
             biased;
             result = self.wait(&peer, &order) => result,
+            () = gone(&connection) => return, // nobody is told, and its place is free
             _ = stop.wait_for(|stop| *stop) => Err(Refusal::Stopping),
         };
         match result {
@@ -173,6 +174,17 @@ impl Server {
     fn refuse(&self, connection: Connection, peer: &Peer, refusal: &Refusal) {
         let reason = self.report.refused(peer, refusal);
         connection.refuse(&reason);
+    }
+}
+
+/// Waits until the peer has hung up. Looked at now and then: nobody is in a hurry to know.
+async fn gone(connection: &Connection) {
+    let mut look = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        look.tick().await;
+        if connection.hung_up() {
+            return;
+        }
     }
 }
 

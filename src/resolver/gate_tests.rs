@@ -132,3 +132,20 @@ async fn who_waits_for_a_turn_waits_no_longer_than_patience() {
     let (_, failure) = tokio::join!(all, late);
     assert_eq!(failure.class, Class::Away);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_pauses_holds_no_turn() {
+    let gate = Gate::new(Pace::default());
+    let wait = Again::After(Duration::from_secs(4));
+    let by = Instant::now() + Duration::from_secs(60);
+    let pausing = || gate.call(by, |_| async { Err::<(), _>(trouble(Class::Limited, wait)) });
+    let late = async {
+        sleep(Duration::from_secs(1)).await;
+        gate.call(Instant::now() + Duration::from_secs(1), |_| async { Ok::<_, Trouble>(()) }).await
+    };
+    let all = async {
+        tokio::join!(pausing(), pausing(), pausing(), pausing(), pausing(), pausing(), pausing(), pausing())
+    };
+    let (_, outcome) = tokio::join!(all, late);
+    assert_eq!(outcome, Ok(()));
+}

@@ -71,7 +71,7 @@ fn empty_names_match_nothing() {
     let item = item(json!({"id": "i", "fields": [{"id": "", "label": "", "value": "nameless"}]}));
     assert_eq!(find(&item, "", MatchBy::TitleOrId), Err(Class::NotFound));
     let nameless = [Vault { id: String::new(), name: String::new(), content_version: None }];
-    assert!(super::vault(&nameless, &segment("", MatchBy::TitleOrId)).is_err());
+    assert!(vault(&nameless, &segment("", MatchBy::TitleOrId)).is_err());
 }
 
 #[test]

@@ -89,10 +89,7 @@ fn open(
             let token = tokens(&source.token).as_ref().and_then(trimmed).ok_or_else(|| {
                 Failure::new(
                     Class::NoToken,
-                    format!(
-                        "no token for source {name}: the credential {} is missing or empty",
-                        source.token
-                    ),
+                    format!("source {name} has none: the credential {} is missing or empty", source.token),
                     "put the Connect token into /etc/onecred/token, readable by root alone, \
                      and restart onecred-resolver.service",
                 )

@@ -137,7 +137,9 @@ pub(super) fn is_deleted(state: Option<&str>) -> bool {
 
 /// Reads JSON. The error tells the place and nothing of what stands there: serde's own words would quote it.
 pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(json).map_err(|error| {
+    // serde looks at the letters of what it keeps alone; who sends one wrong byte may have sent more
+    let json = std::str::from_utf8(json).map_err(|_| "it is not UTF-8".to_owned())?;
+    serde_json::from_str(json).map_err(|error| {
         let what = match error.classify() {
             serde_json::error::Category::Eof => "it ends early",
             serde_json::error::Category::Data => "it has another shape than Connect's",

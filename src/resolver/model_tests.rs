@@ -52,6 +52,8 @@ fn what_is_malformed_is_told_by_its_place_alone() {
         assert!(!error.contains("canary"), "{error}");
         assert_eq!(error, expected, "{text}");
     }
+    let error = parse::<FullItem>(b"{\"id\": \"i\", \"unknown\": \"\xff\"}").err();
+    assert_eq!(error.as_deref(), Some("it is not UTF-8"));
 }
 
 proptest! {

@@ -76,7 +76,8 @@ fn base32(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let text = text.trim_end_matches("%3D").trim_end_matches("%3d").trim_end_matches('=');
     let mut bytes = Zeroizing::new(Vec::with_capacity(text.len() * 5 / 8 + 1)); // never grows: a copy would be left
     let (mut bits, mut count) = (0_u32, 0);
-    for c in text.replace("%20", " ").bytes() {
+    let text = Zeroizing::new(text.replace("%20", " "));
+    for c in text.bytes() {
         let value = match c.to_ascii_uppercase() {
             c @ b'A'..=b'Z' => c - b'A',
             c @ b'2'..=b'7' => c - b'2' + 26,

@@ -14,7 +14,7 @@ use crate::config::{self, Paths};
 use crate::name::CredentialId;
 use crate::secret::SecretValue;
 use crate::systemd::notify;
-use crate::wire::{self, Check, Checked, Fetch, Fetched, Pending, Resolve};
+use crate::wire::{self, Check, Checked, Class, Failure, Fetch, Fetched, Pending, Resolve};
 
 /// The most bytes that a token may have.
 const TOKEN_MAX: u64 = 1 << 16;
@@ -75,11 +75,30 @@ struct Current(RwLock<Arc<Loaded>>);
 struct Loaded {
     resolver: Resolver,
     sources: Vec<String>,
+    /// Why there are no sources, where the configuration could not be read at all.
+    error: Option<String>,
+}
+
+impl Loaded {
+    fn resolver(&self) -> Result<&Resolver, Failure> {
+        match &self.error {
+            None => Ok(&self.resolver),
+            Some(error) => Err(Failure::new(
+                Class::Misconfigured,
+                format!("the resolver can't use the configuration: {error}"),
+                "mend it (its files have to be readable by user onecred: they hold no secret), then: systemctl reload onecred",
+            )),
+        }
+    }
 }
 
 impl Current {
     fn get(&self) -> Arc<Loaded> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set(&self, loaded: Loaded) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded);
     }
 
     /// Reads the configuration; with errors in it, what was there before stays.
@@ -89,8 +108,7 @@ impl Current {
                 let sources = &loaded.settings.sources;
                 let resolver = Resolver::new(sources, |name| token(name, tokens));
                 let sources = sources.keys().map(ToString::to_string).collect();
-                *self.0.write().unwrap_or_else(PoisonError::into_inner) =
-                    Arc::new(Loaded { resolver, sources });
+                self.set(Loaded { resolver, sources, error: None });
             }
             Err(report) => {
                 for problem in &report.problems {
@@ -104,19 +122,23 @@ impl Current {
     }
 
     fn status(&self) -> String {
-        format!("resolving from: {}", self.get().sources.join(", "))
+        let loaded = self.get();
+        match &loaded.error {
+            None => format!("resolving from: {}", loaded.sources.join(", ")),
+            Some(error) => format!("refusing everything: {error}"),
+        }
     }
 }
 
 impl Resolve for Current {
     fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched> {
         let loaded = self.get();
-        Box::pin(async move { loaded.resolver.fetch(fetch).await })
+        Box::pin(async move { loaded.resolver()?.fetch(fetch).await })
     }
 
     fn check(&self, check: Check) -> Pending<'_, Checked> {
         let loaded = self.get();
-        Box::pin(async move { loaded.resolver.check(check).await })
+        Box::pin(async move { loaded.resolver()?.check(check).await })
     }
 }
 

@@ -54,7 +54,7 @@ pub(super) fn limited(value: SecretValue, name: &str) -> Result<SecretValue, Fai
     if value.len() <= SecretValue::MAX {
         return Ok(value);
     }
-    let cause = format!("{name} is too large: {} bytes, of {} at most", value.len(), SecretValue::MAX);
+    let cause = format!("{name} has {} bytes, of {} at most", value.len(), SecretValue::MAX);
     Err(Failure::new(Class::TooLarge, cause, "keep large data elsewhere, and only its key in 1Password"))
 }
 
@@ -77,7 +77,7 @@ fn one_time_password(field: &Field, name: &str, moment: Moment) -> Result<otp::C
         }
         None => Err(Failure::new(
             Class::Malformed,
-            format!("{name} is malformed: it holds no otpauth URI that can be read"),
+            format!("{name} holds no otpauth URI that can be read"),
             "set the one-time password up anew in 1Password",
         )),
     }
@@ -95,7 +95,7 @@ fn private_key(
     convert(field.text().unwrap_or_default()).map_err(|error| {
         let remedy =
             "import the key anew into 1Password: ed25519, RSA and ECDSA keys are known, without a passphrase";
-        Failure::new(Class::Malformed, format!("{name} is malformed: {error}"), remedy)
+        Failure::new(Class::Malformed, format!("{name}: {error}"), remedy)
     })
 }
 
@@ -106,7 +106,7 @@ fn plain(field: &Field, name: &str) -> Result<Zeroizing<String>, Failure> {
         Some(Value::Text(text)) => text,
         Some(Value::Parts(parts)) if field.kind.eq_ignore_ascii_case("ADDRESS") => return Ok(address(parts)),
         Some(Value::Parts(_) | Value::Nested) => {
-            let cause = format!("{name} is malformed: its value has parts, which no reference can express");
+            let cause = format!("{name} has a value of several parts, which no reference can express");
             return Err(Failure::new(Class::Malformed, cause, "keep the value in a field of text"));
         }
     };

@@ -52,13 +52,13 @@ impl VaultFile {
         let mut file = fs::File::open(&self.path).map_err(failed)?;
         let about = file.metadata().map_err(failed)?;
         if about.len() > MAX_BYTES {
-            return Err(self.failure(Class::TooLarge, "is too large: over 64 MiB".into()));
+            return Err(self.failure(Class::TooLarge, "has over 64 MiB".into()));
         }
         // room for one byte more than there are, so that reading to the end never has to grow the buffer
         let mut json = Zeroizing::new(Vec::with_capacity(about.len() as usize + 1));
         file.by_ref().take(MAX_BYTES).read_to_end(&mut json).map_err(failed)?;
         let content: Content = model::parse(&json)
-            .map_err(|error| self.failure(Class::Malformed, format!("is malformed: {error}")))?;
+            .map_err(|error| self.failure(Class::Malformed, format!("can't be read: {error}")))?;
         let nanoseconds = about.ctime().wrapping_mul(1_000_000_000).wrapping_add(about.ctime_nsec());
         Ok((content.vaults, nanoseconds.unsigned_abs()))
     }
@@ -72,7 +72,7 @@ impl VaultFile {
     }
 
     fn failure(&self, class: Class, what: String) -> Failure {
-        let remedy = "correct the file, or the path of its source; README.md shows its form";
+        let remedy = "correct the file, or the path of its source";
         Failure::new(class, format!("the vault file {} {what}", self.path.display()), remedy)
     }
 }
@@ -113,7 +113,7 @@ impl Backend for VaultFile {
                 Ok(bytes) => Ok(SecretValue::new(bytes)),
                 Err(_) => Err(self.failure(
                     Class::Malformed,
-                    format!("is malformed: contentBase64 of the file {:?} is not base64", file.name),
+                    format!("holds no base64 as contentBase64 of the file {:?}", file.name),
                 )),
             };
         }

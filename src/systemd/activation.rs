@@ -5,7 +5,6 @@ use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, getsockopt, listen, socket, sockopt,
 };
@@ -27,9 +26,8 @@ pub fn handed_over(kind: SockType) -> io::Result<Option<OwnedFd>> {
     let mut handed: Vec<OwnedFd> = handed.into_iter().map(|fd| sys::adopt(fd.into_raw_fd())).collect();
     match (handed.pop(), handed.is_empty()) {
         (Some(fd), true) if is_listener(&fd, kind) => {
-            // systemd hands it over as one that blocks (NonBlocking=no), and then the last of several accepts would hold up everything
-            let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
-            fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+            // systemd hands it over blocking
+            nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
             Ok(Some(fd))
         }
         _ => Err(io::Error::new(

@@ -19,7 +19,7 @@ const GREETING: &[u8] = b"onecred 1\n";
 /// The most bytes of metadata in one packet.
 pub(crate) const MAX_META: u64 = 4 << 20;
 /// The most bytes of values in one packet.
-pub(crate) const MAX_VALUES: u64 = 64 << 20;
+pub(crate) const MAX_VALUES: u64 = 16 << 20;
 
 /// What one packet brings.
 #[derive(Debug)]

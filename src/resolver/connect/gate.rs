@@ -110,7 +110,7 @@ impl Gate {
 fn busy() -> Failure {
     Failure::new(
         Class::Away,
-        "the Connect server is away: earlier calls to it took all the time",
+        "earlier calls to the Connect server took all the time",
         "see whether it answers fast enough, or allow a longer deadline",
     )
 }

@@ -1,7 +1,7 @@
 //! One request to a Connect server: TLS by rustls and ring, no redirects, no proxy, no decompression, and caps on what comes.
 
 use std::fs;
-use std::net::IpAddr;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use crate::wire::{Class, Failure};
 
 use super::super::model;
 use super::Address;
+use super::url;
 use super::verdict::{self, Trouble};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,13 +48,13 @@ pub(super) struct Http {
 
 impl Http {
     pub(super) fn new(address: Address, token: &SecretValue) -> Result<Self, Failure> {
-        let base = read_url(&address)?;
+        let base = url::read(&address)?;
         // the token itself, for the header: the copy of this buffer inside of it is wiped by the allocator
         let header = Zeroizing::new([b"Bearer ", token.expose()].concat());
         let mut token = HeaderValue::from_bytes(&header).map_err(|_| {
             Failure::new(
                 Class::NoToken,
-                "no token that could be one: it holds characters that no token has",
+                "what was given as the token holds characters that no token has",
                 "put the Connect token, and nothing else, into the credential of onecred-resolver.service",
             )
         })?;
@@ -88,7 +89,7 @@ impl Http {
         if want.json && !is_json(&response) {
             return Err(Trouble::final_(Failure::new(
                 Class::Malformed,
-                format!("{} from Connect at {} is malformed: it is not JSON", want.what, self.label()),
+                format!("{} from Connect at {}: it is not JSON", want.what, self.label()),
                 "see whether the source's url is that of a Connect server",
             )));
         }
@@ -146,7 +147,7 @@ impl Http {
         let malformed = || {
             Trouble::final_(Failure::new(
                 Class::Malformed,
-                format!("{} from Connect at {} is malformed: its ID is none", want.what, self.label()),
+                format!("{} from Connect at {}: its ID is none", want.what, self.label()),
                 "see whether the source's url is that of a Connect server",
             ))
         };
@@ -180,26 +181,13 @@ impl Http {
             .retry(reqwest::retry::never())
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT);
-        let builder = match (&self.address.ca_file, self.base.scheme()) {
-            (Some(path), _) => {
-                let failed = |why: String| {
-                    Failure::new(
-                        Class::Misconfigured,
-                        format!("the certificates of caFile {} can't be read: {why}", path.display()),
-                        "name a PEM file with at least one certificate that the resolver's user can read",
-                    )
-                };
-                let pem = fs::read(path).map_err(|error| failed(error.to_string()))?;
-                let certificates =
-                    Certificate::from_pem_bundle(&pem).map_err(|_| failed("not PEM".into()))?;
-                if certificates.is_empty() {
-                    return Err(failed("there is none in it".into()));
-                }
-                builder.tls_certs_only(certificates).https_only(true)
-            }
-            (None, "https") => builder.https_only(true),
-            (None, _) => builder.tls_certs_only([]), // plain http must not fail for want of certificates
+        let plain = self.base.scheme() == "http";
+        let builder = match &self.address.ca_file {
+            Some(path) => builder.tls_certs_only(certificates(path)?),
+            None if plain => builder.tls_certs_only([]), // must not fail for want of certificates
+            None => builder,
         };
+        let builder = builder.https_only(!plain);
         builder.build().map_err(|_| {
             Failure::new(
                 Class::Misconfigured,
@@ -210,76 +198,25 @@ impl Http {
     }
 }
 
+/// The certificates of a `caFile`.
+fn certificates(path: &Path) -> Result<Vec<Certificate>, Failure> {
+    let failed = |why: &str| {
+        Failure::new(
+            Class::Misconfigured,
+            format!("the certificates of caFile {} can't be read: {why}", path.display()),
+            "name a PEM file with at least one certificate that the resolver's user can read",
+        )
+    };
+    let pem = fs::read(path).map_err(|error| failed(&error.to_string()))?;
+    match Certificate::from_pem_bundle(&pem) {
+        Ok(certificates) if certificates.is_empty() => Err(failed("there is none in it")),
+        Ok(certificates) => Ok(certificates),
+        Err(_) => Err(failed("it is not PEM")),
+    }
+}
+
 fn is_json(response: &Response) -> bool {
     let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
-}
-
-/// The configuration has checked it already; what sends a token makes sure.
-fn read_url(address: &Address) -> Result<Url, Failure> {
-    let wrong = |why: &str, remedy: &str| {
-        Failure::new(Class::Misconfigured, format!("the url of the Connect source {why}"), remedy)
-    };
-    let example = "write it like https://connect.example:8443";
-    let mut url = Url::parse(&address.url).map_err(|_| wrong("is no URL", example))?;
-    if !url.username().is_empty()
-        || url.password().is_some()
-        || url.query().is_some()
-        || url.fragment().is_some()
-    {
-        return Err(wrong("holds more than a scheme, a host, a port and a path", example));
-    }
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    match url.scheme() {
-        "https" => {}
-        "http" if loopback || address.insecure => {}
-        "http" => {
-            return Err(wrong(
-                "is plain http beyond this host, which would show token and secrets to the network",
-                "use https, or set \"insecure\": true for a network that you trust with both",
-            ));
-        }
-        _ => return Err(wrong("is neither https nor http", example)),
-    }
-    let path = url.path().trim_end_matches('/');
-    let path = path.strip_suffix("/v1").unwrap_or(path).to_owned();
-    url.set_path(&path);
-    Ok(url)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn base(url: &str, insecure: bool) -> Result<String, Failure> {
-        read_url(&Address { url: url.into(), insecure, ca_file: None }).map(|url| url.to_string())
-    }
-
-    #[test]
-    fn urls() {
-        for (url, expected) in [
-            ("http://127.0.0.1:8080", "http://127.0.0.1:8080/"),
-            ("http://localhost:8080/v1/", "http://localhost:8080/"),
-            ("http://[::1]:8080", "http://[::1]:8080/"),
-            ("https://connect.example/under/v1", "https://connect.example/under"),
-        ] {
-            assert_eq!(base(url, false).expect(url), expected);
-        }
-        assert!(base("http://10.0.0.1:8080", true).is_ok());
-        for wrong in [
-            "",
-            "connect.example",
-            "ftp://localhost",
-            "http://10.0.0.1:8080",
-            "http://localhost.example",
-            "https://user:word@connect.example",
-            "https://connect.example/?a=b",
-        ] {
-            let failure = base(wrong, false).expect_err(wrong);
-            assert_eq!(failure.class, Class::Misconfigured);
-            assert!(!failure.to_string().contains("word@"), "{failure}");
-        }
-    }
 }

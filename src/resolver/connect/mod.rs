@@ -3,6 +3,7 @@
 mod breaker;
 mod gate;
 mod http;
+mod url;
 mod verdict;
 
 use std::path::PathBuf;
@@ -62,7 +63,7 @@ impl Connect {
     fn malformed(&self, what: &str, why: &str) -> Failure {
         Failure::new(
             Class::Malformed,
-            format!("{what} from Connect at {} is malformed: {why}", self.http.label()),
+            format!("{what} from Connect at {}: {why}", self.http.label()),
             "see whether the source's url is that of a Connect server, and whether a proxy changes its answers",
         )
     }
@@ -87,7 +88,7 @@ impl Backend for Connect {
             if look < 3 && Instant::now() + EMPTY_AGAIN >= by {
                 return Err(Failure::new(
                     Class::Away,
-                    format!("Connect at {} is away: it shows no vaults yet", self.http.label()),
+                    format!("Connect at {} shows no vaults yet", self.http.label()),
                     "wait until it has synchronised, or see whether the token has any vaults",
                 ));
             }
@@ -97,7 +98,7 @@ impl Backend for Connect {
         }
         Err(Failure::new(
             Class::Denied,
-            format!("Connect at {} denied every vault: the token sees no vault", self.http.label()),
+            format!("the token sees no vault of Connect at {}", self.http.label()),
             "give the token access to the vaults that the references name",
         ))
     }

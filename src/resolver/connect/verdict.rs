@@ -58,9 +58,8 @@ pub(super) fn of_status(
     let mut trouble = match status {
         300..=399 => {
             let place = location.and_then(|l| l.split(['?', '#']).next()).unwrap_or("elsewhere");
-            let cause = format!(
-                "Connect at {server} is malformed: it redirects to {place:?} ({status}), which is not followed"
-            );
+            let cause =
+                format!("Connect at {server} redirects to {place:?} ({status}), which is not followed");
             Trouble::final_(failure(
                 Class::Malformed,
                 cause,
@@ -69,35 +68,35 @@ pub(super) fn of_status(
         }
         401 => Trouble::final_(failure(
             Class::Denied,
-            format!("Connect at {server} denied the token (401)"),
+            format!("Connect at {server} does not accept the token (401)"),
             TOKEN,
         )),
         403 => {
-            let cause = format!("Connect at {server} denied {what} to the token (403)");
+            let cause = format!("Connect at {server} keeps {what} from the token (403)");
             let remedy = "give the token access to that vault";
             Trouble { again: Again::Doubtful, ..Trouble::final_(failure(Class::Denied, cause, remedy)) }
         }
         408 => {
-            let cause = format!("Connect at {server} is away: it did not synchronise in time (408)");
+            let cause = format!("Connect at {server} did not synchronise in time (408)");
             Trouble::passing(failure(Class::Away, cause, "wait, or see whether the server reaches 1Password"))
         }
         413 => Trouble::final_(failure(
             Class::TooLarge,
-            format!("{what} is too large for Connect at {server} (413)"),
+            format!("{what} is more than Connect at {server} hands out (413)"),
             "keep large data elsewhere, and only its key in 1Password",
         )),
         429 => Trouble::passing(failure(
             Class::Limited,
-            format!("Connect at {server}: rate limited (429)"),
+            format!("Connect at {server} takes no more calls for now (429)"),
             "wait; fewer references or a longer maxAge cost fewer calls",
         )),
         500..=599 => {
-            let cause = format!("Connect at {server} is away: it answers with status {status}");
+            let cause = format!("Connect at {server} answers with status {status}");
             Trouble::passing(failure(Class::Away, cause, SERVER))
         }
         _ => Trouble::final_(failure(
             Class::Malformed,
-            format!("the answer of Connect at {server} is malformed: status {status} for {what}"),
+            format!("Connect at {server} answers with status {status} for {what}"),
             URL,
         )),
     };
@@ -114,13 +113,13 @@ pub(super) fn of_not_found(server: &str, what: &str, own: bool) -> Trouble {
         let cause = format!("no such thing at Connect: {what} (404)");
         return Trouble::final_(Failure::new(Class::NotFound, cause, "correct the reference"));
     }
-    let cause = format!("Connect at {server} is away: 404 in other words than Connect's");
+    let cause = format!("no Connect server answers at {server}: 404 in other words than Connect's");
     Trouble::passing(Failure::new(Class::Away, cause, URL))
 }
 
 /// A body of more bytes than are taken.
 pub(super) fn of_size(server: &str, what: &str, most: usize) -> Trouble {
-    let cause = format!("{what} from Connect at {server} is too large: over {} MiB", most >> 20);
+    let cause = format!("{what} from Connect at {server} has over {} MiB", most >> 20);
     Trouble::final_(Failure::new(
         Class::TooLarge,
         cause,
@@ -130,7 +129,7 @@ pub(super) fn of_size(server: &str, what: &str, most: usize) -> Trouble {
 
 /// A body that ends where the connection does.
 pub(super) fn of_unframed(server: &str, what: &str) -> Trouble {
-    let cause = format!("{what} from Connect at {server} is malformed: its length is not told");
+    let cause = format!("{what} from Connect at {server} comes without its length");
     Trouble::final_(Failure::new(
         Class::Malformed,
         cause,
@@ -141,7 +140,7 @@ pub(super) fn of_unframed(server: &str, what: &str) -> Trouble {
 /// No answer, or half of one.
 pub(super) fn of_error(server: &str, error: &reqwest::Error) -> Trouble {
     let away = |what: String, remedy: &str| {
-        Failure::new(Class::Away, format!("Connect at {server} is away: {what}"), remedy)
+        Failure::new(Class::Away, format!("Connect at {server}: {what}"), remedy)
     };
     if let Some(rustls::Error::InvalidCertificate(certificate)) = tls_error(error) {
         let (what, remedy, passes) = of_certificate(certificate);
@@ -180,7 +179,8 @@ fn of_certificate(error: &CertificateError) -> (String, &'static str, bool) {
             "write the url with the name that the certificate is for",
             false,
         ),
-        C::UnknownIssuer => (
+        // the latter where an authority of the same name has another key
+        C::UnknownIssuer | C::BadSignature => (
             "its certificate comes from an authority that is not trusted".into(),
             "name the authority's PEM file as the source's caFile, or add it to this host's certificates",
             false,
@@ -261,7 +261,8 @@ mod tests {
             (CertificateError::Expired, false, "expired"),
             (CertificateError::NotValidForName, false, "another name"),
             (CertificateError::UnknownIssuer, false, "not trusted"),
-            (CertificateError::BadSignature, false, "not accepted"),
+            (CertificateError::BadSignature, false, "not trusted"),
+            (CertificateError::Revoked, false, "not accepted"),
         ];
         for (error, passes, words) in cases {
             let (what, _, again) = of_certificate(&error);

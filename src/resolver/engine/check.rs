@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::wire::{Check, Checked, Failure, ItemId, ItemState, Known};
 
@@ -12,24 +11,21 @@ use super::super::backend::Backend;
 use super::super::matching;
 use super::super::model::{ItemOverview, Vault};
 use super::lists::Need;
-use super::{Engine, too_late};
-
-/// How long after it was missed a thing is looked for once more. A server that has just started may not have everything yet.
-const SECOND_LOOK: Duration = Duration::from_secs(1);
+use super::{Engine, second_look};
 
 /// The lists of items that one round has asked for, by vault.
 type Lists = HashMap<String, Result<Arc<Vec<ItemOverview>>, Failure>>;
 
 impl<B: Backend> Engine<B> {
     pub(super) async fn check_by(&self, check: Check, by: Instant) -> Result<Checked, Failure> {
+        if check.items.is_empty() {
+            return Ok(Checked { items: Vec::new() });
+        }
         let mut items = self.round(&check.items.iter().collect::<Vec<_>>(), by).await?;
         let doubtful: Vec<usize> =
             (0..items.len()).filter(|&i| matches!(items[i], ItemState::Gone(_))).collect();
         if !doubtful.is_empty() {
-            if Instant::now() + SECOND_LOOK >= by {
-                return Err(too_late()); // nothing is said to be gone that was looked for but once
-            }
-            sleep(SECOND_LOOK).await;
+            second_look(by).await?;
             let again: Vec<&Known> = doubtful.iter().map(|&i| &check.items[i]).collect();
             for (i, state) in doubtful.into_iter().zip(self.round(&again, by).await?) {
                 if matches!(state, ItemState::Gone(_)) {

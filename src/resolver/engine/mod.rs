@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::reference::{FieldRef, ItemRef};
 use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, FetchedValue, ItemId, Pending, Resolve};
@@ -65,9 +65,10 @@ impl<B: Backend> Engine<B> {
 
     async fn fetch_by(&self, fetch: Fetch, by: Instant) -> Result<Fetched, Failure> {
         let mut need = Need::Recent;
-        if let Some(id) = self.remembered(&fetch) {
+        let known = self.remembered(&fetch);
+        if let Some(id) = &known {
             let arrived = self.ticks.now();
-            match self.fetch_known(&fetch, &id, None, by).await {
+            match self.fetch_known(&fetch, id, None, by).await {
                 Ok(Some(fetched)) => return Ok(fetched),
                 // another title, deleted, gone, or out of scope: only fresh lists can tell what the reference means now
                 Ok(None) => {}
@@ -78,11 +79,15 @@ impl<B: Backend> Engine<B> {
         }
         loop {
             let arrived = self.ticks.now();
-            let (id, overview) = self.look_up(&fetch.item, need, by).await.inspect_err(|failure| {
-                if failure.class.is_confirmed_gone() {
-                    self.remember(&fetch.item, None);
-                }
-            })?;
+            let mut found = self.look_up(&fetch.item, need, by).await;
+            if known.is_some() && is_gone(&found) {
+                second_look(by).await?;
+                found = self.look_up(&fetch.item, Need::Since(self.ticks.now()), by).await;
+            }
+            if is_gone(&found) {
+                self.remember(&fetch.item, None);
+            }
+            let (id, overview) = found?;
             match self.fetch_known(&fetch, &id, Some(&overview), by).await {
                 Ok(Some(fetched)) => return Ok(fetched),
                 Ok(None) if need != Need::Recent => return Err(in_motion(&fetch.item)),
@@ -218,6 +223,21 @@ impl<B: Backend> Engine<B> {
     }
 }
 
+fn is_gone<T>(found: &Result<T, Failure>) -> bool {
+    found.as_ref().is_err_and(|failure| failure.class.is_confirmed_gone())
+}
+
+/// The pause before a thing that was there once is looked for again: nothing is said to be gone that was missed but once, since a
+/// server that has just started may not have everything yet.
+async fn second_look(by: Instant) -> Result<(), Failure> {
+    const PAUSE: Duration = Duration::from_secs(1);
+    if Instant::now() + PAUSE >= by {
+        return Err(too_late());
+    }
+    sleep(PAUSE).await;
+    Ok(())
+}
+
 /// By how much an answer precedes the end of the asker's patience, so that it still arrives.
 fn margin(patience: Duration) -> Duration {
     (patience / 10).min(Duration::from_millis(250))
@@ -235,19 +255,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn too_late() -> Failure {
     Failure::new(
         Class::Away,
-        "1Password is away: no answer came in time",
+        "no answer came in time",
         "see whether the source can be reached from this host, or allow a longer deadline",
     )
 }
 
 fn in_motion(item: &ItemRef) -> Failure {
-    Failure::new(
-        Class::Away,
-        format!("1Password is away from itself: {item} changes while it is read"),
-        "ask again in a moment",
-    )
+    Failure::new(Class::Away, format!("{item} changes while it is read"), "ask again in a moment")
 }
 
 #[cfg(test)]
+#[path = "../check_tests.rs"]
+mod check_tests;
+#[cfg(test)]
 #[path = "../engine_tests.rs"]
 mod tests;
+#[cfg(test)]
+mod world;

@@ -1,0 +1,219 @@
+use std::collections::VecDeque;
+
+use super::*;
+use crate::config::{Settings, from_text};
+use crate::name::{CredentialId, UnitName};
+use crate::provider::store::Kind;
+use crate::provider::store::testing::{self, fetched};
+use crate::wire::{Checked, Fetched, ItemState, Pending};
+
+/// A resolver that says what it was told to, and remembers what it was asked.
+#[derive(Default)]
+struct Scripted {
+    fetches: Mutex<VecDeque<Result<Fetched, Failure>>>,
+    checks: Mutex<VecDeque<Result<ItemState, Failure>>>,
+    asked: Mutex<Vec<String>>,
+}
+
+impl Scripted {
+    fn fetch_gives(&self, version: u64, values: &[Result<&[u8], Failure>]) {
+        self.fetches.lock().unwrap().push_back(Ok(fetched(version, values)));
+    }
+
+    fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut *self.asked.lock().unwrap())
+    }
+}
+
+impl Resolve for Scripted {
+    fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched> {
+        Box::pin(async move {
+            let fields: Vec<String> = fetch.fields.iter().map(ToString::to_string).collect();
+            self.asked.lock().unwrap().push(format!("fetch {} {}", fetch.item.item.text, fields.join(",")));
+            tokio::task::yield_now().await;
+            self.fetches.lock().unwrap().pop_front().unwrap_or_else(|| Err(away()))
+        })
+    }
+
+    fn check(&self, check: Check) -> Pending<'_, Checked> {
+        Box::pin(async move {
+            self.asked.lock().unwrap().push(format!("check {}", check.items.len()));
+            tokio::task::yield_now().await;
+            let state = self.checks.lock().unwrap().pop_front().unwrap_or_else(|| Err(away()))?;
+            Ok(Checked { items: check.items.iter().map(|_| state.clone()).collect() })
+        })
+    }
+}
+
+fn away() -> Failure {
+    Failure::new(Class::Away, "nobody there", "wait")
+}
+
+fn gone() -> Failure {
+    Failure::new(Class::NotFound, "no item", "make one")
+}
+
+fn settings(max_age: &str, url: &str) -> Settings {
+    let text = format!(
+        r#"{{ "source": {{ "kind": "connect", "url": "https://{url}" }}, "defaults": {{ "maxAge": "{max_age}", "deadline": "30s" }},
+        "secrets": [ {{ "name": "pass", "reference": "op://v/i/password", "units": ["app"] }},
+                     {{ "name": "user", "reference": "op://v/i/username", "units": ["app"] }} ] }}"#
+    );
+    from_text(std::path::Path::new("test.json"), &text).unwrap().settings
+}
+
+struct Rig {
+    script: Arc<Scripted>,
+    broker: Arc<Broker>,
+    _folder: tempfile::TempDir,
+}
+
+impl Rig {
+    fn new(max_age: &str) -> Self {
+        let (script, folder) = (Arc::new(Scripted::default()), testing::folder());
+        let store = Store::open(folder.path(), Kind::Anything, 1 << 20).unwrap();
+        let resolver: Arc<dyn Resolve> = Arc::<Scripted>::clone(&script);
+        let broker = Arc::new(Broker::new(resolver, store, Active::new(settings(max_age, "one"))));
+        Self { script, broker, _folder: folder }
+    }
+
+    /// What a process gets, as an order that comes now.
+    async fn get(&self, process: u64, credential: &str) -> Result<(Vec<u8>, bool), Failure> {
+        let unit = UnitName::parse("app.service").unwrap();
+        let active = self.broker.active();
+        let wanted = active.settings.policy.judge(&unit, &CredentialId::parse(credential).unwrap()).unwrap();
+        let order = Order { wanted, process: ProcessId::testing(process), arrived: BootTime::now() };
+        let ready = match self.broker.at_once(&order) {
+            Some(ready) => ready,
+            None => self.broker.get(&order).await?,
+        };
+        let stale = ready.stale.is_some();
+        Ok((ready.read().unwrap().expose().to_vec(), stale))
+    }
+}
+
+fn fresh(value: &str) -> Result<(Vec<u8>, bool), Failure> {
+    Ok((value.as_bytes().to_vec(), false))
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_askers_make_one_fetch_of_all_fields() {
+    let rig = Rig::new("1h");
+    rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
+    let (a, b, c) = tokio::join!(rig.get(1, "pass"), rig.get(2, "pass"), rig.get(3, "user"));
+    assert_eq!((a, b, c), (fresh("hunter2"), fresh("hunter2"), fresh("bob")));
+    assert_eq!(rig.get(4, "pass").await, fresh("hunter2"));
+    assert_eq!(rig.script.asked(), ["fetch i password,username"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_passes_is_waited_out_and_what_does_not_is_refused_at_once() {
+    let rig = Rig::new("1h");
+    rig.script.fetches.lock().unwrap().extend([Err(away()), Err(away())]);
+    rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
+    assert_eq!(rig.get(1, "pass").await, fresh("hunter2"));
+    assert_eq!(rig.script.asked().len(), 3);
+    let rig = Rig::new("1h");
+    rig.script.fetches.lock().unwrap().push_back(Err(gone()));
+    let began = Instant::now();
+    assert_eq!(rig.get(1, "pass").await, Err(gone()));
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_ends_it_with_the_last_cause() {
+    let rig = Rig::new("1h");
+    let began = Instant::now();
+    assert_eq!(rig.get(1, "pass").await, Err(away()));
+    assert_eq!(began.elapsed(), Duration::from_secs(30));
+    let asked = rig.script.asked().len();
+    assert!((5..=15).contains(&asked), "{asked} tries");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_snapshot_is_checked_once_and_served_as_it_is_when_that_fails() {
+    let rig = Rig::new("always");
+    rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
+    assert_eq!(rig.get(1, "pass").await, fresh("hunter2"));
+    rig.script.checks.lock().unwrap().push_back(Ok(ItemState::Unchanged { vault_version: Some(1) }));
+    assert_eq!(rig.get(2, "pass").await, fresh("hunter2"));
+    assert_eq!(rig.script.asked(), ["fetch i password,username", "check 1"]);
+    assert_eq!(rig.get(3, "pass").await, Ok((b"hunter2".to_vec(), true)), "1Password is away");
+    assert_eq!(rig.get(4, "pass").await, Ok((b"hunter2".to_vec(), true)));
+    assert_eq!(rig.script.asked(), ["check 1"], "and is left alone for a while");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_item_is_fetched_before_it_is_served() {
+    let rig = Rig::new("always");
+    rig.script.fetch_gives(1, &[Ok(b"old"), Ok(b"bob")]);
+    assert_eq!(rig.get(1, "pass").await, fresh("old"));
+    rig.script.checks.lock().unwrap().push_back(Ok(ItemState::Changed));
+    rig.script.fetch_gives(2, &[Ok(b"new"), Ok(b"alice")]);
+    assert_eq!(rig.get(2, "pass").await, fresh("new"));
+    assert_eq!(
+        rig.get(1, "user").await,
+        fresh("bob"),
+        "a start that has begun with one version ends with it"
+    );
+    assert_eq!(rig.get(2, "user").await, fresh("alice"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_is_known_to_be_old_is_never_served() {
+    let rig = Rig::new("always");
+    rig.script.fetch_gives(1, &[Ok(b"old"), Ok(b"bob")]);
+    assert_eq!(rig.get(1, "pass").await, fresh("old"));
+    rig.script.checks.lock().unwrap().push_back(Ok(ItemState::Changed));
+    assert_eq!(rig.get(2, "pass").await, Err(away()), "after the deadline");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_gone_is_forgotten() {
+    let rig = Rig::new("always");
+    rig.script.fetch_gives(1, &[Ok(b"old"), Ok(b"bob")]);
+    assert_eq!(rig.get(1, "pass").await, fresh("old"));
+    rig.script.checks.lock().unwrap().push_back(Ok(ItemState::Gone(gone())));
+    rig.script.fetches.lock().unwrap().push_back(Err(gone()));
+    assert_eq!(rig.get(2, "pass").await, Err(gone()));
+    assert_eq!(rig.broker.size(), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_field_is_a_refusal_that_heals() {
+    let rig = Rig::new("1h");
+    rig.script.fetch_gives(1, &[Ok(b"hunter2"), Err(gone())]);
+    assert_eq!(rig.get(1, "user").await, Err(gone()));
+    rig.script.checks.lock().unwrap().push_back(Ok(ItemState::Changed));
+    rig.script.fetch_gives(2, &[Ok(b"hunter2"), Ok(b"bob")]);
+    assert_eq!(rig.get(2, "user").await, fresh("bob"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_source_under_the_same_name_has_none_of_the_old_values() {
+    let rig = Rig::new("session");
+    rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
+    assert_eq!(rig.get(1, "pass").await, fresh("hunter2"));
+    rig.broker.activate(Active::new(settings("session", "one")));
+    assert_eq!(rig.get(2, "pass").await, fresh("hunter2"));
+    rig.broker.activate(Active::new(settings("session", "two")));
+    assert_eq!(rig.broker.size(), (0, 0));
+    rig.script.fetch_gives(1, &[Ok(b"other"), Ok(b"eve")]);
+    assert_eq!(rig.get(3, "pass").await, fresh("other"));
+    rig.broker.activate(Active::broken("secrets.json:1:1: error".into()));
+    assert_eq!(rig.broker.size().0, 1, "errors in a file throw nothing away");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_never_leaves_anything_to_serve_ends() {
+    let rig = Rig::new("1h");
+    for version in 1..10 {
+        let mut expired = fetched(version, &[Ok(b"123456"), Ok(b"bob")]);
+        if let Ok(value) = &mut expired.fields[0] {
+            value.expires = Some(1);
+        }
+        rig.script.fetches.lock().unwrap().push_back(Ok(expired));
+    }
+    assert_eq!(rig.get(1, "pass").await.unwrap_err().class, Class::Malformed);
+    assert_eq!(rig.script.asked().len(), 3);
+}

@@ -1,0 +1,167 @@
+//! How many calls checks cost, and what they make of things that change, go, or can't be seen for a moment.
+
+use serde_json::{Value as Json, json};
+
+use super::world::{ask, calls, check, everything, items_of, known, text, world};
+use super::*;
+use crate::wire::ItemState;
+
+#[tokio::test(start_paused = true)]
+async fn later_a_fetch_is_one_call_and_a_check_as_many_as_vaults_have_changed() {
+    let (world, engine) = world();
+    let mut all = Vec::new();
+    for fetch in everything() {
+        all.push(known(&fetch, &engine.fetch(fetch.clone()).await.expect("found")));
+    }
+    calls(&world);
+
+    tokio::time::advance(Duration::from_secs(60)).await;
+    let checked = engine.check(check(all.clone())).await.expect("checked");
+    assert!(checked.items.iter().all(|state| *state == ItemState::Unchanged { vault_version: Some(1) }));
+    assert_eq!(calls(&world), ["vaults"]);
+
+    world.edit(|document| {
+        document["vaults"][1]["contentVersion"] = json!(2);
+        items_of(document, 1)[3]["version"] = json!(2);
+        items_of(document, 1)[3]["fields"][0]["value"] = json!("new");
+    });
+    let checked = engine.check(check(all.clone())).await.expect("checked");
+    let changed: Vec<usize> = (0..15).filter(|&i| checked.items[i] == ItemState::Changed).collect();
+    assert_eq!(changed, [8]);
+    assert_eq!(checked.items[9], ItemState::Unchanged { vault_version: Some(2) });
+    let mut fetch = everything().remove(8);
+    fetch.known = Some(all[8].id.clone());
+    let fetched = engine.fetch(fetch.clone()).await.expect("found");
+    assert_eq!((text(&fetched).as_str(), fetched.version, fetched.vault_version), ("new", 2, Some(2)));
+    assert_eq!(calls(&world), ["vaults", "items vault1", "item item13"]);
+
+    let fresh = Engine::new(Arc::clone(&world)); // a restarted resolver, asked by a provider that knows the ID
+    let fetched = fresh.fetch(fetch).await.expect("found");
+    assert_eq!((calls(&world).len(), fetched.vault_version), (1, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vault_of_the_same_name_is_seen_by_the_check_and_looked_up_then() {
+    let (world, engine) = world();
+    let question = ask("op://Vault 0/Item 0/a");
+    let before = known(&question, &engine.fetch(question.clone()).await.expect("found"));
+    world.edit(|document| {
+        document["vaults"][0]["name"] = json!("Old");
+        document["vaults"][1]["name"] = json!("Vault 0");
+    });
+    let checked = engine.check(check(vec![before.clone()])).await.expect("checked");
+    assert_eq!(checked.items, [ItemState::Changed]);
+    let fetched = engine.fetch(Fetch { known: Some(before.id), ..question }).await.expect("found");
+    assert_eq!(text(&fetched), "canary 10a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thing_is_gone_only_when_it_was_missed_twice() {
+    let (world, engine) = world();
+    let questions = everything();
+    let mut all = Vec::new();
+    for fetch in &questions[..6] {
+        all.push(known(fetch, &engine.fetch(fetch.clone()).await.expect("found")));
+    }
+    let whole = lock(&world.document).clone();
+    let less = |document: &mut Json| {
+        document["vaults"][0]["contentVersion"] = json!(2);
+        items_of(document, 0)[1]["title"] = json!("Item 2"); // 1 is missing, 2 is there twice
+        document["vaults"].as_array_mut().expect("vaults").remove(1);
+    };
+
+    world.edit(less);
+    let checked = engine.check(check(all.clone())).await.expect("checked");
+    let gone = |i: usize| match &checked.items[i] {
+        ItemState::Gone(failure) => Some(failure.class),
+        _ => None,
+    };
+    let classes: Vec<_> = (0..6).map(gone).collect();
+    let (not_found, several) = (Some(Class::NotFound), Some(Class::Several));
+    assert_eq!(classes, [None, not_found, several, None, None, not_found]);
+
+    // a server that had not everything for a moment
+    let moment = lock(&world.document).clone();
+    let engine = Engine::new(Arc::clone(&world));
+    let heal = tokio::spawn({
+        let world = Arc::clone(&world);
+        async move {
+            sleep(Duration::from_millis(500)).await;
+            world.edit(|document| *document = whole);
+        }
+    });
+    let checked = engine.check(check(all.clone())).await.expect("checked");
+    heal.await.expect("healed");
+    assert!(checked.items.iter().all(|state| matches!(state, ItemState::Unchanged { .. })), "{checked:?}");
+
+    // no time for a second look, or a second look that fails
+    world.edit(|document| *document = moment);
+    let hasty = Check { patience: Duration::from_millis(900), ..check(all.clone()) };
+    assert_eq!(engine.check(hasty).await.expect_err("no verdict").class, Class::Away);
+    let fail = tokio::spawn({
+        let world = Arc::clone(&world);
+        async move {
+            sleep(Duration::from_millis(500)).await;
+            lock(&world.failures).push(("vaults", Failure::new(Class::Away, "away", "wait")));
+        }
+    });
+    assert_eq!(engine.check(check(all)).await.expect_err("no verdict").class, Class::Away);
+    fail.await.expect("failed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vault_that_cannot_be_listed_does_not_hold_up_the_others() {
+    let (world, engine) = world();
+    let mut all = Vec::new();
+    for fetch in everything() {
+        all.push(known(&fetch, &engine.fetch(fetch.clone()).await.expect("found")));
+    }
+    world.edit(|document| {
+        document["vaults"][0]["contentVersion"] = json!(2);
+        document["vaults"][1]["contentVersion"] = json!(2);
+    });
+    let denied = Failure::new(Class::Denied, "denied (403)", "none");
+    lock(&world.failures).push(("items vault0", denied));
+    calls(&world);
+    let checked = engine.check(check(all.clone())).await.expect("checked");
+    assert!(checked.items[..5].iter().all(|state| *state == ItemState::Changed));
+    assert!(checked.items[5..].iter().all(|state| matches!(state, ItemState::Unchanged { .. })));
+    assert_eq!(calls(&world), ["vaults", "items vault0", "items vault1"]);
+    lock(&world.failures).push(("items vault1", Failure::new(Class::Away, "away", "wait")));
+    assert_eq!(engine.check(check(all)).await.expect_err("passes").class, Class::Away);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_versions_of_vaults_the_items_are_compared() {
+    let (world, engine) = world();
+    world.edit(|document| {
+        for vault in document["vaults"].as_array_mut().expect("vaults") {
+            vault["contentVersion"] = Json::Null;
+        }
+    });
+    let question = ask("op://Vault 0/Item 0/a");
+    let before = known(&question, &engine.fetch(question.clone()).await.expect("found"));
+    assert_eq!(before.vault_version, None);
+    let states = engine.check(check(vec![before.clone()])).await.expect("checked").items;
+    assert_eq!(states, [ItemState::Unchanged { vault_version: None }]);
+    world.edit(|document| items_of(document, 0)[0]["version"] = json!(2));
+    assert_eq!(engine.check(check(vec![before])).await.expect("checked").items, [ItemState::Changed]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_item_of_the_same_name_and_version_is_a_change() {
+    let (world, engine) = world();
+    let question = ask("op://Vault 0/Item 0/a");
+    let before = known(&question, &engine.fetch(question.clone()).await.expect("found"));
+    world.edit(|document| {
+        document["vaults"][0]["contentVersion"] = json!(2);
+        items_of(document, 0)[0]["id"] = json!("itemnew");
+        items_of(document, 0)[0]["fields"][0]["value"] = json!("new");
+    });
+    let checked = engine.check(check(vec![before.clone()])).await.expect("checked");
+    assert_eq!(checked.items, [ItemState::Changed]);
+    calls(&world);
+    let fetched = engine.fetch(Fetch { known: Some(before.id), ..question }).await.expect("found");
+    assert_eq!(text(&fetched), "new");
+    assert_eq!(calls(&world), ["item itemnew"], "the check has told which");
+}
