@@ -67,7 +67,5 @@ prepare() {
         export "ONECRED_ROOT_${suite^^}=$root"
     done
     ONECRED_SUITES=$(IFS=,; echo "$*")
-    # where make finds what cargo builds
-    BINARY=${CARGO_TARGET_DIR:-target}/release/onecred
-    export ONECRED_SUITES BINARY
+    export ONECRED_SUITES
 }

@@ -32,12 +32,12 @@ pub fn rows(effort: Effort) -> io::Result<Vec<Row>> {
         };
         let throughput = pairs(&|times| times.len() as f64 / each.as_secs_f64());
         let what = format!("warm answers, {threads} at once");
-        rows.push(Row::beside(what, Unit::PerSecond, &throughput, Some(Wanted::AtLeast(0.7))));
+        rows.push(Row::neighbours(what, Unit::PerSecond, &throughput, Some(Wanted::AtLeast(0.7))));
         if threads == 1 {
             for (part, wanted) in [(0.5, Some(Wanted::AtMost(1.5))), (0.99, None)] {
                 let times = pairs(&|times| quantile(times.iter().copied(), part));
                 let what = format!("warm answer, p{:.0}", part * 100.0);
-                rows.push(Row::beside(what, Unit::Microseconds, &times, wanted));
+                rows.push(Row::neighbours(what, Unit::Microseconds, &times, wanted));
             }
         }
     }

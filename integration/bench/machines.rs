@@ -16,11 +16,16 @@ use serde_json::{Value, json};
 use std::{env, error::Error, fs, path::Path, process::Stdio};
 
 const PROGRAM: &str = "/usr/bin/onecred-bench";
-/// What is run inside, in this order; `many` leaves much behind.
-const PHASES: [&str; 4] = ["memory", "load", "starts", "many"];
+/// What is measured inside, in this order; `many` leaves much behind.
+pub const PHASES: [&str; 4] = ["memory", "load", "starts", "many"];
 
 /// Boots a machine with both servers and measures inside, in a unit: what onecred finds out of those who ask is true then.
-pub fn measure(suite: Suite, floor: &Path, effort: Effort) -> Result<Vec<Row>, Box<dyn Error>> {
+pub fn measure(
+    suite: Suite,
+    floor: &Path,
+    phases: &[&str],
+    effort: Effort,
+) -> Result<Vec<Row>, Box<dyn Error>> {
     let layer = Layer::create("bench")?;
     let bin = layer.path().join("usr/bin");
     fs::create_dir_all(&bin)?;
@@ -29,7 +34,7 @@ pub fn measure(suite: Suite, floor: &Path, effort: Effort) -> Result<Vec<Row>, B
     let stage = boot(suite, &layer)?;
     println!("\n{suite}: {}", describe(&stage));
     let mut rows = Vec::new();
-    for phase in PHASES {
+    for phase in phases {
         rows.extend(inside(&stage, phase, effort)?);
     }
     Ok(rows)

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).filter(|word| word != "--bench").collect();
     let effort = if words.iter().any(|word| word == "--quick") { Effort::Quick } else { Effort::Whole };
     let result = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["inside", "one", n] => n.parse().map_err(Into::into).and_then(|n| Ok(size::one(n)?)).map(|()| true),
+        ["inside", "one", side, n] => size::one(side, n).map(|()| true).map_err(Into::into),
         ["inside", phase, ..] => inside(phase, effort).map(|()| true),
         _ => outside(&words, effort),
     };
@@ -65,14 +65,17 @@ fn inside(phase: &str, effort: Effort) -> Result<(), Box<dyn Error>> {
 fn outside(words: &[String], effort: Effort) -> Result<bool, Box<dyn Error>> {
     clear_on_signals()?;
     probe_is_at(env!("CARGO_BIN_EXE_probe"));
-    let floor = PathBuf::from(
-        env::var_os("ONECRED_FLOOR")
-            .ok_or("ONECRED_FLOOR does not say where the floor is; use integration/bench/run")?,
-    );
+    let floor = env::var_os("ONECRED_FLOOR").map(PathBuf::from);
+    let floor = floor.ok_or("ONECRED_FLOOR does not say where the floor is; use integration/bench/run")?;
+    let only = words.iter().position(|word| word == "--only").and_then(|at| words.get(at + 1));
+    let chosen = |phase: &str| only.is_none_or(|only| only == phase);
+    let phases: Vec<&str> = machines::PHASES.into_iter().filter(|phase| chosen(phase)).collect();
     let mut all: Vec<Row> = Vec::new();
     for suite in Suite::chosen()? {
-        let mut rows = machines::measure(suite, &floor, effort)?;
-        rows.extend(calls::rows(suite)?);
+        let mut rows = machines::measure(suite, &floor, &phases, effort)?;
+        if chosen("calls") {
+            rows.extend(calls::rows(suite)?);
+        }
         println!("\n{}", table::table(&rows));
         all.extend(rows);
     }

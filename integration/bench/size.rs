@@ -5,7 +5,7 @@ use super::{
     ask::{Asker, SECRETS, SOCKETS},
     table::{Row, Unit, Wanted},
 };
-use std::{env, fs, io, process::Command};
+use std::{env, fs, io, process::Command, time::Instant};
 
 const MOST: Option<Wanted> = Some(Wanted::AtMost(12.0));
 
@@ -25,25 +25,43 @@ pub fn after_requests() -> io::Result<Vec<Row>> {
     ])
 }
 
-/// Measures onecred after many processes have asked it once, as units do that start.
+/// Measures onecred after many processes have asked it once, as units do that start, and what it then takes to answer another.
 pub fn after_processes(effort: Effort) -> io::Result<Vec<Row>> {
-    let processes = if effort == Effort::Whole { 10_000 } else { 1_000 };
-    let program = env::current_exe()?;
+    let (processes, pairs) = if effort == Effort::Whole { (10_000, 300) } else { (1_000, 50) };
     for n in 0..processes {
-        let asked = Command::new(&program).args(["inside", "one", &(n % SECRETS).to_string()]).status()?;
-        if !asked.success() {
-            return Err(io::Error::other(format!("one who asks: {asked}")));
-        }
+        ask_as_a_process(0, n)?;
     }
+    let pairs = (0..pairs).map(|n| Ok([ask_as_a_process(0, n)?, ask_as_a_process(1, n)?]));
+    let pairs = pairs.collect::<io::Result<Vec<_>>>()?;
     let what = format!("provider after {processes} processes have asked once, VmRSS");
-    Ok(vec![memory(what, &pids("onecred.service")?[..1], resident, MOST)?])
+    Ok(vec![
+        memory(what, &pids("onecred.service")?[..1], resident, MOST)?,
+        Row::events(
+            "answer to yet another process, p50",
+            Unit::Microseconds,
+            &pairs,
+            Some(Wanted::AtMost(1.5)),
+        ),
+    ])
 }
 
-/// Asks once, for the nth secret.
-pub fn one(n: usize) -> io::Result<()> {
-    let mut asker = Asker::of(SOCKETS[0])?;
+/// Has a process of its own ask one of the servers, and gives back how long that took, in µs.
+fn ask_as_a_process(side: usize, n: usize) -> io::Result<f64> {
+    let words = ["inside", "one", &side.to_string(), &(n % SECRETS).to_string()];
+    let asked = Command::new(env::current_exe()?).args(words).output()?;
+    let said = String::from_utf8_lossy(&asked.stdout);
+    said.trim().parse().map_err(|_| io::Error::other(format!("one who asks: {}, {said:?}", asked.status)))
+}
+
+/// Asks one of the servers once, for the nth secret, and says how long that took, in µs.
+pub fn one(side: &str, n: &str) -> io::Result<()> {
+    let [side, n] = [side, n].map(|word| word.parse::<usize>().unwrap_or(0));
+    let mut asker = Asker::of(SOCKETS[side])?;
     asker.skip_to(n);
-    asker.ask()
+    let before = Instant::now();
+    asker.ask()?;
+    println!("{}", before.elapsed().as_secs_f64() * 1e6);
+    Ok(())
 }
 
 /// The processes of a service, the main one first.

@@ -27,8 +27,8 @@ pub fn rows(effort: Effort) -> io::Result<Vec<Row>> {
     let starts = in_turn(starts, start)?;
     let activations = in_turn(activations, first_answer)?;
     Ok(vec![
-        Row::beside("a unit's start with one warm credential", Unit::Milliseconds, &starts, at_most(1.1)),
-        Row::beside("first answer after activation", Unit::Milliseconds, &activations, at_most(1.3)),
+        Row::events("a unit's start with one warm credential", Unit::Milliseconds, &starts, at_most(1.1)),
+        Row::events("first answer after activation", Unit::Milliseconds, &activations, at_most(1.3)),
     ])
 }
 
@@ -64,7 +64,7 @@ fn timed(work: impl FnOnce() -> io::Result<()>) -> io::Result<f64> {
 }
 
 fn systemctl(words: &[&str]) -> io::Result<()> {
-    let ran = Command::new("systemctl").args(words).status()?;
+    let ran = Command::new("systemctl").arg("--quiet").args(words).status()?;
     if ran.success() {
         Ok(())
     } else {

@@ -43,12 +43,22 @@ impl Row {
         Self { what: what.into(), unit, onecred, floor: None, ratio: None, wanted }
     }
 
-    /// Figures taken in turn, each onecred's with the floor's beside it: their medians, and the median of the ratios of neighbours, since
-    /// what else the machine does changes from one moment to the next, for both.
-    pub fn beside(what: impl Into<String>, unit: Unit, pairs: &[[f64; 2]], wanted: Option<Wanted>) -> Self {
-        let [onecred, floor] = [0, 1].map(|side| median(pairs.iter().map(|pair| pair[side])));
+    /// Figures of moments that were long enough to be figures by themselves, each onecred's with the floor's beside it: the ratio is the median
+    /// of the neighbours' ratios, since what else the machine does changes from one moment to the next, for both.
+    pub fn neighbours(
+        what: impl Into<String>,
+        unit: Unit,
+        pairs: &[[f64; 2]],
+        wanted: Option<Wanted>,
+    ) -> Self {
         let ratio = median(pairs.iter().map(|[onecred, floor]| onecred / floor));
-        Self { what: what.into(), unit, onecred, floor: Some(floor), ratio: Some(ratio), wanted }
+        Self { ratio: Some(ratio), ..Self::events(what, unit, pairs, wanted) }
+    }
+
+    /// Single events, in turn: the ratio is that of the medians.
+    pub fn events(what: impl Into<String>, unit: Unit, pairs: &[[f64; 2]], wanted: Option<Wanted>) -> Self {
+        let [onecred, floor] = [0, 1].map(|side| median(pairs.iter().map(|pair| pair[side])));
+        Self { what: what.into(), unit, onecred, floor: Some(floor), ratio: Some(onecred / floor), wanted }
     }
 
     /// Whether it is as wanted; none where nothing is.
