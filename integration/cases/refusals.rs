@@ -136,7 +136,7 @@ fn the_same_refusal_again_is_counted_and_not_repeated(stage: &Stage) {
         stage.run(&["systemctl", "reset-failed", unit]).ok();
     }
     let journal = stage.journal(unit);
-    let said = journal.lines().filter(|line| line.contains("onecred: credential password")).count();
+    let said = journal.lines().filter(|line| line.contains("]: credential password")).count();
     assert!(said < 5, "11 refusals made {said} lines:\n{journal}");
 }
 

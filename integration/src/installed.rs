@@ -35,12 +35,12 @@ pub fn make(target: &str, destdir: &Path, suite: Suite) -> io::Result<()> {
     Err(io::Error::other(format!("make {target}: {}{}", made.status, String::from_utf8_lossy(&made.stderr))))
 }
 
-/// What `cargo build --release` has made, in the same target folder as this test.
+/// What `cargo build --release` has made, in the same target folder as this program.
 fn release_binary() -> io::Result<PathBuf> {
-    let this = std::env::current_exe()?; // TARGET/PROFILE/deps/cases-HASH
-    let target =
-        this.ancestors().nth(3).ok_or_else(|| io::Error::other("this test runs in no target folder"))?;
-    Ok(target.join("release/onecred"))
+    let this = std::env::current_exe()?;
+    let mut binaries = this.ancestors().skip(2).map(|folder| folder.join("release/onecred"));
+    let missing = || io::Error::other("there is no release/onecred here; run cargo build --release first");
+    binaries.find(|binary| binary.exists()).ok_or_else(missing)
 }
 
 /// A layer with onecred and the tests' own programs.

@@ -1,5 +1,7 @@
 //! onecred on a real systemd: the machine, the fakes, the cases and the benchmarks.
 
+pub mod fake;
+pub mod fake_account;
 pub mod fake_connect;
 pub mod installed;
 pub mod machine;

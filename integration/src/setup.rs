@@ -19,8 +19,8 @@ static INSTALLED: Mutex<BTreeMap<Suite, Arc<Installed>>> = Mutex::new(BTreeMap::
 static PROBE: OnceLock<&'static Path> = OnceLock::new();
 
 /// Says where the probe is. To be called before any stage is set.
-pub fn probe_is_at(path: &'static str) {
-    let _ = PROBE.set(Path::new(path));
+pub fn probe_is_at(path: &'static (impl AsRef<Path> + ?Sized)) {
+    let _ = PROBE.set(path.as_ref());
 }
 
 /// Removes the installations. To be called when all stages are gone.

@@ -85,8 +85,9 @@ impl Stage {
     pub fn was_refused(&self, unit: &str, id: &str, words: &[&str]) {
         self.settled(unit);
         self.ended_243(unit);
-        let refusal = format!("onecred: credential {id} for {unit} refused: ");
+        let refusal = format!("]: credential {id} for {unit} refused: ");
         let line = self.waits_for_line(unit, &refusal);
+        assert!(line.contains(" onecred["), "not said by onecred: {line}");
         for word in words {
             assert!(line.contains(word), "{word:?} is not in the reason: {line}");
         }

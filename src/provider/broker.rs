@@ -1,7 +1,7 @@
 //! Gets what a request is allowed: from the store while it is fresh, else by the resolver, one flight per item, until the deadline.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -38,6 +38,8 @@ pub struct Broker {
     active: RwLock<Arc<Active>>,
     pins: Pins,
     fetches: Flights<ItemKey>,
+    /// Fields that somebody waits for, and that the next flight of their item brings.
+    awaited: Mutex<HashMap<ItemKey, BTreeSet<FieldRef>>>,
     checks: Flights<SourceName>,
     troubles: Mutex<HashMap<SourceName, Trouble>>,
     /// Told when a source answers again.
@@ -90,6 +92,7 @@ impl Broker {
             active: RwLock::default(),
             pins: Pins::default(),
             fetches: Flights::default(),
+            awaited: Mutex::default(),
             checks: Flights::default(),
             troubles: Mutex::default(),
             recovered: Notify::new(),
@@ -138,42 +141,27 @@ impl Broker {
         let mut pause = Duration::from_millis(250);
         let mut fetched = 0;
         loop {
-            if Instant::now() >= deadline {
-                return Err(self.last_failure(&order.wanted.source).unwrap_or_else(no_answer));
-            }
             let failure = match self.look(order) {
                 Look::Ready(ready) => return Ok(ready),
                 Look::Todo { step: Step::Refuse(failure), .. } => return Err(failure),
+                Look::Todo { .. } if Instant::now() >= deadline => {
+                    return Err(self.why_late(&order.wanted.source));
+                }
                 Look::Todo { step: Step::Check, .. } => {
-                    // a failed check is remembered as trouble, and then the value is served as it is
-                    let source = &order.wanted.source;
-                    match timeout_at(
-                        deadline,
-                        self.checks.join(source, || Arc::clone(self).check(source.clone())),
-                    )
-                    .await
-                    {
-                        Ok(_) => continue,
-                        Err(_elapsed) => no_answer(),
-                    }
+                    self.checked(&order.wanted.source, deadline).await;
+                    continue;
                 }
                 Look::Todo { .. } if fetched == MOST_FETCHES => return Err(never_fresh()),
-                Look::Todo { key, .. } => {
-                    let work = || Arc::clone(self).fetch(key.clone(), order.wanted.reference.field.clone());
-                    match timeout_at(deadline, self.fetches.join(&key, work)).await {
-                        Ok(Ok(())) => {
-                            fetched += 1;
-                            continue;
-                        }
-                        Ok(Err(failure)) if !failure.class.is_transient() => return Err(failure),
-                        Ok(Err(failure)) => failure,
-                        Err(_elapsed) => self.trouble(&order.wanted.source).unwrap_or_else(no_answer),
+                Look::Todo { key, .. } => match timeout_at(deadline, self.fetched(&key, order)).await {
+                    Ok(Ok(())) => {
+                        fetched += 1;
+                        continue;
                     }
-                }
+                    Ok(Err(failure)) if failure.class.is_transient() => failure,
+                    Ok(Err(failure)) => return Err(failure),
+                    Err(_elapsed) => return Err(self.why_late(&order.wanted.source)),
+                },
             };
-            if Instant::now() >= deadline {
-                return Err(failure);
-            }
             let wait =
                 failure.retry_after.unwrap_or(pause).max(pause).mul_f64(fastrand::f64().mul_add(0.4, 0.8));
             pause = (pause * 2).min(Duration::from_secs(8));
@@ -183,6 +171,31 @@ impl Broker {
                 return Err(failure);
             }
         }
+    }
+
+    /// Has the source's items compared with 1Password. Whatever comes of it, there is something to serve then: a failure is remembered
+    /// as trouble, in which values are served as they are.
+    async fn checked(self: &Arc<Self>, source: &SourceName, deadline: Instant) {
+        let limit = deadline.min(Instant::now() + CHECK_PATIENCE);
+        let check = self.checks.join(source, || Arc::clone(self).check(source.clone()));
+        if timeout_at(limit, check).await.is_err() {
+            self.be_troubled(source, &no_answer());
+        }
+    }
+
+    /// Has the item fetched, with the field that is wanted: by this flight, or if it left without it, by the next.
+    async fn fetched(self: &Arc<Self>, key: &ItemKey, order: &Order) -> Result<(), Failure> {
+        let field = order.wanted.reference.field.clone();
+        self.awaited().entry(key.clone()).or_default().insert(field);
+        self.fetches.join(key, || Arc::clone(self).fetch(key.clone())).await
+    }
+
+    fn awaited(&self) -> MutexGuard<'_, HashMap<ItemKey, BTreeSet<FieldRef>>> {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn why_late(&self, source: &SourceName) -> Failure {
+        self.trouble(source).unwrap_or_else(no_answer)
     }
 
     fn look(&self, order: &Order) -> Look {
@@ -207,14 +220,14 @@ impl Broker {
         }
     }
 
-    /// The flight of one item: all its configured fields, those that its snapshot has, and the one that is asked for.
-    async fn fetch(self: Arc<Self>, key: ItemKey, field: FieldRef) -> Result<(), Failure> {
+    /// The flight of one item: all its configured fields, those that its snapshot has, and those that are waited for.
+    async fn fetch(self: Arc<Self>, key: ItemKey) -> Result<(), Failure> {
         let asked_at = BootTime::now();
         let active = self.active();
         let slot = self.store.slot(&key);
         let mut fields: BTreeSet<FieldRef> = active.fields(&key).iter().cloned().collect();
         fields.extend(slot.iter().flat_map(|slot| slot.snapshot.fields().cloned()));
-        fields.insert(field);
+        fields.extend(self.awaited().remove(&key).unwrap_or_default());
         let fields: Vec<FieldRef> = fields.into_iter().collect();
         let known = slot.map(|slot| slot.snapshot.id.clone());
         let fetch = Fetch {
@@ -284,13 +297,12 @@ impl Broker {
         let units = UnitFiles::read();
         for key in candidates {
             ahead.insert(key.clone());
-            let Some(field) = active.fields(&key).first().cloned() else { continue };
             if !active.grants(&key).any(|pattern| units.any(pattern)) {
                 continue;
             }
             let broker = Arc::clone(self);
             tokio::spawn(async move {
-                let work = || Arc::clone(&broker).fetch(key.clone(), field);
+                let work = || Arc::clone(&broker).fetch(key.clone());
                 if let Err(failure) = broker.fetches.join(&key, work).await {
                     tracing::debug!("{}: could not be fetched ahead: {failure}", key.item);
                 }
@@ -332,7 +344,7 @@ impl Broker {
         let trouble = Trouble { until, failure: failure.clone() };
         let before =
             self.troubles.lock().unwrap_or_else(PoisonError::into_inner).insert(source.clone(), trouble);
-        if before.is_none_or(|before| before.failure.cause != failure.cause) {
+        if before.is_none_or(|before| before.failure.class != failure.class) {
             tracing::warn!(
                 "source {source} can't be asked now, so what it gave before is served as it is: {failure}"
             );

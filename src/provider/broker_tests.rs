@@ -13,6 +13,8 @@ struct Scripted {
     fetches: Mutex<VecDeque<Result<Fetched, Failure>>>,
     checks: Mutex<VecDeque<Result<ItemState, Failure>>>,
     asked: Mutex<Vec<String>>,
+    /// Whether checks are never answered.
+    hang: std::sync::atomic::AtomicBool,
 }
 
 impl Scripted {
@@ -38,6 +40,9 @@ impl Resolve for Scripted {
     fn check(&self, check: Check) -> Pending<'_, Checked> {
         Box::pin(async move {
             self.asked.lock().unwrap().push(format!("check {}", check.items.len()));
+            if self.hang.load(std::sync::atomic::Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
             tokio::task::yield_now().await;
             let state = self.checks.lock().unwrap().pop_front().unwrap_or_else(|| Err(away()))?;
             Ok(Checked { items: check.items.iter().map(|_| state.clone()).collect() })
@@ -216,4 +221,44 @@ async fn a_fetch_that_never_leaves_anything_to_serve_ends() {
     }
     assert_eq!(rig.get(1, "pass").await.unwrap_err().class, Class::Malformed);
     assert_eq!(rig.script.asked().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_takes_longer_than_the_deadline_holds_up_no_value() {
+    let rig = Rig::new("always");
+    rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
+    assert_eq!(rig.get(1, "pass").await, fresh("hunter2"));
+    rig.script.hang.store(true, std::sync::atomic::Ordering::Relaxed);
+    let began = Instant::now();
+    assert_eq!(rig.get(2, "pass").await, Ok((b"hunter2".to_vec(), true)));
+    assert_eq!(began.elapsed(), CHECK_PATIENCE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fields_that_come_while_a_flight_is_under_way_share_the_next() {
+    let rig = Rig::new("1h");
+    let wanted = |n: u64| {
+        let reference = crate::reference::Reference::parse(&format!("op://v/many/f{n:02}")).unwrap();
+        let template = &rig.broker.active().settings;
+        let unit = UnitName::parse("app.service").unwrap();
+        let some = template.policy.judge(&unit, &CredentialId::parse("pass").unwrap()).unwrap();
+        Order {
+            wanted: Arc::new(Wanted { reference, ..(*some).clone() }),
+            process: ProcessId::testing(n),
+            arrived: BootTime::now(),
+        }
+    };
+    let orders: Vec<Order> = (0..30).map(wanted).collect();
+    for _ in 0..2 {
+        rig.script.fetch_gives(1, &vec![Ok(b"x".as_slice()); 30]);
+    }
+    let mut tasks = Vec::new();
+    for order in orders {
+        let broker = Arc::clone(&rig.broker);
+        tasks.push(tokio::spawn(async move { broker.get(&order).await.map(drop) }));
+    }
+    for task in tasks {
+        assert_eq!(task.await.unwrap(), Ok(()));
+    }
+    assert!(rig.script.asked().len() <= 2);
 }

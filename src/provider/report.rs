@@ -70,7 +70,7 @@ impl Report {
         self.say(Line {
             unit: Some(unit.to_string()),
             credential: credential.to_string(),
-            text: format!("credential {credential} for {unit} is waiting for 1Password ({reference}), for up to {patience} s: {cause}"),
+            text: format!("credential {credential} for {unit} is waiting for 1Password: {reference}: {cause} (it is refused {patience} s after it asked)"),
             reference,
             kind: "waiting",
         });

@@ -4,77 +4,93 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Map, Value, json};
 
 use super::filter::Filter;
-use super::reply::Reply;
-use super::state::Data;
-use super::vault::{is_id, items};
-use super::{clock, otp};
+use super::otp;
+use crate::fake::clock;
+use crate::fake::fault::Kind;
+use crate::fake::reply::Reply;
+use crate::fake::service::{Asked, Service};
+use crate::fake::state::Data;
+use crate::fake::vault::{content, is_id, items};
 
-/// What of a request matters.
-#[derive(Debug, Clone)]
-pub(super) struct Asked {
-    pub(super) method: String,
-    pub(super) path: String,
-    pub(super) query: String,
-    pub(super) authorization: Option<String>,
+/// Connect's REST API.
+#[derive(Debug, Default)]
+pub struct Connect;
+
+impl Service for Connect {
+    fn answer(&self, data: &Data, asked: &Asked) -> Reply {
+        let parts = asked.parts();
+        match parts.as_slice() {
+            ["heartbeat"] => return Reply::of(200, "text/plain; charset=utf-8", b".".to_vec()),
+            ["health"] => return Reply::json(&health()),
+            ["v1", ..] => {}
+            _ => return error(404, "page not found"),
+        }
+        if asked.header("authorization") != Some(&format!("Bearer {}", data.token)) {
+            return error(401, "Invalid token signature");
+        }
+        if asked.method != "GET" {
+            return error(401, "Unauthorized Request, token does not have write access to the Vault");
+        }
+        look_up(data, asked, &parts[1..]).unwrap_or_else(|refusal| refusal)
+    }
+
+    fn error(&self, status: u16, message: &str) -> Reply {
+        error(status, message)
+    }
+
+    fn spoil(&self, kind: &Kind, data: &Data, asked: &Asked, reply: Reply) -> Reply {
+        match kind {
+            Kind::OtherItem => other_item(data, &asked.path).map_or(reply, |other| Reply::json(&full(other))),
+            _ => reply,
+        }
+    }
 }
 
-impl Asked {
-    fn parameter(&self, name: &str) -> Option<String> {
-        form_urlencoded::parse(self.query.as_bytes())
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.into_owned())
-    }
+/// An error as Connect words them.
+fn error(status: u16, message: impl Into<String>) -> Reply {
+    let message: String = message.into();
+    Reply { status, ..Reply::json(&json!({ "status": status, "message": message })) }
 }
 
-/// Answers as Connect does.
-pub(super) fn answer(data: &Data, asked: &Asked) -> Reply {
-    let parts: Vec<&str> = asked.path.split('/').filter(|part| !part.is_empty()).collect();
-    match parts.as_slice() {
-        ["heartbeat"] => return Reply::of(200, "text/plain; charset=utf-8", b".".to_vec()),
-        ["health"] => return Reply::json(&health()),
-        ["v1", ..] => {}
-        _ => return Reply::error(404, "page not found"),
-    }
-    let expected = format!("Bearer {}", data.token);
-    if asked.authorization.as_deref() != Some(expected.as_str()) {
-        return Reply::error(401, "Invalid token signature");
-    }
-    if asked.method != "GET" {
-        return Reply::error(401, "Unauthorized Request, token does not have write access to the Vault");
-    }
-    look_up(data, asked, &parts[1..]).unwrap_or_else(|refusal| refusal)
+/// The item after the one that `/v1/vaults/V/items/I` names.
+fn other_item<'a>(data: &'a Data, path: &str) -> Option<&'a Value> {
+    let mut parts = path.trim_start_matches("/v1/vaults/").split("/items/");
+    let items = items(data.vaults.vault(parts.next()?)?);
+    let id = parts.next()?;
+    let at = items.iter().position(|item| item["id"] == id)?;
+    items.get((at + 1) % items.len())
 }
 
 fn look_up(data: &Data, asked: &Asked, parts: &[&str]) -> Result<Reply, Reply> {
     let (vault_id, rest) = match parts {
         ["vaults"] => return vaults(data, asked),
         ["vaults", vault, rest @ ..] => (*vault, rest),
-        _ => return Err(Reply::error(404, "page not found")),
+        _ => return Err(error(404, "page not found")),
     };
     if !is_id(vault_id) {
-        return Err(Reply::error(400, "Invalid Vault UUID"));
+        return Err(error(400, "Invalid Vault UUID"));
     }
     if data.denied.contains(vault_id) {
-        return Err(Reply::error(403, format!("vault {vault_id} is not in scope")));
+        return Err(error(403, format!("vault {vault_id} is not in scope")));
     }
-    let no_vault = || Reply::error(404, format!("vault {vault_id} not found"));
+    let no_vault = || error(404, format!("vault {vault_id} not found"));
     let vault = data.vaults.vault(vault_id).ok_or_else(no_vault)?;
     let (item_id, rest) = match rest {
         [] => return Ok(Reply::json(&shown_vault(vault))),
         ["items"] => return listed(items(vault).iter(), "title", asked, summary),
         ["items", item, rest @ ..] => (*item, rest),
-        _ => return Err(Reply::error(404, "page not found")),
+        _ => return Err(error(404, "page not found")),
     };
     if !is_id(item_id) {
-        return Err(Reply::error(400, "Invalid Item UUID"));
+        return Err(error(400, "Invalid Item UUID"));
     }
-    let no_item = || Reply::error(404, format!("item {item_id} not found"));
+    let no_item = || error(404, format!("item {item_id} not found"));
     let item = items(vault).iter().find(|item| item["id"] == item_id).ok_or_else(no_item)?;
     let inline = asked.parameter("inline_files").as_deref() == Some("true");
     let empty = Vec::new();
     let files = item["files"].as_array().unwrap_or(&empty);
     let file = |id: &str| {
-        let no_file = || Reply::error(404, format!("file {id} not found"));
+        let no_file = || error(404, format!("file {id} not found"));
         files.iter().find(|file| file["id"] == id).ok_or_else(no_file)
     };
     match rest {
@@ -88,13 +104,12 @@ fn look_up(data: &Data, asked: &Asked, parts: &[&str]) -> Result<Reply, Reply> {
             reply.headers.push(("content-disposition", format!("attachment; filename={name:?}")));
             Ok(reply)
         }
-        _ => Err(Reply::error(404, "page not found")),
+        _ => Err(error(404, "page not found")),
     }
 }
 
 fn vaults(data: &Data, asked: &Asked) -> Result<Reply, Reply> {
-    let within = |vault: &&Value| vault["id"].as_str().is_some_and(|id| !data.denied.contains(id));
-    listed(data.vaults.vaults.iter().filter(within), "name", asked, shown_vault)
+    listed(data.within(), "name", asked, shown_vault)
 }
 
 fn listed<'a>(
@@ -106,7 +121,7 @@ fn listed<'a>(
     let Some(text) = asked.parameter("filter") else {
         return Ok(Reply::json(&things.map(show).collect()));
     };
-    let bad = || Reply::error(400, format!("Invalid filter: {text}"));
+    let bad = || error(400, format!("Invalid filter: {text}"));
     let filter = Filter::parse(&text).ok_or_else(bad)?;
     let mut passed = Vec::new();
     for thing in things {
@@ -139,7 +154,7 @@ fn without(thing: &Value, keys: &[&str]) -> Value {
 }
 
 /// An item with all that it holds: codes computed, contents of files left out.
-pub(super) fn full(item: &Value) -> Value {
+fn full(item: &Value) -> Value {
     let mut shown = item.clone();
     for field in shown["fields"].as_array_mut().into_iter().flatten() {
         let is_otp = matches!(field["type"].as_str(), Some("OTP" | "TOTP"));
@@ -167,13 +182,6 @@ fn shown_file(item: &Value, file: &Value, inline: bool) -> Value {
         shown["content"] = json!(BASE64_STANDARD.encode(content));
     }
     shown
-}
-
-fn content(file: &Value) -> Vec<u8> {
-    match file["contentBase64"].as_str() {
-        Some(text) => BASE64_STANDARD.decode(text).unwrap_or_default(),
-        None => file["content"].as_str().unwrap_or_default().as_bytes().to_vec(),
-    }
 }
 
 fn health() -> Value {

@@ -117,10 +117,10 @@ impl Machine {
         }
     }
 
-    /// What `journalctl -u UNIT` shows, messages only.
+    /// What `journalctl -u UNIT` shows.
     pub fn journal(&self, unit: &str) -> String {
         self.run(&["journalctl", "--sync"]);
-        self.run(&["journalctl", "--no-pager", "-o", "cat", "-u", unit]).stdout()
+        self.run(&["journalctl", "--no-pager", "-u", unit]).stdout()
     }
 
     /// Where the journal ends now.

@@ -1,5 +1,6 @@
 //! The data: vaults in Connect's shapes, as one JSON document, and the fixture that the tests share.
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 
 use super::clock;
@@ -32,14 +33,14 @@ pub fn long_value(length: usize) -> String {
 
 /// Vaults and their items, complete: what the document left out has its default.
 #[derive(Debug, Clone)]
-pub(super) struct Vaults {
-    pub(super) vaults: Vec<Value>,
+pub struct Vaults {
+    pub(crate) vaults: Vec<Value>,
     made: u64,
 }
 
 impl Vaults {
     /// Takes a document `{"vaults":[{id,name,contentVersion?,items:[…]}]}`.
-    pub(super) fn from_document(document: &Value) -> Result<Vaults, String> {
+    pub(crate) fn from_document(document: &Value) -> Result<Vaults, String> {
         let listed = document["vaults"].as_array().ok_or("the document has no list \"vaults\"")?;
         let mut all = Vaults { vaults: Vec::new(), made: 0 };
         for vault in listed {
@@ -48,11 +49,11 @@ impl Vaults {
         Ok(all)
     }
 
-    pub(super) fn document(&self) -> Value {
+    pub(crate) fn document(&self) -> Value {
         json!({ "vaults": self.vaults })
     }
 
-    pub(super) fn add_vault(&mut self, mut vault: Value) -> Result<String, String> {
+    pub(crate) fn add_vault(&mut self, mut vault: Value) -> Result<String, String> {
         let id = self.identify(&mut vault)?;
         if !vault["name"].is_string() {
             return Err(format!("vault {id} has no name"));
@@ -75,7 +76,7 @@ impl Vaults {
         Ok(id)
     }
 
-    pub(super) fn add_item(&mut self, vault: &str, mut item: Value) -> Result<String, String> {
+    pub(crate) fn add_item(&mut self, vault: &str, mut item: Value) -> Result<String, String> {
         let id = self.identify(&mut item)?;
         if !item["title"].is_string() {
             return Err(format!("item {id} has no title"));
@@ -92,11 +93,11 @@ impl Vaults {
         Ok(id)
     }
 
-    pub(super) fn vault(&self, id: &str) -> Option<&Value> {
+    pub(crate) fn vault(&self, id: &str) -> Option<&Value> {
         self.vaults.iter().find(|vault| vault["id"] == id)
     }
 
-    pub(super) fn vault_mut(&mut self, id: &str) -> Option<&mut Value> {
+    pub(crate) fn vault_mut(&mut self, id: &str) -> Option<&mut Value> {
         self.vaults.iter_mut().find(|vault| vault["id"] == id)
     }
 
@@ -123,11 +124,19 @@ impl Vaults {
 }
 
 /// The items of a vault.
-pub(super) fn items(vault: &Value) -> &[Value] {
+pub(crate) fn items(vault: &Value) -> &[Value] {
     vault["items"].as_array().map_or(&[], Vec::as_slice)
 }
 
-pub(super) fn is_id(text: &str) -> bool {
+/// What a file of an item holds.
+pub(crate) fn content(file: &Value) -> Vec<u8> {
+    match file["contentBase64"].as_str() {
+        Some(text) => BASE64_STANDARD.decode(text).unwrap_or_default(),
+        None => file["content"].as_str().unwrap_or_default().as_bytes().to_vec(),
+    }
+}
+
+pub(crate) fn is_id(text: &str) -> bool {
     text.len() == 26 && text.bytes().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit())
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -18,7 +18,7 @@ use super::connection::{Connection, Scissors, Stream};
 use super::fault::Kind;
 use super::misbehave::{Delivery, spoil};
 use super::reply::Reply;
-use super::routes::{self, Asked};
+use super::service::Asked;
 use super::state::Shared;
 use super::{client, control};
 
@@ -77,8 +77,9 @@ async fn handle(
     if request.uri().path().starts_with(client::PREFIX) {
         return steer(shared, request).await;
     }
-    let asked = asked(&request);
-    let number = shared.arrived(&asked, format!("{:?}", request.version()));
+    let version = format!("{:?}", request.version());
+    let mut asked = Asked::of(&request);
+    let number = shared.arrived(&asked, version);
     let plan = shared.plan(&asked);
     scissors.set(None);
     if !plan.delay.is_zero() {
@@ -87,9 +88,10 @@ async fn handle(
     if matches!(plan.kind, Some(Kind::Hang)) {
         std::future::pending::<()>().await;
     }
+    asked.body = request.into_body().collect().await.map(|all| all.to_bytes().to_vec()).unwrap_or_default();
     let (reply, delivery) = {
-        let data = shared.data();
-        spoil(plan.kind, routes::answer(&data, &asked), &asked, &data)
+        let (service, data) = (&*shared.service, shared.data());
+        spoil(plan.kind, service.answer(&data, &asked), &asked, service, &data)
     };
     shared.answered(number, reply.status);
     if let Delivery::Cut { at, reset } = delivery {
@@ -103,16 +105,6 @@ async fn steer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respon
     let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes);
     let reply = control::steer(&shared, &method, &path, &body.unwrap_or_default());
     Ok(response(reply, Delivery::Whole))
-}
-
-fn asked(request: &Request<Incoming>) -> Asked {
-    let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    Asked {
-        method: request.method().to_string(),
-        path: request.uri().path().to_owned(),
-        query: request.uri().query().unwrap_or_default().to_owned(),
-        authorization: authorization.map(str::to_owned),
-    }
 }
 
 fn response(reply: Reply, delivery: Delivery) -> Response<Outgoing> {

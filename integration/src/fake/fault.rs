@@ -62,6 +62,12 @@ pub enum Kind {
     DuplicateKeys,
     /// Another item of the vault than the one asked for.
     OtherItem,
+    /// The proof that the service knows the account's verifier is wrong (service account).
+    WrongSignature,
+    /// What should be encrypted for the session is encrypted under another key (service account).
+    WrongKey,
+    /// The session ends: this request and later ones of the session are not authenticated (service account).
+    EndSession,
     /// Any answer.
     Body { code: u16, content_type: String, text: String },
 }

@@ -35,7 +35,7 @@ pub(super) fn steer(shared: &Shared, method: &str, path: &str, body: &[u8]) -> R
     let what = path.strip_prefix(PREFIX).unwrap_or_default();
     match carry_out(shared, method, what, body) {
         Ok(answer) => Reply::json(&answer),
-        Err(why) => Reply::error(400, why),
+        Err(why) => Reply::of(400, "text/plain; charset=utf-8", why.into_bytes()),
     }
 }
 
@@ -44,6 +44,7 @@ fn carry_out(shared: &Shared, method: &str, what: &str, body: &[u8]) -> Result<V
         ("GET", "faults") => return Ok(json!(*shared.faults())),
         ("GET", "requests") => return Ok(json!(shared.seen())),
         ("GET", "connections") => return Ok(json!(shared.connections())),
+        ("GET", "token") => return shared.token().map(Value::from),
         ("GET", "vault") => return Ok(shared.data().vaults.document()),
         ("POST", "edit") => return parse::<Edit>(body)?.apply(&mut shared.data().vaults).map(Value::from),
         ("POST", "faults") => shared.faults().push(parse::<Fault>(body)?),

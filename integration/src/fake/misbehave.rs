@@ -5,9 +5,8 @@ use serde_json::Value;
 use super::clock;
 use super::fault::Kind;
 use super::reply::Reply;
-use super::routes::{Asked, full};
+use super::service::{Asked, Service};
 use super::state::Data;
-use super::vault::items;
 
 /// How a reply goes out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,12 +19,18 @@ pub(super) enum Delivery {
 }
 
 /// The reply as the fault makes it.
-pub(super) fn spoil(kind: Option<Kind>, mut reply: Reply, asked: &Asked, data: &Data) -> (Reply, Delivery) {
+pub(super) fn spoil(
+    kind: Option<Kind>,
+    mut reply: Reply,
+    asked: &Asked,
+    service: &dyn Service,
+    data: &Data,
+) -> (Reply, Delivery) {
     let mut delivery = Delivery::Whole;
     match kind {
         None | Some(Kind::Hang | Kind::Delay { .. }) => {}
         Some(Kind::Status { code, retry_after, message }) => {
-            reply = Reply::error(code, message.unwrap_or_else(|| usual_message(code).to_owned()));
+            reply = service.error(code, &message.unwrap_or_else(|| usual_message(code).to_owned()));
             if let Some(when) = retry_after {
                 let seconds = when.strip_prefix("date+").and_then(|seconds| seconds.parse().ok());
                 reply.headers.push(("retry-after", seconds.map_or(when, clock::http_date_in)));
@@ -59,10 +64,8 @@ pub(super) fn spoil(kind: Option<Kind>, mut reply: Reply, asked: &Asked, data: &
                 reply.body = doubled(&value).into_bytes();
             }
         }
-        Some(Kind::OtherItem) => {
-            if let Some(other) = other_item(data, &asked.path) {
-                reply = Reply::json(&full(other));
-            }
+        Some(kind @ (Kind::OtherItem | Kind::WrongSignature | Kind::WrongKey | Kind::EndSession)) => {
+            reply = service.spoil(&kind, data, asked, reply);
         }
         Some(Kind::Body { code, content_type, text }) => {
             reply = Reply::of(code, &content_type, text.into_bytes())
@@ -82,15 +85,6 @@ fn usual_message(code: u16) -> &'static str {
         503 => "Service Unavailable",
         _ => "made to fail",
     }
-}
-
-/// The item after the one that `/v1/vaults/V/items/I` names.
-fn other_item<'a>(data: &'a Data, path: &str) -> Option<&'a Value> {
-    let mut parts = path.trim_start_matches("/v1/vaults/").split("/items/");
-    let items = items(data.vaults.vault(parts.next()?)?);
-    let id = parts.next()?;
-    let at = items.iter().position(|item| item["id"] == id)?;
-    items.get((at + 1) % items.len())
 }
 
 /// JSON text in which every key comes twice: first with its value, then with another.

@@ -2,24 +2,35 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio_rustls::TlsAcceptor;
 
 use super::fault::{Fault, Plan, strike};
-use super::routes::Asked;
+use super::service::{Asked, Service};
 use super::tls::Identity;
 use super::vault::Vaults;
 
 /// What answers are made from.
 #[derive(Debug, Clone)]
-pub(super) struct Data {
-    pub(super) vaults: Vaults,
-    pub(super) token: String,
+pub struct Data {
+    pub(crate) vaults: Vaults,
+    pub(crate) token: String,
     /// IDs of the vaults that the token may not see.
-    pub(super) denied: HashSet<String>,
+    pub(crate) denied: HashSet<String>,
+}
+
+impl Data {
+    /// The vaults that the token may see.
+    pub(crate) fn within(&self) -> impl Iterator<Item = &Value> {
+        self.vaults
+            .vaults
+            .iter()
+            .filter(|vault| vault["id"].as_str().is_some_and(|id| !self.denied.contains(id)))
+    }
 }
 
 /// One request that came, control requests aside.
@@ -40,6 +51,8 @@ pub struct Seen {
 
 /// All of it.
 pub(super) struct Shared {
+    pub(super) service: Box<dyn Service>,
+    url: OnceLock<String>,
     initial: Data,
     data: Mutex<Data>,
     faults: Mutex<Vec<Fault>>,
@@ -52,8 +65,15 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(data: Data, identity: Option<Identity>, acceptor: Option<TlsAcceptor>) -> Shared {
+    pub(super) fn new(
+        service: Box<dyn Service>,
+        data: Data,
+        identity: Option<Identity>,
+        acceptor: Option<TlsAcceptor>,
+    ) -> Shared {
         Shared {
+            service,
+            url: OnceLock::new(),
             initial: data.clone(),
             data: Mutex::new(data),
             faults: Mutex::default(),
@@ -68,6 +88,20 @@ impl Shared {
 
     pub(super) fn data(&self) -> MutexGuard<'_, Data> {
         lock(&self.data)
+    }
+
+    /// Where clients find it, once it listens.
+    pub(super) fn url(&self) -> &str {
+        self.url.get().map_or("", String::as_str)
+    }
+
+    pub(super) fn listens(&self, url: String) {
+        let _ = self.url.set(url);
+    }
+
+    /// The token as clients are given it.
+    pub(super) fn token(&self) -> Result<String, String> {
+        self.service.token(&self.data(), self.url())
     }
 
     pub(super) fn faults(&self) -> MutexGuard<'_, Vec<Fault>> {
@@ -123,6 +157,7 @@ impl Shared {
     /// Data, faults and counters as at the start; the certificate stays.
     pub(super) fn reset(&self) {
         *self.data() = self.initial.clone();
+        self.service.reset();
         self.faults().clear();
         self.forget_seen();
     }

@@ -34,12 +34,12 @@ impl Control {
         Control(Way::Here(shared))
     }
 
-    /// A `fake-connect --control PATH`.
+    /// A `fake-connect --control PATH`, or `fake-account`.
     pub fn socket(path: &Path) -> Control {
         Control(Way::Socket(path.to_owned()))
     }
 
-    /// A `fake-connect` without TLS at this address.
+    /// One without TLS at this address.
     pub fn port(address: SocketAddr) -> Control {
         Control(Way::Port(address))
     }
@@ -97,6 +97,11 @@ impl Control {
         self.tell("POST", "deny", &json!({ "vault": vault }))
     }
 
+    /// The token that is right, as clients are given it.
+    pub fn token(&self) -> io::Result<String> {
+        self.ask("GET", "token", &Value::Null)
+    }
+
     /// Another token is the right one from now on.
     pub fn set_token(&self, token: &str) -> io::Result<()> {
         self.tell("POST", "token", &json!({ "token": token }))
@@ -130,7 +135,7 @@ impl Control {
         };
         if status != 200 {
             let why = String::from_utf8_lossy(&answer);
-            return Err(io::Error::other(format!("fake-connect refused {method} {path}: {why}")));
+            return Err(io::Error::other(format!("the fake refused {method} {path}: {why}")));
         }
         serde_json::from_slice(&answer).map_err(io::Error::other)
     }
@@ -150,6 +155,6 @@ fn exchange(
     let status = answer.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
     match (status, head_end) {
         (Some(status), Some(at)) => Ok((status, answer.split_off(at + 4))),
-        _ => Err(io::Error::other("fake-connect's control endpoint answered no HTTP")),
+        _ => Err(io::Error::other("the fake's control endpoint answered no HTTP")),
     }
 }

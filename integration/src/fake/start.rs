@@ -1,6 +1,7 @@
 //! Starts a fake: on a thread of this process, or for as long as a future says.
 
 use std::future::Future;
+use std::marker::PhantomData;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
@@ -13,19 +14,20 @@ use tokio::sync::oneshot;
 
 use super::client::Control;
 use super::server;
+use super::service::Service;
 use super::state::{Data, Shared};
 use super::tls::{Identity, TlsFault};
 use super::vault::{Vaults, fixture};
 
 /// The token that is right if none is given.
-pub const DEFAULT_TOKEN: &str = "fake-connect-token";
+pub const DEFAULT_TOKEN: &str = "fake-token";
 
 /// How a fake starts; [`Options::default`] is plain HTTP on a free port of loopback, with the fixture.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Where to listen; port 0 is any free one.
     pub listen: SocketAddr,
-    /// The token that is right.
+    /// The token that is right; of a service account, the name that all its keys are made from.
     pub token: String,
     /// The data.
     pub document: Value,
@@ -35,6 +37,8 @@ pub struct Options {
     pub tls_fault: Option<TlsFault>,
     /// Names and addresses in the certificate, localhost aside.
     pub names: Vec<String>,
+    /// The address that a service account's token names, if not the one where the fake listens.
+    pub sign_in: Option<String>,
     /// A Unix socket for control requests.
     pub control: Option<PathBuf>,
 }
@@ -48,30 +52,32 @@ impl Default for Options {
             tls: None,
             tls_fault: None,
             names: Vec::new(),
+            sign_in: None,
             control: None,
         }
     }
 }
 
 /// A fake on a thread of its own; it ends when dropped, and its port is free again.
-pub struct FakeConnect {
+pub struct Fake<S> {
     /// Steers it.
     pub control: Control,
     address: SocketAddr,
     ca: Option<PathBuf>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    service: PhantomData<S>,
 }
 
-impl FakeConnect {
+impl<S: Service + Default> Fake<S> {
     /// Starts one and returns when it listens.
-    pub fn start(options: Options) -> io::Result<FakeConnect> {
-        let shared = prepare(&options)?;
+    pub fn start(options: Options) -> io::Result<Fake<S>> {
+        let shared = prepare(&options, Box::new(S::default()))?;
         let (stop, stopped) = oneshot::channel();
         let (ready, started) = mpsc::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let serving = shared.clone();
-        let thread = thread::Builder::new().name("fake-connect".to_owned()).spawn(move || {
+        let thread = thread::Builder::new().name("fake".to_owned()).spawn(move || {
             let tell = |address| drop(ready.send(Ok(address)));
             let stopped = async { drop(stopped.await) };
             if let Err(error) = runtime.block_on(run(serving, options, tell, stopped)) {
@@ -80,15 +86,18 @@ impl FakeConnect {
         })?;
         let address = started.recv().map_err(io::Error::other)??;
         let ca = shared.identity.as_ref().map(|identity| identity.ca().to_owned());
-        Ok(FakeConnect {
+        Ok(Fake {
             control: Control::here(shared),
             address,
             ca,
             stop: Some(stop),
             thread: Some(thread),
+            service: PhantomData,
         })
     }
+}
 
+impl<S> Fake<S> {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -96,10 +105,7 @@ impl FakeConnect {
 
     /// `http://127.0.0.1:PORT` or `https://localhost:PORT`, without `/v1`.
     pub fn url(&self) -> String {
-        match self.ca {
-            Some(_) => format!("https://localhost:{}", self.address.port()),
-            None => format!("http://{}", self.address),
-        }
+        url(self.address, self.ca.is_some())
     }
 
     /// The CA file that clients of its TLS shall trust.
@@ -108,7 +114,7 @@ impl FakeConnect {
     }
 }
 
-impl Drop for FakeConnect {
+impl<S> Drop for Fake<S> {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
@@ -118,15 +124,17 @@ impl Drop for FakeConnect {
 }
 
 /// Serves until the future ends; `ready` is told the address when the fake listens.
-pub async fn serve_until(
+pub async fn serve_until<S: Service + Default>(
     options: Options,
-    ready: impl FnOnce(SocketAddr),
+    ready: impl FnOnce(SocketAddr, &Control),
     stopped: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    run(prepare(&options)?, options, ready, stopped).await
+    let shared = prepare(&options, Box::new(S::default()))?;
+    let control = Control::here(shared.clone());
+    run(shared, options, |address| ready(address, &control), stopped).await
 }
 
-fn prepare(options: &Options) -> io::Result<Arc<Shared>> {
+fn prepare(options: &Options, service: Box<dyn Service>) -> io::Result<Arc<Shared>> {
     let vaults = Vaults::from_document(&options.document).map_err(io::Error::other)?;
     let identity = match &options.tls {
         Some(folder) => Some(Identity::in_folder(folder, &options.names)?),
@@ -137,7 +145,7 @@ fn prepare(options: &Options) -> io::Result<Arc<Shared>> {
         None => None,
     };
     let data = Data { vaults, token: options.token.clone(), denied: std::collections::HashSet::new() };
-    Ok(Arc::new(Shared::new(data, identity, acceptor)))
+    Ok(Arc::new(Shared::new(service, data, identity, acceptor)))
 }
 
 async fn run(
@@ -154,7 +162,9 @@ async fn run(
         }
         None => None,
     };
-    ready(listener.local_addr()?);
+    let address = listener.local_addr()?;
+    shared.listens(options.sign_in.unwrap_or_else(|| url(address, options.tls.is_some())));
+    ready(address);
     tokio::select! {
         () = server::serve(shared, listener, control) => {}
         () = stopped => {}
@@ -163,4 +173,8 @@ async fn run(
         let _ = fs::remove_file(path);
     }
     Ok(())
+}
+
+fn url(address: SocketAddr, tls: bool) -> String {
+    if tls { format!("https://localhost:{}", address.port()) } else { format!("http://{address}") }
 }

@@ -1,0 +1,27 @@
+//! What the fakes of 1Password have in common: they serve a JSON file ([`vault`]) over real connections, until they are told to
+//! misbehave ([`fault`]) or to change their data ([`edit`]). A [`Service`] says what is answered, [`Control`] steers.
+
+pub(crate) mod body;
+mod client;
+pub(crate) mod clock;
+mod connection;
+mod control;
+pub mod edit;
+pub mod fault;
+mod misbehave;
+pub mod program;
+pub(crate) mod reply;
+mod server;
+pub(crate) mod service;
+mod start;
+pub(crate) mod state;
+mod tls;
+pub mod vault;
+
+pub use client::Control;
+pub use edit::Edit;
+pub use fault::{Fault, Kind};
+pub use service::Service;
+pub use start::{DEFAULT_TOKEN, Fake, Options, serve_until};
+pub use state::Seen;
+pub use tls::TlsFault;

@@ -1,0 +1,71 @@
+//! What one kind of fake adds to the common part: answers to requests.
+
+use hyper::{HeaderMap, Request};
+
+use super::fault::Kind;
+use super::reply::Reply;
+use super::state::Data;
+
+/// One kind of fake. Connections, faults, counters and edits are the same for all.
+pub trait Service: Send + Sync + 'static {
+    /// The reply to a request, no fault thought of.
+    fn answer(&self, data: &Data, asked: &Asked) -> Reply;
+
+    /// An error, as this kind words it.
+    fn error(&self, status: u16, message: &str) -> Reply;
+
+    /// Carries out a fault that only this kind knows how to carry out.
+    fn spoil(&self, kind: &Kind, data: &Data, asked: &Asked, reply: Reply) -> Reply;
+
+    /// The token that clients of the service at `url` are given.
+    fn token(&self, data: &Data, url: &str) -> Result<String, String> {
+        let _ = url;
+        Ok(data.token.clone())
+    }
+
+    /// Forgets what clients did.
+    fn reset(&self) {}
+}
+
+/// What of a request matters.
+#[derive(Debug)]
+pub struct Asked {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) body: Vec<u8>,
+    headers: HeaderMap,
+}
+
+impl Asked {
+    /// All but the body.
+    pub(super) fn of<B>(request: &Request<B>) -> Asked {
+        Asked {
+            method: request.method().to_string(),
+            path: request.uri().path().to_owned(),
+            query: request.uri().query().unwrap_or_default().to_owned(),
+            body: Vec::new(),
+            headers: request.headers().clone(),
+        }
+    }
+
+    /// The same request for another path.
+    pub(crate) fn elsewhere(&self, path: String) -> Asked {
+        let (method, query) = (self.method.clone(), self.query.clone());
+        Asked { method, path, query, body: self.body.clone(), headers: self.headers.clone() }
+    }
+
+    pub(crate) fn parts(&self) -> Vec<&str> {
+        self.path.split('/').filter(|part| !part.is_empty()).collect()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    pub(crate) fn parameter(&self, name: &str) -> Option<String> {
+        form_urlencoded::parse(self.query.as_bytes())
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
+    }
+}

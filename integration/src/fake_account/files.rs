@@ -1,0 +1,44 @@
+//! Files of items: what an item says of them, and their encrypted contents.
+
+use serde_json::{Value, json};
+
+use super::envelope::{Key, base64url, encrypt};
+use super::keys::{id, jwk};
+use super::srp::hash;
+use crate::fake::state::Data;
+use crate::fake::vault::{content, items};
+
+/// How a file is found, checked and decrypted.
+pub(super) fn attributes(file: &Value) -> Value {
+    let content = content(file);
+    let (key, nonce) = secret(file);
+    let size = content.len();
+    let encrypted = encrypt(&key, nonce, content);
+    let key = |what: &[u8], key: &Key| {
+        jwk(&id(&hash(&[what, file["id"].as_str().unwrap_or_default().as_bytes()])), key)
+    };
+    let mut signing = key(b"signing key of file ", &[1; 32]);
+    signing["alg"] = json!("HS256");
+    signing["key_ops"] = json!(["sign", "verify"]);
+    json!({ "documentId": file["id"], "fileName": file["name"], "unencryptedSize": size, "encryptedSize": encrypted.len(),
+        "integrityHash": base64url(&hash(&[&encrypted])), "nonce": base64url(&nonce),
+        "encryptionKey": key(b"key of file ", &secret(file).0), "signingKey": signing })
+}
+
+/// The contents of a file in a vault that the account may see.
+pub(super) fn encrypted(data: &Data, id: &str) -> Option<Vec<u8>> {
+    let items = data.within().flat_map(items);
+    let file = items
+        .flat_map(|item| item["files"].as_array().into_iter().flatten())
+        .find(|file| file["id"] == id)?;
+    let (key, nonce) = secret(file);
+    Some(encrypt(&key, nonce, content(file)))
+}
+
+/// Made from the file's ID and content: each key encrypts one content only.
+fn secret(file: &Value) -> (Key, [u8; 12]) {
+    let named = file["id"].as_str().unwrap_or_default().as_bytes();
+    let mut nonce = [0; 12];
+    nonce.copy_from_slice(&hash(&[b"nonce of file ", named, &content(file)])[..12]);
+    (hash(&[b"key of file ", named, &content(file)]), nonce)
+}
