@@ -1,89 +1,12 @@
 //! Who may have what: deny by default, and a refusal says which line to add. Pure: no I/O, no clock.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 
-use globset::{GlobBuilder, GlobMatcher};
-
+pub use crate::glob::{BadPattern, Glob};
 use crate::name::{CredentialId, SecretName, UnitName, has_unit_type, unescape};
 use crate::reference::{BadTemplate, ReferenceTemplate};
 use crate::secret::{Secret, Wanted};
-
-/// A pattern that is no glob.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is neither a name nor a glob: {1}")]
-pub struct BadPattern(pub String, pub String);
-
-/// The characters that wildcards are made of.
-const WILD: [char; 4] = ['*', '?', '[', ']'];
-
-/// A text with `*`, `?` and `[…]`, as systemctl understands them; a backslash is a character like any other.
-#[derive(Clone)]
-pub struct Glob {
-    text: Box<str>,
-    matcher: Option<GlobMatcher>, // none: the text itself
-}
-
-impl Glob {
-    /// Reads a glob, or a text without any.
-    pub fn parse(text: &str) -> Result<Self, BadPattern> {
-        if !text.contains(['*', '?', '[']) {
-            return Ok(Self { text: text.into(), matcher: None });
-        }
-        if text.contains(['{', '}']) {
-            return Err(BadPattern(
-                text.into(),
-                "alternatives in {} are not understood; write one entry for each".into(),
-            ));
-        }
-        let glob = GlobBuilder::new(text).backslash_escape(false).literal_separator(false).build();
-        let glob = glob.map_err(|error| BadPattern(text.into(), error.kind().to_string()))?;
-        Ok(Self { text: text.into(), matcher: Some(glob.compile_matcher()) })
-    }
-
-    /// Whether a text matches, whole.
-    pub fn matches(&self, text: &str) -> bool {
-        self.matcher.as_ref().map_or(*self.text == *text, |matcher| matcher.is_match(text))
-    }
-
-    /// The text as one name, where it is no glob.
-    pub fn literal(&self) -> Option<&str> {
-        self.matcher.is_none().then_some(&*self.text)
-    }
-
-    /// Whether this surely matches all that the other matches. No is no proof of the contrary.
-    pub fn covers(&self, other: &Self) -> bool {
-        let plain = |part: &str| !part.contains(WILD);
-        let around = self.text.split_once('*').filter(|(head, tail)| plain(head) && plain(tail));
-        self.text == other.text
-            || match (other.literal(), around) {
-                (Some(text), _) => self.matches(text),
-                // What the other matches begins with its head and ends in its tail, and these do not overlap.
-                (None, Some((head, tail))) => other.head().starts_with(head) && other.tail().ends_with(tail),
-                (None, None) => false,
-            }
-    }
-
-    fn head(&self) -> &str {
-        self.text.split(WILD).next().unwrap_or_default()
-    }
-
-    fn tail(&self) -> &str {
-        self.text.rsplit(WILD).next().unwrap_or_default()
-    }
-
-    /// The glob as it was written.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-}
-
-impl fmt::Debug for Glob {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", &*self.text)
-    }
-}
 
 /// One unit by name, or many by glob; `.service` is understood where no type stands.
 #[derive(Debug, Clone)]
