@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use super::active::Active;
@@ -13,7 +13,7 @@ use super::freshness::{Moment, Step, judge};
 use super::peer::ProcessId;
 use super::pins::Pins;
 use super::refusal::Refusal;
-use super::store::{ItemKey, NewSnapshot, Slot, Snapshot, Store};
+use super::store::{Entry, ItemKey, NewSnapshot, Slot, Snapshot, Store};
 use super::units::UnitFiles;
 use crate::clock::BootTime;
 use crate::name::SourceName;
@@ -28,6 +28,10 @@ const CHECK_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a source that could not be asked is left alone, where it does not say itself.
 const TROUBLED_FOR: Duration = Duration::from_secs(10);
 
+/// How many items are fetched ahead at once: enough for one batch, not so many that a unit that asks has to wait behind all.
+const AHEAD_AT_ONCE: usize = 128;
+/// How long the resolver may take for what is fetched ahead.
+const AHEAD_PATIENCE: Duration = Duration::from_secs(60);
 /// How many fetches that succeed, and still leave nothing to serve, one request makes.
 const MOST_FETCHES: u32 = 3;
 
@@ -44,6 +48,8 @@ pub struct Broker {
     troubles: Mutex<HashMap<SourceName, Trouble>>,
     /// Told when a source answers again.
     recovered: Notify,
+    /// How many items are fetched ahead at once.
+    turns_ahead: Arc<Semaphore>,
     /// What was fetched ahead already, or is being: each item once for a configuration.
     ahead: Mutex<BTreeSet<ItemKey>>,
 }
@@ -96,6 +102,7 @@ impl Broker {
             checks: Flights::default(),
             troubles: Mutex::default(),
             recovered: Notify::new(),
+            turns_ahead: Arc::new(Semaphore::new(AHEAD_AT_ONCE)),
             ahead: Mutex::default(),
         };
         broker.activate(active);
@@ -115,6 +122,11 @@ impl Broker {
         }
         *self.active.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(active);
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Whether there is a store.
+    pub fn has_store(&self) -> bool {
+        self.store.exists()
     }
 
     /// The store's size: items and bytes.
@@ -137,13 +149,17 @@ impl Broker {
 
     /// Gets what is wanted, within its deadline. A failure that passes is waited out until then; any other ends it at once.
     pub async fn get(self: &Arc<Self>, order: &Order) -> Result<Ready, Failure> {
+        let order = &mut order.clone();
         let deadline = Instant::now() + order.wanted.deadline;
         let mut pause = Duration::from_millis(250);
         let mut fetched = 0;
         loop {
             let failure = match self.look(order) {
                 Look::Ready(ready) => return Ok(ready),
-                Look::Todo { step: Step::Refuse(failure), .. } => return Err(failure),
+                Look::Todo { step: Step::Refuse(failure), .. } if !failure.class.is_transient() => {
+                    return Err(failure);
+                }
+                Look::Todo { step: Step::Refuse(failure), .. } => failure,
                 Look::Todo { .. } if Instant::now() >= deadline => {
                     return Err(self.why_late(&order.wanted.source));
                 }
@@ -167,6 +183,7 @@ impl Broker {
             pause = (pause * 2).min(Duration::from_secs(8));
             let next = (Instant::now() + wait).min(deadline);
             let _ = timeout_at(next, self.recovered.notified()).await;
+            order.arrived = BootTime::now(); // what failed for a moment is looked up anew
             if Instant::now() >= deadline {
                 return Err(failure);
             }
@@ -187,7 +204,7 @@ impl Broker {
     async fn fetched(self: &Arc<Self>, key: &ItemKey, order: &Order) -> Result<(), Failure> {
         let field = order.wanted.reference.field.clone();
         self.awaited().entry(key.clone()).or_default().insert(field);
-        self.fetches.join(key, || Arc::clone(self).fetch(key.clone())).await
+        self.fetches.join(key, || Arc::clone(self).fetch(key.clone(), FETCH_PATIENCE)).await
     }
 
     fn awaited(&self) -> MutexGuard<'_, HashMap<ItemKey, BTreeSet<FieldRef>>> {
@@ -200,18 +217,31 @@ impl Broker {
 
     fn look(&self, order: &Order) -> Look {
         let (wanted, now) = (&order.wanted, BootTime::now());
-        let key = ItemKey { source: wanted.source.clone(), item: wanted.reference.item.clone() };
+        let key = ItemKey::new(&wanted.source, &wanted.reference.item);
         let field = &wanted.reference.field;
-        if let Some(snapshot) = self.pins.get(order.process, &key)
-            && let Some(super::store::Entry::Value { offset, len, .. }) = snapshot.entry(field)
+        let active = self.active();
+        // what comes from another source of this name is not of this one
+        let print = active.print(&wanted.source);
+        let pinned = self.pins.get(order.process, &key).filter(|pinned| pinned.source_print == print);
+        if let Some(snapshot) = &pinned
+            && let Some(Entry::Value { offset, len, .. }) = snapshot.entry(field)
         {
-            let (offset, len) = (*offset, *len);
-            return Look::Ready(Ready { snapshot, offset, len, stale: None });
+            return Look::Ready(Ready {
+                snapshot: Arc::clone(snapshot),
+                offset: *offset,
+                len: *len,
+                stale: None,
+            });
         }
-        let slot = self.store.slot(&key);
+        let slot = self.store.slot(&key).filter(|slot| slot.snapshot.source_print == print);
         let trouble = self.trouble(&wanted.source);
         let moment = Moment { now, arrived: order.arrived, troubled: trouble.is_some() };
         match (judge(slot.as_ref(), field, wanted.max_age, moment), slot) {
+            (Step::Serve { .. }, Some(slot))
+                if pinned.is_some_and(|pinned| pinned.version != slot.snapshot.version) =>
+            {
+                Look::Todo { step: Step::Refuse(torn()), key }
+            }
             (Step::Serve { offset, len, stale }, Some(Slot { snapshot, .. })) => {
                 self.pins.set(order.process, &snapshot, now);
                 Look::Ready(Ready { snapshot, offset, len, stale: trouble.filter(|_| stale) })
@@ -221,28 +251,45 @@ impl Broker {
     }
 
     /// The flight of one item: all its configured fields, those that its snapshot has, and those that are waited for.
-    async fn fetch(self: Arc<Self>, key: ItemKey) -> Result<(), Failure> {
+    async fn fetch(self: Arc<Self>, key: ItemKey, patience: Duration) -> Result<(), Failure> {
         let asked_at = BootTime::now();
         let active = self.active();
-        let slot = self.store.slot(&key);
+        let print = active.print(&key.source);
+        let slot = self.store.slot(&key).filter(|slot| slot.snapshot.source_print == print);
         let mut fields: BTreeSet<FieldRef> = active.fields(&key).iter().cloned().collect();
         fields.extend(slot.iter().flat_map(|slot| slot.snapshot.fields().cloned()));
         fields.extend(self.awaited().remove(&key).unwrap_or_default());
         let fields: Vec<FieldRef> = fields.into_iter().collect();
-        let known = slot.map(|slot| slot.snapshot.id.clone());
+        let known = slot.as_ref().map(|slot| slot.snapshot.id.clone());
         let fetch = Fetch {
             source: key.source.clone(),
+            print: print.to_owned(),
             item: key.item.clone(),
             known,
             fields: fields.clone(),
-            patience: FETCH_PATIENCE,
+            patience,
         };
         let result = self.resolver.fetch(fetch).await;
-        self.note(&key.source, result.as_ref().err());
+        if patience == FETCH_PATIENCE || result.is_ok() {
+            self.note(&key.source, result.as_ref().err()); // what is fetched ahead in a crowd may be late without any trouble
+        }
         match result {
+            Ok(fetched) if self.active().print(&key.source) != print => {
+                drop(fetched);
+                let cause = format!("source {} was defined anew while it was asked", key.source);
+                Err(Failure::new(Class::Away, cause, "wait").retry_after(Duration::from_millis(100)))
+            }
             Ok(fetched) => {
+                let passing = fetched
+                    .fields
+                    .iter()
+                    .filter_map(|field| field.as_ref().err())
+                    .find(|f| f.class.is_transient());
+                if let (Some(failure), Some(_)) = (passing, &slot) {
+                    return Err(failure.clone()); // what was there before is better than a part of what is there now
+                }
                 let by_rule = active.fields(&key).is_empty();
-                let source_print = active.print(&key.source);
+                let source_print = print;
                 let new = NewSnapshot { key: &key, asked: &fields, asked_at, source_print, by_rule };
                 let stored = self.store.put(new, fetched).map_err(|error| {
                     let remedy =
@@ -266,7 +313,8 @@ impl Broker {
     async fn check(self: Arc<Self>, source: SourceName) -> Result<(), Failure> {
         let began = BootTime::now();
         let items = self.store.known(&source);
-        let check = Check { source: source.clone(), items: items.clone(), patience: CHECK_PATIENCE };
+        let print = self.active().print(&source).to_owned();
+        let check = Check { source: source.clone(), print, items: items.clone(), patience: CHECK_PATIENCE };
         let result = self.resolver.check(check).await;
         self.note(&source, result.as_ref().err());
         let states = match result {
@@ -302,7 +350,8 @@ impl Broker {
             }
             let broker = Arc::clone(self);
             tokio::spawn(async move {
-                let work = || Arc::clone(&broker).fetch(key.clone());
+                let _turn = broker.turns_ahead.acquire().await;
+                let work = || Arc::clone(&broker).fetch(key.clone(), AHEAD_PATIENCE);
                 if let Err(failure) = broker.fetches.join(&key, work).await {
                     tracing::debug!("{}: could not be fetched ahead: {failure}", key.item);
                 }
@@ -360,6 +409,12 @@ enum Look {
 fn never_fresh() -> Failure {
     let cause = "what was fetched had expired, or changed again, each time it came";
     Failure::new(Class::Malformed, cause, "if it is a one-time password: is the clock right? (timedatectl)")
+}
+
+fn torn() -> Failure {
+    let cause =
+        "the item changed while the unit was starting, so that its credentials would not belong together";
+    Failure::new(Class::Several, cause, "start the unit again")
 }
 
 fn no_answer() -> Failure {

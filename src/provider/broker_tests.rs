@@ -189,9 +189,56 @@ async fn a_missing_field_is_a_refusal_that_heals() {
     let rig = Rig::new("1h");
     rig.script.fetch_gives(1, &[Ok(b"hunter2"), Err(gone())]);
     assert_eq!(rig.get(1, "user").await, Err(gone()));
-    rig.script.checks.lock().unwrap().push_back(Ok(ItemState::Changed));
-    rig.script.fetch_gives(2, &[Ok(b"hunter2"), Ok(b"bob")]);
+    rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
     assert_eq!(rig.get(2, "user").await, fresh("bob"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_field_that_fails_for_a_moment_is_waited_out_and_takes_nothing_away() {
+    let rig = Rig::new("1h");
+    rig.script.fetch_gives(1, &[Ok(b"hunter2"), Err(away())]);
+    rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
+    assert_eq!(rig.get(1, "user").await, fresh("bob"));
+    let rig = Rig::new("always");
+    rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
+    assert_eq!(rig.get(1, "user").await, fresh("bob"));
+    rig.script.checks.lock().unwrap().push_back(Ok(ItemState::Changed));
+    rig.script.fetch_gives(2, &[Err(away()), Err(away())]);
+    rig.script.fetch_gives(2, &[Ok(b"hunter3"), Ok(b"alice")]);
+    assert_eq!(rig.get(2, "user").await, fresh("alice"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flight_that_lands_under_another_definition_of_its_source_is_thrown_away() {
+    let rig = Rig::new("session");
+    rig.script.fetch_gives(1, &[Ok(b"of one"), Ok(b"bob")]);
+    rig.script.fetch_gives(1, &[Ok(b"of two"), Ok(b"bob")]);
+    let redefine = async {
+        tokio::task::yield_now().await; // the flight is under way
+        rig.broker.activate(Active::new(settings("session", "two")));
+    };
+    let (got, ()) = tokio::join!(rig.get(1, "pass"), redefine);
+    assert_eq!(got, fresh("of two"));
+    assert_eq!(rig.get(2, "pass").await, fresh("of two"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_of_two_versions_are_not_put_together() {
+    let rig = Rig::new("always");
+    let order = |process: u64, field: &str| {
+        let reference = crate::reference::Reference::parse(&format!("op://v/many/{field}")).unwrap();
+        let settings = &rig.broker.active().settings;
+        let unit = UnitName::parse("app.service").unwrap();
+        let some = settings.policy.judge(&unit, &CredentialId::parse("pass").unwrap()).unwrap();
+        let wanted = Arc::new(Wanted { reference, ..(*some).clone() });
+        Order { wanted, process: ProcessId::testing(process), arrived: BootTime::now() }
+    };
+    rig.script.fetch_gives(1, &[Ok(b"one")]);
+    rig.broker.get(&order(1, "a")).await.unwrap();
+    rig.script.fetch_gives(2, &[Ok(b"two"), Ok(b"two")]);
+    let torn = rig.broker.get(&order(1, "b")).await.unwrap_err();
+    assert!(torn.cause.contains("changed while the unit was starting"), "{torn}");
+    assert_eq!(rig.broker.get(&order(2, "b")).await.unwrap().read().unwrap().expose(), b"two");
 }
 
 #[tokio::test(start_paused = true)]

@@ -63,7 +63,14 @@ fn configured_account(configured: &Configured, launch: Launch) -> Result<Service
 fn fetch(patience: Duration) -> Fetch {
     let reference = Reference::parse("op://v/i/password").unwrap();
     let source = SourceName::parse("test").unwrap();
-    Fetch { source, item: reference.item, known: None, fields: vec![reference.field], patience }
+    Fetch {
+        source,
+        print: String::new(),
+        item: reference.item,
+        known: None,
+        fields: vec![reference.field],
+        patience,
+    }
 }
 
 async fn failure(account: &ServiceAccount, patience: Duration) -> Failure {
@@ -86,6 +93,7 @@ async fn a_value_comes_by_the_abi() {
         vault_version: Some(6), // so that the item itself is looked at
     };
     let check = Check {
+        print: String::new(),
         source: SourceName::parse("test").unwrap(),
         items: vec![known],
         patience: Duration::from_secs(10),
