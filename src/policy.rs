@@ -6,7 +6,7 @@ use std::sync::Arc;
 pub use crate::glob::{BadPattern, Glob};
 use crate::name::{CredentialId, SecretName, UnitName, has_unit_type, unescape};
 use crate::reference::{BadTemplate, ReferenceTemplate};
-use crate::secret::{Secret, Wanted};
+use crate::secret::{Grant, Secret, Wanted};
 
 /// One unit by name, or many by glob; `.service` is understood where no type stands.
 #[derive(Debug, Clone)]
@@ -66,6 +66,8 @@ pub enum Denial {
     },
     /// Two secrets of equal rank claim this unit and ID.
     Several(Vec<SecretName>),
+    /// A template goes by this ID for this unit, and templates are not served yet. No rule stands in for it.
+    NotServed(SecretName),
     /// A rule allows it, and gives no reference for it.
     Template {
         /// Where the rule was declared.
@@ -94,6 +96,9 @@ impl Denial {
                     names.join(", ")
                 )
             }
+            Self::NotServed(name) => {
+                format!("not allowed: {name} is a template, and this version does not fill templates in")
+            }
             Self::Template { declared_at, why } => {
                 format!("not allowed: the rule at {declared_at} gives no reference here: {why}")
             }
@@ -119,6 +124,7 @@ impl Denial {
             Self::Several(_) => {
                 format!("name {unit} in the units of only one of them, then: systemctl reload onecred")
             }
+            Self::NotServed(_) => "serve the secrets in it by themselves".to_owned(),
             Self::Template { .. } => {
                 "declare a secret of its own for this unit, which goes before rules".to_owned()
             }
@@ -131,6 +137,7 @@ impl Denial {
 pub struct Policy {
     secrets: Vec<(Secret, Arc<Wanted>)>,
     rules: Vec<Rule>,
+    templates: Vec<(Grant, SecretName)>,
     exact: HashMap<CredentialId, HashMap<UnitName, Vec<usize>>>,
     globs: HashMap<CredentialId, Vec<(UnitPattern, usize)>>,
 }
@@ -163,6 +170,11 @@ impl Policy {
         policy
     }
 
+    /// Keeps what templates have been given to units for them.
+    pub fn with_templates(self, templates: Vec<(Grant, SecretName)>) -> Self {
+        Self { templates, ..self }
+    }
+
     /// The secrets, in the order of their declaration.
     pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
         self.secrets.iter().map(|(secret, _)| secret)
@@ -191,6 +203,11 @@ impl Policy {
         matching.dedup(); // one secret may name a unit by two globs
         if let Some(wanted) = self.only(&matching)? {
             return Ok(wanted);
+        }
+        let by_template =
+            |(grant, _): &&(Grant, SecretName)| grant.credential == *credential && grant.units.matches(unit);
+        if let Some((_, name)) = self.templates.iter().find(by_template) {
+            return Err(Denial::NotServed(name.clone()));
         }
         let matches = |rule: &&Rule| {
             rule.units.iter().any(|p| p.matches(unit))

@@ -133,7 +133,7 @@ fn a_limit_is_waited_out(stage: &Stage) {
 fn a_unit_that_waits_is_told_so_in_its_journal(stage: &Stage) {
     fails_with(stage, &Fault::status(503));
     start_and_wait_for_a_call(stage, "app.service");
-    stage.waits_for_line("app.service", "credential password for app.service is waiting for 1Password: ");
+    stage.waits_for_line("app.service", "]: credential password for app.service is waiting for 1Password");
     stage.connect().clear_faults().unwrap_or_else(|error| panic!("{error}"));
     stage.got("app.service", &[PASSWORD]);
     let journal = stage.journal("app.service");

@@ -21,6 +21,7 @@ pub const THEME: Theme = Theme {
         kill_9_while_a_long_value_is_written,
         stop_while_a_unit_waits,
         stop_while_a_long_value_is_written,
+        stop_while_a_reader_is_stuck_in_a_long_value,
         restart_while_a_unit_waits,
         restart_while_a_long_value_is_written,
         a_watchdog_abort_while_a_unit_waits,
@@ -137,7 +138,15 @@ fn stop_while_a_unit_waits(stage: &Stage) {
 
 fn stop_while_a_long_value_is_written(stage: &Stage) {
     a_long_value_is_half_read(stage);
-    stage.run(&["systemctl", "stop", "onecred.service"]).ok();
+    stage.run(&["systemctl", "stop", "--no-block", "onecred.service"]).ok();
+    wait_until("it is stopping", || stage.show("onecred.service", "ActiveState") == "deactivating");
+    it_reads_all_or_too_much(stage);
+    all_is_well_again(stage);
+}
+
+fn stop_while_a_reader_is_stuck_in_a_long_value(stage: &Stage) {
+    a_long_value_is_half_read(stage);
+    stage.run(&["systemctl", "stop", "onecred.service"]);
     it_reads_all_or_too_much(stage);
     all_is_well_again(stage);
 }
@@ -151,7 +160,8 @@ fn restart_while_a_unit_waits(stage: &Stage) {
 
 fn restart_while_a_long_value_is_written(stage: &Stage) {
     a_long_value_is_half_read(stage);
-    stage.run(&["systemctl", "restart", "onecred.service"]).ok();
+    stage.run(&["systemctl", "restart", "--no-block", "onecred.service"]).ok();
+    wait_until("it is stopping", || stage.show("onecred.service", "ActiveState") == "deactivating");
     it_reads_all_or_too_much(stage);
     all_is_well_again(stage);
 }

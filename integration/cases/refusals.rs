@@ -19,7 +19,7 @@ pub const THEME: Theme = Theme {
         a_missing_field,
         a_missing_vault,
         two_items_of_one_name,
-        an_archived_item,
+        a_deleted_item,
         a_field_without_a_value,
         a_value_that_systemd_would_not_take,
         a_simple_service,
@@ -44,7 +44,7 @@ fn stage(suite: Suite) -> Stage {
         .secret("no-field", "op://My Vault/db/nothing", &["no-*"])
         .secret("no-vault", "op://Your Vault/db/password", &["no-*"])
         .secret("twin", "op://My Vault/twin/password", &["no-*"])
-        .secret("archived", "op://My Vault/arch/password", &["no-*"])
+        .secret("deleted", "op://My Vault/gone/password", &["no-*"])
         .secret("valueless", "op://My Vault/db-2/password", &["no-*"])
         .secret("huge", "op://My Vault/huge/value", &["no-*"])
         .stage()
@@ -84,8 +84,8 @@ fn two_items_of_one_name(stage: &Stage) {
     stage.refuses("no-twin.service", "", "twin", &["several", "op://My Vault/twin/password"]);
 }
 
-fn an_archived_item(stage: &Stage) {
-    stage.refuses("no-archived.service", "", "archived", &["op://My Vault/arch/password"]);
+fn a_deleted_item(stage: &Stage) {
+    stage.refuses("no-deleted.service", "", "deleted", &["no item", "op://My Vault/gone/password"]);
 }
 
 fn a_field_without_a_value(stage: &Stage) {

@@ -195,6 +195,9 @@ fn warn(loaded: &Loaded) {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    for what in loaded.settings.not_acted_on() {
+        tracing::warn!("{what}");
+    }
 }
 
 fn status(server: &Server) -> String {
