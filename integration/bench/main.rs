@@ -85,6 +85,9 @@ fn outside(words: &[String], effort: Effort) -> Result<bool, Box<dyn Error>> {
             rows.extend(calls::rows(suite)?);
         }
         println!("\n{}", table::table(&rows));
+        println!(
+            "onecred and floor: medians; the ratio of warm answers: the median of the ratios of rounds side by side"
+        );
         all.extend(rows);
     }
     forget_installations();
