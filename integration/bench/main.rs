@@ -53,7 +53,7 @@ fn inside(phase: &str, effort: Effort) -> Result<(), Box<dyn Error>> {
     let rows = match phase {
         "memory" => size::after_requests()?,
         "load" => load::rows(effort)?,
-        "starts" => starts::rows(effort)?,
+        "starts" => starts::rows()?,
         "many" => size::after_processes(effort)?,
         _ => return Err(format!("there is no phase {phase}").into()),
     };
