@@ -14,7 +14,7 @@ use std::{
 pub fn rows(effort: Effort) -> io::Result<Vec<Row>> {
     let (rounds, each) = match effort {
         Effort::Whole => (41, Duration::from_millis(200)),
-        Effort::Quick => (9, Duration::from_millis(150)),
+        Effort::Quick => (15, Duration::from_millis(150)),
     };
     let mut rows = Vec::new();
     for threads in [1, 2, 8] {
