@@ -13,8 +13,8 @@ use std::{
 /// Measures both servers in turn.
 pub fn rows(effort: Effort) -> io::Result<Vec<Row>> {
     let (rounds, each) = match effort {
-        Effort::Whole => (21, Duration::from_millis(400)),
-        Effort::Quick => (7, Duration::from_millis(200)),
+        Effort::Whole => (41, Duration::from_millis(200)),
+        Effort::Quick => (15, Duration::from_millis(150)),
     };
     let mut rows = Vec::new();
     for threads in [1, 2, 8] {

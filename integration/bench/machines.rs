@@ -96,6 +96,7 @@ fn floor_units() -> Result<Vec<(String, String)>, Box<dyn Error>> {
 
 fn inside(stage: &Stage, phase: &str, effort: Effort) -> Result<Vec<Row>, Box<dyn Error>> {
     eprintln!("measuring: {phase}");
+    let from = stage.journal_cursor();
     let mut command = stage.inside();
     command.args([
         "systemd-run",
@@ -109,7 +110,7 @@ fn inside(stage: &Stage, phase: &str, effort: Effort) -> Result<Vec<Row>, Box<dy
     command.args(["inside", phase]).args((effort == Effort::Quick).then_some("--quick"));
     let ran = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
     if !ran.status.success() {
-        return Err(format!("{phase}: {}\n{}", ran.status, stage.journal_since("")).into());
+        return Err(format!("{phase}: {}\n{}", ran.status, stage.journal_since(&from)).into());
     }
     Ok(serde_json::from_slice(&ran.stdout)?)
 }

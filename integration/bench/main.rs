@@ -53,7 +53,7 @@ fn inside(phase: &str, effort: Effort) -> Result<(), Box<dyn Error>> {
     let rows = match phase {
         "memory" => size::after_requests()?,
         "load" => load::rows(effort)?,
-        "starts" => starts::rows(effort)?,
+        "starts" => starts::rows()?,
         "many" => size::after_processes(effort)?,
         _ => return Err(format!("there is no phase {phase}").into()),
     };
@@ -70,13 +70,24 @@ fn outside(words: &[String], effort: Effort) -> Result<bool, Box<dyn Error>> {
     let only = words.iter().position(|word| word == "--only").and_then(|at| words.get(at + 1));
     let chosen = |phase: &str| only.is_none_or(|only| only == phase);
     let phases: Vec<&str> = machines::PHASES.into_iter().filter(|phase| chosen(phase)).collect();
+    if phases.is_empty() && !chosen("calls") {
+        return Err(
+            format!("there is no such phase; there are {} and calls", machines::PHASES.join(", ")).into()
+        );
+    }
     let mut all: Vec<Row> = Vec::new();
     for suite in Suite::chosen()? {
-        let mut rows = machines::measure(suite, &floor, &phases, effort)?;
+        let mut rows = Vec::new();
+        if !phases.is_empty() {
+            rows.extend(machines::measure(suite, &floor, &phases, effort)?);
+        }
         if chosen("calls") {
             rows.extend(calls::rows(suite)?);
         }
         println!("\n{}", table::table(&rows));
+        println!(
+            "onecred and floor: medians; the ratio of warm answers: the median of the ratios of rounds side by side"
+        );
         all.extend(rows);
     }
     forget_installations();
