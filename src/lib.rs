@@ -17,13 +17,14 @@
 //!
 //! # The rooms
 //!
-//! [`name`], [`reference`](mod@reference), [`secret`], [`policy`]: what things are and who may have what, without I/O. [`config`]: what the
+//! [`name`], [`glob`], [`reference`](mod@reference), [`secret`], [`policy`]: what things are and who may have what, without I/O. [`config`]: what the
 //! administrator wrote. [`provider`] and [`resolver`]: the two halves, which know each other by [`wire`] alone. [`systemd`]: sockets,
 //! notifications, the journal. [`cli`]: the verbs. `sys`: the system calls that need `unsafe`, which nothing else has.
 
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod glob;
 pub mod name;
 pub mod policy;
 pub mod provider;

@@ -1,89 +1,12 @@
 //! Who may have what: deny by default, and a refusal says which line to add. Pure: no I/O, no clock.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 
-use globset::{GlobBuilder, GlobMatcher};
-
+pub use crate::glob::{BadPattern, Glob};
 use crate::name::{CredentialId, SecretName, UnitName, has_unit_type, unescape};
 use crate::reference::{BadTemplate, ReferenceTemplate};
-use crate::secret::{Secret, Wanted};
-
-/// A pattern that is no glob.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is neither a name nor a glob: {1}")]
-pub struct BadPattern(pub String, pub String);
-
-/// The characters that wildcards are made of.
-const WILD: [char; 4] = ['*', '?', '[', ']'];
-
-/// A text with `*`, `?` and `[…]`, as systemctl understands them; a backslash is a character like any other.
-#[derive(Clone)]
-pub struct Glob {
-    text: Box<str>,
-    matcher: Option<GlobMatcher>, // none: the text itself
-}
-
-impl Glob {
-    /// Reads a glob, or a text without any.
-    pub fn parse(text: &str) -> Result<Self, BadPattern> {
-        if !text.contains(['*', '?', '[']) {
-            return Ok(Self { text: text.into(), matcher: None });
-        }
-        if text.contains(['{', '}']) {
-            return Err(BadPattern(
-                text.into(),
-                "alternatives in {} are not understood; write one entry for each".into(),
-            ));
-        }
-        let glob = GlobBuilder::new(text).backslash_escape(false).literal_separator(false).build();
-        let glob = glob.map_err(|error| BadPattern(text.into(), error.kind().to_string()))?;
-        Ok(Self { text: text.into(), matcher: Some(glob.compile_matcher()) })
-    }
-
-    /// Whether a text matches, whole.
-    pub fn matches(&self, text: &str) -> bool {
-        self.matcher.as_ref().map_or(*self.text == *text, |matcher| matcher.is_match(text))
-    }
-
-    /// The text as one name, where it is no glob.
-    pub fn literal(&self) -> Option<&str> {
-        self.matcher.is_none().then_some(&*self.text)
-    }
-
-    /// Whether this surely matches all that the other matches. No is no proof of the contrary.
-    pub fn covers(&self, other: &Self) -> bool {
-        let plain = |part: &str| !part.contains(WILD);
-        let around = self.text.split_once('*').filter(|(head, tail)| plain(head) && plain(tail));
-        self.text == other.text
-            || match (other.literal(), around) {
-                (Some(text), _) => self.matches(text),
-                // What the other matches begins with its head and ends in its tail, and these do not overlap.
-                (None, Some((head, tail))) => other.head().starts_with(head) && other.tail().ends_with(tail),
-                (None, None) => false,
-            }
-    }
-
-    fn head(&self) -> &str {
-        self.text.split(WILD).next().unwrap_or_default()
-    }
-
-    fn tail(&self) -> &str {
-        self.text.rsplit(WILD).next().unwrap_or_default()
-    }
-
-    /// The glob as it was written.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-}
-
-impl fmt::Debug for Glob {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", &*self.text)
-    }
-}
+use crate::secret::{Grant, Secret, Wanted};
 
 /// One unit by name, or many by glob; `.service` is understood where no type stands.
 #[derive(Debug, Clone)]
@@ -143,6 +66,8 @@ pub enum Denial {
     },
     /// Two secrets of equal rank claim this unit and ID.
     Several(Vec<SecretName>),
+    /// A template goes by this ID for this unit, and templates are not served yet. No rule stands in for it.
+    NotServed(SecretName),
     /// A rule allows it, and gives no reference for it.
     Template {
         /// Where the rule was declared.
@@ -171,6 +96,9 @@ impl Denial {
                     names.join(", ")
                 )
             }
+            Self::NotServed(name) => {
+                format!("not allowed: {name} is a template, and this version does not fill templates in")
+            }
             Self::Template { declared_at, why } => {
                 format!("not allowed: the rule at {declared_at} gives no reference here: {why}")
             }
@@ -196,6 +124,7 @@ impl Denial {
             Self::Several(_) => {
                 format!("name {unit} in the units of only one of them, then: systemctl reload onecred")
             }
+            Self::NotServed(_) => "serve the secrets in it by themselves".to_owned(),
             Self::Template { .. } => {
                 "declare a secret of its own for this unit, which goes before rules".to_owned()
             }
@@ -208,6 +137,7 @@ impl Denial {
 pub struct Policy {
     secrets: Vec<(Secret, Arc<Wanted>)>,
     rules: Vec<Rule>,
+    templates: Vec<(Grant, SecretName)>,
     exact: HashMap<CredentialId, HashMap<UnitName, Vec<usize>>>,
     globs: HashMap<CredentialId, Vec<(UnitPattern, usize)>>,
 }
@@ -240,6 +170,11 @@ impl Policy {
         policy
     }
 
+    /// Keeps what templates have been given to units for them.
+    pub fn with_templates(self, templates: Vec<(Grant, SecretName)>) -> Self {
+        Self { templates, ..self }
+    }
+
     /// The secrets, in the order of their declaration.
     pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
         self.secrets.iter().map(|(secret, _)| secret)
@@ -268,6 +203,11 @@ impl Policy {
         matching.dedup(); // one secret may name a unit by two globs
         if let Some(wanted) = self.only(&matching)? {
             return Ok(wanted);
+        }
+        let by_template =
+            |(grant, _): &&(Grant, SecretName)| grant.credential == *credential && grant.units.matches(unit);
+        if let Some((_, name)) = self.templates.iter().find(by_template) {
+            return Err(Denial::NotServed(name.clone()));
         }
         let matches = |rule: &&Rule| {
             rule.units.iter().any(|p| p.matches(unit))

@@ -76,6 +76,21 @@ fn names_go_before_globs_and_secrets_before_rules() {
 }
 
 #[test]
+fn no_rule_stands_in_for_a_template() {
+    let grant = Grant {
+        units: UnitPattern::parse("app").expect("valid"),
+        credential: CredentialId::parse("app.env").expect("valid"),
+    };
+    let policy = Policy::new(vec![], vec![rule("*", "*", "op://v/i/{credential}")]);
+    assert!(judge(&policy, "app.service", "app.env").is_ok());
+    let policy = policy.with_templates(vec![(grant, SecretName::parse("app.env").expect("valid"))]);
+    assert!(matches!(judge(&policy, "app.service", "app.env"), Err(Denial::NotServed(_))));
+    assert!(
+        judge(&policy, "app.service", "other").is_ok() && judge(&policy, "web.service", "app.env").is_ok()
+    );
+}
+
+#[test]
 fn a_refusal_says_which_line_to_add() {
     let policy = Policy::new(vec![secret("db", &["app", "app/password"])], vec![]);
     let (unit, id) =

@@ -43,7 +43,14 @@ fn resolver(fake: &FakeConnect) -> Resolver {
 fn ask(reference: &str) -> Fetch {
     let Reference { item, field } = Reference::parse(reference).unwrap();
     let source = SourceName::default_source();
-    Fetch { source, item, known: None, fields: vec![field], patience: Duration::from_secs(20) }
+    Fetch {
+        source,
+        print: String::new(),
+        item,
+        known: None,
+        fields: vec![field],
+        patience: Duration::from_secs(20),
+    }
 }
 
 async fn value(resolver: &Resolver, reference: &str) -> Result<String, Failure> {
@@ -59,7 +66,8 @@ fn known(fetch: &Fetch, fetched: &Fetched) -> Known {
 
 async fn check(resolver: &Resolver, items: &[Known]) -> Result<Vec<ItemState>, Failure> {
     let source = SourceName::default_source();
-    let question = Check { source, items: items.to_vec(), patience: Duration::from_secs(20) };
+    let question =
+        Check { source, print: String::new(), items: items.to_vec(), patience: Duration::from_secs(20) };
     Ok(resolver.check(question).await?.items)
 }
 

@@ -35,9 +35,14 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Re
         Ok(loaded) => {
             if !args.quiet {
                 loaded.warnings.iter().try_for_each(|warning| writeln!(err, "{warning}"))?;
+                loaded
+                    .settings
+                    .not_acted_on()
+                    .iter()
+                    .try_for_each(|what| writeln!(err, "warning: {what}"))?;
                 writeln!(out, "{}", summary(&loaded))?;
             }
-            if let Some(pid) = args.then_reload {
+            if let Some(pid) = args.then_reload.filter(|pid| *pid > 1) {
                 kill(Pid::from_raw(pid), Signal::SIGHUP)?;
             }
             Ok(0)

@@ -131,6 +131,24 @@ pub struct Template {
     pub declared_at: String,
 }
 
+impl Settings {
+    /// What is configured and not acted on by this version, in words.
+    pub fn not_acted_on(&self) -> Vec<String> {
+        let secrets =
+            |has: fn(&crate::secret::Secret) -> bool| self.policy.secrets().filter(|s| has(s)).count();
+        let idle = [
+            (secrets(|s| s.target.is_some()), "\"target\" of a secret: files are not published yet"),
+            (self.templates.len(), "\"templates\": they are not filled in yet"),
+            (
+                secrets(|s| !s.restart_units.is_empty() || !s.reload_units.is_empty()),
+                "\"restartUnits\" and \"reloadUnits\": nothing is restarted yet",
+            ),
+        ];
+        let idle = idle.into_iter().filter(|(count, _)| *count > 0);
+        idle.map(|(count, what)| format!("not acted on by this version, {count} times: {what}")).collect()
+    }
+}
+
 /// A source of secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
@@ -140,6 +158,14 @@ pub struct Source {
     pub token: CredentialId,
     /// Where it was declared, as `FILE:LINE`.
     pub declared_at: String,
+}
+
+impl Source {
+    /// A fingerprint of the definition: what was fetched from another account or server under the same name is not of this source.
+    pub fn print(&self) -> String {
+        let digest = ring::digest::digest(&ring::digest::SHA256, format!("{:?}", self.kind).as_bytes());
+        digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
 /// The kinds of sources.

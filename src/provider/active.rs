@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use ring::digest::{SHA256, digest};
-
 use super::store::{ItemKey, Snapshot};
 use crate::config::Settings;
 use crate::name::SourceName;
@@ -33,17 +31,14 @@ impl Active {
         let mut items: BTreeMap<ItemKey, Item> = BTreeMap::new();
         for secret in settings.policy.secrets() {
             let wanted = &secret.wanted;
-            let key = ItemKey { source: wanted.source.clone(), item: wanted.reference.item.clone() };
+            let key = ItemKey::new(&wanted.source, &wanted.reference.item);
             let item = items.entry(key).or_default();
             if !item.fields.contains(&wanted.reference.field) {
                 item.fields.push(wanted.reference.field.clone());
             }
             item.grants.extend(secret.grants.iter().map(|grant| grant.units.clone()));
         }
-        let print = |source: &crate::config::Source| {
-            super::store::hex(&digest(&SHA256, format!("{:?}", source.kind).as_bytes()).as_ref()[..8])
-        };
-        let prints = settings.sources.iter().map(|(name, source)| (name.clone(), print(source))).collect();
+        let prints = settings.sources.iter().map(|(name, source)| (name.clone(), source.print())).collect();
         Self { settings, error: None, items, prints }
     }
 
@@ -67,7 +62,7 @@ impl Active {
         self.items.get(key).into_iter().flat_map(|item| &item.grants)
     }
 
-    /// A fingerprint of a source's definition: a snapshot from another account or server is not one of this source.
+    /// The fingerprint of a source's definition; see [`Source::print`](crate::config::Source::print).
     pub fn print(&self, source: &SourceName) -> &str {
         self.prints.get(source).map(String::as_str).unwrap_or_default()
     }

@@ -1,10 +1,10 @@
 //! Gets what a request is allowed: from the store while it is fresh, else by the resolver, one flight per item, until the deadline.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use super::active::Active;
@@ -13,7 +13,7 @@ use super::freshness::{Moment, Step, judge};
 use super::peer::ProcessId;
 use super::pins::Pins;
 use super::refusal::Refusal;
-use super::store::{ItemKey, NewSnapshot, Slot, Snapshot, Store};
+use super::store::{Entry, ItemKey, NewSnapshot, Slot, Snapshot, Store};
 use super::units::UnitFiles;
 use crate::clock::BootTime;
 use crate::name::SourceName;
@@ -28,6 +28,10 @@ const CHECK_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a source that could not be asked is left alone, where it does not say itself.
 const TROUBLED_FOR: Duration = Duration::from_secs(10);
 
+/// How many items are fetched ahead at once: enough for one batch, not so many that a unit that asks has to wait behind all.
+const AHEAD_AT_ONCE: usize = 128;
+/// How long the resolver may take for what is fetched ahead.
+const AHEAD_PATIENCE: Duration = Duration::from_secs(60);
 /// How many fetches that succeed, and still leave nothing to serve, one request makes.
 const MOST_FETCHES: u32 = 3;
 
@@ -38,10 +42,14 @@ pub struct Broker {
     active: RwLock<Arc<Active>>,
     pins: Pins,
     fetches: Flights<ItemKey>,
+    /// Fields that somebody waits for, and that the next flight of their item brings.
+    awaited: Mutex<HashMap<ItemKey, BTreeSet<FieldRef>>>,
     checks: Flights<SourceName>,
     troubles: Mutex<HashMap<SourceName, Trouble>>,
     /// Told when a source answers again.
     recovered: Notify,
+    /// How many items are fetched ahead at once.
+    turns_ahead: Arc<Semaphore>,
     /// What was fetched ahead already, or is being: each item once for a configuration.
     ahead: Mutex<BTreeSet<ItemKey>>,
 }
@@ -90,9 +98,11 @@ impl Broker {
             active: RwLock::default(),
             pins: Pins::default(),
             fetches: Flights::default(),
+            awaited: Mutex::default(),
             checks: Flights::default(),
             troubles: Mutex::default(),
             recovered: Notify::new(),
+            turns_ahead: Arc::new(Semaphore::new(AHEAD_AT_ONCE)),
             ahead: Mutex::default(),
         };
         broker.activate(active);
@@ -112,6 +122,11 @@ impl Broker {
         }
         *self.active.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(active);
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Whether there is a store.
+    pub fn has_store(&self) -> bool {
+        self.store.exists()
     }
 
     /// The store's size: items and bytes.
@@ -134,71 +149,99 @@ impl Broker {
 
     /// Gets what is wanted, within its deadline. A failure that passes is waited out until then; any other ends it at once.
     pub async fn get(self: &Arc<Self>, order: &Order) -> Result<Ready, Failure> {
+        let order = &mut order.clone();
         let deadline = Instant::now() + order.wanted.deadline;
         let mut pause = Duration::from_millis(250);
         let mut fetched = 0;
         loop {
-            if Instant::now() >= deadline {
-                return Err(self.last_failure(&order.wanted.source).unwrap_or_else(no_answer));
-            }
             let failure = match self.look(order) {
                 Look::Ready(ready) => return Ok(ready),
-                Look::Todo { step: Step::Refuse(failure), .. } => return Err(failure),
+                Look::Todo { step: Step::Refuse(failure), .. } if !failure.class.is_transient() => {
+                    return Err(failure);
+                }
+                Look::Todo { step: Step::Refuse(failure), .. } => failure,
+                Look::Todo { .. } if Instant::now() >= deadline => {
+                    return Err(self.why_late(&order.wanted.source));
+                }
                 Look::Todo { step: Step::Check, .. } => {
-                    // a failed check is remembered as trouble, and then the value is served as it is
-                    let source = &order.wanted.source;
-                    match timeout_at(
-                        deadline,
-                        self.checks.join(source, || Arc::clone(self).check(source.clone())),
-                    )
-                    .await
-                    {
-                        Ok(_) => continue,
-                        Err(_elapsed) => no_answer(),
-                    }
+                    self.checked(&order.wanted.source, deadline).await;
+                    continue;
                 }
                 Look::Todo { .. } if fetched == MOST_FETCHES => return Err(never_fresh()),
-                Look::Todo { key, .. } => {
-                    let work = || Arc::clone(self).fetch(key.clone(), order.wanted.reference.field.clone());
-                    match timeout_at(deadline, self.fetches.join(&key, work)).await {
-                        Ok(Ok(())) => {
-                            fetched += 1;
-                            continue;
-                        }
-                        Ok(Err(failure)) if !failure.class.is_transient() => return Err(failure),
-                        Ok(Err(failure)) => failure,
-                        Err(_elapsed) => self.trouble(&order.wanted.source).unwrap_or_else(no_answer),
+                Look::Todo { key, .. } => match timeout_at(deadline, self.fetched(&key, order)).await {
+                    Ok(Ok(())) => {
+                        fetched += 1;
+                        continue;
                     }
-                }
+                    Ok(Err(failure)) if failure.class.is_transient() => failure,
+                    Ok(Err(failure)) => return Err(failure),
+                    Err(_elapsed) => return Err(self.why_late(&order.wanted.source)),
+                },
             };
-            if Instant::now() >= deadline {
-                return Err(failure);
-            }
             let wait =
                 failure.retry_after.unwrap_or(pause).max(pause).mul_f64(fastrand::f64().mul_add(0.4, 0.8));
             pause = (pause * 2).min(Duration::from_secs(8));
             let next = (Instant::now() + wait).min(deadline);
             let _ = timeout_at(next, self.recovered.notified()).await;
+            order.arrived = BootTime::now(); // what failed for a moment is looked up anew
             if Instant::now() >= deadline {
                 return Err(failure);
             }
         }
     }
 
+    /// Has the source's items compared with 1Password. Whatever comes of it, there is something to serve then: a failure is remembered
+    /// as trouble, in which values are served as they are.
+    async fn checked(self: &Arc<Self>, source: &SourceName, deadline: Instant) {
+        let limit = deadline.min(Instant::now() + CHECK_PATIENCE);
+        let check = self.checks.join(source, || Arc::clone(self).check(source.clone()));
+        if timeout_at(limit, check).await.is_err() {
+            self.be_troubled(source, &no_answer());
+        }
+    }
+
+    /// Has the item fetched, with the field that is wanted: by this flight, or if it left without it, by the next.
+    async fn fetched(self: &Arc<Self>, key: &ItemKey, order: &Order) -> Result<(), Failure> {
+        let field = order.wanted.reference.field.clone();
+        self.awaited().entry(key.clone()).or_default().insert(field);
+        self.fetches.join(key, || Arc::clone(self).fetch(key.clone(), FETCH_PATIENCE)).await
+    }
+
+    fn awaited(&self) -> MutexGuard<'_, HashMap<ItemKey, BTreeSet<FieldRef>>> {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn why_late(&self, source: &SourceName) -> Failure {
+        self.trouble(source).unwrap_or_else(no_answer)
+    }
+
     fn look(&self, order: &Order) -> Look {
         let (wanted, now) = (&order.wanted, BootTime::now());
-        let key = ItemKey { source: wanted.source.clone(), item: wanted.reference.item.clone() };
+        let key = ItemKey::new(&wanted.source, &wanted.reference.item);
         let field = &wanted.reference.field;
-        if let Some(snapshot) = self.pins.get(order.process, &key)
-            && let Some(super::store::Entry::Value { offset, len, .. }) = snapshot.entry(field)
+        let active = self.active();
+        // what comes from another source of this name is not of this one
+        let print = active.print(&wanted.source);
+        let pinned = self.pins.get(order.process, &key).filter(|pinned| pinned.source_print == print);
+        if let Some(snapshot) = &pinned
+            && let Some(Entry::Value { offset, len, .. }) = snapshot.entry(field)
         {
-            let (offset, len) = (*offset, *len);
-            return Look::Ready(Ready { snapshot, offset, len, stale: None });
+            return Look::Ready(Ready {
+                snapshot: Arc::clone(snapshot),
+                offset: *offset,
+                len: *len,
+                stale: None,
+            });
         }
-        let slot = self.store.slot(&key);
+        let slot = self.store.slot(&key).filter(|slot| slot.snapshot.source_print == print);
         let trouble = self.trouble(&wanted.source);
         let moment = Moment { now, arrived: order.arrived, troubled: trouble.is_some() };
         match (judge(slot.as_ref(), field, wanted.max_age, moment), slot) {
+            (Step::Serve { .. }, Some(slot))
+                if pinned.is_some_and(|pinned| pinned.version != slot.snapshot.version) =>
+            {
+                Look::Todo { step: Step::Refuse(torn()), key }
+            }
             (Step::Serve { offset, len, stale }, Some(Slot { snapshot, .. })) => {
                 self.pins.set(order.process, &snapshot, now);
                 Look::Ready(Ready { snapshot, offset, len, stale: trouble.filter(|_| stale) })
@@ -207,29 +250,46 @@ impl Broker {
         }
     }
 
-    /// The flight of one item: all its configured fields, those that its snapshot has, and the one that is asked for.
-    async fn fetch(self: Arc<Self>, key: ItemKey, field: FieldRef) -> Result<(), Failure> {
+    /// The flight of one item: all its configured fields, those that its snapshot has, and those that are waited for.
+    async fn fetch(self: Arc<Self>, key: ItemKey, patience: Duration) -> Result<(), Failure> {
         let asked_at = BootTime::now();
         let active = self.active();
-        let slot = self.store.slot(&key);
+        let print = active.print(&key.source);
+        let slot = self.store.slot(&key).filter(|slot| slot.snapshot.source_print == print);
         let mut fields: BTreeSet<FieldRef> = active.fields(&key).iter().cloned().collect();
         fields.extend(slot.iter().flat_map(|slot| slot.snapshot.fields().cloned()));
-        fields.insert(field);
+        fields.extend(self.awaited().remove(&key).unwrap_or_default());
         let fields: Vec<FieldRef> = fields.into_iter().collect();
-        let known = slot.map(|slot| slot.snapshot.id.clone());
+        let known = slot.as_ref().map(|slot| slot.snapshot.id.clone());
         let fetch = Fetch {
             source: key.source.clone(),
+            print: print.to_owned(),
             item: key.item.clone(),
             known,
             fields: fields.clone(),
-            patience: FETCH_PATIENCE,
+            patience,
         };
         let result = self.resolver.fetch(fetch).await;
-        self.note(&key.source, result.as_ref().err());
+        if patience == FETCH_PATIENCE || result.is_ok() {
+            self.note(&key.source, result.as_ref().err()); // what is fetched ahead in a crowd may be late without any trouble
+        }
         match result {
+            Ok(fetched) if self.active().print(&key.source) != print => {
+                drop(fetched);
+                let cause = format!("source {} was defined anew while it was asked", key.source);
+                Err(Failure::new(Class::Away, cause, "wait").retry_after(Duration::from_millis(100)))
+            }
             Ok(fetched) => {
+                let passing = fetched
+                    .fields
+                    .iter()
+                    .filter_map(|field| field.as_ref().err())
+                    .find(|f| f.class.is_transient());
+                if let (Some(failure), Some(_)) = (passing, &slot) {
+                    return Err(failure.clone()); // what was there before is better than a part of what is there now
+                }
                 let by_rule = active.fields(&key).is_empty();
-                let source_print = active.print(&key.source);
+                let source_print = print;
                 let new = NewSnapshot { key: &key, asked: &fields, asked_at, source_print, by_rule };
                 let stored = self.store.put(new, fetched).map_err(|error| {
                     let remedy =
@@ -253,7 +313,8 @@ impl Broker {
     async fn check(self: Arc<Self>, source: SourceName) -> Result<(), Failure> {
         let began = BootTime::now();
         let items = self.store.known(&source);
-        let check = Check { source: source.clone(), items: items.clone(), patience: CHECK_PATIENCE };
+        let print = self.active().print(&source).to_owned();
+        let check = Check { source: source.clone(), print, items: items.clone(), patience: CHECK_PATIENCE };
         let result = self.resolver.check(check).await;
         self.note(&source, result.as_ref().err());
         let states = match result {
@@ -284,13 +345,13 @@ impl Broker {
         let units = UnitFiles::read();
         for key in candidates {
             ahead.insert(key.clone());
-            let Some(field) = active.fields(&key).first().cloned() else { continue };
             if !active.grants(&key).any(|pattern| units.any(pattern)) {
                 continue;
             }
             let broker = Arc::clone(self);
             tokio::spawn(async move {
-                let work = || Arc::clone(&broker).fetch(key.clone(), field);
+                let _turn = broker.turns_ahead.acquire().await;
+                let work = || Arc::clone(&broker).fetch(key.clone(), AHEAD_PATIENCE);
                 if let Err(failure) = broker.fetches.join(&key, work).await {
                     tracing::debug!("{}: could not be fetched ahead: {failure}", key.item);
                 }
@@ -332,7 +393,7 @@ impl Broker {
         let trouble = Trouble { until, failure: failure.clone() };
         let before =
             self.troubles.lock().unwrap_or_else(PoisonError::into_inner).insert(source.clone(), trouble);
-        if before.is_none_or(|before| before.failure.cause != failure.cause) {
+        if before.is_none_or(|before| before.failure.class != failure.class) {
             tracing::warn!(
                 "source {source} can't be asked now, so what it gave before is served as it is: {failure}"
             );
@@ -348,6 +409,12 @@ enum Look {
 fn never_fresh() -> Failure {
     let cause = "what was fetched had expired, or changed again, each time it came";
     Failure::new(Class::Malformed, cause, "if it is a one-time password: is the clock right? (timedatectl)")
+}
+
+fn torn() -> Failure {
+    let cause =
+        "the item changed while the unit was starting, so that its credentials would not belong together";
+    Failure::new(Class::Several, cause, "start the unit again")
 }
 
 fn no_answer() -> Failure {

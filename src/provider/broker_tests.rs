@@ -13,6 +13,8 @@ struct Scripted {
     fetches: Mutex<VecDeque<Result<Fetched, Failure>>>,
     checks: Mutex<VecDeque<Result<ItemState, Failure>>>,
     asked: Mutex<Vec<String>>,
+    /// Whether checks are never answered.
+    hang: std::sync::atomic::AtomicBool,
 }
 
 impl Scripted {
@@ -38,6 +40,9 @@ impl Resolve for Scripted {
     fn check(&self, check: Check) -> Pending<'_, Checked> {
         Box::pin(async move {
             self.asked.lock().unwrap().push(format!("check {}", check.items.len()));
+            if self.hang.load(std::sync::atomic::Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
             tokio::task::yield_now().await;
             let state = self.checks.lock().unwrap().pop_front().unwrap_or_else(|| Err(away()))?;
             Ok(Checked { items: check.items.iter().map(|_| state.clone()).collect() })
@@ -184,9 +189,56 @@ async fn a_missing_field_is_a_refusal_that_heals() {
     let rig = Rig::new("1h");
     rig.script.fetch_gives(1, &[Ok(b"hunter2"), Err(gone())]);
     assert_eq!(rig.get(1, "user").await, Err(gone()));
-    rig.script.checks.lock().unwrap().push_back(Ok(ItemState::Changed));
-    rig.script.fetch_gives(2, &[Ok(b"hunter2"), Ok(b"bob")]);
+    rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
     assert_eq!(rig.get(2, "user").await, fresh("bob"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_field_that_fails_for_a_moment_is_waited_out_and_takes_nothing_away() {
+    let rig = Rig::new("1h");
+    rig.script.fetch_gives(1, &[Ok(b"hunter2"), Err(away())]);
+    rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
+    assert_eq!(rig.get(1, "user").await, fresh("bob"));
+    let rig = Rig::new("always");
+    rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
+    assert_eq!(rig.get(1, "user").await, fresh("bob"));
+    rig.script.checks.lock().unwrap().push_back(Ok(ItemState::Changed));
+    rig.script.fetch_gives(2, &[Err(away()), Err(away())]);
+    rig.script.fetch_gives(2, &[Ok(b"hunter3"), Ok(b"alice")]);
+    assert_eq!(rig.get(2, "user").await, fresh("alice"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flight_that_lands_under_another_definition_of_its_source_is_thrown_away() {
+    let rig = Rig::new("session");
+    rig.script.fetch_gives(1, &[Ok(b"of one"), Ok(b"bob")]);
+    rig.script.fetch_gives(1, &[Ok(b"of two"), Ok(b"bob")]);
+    let redefine = async {
+        tokio::task::yield_now().await; // the flight is under way
+        rig.broker.activate(Active::new(settings("session", "two")));
+    };
+    let (got, ()) = tokio::join!(rig.get(1, "pass"), redefine);
+    assert_eq!(got, fresh("of two"));
+    assert_eq!(rig.get(2, "pass").await, fresh("of two"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_of_two_versions_are_not_put_together() {
+    let rig = Rig::new("always");
+    let order = |process: u64, field: &str| {
+        let reference = crate::reference::Reference::parse(&format!("op://v/many/{field}")).unwrap();
+        let settings = &rig.broker.active().settings;
+        let unit = UnitName::parse("app.service").unwrap();
+        let some = settings.policy.judge(&unit, &CredentialId::parse("pass").unwrap()).unwrap();
+        let wanted = Arc::new(Wanted { reference, ..(*some).clone() });
+        Order { wanted, process: ProcessId::testing(process), arrived: BootTime::now() }
+    };
+    rig.script.fetch_gives(1, &[Ok(b"one")]);
+    rig.broker.get(&order(1, "a")).await.unwrap();
+    rig.script.fetch_gives(2, &[Ok(b"two"), Ok(b"two")]);
+    let torn = rig.broker.get(&order(1, "b")).await.unwrap_err();
+    assert!(torn.cause.contains("changed while the unit was starting"), "{torn}");
+    assert_eq!(rig.broker.get(&order(2, "b")).await.unwrap().read().unwrap().expose(), b"two");
 }
 
 #[tokio::test(start_paused = true)]
@@ -216,4 +268,44 @@ async fn a_fetch_that_never_leaves_anything_to_serve_ends() {
     }
     assert_eq!(rig.get(1, "pass").await.unwrap_err().class, Class::Malformed);
     assert_eq!(rig.script.asked().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_takes_longer_than_the_deadline_holds_up_no_value() {
+    let rig = Rig::new("always");
+    rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
+    assert_eq!(rig.get(1, "pass").await, fresh("hunter2"));
+    rig.script.hang.store(true, std::sync::atomic::Ordering::Relaxed);
+    let began = Instant::now();
+    assert_eq!(rig.get(2, "pass").await, Ok((b"hunter2".to_vec(), true)));
+    assert_eq!(began.elapsed(), CHECK_PATIENCE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fields_that_come_while_a_flight_is_under_way_share_the_next() {
+    let rig = Rig::new("1h");
+    let wanted = |n: u64| {
+        let reference = crate::reference::Reference::parse(&format!("op://v/many/f{n:02}")).unwrap();
+        let template = &rig.broker.active().settings;
+        let unit = UnitName::parse("app.service").unwrap();
+        let some = template.policy.judge(&unit, &CredentialId::parse("pass").unwrap()).unwrap();
+        Order {
+            wanted: Arc::new(Wanted { reference, ..(*some).clone() }),
+            process: ProcessId::testing(n),
+            arrived: BootTime::now(),
+        }
+    };
+    let orders: Vec<Order> = (0..30).map(wanted).collect();
+    for _ in 0..2 {
+        rig.script.fetch_gives(1, &vec![Ok(b"x".as_slice()); 30]);
+    }
+    let mut tasks = Vec::new();
+    for order in orders {
+        let broker = Arc::clone(&rig.broker);
+        tasks.push(tokio::spawn(async move { broker.get(&order).await.map(drop) }));
+    }
+    for task in tasks {
+        assert_eq!(task.await.unwrap(), Ok(()));
+    }
+    assert!(rig.script.asked().len() <= 2);
 }

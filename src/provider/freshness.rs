@@ -54,9 +54,9 @@ pub fn judge(slot: Option<&Slot>, field: &FieldRef, max_age: MaxAge, moment: Mom
             Step::Serve { offset: *offset, len: *len, stale: !fresh }
         }
         Entry::Value { .. } => Step::Check,
-        // it may have been mended since, and whoever mended it does not want to wait for an age
-        Entry::Failed(failure) if just_confirmed || moment.troubled => Step::Refuse(failure.clone()),
-        Entry::Failed(_) => Step::Check,
+        Entry::Failed(failure) if just_confirmed => Step::Refuse(failure.clone()),
+        // it may have been mended since, and not by a new version of the item alone
+        Entry::Failed(_) => Step::Fetch,
     }
 }
 

@@ -8,7 +8,6 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::{UnixAddr, getpeername};
@@ -56,10 +55,13 @@ fn keep(provider: Pid, pidfd: &OwnedFd) {
             std::thread::sleep(Duration::from_millis(10)); // never seen: no reason to spin
         }
     }
-    let open = open_connections();
-    if !open.is_empty() {
-        // standard error, not the journal's socket: this works whatever state the provider died in
-        let word = format!("the provider has ended with {} connections open: each is refused\n", open.len());
+    let mut open: Vec<(RawFd, u64)> = open_connections().into_iter().map(|fd| (fd, 0)).collect();
+    let count = open.len();
+    refuse_some(&mut open);
+    // said after the first round, and only where it goes at once: a journal that stands still must not hold up refusals
+    let mut journal = [PollFd::new(sys::borrow(2), PollFlags::POLLOUT)];
+    if count > 0 && poll(&mut journal, PollTimeout::ZERO) == Ok(1) {
+        let word = format!("the provider has ended with {count} connections open: each is refused\n");
         let _ = nix::unistd::write(io::stderr(), word.as_bytes());
     }
     refuse_all(open);
@@ -82,30 +84,41 @@ fn is_asker(fd: RawFd) -> bool {
     peer.is_ok_and(|peer| peer.as_abstract().is_some_and(|address| Claim::parse(address).is_some()))
 }
 
-/// Sends filler into all of them at once, so that a peer that does not read holds up no other, until each has hung up.
-fn refuse_all(open: Vec<RawFd>) {
-    let mut open: Vec<(RawFd, u64)> = open.into_iter().map(|fd| (fd, 0)).collect();
-    while !open.is_empty() {
-        open.retain_mut(|(fd, sent)| {
-            while *sent < ENOUGH {
-                match sys::send_now(fd, &FILLER) {
-                    Ok(n) => *sent += n as u64,
-                    Err(error) => return error.raw_os_error() == Some(Errno::EAGAIN as i32),
+/// Sends as much filler as each takes now, and leaves those out that have hung up. Whether some could not be sent to for want of memory.
+fn refuse_some(open: &mut Vec<(RawFd, u64)>) -> bool {
+    let mut short = false;
+    open.retain_mut(|(fd, sent)| {
+        while *sent < ENOUGH {
+            match sys::send_now(fd, &FILLER) {
+                Ok(n) => *sent += n as u64,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Err(error) if sys::is_hung_up(&error) => return false,
+                Err(_) => {
+                    short = true;
+                    return true;
                 }
             }
-            true
-        });
+        }
+        true
+    });
+    short
+}
+
+/// Sends filler into all of them at once, so that a peer that does not read holds up no other, until each has hung up.
+fn refuse_all(mut open: Vec<(RawFd, u64)>) {
+    while !open.is_empty() {
+        if refuse_some(&mut open) {
+            std::thread::sleep(Duration::from_millis(10));
+            continue;
+        }
         let wanted = |sent: u64| if sent < ENOUGH { PollFlags::POLLOUT } else { PollFlags::empty() };
         let mut waiting: Vec<PollFd<'_>> =
             open.iter().map(|&(fd, sent)| PollFd::new(sys::borrow(fd), wanted(sent))).collect();
         let _ = poll(&mut waiting, PollTimeout::NONE);
+        let over = PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL;
         let hung_up: Vec<RawFd> = waiting
             .iter()
-            .filter(|fd| {
-                fd.revents().is_some_and(|r| {
-                    r.intersects(PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL)
-                })
-            })
+            .filter(|fd| fd.revents().is_some_and(|revents| revents.intersects(over)))
             .map(|fd| fd.as_fd().as_raw_fd())
             .collect();
         open.retain(|(fd, _)| !hung_up.contains(fd));

@@ -12,7 +12,7 @@ use crate::wire::{Class, Failure};
 pub enum Refusal {
     /// The policy does not allow it.
     Denied(Denial),
-    /// The configuration could not be read when the provider started, so that nothing is allowed.
+    /// The configuration or the store could not be used when the provider started, so that nothing can be served.
     Unconfigured(String),
     /// The item or field could not be had.
     Failed {
@@ -75,7 +75,7 @@ impl Refusal {
         match self {
             Self::Denied(denial) => denial.cause(unit, credential),
             Self::Unconfigured(why) => {
-                format!("not allowed: onecred's configuration has errors, so it allows nothing: {why}")
+                format!("onecred serves nothing at present: {why}")
             }
             Self::Failed { reference, failure } => {
                 format!("{reference}: {}: {}", failure.class.as_str(), failure.cause)
@@ -93,7 +93,9 @@ impl Refusal {
     pub fn remedy(&self, unit: &UnitName, credential: &CredentialId) -> String {
         match self {
             Self::Denied(denial) => denial.remedy(unit, credential),
-            Self::Unconfigured(_) => "see: onecred check; then: systemctl reload onecred".to_owned(),
+            Self::Unconfigured(_) => {
+                "see: systemctl status onecred; onecred check; then: systemctl reload onecred".to_owned()
+            }
             Self::Failed { failure, .. } => failure.remedy.clone(),
             Self::Empty(_) => {
                 "fill the field in, or say \"allowEmpty\": true if it is meant to be empty".to_owned()

@@ -5,8 +5,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
-use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::OwnedSemaphorePermit;
@@ -18,6 +18,8 @@ use crate::sys::{self, Held};
 pub(crate) static FILLER: [u8; 1 << 16] = [b'!'; 1 << 16];
 /// Bytes after which no reader can still be collecting: from there on a refusal only waits for the peer to hang up.
 pub(crate) const ENOUGH: u64 = 64 << 20;
+/// How long a send that failed for want of memory is put off.
+const NOW_AND_THEN: Duration = Duration::from_millis(20);
 /// What a refusal begins with, for those who ask by hand; the reason and a line break follow.
 pub(crate) const REFUSED: &str = "onecred: refused: ";
 
@@ -27,7 +29,10 @@ pub enum Delivery {
     /// The whole value was sent.
     Whole,
     /// The peer hung up before it had all: it was killed, or ran into a limit.
-    HungUp,
+    HungUp {
+        /// How many bytes were sent until then.
+        sent: usize,
+    },
 }
 
 /// A connection that is owed an answer. If it is dropped without one, it is refused.
@@ -49,35 +54,30 @@ impl Connection {
 
     /// Whether the peer has hung up: it was killed, or ran into its own timeout.
     pub fn hung_up(&self) -> bool {
-        let Some(socket) = &self.socket else { return true };
-        let mut ends = [PollFd::new(socket.as_fd(), PollFlags::empty())];
-        // its own direction is shut down from the start; POLLHUP is both
-        poll(&mut ends, PollTimeout::ZERO) == Ok(1)
+        self.socket.as_ref().is_none_or(|socket| has_hung_up(socket.as_fd()))
     }
 
     /// Sends a value in one go, where it goes into the socket as it is; else gives the connection back, with what was sent.
     pub fn answer_at_once(mut self, value: &SecretValue) -> Result<Delivery, (Self, usize)> {
         // exposed: this is the answer
         match self.send_now(value.expose()) {
-            Ok(sent) if sent == value.len() => Ok(self.finish(Delivery::Whole)),
-            Ok(sent) => Err((self, sent)),
-            Err(_) => Ok(self.finish(Delivery::HungUp)),
+            Some(sent) if sent == value.len() => Ok(self.finish(Delivery::Whole)),
+            Some(sent) => Err((self, sent)),
+            None => Ok(self.finish(Delivery::HungUp { sent: 0 })),
         }
     }
 
     /// Sends what is left of a value, as fast as the peer reads.
     pub async fn answer_rest(mut self, value: SecretValue, mut sent: usize) -> Delivery {
-        let Some(socket) = self.socket.take().map(sys::register) else { return Delivery::HungUp };
-        // an error here leaves the socket held: the keeper refuses it
-        let Ok(socket) = socket else { return Delivery::HungUp };
-        let mut socket = Unfinished(Some(socket));
+        let Some(socket) = self.socket.take() else { return Delivery::HungUp { sent } };
+        let mut socket = Unfinished::new(socket);
         while sent < value.len() {
             // exposed: this is the answer
             match socket.send(&value.expose()[sent..]).await {
-                Ok(n) => sent += n,
-                Err(_) => {
+                Some(n) => sent += n,
+                None => {
                     socket.close();
-                    return Delivery::HungUp;
+                    return Delivery::HungUp { sent };
                 }
             }
         }
@@ -86,19 +86,19 @@ impl Connection {
         Delivery::Whole
     }
 
-    /// Sends as much as goes without a wait.
-    fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        let Some(socket) = &self.socket else { return Ok(0) };
+    /// Sends as much as goes without a wait; none where the peer has hung up.
+    fn send_now(&self, bytes: &[u8]) -> Option<usize> {
+        let socket = self.socket.as_ref()?;
         let mut sent = 0;
         while sent < bytes.len() {
             match sys::send_now(socket, &bytes[sent..]) {
                 Ok(n) => sent += n,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) if sys::is_hung_up(&error) => return None,
+                Err(_) => break, // full, or short of memory: the rest goes later
             }
         }
-        Ok(sent)
+        Some(sent)
     }
 
     fn finish(&mut self, delivery: Delivery) -> Delivery {
@@ -132,52 +132,80 @@ impl Drop for Connection {
 }
 
 /// A socket in use; dropped before its end (a panic, the runtime's end) it stays open for the keeper.
-struct Unfinished(Option<AsyncFd<Held>>);
+struct Unfinished(Option<InUse>);
+
+enum InUse {
+    Watched(AsyncFd<Held>),
+    /// The kernel would not watch it (a limit, no memory): it is looked at now and then.
+    Polled(Held),
+}
 
 impl Unfinished {
-    async fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        let Some(socket) = &self.0 else { return Err(Errno::EPIPE.into()) };
+    fn new(socket: Held) -> Self {
+        Self(Some(sys::register_or_keep(socket).map_or_else(InUse::Polled, InUse::Watched)))
+    }
+
+    /// Sends some bytes, when the peer has room for them; none where it has hung up.
+    async fn send(&self, bytes: &[u8]) -> Option<usize> {
         loop {
-            let mut guard = socket.writable().await?;
-            match guard.try_io(|socket| sys::send_now(socket.get_ref(), bytes)) {
-                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(result) => return result,
-                Err(_would_block) => {}
+            let result = match self.0.as_ref()? {
+                InUse::Watched(socket) => match socket.writable().await {
+                    Ok(mut guard) => match guard.try_io(|socket| sys::send_now(socket.get_ref(), bytes)) {
+                        Ok(result) => result,
+                        Err(_would_block) => continue,
+                    },
+                    Err(error) => Err(error),
+                },
+                InUse::Polled(socket) => sys::send_now(socket, bytes),
+            };
+            match result {
+                Ok(sent) => return Some(sent),
+                Err(error) if sys::is_hung_up(&error) => return None,
+                Err(_) => tokio::time::sleep(NOW_AND_THEN).await,
             }
         }
     }
 
-    /// Waits until the peer has hung up, however long that takes.
+    /// Waits until the peer has hung up, however long that takes. Looked at now and then: nobody is in a hurry.
     async fn hung_up(&self) {
-        let Some(socket) = &self.0 else { return };
-        while let Ok(mut guard) =
-            socket.ready(tokio::io::Interest::ERROR | tokio::io::Interest::WRITABLE).await
-        {
-            if guard.ready().is_write_closed() || guard.ready().is_error() {
+        loop {
+            let fd = match &self.0 {
+                None => return,
+                Some(InUse::Watched(socket)) => socket.get_ref().as_fd(),
+                Some(InUse::Polled(socket)) => socket.as_fd(),
+            };
+            if has_hung_up(fd) {
                 return;
             }
-            guard.clear_ready();
+            tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
 
     fn close(&mut self) {
-        if let Some(socket) = self.0.take() {
-            socket.into_inner().close();
+        match self.0.take() {
+            Some(InUse::Watched(socket)) => socket.into_inner().close(),
+            Some(InUse::Polled(socket)) => socket.close(),
+            None => {}
         }
     }
 }
 
+/// Whether the peer has closed. Its own direction is shut down from the start; POLLHUP is both.
+fn has_hung_up(fd: BorrowedFd<'_>) -> bool {
+    let mut ends = [PollFd::new(fd, PollFlags::empty())];
+    poll(&mut ends, PollTimeout::ZERO) == Ok(1)
+}
+
 async fn refuse_until_hung_up(socket: Held, head: Vec<u8>) {
-    let Ok(socket) = sys::register(socket) else { return };
-    let mut socket = Unfinished(Some(socket));
+    let mut socket = Unfinished::new(socket);
     let (mut rest, mut sent) = (head.as_slice(), 0);
     while sent < ENOUGH {
         match socket.send(if rest.is_empty() { &FILLER } else { rest }).await {
-            Ok(n) => {
+            Some(n) => {
                 sent += n as u64;
                 rest = rest.get(n..).unwrap_or_default();
             }
-            Err(_) => {
+            None => {
                 socket.close();
                 return;
             }

@@ -101,7 +101,7 @@ async fn a_peer_that_has_hung_up_is_noticed() {
     assert!(!connection.hung_up(), "systemd shuts its own direction down at once");
     drop(theirs);
     assert!(connection.hung_up());
-    assert_eq!(answer(connection, SecretValue::new(vec![1; 10])).await, Delivery::HungUp);
+    assert_eq!(answer(connection, SecretValue::new(vec![1; 10])).await, Delivery::HungUp { sent: 0 });
     let (connection, theirs, permits) = pair().await;
     drop(theirs);
     connection.refuse("too late");

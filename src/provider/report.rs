@@ -70,7 +70,7 @@ impl Report {
         self.say(Line {
             unit: Some(unit.to_string()),
             credential: credential.to_string(),
-            text: format!("credential {credential} for {unit} is waiting for 1Password ({reference}), for up to {patience} s: {cause}"),
+            text: format!("credential {credential} for {unit} is waiting for 1Password: {reference}: {cause} (it is refused {patience} s after it asked)"),
             reference,
             kind: "waiting",
         });
@@ -91,6 +91,20 @@ impl Report {
         });
     }
 
+    /// A unit hung up in the middle of a long value.
+    pub fn hung_up(&self, peer: &Peer, sent: usize, of: usize) {
+        let (unit, credential) = (&peer.claim.unit, &peer.claim.credential);
+        self.say(Line {
+            unit: Some(unit.to_string()),
+            credential: credential.to_string(),
+            reference: String::new(),
+            kind: "hung-up",
+            text: format!(
+                "credential {credential} for {unit}: systemd hung up after {sent} of {of} bytes; it takes 1 MiB for all credentials of a unit together"
+            ),
+        });
+    }
+
     fn say(&self, line: Line) {
         let now = BootTime::now();
         let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -98,11 +112,15 @@ impl Report {
             before.again += 1;
             return;
         }
-        if said.len() < KINDS {
-            said.insert(line.clone(), Said { at: now, again: 0 });
+        let mut before = None;
+        if said.len() < KINDS || said.contains_key(&line) {
+            before = said.insert(line.clone(), Said { at: now, again: 0 });
         }
         drop(said);
-        line.write("");
+        match before {
+            Some(Said { again, .. }) if again > 0 => line.write(&more(again)),
+            _ => line.write(""),
+        }
     }
 
     /// To be called now and then: says the counts of what was not said. `all` says them before their time, at the end.
@@ -119,9 +137,13 @@ impl Report {
         });
         drop(said);
         for (line, again) in over {
-            line.write(&format!(" (and {again} times more within a minute)"));
+            line.write(&more(again));
         }
     }
+}
+
+fn more(again: u64) -> String {
+    format!(" (and {again} times more within a minute)")
 }
 
 impl Line {

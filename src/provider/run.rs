@@ -16,7 +16,7 @@ use super::broker::Broker;
 use super::keeper::Keeper;
 use super::peer::Attestation;
 use super::server::Server;
-use super::store::{BadFolder, Kind, Store};
+use super::store::{Kind, Store};
 use crate::config::{self, Loaded, Paths};
 use crate::systemd::notify;
 use crate::wire::client::SocketResolver;
@@ -47,9 +47,9 @@ pub struct Options {
 /// Why the provider can't go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Fatal {
-    /// There is no store.
-    #[error(transparent)]
-    Store(#[from] BadFolder),
+    /// There is a store now, where there was none at the start.
+    #[error("the store is there now: the provider starts anew with it")]
+    StoreIsBack,
     /// The runtime, a signal or the listening socket failed.
     #[error("the provider can't go on: {0}")]
     Io(#[from] io::Error),
@@ -69,10 +69,19 @@ pub fn run(options: Options) -> Result<(), Fatal> {
 }
 
 async fn live(options: Options) -> Result<(), Fatal> {
-    let active = load(&options.config);
+    let mut active = load(&options.config);
     let limits = active.settings.limits;
     let kind = if options.development { Kind::Anything } else { Kind::Memory };
-    let store = Store::open(&options.store, kind, limits.store_bytes)?;
+    let open = || Store::open(&options.store, kind, limits.store_bytes);
+    let (store, storeless) = match open() {
+        Ok(store) => (store, false),
+        Err(error) => {
+            tracing::error!("{error}");
+            // everybody is told so, instead of waiting for a provider that does not start
+            active = Active::broken(error.to_string());
+            (Store::none(), true)
+        }
+    };
     let resolver = Arc::new(SocketResolver::new(options.resolver));
     let broker = Arc::new(Broker::new(resolver, store, active));
     let attestation = Attestation { uid: nix::unistd::geteuid().as_raw(), trusting: options.development };
@@ -81,8 +90,9 @@ async fn live(options: Options) -> Result<(), Fatal> {
     let keeper = watch(&options.keeper)?;
     tracing::info!("serving; the keeper is process {}", options.keeper.pid());
     notify::ready(&status(&server));
-    let result = serve(&server, options.listener, &options.config, &mut signals, &keeper).await;
-    wind_down(&server).await;
+    let fit = || storeless && open().is_ok();
+    let result = serve(&server, options.listener, &options.config, &mut signals, &keeper, fit).await;
+    wind_down(&server, matches!(result, Err(Fatal::KeeperGone))).await;
     result
 }
 
@@ -92,6 +102,7 @@ async fn serve(
     config: &Paths,
     signals: &mut Signals,
     keeper: &AsyncFd<OwnedFd>,
+    mut store_is_back: impl FnMut() -> bool,
 ) -> Result<(), Fatal> {
     let mut accepting = std::pin::pin!(server.accept(listener));
     let mut housekeeping = interval(HOUSEKEEPING);
@@ -103,9 +114,18 @@ async fn serve(
             _ = keeper.ready(Interest::READABLE) => return Err(Fatal::KeeperGone),
             _ = signals.stop.recv() => return Ok(()),
             _ = signals.interrupt.recv() => return Ok(()),
-            _ = signals.reload.recv() => reload(server, config),
+            _ = signals.reload.recv() => {
+                if store_is_back() {
+                    return Err(Fatal::StoreIsBack);
+                }
+                reload(server, config);
+            }
             _ = alive.tick() => notify::alive(),
             _ = housekeeping.tick() => {
+                if store_is_back() {
+                    return Err(Fatal::StoreIsBack);
+                }
+                tracing::trace!("lines that wait for the journal are sent");
                 server.report.sweep(false);
                 server.broker.sweep();
                 notify::status(&status(server));
@@ -115,8 +135,15 @@ async fn serve(
 }
 
 /// Ends what was begun: answers what can be answered soon, refuses the rest. What has not been accepted waits for the next provider.
-async fn wind_down(server: &Server) {
+async fn wind_down(server: &Server, unguarded: bool) {
     notify::stopping("answering what can be answered soon");
+    if unguarded {
+        // nobody would refuse what is open: so nothing is left open
+        server.refuse_waiting();
+        while timeout(GRACE, server.idle()).await.is_err() {
+            notify::alive();
+        }
+    }
     if timeout(GRACE, server.idle()).await.is_err() {
         server.refuse_waiting();
         let _ = timeout(REFUSING, server.idle()).await;
@@ -146,7 +173,10 @@ fn reload(server: &Server, paths: &Paths) {
     match config::load(paths) {
         Ok(loaded) => {
             warn(&loaded);
-            server.broker.activate(Active::new(loaded.settings));
+            server.broker.activate(match &server.broker.active().error {
+                Some(error) if !server.broker.has_store() => Active::broken(error.clone()),
+                _ => Active::new(loaded.settings),
+            });
             tracing::info!("the configuration was read anew");
         }
         Err(report) => {
@@ -165,12 +195,15 @@ fn warn(loaded: &Loaded) {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    for what in loaded.settings.not_acted_on() {
+        tracing::warn!("{what}");
+    }
 }
 
 fn status(server: &Server) -> String {
     let active = server.broker.active();
     if let Some(error) = &active.error {
-        return format!("refusing everything: the configuration has errors: {error}");
+        return format!("refusing everything: {error}");
     }
     let (secrets, rules) = (active.settings.policy.secrets().count(), active.settings.policy.rules().len());
     let (items, bytes) = server.broker.size();

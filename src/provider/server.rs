@@ -126,11 +126,20 @@ impl Server {
 
     async fn serve_later(self: Arc<Self>, connection: Connection, peer: Peer, order: Order) {
         let mut stop = self.stop.subscribe();
-        let result = tokio::select! {
+        let mut order = order;
+        let result = loop {
+            let got = tokio::select! {
             biased;
             result = self.wait(&peer, &order) => result,
             () = gone(&connection) => return, // nobody is told, and its place is free
             _ = stop.wait_for(|stop| *stop) => Err(Refusal::Stopping),
+            };
+            // the configuration may have changed meanwhile: what counts is what is allowed now
+            match self.judge(&peer) {
+                Ok(wanted) if *wanted == *order.wanted => break got,
+                Ok(wanted) => order = Order { wanted, ..order },
+                Err(refusal) => break Err(refusal),
+            }
         };
         match result {
             Ok(ready) => self.deliver(connection, &peer, &order.wanted, &ready),
@@ -165,8 +174,14 @@ impl Server {
         match connection.answer_at_once(&value) {
             Ok(delivery) => log(peer, delivery),
             Err((connection, sent)) => {
-                let peer = peer.clone();
-                tokio::spawn(async move { log(&peer, connection.answer_rest(value, sent).await) });
+                let (server, peer, len) = (Arc::clone(self), peer.clone(), value.len());
+                tokio::spawn(async move {
+                    let delivery = connection.answer_rest(value, sent).await;
+                    log(&peer, delivery);
+                    if let Delivery::HungUp { sent } = delivery {
+                        server.report.hung_up(&peer, sent, len);
+                    }
+                });
             }
         }
     }
@@ -203,7 +218,7 @@ fn log(peer: &Peer, delivery: Delivery) {
     let claim = &peer.claim;
     match delivery {
         Delivery::Whole => tracing::debug!("credential {} for {}: served", claim.credential, claim.unit),
-        Delivery::HungUp => {
+        Delivery::HungUp { .. } => {
             tracing::debug!("credential {} for {}: the caller hung up", claim.credential, claim.unit)
         }
     }

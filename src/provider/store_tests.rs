@@ -110,11 +110,11 @@ fn who_has_a_snapshot_reads_it_whole_whatever_replaces_it() {
 #[test]
 fn a_full_store_refuses_and_keeps_what_it_has() {
     let folder = folder();
-    let store = Store::open(folder.path(), Kind::Anything, 2000).unwrap();
+    let store = Store::open(folder.path(), Kind::Anything, 4096).unwrap();
     put(&store, "one", &[field("a")], fetched(1, &[Ok(b"kept")])).unwrap();
-    let large = vec![0; 2000];
+    let large = vec![0; 4096];
     let error = put(&store, "one", &[field("a")], fetched(2, &[Ok(&large)])).unwrap_err();
-    assert!(matches!(error, StoreError::Full { limit: 2000, .. }), "{error}");
+    assert!(matches!(error, StoreError::Full { limit: 4096, .. }), "{error}");
     assert!(put(&store, "two", &[field("a")], fetched(1, &[Ok(&large)])).is_err());
     assert_eq!(value(&store.slot(&key("one")).unwrap().snapshot, "a"), b"kept");
 }

@@ -5,13 +5,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::interval;
 
 use super::Resolver;
 use crate::config::{self, Paths};
-use crate::name::CredentialId;
+use crate::name::{CredentialId, SourceName};
 use crate::secret::SecretValue;
 use crate::systemd::notify;
 use crate::wire::{self, Check, Checked, Class, Failure, Fetch, Fetched, Pending, Resolve};
@@ -46,7 +47,7 @@ async fn live(options: Options) -> io::Result<()> {
     let mut stop = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reload = signal(SignalKind::hangup())?;
-    let mut alive = interval(notify::watchdog_interval().unwrap_or(std::time::Duration::from_secs(60)));
+    let mut alive = interval(notify::watchdog_interval().unwrap_or(Duration::from_secs(60)));
     let resolver: Arc<dyn Resolve> = Arc::<Current>::clone(&current);
     let mut serving = std::pin::pin!(wire::server::serve(listener, resolver, allowed_uid));
     notify::ready(&current.status());
@@ -74,15 +75,23 @@ struct Current(RwLock<Arc<Loaded>>);
 #[derive(Default)]
 struct Loaded {
     resolver: Resolver,
-    sources: Vec<String>,
+    /// The sources, with the fingerprints of their definitions.
+    sources: BTreeMap<SourceName, String>,
     /// Why there are no sources, where the configuration could not be read at all.
     error: Option<String>,
 }
 
 impl Loaded {
-    fn resolver(&self) -> Result<&Resolver, Failure> {
+    /// The resolver, if it works with the definition of the source that the provider has.
+    fn resolver(&self, source: &SourceName, print: &str) -> Result<&Resolver, Failure> {
         match &self.error {
-            None => Ok(&self.resolver),
+            None if self.sources.get(source).is_some_and(|own| own == print) => Ok(&self.resolver),
+            None => Err(Failure::new(
+                Class::Away,
+                format!("the resolver has not read the present definition of source {source}"),
+                "if that goes on: systemctl reload onecred-resolver, and look at its journal",
+            )
+            .retry_after(Duration::from_millis(200))),
             Some(error) => Err(Failure::new(
                 Class::Misconfigured,
                 format!("the resolver can't use the configuration: {error}"),
@@ -107,7 +116,7 @@ impl Current {
             Ok(loaded) => {
                 let sources = &loaded.settings.sources;
                 let resolver = Resolver::new(sources, |name| token(name, tokens));
-                let sources = sources.keys().map(ToString::to_string).collect();
+                let sources = sources.iter().map(|(name, source)| (name.clone(), source.print())).collect();
                 self.set(Loaded { resolver, sources, error: None });
             }
             Err(report) => {
@@ -124,7 +133,10 @@ impl Current {
     fn status(&self) -> String {
         let loaded = self.get();
         match &loaded.error {
-            None => format!("resolving from: {}", loaded.sources.join(", ")),
+            None => format!(
+                "resolving from: {}",
+                loaded.sources.keys().map(SourceName::as_str).collect::<Vec<_>>().join(", ")
+            ),
             Some(error) => format!("refusing everything: {error}"),
         }
     }
@@ -133,12 +145,12 @@ impl Current {
 impl Resolve for Current {
     fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched> {
         let loaded = self.get();
-        Box::pin(async move { loaded.resolver()?.fetch(fetch).await })
+        Box::pin(async move { loaded.resolver(&fetch.source, &fetch.print)?.fetch(fetch).await })
     }
 
     fn check(&self, check: Check) -> Pending<'_, Checked> {
         let loaded = self.get();
-        Box::pin(async move { loaded.resolver()?.check(check).await })
+        Box::pin(async move { loaded.resolver(&check.source, &check.print)?.check(check).await })
     }
 }
 

@@ -17,6 +17,7 @@ pub(super) fn ask(reference: &str) -> Fetch {
     let reference = Reference::parse(reference).expect(reference);
     Fetch {
         source: SourceName::default_source(),
+        print: String::new(),
         item: reference.item,
         known: None,
         fields: vec![reference.field],

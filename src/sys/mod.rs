@@ -52,12 +52,13 @@ pub(crate) async fn after_failed_accept(error: io::Error) -> io::Result<()> {
     use nix::errno::Errno;
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ECONNABORTED | Errno::EINTR) => Ok(()),
-        Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS) => {
-            // the connection stays in the listen queue, the one state that fails safe by itself
+        Some(Errno::EBADF | Errno::EINVAL | Errno::ENOTSOCK | Errno::EOPNOTSUPP) => Err(error),
+        _ => {
+            // out of descriptors or memory, or a security module's no: the connection stays in the listen queue, the one state that
+            // fails safe by itself
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             Ok(())
         }
-        _ => Err(error),
     }
 }
 
@@ -71,6 +72,20 @@ pub(crate) fn adopt_received(fds: &[RawFd]) -> Vec<OwnedFd> {
 pub(crate) fn register<T: Steady>(fd: T) -> io::Result<AsyncFd<T>> {
     // SAFETY: Steady promises that the descriptor stays open and the same for as long as `fd` is not dropped.
     Ok(unsafe { AsyncFd::register(fd) }?)
+}
+
+/// The same, giving the descriptor back where it can't be watched.
+pub(crate) fn register_or_keep<T: Steady>(fd: T) -> Result<AsyncFd<T>, T> {
+    // SAFETY: as above.
+    unsafe { AsyncFd::register(fd) }.map_err(|error| error.into_parts().0)
+}
+
+/// Whether a failed send says that the peer is gone. Anything else passes: memory for the socket's buffers may be short for a moment.
+pub(crate) fn is_hung_up(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected
+    )
 }
 
 /// A descriptor that becomes readable when the process ends.

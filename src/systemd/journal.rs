@@ -16,6 +16,8 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 const SOCKET: &str = "/run/systemd/journal/socket";
+/// The most bytes of one field: a datagram has a limit, and a line one that people can read.
+const LONGEST: usize = 8 << 10;
 /// How many lines are kept for a journal that does not take them.
 const KEPT: usize = 1000;
 
@@ -50,7 +52,8 @@ impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         let level = *event.metadata().level();
         if level > self.level {
-            return;
+            // also a line that is not wanted is an occasion to send those that wait
+            return self.journal.iter().for_each(|socket| self.send(socket, None));
         }
         // libraries speak only when something is wrong
         if level > Level::WARN && !event.metadata().target().starts_with("onecred") {
@@ -59,7 +62,7 @@ impl<S: Subscriber> Layer<S> for Lines {
         let mut line = Line::new(priority(level), self.identifier);
         event.record(&mut line);
         match &self.journal {
-            Some(socket) => self.send(socket, line.entry()),
+            Some(socket) => self.send(socket, Some(line.entry())),
             None => {
                 let _ = writeln!(io::stderr(), "{}", line.message);
             }
@@ -77,20 +80,25 @@ fn priority(level: Level) -> u8 {
 }
 
 impl Lines {
-    fn send(&self, socket: &UnixDatagram, entry: Vec<u8>) {
+    /// Sends what waits, and this line if there is one.
+    fn send(&self, socket: &UnixDatagram, entry: Option<Vec<u8>>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.lines.len() < KEPT {
-            waiting.lines.push_back(entry);
-        } else {
-            waiting.lost += 1;
+        match entry {
+            Some(entry) if waiting.lines.len() < KEPT => waiting.lines.push_back(entry),
+            Some(_) => waiting.lost += 1,
+            None => {}
         }
         while let Some(first) = waiting.lines.front() {
             match socket.send(first) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // journald was restarted: its socket is another one now
-                Err(_) if socket.connect(SOCKET).is_ok() && socket.send(first).is_ok() => {}
-                Err(_) => return,
+                Err(_) if socket.connect(SOCKET).is_err() => return,
+                Err(_) => match socket.send(first) {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                    Err(_) => waiting.lost += 1, // this line can't be sent at all; those behind it can
+                },
             }
             waiting.lines.pop_front();
         }
@@ -120,6 +128,7 @@ impl Line {
 
     /// Adds a field: `NAME=value\n`, or where the value has a line break the name, its length in 8 bytes little-endian, and itself.
     fn put(&mut self, name: &str, value: &str) {
+        let value = &value[..value.floor_char_boundary(LONGEST)];
         self.entry.extend_from_slice(name.as_bytes());
         if value.contains('\n') {
             self.entry.push(b'\n');

@@ -12,12 +12,14 @@ fn tell(states: &[NotifyState]) {
 
 /// Start-up is over; `status` is shown by `systemctl status`.
 pub fn ready(status: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(status.to_owned())]);
+    tell(&[NotifyState::Ready]); // by itself: the manager drops what is too long as a whole
+    self::status(status);
 }
 
 /// A new line for `systemctl status`.
 pub fn status(status: &str) {
-    tell(&[NotifyState::Status(status.to_owned())]);
+    let short = &status[..status.floor_char_boundary(500)];
+    tell(&[NotifyState::Status(short.replace('\n', " "))]);
 }
 
 /// A reload has begun; [`ready`] ends it.
@@ -28,7 +30,8 @@ pub fn reloading() {
 
 /// The service is on its way out.
 pub fn stopping(status: &str) {
-    tell(&[NotifyState::Stopping, NotifyState::Status(status.to_owned())]);
+    tell(&[NotifyState::Stopping]);
+    self::status(status);
 }
 
 /// How often the manager wants a sign of life, halved as its manual advises; none where it wants none.

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::packet::{self, MAX_VALUES, Packet};
 use super::{
-    Check, Checked, Class, Failure, Fetch, Fetched, FetchedValue, ItemId, Pending, Question, Resolve,
+    Check, Checked, Class, Failure, Fetch, Fetched, FetchedValue, ItemId, ItemState, Pending, Question,
+    Resolve,
 };
 use crate::secret::SecretValue;
 use crate::sys;
@@ -114,9 +115,14 @@ impl Resolve for SocketResolver {
     fn check(&self, check: Check) -> Pending<'_, Checked> {
         Box::pin(async move {
             let (patience, asked) = (check.patience, check.items.len());
-            let (checked, _): (Checked, _) = self.ask(&Question::Check(check), patience).await?;
+            let (mut checked, _): (Checked, _) = self.ask(&Question::Check(check), patience).await?;
             if checked.items.len() != asked {
                 return Err(nonsense(&format!("{} states for {asked} items", checked.items.len())));
+            }
+            for state in &mut checked.items {
+                if let ItemState::Gone(failure) = state {
+                    *state = ItemState::Gone(failure.clone().sanitized());
+                }
             }
             Ok(checked)
         })
@@ -134,6 +140,9 @@ fn unpack(meta: FetchedMeta, values: Option<OwnedFd>) -> io::Result<Fetched> {
             "the lengths of its values are not what it brought",
         ));
     }
+    if !is_id(&meta.id.vault) || !is_id(&meta.id.item) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the item's ID is none"));
+    }
     let file = values.map(File::from);
     let (mut fields, mut offset) = (Vec::with_capacity(meta.fields.len()), 0);
     for field in meta.fields {
@@ -150,4 +159,10 @@ fn unpack(meta: FetchedMeta, values: Option<OwnedFd>) -> io::Result<Fetched> {
         });
     }
     Ok(Fetched { id: meta.id, version: meta.version, vault_version: meta.vault_version, fields })
+}
+
+/// Whether a text can be an ID of 1Password's: it is kept, and sent back with each check.
+fn is_id(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }

@@ -18,6 +18,9 @@ use crate::name::SourceName;
 use crate::reference::{FieldRef, ItemRef};
 use crate::secret::SecretValue;
 
+/// The longest time that a failure can ask to be left alone.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
 /// What the provider asks.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -33,6 +36,9 @@ pub enum Question {
 pub struct Fetch {
     /// The source that resolves it.
     pub source: SourceName,
+    /// The fingerprint of the source's definition, as the provider has it: the halves read the configuration each for itself, and
+    /// what the resolver has under that name may just be something else.
+    pub print: String,
     /// The item.
     pub item: ItemRef,
     /// Its IDs, where an earlier answer told them: then one call is enough.
@@ -79,6 +85,8 @@ pub struct FetchedValue {
 pub struct Check {
     /// The source of all of them.
     pub source: SourceName,
+    /// The fingerprint of the source's definition.
+    pub print: String,
     /// What is known of each.
     pub items: Vec<Known>,
     /// How long an answer is waited for.
@@ -201,6 +209,7 @@ impl Failure {
         for text in [&mut self.cause, &mut self.remedy] {
             *text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(600).collect();
         }
+        self.retry_after = self.retry_after.map(|wait| wait.min(LONGEST_WAIT));
         self
     }
 }

@@ -21,6 +21,9 @@ pub(crate) const MAX_META: u64 = 4 << 20;
 /// The most bytes of values in one packet.
 pub(crate) const MAX_VALUES: u64 = 16 << 20;
 
+/// The most descriptors that the kernel passes in one message (SCM_MAX_FD): with room for all, none is left unclosed.
+const MOST_FDS: usize = 253;
+
 /// What one packet brings.
 #[derive(Debug)]
 pub(crate) struct Packet {
@@ -106,7 +109,7 @@ pub(crate) async fn receive(socket: &AsyncFd<OwnedFd>) -> io::Result<Option<Pack
 
 fn receive_now(socket: &OwnedFd) -> io::Result<Option<Packet>> {
     let mut greeting = [0; GREETING.len() + 1];
-    let mut space = nix::cmsg_space!([std::os::fd::RawFd; 4]);
+    let mut space = nix::cmsg_space!([std::os::fd::RawFd; MOST_FDS]);
     let mut slices = [IoSliceMut::new(&mut greeting)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut space), flags)?;

@@ -16,7 +16,7 @@ use super::at::At;
 use super::merged::Merged;
 use super::problem::{Place, Problems};
 use super::written;
-use super::{Limits, Settings, Source};
+use super::{Limits, Settings, Source, Template};
 use crate::name::SourceName;
 use crate::policy::Policy;
 use crate::secret::MaxAge;
@@ -37,16 +37,18 @@ pub(super) fn check(merged: Merged, problems: &mut Problems) -> Settings {
     let secrets: Vec<_> = merged.secrets.iter().filter_map(|secret| checker.secret(secret)).collect();
     let names =
         merged.secrets.iter().filter_map(|secret| secret.name.as_ref()).map(|name| name.as_str()).collect();
-    let templates =
+    let templates: Vec<Template> =
         merged.templates.iter().filter_map(|template| checker.template(template, &names)).collect();
     let rules: Vec<_> =
         merged.rules.iter().filter_map(|rule| Some((checker.rule(rule)?, rule.place))).collect();
+    let given =
+        templates.iter().flat_map(|t| t.grants.iter().map(|grant| (grant.clone(), t.name.clone()))).collect();
     clash::claims(&checker.claims, checker.problems);
     clash::targets(&checker.targets, checker.problems);
     clash::rules(&rules, checker.problems);
     Settings {
         sources: checker.sources,
-        policy: Policy::new(secrets, rules.into_iter().map(|(rule, _)| rule).collect()),
+        policy: Policy::new(secrets, rules.into_iter().map(|(rule, _)| rule).collect()).with_templates(given),
         templates,
         limits,
         recover: merged.recover.is_none_or(|recover| *recover),

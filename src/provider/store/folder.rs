@@ -72,6 +72,11 @@ impl Folder {
         Ok(Self { path: path.to_owned() })
     }
 
+    /// A folder that is not there: reading finds nothing, writing fails.
+    pub(super) fn none() -> Self {
+        Self { path: PathBuf::from("/proc/none") }
+    }
+
     /// The snapshots' files, with their names.
     pub(super) fn snapshots(&self) -> Result<Vec<(String, File)>, BadFolder> {
         let wrong = |error| BadFolder::Open(self.path.clone(), error);

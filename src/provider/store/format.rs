@@ -98,7 +98,7 @@ pub(super) fn file_name(key: &ItemKey) -> String {
     hex(&digest(&SHA256, text.as_bytes()).as_ref()[..16])
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
+fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

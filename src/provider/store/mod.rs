@@ -14,11 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::BootTime;
 use crate::name::SourceName;
-use crate::reference::{FieldRef, ItemRef};
+use crate::reference::{FieldRef, ItemRef, Segment};
 use crate::wire::{Failure, Fetched, ItemState, Known};
 
 pub use folder::{BadFolder, Folder, Kind};
-pub(crate) use format::hex;
 pub use format::{Entry, Snapshot};
 
 /// An item of a source, as it is referred to.
@@ -28,6 +27,22 @@ pub struct ItemKey {
     pub source: SourceName,
     /// The item.
     pub item: ItemRef,
+}
+
+impl ItemKey {
+    /// The key of an item: one for all spellings that mean one title, so that they have one snapshot and its fields are of one version.
+    pub fn new(source: &SourceName, item: &ItemRef) -> Self {
+        let fold = |segment: &Segment| {
+            // what has the length of an ID may be one, and IDs are told apart by case
+            let text = if segment.text.len() == 26 {
+                segment.text.clone()
+            } else {
+                segment.text.to_ascii_lowercase().into()
+            };
+            Segment { text, by: segment.by }
+        };
+        Self { source: source.clone(), item: ItemRef { vault: fold(&item.vault), item: fold(&item.item) } }
+    }
 }
 
 /// Why a snapshot could not be kept.
@@ -107,7 +122,7 @@ impl Store {
                         slot.vault_version = known.vault_version;
                         slot.changed = known.changed;
                     }
-                    inner.used += slot.snapshot.size;
+                    inner.used += in_pages(slot.snapshot.size);
                     inner.slots.insert(slot.snapshot.key.clone(), slot);
                 }
                 Ok(_) => tracing::warn!("a snapshot in the store is not under its own name; it is removed"),
@@ -119,6 +134,16 @@ impl Store {
         let kept: Vec<String> = inner.slots.keys().map(format::file_name).collect();
         folder.keep_only(&kept)?;
         Ok(Self { folder, inner: Mutex::new(inner) })
+    }
+
+    /// No store at all: nothing is in it, and nothing can be put there.
+    pub fn none() -> Self {
+        Self { folder: Folder::none(), inner: Mutex::default() }
+    }
+
+    /// Whether it is one.
+    pub fn exists(&self) -> bool {
+        self.inner().limit > 0
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -140,9 +165,10 @@ impl Store {
     pub fn put(&self, new: NewSnapshot<'_>, fetched: Fetched) -> Result<Arc<Snapshot>, StoreError> {
         let fetched_at = new.asked_at;
         let encoded = format::encode(&new, fetched);
+        let pages = in_pages(encoded.size());
         let mut inner = self.inner();
-        let before = inner.slots.get(new.key).map_or(0, |slot| slot.snapshot.size);
-        let would = inner.used - before + encoded.size();
+        let before = inner.slots.get(new.key).map_or(0, |slot| in_pages(slot.snapshot.size));
+        let would = inner.used - before + pages;
         if would > inner.limit {
             return Err(StoreError::Full { would, limit: inner.limit });
         }
@@ -163,7 +189,7 @@ impl Store {
     pub fn remove(&self, key: &ItemKey) {
         let mut inner = self.inner();
         if let Some(slot) = inner.slots.remove(key) {
-            inner.used -= slot.snapshot.size;
+            inner.used -= in_pages(slot.snapshot.size);
             self.folder.remove(&format::file_name(key));
         }
     }
@@ -171,6 +197,9 @@ impl Store {
     /// Forgets the items that `keep` is false of, and takes a new limit in bytes.
     pub fn retain(&self, limit: u64, keep: impl Fn(&Snapshot) -> bool) {
         let mut inner = self.inner();
+        if inner.limit == 0 {
+            return; // there is no store
+        }
         inner.limit = limit;
         let unwanted: Vec<ItemKey> = inner
             .slots
@@ -237,6 +266,11 @@ impl Store {
         }
         gone
     }
+}
+
+/// The memory that a file of this size takes, in bytes.
+fn in_pages(size: u64) -> u64 {
+    size.div_ceil(4096) * 4096
 }
 
 impl Inner {

@@ -136,6 +136,9 @@ impl Http {
             }
             body.extend_from_slice(&chunk);
         }
+        if length.is_some_and(|length| length != body.len() as u64) {
+            return Err(verdict::of_cut(self.label(), want.what)); // HTTP/2 can end a reply early, and politely
+        }
         Ok(body)
     }
 

@@ -137,6 +137,15 @@ pub(super) fn of_unframed(server: &str, what: &str) -> Trouble {
     ))
 }
 
+/// A reply that ended before the length that it had announced.
+pub(super) fn of_cut(server: &str, what: &str) -> Trouble {
+    Trouble::passing(Failure::new(
+        Class::Away,
+        format!("{what} from Connect at {server} was cut on its way"),
+        SERVER,
+    ))
+}
+
 /// No answer, or half of one.
 pub(super) fn of_error(server: &str, error: &reqwest::Error) -> Trouble {
     let away = |what: String, remedy: &str| {

@@ -119,7 +119,14 @@ pub(super) fn world() -> (Arc<World>, Arc<Engine<Arc<World>>>) {
 pub(super) fn ask(reference: &str) -> Fetch {
     let Reference { item, field } = Reference::parse(reference).expect(reference);
     let source = SourceName::default_source();
-    Fetch { source, item, known: None, fields: vec![field], patience: Duration::from_secs(20) }
+    Fetch {
+        source,
+        print: String::new(),
+        item,
+        known: None,
+        fields: vec![field],
+        patience: Duration::from_secs(20),
+    }
 }
 
 /// All items of all vaults, with two fields each.
@@ -139,7 +146,12 @@ pub(super) fn known(fetch: &Fetch, fetched: &Fetched) -> Known {
 }
 
 pub(super) fn check(items: Vec<Known>) -> Check {
-    Check { source: SourceName::default_source(), items, patience: Duration::from_secs(20) }
+    Check {
+        source: SourceName::default_source(),
+        print: String::new(),
+        items,
+        patience: Duration::from_secs(20),
+    }
 }
 
 pub(super) fn text(fetched: &Fetched) -> String {

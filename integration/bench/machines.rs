@@ -1,0 +1,119 @@
+//! The machines to measure on: onecred as `make install` puts it, and the floor in units that differ in names alone.
+
+use super::{
+    Effort,
+    ask::{SECRETS, SOCKETS, UNIT, name, value},
+    starts::CONSUMERS,
+    table::Row,
+};
+use onecred_integration::{
+    installed::repository,
+    machine::{Layer, Suite},
+    setup::{Setup, field},
+    stage::Stage,
+};
+use serde_json::{Value, json};
+use std::{env, error::Error, fs, path::Path, process::Stdio};
+
+const PROGRAM: &str = "/usr/bin/onecred-bench";
+/// What is measured inside, in this order; `many` leaves much behind.
+pub const PHASES: [&str; 4] = ["memory", "load", "starts", "many"];
+
+/// Boots a machine with both servers and measures inside, in a unit: what onecred finds out of those who ask is true then.
+pub fn measure(
+    suite: Suite,
+    floor: &Path,
+    phases: &[&str],
+    effort: Effort,
+) -> Result<Vec<Row>, Box<dyn Error>> {
+    let layer = Layer::create("bench")?;
+    let bin = layer.path().join("usr/bin");
+    fs::create_dir_all(&bin)?;
+    fs::copy(floor, bin.join("floor"))?;
+    fs::copy(env::current_exe()?, layer.path().join(PROGRAM.trim_start_matches('/')))?;
+    let stage = boot(suite, &layer)?;
+    println!("\n{suite}: {}", describe(&stage));
+    let mut rows = Vec::new();
+    for phase in phases {
+        rows.extend(inside(&stage, phase, effort)?);
+    }
+    Ok(rows)
+}
+
+fn boot(suite: Suite, layer: &Layer) -> Result<Stage, Box<dyn Error>> {
+    let items: Vec<Value> = (0..SECRETS)
+        .map(|n| {
+            let digits: String = format!("{n:02}").bytes().map(|digit| char::from(digit - b'0' + b'a')).collect();
+            let (id, title) = (format!("{:a<26}", format!("item{digits}z")), format!("item {n}"));
+            json!({ "id": id, "title": title, "category": "LOGIN", "version": 1, "fields": [field("password", &value(n))] })
+        })
+        .collect();
+    let vault = json!({ "vaults": [{ "id": format!("{:a<26}", "bench"), "name": "Bench", "items": items }] });
+    let mut setup = Setup::vault(suite).holding(vault).default("maxAge", "1h");
+    for n in 0..SECRETS {
+        setup = setup.secret(&name(n), &format!("op://Bench/item {n}/password"), &[UNIT, "start-*"]);
+    }
+    let mut units = floor_units()?;
+    for (consumer, socket) in CONSUMERS.into_iter().zip(SOCKETS) {
+        let text = format!(
+            "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\nLoadCredential={}:{socket}\nExecStart=/bin/true\n",
+            name(0)
+        );
+        units.push((consumer.to_owned(), text));
+    }
+    let stage = setup
+        .plan(|plan| {
+            let plan = plan.layer(layer.path()).prepare("systemctl enable -q floor.socket");
+            units.iter().fold(plan, |plan, (name, text)| plan.unit(name, text))
+        })
+        .stage();
+    stage.run(&["systemctl", "start", "run-floor-store.mount"]).ok();
+    for n in 0..SECRETS {
+        stage.write(&format!("/run/floor/store/{}", name(n)), value(n), 0o600);
+    }
+    Ok(stage)
+}
+
+/// onecred's own units under the floor's name, without what only onecred has: a resolver, a reload, a watchdog.
+fn floor_units() -> Result<Vec<(String, String)>, Box<dyn Error>> {
+    let only_ours =
+        ["ExecReload=", "PropagatesReloadTo=", "WatchdogSec=", "Wants=onecred-resolver", "Documentation="];
+    let mut units = Vec::new();
+    for unit in ["onecred.service", "onecred.socket", "run-onecred-store.mount"] {
+        let text = fs::read_to_string(repository().join("units/systemd").join(unit))?;
+        let kept = text.lines().filter(|line| !only_ours.iter().any(|start| line.starts_with(start)));
+        let kept = kept.map(|line| match line.starts_with("ExecStart=") {
+            true => "ExecStart=/usr/bin/floor /run/floor/store\n".to_owned(),
+            false => format!("{}\n", line.replace("onecred-resolver.socket", "").replace("onecred", "floor")),
+        });
+        units.push((
+            unit.replace("onecred", "floor"),
+            kept.collect::<String>().replace("/etc/floor", "/etc/onecred"),
+        ));
+    }
+    Ok(units)
+}
+
+fn inside(stage: &Stage, phase: &str, effort: Effort) -> Result<Vec<Row>, Box<dyn Error>> {
+    eprintln!("measuring: {phase}");
+    let mut command = stage.inside();
+    command.args([
+        "systemd-run",
+        "--quiet",
+        "--collect",
+        "--wait",
+        "--pipe",
+        &format!("--unit={UNIT}"),
+        PROGRAM,
+    ]);
+    command.args(["inside", phase]).args((effort == Effort::Quick).then_some("--quick"));
+    let ran = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
+    if !ran.status.success() {
+        return Err(format!("{phase}: {}\n{}", ran.status, stage.journal_since("")).into());
+    }
+    Ok(serde_json::from_slice(&ran.stdout)?)
+}
+
+fn describe(stage: &Stage) -> String {
+    stage.sh("systemctl --version | head -n1; echo Linux $(uname -r), $(nproc) CPUs; sed -n 's/^model name.*: //p;T;q' /proc/cpuinfo").ok().trim().replace('\n', "; ")
+}

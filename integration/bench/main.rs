@@ -1,0 +1,85 @@
+//! Measures onecred on a booted systemd, beside a minimal C program in the same sandbox, and prints a table. Run by `integration/bench/run`.
+//!
+//! Times vary from machine to machine and from minute to minute, so what is judged are ratios of figures that were taken in turn.
+
+mod ask;
+mod calls;
+mod load;
+mod machines;
+mod size;
+mod starts;
+mod table;
+
+use onecred_integration::{
+    machine::{Suite, clear_on_signals},
+    setup::{forget_installations, probe_is_at},
+};
+use std::{env, error::Error, path::PathBuf, process::ExitCode};
+use table::Row;
+
+/// How often things are done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// As often as the figures are meant.
+    Whole,
+    /// Less often, for a first look.
+    Quick,
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = env::args().skip(1).filter(|word| word != "--bench").collect();
+    let effort = if words.iter().any(|word| word == "--quick") { Effort::Quick } else { Effort::Whole };
+    let result = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["inside", "one", side, n] => size::one(side, n).map(|()| true).map_err(Into::into),
+        ["inside", phase, ..] => inside(phase, effort).map(|()| true),
+        _ => outside(&words, effort),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("it can't be measured: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// In a unit of a machine: measures, and prints the rows for the one who measures from outside.
+fn inside(phase: &str, effort: Effort) -> Result<(), Box<dyn Error>> {
+    for socket in ask::SOCKETS {
+        let mut asker = ask::Asker::of(socket)?;
+        (0..ask::SECRETS).try_for_each(|_| asker.ask()).map_err(|error| format!("{socket}: {error}"))?;
+    }
+    let rows = match phase {
+        "memory" => size::after_requests()?,
+        "load" => load::rows(effort)?,
+        "starts" => starts::rows(effort)?,
+        "many" => size::after_processes(effort)?,
+        _ => return Err(format!("there is no phase {phase}").into()),
+    };
+    println!("{}", serde_json::to_string(&rows)?);
+    Ok(())
+}
+
+/// Measures all suites. Whether the exit code shall say that all is well.
+fn outside(words: &[String], effort: Effort) -> Result<bool, Box<dyn Error>> {
+    clear_on_signals()?;
+    probe_is_at(env!("CARGO_BIN_EXE_probe"));
+    let floor = env::var_os("ONECRED_FLOOR").map(PathBuf::from);
+    let floor = floor.ok_or("ONECRED_FLOOR does not say where the floor is; use integration/bench/run")?;
+    let only = words.iter().position(|word| word == "--only").and_then(|at| words.get(at + 1));
+    let chosen = |phase: &str| only.is_none_or(|only| only == phase);
+    let phases: Vec<&str> = machines::PHASES.into_iter().filter(|phase| chosen(phase)).collect();
+    let mut all: Vec<Row> = Vec::new();
+    for suite in Suite::chosen()? {
+        let mut rows = machines::measure(suite, &floor, &phases, effort)?;
+        if chosen("calls") {
+            rows.extend(calls::rows(suite)?);
+        }
+        println!("\n{}", table::table(&rows));
+        all.extend(rows);
+    }
+    forget_installations();
+    let strict = words.iter().any(|word| word == "--strict");
+    Ok(!strict || all.iter().all(|row| row.holds() != Some(false)))
+}

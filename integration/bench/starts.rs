@@ -1,0 +1,73 @@
+//! A unit's start with one warm credential, and the first answer of a server that its socket has to start.
+
+use super::{
+    Effort,
+    ask::{Asker, SOCKETS},
+    table::{Row, Unit, Wanted},
+};
+use std::{
+    io,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Units that get one credential and end, by server; the machine has them.
+pub const CONSUMERS: [&str; 2] = ["start-onecred.service", "start-floor.service"];
+/// The servers.
+pub const SERVERS: [&str; 2] = ["onecred.service", "floor.service"];
+
+/// Measures both servers in turn.
+pub fn rows(effort: Effort) -> io::Result<Vec<Row>> {
+    let (starts, activations) = match effort {
+        Effort::Whole => (30, 15),
+        Effort::Quick => (10, 5),
+    };
+    let start = |side: usize| timed(|| systemctl(&["start", CONSUMERS[side]]));
+    let starts = in_turn(starts, start)?;
+    let activations = in_turn(activations, first_answer)?;
+    Ok(vec![
+        Row::events("a unit's start with one warm credential", Unit::Milliseconds, &starts, at_most(1.1)),
+        Row::events("first answer after activation", Unit::Milliseconds, &activations, at_most(1.3)),
+    ])
+}
+
+fn at_most(most: f64) -> Option<Wanted> {
+    Some(Wanted::AtMost(most))
+}
+
+/// Each does it this many times, in turn, and goes first as often as the other. The very first time of each does not count.
+fn in_turn(times: usize, mut once: impl FnMut(usize) -> io::Result<f64>) -> io::Result<Vec<[f64; 2]>> {
+    let mut pairs = Vec::new();
+    for round in 0..=times {
+        let mut pair = [0.0; 2];
+        for side in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
+            pair[side] = once(side)?;
+        }
+        pairs.push(pair);
+    }
+    Ok(pairs.split_off(1))
+}
+
+fn first_answer(side: usize) -> io::Result<f64> {
+    systemctl(&["stop", SERVERS[side]])?;
+    thread::sleep(Duration::from_millis(150)); // what the stop leaves PID 1 to do
+    let mut asker = Asker::of(SOCKETS[side])?;
+    timed(|| asker.ask())
+}
+
+/// How long it takes, in ms.
+fn timed(work: impl FnOnce() -> io::Result<()>) -> io::Result<f64> {
+    let before = Instant::now();
+    work()?;
+    Ok(before.elapsed().as_secs_f64() * 1e3)
+}
+
+fn systemctl(words: &[&str]) -> io::Result<()> {
+    let ran = Command::new("systemctl").arg("--quiet").args(words).status()?;
+    if ran.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("systemctl {}: {ran}", words.join(" "))))
+    }
+}

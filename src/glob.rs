@@ -1,0 +1,234 @@
+//! Globs as systemctl understands them: `*`, `?` and `[…]`; a backslash is a character like any other. Pure.
+//!
+//! They are matched as they stand, without being compiled first: a configuration may hold thousands, and each is asked once in a while.
+
+use std::fmt;
+
+/// A pattern that is no glob.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is neither a name nor a glob: {1}")]
+pub struct BadPattern(pub String, pub String);
+
+/// The characters that wildcards are made of.
+const WILD: [char; 4] = ['*', '?', '[', ']'];
+
+/// A text with wildcards, or without.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Glob {
+    text: Box<str>,
+    wild: bool,
+}
+
+impl Glob {
+    /// Reads a glob, or a text without any.
+    pub fn parse(text: &str) -> Result<Self, BadPattern> {
+        let wild = text.contains(['*', '?', '[']);
+        if wild {
+            check(text).map_err(|why| BadPattern(text.into(), why))?;
+        }
+        Ok(Self { text: text.into(), wild })
+    }
+
+    /// Whether a text matches, whole.
+    pub fn matches(&self, text: &str) -> bool {
+        if self.wild { matches(&self.text, text) } else { *self.text == *text }
+    }
+
+    /// The text as one name, where it is no glob.
+    pub fn literal(&self) -> Option<&str> {
+        (!self.wild).then_some(&*self.text)
+    }
+
+    /// Whether this surely matches all that the other matches. No is no proof of the contrary.
+    pub fn covers(&self, other: &Self) -> bool {
+        let plain = |part: &str| !part.contains(WILD);
+        let around = self.text.split_once('*').filter(|(head, tail)| plain(head) && plain(tail));
+        self.text == other.text
+            || match (other.literal(), around) {
+                (Some(text), _) => self.matches(text),
+                // What the other matches begins with its head and ends in its tail, and these do not overlap.
+                (None, Some((head, tail))) => other.head().starts_with(head) && other.tail().ends_with(tail),
+                (None, None) => false,
+            }
+    }
+
+    fn head(&self) -> &str {
+        self.text.split(WILD).next().unwrap_or_default()
+    }
+
+    fn tail(&self) -> &str {
+        self.text.rsplit(WILD).next().unwrap_or_default()
+    }
+
+    /// The glob as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Debug for Glob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.text)
+    }
+}
+
+/// What stands first in a glob: for one character of the text, or for any number of them.
+enum Piece<'g> {
+    Many,
+    Any,
+    Only(char),
+    /// The characters between the brackets, `!` apart.
+    Class {
+        members: &'g str,
+        others: bool,
+    },
+}
+
+/// The first piece, and the rest. None at the end, and where a bracket is not closed.
+fn first(glob: &str) -> Option<(Piece<'_>, &str)> {
+    let c = glob.chars().next()?;
+    let rest = &glob[c.len_utf8()..];
+    match c {
+        '*' => Some((Piece::Many, rest)),
+        '?' => Some((Piece::Any, rest)),
+        '[' => {
+            let inner = rest.strip_prefix(['!', '^']);
+            let (inside, others) = (inner.unwrap_or(rest), inner.is_some());
+            // a bracket that comes first is a member
+            let from = usize::from(inside.starts_with(']'));
+            let end = from + inside.get(from..)?.find(']')?;
+            Some((Piece::Class { members: &inside[..end], others }, &inside[end + 1..]))
+        }
+        c => Some((Piece::Only(c), rest)),
+    }
+}
+
+/// The ranges of a class, a single character being one of itself; a dash at either end is a member.
+fn ranges(members: &str) -> impl Iterator<Item = (char, char)> {
+    let mut chars = members.chars();
+    std::iter::from_fn(move || {
+        let low = chars.next()?;
+        let mut ahead = chars.clone();
+        match (ahead.next(), ahead.next()) {
+            (Some('-'), Some(high)) => {
+                chars = ahead;
+                Some((low, high))
+            }
+            _ => Some((low, low)),
+        }
+    })
+}
+
+impl Piece<'_> {
+    fn takes(&self, c: char) -> bool {
+        match self {
+            Self::Many | Self::Any => true,
+            Self::Only(only) => *only == c,
+            Self::Class { members, others } => {
+                ranges(members).any(|(low, high)| (low..=high).contains(&c)) != *others
+            }
+        }
+    }
+}
+
+fn check(glob: &str) -> Result<(), String> {
+    if glob.contains(['{', '}']) {
+        return Err("alternatives in {} are not understood; write one entry for each".into());
+    }
+    let mut rest = glob;
+    while let Some((piece, after)) = first(rest) {
+        if let Piece::Class { members, .. } = piece
+            && let Some((low, high)) = ranges(members).find(|(low, high)| low > high)
+        {
+            return Err(format!("the range {low}-{high} is empty; put the lower character first"));
+        }
+        rest = after;
+    }
+    if rest.is_empty() { Ok(()) } else { Err("a [ has no ] after it; close it".into()) }
+}
+
+fn matches(glob: &str, text: &str) -> bool {
+    let (mut glob, mut text) = (glob, text);
+    // what follows the last `*`, and what it has not taken yet: it takes one character more whenever the rest does not match
+    let mut again: Option<(&str, &str)> = None;
+    loop {
+        let c = text.chars().next();
+        match (first(glob), c) {
+            (Some((Piece::Many, rest)), _) => {
+                again = Some((rest, text));
+                glob = rest;
+                continue;
+            }
+            (Some((piece, rest)), Some(c)) if piece.takes(c) => {
+                (glob, text) = (rest, &text[c.len_utf8()..]);
+                continue;
+            }
+            (None, None) => return true,
+            _ => {}
+        }
+        let Some((rest, left)) = again else { return false };
+        let Some(c) = left.chars().next() else { return false };
+        let left = &left[c.len_utf8()..];
+        again = Some((rest, left));
+        (glob, text) = (rest, left);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn wildcards() {
+        let matches = |glob: &str, text: &str| Glob::parse(glob).expect(glob).matches(text);
+        for (glob, text) in [
+            ("*", ""),
+            ("a*c", "abcbc"),
+            ("a**", "a"),
+            ("?", "ä"),
+            ("[a-c]x[!a-c]", "bxd"),
+            ("[]]", "]"),
+            ("[^]]", "a"),
+            ("[a-]", "-"),
+            (r"a\*", r"a\b"),
+            ("a*b*c?", "axbxbxcd"),
+        ] {
+            assert!(matches(glob, text), "{glob} {text}");
+        }
+        for (glob, text) in
+            [("?", ""), ("a*c", "abcb"), ("[a-c]", "d"), ("[!a]", ""), ("a", "ab"), ("*a", "")]
+        {
+            assert!(!matches(glob, text), "{glob} {text}");
+        }
+        for wrong in ["[", "[]", "[!", "[!]", "a[b", "[b-a]", "{a,b}*"] {
+            assert!(Glob::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    /// By the definition: a `*` is tried at every length.
+    fn slowly(glob: &str, text: &str) -> bool {
+        match (first(glob), text.chars().next()) {
+            (None, c) => c.is_none(),
+            (Some((Piece::Many, rest)), c) => {
+                slowly(rest, text) || c.is_some_and(|c| slowly(glob, &text[c.len_utf8()..]))
+            }
+            (Some((piece, rest)), Some(c)) => piece.takes(c) && slowly(rest, &text[c.len_utf8()..]),
+            (Some(_), None) => false,
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 5000, ..Default::default() })]
+
+        #[test]
+        fn parsing_is_total(glob in "(\\PC|[\\[\\]!^*?a-]){0,8}", text in "\\PC{0,8}") {
+            let _ = Glob::parse(&glob).map(|glob| glob.matches(&text));
+        }
+
+        #[test]
+        fn as_defined(glob in "([ab*?]|\\[[!]?[ab]\\]){0,6}", text in "[abc]{0,8}") {
+            prop_assert_eq!(Glob::parse(&glob).expect("valid").matches(&text), slowly(&glob, &text));
+        }
+    }
+}
