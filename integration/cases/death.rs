@@ -95,13 +95,13 @@ fn it_reads_all_or_too_much(stage: &Stage) {
 
 fn kill(stage: &Stage) {
     let main = stage.show("onecred.service", "MainPID");
-    stage.run(&["kill", "-KILL", &main]).ok();
+    stage.sh(&format!("kill -KILL {main}")).ok();
     wait_until("the main process is another", || stage.show("onecred.service", "MainPID") != main);
 }
 
 fn stick(stage: &Stage) {
     let main = stage.show("onecred.service", "MainPID");
-    stage.run(&["kill", "-STOP", &main]).ok();
+    stage.sh(&format!("kill -STOP {main}")).ok();
     wait_until("the watchdog has bitten", || stage.show("onecred.service", "MainPID") != main);
     assert!(stage.journal("onecred.service").contains("atchdog"), "it was not the watchdog");
 }
@@ -201,7 +201,7 @@ fn kills_in_a_storm_of_units(stage: &Stage) {
         stage.run(&[&["systemctl", "start", "--no-block"][..], &names].concat()).ok();
         for _ in 0..3 {
             let main = stage.show("onecred.service", "MainPID");
-            stage.run(&["kill", "-KILL", &main]); // it may be gone, or 0: not yet there
+            stage.sh(&format!("kill -KILL {main}")); // it may be gone, or 0: not yet there
         }
         for name in names {
             if right_or_not_at_all(stage, name, ("big", big.as_bytes())) {
@@ -220,7 +220,7 @@ fn the_socket_stays_through_all_of_it(stage: &Stage) {
     stage.gets("app.service", "", &[PASSWORD]);
     for _ in 0..20 {
         let main = stage.show("onecred.service", "MainPID");
-        stage.run(&["kill", "-KILL", &main]);
+        stage.sh(&format!("kill -KILL {main}"));
     }
     all_is_well_again(stage);
     assert_eq!(stage.show("onecred.socket", "ActiveState"), "active");

@@ -81,7 +81,7 @@ fn a_broken_reload_fails_and_keeps_the_old_configuration(stage: &Stage) {
 fn a_broken_configuration_at_start_allows_nothing_and_says_so(stage: &Stage) {
     stage.write(CONFIG, "{ \"secrets\": ", 0o644);
     stage.run(&["systemctl", "stop", "onecred.service"]).ok();
-    stage.refuses("app.service", "", "password", &["not allowed"]);
+    stage.refuses("app.service", "", "password", &["serves nothing", CONFIG]);
 }
 
 fn verify_is_silent(stage: &Stage) {

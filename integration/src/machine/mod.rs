@@ -13,7 +13,7 @@ pub use suite::Suite;
 use nix::sched::{CloneFlags, setns};
 use state::Running;
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Write},
     path::Path,
     process::{Command, Stdio},
@@ -160,10 +160,22 @@ impl Machine {
         Path::new("/proc").join(self.init.to_string()).join("root")
     }
 
-    /// Shuts the machine down in order, and waits until it is off.
-    pub fn power_off(&self) {
+    /// Shuts the machine down in order, waits until it is off, and returns the messages of its journal.
+    pub fn power_off(&self) -> io::Result<String> {
+        // It is no process of the machine's PID namespace, so the shutdown leaves it alone; and it keeps the file systems.
+        let mut keeper = spawn::bound_to_this_process("nsenter", |command| {
+            command.args(["-t", &self.init.to_string(), "-m", "-r", "-w", "--", "sleep", "infinity"]);
+        })?;
+        let of_keeper = |what| format!("/proc/{}/{what}", keeper.id());
+        wait_until("the keeper is in", || fs::read(of_keeper("comm")).is_ok_and(|name| name == b"sleep\n"));
         self.run(&["systemctl", "poweroff", "--no-block"]);
         wait_until("the machine is off", || self.lock().has_ended());
+        // Read from here: there is no /proc any more over there, and journalctl wants one.
+        let journal = format!("--root={}", of_keeper("root"));
+        let journal = Command::new("journalctl").args([&journal, "--no-pager", "-o", "cat"]).output();
+        keeper.kill()?;
+        keeper.wait()?;
+        Ok(String::from_utf8_lossy(&journal?.stdout).into_owned())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Running> {

@@ -116,9 +116,23 @@ impl Running {
                 Some(init) => drop(kill(init, Signal::SIGKILL)),
                 None => drop(self.supervisor.kill()),
             }
-            let _ = self.supervisor.wait();
+            self.wait_or_kill();
         }
         drop(state);
+    }
+}
+
+impl Running {
+    /// A PID 1 ends when the last process of its namespace is reaped, also those that were entered from outside.
+    fn wait_or_kill(&mut self) {
+        for _ in 0..1000 {
+            if self.has_ended() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        let _ = self.supervisor.kill();
+        let _ = self.supervisor.wait();
     }
 }
 
