@@ -1,8 +1,8 @@
 //! The networked half: it knows references and 1Password, nothing of units or files.
 //!
-//! A question names a source. Each source is an [`engine`] over a [`backend`]: a service account, a Connect
+//! A question names a source. Each source is an `engine` over a `backend`: a service account, a Connect
 //! server or a development vault. What
-//! a reference means is decided in [`matching`], what a field resolves to in [`value`]; both are pure, so that a reference
+//! a reference means is decided in `matching`, what a field resolves to in `value`; both are pure, so that a reference
 //! means one thing wherever it is looked up.
 
 mod backend;
