@@ -207,7 +207,9 @@ fn status(server: &Server) -> String {
     }
     let (secrets, rules) = (active.settings.policy.secrets().count(), active.settings.policy.rules().len());
     let (items, bytes) = server.broker.size();
-    format!("serving {secrets} secrets and {rules} rules; {items} items ({bytes} bytes) in the store")
+    let count = |n: usize, thing: &str| format!("{n} {thing}{}", if n == 1 { "" } else { "s" });
+    let (secrets, rules, items) = (count(secrets, "secret"), count(rules, "rule"), count(items, "item"));
+    format!("serving {secrets} and {rules}; {items} ({bytes} bytes) in the store")
 }
 
 fn watch(keeper: &Keeper) -> io::Result<AsyncFd<OwnedFd>> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::broker::{Broker, Order, Ready};
-use super::peer::{Attestation, Peer};
+use super::peer::{Attestation, Peer, Stranger};
 use super::refusal::Refusal;
 use super::reply::{Connection, Delivery};
 use super::report::Report;
@@ -89,8 +89,9 @@ impl Server {
     fn serve(self: &Arc<Self>, socket: OwnedFd, permit: OwnedSemaphorePermit) {
         let arrived = BootTime::now();
         let connection = Connection::new(socket, permit);
-        let Some(peer) = self.attest(&connection) else {
-            return connection.refuse("see: journalctl -u onecred");
+        let peer = match self.attest(&connection) {
+            Ok(peer) => peer,
+            Err(reason) => return connection.refuse(&reason),
         };
         let wanted = match self.judge(&peer) {
             Ok(wanted) => wanted,
@@ -106,14 +107,10 @@ impl Server {
         }
     }
 
-    fn attest(&self, connection: &Connection) -> Option<Peer> {
-        match self.attestation.identify(&connection.socket()?) {
-            Ok(peer) => Some(peer),
-            Err(stranger) => {
-                self.report.not_heard(&stranger);
-                None
-            }
-        }
+    fn attest(&self, connection: &Connection) -> Result<Peer, String> {
+        let identified =
+            connection.socket().ok_or(Stranger::Gone).and_then(|socket| self.attestation.identify(&socket));
+        identified.map_err(|stranger| self.report.not_heard(&stranger))
     }
 
     fn judge(&self, peer: &Peer) -> Result<Arc<Wanted>, Refusal> {
