@@ -105,3 +105,6 @@ fn judge(sum: &Sum, vouched: Option<&str>, file: &Path) -> Result<String, String
         )),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,8 +6,12 @@ use crate::resolver::looks_like_connect;
 use crate::resolver::service_account::{Leniency, read_token};
 use crate::secret::SecretValue;
 
-/// What is wrong with a token's form, and what to do. Never quotes it.
-pub(super) fn check(token: &SecretValue, chosen: &Chosen, leniency: &Leniency) -> Result<(), String> {
+/// Looks at a token's form: what is odd about it, or why it is not taken and what to do. Never quotes it.
+pub(super) fn check(
+    token: &SecretValue,
+    chosen: &Chosen,
+    leniency: &Leniency,
+) -> Result<Option<&'static str>, String> {
     let name = &chosen.name;
     if token.is_empty() {
         return Err("no token was given; paste it, or pipe it in".into());
@@ -16,7 +20,7 @@ pub(super) fn check(token: &SecretValue, chosen: &Chosen, leniency: &Leniency) -
     let account = token.expose().starts_with(b"ops_");
     match &chosen.source.kind {
         SourceKind::ServiceAccount(configured) if account => read_token(token, configured, leniency)
-            .map(drop)
+            .map(|_host| None)
             .map_err(|why| format!("the token is not taken: {why}; copy it anew, whole, from 1Password")),
         SourceKind::ServiceAccount(_) if looks_like_connect(token) => Err(format!(
             "this is a token of a Connect server, and source {name} is a service account; \
@@ -29,6 +33,9 @@ pub(super) fn check(token: &SecretValue, chosen: &Chosen, leniency: &Leniency) -
             "this is the token of a service account, and source {name} is a Connect server; \
              for a service account leave \"source\" out of the configuration"
         )),
-        SourceKind::Connect { .. } | SourceKind::File { .. } => Ok(()),
+        SourceKind::Connect { .. } if !looks_like_connect(token) => {
+            Ok(Some("it does not look like the token of a Connect server, which is a JWT"))
+        }
+        SourceKind::Connect { .. } | SourceKind::File { .. } => Ok(None),
     }
 }

@@ -91,12 +91,7 @@ impl Places {
     /// What is open about the file: whether others can read or write it, in words.
     pub(super) fn openness(&self) -> io::Result<Openness> {
         let about = fs::metadata(self.plain())?;
-        Ok(match (about.uid(), about.mode() & 0o7777) {
-            (0, mode) if mode & 0o177 == 0 => Openness::Closed,
-            (0, mode) if mode & 0o137 == 0 => Openness::Group,
-            (0, mode) => Openness::Open(format!("its mode is {mode:04o}")),
-            (owner, _) => Openness::Open(format!("it is owned by user {owner}")),
-        })
+        Ok(Openness::of(about.uid(), about.mode() & 0o7777))
     }
 }
 
@@ -111,6 +106,17 @@ pub(super) enum Openness {
     Open(String),
 }
 
+impl Openness {
+    fn of(owner: u32, mode: u32) -> Self {
+        match (owner, mode) {
+            (0, mode) if mode & 0o177 == 0 => Self::Closed,
+            (0, mode) if mode & 0o137 == 0 => Self::Group,
+            (0, mode) => Self::Open(format!("its mode is {mode:04o}")),
+            (owner, _) => Self::Open(format!("it is owned by user {owner}")),
+        }
+    }
+}
+
 fn remove(path: PathBuf) -> Result<(), String> {
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -119,3 +125,7 @@ fn remove(path: PathBuf) -> Result<(), String> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+#[path = "place_tests.rs"]
+mod tests;

@@ -120,3 +120,7 @@ impl Drop for Quiet<'_> {
         let _ = tcsetattr(self.terminal, SetArg::TCSAFLUSH, &self.before); // and forgets what is left of a paste
     }
 }
+
+#[cfg(test)]
+#[path = "prompt_tests.rs"]
+mod tests;

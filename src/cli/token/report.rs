@@ -81,3 +81,7 @@ fn away(now: u64, end: u64) -> String {
         None => "which is past".into(),
     }
 }
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

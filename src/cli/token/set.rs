@@ -6,6 +6,7 @@ use std::io::Write;
 use super::place::Places;
 use super::source::Chosen;
 use super::{Where, form, prompt, report, system};
+use crate::cli::resolve;
 use crate::secret::SecretValue;
 use crate::wire::Class;
 
@@ -60,19 +61,23 @@ pub(super) fn run(args: &SetArgs, out: &mut dyn Write, err: &mut dyn Write) -> R
     let places = Places::new(chosen.source.token.clone());
     let token =
         prompt::token(&format!("Token of source {} ({}), not shown: ", chosen.name, chosen.kind()), err)?;
-    set(args, &chosen, &places, &token, out, err)
+    match is_set(args, &chosen, &places, &token, out, err)? {
+        true => take_up(out, err),
+        false => Ok(1),
+    }
 }
 
-fn set(
+/// Tries a token and writes it. Where it does not prove good, nothing is changed.
+fn is_set(
     args: &SetArgs,
     chosen: &Chosen,
     places: &Places,
     token: &SecretValue,
     out: &mut dyn Write,
     err: &mut dyn Write,
-) -> Result<u8, Box<dyn Error>> {
-    let leniency = crate::cli::resolve::leniency(args.place.development);
-    form::check(token, chosen, &leniency)?;
+) -> Result<bool, Box<dyn Error>> {
+    let odd = form::check(token, chosen, &resolve::leniency(args.place.development))?;
+    odd.iter().try_for_each(|odd| writeln!(err, "warning: {odd}"))?;
     if args.no_check {
         writeln!(err, "warning: the token was not tried")?;
     } else {
@@ -80,12 +85,11 @@ fn set(
             Ok(probed) => report::show(chosen, &probed, out, err)?,
             Err(failure) => {
                 let tried = match failure.class {
-                    Class::Away => "the token could not be tried",
-                    _ => "the token is refused",
+                    Class::Denied => "the token is refused",
+                    _ => "the token could not be tried (to write it all the same: --no-check)",
                 };
                 writeln!(err, "onecred: {tried}, and nothing was changed: {failure}")?;
-                writeln!(err, "(to write it all the same: --no-check)")?;
-                return Ok(1);
+                return Ok(false);
             }
         }
     }
@@ -101,7 +105,7 @@ fn set(
     if left.exists() {
         writeln!(err, "warning: {} holds {what}, which is not used any more: remove it", left.display())?;
     }
-    take_up(out, err)
+    Ok(true)
 }
 
 /// Has the resolver load it. The provider goes on meanwhile, and asks again what the resolver had no time to answer.
@@ -112,15 +116,15 @@ fn take_up(out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Box<dyn Error
     }
     let done = system::systemctl(&["daemon-reload"])
         .and_then(|()| system::systemctl(&["restart", "onecred-resolver.service"]));
-    match done {
-        Ok(()) => writeln!(out, "restarted: onecred-resolver.service")?,
-        Err(why) => {
-            writeln!(
-                err,
-                "onecred: the token was written, but the resolver does not take it up: {why}; see: journalctl -u onecred-resolver"
-            )?;
-            return Ok(1);
-        }
+    if let Err(why) = done {
+        let see = "see: journalctl -u onecred-resolver";
+        writeln!(err, "onecred: the token was written, but the resolver does not take it up: {why}; {see}")?;
+        return Ok(1);
     }
+    writeln!(out, "restarted: onecred-resolver.service")?;
     Ok(0)
 }
+
+#[cfg(test)]
+#[path = "set_tests.rs"]
+mod tests;

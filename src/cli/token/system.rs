@@ -36,10 +36,17 @@ pub(super) fn has_creds() -> bool {
 
 /// A token as an encrypted credential of this name.
 pub(super) fn encrypt(name: &str, key: Option<&str>, token: &SecretValue) -> Result<Vec<u8>, String> {
-    let mut command = Command::new("systemd-creds");
-    command.arg("encrypt").arg(format!("--name={name}"));
-    command.args(key.map(|key| format!("--with-key={key}"))).args(["-", "-"]);
-    said(&mut command, Some(token)).map_err(|why| format!("systemd-creds can't encrypt it: {why}"))
+    let with = |key: Option<&str>| {
+        let mut command = Command::new("systemd-creds");
+        command.arg("encrypt").arg(format!("--name={name}"));
+        command.args(key.map(|key| format!("--with-key={key}"))).args(["-", "-"]);
+        said(&mut command, Some(token))
+    };
+    let made = match key {
+        Some("null") => with(key).or_else(|why| with(Some("tpm2-absent")).map_err(|_| why)), // before systemd 256
+        _ => with(key),
+    };
+    made.map_err(|why| format!("systemd-creds can't encrypt it: {why}"))
 }
 
 /// Runs a program, which gets a secret on its standard input. What it says on standard error is the reason when it fails.

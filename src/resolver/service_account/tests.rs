@@ -201,6 +201,34 @@ async fn a_denied_token_is_not_tried_again_at_once() {
 }
 
 #[test]
+fn a_core_is_tried_out_before_it_is_installed() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let tried = |macros: &[&str]| {
+        let library = counterfeit(folder.path(), macros);
+        let sha256 = install::sum(&std::fs::read(&library).unwrap()).unwrap().sha256;
+        install::try_out_by(&library, &sha256, launch())
+    };
+    tried(&[]).unwrap();
+    for (wrong, words) in [
+        ("-DCONTRACT=24", "contract version is 24"),
+        ("-DCHECKSUM=1", "checksum"),
+        ("-DCRASH_AT_LOAD", "ended by"),
+    ] {
+        match tried(&[wrong]) {
+            Err(install::Trial::Refused(why)) => assert!(why.contains(words), "{wrong}: {why}"),
+            other => panic!("{wrong}: {other:?}"),
+        }
+    }
+    let library = counterfeit(folder.path(), &[]);
+    assert!(
+        matches!(install::try_out_by(&library, "00", launch()), Err(install::Trial::Refused(_))),
+        "another file"
+    );
+    assert_eq!(install::sum(b"#!/bin/sh\n# long enough for a header"), Err("it is not an ELF file".into()));
+}
+
+#[test]
 fn a_token_that_goes_elsewhere_is_refused() {
     let surroundings = Surroundings::default();
     let account = |address: &str| {

@@ -1,0 +1,97 @@
+//! Tests of what is taken as the core, and of what is left where it is not.
+
+use std::fs::{self, File};
+
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+use super::*;
+
+/// A wheel with these files in it.
+fn wheel(path: &Path, files: &[(&str, &[u8])]) {
+    let mut zip = ZipWriter::new(File::create(path).unwrap());
+    for (name, content) in files {
+        zip.start_file(*name, SimpleFileOptions::default()).unwrap();
+        zip.write_all(content).unwrap();
+    }
+    zip.finish().unwrap();
+}
+
+/// The beginning of a library for this machine, and more.
+fn elf() -> Vec<u8> {
+    let machine = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
+    [b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0".as_slice(), &[machine, 0], &[7; 5_000]].concat()
+}
+
+fn install(file: &Path, to: &Path, vouched: Option<String>) -> Result<String, String> {
+    let args = InstallArgs { file: file.into(), to: to.into(), allow_unknown_sha256: vouched };
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    run(&CoreVerb::Install(args), &mut out, &mut err).map_err(|error| error.to_string())?;
+    Ok(String::from_utf8(out).unwrap())
+}
+
+fn inside(arch: &str) -> String {
+    format!("onepassword/lib/{arch}/{LIBRARY}")
+}
+
+#[test]
+fn a_wheel_gives_its_library() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x.whl");
+    let (own, other) = (inside(std::env::consts::ARCH), inside("riscv64"));
+    wheel(&file, &[(&other, b"x"), ("onepassword/core.py", b"y"), (&own, &elf())]);
+    assert_eq!(wheel::library(&file), Ok(elf()));
+    let library = dir.path().join("core.so");
+    fs::write(&library, elf()).unwrap();
+    assert_eq!(wheel::library(&library), Ok(elf()), "the library itself");
+    let whole = fs::read(&file).unwrap();
+    fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+    assert!(wheel::library(&file).unwrap_err().contains("no whole wheel"));
+    for (files, words) in [
+        (vec![(other.as_str(), b"x".as_slice())], "is not for this machine"),
+        (vec![("a.py", b"x".as_slice())], "holds no libop_uniffi_core.so"),
+    ] {
+        wheel(&file, &files);
+        let why = wheel::library(&file).unwrap_err();
+        assert!(why.contains(words), "{why}");
+    }
+}
+
+#[test]
+fn what_is_not_known_is_not_installed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, to) = (dir.path().join("core.so"), dir.path().join("to"));
+    fs::write(&file, elf()).unwrap();
+    let sha256 = install::sum(&elf()).unwrap().sha256;
+    let refused = install(&file, &to, None).unwrap_err();
+    assert!(
+        refused.contains("no version of 1Password's SDK core") && refused.contains("pip download"),
+        "{refused}"
+    );
+    let refused = install(&file, &to, Some("00".repeat(32))).unwrap_err();
+    assert!(refused.contains("--allow-unknown-sha256 names"), "{refused}");
+    assert!(!to.exists(), "nothing was written");
+    // vouched for, and yet no library: nothing is left of it
+    let refused = install(&file, &to, Some(sha256.to_uppercase())).unwrap_err();
+    assert!(refused.contains("nothing was installed"), "{refused}");
+    assert_eq!(fs::read_dir(&to).unwrap().count(), 0);
+    fs::write(&file, "#!/bin/sh").unwrap();
+    assert!(install(&file, &to, None).unwrap_err().contains("neither a wheel nor"));
+    assert!(install(&dir.path().join("none"), &to, None).unwrap_err().contains("can't be read"));
+    assert!(install(dir.path(), &to, None).unwrap_err().contains("not a file"));
+}
+
+#[test]
+fn what_was_there_stays_until_a_file_is_whole() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("name");
+    fs::write(&place, "before").unwrap();
+    let draft = Draft::write(dir.path(), "name", b"after").unwrap();
+    assert_eq!(fs::read(&place).unwrap(), b"before");
+    drop(draft);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "a draft that is given up is gone");
+    Draft::with_mode(dir.path(), "name", b"after", 0o600).unwrap().publish().unwrap();
+    assert_eq!(fs::read(&place).unwrap(), b"after");
+    assert_eq!(fs::metadata(&place).unwrap().permissions().mode() & 0o7777, 0o600);
+}
