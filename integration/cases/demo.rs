@@ -49,7 +49,15 @@ fn with_a_real_unit_of_the_users_own(stage: &Stage) {
     let said = stage.sh(&format!("XDG_RUNTIME_DIR=/run/user/65534 {NOBODY} onecred demo")).ok();
     shows_the_main_job(&said);
     let (_, real) = said.split_once("A real unit of this user's service manager:").expect("a real unit");
-    assert!(real.contains("-> \"correct horse battery staple\", 28 bytes"), "{said}");
+    let words = match stage
+        .sh("test -S /run/user/65534/bus || ! systemctl --version | grep -q '^systemd 26'")
+        .succeeded()
+    {
+        true => "-> \"correct horse battery staple\", 28 bytes",
+        // from 258 on systemd-run wants a bus of the user's, and this root has none
+        false => "-> systemd-run finds no bus of this user's, so no real unit was started",
+    };
+    assert!(real.contains(words), "{said}");
 }
 
 fn without_a_reader_it_just_ends(stage: &Stage) {
