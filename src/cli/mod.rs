@@ -1,11 +1,13 @@
 //! The verbs, one file each.
 
 pub mod check;
+pub mod core;
 pub mod demo;
 pub mod get;
 pub mod resolve;
 pub mod schema;
 pub mod serve;
+pub mod token;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -29,6 +31,12 @@ enum Verb {
     Check(check::CheckArgs),
     /// Ask a credential socket as systemd would
     Get(get::GetArgs),
+    /// Install 1Password's SDK core, which service accounts need
+    #[command(subcommand)]
+    Core(core::CoreVerb),
+    /// Set or check the resolver's token
+    #[command(subcommand)]
+    Token(token::TokenVerb),
     /// Show what onecred does, without root, systemd or an account
     Demo,
     /// Have 1Password's core at hand for the resolver, which starts this itself
@@ -46,6 +54,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::Resolve(args) => resolve::run(args).map(|()| 0),
         Verb::Check(args) => check::run(&args, &mut out, &mut err).map_err(Into::into),
         Verb::Get(args) => get::run(&args, &mut out).map(|()| 0),
+        Verb::Core(verb) => core::run(&verb, &mut out, &mut err).map(|()| 0),
+        Verb::Token(verb) => token::run(&verb, &mut out, &mut err),
         Verb::Demo => demo::run(&mut out).map(|()| 0),
         Verb::CoreWorker => crate::resolver::service_account::run_worker().map(|()| 0).map_err(Into::into),
         Verb::Schema => schema::run(&mut out).map(|()| 0).map_err(Into::into),

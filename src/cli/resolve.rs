@@ -76,7 +76,7 @@ fn book(kept: Option<OwnedFd>) -> io::Result<Arc<Book>> {
 
 /// What `--development` forgives. To let a token go to a fake of 1Password on this host takes a variable besides, which nobody sets
 /// by accident.
-fn leniency(development: bool) -> Leniency {
+pub(super) fn leniency(development: bool) -> Leniency {
     Leniency {
         owner: development.then(|| nix::unistd::geteuid().as_raw()),
         insecure_loopback: development

@@ -32,6 +32,14 @@ pub(super) enum Origin {
     Given,
 }
 
+/// Whether nothing was written yet, rather than something that can't be read.
+pub(super) fn are_none(paths: &Paths) -> bool {
+    let missing = |path: &Path| path.symlink_metadata().is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
+    let parts = paths.dir.join("secrets.d");
+    missing(&paths.dir.join("secrets.json"))
+        && (missing(&parts) || entries(&parts).is_ok_and(|files| files.is_empty()))
+}
+
 /// The files of a directory: `secrets.json`, then `secrets.d/*.json` by name.
 pub(super) fn find(paths: &Paths, problems: &mut Problems) -> Vec<PathBuf> {
     const SMALLEST: &str = r#"{ "secrets": [ { "name": "db-password", "reference": "op://Servers/postgres/password", "units": ["app"] } ] }"#;

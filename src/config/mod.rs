@@ -43,6 +43,11 @@ pub fn load(paths: &Paths) -> Result<Loaded, Report> {
     load_files(&files, Origin::Installed, problems)
 }
 
+/// The same, where a machine without any configuration yet has what an empty one means: a service account.
+pub fn load_if_any(paths: &Paths) -> Result<Loaded, Report> {
+    if files::are_none(paths) { from_text(&paths.dir.join("secrets.json"), "{}") } else { load(paths) }
+}
+
 /// Loads files as one configuration, from wherever they are: what others may do to them is warned of, not refused.
 pub fn check_files(files: &[PathBuf]) -> Result<Loaded, Report> {
     load_files(files, Origin::Given, Problems::default())

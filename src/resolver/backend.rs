@@ -9,11 +9,25 @@ use crate::wire::{Failure, ItemId};
 
 use super::model::{File, FullItem, ItemOverview, Vault};
 
+/// What a backend knows without asking.
+#[derive(Default)]
+pub(super) struct About {
+    /// The account's host, the server's URL, or the file.
+    pub(super) at: String,
+    /// Whether its token can change anything there.
+    pub(super) writes: Option<bool>,
+    /// When its token ends, in seconds of the Unix epoch.
+    pub(super) expires: Option<u64>,
+}
+
 /// A place with vaults in Connect's shapes. Every call gives up by itself at the moment `by`.
 ///
 /// A failure that tells that something is gone ([`Class::NotFound`](crate::wire::Class::NotFound)) is said only where the
 /// backend itself has answered so.
 pub(super) trait Backend: Send + Sync + 'static {
+    /// Where it is, and what its token tells of itself.
+    fn about(&self) -> About;
+
     /// All vaults that can be seen.
     fn vaults(&self, by: Instant) -> impl Future<Output = Result<Vec<Vault>, Failure>> + Send;
 

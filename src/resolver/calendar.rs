@@ -13,6 +13,13 @@ pub(super) fn date_of_days(days: i64) -> (i64, u32, u32) {
     (year, month as u32, day as u32)
 }
 
+/// The date of a moment in seconds of the Unix epoch, in UTC: `2026-09-24`.
+pub fn date_of_unix(seconds: u64) -> String {
+    let days = i64::try_from(seconds / 86_400).unwrap_or(i64::MAX / 1_000_000);
+    let (year, month, day) = date_of_days(days);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
 /// The days from 1970-01-01 to a date.
 pub(super) fn days_of_date(year: i64, month: i64, day: i64) -> i64 {
     let year = year - i64::from(month <= 2);

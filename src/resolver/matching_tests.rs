@@ -28,7 +28,8 @@ fn find(item: &FullItem, path: &str, by: MatchBy) -> Result<String, Class> {
 #[test]
 fn a_name_out_of_a_unit_never_picks_an_id() {
     let id = "aaaaaaaaaaaaaaaaaaaaaaaaaa";
-    let vault = |id: &str, name: &str| Vault { id: id.into(), name: name.into(), content_version: None };
+    let vault =
+        |id: &str, name: &str| Vault { id: id.into(), name: name.into(), content_version: None, items: None };
     let vaults = [vault(id, "one"), vault("bbbbbbbbbbbbbbbbbbbbbbbbbb", id)];
     let named = |by| super::vault(&vaults, &segment(id, by)).map(|v| v.name.clone()).expect("found");
     assert_eq!(named(MatchBy::TitleOrId), "one");
@@ -70,7 +71,7 @@ fn deleted_items_are_neither_found_nor_in_the_way() {
 fn empty_names_match_nothing() {
     let item = item(json!({"id": "i", "fields": [{"id": "", "label": "", "value": "nameless"}]}));
     assert_eq!(find(&item, "", MatchBy::TitleOrId), Err(Class::NotFound));
-    let nameless = [Vault { id: String::new(), name: String::new(), content_version: None }];
+    let nameless = [Vault { id: String::new(), name: String::new(), content_version: None, items: None }];
     assert!(vault(&nameless, &segment("", MatchBy::TitleOrId)).is_err());
 }
 

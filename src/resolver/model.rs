@@ -17,6 +17,8 @@ pub(super) struct Vault {
     pub(super) name: String,
     #[serde(default)]
     pub(super) content_version: Option<u64>,
+    #[serde(default, deserialize_with = "count")]
+    pub(super) items: Option<u64>,
 }
 
 /// An item, as the list of a vault's items has it: without anything secret.
@@ -154,6 +156,20 @@ pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
 /// Connect writes `null` where it has nothing.
 fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(reader: D) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(reader)?.unwrap_or_default())
+}
+
+/// A number of things; none where something else stands there.
+fn count<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<u64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Count {
+        Known(u64),
+        Other(IgnoredAny),
+    }
+    Ok(match Count::deserialize(reader)? {
+        Count::Known(count) => Some(count),
+        Count::Other(_) => None,
+    })
 }
 
 impl<'de> Deserialize<'de> for Value {

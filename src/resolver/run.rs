@@ -16,7 +16,7 @@ use crate::config::{self, Paths};
 use crate::name::{CredentialId, SourceName};
 use crate::secret::SecretValue;
 use crate::systemd::notify;
-use crate::wire::{self, Check, Checked, Class, Failure, Fetch, Fetched, Pending, Resolve};
+use crate::wire::{self, Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve};
 
 /// The most bytes that a token may have.
 const TOKEN_MAX: u64 = 1 << 16;
@@ -45,8 +45,8 @@ pub fn run(options: Options) -> io::Result<()> {
 
 async fn live(options: Options) -> io::Result<()> {
     let Options { listener, config, tokens, allowed_uid, surroundings } = options;
-    let current = Arc::new(Current::default());
-    current.read(&config, &tokens, &surroundings);
+    let current = Arc::new(Current::new(Inputs { config, tokens, surroundings }));
+    current.read();
     let mut stop = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reload = signal(SignalKind::hangup())?;
@@ -62,7 +62,7 @@ async fn live(options: Options) -> io::Result<()> {
             _ = alive.tick() => notify::alive(),
             _ = reload.recv() => {
                 notify::reloading();
-                current.read(&config, &tokens, &surroundings);
+                current.read();
                 notify::ready(&current.status());
             }
         }
@@ -71,9 +71,19 @@ async fn live(options: Options) -> io::Result<()> {
     Ok(())
 }
 
+/// What sources are made from.
+#[derive(Clone)]
+struct Inputs {
+    config: Paths,
+    tokens: BTreeMap<CredentialId, PathBuf>,
+    surroundings: Surroundings,
+}
+
 /// The sources in force.
-#[derive(Default)]
-struct Current(RwLock<Arc<Loaded>>);
+struct Current {
+    inputs: Inputs,
+    loaded: RwLock<Arc<Loaded>>,
+}
 
 #[derive(Default)]
 struct Loaded {
@@ -105,17 +115,22 @@ impl Loaded {
 }
 
 impl Current {
+    fn new(inputs: Inputs) -> Self {
+        Self { inputs, loaded: RwLock::default() }
+    }
+
     fn get(&self) -> Arc<Loaded> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.loaded.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn set(&self, loaded: Loaded) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded);
+        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded);
     }
 
     /// Reads the configuration; with errors in it, what was there before stays.
-    fn read(&self, config: &Paths, tokens: &BTreeMap<CredentialId, PathBuf>, surroundings: &Surroundings) {
-        match config::load(config) {
+    fn read(&self) {
+        let Inputs { config, tokens, surroundings } = &self.inputs;
+        match config::load_if_any(config) {
             Ok(loaded) => {
                 let sources = &loaded.settings.sources;
                 let resolver = Resolver::within(sources, |name| token(name, tokens), surroundings);
@@ -154,6 +169,17 @@ impl Resolve for Current {
     fn check(&self, check: Check) -> Pending<'_, Checked> {
         let loaded = self.get();
         Box::pin(async move { loaded.resolver(&check.source, &check.print)?.check(check).await })
+    }
+
+    /// An administrator may ask about what was written since the last reload, which is then read for this question alone.
+    fn probe(&self, probe: Probe, token: Option<SecretValue>) -> Pending<'_, Probed> {
+        let mut loaded = self.get();
+        if loaded.resolver(&probe.source, &probe.print).is_err() {
+            let fresh = Self::new(self.inputs.clone());
+            fresh.read();
+            loaded = fresh.get();
+        }
+        Box::pin(async move { loaded.resolver(&probe.source, &probe.print)?.probe(probe, token).await })
     }
 }
 

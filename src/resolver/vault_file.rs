@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::secret::SecretValue;
 use crate::wire::{Class, Failure, ItemId};
 
-use super::backend::Backend;
+use super::backend::{About, Backend};
 use super::model::{self, File, FullItem, ItemOverview, Value, Vault, VaultId};
 
 /// The most bytes that are read of such a file.
@@ -78,9 +78,18 @@ impl VaultFile {
 }
 
 impl Backend for VaultFile {
+    fn about(&self) -> About {
+        About { at: self.path.display().to_string(), ..About::default() }
+    }
+
     async fn vaults(&self, _by: Instant) -> Result<Vec<Vault>, Failure> {
         let (vaults, version) = self.read()?;
-        let vault = |v: FileVault| Vault { id: v.id, name: v.name, content_version: Some(version) };
+        let vault = |v: FileVault| Vault {
+            items: Some(v.items.len() as u64),
+            id: v.id,
+            name: v.name,
+            content_version: Some(version),
+        };
         Ok(vaults.into_iter().map(vault).collect())
     }
 

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::packet::{self, MAX_VALUES, Packet};
 use super::{
-    Check, Checked, Class, Failure, Fetch, Fetched, FetchedValue, ItemId, ItemState, Pending, Question,
-    Resolve,
+    Check, Checked, Class, Failure, Fetch, Fetched, FetchedValue, ItemId, ItemState, Pending, Probe, Probed,
+    Question, Resolve,
 };
 use crate::secret::SecretValue;
 use crate::sys;
@@ -52,13 +52,16 @@ impl SocketResolver {
     async fn ask<T: DeserializeOwned>(
         &self,
         question: &Question,
+        secret: Option<&SecretValue>,
         patience: Duration,
     ) -> Result<(T, Option<OwnedFd>), Failure> {
         let talk = async {
             let socket = sys::register(open(&self.path)?)?;
             let question = serde_json::to_vec(question)?;
             let meta = packet::sealed("onecred-question", [question.as_slice()].into_iter())?;
-            packet::send(&socket, &Packet { meta, values: None }).await?;
+            // exposed: a token that is to be tried goes to the resolver, in memory alone
+            let values = secret.map(|secret| packet::sealed("onecred-token", [secret.expose()].into_iter()));
+            packet::send(&socket, &Packet { meta, values: values.transpose()? }).await?;
             packet::receive(&socket).await?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
         };
         let packet = within(patience + MARGIN, talk).await.map_err(|error| self.unreachable(&error))?;
@@ -104,7 +107,7 @@ impl Resolve for SocketResolver {
     fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched> {
         Box::pin(async move {
             let (patience, asked) = (fetch.patience, fetch.fields.len());
-            let (meta, values): (FetchedMeta, _) = self.ask(&Question::Fetch(fetch), patience).await?;
+            let (meta, values): (FetchedMeta, _) = self.ask(&Question::Fetch(fetch), None, patience).await?;
             if meta.fields.len() != asked {
                 return Err(nonsense(&format!("{} values for {asked} fields", meta.fields.len())));
             }
@@ -115,7 +118,7 @@ impl Resolve for SocketResolver {
     fn check(&self, check: Check) -> Pending<'_, Checked> {
         Box::pin(async move {
             let (patience, asked) = (check.patience, check.items.len());
-            let (mut checked, _): (Checked, _) = self.ask(&Question::Check(check), patience).await?;
+            let (mut checked, _): (Checked, _) = self.ask(&Question::Check(check), None, patience).await?;
             if checked.items.len() != asked {
                 return Err(nonsense(&format!("{} states for {asked} items", checked.items.len())));
             }
@@ -125,6 +128,15 @@ impl Resolve for SocketResolver {
                 }
             }
             Ok(checked)
+        })
+    }
+
+    fn probe(&self, probe: Probe, token: Option<SecretValue>) -> Pending<'_, Probed> {
+        Box::pin(async move {
+            let patience = probe.patience;
+            let (probed, _): (Probed, _) =
+                self.ask(&Question::Probe(probe), token.as_ref(), patience).await?;
+            Ok(probed.sanitized())
         })
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod packet;
+mod probe;
 pub mod server;
 
 use std::fmt;
@@ -18,10 +19,12 @@ use crate::name::SourceName;
 use crate::reference::{FieldRef, ItemRef};
 use crate::secret::SecretValue;
 
+pub use probe::{Probe, Probed, ProbedVault, Spent};
+
 /// The longest time that a failure can ask to be left alone.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
-/// What the provider asks.
+/// What the provider asks, or an administrator.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Question {
@@ -29,6 +32,8 @@ pub enum Question {
     Fetch(Fetch),
     /// Whether items that it knows have changed.
     Check(Check),
+    /// What a token is good for: the one in place, or one that comes in the place of values.
+    Probe(Probe),
 }
 
 /// Asks for values of one item.
@@ -231,4 +236,10 @@ pub trait Resolve: Send + Sync {
     fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched>;
     /// Tells what has changed.
     fn check(&self, check: Check) -> Pending<'_, Checked>;
+    /// Tells what a token is good for: this one, or else the one in place.
+    fn probe(&self, probe: Probe, _token: Option<SecretValue>) -> Pending<'_, Probed> {
+        let cause = format!("source {} can't tell what its token is good for", probe.source);
+        let failure = Failure::new(Class::Misconfigured, cause, "try it by a secret: onecred get");
+        Box::pin(std::future::ready(Err(failure)))
+    }
 }

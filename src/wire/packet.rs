@@ -12,6 +12,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use tokio::io::unix::AsyncFd;
 
+use crate::secret::SecretValue;
 use crate::sys;
 
 /// What each packet begins with: the protocol and its version.
@@ -72,6 +73,14 @@ pub(crate) fn read_meta(fd: OwnedFd) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
     File::from(fd).read_exact_at(&mut bytes, 0)?;
     Ok(bytes)
+}
+
+/// Reads a sealed memfd of values as one secret.
+pub(crate) fn read_values(fd: OwnedFd) -> io::Result<SecretValue> {
+    let size = sealed_size(&fd, SecretValue::MAX as u64)?;
+    let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
+    File::from(fd).read_exact_at(&mut bytes, 0)?;
+    Ok(SecretValue::new(bytes))
 }
 
 fn invalid(why: &str) -> io::Error {

@@ -64,6 +64,13 @@ async fn converse(socket: OwnedFd, resolver: &dyn Resolve) -> io::Result<()> {
             Some(result) => pack(result)?,
             None => return Ok(()),
         },
+        Question::Probe(probe) => {
+            let token = packet.values.map(packet::read_values).transpose()?;
+            match until_closed(&socket, resolver.probe(probe, token)).await {
+                Some(result) => Packet { meta: metadata(&result)?, values: None },
+                None => return Ok(()),
+            }
+        }
         Question::Check(check) => match until_closed(&socket, resolver.check(check)).await {
             Some(result) => Packet { meta: metadata(&result)?, values: None },
             None => return Ok(()),

@@ -55,7 +55,7 @@ impl Http {
             Failure::new(
                 Class::NoToken,
                 "what was given as the token holds characters that no token has",
-                "put the Connect token, and nothing else, into the credential of onecred-resolver.service",
+                "put the Connect token there, and nothing else: onecred token set",
             )
         })?;
         token.set_sensitive(true);

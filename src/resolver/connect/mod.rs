@@ -1,6 +1,7 @@
 //! 1Password Connect: a server of the user's own, asked over HTTP.
 
 pub(super) mod breaker;
+mod claims;
 mod gate;
 mod http;
 mod url;
@@ -16,8 +17,9 @@ use zeroize::Zeroizing;
 use crate::secret::SecretValue;
 use crate::wire::{Class, Failure, ItemId};
 
-use super::backend::Backend;
+use super::backend::{About, Backend};
 use super::model::{self, File, FullItem, ItemOverview, Vault};
+pub(super) use claims::Claims;
 use gate::{Gate, Pace};
 use http::{Http, Want};
 
@@ -43,12 +45,14 @@ pub(super) struct Address {
 pub(super) struct Connect {
     http: Http,
     gate: Gate,
+    claims: Claims,
 }
 
 impl Connect {
     /// Makes a server ready to be asked; nothing is asked yet. The token has no white space around it.
     pub(super) fn new(address: Address, token: &SecretValue) -> Result<Self, Failure> {
-        Ok(Self { http: Http::new(address, token)?, gate: Gate::new(Pace::default()) })
+        let claims = Claims::read(token).unwrap_or_default();
+        Ok(Self { http: Http::new(address, token)?, gate: Gate::new(Pace::default()), claims })
     }
 
     async fn get(&self, want: &Want<'_>, by: Instant) -> Result<Zeroizing<Vec<u8>>, Failure> {
@@ -79,6 +83,10 @@ impl Connect {
 }
 
 impl Backend for Connect {
+    fn about(&self) -> About {
+        About { at: self.http.label().to_owned(), writes: None, expires: self.claims.expires }
+    }
+
     async fn vaults(&self, by: Instant) -> Result<Vec<Vault>, Failure> {
         for look in 1..=3 {
             let vaults = self.list_vaults(by).await?;

@@ -41,8 +41,7 @@ impl Trouble {
     }
 }
 
-const TOKEN: &str =
-    "put a token of this server into the credential of onecred-resolver.service and restart that unit";
+const TOKEN: &str = "put a token of this server there: onecred token set";
 const SERVER: &str = "see whether the Connect server runs well and can be reached from this host";
 const URL: &str = "see whether the source's url is that of a Connect server";
 

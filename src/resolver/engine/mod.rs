@@ -10,9 +10,13 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::reference::{FieldRef, ItemRef};
-use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, FetchedValue, ItemId, Pending, Resolve};
+use crate::secret::SecretValue;
+use crate::wire::{
+    Check, Checked, Class, Failure, Fetch, Fetched, FetchedValue, ItemId, Pending, Probe, Probed,
+    ProbedVault, Resolve,
+};
 
-use super::backend::Backend;
+use super::backend::{About, Backend};
 use super::matching::{self, Found};
 use super::model::{FullItem, ItemOverview, Vault, is_deleted};
 use super::value::{self, Moment};
@@ -47,6 +51,19 @@ impl<B: Backend> Resolve for Engine<B> {
             let end = Instant::now() + check.patience;
             let by = end - margin(check.patience);
             timeout_at(end, self.check_by(check, by)).await.unwrap_or_else(|_| Err(too_late()))
+        })
+    }
+
+    /// Of the token that the backend was made with: another one takes another backend.
+    fn probe(&self, probe: Probe, _token: Option<SecretValue>) -> Pending<'_, Probed> {
+        Box::pin(async move {
+            let end = Instant::now() + probe.patience;
+            let by = end - margin(probe.patience);
+            let asked = timeout_at(end, self.backend.vaults(by)).await;
+            let vaults = asked.unwrap_or_else(|_| Err(too_late()))?;
+            let vault = |v: Vault| ProbedVault { name: v.name, id: v.id, items: v.items };
+            let About { at, writes, expires } = self.backend.about();
+            Ok(Probed { at, vaults: vaults.into_iter().map(vault).collect(), writes, expires, spent: None })
         })
     }
 }

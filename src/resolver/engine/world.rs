@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 use super::*;
 use crate::name::SourceName;
 use crate::reference::Reference;
+use crate::resolver::backend::About;
 use crate::resolver::model;
 use crate::secret::SecretValue;
 use crate::wire::Known;
@@ -67,6 +68,10 @@ impl World {
 }
 
 impl Backend for Arc<World> {
+    fn about(&self) -> About {
+        About { at: "a world in memory".into(), ..About::default() }
+    }
+
     async fn vaults(&self, _by: Instant) -> Result<Vec<Vault>, Failure> {
         let taken = self.read("/vaults"); // what a server saw when it was asked, however long its answer takes
         self.call("vaults").await?;

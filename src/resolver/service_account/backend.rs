@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::super::backend::Backend;
+use super::super::backend::{About, Backend};
 use super::super::model::{File, FullItem, ItemOverview, Vault};
 use super::batch::{Batches, Get};
 use super::items::{self, All, CoreItem, CoreOverview, CoreVault};
@@ -35,6 +35,11 @@ impl Account {
 }
 
 impl Backend for Account {
+    /// The token itself tells neither what it may do nor when it ends.
+    fn about(&self) -> About {
+        About { at: self.calls.session.host().to_owned(), ..About::default() }
+    }
+
     async fn vaults(&self, by: Instant) -> Result<Vec<Vault>, Failure> {
         let what = "the list of vaults";
         let vaults: Vec<CoreVault> = self.calls.get("VaultsList", json!({}), what, by).await?;

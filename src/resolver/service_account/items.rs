@@ -19,6 +19,8 @@ pub(super) struct CoreVault {
     title: String,
     #[serde(default)]
     content_version: Option<u64>,
+    #[serde(default)]
+    active_item_count: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -127,7 +129,12 @@ pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
 
 impl From<CoreVault> for Vault {
     fn from(vault: CoreVault) -> Self {
-        Self { id: vault.id, name: vault.title, content_version: vault.content_version }
+        Self {
+            id: vault.id,
+            name: vault.title,
+            content_version: vault.content_version,
+            items: vault.active_item_count,
+        }
     }
 }
 

@@ -4,6 +4,7 @@ mod backend;
 mod batch;
 mod book;
 mod core;
+pub mod install;
 mod items;
 mod missing;
 mod quota;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use super::engine::Engine;
 use crate::config::ServiceAccount as Configured;
 use crate::secret::SecretValue;
-use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Resolve};
+use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve};
 
 pub use book::Book;
 use missing::Missing;
@@ -32,7 +33,8 @@ use worker::{Launch, Wanted};
 /// Where the core's library may be, unless the configuration says so: first where a package puts it.
 const PLACES: [&str; 4] =
     ["/usr/lib/onecred", "/usr/lib/x86_64-linux-gnu/onecred", "/usr/local/lib/onecred", "/var/lib/onecred"];
-const LIBRARY: &str = "libop_uniffi_core.so";
+/// The name of the core's library.
+pub const LIBRARY: &str = "libop_uniffi_core.so";
 
 /// What is taken less strictly while trying things out and testing.
 #[derive(Debug, Clone, Default)]
@@ -44,7 +46,7 @@ pub struct Leniency {
 }
 
 /// What a source is opened with, besides its configuration and token.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Surroundings {
     /// What is taken less strictly.
     pub leniency: Leniency,
@@ -77,11 +79,7 @@ impl ServiceAccount {
         surroundings: &Surroundings,
         launch: Launch,
     ) -> Result<Self, Failure> {
-        let hosts = Hosts {
-            allowed: configured.allowed_hosts.clone(),
-            insecure_loopback: surroundings.leniency.insecure_loopback,
-        };
-        let token = Token::read(token, &hosts).map_err(|bad| {
+        let token = Token::read(token, &hosts(configured, &surroundings.leniency)).map_err(|bad| {
             let cause = format!("the token of source {name} is denied: {bad}");
             Failure::new(Class::Denied, cause, verdict::NEW_TOKEN)
         })?;
@@ -119,6 +117,27 @@ impl Resolve for ServiceAccount {
             self.engine.check(check).await
         })
     }
+
+    fn probe(&self, probe: Probe, token: Option<SecretValue>) -> Pending<'_, Probed> {
+        Box::pin(async move {
+            let probed = self.engine.probe(probe, token).await?;
+            Ok(Probed { spent: Some(self.quota.spent()), ..probed })
+        })
+    }
+}
+
+/// Looks at a token's form without using it: the host of its account, if it may go there.
+pub fn read_token(
+    token: &SecretValue,
+    configured: &Configured,
+    leniency: &Leniency,
+) -> Result<String, String> {
+    let token = Token::read(token, &hosts(configured, leniency)).map_err(|bad| bad.to_string())?;
+    Ok(token.host().to_owned())
+}
+
+fn hosts(configured: &Configured, leniency: &Leniency) -> Hosts {
+    Hosts { allowed: configured.allowed_hosts.clone(), insecure_loopback: leniency.insecure_loopback }
 }
 
 fn wanted(configured: &Configured, owner: Option<u32>) -> Wanted {

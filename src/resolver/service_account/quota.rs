@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::book::Book;
 use crate::clock::BootTime;
-use crate::wire::{Class, Failure};
+use crate::wire::{Class, Failure, Spent};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -83,6 +83,13 @@ impl Quota {
             ledger.admit(self.budget, now)?;
             ledger.admit_check(self.budget, now)
         })
+    }
+
+    /// What was spent, and may be.
+    pub(super) fn spent(&self) -> Spent {
+        let now = BootTime::now();
+        let (hour, day) = self.ledger(|ledger| (ledger.spent(now, HOUR), ledger.spent(now, DAY)));
+        Spent { hour, day, budget: self.budget.per_day }
     }
 
     /// Counts calls.

@@ -30,6 +30,7 @@ fn launch() -> Launch {
         arguments: ["--exact", "resolver::service_account::tests::as_a_worker"].map(OsString::from).into(),
         environment: vec![(WORKER.into(), "1".into())],
         hang: Duration::from_millis(1_500),
+        user: None,
     }
 }
 

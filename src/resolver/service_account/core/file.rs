@@ -10,6 +10,8 @@ use ring::digest;
 
 /// The most bytes that a library may have. Version 0.4.2 has 20 MB.
 const MOST: u64 = 256 << 20;
+/// The bytes at the beginning of an ELF file that are looked at.
+const HEADER: usize = 20;
 
 /// Why a library is not loaded.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +96,9 @@ impl Fit {
             let why = format!("it has {} bytes, and {MOST} are the most", about.len());
             return Err(Unfit::NoLibrary { path: path.into(), why });
         }
-        is_library(&file).map_err(|why| Unfit::NoLibrary { path: path.into(), why })?;
+        let mut header = [0; HEADER];
+        let read = file.read_at(&mut header, 0).map_err(unreadable)?;
+        fits_this_machine(&header[..read]).map_err(|why| Unfit::NoLibrary { path: path.into(), why })?;
         let sha256 = sum(&file).map_err(unreadable)?;
         match pin {
             Some(wanted) if !wanted.eq_ignore_ascii_case(&sha256) => {
@@ -119,14 +123,22 @@ fn sum(mut file: &File) -> std::io::Result<String> {
             n => context.update(&piece[..n]),
         }
     }
-    Ok(context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hexadecimal(&context.finish()))
 }
 
-/// Looks at the ELF header: a shared object for this machine?
-fn is_library(file: &File) -> Result<(), String> {
+/// The SHA-256 of some bytes, in hexadecimal.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    hexadecimal(&digest::digest(&digest::SHA256, bytes))
+}
+
+fn hexadecimal(digest: &digest::Digest) -> String {
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Looks at the ELF header: a shared object for this machine? The error says why not.
+pub(crate) fn fits_this_machine(library: &[u8]) -> Result<(), String> {
     const MACHINE: u16 = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
-    let mut header = [0; 20];
-    file.read_exact_at(&mut header, 0).map_err(|_| "it is too short for one".to_owned())?;
+    let header: &[u8; HEADER] = library.first_chunk().ok_or("it is too short for one")?;
     if header[..4] != *b"\x7fELF" {
         return Err("it is not an ELF file".into());
     }

@@ -9,7 +9,7 @@ mod library;
 use zeroize::Zeroizing;
 
 pub(crate) use call::CoreError;
-pub(crate) use file::{Fit, Unfit};
+pub(crate) use file::{Fit, Unfit, fits_this_machine, sha256};
 
 /// A core that was loaded and verified.
 pub(crate) struct Core(library::Functions);

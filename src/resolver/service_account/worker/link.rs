@@ -33,9 +33,16 @@ pub(crate) struct Launch {
     pub(crate) environment: Vec<(OsString, OsString)>,
     /// How long an answer may take before the worker counts as hung. The core itself gives a request up after 30 s.
     pub(crate) hang: Duration,
+    /// The user and group that it runs as, if not as whoever starts it.
+    pub(crate) user: Option<(u32, u32)>,
 }
 
 impl Launch {
+    /// The same, as another user.
+    pub(crate) fn run_as(self, user: (u32, u32)) -> Self {
+        Self { user: Some(user), ..self }
+    }
+
     /// The same, with this in its environment besides.
     pub(crate) fn with(mut self, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         self.environment.extend(environment);
@@ -50,6 +57,7 @@ impl Default for Launch {
             arguments: vec!["core-worker".into()],
             environment: Vec::new(),
             hang: Duration::from_secs(40),
+            user: None,
         }
     }
 }
@@ -103,7 +111,11 @@ impl Worker {
     pub(crate) fn start(launch: &Launch) -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let (ours, its) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
-        let child = Command::new(&launch.program)
+        let mut command = Command::new(&launch.program);
+        if let Some((user, group)) = launch.user {
+            command.uid(user).gid(group); // which gives root's further groups up, too
+        }
+        let child = command
             .arg0("onecred")
             .args(&launch.arguments)
             .env_clear()

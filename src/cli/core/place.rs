@@ -1,0 +1,72 @@
+//! A file that is written beside its place and moved there whole: what was there stays until then.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// A file on its way. Dropped, it is removed.
+pub(in crate::cli) struct Draft {
+    path: PathBuf,
+    place: PathBuf,
+    kept: bool,
+}
+
+impl Draft {
+    /// A file of mode 0644 for `name` in this directory, which is made where it is missing.
+    pub(in crate::cli) fn write(dir: &Path, name: &str, content: &[u8]) -> Result<Self, String> {
+        Self::with_mode(dir, name, content, 0o644)
+    }
+
+    /// The same with another mode.
+    pub(in crate::cli) fn with_mode(
+        dir: &Path,
+        name: &str,
+        content: &[u8],
+        mode: u32,
+    ) -> Result<Self, String> {
+        let failed = |error: std::io::Error| {
+            let remedy = match error.kind() {
+                std::io::ErrorKind::PermissionDenied => "; run it as root",
+                _ => "",
+            };
+            format!("{} can't be written: {error}{remedy}", dir.join(name).display())
+        };
+        DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(failed)?;
+        let path = dir.join(format!(".{name}.{:08x}", fastrand::u32(..)));
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
+        let draft = Self { path, place: dir.join(name), kept: false };
+        fill(made, content, mode).map_err(failed)?;
+        Ok(draft)
+    }
+
+    /// Where it is until then.
+    pub(in crate::cli) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Puts it in its place.
+    pub(in crate::cli) fn publish(mut self) -> Result<PathBuf, String> {
+        fs::rename(&self.path, &self.place)
+            .map_err(|error| format!("{} can't be put in its place: {error}", self.place.display()))?;
+        self.kept = true;
+        if let Some(dir) = self.place.parent().and_then(|dir| File::open(dir).ok()) {
+            let _ = dir.sync_all(); // some file systems know no such thing
+        }
+        Ok(self.place.clone())
+    }
+}
+
+fn fill(mut file: File, content: &[u8], mode: u32) -> std::io::Result<()> {
+    file.write_all(content)?;
+    file.set_permissions(Permissions::from_mode(mode))?; // whatever the umask is
+    file.sync_all()
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.kept {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

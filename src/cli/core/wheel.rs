@@ -1,0 +1,54 @@
+//! The library in the file that was named: a wheel is a zip with the library in it, for one architecture.
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::path::Path;
+
+use zip::ZipArchive;
+
+use crate::resolver::service_account::install::LIBRARY;
+
+/// The most bytes that a library may have.
+const MOST: u64 = 256 << 20;
+
+/// The bytes of the library.
+pub(super) fn library(path: &Path) -> Result<Vec<u8>, String> {
+    let unreadable = |error: std::io::Error| format!("it can't be read: {error}");
+    let mut file = File::open(path).map_err(unreadable)?;
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err("it is not a file".into());
+    }
+    let mut magic = Vec::new();
+    file.by_ref().take(4).read_to_end(&mut magic).map_err(unreadable)?;
+    file.rewind().map_err(unreadable)?;
+    match magic.as_slice() {
+        b"PK\x03\x04" => in_wheel(file),
+        b"\x7fELF" => read(file).map_err(unreadable),
+        _ => Err(format!("it is neither a wheel nor {LIBRARY}")),
+    }
+}
+
+fn in_wheel(file: File) -> Result<Vec<u8>, String> {
+    let broken = |error: zip::result::ZipError| format!("it is no whole wheel: {error}");
+    let mut wheel = ZipArchive::new(file).map_err(broken)?;
+    let ending = format!("/lib/{}/{LIBRARY}", std::env::consts::ARCH);
+    let names = wheel.file_names().filter_map(Result::ok).map(Into::<String>::into);
+    let names: Vec<String> = names.filter(|name| name.ends_with(LIBRARY)).collect();
+    let fitting: Vec<&String> = names.iter().filter(|name| name.ends_with(&ending)).collect();
+    match (fitting.as_slice(), names.is_empty()) {
+        ([name], _) => read(wheel.by_name(name).map_err(broken)?)
+            .map_err(|error| format!("it is no whole wheel: {error}")),
+        ([], true) => Err(format!("it holds no {LIBRARY}, so it is no wheel of onepassword-sdk for Linux")),
+        ([], false) => Err(format!("its {LIBRARY} is not for this machine ({})", std::env::consts::ARCH)),
+        _ => Err(format!("it holds {} files {ending}", fitting.len())),
+    }
+}
+
+fn read(from: impl Read) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(MOST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MOST {
+        return Err(std::io::Error::other(format!("the library has over {MOST} bytes")));
+    }
+    Ok(bytes)
+}

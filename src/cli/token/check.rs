@@ -1,0 +1,53 @@
+//! `onecred token check`: what the token in place is good for, and whether others get at it.
+
+use std::error::Error;
+use std::io::{self, Write};
+
+use super::place::{Openness, Places};
+use super::source::Chosen;
+use super::{Where, report, system};
+
+/// Checks a token. Gives the exit code.
+pub(super) fn run(args: &Where, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
+    let chosen = Chosen::find(args)?;
+    let safe = look(&Places::new(chosen.source.token.clone()), err)?;
+    match chosen.probe(args, None) {
+        Ok(probed) => report::show(&chosen, &probed, out, err)?,
+        Err(failure) => {
+            writeln!(err, "onecred: the token of source {} is not good: {failure}", chosen.name)?;
+            return Ok(1);
+        }
+    }
+    Ok(u8::from(!safe))
+}
+
+/// Looks at how the token is kept. Whether that can stay.
+fn look(places: &Places, err: &mut dyn Write) -> io::Result<bool> {
+    let file = places.plain();
+    let path = file.display();
+    if places.is_encrypted() || !file.exists() {
+        return Ok(true);
+    }
+    match places.openness() {
+        Ok(Openness::Closed) => {}
+        Ok(Openness::Group) => {
+            writeln!(err, "warning: the group of {path} can read the token: chmod 0600 {path}")?
+        }
+        Ok(Openness::Open(why)) => {
+            let remedy = format!("chown root:root {path}; chmod 0600 {path}");
+            writeln!(
+                err,
+                "onecred: others may have the token, since of {path} {why}: {remedy}; and take another token"
+            )?;
+            return Ok(false);
+        }
+        Err(error) => writeln!(err, "warning: {path} can't be looked at: {error}")?,
+    }
+    if system::has_creds() {
+        writeln!(
+            err,
+            "warning: {path} holds the token in plain text; encrypted by systemd-creds it is after: onecred token set"
+        )?;
+    }
+    Ok(true)
+}

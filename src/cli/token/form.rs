@@ -1,0 +1,34 @@
+//! The form of a token, before anybody else sees it: whether it is of the kind that the source takes.
+
+use super::source::Chosen;
+use crate::config::SourceKind;
+use crate::resolver::looks_like_connect;
+use crate::resolver::service_account::{Leniency, read_token};
+use crate::secret::SecretValue;
+
+/// What is wrong with a token's form, and what to do. Never quotes it.
+pub(super) fn check(token: &SecretValue, chosen: &Chosen, leniency: &Leniency) -> Result<(), String> {
+    let name = &chosen.name;
+    if token.is_empty() {
+        return Err("no token was given; paste it, or pipe it in".into());
+    }
+    // exposed: to see of which kind it is
+    let account = token.expose().starts_with(b"ops_");
+    match &chosen.source.kind {
+        SourceKind::ServiceAccount(configured) if account => read_token(token, configured, leniency)
+            .map(drop)
+            .map_err(|why| format!("the token is not taken: {why}; copy it anew, whole, from 1Password")),
+        SourceKind::ServiceAccount(_) if looks_like_connect(token) => Err(format!(
+            "this is a token of a Connect server, and source {name} is a service account; \
+             for Connect the configuration needs: \"source\": {{ \"kind\": \"connect\", \"url\": \"https://…\" }}"
+        )),
+        SourceKind::ServiceAccount(_) => Err(format!(
+            "this is no token of a service account, which source {name} takes: those begin with ops_"
+        )),
+        SourceKind::Connect { .. } if account => Err(format!(
+            "this is the token of a service account, and source {name} is a Connect server; \
+             for a service account leave \"source\" out of the configuration"
+        )),
+        SourceKind::Connect { .. } | SourceKind::File { .. } => Ok(()),
+    }
+}

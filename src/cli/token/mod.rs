@@ -1,0 +1,60 @@
+//! `onecred token set` and `onecred token check`: the resolver's token, and what it is good for.
+
+mod check;
+mod form;
+mod place;
+mod prompt;
+mod report;
+mod set;
+mod source;
+mod system;
+
+use std::error::Error;
+use std::io::Write;
+use std::path::PathBuf;
+
+pub use set::{Key, SetArgs};
+
+/// What `onecred token` can do.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum TokenVerb {
+    /// Take a token from the terminal or from standard input, try it, and put it where the resolver finds it
+    ///
+    /// It is tried before anything is written, and kept encrypted by systemd-creds. The provider is not restarted, and loses nothing.
+    #[command(
+        after_help = "Exit codes: 0 set, 1 refused, unreachable or not written (what was there stays), 2 wrong command line"
+    )]
+    Set(SetArgs),
+    /// Tell what the token in place is good for
+    #[command(
+        after_help = "Exit codes: 0 good (warnings on standard error), 1 refused, unreachable or open to others, \
+                            2 wrong command line"
+    )]
+    Check(Where),
+}
+
+/// Whose token it is, and how the resolver is asked.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Where {
+    /// The source that the token is for, where there are several
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+    /// The configuration's directory
+    #[arg(long, value_name = "DIR", default_value = "/etc/onecred")]
+    pub config: PathBuf,
+    /// The resolver's socket
+    #[arg(long, value_name = "PATH", default_value = "/run/onecred/resolver.sock")]
+    pub socket: PathBuf,
+    /// To try things without 1Password: what `onecred resolve --development` forgives
+    #[arg(long, hide = true)]
+    pub development: bool,
+}
+
+/// Runs one of them. Gives the exit code.
+pub fn run(verb: &TokenVerb, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
+    super::serve::harden();
+    match verb {
+        TokenVerb::Set(args) => set::run(args, out, err),
+        TokenVerb::Check(args) => check::run(args, out, err),
+    }
+}

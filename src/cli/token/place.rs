@@ -1,0 +1,121 @@
+//! Where tokens are kept: an encrypted credential or a file, and the drop-in that has the resolver's unit load it.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use super::system;
+use crate::cli::core::Draft;
+use crate::name::CredentialId;
+use crate::secret::SecretValue;
+
+/// The places of one token.
+pub(super) struct Places {
+    pub(super) credential: CredentialId,
+    /// Where tokens are.
+    pub(super) tokens: PathBuf,
+    /// Where drop-ins of the resolver's unit are.
+    pub(super) drop_ins: PathBuf,
+}
+
+impl Places {
+    /// Those of an installed onecred.
+    pub(super) fn new(credential: CredentialId) -> Self {
+        let drop_ins = "/etc/systemd/system/onecred-resolver.service.d".into();
+        Self { credential, tokens: "/etc/onecred".into(), drop_ins }
+    }
+
+    /// The token as a file.
+    pub(super) fn plain(&self) -> PathBuf {
+        self.tokens.join(self.credential.as_str())
+    }
+
+    /// The token as an encrypted credential.
+    pub(super) fn encrypted(&self) -> PathBuf {
+        self.tokens.join(format!("{}.cred", self.credential))
+    }
+
+    fn drop_in(&self) -> PathBuf {
+        self.drop_ins.join(format!("50-{}.conf", self.credential))
+    }
+
+    /// Whether the unit loads the encrypted one.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.drop_in().exists() && self.encrypted().exists()
+    }
+
+    /// Keeps a token encrypted. Gives what was written.
+    pub(super) fn keep_encrypted(
+        &self,
+        key: Option<&str>,
+        token: &SecretValue,
+    ) -> Result<Vec<PathBuf>, String> {
+        let name = self.credential.as_str();
+        let credential = system::encrypt(name, key, token)?;
+        let file = format!("{name}.cred");
+        let drop_in =
+            self.drop_in_text(&format!("LoadCredentialEncrypted={name}:{}", self.encrypted().display()));
+        let credential = Draft::with_mode(&self.tokens, &file, &credential, 0o600)?;
+        let drop_in = self.draft_drop_in(&drop_in)?;
+        Ok(vec![credential.publish()?, drop_in.publish()?])
+    }
+
+    /// Keeps a token as a file of root's. Gives what was written.
+    pub(super) fn keep_plain(&self, token: &SecretValue) -> Result<Vec<PathBuf>, String> {
+        let name = self.credential.as_str();
+        // exposed: it is written to a file that root alone reads, as was asked for
+        let file = Draft::with_mode(&self.tokens, name, token.expose(), 0o600)?;
+        if name == "token" {
+            let written = vec![file.publish()?]; // the unit loads that one by itself
+            remove(self.drop_in())?;
+            return Ok(written);
+        }
+        let drop_in = self.drop_in_text(&format!("LoadCredential={name}:{}", self.plain().display()));
+        let drop_in = self.draft_drop_in(&drop_in)?;
+        Ok(vec![file.publish()?, drop_in.publish()?])
+    }
+
+    fn draft_drop_in(&self, text: &str) -> Result<Draft, String> {
+        Draft::write(&self.drop_ins, &format!("50-{}.conf", self.credential), text.as_bytes())
+    }
+
+    /// A line for one ID takes the place of an earlier one for it. Where its file is gone there is no token, which is no failure.
+    fn drop_in_text(&self, load: &str) -> String {
+        let name = &self.credential;
+        let fallback =
+            if name.as_str() == "token" { String::new() } else { format!("SetCredential={name}:\\n\n") };
+        format!("# written by onecred token set\n[Service]\n{load}\n{fallback}")
+    }
+
+    /// What is open about the file: whether others can read or write it, in words.
+    pub(super) fn openness(&self) -> io::Result<Openness> {
+        let about = fs::metadata(self.plain())?;
+        Ok(match (about.uid(), about.mode() & 0o7777) {
+            (0, mode) if mode & 0o177 == 0 => Openness::Closed,
+            (0, mode) if mode & 0o137 == 0 => Openness::Group,
+            (0, mode) => Openness::Open(format!("its mode is {mode:04o}")),
+            (owner, _) => Openness::Open(format!("it is owned by user {owner}")),
+        })
+    }
+}
+
+/// Who besides root gets at a token's file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Openness {
+    /// Nobody.
+    Closed,
+    /// Its group reads it.
+    Group,
+    /// Others do, for this reason.
+    Open(String),
+}
+
+fn remove(path: PathBuf) -> Result<(), String> {
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(format!("{} can't be removed: {error}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,126 @@
+//! `onecred token set`: asks for a token, tries it, and only then writes it.
+
+use std::error::Error;
+use std::io::Write;
+
+use super::place::Places;
+use super::source::Chosen;
+use super::{Where, form, prompt, report, system};
+use crate::secret::SecretValue;
+use crate::wire::Class;
+
+/// What `onecred token set` is told.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SetArgs {
+    /// Whose token it is, and how the resolver is asked.
+    #[command(flatten)]
+    pub place: Where,
+    /// The key that it is encrypted with; auto takes the TPM where there is one
+    #[arg(long, value_name = "KEY", value_enum, default_value_t = Key::Auto, conflicts_with = "file")]
+    pub with_key: Key,
+    /// Keep it as a file in plain text, which root alone can read
+    #[arg(long)]
+    pub file: bool,
+    /// Write it without trying it
+    #[arg(long)]
+    pub no_check: bool,
+}
+
+/// The keys of systemd-creds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Key {
+    /// As systemd chooses
+    Auto,
+    /// A key of this host, on its disk
+    Host,
+    /// The TPM
+    Tpm2,
+    /// Both
+    #[value(name = "host+tpm2")]
+    HostTpm2,
+    /// None: it is encoded, not encrypted
+    Null,
+}
+
+impl Key {
+    fn as_argument(self) -> Option<&'static str> {
+        match self {
+            Self::Auto => None, // systemd's own choice
+            Self::Host => Some("host"),
+            Self::Tpm2 => Some("tpm2"),
+            Self::HostTpm2 => Some("host+tpm2"),
+            Self::Null => Some("null"),
+        }
+    }
+}
+
+/// Sets a token. Gives the exit code.
+pub(super) fn run(args: &SetArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
+    let chosen = Chosen::find(&args.place)?;
+    let places = Places::new(chosen.source.token.clone());
+    let token =
+        prompt::token(&format!("Token of source {} ({}), not shown: ", chosen.name, chosen.kind()), err)?;
+    set(args, &chosen, &places, &token, out, err)
+}
+
+fn set(
+    args: &SetArgs,
+    chosen: &Chosen,
+    places: &Places,
+    token: &SecretValue,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<u8, Box<dyn Error>> {
+    let leniency = crate::cli::resolve::leniency(args.place.development);
+    form::check(token, chosen, &leniency)?;
+    if args.no_check {
+        writeln!(err, "warning: the token was not tried")?;
+    } else {
+        match chosen.probe(&args.place, Some(token)) {
+            Ok(probed) => report::show(chosen, &probed, out, err)?,
+            Err(failure) => {
+                let tried = match failure.class {
+                    Class::Away => "the token could not be tried",
+                    _ => "the token is refused",
+                };
+                writeln!(err, "onecred: {tried}, and nothing was changed: {failure}")?;
+                writeln!(err, "(to write it all the same: --no-check)")?;
+                return Ok(1);
+            }
+        }
+    }
+    let written = match args.file {
+        true => places.keep_plain(token)?,
+        false => places.keep_encrypted(args.with_key.as_argument(), token)?,
+    };
+    written.iter().try_for_each(|path| writeln!(out, "written: {}", path.display()))?;
+    let (left, what) = match args.file {
+        true => (places.encrypted(), "an encrypted token of before"),
+        false => (places.plain(), "a token of before, in plain text"),
+    };
+    if left.exists() {
+        writeln!(err, "warning: {} holds {what}, which is not used any more: remove it", left.display())?;
+    }
+    take_up(out, err)
+}
+
+/// Has the resolver load it. The provider goes on meanwhile, and asks again what the resolver had no time to answer.
+fn take_up(out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
+    if !system::runs() {
+        writeln!(err, "warning: systemd does not run here, so that no resolver was restarted")?;
+        return Ok(0);
+    }
+    let done = system::systemctl(&["daemon-reload"])
+        .and_then(|()| system::systemctl(&["restart", "onecred-resolver.service"]));
+    match done {
+        Ok(()) => writeln!(out, "restarted: onecred-resolver.service")?,
+        Err(why) => {
+            writeln!(
+                err,
+                "onecred: the token was written, but the resolver does not take it up: {why}; see: journalctl -u onecred-resolver"
+            )?;
+            return Ok(1);
+        }
+    }
+    Ok(0)
+}

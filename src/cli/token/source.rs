@@ -1,0 +1,81 @@
+//! Which source a token is for, as the configuration has it, and the question to the resolver about it.
+
+use std::time::Duration;
+
+use super::Where;
+use super::system;
+use crate::config::{self, Paths, Source, SourceKind};
+use crate::name::SourceName;
+use crate::secret::SecretValue;
+use crate::wire::client::SocketResolver;
+use crate::wire::{Failure, Probe, Probed, Resolve};
+
+/// How long the resolver may take: it starts the core and logs in.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// A source that has a token.
+pub(super) struct Chosen {
+    pub(super) name: SourceName,
+    pub(super) source: Source,
+}
+
+impl Chosen {
+    /// The source that was named, or the only one, or the default one.
+    pub(super) fn find(place: &Where) -> Result<Self, String> {
+        let loaded = config::load_if_any(&Paths { dir: place.config.clone() });
+        let mut sources = match loaded {
+            Ok(loaded) => loaded.settings.sources,
+            Err(report) => {
+                return Err(format!(
+                    "{report}\nthe configuration has errors; mend them first, see: onecred check"
+                ));
+            }
+        };
+        let names = sources.keys().map(SourceName::as_str).collect::<Vec<_>>().join(", ");
+        let name = match &place.source {
+            Some(name) => SourceName::parse(name).map_err(|error| error.to_string())?,
+            None if sources.len() == 1 => {
+                sources.keys().next().cloned().unwrap_or_else(SourceName::default_source)
+            }
+            None => SourceName::default_source(),
+        };
+        let Some(source) = sources.remove(&name) else {
+            return Err(match place.source {
+                Some(_) => format!("the configuration has no source {name}; it has: {names}"),
+                None => format!("there are several sources; say which one by --source: {names}"),
+            });
+        };
+        if matches!(source.kind, SourceKind::File { .. }) {
+            return Err(format!(
+                "source {name} is a development vault, which takes no token; name another by --source"
+            ));
+        }
+        Ok(Self { name, source })
+    }
+
+    /// What the source is, in words.
+    pub(super) fn kind(&self) -> &'static str {
+        match self.source.kind {
+            SourceKind::ServiceAccount(_) => "service account",
+            SourceKind::Connect { .. } => "Connect",
+            SourceKind::File { .. } => "development vault",
+        }
+    }
+
+    /// Asks the resolver about the token in place, or about this one.
+    pub(super) fn probe(&self, place: &Where, token: Option<&SecretValue>) -> Result<Probed, Failure> {
+        system::start_socket(&place.socket);
+        let probe = Probe { source: self.name.clone(), print: self.source.print(), patience: PATIENCE };
+        // the token itself: it is handed over to the resolver, in a memory file
+        let token = token.map(|token| SecretValue::new(token.expose().to_vec()));
+        let resolver = SocketResolver::new(&place.socket);
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(resolver.probe(probe, token)),
+            Err(error) => Err(Failure::new(
+                crate::wire::Class::Away,
+                format!("the resolver can't be asked: {error}"),
+                "try again",
+            )),
+        }
+    }
+}
