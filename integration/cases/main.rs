@@ -2,6 +2,7 @@
 mod boot;
 mod connect;
 mod death;
+mod demo;
 mod forged;
 mod machine;
 mod operation;
@@ -27,6 +28,7 @@ const THEMES: &[&Theme] = &[
     &boot::THEME,
     &boot::END,
     &death::THEME,
+    &demo::THEME,
     &operation::THEME,
     &operation::LOOK,
 ];

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::active::Active;
@@ -14,6 +14,7 @@ use super::peer::ProcessId;
 use super::pins::Pins;
 use super::refusal::Refusal;
 use super::store::{Entry, ItemKey, NewSnapshot, Slot, Snapshot, Store};
+use super::trouble::Troubles;
 use super::units::UnitFiles;
 use crate::clock::BootTime;
 use crate::name::SourceName;
@@ -25,8 +26,6 @@ use crate::wire::{Check, Class, Failure, Fetch, Resolve};
 const FETCH_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a check may hold up a value that is there.
 const CHECK_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a source that could not be asked is left alone, where it does not say itself.
-const TROUBLED_FOR: Duration = Duration::from_secs(10);
 
 /// How many items are fetched ahead at once: enough for one batch, not so many that a unit that asks has to wait behind all.
 const AHEAD_AT_ONCE: usize = 128;
@@ -45,19 +44,11 @@ pub struct Broker {
     /// Fields that somebody waits for, and that the next flight of their item brings.
     awaited: Mutex<HashMap<ItemKey, BTreeSet<FieldRef>>>,
     checks: Flights<SourceName>,
-    troubles: Mutex<HashMap<SourceName, Trouble>>,
-    /// Told when a source answers again.
-    recovered: Notify,
+    troubles: Troubles,
     /// How many items are fetched ahead at once.
     turns_ahead: Arc<Semaphore>,
     /// What was fetched ahead already, or is being: each item once for a configuration.
     ahead: Mutex<BTreeSet<ItemKey>>,
-}
-
-/// A source that could not be asked.
-struct Trouble {
-    until: BootTime,
-    failure: Failure,
 }
 
 /// A value that may be served: where it is in its snapshot.
@@ -100,8 +91,7 @@ impl Broker {
             fetches: Flights::default(),
             awaited: Mutex::default(),
             checks: Flights::default(),
-            troubles: Mutex::default(),
-            recovered: Notify::new(),
+            troubles: Troubles::default(),
             turns_ahead: Arc::new(Semaphore::new(AHEAD_AT_ONCE)),
             ahead: Mutex::default(),
         };
@@ -182,7 +172,7 @@ impl Broker {
                 failure.retry_after.unwrap_or(pause).max(pause).mul_f64(fastrand::f64().mul_add(0.4, 0.8));
             pause = (pause * 2).min(Duration::from_secs(8));
             let next = (Instant::now() + wait).min(deadline);
-            let _ = timeout_at(next, self.recovered.notified()).await;
+            let _ = timeout_at(next, self.troubles.over()).await;
             order.arrived = BootTime::now(); // what failed for a moment is looked up anew
             if Instant::now() >= deadline {
                 return Err(failure);
@@ -196,7 +186,7 @@ impl Broker {
         let limit = deadline.min(Instant::now() + CHECK_PATIENCE);
         let check = self.checks.join(source, || Arc::clone(self).check(source.clone()));
         if timeout_at(limit, check).await.is_err() {
-            self.be_troubled(source, &no_answer());
+            self.troubles.begin(source, &no_answer());
         }
     }
 
@@ -212,7 +202,7 @@ impl Broker {
     }
 
     fn why_late(&self, source: &SourceName) -> Failure {
-        self.trouble(source).unwrap_or_else(no_answer)
+        self.troubles.present(source).unwrap_or_else(no_answer)
     }
 
     fn look(&self, order: &Order) -> Look {
@@ -234,7 +224,7 @@ impl Broker {
             });
         }
         let slot = self.store.slot(&key).filter(|slot| slot.snapshot.source_print == print);
-        let trouble = self.trouble(&wanted.source);
+        let trouble = self.troubles.present(&wanted.source);
         let moment = Moment { now, arrived: order.arrived, troubled: trouble.is_some() };
         match (judge(slot.as_ref(), field, wanted.max_age, moment), slot) {
             (Step::Serve { .. }, Some(slot))
@@ -271,7 +261,7 @@ impl Broker {
         };
         let result = self.resolver.fetch(fetch).await;
         if patience == FETCH_PATIENCE || result.is_ok() {
-            self.note(&key.source, result.as_ref().err()); // what is fetched ahead in a crowd may be late without any trouble
+            self.troubles.note(&key.source, result.as_ref().err()); // what is fetched ahead in a crowd may be late without any trouble
         }
         match result {
             Ok(fetched) if self.active().print(&key.source) != print => {
@@ -316,12 +306,12 @@ impl Broker {
         let print = self.active().print(&source).to_owned();
         let check = Check { source: source.clone(), print, items: items.clone(), patience: CHECK_PATIENCE };
         let result = self.resolver.check(check).await;
-        self.note(&source, result.as_ref().err());
+        self.troubles.note(&source, result.as_ref().err());
         let states = match result {
             Ok(checked) => checked.items,
             Err(failure) => {
                 // whatever the class: what was fetched before is served as it is, until the source can be asked again
-                self.be_troubled(&source, &failure);
+                self.troubles.begin(&source, &failure);
                 return Err(failure);
             }
         };
@@ -359,45 +349,9 @@ impl Broker {
         }
     }
 
-    fn trouble(&self, source: &SourceName) -> Option<Failure> {
-        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        troubles
-            .get(source)
-            .filter(|trouble| BootTime::now() < trouble.until)
-            .map(|trouble| trouble.failure.clone())
-    }
-
     /// The last failure of a source, as a cause for waiting.
     pub fn last_failure(&self, source: &SourceName) -> Option<Failure> {
-        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        troubles.get(source).map(|trouble| trouble.failure.clone())
-    }
-
-    /// Notes how a source's last answer was: trouble, or the end of it.
-    fn note(&self, source: &SourceName, failure: Option<&Failure>) {
-        match failure {
-            Some(failure) if failure.class.is_transient() => self.be_troubled(source, failure),
-            // any other failure is an answer, too
-            _ => {
-                let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-                if troubles.remove(source).is_some() {
-                    tracing::info!("source {source} answers again");
-                    self.recovered.notify_waiters();
-                }
-            }
-        }
-    }
-
-    fn be_troubled(&self, source: &SourceName, failure: &Failure) {
-        let until = BootTime::now().after(failure.retry_after.unwrap_or(TROUBLED_FOR).max(TROUBLED_FOR));
-        let trouble = Trouble { until, failure: failure.clone() };
-        let before =
-            self.troubles.lock().unwrap_or_else(PoisonError::into_inner).insert(source.clone(), trouble);
-        if before.is_none_or(|before| before.failure.class != failure.class) {
-            tracing::warn!(
-                "source {source} can't be asked now, so what it gave before is served as it is: {failure}"
-            );
-        }
+        self.troubles.last(source)
     }
 }
 

@@ -41,7 +41,6 @@ pub struct Moment {
 /// Judges what there is of a field.
 pub fn judge(slot: Option<&Slot>, field: &FieldRef, max_age: MaxAge, moment: Moment) -> Step {
     let Some(slot) = slot.filter(|slot| !slot.changed) else { return Step::Fetch };
-    let Some(entry) = slot.snapshot.entry(field) else { return Step::Fetch };
     let just_confirmed = slot.confirmed >= moment.arrived;
     let fresh = just_confirmed
         || match max_age {
@@ -49,6 +48,10 @@ pub fn judge(slot: Option<&Slot>, field: &FieldRef, max_age: MaxAge, moment: Mom
             MaxAge::Always => false,
             MaxAge::Age(limit) => slot.confirmed.age(moment.now) <= limit,
         };
+    let Some(entry) = slot.snapshot.entry(field) else {
+        // a fetch trusts the IDs that the snapshot has, so they are looked at first, once they are old (a one-time password is only fetched)
+        return if fresh || moment.troubled { Step::Fetch } else { Step::Check };
+    };
     match entry {
         Entry::Value { offset, len, .. } if fresh || moment.troubled => {
             Step::Serve { offset: *offset, len: *len, stale: !fresh }

@@ -57,6 +57,12 @@ fn what_is_not_there_or_known_to_have_changed_is_fetched() {
     let slot = slot();
     assert_eq!(step(None, "password", AGE, 100, true), Step::Fetch);
     assert_eq!(step(Some(&slot), "username", AGE, 100, false), Step::Fetch);
+    assert_eq!(
+        step(Some(&slot), "username", AGE, 131, false),
+        Step::Check,
+        "the IDs may mean something else by now"
+    );
+    assert_eq!(step(Some(&slot), "username", AGE, 131, true), Step::Fetch);
     let changed = Slot { changed: true, ..slot };
     for troubled in [false, true] {
         assert_eq!(

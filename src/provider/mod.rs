@@ -13,4 +13,5 @@ pub mod report;
 pub mod run;
 pub mod server;
 pub mod store;
+pub mod trouble;
 pub mod units;

@@ -135,6 +135,9 @@ fn user_manager(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
             let value = crate::secret::SecretValue::new(output.stdout);
             tell(&Answer::Value(value), None, out)
         }
+        Ok(output) if String::from_utf8_lossy(&output.stderr).contains("Failed to connect") => {
+            Ok(writeln!(out, "  -> systemd-run finds no bus of this user's, so no real unit was started\n")?)
+        }
         Ok(output) => {
             writeln!(out, "  -> it failed: {}\n", String::from_utf8_lossy(&output.stderr).trim())?;
             Err("the real unit did not get its credential".into())
