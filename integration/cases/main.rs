@@ -1,4 +1,5 @@
 //! The cases: onecred installed on booted machines, one theme a file.
+mod account;
 mod boot;
 mod connect;
 mod death;
@@ -25,6 +26,7 @@ const THEMES: &[&Theme] = &[
     &connect::THEME,
     &connect::IMPATIENT,
     &connect::WARM,
+    &account::THEME,
     &boot::THEME,
     &boot::END,
     &death::THEME,
