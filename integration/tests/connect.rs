@@ -9,7 +9,7 @@ use onecred::name::{CredentialId, SourceName};
 use onecred::reference::Reference;
 use onecred::resolver::Resolver;
 use onecred::secret::SecretValue;
-use onecred::wire::{Check, Class, Failure, Fetch, Fetched, ItemState, Known, Resolve};
+use onecred::wire::{Check, Class, Failure, Fetch, Fetched, ItemState, Known, Probe, Resolve};
 use onecred_integration::fake_connect::{DEFAULT_TOKEN, Edit, FakeConnect, Fault, Kind, Options, TlsFault};
 use serde_json::json;
 
@@ -326,4 +326,31 @@ async fn sources_that_cannot_work_say_so() {
     let failure = value(&stranger, DB).await.unwrap_err();
     assert_eq!(failure.class, Class::Denied);
     assert!(!failure.to_string().contains("another token"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_probe_tells_what_a_token_reaches() {
+    // {"alg":"ES256"} and {"exp":1790000000}
+    let token = "eyJhbGciOiJFUzI1NiJ9.eyJleHAiOjE3OTAwMDAwMDB9.c2ln";
+    let fake = FakeConnect::start(Options { token: token.into(), ..Options::default() }).unwrap();
+    let question = || Probe {
+        source: SourceName::default_source(),
+        print: String::new(),
+        patience: Duration::from_secs(20),
+    };
+    let stranger = resolver_at(fake.url(), false, None, Some("another token"));
+    assert_eq!(stranger.probe(question(), None).await.unwrap_err().class, Class::Denied);
+    let probed = stranger.probe(question(), Some(SecretValue::new(token.into()))).await.unwrap();
+    assert_eq!((probed.at, probed.expires), (fake.url(), Some(1_790_000_000)));
+    assert_eq!(
+        (probed.writes, probed.spent),
+        (None, None),
+        "nobody has said what the numbers in a token mean"
+    );
+    assert!(probed.vaults.iter().any(|vault| vault.name == "My Vault" && vault.items.is_some()));
+    assert_eq!(
+        stranger.probe(question(), None).await.unwrap_err().class,
+        Class::Denied,
+        "the one in place stays"
+    );
 }

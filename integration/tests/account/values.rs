@@ -1,12 +1,14 @@
 //! What references resolve to.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use onecred::name::SourceName;
 use onecred::reference::ReferenceTemplate;
-use onecred::wire::{Class, Fetch, Resolve};
+use onecred::secret::SecretValue;
+use onecred::wire::{Class, Fetch, Probe, Resolve, Spent};
 
 use crate::Case;
-use crate::bench::{DB, ask, fake, resolver, run, value};
+use crate::bench::{DB, ask, configured, fake, resolver, resolver_with, run, value};
 
 const VECTORS: &str = include_str!("../../fixtures/op-resolution-vectors.tsv");
 
@@ -22,6 +24,7 @@ const SAME: [&str; 4] = [
 ];
 
 pub(crate) const CASES: &[Case] = &[
+    ("a_probe_tells_what_a_token_reaches", a_probe_tells_what_a_token_reaches),
     ("references_resolve_as_the_official_core_says", references_resolve_as_the_official_core_says),
     ("every_byte_of_a_file_arrives", every_byte_of_a_file_arrives),
     ("a_one_time_password_says_when_it_ends", a_one_time_password_says_when_it_ends),
@@ -97,5 +100,34 @@ fn a_title_from_a_template_is_no_id() {
         let fetch = Fetch { item: reference.item, ..ask(DB) };
         let decoy = resolver.fetch(fetch).await.unwrap(); // another item has that for its title
         assert!(decoy.id.item != id && decoy.fields[0].as_ref().unwrap().value.expose() != b"hunter2");
+    });
+}
+
+fn a_probe_tells_what_a_token_reaches() {
+    run(async {
+        let fake = fake();
+        let question = || Probe {
+            source: SourceName::default_source(),
+            print: String::new(),
+            patience: Duration::from_secs(20),
+        };
+        let token = || Some(SecretValue::new(fake.control.token().unwrap().into_bytes()));
+        let without = resolver_with(configured(), None);
+        let failure = without.probe(question(), None).await.unwrap_err();
+        assert_eq!(failure.class, Class::NoToken, "{failure}");
+        let probed = without.probe(question(), token()).await.unwrap();
+        assert_eq!((probed.at.as_str(), probed.writes, probed.expires), ("127.0.0.1", None, None));
+        let vault = probed.vaults.iter().find(|vault| vault.name == "My Vault").unwrap();
+        assert!(vault.items.is_some_and(|items| items > 1), "{vault:?}");
+        assert_eq!(probed.spent, Some(Spent { hour: 6, day: 6, budget: 800 }));
+        let failure = without.probe(question(), None).await.unwrap_err();
+        assert_eq!(failure.class, Class::NoToken, "a token that was tried is not kept: {failure}");
+        let good = resolver(&fake);
+        assert_eq!(good.probe(question(), None).await.unwrap().vaults, probed.vaults);
+        fake.control.set_token("of another account").unwrap();
+        let failure = good.probe(question(), Some(SecretValue::new(b"ops_canary".into()))).await.unwrap_err();
+        assert!(failure.class == Class::Denied && !failure.to_string().contains("canary"), "{failure}");
+        let failure = without.probe(question(), token()).await;
+        assert!(failure.is_ok(), "{failure:?}");
     });
 }

@@ -57,6 +57,13 @@ fn an_encrypted_token_is_not_in_plain_text() {
     let load = format!("LoadCredentialEncrypted=staging.token:{}\n", places.encrypted().display());
     assert!(text.contains(&load), "{text}");
     assert!(!fs::read_to_string(places.encrypted()).unwrap().contains(CANARY));
+    assert!(system::is_only_encoded(&fs::read(places.encrypted()).unwrap()));
+    let by_the_host = b"WhxqX42QpWZ6v7Xx4qWt0wAAAAEAAAAMAAAAEAAAAA==";
+    assert!(
+        !system::is_only_encoded(by_the_host)
+            && !system::is_only_encoded(b"")
+            && !system::is_only_encoded(b"?")
+    );
     let mut back = Command::new("systemd-creds");
     let back =
         back.args(["decrypt", "--name=staging.token"]).arg(places.encrypted()).arg("-").output().unwrap();

@@ -97,6 +97,13 @@ fn is_set(
         true => places.keep_plain(token)?,
         false => places.keep_encrypted(args.with_key.as_argument(), token)?,
     };
+    let encoded = || std::fs::read(places.encrypted()).is_ok_and(|file| system::is_only_encoded(&file));
+    if !args.file && encoded() {
+        writeln!(
+            err,
+            "warning: the token is encoded and not encrypted: no key of a TPM or of this host was used"
+        )?;
+    }
     written.iter().try_for_each(|path| writeln!(out, "written: {}", path.display()))?;
     let (left, what) = match args.file {
         true => (places.encrypted(), "an encrypted token of before"),
