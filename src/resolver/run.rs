@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::interval;
@@ -71,6 +71,9 @@ async fn live(options: Options) -> io::Result<()> {
     Ok(())
 }
 
+/// How often the configuration is looked at for a definition that the provider has and we have not.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// What sources are made from.
 #[derive(Clone)]
 struct Inputs {
@@ -83,6 +86,8 @@ struct Inputs {
 struct Current {
     inputs: Inputs,
     loaded: RwLock<Arc<Loaded>>,
+    /// When the configuration was last looked at for a definition that was not there.
+    looked: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -116,7 +121,7 @@ impl Loaded {
 
 impl Current {
     fn new(inputs: Inputs) -> Self {
-        Self { inputs, loaded: RwLock::default() }
+        Self { inputs, loaded: RwLock::default(), looked: Mutex::default() }
     }
 
     fn get(&self) -> Arc<Loaded> {
@@ -141,11 +146,40 @@ impl Current {
                 for problem in &report.problems {
                     tracing::error!("{problem}");
                 }
-                tracing::error!(
-                    "the configuration has errors, so the sources stay as they were; see: onecred check"
-                );
+                let first =
+                    report.problems.iter().find(|problem| problem.severity == config::Severity::Error);
+                if self.get().sources.is_empty() {
+                    let error = Some(first.map(ToString::to_string).unwrap_or_default());
+                    self.set(Loaded { error, ..Loaded::default() });
+                } else {
+                    tracing::error!(
+                        "the configuration has errors, so the sources stay as they were; see: onecred check"
+                    );
+                }
             }
         }
+    }
+
+    /// The sources, with the definition of this one that the asker has. What was written since they were read is looked at, now and then,
+    /// and taken over if it has it: the provider may have been told before us, or we may have started before there was a file.
+    fn with(&self, source: &SourceName, print: &str) -> Arc<Loaded> {
+        let loaded = self.get();
+        if loaded.resolver(source, print).is_ok() {
+            return loaded;
+        }
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        if looked.is_some_and(|before| before.elapsed() < LOOK_AGAIN) {
+            return loaded;
+        }
+        *looked = Some(Instant::now());
+        let fresh = Self::new(self.inputs.clone());
+        fresh.read();
+        let fresh = fresh.get();
+        if fresh.resolver(source, print).is_err() && loaded.error.is_none() {
+            return loaded;
+        }
+        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&fresh);
+        fresh
     }
 
     fn status(&self) -> String {
@@ -162,12 +196,12 @@ impl Current {
 
 impl Resolve for Current {
     fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched> {
-        let loaded = self.get();
+        let loaded = self.with(&fetch.source, &fetch.print);
         Box::pin(async move { loaded.resolver(&fetch.source, &fetch.print)?.fetch(fetch).await })
     }
 
     fn check(&self, check: Check) -> Pending<'_, Checked> {
-        let loaded = self.get();
+        let loaded = self.with(&check.source, &check.print);
         Box::pin(async move { loaded.resolver(&check.source, &check.print)?.check(check).await })
     }
 
@@ -220,5 +254,28 @@ mod tests {
         assert!(token(&name, &files).is_none(), "an empty file is no token");
         std::fs::write(&file, "\tsecret\n\n").unwrap();
         assert_eq!(token(&name, &files).unwrap().expose(), b"secret");
+    }
+
+    #[test]
+    fn a_definition_that_was_written_later_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |text: &str| std::fs::write(folder.path().join("secrets.json"), text).unwrap();
+        let config = Paths { dir: folder.path().into() };
+        write("{");
+        let inputs =
+            Inputs { config: config.clone(), tokens: BTreeMap::new(), surroundings: Surroundings::default() };
+        let current = Current::new(inputs);
+        current.read();
+        let source = SourceName::default_source();
+        let why =
+            |loaded: &Loaded, print: &str| loaded.resolver(&source, print).err().map(|failure| failure.class);
+        assert_eq!(why(&current.get(), ""), Some(Class::Misconfigured), "it can't be read, and says so");
+        write(r#"{ "source": { "kind": "file", "path": "/a.json" }, "secrets": [] }"#);
+        let print = config::load(&config).unwrap().settings.sources[&source].print();
+        assert_eq!(why(&current.with(&source, &print), &print), None);
+        assert_eq!(why(&current.with(&source, "another"), "another"), Some(Class::Away));
+        *current.looked.lock().unwrap() = None;
+        assert_eq!(why(&current.with(&source, "another"), "another"), Some(Class::Away));
+        assert_eq!(why(&current.get(), &print), None, "what works is not given up for what does not help");
     }
 }
