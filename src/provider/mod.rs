@@ -2,6 +2,7 @@
 
 pub mod active;
 pub mod broker;
+pub mod bus;
 pub mod condition;
 pub mod events;
 pub mod flights;
