@@ -32,6 +32,7 @@ pub const ALONE: Theme = Theme {
     cases: cases![
         a_unit_follows_a_rotation,
         a_value_that_was_put_stands_until_it_is_released,
+        a_rollback_stands_until_it_is_released,
         the_bus_may_die,
         a_storm_of_refreshes_is_one_flight,
         a_provider_that_was_killed_leaves_its_name_to_the_next,
@@ -282,6 +283,25 @@ fn a_value_that_was_put_stands_until_it_is_released(stage: &Stage) {
     stage.sh(&call("Release s password")).ok();
     stage.starts("app.service", &[("password", b"hunter2")]);
     assert_eq!(stage.sh(&property("password", "State")).ok().trim(), "s \"fresh\"");
+}
+
+fn a_rollback_stands_until_it_is_released(stage: &Stage) {
+    stage.gets("app.service", "", &[("password", b"hunter2")]);
+    let said = stage.sh(&call("Rollback s password")).fails();
+    assert!(said.contains("no version before"), "{said}");
+    stage.connect().set("My Vault", "db", "password", "hunter3").unwrap_or_else(|error| panic!("{error}"));
+    stage.sh(&call("Refresh ast 1 password 0")).ok();
+    stage.starts("app.service", &[("password", b"hunter3")]);
+    assert_eq!(stage.sh(&call("Rollback s password")).ok().trim(), "t 1");
+    stage.starts("app.service", &[("password", b"hunter2")]);
+    assert_eq!(stage.sh(&property("password", "Held")).ok().trim(), "s \"rollback\"");
+    stage.sh("systemctl restart onecred.service").ok();
+    stage.starts("app.service", &[("password", b"hunter2")]);
+    on_the_bus(stage);
+    stage.sh(&call("Release s password")).ok();
+    stage.starts("app.service", &[("password", b"hunter3")]);
+    let line = stage.waits_for_line("onecred.service", "version 1 stands in for it");
+    assert!(line.contains("onecred release password"), "{line}");
 }
 
 fn the_bus_may_die(stage: &Stage) {

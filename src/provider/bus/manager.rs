@@ -14,7 +14,9 @@ use super::error::BusError;
 use super::{Desk, handover};
 use crate::name::{CredentialId, UnitName};
 use crate::provider::events::Event;
-use crate::provider::store::{ItemKey, Origin};
+use crate::provider::store::{Entry, ItemKey, Origin};
+use crate::reference::FieldRef;
+use crate::secret::SecretValue;
 
 /// How many secrets of one call are refreshed at once.
 const AT_ONCE: usize = 64;
@@ -40,6 +42,21 @@ impl Manager {
         connection: &Connection,
     ) -> Result<(), BusError> {
         self.desk.caller(header, connection).await?.may(action, header, connection).await
+    }
+
+    fn hold(
+        &self,
+        name: &str,
+        origin: Origin,
+        place: (&ItemKey, &FieldRef),
+        version: u64,
+        value: SecretValue,
+    ) -> Result<(), BusError> {
+        let broker = &self.desk.server.broker;
+        let kept = broker.store().hold(name, origin, place, version, value);
+        kept.map_err(|error| BusError::TooLarge(format!("{name}: {error}; raise limits.storeSize")))?;
+        broker.events.tell(Event::Held { name: name.to_owned() });
+        Ok(())
     }
 
     async fn refresh_these(&self, names: Vec<String>, flags: u64) -> Result<Vec<Outcome>, BusError> {
@@ -88,8 +105,13 @@ impl Manager {
         let policy = &active.settings.policy;
         let allowed = caller.may(Action::Inspect, &header, connection).await;
         let own = |secret: &&crate::secret::Secret| allowed.is_ok() || caller.owns(secret, policy);
-        let secrets: Vec<Dict> =
-            policy.secrets().filter(own).map(|secret| self.desk.describe(secret)).collect();
+        let mut secrets: Vec<Dict> = Vec::new();
+        for secret in policy.secrets().filter(own) {
+            secrets.push(self.desk.describe(secret));
+            if secrets.len().is_multiple_of(64) {
+                tokio::task::yield_now().await; // units that ask go first
+            }
+        }
         match allowed {
             Err(denied) if secrets.is_empty() => Err(denied),
             _ => Ok(secrets),
@@ -231,15 +253,46 @@ impl Manager {
         let wanted = &found.secret()?.wanted;
         let value = handover::take(&value)?;
         let key = ItemKey::new(&wanted.source, &wanted.reference.item);
-        let broker = &self.desk.server.broker;
-        let kept = broker.store().hold(&name, Origin::Put, (&key, &wanted.reference.field), 0, value);
-        kept.map_err(|error| BusError::TooLarge(format!("{name}: {error}; raise limits.storeSize")))?;
+        self.hold(&name, Origin::Put, (&key, &wanted.reference.field), 0, value)?;
         tracing::warn!(
             onecred_secret = name.as_str(),
             "secret {name}: a value that an admin has put stands in for it from now on; end that by: onecred release {name}"
         );
-        broker.events.tell(Event::Held { name });
         Ok(())
+    }
+
+    /// Has the version before stand in for a secret's value until it is released. Gives back that version.
+    #[zbus(out_args("version"))]
+    async fn rollback(
+        &self,
+        name: String,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<u64, BusError> {
+        let found = self.desk.find(&name, Action::Put, &header, connection).await?;
+        let wanted = &found.secret()?.wanted;
+        let (key, field) = (ItemKey::new(&wanted.source, &wanted.reference.item), &wanted.reference.field);
+        let broker = &self.desk.server.broker;
+        let previous = broker.slot(&key).and_then(|slot| slot.previous);
+        let entry = previous.as_ref().and_then(|previous| previous.entry(field));
+        let (Some(previous), Some(&Entry::Value { offset, len, .. })) = (&previous, entry) else {
+            return Err(BusError::InvalidArgument(format!(
+                "{name}: there is no version before the current one, since this boot or since it was removed; to put a value in its place: onecred put {name}"
+            )));
+        };
+        let unreadable = |_| {
+            BusError::Failed(format!(
+                "{name}: its snapshot in the store can't be read; see: systemctl status onecred"
+            ))
+        };
+        let value = previous.read(offset, len).map_err(unreadable)?;
+        self.hold(&name, Origin::Rollback, (&key, field), previous.version, value)?;
+        tracing::warn!(
+            onecred_secret = name.as_str(),
+            "secret {name}: version {} stands in for it from now on; end that by: onecred release {name}",
+            previous.version
+        );
+        Ok(previous.version)
     }
 
     /// Ends what stands in for a secret.
