@@ -91,9 +91,9 @@ fn property(secret: &str, name: &str) -> String {
     )
 }
 
-/// Runs a command as a user that is nobody in particular, in no unit of onecred's.
+/// Runs a command as a user that is nobody in particular, and not the one of units, in no unit of onecred's.
 fn as_user(command: &str) -> String {
-    format!("setpriv --reuid=games --regid=games --clear-groups {command}")
+    format!("setpriv --reuid=news --regid=news --clear-groups {command}")
 }
 
 /// Runs the client as a unit's process, as another user than root, and gives back what it wrote.
@@ -166,17 +166,17 @@ fn a_user_is_refused_until_polkit_allows(stage: &Stage) {
     let said = stage.sh(&as_user(&call("Open s passwort"))).fails();
     assert!(said.contains("may not do this"), "{said}");
     assert!(!stage.sh(&as_user(&property("password", "Reference"))).succeeded());
-    let rule = "polkit.addRule(function(action, subject) { if (action.id == \"org.onecred.credentials1.inspect\" && subject.user == \"games\") return polkit.Result.YES; });";
+    let rule = "polkit.addRule(function(action, subject) { if (action.id == \"org.onecred.credentials1.inspect\" && subject.user == \"news\") return polkit.Result.YES; });";
     // polkit looks when a file comes, and not again when it may read it
-    stage.write("/srv/games.rules", rule, 0o644);
+    stage.write("/srv/news.rules", rule, 0o644);
     stage
-        .sh("mkdir -p /etc/polkit-1/rules.d && mv /srv/games.rules /etc/polkit-1/rules.d/10-games.rules")
+        .sh("mkdir -p /etc/polkit-1/rules.d && mv /srv/news.rules /etc/polkit-1/rules.d/10-news.rules")
         .ok();
     wait_until("polkit has the rule", || stage.sh(&as_user(&call("ListSecrets"))).succeeded());
     assert!(stage.sh(&as_user(&property("password", "Reference"))).ok().contains("op://"));
     let said = stage.sh(&as_user(&call("Open s password"))).fails();
     assert!(said.contains("org.onecred.credentials1.read"), "{said}");
-    stage.sh("rm /etc/polkit-1/rules.d/10-games.rules").ok();
+    stage.sh("rm /etc/polkit-1/rules.d/10-news.rules").ok();
 }
 
 fn a_unit_has_its_own_secrets_and_no_others(stage: &Stage) {
