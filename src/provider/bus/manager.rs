@@ -13,6 +13,7 @@ use super::caller::Action;
 use super::error::BusError;
 use super::{Desk, handover};
 use crate::name::{CredentialId, UnitName};
+use crate::policy::Deliverable;
 use crate::provider::events::Event;
 use crate::provider::store::{Entry, ItemKey, Origin};
 use crate::reference::FieldRef;
@@ -176,12 +177,14 @@ impl Manager {
             return Ok((false, String::new(), String::new(), reason));
         }
         Ok(match active.settings.policy.judge(&unit, &credential) {
-            Ok(wanted) => {
-                let by = match active.secret(&wanted.label) {
-                    Some(secret) => format!("secret {} ({}) names it", wanted.label, secret.declared_at),
-                    None => format!("the rule at {} matches it", wanted.label),
+            Ok(what) => {
+                let label = what.label().to_owned();
+                let by = match (active.secret(&label), active.template(&label)) {
+                    (Some(secret), _) => format!("secret {label} ({}) names it", secret.declared_at),
+                    (_, Some(template)) => format!("template {label} ({}) names it", template.declared_at),
+                    _ => format!("the rule at {label} matches it"),
                 };
-                (true, wanted.label.clone(), wanted.reference.to_string(), by)
+                (true, label, what.references(), by)
             }
             Err(denial) => {
                 let (cause, remedy) = (denial.cause(&unit, &credential), denial.remedy(&unit, &credential));
@@ -212,8 +215,8 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<OwnedFd, BusError> {
         let found = self.desk.find(&name, Action::Read, &header, connection).await?;
-        let wanted = Arc::new(found.secret()?.wanted.clone());
-        Ok(self.desk.open(&name, &wanted).await?.into())
+        let what = Deliverable::Secret(Arc::new(found.secret()?.wanted.clone()));
+        Ok(self.desk.open(&name, &what).await?.into())
     }
 
     /// The same for the calling unit's own credential, by the ID that it has in LoadCredential=.
@@ -235,10 +238,10 @@ impl Manager {
             CredentialId::parse(&credential).map_err(|error| BusError::InvalidArgument(error.to_string()))?;
         let active = self.desk.server.broker.active();
         let judged = active.settings.policy.judge(unit, &id);
-        let wanted = judged.map_err(|denial| {
+        let what = judged.map_err(|denial| {
             BusError::NotAuthorized(format!("{}; {}", denial.cause(unit, &id), denial.remedy(unit, &id)))
         })?;
-        Ok(self.desk.open(&wanted.label, &wanted).await?.into())
+        Ok(self.desk.open(what.label(), &what).await?.into())
     }
 
     /// Breaks the glass: has the content of a file, memfd or other, stand in for a secret's value until it is released.
