@@ -18,7 +18,7 @@ use onecred_integration::{
 };
 use std::process::ExitCode;
 
-const THEMES: &[&Theme] = &[
+const THEMES: [&Theme; 13] = [
     &machine::THEME,
     &secrets::THEME,
     &refusals::THEME,
@@ -26,7 +26,6 @@ const THEMES: &[&Theme] = &[
     &connect::THEME,
     &connect::IMPATIENT,
     &connect::WARM,
-    &account::THEME,
     &boot::THEME,
     &boot::END,
     &death::THEME,
@@ -50,7 +49,8 @@ fn main() -> ExitCode {
     }
     keep_panics_for_reports();
     probe_is_at(env!("CARGO_BIN_EXE_probe"));
-    let conclusion = libtest_mimic::run(&arguments, trials(THEMES, &suites));
+    let conclusion =
+        libtest_mimic::run(&arguments, trials(&[&THEMES[..], &account::THEMES].concat(), &suites));
     forget_installations();
     conclusion.exit_code()
 }
