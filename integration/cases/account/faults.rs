@@ -13,13 +13,18 @@ pub const THEME: Theme = Theme {
     name: "account_faults",
     stage: |suite| setup(suite).stage(),
     shared: false,
-    cases: cases![each_fault_has_its_word_and_ends],
+    cases: cases![
+        an_account_that_hangs,
+        a_limited_account,
+        each_fault_has_its_word_and_ends,
+        a_token_that_was_revoked
+    ],
 };
 
 /// Begins what onecred asks for after the login.
 const AFTER_LOGIN: &str = "/api/v1/vault";
 
-fn each_fault_has_its_word_and_ends(stage: &Stage) {
+fn start(stage: &Stage) -> Account {
     let account = Account::comes(stage, 8443, fixture());
     // each has units of its own, so that one brings none of the others along
     let secret = |name: &str, reference: &str, age: &str, deadline: &str, unit: &str| json!({ "name": name, "reference": reference, "maxAge": age, "deadline": deadline, "units": [unit] });
@@ -32,9 +37,11 @@ fn each_fault_has_its_word_and_ends(stage: &Stage) {
     ];
     configure(stage, &json!({ "source": account.source(), "secrets": secrets }));
     stage.write("/etc/onecred/token", account.token(), 0o600);
+    account
+}
 
-    an_account_that_hangs(stage, &account);
-    a_limited_account(stage, &account);
+fn each_fault_has_its_word_and_ends(stage: &Stage) {
+    let account = start(stage);
     let status = |code| Fault::status(code);
     let body = || Kind::Body { code: 200, content_type: "application/json".into(), text: "{\"x\":1}".into() };
     let rows = [
@@ -61,14 +68,17 @@ fn each_fault_has_its_word_and_ends(stage: &Stage) {
     }
     begin_anew(stage);
     stage.gets("app-again.service", "", &[PASSWORD]);
+}
 
-    begin_anew(stage);
+fn a_token_that_was_revoked(stage: &Stage) {
+    let account = start(stage);
     account.control().set_token("another").expect("steered");
     stage.refuses("app-revoked.service", "", "password", &["denied the token", "onecred token set"]);
 }
 
 /// Who has been served stays so, who has not is refused in time, and the end of it needs no hand.
-fn an_account_that_hangs(stage: &Stage, account: &Account) {
+fn an_account_that_hangs(stage: &Stage) {
+    let account = start(stage);
     assert_eq!(asks(stage, "warm", "warm"), (Some(0), "casepw".into()));
     let provider = stage.show("onecred.service", "MainPID");
     account.control().fail(&Fault::of(Kind::Hang).on(AFTER_LOGIN)).expect("steered");
@@ -82,13 +92,12 @@ fn an_account_that_hangs(stage: &Stage, account: &Account) {
 }
 
 /// What there is, is served with a word about it; what there is not waits, and is told why.
-fn a_limited_account(stage: &Stage, account: &Account) {
-    begin_anew(stage);
+fn a_limited_account(stage: &Stage) {
+    let account = start(stage);
     assert_eq!(asks(stage, "checked-one", "checked"), (Some(0), "prodtok".into()));
     account.control().fail(&Fault::status(429)).expect("steered");
     stage.gets("checked-two.service", "", &[("checked", b"prodtok")]);
     let line = stage.waits_for_line("checked-two.service", "is served as it was fetched before");
     assert!(line.contains("rate limited"), "{line}");
     stage.refuses("limited.service", "", "limited", &["rate limited"]);
-    account.control().clear_faults().expect("steered");
 }

@@ -78,7 +78,7 @@ fn a_token_is_kept_by_the_tpm(stage: &Stage) {
         // it was the TPM: another one does not decrypt it
         begin_anew(stage);
         let _other = Tpm::comes(stage);
-        let got = asks(stage, "app", "password");
-        assert_eq!(got, (Some(243), String::new()), "{key}");
+        assert_eq!(asks(stage, "app", "password"), (Some(243), String::new()), "{key}");
+        stage.sh("systemctl stop onecred-resolver.service").ok(); // which tries again and again, and would have the TPM
     }
 }
