@@ -6,7 +6,7 @@
 use crate::reference::{FieldRef, MatchBy, Segment};
 use crate::wire::{Class, Failure};
 
-use super::model::{Field, File, FullItem, ItemOverview, Section, Vault, is_archived, is_gone};
+use super::model::{Field, File, FullItem, ItemOverview, Section, Vault, is_absent, is_archived};
 use super::nearest::nearest;
 
 /// What a field reference stands for.
@@ -40,7 +40,7 @@ pub(super) fn item<'a>(
     vault: &str,
     segment: &Segment,
 ) -> Result<&'a ItemOverview, Failure> {
-    let living = items.iter().filter(|i| !is_gone(i.state.as_deref()));
+    let living = items.iter().filter(|i| !is_absent(i.state.as_deref()));
     let hits = hits(living.clone(), segment, Ids::Full, |i| (&i.id, &i.title));
     let archived = items.iter().filter(|i| is_archived(i.state.as_deref()));
     let archived = self::hits(archived, segment, Ids::Full, |i| (&i.id, &i.title));

@@ -140,7 +140,7 @@ pub(super) fn is_archived(state: Option<&str>) -> bool {
 }
 
 /// Whether a state says that an item is no longer there: it is deleted, or archived, which 1Password's own core takes for the same.
-pub(super) fn is_gone(state: Option<&str>) -> bool {
+pub(super) fn is_absent(state: Option<&str>) -> bool {
     is_archived(state) || state.is_some_and(|state| state.eq_ignore_ascii_case("DELETED"))
 }
 
