@@ -19,7 +19,7 @@ use onecred_integration::{
 };
 use std::process::ExitCode;
 
-const THEMES: &[&Theme] = &[
+const THEMES: [&Theme; 13] = [
     &machine::THEME,
     &secrets::THEME,
     &refusals::THEME,
@@ -27,7 +27,6 @@ const THEMES: &[&Theme] = &[
     &connect::THEME,
     &connect::IMPATIENT,
     &connect::WARM,
-    &account::THEME,
     &boot::THEME,
     &bus::THEME,
     &bus::ALONE,
@@ -53,7 +52,7 @@ fn main() -> ExitCode {
     }
     keep_panics_for_reports();
     probe_is_at(env!("CARGO_BIN_EXE_probe"));
-    let mut all = trials(THEMES, &suites);
+    let mut all = trials(&[THEMES, &account::THEMES].concat(), &suites);
     // installed on the machine itself, it would become that machine's bus
     all.extend(trials(
         &[&bus::BROKER],

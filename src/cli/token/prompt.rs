@@ -24,8 +24,8 @@ pub(super) fn token(prompt: &str, err: &mut dyn Write) -> Result<SecretValue, St
     let failed = |error: io::Error| format!("the token can't be read: {error}");
     let stdin = io::stdin();
     let text = if stdin.is_terminal() {
-        let _ = write!(err, "{prompt}").and_then(|()| err.flush());
-        let line = from_terminal(stdin.as_fd());
+        let mut ask = || drop(write!(err, "{prompt}").and_then(|()| err.flush()));
+        let line = from_terminal(stdin.as_fd(), &mut ask);
         let _ = writeln!(err);
         line.map_err(failed)?
     } else {
@@ -45,11 +45,12 @@ fn from_pipe(pipe: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
 }
 
 /// One line. It is taken byte by byte: a terminal's own lines end at 4096 bytes, which a token can have more of.
-fn from_terminal(terminal: BorrowedFd<'_>) -> io::Result<Zeroizing<Vec<u8>>> {
+fn from_terminal(terminal: BorrowedFd<'_>, ask: &mut dyn FnMut()) -> io::Result<Zeroizing<Vec<u8>>> {
     let ending: SigSet = ENDING.into_iter().collect();
     let before = ending.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)?;
     let outcome = Quiet::new(terminal).and_then(|quiet| {
         let signals = SignalFd::with_flags(&ending, SfdFlags::SFD_CLOEXEC)?;
+        ask(); // not before the echo is off: whoever is asked may be quick
         let line = line(terminal, &signals);
         drop(quiet);
         line
