@@ -60,6 +60,14 @@ impl Refusal {
         }
     }
 
+    /// The secret that the policy refused, where it knew which.
+    pub fn secret(&self) -> Option<&str> {
+        match self {
+            Self::Denied(Denial::NotNamed { secret, .. }) => Some(secret.as_str()),
+            _ => None,
+        }
+    }
+
     /// The reference, where one is known.
     pub fn reference(&self) -> Option<&Reference> {
         match self {

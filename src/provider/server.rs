@@ -11,6 +11,7 @@ use super::peer::{Attestation, Peer, Stranger};
 use super::refusal::Refusal;
 use super::reply::{Connection, Delivery};
 use super::report::Report;
+use super::tally::{STRANGER, Tally};
 use crate::clock::BootTime;
 use crate::name::CredentialId;
 use crate::secret::{SecretValue, Wanted};
@@ -29,6 +30,8 @@ pub struct Server {
     pub broker: Arc<Broker>,
     /// Says what happened.
     pub report: Report,
+    /// Counts it.
+    pub tally: Arc<Tally>,
     attestation: Attestation,
     permits: Arc<Semaphore>,
     most: u32,
@@ -44,6 +47,7 @@ impl Server {
         Self {
             broker,
             report: Report::default(),
+            tally: Arc::default(),
             attestation,
             permits,
             most,
@@ -95,11 +99,11 @@ impl Server {
         };
         let wanted = match self.judge(&peer) {
             Ok(wanted) => wanted,
-            Err(refusal) => return self.refuse(connection, &peer, &refusal),
+            Err(refusal) => return self.refuse(connection, &peer, None, &refusal),
         };
         let order = Order { wanted, process: peer.process, arrived };
         match self.broker.at_once(&order) {
-            Some(ready) => self.deliver(connection, &peer, &order.wanted, &ready),
+            Some(ready) => self.deliver(connection, &peer, &order, &ready),
             None => {
                 let server = Arc::clone(self);
                 tokio::spawn(async move { server.serve_later(connection, peer, order).await });
@@ -110,7 +114,10 @@ impl Server {
     fn attest(&self, connection: &Connection) -> Result<Peer, String> {
         let identified =
             connection.socket().ok_or(Stranger::Gone).and_then(|socket| self.attestation.identify(&socket));
-        identified.map_err(|stranger| self.report.not_heard(&stranger))
+        identified.map_err(|stranger| {
+            self.tally.refused(None, STRANGER);
+            self.report.not_heard(&stranger)
+        })
     }
 
     fn judge(&self, peer: &Peer) -> Result<Arc<Wanted>, Refusal> {
@@ -139,8 +146,8 @@ impl Server {
             }
         };
         match result {
-            Ok(ready) => self.deliver(connection, &peer, &order.wanted, &ready),
-            Err(refusal) => self.refuse(connection, &peer, &refusal),
+            Ok(ready) => self.deliver(connection, &peer, &order, &ready),
+            Err(refusal) => self.refuse(connection, &peer, Some(&order.wanted), &refusal),
         }
     }
 
@@ -149,6 +156,7 @@ impl Server {
         let result = match tokio::time::timeout(PATIENT_FOR, &mut work).await {
             Ok(result) => result,
             Err(_elapsed) => {
+                self.tally.waiting();
                 self.report.waiting(
                     peer,
                     &order.wanted,
@@ -160,30 +168,41 @@ impl Server {
         result.map_err(|failure| Refusal::Failed { reference: order.wanted.reference.clone(), failure })
     }
 
-    fn deliver(self: &Arc<Self>, connection: Connection, peer: &Peer, wanted: &Wanted, ready: &Ready) {
+    fn deliver(self: &Arc<Self>, connection: Connection, peer: &Peer, order: &Order, ready: &Ready) {
+        let (wanted, arrived) = (&order.wanted, order.arrived);
         let value = match ready.read().and_then(|value| fit(value, wanted, &peer.claim.credential)) {
             Ok(value) => value,
-            Err(refusal) => return self.refuse(connection, peer, &refusal),
+            Err(refusal) => return self.refuse(connection, peer, Some(wanted), &refusal),
         };
         if let Some(cause) = &ready.stale {
+            self.tally.stale();
             self.report.stale(peer, wanted, cause);
         }
         match connection.answer_at_once(&value) {
-            Ok(delivery) => log(peer, delivery),
+            Ok(delivery) => {
+                if let Delivery::Whole = delivery {
+                    self.tally.answered(&wanted.label, arrived);
+                }
+                log(peer, delivery);
+            }
             Err((connection, sent)) => {
                 let (server, peer, len) = (Arc::clone(self), peer.clone(), value.len());
+                let wanted = Arc::clone(wanted);
                 tokio::spawn(async move {
                     let delivery = connection.answer_rest(value, sent).await;
                     log(&peer, delivery);
-                    if let Delivery::HungUp { sent } = delivery {
-                        server.report.hung_up(&peer, sent, len);
+                    match delivery {
+                        Delivery::Whole => server.tally.answered(&wanted.label, arrived),
+                        Delivery::HungUp { sent } => server.report.hung_up(&peer, sent, len),
                     }
                 });
             }
         }
     }
 
-    fn refuse(&self, connection: Connection, peer: &Peer, refusal: &Refusal) {
+    fn refuse(&self, connection: Connection, peer: &Peer, wanted: Option<&Wanted>, refusal: &Refusal) {
+        let label = wanted.map(|wanted| wanted.label.as_str()).or_else(|| refusal.secret());
+        self.tally.refused(label, refusal.kind());
         let reason = self.report.refused(peer, refusal);
         connection.refuse(&reason);
     }
