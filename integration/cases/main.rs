@@ -19,7 +19,7 @@ use onecred_integration::{
 };
 use std::process::ExitCode;
 
-const THEMES: [&Theme; 13] = [
+const THEMES: &[&Theme] = &[
     &machine::THEME,
     &secrets::THEME,
     &refusals::THEME,
