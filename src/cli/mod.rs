@@ -135,3 +135,7 @@ pub fn run(cli: Cli) -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "help_tests.rs"]
+mod tests;
