@@ -1,6 +1,7 @@
 //! The cases: onecred installed on booted machines, one theme a file.
 mod account;
 mod boot;
+mod bus;
 mod connect;
 mod death;
 mod demo;
@@ -28,6 +29,9 @@ const THEMES: &[&Theme] = &[
     &connect::WARM,
     &account::THEME,
     &boot::THEME,
+    &bus::THEME,
+    &bus::ALONE,
+    &bus::BROKER,
     &boot::END,
     &death::THEME,
     &demo::THEME,
