@@ -2,6 +2,7 @@
 mod account;
 mod boot;
 mod bus;
+mod cli;
 mod connect;
 mod death;
 mod demo;
@@ -34,6 +35,8 @@ const THEMES: &[&Theme] = &[
     &bus::BROKER,
     &boot::END,
     &death::THEME,
+    &cli::THEME,
+    &cli::ALONE,
     &demo::THEME,
     &operation::THEME,
     &operation::LOOK,
