@@ -1,8 +1,8 @@
 //! `onecred generate man|completions DIR`: what `make install` puts beside the binary, made out of the command line's own definition.
 
 use std::error::Error;
-use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use clap::CommandFactory;
 use clap_complete::Shell;
@@ -32,10 +32,29 @@ pub fn run(args: &GenerateArgs) -> Result<(), Box<dyn Error>> {
     let dir = args.dir.display();
     fs::create_dir_all(&args.dir).map_err(|error| format!("{dir} can't be made: {error}"))?;
     let generated = match args.what {
-        What::Man => clap_mangen::generate_to(super::Cli::command(), &args.dir),
+        What::Man => pages(&args.dir),
         What::Completions => [Shell::Bash, Shell::Zsh, Shell::Fish].into_iter().try_for_each(|shell| {
             clap_complete::generate_to(shell, &mut super::Cli::command(), "onecred", &args.dir).map(drop)
         }),
     };
     Ok(generated.map_err(|error| format!("{dir} can't be written to: {error}"))?)
+}
+
+/// One page for each verb that is no secret.
+fn pages(dir: &Path) -> io::Result<()> {
+    let mut command = super::Cli::command().disable_help_subcommand(true);
+    command.build();
+    let mut all = vec![command];
+    while let Some(command) = all.pop() {
+        all.extend(command.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned());
+        let page = clap_mangen::Man::new(command)
+            .source(concat!("onecred ", env!("CARGO_PKG_VERSION")))
+            .manual("System credentials from 1Password");
+        let mut text = Vec::new();
+        page.render(&mut text)?;
+        // what stands behind the options of a verb are its exit codes
+        let text = String::from_utf8_lossy(&text).replace(".SH EXTRA\n", ".SH \"EXIT STATUS\"\n");
+        fs::write(dir.join(page.get_filename()), text)?;
+    }
+    Ok(())
 }

@@ -62,7 +62,10 @@ fn each_verb_has_a_man_page() {
     let page = |name: &str| std::fs::read_to_string(dir.path().join("made").join(name)).unwrap_or_default();
     for verb in ["status", "list", "explain", "get", "refresh", "put", "release", "reload", "check", "add"] {
         let text = page(&format!("onecred-{verb}.1"));
-        assert!(text.contains(".SH SYNOPSIS") && text.contains("Exit codes"), "{verb}: {text}");
+        assert!(
+            text.contains(".SH SYNOPSIS") && text.contains(".SH \"EXIT STATUS\"\nExit codes"),
+            "{verb}: {text}"
+        );
     }
     assert!(page("onecred.1").contains("onecred\\-status(1)"));
     assert!(

@@ -24,16 +24,17 @@ pub fn put(args: &NameArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<
     let value = prompt::value(&format!("Value to stand in for {name}, not shown: "), err)?;
     // exposed: it goes to the provider in a memory file
     let bytes = value.expose();
-    if bytes.ends_with(b"\n") {
-        writeln!(
-            err,
-            "warning: the value ends with a newline, which units get too; without it: printf %s …"
-        )?;
-    }
+    let ends_a_line = bytes.ends_with(b"\n");
     let file = packet::sealed("onecred", std::iter::once(bytes))
         .map_err(|error| format!("no memory file for the value: {error}"))?;
     drop(value);
     bus::talk(async |bus| Ok(bus.manager().await?.put(name.as_str(), file.as_fd().into()).await?))?;
+    if ends_a_line {
+        writeln!(
+            err,
+            "warning: the value ends with a newline, which units get too; to leave it out: printf %s VALUE | onecred put {name}"
+        )?;
+    }
     writeln!(out, "{name}: units that start from now on get this value, until: onecred release {name}")?;
     Ok(out.flush()?)
 }

@@ -39,7 +39,7 @@ pub struct Cli {
 enum Verb {
     /// Tell whether secrets can be had, and what is not as it should be
     #[command(
-        after_help = "Exit codes: 0 shown, 1 nothing can be served, or onecred can't be asked, 3 you may not do this"
+        after_help = "Exit codes: 0 shown, 1 nothing can be served, or onecred can't be asked, 2 wrong command line, 3 you may not do this"
     )]
     Status(status::StatusArgs),
     /// List the secrets, and how each of them stands
@@ -47,7 +47,7 @@ enum Verb {
     List(secrets::ListArgs),
     /// Tell what a unit gets that asks for a credential, or why it does not
     #[command(
-        after_help = "Exit codes: 0 it gets it, 1 it does not, or onecred can't be asked, 3 you may not do this"
+        after_help = "Exit codes: 0 it gets it, 1 it does not, or onecred can't be asked, 2 wrong command line, 3 you may not do this"
     )]
     Explain(explain::ExplainArgs),
     /// Write a secret's value to standard output
@@ -55,14 +55,18 @@ enum Verb {
     Get(get::GetArgs),
     /// Have secrets looked up in 1Password now
     #[command(
-        after_help = "Exit codes: 0 all are up to date, 1 some failed, or onecred can't be asked, 3 you may not do this"
+        after_help = "Exit codes: 0 all are up to date, 1 some failed, or onecred can't be asked, 2 wrong command line, 3 you may not do this"
     )]
     Refresh(refresh::RefreshArgs),
     /// Declare a secret, and have units ask for it
-    #[command(after_help = "Exit codes: 0 written, or there already, 1 nothing was written")]
+    #[command(
+        after_help = "Exit codes: 0 written, or there already, 1 nothing was written, 2 wrong command line"
+    )]
     Add(add::AddArgs),
     /// Check the configuration and tell everything that is wrong with it
-    #[command(after_help = "Exit codes: 0 fine, 1 something is wrong, 3 you may not do this")]
+    #[command(
+        after_help = "Exit codes: 0 fine, 1 something is wrong, 2 wrong command line, 3 you may not do this"
+    )]
     Check(check::CheckArgs),
     /// Have the configuration read anew; with errors in it the one before stays in force
     #[command(after_help = EXIT_CODES)]
