@@ -2,6 +2,7 @@
 mod account;
 mod boot;
 mod bus;
+mod cli;
 mod connect;
 mod death;
 mod demo;
@@ -32,6 +33,8 @@ const THEMES: &[&Theme] = &[
     &bus::ALONE,
     &boot::END,
     &death::THEME,
+    &cli::THEME,
+    &cli::ALONE,
     &demo::THEME,
     &operation::THEME,
     &operation::LOOK,

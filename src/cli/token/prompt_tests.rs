@@ -69,9 +69,9 @@ fn a_signal_ends_it_and_brings_the_echo_back() {
 
 #[test]
 fn a_pipe_is_read_to_its_end() {
-    assert_eq!(from_pipe(&b"one\ntwo\n"[..]).unwrap().as_slice(), b"one\ntwo\n");
+    assert_eq!(from_pipe(&b"one\ntwo\n"[..], MOST).unwrap().as_slice(), b"one\ntwo\n");
     assert_eq!(
-        from_pipe(io::repeat(7)).unwrap().len(),
+        from_pipe(io::repeat(7), MOST).unwrap().len(),
         MOST + 1,
         "and no further than can be told to be too much"
     );
