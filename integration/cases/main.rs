@@ -9,6 +9,7 @@ mod machine;
 mod operation;
 mod refusals;
 mod secrets;
+mod templates;
 
 use libtest_mimic::Arguments;
 use onecred_integration::{
@@ -21,6 +22,7 @@ use std::process::ExitCode;
 const THEMES: &[&Theme] = &[
     &machine::THEME,
     &secrets::THEME,
+    &templates::THEME,
     &refusals::THEME,
     &forged::THEME,
     &connect::THEME,

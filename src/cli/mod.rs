@@ -4,7 +4,9 @@ pub mod check;
 pub mod core;
 pub mod demo;
 pub mod get;
+pub mod import;
 pub mod resolve;
+pub mod run_program;
 pub mod schema;
 pub mod serve;
 pub mod token;
@@ -31,6 +33,11 @@ enum Verb {
     Check(check::CheckArgs),
     /// Ask a credential socket as systemd would
     Get(get::GetArgs),
+    /// Execute a program with variables of its environment set from the unit's credentials
+    Run(run_program::RunArgs),
+    /// Take over the configuration of another program
+    #[command(subcommand)]
+    Import(import::ImportVerb),
     /// Install 1Password's SDK core, which service accounts need
     #[command(subcommand)]
     Core(core::CoreVerb),
@@ -54,6 +61,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::Resolve(args) => resolve::run(args).map(|()| 0),
         Verb::Check(args) => check::run(&args, &mut out, &mut err).map_err(Into::into),
         Verb::Get(args) => get::run(&args, &mut out).map(|()| 0),
+        Verb::Run(args) => run_program::run(&args, &mut err).map_err(Into::into),
+        Verb::Import(verb) => import::run(&verb, &mut out, &mut err).map(|()| 0),
         Verb::Core(verb) => core::run(&verb, &mut out, &mut err).map(|()| 0),
         Verb::Token(verb) => token::run(&verb, &mut out, &mut err),
         Verb::Demo => demo::run(&mut out).map(|()| 0),
