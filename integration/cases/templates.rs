@@ -151,7 +151,7 @@ fn run_unit(lines: &str, exec: &str) -> String {
 }
 
 fn a_program_gets_its_environment_from_credentials(stage: &Stage) {
-    let exec = "/usr/bin/onecred run --env PW=db-password --all --prefix X_ -- sh -c 'printf \"%%s\" \"$PW\" >/srv/out/env.pw; tr \"\\0\" \"\\n\" </proc/self/cmdline >/srv/out/env.cmd'";
+    let exec = "/usr/bin/onecred run --env PW=db-password --all --prefix X_ -- sh -c 'printf \"%%s\" \"$PW\" >/srv/out/env.pw; cat /proc/$$$$/cmdline >/srv/out/env.cmd'";
     stage.units([("env-run.service", run_unit("Type=oneshot\nSetCredential=other:x", exec).as_str())]);
     stage.run(&["systemctl", "start", "env-run"]).ok();
     assert_eq!(stage.read("/srv/out/env.pw"), b"hunter2");
