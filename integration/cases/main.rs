@@ -11,6 +11,7 @@ mod machine;
 mod operation;
 mod refusals;
 mod secrets;
+mod templates;
 
 use libtest_mimic::Arguments;
 use onecred_integration::{
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 const THEMES: &[&Theme] = &[
     &machine::THEME,
     &secrets::THEME,
+    &templates::THEME,
     &refusals::THEME,
     &forged::THEME,
     &connect::THEME,

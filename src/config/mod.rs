@@ -5,6 +5,7 @@ mod checked;
 mod files;
 mod json;
 mod merged;
+mod opnix;
 mod problem;
 mod schema;
 mod shape;
@@ -21,6 +22,8 @@ use crate::template::Filling;
 
 pub use checked::ServiceAccount;
 pub use files::Paths;
+pub(crate) use opnix::FOLDER as OPNIX_FOLDER;
+pub use opnix::{Imported, import_opnix};
 pub use problem::{Position, Problem, Report, Severity};
 pub use schema::schema;
 pub use written::Audit;
@@ -92,11 +95,27 @@ fn load_files(files: &[PathBuf], origin: Origin, mut problems: Problems) -> Resu
 
 fn read(number: usize, problems: &mut Problems) -> Option<Written> {
     match json::parse(problems.text(number)) {
-        Ok(tree) => shape::read(number, &tree, problems),
+        Ok(tree) => match opnix::convert(&tree) {
+            Some(converted) => {
+                opnix_is_told(number, &tree, &converted, problems);
+                shape::read(number, &converted.tree, problems)
+            }
+            None => shape::read(number, &tree, problems),
+        },
         Err(json::Mistake { byte, what, remedy }) => {
             problems.error(Place { file: number, byte }, what, remedy);
             None
         }
+    }
+}
+
+/// Says that OpNix's file was understood, and what of it was not.
+fn opnix_is_told(file: usize, tree: &json::Node, converted: &opnix::Converted, problems: &mut Problems) {
+    let what = "this is OpNix's file, and is read as what onecred import opnix makes of it";
+    let remedy = "make it one of onecred's: onecred import opnix FILE --output NEW";
+    problems.warn(Place { file, byte: tree.byte }, what, remedy);
+    for (byte, what, why) in &converted.notes {
+        problems.warn(Place { file, byte: *byte }, format!("not as it was: {what}"), why);
     }
 }
 
