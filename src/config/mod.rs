@@ -103,6 +103,8 @@ pub struct Settings {
     pub templates: Vec<Template>,
     /// What the provider allows itself.
     pub limits: Limits,
+    /// The directories that files may be published in.
+    pub roots: Vec<PathBuf>,
     /// Whether units that failed because 1Password was away are started again when it is back.
     pub recover: bool,
     /// What is written to the journal of a unit that asks.
@@ -116,6 +118,7 @@ impl Default for Settings {
             policy: Policy::default(),
             templates: Vec::new(),
             limits: Limits::default(),
+            roots: checked::ROOTS.iter().map(PathBuf::from).collect(),
             recover: true,
             audit: Audit::default(),
         }
@@ -143,7 +146,6 @@ impl Settings {
         let secrets =
             |has: fn(&crate::secret::Secret) -> bool| self.policy.secrets().filter(|s| has(s)).count();
         let idle = [
-            (secrets(|s| s.target.is_some()), "\"target\" of a secret: files are not published yet"),
             (self.templates.len(), "\"templates\": they are not filled in yet"),
             (
                 secrets(|s| !s.restart_units.is_empty() || !s.reload_units.is_empty()),

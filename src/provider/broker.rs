@@ -114,6 +114,11 @@ impl Broker {
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
+    /// Where what was fetched is.
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Whether there is a store.
     pub fn has_store(&self) -> bool {
         self.store.exists()

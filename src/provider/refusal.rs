@@ -1,7 +1,9 @@
 //! Why a unit does not get a credential: each case with its cause and its remedy, in words for the journal.
 
 use std::io;
+use std::path::PathBuf;
 
+use super::publish::Fault;
 use crate::name::{CredentialId, UnitName};
 use crate::policy::Denial;
 use crate::reference::Reference;
@@ -32,6 +34,17 @@ pub enum Refusal {
     },
     /// A snapshot could not be read.
     Unreadable(io::Error),
+    /// It is not published: the configuration says no file for it.
+    NoFile(String),
+    /// Its file can't be written.
+    Unpublished {
+        /// The file.
+        path: PathBuf,
+        /// Why it can't.
+        fault: Fault,
+    },
+    /// Of all files, these are not published.
+    SomeUnpublished(Vec<String>),
     /// The provider is being stopped.
     Stopping,
 }
@@ -56,6 +69,8 @@ impl Refusal {
             Self::Empty(_) => "empty",
             Self::TooLarge { .. } => "too-large",
             Self::Unreadable(_) => "store",
+            Self::NoFile(_) => "no-file",
+            Self::Unpublished { .. } | Self::SomeUnpublished(_) => "unpublished",
             Self::Stopping => "stopping",
         }
     }
@@ -85,6 +100,11 @@ impl Refusal {
                 "{reference}: too large: the value has {size} bytes, and systemd takes 1 MiB for all credentials of a unit together"
             ),
             Self::Unreadable(error) => format!("its snapshot in the store can't be read: {error}"),
+            Self::NoFile(name) => format!("there is no secret or template {name:?} with a \"target\""),
+            Self::Unpublished { path, fault } => format!("{} can't be published: {fault}", path.display()),
+            Self::SomeUnpublished(names) => {
+                format!("not everything is published, and this log says why: {}", names.join(", "))
+            }
             Self::Stopping => "onecred was stopped before it had the value".to_owned(),
         }
     }
@@ -102,7 +122,23 @@ impl Refusal {
             }
             Self::TooLarge { .. } => "keep large data elsewhere, and its key here".to_owned(),
             Self::Unreadable(_) => "see: systemctl status onecred run-onecred-store.mount".to_owned(),
+            Self::NoFile(_) => {
+                "give it a \"target\" in the configuration, such as \"/run/secrets/NAME\"; then: systemctl reload onecred".to_owned()
+            }
+            Self::Unpublished { fault, .. } => fault.remedy(unit.instance().unwrap_or("NAME")),
+            Self::SomeUnpublished(_) => {
+                format!("the others are there; when it is mended: systemctl restart {unit}")
+            }
             Self::Stopping => format!("start it again: systemctl start {unit}"),
+        }
+    }
+
+    /// Cause and remedy, where a file is published that no unit waits for.
+    pub fn outright(&self, name: &str) -> String {
+        let unit = UnitName::parse_lenient(&format!("onecred-file@{name}"));
+        match unit.ok().zip(CredentialId::parse("file").ok()) {
+            Some((unit, id)) => format!("{}; {}", self.cause(&unit, &id), self.remedy(&unit, &id)),
+            None => self.kind().to_owned(),
         }
     }
 }

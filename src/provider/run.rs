@@ -90,6 +90,8 @@ async fn live(options: Options) -> Result<(), Fatal> {
     let keeper = watch(&options.keeper)?;
     tracing::info!("serving; the keeper is process {}", options.keeper.pid());
     notify::ready(&status(&server));
+    let publisher = Arc::clone(&server.publisher);
+    tokio::spawn(async move { publisher.sync().await });
     let fit = || storeless && open().is_ok();
     let result = serve(&server, options.listener, &options.config, &mut signals, &keeper, fit).await;
     wind_down(&server, matches!(result, Err(Fatal::KeeperGone))).await;
@@ -168,7 +170,7 @@ fn load(paths: &Paths) -> Active {
     }
 }
 
-fn reload(server: &Server, paths: &Paths) {
+fn reload(server: &Arc<Server>, paths: &Paths) {
     notify::reloading();
     match config::load(paths) {
         Ok(loaded) => {
@@ -178,6 +180,14 @@ fn reload(server: &Server, paths: &Paths) {
                 _ => Active::new(loaded.settings),
             });
             tracing::info!("the configuration was read anew");
+            server.publisher.prune();
+            let server = Arc::clone(server);
+            tokio::spawn(async move {
+                server.publisher.sync().await;
+                notify::ready(&status(&server));
+                server.publisher.complete().await;
+            });
+            return;
         }
         Err(report) => {
             for problem in &report.problems {

@@ -1,0 +1,325 @@
+//! Published files: secrets for programs that read paths, in a ramfs that others may look into.
+//!
+//! What is there follows the store and the configuration: files come when a handle asks for them, are replaced when their item changes, and go when they
+//! are no longer configured or 1Password has them no more.
+
+mod accounts;
+mod dirs;
+mod fault;
+mod handle;
+mod links;
+mod manifest;
+mod plan;
+mod write;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::task::JoinSet;
+
+use super::broker::{Broker, Order};
+use super::peer::ProcessId;
+use super::refusal::Refusal;
+use super::store::{ItemKey, Kind};
+use crate::clock::BootTime;
+use crate::secret::{MaxAge, SecretValue, Wanted};
+
+use accounts::Accounts;
+pub use dirs::objection;
+pub use fault::Fault;
+pub use handle::Handle;
+use plan::{Content, File, Plan};
+use write::{Open, Piece, Writer};
+
+/// Publishes files.
+pub struct Publisher {
+    broker: Arc<Broker>,
+    writer: Mutex<Writer>,
+}
+
+/// Files whose values are at hand.
+type Ready<'a> = Vec<(&'a File, SecretValue)>;
+
+impl Publisher {
+    /// A publisher that goes on where the process before this one stopped.
+    pub fn new(broker: Arc<Broker>, kind: Kind) -> Self {
+        let manifest = broker.store().published().and_then(|list| serde_json::from_slice(&list).ok());
+        Self { writer: Mutex::new(Writer::new(kind, manifest.unwrap_or_default())), broker }
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What should be there by the configuration in force; none where it can't be used, and everything stays as it is.
+    fn plan(&self) -> Option<Plan> {
+        let active = self.broker.active();
+        active.error.is_none().then(|| Plan::of(&active.settings))
+    }
+
+    /// Removes what is no longer configured, and what was left unfinished.
+    pub fn prune(&self) {
+        let Some(plan) = self.plan() else { return };
+        let mut writer = self.writer();
+        let files: HashMap<&Path, &File> =
+            plan.files.iter().map(|file| (file.target.path.as_path(), file)).collect();
+        let links: HashMap<&Path, &Path> = plan
+            .files
+            .iter()
+            .flat_map(|file| file.target.links.iter().map(|link| (link.as_path(), file.target.path.as_path())))
+            .collect();
+        let gone = |path: &Path, root: &Path| files.get(path).is_none_or(|file| file.root != root);
+        let old_files: Vec<PathBuf> = {
+            let old = writer.manifest.files.iter().filter(|(path, entry)| gone(path, &entry.root));
+            old.map(|(path, _)| path.clone()).collect()
+        };
+        let old_links: Vec<PathBuf> = {
+            let old = writer.manifest.links.iter().filter(|(link, _)| !links.contains_key(link.as_path()));
+            old.map(|(link, _)| link.clone()).collect()
+        };
+        let open = &mut Open::default();
+        let unlinked = old_links.iter().map(|link| writer.unlink(link)).collect::<Vec<_>>();
+        let removed = old_files.iter().map(|path| writer.remove(path, open)).collect::<Vec<_>>();
+        for fault in unlinked.into_iter().chain(removed).filter_map(Result::err) {
+            tracing::error!("what is no longer configured is still there: {fault}");
+        }
+        writer.clean(&plan.roots, open);
+        if !old_files.is_empty() || !old_links.is_empty() {
+            writer.remove_empty_dirs(&plan.roots, open);
+            self.save(&writer);
+        }
+    }
+
+    /// Brings the files into line with configuration and store, without asking 1Password for anything.
+    pub async fn sync(&self) {
+        self.prune();
+        self.refresh(|_| true).await;
+    }
+
+    /// An item has another snapshot: its files, and all that something of it is in, are replaced together.
+    pub async fn changed(&self, key: &ItemKey) {
+        self.refresh(|file| file.is_of(key)).await;
+    }
+
+    /// An item is no longer there, or no longer ours to have: nothing of it is left.
+    pub fn gone(&self, key: &ItemKey) {
+        let Some(plan) = self.plan() else { return };
+        self.withdraw(plan.files.iter().filter(|file| file.is_of(key)));
+    }
+
+    fn withdraw<'a>(&self, files: impl Iterator<Item = &'a File>) {
+        let mut writer = self.writer();
+        let open = &mut Open::default();
+        for file in files.filter(|file| file.target.path.is_absolute()) {
+            let published = writer.manifest.files.contains_key(&file.target.path);
+            let links = file.target.links.iter().try_for_each(|link| writer.unlink(link));
+            match links.and_then(|()| writer.remove(&file.target.path, open)) {
+                Ok(()) if published => tracing::error!(
+                    "{} is no longer there: 1Password has {} no more",
+                    file.target.path.display(),
+                    file.name
+                ),
+                Ok(()) => {}
+                Err(fault) => tracing::error!("1Password has {} no more, and {fault}", file.name),
+            }
+        }
+        self.save(&writer);
+    }
+
+    async fn refresh(&self, which: impl Fn(&File) -> bool) {
+        let Some(plan) = self.plan() else { return };
+        let accounts = Accounts::of(plan.files.iter().filter(|file| which(file)).map(|file| &file.target)).await;
+        let Some(plan) = self.plan() else { return }; // what counts is what is configured now
+        let groups: Vec<Ready<'_>> = plan
+            .groups()
+            .map(|group| group.iter().filter(|file| which(file)).collect::<Vec<_>>())
+            .map(|files| self.at_hand(files.into_iter(), ProcessId::within()))
+            .collect();
+        for (file, result) in self.put(groups, &accounts) {
+            if let Err(fault) = result {
+                let remedy = fault.remedy(file.name.as_str());
+                tracing::error!("{} can't be published: {fault}; {remedy}", file.target.path.display());
+            }
+        }
+        self.flush();
+    }
+
+    /// Publishes what is configured and not there yet, for those who wait for no handle.
+    pub async fn complete(self: &Arc<Self>) {
+        let Some(plan) = self.plan() else { return };
+        let missing = plan.files.into_iter().filter(|file| !self.writer().has(&file.target.path)).collect();
+        for (file, refusal) in self.publish_each(missing).await.1 {
+            let reason = refusal.outright(file.name.as_str());
+            tracing::warn!("{} is not published: {reason}", file.target.path.display());
+        }
+    }
+
+    /// The files whose values are in the store, however old: whether those are still right is found out elsewhere.
+    fn at_hand<'a>(&self, files: impl Iterator<Item = &'a File>, process: ProcessId) -> Ready<'a> {
+        let value = |file: &File| {
+            let Content::Secret(wanted) = &file.content;
+            let wanted = Arc::new(Wanted { max_age: MaxAge::Session, ..Wanted::clone(wanted) });
+            let ready = self.broker.at_once(&Order { wanted, process, arrived: BootTime::now() })?;
+            ready.read().and_then(|value| not_empty(value, file)).ok()
+        };
+        files.filter_map(|file| Some((file, value(file)?))).collect()
+    }
+
+    /// Writes groups of files, each group of one version.
+    fn put<'a>(&self, groups: Vec<Ready<'a>>, accounts: &Accounts) -> Vec<(&'a File, Result<(), Fault>)> {
+        let mut writer = self.writer();
+        writer.limit = self.broker.active().settings.limits.store_bytes;
+        let all = groups.iter().flatten();
+        let news = all.fold(false, |news, (file, _)| writer.note(&file.target, &file.root) | news);
+        if news {
+            self.save(&writer);
+        }
+        let open = &mut Open::default();
+        let (mut results, mut wrote) = (Vec::new(), false);
+        for group in groups {
+            let (mut files, mut pieces) = (Vec::new(), Vec::new());
+            for (file, value) in group {
+                match accounts.owner(&file.target) {
+                    Ok(owner) => {
+                        files.push(file);
+                        pieces.push(Piece { target: &file.target, root: &file.root, owner, value });
+                    }
+                    Err(fault) => results.push((file, Err(fault))),
+                }
+            }
+            for (file, result) in files.into_iter().zip(writer.put(&pieces, open)) {
+                wrote |= matches!(result, Ok(true));
+                let linked = |_| file.target.links.iter().try_for_each(|link| writer.link(link, &file.target.path));
+                results.push((file, result.and_then(linked)));
+            }
+        }
+        writer.unsaved |= wrote;
+        results
+    }
+
+    /// Keeps what is new in the list. What a process that died has not kept is written once more by the next, no worse.
+    fn flush(&self) {
+        let mut writer = self.writer();
+        if std::mem::take(&mut writer.unsaved) {
+            self.save(&writer);
+        }
+    }
+
+    fn save(&self, writer: &Writer) {
+        let list = serde_json::to_vec(&writer.manifest).map_err(std::io::Error::other);
+        if let Err(error) = list.and_then(|list| self.broker.store().set_published(&list)) {
+            tracing::error!("the list of published files can't be written to the store: {error}");
+        }
+    }
+
+    /// What a handle's files are made of.
+    fn waits_for(&self, handle: &Handle) -> Vec<Arc<Wanted>> {
+        let plan = self.plan().unwrap_or_default();
+        match handle {
+            Handle::One(name) => plan.named(name).flat_map(File::wanted).cloned().collect(),
+            Handle::All => Vec::new(),
+        }
+    }
+
+    /// Publishes the files of a secret or template, as fresh as a unit would get it. Gives back where they are.
+    pub async fn publish(&self, name: &str) -> Result<Vec<PathBuf>, Refusal> {
+        let plan = self.configured()?;
+        let mut paths = Vec::new();
+        for file in plan.named(name) {
+            self.publish_one(file).await?;
+            paths.push(file.target.path.clone());
+        }
+        self.flush();
+        if paths.is_empty() { Err(Refusal::NoFile(name.to_owned())) } else { Ok(paths) }
+    }
+
+    /// Publishes everything. Gives back how much is there, and what is not, with the reason.
+    async fn publish_all(self: &Arc<Self>) -> Result<(usize, Vec<(File, Refusal)>), Refusal> {
+        Ok(self.publish_each(self.configured()?.files).await)
+    }
+
+    async fn publish_each(self: &Arc<Self>, files: Vec<File>) -> (usize, Vec<(File, Refusal)>) {
+        {
+            let mut writer = self.writer();
+            if files.iter().fold(false, |news, file| writer.note(&file.target, &file.root) | news) {
+                self.save(&writer); // once for all
+            }
+        }
+        let mut running = JoinSet::new();
+        for file in files {
+            let publisher = Arc::clone(self);
+            running.spawn(async move {
+                let result = publisher.publish_one(&file).await;
+                (file, result)
+            });
+        }
+        let (mut count, mut refusals) = (0, Vec::new());
+        for (file, result) in running.join_all().await {
+            match result {
+                Ok(()) => count += 1,
+                Err(refusal) => refusals.push((file, refusal)),
+            }
+        }
+        refusals.sort_by(|one, other| one.0.name.cmp(&other.0.name));
+        self.flush();
+        (count, refusals)
+    }
+
+    fn configured(&self) -> Result<Plan, Refusal> {
+        let active = self.broker.active();
+        match &active.error {
+            Some(error) => Err(Refusal::Unconfigured(error.clone())),
+            None => Ok(Plan::of(&active.settings)),
+        }
+    }
+
+    async fn publish_one(&self, file: &File) -> Result<(), Refusal> {
+        let unpublished = |fault| Refusal::Unpublished { path: file.target.path.clone(), fault };
+        let plan = self.configured()?;
+        let group = plan.files.iter().filter(|other| other.item == file.item);
+        let accounts = Accounts::of(group.map(|file| &file.target)).await;
+        // before anything is asked of 1Password
+        accounts.owner(&file.target).map_err(unpublished)?;
+        self.writer().opens(&file.root).map_err(unpublished)?;
+        let process = ProcessId::within();
+        let value = match self.get(file, process).await {
+            Ok(value) => value,
+            Err(refusal) => {
+                if matches!(&refusal, Refusal::Failed { failure, .. } if failure.class.is_confirmed_gone()) {
+                    self.withdraw(std::iter::once(file));
+                }
+                return Err(refusal);
+            }
+        };
+        let plan = self.configured()?;
+        let Some(file) = plan.files.iter().find(|now| *now == file) else {
+            return Err(Refusal::NoFile(file.name.to_string())); // it was configured otherwise meanwhile
+        };
+        // what was published of the item before comes along, so that all is of one version
+        let others = plan.files.iter().filter(|other| *other != file && file.item.is_some() && other.item == file.item);
+        let others: Vec<_> = others.filter(|other| self.writer().has(&other.target.path)).collect();
+        let mut group = self.at_hand(others.into_iter(), process);
+        group.insert(0, (file, value));
+        let results = self.put(vec![group], &accounts);
+        let own = results.into_iter().find(|(of, _)| *of == file);
+        own.map_or(Ok(()), |(_, result)| result).map_err(unpublished)
+    }
+
+    async fn get(&self, file: &File, process: ProcessId) -> Result<SecretValue, Refusal> {
+        let Content::Secret(wanted) = &file.content;
+        let order = Order { wanted: Arc::clone(wanted), process, arrived: BootTime::now() };
+        let ready = self.broker.get(&order).await;
+        let ready =
+            ready.map_err(|failure| Refusal::Failed { reference: wanted.reference.clone(), failure })?;
+        not_empty(ready.read()?, file)
+    }
+}
+
+fn not_empty(value: SecretValue, file: &File) -> Result<SecretValue, Refusal> {
+    let Content::Secret(wanted) = &file.content;
+    if value.is_empty() && !wanted.allow_empty {
+        return Err(Refusal::Empty(wanted.reference.clone()));
+    }
+    Ok(value)
+}

@@ -1,0 +1,86 @@
+//! What should be published, by the configuration: which files, of what, and which of them belong together.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::super::store::ItemKey;
+use crate::config::Settings;
+use crate::name::SecretName;
+use crate::secret::{Target, Wanted};
+
+/// A file that should be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct File {
+    /// The secret's or template's name.
+    pub(super) name: SecretName,
+    /// What is in it.
+    pub(super) content: Content,
+    /// Where it is, and whose.
+    pub(super) target: Target,
+    /// The root that it is below.
+    pub(super) root: PathBuf,
+    /// The item that all of it is from, if it is from one.
+    pub(super) item: Option<ItemKey>,
+}
+
+/// What a file holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Content {
+    /// A secret.
+    Secret(Arc<Wanted>),
+}
+
+/// The files that should be there; those of one item follow each other.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) files: Vec<File>,
+    /// The directories that files may be in.
+    pub(super) roots: Vec<PathBuf>,
+}
+
+impl Plan {
+    /// The plan of a configuration.
+    pub(super) fn of(settings: &Settings) -> Self {
+        let root = |path: &Path| {
+            let roots = settings.roots.iter().filter(|root| path.starts_with(root));
+            roots.max_by_key(|root| root.components().count()).cloned()
+        };
+        let mut files: Vec<File> = settings
+            .policy
+            .secrets()
+            .filter_map(|secret| {
+                let target = secret.target.clone()?;
+                let wanted = Arc::new(secret.wanted.clone());
+                let item = Some(ItemKey::new(&wanted.source, &wanted.reference.item));
+                let (name, content) = (secret.name.clone(), Content::Secret(wanted));
+                Some(File { name, content, item, root: root(&target.path)?, target })
+            })
+            .collect();
+        files.sort_by(|one, other| one.item.cmp(&other.item));
+        Self { files, roots: settings.roots.clone() }
+    }
+
+    /// The files of a secret or template.
+    pub(super) fn named(&self, name: &str) -> impl Iterator<Item = &File> {
+        self.files.iter().filter(move |file| file.name.as_str() == name)
+    }
+
+    /// The files in groups that belong together: those of one item are of one version.
+    pub(super) fn groups(&self) -> impl Iterator<Item = &[File]> {
+        self.files.chunk_by(|one, other| one.item.is_some() && one.item == other.item)
+    }
+}
+
+impl File {
+    /// Whether something of an item is in it.
+    pub(super) fn is_of(&self, key: &ItemKey) -> bool {
+        self.item.as_ref() == Some(key)
+    }
+
+    /// What it is made of.
+    pub(super) fn wanted(&self) -> impl Iterator<Item = &Arc<Wanted>> {
+        match &self.content {
+            Content::Secret(wanted) => std::iter::once(wanted),
+        }
+    }
+}
