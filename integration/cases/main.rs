@@ -7,6 +7,7 @@ mod demo;
 mod forged;
 mod machine;
 mod operation;
+mod publish;
 mod refusals;
 mod secrets;
 
@@ -33,6 +34,9 @@ const THEMES: &[&Theme] = &[
     &demo::THEME,
     &operation::THEME,
     &operation::LOOK,
+    &publish::THEME,
+    &publish::ALONE,
+    &publish::TAKEN,
 ];
 
 fn main() -> ExitCode {

@@ -10,6 +10,7 @@ mod handle;
 mod links;
 mod manifest;
 mod plan;
+mod swap;
 mod write;
 
 use std::collections::HashMap;

@@ -1,7 +1,7 @@
 //! Writes files where others read them: under another name first, then renamed, so that whoever opens one has a whole one.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
@@ -47,13 +47,13 @@ pub(super) struct Writer {
 
 /// Directories that were opened for one round of writing.
 #[derive(Debug, Default)]
-pub(super) struct Open(HashMap<PathBuf, Rc<Dir>>);
+pub(super) struct Open(pub(super) HashMap<PathBuf, Rc<Dir>>);
 
 /// A file under its first name.
-struct Staged<'a> {
-    at: usize,
+pub(super) struct Staged<'a> {
+    pub(super) at: usize,
     dir: Rc<Dir>,
-    first: String,
+    first: OsString,
     name: &'a OsStr,
     file: OwnedFd,
     digest: String,
@@ -88,7 +88,7 @@ impl Writer {
     }
 
     /// The directory that a path is in, made where it is missing.
-    fn parent(&self, path: &Path, root: &Path, open: &mut Open) -> Result<Rc<Dir>, Fault> {
+    pub(super) fn parent(&self, path: &Path, root: &Path, open: &mut Open) -> Result<Rc<Dir>, Fault> {
         let parent = path.parent().unwrap_or(root);
         if let Some(dir) = open.0.get(parent) {
             return Ok(Rc::clone(dir));
@@ -106,14 +106,23 @@ impl Writer {
         Ok(dir)
     }
 
-    /// Puts files in their places, all of one version: each is written first, then they are renamed one right after another. Where one that was
-    /// published before can't be written, none is replaced. What is there as it should be is not touched. Says of each whether it was written.
+    /// Puts files in their places, all of one version. Where one that was published before can't be written, none is replaced. What is there as it
+    /// should be is not touched. Says of each whether it was written.
+    ///
+    /// Files that have a directory for themselves are replaced with it, in one step. Others are written first, then renamed one right after another.
     pub(super) fn put(&mut self, pieces: &[Piece<'_>], open: &mut Open) -> Vec<Result<bool, Fault>> {
+        match self.swap(pieces, open) {
+            Some(results) => results,
+            None => self.put_each(pieces, open),
+        }
+    }
+
+    fn put_each(&mut self, pieces: &[Piece<'_>], open: &mut Open) -> Vec<Result<bool, Fault>> {
         let mut results: Vec<Result<bool, Fault>> = Vec::with_capacity(pieces.len());
         let mut staged = Vec::new();
         let mut torn = false;
         for (at, piece) in pieces.iter().enumerate() {
-            let result = self.stage(at, piece, open);
+            let result = self.stage_beside(at, piece, open);
             torn |= result.is_err() && self.has(&piece.target.path);
             results.push(result.map(|new| staged.extend(new)).map(|()| false));
         }
@@ -123,38 +132,41 @@ impl Writer {
         }
         for staged in staged {
             let path = &pieces[staged.at].target.path;
-            let result = renameat(&staged.dir, staged.first.as_str(), &staged.dir, staged.name)
-                .and_then(|()| fstat(&staged.file))
-                .map_err(Fault::io(path, "put in its place"));
-            results[staged.at] = match result {
-                Ok(stat) => {
-                    if let Some(entry) = self.manifest.files.get_mut(path) {
-                        self.used -= entry.bytes();
-                        entry.stamp = Some(Stamp::new(&stat, staged.digest));
-                        self.used += entry.bytes();
-                    }
-                    Ok(true)
-                }
-                Err(fault) => {
-                    staged.discard();
-                    Err(fault)
-                }
-            };
+            let result = renameat(&staged.dir, staged.first.as_os_str(), &staged.dir, staged.name)
+                .map_err(Fault::io(path, "put in its place"))
+                .and_then(|()| self.stamp(path, &staged));
+            if result.is_err() {
+                staged.discard();
+            }
+            results[staged.at] = result.map(|()| true);
         }
         results
     }
 
+    /// Notes a file as it was written.
+    pub(super) fn stamp(&mut self, path: &Path, staged: &Staged<'_>) -> Result<(), Fault> {
+        let stat = fstat(&staged.file).map_err(Fault::io(path, "looked at"))?;
+        if let Some(entry) = self.manifest.files.get_mut(path) {
+            self.used -= entry.bytes();
+            entry.stamp = Some(Stamp::new(&stat, staged.digest.clone()));
+            self.used += entry.bytes();
+        }
+        Ok(())
+    }
+
     /// Whether a file is there as it was published, with this content and owner.
-    fn is_as_it_should_be(&self, piece: &Piece<'_>, dir: &Dir, name: &OsStr, digest: &str) -> bool {
+    pub(super) fn is_as_it_should_be(&self, piece: &Piece<'_>, dir: &Dir, name: &OsStr) -> bool {
         let known = self.manifest.files.get(&piece.target.path).and_then(|entry| entry.stamp.as_ref());
         let Ok(stat) = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) else { return false };
         let owned = stat.st_uid == piece.owner.uid.as_raw() && stat.st_gid == piece.owner.gid.as_raw();
         owned
             && stat.st_mode == libc::S_IFREG | piece.target.mode
-            && known == Some(&Stamp::new(&stat, digest.to_owned()))
+            // exposed: to be told from what is there
+            && known == Some(&Stamp::new(&stat, digest(piece.value.expose())))
     }
 
-    fn stage<'a>(
+    /// Writes a file beside its place; none where it is there already.
+    fn stage_beside<'a>(
         &mut self,
         at: usize,
         piece: &Piece<'a>,
@@ -163,16 +175,8 @@ impl Writer {
         let path = &piece.target.path;
         let dir = self.parent(path, piece.root, open)?;
         let name = path.file_name().unwrap_or_default();
-        // exposed: to be told from what is there, and to be written
-        let bytes = piece.value.expose();
-        let digest = digest(bytes);
-        if self.is_as_it_should_be(piece, &dir, name, &digest) {
+        if self.is_as_it_should_be(piece, &dir, name) {
             return Ok(None);
-        }
-        let before = self.manifest.files.get(path).map_or(0, Entry::bytes);
-        let would = self.used - before + in_pages(bytes.len() as u64);
-        if would > self.limit {
-            return Err(Fault::Full { would, limit: self.limit });
         }
         // a directory of someone's in its place is found before anything is written
         if fstatat(&dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)
@@ -180,19 +184,45 @@ impl Writer {
         {
             return Err(Fault::io(path, "put in its place")(Errno::EISDIR));
         }
-        let first = format!("{UNFINISHED}{}", self.next);
-        self.next += 1;
-        let file = self.create(&dir, &first).map_err(Fault::io(path, "written"))?;
-        let staged = Staged { at, dir, first, name, file, digest };
-        let written = staged.fill(bytes, piece.target.mode, piece.owner);
-        written.map_err(|errno| {
-            staged.discard();
-            Fault::io(path, "written")(errno)
-        })?;
-        Ok(Some(staged))
+        let first = self.first_name();
+        self.stage(at, piece, dir, first.into()).map(Some)
     }
 
-    fn create(&self, dir: &Dir, name: &str) -> nix::Result<OwnedFd> {
+    /// Writes a file in a directory, under its first name.
+    pub(super) fn stage<'a>(
+        &mut self,
+        at: usize,
+        piece: &Piece<'a>,
+        dir: Rc<Dir>,
+        first: OsString,
+    ) -> Result<Staged<'a>, Fault> {
+        let path = &piece.target.path;
+        // exposed: to be told from others, and to be written
+        let bytes = piece.value.expose();
+        let before = self.manifest.files.get(path).map_or(0, Entry::bytes);
+        let would = self.used - before + in_pages(bytes.len() as u64);
+        if would > self.limit {
+            return Err(Fault::Full { would, limit: self.limit });
+        }
+        let file = self.create(&dir, &first).map_err(Fault::io(path, "written"))?;
+        let name = path.file_name().unwrap_or_default();
+        let staged = Staged { at, dir, first, name, file, digest: digest(bytes) };
+        match staged.fill(bytes, piece.target.mode, piece.owner) {
+            Ok(()) => Ok(staged),
+            Err(errno) => {
+                staged.discard();
+                Err(Fault::io(path, "written")(errno))
+            }
+        }
+    }
+
+    /// A name for something unfinished.
+    pub(super) fn first_name(&mut self) -> String {
+        self.next += 1;
+        format!("{UNFINISHED}{}", self.next)
+    }
+
+    fn create(&self, dir: &Dir, name: &OsStr) -> nix::Result<OwnedFd> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let create = || openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR);
         match create() {
@@ -265,7 +295,7 @@ impl Writer {
             let Ok(dir) = self.existing_parent(&path, root, open) else { continue };
             for name in dir.names().unwrap_or_default() {
                 if name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
-                    let _ = unlinkat(&dir, name.as_os_str(), UnlinkatFlags::NoRemoveDir);
+                    super::swap::discard(&dir, &name);
                 }
             }
         }
@@ -284,8 +314,8 @@ impl Staged<'_> {
         Ok(())
     }
 
-    fn discard(&self) {
-        let _ = unlinkat(&self.dir, self.first.as_str(), UnlinkatFlags::NoRemoveDir);
+    pub(super) fn discard(&self) {
+        let _ = unlinkat(&self.dir, self.first.as_os_str(), UnlinkatFlags::NoRemoveDir);
     }
 }
 

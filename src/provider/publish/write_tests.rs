@@ -241,3 +241,41 @@ fn links_stand_only_where_nothing_of_others_does() {
     let why = rig.writer.link(&rig.root().join("link"), &target).unwrap_err();
     assert!(why.to_string().contains("/tmp can be written by others"), "{why}");
 }
+
+#[test]
+fn files_with_a_directory_for_themselves_are_replaced_with_it() {
+    let mut rig = Rig::new();
+    let (user, password) = (rig.target("pair/user", 0o400), rig.target("pair/password", 0o440));
+    rig.put(&[(&user, "u1"), (&password, "p1")]);
+    assert_eq!(rig.stat("pair").mode() & 0o7777, 0o755);
+    let (inode, file) = (rig.stat("pair").ino(), rig.stat("pair/user").ino());
+    for result in rig.put(&[(&user, "u1"), (&password, "p1")]) {
+        assert!(!result.unwrap());
+    }
+    assert_eq!((rig.stat("pair").ino(), rig.stat("pair/user").ino()), (inode, file));
+    let before = File::open(rig.root().join("pair")).unwrap();
+    // one changes, and whoever has the directory open sees none of the new ones in it
+    rig.put(&[(&user, "u1"), (&password, "p2")]);
+    assert_ne!(rig.stat("pair").ino(), inode);
+    assert_eq!((rig.read("pair/user").as_str(), rig.read("pair/password").as_str()), ("u1", "p2"));
+    fstatat(&before, "password", AtFlags::empty()).unwrap_err();
+    assert!(rig.is_tidy("") && rig.is_tidy("pair"));
+    // with something of others in it, or another item's, it is not theirs alone
+    fs::write(rig.root().join("pair/of-others"), "").unwrap();
+    let inode = rig.stat("pair").ino();
+    rig.put(&[(&user, "u3"), (&password, "p3")]);
+    assert_eq!(rig.stat("pair").ino(), inode);
+    assert_eq!((rig.read("pair/user").as_str(), rig.read("pair/password").as_str()), ("u3", "p3"));
+    fs::remove_file(rig.root().join("pair/of-others")).unwrap();
+    rig.puts("pair/other", "o");
+    rig.put(&[(&user, "u4"), (&password, "p4")]);
+    assert_eq!((rig.stat("pair").ino(), rig.read("pair/other").as_str()), (inode, "o"));
+    // what is too much leaves all as it was
+    rig.writer.remove(&rig.folder.path().join("pair/other"), &mut Open::default()).unwrap();
+    rig.writer.limit = 2 * 4096;
+    let long = "x".repeat(5000);
+    let results = rig.put(&[(&user, "u5"), (&password, long.as_str())]);
+    assert!(results[1].is_err());
+    assert_eq!((rig.read("pair/user").as_str(), rig.read("pair/password").as_str()), ("u4", "p4"));
+    assert!(rig.is_tidy(""));
+}
