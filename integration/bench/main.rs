@@ -6,6 +6,7 @@ mod ask;
 mod calls;
 mod load;
 mod machines;
+mod publish;
 mod size;
 mod starts;
 mod table;
@@ -70,10 +71,12 @@ fn outside(words: &[String], effort: Effort) -> Result<bool, Box<dyn Error>> {
     let only = words.iter().position(|word| word == "--only").and_then(|at| words.get(at + 1));
     let chosen = |phase: &str| only.is_none_or(|only| only == phase);
     let phases: Vec<&str> = machines::PHASES.into_iter().filter(|phase| chosen(phase)).collect();
-    if phases.is_empty() && !chosen("calls") {
-        return Err(
-            format!("there is no such phase; there are {} and calls", machines::PHASES.join(", ")).into()
-        );
+    if phases.is_empty() && !chosen("calls") && !chosen("publish") {
+        return Err(format!(
+            "there is no such phase; there are {}, calls and publish",
+            machines::PHASES.join(", ")
+        )
+        .into());
     }
     let mut all: Vec<Row> = Vec::new();
     for suite in Suite::chosen()? {
@@ -83,6 +86,9 @@ fn outside(words: &[String], effort: Effort) -> Result<bool, Box<dyn Error>> {
         }
         if chosen("calls") {
             rows.extend(calls::rows(suite)?);
+        }
+        if chosen("publish") {
+            rows.extend(publish::rows(suite, effort)?);
         }
         println!("\n{}", table::table(&rows));
         println!(

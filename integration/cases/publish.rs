@@ -56,7 +56,8 @@ pub const TAKEN: Theme = Theme {
 const CONFIG: &str = "/etc/onecred/secrets.json";
 
 fn file(name: &str, reference: &str, more: Value) -> Value {
-    let mut secret = json!({ "name": name, "reference": reference, "target": format!("/run/secrets/{name}") });
+    let mut secret =
+        json!({ "name": name, "reference": reference, "target": format!("/run/secrets/{name}") });
     for (key, value) in more.as_object().into_iter().flatten() {
         secret[key] = value.clone();
     }
@@ -101,7 +102,11 @@ fn setup(suite: Suite) -> Setup {
         file("app.env", "op://My Vault/env/text", json!({})),
         file("db-password", db, json!({})),
         file("missing", "op://My Vault/nothing/password", json!({})),
-        file("owned", db, json!({ "target": "/run/secrets/deep/er/owned", "owner": "nobody:adm", "mode": "0440" })),
+        file(
+            "owned",
+            db,
+            json!({ "target": "/run/secrets/deep/er/owned", "owner": "nobody:adm", "mode": "0440" }),
+        ),
         file("no-user", db, json!({ "owner": "latecomer" })),
         file("theirs", db, json!({ "target": "/run/secrets/theirs/key" })),
         file("linked", db, json!({ "links": ["/etc/linked/key"] })),
@@ -147,7 +152,9 @@ fn stat(stage: &Stage, path: &str) -> String {
 }
 
 fn as_nobody(stage: &Stage, script: &str) -> bool {
-    stage.run(&["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "sh", "-euc", script]).succeeded()
+    stage
+        .run(&["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "sh", "-euc", script])
+        .succeeded()
 }
 
 fn an_environment_file_and_a_credential_file_are_there_at_boot(stage: &Stage) {
@@ -167,7 +174,10 @@ fn the_target_is_reached_although_one_file_is_missing(stage: &Stage) {
 }
 
 fn a_missing_secret_fails_its_own_consumers_alone(stage: &Stage) {
-    stage.units([("lacks.service", takes_file("missing").as_str()), ("has.service", takes_file("db-password").as_str())]);
+    stage.units([
+        ("lacks.service", takes_file("missing").as_str()),
+        ("has.service", takes_file("db-password").as_str()),
+    ]);
     stage.run(&["systemctl", "start", "lacks.service"]).fails();
     assert_eq!(stage.show("lacks.service", "ActiveState"), "inactive");
     assert!(stage.taken("lacks.service", "key").is_none());
@@ -218,7 +228,10 @@ fn unprivileged_users_can_do_nothing(stage: &Stage) {
         assert!(!as_nobody(stage, script), "nobody could: {script}");
     }
     // whoever owns a file may change its mode, and the next publication mends it
-    assert!(as_nobody(stage, "chmod 666 /run/secrets/deep/er/owned; echo forged >/run/secrets/deep/er/owned"));
+    assert!(as_nobody(
+        stage,
+        "chmod 666 /run/secrets/deep/er/owned; echo forged >/run/secrets/deep/er/owned"
+    ));
     assert!(start(stage, "owned"));
     assert_eq!(stat(stage, "/run/secrets/deep/er/owned"), "regular file nobody:adm 440");
     assert_eq!(stage.read("/run/secrets/deep/er/owned"), b"hunter2");
@@ -277,7 +290,9 @@ fn what_is_no_longer_configured_goes_at_a_reload(stage: &Stage) {
 fn what_is_newly_configured_comes_at_a_reload(stage: &Stage) {
     assert!(start(stage, "db-password"));
     let new = file("new", "op://My Vault/db-2/password", json!({}));
-    change(stage, |config| config["secrets"].as_array_mut().into_iter().for_each(|all| all.push(new.clone())));
+    change(stage, |config| {
+        config["secrets"].as_array_mut().into_iter().for_each(|all| all.push(new.clone()))
+    });
     wait_until("the new file is there", || exists(stage, "/run/secrets/new"));
 }
 
@@ -288,7 +303,9 @@ fn kill(stage: &Stage) {
 
 fn a_provider_that_starts_publishes_from_its_store(stage: &Stage) {
     assert!(start(stage, "db-password"));
-    stage.sh("rm /run/secrets/db-password; systemctl stop onecred-resolver.socket onecred-resolver.service").ok();
+    stage
+        .sh("rm /run/secrets/db-password; systemctl stop onecred-resolver.socket onecred-resolver.service")
+        .ok();
     stage.sh("touch /run/secrets/.onecred-5").ok();
     kill(stage);
     wait_until("the file is back", || exists(stage, "/run/secrets/db-password"));
@@ -327,9 +344,11 @@ fn kills_leave_whole_files_of_one_version(stage: &Stage) {
     let kinds: std::collections::BTreeSet<&str> = read.lines().collect();
     assert!(kinds.len() > 1, "nothing ever changed: {kinds:?}");
     for kind in kinds {
-        let whole = versions.iter().zip(["one", "other"]).zip(&values).any(|((_, name), value)| {
-            kind == format!("user of {name} {value}")
-        });
+        let whole = versions
+            .iter()
+            .zip(["one", "other"])
+            .zip(&values)
+            .any(|((_, name), value)| kind == format!("user of {name} {value}"));
         assert!(whole, "a reader has read {kind:?}");
     }
     let names = stage.sh("ls -A /run/secrets /run/secrets/pair").ok();

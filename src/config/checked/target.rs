@@ -106,11 +106,14 @@ impl Checker<'_> {
             place: text.place,
         });
         if let Some(name) = written.name.filter(|name| name.len() > HANDLED) {
-            let what = format!("onecred-file@{}.service can't ask: the name is too long for systemd", name.value);
+            let what =
+                format!("onecred-file@{}.service can't ask: the name is too long for systemd", name.value);
             self.problems.warn(
                 text.place,
                 what,
-                format!("give it a name of at most {HANDLED} bytes, or order units after onecred-publish.target"),
+                format!(
+                    "give it a name of at most {HANDLED} bytes, or order units after onecred-publish.target"
+                ),
             );
         }
         Some(Target { path, user: owner.user, group: owner.group, mode, links })
@@ -136,7 +139,9 @@ impl Checker<'_> {
         );
         let parent = path.parent().filter(|_| path.starts_with("/run") && !is_taken(&path));
         let remedy = match parent.filter(|parent| parent.components().count() > 2) {
-            Some(parent) => format!("{remedy}, or allow its directory: \"publish\": {{ \"roots\": [{parent:?}] }}"),
+            Some(parent) => {
+                format!("{remedy}, or allow its directory: \"publish\": {{ \"roots\": [{parent:?}] }}")
+            }
             None => remedy.to_owned(),
         };
         self.problems.error(text.place, what, remedy);

@@ -50,7 +50,11 @@ impl Accounts {
             let ask = move || names.into_iter().map(|(u, g)| look_up(&u, g.as_deref())).collect::<Vec<_>>();
             let answers = tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(ask)).await;
             let silence = |user: &str| {
-                Err(Missing::Unknown("user", user.to_owned(), "the machine's account services don't answer".to_owned()))
+                Err(Missing::Unknown(
+                    "user",
+                    user.to_owned(),
+                    "the machine's account services don't answer".to_owned(),
+                ))
             };
             let answers = match answers {
                 Ok(Ok(answers)) => answers,

@@ -62,7 +62,10 @@ impl Dir {
                 }
                 None if brought => return Err(bad("is not mounted", false)),
                 _ if !memory.unwrap_or(false) => {
-                    return Err(bad("is neither a ramfs nor a tmpfs with noswap, so that secrets could reach a disk", false));
+                    return Err(bad(
+                        "is neither a ramfs nor a tmpfs with noswap, so that secrets could reach a disk",
+                        false,
+                    ));
                 }
                 _ => {}
             }

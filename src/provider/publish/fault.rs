@@ -84,17 +84,24 @@ impl Fault {
                 format!("start what mounts it: systemctl start {}; then: {again}", mount_unit(root))
             }
             Self::Directory { path, .. } => {
-                format!("it has to be a directory that only root can write in; see: namei -l {}", path.display())
+                format!(
+                    "it has to be a directory that only root can write in; see: namei -l {}",
+                    path.display()
+                )
             }
             Self::Account { kind, name: account, .. } => format!(
                 "create the {kind}, by sysusers.d or before this starts (systemctl edit onecred-file@{name}: After=what makes {account}); then: {again}"
             ),
             Self::Accounts { .. } => format!("see: getent passwd; then: {again}"),
-            Self::Occupied(path) => format!("remove it, if it is not needed: rm {}; then: {again}", path.display()),
+            Self::Occupied(path) => {
+                format!("remove it, if it is not needed: rm {}; then: {again}", path.display())
+            }
             Self::Full { .. } => "raise limits.storeSize, or publish less".to_owned(),
             Self::Io { path, error, .. } if error.raw_os_error() == Some(libc::EROFS) => {
                 let parent = path.parent().unwrap_or(path).display();
-                format!("let the provider write there: systemctl edit onecred, with [Service] and ReadWritePaths=-{parent} in it; then: systemctl restart onecred")
+                format!(
+                    "let the provider write there: systemctl edit onecred, with [Service] and ReadWritePaths=-{parent} in it; then: systemctl restart onecred"
+                )
             }
             Self::Io { .. } => "see: systemctl status onecred".to_owned(),
         }

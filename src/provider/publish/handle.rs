@@ -41,7 +41,12 @@ impl Handle {
 
 impl Server {
     /// Publishes what a handle stands for, then lets it start.
-    pub(in crate::provider) fn publish_for(self: &Arc<Self>, connection: Connection, peer: Peer, handle: Handle) {
+    pub(in crate::provider) fn publish_for(
+        self: &Arc<Self>,
+        connection: Connection,
+        peer: Peer,
+        handle: Handle,
+    ) {
         let server = Arc::clone(self);
         tokio::spawn(async move {
             let mut stop = server.stop.subscribe();

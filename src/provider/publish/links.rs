@@ -13,7 +13,8 @@ use super::write::{UNFINISHED, Writer};
 impl Writer {
     /// Has a link point to a file. Made only where nothing stands, or one that was made here.
     pub(super) fn link(&mut self, path: &Path, to: &Path) -> Result<(), Fault> {
-        let (dir, name) = (Dir::absolute(path.parent().unwrap_or(path))?, path.file_name().unwrap_or_default());
+        let (dir, name) =
+            (Dir::absolute(path.parent().unwrap_or(path))?, path.file_name().unwrap_or_default());
         match symlinkat(to, &dir, name) {
             Ok(()) => {}
             Err(Errno::EEXIST) => {
@@ -45,7 +46,8 @@ impl Writer {
             Err(Fault::Io { error, .. }) if error.raw_os_error() == Some(libc::ENOENT) => None,
             Err(fault) => return Err(fault),
         };
-        if let Some(dir) = dir.filter(|dir| readlinkat(dir, name).is_ok_and(|there| there == to.as_os_str())) {
+        if let Some(dir) = dir.filter(|dir| readlinkat(dir, name).is_ok_and(|there| there == to.as_os_str()))
+        {
             unlinkat(&dir, name, UnlinkatFlags::NoRemoveDir).map_err(Fault::io(path, "removed"))?;
         }
         self.manifest.links.remove(path);

@@ -68,7 +68,9 @@ impl Publisher {
         let links: HashMap<&Path, &Path> = plan
             .files
             .iter()
-            .flat_map(|file| file.target.links.iter().map(|link| (link.as_path(), file.target.path.as_path())))
+            .flat_map(|file| {
+                file.target.links.iter().map(|link| (link.as_path(), file.target.path.as_path()))
+            })
             .collect();
         let gone = |path: &Path, root: &Path| files.get(path).is_none_or(|file| file.root != root);
         let old_files: Vec<PathBuf> = {
@@ -130,7 +132,8 @@ impl Publisher {
 
     async fn refresh(&self, which: impl Fn(&File) -> bool) {
         let Some(plan) = self.plan() else { return };
-        let accounts = Accounts::of(plan.files.iter().filter(|file| which(file)).map(|file| &file.target)).await;
+        let accounts =
+            Accounts::of(plan.files.iter().filter(|file| which(file)).map(|file| &file.target)).await;
         let Some(plan) = self.plan() else { return }; // what counts is what is configured now
         let groups: Vec<Ready<'_>> = plan
             .groups()
@@ -191,7 +194,8 @@ impl Publisher {
             }
             for (file, result) in files.into_iter().zip(writer.put(&pieces, open)) {
                 wrote |= matches!(result, Ok(true));
-                let linked = |_| file.target.links.iter().try_for_each(|link| writer.link(link, &file.target.path));
+                let linked =
+                    |_| file.target.links.iter().try_for_each(|link| writer.link(link, &file.target.path));
                 results.push((file, result.and_then(linked)));
             }
         }
@@ -298,7 +302,10 @@ impl Publisher {
             return Err(Refusal::NoFile(file.name.to_string())); // it was configured otherwise meanwhile
         };
         // what was published of the item before comes along, so that all is of one version
-        let others = plan.files.iter().filter(|other| *other != file && file.item.is_some() && other.item == file.item);
+        let others = plan
+            .files
+            .iter()
+            .filter(|other| *other != file && file.item.is_some() && other.item == file.item);
         let others: Vec<_> = others.filter(|other| self.writer().has(&other.target.path)).collect();
         let mut group = self.at_hand(others.into_iter(), process);
         group.insert(0, (file, value));

@@ -26,7 +26,9 @@ impl Writer {
         };
         if let Some(dir) = &there {
             let ours = |name: &OsStr| {
-                name == "." || name == ".." || pieces.iter().any(|piece| piece.target.path.file_name() == Some(name))
+                name == "."
+                    || name == ".."
+                    || pieces.iter().any(|piece| piece.target.path.file_name() == Some(name))
             };
             if !dir.names().ok()?.iter().all(|name| ours(name)) {
                 return None;
@@ -50,12 +52,14 @@ impl Writer {
                 self.stage(at, piece, Rc::clone(&new), name.to_owned())
             })
             .collect();
-        let torn = pieces.iter().zip(&staged).any(|(piece, staged)| staged.is_err() && self.has(&piece.target.path));
+        let torn =
+            pieces.iter().zip(&staged).any(|(piece, staged)| staged.is_err() && self.has(&piece.target.path));
         if torn || staged.iter().all(Result::is_err) {
             discard(&above, first.as_ref());
             return Some(staged.into_iter().map(|staged| staged.map(|_| false)).collect());
         }
-        let flags = if there.is_some() { RenameFlags::RENAME_EXCHANGE } else { RenameFlags::RENAME_NOREPLACE };
+        let flags =
+            if there.is_some() { RenameFlags::RENAME_EXCHANGE } else { RenameFlags::RENAME_NOREPLACE };
         let swapped = renameat2(&above, first.as_str(), &above, name, flags);
         if swapped.is_ok() {
             open.0.retain(|opened, _| !opened.starts_with(path));
@@ -75,7 +79,8 @@ impl Writer {
         let path = first.target.path.parent().filter(|dir| *dir != first.root)?;
         let among = |file: &Path| pieces.iter().any(|piece| piece.target.path == file);
         let beside = |piece: &Piece<'_>| piece.target.path.parent() == Some(path) && piece.root == first.root;
-        let mut below = self.manifest.files.range(path.to_owned()..).take_while(|(file, _)| file.starts_with(path));
+        let mut below =
+            self.manifest.files.range(path.to_owned()..).take_while(|(file, _)| file.starts_with(path));
         let alone = below.all(|(file, entry)| entry.stamp.is_none() || among(file));
         (alone && pieces.iter().all(beside)).then_some((path, first.root))
     }

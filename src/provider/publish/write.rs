@@ -238,7 +238,8 @@ impl Writer {
     pub(super) fn remove(&mut self, path: &Path, open: &mut Open) -> Result<(), Fault> {
         let Some(entry) = self.manifest.files.get(path).cloned() else { return Ok(()) };
         match self.existing_parent(path, &entry.root, open) {
-            Ok(dir) => match unlinkat(&dir, path.file_name().unwrap_or_default(), UnlinkatFlags::NoRemoveDir) {
+            Ok(dir) => match unlinkat(&dir, path.file_name().unwrap_or_default(), UnlinkatFlags::NoRemoveDir)
+            {
                 Ok(()) | Err(Errno::ENOENT) => {}
                 Err(errno) => return Err(Fault::io(path, "removed")(errno)),
             },
