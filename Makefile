@@ -9,6 +9,8 @@ bin = $(DESTDIR)$(PREFIX)/bin
 unit = $(DESTDIR)$(PREFIX)/lib/systemd/system
 sysusers = $(DESTDIR)$(PREFIX)/lib/sysusers.d
 share = $(DESTDIR)$(PREFIX)/share/onecred
+dbus = $(DESTDIR)$(PREFIX)/share/dbus-1
+polkit = $(DESTDIR)$(PREFIX)/share/polkit-1/actions
 doc = $(DESTDIR)$(PREFIX)/share/doc/onecred
 etc = $(DESTDIR)/etc/onecred
 units = onecred.socket onecred.service onecred-resolver.socket onecred-resolver.service run-onecred-store.mount \
@@ -21,7 +23,7 @@ build:
 
 install:
 	@test -x $(BINARY) || { echo "$(BINARY) is not there: run 'cargo build --release' first" >&2; exit 1; }
-	install -d $(bin) $(unit) $(sysusers) $(share) $(doc) $(etc)
+	install -d $(bin) $(unit) $(sysusers) $(share) $(doc) $(etc) $(dbus)/system-services $(dbus)/system.d $(polkit)
 	install -m755 $(BINARY) $(bin)/onecred
 	for u in $(units); do $(place) units/systemd/$$u >$(unit)/$$u && chmod 644 $(unit)/$$u || exit 1; done
 	rm -rf $(unit)/onecred.service.d
@@ -29,9 +31,14 @@ install:
 	  $(place) units/systemd/onecred.service.d/10-notify-reload.conf >$(unit)/onecred.service.d/10-notify-reload.conf && \
 	  chmod 644 $(unit)/onecred.service.d/10-notify-reload.conf; fi
 	install -m644 units/sysusers.d/onecred.conf $(sysusers)/onecred.conf
+	install -m644 units/dbus-1/system-services/org.onecred.Credentials1.service $(dbus)/system-services/
+	install -m644 units/dbus-1/system.d/org.onecred.Credentials1.conf $(dbus)/system.d/
+	install -m644 units/polkit-1/actions/org.onecred.credentials1.policy $(polkit)/
 	install -m644 units/schema/secrets.schema.json $(share)/secrets.schema.json
 	install -m644 README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(doc)/
 
 uninstall:
 	cd $(unit) && rm -rf $(units) onecred.service.d
+	rm -f $(dbus)/system-services/org.onecred.Credentials1.service $(dbus)/system.d/org.onecred.Credentials1.conf \
+	  $(polkit)/org.onecred.credentials1.policy
 	rm -rf $(bin)/onecred $(sysusers)/onecred.conf $(share) $(doc)

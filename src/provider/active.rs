@@ -1,12 +1,13 @@
 //! The configuration in force, arranged for the broker: which fields of which items are wanted, and whose they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::store::{ItemKey, Snapshot};
 use crate::config::Settings;
 use crate::name::SourceName;
 use crate::policy::UnitPattern;
 use crate::reference::FieldRef;
+use crate::secret::Secret;
 
 /// The configuration in force.
 #[derive(Debug, Default)]
@@ -17,6 +18,8 @@ pub struct Active {
     pub error: Option<String>,
     items: BTreeMap<ItemKey, Item>,
     prints: BTreeMap<SourceName, String>,
+    /// Where each secret is in the policy's order.
+    names: HashMap<String, usize>,
 }
 
 #[derive(Debug, Default)]
@@ -39,12 +42,19 @@ impl Active {
             item.grants.extend(secret.grants.iter().map(|grant| grant.units.clone()));
         }
         let prints = settings.sources.iter().map(|(name, source)| (name.clone(), source.print())).collect();
-        Self { settings, error: None, items, prints }
+        let names = settings.policy.secrets().enumerate();
+        let names = names.map(|(at, secret)| (secret.name.to_string(), at)).collect();
+        Self { settings, error: None, items, prints, names }
     }
 
     /// A configuration that allows nothing, since the real one has errors.
     pub fn broken(error: String) -> Self {
         Self { error: Some(error), ..Self::default() }
+    }
+
+    /// A secret by its name.
+    pub fn secret(&self, name: &str) -> Option<&Secret> {
+        self.settings.policy.secrets().nth(*self.names.get(name)?)
     }
 
     /// The items that secrets name.

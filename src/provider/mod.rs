@@ -2,6 +2,9 @@
 
 pub mod active;
 pub mod broker;
+pub mod bus;
+pub mod condition;
+pub mod events;
 pub mod flights;
 pub mod freshness;
 pub mod keeper;

@@ -26,8 +26,8 @@ pub struct ProcessId {
 }
 
 impl ProcessId {
-    /// Something in this process that asks like one that starts a unit: a new one each time.
-    pub(super) fn within() -> Self {
+    /// One that is no process's: each call of this is an asker of its own.
+    pub(crate) fn nobody() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self { pid: 0, birth: NEXT.fetch_add(1, Ordering::Relaxed) }
     }
@@ -129,6 +129,15 @@ impl Attestation {
     }
 }
 
+/// The unit that a process is of. With its pidfd there is no doubt which process; without, its start time tells it from a later one.
+pub(crate) fn unit_of(pid: i32, pidfd: Option<OwnedFd>) -> Result<UnitName, Stranger> {
+    let watch = Watch::over(pid, pidfd)?;
+    let cgroup = read_cgroup(pid);
+    watch.still_there()?;
+    let cgroup = cgroup.map_err(|error| Stranger::Unreadable(error.to_string()))?;
+    unit_of_cgroup(&cgroup, "").ok_or_else(|| Stranger::Unreadable("it is in no unit's cgroup".to_owned()))
+}
+
 /// Keeps a process's ID from meaning another process without our noticing.
 struct Watch {
     pidfd: Option<OwnedFd>,
@@ -138,7 +147,10 @@ struct Watch {
 impl Watch {
     fn on(socket: &impl AsFd, pid: i32) -> Result<Self, Stranger> {
         // before Linux 6.5 there is no pidfd of a peer: then the start time tells processes apart
-        let pidfd = getsockopt(socket, sockopt::PeerPidfd).ok();
+        Self::over(pid, getsockopt(socket, sockopt::PeerPidfd).ok())
+    }
+
+    fn over(pid: i32, pidfd: Option<OwnedFd>) -> Result<Self, Stranger> {
         let inode =
             pidfd.as_ref().filter(|fd| fstatfs(fd).is_ok_and(|fs| fs.filesystem_type().0 == PIDFS_MAGIC));
         let birth = match inode {

@@ -9,10 +9,12 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::active::Active;
 use super::broker::Broker;
+use super::bus;
 use super::keeper::Keeper;
 use super::peer::Attestation;
 use super::server::Server;
@@ -90,10 +92,14 @@ async fn live(options: Options) -> Result<(), Fatal> {
     let keeper = watch(&options.keeper)?;
     tracing::info!("serving; the keeper is process {}", options.keeper.pid());
     notify::ready(&status(&server));
-    let publisher = Arc::clone(&server.publisher);
-    tokio::spawn(async move { publisher.sync().await });
+    tokio::spawn(Arc::clone(&server.publisher).follow());
     let fit = || storeless && open().is_ok();
-    let result = serve(&server, options.listener, &options.config, &mut signals, &keeper, fit).await;
+    let (reloads, mut wishes) = mpsc::channel(1);
+    if !options.development {
+        tokio::spawn(bus::serve(Arc::clone(&server), reloads));
+    }
+    let result =
+        serve(&server, options.listener, &options.config, &mut signals, &mut wishes, &keeper, fit).await;
     wind_down(&server, matches!(result, Err(Fatal::KeeperGone))).await;
     result
 }
@@ -103,6 +109,7 @@ async fn serve(
     listener: OwnedFd,
     config: &Paths,
     signals: &mut Signals,
+    wishes: &mut mpsc::Receiver<bus::Reload>,
     keeper: &AsyncFd<OwnedFd>,
     mut store_is_back: impl FnMut() -> bool,
 ) -> Result<(), Fatal> {
@@ -120,7 +127,10 @@ async fn serve(
                 if store_is_back() {
                     return Err(Fatal::StoreIsBack);
                 }
-                reload(server, config);
+                let _ = reload(server, config);
+            }
+            Some(wish) = wishes.recv() => {
+                let _ = wish.send(reload(server, config));
             }
             _ = alive.tick() => notify::alive(),
             _ = housekeeping.tick() => {
@@ -164,15 +174,20 @@ fn load(paths: &Paths) -> Active {
             for problem in &report.problems {
                 tracing::error!("{problem}");
             }
-            let first = report.problems.iter().find(|problem| problem.severity == config::Severity::Error);
-            Active::broken(first.map(ToString::to_string).unwrap_or_default().replace('\n', " "))
+            Active::broken(first_error(&report))
         }
     }
 }
 
-fn reload(server: &Arc<Server>, paths: &Paths) {
+fn first_error(report: &config::Report) -> String {
+    let first = report.problems.iter().find(|problem| problem.severity == config::Severity::Error);
+    first.map(ToString::to_string).unwrap_or_default().replace('\n', " ")
+}
+
+/// Reads the configuration anew; with errors in it the one before stays in force, and the first of them is given back.
+fn reload(server: &Arc<Server>, paths: &Paths) -> Result<(), String> {
     notify::reloading();
-    match config::load(paths) {
+    let result = match config::load(paths) {
         Ok(loaded) => {
             warn(&loaded);
             server.broker.activate(match &server.broker.active().error {
@@ -187,7 +202,7 @@ fn reload(server: &Arc<Server>, paths: &Paths) {
                 notify::ready(&status(&server));
                 server.publisher.complete().await;
             });
-            return;
+            return Ok(());
         }
         Err(report) => {
             for problem in &report.problems {
@@ -196,9 +211,11 @@ fn reload(server: &Arc<Server>, paths: &Paths) {
             tracing::error!(
                 "the new configuration has errors, so the one before stays in force; see: onecred check"
             );
+            Err(first_error(&report))
         }
-    }
+    };
     notify::ready(&status(server));
+    result
 }
 
 fn warn(loaded: &Loaded) {

@@ -55,7 +55,10 @@ pub(crate) mod testing {
         fetched: Fetched,
     ) -> Result<Arc<Snapshot>, StoreError> {
         let (asked_at, key) = (BootTime::now(), key(item));
-        store.put(NewSnapshot { key: &key, asked, asked_at, source_print: "p", by_rule: false }, fetched)
+        store.put(
+            NewSnapshot { key: &key, asked, asked_at, source_print: "p", by_rule: false, stand_in: None },
+            fetched,
+        )
     }
 }
 
@@ -174,4 +177,27 @@ fn only_a_folder_of_our_own_in_memory_is_a_store() {
     // the folder of a test is on whatever /tmp is; that no disk passes for memory is seen on the booted machine
     let here = Folder::open(Path::new("/proc"), Kind::Memory);
     assert!(matches!(here, Err(BadFolder::NotMemory(_))), "{here:?}");
+}
+
+#[test]
+fn the_version_before_is_kept_and_goes_with_the_item() {
+    let folder = folder();
+    let open = || Store::open(folder.path(), Kind::Anything, 1 << 20).unwrap();
+    let store = open();
+    let previous = |store: &Store| {
+        let slot = store.slot(&key("one")).unwrap();
+        slot.previous.map(|snapshot| (snapshot.version, value(&snapshot, "a")))
+    };
+    put(&store, "one", &[field("a")], fetched(1, &[Ok(b"first")])).unwrap();
+    assert_eq!(previous(&store), None);
+    put(&store, "one", &[field("a")], fetched(2, &[Ok(b"second")])).unwrap();
+    assert_eq!(previous(&store), Some((1, b"first".to_vec())));
+    put(&store, "one", &[field("a")], fetched(2, &[Ok(b"second")])).unwrap();
+    assert_eq!(previous(&store), Some((1, b"first".to_vec())), "fetched again, it is no other version");
+    assert_eq!(previous(&open()), Some((1, b"first".to_vec())), "after a restart");
+    assert_eq!(store.size().1, 2 * 4096);
+    put(&store, "one", &[field("a")], fetched(3, &[Ok(b"third")])).unwrap();
+    assert_eq!(previous(&open()), Some((2, b"second".to_vec())));
+    store.remove(&key("one"));
+    assert_eq!((store.size(), fs::read_dir(folder.path()).unwrap().count()), ((0, 0), 0), "nothing is left");
 }

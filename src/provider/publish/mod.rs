@@ -17,13 +17,16 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 
 use super::broker::{Broker, Order};
+use super::events::Event;
 use super::peer::ProcessId;
 use super::refusal::Refusal;
 use super::store::{ItemKey, Kind};
 use crate::clock::BootTime;
+use crate::reference::FieldRef;
 use crate::secret::{MaxAge, SecretValue, Wanted};
 
 use accounts::Accounts;
@@ -100,15 +103,34 @@ impl Publisher {
         self.refresh(|_| true).await;
     }
 
-    /// An item has another snapshot: its files, and all that something of it is in, are replaced together.
-    pub async fn changed(&self, key: &ItemKey) {
-        self.refresh(|file| file.is_of(key)).await;
+    /// Publishes what is in the store, and goes on with each change of it.
+    pub async fn follow(self: Arc<Self>) {
+        let mut events = self.broker.events.follow();
+        self.sync().await;
+        loop {
+            match events.recv().await {
+                Ok(Event::Changed { key, .. }) => self.refresh(|file| file.is_of(&key)).await,
+                Ok(Event::Failed { key, fields, failure }) if failure.class.is_confirmed_gone() => {
+                    self.gone(&key, fields.as_deref());
+                }
+                Ok(Event::Held { name }) => {
+                    self.refresh(|file| file.wanted().any(|wanted| wanted.label == name)).await;
+                }
+                Ok(Event::Failed { .. } | Event::Configured) => {} // who reloads syncs
+                Err(RecvError::Lagged(_)) => self.sync().await,
+                Err(RecvError::Closed) => return,
+            }
+        }
     }
 
-    /// An item is no longer there, or no longer ours to have: nothing of it is left.
-    pub fn gone(&self, key: &ItemKey) {
+    /// An item, or these fields of it, are no longer there, or no longer ours to have: nothing of them is left.
+    fn gone(&self, key: &ItemKey, fields: Option<&[FieldRef]>) {
         let Some(plan) = self.plan() else { return };
-        self.withdraw(plan.files.iter().filter(|file| file.is_of(key)));
+        let is_gone = |wanted: &Arc<Wanted>| fields.is_none_or(|gone| gone.contains(&wanted.reference.field));
+        let files = plan.files.iter().filter(|file| file.is_of(key) && file.wanted().any(is_gone));
+        // what an admin holds in its place is there all the same
+        let gone = files.filter(|file| self.at_hand(std::iter::once(*file), ProcessId::nobody()).is_empty());
+        self.withdraw(gone);
     }
 
     fn withdraw<'a>(&self, files: impl Iterator<Item = &'a File>) {
@@ -138,7 +160,7 @@ impl Publisher {
         let groups: Vec<Ready<'_>> = plan
             .groups()
             .map(|group| group.iter().filter(|file| which(file)).collect::<Vec<_>>())
-            .map(|files| self.at_hand(files.into_iter(), ProcessId::within()))
+            .map(|files| self.at_hand(files.into_iter(), ProcessId::nobody()))
             .collect();
         for (file, result) in self.put(groups, &accounts) {
             if let Err(fault) = result {
@@ -287,7 +309,7 @@ impl Publisher {
         // before anything is asked of 1Password
         accounts.owner(&file.target).map_err(unpublished)?;
         self.writer().opens(&file.root).map_err(unpublished)?;
-        let process = ProcessId::within();
+        let process = ProcessId::nobody();
         let value = match self.get(file, process).await {
             Ok(value) => value,
             Err(refusal) => {

@@ -79,13 +79,14 @@ impl Folder {
         Self { path: PathBuf::from("/proc/none") }
     }
 
-    /// The snapshots' files, with their names.
-    pub(super) fn snapshots(&self) -> Result<Vec<(String, File)>, BadFolder> {
+    /// The snapshots' files, with their names: those with this before the digest.
+    pub(super) fn snapshots(&self, prefix: &str) -> Result<Vec<(String, File)>, BadFolder> {
         let wrong = |error| BadFolder::Open(self.path.clone(), error);
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.path).map_err(wrong)? {
             let Ok(name) = entry.map_err(wrong)?.file_name().into_string() else { continue };
-            if name.len() == 32 && name.bytes().all(|b| b.is_ascii_hexdigit()) {
+            let digest = name.strip_prefix(prefix).unwrap_or_default();
+            if digest.len() == 32 && digest.bytes().all(|b| b.is_ascii_hexdigit()) {
                 let file =
                     OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(self.path.join(&name));
                 match file {
@@ -122,6 +123,16 @@ impl Folder {
             let _ = fs::remove_file(&unfinished);
         }
         result
+    }
+
+    /// Gives a file another name as well, in the place of what had that name before.
+    pub(super) fn also_call(&self, name: &str, other: &str) -> io::Result<()> {
+        let unfinished = self.path.join(format!("{UNFINISHED}{other}"));
+        let _ = fs::remove_file(&unfinished);
+        fs::hard_link(self.path.join(name), &unfinished)?;
+        fs::rename(&unfinished, self.path.join(other)).inspect_err(|_| {
+            let _ = fs::remove_file(&unfinished);
+        })
     }
 
     pub(super) fn remove(&self, name: &str) {

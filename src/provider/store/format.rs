@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub source_print: String,
     /// Whether a rule led to it, and no secret names it.
     pub by_rule: bool,
+    /// What it stands in for, where it is no item's snapshot but a value that an admin holds in its place.
+    pub stand_in: Option<StandIn>,
     /// Its file's size, in bytes.
     pub size: u64,
     entries: HashMap<FieldRef, Entry>,
@@ -57,6 +59,35 @@ pub enum Entry {
     Failed(Failure),
 }
 
+/// What a held value stands in for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandIn {
+    /// The secret's name.
+    pub name: String,
+    /// Where the value comes from.
+    pub origin: Origin,
+}
+
+/// Where a held value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// An admin gave it.
+    Put,
+    /// It is the one that the secret had before.
+    Rollback,
+}
+
+impl Origin {
+    /// In a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Put => "put",
+            Self::Rollback => "rollback",
+        }
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Meta {
     key: ItemKey,
@@ -66,6 +97,8 @@ struct Meta {
     fetched: BootTime,
     source_print: String,
     by_rule: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stand_in: Option<StandIn>,
     entries: Vec<(FieldRef, Entry)>,
 }
 
@@ -83,6 +116,25 @@ impl Snapshot {
         self.entries.keys()
     }
 
+    /// Whether a field has the same value in another snapshot; one-time passwords, which always change, count as the same.
+    pub fn agrees(&self, other: &Self, field: &FieldRef) -> bool {
+        match (self.entries.get(field), other.entries.get(field)) {
+            (Some(Entry::Value { expires: Some(_), .. }), Some(Entry::Value { expires: Some(_), .. })) => {
+                true
+            }
+            (
+                Some(Entry::Value { offset, len, .. }),
+                Some(Entry::Value { offset: at, len: other_len, .. }),
+            ) => {
+                let read = || Ok::<_, io::Error>((self.read(*offset, *len)?, other.read(*at, *other_len)?));
+                // exposed: to be compared, and nothing else
+                len == other_len && read().is_ok_and(|(one, two)| one.expose() == two.expose())
+            }
+            (Some(Entry::Failed(one)), Some(Entry::Failed(two))) => one == two,
+            _ => false,
+        }
+    }
+
     /// Reads a value of this snapshot, by what its entry says.
     pub fn read(&self, offset: u64, len: usize) -> io::Result<SecretValue> {
         let mut bytes = vec![0; len];
@@ -94,7 +146,11 @@ impl Snapshot {
 
 /// The name of an item's file: a digest, which tells nothing of the item.
 pub(super) fn file_name(key: &ItemKey) -> String {
-    let text = format!("{:?}\0{:?}", key.source, key.item);
+    digest_of(&format!("{:?}\0{:?}", key.source, key.item))
+}
+
+/// The same of any text.
+pub(super) fn digest_of(text: &str) -> String {
     hex(&digest(&SHA256, text.as_bytes()).as_ref()[..16])
 }
 
@@ -132,6 +188,7 @@ pub(super) fn encode(new: &NewSnapshot<'_>, fetched: Fetched) -> Encoded {
         fetched: new.asked_at,
         source_print: new.source_print.to_owned(),
         by_rule: new.by_rule,
+        stand_in: new.stand_in.cloned(),
         entries,
     };
     // serialising a struct of strings and numbers does not fail; an empty file would be refused by `read`
@@ -143,6 +200,10 @@ pub(super) fn encode(new: &NewSnapshot<'_>, fetched: Fetched) -> Encoded {
 }
 
 impl Encoded {
+    pub(super) fn version(&self) -> u64 {
+        self.meta.version
+    }
+
     pub(super) fn size(&self) -> u64 {
         self.head.len() as u64 + self.values.iter().map(|value| value.len() as u64).sum::<u64>()
     }
@@ -171,6 +232,7 @@ fn snapshot(key: ItemKey, meta: Meta, base: u64, size: u64, file: File) -> Snaps
         fetched: meta.fetched,
         source_print: meta.source_print,
         by_rule: meta.by_rule,
+        stand_in: meta.stand_in,
         size,
         entries: meta.entries.into_iter().map(|(field, entry)| (field, placed(entry))).collect(),
         file,

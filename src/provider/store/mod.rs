@@ -5,6 +5,7 @@
 
 mod folder;
 mod format;
+mod held;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -19,7 +20,8 @@ use crate::wire::{Failure, Fetched, ItemState, Known};
 
 pub(super) use folder::is_memory;
 pub use folder::{BadFolder, Folder, Kind};
-pub use format::{Entry, Snapshot};
+pub use format::{Entry, Origin, Snapshot, StandIn};
+pub use held::Held;
 
 /// An item of a source, as it is referred to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -73,7 +75,12 @@ pub struct Slot {
     pub vault_version: Option<u64>,
     /// Whether 1Password has another version by now.
     pub changed: bool,
+    /// The version before, to go back to.
+    pub previous: Option<Arc<Snapshot>>,
 }
+
+/// Before the names of files of versions before the current one.
+const PREVIOUS: &str = "previous.";
 
 /// The store.
 #[derive(Debug)]
@@ -85,6 +92,8 @@ pub struct Store {
 #[derive(Debug, Default)]
 struct Inner {
     slots: HashMap<ItemKey, Slot>,
+    /// By the names of the secrets.
+    held: HashMap<String, Held>,
     used: u64,
     limit: u64,
 }
@@ -107,13 +116,14 @@ impl Store {
         let mut inner = Inner { limit, ..Inner::default() };
         let confirmations: Confirmations =
             folder.read_state().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
-        for (name, file) in folder.snapshots()? {
+        for (name, file) in folder.snapshots("")? {
             match format::read(file) {
                 Ok(snapshot) if format::file_name(&snapshot.key) == name => {
                     let mut slot = Slot {
                         confirmed: snapshot.fetched,
                         vault_version: snapshot.vault_version,
                         changed: false,
+                        previous: None,
                         snapshot: Arc::new(snapshot),
                     };
                     if let Some(known) =
@@ -132,8 +142,21 @@ impl Store {
                 }
             }
         }
-        let kept: Vec<String> = inner.slots.keys().map(format::file_name).collect();
-        folder.keep_only(&kept)?;
+        for (name, file) in folder.snapshots(PREVIOUS)? {
+            let Ok(snapshot) = format::read(file) else { continue };
+            let right = name.strip_prefix(PREVIOUS) == Some(&format::file_name(&snapshot.key));
+            let Some(slot) = inner
+                .slots
+                .get_mut(&snapshot.key)
+                .filter(|slot| right && slot.snapshot.version != snapshot.version)
+            else {
+                continue;
+            };
+            inner.used += in_pages(snapshot.size);
+            slot.previous = Some(Arc::new(snapshot));
+        }
+        inner.find_held(&folder)?;
+        folder.keep_only(&inner.files())?;
         Ok(Self { folder, inner: Mutex::new(inner) })
     }
 
@@ -168,19 +191,39 @@ impl Store {
         let encoded = format::encode(&new, fetched);
         let pages = in_pages(encoded.size());
         let mut inner = self.inner();
-        let before = inner.slots.get(new.key).map_or(0, |slot| in_pages(slot.snapshot.size));
-        let would = inner.used - before + pages;
-        if would > inner.limit {
-            return Err(StoreError::Full { would, limit: inner.limit });
+        let name = format::file_name(new.key);
+        let previous_name = format!("{PREVIOUS}{name}");
+        let before = inner.slots.get(new.key).cloned();
+        let previous = before.as_ref().and_then(|slot| {
+            // only another version is one to go back to
+            if slot.snapshot.version == encoded.version() {
+                slot.previous.clone()
+            } else {
+                Some(Arc::clone(&slot.snapshot))
+            }
+        });
+        let freed = before.as_ref().map_or(0, Slot::pages);
+        let would_without = inner.used - freed + pages;
+        if would_without > inner.limit {
+            return Err(StoreError::Full { would: would_without, limit: inner.limit });
         }
-        let file = self.folder.replace(&format::file_name(new.key), encoded.pieces())?;
+        // where there is no room for both, the one to go back to gives way
+        let previous = previous.filter(|previous| would_without + in_pages(previous.size) <= inner.limit);
+        match (&previous, before.as_ref().and_then(|slot| slot.previous.as_ref())) {
+            (Some(now), Some(was)) if Arc::ptr_eq(now, was) => {}
+            (Some(_), _) => self.folder.also_call(&name, &previous_name)?,
+            (None, Some(_)) => self.folder.remove(&previous_name),
+            (None, None) => {}
+        }
+        let file = self.folder.replace(&name, encoded.pieces())?;
         let snapshot = Arc::new(encoded.into_snapshot(new.key.clone(), file));
-        inner.used = would;
+        inner.used = would_without + previous.as_ref().map_or(0, |previous| in_pages(previous.size));
         let slot = Slot {
             confirmed: fetched_at,
             vault_version: snapshot.vault_version,
             changed: false,
             snapshot: Arc::clone(&snapshot),
+            previous,
         };
         inner.slots.insert(new.key.clone(), slot);
         Ok(snapshot)
@@ -200,8 +243,11 @@ impl Store {
     pub fn remove(&self, key: &ItemKey) {
         let mut inner = self.inner();
         if let Some(slot) = inner.slots.remove(key) {
-            inner.used -= in_pages(slot.snapshot.size);
+            inner.used -= slot.pages();
             self.folder.remove(&format::file_name(key));
+            if slot.previous.is_some() {
+                self.folder.remove(&format!("{PREVIOUS}{}", format::file_name(key)));
+            }
         }
     }
 
@@ -284,7 +330,24 @@ fn in_pages(size: u64) -> u64 {
     size.div_ceil(4096) * 4096
 }
 
+impl Slot {
+    /// The memory that it takes, in bytes.
+    fn pages(&self) -> u64 {
+        in_pages(self.snapshot.size) + self.previous.as_ref().map_or(0, |previous| in_pages(previous.size))
+    }
+}
+
 impl Inner {
+    /// The names of all files that are in use.
+    fn files(&self) -> Vec<String> {
+        let slots = self.slots.iter().flat_map(|(key, slot)| {
+            let name = format::file_name(key);
+            let previous = slot.previous.as_ref().map(|_| format!("{PREVIOUS}{name}"));
+            std::iter::once(name).chain(previous)
+        });
+        slots.chain(self.held.keys().map(|name| held::file_name(name))).collect()
+    }
+
     fn confirmations(&self) -> Confirmations {
         let of = |slot: &Slot| Confirmation {
             confirmed: slot.confirmed,
@@ -308,6 +371,8 @@ pub struct NewSnapshot<'a> {
     pub source_print: &'a str,
     /// Whether a rule led to it, and no secret names it.
     pub by_rule: bool,
+    /// What it stands in for, if it is no item's own.
+    pub stand_in: Option<&'a StandIn>,
 }
 
 #[cfg(test)]

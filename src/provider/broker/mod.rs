@@ -1,5 +1,8 @@
 //! Gets what a request is allowed: from the store while it is fresh, else by the resolver, one flight per item, until the deadline.
 
+mod flight;
+mod refresh;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -7,20 +10,23 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use super::active::Active;
-use super::flights::Flights;
-use super::freshness::{Moment, Step, judge};
-use super::peer::ProcessId;
-use super::pins::Pins;
-use super::refusal::Refusal;
-use super::store::{Entry, ItemKey, NewSnapshot, Slot, Snapshot, Store};
-use super::trouble::Troubles;
-use super::units::UnitFiles;
 use crate::clock::BootTime;
 use crate::name::SourceName;
+use crate::provider::active::Active;
+use crate::provider::condition::{Condition, Seen};
+use crate::provider::events::{Event, Events};
+use crate::provider::flights::Flights;
+use crate::provider::freshness::{Moment, Step, judge};
+use crate::provider::peer::ProcessId;
+use crate::provider::pins::Pins;
+use crate::provider::refusal::Refusal;
+use crate::provider::store::{Entry, Held, ItemKey, Slot, Snapshot, Store};
+use crate::provider::trouble::Troubles;
 use crate::reference::FieldRef;
 use crate::secret::{SecretValue, Wanted};
-use crate::wire::{Check, Class, Failure, Fetch, Resolve};
+use crate::wire::{Class, Failure, Resolve};
+
+pub use refresh::{Refreshed, Thoroughness};
 
 /// How long the resolver may take for one try; within the deadline another follows.
 const FETCH_PATIENCE: Duration = Duration::from_secs(20);
@@ -49,6 +55,10 @@ pub struct Broker {
     turns_ahead: Arc<Semaphore>,
     /// What was fetched ahead already, or is being: each item once for a configuration.
     ahead: Mutex<BTreeSet<ItemKey>>,
+    /// What could not be had the last time that it was looked up.
+    failing: Mutex<HashMap<ItemKey, Failure>>,
+    /// Tells what happens to secrets.
+    pub events: Events,
 }
 
 /// A value that may be served: where it is in its snapshot.
@@ -94,6 +104,8 @@ impl Broker {
             troubles: Troubles::default(),
             turns_ahead: Arc::new(Semaphore::new(AHEAD_AT_ONCE)),
             ahead: Mutex::default(),
+            failing: Mutex::default(),
+            events: Events::default(),
         };
         broker.activate(active);
         broker
@@ -110,13 +122,59 @@ impl Broker {
         if active.error.is_none() {
             self.store.retain(limit, |snapshot| active.keeps(snapshot));
         }
+        if active.error.is_none() {
+            for name in self.store.all_held().iter().filter(|name| active.secret(name).is_none()) {
+                self.store.release(name);
+            }
+            self.failing().retain(|key, _| !active.fields(key).is_empty());
+        }
         *self.active.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(active);
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.events.tell(Event::Configured);
     }
 
-    /// Where what was fetched is.
-    pub(super) fn store(&self) -> &Store {
+    /// The store.
+    pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// How a secret stands.
+    pub fn condition(&self, wanted: &Wanted) -> Condition {
+        let key = ItemKey::new(&wanted.source, &wanted.reference.item);
+        let slot = self.slot(&key);
+        let failing = self.failing().get(&key).cloned();
+        let trouble = self.troubles.last(&wanted.source);
+        let held = self.store.held(&wanted.label);
+        let (slot, failing) = (slot.as_ref(), failing.as_ref());
+        Condition::of(
+            wanted,
+            &Seen { slot, failing, trouble: trouble.as_ref(), held: held.as_ref(), now: BootTime::now() },
+        )
+    }
+
+    /// What the store has of an item of the source as it is defined now.
+    pub(super) fn slot(&self, key: &ItemKey) -> Option<Slot> {
+        let active = self.active();
+        self.store.slot(key).filter(|slot| slot.snapshot.source_print == active.print(&key.source))
+    }
+
+    fn failing(&self) -> MutexGuard<'_, HashMap<ItemKey, Failure>> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes how looking an item up went, and tells of a failure that is a new one.
+    fn note(&self, key: &ItemKey, failure: Option<&Failure>) {
+        let Some(failure) = failure else {
+            self.failing().remove(key);
+            return;
+        };
+        if self.active().fields(key).is_empty() {
+            return; // by a rule: there may be any number of those
+        }
+        let before = self.failing().insert(key.clone(), failure.clone());
+        if before.is_none_or(|before| before.class != failure.class) {
+            self.events.tell(Event::Failed { key: key.clone(), fields: None, failure: failure.clone() });
+        }
     }
 
     /// Whether there is a store.
@@ -159,19 +217,21 @@ impl Broker {
                     return Err(self.why_late(&order.wanted.source));
                 }
                 Look::Todo { step: Step::Check, .. } => {
-                    self.checked(&order.wanted.source, deadline).await;
+                    let _ = self.checked(&order.wanted.source, deadline).await;
                     continue;
                 }
                 Look::Todo { .. } if fetched == MOST_FETCHES => return Err(never_fresh()),
-                Look::Todo { key, .. } => match timeout_at(deadline, self.fetched(&key, order)).await {
-                    Ok(Ok(())) => {
-                        fetched += 1;
-                        continue;
+                Look::Todo { key, .. } => {
+                    match timeout_at(deadline, self.fetched(&key, &order.wanted.reference.field)).await {
+                        Ok(Ok(())) => {
+                            fetched += 1;
+                            continue;
+                        }
+                        Ok(Err(failure)) if failure.class.is_transient() => failure,
+                        Ok(Err(failure)) => return Err(failure),
+                        Err(_elapsed) => return Err(self.why_late(&order.wanted.source)),
                     }
-                    Ok(Err(failure)) if failure.class.is_transient() => failure,
-                    Ok(Err(failure)) => return Err(failure),
-                    Err(_elapsed) => return Err(self.why_late(&order.wanted.source)),
-                },
+                }
             };
             let wait =
                 failure.retry_after.unwrap_or(pause).max(pause).mul_f64(fastrand::f64().mul_add(0.4, 0.8));
@@ -187,17 +247,22 @@ impl Broker {
 
     /// Has the source's items compared with 1Password. Whatever comes of it, there is something to serve then: a failure is remembered
     /// as trouble, in which values are served as they are.
-    async fn checked(self: &Arc<Self>, source: &SourceName, deadline: Instant) {
+    pub(super) async fn checked(
+        self: &Arc<Self>,
+        source: &SourceName,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
         let limit = deadline.min(Instant::now() + CHECK_PATIENCE);
         let check = self.checks.join(source, || Arc::clone(self).check(source.clone()));
-        if timeout_at(limit, check).await.is_err() {
+        timeout_at(limit, check).await.unwrap_or_else(|_elapsed| {
             self.troubles.begin(source, &no_answer());
-        }
+            Err(no_answer())
+        })
     }
 
     /// Has the item fetched, with the field that is wanted: by this flight, or if it left without it, by the next.
-    async fn fetched(self: &Arc<Self>, key: &ItemKey, order: &Order) -> Result<(), Failure> {
-        let field = order.wanted.reference.field.clone();
+    pub(super) async fn fetched(self: &Arc<Self>, key: &ItemKey, field: &FieldRef) -> Result<(), Failure> {
+        let field = field.clone();
         self.awaited().entry(key.clone()).or_default().insert(field);
         self.fetches.join(key, || Arc::clone(self).fetch(key.clone(), FETCH_PATIENCE)).await
     }
@@ -212,6 +277,9 @@ impl Broker {
 
     fn look(&self, order: &Order) -> Look {
         let (wanted, now) = (&order.wanted, BootTime::now());
+        if let Some(Held { snapshot, offset, len, .. }) = self.store.held(&wanted.label) {
+            return Look::Ready(Ready { snapshot, offset, len, stale: None });
+        }
         let key = ItemKey::new(&wanted.source, &wanted.reference.item);
         let field = &wanted.reference.field;
         let active = self.active();
@@ -245,115 +313,6 @@ impl Broker {
         }
     }
 
-    /// The flight of one item: all its configured fields, those that its snapshot has, and those that are waited for.
-    async fn fetch(self: Arc<Self>, key: ItemKey, patience: Duration) -> Result<(), Failure> {
-        let asked_at = BootTime::now();
-        let active = self.active();
-        let print = active.print(&key.source);
-        let slot = self.store.slot(&key).filter(|slot| slot.snapshot.source_print == print);
-        let mut fields: BTreeSet<FieldRef> = active.fields(&key).iter().cloned().collect();
-        fields.extend(slot.iter().flat_map(|slot| slot.snapshot.fields().cloned()));
-        fields.extend(self.awaited().remove(&key).unwrap_or_default());
-        let fields: Vec<FieldRef> = fields.into_iter().collect();
-        let known = slot.as_ref().map(|slot| slot.snapshot.id.clone());
-        let fetch = Fetch {
-            source: key.source.clone(),
-            print: print.to_owned(),
-            item: key.item.clone(),
-            known,
-            fields: fields.clone(),
-            patience,
-        };
-        let result = self.resolver.fetch(fetch).await;
-        if patience == FETCH_PATIENCE || result.is_ok() {
-            self.troubles.note(&key.source, result.as_ref().err()); // what is fetched ahead in a crowd may be late without any trouble
-        }
-        match result {
-            Ok(fetched) if self.active().print(&key.source) != print => {
-                drop(fetched);
-                let cause = format!("source {} was defined anew while it was asked", key.source);
-                Err(Failure::new(Class::Away, cause, "wait").retry_after(Duration::from_millis(100)))
-            }
-            Ok(fetched) => {
-                let passing = fetched
-                    .fields
-                    .iter()
-                    .filter_map(|field| field.as_ref().err())
-                    .find(|f| f.class.is_transient());
-                if let (Some(failure), Some(_)) = (passing, &slot) {
-                    return Err(failure.clone()); // what was there before is better than a part of what is there now
-                }
-                let by_rule = active.fields(&key).is_empty();
-                let source_print = print;
-                let new = NewSnapshot { key: &key, asked: &fields, asked_at, source_print, by_rule };
-                let stored = self.store.put(new, fetched).map_err(|error| {
-                    let remedy =
-                        "raise limits.storeSize, or look at: systemctl status run-onecred-store.mount";
-                    Failure::new(Class::TooLarge, error.to_string(), remedy)
-                });
-                stored.map(drop)?;
-                self.fetch_ahead(&active);
-                Ok(())
-            }
-            Err(failure) => {
-                if failure.class.is_confirmed_gone() {
-                    self.store.remove(&key);
-                }
-                Err(failure)
-            }
-        }
-    }
-
-    /// The flight of one source's check.
-    async fn check(self: Arc<Self>, source: SourceName) -> Result<(), Failure> {
-        let began = BootTime::now();
-        let items = self.store.known(&source);
-        let print = self.active().print(&source).to_owned();
-        let check = Check { source: source.clone(), print, items: items.clone(), patience: CHECK_PATIENCE };
-        let result = self.resolver.check(check).await;
-        self.troubles.note(&source, result.as_ref().err());
-        let states = match result {
-            Ok(checked) => checked.items,
-            Err(failure) => {
-                // whatever the class: what was fetched before is served as it is, until the source can be asked again
-                self.troubles.begin(&source, &failure);
-                return Err(failure);
-            }
-        };
-        for (key, failure) in self.store.confirm(&source, began, items.into_iter().zip(states).collect()) {
-            tracing::warn!(
-                "{}: 1Password says that it is not there any more, so it is served no more: {failure}",
-                key.item
-            );
-        }
-        Ok(())
-    }
-
-    /// Fetches the other secrets of units that this host has, since systemd asks for credentials one after another.
-    fn fetch_ahead(self: &Arc<Self>, active: &Arc<Active>) {
-        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
-        let missing = |key: &ItemKey| !ahead.contains(key) && self.store.slot(key).is_none();
-        let candidates: Vec<ItemKey> = active.keys().filter(|key| missing(key)).cloned().collect();
-        if candidates.is_empty() {
-            return;
-        }
-        let units = UnitFiles::read();
-        for key in candidates {
-            ahead.insert(key.clone());
-            if !active.grants(&key).any(|pattern| units.any(pattern)) {
-                continue;
-            }
-            let broker = Arc::clone(self);
-            tokio::spawn(async move {
-                let _turn = broker.turns_ahead.acquire().await;
-                let work = || Arc::clone(&broker).fetch(key.clone(), AHEAD_PATIENCE);
-                if let Err(failure) = broker.fetches.join(&key, work).await {
-                    tracing::debug!("{}: could not be fetched ahead: {failure}", key.item);
-                }
-            });
-        }
-    }
-
     /// The last failure of a source, as a cause for waiting.
     pub fn last_failure(&self, source: &SourceName) -> Option<Failure> {
         self.troubles.last(source)
@@ -382,5 +341,4 @@ fn no_answer() -> Failure {
 }
 
 #[cfg(test)]
-#[path = "broker_tests.rs"]
 mod tests;

@@ -3,9 +3,10 @@ use std::collections::VecDeque;
 use super::*;
 use crate::config::{Settings, from_text};
 use crate::name::{CredentialId, UnitName};
-use crate::provider::store::Kind;
+use crate::provider::condition::State;
 use crate::provider::store::testing::{self, fetched};
-use crate::wire::{Checked, Fetched, ItemState, Pending};
+use crate::provider::store::{Kind, Origin};
+use crate::wire::{Check, Checked, Fetch, Fetched, ItemState, Pending};
 
 /// A resolver that says what it was told to, and remembers what it was asked.
 #[derive(Default)]
@@ -308,4 +309,75 @@ async fn fields_that_come_while_a_flight_is_under_way_share_the_next() {
         assert_eq!(task.await.unwrap(), Ok(()));
     }
     assert!(rig.script.asked().len() <= 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_compares_versions_first_and_tells_what_changed() {
+    let rig = Rig::new("1h");
+    let wanted = rig.broker.active().secret("pass").unwrap().wanted.clone();
+    let refresh = |how| rig.broker.refresh(&wanted, how);
+    let mut events = rig.broker.events.follow();
+    let mut told = move || match events.try_recv() {
+        Ok(Event::Changed { fields, version, first, .. }) => Some((fields.len(), version, first)),
+        Ok(other) => panic!("{other:?}"),
+        Err(_) => None,
+    };
+    rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
+    assert_eq!(refresh(Thoroughness::Versions).await, Ok(Refreshed::Changed(1)), "never fetched before");
+    assert_eq!(told(), Some((2, 1, true)));
+    rig.script.checks.lock().unwrap().push_back(Ok(ItemState::Unchanged { vault_version: Some(8) }));
+    assert_eq!(refresh(Thoroughness::Versions).await, Ok(Refreshed::Unchanged(1)));
+    assert_eq!(rig.script.asked(), ["fetch i password,username", "check 1"]);
+    rig.script.checks.lock().unwrap().push_back(Ok(ItemState::Changed));
+    rig.script.fetch_gives(2, &[Ok(b"hunter2"), Ok(b"carol")]);
+    assert_eq!(refresh(Thoroughness::Versions).await, Ok(Refreshed::Unchanged(2)), "another field changed");
+    assert_eq!(told(), Some((1, 2, false)));
+    rig.script.fetch_gives(2, &[Ok(b"hunter3"), Ok(b"carol")]);
+    assert_eq!(refresh(Thoroughness::Values).await, Ok(Refreshed::Changed(2)));
+    assert_eq!(refresh(Thoroughness::Versions).await, Err(away()));
+    assert_eq!(rig.get(1, "pass").await.unwrap().0, b"hunter3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storm_of_refreshes_is_one_flight() {
+    let rig = Rig::new("1h");
+    let wanted = rig.broker.active().secret("pass").unwrap().wanted.clone();
+    for _ in 0..3 {
+        rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
+    }
+    let storm: Vec<_> = (0..1000)
+        .map(|_| {
+            let (broker, wanted) = (Arc::clone(&rig.broker), wanted.clone());
+            tokio::spawn(async move { broker.refresh(&wanted, Thoroughness::Values).await })
+        })
+        .collect();
+    for refresh in storm {
+        assert!(refresh.await.unwrap().is_ok());
+    }
+    assert!(rig.script.asked().len() <= 2, "one, and one more for those that came while it was under way");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_held_value_stands_in_until_it_is_released() {
+    let rig = Rig::new("1h");
+    rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
+    assert_eq!(rig.get(1, "pass").await, fresh("hunter2"));
+    let active = rig.broker.active();
+    let wanted = &active.secret("pass").unwrap().wanted;
+    let key = ItemKey::new(&wanted.source, &wanted.reference.item);
+    let value = SecretValue::new(b"break glass".to_vec());
+    rig.broker.store().hold("pass", Origin::Put, (&key, &wanted.reference.field), 0, value).unwrap();
+    assert_eq!(rig.get(2, "pass").await, fresh("break glass"));
+    assert_eq!(rig.get(2, "user").await, fresh("bob"));
+    assert_eq!(rig.broker.condition(wanted).state, State::Held);
+    rig.broker.activate(Active::new(settings("1h", "one")));
+    assert_eq!(rig.get(3, "pass").await, fresh("break glass"), "it outlives a reload");
+    let store = Store::open(rig._folder.path(), Kind::Anything, 1 << 20).unwrap();
+    assert_eq!(
+        store.held("pass").map(|held| (held.origin, held.len)),
+        Some((Origin::Put, 11)),
+        "and a restart"
+    );
+    assert!(rig.broker.store().release("pass") && !rig.broker.store().release("pass"));
+    assert_eq!(rig.get(4, "pass").await, fresh("hunter2"));
 }

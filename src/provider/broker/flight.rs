@@ -1,0 +1,158 @@
+//! The flights: one fetch of an item, one check of a source; what comes of them goes to the store, and is told.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use super::Broker;
+use crate::clock::BootTime;
+use crate::name::SourceName;
+use crate::provider::active::Active;
+use crate::provider::events::Event;
+use crate::provider::store::{Entry, ItemKey, NewSnapshot, Slot, Snapshot};
+use crate::provider::units::UnitFiles;
+use crate::reference::FieldRef;
+use crate::wire::{Check, Class, Failure, Fetch};
+
+use super::{AHEAD_PATIENCE, CHECK_PATIENCE, FETCH_PATIENCE};
+
+impl Broker {
+    /// The flight of one item: all its configured fields, those that its snapshot has, and those that are waited for.
+    pub(super) async fn fetch(self: Arc<Self>, key: ItemKey, patience: Duration) -> Result<(), Failure> {
+        let asked_at = BootTime::now();
+        let active = self.active();
+        let print = active.print(&key.source);
+        let slot = self.store.slot(&key).filter(|slot| slot.snapshot.source_print == print);
+        let mut fields: BTreeSet<FieldRef> = active.fields(&key).iter().cloned().collect();
+        fields.extend(slot.iter().flat_map(|slot| slot.snapshot.fields().cloned()));
+        fields.extend(self.awaited().remove(&key).unwrap_or_default());
+        let fields: Vec<FieldRef> = fields.into_iter().collect();
+        let known = slot.as_ref().map(|slot| slot.snapshot.id.clone());
+        let fetch = Fetch {
+            source: key.source.clone(),
+            print: print.to_owned(),
+            item: key.item.clone(),
+            known,
+            fields: fields.clone(),
+            patience,
+        };
+        let result = self.resolver.fetch(fetch).await;
+        if patience == FETCH_PATIENCE || result.is_ok() {
+            self.troubles.note(&key.source, result.as_ref().err()); // what is fetched ahead in a crowd may be late without any trouble
+        }
+        match result {
+            Ok(fetched) if self.active().print(&key.source) != print => {
+                drop(fetched);
+                let cause = format!("source {} was defined anew while it was asked", key.source);
+                Err(Failure::new(Class::Away, cause, "wait").retry_after(Duration::from_millis(100)))
+            }
+            Ok(fetched) => {
+                let passing = fetched
+                    .fields
+                    .iter()
+                    .filter_map(|field| field.as_ref().err())
+                    .find(|f| f.class.is_transient());
+                if let (Some(failure), Some(_)) = (passing, &slot) {
+                    self.note(&key, Some(failure));
+                    return Err(failure.clone()); // what was there before is better than a part of what is there now
+                }
+                let by_rule = active.fields(&key).is_empty();
+                let source_print = print;
+                let new = NewSnapshot {
+                    key: &key,
+                    asked: &fields,
+                    asked_at,
+                    source_print,
+                    by_rule,
+                    stand_in: None,
+                };
+                let version = fetched.version;
+                let stored = self.store.put(new, fetched).map_err(|error| {
+                    let remedy =
+                        "raise limits.storeSize, or look at: systemctl status run-onecred-store.mount";
+                    Failure::new(Class::TooLarge, error.to_string(), remedy)
+                });
+                let stored = stored.inspect_err(|failure| self.note(&key, Some(failure)))?;
+                self.note(&key, None);
+                self.tell_changes(&key, version, slot.as_ref(), &stored);
+                self.fetch_ahead(&active);
+                Ok(())
+            }
+            Err(failure) => {
+                if failure.class.is_confirmed_gone() {
+                    self.store.remove(&key);
+                }
+                self.note(&key, Some(&failure));
+                Err(failure)
+            }
+        }
+    }
+
+    fn tell_changes(&self, key: &ItemKey, version: u64, before: Option<&Slot>, now: &Snapshot) {
+        let is_other = |field: &&FieldRef| before.is_none_or(|slot| !slot.snapshot.agrees(now, field));
+        let (failed, changed): (Vec<_>, Vec<_>) = now
+            .fields()
+            .filter(is_other)
+            .cloned()
+            .partition(|field| matches!(now.entry(field), Some(Entry::Failed(_))));
+        if !changed.is_empty() {
+            let (key, fields, first) = (key.clone(), changed.into(), before.is_none());
+            self.events.tell(Event::Changed { key, fields, version, first });
+        }
+        if let Some(Entry::Failed(failure)) = failed.first().and_then(|field| now.entry(field)) {
+            let (key, failure) = (key.clone(), failure.clone());
+            self.events.tell(Event::Failed { key, fields: Some(failed.into()), failure });
+        }
+    }
+
+    /// The flight of one source's check.
+    pub(super) async fn check(self: Arc<Self>, source: SourceName) -> Result<(), Failure> {
+        let began = BootTime::now();
+        let items = self.store.known(&source);
+        let print = self.active().print(&source).to_owned();
+        let check = Check { source: source.clone(), print, items: items.clone(), patience: CHECK_PATIENCE };
+        let result = self.resolver.check(check).await;
+        self.troubles.note(&source, result.as_ref().err());
+        let states = match result {
+            Ok(checked) => checked.items,
+            Err(failure) => {
+                // whatever the class: what was fetched before is served as it is, until the source can be asked again
+                self.troubles.begin(&source, &failure);
+                return Err(failure);
+            }
+        };
+        for (key, failure) in self.store.confirm(&source, began, items.into_iter().zip(states).collect()) {
+            tracing::warn!(
+                "{}: 1Password says that it is not there any more, so it is served no more: {failure}",
+                key.item
+            );
+            self.note(&key, Some(&failure));
+        }
+        Ok(())
+    }
+
+    /// Fetches the other secrets of units that this host has, since systemd asks for credentials one after another.
+    fn fetch_ahead(self: &Arc<Self>, active: &Arc<Active>) {
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing = |key: &ItemKey| !ahead.contains(key) && self.store.slot(key).is_none();
+        let candidates: Vec<ItemKey> = active.keys().filter(|key| missing(key)).cloned().collect();
+        if candidates.is_empty() {
+            return;
+        }
+        let units = UnitFiles::read();
+        for key in candidates {
+            ahead.insert(key.clone());
+            if !active.grants(&key).any(|pattern| units.any(pattern)) {
+                continue;
+            }
+            let broker = Arc::clone(self);
+            tokio::spawn(async move {
+                let _turn = broker.turns_ahead.acquire().await;
+                let work = || Arc::clone(&broker).fetch(key.clone(), AHEAD_PATIENCE);
+                if let Err(failure) = broker.fetches.join(&key, work).await {
+                    tracing::debug!("{}: could not be fetched ahead: {failure}", key.item);
+                }
+            });
+        }
+    }
+}

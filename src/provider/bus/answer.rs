@@ -1,0 +1,169 @@
+//! What the objects answer, whichever of them is asked: how a secret stands, its refresh, its value.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use zbus::Connection;
+use zbus::message::Header;
+use zbus::{OwnedVariant, Variant};
+
+use super::caller::{Action, Caller};
+use super::error::BusError;
+use super::secret::SecretObject;
+use super::{Desk, handover};
+use crate::clock::BootTime;
+use crate::provider::active::Active;
+use crate::provider::broker::{Order, Refreshed, Thoroughness};
+use crate::provider::condition::Condition;
+use crate::provider::peer::ProcessId;
+use crate::secret::{Secret, Wanted};
+
+/// A dictionary of named values, as the bus has them.
+pub(super) type Dict = HashMap<&'static str, OwnedVariant>;
+
+/// A secret as the configuration in force has it.
+pub(super) struct Found {
+    active: Arc<Active>,
+    name: String,
+}
+
+impl Found {
+    /// The secret.
+    pub(super) fn secret(&self) -> Result<&Secret, BusError> {
+        self.active.secret(&self.name).ok_or_else(|| BusError::no_secret(&self.name))
+    }
+}
+
+impl Desk {
+    /// Who has sent a message.
+    pub(super) async fn caller(
+        &self,
+        header: &Header<'_>,
+        connection: &Connection,
+    ) -> Result<Arc<Caller>, BusError> {
+        self.callers.of(header, connection).await
+    }
+
+    /// Finds a secret for a caller who may do this to it, or whose own it is. Who may not learns nothing of which secrets there are.
+    pub(super) async fn find(
+        &self,
+        name: &str,
+        action: Action,
+        header: &Header<'_>,
+        connection: &Connection,
+    ) -> Result<Found, BusError> {
+        let caller = self.caller(header, connection).await?;
+        let found = Found { active: self.server.broker.active(), name: name.to_owned() };
+        let own = action != Action::Put
+            && found.secret().is_ok_and(|secret| caller.owns(secret, &found.active.settings.policy));
+        if !own {
+            caller.may(action, header, connection).await?;
+        }
+        found.secret()?;
+        Ok(found)
+    }
+
+    /// How a secret stands.
+    pub(super) fn condition(&self, secret: &Secret) -> Condition {
+        self.server.broker.condition(&secret.wanted)
+    }
+
+    /// All that can be seen of a secret.
+    pub(super) fn describe(&self, secret: &Secret) -> Dict {
+        let condition = self.condition(secret);
+        let mut dict = Dict::new();
+        let mut put = |key, value: Variant<'_>| {
+            // a number, a text or a list of such has no descriptor that could fail to be copied
+            if let Ok(value) = value.try_to_owned() {
+                dict.insert(key, value);
+            }
+        };
+        put("Name", Variant::from(secret.name.as_str()));
+        put("Reference", Variant::from(secret.wanted.reference.to_string()));
+        put("Source", Variant::from(secret.wanted.source.as_str()));
+        put("Units", Variant::from(units(secret)));
+        put("State", Variant::from(condition.state.as_str()));
+        put("Version", Variant::from(condition.version.unwrap_or_default()));
+        put("Age", Variant::from(age(&condition)));
+        put("LastErrorName", Variant::from(error_name(&condition)));
+        put("LastError", Variant::from(last_error(&condition)));
+        put("Held", Variant::from(condition.held.unwrap_or_default()));
+        put("DeclaredAt", Variant::from(secret.declared_at.as_str()));
+        put("Path", Variant::from(SecretObject::path(secret.name.as_str())));
+        dict
+    }
+
+    /// Brings a secret up to date.
+    pub(super) async fn refresh(&self, secret: &Secret, flags: u64) -> Result<Refreshed, BusError> {
+        let how = thoroughness(flags)?;
+        let refreshed = self.server.broker.refresh(&secret.wanted, how).await;
+        refreshed.map_err(|failure| BusError::of(secret.name.as_str(), &failure))
+    }
+
+    /// A value as a sealed memfd.
+    pub(super) async fn open(&self, name: &str, wanted: &Arc<Wanted>) -> Result<OwnedFd, BusError> {
+        let order =
+            Order { wanted: Arc::clone(wanted), process: ProcessId::nobody(), arrived: BootTime::now() };
+        let broker = &self.server.broker;
+        let ready = match broker.at_once(&order) {
+            Some(ready) => ready,
+            None => broker.get(&order).await.map_err(|failure| BusError::of(name, &failure))?,
+        };
+        let value = ready.read().map_err(|_| {
+            BusError::Failed(format!(
+                "{name}: its snapshot in the store can't be read; see: systemctl status onecred"
+            ))
+        })?;
+        if value.is_empty() && !wanted.allow_empty {
+            return Err(BusError::Empty(format!(
+                "{name}: the field is empty in 1Password; fill it in, or say \"allowEmpty\": true if it is meant to be empty"
+            )));
+        }
+        handover::out(&value)
+            .map_err(|error| BusError::Failed(format!("{name}: no memory file for it: {error}")))
+    }
+}
+
+/// What the flags of a refresh mean: 1 is to fetch the values, whatever the versions say.
+fn thoroughness(flags: u64) -> Result<Thoroughness, BusError> {
+    match flags {
+        0 => Ok(Thoroughness::Versions),
+        1 => Ok(Thoroughness::Values),
+        _ => Err(BusError::InvalidArgument(format!(
+            "there are no flags {flags:#x}: 0 compares versions first, 1 fetches the values in any case"
+        ))),
+    }
+}
+
+/// The entries of a secret's `units`.
+pub(super) fn units(secret: &Secret) -> Vec<String> {
+    let entry = |grant: &crate::secret::Grant| match grant.credential.as_str() == secret.name.as_str() {
+        true => grant.units.glob().as_str().to_owned(),
+        false => format!("{}/{}", grant.units.glob().as_str(), grant.credential),
+    };
+    secret.grants.iter().map(entry).collect()
+}
+
+/// Seconds since it was known to be what 1Password has; -1 where there is nothing.
+pub(super) fn age(condition: &Condition) -> i64 {
+    condition.age.map_or(-1, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// The name of the last error; empty where there is none.
+pub(super) fn error_name(condition: &Condition) -> &'static str {
+    condition.error.as_ref().map(|failure| BusError::name_of(failure.class)).unwrap_or_default()
+}
+
+/// The last error in words.
+pub(super) fn last_error(condition: &Condition) -> String {
+    condition.error.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+/// What came of a refresh, in a word, and the version.
+pub(super) fn outcome(refreshed: Refreshed) -> (&'static str, u64) {
+    match refreshed {
+        Refreshed::Unchanged(version) => ("unchanged", version),
+        Refreshed::Changed(version) => ("changed", version),
+    }
+}

@@ -1,0 +1,188 @@
+//! Who calls, and what it may: root everything, a unit what policy gives to it, anybody else what polkit says.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use zbus::message::{Flags, Header};
+use zbus::names::{BusName, OwnedUniqueName};
+use zbus::{Connection, fdo};
+use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
+
+use super::error::BusError;
+use crate::name::UnitName;
+use crate::policy::Policy;
+use crate::provider::peer::unit_of;
+use crate::secret::Secret;
+
+/// The most callers that are remembered.
+const REMEMBERED: usize = 256;
+/// How long polkit's word on looking at things is good for: one look asks for many properties.
+const GOOD_FOR: Duration = Duration::from_secs(3);
+
+/// What is to be done, as polkit knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    /// See how secrets stand.
+    Inspect,
+    /// Have a value.
+    Read,
+    /// Have secrets looked up anew.
+    Refresh,
+    /// Have a value of one's own stand in for a secret's, and end that.
+    Put,
+    /// Have the configuration read anew.
+    Reload,
+}
+
+impl Action {
+    fn id(self) -> &'static str {
+        match self {
+            Self::Inspect => "org.onecred.credentials1.inspect",
+            Self::Read => "org.onecred.credentials1.read",
+            Self::Refresh => "org.onecred.credentials1.refresh",
+            Self::Put => "org.onecred.credentials1.put",
+            Self::Reload => "org.onecred.credentials1.reload",
+        }
+    }
+}
+
+/// Somebody on the bus.
+#[derive(Debug)]
+pub(super) struct Caller {
+    uid: u32,
+    /// The unit that it is a process of, where that can be known.
+    pub(super) unit: Option<UnitName>,
+    /// polkit's last word on `Inspect`.
+    inspects: Mutex<Option<(Instant, bool)>>,
+}
+
+/// Those who have called. A name on the bus is never given to another, so who is behind it is found out once.
+#[derive(Debug, Default)]
+pub(super) struct Callers(Mutex<HashMap<OwnedUniqueName, Arc<Caller>>>);
+
+impl Callers {
+    /// Finds out who has sent a message.
+    pub(super) async fn of(
+        &self,
+        header: &Header<'_>,
+        connection: &Connection,
+    ) -> Result<Arc<Caller>, BusError> {
+        let sender =
+            header.sender().ok_or_else(|| BusError::NotAuthorized("the message names no sender".into()))?;
+        let name = OwnedUniqueName::from(sender.to_owned());
+        if let Some(known) = self.known().get(&name) {
+            return Ok(Arc::clone(known));
+        }
+        let caller = Arc::new(identify(&name, connection).await?);
+        let mut known = self.known();
+        if known.len() >= REMEMBERED {
+            known.clear(); // they are found out again
+        }
+        known.insert(name, Arc::clone(&caller));
+        Ok(caller)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<OwnedUniqueName, Arc<Caller>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn identify(name: &OwnedUniqueName, connection: &Connection) -> Result<Caller, BusError> {
+    let bus = fdo::DBusProxy::new(connection).await?;
+    let ask = || bus.get_connection_credentials(BusName::from(name.as_ref()));
+    let told = ask().await.map_err(zbus::Error::from)?;
+    let uid = told
+        .unix_user_id()
+        .ok_or_else(|| BusError::NotAuthorized("the bus does not say whose process this is".into()))?;
+    let (pid, pidfd) =
+        (told.process_id(), told.process_fd().and_then(|fd| fd.as_fd().try_clone_to_owned().ok()));
+    let mut unit = pid.and_then(|pid| read_unit(pid, pidfd));
+    if unit.is_some() && ask().await.ok().and_then(|again| again.process_id()) != pid {
+        unit = None; // it left while its cgroup was read
+    }
+    Ok(Caller { uid, unit, inspects: Mutex::default() })
+}
+
+/// The unit of a process, if it is one that can ask for credentials. All processes of a user are in that user's manager or in a session's
+/// scope, so these prove nothing.
+fn read_unit(pid: u32, pidfd: Option<OwnedFd>) -> Option<UnitName> {
+    let unit = unit_of(i32::try_from(pid).ok()?, pidfd).ok()?;
+    let name = unit.as_str();
+    let can_ask = [".service", ".socket", ".mount", ".swap"].iter().any(|kind| name.ends_with(kind));
+    (can_ask && !name.starts_with("user@")).then_some(unit)
+}
+
+impl Caller {
+    /// Whether it is root, who may do all of it.
+    pub(super) fn is_root(&self) -> bool {
+        self.uid == 0
+    }
+
+    /// Whether a secret is one that policy gives to the caller's unit, under whatever ID.
+    pub(super) fn owns(&self, secret: &Secret, policy: &Policy) -> bool {
+        let Some(unit) = &self.unit else { return false };
+        let ids =
+            secret.grants.iter().filter(|grant| grant.units.matches(unit)).map(|grant| &grant.credential);
+        ids.into_iter()
+            .any(|id| policy.judge(unit, id).is_ok_and(|wanted| wanted.label == secret.wanted.label))
+    }
+
+    /// Whether it may do this to what is not its own.
+    pub(super) async fn may(
+        &self,
+        action: Action,
+        header: &Header<'_>,
+        connection: &Connection,
+    ) -> Result<(), BusError> {
+        if self.is_root() {
+            return Ok(());
+        }
+        if action == Action::Inspect
+            && let Some((at, allowed)) = *self.last_word()
+            && at.elapsed() < GOOD_FOR
+        {
+            return if allowed { Ok(()) } else { Err(self.denied(action)) };
+        }
+        let allowed = ask_polkit(action, header, connection).await;
+        if action == Action::Inspect {
+            *self.last_word() = Some((Instant::now(), allowed));
+        }
+        if allowed { Ok(()) } else { Err(self.denied(action)) }
+    }
+
+    fn last_word(&self) -> MutexGuard<'_, Option<(Instant, bool)>> {
+        self.inspects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn denied(&self, action: Action) -> BusError {
+        let unit = self.unit.as_ref().map(|unit| format!(" in {unit}")).unwrap_or_default();
+        BusError::NotAuthorized(format!(
+            "user {}{unit} may not do this ({}); run it as root, or allow the action in a rule of polkit; a unit may have what \"units\" of a secret gives to it",
+            self.uid,
+            action.id()
+        ))
+    }
+}
+
+/// polkit's word; no, where there is no polkit.
+async fn ask_polkit(action: Action, header: &Header<'_>, connection: &Connection) -> bool {
+    let Ok(subject) = Subject::new_for_message_header(header) else { return false };
+    let interactive = header.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
+    let flags = match interactive {
+        true => CheckAuthorizationFlags::ALLOW_USER_INTERACTION,
+        false => CheckAuthorizationFlags::empty(),
+    };
+    let answer = async {
+        let authority = AuthorityProxy::new(connection).await?;
+        authority.check_authorization(&subject, action.id(), &HashMap::new(), flags, "").await
+    };
+    match answer.await {
+        Ok(result) => result.is_authorized,
+        Err(error) => {
+            tracing::debug!("polkit can't be asked, so that only root and units are served: {error}");
+            false
+        }
+    }
+}

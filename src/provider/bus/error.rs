@@ -1,0 +1,107 @@
+//! The errors of the bus: each with a name that programs can tell apart, and a message that says what to do.
+
+use zbus::DBusError;
+
+use crate::wire::{Class, Failure};
+
+/// Why a call failed. The names begin with `org.onecred.Error.`
+#[derive(Debug, DBusError)]
+#[zbus(prefix = "org.onecred.Error")]
+pub(super) enum BusError {
+    /// The bus itself failed.
+    #[zbus(error)]
+    Bus(zbus::Error),
+    /// The caller may not do this.
+    NotAuthorized(String),
+    /// No secret has this name.
+    NoSuchSecret(String),
+    /// What was given does not do: a name that is none, a descriptor that can't be read.
+    InvalidArgument(String),
+    /// 1Password has no such vault, item or field.
+    NotFound(String),
+    /// Several vaults, items or fields match.
+    Ambiguous(String),
+    /// 1Password denies it to the token.
+    Denied(String),
+    /// There is no token yet.
+    NoToken(String),
+    /// 1Password limits the calls, or the budget is used up.
+    Limited(String),
+    /// 1Password can't be reached.
+    Unavailable(String),
+    /// What came is not what 1Password sends.
+    Malformed(String),
+    /// The value, or the store with it, would be too large.
+    TooLarge(String),
+    /// The field is empty, and the secret does not say that it may be.
+    Empty(String),
+    /// The configuration can't be used.
+    Misconfigured(String),
+    /// onecred's own trouble.
+    Failed(String),
+}
+
+impl BusError {
+    /// A failure to have a secret, by its name.
+    pub(super) fn of(name: &str, failure: &Failure) -> Self {
+        let message = format!("{name}: {}: {}; {}", failure.class.as_str(), failure.cause, failure.remedy);
+        match failure.class {
+            Class::NotFound => Self::NotFound(message),
+            Class::Several => Self::Ambiguous(message),
+            Class::Denied => Self::Denied(message),
+            Class::NoToken => Self::NoToken(message),
+            Class::Limited => Self::Limited(message),
+            Class::Away => Self::Unavailable(message),
+            Class::Malformed => Self::Malformed(message),
+            Class::TooLarge => Self::TooLarge(message),
+            Class::Misconfigured => Self::Misconfigured(message),
+        }
+    }
+
+    /// The name of the error for a class of failure.
+    pub(super) fn name_of(class: Class) -> &'static str {
+        match class {
+            Class::NotFound => "org.onecred.Error.NotFound",
+            Class::Several => "org.onecred.Error.Ambiguous",
+            Class::Denied => "org.onecred.Error.Denied",
+            Class::NoToken => "org.onecred.Error.NoToken",
+            Class::Limited => "org.onecred.Error.Limited",
+            Class::Away => "org.onecred.Error.Unavailable",
+            Class::Malformed => "org.onecred.Error.Malformed",
+            Class::TooLarge => "org.onecred.Error.TooLarge",
+            Class::Misconfigured => "org.onecred.Error.Misconfigured",
+        }
+    }
+
+    /// No secret has this name.
+    pub(super) fn no_secret(name: &str) -> Self {
+        Self::NoSuchSecret(format!(
+            "no secret is called {name:?}; see: onecred list (after a change to the configuration: systemctl reload onecred)"
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_is_the_error_s_own() {
+        let classes = [
+            Class::NotFound,
+            Class::Several,
+            Class::Denied,
+            Class::NoToken,
+            Class::Limited,
+            Class::Away,
+            Class::Malformed,
+            Class::TooLarge,
+            Class::Misconfigured,
+        ];
+        for class in classes {
+            let error = BusError::of("db", &Failure::new(class, "cause", "remedy"));
+            assert_eq!(DBusError::name(&error).as_str(), BusError::name_of(class));
+            assert!(error.description().is_some_and(|text| text.contains("cause; remedy")));
+        }
+    }
+}

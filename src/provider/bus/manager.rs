@@ -1,0 +1,290 @@
+//! The manager's object: all secrets at once, and what is done to them.
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinSet;
+use zbus::message::Header;
+use zbus::object_server::SignalEmitter;
+use zbus::{Connection, DBusError, OwnedFd, interface};
+
+use super::answer::{Dict, outcome};
+use super::caller::Action;
+use super::error::BusError;
+use super::{Desk, handover};
+use crate::name::{CredentialId, UnitName};
+use crate::provider::events::Event;
+use crate::provider::store::{ItemKey, Origin};
+
+/// How many secrets of one call are refreshed at once.
+const AT_ONCE: usize = 64;
+
+/// What came of the refresh of one secret: its name, "changed", "unchanged" or "failed", the version, and the error's name and words.
+type Outcome = (String, String, u64, String, String);
+
+/// The manager on the bus.
+pub(super) struct Manager {
+    desk: Arc<Desk>,
+}
+
+impl Manager {
+    /// The manager.
+    pub(super) fn new(desk: Arc<Desk>) -> Self {
+        Self { desk }
+    }
+
+    async fn allow(
+        &self,
+        action: Action,
+        header: &Header<'_>,
+        connection: &Connection,
+    ) -> Result<(), BusError> {
+        self.desk.caller(header, connection).await?.may(action, header, connection).await
+    }
+
+    async fn refresh_these(&self, names: Vec<String>, flags: u64) -> Result<Vec<Outcome>, BusError> {
+        let (turns, mut work) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
+        for (at, name) in names.into_iter().enumerate() {
+            let (desk, turns) = (Arc::clone(&self.desk), Arc::clone(&turns));
+            work.spawn(async move {
+                let _turn = turns.acquire().await;
+                let active = desk.server.broker.active();
+                let result = match active.secret(&name) {
+                    Some(secret) => desk.refresh(secret, flags).await,
+                    None => Err(BusError::no_secret(&name)),
+                };
+                let outcome = match result {
+                    Ok(refreshed) => {
+                        let (word, version) = outcome(refreshed);
+                        (name, word.to_owned(), version, String::new(), String::new())
+                    }
+                    Err(error) => {
+                        let words = error.description().unwrap_or_default().to_owned();
+                        (name, "failed".to_owned(), 0, DBusError::name(&error).to_string(), words)
+                    }
+                };
+                (at, outcome)
+            });
+        }
+        let mut outcomes = work.join_all().await;
+        outcomes.sort_by_key(|(at, _)| *at);
+        Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
+    }
+}
+
+/// All secrets, and what can be done with them. Names of secrets and versions are told to everybody on the bus by signals; all else is
+/// for root, for whom polkit allows, and for units of their own secrets. A value is never part of a message.
+#[interface(name = "org.onecred.Credentials1.Manager")]
+impl Manager {
+    /// All secrets, each with what its object has as properties. A unit that polkit does not allow sees its own.
+    #[zbus(out_args("secrets"))]
+    async fn list_secrets(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<Vec<Dict>, BusError> {
+        let caller = self.desk.caller(&header, connection).await?;
+        let active = self.desk.server.broker.active();
+        let policy = &active.settings.policy;
+        let allowed = caller.may(Action::Inspect, &header, connection).await;
+        let own = |secret: &&crate::secret::Secret| allowed.is_ok() || caller.owns(secret, policy);
+        let secrets: Vec<Dict> =
+            policy.secrets().filter(own).map(|secret| self.desk.describe(secret)).collect();
+        match allowed {
+            Err(denied) if secrets.is_empty() => Err(denied),
+            _ => Ok(secrets),
+        }
+    }
+
+    /// Brings secrets up to date. Flags: 0 compares versions with 1Password first, 1 fetches the values in any case.
+    /// Each comes back with "changed", "unchanged" or "failed", its version, and the error's name and words.
+    #[zbus(out_args("outcomes"))]
+    async fn refresh(
+        &self,
+        names: Vec<String>,
+        flags: u64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<Vec<Outcome>, BusError> {
+        let caller = self.desk.caller(&header, connection).await?;
+        let active = self.desk.server.broker.active();
+        let own = |name: &String| {
+            active.secret(name).is_some_and(|secret| caller.owns(secret, &active.settings.policy))
+        };
+        if !names.iter().all(own) {
+            caller.may(Action::Refresh, &header, connection).await?;
+        }
+        self.refresh_these(names, flags).await
+    }
+
+    /// The same for all secrets that are configured.
+    #[zbus(out_args("outcomes"))]
+    async fn refresh_all(
+        &self,
+        flags: u64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<Vec<Outcome>, BusError> {
+        self.allow(Action::Refresh, &header, connection).await?;
+        let active = self.desk.server.broker.active();
+        let names = active.settings.policy.secrets().map(|secret| secret.name.to_string()).collect();
+        self.refresh_these(names, flags).await
+    }
+
+    /// What a unit would be told that asks for a credential: whether it may have it, which secret or rule it is, the reference, and why, or
+    /// why not and what to do. Nothing is fetched.
+    #[zbus(out_args("allowed", "secret", "reference", "reason"))]
+    async fn explain(
+        &self,
+        unit: String,
+        credential: String,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(bool, String, String, String), BusError> {
+        let invalid = |error: crate::name::BadName| BusError::InvalidArgument(error.to_string());
+        let unit = UnitName::parse_lenient(&unit).map_err(invalid)?;
+        let credential = CredentialId::parse(&credential).map_err(invalid)?;
+        let caller = self.desk.caller(&header, connection).await?;
+        if caller.unit.as_ref() != Some(&unit) {
+            caller.may(Action::Inspect, &header, connection).await?;
+        }
+        let active = self.desk.server.broker.active();
+        if let Some(error) = &active.error {
+            let reason = format!("onecred serves nothing at present: {error}");
+            return Ok((false, String::new(), String::new(), reason));
+        }
+        Ok(match active.settings.policy.judge(&unit, &credential) {
+            Ok(wanted) => {
+                let by = match active.secret(&wanted.label) {
+                    Some(secret) => format!("secret {} ({}) names it", wanted.label, secret.declared_at),
+                    None => format!("the rule at {} matches it", wanted.label),
+                };
+                (true, wanted.label.clone(), wanted.reference.to_string(), by)
+            }
+            Err(denial) => {
+                let (cause, remedy) = (denial.cause(&unit, &credential), denial.remedy(&unit, &credential));
+                (false, String::new(), String::new(), format!("{cause}; {remedy}"))
+            }
+        })
+    }
+
+    /// Has the configuration read anew. With errors in it the one before stays in force, and the first error is the answer.
+    async fn reload(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(), BusError> {
+        self.allow(Action::Reload, &header, connection).await?;
+        let (answer, answered) = oneshot::channel();
+        let gone = || BusError::Failed("onecred is being stopped".to_owned());
+        self.desk.reloads.send(answer).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?.map_err(BusError::Misconfigured)
+    }
+
+    /// Gives a secret's value, as a sealed memfd to be read from its beginning.
+    #[zbus(out_args("value"))]
+    async fn open(
+        &self,
+        name: String,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<OwnedFd, BusError> {
+        let found = self.desk.find(&name, Action::Read, &header, connection).await?;
+        let wanted = Arc::new(found.secret()?.wanted.clone());
+        Ok(self.desk.open(&name, &wanted).await?.into())
+    }
+
+    /// The same for the calling unit's own credential, by the ID that it has in LoadCredential=.
+    #[zbus(out_args("value"))]
+    async fn open_credential(
+        &self,
+        credential: String,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<OwnedFd, BusError> {
+        let caller = self.desk.caller(&header, connection).await?;
+        let no_unit = || {
+            BusError::NotAuthorized(
+                "the caller is in no unit's cgroup; ask by the secret's name: Open".to_owned(),
+            )
+        };
+        let unit = caller.unit.as_ref().ok_or_else(no_unit)?;
+        let id =
+            CredentialId::parse(&credential).map_err(|error| BusError::InvalidArgument(error.to_string()))?;
+        let active = self.desk.server.broker.active();
+        let judged = active.settings.policy.judge(unit, &id);
+        let wanted = judged.map_err(|denial| {
+            BusError::NotAuthorized(format!("{}; {}", denial.cause(unit, &id), denial.remedy(unit, &id)))
+        })?;
+        Ok(self.desk.open(&wanted.label, &wanted).await?.into())
+    }
+
+    /// Breaks the glass: has the content of a file, memfd or other, stand in for a secret's value until it is released.
+    async fn put(
+        &self,
+        name: String,
+        value: OwnedFd,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(), BusError> {
+        let found = self.desk.find(&name, Action::Put, &header, connection).await?;
+        let wanted = &found.secret()?.wanted;
+        let value = handover::take(&value)?;
+        let key = ItemKey::new(&wanted.source, &wanted.reference.item);
+        let broker = &self.desk.server.broker;
+        let kept = broker.store().hold(&name, Origin::Put, (&key, &wanted.reference.field), 0, value);
+        kept.map_err(|error| BusError::TooLarge(format!("{name}: {error}; raise limits.storeSize")))?;
+        tracing::warn!(
+            onecred_secret = name.as_str(),
+            "secret {name}: a value that an admin has put stands in for it from now on; end that by: onecred release {name}"
+        );
+        broker.events.tell(Event::Held { name });
+        Ok(())
+    }
+
+    /// Ends what stands in for a secret.
+    async fn release(
+        &self,
+        name: String,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(), BusError> {
+        let _ = self.desk.find(&name, Action::Put, &header, connection).await?;
+        let broker = &self.desk.server.broker;
+        if !broker.store().release(&name) {
+            return Err(BusError::InvalidArgument(format!("nothing stands in for {name}")));
+        }
+        tracing::warn!(
+            onecred_secret = name.as_str(),
+            "secret {name}: released; it is what 1Password has again"
+        );
+        broker.events.tell(Event::Held { name });
+        Ok(())
+    }
+
+    /// The version of onecred.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn version(&self) -> &str {
+        env!("CARGO_PKG_VERSION")
+    }
+
+    /// Why nothing is served, where the configuration or the store could not be used; else empty.
+    #[zbus(property(emits_changed_signal = "invalidates"))]
+    async fn configuration_error(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, BusError> {
+        let header = header.ok_or_else(|| BusError::NotAuthorized("the message names no sender".into()))?;
+        self.allow(Action::Inspect, &header, connection).await?;
+        Ok(self.desk.server.broker.active().error.clone().unwrap_or_default())
+    }
+
+    /// A secret has another value than before. Whoever follows it calls Open.
+    #[zbus(signal)]
+    async fn changed(emitter: &SignalEmitter<'_>, name: &str, version: u64) -> zbus::Result<()>;
+
+    /// A secret could not be had; the error's name says of what kind that is.
+    #[zbus(signal)]
+    async fn failed(emitter: &SignalEmitter<'_>, name: &str, error: &str) -> zbus::Result<()>;
+}

@@ -1,0 +1,229 @@
+//! The D-Bus interface `org.onecred.Credentials1` on the system bus: who may, and what of it, sees and refreshes secrets here.
+//!
+//! The path of a credential knows nothing of it: the bus may come late, go and come back. No value is ever part of a message.
+
+mod answer;
+mod caller;
+mod error;
+mod handover;
+mod manager;
+mod secret;
+mod source;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use zbus::fdo::RequestNameFlags;
+use zbus::object_server::SignalEmitter;
+use zbus::{Connection, ObjectServer};
+
+use super::events::Event;
+use super::server::Server;
+use super::store::ItemKey;
+use crate::reference::FieldRef;
+use caller::Callers;
+use error::BusError;
+use manager::{Manager, ManagerSignals as _};
+use secret::SecretObject;
+use source::SourceObject;
+
+/// The name on the bus.
+pub const NAME: &str = "org.onecred.Credentials1";
+/// The manager's object, below which all others are.
+pub const PATH: &str = "/org/onecred/Credentials1";
+
+/// How long to wait for a bus that is not there yet, or not any more.
+const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(5)];
+
+/// A wish to have the configuration read anew, and where to say what came of it.
+pub type Reload = oneshot::Sender<Result<(), String>>;
+
+/// What all objects work with.
+pub(super) struct Desk {
+    server: Arc<Server>,
+    reloads: mpsc::Sender<Reload>,
+    callers: Callers,
+}
+
+/// Serves on the system bus for as long as it is polled, also when the bus is not there at first, or is started anew.
+pub async fn serve(server: Arc<Server>, reloads: mpsc::Sender<Reload>) {
+    let mut pause = PAUSES[0];
+    loop {
+        // followed before the objects are made, so that no change falls between
+        let events = server.broker.events.follow();
+        let desk = Arc::new(Desk {
+            server: Arc::clone(&server),
+            reloads: reloads.clone(),
+            callers: Callers::default(),
+        });
+        match connect(&desk).await {
+            Ok(connection) => {
+                tracing::debug!("on the bus as {NAME}");
+                pause = PAUSES[0];
+                tokio::select! {
+                    () = connection.closed() => tracing::info!("the bus has gone; credentials are served all the same"),
+                    () = tell(&desk, &connection, events) => {}
+                }
+            }
+            Err(error) => tracing::debug!("the system bus can't be served now: {error}"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSES[1]);
+    }
+}
+
+async fn connect(desk: &Arc<Desk>) -> zbus::Result<Connection> {
+    let builder = zbus::connection::Builder::system();
+    let connection = builder.serve_at(PATH, Manager::new(Arc::clone(desk))).build().await?;
+    show(desk, connection.object_server(), &BTreeSet::new()).await?;
+    // a provider that was killed leaves the name to its keeper's copy of the connection until the last consumer is refused
+    let flags = RequestNameFlags::REPLACE_EXISTING
+        | RequestNameFlags::ALLOW_REPLACEMENT
+        | RequestNameFlags::DO_NOT_QUEUE;
+    connection.request_name_with_flags(NAME, flags).await?;
+    Ok(connection)
+}
+
+/// Has one object for each secret and source, and none for what is not there any more. Gives back their paths.
+async fn show(
+    desk: &Arc<Desk>,
+    objects: &ObjectServer,
+    shown: &BTreeSet<String>,
+) -> zbus::Result<BTreeSet<String>> {
+    let active = desk.server.broker.active();
+    let mut now = BTreeSet::new();
+    for secret in active.settings.policy.secrets() {
+        let path = SecretObject::path(secret.name.as_str());
+        if !shown.contains(&path) {
+            let object = SecretObject::new(Arc::clone(desk), secret.name.to_string());
+            objects.at(path.as_str(), object).await?;
+        }
+        now.insert(path);
+    }
+    for name in active.settings.sources.keys() {
+        let path = SourceObject::path(name.as_str());
+        if !shown.contains(&path) {
+            objects.at(path.as_str(), SourceObject::new(Arc::clone(desk), name.clone())).await?;
+        }
+        now.insert(path);
+    }
+    for path in shown.difference(&now) {
+        if !objects.remove::<SecretObject, _>(path.as_str()).await.unwrap_or(false) {
+            let _ = objects.remove::<SourceObject, _>(path.as_str()).await;
+        }
+    }
+    Ok(now)
+}
+
+/// Tells what happens as signals, until the connection ends.
+async fn tell(desk: &Arc<Desk>, connection: &Connection, mut events: broadcast::Receiver<Event>) {
+    let objects = connection.object_server();
+    let active = desk.server.broker.active();
+    let secrets = active.settings.policy.secrets().map(|secret| SecretObject::path(secret.name.as_str()));
+    let sources = active.settings.sources.keys().map(|name| SourceObject::path(name.as_str()));
+    let mut shown: BTreeSet<String> = secrets.chain(sources).collect();
+    drop(active);
+    loop {
+        let event = match events.recv().await {
+            Ok(event) => event,
+            Err(RecvError::Lagged(_)) => Event::Configured, // whatever was missed, properties can be read
+            Err(RecvError::Closed) => return,
+        };
+        let told = match event {
+            Event::Configured => match show(desk, objects, &shown).await {
+                Ok(now) => {
+                    shown = now;
+                    manager_changed(connection).await
+                }
+                Err(error) => Err(error),
+            },
+            Event::Changed { key, fields, version, .. } => {
+                changed(desk, connection, &key, &fields, version).await
+            }
+            Event::Failed { key, fields, failure } => {
+                let name = BusError::name_of(failure.class);
+                failed(desk, connection, &key, fields.as_deref(), name).await
+            }
+            Event::Held { name } => properties_changed(objects, &name).await,
+        };
+        if let Err(error) = told {
+            tracing::debug!("a signal could not be sent: {error}");
+        }
+    }
+}
+
+async fn manager_changed(connection: &Connection) -> zbus::Result<()> {
+    let manager = connection.object_server().interface::<_, Manager>(PATH).await?;
+    manager.get().await.configuration_error_invalidate(manager.signal_emitter()).await
+}
+
+async fn changed(
+    desk: &Desk,
+    connection: &Connection,
+    key: &ItemKey,
+    fields: &[FieldRef],
+    version: u64,
+) -> zbus::Result<()> {
+    let emitter = SignalEmitter::new(connection, PATH)?;
+    for name in names(desk, key, Some(fields)) {
+        emitter.changed(&name, version).await?;
+        properties_changed(connection.object_server(), &name).await?;
+    }
+    Ok(())
+}
+
+async fn failed(
+    desk: &Desk,
+    connection: &Connection,
+    key: &ItemKey,
+    fields: Option<&[FieldRef]>,
+    error: &str,
+) -> zbus::Result<()> {
+    let emitter = SignalEmitter::new(connection, PATH)?;
+    for name in names(desk, key, fields) {
+        emitter.failed(&name, error).await?;
+        properties_changed(connection.object_server(), &name).await?;
+    }
+    Ok(())
+}
+
+/// The secrets that an item's fields are; of all its fields, where none are said.
+fn names(desk: &Desk, key: &ItemKey, fields: Option<&[FieldRef]>) -> Vec<String> {
+    let active = desk.server.broker.active();
+    let is_of = |wanted: &crate::secret::Wanted| {
+        ItemKey::new(&wanted.source, &wanted.reference.item) == *key
+            && fields.is_none_or(|fields| fields.contains(&wanted.reference.field))
+    };
+    let secrets = active.settings.policy.secrets().filter(|secret| is_of(&secret.wanted));
+    secrets.map(|secret| secret.name.to_string()).collect()
+}
+
+async fn properties_changed(objects: &ObjectServer, name: &str) -> zbus::Result<()> {
+    let object = objects.interface::<_, SecretObject>(SecretObject::path(name)).await?;
+    object.get().await.tell_changed(object.signal_emitter()).await
+}
+
+/// A name as a part of an object's path: what may not stand there as `_` and two hexadecimal digits, as systemd has it.
+fn in_path(name: &str) -> String {
+    let escaped =
+        |(at, byte): (usize, u8)| match byte.is_ascii_alphabetic() || at > 0 && byte.is_ascii_digit() {
+            true => char::from(byte).to_string(),
+            false => format!("_{byte:02x}"),
+        };
+    name.bytes().enumerate().map(escaped).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_paths_that_d_bus_allows() {
+        assert_eq!(in_path("db-password"), "db_2dpassword");
+        assert_eq!(in_path("1st_key"), "_31st_5fkey");
+        assert!(zbus::ObjectPath::try_from(SecretObject::path("a.b@c-d_e")).is_ok());
+    }
+}

@@ -1,0 +1,198 @@
+//! One object for each secret: how it stands, as properties that `busctl` shows and watches.
+
+use std::sync::Arc;
+
+use zbus::message::Header;
+use zbus::object_server::SignalEmitter;
+use zbus::{Connection, OwnedFd, interface};
+
+use super::answer::{age, error_name, last_error, outcome, units};
+use super::caller::Action;
+use super::error::BusError;
+use super::{Desk, PATH, in_path};
+use crate::provider::condition::Condition;
+
+/// A secret on the bus.
+pub(super) struct SecretObject {
+    desk: Arc<Desk>,
+    name: String,
+}
+
+impl SecretObject {
+    /// The object of the secret of this name.
+    pub(super) fn new(desk: Arc<Desk>, name: String) -> Self {
+        Self { desk, name }
+    }
+
+    /// Where a secret's object is.
+    pub(super) fn path(name: &str) -> String {
+        format!("{PATH}/secret/{}", in_path(name))
+    }
+
+    /// Tells those who watch that it stands otherwise. What may not be known to everybody is to be read.
+    pub(super) async fn tell_changed(&self, emitter: &SignalEmitter<'_>) -> zbus::Result<()> {
+        self.state_invalidate(emitter).await?;
+        self.version_invalidate(emitter).await?;
+        self.last_error_invalidate(emitter).await
+    }
+
+    async fn seen<T>(
+        &self,
+        header: Option<Header<'_>>,
+        connection: &Connection,
+        see: impl FnOnce(&crate::secret::Secret) -> T,
+    ) -> Result<T, BusError> {
+        let header = header.ok_or_else(|| BusError::NotAuthorized("the message names no sender".into()))?;
+        let found = self.desk.find(&self.name, Action::Inspect, &header, connection).await?;
+        Ok(see(found.secret()?))
+    }
+
+    async fn condition(
+        &self,
+        header: Option<Header<'_>>,
+        connection: &Connection,
+    ) -> Result<Condition, BusError> {
+        self.seen(header, connection, |secret| self.desk.condition(secret)).await
+    }
+}
+
+/// A secret: how it stands, and its value by descriptor.
+#[interface(name = "org.onecred.Credentials1.Secret")]
+impl SecretObject {
+    /// Brings it up to date. Flags: 0 compares versions with 1Password first, 1 fetches the value in any case.
+    /// The outcome is "changed" or "unchanged".
+    #[zbus(out_args("outcome", "version"))]
+    async fn refresh(
+        &self,
+        flags: u64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(String, u64), BusError> {
+        let found = self.desk.find(&self.name, Action::Refresh, &header, connection).await?;
+        let (word, version) = outcome(self.desk.refresh(found.secret()?, flags).await?);
+        Ok((word.to_owned(), version))
+    }
+
+    /// Gives the value, as a sealed memfd to be read from its beginning.
+    #[zbus(out_args("value"))]
+    async fn open(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<OwnedFd, BusError> {
+        let found = self.desk.find(&self.name, Action::Read, &header, connection).await?;
+        let wanted = Arc::new(found.secret()?.wanted.clone());
+        Ok(self.desk.open(&self.name, &wanted).await?.into())
+    }
+
+    /// Its name.
+    #[zbus(property(emits_changed_signal = "const"))]
+    async fn name(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, BusError> {
+        self.seen(header, connection, |secret| secret.name.to_string()).await
+    }
+
+    /// What it is in 1Password.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn reference(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, BusError> {
+        self.seen(header, connection, |secret| secret.wanted.reference.to_string()).await
+    }
+
+    /// The source that resolves it.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn source(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, BusError> {
+        self.seen(header, connection, |secret| secret.wanted.source.to_string()).await
+    }
+
+    /// Who may have it: units by name or glob, and the credential ID where it is another than the name.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn units(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<Vec<String>, BusError> {
+        self.seen(header, connection, units).await
+    }
+
+    /// Where it was declared, as FILE:LINE.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn declared_at(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, BusError> {
+        self.seen(header, connection, |secret| secret.declared_at.clone()).await
+    }
+
+    /// never-fetched; fresh: served at once; stale: compared with 1Password before it is served again; failing: it could not be had the
+    /// last time; held: an admin's value, or the one before, stands in for it.
+    #[zbus(property(emits_changed_signal = "invalidates"))]
+    async fn state(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, BusError> {
+        Ok(self.condition(header, connection).await?.state.as_str().to_owned())
+    }
+
+    /// The version of its item; 0 where nothing was fetched.
+    #[zbus(property(emits_changed_signal = "invalidates"))]
+    async fn version(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<u64, BusError> {
+        Ok(self.condition(header, connection).await?.version.unwrap_or_default())
+    }
+
+    /// Seconds since it was known to be what 1Password has; -1 where nothing was fetched.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn age(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<i64, BusError> {
+        Ok(age(&self.condition(header, connection).await?))
+    }
+
+    /// What went wrong last, and what to do; empty where nothing did.
+    #[zbus(property(emits_changed_signal = "invalidates"))]
+    async fn last_error(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, BusError> {
+        Ok(last_error(&self.condition(header, connection).await?))
+    }
+
+    /// The name of that error, such as org.onecred.Error.NotFound.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn last_error_name(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, BusError> {
+        Ok(error_name(&self.condition(header, connection).await?).to_owned())
+    }
+
+    /// What stands in for it: "put", "rollback", or nothing.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn held(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, BusError> {
+        Ok(self.condition(header, connection).await?.held.unwrap_or_default().to_owned())
+    }
+}

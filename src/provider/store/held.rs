@@ -1,0 +1,121 @@
+//! Values that an admin holds in the place of a secret's, until they are released: one that was put, or the one before. In the store, so
+//! that they outlive the process.
+
+use std::sync::Arc;
+
+use super::folder::{BadFolder, Folder};
+use super::{
+    Entry, Inner, ItemKey, NewSnapshot, Origin, Snapshot, StandIn, Store, StoreError, format, in_pages,
+};
+use crate::clock::BootTime;
+use crate::reference::FieldRef;
+use crate::secret::SecretValue;
+use crate::wire::{Fetched, FetchedValue, ItemId};
+
+/// Before the digests in the names of their files.
+const HELD: &str = "held.";
+
+/// A held value.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Since when it stands.
+    pub since: BootTime,
+    /// The version that it is of, where it was a version.
+    pub version: u64,
+    /// What it is kept in.
+    pub snapshot: Arc<Snapshot>,
+    /// Where in it it begins.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub len: usize,
+}
+
+impl Held {
+    fn of(snapshot: Snapshot) -> Option<(String, Self)> {
+        let StandIn { name, origin } = snapshot.stand_in.clone()?;
+        let field = snapshot.fields().next()?.clone();
+        let Some(&Entry::Value { offset, len, .. }) = snapshot.entry(&field) else { return None };
+        let (since, version) = (snapshot.fetched, snapshot.version);
+        Some((name, Self { origin, since, version, snapshot: Arc::new(snapshot), offset, len }))
+    }
+}
+
+/// The name of the file of what stands in for a secret.
+pub(super) fn file_name(secret: &str) -> String {
+    format!("{HELD}{}", format::digest_of(secret))
+}
+
+impl Inner {
+    /// Takes over what an earlier process held.
+    pub(super) fn find_held(&mut self, folder: &Folder) -> Result<(), BadFolder> {
+        for (file, content) in folder.snapshots(HELD)? {
+            match format::read(content).map(Held::of) {
+                Ok(Some((name, held))) if file_name(&name) == file => {
+                    self.used += in_pages(held.snapshot.size);
+                    self.held.insert(name, held);
+                }
+                _ => tracing::warn!("a value that was held in the store can't be used, and is removed"),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Store {
+    /// What stands in for a secret, if anything does.
+    pub fn held(&self, secret: &str) -> Option<Held> {
+        let inner = self.inner();
+        if inner.held.is_empty() { None } else { inner.held.get(secret).cloned() }
+    }
+
+    /// Has a value stand in for a secret from here on.
+    pub fn hold(
+        &self,
+        secret: &str,
+        origin: Origin,
+        place: (&ItemKey, &FieldRef),
+        version: u64,
+        value: SecretValue,
+    ) -> Result<(), StoreError> {
+        let stand_in = StandIn { name: secret.to_owned(), origin };
+        let new = NewSnapshot {
+            key: place.0,
+            asked: std::slice::from_ref(place.1),
+            asked_at: BootTime::now(),
+            source_print: "",
+            by_rule: false,
+            stand_in: Some(&stand_in),
+        };
+        let id = ItemId { vault: String::new(), item: String::new() };
+        let fields = vec![Ok(FetchedValue { value, expires: None })];
+        let encoded = format::encode(&new, Fetched { id, version, vault_version: None, fields });
+        let mut inner = self.inner();
+        let before = inner.held.get(secret).map_or(0, |held| in_pages(held.snapshot.size));
+        let would = inner.used - before + in_pages(encoded.size());
+        if would > inner.limit {
+            return Err(StoreError::Full { would, limit: inner.limit });
+        }
+        let file = self.folder.replace(&file_name(secret), encoded.pieces())?;
+        inner.used = would;
+        if let Some((name, held)) = Held::of(encoded.into_snapshot(place.0.clone(), file)) {
+            inner.held.insert(name, held);
+        }
+        Ok(())
+    }
+
+    /// Releases what stands in for a secret. Whether anything did.
+    pub fn release(&self, secret: &str) -> bool {
+        let mut inner = self.inner();
+        let Some(held) = inner.held.remove(secret) else { return false };
+        inner.used -= in_pages(held.snapshot.size);
+        self.folder.remove(&file_name(secret));
+        true
+    }
+
+    /// The names of the secrets that something stands in for.
+    pub fn all_held(&self) -> Vec<String> {
+        self.inner().held.keys().cloned().collect()
+    }
+}
