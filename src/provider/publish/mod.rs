@@ -353,3 +353,6 @@ fn not_empty(value: SecretValue, file: &File) -> Result<SecretValue, Refusal> {
     }
     Ok(value)
 }
+
+#[cfg(test)]
+mod tests;
