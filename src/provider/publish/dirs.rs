@@ -54,20 +54,12 @@ impl Dir {
             })?,
         };
         if kind == Kind::Memory {
-            let memory = is_memory(&dir.fd, path);
-            let brought = BROUGHT.iter().any(|brought| path.as_os_str() == *brought);
-            match mount_source(path) {
-                Some(source) if brought && source != OURS => {
-                    return Err(bad("is a mount of someone else's", true));
-                }
-                None if brought => return Err(bad("is not mounted", false)),
-                _ if !memory.unwrap_or(false) => {
-                    return Err(bad(
-                        "is neither a ramfs nor a tmpfs with noswap, so that secrets could reach a disk",
-                        false,
-                    ));
-                }
-                _ => {}
+            if let Some(why) = not_ours(path) {
+                return Err(bad(why, true));
+            }
+            if !is_memory(&dir.fd, path).unwrap_or(false) {
+                let why = "is neither a ramfs nor a tmpfs with noswap, so that secrets could reach a disk";
+                return Err(bad(why, false));
             }
         }
         Ok(dir)
@@ -150,28 +142,44 @@ impl Dir {
     }
 }
 
-/// What is mounted at a path: the source of the mount on top, as /proc/self/mountinfo has it.
-fn mount_source(path: &Path) -> Option<String> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    mounts.lines().rev().find_map(|line| {
+/// Why a root that onecred brings is not the one that it brought.
+fn not_ours(root: &Path) -> Option<&'static str> {
+    if !BROUGHT.iter().any(|brought| root.as_os_str() == *brought) {
+        return None; // configured by an admin, who knows what is there
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    // the last one is on top
+    let top = mounts.lines().rev().find_map(|line| {
         let (mount, superblock) = line.split_once(" - ")?;
-        let at = mount.split(' ').nth(4)?;
-        (at == path.to_str()?).then(|| superblock.split(' ').nth(1).unwrap_or_default().to_owned())
-    })
+        let mut mount = mount.split(' ').skip(3);
+        let (inner, at) = (mount.next()?, mount.next()?);
+        (at == root.to_str()?).then(|| (inner == "/", superblock.split(' ').nth(1) == Some(OURS)))
+    });
+    match top {
+        Some((true, true)) => None,
+        Some((true, false)) => Some("is a mount of someone else's"),
+        // what the sandbox has made of it is a mount, too: one of a part of a file system
+        Some((false, _)) | None => Some("is an ordinary directory, and no memory that onecred brought"),
+    }
 }
 
 /// What a machine's own state says against a root, for those who write a configuration: none where it is fine, or not there yet.
 pub fn objection(root: &Path) -> Option<String> {
     let stat = fstatat(AT_FDCWD, root, AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
-    let fault = if stat.st_mode & libc::S_IFMT == libc::S_IFLNK {
-        Fault::Root { root: root.to_owned(), why: "is a symbolic link".to_owned(), taken: true }
+    let is_link = stat.st_mode & libc::S_IFMT == libc::S_IFLNK;
+    let empty = || std::fs::read_dir(root).is_ok_and(|mut names| names.next().is_none());
+    let why = if is_link {
+        "is a symbolic link"
     } else {
-        let source = mount_source(root)?;
-        let brought = BROUGHT.iter().any(|brought| root.as_os_str() == *brought);
-        if !brought || source == OURS {
-            return None;
-        }
-        Fault::Root { root: root.to_owned(), why: "is a mount of someone else's".to_owned(), taken: true }
+        not_ours(root).filter(|_| !empty() || is_mount(stat.st_dev, root))?
     };
+    let fault = Fault::Root { root: root.to_owned(), why: why.to_owned(), taken: true };
     Some(format!("{fault}, so that nothing is published below it; {}", fault.remedy("NAME")))
+}
+
+/// Whether a directory of this device is a mount point. An empty one that is none will be mounted over.
+fn is_mount(device: libc::dev_t, path: &Path) -> bool {
+    path.parent()
+        .and_then(|above| nix::sys::stat::stat(above).ok())
+        .is_some_and(|above| above.st_dev != device)
 }

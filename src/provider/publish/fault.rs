@@ -55,6 +55,14 @@ pub enum Fault {
         /// The limit, in bytes.
         limit: u64,
     },
+    /// It belongs together with another, which can't be published.
+    #[error("it belongs together with {other}, and {why}")]
+    Together {
+        /// The other one.
+        other: PathBuf,
+        /// Why that one can't.
+        why: String,
+    },
     /// The file system says no.
     #[error("{path} can't be {what}: {error}")]
     Io {
@@ -78,7 +86,7 @@ impl Fault {
         let again = format!("systemctl restart onecred-file@{name}");
         match self {
             Self::Root { root, taken: true, .. } if root.as_os_str() == "/run/secrets" => {
-                "publish below /run/onecred/files instead, which is onecred's own".to_owned()
+                "publish below /run/onecred/files instead, which is onecred's own; or, once it is free: systemctl restart run-secrets.mount onecred".to_owned()
             }
             Self::Root { root, .. } => {
                 format!("start what mounts it: systemctl start {}; then: {again}", mount_unit(root))
@@ -103,6 +111,10 @@ impl Fault {
                     "let the provider write there: systemctl edit onecred, with [Service] and ReadWritePaths=-{parent} in it; then: systemctl restart onecred"
                 )
             }
+            Self::Io { path, error, .. } if error.raw_os_error() == Some(libc::ENOENT) => {
+                format!("make it: install -d {}; then: {again}", path.display())
+            }
+            Self::Together { .. } => "mend that first; see: systemctl status onecred".to_owned(),
             Self::Io { .. } => "see: systemctl status onecred".to_owned(),
         }
     }

@@ -4,6 +4,7 @@
 //! are no longer configured or 1Password has them no more.
 
 mod accounts;
+mod demand;
 mod dirs;
 mod fault;
 mod handle;
@@ -18,8 +19,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::broadcast::error::RecvError;
-use tokio::task::JoinSet;
 
+use super::active::Active;
 use super::broker::{Broker, Order};
 use super::events::Event;
 use super::peer::ProcessId;
@@ -30,6 +31,7 @@ use crate::reference::FieldRef;
 use crate::secret::{MaxAge, SecretValue, Wanted};
 
 use accounts::Accounts;
+use demand::not_empty;
 pub use dirs::objection;
 pub use fault::Fault;
 pub use handle::Handle;
@@ -40,6 +42,8 @@ use write::{Open, Piece, Writer};
 pub struct Publisher {
     broker: Arc<Broker>,
     writer: Mutex<Writer>,
+    /// The plan that was made last, and of what.
+    plan: Mutex<Option<(Arc<Active>, Arc<Plan>)>>,
 }
 
 /// Files whose values are at hand.
@@ -49,7 +53,8 @@ impl Publisher {
     /// A publisher that goes on where the process before this one stopped.
     pub fn new(broker: Arc<Broker>, kind: Kind) -> Self {
         let manifest = broker.store().published().and_then(|list| serde_json::from_slice(&list).ok());
-        Self { writer: Mutex::new(Writer::new(kind, manifest.unwrap_or_default())), broker }
+        let writer = Mutex::new(Writer::new(kind, manifest.unwrap_or_default()));
+        Self { writer, plan: Mutex::default(), broker }
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
@@ -57,9 +62,8 @@ impl Publisher {
     }
 
     /// What should be there by the configuration in force; none where it can't be used, and everything stays as it is.
-    fn plan(&self) -> Option<Plan> {
-        let active = self.broker.active();
-        active.error.is_none().then(|| Plan::of(&active.settings))
+    fn plan(&self) -> Option<Arc<Plan>> {
+        self.configured().ok()
     }
 
     /// Removes what is no longer configured, and what was left unfinished.
@@ -137,7 +141,7 @@ impl Publisher {
         let mut writer = self.writer();
         let open = &mut Open::default();
         for file in files.filter(|file| file.target.path.is_absolute()) {
-            let published = writer.manifest.files.contains_key(&file.target.path);
+            let published = writer.has(&file.target.path);
             let links = file.target.links.iter().try_for_each(|link| writer.unlink(link));
             match links.and_then(|()| writer.remove(&file.target.path, open)) {
                 Ok(()) if published => tracing::error!(
@@ -169,16 +173,6 @@ impl Publisher {
             }
         }
         self.flush();
-    }
-
-    /// Publishes what is configured and not there yet, for those who wait for no handle.
-    pub async fn complete(self: &Arc<Self>) {
-        let Some(plan) = self.plan() else { return };
-        let missing = plan.files.into_iter().filter(|file| !self.writer().has(&file.target.path)).collect();
-        for (file, refusal) in self.publish_each(missing).await.1 {
-            let reason = refusal.outright(file.name.as_str());
-            tracing::warn!("{} is not published: {reason}", file.target.path.display());
-        }
     }
 
     /// The files whose values are in the store, however old: whether those are still right is found out elsewhere.
@@ -240,118 +234,21 @@ impl Publisher {
         }
     }
 
-    /// What a handle's files are made of.
-    fn waits_for(&self, handle: &Handle) -> Vec<Arc<Wanted>> {
-        let plan = self.plan().unwrap_or_default();
-        match handle {
-            Handle::One(name) => plan.named(name).flat_map(File::wanted).cloned().collect(),
-            Handle::All => Vec::new(),
-        }
-    }
-
-    /// Publishes the files of a secret or template, as fresh as a unit would get it. Gives back where they are.
-    pub async fn publish(&self, name: &str) -> Result<Vec<PathBuf>, Refusal> {
-        let plan = self.configured()?;
-        let mut paths = Vec::new();
-        for file in plan.named(name) {
-            self.publish_one(file).await?;
-            paths.push(file.target.path.clone());
-        }
-        self.flush();
-        if paths.is_empty() { Err(Refusal::NoFile(name.to_owned())) } else { Ok(paths) }
-    }
-
-    /// Publishes everything. Gives back how much is there, and what is not, with the reason.
-    async fn publish_all(self: &Arc<Self>) -> Result<(usize, Vec<(File, Refusal)>), Refusal> {
-        Ok(self.publish_each(self.configured()?.files).await)
-    }
-
-    async fn publish_each(self: &Arc<Self>, files: Vec<File>) -> (usize, Vec<(File, Refusal)>) {
-        {
-            let mut writer = self.writer();
-            if files.iter().fold(false, |news, file| writer.note(&file.target, &file.root) | news) {
-                self.save(&writer); // once for all
-            }
-        }
-        let mut running = JoinSet::new();
-        for file in files {
-            let publisher = Arc::clone(self);
-            running.spawn(async move {
-                let result = publisher.publish_one(&file).await;
-                (file, result)
-            });
-        }
-        let (mut count, mut refusals) = (0, Vec::new());
-        for (file, result) in running.join_all().await {
-            match result {
-                Ok(()) => count += 1,
-                Err(refusal) => refusals.push((file, refusal)),
-            }
-        }
-        refusals.sort_by(|one, other| one.0.name.cmp(&other.0.name));
-        self.flush();
-        (count, refusals)
-    }
-
-    fn configured(&self) -> Result<Plan, Refusal> {
+    fn configured(&self) -> Result<Arc<Plan>, Refusal> {
         let active = self.broker.active();
-        match &active.error {
-            Some(error) => Err(Refusal::Unconfigured(error.clone())),
-            None => Ok(Plan::of(&active.settings)),
+        if let Some(error) = &active.error {
+            return Err(Refusal::Unconfigured(error.clone()));
+        }
+        let mut last = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((of, plan)) if Arc::ptr_eq(of, &active) => Ok(Arc::clone(plan)),
+            _ => {
+                let plan = Arc::new(Plan::of(&active.settings));
+                *last = Some((active, Arc::clone(&plan)));
+                Ok(plan)
+            }
         }
     }
-
-    async fn publish_one(&self, file: &File) -> Result<(), Refusal> {
-        let unpublished = |fault| Refusal::Unpublished { path: file.target.path.clone(), fault };
-        let plan = self.configured()?;
-        let group = plan.files.iter().filter(|other| other.item == file.item);
-        let accounts = Accounts::of(group.map(|file| &file.target)).await;
-        // before anything is asked of 1Password
-        accounts.owner(&file.target).map_err(unpublished)?;
-        self.writer().opens(&file.root).map_err(unpublished)?;
-        let process = ProcessId::nobody();
-        let value = match self.get(file, process).await {
-            Ok(value) => value,
-            Err(refusal) => {
-                if matches!(&refusal, Refusal::Failed { failure, .. } if failure.class.is_confirmed_gone()) {
-                    self.withdraw(std::iter::once(file));
-                }
-                return Err(refusal);
-            }
-        };
-        let plan = self.configured()?;
-        let Some(file) = plan.files.iter().find(|now| *now == file) else {
-            return Err(Refusal::NoFile(file.name.to_string())); // it was configured otherwise meanwhile
-        };
-        // what was published of the item before comes along, so that all is of one version
-        let others = plan
-            .files
-            .iter()
-            .filter(|other| *other != file && file.item.is_some() && other.item == file.item);
-        let others: Vec<_> = others.filter(|other| self.writer().has(&other.target.path)).collect();
-        let mut group = self.at_hand(others.into_iter(), process);
-        group.insert(0, (file, value));
-        let results = self.put(vec![group], &accounts);
-        let own = results.into_iter().find(|(of, _)| *of == file);
-        own.map_or(Ok(()), |(_, result)| result).map_err(unpublished)
-    }
-
-    async fn get(&self, file: &File, process: ProcessId) -> Result<SecretValue, Refusal> {
-        let Content::Secret(wanted) = &file.content;
-        let order = Order { wanted: Arc::clone(wanted), process, arrived: BootTime::now() };
-        let ready = self.broker.get(&order).await;
-        let ready =
-            ready.map_err(|failure| Refusal::Failed { reference: wanted.reference.clone(), failure })?;
-        not_empty(ready.read()?, file)
-    }
-}
-
-fn not_empty(value: SecretValue, file: &File) -> Result<SecretValue, Refusal> {
-    let Content::Secret(wanted) = &file.content;
-    if value.is_empty() && !wanted.allow_empty {
-        return Err(Refusal::Empty(wanted.reference.clone()));
-    }
-    Ok(value)
 }
 
 #[cfg(test)]

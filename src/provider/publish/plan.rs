@@ -65,6 +65,14 @@ impl Plan {
         self.files.iter().filter(move |file| file.name.as_str() == name)
     }
 
+    /// A file as it should be now, and those that belong together with it, itself among them; none where it should be otherwise.
+    pub(super) fn group_of(&self, file: &File) -> Option<(&File, &[File])> {
+        let start = self.files.partition_point(|other| other.item < file.item);
+        let end = start + self.files[start..].partition_point(|other| other.item == file.item);
+        let now = self.files[start..end].iter().find(|now| *now == file)?;
+        Some((now, if file.item.is_some() { &self.files[start..end] } else { std::slice::from_ref(now) }))
+    }
+
     /// The files in groups that belong together: those of one item are of one version.
     pub(super) fn groups(&self) -> impl Iterator<Item = &[File]> {
         self.files.chunk_by(|one, other| one.item.is_some() && one.item == other.item)

@@ -11,7 +11,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::dirs::Dir;
 use super::fault::Fault;
-use super::write::{Open, Piece, Staged, Writer};
+use super::write::{Open, Piece, Staged, Writer, together};
 
 impl Writer {
     /// Replaces the directory that is these files' own. None where they have none, or where the file system can't.
@@ -56,7 +56,7 @@ impl Writer {
             pieces.iter().zip(&staged).any(|(piece, staged)| staged.is_err() && self.has(&piece.target.path));
         if torn || staged.iter().all(Result::is_err) {
             discard(&above, first.as_ref());
-            return Some(staged.into_iter().map(|staged| staged.map(|_| false)).collect());
+            return Some(together(pieces, staged));
         }
         let flags =
             if there.is_some() { RenameFlags::RENAME_EXCHANGE } else { RenameFlags::RENAME_NOREPLACE };

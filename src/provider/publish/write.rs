@@ -106,10 +106,10 @@ impl Writer {
         Ok(dir)
     }
 
-    /// Puts files in their places, all of one version. Where one that was published before can't be written, none is replaced. What is there as it
-    /// should be is not touched. Says of each whether it was written.
+    /// Puts files in their places, all of one version. What is there as it should be is not touched. Says of each whether it was written.
     ///
-    /// Files that have a directory for themselves are replaced with it, in one step. Others are written first, then renamed one right after another.
+    /// Files that have a directory for themselves are replaced with it in one step, or none is. Others are written first, then renamed one right after
+    /// another.
     pub(super) fn put(&mut self, pieces: &[Piece<'_>], open: &mut Open) -> Vec<Result<bool, Fault>> {
         match self.swap(pieces, open) {
             Some(results) => results,
@@ -120,15 +120,14 @@ impl Writer {
     fn put_each(&mut self, pieces: &[Piece<'_>], open: &mut Open) -> Vec<Result<bool, Fault>> {
         let mut results: Vec<Result<bool, Fault>> = Vec::with_capacity(pieces.len());
         let mut staged = Vec::new();
-        let mut torn = false;
         for (at, piece) in pieces.iter().enumerate() {
             let result = self.stage_beside(at, piece, open);
-            torn |= result.is_err() && self.has(&piece.target.path);
             results.push(result.map(|new| staged.extend(new)).map(|()| false));
         }
-        if torn {
+        // one that is not where it should be fails by itself; where there is no room, all stays as it was
+        if results.iter().any(|result| matches!(result, Err(Fault::Full { .. }))) {
             staged.iter().for_each(Staged::discard);
-            return results;
+            return together(pieces, results);
         }
         for staged in staged {
             let path = &pieces[staged.at].target.path;
@@ -318,6 +317,19 @@ impl Staged<'_> {
     pub(super) fn discard(&self) {
         let _ = unlinkat(&self.dir, self.first.as_os_str(), UnlinkatFlags::NoRemoveDir);
     }
+}
+
+/// The results where none is written, since one can't be.
+pub(super) fn together<T>(pieces: &[Piece<'_>], results: Vec<Result<T, Fault>>) -> Vec<Result<bool, Fault>> {
+    let failed =
+        pieces.iter().zip(&results).find_map(|(piece, result)| Some((piece, result.as_ref().err()?)));
+    let Some((other, why)) = failed.map(|(piece, why)| (piece.target.path.clone(), why.to_string())) else {
+        return results.into_iter().map(|result| result.map(|_| false)).collect();
+    };
+    let result = |result: Result<T, Fault>| {
+        result.and_then(|_| Err(Fault::Together { other: other.clone(), why: why.clone() }))
+    };
+    results.into_iter().map(result).collect()
 }
 
 fn errno(error: std::io::Error) -> Errno {
