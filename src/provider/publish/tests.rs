@@ -12,9 +12,12 @@ use crate::provider::store::testing;
 use crate::secret::{Secret, Target};
 use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Resolve};
 
-/// A resolver that has these answers, one after another, for the fields `password` and `username`.
+/// An item's version, and its password and username; or why it can't be had.
+type Answer = Result<(u64, [&'static str; 2]), Failure>;
+
+/// A resolver that has these answers, one after another.
 #[derive(Default)]
-struct Scripted(Mutex<VecDeque<Result<(u64, [&'static str; 2]), Failure>>>);
+struct Scripted(Mutex<VecDeque<Answer>>);
 
 impl Resolve for Scripted {
     fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched> {
@@ -82,7 +85,7 @@ impl Rig {
         settings
     }
 
-    fn gives(&self, answers: impl IntoIterator<Item = Result<(u64, [&'static str; 2]), Failure>>) {
+    fn gives(&self, answers: impl IntoIterator<Item = Answer>) {
         self.script.0.lock().unwrap().extend(answers);
     }
 
