@@ -1,6 +1,7 @@
 //! The cases: onecred installed on booted machines, one theme a file.
 mod account;
 mod boot;
+mod bus;
 mod connect;
 mod death;
 mod demo;
@@ -29,6 +30,8 @@ const THEMES: &[&Theme] = &[
     &connect::WARM,
     &account::THEME,
     &boot::THEME,
+    &bus::THEME,
+    &bus::ALONE,
     &boot::END,
     &death::THEME,
     &demo::THEME,
@@ -54,7 +57,13 @@ fn main() -> ExitCode {
     }
     keep_panics_for_reports();
     probe_is_at(env!("CARGO_BIN_EXE_probe"));
-    let conclusion = libtest_mimic::run(&arguments, trials(THEMES, &suites));
+    let mut all = trials(THEMES, &suites);
+    // installed on the machine itself, it would become that machine's bus
+    all.extend(trials(
+        &[&bus::BROKER],
+        &suites.into_iter().filter(|s| *s != Suite::Host).collect::<Vec<_>>(),
+    ));
+    let conclusion = libtest_mimic::run(&arguments, all);
     forget_installations();
     conclusion.exit_code()
 }

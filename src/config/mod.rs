@@ -12,10 +12,12 @@ mod written;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::name::{CredentialId, SecretName, SourceName};
 use crate::policy::Policy;
 use crate::secret::{Grant, Target};
+use crate::template::Filling;
 
 pub use checked::ServiceAccount;
 pub use files::Paths;
@@ -130,8 +132,8 @@ impl Default for Settings {
 pub struct Template {
     /// Its name.
     pub name: SecretName,
-    /// Its text; `{{NAME}}` stands for the value of that secret.
-    pub content: String,
+    /// Its text, with what its placeholders stand for.
+    pub filling: Arc<Filling>,
     /// The file to publish it to, if any.
     pub target: Option<Target>,
     /// Who may have it as a credential.
@@ -145,13 +147,10 @@ impl Settings {
     pub fn not_acted_on(&self) -> Vec<String> {
         let secrets =
             |has: fn(&crate::secret::Secret) -> bool| self.policy.secrets().filter(|s| has(s)).count();
-        let idle = [
-            (self.templates.len(), "\"templates\": they are not filled in yet"),
-            (
-                secrets(|s| !s.restart_units.is_empty() || !s.reload_units.is_empty()),
-                "\"restartUnits\" and \"reloadUnits\": nothing is restarted yet",
-            ),
-        ];
+        let idle = [(
+            secrets(|s| !s.restart_units.is_empty() || !s.reload_units.is_empty()),
+            "\"restartUnits\" and \"reloadUnits\": nothing is restarted yet",
+        )];
         let idle = idle.into_iter().filter(|(count, _)| *count > 0);
         idle.map(|(count, what)| format!("not acted on by this version, {count} times: {what}")).collect()
     }

@@ -1,6 +1,7 @@
 //! The privileged half: takes connections, knows who asks, decides, and answers from the store or by the resolver.
 
 pub mod active;
+pub mod assemble;
 pub mod broker;
 pub mod bus;
 pub mod condition;

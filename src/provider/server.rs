@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::broker::{Broker, Order, Ready};
+use super::assemble::{self, Assembled, Job};
+use super::broker::Broker;
 use super::peer::{Attestation, Peer, Stranger};
 use super::publish::{Handle, Publisher};
 use super::refusal::Refusal;
@@ -15,7 +16,7 @@ use super::report::Report;
 use super::store::Kind;
 use crate::clock::BootTime;
 use crate::name::CredentialId;
-use crate::secret::{SecretValue, Wanted};
+use crate::policy::Deliverable;
 use crate::sys;
 
 /// What systemd takes for all credentials of a unit together, their IDs counted in (CREDENTIALS_TOTAL_SIZE_MAX), in bytes.
@@ -102,16 +103,16 @@ impl Server {
         if let Some(handle) = Handle::of(&peer.claim) {
             return self.publish_for(connection, peer, handle);
         }
-        let wanted = match self.judge(&peer) {
-            Ok(wanted) => wanted,
+        let what = match self.judge(&peer) {
+            Ok(what) => what,
             Err(refusal) => return self.refuse(connection, &peer, &refusal),
         };
-        let order = Order { wanted, process: peer.process, arrived };
-        match self.broker.at_once(&order) {
-            Some(ready) => self.deliver(connection, &peer, &order.wanted, &ready),
+        let job = Job { what, process: peer.process, arrived };
+        match assemble::at_once(&self.broker, &job) {
+            Some(result) => self.finish(connection, &peer, &job, result),
             None => {
                 let server = Arc::clone(self);
-                tokio::spawn(async move { server.serve_later(connection, peer, order).await });
+                tokio::spawn(async move { server.serve_later(connection, peer, job).await });
             }
         }
     }
@@ -122,7 +123,7 @@ impl Server {
         identified.map_err(|stranger| self.report.not_heard(&stranger))
     }
 
-    fn judge(&self, peer: &Peer) -> Result<Arc<Wanted>, Refusal> {
+    fn judge(&self, peer: &Peer) -> Result<Deliverable, Refusal> {
         let active = self.broker.active();
         if let Some(error) = &active.error {
             return Err(Refusal::Unconfigured(error.clone()));
@@ -130,51 +131,50 @@ impl Server {
         active.settings.policy.judge(&peer.claim.unit, &peer.claim.credential).map_err(Refusal::Denied)
     }
 
-    async fn serve_later(self: Arc<Self>, connection: Connection, peer: Peer, order: Order) {
+    async fn serve_later(self: Arc<Self>, connection: Connection, peer: Peer, job: Job) {
         let mut stop = self.stop.subscribe();
-        let mut order = order;
+        let mut job = job;
         let result = loop {
             let got = tokio::select! {
             biased;
-            result = self.wait(&peer, &order) => result,
+            result = self.wait(&peer, &job) => result,
             () = gone(&connection) => return, // nobody is told, and its place is free
             _ = stop.wait_for(|stop| *stop) => Err(Refusal::Stopping),
             };
             // the configuration may have changed meanwhile: what counts is what is allowed now
             match self.judge(&peer) {
-                Ok(wanted) if *wanted == *order.wanted => break got,
-                Ok(wanted) => order = Order { wanted, ..order },
+                Ok(what) if what == job.what => break got,
+                Ok(what) => job = Job { what, ..job },
                 Err(refusal) => break Err(refusal),
             }
         };
-        match result {
-            Ok(ready) => self.deliver(connection, &peer, &order.wanted, &ready),
-            Err(refusal) => self.refuse(connection, &peer, &refusal),
+        self.finish(connection, &peer, &job, result);
+    }
+
+    async fn wait(&self, peer: &Peer, job: &Job) -> Result<Assembled, Refusal> {
+        let mut work = std::pin::pin!(assemble::get(&self.broker, job));
+        if let Ok(result) = tokio::time::timeout(PATIENT_FOR, &mut work).await {
+            return result;
         }
+        if let Some(wanted) = job.missing(&self.broker) {
+            self.report.waiting(peer, wanted, self.broker.last_failure(&wanted.source).as_ref());
+        }
+        work.await
     }
 
-    async fn wait(&self, peer: &Peer, order: &Order) -> Result<Ready, Refusal> {
-        let mut work = std::pin::pin!(self.broker.get(order));
-        let result = match tokio::time::timeout(PATIENT_FOR, &mut work).await {
-            Ok(result) => result,
-            Err(_elapsed) => {
-                self.report.waiting(
-                    peer,
-                    &order.wanted,
-                    self.broker.last_failure(&order.wanted.source).as_ref(),
-                );
-                work.await
-            }
-        };
-        result.map_err(|failure| Refusal::Failed { reference: order.wanted.reference.clone(), failure })
-    }
-
-    fn deliver(self: &Arc<Self>, connection: Connection, peer: &Peer, wanted: &Wanted, ready: &Ready) {
-        let value = match ready.read().and_then(|value| fit(value, wanted, &peer.claim.credential)) {
-            Ok(value) => value,
+    fn finish(
+        self: &Arc<Self>,
+        connection: Connection,
+        peer: &Peer,
+        job: &Job,
+        result: Result<Assembled, Refusal>,
+    ) {
+        let fit = result.and_then(|assembled| fit(assembled, &job.what, &peer.claim.credential));
+        let Assembled { value, stale } = match fit {
+            Ok(assembled) => assembled,
             Err(refusal) => return self.refuse(connection, peer, &refusal),
         };
-        if let Some(cause) = &ready.stale {
+        for (wanted, cause) in &stale {
             self.report.stale(peer, wanted, cause);
         }
         match connection.answer_at_once(&value) {
@@ -210,14 +210,16 @@ pub(super) async fn gone(connection: &Connection) {
 }
 
 /// A value as systemd can take it.
-fn fit(value: SecretValue, wanted: &Wanted, credential: &CredentialId) -> Result<SecretValue, Refusal> {
-    if value.len() + credential.as_str().len() > SYSTEMD_TAKES {
-        return Err(Refusal::TooLarge { reference: wanted.reference.clone(), size: value.len() });
+fn fit(assembled: Assembled, what: &Deliverable, credential: &CredentialId) -> Result<Assembled, Refusal> {
+    let size = assembled.value.len();
+    if size + credential.as_str().len() > SYSTEMD_TAKES {
+        let what = match what {
+            Deliverable::Secret(wanted) => wanted.reference.to_string(),
+            Deliverable::Template(filling) => format!("template {}", filling.name),
+        };
+        return Err(Refusal::TooLarge { what, size });
     }
-    if value.is_empty() && !wanted.allow_empty {
-        return Err(Refusal::Empty(wanted.reference.clone()));
-    }
-    Ok(value)
+    Ok(assembled)
 }
 
 fn log(peer: &Peer, delivery: Delivery) {

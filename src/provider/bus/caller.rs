@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::OnceCell;
 use zbus::message::{Flags, Header};
 use zbus::names::{BusName, OwnedUniqueName};
 use zbus::{Connection, fdo};
@@ -60,7 +61,10 @@ pub(super) struct Caller {
 
 /// Those who have called. A name on the bus is never given to another, so who is behind it is found out once.
 #[derive(Debug, Default)]
-pub(super) struct Callers(Mutex<HashMap<OwnedUniqueName, Arc<Caller>>>);
+pub(super) struct Callers(Mutex<HashMap<OwnedUniqueName, Arc<Identity>>>);
+
+/// Found out by the first call; others wait for that, since a bus that is asked too much at once drops answers.
+type Identity = OnceCell<Arc<Caller>>;
 
 impl Callers {
     /// Finds out who has sent a message.
@@ -72,19 +76,21 @@ impl Callers {
         let sender =
             header.sender().ok_or_else(|| BusError::NotAuthorized("the message names no sender".into()))?;
         let name = OwnedUniqueName::from(sender.to_owned());
-        if let Some(known) = self.known().get(&name) {
-            return Ok(Arc::clone(known));
-        }
-        let caller = Arc::new(identify(&name, connection).await?);
-        let mut known = self.known();
-        if known.len() >= REMEMBERED {
-            known.clear(); // they are found out again
-        }
-        known.insert(name, Arc::clone(&caller));
-        Ok(caller)
+        let identity = self.entry(&name);
+        let found =
+            identity.get_or_try_init(|| async { identify(&name, connection).await.map(Arc::new) }).await;
+        found.map(Arc::clone)
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<OwnedUniqueName, Arc<Caller>>> {
+    fn entry(&self, name: &OwnedUniqueName) -> Arc<Identity> {
+        let mut known = self.known();
+        if known.len() >= REMEMBERED && !known.contains_key(name) {
+            known.clear(); // they are found out again
+        }
+        Arc::clone(known.entry(name.clone()).or_default())
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<OwnedUniqueName, Arc<Identity>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -126,7 +132,7 @@ impl Caller {
         let ids =
             secret.grants.iter().filter(|grant| grant.units.matches(unit)).map(|grant| &grant.credential);
         ids.into_iter()
-            .any(|id| policy.judge(unit, id).is_ok_and(|wanted| wanted.label == secret.wanted.label))
+            .any(|id| policy.judge(unit, id).is_ok_and(|what| what.label() == secret.name.as_str()))
     }
 
     /// Whether it may do this to what is not its own.

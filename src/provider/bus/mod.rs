@@ -38,6 +38,9 @@ pub const PATH: &str = "/org/onecred/Credentials1";
 /// How long to wait for a bus that is not there yet, or not any more.
 const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(5)];
 
+/// After how long an answer counts as lost: longer than somebody takes to type a password that polkit asks for.
+const LOST: Duration = Duration::from_secs(120);
+
 /// A wish to have the configuration read anew, and where to say what came of it.
 pub type Reload = oneshot::Sender<Result<(), String>>;
 
@@ -76,7 +79,7 @@ pub async fn serve(server: Arc<Server>, reloads: mpsc::Sender<Reload>) {
 }
 
 async fn connect(desk: &Arc<Desk>) -> zbus::Result<Connection> {
-    let builder = zbus::connection::Builder::system();
+    let builder = zbus::connection::Builder::system().method_timeout(LOST);
     let connection = builder.serve_at(PATH, Manager::new(Arc::clone(desk))).build().await?;
     show(desk, connection.object_server(), &BTreeSet::new()).await?;
     // a provider that was killed leaves the name to its keeper's copy of the connection until the last consumer is refused

@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::super::broker::Order;
+use super::super::assemble::{self, Job};
 use super::super::peer::ProcessId;
 use super::super::refusal::Refusal;
 use super::accounts::Accounts;
 use super::fault::Fault;
 use super::handle::Handle;
-use super::plan::{Content, File};
+use super::plan::File;
 use super::{Publisher, Ready};
 use crate::clock::BootTime;
-use crate::secret::{SecretValue, Wanted};
+use crate::secret::Wanted;
 
 impl Publisher {
     /// Publishes what is configured and not there yet, for those who wait for no handle.
@@ -28,13 +28,14 @@ impl Publisher {
         }
     }
 
-    /// What a handle's files are made of.
+    /// What a handle's files wait for.
     pub(super) fn waits_for(&self, handle: &Handle) -> Vec<Arc<Wanted>> {
-        let plan = self.plan().unwrap_or_default();
-        match handle {
-            Handle::One(name) => plan.named(name).flat_map(File::wanted).cloned().collect(),
-            Handle::All => Vec::new(),
-        }
+        let (Handle::One(name), Some(plan)) = (handle, self.plan()) else { return Vec::new() };
+        let job = |file: &File| {
+            let (process, arrived) = (ProcessId::nobody(), BootTime::now());
+            Job { what: file.content.clone(), process, arrived }
+        };
+        plan.named(name).filter_map(|file| job(file).missing(&self.broker).cloned()).collect()
     }
 
     /// Publishes the files of a secret or template, as fresh as a unit would get it. Gives back where they are.
@@ -103,9 +104,8 @@ impl Publisher {
     fn fresh<'a>(&self, group: &'a [File]) -> Option<Ready<'a>> {
         let (process, arrived) = (ProcessId::nobody(), BootTime::now());
         let value = |file: &'a File| {
-            let Content::Secret(wanted) = &file.content;
-            let ready = self.broker.at_once(&Order { wanted: Arc::clone(wanted), process, arrived })?;
-            Some((file, ready.read().and_then(|value| not_empty(value, file)).ok()?))
+            let job = Job { what: file.content.clone(), process, arrived };
+            Some((file, assemble::at_once(&self.broker, &job)?.ok()?.value))
         };
         group.iter().map(value).collect()
     }
@@ -115,10 +115,11 @@ impl Publisher {
         accounts.owner(&file.target).map_err(unpublished(file))?;
         self.writer().opens(&file.root).map_err(unpublished(file))?;
         let process = ProcessId::nobody();
-        let value = match self.get(file, process).await {
-            Ok(value) => value,
+        let job = Job { what: file.content.clone(), process, arrived: BootTime::now() };
+        let value = match assemble::get(&self.broker, &job).await {
+            Ok(assembled) => assembled.value,
             Err(refusal) => {
-                if matches!(&refusal, Refusal::Failed { failure, .. } if failure.class.is_confirmed_gone()) {
+                if is_gone(&refusal) {
                     self.withdraw(std::iter::once(file));
                 }
                 return Err(refusal);
@@ -137,15 +138,6 @@ impl Publisher {
         let own = results.into_iter().find(|(of, _)| *of == file);
         own.map_or(Ok(()), |(_, result)| result).map_err(unpublished(file))
     }
-
-    async fn get(&self, file: &File, process: ProcessId) -> Result<SecretValue, Refusal> {
-        let Content::Secret(wanted) = &file.content;
-        let order = Order { wanted: Arc::clone(wanted), process, arrived: BootTime::now() };
-        let ready = self.broker.get(&order).await;
-        let ready =
-            ready.map_err(|failure| Refusal::Failed { reference: wanted.reference.clone(), failure })?;
-        not_empty(ready.read()?, file)
-    }
 }
 
 fn unpublished(file: &File) -> impl Fn(Fault) -> Refusal {
@@ -153,10 +145,11 @@ fn unpublished(file: &File) -> impl Fn(Fault) -> Refusal {
     move |fault| Refusal::Unpublished { path: path.clone(), fault }
 }
 
-pub(super) fn not_empty(value: SecretValue, file: &File) -> Result<SecretValue, Refusal> {
-    let Content::Secret(wanted) = &file.content;
-    if value.is_empty() && !wanted.allow_empty {
-        return Err(Refusal::Empty(wanted.reference.clone()));
+/// Whether 1Password says that it is not there, or not ours to have.
+fn is_gone(refusal: &Refusal) -> bool {
+    match refusal {
+        Refusal::Failed { failure, .. } => failure.class.is_confirmed_gone(),
+        Refusal::Part { refusal, .. } => is_gone(refusal),
+        _ => false,
     }
-    Ok(value)
 }

@@ -21,21 +21,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::active::Active;
-use super::broker::{Broker, Order};
+use super::assemble::{self, Job};
+use super::broker::Broker;
 use super::events::Event;
 use super::peer::ProcessId;
 use super::refusal::Refusal;
 use super::store::{ItemKey, Kind};
 use crate::clock::BootTime;
 use crate::reference::FieldRef;
-use crate::secret::{MaxAge, SecretValue, Wanted};
+use crate::secret::{SecretValue, Wanted};
 
 use accounts::Accounts;
-use demand::not_empty;
 pub use dirs::objection;
 pub use fault::Fault;
 pub use handle::Handle;
-use plan::{Content, File, Plan};
+use plan::{File, Plan};
 use write::{Open, Piece, Writer};
 
 /// Publishes files.
@@ -113,12 +113,14 @@ impl Publisher {
         self.sync().await;
         loop {
             match events.recv().await {
-                Ok(Event::Changed { key, .. }) => self.refresh(|file| file.is_of(&key)).await,
+                Ok(Event::Changed { key, .. }) => {
+                    self.refresh(|file| file.parts_of(&key).next().is_some()).await
+                }
                 Ok(Event::Failed { key, fields, failure }) if failure.class.is_confirmed_gone() => {
                     self.gone(&key, fields.as_deref());
                 }
                 Ok(Event::Held { name }) => {
-                    self.refresh(|file| file.wanted().any(|wanted| wanted.label == name)).await;
+                    self.refresh(|file| file.content.parts().iter().any(|wanted| wanted.label == name)).await;
                 }
                 Ok(Event::Failed { .. } | Event::Configured) => {} // who reloads syncs
                 Err(RecvError::Lagged(_)) => self.sync().await,
@@ -131,7 +133,7 @@ impl Publisher {
     fn gone(&self, key: &ItemKey, fields: Option<&[FieldRef]>) {
         let Some(plan) = self.plan() else { return };
         let is_gone = |wanted: &Arc<Wanted>| fields.is_none_or(|gone| gone.contains(&wanted.reference.field));
-        let files = plan.files.iter().filter(|file| file.is_of(key) && file.wanted().any(is_gone));
+        let files = plan.files.iter().filter(|file| file.parts_of(key).any(is_gone));
         // what an admin holds in its place is there all the same
         let gone = files.filter(|file| self.at_hand(std::iter::once(*file), ProcessId::nobody()).is_empty());
         self.withdraw(gone);
@@ -178,10 +180,8 @@ impl Publisher {
     /// The files whose values are in the store, however old: whether those are still right is found out elsewhere.
     fn at_hand<'a>(&self, files: impl Iterator<Item = &'a File>, process: ProcessId) -> Ready<'a> {
         let value = |file: &File| {
-            let Content::Secret(wanted) = &file.content;
-            let wanted = Arc::new(Wanted { max_age: MaxAge::Session, ..Wanted::clone(wanted) });
-            let ready = self.broker.at_once(&Order { wanted, process, arrived: BootTime::now() })?;
-            ready.read().and_then(|value| not_empty(value, file)).ok()
+            let job = Job { what: file.of_any_age(), process, arrived: BootTime::now() };
+            assemble::at_once(&self.broker, &job)?.ok().map(|assembled| assembled.value)
         };
         files.filter_map(|file| Some((file, value(file)?))).collect()
     }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::super::store::ItemKey;
 use crate::config::Settings;
 use crate::name::SecretName;
-use crate::secret::{Target, Wanted};
+use crate::policy::Deliverable;
+use crate::secret::{MaxAge, Target, Wanted};
+use crate::template::Filling;
 
 /// A file that should be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,20 +16,13 @@ pub(super) struct File {
     /// The secret's or template's name.
     pub(super) name: SecretName,
     /// What is in it.
-    pub(super) content: Content,
+    pub(super) content: Deliverable,
     /// Where it is, and whose.
     pub(super) target: Target,
     /// The root that it is below.
     pub(super) root: PathBuf,
     /// The item that all of it is from, if it is from one.
     pub(super) item: Option<ItemKey>,
-}
-
-/// What a file holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Content {
-    /// A secret.
-    Secret(Arc<Wanted>),
 }
 
 /// The files that should be there; those of one item follow each other.
@@ -45,17 +40,20 @@ impl Plan {
             let roots = settings.roots.iter().filter(|root| path.starts_with(root));
             roots.max_by_key(|root| root.components().count()).cloned()
         };
-        let mut files: Vec<File> = settings
-            .policy
-            .secrets()
-            .filter_map(|secret| {
-                let target = secret.target.clone()?;
-                let wanted = Arc::new(secret.wanted.clone());
-                let item = Some(ItemKey::new(&wanted.source, &wanted.reference.item));
-                let (name, content) = (secret.name.clone(), Content::Secret(wanted));
-                Some(File { name, content, item, root: root(&target.path)?, target })
-            })
-            .collect();
+        let file = |name: &SecretName, content: Deliverable, item, target: Option<&Target>| {
+            let target = target?.clone();
+            Some(File { name: name.clone(), content, item, root: root(&target.path)?, target })
+        };
+        let secrets = settings.policy.secrets().filter_map(|secret| {
+            let item = Some(item_of(&secret.wanted));
+            let content = Deliverable::Secret(Arc::new(secret.wanted.clone()));
+            file(&secret.name, content, item, secret.target.as_ref())
+        });
+        let templates = settings.templates.iter().filter_map(|template| {
+            let content = Deliverable::Template(Arc::clone(&template.filling));
+            file(&template.name, content, None, template.target.as_ref())
+        });
+        let mut files: Vec<File> = secrets.chain(templates).collect();
         files.sort_by(|one, other| one.item.cmp(&other.item));
         Self { files, roots: settings.roots.clone() }
     }
@@ -80,15 +78,25 @@ impl Plan {
 }
 
 impl File {
-    /// Whether something of an item is in it.
-    pub(super) fn is_of(&self, key: &ItemKey) -> bool {
-        self.item.as_ref() == Some(key)
+    /// What of an item is in it.
+    pub(super) fn parts_of(&self, key: &ItemKey) -> impl Iterator<Item = &Arc<Wanted>> {
+        self.content.parts().iter().filter(move |wanted| item_of(wanted) == *key)
     }
 
-    /// What it is made of.
-    pub(super) fn wanted(&self) -> impl Iterator<Item = &Arc<Wanted>> {
+    /// The same, good enough whatever its age.
+    pub(super) fn of_any_age(&self) -> Deliverable {
+        let any_age =
+            |wanted: &Arc<Wanted>| Arc::new(Wanted { max_age: MaxAge::Session, ..Wanted::clone(wanted) });
         match &self.content {
-            Content::Secret(wanted) => std::iter::once(wanted),
+            Deliverable::Secret(wanted) => Deliverable::Secret(any_age(wanted)),
+            Deliverable::Template(filling) => Deliverable::Template(Arc::new(Filling {
+                parts: filling.parts.iter().map(any_age).collect(),
+                ..Filling::clone(filling)
+            })),
         }
     }
+}
+
+fn item_of(wanted: &Wanted) -> ItemKey {
+    ItemKey::new(&wanted.source, &wanted.reference.item)
 }

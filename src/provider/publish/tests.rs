@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::*;
 use crate::config::{Settings, from_text};
 use crate::policy::Policy;
-use crate::provider::active::Active;
+use crate::provider::broker::Order;
 use crate::provider::store::Store;
 use crate::provider::store::testing;
-use crate::secret::{Secret, Target};
+use crate::secret::{MaxAge, Secret, Target};
 use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Resolve};
 
 /// An item's version, and its password and username; or why it can't be had.
@@ -154,7 +154,7 @@ async fn what_changes_is_replaced_and_what_is_gone_goes() {
     ]);
     rig.publisher.publish("username").await.unwrap();
     let broker = Arc::clone(&rig.publisher.broker);
-    let wanted = rig.publisher.plan().unwrap().files[0].wanted().next().unwrap().clone();
+    let wanted = rig.publisher.plan().unwrap().files[0].content.parts()[0].clone();
     let fetch_anew = async || {
         let wanted = Arc::new(Wanted { max_age: MaxAge::Always, ..Wanted::clone(&wanted) });
         let key = ItemKey::new(&wanted.source, &wanted.reference.item);

@@ -1,0 +1,117 @@
+//! Uses onecred's D-Bus interface as a service of somebody's would: opens a value, follows a rotation, asks a thousand times at once.
+//!
+//! `open NAME`, `credential ID` write the value to standard output. `put NAME FILE` has FILE stand in. `follow NAME FILE` writes each value to FILE, whole, says READY=1
+//! to its service manager after the first, and goes on until it is ended. `storm COUNT NAME` refreshes NAME that many times at once.
+//! `time COUNT list|explain` tells the median of that many calls, in microseconds. `poll` asks a hundred times a second, for as long as it may.
+use std::{
+    env,
+    error::Error,
+    fs::{self, File},
+    io::{self, Read, Write},
+    os::{fd::OwnedFd, unix::net::UnixDatagram},
+    time::{Duration, Instant},
+};
+
+use futures_util::StreamExt;
+use zbus::{Connection, proxy};
+
+type Outcome = (String, String, u64, String, String);
+
+#[proxy(
+    interface = "org.onecred.Credentials1.Manager",
+    default_service = "org.onecred.Credentials1",
+    default_path = "/org/onecred/Credentials1"
+)]
+trait Manager {
+    fn open(&self, name: &str) -> zbus::Result<zbus::OwnedFd>;
+    fn open_credential(&self, credential: &str) -> zbus::Result<zbus::OwnedFd>;
+    fn put(&self, name: &str, value: zbus::Fd<'_>) -> zbus::Result<()>;
+    fn refresh(&self, names: &[&str], flags: u64) -> zbus::Result<Vec<Outcome>>;
+    fn explain(&self, unit: &str, credential: &str) -> zbus::Result<(bool, String, String, String)>;
+    #[zbus(signal)]
+    fn changed(&self, name: &str, version: u64) -> zbus::Result<()>;
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let words: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let connection = Connection::system().await?;
+    let manager = ManagerProxy::new(&connection).await?;
+    match words[..] {
+        ["open", name] => Ok(io::stdout().write_all(&read(manager.open(name).await?)?)?),
+        ["credential", id] => Ok(io::stdout().write_all(&read(manager.open_credential(id).await?)?)?),
+        ["put", name, file] => Ok(manager.put(name, OwnedFd::from(File::open(file)?).into()).await?),
+        ["follow", name, file] => follow(&manager, name, file).await,
+        ["storm", count, name] => storm(count.parse()?, name).await,
+        ["time", count, what] => time(&manager, count.parse()?, what).await,
+        ["poll"] => {
+            let mut often = tokio::time::interval(Duration::from_millis(10));
+            loop {
+                often.tick().await;
+                manager.explain("app", "secret-5").await?;
+            }
+        }
+        _ => Err("usage: bus-client open|credential|follow|storm|time|poll …".into()),
+    }
+}
+
+fn read(fd: impl Into<OwnedFd>) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::from(fd.into()).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// What a service does that follows its secret: subscribe, read, and read again at each change.
+async fn follow(manager: &ManagerProxy<'_>, name: &str, file: &str) -> Result<(), Box<dyn Error>> {
+    let mut changes = manager.receive_changed().await?;
+    loop {
+        let value = read(manager.open(name).await?)?;
+        let unfinished = format!("{file}.new");
+        fs::write(&unfinished, value)?;
+        fs::rename(&unfinished, file)?;
+        if let Some(service_manager) = env::var_os("NOTIFY_SOCKET") {
+            UnixDatagram::unbound()?.send_to(b"READY=1", service_manager)?;
+        }
+        loop {
+            let change = changes.next().await.ok_or("the bus has gone")?;
+            if change.args()?.name == name {
+                break;
+            }
+        }
+    }
+}
+
+/// As many calls at once as it takes: a bus lets one connection wait for no more than so many answers.
+async fn storm(count: usize, name: &str) -> Result<(), Box<dyn Error>> {
+    const EACH: usize = 100;
+    let mut calls = Vec::new();
+    for begun in (0..count).step_by(EACH) {
+        let manager = ManagerProxy::new(&Connection::system().await?).await?;
+        for _ in begun..count.min(begun + EACH) {
+            let (manager, names) = (manager.clone(), [name]);
+            calls.push(async move { manager.refresh(&names, 1).await });
+        }
+    }
+    let outcomes = futures_util::future::join_all(calls).await;
+    let done = outcomes.iter().filter(|outcome| outcome.as_ref().is_ok_and(|o| o[0].1 != "failed")).count();
+    println!("{done} of {count}");
+    Ok(())
+}
+
+async fn time(manager: &ManagerProxy<'_>, count: usize, what: &str) -> Result<(), Box<dyn Error>> {
+    let mut taken = Vec::with_capacity(count);
+    for _ in 0..count {
+        let began = Instant::now();
+        match what {
+            // the answer as it comes: what a client makes of it is its own affair
+            "list" => drop(manager.inner().call_method("ListSecrets", &()).await?),
+            "explain" => drop(manager.explain("app-500.service", "secret-500").await?),
+            _ => return Err("time list or explain".into()),
+        }
+        taken.push(began.elapsed().as_micros());
+    }
+    taken.sort_unstable();
+    println!("{}", taken[count / 2]);
+    Ok(())
+}
