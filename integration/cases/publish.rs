@@ -18,6 +18,7 @@ pub const THEME: Theme = Theme {
         an_environment_file_and_a_credential_file_are_there_at_boot,
         the_target_is_reached_although_one_file_is_missing,
         a_missing_secret_fails_its_own_consumers_alone,
+        a_template_is_published_as_a_secret_is,
         a_file_has_its_owner_and_mode,
         a_user_who_is_not_there_is_named_and_may_come_later,
         a_secret_without_a_file_is_refused,
@@ -117,7 +118,9 @@ fn setup(suite: Suite) -> Setup {
         json!({ "name": "no-file", "reference": db, "units": ["app"] }),
     ];
     let setup = Setup::vault(suite).holding(document("one")).default("maxAge", "always");
-    files.into_iter().fold(setup, Setup::entry)
+    let template =
+        json!({ "name": "tpl.env", "content": "TOKEN={{db-password}}\n", "target": "/run/secrets/tpl.env" });
+    files.into_iter().fold(setup, Setup::entry).template(&template)
 }
 
 fn stage(suite: Suite) -> Stage {
@@ -187,6 +190,11 @@ fn a_missing_secret_fails_its_own_consumers_alone(stage: &Stage) {
     assert!(stage.taken("lacks.service", "key").is_none());
     stage.starts("has.service", &[("key", b"hunter2")]);
     refuses(stage, "missing", &["op://My Vault/nothing/password", "not found"]);
+}
+
+fn a_template_is_published_as_a_secret_is(stage: &Stage) {
+    stage.units([("template.service", takes_environment("tpl.env").as_str())]);
+    stage.starts("template.service", &[("token", b"hunter2")]);
 }
 
 fn a_file_has_its_owner_and_mode(stage: &Stage) {
