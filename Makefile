@@ -2,6 +2,8 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 BINARY ?= target/release/onecred
+# a onecred that runs on this machine, to make man pages and completions with, where BINARY is for another
+GENERATOR ?= $(BINARY)
 # drop-ins for newer systemd are chosen by the version that is there; a package sets it
 SYSTEMD_VERSION ?= $(shell systemctl --version 2>/dev/null | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
 
@@ -11,6 +13,10 @@ sysusers = $(DESTDIR)$(PREFIX)/lib/sysusers.d
 share = $(DESTDIR)$(PREFIX)/share/onecred
 dbus = $(DESTDIR)$(PREFIX)/share/dbus-1
 polkit = $(DESTDIR)$(PREFIX)/share/polkit-1/actions
+man = $(DESTDIR)$(PREFIX)/share/man
+bash = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+zsh = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+fish = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 doc = $(DESTDIR)$(PREFIX)/share/doc/onecred
 etc = $(DESTDIR)/etc/onecred
 units = onecred.socket onecred.service onecred-resolver.socket onecred-resolver.service run-onecred-store.mount \
@@ -35,10 +41,20 @@ install:
 	install -m644 units/dbus-1/system.d/org.onecred.Credentials1.conf $(dbus)/system.d/
 	install -m644 units/polkit-1/actions/org.onecred.credentials1.policy $(polkit)/
 	install -m644 units/schema/secrets.schema.json $(share)/secrets.schema.json
+	rm -f $(man)/man1/onecred.1 $(man)/man1/onecred-*.1
+	$(GENERATOR) generate man $(man)/man1
+	$(GENERATOR) generate completions $(share)/completions
+	install -d $(bash) $(zsh) $(fish)
+	mv $(share)/completions/onecred.bash $(bash)/onecred
+	mv $(share)/completions/_onecred $(zsh)/_onecred
+	mv $(share)/completions/onecred.fish $(fish)/onecred.fish
+	rmdir $(share)/completions
+	install -m644 docs/dbus.md $(doc)/dbus.md
 	install -m644 README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(doc)/
 
 uninstall:
 	cd $(unit) && rm -rf $(units) onecred.service.d
 	rm -f $(dbus)/system-services/org.onecred.Credentials1.service $(dbus)/system.d/org.onecred.Credentials1.conf \
 	  $(polkit)/org.onecred.credentials1.policy
+	rm -f $(man)/man1/onecred.1 $(man)/man1/onecred-*.1 $(bash)/onecred $(zsh)/_onecred $(fish)/onecred.fish
 	rm -rf $(bin)/onecred $(sysusers)/onecred.conf $(share) $(doc)

@@ -2,6 +2,7 @@
 mod account;
 mod boot;
 mod bus;
+mod cli;
 mod connect;
 mod death;
 mod demo;
@@ -28,12 +29,13 @@ const THEMES: &[&Theme] = &[
     &connect::THEME,
     &connect::IMPATIENT,
     &connect::WARM,
-    &account::THEME,
     &boot::THEME,
     &bus::THEME,
     &bus::ALONE,
     &boot::END,
     &death::THEME,
+    &cli::THEME,
+    &cli::ALONE,
     &demo::THEME,
     &operation::THEME,
     &operation::LOOK,
@@ -57,7 +59,7 @@ fn main() -> ExitCode {
     }
     keep_panics_for_reports();
     probe_is_at(env!("CARGO_BIN_EXE_probe"));
-    let mut all = trials(THEMES, &suites);
+    let mut all = trials(&[THEMES, &account::THEMES].concat(), &suites);
     // installed on the machine itself, it would become that machine's bus
     all.extend(trials(
         &[&bus::BROKER],

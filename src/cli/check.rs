@@ -1,6 +1,7 @@
-//! `onecred check`: whether a configuration is fine, and everything that is not.
+//! `onecred check`: whether a configuration is fine, and everything that is not. `--live`: whether all it refers to is there.
 
-use std::io::{self, Write};
+use std::error::Error;
+use std::io::Write;
 use std::path::PathBuf;
 
 use nix::sys::signal::{Signal, kill};
@@ -20,13 +21,19 @@ pub struct CheckArgs {
     /// Print errors only
     #[arg(long, short)]
     pub quiet: bool,
+    /// Then have onecred fetch every secret from 1Password, and tell which are not there and what to do
+    #[arg(long, conflicts_with_all = ["files", "config"])]
+    pub live: bool,
+    /// Print what came of --live as JSON, for programs
+    #[arg(long, requires = "live")]
+    pub json: bool,
     /// Have this process read it, if it is fine: what the unit's ExecReload= does
     #[arg(long, value_name = "PID", hide = true)]
     pub then_reload: Option<i32>,
 }
 
 /// Checks, and tells problems on `err`, a summary on `out`. Gives the exit code: 0 fine, 1 errors found.
-pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
+pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
     let loaded = match args.files.as_slice() {
         [] => config::load(&Paths { dir: args.config.clone() }),
         files => config::check_files(files),
@@ -43,10 +50,14 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Re
                     .not_acted_on()
                     .iter()
                     .try_for_each(|what| writeln!(err, "warning: {what}"))?;
-                writeln!(out, "{}", summary(&loaded))?;
+                let summary = summary(&loaded);
+                if args.json { writeln!(err, "{summary}")? } else { writeln!(out, "{summary}")? }
             }
             if let Some(pid) = args.then_reload.filter(|pid| *pid > 1) {
                 kill(Pid::from_raw(pid), Signal::SIGHUP)?;
+            }
+            if args.live {
+                return super::live::run(&loaded.settings, args.json, out, err);
             }
             Ok(0)
         }
@@ -102,7 +113,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("a.json");
         std::fs::write(&file, text).expect("written");
-        let args = CheckArgs { config: PathBuf::new(), files: vec![file], quiet, then_reload: None };
+        let files = vec![file];
+        let args =
+            CheckArgs { config: PathBuf::new(), files, quiet, live: false, json: false, then_reload: None };
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let code = run(&args, &mut out, &mut err).expect("printed");
         let text =

@@ -1,16 +1,18 @@
-//! `onecred get --as UNIT ID`: asks a credential socket as systemd would, to try and to measure.
+//! `onecred get NAME`: a secret's value, over the bus. `onecred get --as UNIT ID`: the same from a credential socket, asked as systemd would.
 
 use std::error::Error;
-use std::io::{Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::net::Shutdown;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::{Path, PathBuf};
 
-use crate::name::{Claim, CredentialId, UnitName};
+use super::bus;
+use crate::name::{Claim, CredentialId, SecretName, UnitName};
 use crate::provider::reply::REFUSED;
 use crate::secret::SecretValue;
 use crate::sys;
+use crate::wire::packet;
 
 /// The most bytes that systemd takes, in bytes; a longer answer is a refusal.
 const SYSTEMD_TAKES: usize = 1 << 20;
@@ -18,14 +20,14 @@ const SYSTEMD_TAKES: usize = 1 << 20;
 /// What `onecred get` is told.
 #[derive(Debug, Clone, clap::Args)]
 pub struct GetArgs {
-    /// The unit to ask as. A provider of the system believes that of nobody outside the unit
-    #[arg(long = "as", value_name = "UNIT", required = true)]
-    pub unit: String,
-    /// The credential's ID, as in LoadCredential=ID:PATH
-    #[arg(value_name = "ID")]
-    pub credential: String,
+    /// The secret's name; with --as the credential's ID, as in LoadCredential=ID:PATH
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Ask the credential socket as this unit. A provider of the system believes that of nobody outside the unit
+    #[arg(long = "as", value_name = "UNIT")]
+    pub unit: Option<String>,
     /// The credential socket
-    #[arg(long, value_name = "PATH", default_value = "/run/onecred/credential.sock")]
+    #[arg(long, value_name = "PATH", default_value = "/run/onecred/credential.sock", requires = "unit")]
     pub socket: PathBuf,
 }
 
@@ -40,17 +42,47 @@ pub enum Answer {
 
 /// Asks, and writes the value to standard output.
 pub fn run(args: &GetArgs, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
-    let unit = UnitName::parse_lenient(&args.unit)?;
-    let credential = CredentialId::parse(&args.credential)?;
-    match ask(&args.socket, &unit, &credential)? {
-        Answer::Value(value) => {
-            out.write_all(value.expose())?; // exposed: this is what was asked for
-            Ok(out.flush()?)
+    super::serve::harden();
+    let value = match &args.unit {
+        None => open(&SecretName::parse(&args.name)?)?,
+        Some(unit) => {
+            let unit = UnitName::parse_lenient(unit)?;
+            let credential = CredentialId::parse(&args.name)?;
+            match ask(&args.socket, &unit, &credential)? {
+                Answer::Value(value) => value,
+                Answer::Refused(reason) => {
+                    return Err(format!("credential {credential} for {unit} refused: {reason}").into());
+                }
+            }
         }
-        Answer::Refused(reason) => {
-            Err(format!("credential {credential} for {unit} refused: {reason}").into())
+    };
+    show(&value, io::stdout().is_terminal(), out)
+}
+
+/// Asks on the bus, which hands the value over in a memory file.
+fn open(name: &SecretName) -> Result<SecretValue, Box<dyn Error>> {
+    let file = bus::talk(async |bus| Ok(bus.manager().await?.open(name.as_str()).await?))?;
+    let value = packet::read_values(file.into());
+    Ok(value.map_err(|error| format!("{name}: what onecred handed over can't be read: {error}"))?)
+}
+
+/// The value as it is. On a terminal it ends its line, and is nothing that a terminal would act on.
+fn show(value: &SecretValue, on_terminal: bool, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
+    let bytes = value.expose(); // exposed: this is what was asked for
+    if on_terminal {
+        let is_plain = |text: &str| !text.chars().any(|c| c.is_control() && c != '\n' && c != '\t');
+        if !std::str::from_utf8(bytes).is_ok_and(is_plain) {
+            return Err(
+                "the value is not plain text, which a terminal can't show; send it to a file or a program"
+                    .into(),
+            );
         }
     }
+    out.write_all(bytes)?;
+    if on_terminal && !bytes.ends_with(b"\n") {
+        out.write_all(b"\n")?;
+    }
+    Ok(out.flush()?)
 }
 
 /// Asks as systemd does: binds the address that says unit and credential, connects, sends nothing, reads to the end.
@@ -80,4 +112,24 @@ pub(super) fn ask(
     let first = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
     let reason = String::from_utf8_lossy(first);
     Ok(Answer::Refused(reason.strip_prefix(REFUSED).unwrap_or("it sends more than systemd takes").to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(value: &[u8], on_terminal: bool) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        show(&SecretValue::new(value.to_vec()), on_terminal, &mut out).ok().map(|()| out)
+    }
+
+    #[test]
+    fn a_value_is_written_as_it_is_and_ends_its_line_on_a_terminal() {
+        assert_eq!(shown(b"hunter2", false).unwrap(), b"hunter2");
+        assert_eq!(shown(b"\0\x1b[2J\xff", false).unwrap(), b"\0\x1b[2J\xff");
+        assert_eq!(shown(b"hunter2", true).unwrap(), b"hunter2\n");
+        assert_eq!(shown(b"two\nlines\n", true).unwrap(), b"two\nlines\n");
+        assert_eq!(shown(b"\x1b[2J", true), None);
+        assert_eq!(shown(b"\xff", true), None);
+    }
 }

@@ -1,21 +1,35 @@
 //! The verbs, one file each.
 
+pub mod add;
+mod bus;
 pub mod check;
 pub mod core;
 pub mod demo;
+pub mod explain;
+pub mod generate;
 pub mod get;
+pub mod hold;
+mod live;
+pub mod refresh;
+pub mod reload;
 pub mod resolve;
 pub mod schema;
+pub mod secrets;
 pub mod serve;
+mod show;
+pub mod status;
 pub mod token;
 
 use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+/// What the exit codes of all verbs mean.
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed (the reason is on standard error), 2 wrong command line, 3 you may not do this";
+
 /// A credential provider for systemd: units get their secrets from 1Password.
 #[derive(Debug, clap::Parser)]
-#[command(name = "onecred", version, about, max_term_width = 100)]
+#[command(name = "onecred", version, about, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -23,14 +37,46 @@ pub struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Serve credentials to units (the provider; started by onecred.socket)
-    Serve(serve::ServeArgs),
-    /// Resolve references in 1Password for the provider (started by onecred-resolver.socket)
-    Resolve(resolve::ResolveArgs),
-    /// Check the configuration and tell everything that is wrong with it
-    Check(check::CheckArgs),
-    /// Ask a credential socket as systemd would
+    /// Tell whether secrets can be had, and what is not as it should be
+    #[command(
+        after_help = "Exit codes: 0 shown, 1 nothing can be served, or onecred can't be asked, 2 wrong command line, 3 you may not do this"
+    )]
+    Status(status::StatusArgs),
+    /// List the secrets, and how each of them stands
+    #[command(after_help = EXIT_CODES)]
+    List(secrets::ListArgs),
+    /// Tell what a unit gets that asks for a credential, or why it does not
+    #[command(
+        after_help = "Exit codes: 0 it gets it, 1 it does not, or onecred can't be asked, 2 wrong command line, 3 you may not do this"
+    )]
+    Explain(explain::ExplainArgs),
+    /// Write a secret's value to standard output
+    #[command(after_help = EXIT_CODES)]
     Get(get::GetArgs),
+    /// Have secrets looked up in 1Password now
+    #[command(
+        after_help = "Exit codes: 0 all are up to date, 1 some failed, or onecred can't be asked, 2 wrong command line, 3 you may not do this"
+    )]
+    Refresh(refresh::RefreshArgs),
+    /// Declare a secret, and have units ask for it
+    #[command(
+        after_help = "Exit codes: 0 written, or there already, 1 nothing was written, 2 wrong command line"
+    )]
+    Add(add::AddArgs),
+    /// Check the configuration and tell everything that is wrong with it
+    #[command(
+        after_help = "Exit codes: 0 fine, 1 something is wrong, 2 wrong command line, 3 you may not do this"
+    )]
+    Check(check::CheckArgs),
+    /// Have the configuration read anew; with errors in it the one before stays in force
+    #[command(after_help = EXIT_CODES)]
+    Reload,
+    /// Break the glass: have a value from standard input stand in for a secret's, until it is released
+    #[command(after_help = EXIT_CODES)]
+    Put(hold::NameArgs),
+    /// End what stands in for a secret
+    #[command(after_help = EXIT_CODES)]
+    Release(hold::NameArgs),
     /// Install 1Password's SDK core, which service accounts need
     #[command(subcommand)]
     Core(core::CoreVerb),
@@ -44,15 +90,31 @@ enum Verb {
     CoreWorker,
     /// Print the JSON Schema of the configuration
     Schema,
+    /// Serve credentials to units (the provider; started by onecred.socket)
+    Serve(serve::ServeArgs),
+    /// Resolve references in 1Password for the provider (started by onecred-resolver.socket)
+    Resolve(resolve::ResolveArgs),
+    /// Write man pages or completions
+    #[command(hide = true)]
+    Generate(generate::GenerateArgs),
 }
 
-/// Runs a verb. Exit codes: 0 done, 1 it failed (with the reason on standard error), 2 the command line is wrong.
+/// Runs a verb. Gives the exit code, as [`EXIT_CODES`] has them.
 pub fn run(cli: Cli) -> ExitCode {
     let (mut out, mut err) = (io::stdout().lock(), io::stderr());
     let result: Result<u8, Box<dyn Error>> = match cli.verb {
         Verb::Serve(args) => serve::run(args).map(|()| 0),
         Verb::Resolve(args) => resolve::run(args).map(|()| 0),
-        Verb::Check(args) => check::run(&args, &mut out, &mut err).map_err(Into::into),
+        Verb::Status(args) => status::run(&args, &mut out),
+        Verb::List(args) => secrets::list(&args, &mut out).map(|()| 0),
+        Verb::Explain(args) => explain::run(&args, &mut out),
+        Verb::Refresh(args) => refresh::run(&args, &mut out, &mut err),
+        Verb::Add(args) => add::run(&args, &mut out, &mut err).map(|()| 0),
+        Verb::Reload => reload::run(&mut out).map(|()| 0),
+        Verb::Put(args) => hold::put(&args, &mut out, &mut err).map(|()| 0),
+        Verb::Release(args) => hold::release(&args, &mut out).map(|()| 0),
+        Verb::Generate(args) => generate::run(&args).map(|()| 0),
+        Verb::Check(args) => check::run(&args, &mut out, &mut err),
         Verb::Get(args) => get::run(&args, &mut out).map(|()| 0),
         Verb::Core(verb) => core::run(&verb, &mut out, &mut err).map(|()| 0),
         Verb::Token(verb) => token::run(&verb, &mut out, &mut err),
@@ -70,7 +132,14 @@ pub fn run(cli: Cli) -> ExitCode {
         }
         Err(error) => {
             let _ = writeln!(err, "onecred: {error}");
-            ExitCode::FAILURE
+            match error.downcast_ref::<bus::Fault>().is_some_and(bus::Fault::is_not_authorized) {
+                true => ExitCode::from(3),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }
+
+#[cfg(test)]
+#[path = "help_tests.rs"]
+mod tests;

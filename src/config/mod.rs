@@ -50,6 +50,23 @@ pub fn load_if_any(paths: &Paths) -> Result<Loaded, Report> {
     if files::are_none(paths) { from_text(&paths.dir.join("secrets.json"), "{}") } else { load(paths) }
 }
 
+/// The same as [`load`] with one more file, which need not be written yet.
+pub fn load_with(paths: &Paths, file: &Path, text: &str) -> Result<Loaded, Report> {
+    if files::are_none(paths) {
+        return from_text(file, text);
+    }
+    let mut problems = Problems::default();
+    let mut written = Vec::new();
+    for file in files::find(paths, &mut problems) {
+        if let Some(number) = files::read(&file, Origin::Installed, &mut problems) {
+            written.extend(read(number, &mut problems));
+        }
+    }
+    let number = problems.add_file(file, text.to_owned());
+    written.extend(read(number, &mut problems));
+    finish(written, problems)
+}
+
 /// Loads files as one configuration, from wherever they are: what others may do to them is warned of, not refused.
 pub fn check_files(files: &[PathBuf]) -> Result<Loaded, Report> {
     load_files(files, Origin::Given, Problems::default())

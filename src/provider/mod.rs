@@ -18,5 +18,6 @@ pub mod report;
 pub mod run;
 pub mod server;
 pub mod store;
+pub mod tally;
 pub mod trouble;
 pub mod units;

@@ -93,6 +93,14 @@ impl Refusal {
         }
     }
 
+    /// The secret that the policy refused, where it knew which.
+    pub fn secret(&self) -> Option<&str> {
+        match self {
+            Self::Denied(Denial::NotNamed { name, .. }) => Some(name.as_str()),
+            _ => None,
+        }
+    }
+
     /// The reference, where one is known.
     pub fn reference(&self) -> Option<&Reference> {
         match self {

@@ -14,6 +14,7 @@ use super::refusal::Refusal;
 use super::reply::{Connection, Delivery};
 use super::report::Report;
 use super::store::Kind;
+use super::tally::{STRANGER, Tally};
 use crate::clock::BootTime;
 use crate::name::CredentialId;
 use crate::policy::Deliverable;
@@ -34,6 +35,8 @@ pub struct Server {
     pub report: Report,
     /// Publishes files.
     pub publisher: Arc<Publisher>,
+    /// Counts it.
+    pub tally: Arc<Tally>,
     attestation: Attestation,
     permits: Arc<Semaphore>,
     most: u32,
@@ -51,6 +54,7 @@ impl Server {
             publisher: Arc::new(Publisher::new(Arc::clone(&broker), kind)),
             broker,
             report: Report::default(),
+            tally: Arc::default(),
             attestation,
             permits,
             most,
@@ -105,7 +109,7 @@ impl Server {
         }
         let what = match self.judge(&peer) {
             Ok(what) => what,
-            Err(refusal) => return self.refuse(connection, &peer, &refusal),
+            Err(refusal) => return self.refuse(connection, &peer, None, &refusal),
         };
         let job = Job { what, process: peer.process, arrived };
         match assemble::at_once(&self.broker, &job) {
@@ -120,7 +124,10 @@ impl Server {
     fn attest(&self, connection: &Connection) -> Result<Peer, String> {
         let identified =
             connection.socket().ok_or(Stranger::Gone).and_then(|socket| self.attestation.identify(&socket));
-        identified.map_err(|stranger| self.report.not_heard(&stranger))
+        identified.map_err(|stranger| {
+            self.tally.refused(None, STRANGER);
+            self.report.not_heard(&stranger)
+        })
     }
 
     fn judge(&self, peer: &Peer) -> Result<Deliverable, Refusal> {
@@ -156,6 +163,7 @@ impl Server {
         if let Ok(result) = tokio::time::timeout(PATIENT_FOR, &mut work).await {
             return result;
         }
+        self.tally.waiting();
         if let Some(wanted) = job.missing(&self.broker) {
             self.report.waiting(peer, wanted, self.broker.last_failure(&wanted.source).as_ref());
         }
@@ -172,27 +180,45 @@ impl Server {
         let fit = result.and_then(|assembled| fit(assembled, &job.what, &peer.claim.credential));
         let Assembled { value, stale } = match fit {
             Ok(assembled) => assembled,
-            Err(refusal) => return self.refuse(connection, peer, &refusal),
+            Err(refusal) => return self.refuse(connection, peer, Some(&job.what), &refusal),
         };
+        if !stale.is_empty() {
+            self.tally.stale();
+        }
         for (wanted, cause) in &stale {
             self.report.stale(peer, wanted, cause);
         }
         match connection.answer_at_once(&value) {
-            Ok(delivery) => log(peer, delivery),
+            Ok(delivery) => {
+                if let Delivery::Whole = delivery {
+                    self.tally.answered(job.what.label(), job.arrived);
+                }
+                log(peer, delivery);
+            }
             Err((connection, sent)) => {
                 let (server, peer, len) = (Arc::clone(self), peer.clone(), value.len());
+                let job = job.clone();
                 tokio::spawn(async move {
                     let delivery = connection.answer_rest(value, sent).await;
                     log(&peer, delivery);
-                    if let Delivery::HungUp { sent } = delivery {
-                        server.report.hung_up(&peer, sent, len);
+                    match delivery {
+                        Delivery::Whole => server.tally.answered(job.what.label(), job.arrived),
+                        Delivery::HungUp { sent } => server.report.hung_up(&peer, sent, len),
                     }
                 });
             }
         }
     }
 
-    pub(super) fn refuse(&self, connection: Connection, peer: &Peer, refusal: &Refusal) {
+    pub(super) fn refuse(
+        &self,
+        connection: Connection,
+        peer: &Peer,
+        what: Option<&Deliverable>,
+        refusal: &Refusal,
+    ) {
+        let label = what.map(Deliverable::label).or_else(|| refusal.secret());
+        self.tally.refused(label, refusal.kind());
         let reason = self.report.refused(peer, refusal);
         connection.refuse(&reason);
     }

@@ -57,6 +57,17 @@ impl Draft {
     }
 }
 
+impl Draft {
+    /// Puts it in its place, where nothing is yet.
+    pub(in crate::cli) fn publish_new(self) -> Result<PathBuf, String> {
+        let place = self.place.clone();
+        // a link is never made over another file; the name of the draft goes with it
+        fs::hard_link(&self.path, &place)
+            .map_err(|error| format!("{} can't be put in its place: {error}", place.display()))?;
+        Ok(place)
+    }
+}
+
 fn fill(mut file: File, content: &[u8], mode: u32) -> std::io::Result<()> {
     file.write_all(content)?;
     file.set_permissions(Permissions::from_mode(mode))?; // whatever the umask is

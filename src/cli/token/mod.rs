@@ -3,7 +3,7 @@
 mod check;
 mod form;
 mod place;
-mod prompt;
+pub(super) mod prompt;
 mod report;
 mod set;
 mod source;

@@ -1,4 +1,5 @@
-//! A token from standard input: from a terminal without an echo, which is there again whatever ends the reading; or to the end of a pipe.
+//! A token or another secret from standard input: from a terminal without an echo, which is there again whatever ends the reading; or to the end
+//! of a pipe.
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,7 +13,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::secret::SecretValue;
 
-/// The most bytes that a token may have.
+/// The most bytes that a token, or a line of a terminal, may have.
 const MOST: usize = 1 << 16;
 
 /// Signals that end a program, or stop it: not before the echo is there again.
@@ -21,16 +22,7 @@ const ENDING: [Signal; 5] =
 
 /// Reads a token, without the white space around it.
 pub(super) fn token(prompt: &str, err: &mut dyn Write) -> Result<SecretValue, String> {
-    let failed = |error: io::Error| format!("the token can't be read: {error}");
-    let stdin = io::stdin();
-    let text = if stdin.is_terminal() {
-        let _ = write!(err, "{prompt}").and_then(|()| err.flush());
-        let line = from_terminal(stdin.as_fd());
-        let _ = writeln!(err);
-        line.map_err(failed)?
-    } else {
-        from_pipe(stdin.lock()).map_err(failed)?
-    };
+    let text = read_in(prompt, MOST, err).map_err(|error| format!("the token can't be read: {error}"))?;
     if text.len() > MOST {
         return Err(format!("the token has over {MOST} bytes, which no token has; paste the token alone"));
     }
@@ -38,18 +30,41 @@ pub(super) fn token(prompt: &str, err: &mut dyn Write) -> Result<SecretValue, St
     Ok(SecretValue::new(text.trim_ascii().to_vec()))
 }
 
-fn from_pipe(pipe: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut text = Zeroizing::new(Vec::with_capacity(MOST + 2)); // never grown, so that no copy is left behind
-    pipe.take(MOST as u64 + 1).read_to_end(&mut text)?;
+/// Reads a secret's value: a line of a terminal, or all of a pipe or file as it is.
+pub(in crate::cli) fn value(prompt: &str, err: &mut dyn Write) -> Result<SecretValue, String> {
+    let most = SecretValue::MAX;
+    let mut text = read_in(prompt, most, err).map_err(|error| format!("the value can't be read: {error}"))?;
+    if text.len() > most {
+        return Err(format!("the value has over {most} bytes, which are the most"));
+    }
+    Ok(SecretValue::new(std::mem::take(&mut *text)))
+}
+
+fn read_in(prompt: &str, most: usize, err: &mut dyn Write) -> io::Result<Zeroizing<Vec<u8>>> {
+    let stdin = io::stdin();
+    if !stdin.is_terminal() {
+        return from_pipe(stdin.lock(), most);
+    }
+    let mut ask = || drop(write!(err, "{prompt}").and_then(|()| err.flush()));
+    let line = from_terminal(stdin.as_fd(), &mut ask);
+    let _ = writeln!(err);
+    line
+}
+
+/// All of it, or one byte over the most.
+fn from_pipe(pipe: impl Read, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut text = Zeroizing::new(Vec::with_capacity(most + 2)); // never grown, so that no copy is left behind
+    pipe.take(most as u64 + 1).read_to_end(&mut text)?;
     Ok(text)
 }
 
 /// One line. It is taken byte by byte: a terminal's own lines end at 4096 bytes, which a token can have more of.
-fn from_terminal(terminal: BorrowedFd<'_>) -> io::Result<Zeroizing<Vec<u8>>> {
+fn from_terminal(terminal: BorrowedFd<'_>, ask: &mut dyn FnMut()) -> io::Result<Zeroizing<Vec<u8>>> {
     let ending: SigSet = ENDING.into_iter().collect();
     let before = ending.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)?;
     let outcome = Quiet::new(terminal).and_then(|quiet| {
         let signals = SignalFd::with_flags(&ending, SfdFlags::SFD_CLOEXEC)?;
+        ask(); // not before the echo is off: whoever is asked may be quick
         let line = line(terminal, &signals);
         drop(quiet);
         line

@@ -65,7 +65,7 @@ impl Server {
                         connection.answer_rest(answer, sent).await;
                     }
                 }
-                Err(refusal) => server.refuse(connection, &peer, &refusal),
+                Err(refusal) => server.refuse(connection, &peer, None, &refusal),
             }
         });
     }

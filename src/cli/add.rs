@@ -1,0 +1,260 @@
+//! `onecred add NAME op://… --unit UNIT`: declares a secret, and has units ask for it. It never changes what others have written.
+
+use std::error::Error;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::core::Draft;
+use crate::config::{self, Paths};
+use crate::name::{Claim, CredentialId, SecretName, SourceName, UnitName};
+use crate::reference::Reference;
+
+/// What `onecred add` is told.
+#[derive(Debug, Clone, clap::Args)]
+pub struct AddArgs {
+    /// What the secret shall be called
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// What it is in 1Password: op://vault/item/field
+    #[arg(value_name = "REFERENCE")]
+    pub reference: String,
+    /// A unit that gets it, which may be given more than once; app is app.service, app@ all instances of that template
+    #[arg(long = "unit", value_name = "UNIT", required = true)]
+    pub units: Vec<String>,
+    /// The credential's ID, where it is not the secret's name
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// The source that it comes from, where there are several
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+    /// Show what would be written, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The configuration's directory, with secrets.json and secrets.d
+    #[arg(long, value_name = "DIR", default_value = "/etc/onecred")]
+    pub config: PathBuf,
+    /// Where drop-ins of units are
+    #[arg(long, value_name = "DIR", default_value = "/etc/systemd/system", hide = true)]
+    pub drop_ins: PathBuf,
+}
+
+/// What is to be added.
+struct Addition {
+    name: SecretName,
+    reference: Reference,
+    units: Vec<UnitName>,
+    id: CredentialId,
+    source: Option<SourceName>,
+}
+
+/// One file that is to be there.
+struct Wish {
+    dir: PathBuf,
+    name: String,
+    text: String,
+}
+
+/// Adds it.
+pub fn run(args: &AddArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Box<dyn Error>> {
+    let addition = Addition::parse(args)?;
+    let definition = addition.definition(&args.config);
+    let mut wishes = match addition.is_declared(&args.config)? {
+        true => Vec::new(),
+        false => {
+            addition.check(&definition, &args.config, err)?;
+            vec![definition]
+        }
+    };
+    for unit in &addition.units {
+        wishes.push(addition.drop_in(unit, &args.drop_ins)?);
+    }
+    // before anything is written, so that it is all of it or nothing
+    let missing =
+        wishes.into_iter().filter_map(|wish| wish.is_there().map(|is| (!is).then_some(wish)).transpose());
+    let missing: Vec<Wish> = missing.collect::<Result<_, _>>()?;
+    if args.dry_run {
+        for wish in &missing {
+            writeln!(out, "would write {}:\n{}", wish.path().display(), wish.text)?;
+        }
+    } else {
+        let drafts: Result<Vec<Draft>, String> = missing.iter().map(Wish::draft).collect();
+        for draft in drafts? {
+            writeln!(out, "written: {}", draft.publish_new()?.display())?;
+        }
+    }
+    if missing.is_empty() {
+        writeln!(out, "all of it is there already")?;
+    }
+    addition.tell_what_to_do(out)
+}
+
+impl Addition {
+    fn parse(args: &AddArgs) -> Result<Self, Box<dyn Error>> {
+        let name = SecretName::parse(&args.name)?;
+        let id = args.id.as_deref().map(CredentialId::parse).transpose()?;
+        let id = id.unwrap_or_else(|| name.to_credential());
+        if id.as_str().contains([' ', '"', '\'', '\\', '%', ',']) {
+            return Err(format!(
+                "{id:?} would have to be quoted in a unit file; take an ID of letters, digits and any of ._@-"
+            )
+            .into());
+        }
+        let units =
+            args.units.iter().map(|unit| UnitName::parse_lenient(unit)).collect::<Result<Vec<_>, _>>()?;
+        for unit in &units {
+            let length = unit.as_str().len() + id.as_str().len();
+            if section(unit).is_none() {
+                return Err(format!(
+                    "{unit} can't have credentials; services, sockets, mounts and swaps can"
+                )
+                .into());
+            }
+            if length > Claim::MAX {
+                let most = Claim::MAX;
+                return Err(format!("{unit} and {id} have {length} bytes together, and systemd can ask for {most} at most; take a shorter --id").into());
+            }
+        }
+        let reference = Reference::parse(&args.reference)?;
+        let source = args.source.as_deref().map(SourceName::parse).transpose()?;
+        Ok(Self { name, reference, units, id, source })
+    }
+
+    /// Whether the configuration has exactly this already. Where it has something else by the name, that is not touched.
+    fn is_declared(&self, dir: &Path) -> Result<bool, String> {
+        let Ok(loaded) = config::load(&Paths { dir: dir.to_owned() }) else { return Ok(false) }; // said later
+        let mut secrets = loaded.settings.policy.secrets();
+        let Some(secret) = secrets.find(|secret| secret.name == self.name) else { return Ok(false) };
+        let (name, at) = (&self.name, &secret.declared_at);
+        if secret.wanted.reference != self.reference
+            || self.source.as_ref().is_some_and(|source| *source != secret.wanted.source)
+        {
+            let reference = &secret.wanted.reference;
+            return Err(format!(
+                "{name} is declared already, as {reference} ({at}); take another name, or change it there"
+            ));
+        }
+        let granted = |entry: &String| {
+            let pattern = |grant: &crate::secret::Grant| {
+                entry == grant.units.glob().as_str() && grant.credential == self.id
+            };
+            secret.grants.iter().any(pattern)
+        };
+        match self.units.iter().map(pattern).find(|entry| !granted(entry)) {
+            None => Ok(true),
+            Some(_) => {
+                let entries: Vec<String> =
+                    self.units.iter().map(|unit| format!("{:?}", self.entry(unit))).collect();
+                Err(format!(
+                    "{name} is declared already ({at}); add {} to its units there",
+                    entries.join(", ")
+                ))
+            }
+        }
+    }
+
+    fn definition(&self, config: &Path) -> Wish {
+        let units: Vec<String> = self.units.iter().map(|unit| self.entry(unit)).collect();
+        let mut secret = serde_json::json!({
+            "name": self.name.as_str(), "reference": self.reference.to_string(), "units": units,
+        });
+        if let Some(source) = &self.source {
+            secret["source"] = source.as_str().into();
+        }
+        let text = format!("{:#}\n", serde_json::json!({ "secrets": [secret] }));
+        Wish { dir: config.join("secrets.d"), name: format!("{}.json", self.name), text }
+    }
+
+    /// What stands for a unit in `units`.
+    fn entry(&self, unit: &UnitName) -> String {
+        match self.id == self.name.to_credential() {
+            true => pattern(unit),
+            false => format!("{}/{}", pattern(unit), self.id),
+        }
+    }
+
+    fn drop_in(&self, unit: &UnitName, dir: &Path) -> Result<Wish, String> {
+        let section = section(unit).ok_or_else(|| format!("{unit} can't have credentials"))?;
+        let (name, id) = (&self.name, &self.id);
+        let text = format!(
+            "# written by onecred add {name}\n[{section}]\nLoadCredential={id}:/run/onecred/credential.sock\n"
+        );
+        Ok(Wish { dir: dir.join(format!("{unit}.d")), name: format!("50-onecred-{name}.conf"), text })
+    }
+
+    /// Whether the configuration would be fine with it, and would give the units this and nothing else.
+    fn check(&self, definition: &Wish, config: &Path, err: &mut dyn Write) -> Result<(), Box<dyn Error>> {
+        let paths = Paths { dir: config.to_owned() };
+        let loaded = match config::load_with(&paths, &definition.path(), &definition.text) {
+            Ok(loaded) => loaded,
+            Err(report) => {
+                report.problems.iter().try_for_each(|problem| writeln!(err, "{problem}"))?;
+                return Err("nothing was written: the configuration would have errors".into());
+            }
+        };
+        let of_it = loaded.warnings.iter().filter(|warning| warning.file == definition.path());
+        of_it.cloned().try_for_each(|warning| writeln!(err, "{warning}"))?;
+        for unit in self.units.iter().filter(|unit| !is_template(unit)) {
+            if let Err(denial) = loaded.settings.policy.judge(unit, &self.id) {
+                let (cause, remedy) = (denial.cause(unit, &self.id), denial.remedy(unit, &self.id));
+                return Err(format!("nothing was written: {unit} would not get it: {cause}; {remedy}").into());
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_what_to_do(&self, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
+        let units: Vec<String> = self.units.iter().map(|unit| format!("'{}'", pattern(unit))).collect();
+        let units = units.join(" ").replace('\'', if self.units.iter().any(is_template) { "'" } else { "" });
+        writeln!(out, "now run:\n  systemctl daemon-reload\n  onecred reload\n  systemctl restart {units}")?;
+        writeln!(out, "the program finds it in the file $CREDENTIALS_DIRECTORY/{}", self.id)?;
+        Ok(out.flush()?)
+    }
+}
+
+/// The section of a unit file that takes LoadCredential=.
+fn section(unit: &UnitName) -> Option<&'static str> {
+    match unit.as_str().rsplit_once('.')?.1 {
+        "service" => Some("Service"),
+        "socket" => Some("Socket"),
+        "mount" => Some("Mount"),
+        "swap" => Some("Swap"),
+        _ => None,
+    }
+}
+
+fn is_template(unit: &UnitName) -> bool {
+    unit.as_str().contains("@.")
+}
+
+/// A unit as `units` has it: all instances, for a template.
+fn pattern(unit: &UnitName) -> String {
+    unit.as_str().replace("@.", "@*.")
+}
+
+impl Wish {
+    fn path(&self) -> PathBuf {
+        self.dir.join(&self.name)
+    }
+
+    /// Whether it is there as it should be; it is an error if something else is there.
+    fn is_there(&self) -> Result<bool, String> {
+        match fs::read(self.path()) {
+            Ok(there) if there == self.text.as_bytes() => Ok(true),
+            Ok(_) => Err(format!(
+                "{} exists, and is left as it is; nothing was written: change it by hand, or remove it",
+                self.path().display()
+            )),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(format!("{} can't be read: {error}", self.path().display())),
+        }
+    }
+
+    fn draft(&self) -> Result<Draft, String> {
+        Draft::write(&self.dir, &self.name, self.text.as_bytes())
+    }
+}
+
+#[cfg(test)]
+#[path = "add_tests.rs"]
+mod tests;

@@ -1,0 +1,222 @@
+//! The provider as the verbs see it: its manager on the system bus, and what goes wrong there in words for people.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+
+use serde::Serialize;
+use zbus::proxy::CacheProperties;
+use zbus::{Connection, OwnedFd, OwnedVariant, fdo};
+
+use super::show;
+use crate::provider::bus::{NAME, PATH};
+
+/// What came of the refresh of one secret, as the bus has it.
+pub(super) type Outcome = (String, String, u64, String, String);
+
+#[zbus::proxy(
+    interface = "org.onecred.Credentials1.Manager",
+    default_service = "org.onecred.Credentials1",
+    default_path = "/org/onecred/Credentials1"
+)]
+pub(super) trait Manager {
+    #[zbus(allow_interactive_auth)]
+    fn list_secrets(&self) -> zbus::Result<Vec<HashMap<String, OwnedVariant>>>;
+    #[zbus(allow_interactive_auth)]
+    fn refresh(&self, names: &[&str], flags: u64) -> zbus::Result<Vec<Outcome>>;
+    #[zbus(allow_interactive_auth)]
+    fn refresh_all(&self, flags: u64) -> zbus::Result<Vec<Outcome>>;
+    #[zbus(allow_interactive_auth)]
+    fn explain(&self, unit: &str, credential: &str) -> zbus::Result<(bool, String, String, String)>;
+    #[zbus(allow_interactive_auth)]
+    fn reload(&self) -> zbus::Result<()>;
+    #[zbus(allow_interactive_auth)]
+    fn open(&self, name: &str) -> zbus::Result<OwnedFd>;
+    #[zbus(allow_interactive_auth)]
+    fn put(&self, name: &str, value: zbus::Fd<'_>) -> zbus::Result<()>;
+    #[zbus(allow_interactive_auth)]
+    fn release(&self, name: &str) -> zbus::Result<()>;
+    #[zbus(property)]
+    fn version(&self) -> zbus::Result<String>;
+    #[zbus(property)]
+    fn configuration_error(&self) -> zbus::Result<String>;
+}
+
+#[zbus::proxy(interface = "org.onecred.Credentials1.Source", default_service = "org.onecred.Credentials1")]
+pub(super) trait Source {
+    #[zbus(property)]
+    fn name(&self) -> zbus::Result<String>;
+    #[zbus(property)]
+    fn last_error(&self) -> zbus::Result<String>;
+}
+
+/// A connection to the system bus, for the time of one verb.
+pub(super) struct Bus(Connection);
+
+/// Runs what a verb has to say on the bus.
+pub(super) fn talk<T, F: Future<Output = Result<T, Fault>>>(talk: impl FnOnce(Bus) -> F) -> Result<T, Fault> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Fault::failed(format!("can't talk to the bus: {error}")))?;
+    runtime.block_on(async {
+        let connection = Connection::system().await.map_err(no_bus)?;
+        talk(Bus(connection)).await
+    })
+}
+
+impl Bus {
+    /// The manager of all secrets.
+    pub(super) async fn manager(&self) -> Result<ManagerProxy<'_>, Fault> {
+        Ok(ManagerProxy::builder(&self.0).cache_properties(CacheProperties::No).build().await?)
+    }
+
+    /// The source whose object is of this name, as its path has it.
+    pub(super) async fn source(&self, object: &str) -> Result<SourceProxy<'_>, Fault> {
+        let path = format!("{PATH}/source/{object}");
+        Ok(SourceProxy::builder(&self.0).path(path).cache_properties(CacheProperties::No).build().await?)
+    }
+
+    /// The names of the objects below the folder of sources.
+    pub(super) async fn sources(&self) -> Result<Vec<String>, Fault> {
+        let builder = fdo::IntrospectableProxy::builder(&self.0).destination(NAME);
+        let folder = builder.path(format!("{PATH}/source")).build().await?;
+        match folder.introspect().await {
+            Ok(xml) => Ok(children(&xml)),
+            Err(fdo::Error::UnknownObject(_)) => Ok(Vec::new()), // without a configuration there are none
+            Err(error) => Err(zbus::Error::from(error).into()),
+        }
+    }
+}
+
+/// The names of the nodes in an introspection's document.
+fn children(xml: &str) -> Vec<String> {
+    let after = xml.split("<node name=\"").skip(1);
+    after.filter_map(|rest| rest.split_once('"')).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// Why a verb could not do what it should.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Fault {
+    /// The error's name on the bus, where it is one of onecred's own.
+    pub(super) name: String,
+    /// What is wrong, and what to do.
+    pub(super) message: String,
+}
+
+impl Fault {
+    fn failed(message: String) -> Self {
+        Self { name: format!("{OWN}Failed"), message }
+    }
+
+    /// Whether whoever runs the verb may not do this.
+    pub(super) fn is_not_authorized(&self) -> bool {
+        self.name == NOT_AUTHORIZED
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&show::clean(&self.message))
+    }
+}
+
+impl std::error::Error for Fault {}
+
+const OWN: &str = "org.onecred.Error.";
+const NOT_AUTHORIZED: &str = "org.onecred.Error.NotAuthorized";
+const SEE: &str = "see: systemctl status onecred";
+
+fn no_bus(error: zbus::Error) -> Fault {
+    Fault::failed(format!(
+        "the system bus can't be reached: {}; start it: systemctl start dbus.socket (units get their credentials without it; {SEE})",
+        plain(&error)
+    ))
+}
+
+/// An error of the transport in its own words, without names of types and variants.
+fn plain(error: &zbus::Error) -> String {
+    match error {
+        zbus::Error::InputOutput(error) => error.to_string(),
+        other => other.to_string(),
+    }
+}
+
+impl From<zbus::Error> for Fault {
+    fn from(error: zbus::Error) -> Self {
+        match error {
+            zbus::Error::MethodError(name, message, _) => {
+                Self::named(name.as_str(), &message.unwrap_or_default())
+            }
+            zbus::Error::FDO(error) => match *error {
+                fdo::Error::ZBus(error) => error.into(),
+                error => {
+                    let message = zbus::DBusError::description(&error).unwrap_or_default().to_owned();
+                    Self::named(zbus::DBusError::name(&error).as_str(), &message)
+                }
+            },
+            zbus::Error::InputOutput(error) => {
+                Self::failed(format!("the connection to onecred broke off: {error}; try again, and {SEE}"))
+            }
+            error => Self::failed(format!("onecred can't be asked: {error}; {SEE}")),
+        }
+    }
+}
+
+impl Fault {
+    /// What the error of this name means for whoever runs a verb.
+    fn named(name: &str, message: &str) -> Self {
+        if name.starts_with(OWN) {
+            return Self { name: name.to_owned(), message: message.to_owned() };
+        }
+        let message = message.trim().trim_end_matches('.');
+        let of_bus = name.strip_prefix("org.freedesktop.DBus.Error.").unwrap_or_default();
+        match of_bus {
+            "ServiceUnknown" | "NameHasNoOwner" => {
+                Self::failed(format!("onecred is not on the system bus: is it installed and running? {SEE}"))
+            }
+            "NoReply" | "Timeout" | "TimedOut" | "Disconnected" => {
+                Self::failed(format!("onecred gave no answer; it may have been stopped meanwhile; {SEE}"))
+            }
+            "AccessDenied" => Self {
+                name: NOT_AUTHORIZED.to_owned(),
+                message: format!("the bus lets nobody but root do this: {message}; run it as root"),
+            },
+            "UnknownMethod" | "UnknownInterface" | "UnknownObject" | "UnknownProperty" => {
+                Self::failed(format!(
+                    "the onecred that runs does not know this; it is of another version than this program: systemctl restart onecred ({message})"
+                ))
+            }
+            _ => Self::failed(format!("onecred can't be asked: {message}; {SEE}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_told_in_words() {
+        let own = Fault::named("org.onecred.Error.NotFound", "db: not found: no item \"db\"; look");
+        assert_eq!(own.to_string(), "db: not found: no item \"db\"; look");
+        assert!(Fault::named("org.onecred.Error.NotAuthorized", "no").is_not_authorized());
+        assert!(Fault::named("org.freedesktop.DBus.Error.AccessDenied", "no").is_not_authorized());
+        let raw = [
+            "org.freedesktop.DBus.Error.ServiceUnknown",
+            "org.freedesktop.DBus.Error.NoReply",
+            "org.freedesktop.DBus.Error.UnknownMethod",
+            "org.freedesktop.DBus.Error.Spawn.ChildExited",
+            "org.freedesktop.systemd1.UnitMasked",
+        ];
+        for name in raw {
+            let said = Fault::named(name, "Unit onecred.service is masked.").to_string();
+            assert!(!said.contains("org.freedesktop") && said.contains("systemctl"), "{said}");
+        }
+    }
+
+    #[test]
+    fn the_objects_below_a_folder_are_read_from_its_introspection() {
+        let xml = "<node>\n <interface name=\"a.b\"/>\n <node name=\"default\"/>\n <node name=\"_62ackup\"></node></node>";
+        assert_eq!(children(xml), ["default", "_62ackup"]);
+        assert!(children("<node></node>").is_empty());
+    }
+}

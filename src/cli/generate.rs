@@ -1,0 +1,60 @@
+//! `onecred generate man|completions DIR`: what `make install` puts beside the binary, made out of the command line's own definition.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+/// What `onecred generate` is told.
+#[derive(Debug, Clone, clap::Args)]
+pub struct GenerateArgs {
+    /// What to generate
+    #[arg(value_enum)]
+    pub what: What,
+    /// The directory to write it to; it is made where it is missing
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+}
+
+/// What can be generated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum What {
+    /// Man pages, one for each verb
+    Man,
+    /// Completions for bash, zsh and fish
+    Completions,
+}
+
+/// Generates.
+pub fn run(args: &GenerateArgs) -> Result<(), Box<dyn Error>> {
+    let dir = args.dir.display();
+    fs::create_dir_all(&args.dir).map_err(|error| format!("{dir} can't be made: {error}"))?;
+    let generated = match args.what {
+        What::Man => pages(&args.dir),
+        What::Completions => [Shell::Bash, Shell::Zsh, Shell::Fish].into_iter().try_for_each(|shell| {
+            clap_complete::generate_to(shell, &mut super::Cli::command(), "onecred", &args.dir).map(drop)
+        }),
+    };
+    Ok(generated.map_err(|error| format!("{dir} can't be written to: {error}"))?)
+}
+
+/// One page for each verb that is no secret.
+fn pages(dir: &Path) -> io::Result<()> {
+    let mut command = super::Cli::command().disable_help_subcommand(true);
+    command.build();
+    let mut all = vec![command];
+    while let Some(command) = all.pop() {
+        all.extend(command.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned());
+        let page = clap_mangen::Man::new(command)
+            .source(concat!("onecred ", env!("CARGO_PKG_VERSION")))
+            .manual("System credentials from 1Password");
+        let mut text = Vec::new();
+        page.render(&mut text)?;
+        // what stands behind the options of a verb are its exit codes
+        let text = String::from_utf8_lossy(&text).replace(".SH EXTRA\n", ".SH \"EXIT STATUS\"\n");
+        fs::write(dir.join(page.get_filename()), text)?;
+    }
+    Ok(())
+}

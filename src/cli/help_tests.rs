@@ -1,0 +1,94 @@
+//! Tests of the command line itself: what `--help` says, and that what is generated from it can be used.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use clap::CommandFactory;
+
+use super::*;
+
+/// The help of all verbs, one after another.
+fn help_of(command: &mut clap::Command, path: &str, text: &mut String) {
+    let help = command.clone().term_width(100).render_long_help();
+    text.push_str(&format!("==== {path} --help\n{help}\n"));
+    for verb in command.get_subcommands_mut().filter(|verb| verb.get_name() != "help") {
+        let path = format!("{path} {}", verb.get_name());
+        help_of(verb, &path, text);
+    }
+}
+
+/// What people and scripts rely on changes deliberately: `ONECRED_BLESS=1 cargo test help` takes up what is new.
+#[test]
+fn help_is_what_it_was() {
+    let mut command = Cli::command();
+    command.build();
+    let mut text = String::new();
+    help_of(&mut command, "onecred", &mut text);
+    let text = text.lines().map(|line| line.trim_end().to_owned() + "\n").collect::<String>();
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/help.txt");
+    if std::env::var_os("ONECRED_BLESS").is_some() {
+        std::fs::write(&kept, &text).unwrap();
+    }
+    let before = std::fs::read_to_string(&kept).unwrap_or_default();
+    let first = text.lines().zip(before.lines().chain(std::iter::repeat(""))).find(|(now, then)| now != then);
+    assert!(
+        text == before,
+        "--help has changed: {first:?} (now, before); if it is meant to: ONECRED_BLESS=1 cargo test help"
+    );
+}
+
+#[test]
+fn the_command_line_is_sound() {
+    Cli::command().debug_assert();
+}
+
+fn generated(what: generate::What) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    generate::run(&generate::GenerateArgs { what, dir: dir.path().join("made") }).unwrap();
+    dir
+}
+
+/// Runs a program if it is installed. Gives what it said, where it is.
+fn said(program: &str, arguments: &[&str]) -> Option<(bool, String)> {
+    let mut command = Command::new(program);
+    let output = command.args(arguments).stdin(Stdio::null()).output().ok()?;
+    let text = [output.stdout, output.stderr].concat();
+    Some((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
+}
+
+#[test]
+fn each_verb_has_a_man_page() {
+    let dir = generated(generate::What::Man);
+    let page = |name: &str| std::fs::read_to_string(dir.path().join("made").join(name)).unwrap_or_default();
+    for verb in ["status", "list", "explain", "get", "refresh", "put", "release", "reload", "check", "add"] {
+        let text = page(&format!("onecred-{verb}.1"));
+        assert!(
+            text.contains(".SH SYNOPSIS") && text.contains(".SH \"EXIT STATUS\"\nExit codes"),
+            "{verb}: {text}"
+        );
+    }
+    assert!(page("onecred.1").contains("onecred\\-status(1)"));
+    assert!(
+        page("onecred-generate.1").is_empty() && page("onecred-core-worker.1").is_empty(),
+        "hidden ones have none"
+    );
+}
+
+#[test]
+fn bash_completes() {
+    let dir = generated(generate::What::Completions);
+    let script = dir.path().join("made/onecred.bash");
+    let script = script.to_str().unwrap();
+    let complete = |words: &str| {
+        let ask = format!(
+            "set -eu; . {script}; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+             _onecred onecred \"${{COMP_WORDS[$COMP_CWORD]}}\" onecred; echo \"${{COMPREPLY[@]}}\""
+        );
+        said("bash", &["-c", &ask])
+    };
+    let (fine, verbs) = complete("onecred re").expect("bash runs");
+    assert!(fine, "{verbs}");
+    let verbs: Vec<&str> = verbs.split_whitespace().collect();
+    assert!(["refresh", "release", "reload"].iter().all(|verb| verbs.contains(verb)), "{verbs:?}");
+    assert_eq!(complete("onecred refresh --fo").unwrap(), (true, "--force\n".into()));
+}

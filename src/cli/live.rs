@@ -1,0 +1,146 @@
+//! `onecred check --live`: whether every configured reference leads to a value in 1Password, and what to do where not.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io::Write;
+
+use serde::Serialize;
+
+use super::bus::{self, Bus, Fault};
+use super::refresh::{self, Refreshed};
+use super::secrets::{self, Listed};
+use super::show::{self, Paint};
+use crate::config::Settings;
+
+/// What was found.
+#[derive(Debug, Serialize)]
+struct Findings {
+    /// What each secret's reference leads to.
+    secrets: Vec<Refreshed>,
+    /// What is wrong besides.
+    problems: Vec<String>,
+}
+
+/// Checks a configuration that is fine as it is written. Gives the exit code: 1 where anything does not resolve.
+pub(super) fn run(
+    settings: &Settings,
+    json: bool,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<u8, Box<dyn Error>> {
+    let findings = bus::talk(async |bus| find(&bus, settings, err).await)?;
+    let rules = settings.policy.rules().len();
+    if rules > 0 {
+        let rules = show::count(rules, "rule");
+        writeln!(err, "warning: {rules} not tried: what they refer to depends on the unit that asks")?;
+    }
+    match json {
+        true => show::json(out, &findings)?,
+        false => write!(out, "{}", lines(&findings, Paint::of_stdout()))?,
+    }
+    out.flush()?;
+    let failed = findings.secrets.iter().any(|one| one.error.is_some());
+    Ok(u8::from(failed || !findings.problems.is_empty()))
+}
+
+async fn find(bus: &Bus, settings: &Settings, err: &mut dyn Write) -> Result<Findings, Fault> {
+    let manager = bus.manager().await?;
+    let known = secrets::all(&manager).await?;
+    let error = manager.configuration_error().await?;
+    let mut problems = Vec::new();
+    if !error.is_empty() {
+        problems.push(format!("onecred serves nothing: {error}"));
+    } else if differs(settings, &known) {
+        problems.push(
+            "onecred has another configuration in force than these files: onecred reload, then check again"
+                .to_owned(),
+        );
+    }
+    let names: Vec<String> = known.into_iter().map(|secret| secret.name).collect();
+    let secrets = refresh::try_all(&manager, &names, err).await?;
+    Ok(Findings { secrets, problems })
+}
+
+/// Whether the provider has other secrets than these.
+fn differs(settings: &Settings, known: &[Listed]) -> bool {
+    let written = settings.policy.secrets().map(|secret| {
+        (
+            secret.name.to_string(),
+            secret.wanted.reference.to_string(),
+            secret.wanted.source.to_string(),
+            secret.declared_at.clone(),
+        )
+    });
+    let mut written: Vec<_> = written.collect();
+    written.sort();
+    let known = known
+        .iter()
+        .map(|one| (one.name.clone(), one.reference.clone(), one.source.clone(), one.declared_at.clone()));
+    written != known.collect::<Vec<_>>()
+}
+
+/// Each problem once, with all secrets that have it.
+fn lines(findings: &Findings, paint: Paint) -> String {
+    let mut text = String::new();
+    let mut same: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let failed = findings.secrets.iter().filter_map(|one| Some((one, one.error.as_ref()?)));
+    for (one, error) in failed {
+        same.entry(&error.message).or_default().push(&one.name);
+    }
+    let problems = findings.problems.iter().cloned();
+    let told = same.iter().map(|(message, names)| format!("{}: {message}", names.join(", ")));
+    for problem in problems.chain(told) {
+        text.push_str(&paint.red(&show::clean(&problem)));
+        text.push('\n');
+    }
+    let all = findings.secrets.len();
+    let good = findings.secrets.iter().filter(|one| one.error.is_none()).count();
+    text + &match (all, good == all) {
+        (_, true) => paint.green(&format!("{} found in 1Password\n", show::count(all, "secret"))),
+        _ => format!("{good} of {} found in 1Password\n", show::count(all, "secret")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_problem_is_told_once() {
+        let one = |name: &str, message: Option<&str>| Refreshed {
+            name: name.into(),
+            outcome: "changed".into(),
+            version: None,
+            error: message
+                .map(|text| Fault { name: "org.onecred.Error.NoToken".into(), message: text.into() }),
+        };
+        let why = Some("no token: there is none; onecred token set");
+        let mut findings = Findings {
+            secrets: vec![one("a", why), one("b", None), one("c", why)],
+            problems: vec!["x".into()],
+        };
+        let expected =
+            "x\na, c: no token: there is none; onecred token set\n1 of 3 secrets found in 1Password\n";
+        assert_eq!(lines(&findings, Paint::NONE), expected);
+        (findings.secrets, findings.problems) = (vec![one("b", None)], Vec::new());
+        assert_eq!(lines(&findings, Paint::NONE), "1 secret found in 1Password\n");
+    }
+
+    #[test]
+    fn another_configuration_is_noticed() {
+        let file = std::path::Path::new("/etc/onecred/secrets.json");
+        let text = r#"{ "secrets": [ { "name": "a", "reference": "op://v/i/f", "units": ["a"] } ] }"#;
+        let settings = crate::config::from_text(file, text).unwrap().settings;
+        let mut known = Listed {
+            name: "a".into(),
+            reference: "op://v/i/f".into(),
+            source: "default".into(),
+            declared_at: "/etc/onecred/secrets.json:1".into(),
+            ..Listed::default()
+        };
+        assert!(!differs(&settings, std::slice::from_ref(&known)));
+        known.reference = "op://v/i/g".into();
+        assert!(differs(&settings, &[known]));
+        assert!(differs(&settings, &[]));
+    }
+}

@@ -1,0 +1,214 @@
+//! `onecred refresh`: has secrets looked up in 1Password now.
+
+use std::error::Error;
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::{Instant, interval};
+
+use super::bus::{self, Bus, Fault, ManagerProxy, Outcome};
+use super::secrets;
+use super::show::{self, Cell, Paint, Row};
+
+/// How many secrets go into one call: as many as the provider refreshes at once. One check of versions does for all of these.
+const A_CALL: usize = 64;
+
+/// Versions are compared first.
+const VERSIONS: u64 = 0;
+/// The values are fetched in any case.
+const VALUES: u64 = 1;
+
+/// What `onecred refresh` is told.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RefreshArgs {
+    /// The secrets; all, where none is named
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Fetch the values, whatever the versions say
+    #[arg(long)]
+    pub force: bool,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What came of one secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Refreshed {
+    /// Its name.
+    pub(super) name: String,
+    /// `changed`, `unchanged` or `failed`.
+    pub(super) outcome: String,
+    /// The version of its item, where there is one.
+    pub(super) version: Option<u64>,
+    /// Why it failed.
+    pub(super) error: Option<Fault>,
+}
+
+impl Refreshed {
+    fn of((name, outcome, version, error, message): Outcome) -> Self {
+        // its name stands beside it already
+        let message = message.strip_prefix(&format!("{name}: ")).map(str::to_owned).unwrap_or(message);
+        let error = (outcome == "failed").then_some(Fault { name: error, message });
+        Self { name, outcome, version: Some(version).filter(|version| *version > 0), error }
+    }
+}
+
+/// Refreshes. Gives the exit code: 1 where any failed.
+pub fn run(args: &RefreshArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
+    let flags = if args.force { VALUES } else { VERSIONS };
+    let refreshed = bus::talk(async |bus| some(&bus, &args.names, flags, err).await)?;
+    match args.json {
+        true => show::json(out, &refreshed)?,
+        false => write!(out, "{}", columns(&refreshed, Paint::of_stdout()))?,
+    }
+    out.flush()?;
+    Ok(u8::from(refreshed.iter().any(|one| one.error.is_some())))
+}
+
+async fn some(bus: &Bus, names: &[String], flags: u64, err: &mut dyn Write) -> Result<Vec<Refreshed>, Fault> {
+    let manager = bus.manager().await?;
+    if !names.is_empty() {
+        return these(&manager, names, flags, err).await;
+    }
+    match secrets::all(&manager).await {
+        Ok(all) => {
+            let names: Vec<String> = all.into_iter().map(|secret| secret.name).collect();
+            these(&manager, &names, flags, err).await
+        }
+        // who may refresh may not see which there are
+        Err(fault) if fault.is_not_authorized() => {
+            Ok(manager.refresh_all(flags).await?.into_iter().map(Refreshed::of).collect())
+        }
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Has all values fetched: whether each reference really leads to one.
+pub(super) async fn try_all(
+    manager: &ManagerProxy<'_>,
+    names: &[String],
+    err: &mut dyn Write,
+) -> Result<Vec<Refreshed>, Fault> {
+    these(manager, names, VALUES, err).await
+}
+
+async fn these(
+    manager: &ManagerProxy<'_>,
+    names: &[String],
+    flags: u64,
+    err: &mut dyn Write,
+) -> Result<Vec<Refreshed>, Fault> {
+    let mut progress = Progress::new(names.len(), err);
+    let mut refreshed = Vec::with_capacity(names.len());
+    for call in names.chunks(A_CALL) {
+        let call: Vec<&str> = call.iter().map(String::as_str).collect();
+        let outcomes = progress.during(refreshed.len(), manager.refresh(&call, flags)).await;
+        refreshed.extend(outcomes?.into_iter().map(Refreshed::of));
+    }
+    Ok(refreshed)
+}
+
+/// A line on a terminal that tells how far it is, and is gone in the end.
+struct Progress<'a> {
+    of: usize,
+    since: Instant,
+    shown: bool,
+    err: Option<&'a mut dyn Write>,
+}
+
+impl<'a> Progress<'a> {
+    fn new(of: usize, err: &'a mut dyn Write) -> Self {
+        let err = io::stderr().is_terminal().then_some(err);
+        Self { of, since: Instant::now(), shown: false, err }
+    }
+
+    /// Waits for something, and shows meanwhile that it does.
+    async fn during<T>(&mut self, done: usize, work: impl Future<Output = T>) -> T {
+        let (mut work, mut tick) = (std::pin::pin!(work), interval(Duration::from_millis(250)));
+        loop {
+            tokio::select! {
+                biased;
+                ended = &mut work => return ended,
+                _ = tick.tick() => self.show(done),
+            }
+        }
+    }
+
+    fn show(&mut self, done: usize) {
+        let Some(err) = self.err.as_mut() else { return };
+        let (of, time) = (show::count(self.of, "secret"), self.since.elapsed().as_secs());
+        let _ = write!(err, "\r\x1b[Krefreshing: {done} of {of}, {time} s").and_then(|()| err.flush());
+        self.shown = true;
+    }
+}
+
+impl Drop for Progress<'_> {
+    fn drop(&mut self) {
+        if let (true, Some(err)) = (self.shown, self.err.as_mut()) {
+            let _ = write!(err, "\r\x1b[K").and_then(|()| err.flush());
+        }
+    }
+}
+
+/// What came of each, in columns.
+fn columns(refreshed: &[Refreshed], paint: Paint) -> String {
+    let row = |one: &Refreshed| {
+        let outcome = match one.outcome.as_str() {
+            "failed" => Cell::painted("failed", |text| paint.red(text)),
+            "changed" => Cell::painted("changed", |text| paint.bold(text)),
+            other => other.into(),
+        };
+        let what = match &one.error {
+            Some(error) => error.message.clone(),
+            None => one.version.map(|version| format!("version {version}")).unwrap_or_default(),
+        };
+        Row::new(vec![one.name.as_str().into(), outcome, what.into()])
+    };
+    let rows: Vec<Row> = refreshed.iter().map(row).collect();
+    if rows.is_empty() { "no secrets are declared\n".into() } else { show::table(&rows) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcomes() -> Vec<Refreshed> {
+        let outcome = |name: &str, word: &str, version, error: &str, message: &str| {
+            Refreshed::of((name.into(), word.into(), version, error.into(), message.into()))
+        };
+        vec![
+            outcome("db-password", "changed", 4, "", ""),
+            outcome(
+                "key",
+                "failed",
+                0,
+                "org.onecred.Error.NotFound",
+                "key: not found: no item \"key\"; make it",
+            ),
+            outcome("other", "unchanged", 9, "", ""),
+        ]
+    }
+
+    #[test]
+    fn what_came_of_each() {
+        let expected = "\
+db-password  changed    version 4
+key          failed     not found: no item \"key\"; make it
+other        unchanged  version 9
+";
+        assert_eq!(columns(&outcomes(), Paint::NONE), expected);
+    }
+
+    #[test]
+    fn for_programs() {
+        let json = serde_json::to_value(outcomes()).unwrap();
+        let failed = serde_json::json!({
+            "name": "key", "outcome": "failed", "version": null,
+            "error": { "name": "org.onecred.Error.NotFound", "message": "not found: no item \"key\"; make it" },
+        });
+        assert_eq!(json[1], failed);
+        assert_eq!((&json[0]["version"], &json[0]["error"]), (&4.into(), &serde_json::Value::Null));
+    }
+}

@@ -1,0 +1,123 @@
+//! The secrets as the bus tells of them: `onecred list`, and what other verbs take from it.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::io::Write;
+
+use serde::Serialize;
+use zbus::OwnedVariant;
+
+use super::bus::{self, Fault, ManagerProxy};
+use super::show::{self, Cell, Paint, Row};
+
+/// What `onecred list` is told.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ListArgs {
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A secret, and how it stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Listed {
+    /// Its name.
+    pub(super) name: String,
+    /// What it is in 1Password.
+    pub(super) reference: String,
+    /// Which source resolves it.
+    pub(super) source: String,
+    /// Who may have it.
+    pub(super) units: Vec<String>,
+    /// `never-fetched`, `fresh`, `stale`, `failing` or `held`.
+    pub(super) state: String,
+    /// The version of its item, where one was fetched.
+    pub(super) version: Option<u64>,
+    /// Seconds since it was known to be what 1Password has.
+    pub(super) age: Option<u64>,
+    /// What stands in for it: `put` or `rollback`.
+    pub(super) held: Option<String>,
+    /// What went wrong last.
+    pub(super) error: Option<Fault>,
+    /// Where it was declared, as FILE:LINE.
+    pub(super) declared_at: String,
+    /// Its object on the bus.
+    pub(super) path: String,
+}
+
+impl Listed {
+    fn of(mut dict: HashMap<String, OwnedVariant>) -> Self {
+        let mut text = |key: &str| {
+            dict.remove(key).and_then(|value| String::try_from(value).ok()).filter(|text| !text.is_empty())
+        };
+        let error = text("LastError").map(|message| (text("LastErrorName").unwrap_or_default(), message));
+        let mut listed = Self {
+            name: text("Name").unwrap_or_default(),
+            reference: text("Reference").unwrap_or_default(),
+            source: text("Source").unwrap_or_default(),
+            state: text("State").unwrap_or_default(),
+            held: text("Held"),
+            error: error.map(|(name, message)| Fault { name, message }),
+            declared_at: text("DeclaredAt").unwrap_or_default(),
+            path: text("Path").unwrap_or_default(),
+            ..Self::default()
+        };
+        let mut take = |key: &str| dict.remove(key);
+        listed.units = take("Units").and_then(|value| value.try_into().ok()).unwrap_or_default();
+        // nothing was fetched: 0 and -1 on the bus
+        listed.age = take("Age").and_then(|age| i64::try_from(age).ok()).and_then(|age| age.try_into().ok());
+        listed.version =
+            take("Version").and_then(|version| version.try_into().ok()).filter(|version| *version > 0);
+        listed
+    }
+}
+
+/// All secrets, by name.
+pub(super) async fn all(manager: &ManagerProxy<'_>) -> Result<Vec<Listed>, Fault> {
+    let mut secrets: Vec<Listed> = manager.list_secrets().await?.into_iter().map(Listed::of).collect();
+    secrets.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(secrets)
+}
+
+/// Lists the secrets.
+pub fn list(args: &ListArgs, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
+    let secrets = bus::talk(async |bus| all(&bus.manager().await?).await)?;
+    match args.json {
+        true => show::json(out, &secrets)?,
+        false => write!(out, "{}", columns(&secrets, Paint::of_stdout()))?,
+    }
+    Ok(out.flush()?)
+}
+
+/// The secrets in columns, each error below its secret.
+fn columns(secrets: &[Listed], paint: Paint) -> String {
+    let head = ["NAME", "STATE", "VERSION", "AGE", "SOURCE", "UNITS"];
+    let head = Row::new(head.iter().map(|title| Cell::painted(title, |text| paint.bold(text))).collect());
+    let row = |secret: &Listed| Row {
+        cells: vec![
+            secret.name.as_str().into(),
+            state(secret, paint),
+            secret.version.map_or("-".into(), |version| version.to_string()).into(),
+            secret.age.map_or("-".into(), show::age).into(),
+            secret.source.as_str().into(),
+            secret.units.join(", ").into(),
+        ],
+        below: secret.error.iter().map(|error| paint.red(&show::clean(&error.message))).collect(),
+    };
+    let rows: Vec<Row> = std::iter::once(head).chain(secrets.iter().map(row)).collect();
+    if secrets.is_empty() { "no secrets are declared\n".into() } else { show::table(&rows) }
+}
+
+fn state(secret: &Listed, paint: Paint) -> Cell {
+    match (secret.state.as_str(), &secret.held) {
+        ("held", Some(by)) => Cell::painted(&format!("held ({by})"), |text| paint.bold(text)),
+        ("failing", _) => Cell::painted("failing", |text| paint.red(text)),
+        ("fresh", _) => Cell::painted("fresh", |text| paint.green(text)),
+        (state, _) => state.into(),
+    }
+}
+
+#[cfg(test)]
+#[path = "secrets_tests.rs"]
+pub(super) mod tests;

@@ -1,0 +1,81 @@
+//! Tests of how secrets are listed.
+
+use zbus::Variant;
+
+use super::*;
+
+/// One secret of each kind.
+pub(in crate::cli) fn sample() -> Vec<Listed> {
+    let secret = |name: &str, state: &str, units: &[&str]| Listed {
+        name: name.into(),
+        reference: format!("op://Servers/{name}/password"),
+        source: "default".into(),
+        units: units.iter().map(|unit| (*unit).to_owned()).collect(),
+        state: state.into(),
+        declared_at: "/etc/onecred/secrets.json:3".into(),
+        path: format!("/org/onecred/Credentials1/secret/{name}"),
+        ..Listed::default()
+    };
+    let message = "not found: no item \"openai\"; make it".to_owned();
+    let error = Some(Fault { name: "org.onecred.Error.NotFound".into(), message });
+    vec![
+        Listed { error, ..secret("api-key", "failing", &["web.service"]) },
+        Listed {
+            held: Some("put".into()),
+            version: Some(7),
+            age: Some(3_600),
+            ..secret("db-password", "held", &["app.service/password", "app@*.service"])
+        },
+        secret("never", "never-fetched", &[]),
+        Listed { version: Some(12), age: Some(5), ..secret("token", "fresh", &["app.service"]) },
+    ]
+}
+
+#[test]
+fn columns_for_people() {
+    let expected = "\
+NAME         STATE          VERSION  AGE     SOURCE   UNITS
+api-key      failing        -        -       default  web.service
+    not found: no item \"openai\"; make it
+db-password  held (put)     7        60 min  default  app.service/password, app@*.service
+never        never-fetched  -        -       default
+token        fresh          12       5 s     default  app.service
+";
+    assert_eq!(columns(&sample(), Paint::NONE), expected);
+    assert_eq!(columns(&[], Paint::NONE), "no secrets are declared\n");
+}
+
+#[test]
+fn json_for_programs() {
+    let json = serde_json::to_value(sample()).unwrap();
+    let expected = serde_json::json!({
+        "name": "db-password", "reference": "op://Servers/db-password/password", "source": "default",
+        "units": ["app.service/password", "app@*.service"], "state": "held", "version": 7, "age": 3600, "held": "put",
+        "error": null, "declaredAt": "/etc/onecred/secrets.json:3", "path": "/org/onecred/Credentials1/secret/db-password",
+    });
+    assert_eq!(json[1], expected);
+    assert_eq!(json[0]["error"]["name"], "org.onecred.Error.NotFound");
+    assert_eq!((&json[2]["version"], &json[2]["age"]), (&serde_json::Value::Null, &serde_json::Value::Null));
+}
+
+#[test]
+fn what_the_bus_tells_is_taken_as_it_is_and_what_it_does_not_is_left_out() {
+    let mut dict = HashMap::new();
+    let mut put = |key: &str, value: Variant<'_>| {
+        dict.insert(key.to_owned(), value.try_to_owned().unwrap());
+    };
+    put("Name", "a".into());
+    put("Units", Variant::from(vec!["a.service".to_owned()]));
+    put("Version", 0_u64.into());
+    put("Age", (-1_i64).into());
+    put("LastError", "".into());
+    put("Something", "new".into());
+    let listed = Listed::of(dict);
+    assert_eq!((listed.name.as_str(), listed.units.len()), ("a", 1));
+    assert_eq!((listed.version, listed.age, listed.error), (None, None, None));
+    let mut dict = HashMap::new();
+    dict.insert("Version".to_owned(), Variant::from(3_u64).try_to_owned().unwrap());
+    dict.insert("Age".to_owned(), Variant::from(0_i64).try_to_owned().unwrap());
+    let listed = Listed::of(dict);
+    assert_eq!((listed.version, listed.age), (Some(3), Some(0)));
+}

@@ -1,0 +1,185 @@
+//! `onecred status`: on one screen, whether secrets can be had, and what is not as it should be.
+
+use std::error::Error;
+use std::io::Write;
+
+use serde::Serialize;
+
+use super::bus::{self, Bus, Fault};
+use super::secrets::{self, Listed};
+use super::show::{self, Cell, Paint, Row};
+
+/// What `onecred status` is told.
+#[derive(Debug, Clone, clap::Args)]
+pub struct StatusArgs {
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What there is to see.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    version: String,
+    /// Why nothing is served, where the configuration or the store can't be used.
+    configuration_error: Option<String>,
+    sources: Vec<Source>,
+    secrets: Vec<Listed>,
+}
+
+/// How a source stands.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Source {
+    name: String,
+    /// Why it could not be asked the last time.
+    error: Option<String>,
+}
+
+/// Shows it. Gives the exit code: 1 where nothing can be served.
+pub fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
+    let status = bus::talk(ask)?;
+    match args.json {
+        true => show::json(out, &status)?,
+        false => write!(out, "{}", screen(&status, Paint::of_stdout()))?,
+    }
+    out.flush()?;
+    Ok(u8::from(status.configuration_error.is_some()))
+}
+
+async fn ask(bus: Bus) -> Result<Status, Fault> {
+    let manager = bus.manager().await?;
+    // first what can ask for a password: what comes after can't
+    let secrets = secrets::all(&manager).await?;
+    let some = |text: String| Some(text).filter(|text| !text.is_empty());
+    let configuration_error = match manager.configuration_error().await.map_err(Fault::from) {
+        Err(fault) if !fault.is_not_authorized() => return Err(fault),
+        told => told.ok().and_then(some), // a unit sees its own secrets and no more
+    };
+    let mut sources = Vec::new();
+    for object in bus.sources().await? {
+        let source = bus.source(&object).await?;
+        match (source.name().await.map_err(Fault::from), source.last_error().await.map_err(Fault::from)) {
+            (Ok(name), Ok(error)) => sources.push(Source { name, error: some(error) }),
+            (Err(fault), _) | (_, Err(fault)) if !fault.is_not_authorized() => return Err(fault),
+            _ => {}
+        }
+    }
+    Ok(Status { version: manager.version().await?, configuration_error, sources, secrets })
+}
+
+fn screen(status: &Status, paint: Paint) -> String {
+    let mut rows = vec![Row::new(vec![title("onecred", paint), version(&status.version).into()])];
+    rows.push(Row::new(match &status.configuration_error {
+        None => vec![title("serves", paint), "yes".into()],
+        Some(why) => {
+            vec![title("serves", paint), Cell::painted(&format!("nothing: {why}"), |text| paint.red(text))]
+        }
+    }));
+    let mut first = title("sources", paint);
+    for source in &status.sources {
+        rows.push(Row::new(vec![std::mem::replace(&mut first, "".into()), line(source, paint)]));
+    }
+    rows.push(Row::new(vec![title("secrets", paint), counts(&status.secrets).into()]));
+    let (held, failing): (Vec<&Listed>, Vec<&Listed>) = (
+        status.secrets.iter().filter(|secret| secret.held.is_some()).collect(),
+        status.secrets.iter().filter(|secret| secret.state == "failing").collect(),
+    );
+    let mut first = title("held", paint);
+    for secret in held {
+        let by = secret.held.as_deref().unwrap_or_default();
+        let what = format!("{} ({by}); end that by: onecred release {0}", secret.name);
+        let what = Cell::painted(&what, |text| paint.bold(text));
+        rows.push(Row::new(vec![std::mem::replace(&mut first, "".into()), what]));
+    }
+    let mut first = title("failing", paint);
+    for secret in failing {
+        let why = secret.error.as_ref().map(|error| error.message.as_str()).unwrap_or_default();
+        let what = Cell::painted(&format!("{}: {why}", secret.name), |text| paint.red(text));
+        rows.push(Row::new(vec![std::mem::replace(&mut first, "".into()), what]));
+    }
+    show::table(&rows)
+}
+
+fn title(text: &str, paint: Paint) -> Cell {
+    Cell::painted(text, |text| paint.bold(text))
+}
+
+/// One source on one line. What it may still be asked for belongs here, behind whether it answers.
+fn line(source: &Source, paint: Paint) -> Cell {
+    match &source.error {
+        None => format!("{}: no trouble", source.name).into(),
+        Some(error) => Cell::painted(&format!("{}: {error}", source.name), |text| paint.red(text)),
+    }
+}
+
+fn version(running: &str) -> String {
+    let this = env!("CARGO_PKG_VERSION");
+    match running == this {
+        true => running.to_owned(),
+        false => format!("{running} (this program is {this}: systemctl restart onecred)"),
+    }
+}
+
+/// `12: 9 fresh, 2 stale, 1 failing`.
+fn counts(secrets: &[Listed]) -> String {
+    let of = |state: &str| secrets.iter().filter(|secret| secret.state == state).count();
+    let states = ["fresh", "stale", "never-fetched", "held", "failing"];
+    let counted: Vec<String> = states
+        .iter()
+        .map(|state| (of(state), state))
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, state)| format!("{count} {}", state.replace('-', " ")))
+        .collect();
+    if secrets.is_empty() { "none".into() } else { format!("{}: {}", secrets.len(), counted.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::secrets::tests::sample;
+
+    fn status() -> Status {
+        let (fine, gone) = ("default".to_owned(), "backup".to_owned());
+        let away = Some("away: connect.example does not answer; start it".to_owned());
+        let sources = vec![Source { name: fine, error: None }, Source { name: gone, error: away }];
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Status { version, configuration_error: None, sources, secrets: sample() }
+    }
+
+    #[test]
+    fn one_screen() {
+        let version = env!("CARGO_PKG_VERSION");
+        let expected = format!(
+            "onecred  {version}
+serves   yes
+sources  default: no trouble
+         backup: away: connect.example does not answer; start it
+secrets  4: 1 fresh, 1 never fetched, 1 held, 1 failing
+held     db-password (put); end that by: onecred release db-password
+failing  api-key: not found: no item \"openai\"; make it
+"
+        );
+        assert_eq!(screen(&status(), Paint::NONE), expected);
+    }
+
+    #[test]
+    fn what_serves_nothing_says_so() {
+        let mut status = status();
+        status.configuration_error = Some("/etc/onecred/secrets.json:1:1: error: x".into());
+        (status.secrets, status.sources) = (Vec::new(), Vec::new());
+        status.version = "9.9.9".into();
+        let screen = screen(&status, Paint::NONE);
+        assert!(screen.contains("serves   nothing: /etc/onecred/secrets.json:1:1: error: x\n"), "{screen}");
+        assert!(screen.contains("9.9.9 (this program is ") && screen.contains("secrets  none\n"), "{screen}");
+    }
+
+    #[test]
+    fn programs_get_all_of_it() {
+        let json = serde_json::to_value(status()).unwrap();
+        assert_eq!(json["configurationError"], serde_json::Value::Null);
+        assert_eq!(json["sources"][1]["error"], "away: connect.example does not answer; start it");
+        assert_eq!(json["secrets"][0]["name"], "api-key");
+    }
+}
