@@ -9,6 +9,7 @@ mod demo;
 mod forged;
 mod machine;
 mod operation;
+mod publish;
 mod refusals;
 mod secrets;
 mod templates;
@@ -40,6 +41,9 @@ const THEMES: &[&Theme] = &[
     &demo::THEME,
     &operation::THEME,
     &operation::LOOK,
+    &publish::THEME,
+    &publish::ALONE,
+    &publish::TAKEN,
 ];
 
 fn main() -> ExitCode {

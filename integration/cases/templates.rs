@@ -64,15 +64,15 @@ fn stage(suite: Suite) -> Stage {
     Setup::vault(suite)
         .holding(vault)
         .secret("db-password", "op://My Vault/db/password", &["env-*"])
-        .template(template(
+        .template(&template(
             "app.env",
             "A={{db-password}}\nB=x{{ op://My Vault/db/password }}\n",
             &["tpl-app"],
         ))
-        .template(template("nasty.env", &env, &["tpl-nasty"]))
-        .template(template("nasty.json", &format!("[{}]", json.join(",\n")), &["tpl-json"]))
-        .template(template("half.env", "A={{db-password}}\nB={{op://My Vault/db/nothing}}\n", &["tpl-half"]))
-        .template(template(
+        .template(&template("nasty.env", &env, &["tpl-nasty"]))
+        .template(&template("nasty.json", &format!("[{}]", json.join(",\n")), &["tpl-json"]))
+        .template(&template("half.env", "A={{db-password}}\nB={{op://My Vault/db/nothing}}\n", &["tpl-half"]))
+        .template(&template(
             "unfit.env",
             "A={{op://My Vault/unfit/fine}}\nB={{op://My Vault/unfit/nul}}\n",
             &["tpl-unfit"],

@@ -78,15 +78,20 @@ impl Setup {
 
     /// A secret for units.
     #[must_use]
-    pub fn secret(mut self, name: &str, reference: &str, units: &[&str]) -> Self {
-        let secret = json!({ "name": name, "reference": reference, "units": units });
+    pub fn secret(self, name: &str, reference: &str, units: &[&str]) -> Self {
+        self.entry(json!({ "name": name, "reference": reference, "units": units }))
+    }
+
+    /// A secret as it is written.
+    #[must_use]
+    pub fn entry(mut self, secret: Value) -> Self {
         self.config["secrets"].as_array_mut().into_iter().for_each(|all| all.push(secret.clone()));
         self
     }
 
-    /// A template, as the configuration has it.
+    /// A template as it is written.
     #[must_use]
-    pub fn template(mut self, template: Value) -> Self {
+    pub fn template(mut self, template: &Value) -> Self {
         self.config["templates"].as_array_mut().into_iter().for_each(|all| all.push(template.clone()));
         self
     }

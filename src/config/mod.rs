@@ -141,6 +141,8 @@ pub struct Settings {
     pub templates: Vec<Template>,
     /// What the provider allows itself.
     pub limits: Limits,
+    /// The directories that files may be published in.
+    pub roots: Vec<PathBuf>,
     /// Whether units that failed because 1Password was away are started again when it is back.
     pub recover: bool,
     /// What is written to the journal of a unit that asks.
@@ -154,6 +156,7 @@ impl Default for Settings {
             policy: Policy::default(),
             templates: Vec::new(),
             limits: Limits::default(),
+            roots: checked::ROOTS.iter().map(PathBuf::from).collect(),
             recover: true,
             audit: Audit::default(),
         }
@@ -180,17 +183,10 @@ impl Settings {
     pub fn not_acted_on(&self) -> Vec<String> {
         let secrets =
             |has: fn(&crate::secret::Secret) -> bool| self.policy.secrets().filter(|s| has(s)).count();
-        let idle = [
-            (secrets(|s| s.target.is_some()), "\"target\" of a secret: files are not published yet"),
-            (
-                self.templates.iter().filter(|t| t.target.is_some()).count(),
-                "\"target\" of a template: files are not published yet",
-            ),
-            (
-                secrets(|s| !s.restart_units.is_empty() || !s.reload_units.is_empty()),
-                "\"restartUnits\" and \"reloadUnits\": nothing is restarted yet",
-            ),
-        ];
+        let idle = [(
+            secrets(|s| !s.restart_units.is_empty() || !s.reload_units.is_empty()),
+            "\"restartUnits\" and \"reloadUnits\": nothing is restarted yet",
+        )];
         let idle = idle.into_iter().filter(|(count, _)| *count > 0);
         idle.map(|(count, what)| format!("not acted on by this version, {count} times: {what}")).collect()
     }
