@@ -108,6 +108,8 @@ pub struct Secret {
     pub grants: Vec<Grant>,
     /// The file to publish it to, if any.
     pub target: Option<Target>,
+    /// How often it is compared with 1Password by itself.
+    pub refresh: Option<Duration>,
     /// Units to restart when it changes.
     pub restart_units: Vec<UnitPattern>,
     /// Units to reload when it changes.

@@ -158,7 +158,10 @@ fn get_writes_the_value_as_it_is(stage: &Stage) {
         "{said}"
     );
     let (_, said) = complaint(&stage.sh("onecred get nowhere"));
-    assert!(said.starts_with("onecred: nowhere: not found: no item \"nowhere\""), "{said}");
+    assert!(
+        said.starts_with("onecred: nowhere: op://Servers/nowhere/password: not found: no item \"nowhere\""),
+        "{said}"
+    );
 }
 
 fn refresh_tells_what_came_of_each(stage: &Stage) {

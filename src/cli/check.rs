@@ -45,11 +45,6 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result
                     objections(&loaded).iter().try_for_each(|what| writeln!(err, "warning: {what}"))?;
                 }
                 loaded.warnings.iter().try_for_each(|warning| writeln!(err, "{warning}"))?;
-                loaded
-                    .settings
-                    .not_acted_on()
-                    .iter()
-                    .try_for_each(|what| writeln!(err, "warning: {what}"))?;
                 let summary = summary(&loaded);
                 if args.json { writeln!(err, "{summary}")? } else { writeln!(out, "{summary}")? }
             }

@@ -178,20 +178,6 @@ pub struct Template {
     pub declared_at: String,
 }
 
-impl Settings {
-    /// What is configured and not acted on by this version, in words.
-    pub fn not_acted_on(&self) -> Vec<String> {
-        let secrets =
-            |has: fn(&crate::secret::Secret) -> bool| self.policy.secrets().filter(|s| has(s)).count();
-        let idle = [(
-            secrets(|s| !s.restart_units.is_empty() || !s.reload_units.is_empty()),
-            "\"restartUnits\" and \"reloadUnits\": nothing is restarted yet",
-        )];
-        let idle = idle.into_iter().filter(|(count, _)| *count > 0);
-        idle.map(|(count, what)| format!("not acted on by this version, {count} times: {what}")).collect()
-    }
-}
-
 /// A source of secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {

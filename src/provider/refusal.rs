@@ -60,7 +60,12 @@ pub enum Refusal {
         fault: Fault,
     },
     /// Of all files, these are not published.
-    SomeUnpublished(Vec<String>),
+    SomeUnpublished {
+        /// Their names.
+        names: Vec<String>,
+        /// Whether some are not for a cause that passes.
+        passes: bool,
+    },
     /// The provider is being stopped.
     Stopping,
 }
@@ -88,7 +93,7 @@ impl Refusal {
             Self::Unfit { .. } => "unfit",
             Self::Unreadable(_) => "store",
             Self::NoFile(_) => "no-file",
-            Self::Unpublished { .. } | Self::SomeUnpublished(_) => "unpublished",
+            Self::Unpublished { .. } | Self::SomeUnpublished { .. } => "unpublished",
             Self::Stopping => "stopping",
         }
     }
@@ -134,7 +139,7 @@ impl Refusal {
             Self::Unreadable(error) => format!("its snapshot in the store can't be read: {error}"),
             Self::NoFile(name) => format!("there is no secret or template {name:?} with a \"target\""),
             Self::Unpublished { path, fault } => format!("{} can't be published: {fault}", path.display()),
-            Self::SomeUnpublished(names) => {
+            Self::SomeUnpublished { names, .. } => {
                 format!("not everything is published, and this log says why: {}", names.join(", "))
             }
             Self::Stopping => "onecred was stopped before it had the value".to_owned(),
@@ -165,10 +170,21 @@ impl Refusal {
                 "give it a \"target\" in the configuration, such as \"/run/secrets/NAME\"; then: systemctl reload onecred".to_owned()
             }
             Self::Unpublished { fault, .. } => fault.remedy(unit.instance().unwrap_or("NAME")),
-            Self::SomeUnpublished(_) => {
+            Self::SomeUnpublished { .. } => {
                 format!("the others are there; when it is mended: systemctl restart {unit}")
             }
             Self::Stopping => format!("start it again: systemctl start {unit}"),
+        }
+    }
+
+    /// Whether it is for a cause that passes: 1Password was away or limited calls, there was no token yet, or onecred was stopped.
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::Failed { failure, .. } => failure.class.is_transient() || failure.class == Class::NoToken,
+            Self::Part { refusal, .. } => refusal.passes(),
+            Self::Stopping => true,
+            Self::SomeUnpublished { passes, .. } => *passes,
+            _ => false,
         }
     }
 

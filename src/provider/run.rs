@@ -17,6 +17,7 @@ use super::broker::Broker;
 use super::bus;
 use super::keeper::Keeper;
 use super::peer::Attestation;
+use super::rotation;
 use super::server::Server;
 use super::store::{Kind, Store};
 use crate::config::{self, Loaded, Paths};
@@ -97,6 +98,12 @@ async fn live(options: Options) -> Result<(), Fatal> {
     let (reloads, mut wishes) = mpsc::channel(1);
     if !options.development {
         tokio::spawn(bus::serve(Arc::clone(&server), reloads));
+        tokio::spawn(rotation::keep_fresh(Arc::clone(&server.broker)));
+        let telling = Arc::clone(&server);
+        tokio::spawn(async move { telling.restarts.follow(&telling.broker, &telling.publisher).await });
+        tokio::spawn(Arc::clone(&server.recovery).follow_jobs());
+        tokio::spawn(Arc::clone(&server.recovery).keep_list(Arc::clone(&server.broker)));
+        tokio::spawn(Arc::clone(&server.recovery).recover(Arc::clone(&server.broker)));
     }
     let result =
         serve(&server, options.listener, &options.config, &mut signals, &mut wishes, &keeper, fit).await;
@@ -221,9 +228,6 @@ fn reload(server: &Arc<Server>, paths: &Paths) -> Result<(), String> {
 fn warn(loaded: &Loaded) {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
-    }
-    for what in loaded.settings.not_acted_on() {
-        tracing::warn!("{what}");
     }
 }
 

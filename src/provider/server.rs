@@ -10,9 +10,11 @@ use super::assemble::{self, Assembled, Job};
 use super::broker::Broker;
 use super::peer::{Attestation, Peer, Stranger};
 use super::publish::{Handle, Publisher};
+use super::recovery::Recovery;
 use super::refusal::Refusal;
 use super::reply::{Connection, Delivery};
 use super::report::Report;
+use super::restarts::Restarts;
 use super::store::Kind;
 use super::tally::{STRANGER, Tally};
 use crate::clock::BootTime;
@@ -35,6 +37,10 @@ pub struct Server {
     pub report: Report,
     /// Publishes files.
     pub publisher: Arc<Publisher>,
+    /// Tells units of changes.
+    pub restarts: Restarts,
+    /// Starts units again that were refused for a cause that has passed.
+    pub recovery: Arc<Recovery>,
     /// Counts it.
     pub tally: Arc<Tally>,
     attestation: Attestation,
@@ -52,6 +58,8 @@ impl Server {
         let kind = if attestation.trusting { Kind::Anything } else { Kind::Memory };
         Self {
             publisher: Arc::new(Publisher::new(Arc::clone(&broker), kind)),
+            restarts: Restarts::default(),
+            recovery: Arc::new(Recovery::new(broker.store())),
             broker,
             report: Report::default(),
             tally: Arc::default(),
@@ -219,6 +227,7 @@ impl Server {
     ) {
         let label = what.map(Deliverable::label).or_else(|| refusal.secret());
         self.tally.refused(label, refusal.kind());
+        self.recovery.note(&peer.claim, refusal, &self.broker);
         let reason = self.report.refused(peer, refusal);
         connection.refuse(&reason);
     }

@@ -30,6 +30,7 @@ use crate::secret::MaxAge;
 
 const DAY: u64 = 86400;
 const MAX_AGES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30 * DAY)];
+const REFRESHES: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(30 * DAY)];
 const DEADLINES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(600)];
 const STORE_SIZES: [u64; 2] = [1 << 20, 4 << 30];
 const CONNECTIONS: [u64; 2] = [1, 512];
@@ -105,6 +106,7 @@ struct Defaults {
     source: Option<SourceName>,
     max_age: MaxAge,
     deadline: Duration,
+    refresh: Option<Duration>,
     owner: target::Owner,
     mode: u32,
 }
@@ -115,6 +117,7 @@ impl Defaults {
             source: None,
             max_age: MaxAge::Age(Duration::from_secs(30)),
             deadline: Duration::from_secs(60),
+            refresh: None,
             owner: target::Owner { user: "root".into(), group: None },
             mode: 0o400,
         }
@@ -141,6 +144,7 @@ impl Checker<'_> {
         self.defaults.source = self.source(written.source.as_ref(), None);
         self.defaults.max_age = self.max_age(written.max_age.as_ref());
         self.defaults.deadline = self.deadline(written.deadline.as_ref());
+        self.defaults.refresh = self.refresh(written.refresh.as_ref());
         if let Some(owner) = written.owner.as_ref().and_then(|owner| self.owner(owner)) {
             self.defaults.owner = owner;
         }
@@ -190,6 +194,15 @@ impl Checker<'_> {
     fn deadline(&mut self, text: Option<&At<String>>) -> Duration {
         text.and_then(|text| self.duration(text, "deadline", &DEADLINES, "from 1s to 10m"))
             .unwrap_or(self.defaults.deadline)
+    }
+
+    /// How often it is compared by itself, if it is.
+    fn refresh(&mut self, text: Option<&At<String>>) -> Option<Duration> {
+        let Some(text) = text else { return self.defaults.refresh };
+        if text.as_str() == "off" {
+            return None;
+        }
+        self.duration(text, "refresh", &REFRESHES, "from 1m to 30d, or \"off\"")
     }
 
     fn duration(

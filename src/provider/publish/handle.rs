@@ -108,7 +108,9 @@ impl Server {
         if refusals.is_empty() {
             return Ok(format!("published all files: {count}"));
         }
-        Err(Refusal::SomeUnpublished(refusals.into_iter().map(|(file, _)| file.name.to_string()).collect()))
+        let passes = refusals.iter().any(|(_, refusal)| refusal.passes());
+        let names = refusals.into_iter().map(|(file, _)| file.name.to_string()).collect();
+        Err(Refusal::SomeUnpublished { names, passes })
     }
 }
 

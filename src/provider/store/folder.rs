@@ -14,6 +14,8 @@ const RAMFS_MAGIC: i64 = 0x8584_58f6;
 const STATE: &str = "state.json";
 /// What was published, which outlives the process.
 pub(super) const PUBLISHED: &str = "published.json";
+/// Which units were refused for a cause that passes, which outlives the process, too.
+pub(super) const REFUSED: &str = "refused.json";
 const UNFINISHED: &str = "new.";
 
 /// What the folder may be.
@@ -100,12 +102,13 @@ impl Folder {
         Ok(found)
     }
 
-    /// Removes everything but these files, the state and the list of what was published.
+    /// Removes everything but these files, the state and the lists that outlive the process.
     pub(super) fn keep_only(&self, names: &[String]) -> Result<(), BadFolder> {
         let wrong = |error| BadFolder::Open(self.path.clone(), error);
         for entry in fs::read_dir(&self.path).map_err(wrong)? {
             let name = entry.map_err(wrong)?.file_name();
-            if !names.iter().any(|kept| name == kept.as_str()) && name != STATE && name != PUBLISHED {
+            let is_list = [STATE, PUBLISHED, REFUSED].iter().any(|list| name == *list);
+            if !is_list && !names.iter().any(|kept| name == kept.as_str()) {
                 let _ = fs::remove_file(self.path.join(name)); // a folder of someone's stays
             }
         }

@@ -239,6 +239,16 @@ impl Store {
         self.folder.replace(folder::PUBLISHED, std::iter::once(list)).map(drop)
     }
 
+    /// The list of units that were refused, as it was written last.
+    pub(super) fn refused(&self) -> Option<Vec<u8>> {
+        self.folder.read(folder::REFUSED)
+    }
+
+    /// Keeps the list of units that were refused.
+    pub(super) fn set_refused(&self, list: &[u8]) -> std::io::Result<()> {
+        self.folder.replace(folder::REFUSED, std::iter::once(list)).map(drop)
+    }
+
     /// Forgets an item.
     pub fn remove(&self, key: &ItemKey) {
         let mut inner = self.inner();
