@@ -37,7 +37,7 @@ mirror() {
 # Prints the folder with the root of a Debian release, built if need be.
 debian_root() {
     local release=$1 key root from
-    local packages=systemd,systemd-sysv,dbus,libpam-systemd,libnss-systemd,polkitd
+    local packages=systemd,systemd-sysv,dbus,dbus-broker,libpam-systemd,libnss-systemd,polkitd,libtss2-esys-3.0.2-0t64,libtss2-rc0t64,libtss2-tcti-swtpm0t64
     key=$(printf '%s' "$packages" | sha256sum | cut -c1-12)
     root=$cache/$release-$key
     if [ ! -d "$root" ]; then
@@ -47,6 +47,8 @@ debian_root() {
         rm -rf "$root.part"
         mmdebstrap --quiet --variant=minbase --aptopt='Acquire::Check-Valid-Until "false"' --include="$packages" \
             "$release" "$root.part" "$from" >&2
+        # its package makes it the bus; which one it is, is for the cases to say
+        rm -f "$root.part/etc/systemd/system/dbus.service"
         mv "$root.part" "$root"
     fi
     echo "$root"
@@ -54,7 +56,7 @@ debian_root() {
 
 # Installs packages and builds roots for these suites, one process at a time (descriptor 9 holds the lock), and says so to the programs.
 prepare() {
-    local suite root packages=(systemd systemd-sysv dbus libpam-systemd libnss-systemd polkitd util-linux make gcc libc6-dev python3 python3-venv
+    local suite root packages=(systemd systemd-sysv dbus libpam-systemd libnss-systemd polkitd util-linux make gcc libc6-dev python3 python3-venv swtpm libtss2-esys-3.0.2-0 libtss2-rc0 libtss2-tcti-swtpm0
         man-db mandoc zsh fish)
     mkdir -p "$cache"
     exec 9>"$cache/lock"

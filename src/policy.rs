@@ -7,6 +7,7 @@ pub use crate::glob::{BadPattern, Glob};
 use crate::name::{CredentialId, SecretName, UnitName, has_unit_type, unescape};
 use crate::reference::{BadTemplate, ReferenceTemplate};
 use crate::secret::{Grant, Secret, Wanted};
+use crate::template::Filling;
 
 /// One unit by name, or many by glob; `.service` is understood where no type stands.
 #[derive(Debug, Clone)]
@@ -52,22 +53,55 @@ pub struct Rule {
     pub declared_at: String,
 }
 
+/// What a request gives: one value, or a template filled in with several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deliverable {
+    /// A value.
+    Secret(Arc<Wanted>),
+    /// A template.
+    Template(Arc<Filling>),
+}
+
+impl Deliverable {
+    /// What has to be got for it, in the order of its use.
+    pub fn parts(&self) -> &[Arc<Wanted>] {
+        match self {
+            Self::Secret(wanted) => std::slice::from_ref(wanted),
+            Self::Template(filling) => &filling.parts,
+        }
+    }
+
+    /// What the configuration calls it: the name of a secret or template, or the rule's place in its file.
+    pub fn label(&self) -> &str {
+        match self {
+            Self::Secret(wanted) => &wanted.label,
+            Self::Template(filling) => filling.name.as_str(),
+        }
+    }
+
+    /// What it is made of in 1Password, in words.
+    pub fn references(&self) -> String {
+        let references: Vec<_> = self.parts().iter().map(|wanted| wanted.reference.to_string()).collect();
+        references.join(", ")
+    }
+}
+
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Denial {
     /// Nothing in the configuration goes by this ID, for whatever unit.
     Unknown,
-    /// Secrets that could be meant name other units.
+    /// Secrets or templates that could be meant name other units.
     NotNamed {
-        /// The secret that goes by this ID.
-        secret: SecretName,
+        /// `secret` or `template`.
+        kind: &'static str,
+        /// The one that goes by this ID.
+        name: SecretName,
         /// Where it was declared.
         declared_at: String,
     },
-    /// Two secrets of equal rank claim this unit and ID.
+    /// Two secrets or templates of equal rank claim this unit and ID.
     Several(Vec<SecretName>),
-    /// A template goes by this ID for this unit, and templates are not served yet. No rule stands in for it.
-    NotServed(SecretName),
     /// A rule allows it, and gives no reference for it.
     Template {
         /// Where the rule was declared.
@@ -82,22 +116,19 @@ impl Denial {
     pub fn cause(&self, unit: &UnitName, credential: &CredentialId) -> String {
         match self {
             Self::Unknown => {
-                format!("not allowed: no secret or rule gives credential {credential} to any unit")
+                format!("not allowed: no secret, template or rule gives credential {credential} to any unit")
             }
-            Self::NotNamed { secret, declared_at } => {
+            Self::NotNamed { kind, name, declared_at } => {
                 format!(
-                    "not allowed: secret {secret} ({declared_at}) does not name {unit} in its units for credential {credential}"
+                    "not allowed: {kind} {name} ({declared_at}) does not name {unit} in its units for credential {credential}"
                 )
             }
             Self::Several(names) => {
                 let names: Vec<_> = names.iter().map(SecretName::as_str).collect();
                 format!(
-                    "not allowed: several secrets ({}) match {unit} for credential {credential}",
+                    "not allowed: several ({}) match {unit} for credential {credential}",
                     names.join(", ")
                 )
-            }
-            Self::NotServed(name) => {
-                format!("not allowed: {name} is a template, and this version does not fill templates in")
             }
             Self::Template { declared_at, why } => {
                 format!("not allowed: the rule at {declared_at} gives no reference here: {why}")
@@ -107,7 +138,7 @@ impl Denial {
 
     /// What to do about it.
     pub fn remedy(&self, unit: &UnitName, credential: &CredentialId) -> String {
-        let entry = |secret: &SecretName| match secret.as_str() == credential.as_str() {
+        let entry = |name: &SecretName| match name.as_str() == credential.as_str() {
             true => format!("{:?}", unit.as_str()),
             false => format!("{:?}", format!("{unit}/{credential}")),
         };
@@ -115,16 +146,15 @@ impl Denial {
             Self::Unknown => format!(
                 "declare it in /etc/onecred/secrets.json: {{ \"name\": \"{credential}\", \"reference\": \"op://VAULT/ITEM/FIELD\", \"units\": [\"{unit}\"] }}, then: systemctl reload onecred"
             ),
-            Self::NotNamed { secret, .. } => {
+            Self::NotNamed { name, .. } => {
                 format!(
-                    "if it may have it, add {} to the units of {secret}, then: systemctl reload onecred",
-                    entry(secret)
+                    "if it may have it, add {} to the units of {name}, then: systemctl reload onecred",
+                    entry(name)
                 )
             }
             Self::Several(_) => {
                 format!("name {unit} in the units of only one of them, then: systemctl reload onecred")
             }
-            Self::NotServed(_) => "serve the secrets in it by themselves".to_owned(),
             Self::Template { .. } => {
                 "declare a secret of its own for this unit, which goes before rules".to_owned()
             }
@@ -132,52 +162,61 @@ impl Denial {
     }
 }
 
-/// All secrets and rules, arranged to be asked.
+/// All secrets, templates and rules, arranged to be asked.
 #[derive(Debug, Default)]
 pub struct Policy {
-    secrets: Vec<(Secret, Arc<Wanted>)>,
+    secrets: Vec<Secret>,
     rules: Vec<Rule>,
-    templates: Vec<(Grant, SecretName)>,
+    entries: Vec<Entry>,
     exact: HashMap<CredentialId, HashMap<UnitName, Vec<usize>>>,
     globs: HashMap<CredentialId, Vec<(UnitPattern, usize)>>,
+}
+
+/// A secret or a template, as it is given out.
+#[derive(Debug)]
+struct Entry {
+    name: SecretName,
+    declared_at: String,
+    credentials: Vec<CredentialId>,
+    gives: Deliverable,
 }
 
 impl Policy {
     /// Arranges what a configuration declares.
     pub fn new(secrets: Vec<Secret>, rules: Vec<Rule>) -> Self {
         let mut policy = Self { rules, ..Self::default() };
-        for (index, secret) in secrets.into_iter().enumerate() {
-            for grant in &secret.grants {
-                let name = grant.units.glob().literal().and_then(|name| UnitName::parse(name).ok());
-                match name {
-                    Some(unit) => policy
-                        .exact
-                        .entry(grant.credential.clone())
-                        .or_default()
-                        .entry(unit)
-                        .or_default()
-                        .push(index),
-                    None => policy
-                        .globs
-                        .entry(grant.credential.clone())
-                        .or_default()
-                        .push((grant.units.clone(), index)),
-                }
-            }
-            let wanted = Arc::new(secret.wanted.clone());
-            policy.secrets.push((secret, wanted));
+        for secret in &secrets {
+            let gives = Deliverable::Secret(Arc::new(secret.wanted.clone()));
+            policy.add(&secret.name, &secret.grants, &secret.declared_at, gives);
         }
-        policy
+        Self { secrets, ..policy }
     }
 
-    /// Keeps what templates have been given to units for them.
-    pub fn with_templates(self, templates: Vec<(Grant, SecretName)>) -> Self {
-        Self { templates, ..self }
+    /// Adds a template.
+    pub fn add_template(&mut self, filling: Arc<Filling>, grants: &[Grant], declared_at: &str) {
+        let name = filling.name.clone();
+        self.add(&name, grants, declared_at, Deliverable::Template(filling));
+    }
+
+    fn add(&mut self, name: &SecretName, grants: &[Grant], declared_at: &str, gives: Deliverable) {
+        let index = self.entries.len();
+        for Grant { units, credential } in grants {
+            match units.glob().literal().and_then(|name| UnitName::parse(name).ok()) {
+                Some(unit) => {
+                    let units = self.exact.entry(credential.clone()).or_default();
+                    units.entry(unit).or_default().push(index);
+                }
+                None => self.globs.entry(credential.clone()).or_default().push((units.clone(), index)),
+            }
+        }
+        let credentials = grants.iter().map(|grant| grant.credential.clone()).collect();
+        let (name, declared_at) = (name.clone(), declared_at.to_owned());
+        self.entries.push(Entry { name, declared_at, credentials, gives });
     }
 
     /// The secrets, in the order of their declaration.
     pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
-        self.secrets.iter().map(|(secret, _)| secret)
+        self.secrets.iter()
     }
 
     /// The rules, in the order in which they are asked.
@@ -185,57 +224,60 @@ impl Policy {
         &self.rules
     }
 
-    /// Judges a request. An entry that names the unit goes before one that matches it by glob; secrets go before rules; the first rule that
-    /// matches both unit and ID counts. Where two secrets of equal rank match, none is picked.
-    pub fn judge(&self, unit: &UnitName, credential: &CredentialId) -> Result<Arc<Wanted>, Denial> {
+    /// What a name stands for, whoever asks; secrets and templates have their names in common.
+    pub fn by_name(&self, name: &str) -> Option<&Deliverable> {
+        self.entries.iter().find(|entry| entry.name.as_str() == name).map(|entry| &entry.gives)
+    }
+
+    /// Judges a request. An entry that names the unit goes before one that matches it by glob; secrets and templates go before rules; the
+    /// first rule that matches both unit and ID counts. Where two secrets or templates of equal rank match, none is picked.
+    pub fn judge(&self, unit: &UnitName, credential: &CredentialId) -> Result<Deliverable, Denial> {
         let named = self
             .exact
             .get(credential)
             .and_then(|units| units.get(unit))
             .map(Vec::as_slice)
             .unwrap_or_default();
-        if let Some(wanted) = self.only(named)? {
-            return Ok(wanted);
+        if let Some(gives) = self.only(named)? {
+            return Ok(gives);
         }
         let globs = self.globs.get(credential).map(Vec::as_slice).unwrap_or_default();
-        let mut matching: Vec<usize> =
+        let matching: Vec<usize> =
             globs.iter().filter(|(p, _)| p.matches(unit)).map(|&(_, index)| index).collect();
-        matching.dedup(); // one secret may name a unit by two globs
-        if let Some(wanted) = self.only(&matching)? {
-            return Ok(wanted);
-        }
-        let by_template =
-            |(grant, _): &&(Grant, SecretName)| grant.credential == *credential && grant.units.matches(unit);
-        if let Some((_, name)) = self.templates.iter().find(by_template) {
-            return Err(Denial::NotServed(name.clone()));
+        if let Some(gives) = self.only(&matching)? {
+            return Ok(gives);
         }
         let matches = |rule: &&Rule| {
             rule.units.iter().any(|p| p.matches(unit))
                 && rule.credentials.iter().any(|g| g.matches(credential.as_str()))
         };
         match self.rules.iter().find(matches) {
-            Some(rule) => rule.fill(unit, credential).map(Arc::new),
+            Some(rule) => rule.fill(unit, credential).map(|wanted| Deliverable::Secret(Arc::new(wanted))),
             None => Err(self.why_not(credential)),
         }
     }
 
-    fn only(&self, indexes: &[usize]) -> Result<Option<Arc<Wanted>>, Denial> {
+    /// The one that all these are; one may name a unit twice.
+    fn only(&self, indexes: &[usize]) -> Result<Option<Deliverable>, Denial> {
         match indexes {
             [] => Ok(None),
             [first, rest @ ..] if rest.iter().all(|index| index == first) => {
-                Ok(Some(Arc::clone(&self.secrets[*first].1)))
+                Ok(Some(self.entries[*first].gives.clone()))
             }
-            several => Err(Denial::Several(
-                several.iter().map(|&index| self.secrets[index].0.name.clone()).collect(),
-            )),
+            several => {
+                Err(Denial::Several(several.iter().map(|&index| self.entries[index].name.clone()).collect()))
+            }
         }
     }
 
     fn why_not(&self, credential: &CredentialId) -> Denial {
-        let by_name = self.secrets().find(|s| s.name.as_str() == credential.as_str());
-        let by_id = || self.secrets().find(|s| s.grants.iter().any(|g| g.credential == *credential));
+        let by_name = self.entries.iter().find(|entry| entry.name.as_str() == credential.as_str());
+        let by_id = || self.entries.iter().find(|entry| entry.credentials.contains(credential));
         match by_name.or_else(by_id) {
-            Some(s) => Denial::NotNamed { secret: s.name.clone(), declared_at: s.declared_at.clone() },
+            Some(Entry { name, declared_at, gives, .. }) => {
+                let kind = if matches!(gives, Deliverable::Secret(_)) { "secret" } else { "template" };
+                Denial::NotNamed { kind, name: name.clone(), declared_at: declared_at.clone() }
+            }
             None => Denial::Unknown,
         }
     }

@@ -2,6 +2,7 @@ use super::*;
 use crate::name::SourceName;
 use crate::reference::Reference;
 use crate::secret::{Grant, MaxAge};
+use crate::template::{Form, Template};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ fn rule(units: &str, credentials: &str, reference: &str) -> Rule {
 fn judge(policy: &Policy, unit: &str, credential: &str) -> Result<String, Denial> {
     let unit = UnitName::parse(unit).expect("valid");
     let credential = CredentialId::parse(credential).expect("valid");
-    policy.judge(&unit, &credential).map(|wanted| wanted.reference.to_string())
+    policy.judge(&unit, &credential).map(|what| what.references())
 }
 
 #[test]
@@ -76,18 +77,38 @@ fn names_go_before_globs_and_secrets_before_rules() {
 }
 
 #[test]
-fn no_rule_stands_in_for_a_template() {
-    let grant = Grant {
-        units: UnitPattern::parse("app").expect("valid"),
-        credential: CredentialId::parse("app.env").expect("valid"),
+fn templates_are_given_as_secrets_are() {
+    let grant = |units: &str, id: &str| Grant {
+        units: UnitPattern::parse(units).expect("valid"),
+        credential: CredentialId::parse(id).expect("valid"),
     };
-    let policy = Policy::new(vec![], vec![rule("*", "*", "op://v/i/{credential}")]);
-    assert!(judge(&policy, "app.service", "app.env").is_ok());
-    let policy = policy.with_templates(vec![(grant, SecretName::parse("app.env").expect("valid"))]);
-    assert!(matches!(judge(&policy, "app.service", "app.env"), Err(Denial::NotServed(_))));
-    assert!(
-        judge(&policy, "app.service", "other").is_ok() && judge(&policy, "web.service", "app.env").is_ok()
+    let filling = Arc::new(Filling {
+        name: SecretName::parse("app.env").expect("valid"),
+        template: Template::parse("A={{a}}\nB={{b}}", Form::Env).expect("valid"),
+        parts: vec![Arc::new(wanted("a")), Arc::new(wanted("b"))],
+    });
+    let mut policy = Policy::new(
+        vec![secret("a", &["*/app.env", "own/app.env"])],
+        vec![rule("*", "*", "op://v/i/{credential}")],
     );
+    policy.add_template(filling, &[grant("app", "app.env"), grant("own", "app.env")], "secrets.json:5");
+    let both = Ok("op://v/a/password, op://v/b/password");
+    assert_eq!(judge(&policy, "app.service", "app.env").as_deref(), both, "its name goes before a glob");
+    assert_eq!(judge(&policy, "web.service", "app.env").as_deref(), Ok("op://v/a/password"));
+    assert!(
+        matches!(judge(&policy, "own.service", "app.env"), Err(Denial::Several(names)) if names.len() == 2)
+    );
+    assert_eq!(policy.by_name("app.env").map(Deliverable::label), Some("app.env"));
+    let filling = match policy.by_name("app.env") {
+        Some(Deliverable::Template(filling)) => Arc::clone(filling),
+        other => panic!("{other:?}"),
+    };
+    let mut policy = Policy::new(vec![], vec![]);
+    policy.add_template(filling, &[grant("app", "env")], "secrets.json:5");
+    let (unit, id) =
+        (UnitName::parse("x.service").expect("valid"), CredentialId::parse("env").expect("valid"));
+    let denial = policy.judge(&unit, &id).expect_err("not named");
+    assert!(denial.cause(&unit, &id).contains("template app.env (secrets.json:5) does not name x.service"));
 }
 
 #[test]

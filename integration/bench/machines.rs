@@ -15,7 +15,7 @@ use onecred_integration::{
 use serde_json::{Value, json};
 use std::{env, error::Error, fs, path::Path, process::Stdio};
 
-const PROGRAM: &str = "/usr/bin/onecred-bench";
+pub const PROGRAM: &str = "/usr/bin/onecred-bench";
 /// What is measured inside, in this order; `many` leaves much behind.
 pub const PHASES: [&str; 4] = ["memory", "load", "starts", "many"];
 
@@ -40,19 +40,22 @@ pub fn measure(
     Ok(rows)
 }
 
-fn boot(suite: Suite, layer: &Layer) -> Result<Stage, Box<dyn Error>> {
-    let items: Vec<Value> = (0..SECRETS)
+/// A machine with this many secrets in a development vault, for the asking unit and those that are started.
+pub fn setup(suite: Suite, count: usize) -> Setup {
+    let items: Vec<Value> = (0..count)
         .map(|n| {
-            let digits: String = format!("{n:02}").bytes().map(|digit| char::from(digit - b'0' + b'a')).collect();
+            let digits: String = format!("{n:04}").bytes().map(|digit| char::from(digit - b'0' + b'a')).collect();
             let (id, title) = (format!("{:a<26}", format!("item{digits}z")), format!("item {n}"));
             json!({ "id": id, "title": title, "category": "LOGIN", "version": 1, "fields": [field("password", &value(n))] })
         })
         .collect();
     let vault = json!({ "vaults": [{ "id": format!("{:a<26}", "bench"), "name": "Bench", "items": items }] });
-    let mut setup = Setup::vault(suite).holding(vault).default("maxAge", "1h");
-    for n in 0..SECRETS {
-        setup = setup.secret(&name(n), &format!("op://Bench/item {n}/password"), &[UNIT, "start-*"]);
-    }
+    (0..count).fold(Setup::vault(suite).holding(vault).default("maxAge", "1h"), |setup, n| {
+        setup.secret(&name(n), &format!("op://Bench/item {n}/password"), &[UNIT, "start-*"])
+    })
+}
+
+fn boot(suite: Suite, layer: &Layer) -> Result<Stage, Box<dyn Error>> {
     let mut units = floor_units()?;
     for (consumer, socket) in CONSUMERS.into_iter().zip(SOCKETS) {
         let text = format!(
@@ -61,7 +64,7 @@ fn boot(suite: Suite, layer: &Layer) -> Result<Stage, Box<dyn Error>> {
         );
         units.push((consumer.to_owned(), text));
     }
-    let stage = setup
+    let stage = setup(suite, SECRETS)
         .plan(|plan| {
             let plan = plan.layer(layer.path()).prepare("systemctl enable -q floor.socket");
             units.iter().fold(plan, |plan, (name, text)| plan.unit(name, text))
@@ -94,7 +97,7 @@ fn floor_units() -> Result<Vec<(String, String)>, Box<dyn Error>> {
     Ok(units)
 }
 
-fn inside(stage: &Stage, phase: &str, effort: Effort) -> Result<Vec<Row>, Box<dyn Error>> {
+pub fn inside(stage: &Stage, phase: &str, effort: Effort) -> Result<Vec<Row>, Box<dyn Error>> {
     eprintln!("measuring: {phase}");
     let from = stage.journal_cursor();
     let mut command = stage.inside();

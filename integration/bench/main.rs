@@ -3,6 +3,7 @@
 //! Times vary from machine to machine and from minute to minute, so what is judged are ratios of figures that were taken in turn.
 
 mod ask;
+mod bus;
 mod calls;
 mod load;
 mod machines;
@@ -46,6 +47,10 @@ fn main() -> ExitCode {
 
 /// In a unit of a machine: measures, and prints the rows for the one who measures from outside.
 fn inside(phase: &str, effort: Effort) -> Result<(), Box<dyn Error>> {
+    if phase == "bus" {
+        println!("{}", serde_json::to_string(&bus::beside_a_client(effort)?)?);
+        return Ok(());
+    }
     for socket in ask::SOCKETS {
         let mut asker = ask::Asker::of(socket)?;
         (0..ask::SECRETS).try_for_each(|_| asker.ask()).map_err(|error| format!("{socket}: {error}"))?;
@@ -70,10 +75,12 @@ fn outside(words: &[String], effort: Effort) -> Result<bool, Box<dyn Error>> {
     let only = words.iter().position(|word| word == "--only").and_then(|at| words.get(at + 1));
     let chosen = |phase: &str| only.is_none_or(|only| only == phase);
     let phases: Vec<&str> = machines::PHASES.into_iter().filter(|phase| chosen(phase)).collect();
-    if phases.is_empty() && !chosen("calls") {
-        return Err(
-            format!("there is no such phase; there are {} and calls", machines::PHASES.join(", ")).into()
-        );
+    if phases.is_empty() && !chosen("calls") && !chosen("bus") {
+        return Err(format!(
+            "there is no such phase; there are {}, calls and bus",
+            machines::PHASES.join(", ")
+        )
+        .into());
     }
     let mut all: Vec<Row> = Vec::new();
     for suite in Suite::chosen()? {
@@ -83,6 +90,9 @@ fn outside(words: &[String], effort: Effort) -> Result<bool, Box<dyn Error>> {
         }
         if chosen("calls") {
             rows.extend(calls::rows(suite)?);
+        }
+        if chosen("bus") {
+            rows.extend(bus::rows(suite, effort)?);
         }
         println!("\n{}", table::table(&rows));
         println!(

@@ -41,6 +41,7 @@ pub const ALONE: Theme = Theme {
     shared: false,
     cases: cases![
         a_value_is_put_and_released,
+        the_version_before_comes_back,
         a_reload_with_errors_says_so,
         check_live_right_after_the_installation,
         check_live_tells_each_problem_with_its_remedy,
@@ -158,7 +159,10 @@ fn get_writes_the_value_as_it_is(stage: &Stage) {
         "{said}"
     );
     let (_, said) = complaint(&stage.sh("onecred get nowhere"));
-    assert!(said.starts_with("onecred: nowhere: not found: no item \"nowhere\""), "{said}");
+    assert!(
+        said.starts_with("onecred: nowhere: op://Servers/nowhere/password: not found: no item"),
+        "{said}"
+    );
 }
 
 fn refresh_tells_what_came_of_each(stage: &Stage) {
@@ -266,7 +270,7 @@ fn a_value_is_put_and_released(stage: &Stage) {
     assert!(stage.sh("onecred list").ok().contains("held (put)"));
     let said = stage.sh("echo glass | onecred put db-password").stderr();
     assert!(said.contains("warning: the value ends with a newline"), "{said}");
-    // typed: not shown, and the line's end is no part of it
+    // typed: not shown, and the line's end is no part of it; what comes while the echo is still on is forgotten
     let quiet = "until stty -F /dev/pts/0 -a 2>/dev/null | grep -q -- ' -echo '; do sleep 0.02; done";
     let typed =
         stage.sh(&format!("({quiet}; printf 'typed\\r') | script -qec 'onecred put db-password' /dev/null"));
@@ -279,6 +283,24 @@ fn a_value_is_put_and_released(stage: &Stage) {
     assert_eq!(get(), b"hunter2");
     let (code, said) = complaint(&stage.sh("onecred release db-password"));
     assert!(code == Some(1) && said.contains("nothing stands in for db-password"), "{said}");
+}
+
+fn the_version_before_comes_back(stage: &Stage) {
+    assert_eq!(stage.sh("onecred get db-password").ok(), "hunter2");
+    let (code, said) = complaint(&stage.sh("onecred rollback db-password"));
+    assert!(code == Some(1) && said.contains("there is no version before"), "{said}");
+    stage
+        .connect()
+        .set("Servers", "postgres", "password", "broken")
+        .unwrap_or_else(|error| panic!("{error}"));
+    assert!(stage.sh("onecred refresh db-password").ok().starts_with("db-password  changed  version 2"));
+    assert_eq!(stage.sh("onecred get db-password").ok(), "broken");
+    let said = stage.sh("onecred rollback db-password").ok();
+    assert!(said.contains("get version 1, until: onecred release db-password"), "{said}");
+    assert_eq!(stage.sh("onecred get db-password").ok(), "hunter2");
+    assert!(stage.sh("onecred list").ok().contains("held (rollback)"));
+    stage.sh("onecred release db-password").ok();
+    assert_eq!(stage.sh("onecred get db-password").ok(), "broken");
 }
 
 fn config(stage: &Stage) -> String {

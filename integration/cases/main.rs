@@ -28,11 +28,9 @@ const THEMES: &[&Theme] = &[
     &connect::THEME,
     &connect::IMPATIENT,
     &connect::WARM,
-    &account::THEME,
     &boot::THEME,
     &bus::THEME,
     &bus::ALONE,
-    &bus::BROKER,
     &boot::END,
     &death::THEME,
     &cli::THEME,
@@ -57,7 +55,13 @@ fn main() -> ExitCode {
     }
     keep_panics_for_reports();
     probe_is_at(env!("CARGO_BIN_EXE_probe"));
-    let conclusion = libtest_mimic::run(&arguments, trials(THEMES, &suites));
+    let mut all = trials(&[THEMES, &account::THEMES].concat(), &suites);
+    // installed on the machine itself, it would become that machine's bus
+    all.extend(trials(
+        &[&bus::BROKER],
+        &suites.into_iter().filter(|s| *s != Suite::Host).collect::<Vec<_>>(),
+    ));
+    let conclusion = libtest_mimic::run(&arguments, all);
     forget_installations();
     conclusion.exit_code()
 }

@@ -148,8 +148,7 @@ async fn what_is_renamed_deleted_or_out_of_scope_is_confirmed_gone() {
     let fake = fake();
     let resolver = resolver(&fake);
     let mut all = Vec::new();
-    for reference in
-        [DB, "op://My Vault/sixty/password", "op://a.b_c-d/x/password", "op://My Vault/arch/password"]
+    for reference in [DB, "op://My Vault/sixty/password", "op://a.b_c-d/x/password", "op://My Vault/multi/f1"]
     {
         all.push(known(&ask(reference), &resolver.fetch(ask(reference)).await.unwrap()));
     }

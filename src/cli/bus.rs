@@ -35,6 +35,8 @@ pub(super) trait Manager {
     #[zbus(allow_interactive_auth)]
     fn put(&self, name: &str, value: zbus::Fd<'_>) -> zbus::Result<()>;
     #[zbus(allow_interactive_auth)]
+    fn rollback(&self, name: &str) -> zbus::Result<u64>;
+    #[zbus(allow_interactive_auth)]
     fn release(&self, name: &str) -> zbus::Result<()>;
     #[zbus(property)]
     fn version(&self) -> zbus::Result<String>;

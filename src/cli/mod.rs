@@ -74,6 +74,9 @@ enum Verb {
     /// Break the glass: have a value from standard input stand in for a secret's, until it is released
     #[command(after_help = EXIT_CODES)]
     Put(hold::NameArgs),
+    /// Have the version before stand in for a secret's value, until it is released
+    #[command(after_help = EXIT_CODES)]
+    Rollback(hold::NameArgs),
     /// End what stands in for a secret
     #[command(after_help = EXIT_CODES)]
     Release(hold::NameArgs),
@@ -112,6 +115,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::Add(args) => add::run(&args, &mut out, &mut err).map(|()| 0),
         Verb::Reload => reload::run(&mut out).map(|()| 0),
         Verb::Put(args) => hold::put(&args, &mut out, &mut err).map(|()| 0),
+        Verb::Rollback(args) => hold::rollback(&args, &mut out).map(|()| 0),
         Verb::Release(args) => hold::release(&args, &mut out).map(|()| 0),
         Verb::Generate(args) => generate::run(&args).map(|()| 0),
         Verb::Check(args) => check::run(&args, &mut out, &mut err),

@@ -12,10 +12,12 @@ mod written;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::name::{CredentialId, SecretName, SourceName};
 use crate::policy::Policy;
 use crate::secret::{Grant, Target};
+use crate::template::Filling;
 
 pub use checked::ServiceAccount;
 pub use files::Paths;
@@ -144,8 +146,8 @@ impl Default for Settings {
 pub struct Template {
     /// Its name.
     pub name: SecretName,
-    /// Its text; `{{NAME}}` stands for the value of that secret.
-    pub content: String,
+    /// Its text, with what its placeholders stand for.
+    pub filling: Arc<Filling>,
     /// The file to publish it to, if any.
     pub target: Option<Target>,
     /// Who may have it as a credential.
@@ -161,7 +163,10 @@ impl Settings {
             |has: fn(&crate::secret::Secret) -> bool| self.policy.secrets().filter(|s| has(s)).count();
         let idle = [
             (secrets(|s| s.target.is_some()), "\"target\" of a secret: files are not published yet"),
-            (self.templates.len(), "\"templates\": they are not filled in yet"),
+            (
+                self.templates.iter().filter(|t| t.target.is_some()).count(),
+                "\"target\" of a template: files are not published yet",
+            ),
             (
                 secrets(|s| !s.restart_units.is_empty() || !s.reload_units.is_empty()),
                 "\"restartUnits\" and \"reloadUnits\": nothing is restarted yet",

@@ -67,7 +67,8 @@ fn reference(settings: &Settings, unit: &str, credential: &str) -> String {
     let unit = UnitName::parse(unit).expect("valid");
     let wanted = settings.policy.judge(&unit, &CredentialId::parse(credential).expect("valid"));
     let wanted = wanted.unwrap_or_else(|denial| panic!("{unit} {credential}: {denial:?}"));
-    format!("{} from {}", wanted.reference, wanted.source)
+    let parts = wanted.parts().iter();
+    parts.map(|part| format!("{} from {}", part.reference, part.source)).collect::<Vec<_>>().join(", ")
 }
 
 #[test]
@@ -144,7 +145,7 @@ fn all_of_it() {
         (secret.restart_units.len(), secret.reload_units.len(), secret.wanted.deadline),
         (1, 0, Duration::from_secs(60))
     );
-    assert_eq!(settings.templates[0].content, "OPENAI_API_KEY={{openai-api-key}}\n");
+    assert_eq!(settings.templates[0].filling.template.names, ["openai-api-key"]);
 }
 
 #[test]

@@ -235,9 +235,14 @@ pub(crate) struct Template {
     /// Its name: letters, digits and any of `._@-`. Also the credential ID that units ask for, unless `units` says another.
     #[schemars(required, example = "opencode.env")]
     pub(crate) name: Option<At<String>>,
-    /// Its text; `{{NAME}}` stands for the value of the secret of that name.
+    /// Its text. `{{NAME}}` stands for the value of the secret of that name, `{{op://VAULT/ITEM/FIELD}}` for what a reference gives; `{{{{` is `{{` itself.
+    /// A value is escaped by where it stands, as `escape` says; `{{NAME | json}}`, `env` or `raw` says otherwise for one place.
     #[schemars(required, example = "OPENAI_API_KEY={{openai-api-key}}\n")]
     pub(crate) content: Option<At<String>>,
+    /// What kind of file it is, so that values come out in it exactly as they are. Default: by the ending of `target`, or else of `name`.
+    pub(crate) escape: Option<At<Escape>>,
+    /// The source of references in the content, by its name, where there are several.
+    pub(crate) source: Option<At<String>>,
     /// See a secret's `target`.
     #[schemars(example = "/run/secrets/opencode.env")]
     pub(crate) target: Option<At<String>>,
@@ -254,4 +259,16 @@ pub(crate) struct Template {
     #[serde(default)]
     #[schemars(example = ["opencode"])]
     pub(crate) units: Vec<At<String>>,
+}
+
+/// The kinds of files that templates make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Escape {
+    /// A file for `EnvironmentFile=`. A variable with a placeholder in it is written in double quotes; the content is read as systemd reads it.
+    Env,
+    /// A JSON file. Within a string a placeholder is a part of it, outside of one it is a whole string.
+    Json,
+    /// Any other file: values stand in it as they are.
+    Raw,
 }

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::store::{ItemKey, Snapshot};
-use crate::config::Settings;
+use crate::config::{Settings, Template};
 use crate::name::SourceName;
 use crate::policy::UnitPattern;
 use crate::reference::FieldRef;
-use crate::secret::Secret;
+use crate::secret::{Grant, Secret, Wanted};
 
 /// The configuration in force.
 #[derive(Debug, Default)]
@@ -32,14 +32,17 @@ impl Active {
     /// Arranges a configuration.
     pub fn new(settings: Settings) -> Self {
         let mut items: BTreeMap<ItemKey, Item> = BTreeMap::new();
-        for secret in settings.policy.secrets() {
-            let wanted = &secret.wanted;
+        let mut add = |wanted: &Wanted, grants: &[Grant]| {
             let key = ItemKey::new(&wanted.source, &wanted.reference.item);
             let item = items.entry(key).or_default();
             if !item.fields.contains(&wanted.reference.field) {
                 item.fields.push(wanted.reference.field.clone());
             }
-            item.grants.extend(secret.grants.iter().map(|grant| grant.units.clone()));
+            item.grants.extend(grants.iter().map(|grant| grant.units.clone()));
+        };
+        settings.policy.secrets().for_each(|secret| add(&secret.wanted, &secret.grants));
+        for template in &settings.templates {
+            template.filling.parts.iter().for_each(|part| add(part, &template.grants));
         }
         let prints = settings.sources.iter().map(|(name, source)| (name.clone(), source.print())).collect();
         let names = settings.policy.secrets().enumerate();
@@ -57,12 +60,17 @@ impl Active {
         self.settings.policy.secrets().nth(*self.names.get(name)?)
     }
 
-    /// The items that secrets name.
+    /// A template by its name.
+    pub fn template(&self, name: &str) -> Option<&Template> {
+        self.settings.templates.iter().find(|template| template.name.as_str() == name)
+    }
+
+    /// The items that secrets and templates name.
     pub fn keys(&self) -> impl Iterator<Item = &ItemKey> {
         self.items.keys()
     }
 
-    /// The fields of an item that secrets name.
+    /// The fields of an item that secrets and templates name.
     pub fn fields(&self, key: &ItemKey) -> &[FieldRef] {
         self.items.get(key).map(|item| item.fields.as_slice()).unwrap_or_default()
     }

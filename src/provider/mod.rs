@@ -1,6 +1,7 @@
 //! The privileged half: takes connections, knows who asks, decides, and answers from the store or by the resolver.
 
 pub mod active;
+pub mod assemble;
 pub mod broker;
 pub mod bus;
 pub mod condition;
@@ -16,5 +17,6 @@ pub mod report;
 pub mod run;
 pub mod server;
 pub mod store;
+pub mod tally;
 pub mod trouble;
 pub mod units;

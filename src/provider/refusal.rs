@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::name::{CredentialId, UnitName};
+use crate::name::{CredentialId, SecretName, UnitName};
 use crate::policy::Denial;
 use crate::reference::Reference;
 use crate::wire::{Class, Failure};
@@ -26,10 +26,26 @@ pub enum Refusal {
     /// The value does not fit what systemd takes.
     TooLarge {
         /// What it is the value of.
-        reference: Reference,
+        what: String,
         /// Its size in bytes.
         size: usize,
     },
+    /// A part of a template can't be had, or can't stand in it.
+    Part {
+        /// The template.
+        template: SecretName,
+        /// What is wrong with the part.
+        refusal: Box<Refusal>,
+    },
+    /// The value can't stand where its template has it.
+    Unfit {
+        /// What it is the value of.
+        reference: Reference,
+        /// Why not.
+        why: &'static str,
+    },
+    /// Nothing in the configuration goes by this name.
+    NoSuchName(String),
     /// A snapshot could not be read.
     Unreadable(io::Error),
     /// The provider is being stopped.
@@ -40,7 +56,7 @@ impl Refusal {
     /// One word for the kind of refusal, as a field of the journal.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Denied(_) => "not-allowed",
+            Self::Denied(_) | Self::NoSuchName(_) => "not-allowed",
             Self::Unconfigured(_) => "unconfigured",
             Self::Failed { failure, .. } => match failure.class {
                 Class::NotFound => "not-found",
@@ -55,17 +71,28 @@ impl Refusal {
             },
             Self::Empty(_) => "empty",
             Self::TooLarge { .. } => "too-large",
+            Self::Part { refusal, .. } => refusal.kind(),
+            Self::Unfit { .. } => "unfit",
             Self::Unreadable(_) => "store",
             Self::Stopping => "stopping",
+        }
+    }
+
+    /// The secret that the policy refused, where it knew which.
+    pub fn secret(&self) -> Option<&str> {
+        match self {
+            Self::Denied(Denial::NotNamed { name, .. }) => Some(name.as_str()),
+            _ => None,
         }
     }
 
     /// The reference, where one is known.
     pub fn reference(&self) -> Option<&Reference> {
         match self {
-            Self::Failed { reference, .. } | Self::Empty(reference) | Self::TooLarge { reference, .. } => {
+            Self::Failed { reference, .. } | Self::Empty(reference) | Self::Unfit { reference, .. } => {
                 Some(reference)
             }
+            Self::Part { refusal, .. } => refusal.reference(),
             _ => None,
         }
     }
@@ -81,8 +108,13 @@ impl Refusal {
                 format!("{reference}: {}: {}", failure.class.as_str(), failure.cause)
             }
             Self::Empty(reference) => format!("{reference}: the field is empty in 1Password"),
-            Self::TooLarge { reference, size } => format!(
-                "{reference}: too large: the value has {size} bytes, and systemd takes 1 MiB for all credentials of a unit together"
+            Self::Part { template, refusal } => {
+                format!("template {template} can't be filled in: {}", refusal.cause(unit, credential))
+            }
+            Self::Unfit { reference, why } => format!("{reference}: the value can't stand there: {why}"),
+            Self::NoSuchName(name) => format!("no secret or template has the name {name}"),
+            Self::TooLarge { what, size } => format!(
+                "{what}: too large: the value has {size} bytes, and systemd takes 1 MiB for all credentials of a unit together"
             ),
             Self::Unreadable(error) => format!("its snapshot in the store can't be read: {error}"),
             Self::Stopping => "onecred was stopped before it had the value".to_owned(),
@@ -101,6 +133,13 @@ impl Refusal {
                 "fill the field in, or say \"allowEmpty\": true if it is meant to be empty".to_owned()
             }
             Self::TooLarge { .. } => "keep large data elsewhere, and its key here".to_owned(),
+            Self::Part { refusal, .. } => refusal.remedy(unit, credential),
+            Self::Unfit { .. } => {
+                "give it to the unit as a credential of its own, which can be any bytes".to_owned()
+            }
+            Self::NoSuchName(_) => {
+                "declare it in /etc/onecred/secrets.json, then: systemctl reload onecred".to_owned()
+            }
             Self::Unreadable(_) => "see: systemctl status onecred run-onecred-store.mount".to_owned(),
             Self::Stopping => format!("start it again: systemctl start {unit}"),
         }

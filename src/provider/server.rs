@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::broker::{Broker, Order, Ready};
+use super::assemble::{self, Assembled, Job};
+use super::broker::Broker;
 use super::peer::{Attestation, Peer, Stranger};
 use super::refusal::Refusal;
 use super::reply::{Connection, Delivery};
 use super::report::Report;
+use super::tally::{STRANGER, Tally};
 use crate::clock::BootTime;
 use crate::name::CredentialId;
-use crate::secret::{SecretValue, Wanted};
+use crate::policy::Deliverable;
 use crate::sys;
 
 /// What systemd takes for all credentials of a unit together, their IDs counted in (CREDENTIALS_TOTAL_SIZE_MAX), in bytes.
@@ -29,6 +31,8 @@ pub struct Server {
     pub broker: Arc<Broker>,
     /// Says what happened.
     pub report: Report,
+    /// Counts it.
+    pub tally: Arc<Tally>,
     attestation: Attestation,
     permits: Arc<Semaphore>,
     most: u32,
@@ -44,6 +48,7 @@ impl Server {
         Self {
             broker,
             report: Report::default(),
+            tally: Arc::default(),
             attestation,
             permits,
             most,
@@ -93,16 +98,16 @@ impl Server {
             Ok(peer) => peer,
             Err(reason) => return connection.refuse(&reason),
         };
-        let wanted = match self.judge(&peer) {
-            Ok(wanted) => wanted,
-            Err(refusal) => return self.refuse(connection, &peer, &refusal),
+        let what = match self.judge(&peer) {
+            Ok(what) => what,
+            Err(refusal) => return self.refuse(connection, &peer, None, &refusal),
         };
-        let order = Order { wanted, process: peer.process, arrived };
-        match self.broker.at_once(&order) {
-            Some(ready) => self.deliver(connection, &peer, &order.wanted, &ready),
+        let job = Job { what, process: peer.process, arrived };
+        match assemble::at_once(&self.broker, &job) {
+            Some(result) => self.finish(connection, &peer, &job, result),
             None => {
                 let server = Arc::clone(self);
-                tokio::spawn(async move { server.serve_later(connection, peer, order).await });
+                tokio::spawn(async move { server.serve_later(connection, peer, job).await });
             }
         }
     }
@@ -110,10 +115,13 @@ impl Server {
     fn attest(&self, connection: &Connection) -> Result<Peer, String> {
         let identified =
             connection.socket().ok_or(Stranger::Gone).and_then(|socket| self.attestation.identify(&socket));
-        identified.map_err(|stranger| self.report.not_heard(&stranger))
+        identified.map_err(|stranger| {
+            self.tally.refused(None, STRANGER);
+            self.report.not_heard(&stranger)
+        })
     }
 
-    fn judge(&self, peer: &Peer) -> Result<Arc<Wanted>, Refusal> {
+    fn judge(&self, peer: &Peer) -> Result<Deliverable, Refusal> {
         let active = self.broker.active();
         if let Some(error) = &active.error {
             return Err(Refusal::Unconfigured(error.clone()));
@@ -121,69 +129,81 @@ impl Server {
         active.settings.policy.judge(&peer.claim.unit, &peer.claim.credential).map_err(Refusal::Denied)
     }
 
-    async fn serve_later(self: Arc<Self>, connection: Connection, peer: Peer, order: Order) {
+    async fn serve_later(self: Arc<Self>, connection: Connection, peer: Peer, job: Job) {
         let mut stop = self.stop.subscribe();
-        let mut order = order;
+        let mut job = job;
         let result = loop {
             let got = tokio::select! {
             biased;
-            result = self.wait(&peer, &order) => result,
+            result = self.wait(&peer, &job) => result,
             () = gone(&connection) => return, // nobody is told, and its place is free
             _ = stop.wait_for(|stop| *stop) => Err(Refusal::Stopping),
             };
             // the configuration may have changed meanwhile: what counts is what is allowed now
             match self.judge(&peer) {
-                Ok(wanted) if *wanted == *order.wanted => break got,
-                Ok(wanted) => order = Order { wanted, ..order },
+                Ok(what) if what == job.what => break got,
+                Ok(what) => job = Job { what, ..job },
                 Err(refusal) => break Err(refusal),
             }
         };
-        match result {
-            Ok(ready) => self.deliver(connection, &peer, &order.wanted, &ready),
-            Err(refusal) => self.refuse(connection, &peer, &refusal),
+        self.finish(connection, &peer, &job, result);
+    }
+
+    async fn wait(&self, peer: &Peer, job: &Job) -> Result<Assembled, Refusal> {
+        let mut work = std::pin::pin!(assemble::get(&self.broker, job));
+        if let Ok(result) = tokio::time::timeout(PATIENT_FOR, &mut work).await {
+            return result;
         }
+        self.tally.waiting();
+        if let Some(wanted) = job.missing(&self.broker) {
+            self.report.waiting(peer, wanted, self.broker.last_failure(&wanted.source).as_ref());
+        }
+        work.await
     }
 
-    async fn wait(&self, peer: &Peer, order: &Order) -> Result<Ready, Refusal> {
-        let mut work = std::pin::pin!(self.broker.get(order));
-        let result = match tokio::time::timeout(PATIENT_FOR, &mut work).await {
-            Ok(result) => result,
-            Err(_elapsed) => {
-                self.report.waiting(
-                    peer,
-                    &order.wanted,
-                    self.broker.last_failure(&order.wanted.source).as_ref(),
-                );
-                work.await
-            }
+    fn finish(
+        self: &Arc<Self>,
+        connection: Connection,
+        peer: &Peer,
+        job: &Job,
+        result: Result<Assembled, Refusal>,
+    ) {
+        let fit = result.and_then(|assembled| fit(assembled, &job.what, &peer.claim.credential));
+        let Assembled { value, stale } = match fit {
+            Ok(assembled) => assembled,
+            Err(refusal) => return self.refuse(connection, peer, Some(&job.what), &refusal),
         };
-        result.map_err(|failure| Refusal::Failed { reference: order.wanted.reference.clone(), failure })
-    }
-
-    fn deliver(self: &Arc<Self>, connection: Connection, peer: &Peer, wanted: &Wanted, ready: &Ready) {
-        let value = match ready.read().and_then(|value| fit(value, wanted, &peer.claim.credential)) {
-            Ok(value) => value,
-            Err(refusal) => return self.refuse(connection, peer, &refusal),
-        };
-        if let Some(cause) = &ready.stale {
+        if !stale.is_empty() {
+            self.tally.stale();
+        }
+        for (wanted, cause) in &stale {
             self.report.stale(peer, wanted, cause);
         }
         match connection.answer_at_once(&value) {
-            Ok(delivery) => log(peer, delivery),
+            Ok(delivery) => {
+                if let Delivery::Whole = delivery {
+                    self.tally.answered(job.what.label(), job.arrived);
+                }
+                log(peer, delivery);
+            }
             Err((connection, sent)) => {
                 let (server, peer, len) = (Arc::clone(self), peer.clone(), value.len());
+                let job = job.clone();
                 tokio::spawn(async move {
                     let delivery = connection.answer_rest(value, sent).await;
                     log(&peer, delivery);
-                    if let Delivery::HungUp { sent } = delivery {
-                        server.report.hung_up(&peer, sent, len);
+                    match delivery {
+                        Delivery::Whole => server.tally.answered(job.what.label(), job.arrived),
+                        Delivery::HungUp { sent } => server.report.hung_up(&peer, sent, len),
                     }
                 });
             }
         }
     }
 
-    fn refuse(&self, connection: Connection, peer: &Peer, refusal: &Refusal) {
+    fn refuse(&self, connection: Connection, peer: &Peer, what: Option<&Deliverable>, refusal: &Refusal) {
+        let label = what.map(Deliverable::label).or_else(|| refusal.secret());
+        self.tally.refused(label, refusal.kind());
         let reason = self.report.refused(peer, refusal);
         connection.refuse(&reason);
     }
@@ -201,14 +221,16 @@ async fn gone(connection: &Connection) {
 }
 
 /// A value as systemd can take it.
-fn fit(value: SecretValue, wanted: &Wanted, credential: &CredentialId) -> Result<SecretValue, Refusal> {
-    if value.len() + credential.as_str().len() > SYSTEMD_TAKES {
-        return Err(Refusal::TooLarge { reference: wanted.reference.clone(), size: value.len() });
+fn fit(assembled: Assembled, what: &Deliverable, credential: &CredentialId) -> Result<Assembled, Refusal> {
+    let size = assembled.value.len();
+    if size + credential.as_str().len() > SYSTEMD_TAKES {
+        let what = match what {
+            Deliverable::Secret(wanted) => wanted.reference.to_string(),
+            Deliverable::Template(filling) => format!("template {}", filling.name),
+        };
+        return Err(Refusal::TooLarge { what, size });
     }
-    if value.is_empty() && !wanted.allow_empty {
-        return Err(Refusal::Empty(wanted.reference.clone()));
-    }
-    Ok(value)
+    Ok(assembled)
 }
 
 fn log(peer: &Peer, delivery: Delivery) {

@@ -63,7 +63,7 @@ async fn a_remembered_id_is_good_only_while_the_reference_means_it() {
     let cases: [(Change, Outcome); 6] = [
         (|d| items_of(d, 0)[0]["title"] = json!("Other"), Err(Class::NotFound)),
         (|d| items_of(d, 0)[0]["state"] = json!("DELETED"), Err(Class::NotFound)),
-        (|d| items_of(d, 0)[0]["state"] = json!("ARCHIVED"), Ok("canary 00a")),
+        (|d| items_of(d, 0)[0]["state"] = json!("ARCHIVED"), Err(Class::NotFound)),
         (|d| drop(items_of(d, 0).remove(0)), Err(Class::NotFound)),
         (|d| items_of(d, 0)[0]["id"] = json!("itemnew"), Ok("canary 00a")),
         (

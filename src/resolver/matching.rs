@@ -6,7 +6,7 @@
 use crate::reference::{FieldRef, MatchBy, Segment};
 use crate::wire::{Class, Failure};
 
-use super::model::{Field, File, FullItem, ItemOverview, Section, Vault, is_deleted};
+use super::model::{Field, File, FullItem, ItemOverview, Section, Vault, is_absent, is_archived};
 use super::nearest::nearest;
 
 /// What a field reference stands for.
@@ -34,20 +34,27 @@ pub(super) fn vault<'a>(vaults: &'a [Vault], segment: &Segment) -> Result<&'a Va
     }
 }
 
-/// The item that a segment means, among those of one vault. Deleted ones are not there.
+/// The item that a segment means, among those of one vault. Deleted and archived ones are not there.
 pub(super) fn item<'a>(
     items: &'a [ItemOverview],
     vault: &str,
     segment: &Segment,
 ) -> Result<&'a ItemOverview, Failure> {
-    let living = items.iter().filter(|i| !is_deleted(i.state.as_deref()));
+    let living = items.iter().filter(|i| !is_absent(i.state.as_deref()));
     let hits = hits(living.clone(), segment, Ids::Full, |i| (&i.id, &i.title));
+    let archived = items.iter().filter(|i| is_archived(i.state.as_deref()));
+    let archived = self::hits(archived, segment, Ids::Full, |i| (&i.id, &i.title));
     match *hits.as_slice() {
         [one] => Ok(one),
+        [] if !archived.is_empty() => Err(Failure::new(
+            Class::NotFound,
+            format!("no item {:?} in vault {vault:?}: it is only in the archive", segment.text),
+            "restore it from the archive, or correct the reference",
+        )),
         [] => Err(missing(
             format!("no item {:?} in vault {vault:?}", segment.text),
             nearest(&segment.text, living.map(|i| i.title.as_str())),
-            "correct the reference, or create the item",
+            "correct the reference, or create the item, or restore it from the archive",
         )),
         _ => Err(several(
             format!("several items of vault {vault:?} are named {:?}", segment.text),

@@ -51,7 +51,7 @@ fn a_name_out_of_a_unit_never_picks_an_id() {
 }
 
 #[test]
-fn deleted_items_are_neither_found_nor_in_the_way() {
+fn deleted_and_archived_items_are_neither_found_nor_in_the_way() {
     let item = |id: &str, state: Option<&str>| ItemOverview {
         id: id.into(),
         title: "same".into(),
@@ -63,8 +63,10 @@ fn deleted_items_are_neither_found_nor_in_the_way() {
     let found =
         |items: &[ItemOverview]| super::item(items, "v", &wanted).map(|i| i.id.clone()).map_err(|f| f.class);
     assert_eq!(found(&[item("a", Some("DELETED")), item("b", None)]).as_deref(), Ok("b"));
-    assert_eq!(found(&[item("a", Some("ARCHIVED")), item("b", None)]), Err(Class::Several));
+    assert_eq!(found(&[item("a", Some("ARCHIVED")), item("b", None)]).as_deref(), Ok("b"));
     assert_eq!(found(&[item("a", Some("deleted"))]), Err(Class::NotFound));
+    let archived = super::item(&[item("a", Some("ARCHIVED"))], "v", &wanted).err();
+    assert!(archived.is_some_and(|f| f.class == Class::NotFound && f.cause.contains("only in the archive")));
 }
 
 #[test]

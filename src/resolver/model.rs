@@ -134,9 +134,14 @@ impl Value {
     }
 }
 
-/// Whether a state says that an item is deleted. An archived one is still there.
-pub(super) fn is_deleted(state: Option<&str>) -> bool {
-    state.is_some_and(|state| state.eq_ignore_ascii_case("DELETED"))
+/// Whether a state says that an item is archived.
+pub(super) fn is_archived(state: Option<&str>) -> bool {
+    state.is_some_and(|state| state.eq_ignore_ascii_case("ARCHIVED"))
+}
+
+/// Whether a state says that an item is no longer there: it is deleted, or archived, which 1Password's own core takes for the same.
+pub(super) fn is_absent(state: Option<&str>) -> bool {
+    is_archived(state) || state.is_some_and(|state| state.eq_ignore_ascii_case("DELETED"))
 }
 
 /// Reads JSON. The error tells the place and nothing of what stands there: serde's own words would quote it.

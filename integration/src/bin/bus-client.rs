@@ -2,14 +2,14 @@
 //!
 //! `open NAME`, `credential ID` write the value to standard output. `put NAME FILE` has FILE stand in. `follow NAME FILE` writes each value to FILE, whole, says READY=1
 //! to its service manager after the first, and goes on until it is ended. `storm COUNT NAME` refreshes NAME that many times at once.
-//! `time COUNT list|explain` tells the median of that many calls, in microseconds. `poll` lists all the time.
+//! `time COUNT list|explain` tells the median of that many calls, in microseconds. `poll` asks a hundred times a second, for as long as it may.
 use std::{
     env,
     error::Error,
     fs::{self, File},
     io::{self, Read, Write},
     os::{fd::OwnedFd, unix::net::UnixDatagram},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures_util::StreamExt;
@@ -28,7 +28,6 @@ trait Manager {
     fn put(&self, name: &str, value: zbus::Fd<'_>) -> zbus::Result<()>;
     fn refresh(&self, names: &[&str], flags: u64) -> zbus::Result<Vec<Outcome>>;
     fn explain(&self, unit: &str, credential: &str) -> zbus::Result<(bool, String, String, String)>;
-    fn list_secrets(&self) -> zbus::Result<Vec<std::collections::HashMap<String, zbus::OwnedVariant>>>;
     #[zbus(signal)]
     fn changed(&self, name: &str, version: u64) -> zbus::Result<()>;
 }
@@ -46,9 +45,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ["follow", name, file] => follow(&manager, name, file).await,
         ["storm", count, name] => storm(count.parse()?, name).await,
         ["time", count, what] => time(&manager, count.parse()?, what).await,
-        ["poll"] => loop {
-            manager.list_secrets().await?;
-        },
+        ["poll"] => {
+            let mut often = tokio::time::interval(Duration::from_millis(10));
+            loop {
+                often.tick().await;
+                manager.explain("app", "secret-5").await?;
+            }
+        }
         _ => Err("usage: bus-client open|credential|follow|storm|time|poll …".into()),
     }
 }
@@ -101,7 +104,8 @@ async fn time(manager: &ManagerProxy<'_>, count: usize, what: &str) -> Result<()
     for _ in 0..count {
         let began = Instant::now();
         match what {
-            "list" => drop(manager.list_secrets().await?),
+            // the answer as it comes: what a client makes of it is its own affair
+            "list" => drop(manager.inner().call_method("ListSecrets", &()).await?),
             "explain" => drop(manager.explain("app-500.service", "secret-500").await?),
             _ => return Err("time list or explain".into()),
         }

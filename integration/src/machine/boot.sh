@@ -1,5 +1,6 @@
 # Lays a machine's root over a lower one and becomes its PID 1. Run by machine/ in namespaces of its own.
-# STATE: the machine's folder outside; LOWER: the root below; LAYERS: folders to be laid over it, a line each; NAME: the host name; PREPARE: a script for chroot, may be empty.
+# STATE: the machine's folder outside; LOWER: the root below; LAYERS: folders to be laid over it, a line each; NAME: the host name; PREPARE: a script for chroot, may be empty;
+# ENVIRONMENT: variables for PID 1, may be empty.
 set -eu
 work=$STATE/work
 mount -t tmpfs -o mode=755 "onecred-$NAME" "$work"
@@ -53,7 +54,8 @@ mount --bind "$STATE/notify" ./run/host/notify
 mkdir .outside
 pivot_root . .outside
 # rshared: without it 257 starts units whose credential directory does not exist.
-exec env -i container=onecred NOTIFY_SOCKET=/run/host/notify PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -euc '
+# shellcheck disable=SC2086 # they are words
+exec env -i $ENVIRONMENT container=onecred NOTIFY_SOCKET=/run/host/notify PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -euc '
     cd /
     umount -l /.outside
     rmdir /.outside

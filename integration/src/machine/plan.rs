@@ -18,13 +18,21 @@ pub struct Plan {
     layers: Vec<PathBuf>,
     files: Vec<(String, Vec<u8>, u32)>,
     prepare: Vec<String>,
+    environment: Vec<String>,
     may_be_degraded: bool,
 }
 
 impl Plan {
     /// A bare machine of this suite.
     pub fn new(suite: Suite) -> Self {
-        Self { suite, layers: Vec::new(), files: Vec::new(), prepare: Vec::new(), may_be_degraded: false }
+        Self {
+            suite,
+            layers: Vec::new(),
+            files: Vec::new(),
+            prepare: Vec::new(),
+            environment: Vec::new(),
+            may_be_degraded: false,
+        }
     }
 
     /// The suite it will run.
@@ -56,6 +64,13 @@ impl Plan {
     #[must_use]
     pub fn prepare(mut self, command: &str) -> Self {
         self.prepare.push(command.into());
+        self
+    }
+
+    /// A variable in the environment of its PID 1, which units don't see. Without white space.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push(format!("{name}={value}"));
         self
     }
 
@@ -97,6 +112,7 @@ impl Plan {
                 .env("LOWER", &root)
                 .env("LAYERS", &layers)
                 .env("PREPARE", self.prepare.join("\n"))
+                .env("ENVIRONMENT", self.environment.join(" "))
                 .stdin(std::process::Stdio::null())
                 .stdout(console)
                 .stderr(errors);

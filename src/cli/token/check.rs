@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::{self, Write};
+use std::path::Path;
 
 use super::place::{Openness, Places};
 use super::source::Chosen;
@@ -10,7 +11,9 @@ use super::{Where, report, system};
 /// Checks a token. Gives the exit code.
 pub(super) fn run(args: &Where, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
     let chosen = Chosen::find(args)?;
-    let safe = look(&Places::new(chosen.source.token.clone()), err)?;
+    let places = Places::new(chosen.source.token.clone());
+    let file = system::loads(places.credential.as_str()).unwrap_or_else(|| places.plain());
+    let safe = look(&places, &file, err)?;
     match chosen.probe(args, None) {
         Ok(probed) => report::show(&chosen, &probed, out, err)?,
         Err(failure) => {
@@ -22,13 +25,12 @@ pub(super) fn run(args: &Where, out: &mut dyn Write, err: &mut dyn Write) -> Res
 }
 
 /// Looks at how the token is kept. Whether that can stay.
-fn look(places: &Places, err: &mut dyn Write) -> io::Result<bool> {
-    let file = places.plain();
+fn look(places: &Places, file: &Path, err: &mut dyn Write) -> io::Result<bool> {
     let path = file.display();
     if places.is_encrypted() || !file.exists() {
         return Ok(true);
     }
-    match places.openness() {
+    match Openness::of_file(file) {
         Ok(Openness::Closed) => {}
         Ok(Openness::Group) => {
             writeln!(err, "warning: the group of {path} can read the token: chmod 0600 {path}")?

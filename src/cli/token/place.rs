@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::system;
 use crate::cli::core::Draft;
@@ -87,12 +87,6 @@ impl Places {
             if name.as_str() == "token" { String::new() } else { format!("SetCredential={name}:\\n\n") };
         format!("# written by onecred token set\n[Service]\n{load}\n{fallback}")
     }
-
-    /// What is open about the file: whether others can read or write it, in words.
-    pub(super) fn openness(&self) -> io::Result<Openness> {
-        let about = fs::metadata(self.plain())?;
-        Ok(Openness::of(about.uid(), about.mode() & 0o7777))
-    }
 }
 
 /// Who besides root gets at a token's file.
@@ -107,6 +101,12 @@ pub(super) enum Openness {
 }
 
 impl Openness {
+    /// What is open about a file.
+    pub(super) fn of_file(path: &Path) -> io::Result<Self> {
+        let about = fs::metadata(path)?;
+        Ok(Self::of(about.uid(), about.mode() & 0o7777))
+    }
+
     fn of(owner: u32, mode: u32) -> Self {
         match (owner, mode) {
             (0, mode) if mode & 0o177 == 0 => Self::Closed,

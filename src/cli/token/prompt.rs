@@ -45,8 +45,8 @@ fn read_in(prompt: &str, most: usize, err: &mut dyn Write) -> io::Result<Zeroizi
     if !stdin.is_terminal() {
         return from_pipe(stdin.lock(), most);
     }
-    let _ = write!(err, "{prompt}").and_then(|()| err.flush());
-    let line = from_terminal(stdin.as_fd());
+    let mut ask = || drop(write!(err, "{prompt}").and_then(|()| err.flush()));
+    let line = from_terminal(stdin.as_fd(), &mut ask);
     let _ = writeln!(err);
     line
 }
@@ -59,11 +59,12 @@ fn from_pipe(pipe: impl Read, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
 }
 
 /// One line. It is taken byte by byte: a terminal's own lines end at 4096 bytes, which a token can have more of.
-fn from_terminal(terminal: BorrowedFd<'_>) -> io::Result<Zeroizing<Vec<u8>>> {
+fn from_terminal(terminal: BorrowedFd<'_>, ask: &mut dyn FnMut()) -> io::Result<Zeroizing<Vec<u8>>> {
     let ending: SigSet = ENDING.into_iter().collect();
     let before = ending.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)?;
     let outcome = Quiet::new(terminal).and_then(|quiet| {
         let signals = SignalFd::with_flags(&ending, SfdFlags::SFD_CLOEXEC)?;
+        ask(); // not before the echo is off: whoever is asked may be quick
         let line = line(terminal, &signals);
         drop(quiet);
         line

@@ -28,7 +28,10 @@ fn a_terminal_shows_nothing_while_a_token_is_typed() {
     let mut keys = File::from(pty.master);
     let long = "x".repeat(6_000);
     thread::scope(|scope| {
-        let reader = scope.spawn(|| from_terminal(pty.slave.as_fd()).unwrap());
+        let reader = scope.spawn(|| {
+            let mut ask = || assert!(!shows(pty.slave.as_fd()), "asked before the echo is off");
+            from_terminal(pty.slave.as_fd(), &mut ask).unwrap()
+        });
         until("no echo", || !shows(pty.slave.as_fd()));
         keys.write_all(b"wrong\x15canarx\x7fy ").unwrap();
         for piece in long.as_bytes().chunks(1_000) {

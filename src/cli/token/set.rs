@@ -62,7 +62,7 @@ pub(super) fn run(args: &SetArgs, out: &mut dyn Write, err: &mut dyn Write) -> R
     let token =
         prompt::token(&format!("Token of source {} ({}), not shown: ", chosen.name, chosen.kind()), err)?;
     match is_set(args, &chosen, &places, &token, out, err)? {
-        true => take_up(out, err),
+        true => take_up(&places, args.file, out, err),
         false => Ok(1),
     }
 }
@@ -116,7 +116,12 @@ fn is_set(
 }
 
 /// Has the resolver load it. The provider goes on meanwhile, and asks again what the resolver had no time to answer.
-fn take_up(out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
+fn take_up(
+    places: &Places,
+    plain: bool,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<u8, Box<dyn Error>> {
     if !system::runs() {
         writeln!(err, "warning: systemd does not run here, so that no resolver was restarted")?;
         return Ok(0);
@@ -129,6 +134,17 @@ fn take_up(out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Box<dyn Error
         return Ok(1);
     }
     writeln!(out, "restarted: onecred-resolver.service")?;
+    if let Some(other) =
+        system::loads(places.credential.as_str()).filter(|file| !plain || *file != places.plain())
+    {
+        writeln!(
+            err,
+            "onecred: the token was written, but the resolver's unit loads {} instead: remove the drop-in that says so, see: \
+             systemctl cat onecred-resolver; or put the token into that file",
+            other.display()
+        )?;
+        return Ok(1);
+    }
     Ok(0)
 }
 

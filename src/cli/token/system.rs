@@ -1,7 +1,7 @@
 //! What is asked of systemd: `systemctl` and `systemd-creds`, with a secret on standard input alone.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use base64ct::{Base64, Encoding};
@@ -10,6 +10,9 @@ use crate::secret::SecretValue;
 
 /// Where the sockets of an installed onecred are.
 const SOCKET: &str = "/run/onecred/resolver.sock";
+/// Its unit on D-Bus.
+const RESOLVER: &str = "/org/freedesktop/systemd1/unit/onecred_2dresolver_2eservice";
+const SERVICE: &str = "org.freedesktop.systemd1.Service";
 
 /// Whether systemd runs this machine.
 pub(super) fn runs() -> bool {
@@ -29,6 +32,20 @@ pub(super) fn systemctl(arguments: &[&str]) -> Result<(), String> {
     said(command.args(arguments), None)
         .map(drop)
         .map_err(|why| format!("systemctl {}: {why}", arguments.join(" ")))
+}
+
+/// The file that the resolver's unit loads a credential from in plain text, as systemd has it.
+pub(super) fn loads(credential: &str) -> Option<PathBuf> {
+    let mut command = Command::new("busctl"); // systemctl of 252 can't show it
+    command.args(["get-property", "org.freedesktop.systemd1", RESOLVER, SERVICE, "LoadCredential"]);
+    loaded(&String::from_utf8_lossy(&said(&mut command, None).ok()?), credential)
+}
+
+/// Reads what busctl shows of `LoadCredential=`: `a(ss) 1 "ID" "FILE"`.
+fn loaded(shown: &str, credential: &str) -> Option<PathBuf> {
+    let quoted: Vec<&str> = shown.split('"').skip(1).step_by(2).collect();
+    let mut pairs = quoted.chunks_exact(2).filter(|pair| pair[0] == credential && pair[1].starts_with('/'));
+    pairs.next().map(|pair| pair[1].into())
 }
 
 /// Whether systemd-creds is there.
@@ -79,4 +96,19 @@ fn said(command: &mut Command, input: Option<&SecretValue>) -> Result<Vec<u8>, S
     let said = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     Err(if lines.is_empty() { output.status.to_string() } else { lines.join("; ") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_unit_loads() {
+        let shown = r#"a(ss) 2 "token" "/persist/root/.config/op/token" "staging.token" "/etc/onecred/staging.token""#;
+        assert_eq!(loaded(shown, "token"), Some("/persist/root/.config/op/token".into()));
+        assert_eq!(loaded(shown, "staging.token"), Some("/etc/onecred/staging.token".into()));
+        assert_eq!(loaded(shown, "other"), None);
+        assert_eq!(loaded(r#"a(ss) 1 "token" "imported""#, "token"), None);
+        assert_eq!(loaded("a(ss) 0", "token"), None);
+    }
 }

@@ -7,10 +7,12 @@ mod secret;
 mod service_account;
 mod source;
 mod target;
+mod template;
 mod units;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::at::At;
@@ -40,18 +42,22 @@ pub(super) fn check(merged: Merged, problems: &mut Problems) -> Settings {
     let secrets: Vec<_> = merged.secrets.iter().filter_map(|secret| checker.secret(secret)).collect();
     let names =
         merged.secrets.iter().filter_map(|secret| secret.name.as_ref()).map(|name| name.as_str()).collect();
+    let known = secrets.iter().map(|secret| (secret.name.as_str(), &secret.wanted)).collect();
+    let known = template::Known { names, wanted: known };
     let templates: Vec<Template> =
-        merged.templates.iter().filter_map(|template| checker.template(template, &names)).collect();
+        merged.templates.iter().filter_map(|template| checker.template(template, &known)).collect();
     let rules: Vec<_> =
         merged.rules.iter().filter_map(|rule| Some((checker.rule(rule)?, rule.place))).collect();
-    let given =
-        templates.iter().flat_map(|t| t.grants.iter().map(|grant| (grant.clone(), t.name.clone()))).collect();
     clash::claims(&checker.claims, checker.problems);
     clash::targets(&checker.targets, checker.problems);
     clash::rules(&rules, checker.problems);
+    let mut policy = Policy::new(secrets, rules.into_iter().map(|(rule, _)| rule).collect());
+    for Template { filling, grants, declared_at, .. } in &templates {
+        policy.add_template(Arc::clone(filling), grants, declared_at);
+    }
     Settings {
         sources: checker.sources,
-        policy: Policy::new(secrets, rules.into_iter().map(|(rule, _)| rule).collect()).with_templates(given),
+        policy,
         templates,
         limits,
         recover: merged.recover.is_none_or(|recover| *recover),

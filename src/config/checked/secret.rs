@@ -1,9 +1,7 @@
-//! Secrets and templates: what each is, who gets it, and where it is published.
-
-use std::collections::BTreeSet;
+//! Secrets: what each is, who gets it, and where it is published.
 
 use super::super::at::At;
-use super::super::{Template, written};
+use super::super::written;
 use super::Checker;
 use crate::name::SecretName;
 use crate::reference::Reference;
@@ -38,33 +36,7 @@ impl Checker<'_> {
         Some(Secret { name, wanted, grants, target, restart_units, reload_units, declared_at })
     }
 
-    /// A template, whose placeholders must be among the secrets' names.
-    pub(super) fn template(
-        &mut self,
-        written: &At<written::Template>,
-        names: &BTreeSet<&str>,
-    ) -> Option<Template> {
-        let name = self.name(written.name.as_ref());
-        let holder = format!("template {}", name.as_ref().map_or("without a name", SecretName::as_str));
-        let grants = self.grants(&written.units, name.as_ref(), &holder);
-        let target = self.target(&super::target::Written::of_template(written), &holder);
-        if let Some(content) = &written.content {
-            self.template_names(content, names);
-        }
-        if written.units.is_empty() && written.target.is_none() && written.whole {
-            let what = format!("nobody gets {holder}: it has neither \"units\" nor a \"target\"");
-            self.problems.warn(
-                written.place,
-                what,
-                "publish it, for example \"target\": \"/run/secrets/app.env\"",
-            );
-        }
-        let declared_at = self.problems.line(written.place);
-        let content = written.content.as_ref()?.value.clone();
-        Some(Template { name: name?, content, target, grants, declared_at })
-    }
-
-    fn name(&mut self, name: Option<&At<String>>) -> Option<SecretName> {
+    pub(super) fn name(&mut self, name: Option<&At<String>>) -> Option<SecretName> {
         let name = name?;
         self.parsed(name.place, SecretName::parse(name), "give it a name such as \"db-password\"")
     }
@@ -123,24 +95,5 @@ impl Checker<'_> {
         // The item alone first, so that a mistake in it is told at its place.
         self.parsed(item.place, Reference::parse(&format!("op://{}/password", item.value)), "")?;
         self.parsed(place, Reference::parse(&format!("op://{}/{name}", item.value)), "")
-    }
-
-    fn template_names(&mut self, content: &At<String>, names: &BTreeSet<&str>) {
-        for part in content.split("{{").skip(1) {
-            let Some((name, _)) = part.split_once("}}") else {
-                let remedy = "write a placeholder like {{db-password}}";
-                self.problems.error(content.place, "a {{ in the content is not closed", remedy);
-                continue;
-            };
-            let name = name.trim();
-            if !names.contains(name) {
-                let remedy = match super::super::shape::nearest(name, names.iter().copied()) {
-                    Some(near) => format!("did you mean {{{{{near}}}}}?"),
-                    None => "declare it in \"secrets\"".to_owned(),
-                };
-                let what = format!("the content holds {{{{{name:.80}}}}}, and there is no such secret");
-                self.problems.error(content.place, what, remedy);
-            }
-        }
     }
 }

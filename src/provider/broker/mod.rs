@@ -341,4 +341,6 @@ fn no_answer() -> Failure {
 }
 
 #[cfg(test)]
+mod assemble_tests;
+#[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use crate::wire::{Check, Checked, Fetch, Fetched, ItemState, Pending};
 
 /// A resolver that says what it was told to, and remembers what it was asked.
 #[derive(Default)]
-struct Scripted {
+pub(super) struct Scripted {
     fetches: Mutex<VecDeque<Result<Fetched, Failure>>>,
     checks: Mutex<VecDeque<Result<ItemState, Failure>>>,
     asked: Mutex<Vec<String>>,
@@ -19,11 +19,11 @@ struct Scripted {
 }
 
 impl Scripted {
-    fn fetch_gives(&self, version: u64, values: &[Result<&[u8], Failure>]) {
+    pub(super) fn fetch_gives(&self, version: u64, values: &[Result<&[u8], Failure>]) {
         self.fetches.lock().unwrap().push_back(Ok(fetched(version, values)));
     }
 
-    fn asked(&self) -> Vec<String> {
+    pub(super) fn asked(&self) -> Vec<String> {
         std::mem::take(&mut *self.asked.lock().unwrap())
     }
 }
@@ -51,11 +51,11 @@ impl Resolve for Scripted {
     }
 }
 
-fn away() -> Failure {
+pub(super) fn away() -> Failure {
     Failure::new(Class::Away, "nobody there", "wait")
 }
 
-fn gone() -> Failure {
+pub(super) fn gone() -> Failure {
     Failure::new(Class::NotFound, "no item", "make one")
 }
 
@@ -68,14 +68,14 @@ fn settings(max_age: &str, url: &str) -> Settings {
     from_text(std::path::Path::new("test.json"), &text).unwrap().settings
 }
 
-struct Rig {
-    script: Arc<Scripted>,
-    broker: Arc<Broker>,
+pub(super) struct Rig {
+    pub(super) script: Arc<Scripted>,
+    pub(super) broker: Arc<Broker>,
     _folder: tempfile::TempDir,
 }
 
 impl Rig {
-    fn new(max_age: &str) -> Self {
+    pub(super) fn new(max_age: &str) -> Self {
         let (script, folder) = (Arc::new(Scripted::default()), testing::folder());
         let store = Store::open(folder.path(), Kind::Anything, 1 << 20).unwrap();
         let resolver: Arc<dyn Resolve> = Arc::<Scripted>::clone(&script);
@@ -88,6 +88,7 @@ impl Rig {
         let unit = UnitName::parse("app.service").unwrap();
         let active = self.broker.active();
         let wanted = active.settings.policy.judge(&unit, &CredentialId::parse(credential).unwrap()).unwrap();
+        let wanted = Arc::clone(&wanted.parts()[0]);
         let order = Order { wanted, process: ProcessId::testing(process), arrived: BootTime::now() };
         let ready = match self.broker.at_once(&order) {
             Some(ready) => ready,
@@ -230,7 +231,8 @@ async fn credentials_of_two_versions_are_not_put_together() {
         let reference = crate::reference::Reference::parse(&format!("op://v/many/{field}")).unwrap();
         let settings = &rig.broker.active().settings;
         let unit = UnitName::parse("app.service").unwrap();
-        let some = settings.policy.judge(&unit, &CredentialId::parse("pass").unwrap()).unwrap();
+        let some =
+            settings.policy.judge(&unit, &CredentialId::parse("pass").unwrap()).unwrap().parts()[0].clone();
         let wanted = Arc::new(Wanted { reference, ..(*some).clone() });
         Order { wanted, process: ProcessId::testing(process), arrived: BootTime::now() }
     };
@@ -289,7 +291,8 @@ async fn fields_that_come_while_a_flight_is_under_way_share_the_next() {
         let reference = crate::reference::Reference::parse(&format!("op://v/many/f{n:02}")).unwrap();
         let template = &rig.broker.active().settings;
         let unit = UnitName::parse("app.service").unwrap();
-        let some = template.policy.judge(&unit, &CredentialId::parse("pass").unwrap()).unwrap();
+        let some =
+            template.policy.judge(&unit, &CredentialId::parse("pass").unwrap()).unwrap().parts()[0].clone();
         Order {
             wanted: Arc::new(Wanted { reference, ..(*some).clone() }),
             process: ProcessId::testing(n),

@@ -13,11 +13,14 @@ use super::error::BusError;
 use super::secret::SecretObject;
 use super::{Desk, handover};
 use crate::clock::BootTime;
+use crate::policy::Deliverable;
 use crate::provider::active::Active;
-use crate::provider::broker::{Order, Refreshed, Thoroughness};
+use crate::provider::assemble::{self, Job};
+use crate::provider::broker::{Refreshed, Thoroughness};
 use crate::provider::condition::Condition;
 use crate::provider::peer::ProcessId;
-use crate::secret::{Secret, Wanted};
+use crate::provider::refusal::Refusal;
+use crate::secret::Secret;
 
 /// A dictionary of named values, as the bus has them.
 pub(super) type Dict = HashMap<&'static str, OwnedVariant>;
@@ -102,26 +105,33 @@ impl Desk {
     }
 
     /// A value as a sealed memfd.
-    pub(super) async fn open(&self, name: &str, wanted: &Arc<Wanted>) -> Result<OwnedFd, BusError> {
-        let order =
-            Order { wanted: Arc::clone(wanted), process: ProcessId::nobody(), arrived: BootTime::now() };
+    pub(super) async fn open(&self, name: &str, what: &Deliverable) -> Result<OwnedFd, BusError> {
+        let job = Job { what: what.clone(), process: ProcessId::nobody(), arrived: BootTime::now() };
         let broker = &self.server.broker;
-        let ready = match broker.at_once(&order) {
-            Some(ready) => ready,
-            None => broker.get(&order).await.map_err(|failure| BusError::of(name, &failure))?,
+        let result = match assemble::at_once(broker, &job) {
+            Some(result) => result,
+            None => assemble::get(broker, &job).await,
         };
-        let value = ready.read().map_err(|_| {
-            BusError::Failed(format!(
-                "{name}: its snapshot in the store can't be read; see: systemctl status onecred"
-            ))
-        })?;
-        if value.is_empty() && !wanted.allow_empty {
-            return Err(BusError::Empty(format!(
-                "{name}: the field is empty in 1Password; fill it in, or say \"allowEmpty\": true if it is meant to be empty"
-            )));
-        }
+        let value = result.map_err(|refusal| refused(name, &refusal))?.value;
         handover::out(&value)
             .map_err(|error| BusError::Failed(format!("{name}: no memory file for it: {error}")))
+    }
+}
+
+/// Why nothing can be handed over.
+fn refused(name: &str, refusal: &Refusal) -> BusError {
+    match refusal {
+        Refusal::Part { template, refusal } => refused(&format!("template {template}"), refusal),
+        Refusal::Failed { reference, failure } => BusError::of(&format!("{name}: {reference}"), failure),
+        Refusal::Empty(reference) => BusError::Empty(format!(
+            "{name}: {reference}: the field is empty in 1Password; fill it in, or say \"allowEmpty\": true if it is meant to be empty"
+        )),
+        Refusal::Unfit { reference, why } => {
+            BusError::Failed(format!("{name}: {reference}: the value can't stand there: {why}"))
+        }
+        _ => BusError::Failed(format!(
+            "{name}: its snapshot in the store can't be read; see: systemctl status onecred"
+        )),
     }
 }
 

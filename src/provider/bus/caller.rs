@@ -132,7 +132,7 @@ impl Caller {
         let ids =
             secret.grants.iter().filter(|grant| grant.units.matches(unit)).map(|grant| &grant.credential);
         ids.into_iter()
-            .any(|id| policy.judge(unit, id).is_ok_and(|wanted| wanted.label == secret.wanted.label))
+            .any(|id| policy.judge(unit, id).is_ok_and(|what| what.label() == secret.name.as_str()))
     }
 
     /// Whether it may do this to what is not its own.

@@ -13,8 +13,11 @@ use super::caller::Action;
 use super::error::BusError;
 use super::{Desk, handover};
 use crate::name::{CredentialId, UnitName};
+use crate::policy::Deliverable;
 use crate::provider::events::Event;
-use crate::provider::store::{ItemKey, Origin};
+use crate::provider::store::{Entry, ItemKey, Origin};
+use crate::reference::FieldRef;
+use crate::secret::SecretValue;
 
 /// How many secrets of one call are refreshed at once.
 const AT_ONCE: usize = 64;
@@ -40,6 +43,21 @@ impl Manager {
         connection: &Connection,
     ) -> Result<(), BusError> {
         self.desk.caller(header, connection).await?.may(action, header, connection).await
+    }
+
+    fn hold(
+        &self,
+        name: &str,
+        origin: Origin,
+        place: (&ItemKey, &FieldRef),
+        version: u64,
+        value: SecretValue,
+    ) -> Result<(), BusError> {
+        let broker = &self.desk.server.broker;
+        let kept = broker.store().hold(name, origin, place, version, value);
+        kept.map_err(|error| BusError::TooLarge(format!("{name}: {error}; raise limits.storeSize")))?;
+        broker.events.tell(Event::Held { name: name.to_owned() });
+        Ok(())
     }
 
     async fn refresh_these(&self, names: Vec<String>, flags: u64) -> Result<Vec<Outcome>, BusError> {
@@ -88,8 +106,13 @@ impl Manager {
         let policy = &active.settings.policy;
         let allowed = caller.may(Action::Inspect, &header, connection).await;
         let own = |secret: &&crate::secret::Secret| allowed.is_ok() || caller.owns(secret, policy);
-        let secrets: Vec<Dict> =
-            policy.secrets().filter(own).map(|secret| self.desk.describe(secret)).collect();
+        let mut secrets: Vec<Dict> = Vec::new();
+        for secret in policy.secrets().filter(own) {
+            secrets.push(self.desk.describe(secret));
+            if secrets.len().is_multiple_of(64) {
+                tokio::task::yield_now().await; // units that ask go first
+            }
+        }
         match allowed {
             Err(denied) if secrets.is_empty() => Err(denied),
             _ => Ok(secrets),
@@ -154,12 +177,14 @@ impl Manager {
             return Ok((false, String::new(), String::new(), reason));
         }
         Ok(match active.settings.policy.judge(&unit, &credential) {
-            Ok(wanted) => {
-                let by = match active.secret(&wanted.label) {
-                    Some(secret) => format!("secret {} ({}) names it", wanted.label, secret.declared_at),
-                    None => format!("the rule at {} matches it", wanted.label),
+            Ok(what) => {
+                let label = what.label().to_owned();
+                let by = match (active.secret(&label), active.template(&label)) {
+                    (Some(secret), _) => format!("secret {label} ({}) names it", secret.declared_at),
+                    (_, Some(template)) => format!("template {label} ({}) names it", template.declared_at),
+                    _ => format!("the rule at {label} matches it"),
                 };
-                (true, wanted.label.clone(), wanted.reference.to_string(), by)
+                (true, label, what.references(), by)
             }
             Err(denial) => {
                 let (cause, remedy) = (denial.cause(&unit, &credential), denial.remedy(&unit, &credential));
@@ -190,8 +215,8 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<OwnedFd, BusError> {
         let found = self.desk.find(&name, Action::Read, &header, connection).await?;
-        let wanted = Arc::new(found.secret()?.wanted.clone());
-        Ok(self.desk.open(&name, &wanted).await?.into())
+        let what = Deliverable::Secret(Arc::new(found.secret()?.wanted.clone()));
+        Ok(self.desk.open(&name, &what).await?.into())
     }
 
     /// The same for the calling unit's own credential, by the ID that it has in LoadCredential=.
@@ -213,10 +238,10 @@ impl Manager {
             CredentialId::parse(&credential).map_err(|error| BusError::InvalidArgument(error.to_string()))?;
         let active = self.desk.server.broker.active();
         let judged = active.settings.policy.judge(unit, &id);
-        let wanted = judged.map_err(|denial| {
+        let what = judged.map_err(|denial| {
             BusError::NotAuthorized(format!("{}; {}", denial.cause(unit, &id), denial.remedy(unit, &id)))
         })?;
-        Ok(self.desk.open(&wanted.label, &wanted).await?.into())
+        Ok(self.desk.open(what.label(), &what).await?.into())
     }
 
     /// Breaks the glass: has the content of a file, memfd or other, stand in for a secret's value until it is released.
@@ -231,15 +256,46 @@ impl Manager {
         let wanted = &found.secret()?.wanted;
         let value = handover::take(&value)?;
         let key = ItemKey::new(&wanted.source, &wanted.reference.item);
-        let broker = &self.desk.server.broker;
-        let kept = broker.store().hold(&name, Origin::Put, (&key, &wanted.reference.field), 0, value);
-        kept.map_err(|error| BusError::TooLarge(format!("{name}: {error}; raise limits.storeSize")))?;
+        self.hold(&name, Origin::Put, (&key, &wanted.reference.field), 0, value)?;
         tracing::warn!(
             onecred_secret = name.as_str(),
             "secret {name}: a value that an admin has put stands in for it from now on; end that by: onecred release {name}"
         );
-        broker.events.tell(Event::Held { name });
         Ok(())
+    }
+
+    /// Has the version before stand in for a secret's value until it is released. Gives back that version.
+    #[zbus(out_args("version"))]
+    async fn rollback(
+        &self,
+        name: String,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<u64, BusError> {
+        let found = self.desk.find(&name, Action::Put, &header, connection).await?;
+        let wanted = &found.secret()?.wanted;
+        let (key, field) = (ItemKey::new(&wanted.source, &wanted.reference.item), &wanted.reference.field);
+        let broker = &self.desk.server.broker;
+        let previous = broker.slot(&key).and_then(|slot| slot.previous);
+        let entry = previous.as_ref().and_then(|previous| previous.entry(field));
+        let (Some(previous), Some(&Entry::Value { offset, len, .. })) = (&previous, entry) else {
+            return Err(BusError::InvalidArgument(format!(
+                "{name}: there is no version before the current one, since this boot or since it was removed; to put a value in its place: onecred put {name}"
+            )));
+        };
+        let unreadable = |_| {
+            BusError::Failed(format!(
+                "{name}: its snapshot in the store can't be read; see: systemctl status onecred"
+            ))
+        };
+        let value = previous.read(offset, len).map_err(unreadable)?;
+        self.hold(&name, Origin::Rollback, (&key, field), previous.version, value)?;
+        tracing::warn!(
+            onecred_secret = name.as_str(),
+            "secret {name}: version {} stands in for it from now on; end that by: onecred release {name}",
+            previous.version
+        );
+        Ok(previous.version)
     }
 
     /// Ends what stands in for a secret.

@@ -10,6 +10,7 @@ use super::answer::{age, error_name, last_error, outcome, units};
 use super::caller::Action;
 use super::error::BusError;
 use super::{Desk, PATH, in_path};
+use crate::policy::Deliverable;
 use crate::provider::condition::Condition;
 
 /// A secret on the bus.
@@ -82,7 +83,7 @@ impl SecretObject {
     ) -> Result<OwnedFd, BusError> {
         let found = self.desk.find(&self.name, Action::Read, &header, connection).await?;
         let wanted = Arc::new(found.secret()?.wanted.clone());
-        Ok(self.desk.open(&self.name, &wanted).await?.into())
+        Ok(self.desk.open(&self.name, &Deliverable::Secret(wanted)).await?.into())
     }
 
     /// Its name.

@@ -18,7 +18,7 @@ use crate::wire::{
 
 use super::backend::{About, Backend};
 use super::matching::{self, Found};
-use super::model::{FullItem, ItemOverview, Vault, is_deleted};
+use super::model::{FullItem, ItemOverview, Vault, is_absent};
 use super::value::{self, Moment};
 use lists::{Need, Shared, Ticks};
 
@@ -133,7 +133,7 @@ impl<B: Backend> Engine<B> {
             (Some(title), _) => matching::still_means(&fetch.item.item, &item.id, title),
             (None, overview) => overview.is_some(),
         };
-        if !meant || is_deleted(item.state.as_deref()) {
+        if !meant || is_absent(item.state.as_deref()) {
             return Ok(None);
         }
         let version = item.version.or(overview.and_then(|o| o.version)).unwrap_or(0);

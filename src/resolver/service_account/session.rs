@@ -16,8 +16,8 @@ use crate::wire::{Class, Failure};
 
 /// What a login costs: four requests, and the keys at the first use of them.
 const LOGIN_COST: u32 = 5;
-/// How long a worker may take to load the core, and then to log in; the core gives up each request after 30 s.
-const LOADING: Duration = Duration::from_secs(20);
+/// How long a worker may take to load the core (less than the provider waits for an answer, so that it is told why), and then to log in; the core gives up each request after 30 s.
+const LOADING: Duration = Duration::from_secs(15);
 const LOGGING_IN: Duration = Duration::from_secs(60);
 /// How long after a doubtful answer the same is asked again.
 const DOUBT: Duration = Duration::from_millis(300);
@@ -191,7 +191,12 @@ async fn log_in(account: &Account) -> Result<Worker, Failure> {
     let worker = Worker::start(&account.launch)
         .map_err(|error| verdict::crashed(&format!("no process can be started for it: {error}")))?;
     let load = Ask::Load(account.library.clone());
-    let loaded = worker.ask(load, None, Instant::now() + LOADING).await.map_err(failure)?;
+    let loaded = match worker.ask(load, None, Instant::now() + LOADING).await {
+        Err(Trouble::Late) => {
+            return Err(verdict::crashed(&format!("it was not loaded within {} s", LOADING.as_secs())));
+        }
+        loaded => loaded.map_err(failure)?,
+    };
     if let Told::Loaded { path, sha256 } = &loaded.told {
         super::releases::notice(path, sha256);
     }

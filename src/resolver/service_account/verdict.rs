@@ -58,7 +58,11 @@ fn said(host: &str, what: &str, name: &str, message: &str) -> (Failure, Then) {
             Then::Doubt,
         );
     }
-    if has(&["couldn't be found", "not in an active state", "not in a valid format"]) {
+    if has(&["not in an active state"]) {
+        let cause = format!("no such thing at 1Password: {what} is archived or deleted");
+        return tell(Class::NotFound, cause, "restore it from the archive, or correct the reference");
+    }
+    if has(&["couldn't be found", "not in a valid format"]) {
         return tell(Class::NotFound, format!("no such thing at 1Password: {what}"), "correct the reference");
     }
     if has(&["decrypting", "deserializing", "BadEncoding", "data error", "verify"]) {

@@ -1,0 +1,82 @@
+//! Several sources at once: each secret comes from its own, and the end of one is none of the others.
+use super::{Account, CONFIG, configure, prepared};
+use onecred_integration::{
+    cases,
+    fake_connect::vault::fixture,
+    setup::{Setup, field, fixture_with},
+    stage::Stage,
+    theme::Theme,
+};
+use serde_json::json;
+
+pub const THEME: Theme = Theme {
+    name: "account_sources",
+    stage: |suite| {
+        prepared(Setup::connect(suite)).plan(|plan| plan.file(super::LIBRARY, super::core(), 0o644)).stage()
+    },
+    shared: false,
+    cases: cases![two_accounts_and_connect],
+};
+
+fn two_accounts_and_connect(stage: &Stage) {
+    let connect = stage.sh("cat /etc/onecred/token; rm /etc/onecred/token").ok();
+    let one = Account::comes(stage, 8443, fixture());
+    let mut other = fixture_with([("theirs", vec![field("password", "of two")])]);
+    other["vaults"][0]["items"][0]["fields"][1]["value"] = json!("also of two");
+    let two = Account::comes(stage, 8444, other);
+    let secret = |name: &str, source: &str, reference: &str| json!({ "name": name, "source": source, "reference": reference, "units": ["app*"], "deadline": "2s" });
+    let secrets = [
+        secret("of-one", "one", "op://My Vault/db/password"),
+        secret("of-two", "two", "op://My Vault/db/password"),
+        secret("theirs", "two", "op://My Vault/theirs/password"),
+        secret("of-connect", "office", "op://My Vault/db/username"),
+        secret("late", "two", "op://My Vault/multi/f1"),
+        secret("late-of-one", "one", "op://My Vault/multi/f1"),
+        secret("late-of-connect", "office", "op://My Vault/multi/f1"),
+    ];
+    let office = json!({ "kind": "connect", "url": "http://127.0.0.1:8080" });
+    configure(
+        stage,
+        &json!({ "sources": { "one": one.source(), "two": two.source(), "office": office }, "secrets": secrets }),
+    );
+
+    let set = |source: &str, token: &str| {
+        stage.run_with_input(&["onecred", "token", "set", "--source", source], token.as_bytes())
+    };
+    let unsaid = stage.run_with_input(&["onecred", "token", "set"], one.token().as_bytes()).fails();
+    assert!(unsaid.contains("one") && unsaid.contains("two") && unsaid.contains("--source"), "{unsaid}");
+    let wrong = set("office", &one.token()).fails();
+    assert!(wrong.contains("service account") && wrong.contains("office"), "{wrong}");
+    let said = set("one", &one.token()).ok();
+    assert!(said.contains("source   one") && said.contains("/etc/onecred/one.token.cred"), "{said}");
+    // one source has its token, another has none yet
+    stage.gets("app-one.service", "", &[("of-one", b"hunter2")]);
+    stage.refuses(
+        "app-two.service",
+        "",
+        "of-two",
+        &["no token", "source two", "onecred token set --source two"],
+    );
+    set("two", &two.token()).ok();
+    set("office", &connect).ok();
+    let all: [(&str, &[u8]); 4] =
+        [("of-one", b"hunter2"), ("of-two", b"also of two"), ("theirs", b"of two"), ("of-connect", b"bob")];
+    stage.gets("app.service", "", &all);
+    for source in ["one", "two", "office"] {
+        stage.sh(&format!("onecred token check --source {source}")).ok();
+    }
+
+    // two is gone: what it gave is there still, what it did not give is not, and the others go on
+    drop(two);
+    stage.starts("app.service", &all);
+    let begun = stage.journal_cursor();
+    stage.gets("app-others.service", "", &[("late-of-one", b"prodtok"), ("late-of-connect", b"prodtok")]);
+    assert!(!stage.journal_since(&begun).contains("waiting for 1Password"), "others had to wait");
+    stage.refuses("app-late.service", "", "late", &["away", "op://My Vault/multi/f1"]);
+    assert!(stage.sh("onecred token check --source two").fails().contains("source two"));
+    stage
+        .sh(&format!(
+            "test -s {CONFIG}; onecred token check --source one; onecred token check --source office"
+        ))
+        .ok();
+}

@@ -1,0 +1,84 @@
+//! A token that only the TPM can decrypt. There is none in these machines: systemd is told to find a software TPM by TCP.
+use super::{Account, asks, begin_anew, configure, setup};
+use onecred_integration::{
+    cases, fake_connect::vault::fixture, machine::wait_until, stage::Stage, theme::Theme,
+};
+use serde_json::json;
+use std::{
+    net::TcpStream,
+    process::{Child, Command, Stdio},
+};
+
+pub const THEME: Theme = Theme {
+    name: "account_tpm",
+    // PID 1 decrypts what a unit loads, and looks there instead of at /dev/tpmrm0
+    stage: |suite| setup(suite).plan(|plan| plan.environment("SYSTEMD_TPM2_DEVICE", DEVICE)).stage(),
+    shared: false,
+    cases: cases![a_token_is_kept_by_the_tpm],
+};
+
+const DEVICE: &str = "swtpm:host=127.0.0.1,port=2321";
+
+/// A software TPM in a machine's network.
+struct Tpm {
+    swtpm: Child,
+    _state: tempfile::TempDir,
+}
+
+impl Tpm {
+    fn comes(stage: &Stage) -> Self {
+        let state = tempfile::tempdir().expect("a folder");
+        let mut command = Command::new("swtpm");
+        command.args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear"]);
+        command.args(["--server", "type=tcp,port=2321,bindaddr=127.0.0.1"]);
+        command.args(["--ctrl", "type=tcp,port=2322,bindaddr=127.0.0.1"]);
+        command.arg("--tpmstate").arg(format!("dir={}", state.path().display())).stdin(Stdio::null());
+        let swtpm = stage.in_network(move || command.spawn()).and_then(|spawned| spawned).expect("swtpm");
+        let tpm = Self { swtpm, _state: state };
+        wait_until("the TPM listens", || {
+            stage.in_network(|| TcpStream::connect("127.0.0.1:2322").is_ok()).is_ok_and(|is| is)
+        });
+        tpm
+    }
+}
+
+impl Drop for Tpm {
+    fn drop(&mut self) {
+        let _ = self.swtpm.kill();
+        let _ = self.swtpm.wait();
+    }
+}
+
+fn a_token_is_kept_by_the_tpm(stage: &Stage) {
+    let account = Account::comes(stage, 8443, fixture());
+    let token = account.token();
+    let secret = json!({ "name": "password", "reference": "op://My Vault/db/password", "units": ["app"], "deadline": "3s" });
+    configure(stage, &json!({ "source": account.source(), "secrets": [secret] }));
+    let set = |key: &str, more: &[&str]| {
+        let device = format!("SYSTEMD_TPM2_DEVICE={DEVICE}");
+        let command = ["env", &device, "onecred", "token", "set", "--with-key", key];
+        stage.run_with_input(&[&command[..], more].concat(), token.as_bytes())
+    };
+
+    // without a TPM nothing is written, and the reason is told
+    let failed = set("tpm2", &[]).fails();
+    assert!(failed.contains("systemd-creds can't encrypt it"), "{failed}");
+    stage
+        .sh("! test -e /etc/onecred/token.cred && ! test -e /etc/systemd/system/onecred-resolver.service.d")
+        .ok();
+
+    // the second finds a resolver that can't start, since it can't have the first, and so can't be tried
+    for (key, more) in [("tpm2", &[][..]), ("host+tpm2", &["--no-check"])] {
+        let tpm = Tpm::comes(stage);
+        let said = set(key, more).ok();
+        assert!(said.contains("written: /etc/onecred/token.cred"), "{said}");
+        begin_anew(stage);
+        assert_eq!(asks(stage, "app", "password"), (Some(0), "hunter2".into()), "{key}");
+        drop(tpm);
+        // it was the TPM: another one does not decrypt it
+        begin_anew(stage);
+        let _other = Tpm::comes(stage);
+        assert_eq!(asks(stage, "app", "password"), (Some(243), String::new()), "{key}");
+        stage.sh("systemctl stop onecred-resolver.service").ok(); // which tries again and again, and would have the TPM
+    }
+}

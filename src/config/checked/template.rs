@@ -1,0 +1,127 @@
+//! Templates: what their placeholders stand for, and what kind of file they make.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::super::at::At;
+use super::super::shape::nearest;
+use super::super::{Template, written};
+use super::Checker;
+use crate::name::SecretName;
+use crate::reference::Reference;
+use crate::secret::Wanted;
+use crate::template::{self, Filling, Form};
+
+/// What a placeholder can name.
+pub(super) struct Known<'a> {
+    /// The names of all secrets, also of those with mistakes.
+    pub(super) names: BTreeSet<&'a str>,
+    /// The secrets that can be used.
+    pub(super) wanted: BTreeMap<&'a str, &'a Wanted>,
+}
+
+impl Checker<'_> {
+    /// A template; none where something that it can't be without is wrong.
+    pub(super) fn template(
+        &mut self,
+        written: &At<written::Template>,
+        known: &Known<'_>,
+    ) -> Option<Template> {
+        let name = self.name(written.name.as_ref());
+        let holder = format!("template {}", name.as_ref().map_or("without a name", SecretName::as_str));
+        if let Some(clash) = name.as_ref().filter(|name| known.names.contains(name.as_str())) {
+            let what = format!("{clash:?} is the name of a secret, too");
+            let remedy = "give the template another, for example with .env at its end; units ask by UNIT/ID";
+            self.problems.error(written.place, what, remedy);
+        }
+        let grants = self.grants(&written.units, name.as_ref(), &holder);
+        let target = self.target(&super::target::Written::of_template(written), &holder);
+        let filling = self.filling(written, known);
+        if written.units.is_empty() && written.target.is_none() && written.whole {
+            let what = format!("nobody gets {holder}: it has neither \"units\" nor a \"target\"");
+            self.problems.warn(
+                written.place,
+                what,
+                "publish it, for example \"target\": \"/run/secrets/app.env\"",
+            );
+        }
+        let declared_at = self.problems.line(written.place);
+        let (name, (template, parts)) = (name?, filling?);
+        let filling = Arc::new(Filling { name: name.clone(), template, parts });
+        Some(Template { name, filling, target, grants, declared_at })
+    }
+
+    fn filling(
+        &mut self,
+        written: &At<written::Template>,
+        known: &Known<'_>,
+    ) -> Option<(template::Template, Vec<Arc<Wanted>>)> {
+        let content = written.content.as_ref()?;
+        if content.is_empty() && written.whole {
+            self.problems.error(content.place, "the content is empty", "write for example A={{db-password}}");
+        }
+        let template = match template::Template::parse(content, form(written)) {
+            Ok(template) => template,
+            Err(mistakes) => {
+                for mistake in mistakes {
+                    self.problems.error(content.place, mistake.what, mistake.remedy);
+                }
+                return None;
+            }
+        };
+        let parts: Vec<_> =
+            template.names.iter().map(|name| self.part(name, content, written, known)).collect();
+        Some((template, parts.into_iter().collect::<Option<_>>()?))
+    }
+
+    /// What one placeholder stands for.
+    fn part(
+        &mut self,
+        name: &str,
+        content: &At<String>,
+        written: &At<written::Template>,
+        known: &Known<'_>,
+    ) -> Option<Arc<Wanted>> {
+        if name.starts_with("op://") {
+            let reference = self.parsed(content.place, Reference::parse(name), "")?;
+            let source = self.source(written.source.as_ref(), Some(written.place))?;
+            let (max_age, deadline) = (self.defaults.max_age, self.defaults.deadline);
+            let label = name.to_owned();
+            return Some(Arc::new(Wanted {
+                label,
+                reference,
+                source,
+                max_age,
+                deadline,
+                allow_empty: false,
+            }));
+        }
+        if let Some(wanted) = known.wanted.get(name) {
+            return Some(Arc::new((*wanted).clone()));
+        }
+        if !known.names.contains(name) {
+            let remedy = match nearest(name, known.names.iter().copied()) {
+                Some(near) => format!("did you mean {{{{{near}}}}}?"),
+                None => {
+                    "declare it in \"secrets\", or write a reference: {{op://VAULT/ITEM/FIELD}}".to_owned()
+                }
+            };
+            let what = format!("the content holds {{{{{name:.80}}}}}, and there is no such secret");
+            self.problems.error(content.place, what, remedy);
+        }
+        None
+    }
+}
+
+/// What kind of file it is: as it says, or by the ending of its file's name, or of its own.
+fn form(written: &written::Template) -> Form {
+    let said = written.escape.as_ref().map(|escape| match **escape {
+        written::Escape::Env => Form::Env,
+        written::Escape::Json => Form::Json,
+        written::Escape::Raw => Form::Raw,
+    });
+    let ending = |name: Option<&At<String>>| name.and_then(|name| Form::of(name));
+    said.or_else(|| ending(written.target.as_ref()))
+        .or_else(|| ending(written.name.as_ref()))
+        .unwrap_or(Form::Raw)
+}

@@ -1,0 +1,69 @@
+//! JSON files: within a string a placeholder is a part of it, outside of one it is a whole string.
+
+use serde::de::IgnoredAny;
+
+use super::split::Token;
+use super::{Escape, Form, Mistake, Pieces, Quotes};
+
+/// Says how each value is written, by where it stands.
+pub(super) fn arrange(tokens: &[Token<'_>], pieces: &mut Pieces) -> Result<(), Mistake> {
+    let (mut within, mut escaped) = (false, false);
+    let mut sample = String::new();
+    for token in tokens {
+        match token {
+            Token::Text(text) => {
+                for c in text.chars() {
+                    within ^= c == '"' && !escaped;
+                    escaped = within && c == '\\' && !escaped;
+                }
+                sample.push_str(text);
+                pieces.text(text);
+            }
+            Token::Value { name, line, .. } if escaped => {
+                let what = format!("a \\ stands before {{{{{name}}}}} on line {line} of the content");
+                return Err(Mistake { what, remedy: "remove it: values are escaped as they need it".into() });
+            }
+            Token::Value { name, line, filter: Some(Form::Env), .. } => {
+                let what = format!("{{{{{name} | env}}}} stands in a JSON file (line {line} of the content)");
+                return Err(Mistake { what, remedy: "remove the | env".into() });
+            }
+            Token::Value { part, filter, .. } => {
+                let raw = *filter == Some(Form::Raw);
+                let json = match within {
+                    _ if raw => Quotes::None,
+                    true => Quotes::Around,
+                    false => Quotes::Own,
+                };
+                sample.push_str(match within {
+                    true => "x",
+                    false if raw => "0",
+                    false => "\"x\"",
+                });
+                pieces.value(*part, Escape { json, ..Escape::default() });
+            }
+        }
+    }
+    serde_json::from_str::<IgnoredAny>(&sample).map(drop).map_err(|error| Mistake {
+        what: format!("the content is no JSON: {error}"),
+        remedy: "correct it; or say \"escape\": \"raw\", and {{NAME | json}} within strings".into(),
+    })
+}
+
+/// Writes a value as a JSON string, or the inside of one.
+pub(super) fn write(value: &[u8], quotes: bool, out: &mut Vec<u8>) -> Result<(), &'static str> {
+    let text = str::from_utf8(value).map_err(|_| "it is not UTF-8, as a JSON string has to be")?;
+    out.reserve(2 * text.len() + 2);
+    out.extend(quotes.then_some(b'"'));
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => out.extend([b'\\', byte]),
+            b'\n' => out.extend(b"\\n"),
+            b'\r' => out.extend(b"\\r"),
+            b'\t' => out.extend(b"\\t"),
+            0..0x20 => out.extend(format!("\\u{byte:04x}").as_bytes()),
+            _ => out.push(byte),
+        }
+    }
+    out.extend(quotes.then_some(b'"'));
+    Ok(())
+}

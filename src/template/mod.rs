@@ -1,0 +1,204 @@
+//! Templates: texts in which `{{NAME}}` and `{{op://…}}` stand for values, and what a value has to look like where it stands. Pure.
+//!
+//! A value comes out exactly as it is in 1Password, whatever is in it, or the template is refused; it never ends a string, a line or a
+//! variable. In a file for `EnvironmentFile=` and in a JSON file that follows from where the placeholder stands.
+
+mod env;
+mod json;
+mod split;
+
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use crate::name::SecretName;
+use crate::secret::{SecretValue, Wanted};
+
+/// The most bytes that a template's text may have: more than systemd takes can't be served.
+pub const MAX_TEXT: usize = 1 << 20;
+/// The most placeholders of one template.
+pub const MAX_PLACEHOLDERS: usize = 512;
+
+/// What kind of file a template makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A file for `EnvironmentFile=`.
+    Env,
+    /// A JSON file.
+    Json,
+    /// Any other: values stand in it as they are.
+    Raw,
+}
+
+impl Form {
+    /// The form of a file by the ending of its name.
+    pub fn of(name: &str) -> Option<Self> {
+        match name.rsplit_once('.')?.1 {
+            "env" => Some(Self::Env),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+
+    fn by_word(word: &str) -> Option<Self> {
+        match word {
+            "env" => Some(Self::Env),
+            "json" => Some(Self::Json),
+            "raw" => Some(Self::Raw),
+            _ => None,
+        }
+    }
+}
+
+/// Why a text is no template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// What is wrong.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// A text that was read: what it is made of, and what its placeholders name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    pieces: Vec<Piece>,
+    /// What the placeholders name, each once: a secret's name, or a reference with `op://`.
+    pub names: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    Value { part: usize, escape: Escape },
+}
+
+/// How a value is written: for JSON first, then for an environment file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Escape {
+    json: Quotes,
+    env: Quotes,
+}
+
+/// Whether a value is escaped for a quoted string, and whether the quotes are its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Quotes {
+    #[default]
+    None,
+    /// The quotes stand around it already.
+    Around,
+    Own,
+}
+
+impl Template {
+    /// Reads a text.
+    pub fn parse(text: &str, form: Form) -> Result<Self, Vec<Mistake>> {
+        let tokens = split::split(text)?;
+        let names = split::names(&tokens);
+        let mut pieces = Pieces::default();
+        match form {
+            Form::Env => env::arrange(&tokens, &mut pieces),
+            Form::Json => json::arrange(&tokens, &mut pieces),
+            Form::Raw => {
+                for token in &tokens {
+                    match token {
+                        split::Token::Text(text) => pieces.text(text),
+                        split::Token::Value { part, filter, .. } => {
+                            pieces.value(*part, foreign(filter.unwrap_or(Form::Raw)));
+                        }
+                    }
+                }
+                Ok(())
+            }
+        }
+        .map_err(|mistake| vec![mistake])?;
+        Ok(Self { pieces: pieces.0, names })
+    }
+
+    /// Puts values in, in the order of [`Template::names`].
+    pub fn fill(&self, values: &[SecretValue]) -> Result<SecretValue, Unfit> {
+        let guess = self.pieces.iter().map(|piece| match piece {
+            Piece::Text(text) => text.len(),
+            Piece::Value { part, .. } => values.get(*part).map_or(0, |value| 2 * value.len() + 2),
+        });
+        let mut out = Zeroizing::new(Vec::with_capacity(guess.sum()));
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
+                Piece::Value { part, escape } => {
+                    let unfit = |why| Unfit { part: *part, why };
+                    let value = values.get(*part).ok_or(unfit("it is missing"))?;
+                    // exposed: it is written into what is served
+                    escape.write(value.expose(), &mut out).map_err(unfit)?;
+                }
+            }
+        }
+        Ok(SecretValue::new(std::mem::take(&mut out)))
+    }
+}
+
+/// A value that can't stand where the template has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unfit {
+    /// Which of the template's names.
+    pub part: usize,
+    /// Why not.
+    pub why: &'static str,
+}
+
+impl Escape {
+    fn write(self, value: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
+        let mut escaped = Zeroizing::new(Vec::new());
+        let value = match self.json {
+            Quotes::None => value,
+            quotes => {
+                json::write(value, quotes == Quotes::Own, &mut escaped)?;
+                &escaped
+            }
+        };
+        match self.env {
+            Quotes::None => out.extend_from_slice(value),
+            quotes => env::write(value, quotes == Quotes::Own, out)?,
+        }
+        Ok(())
+    }
+}
+
+/// How a value is written in a file whose form is not known.
+fn foreign(form: Form) -> Escape {
+    match form {
+        Form::Env => Escape { env: Quotes::Own, ..Escape::default() },
+        Form::Json => Escape { json: Quotes::Around, ..Escape::default() },
+        Form::Raw => Escape::default(),
+    }
+}
+
+#[derive(Default)]
+struct Pieces(Vec<Piece>);
+
+impl Pieces {
+    fn text(&mut self, text: &str) {
+        match self.0.last_mut() {
+            Some(Piece::Text(before)) => before.push_str(text),
+            _ => self.0.push(Piece::Text(text.to_owned())),
+        }
+    }
+
+    fn value(&mut self, part: usize, escape: Escape) {
+        self.0.push(Piece::Value { part, escape });
+    }
+}
+
+/// A template with what its placeholders stand for: all that is needed to fill it in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filling {
+    /// The template's name.
+    pub name: SecretName,
+    /// What it is made of.
+    pub template: Template,
+    /// What its names stand for, in their order.
+    pub parts: Vec<Arc<Wanted>>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! A template's text and its placeholders: `{{NAME}}`, `{{ op://… }}`, `{{NAME | json}}`; `{{{{` is `{{` itself.
+
+use super::{Form, MAX_PLACEHOLDERS, MAX_TEXT, Mistake};
+
+/// A part of the text.
+#[derive(Debug)]
+pub(super) enum Token<'t> {
+    Text(&'t str),
+    Value {
+        part: usize,
+        name: &'t str,
+        filter: Option<Form>,
+        /// The line it stands on, from 1.
+        line: usize,
+    },
+}
+
+/// Takes a text apart.
+pub(super) fn split(text: &str) -> Result<Vec<Token<'_>>, Vec<Mistake>> {
+    let (mut tokens, mut mistakes) = (Vec::new(), Vec::new());
+    let mut names: Vec<&str> = Vec::new();
+    if text.len() > MAX_TEXT {
+        let what = format!("the content has {} bytes, and can have 1 MiB at most", text.len());
+        return Err(vec![Mistake { what, remedy: "keep what is no secret in a file of its own".into() }]);
+    }
+    let (mut rest, mut line, mut count) = (text, 1, 0);
+    while let Some(start) = rest.find("{{") {
+        tokens.push(Token::Text(&rest[..start]));
+        line += lines(&rest[..start]);
+        rest = &rest[start..];
+        if rest.starts_with("{{{{") {
+            tokens.push(Token::Text(&rest[..2]));
+            rest = &rest[4..];
+            continue;
+        }
+        let Some(end) = rest.find("}}") else {
+            let what = format!("a {{{{ in the content is not closed{}", on(line, text));
+            mistakes.push(Mistake { what, remedy: REMEDY.into() });
+            rest = "";
+            break;
+        };
+        let inner = &rest[2..end];
+        count += 1;
+        match read(inner, line, text) {
+            Ok((name, filter)) => {
+                let part = names.iter().position(|known| *known == name).unwrap_or_else(|| {
+                    names.push(name);
+                    names.len() - 1
+                });
+                tokens.push(Token::Value { part, name, filter, line });
+            }
+            Err(mistake) => mistakes.push(mistake),
+        }
+        line += lines(inner);
+        rest = &rest[end + 2..];
+    }
+    tokens.push(Token::Text(rest));
+    if count > MAX_PLACEHOLDERS {
+        let what = format!("the content has {count} placeholders, and can have {MAX_PLACEHOLDERS} at most");
+        mistakes.push(Mistake { what, remedy: "make several templates of it".into() });
+    }
+    if mistakes.is_empty() { Ok(tokens) } else { Err(mistakes) }
+}
+
+const REMEDY: &str = "write a placeholder like {{db-password}}, and {{{{ for {{ itself";
+
+fn read<'t>(inner: &'t str, line: usize, text: &str) -> Result<(&'t str, Option<Form>), Mistake> {
+    let (name, filter) = match inner.split_once('|') {
+        Some((name, filter)) => (name.trim(), Some(filter.trim())),
+        None => (inner.trim(), None),
+    };
+    if name.is_empty() || name.contains(['{', '}', '\n']) {
+        let what = format!("the content holds {{{{{inner:.80}}}}}{}, which names nothing", on(line, text));
+        return Err(Mistake { what, remedy: REMEDY.into() });
+    }
+    let form = filter.map(|word| {
+        Form::by_word(word).ok_or_else(|| {
+            let what =
+                format!("the content holds {{{{{inner:.80}}}}}{}: there is no {word:?}", on(line, text));
+            Mistake { what, remedy: "what can follow the | is env, json or raw".into() }
+        })
+    });
+    Ok((name, form.transpose()?))
+}
+
+fn lines(text: &str) -> usize {
+    text.bytes().filter(|byte| *byte == b'\n').count()
+}
+
+/// Which line, where there are several.
+fn on(line: usize, text: &str) -> String {
+    if text.trim_end().contains('\n') { format!(" (line {line} of it)") } else { String::new() }
+}
+
+/// What the placeholders name, each once.
+pub(super) fn names(tokens: &[Token<'_>]) -> Vec<String> {
+    let mut names = Vec::new();
+    for token in tokens {
+        if let Token::Value { part, name, .. } = token
+            && *part == names.len()
+        {
+            names.push((*name).to_owned());
+        }
+    }
+    names
+}

@@ -1,0 +1,198 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use serde_json::Value as Json;
+
+use super::*;
+
+fn fill(text: &str, form: Form, values: &[(&str, &[u8])]) -> Result<Vec<u8>, Unfit> {
+    let template = Template::parse(text, form).unwrap_or_else(|mistakes| panic!("{text}: {mistakes:?}"));
+    let values: BTreeMap<&str, &[u8]> = values.iter().copied().collect();
+    let values: Vec<_> =
+        template.names.iter().map(|name| SecretValue::new(values[name.as_str()].to_vec())).collect();
+    template.fill(&values).map(|value| value.expose().to_vec())
+}
+
+fn filled(text: &str, form: Form, values: &[(&str, &str)]) -> String {
+    let values: Vec<_> = values.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+    String::from_utf8(fill(text, form, &values).expect(text)).expect("text")
+}
+
+fn mistake(text: &str, form: Form) -> String {
+    let mistakes = Template::parse(text, form).expect_err(text);
+    mistakes.into_iter().map(|mistake| mistake.what).collect::<Vec<_>>().join("; ")
+}
+
+/// What systemd makes of an environment file: its parser, written a second time and otherwise, so that the two have to agree.
+fn systemd(file: &str) -> BTreeMap<String, String> {
+    let (mut variables, mut rest) = (BTreeMap::new(), file);
+    loop {
+        rest = rest.trim_start_matches([' ', '\t', '\n', '\r']);
+        if rest.is_empty() {
+            return variables;
+        }
+        let line = rest.find(['\n', '\r']).unwrap_or(rest.len());
+        if rest.starts_with(['#', ';']) || !rest[..line].contains('=') {
+            rest = &rest[line..];
+            continue;
+        }
+        let (key, after) = rest.split_once('=').expect("found");
+        let mut value = String::new();
+        rest = after.trim_start_matches([' ', '\t']);
+        while let Some(quote) = rest.chars().next().filter(|c| "'\"".contains(*c)) {
+            let (mut chars, mut end) = (rest.char_indices().skip(1), rest.len());
+            while let Some((at, c)) = chars.next() {
+                if c == quote {
+                    end = at + 1;
+                    break;
+                }
+                match (quote, c) {
+                    ('"', '\\') => match chars.next().map(|(_, c)| c) {
+                        Some('\n') => {}
+                        Some(c) if "\"\\`$".contains(c) => value.push(c),
+                        Some(c) => value.extend(['\\', c]),
+                        None => {}
+                    },
+                    _ => value.push(c),
+                }
+            }
+            rest = rest[end..].trim_start_matches([' ', '\t']);
+        }
+        let (mut chars, mut end, mut kept) = (rest.char_indices(), rest.len(), value.len());
+        while let Some((at, c)) = chars.next() {
+            match c {
+                '\n' | '\r' => {
+                    end = at;
+                    break;
+                }
+                '\\' => {
+                    value.extend(chars.next().map(|(_, c)| c).filter(|c| !"\n\r".contains(*c)));
+                    kept = value.len();
+                }
+                _ => {
+                    value.push(c);
+                    kept = if " \t".contains(c) { kept } else { value.len() };
+                }
+            }
+        }
+        value.truncate(kept);
+        variables.insert(key.trim().to_owned(), value);
+        rest = &rest[end..];
+    }
+}
+
+#[test]
+fn placeholders() {
+    assert_eq!(filled("a {{x}} b {{ x }}{{y}}", Form::Raw, &[("x", "1"), ("y", "2")]), "a 1 b 12");
+    assert_eq!(filled("{{{{x}} {{{{{{x}}}}", Form::Raw, &[("x", "1")]), "{{x}} {{1}}");
+    assert_eq!(
+        filled("{{ op://v/i t/f }}", Form::Raw, &[("op://v/i t/f", "{{y}}")]),
+        "{{y}}",
+        "no second round"
+    );
+    assert_eq!(
+        filled("{{x|env}} \"{{x | json}}\"", Form::Raw, &[("x", "a\"$\n")]),
+        "\"a\\\"\\$\n\" \"a\\\"$\\n\""
+    );
+    assert_eq!(Template::parse("{{b}}{{a}}{{b}}", Form::Raw).expect("valid").names, ["b", "a"]);
+    for (text, what) in [
+        ("\n {{x", "a {{ in the content is not closed (line 2 of it)"),
+        ("{{}}", "which names nothing"),
+        ("{{ {x}}", "which names nothing"),
+        ("{{x | yaml}}", "there is no \"yaml\""),
+        (&"{{x}}".repeat(MAX_PLACEHOLDERS + 1), "has 513 placeholders"),
+        (&"x".repeat(MAX_TEXT + 1), "has 1048577 bytes"),
+    ] {
+        assert!(mistake(text, Form::Raw).contains(what), "{}", mistake(text, Form::Raw));
+    }
+}
+
+#[test]
+fn environment_files() {
+    let written = |text| filled(text, Form::Env, &[("x", "a'b\"c$`\\ \n#")]);
+    assert_eq!(written("A=1 # x\nB={{x}}\n"), "A=1 # x\nB=\"a'b\\\"c\\$\\`\\\\ \n#\"\n");
+    assert_eq!(systemd(&written("U=p://u:{{x}}@h/ d \nB=2"))["U"], "p://u:a'b\"c$`\\ \n#@h/ d");
+    assert_eq!(systemd(&written("U='it \\{{x}}\"'\"{{x}}\" "))["U"], "it \\a'b\"c$`\\ \n#\"a'b\"c$`\\ \n#");
+    assert_eq!(systemd(&written("; c\nJ={\"k\": \"{{x|json}}\"}"))["J"], r#"{"k": "a'b\"c$`\\ \n#"}"#);
+    let lines = |text| filled(text, Form::Env, &[("x", "A=1\nB=2"), ("y", "3")]);
+    assert_eq!(lines("{{x | raw}}\nC={{y}}"), "A=1\nB=2\nC=\"3\"\n");
+    for (text, what) in [
+        ("{{x}}=1", "stands where the name of a variable should be (line 1)"),
+        ("\nexport A={{x}}", "no variable by the name of \"export A\" (line 2)"),
+        ("# {{x}}", "stands in a comment"),
+        ("A=\\{{x}}", "a \\ stands before {{x}}"),
+        ("A=\"\\{{x}}\"", "a \\ stands before {{x}}"),
+        ("A=\"{{x}}", "a quote is not closed"),
+        ("A={{x|raw}}", "can't be raw within a variable"),
+        ("{{x|raw}} b", "does not have its line to itself"),
+        ("# a\\\nA={{x}}", "a comment ends in \\"),
+    ] {
+        assert!(mistake(text, Form::Env).contains(what), "{}", mistake(text, Form::Env));
+    }
+    let long = vec![b'a'; 128 << 10];
+    for (value, why) in
+        [(&b"a\0"[..], "NUL"), (b"\xff", "UTF-8"), ("\u{fffe}".as_bytes(), "noncharacter"), (&long, "longer")]
+    {
+        assert!(fill("A={{x}}", Form::Env, &[("x", value)]).expect_err(why).why.contains(why));
+        assert_eq!(fill("{{x}}", Form::Raw, &[("x", value)]).as_deref(), Ok(value), "raw takes any bytes");
+    }
+}
+
+#[test]
+fn json_files() {
+    let written = |text| filled(text, Form::Json, &[("x", "a\"\\\n\u{1}"), ("n", "5")]);
+    assert_eq!(
+        written(r#"{"a": {{x}}, "b": "u:{{x}}\"{{x}}", "c": {{n|raw}}}"#),
+        r#"{"a": "a\"\\\n\u0001", "b": "u:a\"\\\n\u0001\"a\"\\\n\u0001", "c": 5}"#
+    );
+    assert!(mistake("{\"a\": {{x}}", Form::Json).contains("the content is no JSON"));
+    assert!(mistake(r#"{"a": "\{{x}}"}"#, Form::Json).contains("a \\ stands before"));
+    assert!(mistake(r#"{"a": {{x|env}}}"#, Form::Json).contains("stands in a JSON file"));
+    assert!(fill("[{{x}}]", Form::Json, &[("x", b"\xff")]).expect_err("not UTF-8").why.contains("UTF-8"));
+}
+
+#[test]
+fn forms() {
+    assert_eq!(Form::of("/run/secrets/app.env"), Some(Form::Env));
+    assert_eq!((Form::of("a.json"), Form::of("a.conf"), Form::of("env")), (Some(Form::Json), None, None));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..Default::default() })]
+
+    #[test]
+    fn systemd_reads_back_what_was_put_in(value in "(\\PC|[\\\\\"'$`#;= \t\r\n\u{b}\u{1b}]){0,12}", before in "[a-z'\"$#= ]{0,4}", other in "(\\PC|[\\\\\"'`$\n]){0,6}") {
+        prop_assume!(!value.contains('\0') && !other.contains('\0'));
+        let before = format!("x{before}");
+        let text = format!("A={{{{v}}}}\nB={before}{{{{v}}}}-{{{{o}}}}\nC=\"q{{{{v}}}}\" ''\nD={{{{v}}}}{{{{o}}}} \nE=end");
+        let Ok(file) = fill(&text, Form::Env, &[("v", value.as_bytes()), ("o", other.as_bytes())]) else { return Ok(()) };
+        let read = systemd(str::from_utf8(&file).expect("text"));
+        let expected = [("A", value.clone()), ("B", format!("{before}{value}-{other}")), ("C", format!("q{value}")), ("D", format!("{value}{other}")), ("E", "end".to_owned())];
+        prop_assert_eq!(read, expected.into_iter().map(|(key, value)| (key.to_owned(), value)).collect());
+    }
+
+    #[test]
+    fn literal_text_means_what_it_means_to_systemd(literal in "[ab\"'\\\\$` \t#]{0,10}") {
+        let Ok(template) = Template::parse(&format!("A={literal}{{{{v}}}}\nB=1\n"), Form::Env) else { return Ok(()) };
+        let file = template.fill(&[SecretValue::new(b"v".to_vec())]).expect("fits");
+        // a letter in the placeholder's place, which ends neither quotes nor white space
+        let plain = format!("A={literal}v\nB=1\n");
+        prop_assert_eq!(systemd(str::from_utf8(file.expose()).expect("text")), systemd(&plain));
+    }
+
+    #[test]
+    fn json_reads_back_what_was_put_in(value in "(\\PC|[\\\\\"\n\t\u{1}\0]){0,12}") {
+        let file = fill(r#"{"a": {{v}}, "b": "<{{v}}>", "{{v}}k": 1}"#, Form::Json, &[("v", value.as_bytes())]).expect("fits");
+        let read: Json = serde_json::from_slice(&file).expect("JSON");
+        prop_assert_eq!(&read["a"], &Json::from(value.clone()));
+        prop_assert_eq!(&read["b"], &Json::from(format!("<{value}>")));
+        prop_assert_eq!(&read[format!("{value}k")], &Json::from(1));
+    }
+
+    #[test]
+    fn no_text_makes_it_panic(text in "(\\PC|[{}|\\\\\"'=\n# a]){0,30}") {
+        for form in [Form::Env, Form::Json, Form::Raw] {
+            let _ = Template::parse(&text, form);
+        }
+    }
+}
