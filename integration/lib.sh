@@ -56,8 +56,8 @@ debian_root() {
 
 # Installs packages and builds roots for these suites, one process at a time (descriptor 9 holds the lock), and says so to the programs.
 prepare() {
-    local suite root packages=(systemd systemd-sysv dbus libpam-systemd libnss-systemd polkitd util-linux make gcc libc6-dev python3 python3-venv swtpm libtss2-esys-3.0.2-0 libtss2-rc0 libtss2-tcti-swtpm0
-        man-db mandoc zsh fish)
+    local suite root packages=(systemd systemd-sysv dbus libpam-systemd libnss-systemd polkitd util-linux make gcc libc6-dev python3 python3-venv
+        swtpm libtss2-esys-3.0.2-0 libtss2-rc0 libtss2-tcti-swtpm0 man-db mandoc zsh fish)
     mkdir -p "$cache"
     exec 9>"$cache/lock"
     flock 9

@@ -76,6 +76,8 @@ pub struct Target {
     pub group: Option<String>,
     /// Its permission bits, such as 0o400.
     pub mode: u32,
+    /// Symbolic links to it.
+    pub links: Vec<PathBuf>,
 }
 
 /// Where a value comes from and how fresh it has to be: all that is needed to get it, whoever asks.

@@ -3,14 +3,17 @@ mod account;
 mod boot;
 mod bus;
 mod cli;
+mod cli_alone;
 mod connect;
 mod death;
 mod demo;
 mod forged;
 mod machine;
 mod operation;
+mod publish;
 mod refusals;
 mod secrets;
+mod templates;
 
 use libtest_mimic::Arguments;
 use onecred_integration::{
@@ -23,6 +26,7 @@ use std::process::ExitCode;
 const THEMES: &[&Theme] = &[
     &machine::THEME,
     &secrets::THEME,
+    &templates::THEME,
     &refusals::THEME,
     &forged::THEME,
     &connect::THEME,
@@ -34,10 +38,13 @@ const THEMES: &[&Theme] = &[
     &boot::END,
     &death::THEME,
     &cli::THEME,
-    &cli::ALONE,
+    &cli_alone::THEME,
     &demo::THEME,
     &operation::THEME,
     &operation::LOOK,
+    &publish::THEME,
+    &publish::ALONE,
+    &publish::TAKEN,
 ];
 
 fn main() -> ExitCode {

@@ -39,12 +39,17 @@ pub const LOOK: Theme = Theme {
     ],
 };
 
-const UNITS: [&str; 5] = [
+const UNITS: [&str; 10] = [
     "onecred.socket",
     "onecred.service",
     "onecred-resolver.socket",
     "onecred-resolver.service",
     "run-onecred-store.mount",
+    "run-secrets.mount",
+    "run-onecred-files.mount",
+    "onecred-file@.service",
+    "onecred-publish.service",
+    "onecred-publish.target",
 ];
 const CONFIG: &str = "/etc/onecred/secrets.json";
 const PASSWORD: (&str, &[u8]) = ("password", b"hunter2");

@@ -9,10 +9,12 @@ pub mod explain;
 pub mod generate;
 pub mod get;
 pub mod hold;
+pub mod import;
 mod live;
 pub mod refresh;
 pub mod reload;
 pub mod resolve;
+pub mod run_program;
 pub mod schema;
 pub mod secrets;
 pub mod serve;
@@ -80,6 +82,14 @@ enum Verb {
     /// End what stands in for a secret
     #[command(after_help = EXIT_CODES)]
     Release(hold::NameArgs),
+    /// Execute a program with variables of its environment set from the unit's credentials
+    #[command(
+        after_help = "Exit codes: the program's own; 203 it can't be executed, 243 a credential is missing or unfit, 2 wrong command line"
+    )]
+    Run(run_program::RunArgs),
+    /// Take over the configuration of another program
+    #[command(subcommand)]
+    Import(import::ImportVerb),
     /// Install 1Password's SDK core, which service accounts need
     #[command(subcommand)]
     Core(core::CoreVerb),
@@ -120,6 +130,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::Generate(args) => generate::run(&args).map(|()| 0),
         Verb::Check(args) => check::run(&args, &mut out, &mut err),
         Verb::Get(args) => get::run(&args, &mut out).map(|()| 0),
+        Verb::Run(args) => run_program::run(&args, &mut err).map_err(Into::into),
+        Verb::Import(verb) => import::run(&verb, &mut out, &mut err).map(|()| 0),
         Verb::Core(verb) => core::run(&verb, &mut out, &mut err).map(|()| 0),
         Verb::Token(verb) => token::run(&verb, &mut out, &mut err),
         Verb::Demo => demo::run(&mut out).map(|()| 0),

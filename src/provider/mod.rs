@@ -11,6 +11,7 @@ pub mod freshness;
 pub mod keeper;
 pub mod peer;
 pub mod pins;
+pub mod publish;
 pub mod refusal;
 pub mod reply;
 pub mod report;

@@ -92,6 +92,7 @@ async fn live(options: Options) -> Result<(), Fatal> {
     let keeper = watch(&options.keeper)?;
     tracing::info!("serving; the keeper is process {}", options.keeper.pid());
     notify::ready(&status(&server));
+    tokio::spawn(Arc::clone(&server.publisher).follow());
     let fit = || storeless && open().is_ok();
     let (reloads, mut wishes) = mpsc::channel(1);
     if !options.development {
@@ -184,7 +185,7 @@ fn first_error(report: &config::Report) -> String {
 }
 
 /// Reads the configuration anew; with errors in it the one before stays in force, and the first of them is given back.
-fn reload(server: &Server, paths: &Paths) -> Result<(), String> {
+fn reload(server: &Arc<Server>, paths: &Paths) -> Result<(), String> {
     notify::reloading();
     let result = match config::load(paths) {
         Ok(loaded) => {
@@ -194,7 +195,14 @@ fn reload(server: &Server, paths: &Paths) -> Result<(), String> {
                 _ => Active::new(loaded.settings),
             });
             tracing::info!("the configuration was read anew");
-            Ok(())
+            server.publisher.prune();
+            let server = Arc::clone(server);
+            tokio::spawn(async move {
+                server.publisher.sync().await;
+                notify::ready(&status(&server));
+                server.publisher.complete().await;
+            });
+            return Ok(());
         }
         Err(report) => {
             for problem in &report.problems {

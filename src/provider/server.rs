@@ -9,9 +9,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::assemble::{self, Assembled, Job};
 use super::broker::Broker;
 use super::peer::{Attestation, Peer, Stranger};
+use super::publish::{Handle, Publisher};
 use super::refusal::Refusal;
 use super::reply::{Connection, Delivery};
 use super::report::Report;
+use super::store::Kind;
 use super::tally::{STRANGER, Tally};
 use crate::clock::BootTime;
 use crate::name::CredentialId;
@@ -21,7 +23,7 @@ use crate::sys;
 /// What systemd takes for all credentials of a unit together, their IDs counted in (CREDENTIALS_TOTAL_SIZE_MAX), in bytes.
 const SYSTEMD_TAKES: usize = 1 << 20;
 /// After how long a wait is told of.
-const PATIENT_FOR: Duration = Duration::from_secs(2);
+pub(super) const PATIENT_FOR: Duration = Duration::from_secs(2);
 /// The most connections that are accepted before others get a turn.
 const AT_A_TIME: usize = 64;
 
@@ -31,13 +33,15 @@ pub struct Server {
     pub broker: Arc<Broker>,
     /// Says what happened.
     pub report: Report,
+    /// Publishes files.
+    pub publisher: Arc<Publisher>,
     /// Counts it.
     pub tally: Arc<Tally>,
     attestation: Attestation,
     permits: Arc<Semaphore>,
     most: u32,
     /// Becomes true when those that still wait have to be refused.
-    stop: watch::Sender<bool>,
+    pub(super) stop: watch::Sender<bool>,
 }
 
 impl Server {
@@ -45,7 +49,9 @@ impl Server {
     pub fn new(broker: Arc<Broker>, attestation: Attestation, connections: usize) -> Self {
         let most = u32::try_from(connections).unwrap_or(u32::MAX).max(1);
         let permits = Arc::new(Semaphore::new(most as usize));
+        let kind = if attestation.trusting { Kind::Anything } else { Kind::Memory };
         Self {
+            publisher: Arc::new(Publisher::new(Arc::clone(&broker), kind)),
             broker,
             report: Report::default(),
             tally: Arc::default(),
@@ -98,6 +104,9 @@ impl Server {
             Ok(peer) => peer,
             Err(reason) => return connection.refuse(&reason),
         };
+        if let Some(handle) = Handle::of(&peer.claim) {
+            return self.publish_for(connection, peer, handle);
+        }
         let what = match self.judge(&peer) {
             Ok(what) => what,
             Err(refusal) => return self.refuse(connection, &peer, None, &refusal),
@@ -201,7 +210,13 @@ impl Server {
         }
     }
 
-    fn refuse(&self, connection: Connection, peer: &Peer, what: Option<&Deliverable>, refusal: &Refusal) {
+    pub(super) fn refuse(
+        &self,
+        connection: Connection,
+        peer: &Peer,
+        what: Option<&Deliverable>,
+        refusal: &Refusal,
+    ) {
         let label = what.map(Deliverable::label).or_else(|| refusal.secret());
         self.tally.refused(label, refusal.kind());
         let reason = self.report.refused(peer, refusal);
@@ -210,7 +225,7 @@ impl Server {
 }
 
 /// Waits until the peer has hung up. Looked at now and then: nobody is in a hurry to know.
-async fn gone(connection: &Connection) {
+pub(super) async fn gone(connection: &Connection) {
     let mut look = tokio::time::interval(Duration::from_secs(1));
     loop {
         look.tick().await;

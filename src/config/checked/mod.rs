@@ -12,6 +12,7 @@ mod units;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use super::merged::Merged;
 use super::problem::{Place, Problems};
 use super::written;
 pub use service_account::ServiceAccount;
+pub(super) use target::ROOTS;
 
 use super::{Limits, Settings, Source, Template};
 use crate::name::SourceName;
@@ -36,8 +38,9 @@ const CONNECTIONS: [u64; 2] = [1, 512];
 pub(super) fn check(merged: Merged, problems: &mut Problems) -> Settings {
     let sources = source::sources(merged.source, merged.sources, problems);
     let limits = limits(merged.limits.as_deref(), problems);
-    let mut checker =
-        Checker { problems, sources, defaults: Defaults::new(), claims: Vec::new(), targets: Vec::new() };
+    let roots = target::roots(merged.publish.as_deref(), problems);
+    let (claims, targets) = (Vec::new(), Vec::new());
+    let mut checker = Checker { problems, sources, defaults: Defaults::new(), roots, claims, targets };
     checker.set_defaults(merged.defaults.as_deref());
     let secrets: Vec<_> = merged.secrets.iter().filter_map(|secret| checker.secret(secret)).collect();
     let names =
@@ -60,6 +63,7 @@ pub(super) fn check(merged: Merged, problems: &mut Problems) -> Settings {
         policy,
         templates,
         limits,
+        roots: checker.roots,
         recover: merged.recover.is_none_or(|recover| *recover),
         audit: merged.audit.map(|audit| *audit).unwrap_or_default(),
     }
@@ -121,6 +125,7 @@ struct Checker<'a> {
     problems: &'a mut Problems,
     sources: BTreeMap<SourceName, Source>,
     defaults: Defaults,
+    roots: Vec<PathBuf>,
     claims: Vec<clash::Claimed>,
     targets: Vec<clash::Published>,
 }
