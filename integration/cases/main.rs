@@ -3,6 +3,7 @@ mod account;
 mod boot;
 mod bus;
 mod cli;
+mod cli_alone;
 mod connect;
 mod death;
 mod demo;
@@ -11,6 +12,7 @@ mod machine;
 mod operation;
 mod publish;
 mod refusals;
+mod rotation;
 mod secrets;
 mod templates;
 
@@ -37,8 +39,10 @@ const THEMES: &[&Theme] = &[
     &boot::END,
     &death::THEME,
     &cli::THEME,
-    &cli::ALONE,
+    &cli_alone::THEME,
     &demo::THEME,
+    &rotation::THEME,
+    &rotation::RECOVERY,
     &operation::THEME,
     &operation::LOOK,
     &publish::THEME,

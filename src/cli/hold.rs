@@ -9,7 +9,7 @@ use super::token::prompt;
 use crate::name::SecretName;
 use crate::wire::packet;
 
-/// What `onecred put`, `onecred rollback` and `onecred release` are told.
+/// What these are told.
 #[derive(Debug, Clone, clap::Args)]
 pub struct NameArgs {
     /// The secret's name

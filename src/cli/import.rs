@@ -133,7 +133,7 @@ mod tests {
         let (result, out, err) = run(&args);
         assert_eq!(result, Ok(()));
         assert!(out.contains(r#""target": "/run/secrets/a""#), "{out}");
-        assert!(err.contains("the symlinks of a: ") && err.contains("left/deep/api-key\n"), "{err}");
+        assert!(err.contains("the link /etc/a of a: ") && err.contains("left/deep/api-key\n"), "{err}");
         assert!(
             err.contains("1 files in plain text") && err.contains("shred -u") && !err.contains("hunter2"),
             "{err}"

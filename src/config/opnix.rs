@@ -10,6 +10,8 @@ use super::json::{self, Member, Node, Value};
 pub(crate) const FOLDER: &str = "/var/lib/opnix/secrets";
 /// Where ours are.
 const TARGETS: &str = "/run/secrets";
+/// Where links may be.
+const LINKED: [&str; 4] = ["/etc/", "/run/", "/var/lib/", "/opt/"];
 
 /// What was made of OpNix's file.
 #[derive(Debug)]
@@ -86,7 +88,7 @@ impl Import {
             }
         };
         let place = get(secret, "path").map_or(secret.byte, |path| path.byte);
-        let target = self.target(&path, place);
+        let (target, link) = self.target(&path, place);
         let name = self.name(target.strip_prefix(TARGETS).unwrap_or(&target));
         let mut made = vec![("name", text(place, &name))];
         made.extend(get(secret, "reference").map(|reference| ("reference", reference.clone())));
@@ -95,6 +97,10 @@ impl Import {
             made.extend(get(secret, key).map(|node| (key, node.clone())));
         }
         made.extend(get(secret, "mode").map(|mode| ("mode", self.mode(mode, &name))));
+        let links = self.links(secret, link, place, &name);
+        if !links.is_empty() {
+            made.push(("links", Node { byte: place, value: Value::Array(links) }));
+        }
         let (mut restart, reload) = self.services(secret, &name);
         restart.extend(common.iter().filter(|unit| !reload.contains(unit)).cloned());
         restart.dedup_by(|a, b| a.value == b.value);
@@ -105,14 +111,9 @@ impl Import {
         }
         for Member { byte, key, value } in members(secret) {
             match key.as_str() {
-                "path" | "reference" | "owner" | "group" | "mode" | "services" | "variables" | "//" => {}
+                "path" | "reference" | "owner" | "group" | "mode" | "services" | "variables" | "symlinks"
+                | "//" => {}
                 "kind" if matches!(str_of(value), Some("field" | "file")) => {} // a reference says it
-                "symlinks" if list(value).is_empty() => {}
-                "symlinks" => self.note(
-                    *byte,
-                    format!("the symlinks of {name}"),
-                    format!("make them yourself, for example by tmpfiles.d: L+ LINK - - - - {target}"),
-                ),
                 _ => self.note(*byte, format!("{key:?} of {name}"), "onecred has nothing like it"),
             }
         }
@@ -147,19 +148,40 @@ impl Import {
         Ok(made + rest)
     }
 
-    /// The file of ours for one of OpNix's.
-    fn target(&mut self, path: &str, byte: usize) -> String {
+    /// The file of ours for one of OpNix's; and the path that it had, where that is kept as a link.
+    fn target(&mut self, path: &str, byte: usize) -> (String, Option<String>) {
         let below = path.strip_prefix(FOLDER).filter(|rest| rest.starts_with('/')).unwrap_or(path);
         let parts: Vec<&str> = below.split('/').filter(|part| !matches!(*part, "" | "." | "..")).collect();
-        if below.starts_with("/run/") && below == path {
-            return format!("/{}", parts.join("/"));
+        let whole = format!("/{}", parts.join("/"));
+        if below.starts_with(&format!("{TARGETS}/")) && below == path {
+            return (whole, None);
         }
-        let target = format!("{TARGETS}/{}", parts.join("/"));
-        if path.starts_with('/') && below == path {
-            let why = "secrets are published in memory only; have what reads the file read the new one";
-            self.note(byte, format!("{path} becomes {target}"), why);
+        let target = format!("{TARGETS}{whole}");
+        if !path.starts_with('/') || below != path {
+            return (target, None);
         }
-        target
+        let why = "secrets are published in memory only, so that what stood there is now a link";
+        self.note(byte, format!("{path} becomes {target}"), why);
+        (target, Some(whole))
+    }
+
+    /// The links to a file: the path that it had, and OpNix's symlinks. Each needs its folder to be one that the provider may write to.
+    fn links(&mut self, secret: &Node, first: Option<String>, place: usize, name: &str) -> Vec<Node> {
+        let listed = get(secret, "symlinks").map(list).unwrap_or_default();
+        let listed = listed.iter().filter_map(|node| Some((node.byte, str_of(node)?.to_owned())));
+        let all: Vec<(usize, String)> = first.map(|link| (place, link)).into_iter().chain(listed).collect();
+        let mut links = Vec::new();
+        for (byte, link) in all {
+            if LINKED.iter().any(|folder| link.starts_with(folder)) {
+                let why = "onecred.service has to be let write there, by ReadWritePaths= in a drop-in";
+                self.note(byte, format!("the link {link} of {name}"), why);
+                links.push(text(byte, &link));
+            } else {
+                let why = "links can be below /etc, /run, /var/lib and /opt; make it yourself";
+                self.note(byte, format!("the link {link} of {name} is left out"), why);
+            }
+        }
+        links
     }
 
     fn name(&mut self, path: &str) -> String {

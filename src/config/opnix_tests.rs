@@ -41,10 +41,10 @@ fn secrets_owners_and_services_are_carried_over() {
   "secrets": [
     { "name": "databasePassword", "reference": "op://Homelab/Database/password", "target": "/run/secrets/databasePassword", "owner": "postgres", "group": "postgres", "mode": "0600", "restartUnits": ["postgresql"] },
     { "name": "ssl-cert.pem", "reference": "op://Homelab/TLS/cert.pem", "target": "/run/secrets/ssl/cert.pem", "mode": "0644" },
-    { "name": "etc-ssl-private-key.pem", "reference": "op://Homelab/TLS/key", "target": "/run/secrets/etc/ssl/private/key.pem", "mode": "0640" },
+    { "name": "etc-ssl-private-key.pem", "reference": "op://Homelab/TLS/key", "target": "/run/secrets/etc/ssl/private/key.pem", "mode": "0640", "links": ["/etc/ssl/private/key.pem", "/etc/nginx/key.pem"] },
     { "name": "api-key", "reference": "op://Homelab/API/credential", "target": "/run/secrets/api key" },
     { "name": "api-key-2", "reference": "op://Homelab/API/other", "target": "/run/secrets/api key" },
-    { "name": "run-keys-app", "reference": "op://Homelab/App/key", "target": "/run/keys/app", "restartUnits": ["app"], "reloadUnits": ["caddy"] }
+    { "name": "run-keys-app", "reference": "op://Homelab/App/key", "target": "/run/secrets/run/keys/app", "links": ["/run/keys/app"], "restartUnits": ["app"], "reloadUnits": ["caddy"] }
   ]
 }
 "#;
@@ -52,7 +52,10 @@ fn secrets_owners_and_services_are_carried_over() {
     let expected = [
         "line 5: /etc/ssl/private/key.pem becomes /run/secrets/etc/ssl/private/key.pem",
         "line 5: the mode of etc-ssl-private-key.pem becomes 0640",
-        "line 5: the symlinks of etc-ssl-private-key.pem: make them yourself",
+        "line 5: the link /etc/ssl/private/key.pem of etc-ssl-private-key.pem: onecred.service has to be let write there",
+        "line 5: the link /etc/nginx/key.pem of etc-ssl-private-key.pem: onecred.service",
+        "line 8: /run/keys/app becomes /run/secrets/run/keys/app",
+        "line 8: the link /run/keys/app of run-keys-app: onecred.service",
         "line 9: the signal for caddy on a change of run-keys-app: the unit is reloaded instead",
         "line 9: the \"after\" of app: order the unit itself",
     ];
