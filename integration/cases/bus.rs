@@ -169,9 +169,7 @@ fn a_user_is_refused_until_polkit_allows(stage: &Stage) {
     let rule = "polkit.addRule(function(action, subject) { if (action.id == \"org.onecred.credentials1.inspect\" && subject.user == \"news\") return polkit.Result.YES; });";
     // polkit looks when a file comes, and not again when it may read it
     stage.write("/srv/news.rules", rule, 0o644);
-    stage
-        .sh("mkdir -p /etc/polkit-1/rules.d && mv /srv/news.rules /etc/polkit-1/rules.d/10-news.rules")
-        .ok();
+    stage.sh("mkdir -p /etc/polkit-1/rules.d && mv /srv/news.rules /etc/polkit-1/rules.d/10-news.rules").ok();
     wait_until("polkit has the rule", || stage.sh(&as_user(&call("ListSecrets"))).succeeded());
     assert!(stage.sh(&as_user(&property("password", "Reference"))).ok().contains("op://"));
     let said = stage.sh(&as_user(&call("Open s password"))).fails();
