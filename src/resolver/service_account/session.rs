@@ -9,14 +9,12 @@ use zeroize::Zeroizing;
 
 use super::super::connect::breaker::Breaker;
 use super::super::record::Record;
-use super::quota::Quota;
+use super::quota::{self, Quota};
 use super::token::Token;
 use super::verdict::{self, Then};
 use super::worker::{Ask, Launch, Told, Trouble, Wanted, Worker};
 use crate::wire::{Class, Failure};
 
-/// What a login costs: four requests, and the keys at the first use of them.
-const LOGIN_COST: u32 = 5;
 /// How long a worker may take to load the core, and then to log in; the core gives up each request after 30 s.
 const LOADING: Duration = Duration::from_secs(20);
 const LOGGING_IN: Duration = Duration::from_secs(60);
@@ -24,6 +22,8 @@ const LOGGING_IN: Duration = Duration::from_secs(60);
 const DOUBT: Duration = Duration::from_millis(300);
 /// A session younger than this does not end by itself: the token is no longer accepted.
 const FRESH: Duration = Duration::from_secs(30);
+/// Sessions that end sooner than this are not made anew each time.
+const SHORT: Duration = Duration::from_secs(600);
 /// After how long without a failure the pauses begin small again.
 const CALM: Duration = Duration::from_secs(1_200);
 
@@ -50,6 +50,8 @@ struct State {
     last: Option<Instant>,
     /// Why there is none, and until when none is made.
     rest: Option<(Failure, Instant)>,
+    /// Why the last login was of no use, or not for long.
+    in_vain: Option<Failure>,
 }
 
 impl Session {
@@ -90,31 +92,32 @@ impl Session {
         let ask = Ask::Call { name: name.into(), parameters };
         let mut tried = Vec::new();
         loop {
-            self.account.quota.admit()?;
             let worker = self.worker(by).await?;
-            self.account.quota.spend(1);
+            let paid = self.account.quota.pay()?;
             let (failure, then) = match worker.ask(ask.clone(), None, by).await {
                 Ok(answer) => {
                     self.account.record.count(&Ok(()));
-                    self.account.quota.answered();
+                    self.account.quota.answered(paid);
                     return Ok(answer.content);
                 }
                 Err(Trouble::Late) => (verdict::too_late(self.host()), Then::Tell),
                 Err(Trouble::Died(why)) => (verdict::crashed(&why), Then::Replace),
                 Err(Trouble::Refused(refused)) => verdict::of(self.host(), what, &refused),
             };
+            if then == Then::Unreached {
+                self.account.quota.give_back(1);
+            }
             let failure = self.account.quota.noticed(failure);
             self.account.record.count::<()>(&Err(failure.clone()));
             let in_vain = then == Then::LogIn && worker.age() < FRESH;
-            if then == Then::Tell || in_vain || tried.contains(&then) {
+            if matches!(then, Then::Tell | Then::Unreached) || in_vain || tried.contains(&then) {
                 return Err(failure);
             }
             tried.push(then);
             match then {
-                Then::Tell => {}
+                Then::Tell | Then::Unreached => {}
                 Then::Doubt => sleep(DOUBT).await,
-                Then::LogIn => self.discard(&worker, None, by).await?,
-                Then::Replace => self.discard(&worker, Some(failure), by).await?,
+                Then::LogIn | Then::Replace => self.discard(&worker, failure, then, by).await?,
             }
         }
     }
@@ -128,7 +131,7 @@ impl Session {
                 state.worker = Some(Arc::clone(&worker));
                 return Ok(worker);
             }
-            Some(_died) => state.failed(verdict::crashed("it ended while nothing was asked of it")),
+            Some(_died) => state.in_vain(verdict::crashed("it ended while nothing was asked of it")),
             None => {}
         }
         if let Some((failure, until)) = &state.rest {
@@ -139,6 +142,7 @@ impl Session {
                 return Err(failure.clone().retry_after(wait));
             }
         }
+        self.account.quota.affords_login()?;
         let making = tokio::spawn(make(Arc::clone(&self.account), state));
         match timeout_at(by, making).await {
             Ok(Ok(made)) => made,
@@ -147,20 +151,23 @@ impl Session {
         }
     }
 
-    /// Gives a worker up: it has crashed, for this reason, or its session is over.
+    /// Gives a worker up: it has crashed, or its session is over.
     async fn discard(
         &self,
         worker: &Arc<Worker>,
-        failure: Option<Failure>,
+        failure: Failure,
+        then: Then,
         by: Instant,
     ) -> Result<(), Failure> {
         let late = |_| verdict::too_late(self.host());
         let mut state = timeout_at(by, self.state.lock()).await.map_err(late)?;
         if state.worker.as_ref().is_some_and(|current| Arc::ptr_eq(current, worker)) {
             state.worker = None;
-            if let Some(failure) = failure {
+            if then == Then::Replace {
                 tracing::warn!("{}", failure.cause);
-                state.failed(failure);
+                state.in_vain(failure);
+            } else if worker.age() < SHORT {
+                state.in_vain = Some(failure);
             }
         }
         Ok(())
@@ -168,9 +175,7 @@ impl Session {
 }
 
 async fn make(account: Arc<Account>, mut state: OwnedMutexGuard<State>) -> Result<Arc<Worker>, Failure> {
-    let made = log_in(&account).await;
-    account.record.count(&made);
-    account.record.logged_in(made.as_ref().map(|_| ()));
+    let made = log_in(&account, state.in_vain.take()).await;
     match made {
         Ok(worker) => {
             let worker = Arc::new(worker);
@@ -178,39 +183,90 @@ async fn make(account: Arc<Account>, mut state: OwnedMutexGuard<State>) -> Resul
             state.rest = None;
             Ok(worker)
         }
-        Err(failure) => {
-            let failure = account.quota.noticed(failure);
-            state.failed(failure.clone());
+        Err(NoLogin { failure, in_vain }) => {
+            match in_vain {
+                true => state.in_vain(failure.clone()),
+                false => state.failed(failure.clone()),
+            }
             Err(failure)
         }
     }
 }
 
-async fn log_in(account: &Account) -> Result<Worker, Failure> {
+/// Why there is no session, and whether it would be in vain to try again soon.
+struct NoLogin {
+    failure: Failure,
+    in_vain: bool,
+}
+
+impl From<Failure> for NoLogin {
+    fn from(failure: Failure) -> Self {
+        Self { failure, in_vain: false }
+    }
+}
+
+/// A worker that has logged in. Where the login before was in vain, for this reason, another one comes out of a share of the budget.
+async fn log_in(account: &Account, before: Option<Failure>) -> Result<Worker, NoLogin> {
     let host = account.token.host();
-    let failure = |trouble| match trouble {
-        Trouble::Late => verdict::too_late(host),
-        Trouble::Died(why) => verdict::crashed(&why),
+    let verdict = |trouble| match trouble {
+        Trouble::Late => (verdict::too_late(host), Then::Tell),
+        Trouble::Died(why) => (verdict::crashed(&why), Then::Replace),
         Trouble::Refused(refused) => match verdict::of(host, "a session", &refused) {
-            (failure, Then::Doubt) => Failure { remedy: verdict::NEW_TOKEN.into(), ..failure },
-            (failure, _) => failure,
+            (failure, Then::Doubt) => (Failure { remedy: verdict::NEW_TOKEN.into(), ..failure }, Then::Tell),
+            told => told,
         },
     };
     let worker = Worker::start(&account.launch)
         .map_err(|error| verdict::crashed(&format!("no process can be started for it: {error}")))?;
     let load = Ask::Load(account.library.clone());
-    let loaded = worker.ask(load, None, Instant::now() + LOADING).await.map_err(failure)?;
+    let loaded =
+        worker.ask(load, None, Instant::now() + LOADING).await.map_err(|trouble| verdict(trouble).0)?;
     if let Told::Loaded { path, sha256 } = &loaded.told {
         super::releases::notice(path, sha256);
         account.record.core(super::releases::release(sha256).unwrap_or("unknown"));
     }
-    account.quota.spend(LOGIN_COST);
-    let login = worker.ask(Ask::Login, Some(account.token.text()), Instant::now() + LOGGING_IN);
-    login.await.map_err(failure)?;
-    Ok(worker)
+    if let Some(before) = before {
+        account
+            .quota
+            .retry_login()
+            .map_err(|wait| NoLogin { failure: paced(before, wait), in_vain: true })?;
+    }
+    account.quota.pay_login()?;
+    let login = worker.ask(Ask::Login, Some(account.token.text()), Instant::now() + LOGGING_IN).await;
+    let outcome = login.map(drop).map_err(|trouble| {
+        let (failure, then) = verdict(trouble);
+        if then == Then::Unreached {
+            account.quota.give_back(quota::LOGIN);
+        }
+        (account.quota.noticed(failure), then)
+    });
+    account.record.count(&outcome.as_ref().map(drop).map_err(|(failure, _)| failure.clone()));
+    account.record.logged_in(outcome.as_ref().map(drop).map_err(|(failure, _)| failure));
+    match outcome {
+        Ok(()) => Ok(worker),
+        Err((failure, then)) => {
+            let in_vain = then == Then::Replace || failure.class == Class::Denied;
+            Err(NoLogin { failure, in_vain })
+        }
+    }
+}
+
+/// The failure that a login was in vain for, while no other is tried.
+fn paced(mut failure: Failure, wait: Duration) -> Failure {
+    const WORDS: &str = "; so that the budget lasts, the next login waits";
+    if !failure.cause.ends_with(WORDS) {
+        failure.cause.push_str(WORDS);
+    }
+    failure.retry_after(wait)
 }
 
 impl State {
+    /// The same, where another login would probably be in vain, too.
+    fn in_vain(&mut self, failure: Failure) {
+        self.in_vain = Some(failure.clone());
+        self.failed(failure);
+    }
+
     /// No worker until some time has passed, longer at each failure in a row: crashes cost time here, denials at 1Password.
     fn failed(&mut self, failure: Failure) {
         let (first, longest) = match failure.class {
@@ -221,7 +277,7 @@ impl State {
         if self.last.is_none_or(|last| last.elapsed() > CALM) {
             self.failures = 0; // that a login worked in between says little: a core may crash at each call
         }
-        let wait = (first * 2_u32.pow(self.failures.min(10))).min(longest);
+        let wait = failure.retry_after.unwrap_or((first * 2_u32.pow(self.failures.min(10))).min(longest));
         let jitter = wait.mul_f64(fastrand::f64() / 4.0);
         self.failures = self.failures.saturating_add(1);
         self.last = Some(Instant::now());
