@@ -30,6 +30,7 @@ fn launch() -> Launch {
         arguments: ["--exact", "resolver::service_account::tests::as_a_worker"].map(OsString::from).into(),
         environment: vec![(WORKER.into(), "1".into())],
         hang: Duration::from_millis(1_500),
+        silence: Duration::from_secs(60),
         user: None,
     }
 }
@@ -192,6 +193,18 @@ async fn a_core_that_hangs_is_killed() {
     assert!(begun.elapsed() < Duration::from_secs(2), "whoever asks is not kept longer than wanted");
     let killed = failure(&account, Duration::from_secs(8)).await;
     assert!(killed.cause.contains("was killed"), "{killed}");
+}
+
+#[tokio::test]
+async fn a_core_that_hangs_while_nobody_waits_is_replaced_for_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let mark = format!("-DHANG_ONCE=\"{}\"", folder.path().join("mark").display());
+    let launch = Launch { hang: Duration::from_secs(60), silence: Duration::from_millis(100), ..launch() };
+    let account = account(&counterfeit(folder.path(), &[&mark]), launch);
+    let slow = failure(&account, Duration::from_millis(300)).await;
+    assert_eq!(slow.class, Class::Away, "{slow}");
+    let fetched = account.fetch(fetch(Duration::from_secs(20))).await;
+    assert!(fetched.is_ok(), "the next one does not wait for the first: {:?}", fetched.err());
 }
 
 #[tokio::test]
