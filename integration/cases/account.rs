@@ -77,6 +77,13 @@ fn a_machine_without_a_token_heals_when_it_comes(stage: &Stage) {
     // the line of the status comes after the calls, and is told anew only now and then
     stage.sh("until systemctl status onecred-resolver | grep -E 'Status: \"default \\(service-account\\): ready, [1-9][0-9]* of 800 calls today\"'; do sleep 0.2; done").ok();
 
+    // a reload leaves the session and its worker alone
+    let worker = "pgrep -u onecred -f core-worker";
+    let before = stage.sh(worker).ok();
+    stage.sh("systemctl reload onecred.service onecred-resolver.service; rm -rf /run/onecred/store/*").ok();
+    assert_eq!(asks(stage), (Some(0), "hunter2".into()));
+    assert_eq!(stage.sh(worker).ok(), before, "it has logged in anew");
+
     let check = stage.sh("onecred token check").ok();
     assert!(check.contains("left") && !check.contains(token.trim()), "{check}");
     // the token is nowhere in sight; and the search does find it where it is

@@ -25,6 +25,7 @@ mod vault_file;
 pub use calendar::date_of_unix;
 use std::collections::BTreeMap;
 use std::future::ready;
+use std::sync::Arc;
 
 use crate::config::Source;
 use crate::name::{CredentialId, SourceName};
@@ -32,13 +33,13 @@ use crate::secret::SecretValue;
 use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve, Status};
 
 use connect::Claims;
-use opened::Opened;
+use opened::{Opened, Print};
 use service_account::Surroundings;
 
 /// All sources of a configuration.
 #[derive(Default)]
 pub struct Resolver {
-    sources: BTreeMap<SourceName, Opened>,
+    sources: BTreeMap<SourceName, Arc<Opened>>,
     /// What a source is opened from, should another token be tried.
     definitions: BTreeMap<SourceName, Source>,
     surroundings: Surroundings,
@@ -60,12 +61,26 @@ impl Resolver {
         tokens: impl Fn(&CredentialId) -> Option<SecretValue>,
         surroundings: &Surroundings,
     ) -> Self {
-        let open =
-            |(name, source)| (SourceName::clone(name), Opened::open(name, source, &tokens, surroundings));
+        Self { surroundings: surroundings.clone(), ..Self::default() }.renewed(sources, tokens)
+    }
+
+    /// The same by another reading of the configuration and the tokens. What is as it was before goes on as it is, with all that it
+    /// has learned; what could not work is tried anew.
+    pub fn renewed(
+        &self,
+        sources: &BTreeMap<SourceName, Source>,
+        tokens: impl Fn(&CredentialId) -> Option<SecretValue>,
+    ) -> Self {
+        let open = |(name, source): (&SourceName, &Source)| {
+            let print = Print::of(source, &tokens);
+            let before = self.sources.get(name).filter(|before| before.is_good_for(&print)).map(Arc::clone);
+            let open = || Arc::new(Opened::open(name, source, &tokens, &self.surroundings, print));
+            (name.clone(), before.unwrap_or_else(open))
+        };
         Self {
             sources: sources.iter().map(open).collect(),
             definitions: sources.clone(),
-            surroundings: surroundings.clone(),
+            surroundings: self.surroundings.clone(),
         }
     }
 
@@ -75,7 +90,10 @@ impl Resolver {
         // the token itself: it is tried as if it were in place
         let token = |_: &CredentialId| Some(SecretValue::new(token.expose().to_vec()));
         match self.definitions.get(name) {
-            Some(source) => Ok(Opened::open(name, source, &token, &self.surroundings)),
+            Some(source) => {
+                let print = Print::of(source, &token);
+                Ok(Opened::open(name, source, &token, &self.surroundings, print))
+            }
             None => Err(undeclared(name)),
         }
     }
@@ -86,7 +104,7 @@ impl Resolver {
     }
 
     fn source(&self, name: &SourceName) -> Result<&Opened, Failure> {
-        self.sources.get(name).ok_or_else(|| undeclared(name))
+        self.sources.get(name).map(Arc::as_ref).ok_or_else(|| undeclared(name))
     }
 }
 

@@ -1,12 +1,14 @@
 //! A source as it was opened: who resolves for it, and what is known of how it is.
 
 use std::future::ready;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::connect::{Address, Connect};
 use super::engine::Engine;
 use super::record::{Counted, Record};
-use super::service_account::{Quota, ServiceAccount, Surroundings};
+use super::service_account::{self, Quota, ServiceAccount, Surroundings};
 use super::vault_file::VaultFile;
 use crate::config::{Source, SourceKind};
 use crate::name::{CredentialId, SourceName};
@@ -16,10 +18,43 @@ use crate::wire::{
     SourceStatus,
 };
 
+/// All that a source is opened from, as what it is told apart by.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Print {
+    definition: String,
+    /// A digest of the token.
+    token: Option<[u8; 32]>,
+    /// The files that the definition names, by what changes with them.
+    files: Vec<Option<Stamp>>,
+}
+
+type Stamp = (u64, u64, i64, i64, u64);
+
+impl Print {
+    pub(super) fn of(source: &Source, tokens: &dyn Fn(&CredentialId) -> Option<SecretValue>) -> Self {
+        let files = match &source.kind {
+            SourceKind::File { .. } => Vec::new(), // it is read anew for every question
+            SourceKind::Connect { ca_file, .. } => ca_file.iter().cloned().collect(),
+            SourceKind::ServiceAccount(configured) => service_account::files(configured),
+        };
+        // exposed: to be digested
+        let digest =
+            |token: SecretValue| ring::digest::digest(&ring::digest::SHA256, token.expose().trim_ascii());
+        let token = tokens(&source.token).and_then(|token| digest(token).as_ref().try_into().ok());
+        Self { definition: source.print(), token, files: files.iter().map(|path| stamp(path)).collect() }
+    }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let about = std::fs::metadata(path).ok()?;
+    Some((about.dev(), about.ino(), about.ctime(), about.ctime_nsec(), about.len()))
+}
+
 /// A source.
 pub(super) struct Opened {
     resolve: Box<dyn Resolve>,
     kind: &'static str,
+    print: Print,
     record: Arc<Record>,
     /// What it may cost, where that is counted.
     quota: Option<Arc<Quota>>,
@@ -34,6 +69,7 @@ impl Opened {
         source: &Source,
         tokens: &dyn Fn(&CredentialId) -> Option<SecretValue>,
         surroundings: &Surroundings,
+        print: Print,
     ) -> Self {
         let kind = match &source.kind {
             SourceKind::ServiceAccount(_) => "service-account",
@@ -42,15 +78,22 @@ impl Opened {
         };
         let record = Arc::<Record>::default();
         match working(name, source, tokens, surroundings, &record) {
-            Ok((resolve, quota)) => Self { resolve, kind, record, quota, refused: None },
+            Ok((resolve, quota)) => Self { resolve, kind, print, record, quota, refused: None },
             Err(failure) => Self {
                 resolve: Box::new(Refused(failure.clone())),
                 kind,
+                print,
                 record,
                 quota: None,
                 refused: Some(failure),
             },
         }
+    }
+
+    /// Whether it can stand for a source that would be opened from the same; one that was refused is tried anew.
+    pub(super) fn is_good_for(&self, print: &Print) -> bool {
+        let refused = self.refused.is_some() || self.record.entries().state() == SourceState::Refused;
+        !refused && self.print == *print
     }
 
     /// How it is.

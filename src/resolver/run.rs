@@ -137,7 +137,9 @@ fn unusable(error: &str) -> Failure {
 
 impl Current {
     fn new(inputs: Inputs) -> Self {
-        Self { inputs, loaded: RwLock::default(), looked: Mutex::default(), asked: Notify::new() }
+        let resolver = Resolver::within(&BTreeMap::new(), |_| None, &inputs.surroundings);
+        let loaded = RwLock::new(Arc::new(Loaded { resolver, ..Loaded::default() }));
+        Self { inputs, loaded, looked: Mutex::default(), asked: Notify::new() }
     }
 
     fn get(&self) -> Arc<Loaded> {
@@ -150,11 +152,12 @@ impl Current {
 
     /// Reads the configuration; with errors in it, what was there before stays.
     fn read(&self) {
-        let Inputs { config, tokens, surroundings } = &self.inputs;
+        let Inputs { config, tokens, .. } = &self.inputs;
         match config::load_if_any(config) {
             Ok(loaded) => {
                 let sources = &loaded.settings.sources;
-                let resolver = Resolver::within(sources, |name| token(name, tokens), surroundings);
+                let before = self.get();
+                let resolver = before.resolver.renewed(sources, |name| token(name, tokens));
                 let sources = sources.iter().map(|(name, source)| (name.clone(), source.print())).collect();
                 self.set(Loaded { resolver, sources, error: None });
             }
@@ -166,7 +169,8 @@ impl Current {
                     report.problems.iter().find(|problem| problem.severity == config::Severity::Error);
                 if self.get().sources.is_empty() {
                     let error = Some(first.map(ToString::to_string).unwrap_or_default());
-                    self.set(Loaded { error, ..Loaded::default() });
+                    let resolver = self.get().resolver.renewed(&BTreeMap::new(), |_| None);
+                    self.set(Loaded { resolver, error, ..Loaded::default() });
                 } else {
                     tracing::error!(
                         "the configuration has errors, so the sources stay as they were; see: onecred check"
@@ -174,6 +178,14 @@ impl Current {
                 }
             }
         }
+    }
+
+    /// What would be in force after a reading, which leaves alone what is.
+    fn reread(&self) -> Arc<Loaded> {
+        let fresh = Self::new(self.inputs.clone());
+        *fresh.loaded.write().unwrap_or_else(PoisonError::into_inner) = self.get();
+        fresh.read();
+        fresh.get()
     }
 
     /// The sources, with the definition of this one that the asker has. What was written since they were read is looked at, now and then,
@@ -188,9 +200,7 @@ impl Current {
             return loaded;
         }
         *looked = Some(Instant::now());
-        let fresh = Self::new(self.inputs.clone());
-        fresh.read();
-        let fresh = fresh.get();
+        let fresh = self.reread();
         if fresh.resolver(source, print).is_err() && loaded.error.is_none() {
             return loaded;
         }
@@ -231,9 +241,7 @@ impl Resolve for Current {
     fn probe(&self, probe: Probe, token: Option<SecretValue>) -> Pending<'_, Probed> {
         let mut loaded = self.get();
         if loaded.resolver(&probe.source, &probe.print).is_err() {
-            let fresh = Self::new(self.inputs.clone());
-            fresh.read();
-            loaded = fresh.get();
+            loaded = self.reread();
         }
         Box::pin(async move {
             let outcome = loaded.resolver(&probe.source, &probe.print)?.probe(probe, token).await;

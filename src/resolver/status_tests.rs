@@ -32,7 +32,7 @@ async fn the_status_tells_how_each_source_is() {
     ]);
     let token =
         |id: &CredentialId| (id.as_str() == "there").then(|| SecretValue::new(b"ops_bogus-canary".to_vec()));
-    let resolver = std::sync::Arc::new(Resolver::new(&sources, token));
+    let resolver = Arc::new(Resolver::new(&sources, token));
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("socket");
     let listener = activation::bound_at(&path, SockType::SeqPacket).expect("listens");

@@ -158,6 +158,12 @@ fn wanted(configured: &Configured, owner: Option<u32>) -> Wanted {
     Wanted { paths, sha256: configured.library_sha256.clone(), owner }
 }
 
+/// The files that a source depends on: a library that was replaced takes a new worker, as other authorities do.
+pub(super) fn files(configured: &Configured) -> Vec<PathBuf> {
+    let library = wanted(configured, None).paths;
+    library.into_iter().chain(configured.ca_file.clone()).collect()
+}
+
 /// All that the worker has in its environment: what the configuration says of the way to 1Password.
 fn environment(configured: &Configured) -> Vec<(OsString, OsString)> {
     let proxy = configured.proxy.as_ref().map(|proxy| ("HTTPS_PROXY".into(), proxy.into()));
