@@ -52,10 +52,16 @@ pub(crate) mod simulated {
 
     thread_local! {
         static PASSED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+        static FOLLOWED: Cell<Option<tokio::time::Instant>> = const { Cell::new(None) };
     }
 
     pub(super) fn passed() -> Duration {
-        PASSED.get()
+        PASSED.get() + FOLLOWED.get().map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// From now on time passes as a paused runtime's clock does.
+    pub(crate) fn follow() {
+        FOLLOWED.set(Some(tokio::time::Instant::now()));
     }
 
     /// Lets time pass on the boot's clock.

@@ -30,7 +30,7 @@ use quota::Budget;
 pub(super) use quota::Quota;
 use token::{Hosts, Token};
 pub use worker::run as run_worker;
-use worker::{Launch, Wanted};
+use worker::{Launch, Wanted, Work, Worker};
 
 /// Where the core's library may be, unless the configuration says so: first where a package puts it.
 const PLACES: [&str; 4] =
@@ -57,8 +57,8 @@ pub struct Surroundings {
 }
 
 /// A source that resolves by a service account.
-pub(super) struct ServiceAccount {
-    engine: Engine<backend::Account>,
+pub(super) struct ServiceAccount<W = Worker> {
+    engine: Engine<backend::Account<W>>,
     quota: Arc<Quota>,
     missing: Missing,
 }
@@ -74,7 +74,9 @@ impl ServiceAccount {
     ) -> Result<Self, Failure> {
         Self::with(name, configured, token, surroundings, record, Launch::default())
     }
+}
 
+impl<W: Work> ServiceAccount<W> {
     fn with(
         name: &str,
         configured: &Configured,
@@ -108,7 +110,7 @@ impl ServiceAccount {
     }
 }
 
-impl Resolve for ServiceAccount {
+impl<W: Work> Resolve for ServiceAccount<W> {
     fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched> {
         Box::pin(async move {
             if let Some(failure) = self.missing.known(&fetch.item) {
@@ -171,5 +173,7 @@ fn environment(configured: &Configured) -> Vec<(OsString, OsString)> {
     proxy.into_iter().chain(authorities).collect()
 }
 
+#[cfg(test)]
+mod day_tests;
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use super::super::record::Record;
 use super::quota::{self, Quota};
 use super::token::Token;
 use super::verdict::{self, Then};
-use super::worker::{Ask, Launch, Told, Trouble, Wanted, Worker};
+use super::worker::{Ask, Launch, Told, Trouble, Wanted, Work, Worker};
 use crate::wire::{Class, Failure};
 
 /// How long a worker may take to load the core, and then to log in; the core gives up each request after 30 s.
@@ -28,9 +28,9 @@ const SHORT: Duration = Duration::from_secs(600);
 const CALM: Duration = Duration::from_secs(1_200);
 
 /// A service account, to be asked.
-pub(super) struct Session {
+pub(super) struct Session<W = Worker> {
     account: Arc<Account>,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<State<W>>>,
     breaker: Breaker,
 }
 
@@ -42,9 +42,8 @@ pub(super) struct Account {
     pub(super) record: Arc<Record>,
 }
 
-#[derive(Default)]
-struct State {
-    worker: Option<Arc<Worker>>,
+struct State<W> {
+    worker: Option<Arc<W>>,
     /// Failures to have a worker, or to keep one, with no long time between them, and the last of them.
     failures: u32,
     last: Option<Instant>,
@@ -54,7 +53,13 @@ struct State {
     in_vain: Option<Failure>,
 }
 
-impl Session {
+impl<W> Default for State<W> {
+    fn default() -> Self {
+        Self { worker: None, failures: 0, last: None, rest: None, in_vain: None }
+    }
+}
+
+impl<W: Work> Session<W> {
     /// Nothing is asked, and no worker started, before there is something to ask.
     pub(super) fn new(account: Account) -> Self {
         Self { account: Arc::new(account), state: Arc::default(), breaker: Breaker::default() }
@@ -123,7 +128,7 @@ impl Session {
     }
 
     /// The worker that has logged in; it is made where there is none. That goes on also when the asker's time is up.
-    async fn worker(&self, by: Instant) -> Result<Arc<Worker>, Failure> {
+    async fn worker(&self, by: Instant) -> Result<Arc<W>, Failure> {
         let late = || verdict::too_late(self.host());
         let mut state = timeout_at(by, Arc::clone(&self.state).lock_owned()).await.map_err(|_| late())?;
         match state.worker.take() {
@@ -154,7 +159,7 @@ impl Session {
     /// Gives a worker up: it has crashed, or its session is over.
     async fn discard(
         &self,
-        worker: &Arc<Worker>,
+        worker: &Arc<W>,
         failure: Failure,
         then: Then,
         by: Instant,
@@ -174,7 +179,10 @@ impl Session {
     }
 }
 
-async fn make(account: Arc<Account>, mut state: OwnedMutexGuard<State>) -> Result<Arc<Worker>, Failure> {
+async fn make<W: Work>(
+    account: Arc<Account>,
+    mut state: OwnedMutexGuard<State<W>>,
+) -> Result<Arc<W>, Failure> {
     let made = log_in(&account, state.in_vain.take()).await;
     match made {
         Ok(worker) => {
@@ -206,7 +214,7 @@ impl From<Failure> for NoLogin {
 }
 
 /// A worker that has logged in. Where the login before was in vain, for this reason, another one comes out of a share of the budget.
-async fn log_in(account: &Account, before: Option<Failure>) -> Result<Worker, NoLogin> {
+async fn log_in<W: Work>(account: &Account, before: Option<Failure>) -> Result<W, NoLogin> {
     let host = account.token.host();
     let verdict = |trouble| match trouble {
         Trouble::Late => (verdict::too_late(host), Then::Tell),
@@ -216,7 +224,7 @@ async fn log_in(account: &Account, before: Option<Failure>) -> Result<Worker, No
             told => told,
         },
     };
-    let worker = Worker::start(&account.launch)
+    let worker = W::start(&account.launch)
         .map_err(|error| verdict::crashed(&format!("no process can be started for it: {error}")))?;
     let load = Ask::Load(account.library.clone());
     let loaded =
@@ -260,7 +268,7 @@ fn paced(mut failure: Failure, wait: Duration) -> Failure {
     failure.retry_after(wait)
 }
 
-impl State {
+impl<W> State<W> {
     /// The same, where another login would probably be in vain, too.
     fn in_vain(&mut self, failure: Failure) {
         self.in_vain = Some(failure.clone());

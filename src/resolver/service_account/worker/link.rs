@@ -68,6 +68,26 @@ impl Default for Launch {
     }
 }
 
+/// What does the core's work.
+pub(crate) trait Work: Sized + Send + Sync + 'static {
+    /// Starts it.
+    fn start(launch: &Launch) -> io::Result<Self>;
+
+    /// How long ago it was started.
+    fn age(&self) -> Duration;
+
+    /// Whether it is still there to be asked.
+    fn is_alive(&self) -> bool;
+
+    /// Asks, and waits for the answer until `by`.
+    fn ask(
+        &self,
+        ask: Ask,
+        secret: Option<&SecretValue>,
+        by: Instant,
+    ) -> impl Future<Output = Result<Answer, Trouble>> + Send;
+}
+
 /// A worker process. Dropped, it is killed.
 pub(crate) struct Worker {
     started: Instant,
@@ -115,9 +135,8 @@ pub(crate) enum Trouble {
     Refused(Refused),
 }
 
-impl Worker {
-    /// Starts one.
-    pub(crate) fn start(launch: &Launch) -> io::Result<Self> {
+impl Work for Worker {
+    fn start(launch: &Launch) -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let (ours, its) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
         let mut command = Command::new(&launch.program);
@@ -142,23 +161,15 @@ impl Worker {
         Ok(Self { started: Instant::now(), shared, watch })
     }
 
-    /// How long ago it was started.
-    pub(crate) fn age(&self) -> Duration {
+    fn age(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// Whether it is still there to be asked.
-    pub(crate) fn is_alive(&self) -> bool {
+    fn is_alive(&self) -> bool {
         self.shared.calls().ended.is_none()
     }
 
-    /// Asks, and waits for the answer until `by`.
-    pub(crate) async fn ask(
-        &self,
-        ask: Ask,
-        secret: Option<&SecretValue>,
-        by: Instant,
-    ) -> Result<Answer, Trouble> {
+    async fn ask(&self, ask: Ask, secret: Option<&SecretValue>, by: Instant) -> Result<Answer, Trouble> {
         let (sender, receiver) = oneshot::channel();
         let number = {
             let mut calls = self.shared.calls();
