@@ -7,6 +7,7 @@ mod connect;
 mod death;
 mod demo;
 mod forged;
+mod journal;
 mod machine;
 mod operation;
 mod refusals;
@@ -36,6 +37,8 @@ const THEMES: &[&Theme] = &[
     &cli::THEME,
     &cli::ALONE,
     &demo::THEME,
+    &journal::THEME,
+    &journal::AUDIT,
     &operation::THEME,
     &operation::LOOK,
 ];

@@ -20,7 +20,7 @@ use super::peer::Attestation;
 use super::server::Server;
 use super::store::{Kind, Store};
 use crate::config::{self, Loaded, Paths};
-use crate::systemd::notify;
+use crate::systemd::{message_id, notify};
 use crate::wire::client::SocketResolver;
 
 /// How long those that wait are still answered after a stop was asked for.
@@ -173,6 +173,10 @@ fn load(paths: &Paths) -> Active {
             for problem in &report.problems {
                 tracing::error!("{problem}");
             }
+            tracing::error!(
+                message_id = message_id::CONFIGURATION_REJECTED,
+                "the configuration has errors, so every unit that asks is refused; see: onecred check"
+            );
             Active::broken(first_error(&report))
         }
     }
@@ -201,6 +205,7 @@ fn reload(server: &Server, paths: &Paths) -> Result<(), String> {
                 tracing::error!("{problem}");
             }
             tracing::error!(
+                message_id = message_id::CONFIGURATION_REJECTED,
                 "the new configuration has errors, so the one before stays in force; see: onecred check"
             );
             Err(first_error(&report))

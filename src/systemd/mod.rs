@@ -2,4 +2,5 @@
 
 pub mod activation;
 pub mod journal;
+pub mod message_id;
 pub mod notify;

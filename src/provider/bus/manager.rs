@@ -18,6 +18,7 @@ use crate::provider::events::Event;
 use crate::provider::store::{Entry, ItemKey, Origin};
 use crate::reference::FieldRef;
 use crate::secret::SecretValue;
+use crate::systemd::message_id;
 
 /// How many secrets of one call are refreshed at once.
 const AT_ONCE: usize = 64;
@@ -258,6 +259,7 @@ impl Manager {
         let key = ItemKey::new(&wanted.source, &wanted.reference.item);
         self.hold(&name, Origin::Put, (&key, &wanted.reference.field), 0, value)?;
         tracing::warn!(
+            message_id = message_id::PUT,
             onecred_secret = name.as_str(),
             "secret {name}: a value that an admin has put stands in for it from now on; end that by: onecred release {name}"
         );
@@ -291,6 +293,7 @@ impl Manager {
         let value = previous.read(offset, len).map_err(unreadable)?;
         self.hold(&name, Origin::Rollback, (&key, field), previous.version, value)?;
         tracing::warn!(
+            message_id = message_id::ROLLED_BACK,
             onecred_secret = name.as_str(),
             "secret {name}: version {} stands in for it from now on; end that by: onecred release {name}",
             previous.version
@@ -311,6 +314,7 @@ impl Manager {
             return Err(BusError::InvalidArgument(format!("nothing stands in for {name}")));
         }
         tracing::warn!(
+            message_id = message_id::RELEASED,
             onecred_secret = name.as_str(),
             "secret {name}: released; it is what 1Password has again"
         );
