@@ -36,13 +36,18 @@ pub const AUDIT: Theme = Theme {
             .stage()
     },
     shared: true,
-    cases: cases![each_grant_is_a_line, a_storm_of_refusals_is_a_line_each],
+    cases: cases![
+        each_grant_is_a_line,
+        what_is_opened_on_the_bus_is_a_line,
+        a_storm_of_refusals_is_a_line_each
+    ],
 };
 
 const NOT_ALLOWED: &str = "b88a7ce0b6de4991b14100dc4a20d957";
 const NOT_FOUND: &str = "2cccbe681e5f47aeb949f89bb663e7a2";
 const UNFIT: &str = "26e172e75dbe43198c8bed636bb5b28a";
 const STRANGER: &str = "02d7fe8b889642d88d475a0b12e44f15";
+const OPENED: &str = "382be0ba90a1486c91b27e2a136f8c0f";
 const GRANTED: &str = "85ec5f36f73a44c3909cab5f9345534b";
 
 fn stage(suite: Suite) -> Stage {
@@ -71,8 +76,8 @@ fn a_refusal_is_explained(stage: &Stage) {
     stage.refuses("other.service", "", "password", &["not allowed"]);
     let said = stage.sh("journalctl --no-pager -x -u other.service").ok();
     for words in [
-        "-- Subject: other.service may not have the credential password",
-        "-- Defined-By: onecred",
+        " Subject: other.service may not have the credential password",
+        " Defined-By: onecred",
         "onecred explain other.service password",
     ] {
         assert!(said.contains(words), "{words:?} is not in:\n{said}");
@@ -80,7 +85,7 @@ fn a_refusal_is_explained(stage: &Stage) {
     let listed = stage.sh("journalctl --list-catalog").ok();
     assert!(listed.lines().filter(|line| line.contains(" onecred")).count() > 10, "{listed}");
     let verified = stage.sh("systemd-analyze cat-config systemd/journald.conf >/dev/null; journalctl --dump-catalog | grep -c '^Defined-By: onecred'");
-    assert_eq!(verified.ok().trim(), "18");
+    assert_eq!(verified.ok().trim(), "19");
 }
 
 fn a_refusal_is_found_by_its_id_and_has_fields(stage: &Stage) {
@@ -110,7 +115,7 @@ fn refusals_with_another_remedy_have_another_id(stage: &Stage) {
     stage.refuses("app-valueless.service", "", "valueless", &["empty"]);
     assert_eq!(waits_for(stage, UNFIT, "app-valueless.service")["ONECRED_RESULT"], "empty");
     let said = stage.sh("journalctl --no-pager -x -u app-valueless.service").ok();
-    assert!(said.contains("-- Subject: The value that app-valueless.service asks for"), "{said}");
+    assert!(said.contains(" Subject: The value that app-valueless.service asks for"), "{said}");
 }
 
 fn what_is_granted_is_counted_and_not_said(stage: &Stage) {
@@ -138,6 +143,18 @@ fn each_grant_is_a_line(stage: &Stage) {
         stage.starts("app1.service", &[("password", b"hunter2")]);
     }
     wait_until("four grants are four lines", || lines(stage, GRANTED, "app1.service").len() == 4);
+}
+
+fn what_is_opened_on_the_bus_is_a_line(stage: &Stage) {
+    stage.sh("systemctl start dbus.socket").ok();
+    let get = "systemd-run -q --wait --collect --pipe --unit=app-bus.service onecred get password";
+    assert_eq!(stage.sh(get).ok(), "hunter2");
+    let line = waits_for(stage, OPENED, "app-bus.service");
+    assert_eq!(line["ONECRED_SECRET"], "password", "{line}");
+    assert_eq!(line["ONECRED_UID"], "0", "{line}");
+    stage.sh("onecred get password").ok();
+    let own = format!("journalctl -q -u onecred.service MESSAGE_ID={OPENED} _SYSTEMD_UNIT=onecred.service");
+    wait_until("root is told of", || stage.sh(&own).stdout().contains("opened on D-Bus by user 0\n"));
 }
 
 fn a_storm_of_refusals_is_a_line_each(stage: &Stage) {

@@ -9,6 +9,7 @@ mod demo;
 mod forged;
 mod journal;
 mod machine;
+mod metrics;
 mod operation;
 mod refusals;
 mod secrets;
@@ -39,6 +40,7 @@ const THEMES: &[&Theme] = &[
     &demo::THEME,
     &journal::THEME,
     &journal::AUDIT,
+    &metrics::THEME,
     &operation::THEME,
     &operation::LOOK,
 ];

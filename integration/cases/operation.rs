@@ -29,6 +29,7 @@ pub const LOOK: Theme = Theme {
         verify_is_silent,
         the_provider_is_sandboxed,
         the_resolver_is_sandboxed,
+        the_metrics_are_sandboxed,
         the_resolver_is_no_root,
         nobody_else_can_reach_the_sockets,
         check_finds_nothing_wrong,
@@ -39,12 +40,14 @@ pub const LOOK: Theme = Theme {
     ],
 };
 
-const UNITS: [&str; 5] = [
+const UNITS: [&str; 7] = [
     "onecred.socket",
     "onecred.service",
     "onecred-resolver.socket",
     "onecred-resolver.service",
     "run-onecred-store.mount",
+    "onecred-metrics.service",
+    "onecred-metrics.timer",
 ];
 const CONFIG: &str = "/etc/onecred/secrets.json";
 const PASSWORD: (&str, &[u8]) = ("password", b"hunter2");
@@ -106,6 +109,10 @@ fn the_provider_is_sandboxed(stage: &Stage) {
 
 fn the_resolver_is_sandboxed(stage: &Stage) {
     exposure_is_at_most(stage, "onecred-resolver.service", 1.5);
+}
+
+fn the_metrics_are_sandboxed(stage: &Stage) {
+    exposure_is_at_most(stage, "onecred-metrics.service", 1.5);
 }
 
 fn the_resolver_is_no_root(stage: &Stage) {

@@ -36,6 +36,8 @@ pub(super) trait Manager {
     fn put(&self, name: &str, value: zbus::Fd<'_>) -> zbus::Result<()>;
     #[zbus(allow_interactive_auth)]
     fn release(&self, name: &str) -> zbus::Result<()>;
+    #[zbus(allow_interactive_auth)]
+    fn metrics(&self) -> zbus::Result<String>;
     #[zbus(property)]
     fn version(&self) -> zbus::Result<String>;
     #[zbus(property)]

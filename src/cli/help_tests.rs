@@ -60,7 +60,9 @@ fn said(program: &str, arguments: &[&str]) -> Option<(bool, String)> {
 fn each_verb_has_a_man_page() {
     let dir = generated(generate::What::Man);
     let page = |name: &str| std::fs::read_to_string(dir.path().join("made").join(name)).unwrap_or_default();
-    for verb in ["status", "list", "explain", "get", "refresh", "put", "release", "reload", "check", "add"] {
+    for verb in
+        ["status", "list", "explain", "get", "refresh", "metrics", "put", "release", "reload", "check", "add"]
+    {
         let text = page(&format!("onecred-{verb}.1"));
         assert!(
             text.contains(".SH SYNOPSIS") && text.contains(".SH \"EXIT STATUS\"\nExit codes"),

@@ -34,6 +34,8 @@ message_ids! {
     HUNG_UP = "a0fe1332d77e499781f39e2e68f7677a";
     /// A unit got its credential; said with `"audit": "all"` alone.
     GRANTED = "85ec5f36f73a44c3909cab5f9345534b";
+    /// A value was handed over on D-Bus; said with `"audit": "all"` alone.
+    OPENED = "382be0ba90a1486c91b27e2a136f8c0f";
     /// A source can't be asked.
     SOURCE_IN_TROUBLE = "821f3f8989454699b426ae044c76bd53";
     /// A source answers again.
@@ -95,7 +97,7 @@ mod tests {
                     ["ONECRED_UNIT", "ONECRED_CREDENTIAL", "ONECRED_SECRET", "ONECRED_REFERENCE"];
                 let known = match id {
                     SOURCE_IN_TROUBLE | SOURCE_ANSWERS => &["ONECRED_SOURCE"][..],
-                    PUT | ROLLED_BACK | RELEASED => &["ONECRED_SECRET"],
+                    OPENED | PUT | ROLLED_BACK | RELEASED => &["ONECRED_SECRET"],
                     CHANGED => &["ONECRED_SECRET", "ONECRED_VERSION"],
                     STRANGER | CONFIGURATION_REJECTED => &[],
                     NOT_ALLOWED | OWN_TROUBLE | HUNG_UP => &of_requests[..2],

@@ -16,6 +16,7 @@ use crate::name::{CredentialId, UnitName};
 use crate::policy::Deliverable;
 use crate::provider::events::Event;
 use crate::provider::store::{Entry, ItemKey, Origin};
+use crate::provider::{figures, metrics};
 use crate::reference::FieldRef;
 use crate::secret::SecretValue;
 use crate::systemd::message_id;
@@ -217,7 +218,8 @@ impl Manager {
     ) -> Result<OwnedFd, BusError> {
         let found = self.desk.find(&name, Action::Read, &header, connection).await?;
         let what = Deliverable::Secret(Arc::new(found.secret()?.wanted.clone()));
-        Ok(self.desk.open(&name, &what).await?.into())
+        let caller = self.desk.caller(&header, connection).await?;
+        Ok(self.desk.open(&name, &what, &caller).await?.into())
     }
 
     /// The same for the calling unit's own credential, by the ID that it has in LoadCredential=.
@@ -242,7 +244,7 @@ impl Manager {
         let what = judged.map_err(|denial| {
             BusError::NotAuthorized(format!("{}; {}", denial.cause(unit, &id), denial.remedy(unit, &id)))
         })?;
-        Ok(self.desk.open(what.label(), &what).await?.into())
+        Ok(self.desk.open(what.label(), &what, &caller).await?.into())
     }
 
     /// Breaks the glass: has the content of a file, memfd or other, stand in for a secret's value until it is released.
@@ -320,6 +322,17 @@ impl Manager {
         );
         broker.events.tell(Event::Held { name });
         Ok(())
+    }
+
+    /// What is counted, as OpenMetrics text.
+    #[zbus(out_args("text"))]
+    async fn metrics(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, BusError> {
+        self.allow(Action::Inspect, &header, connection).await?;
+        Ok(metrics::text(&figures::gather(&self.desk.server).await))
     }
 
     /// The version of onecred.
