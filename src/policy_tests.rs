@@ -31,6 +31,7 @@ fn secret(name: &str, units: &[&str]) -> Secret {
         grants: units.iter().map(grant).collect(),
         name,
         target: None,
+        refresh: None,
         restart_units: vec![],
         reload_units: vec![],
         declared_at: "secrets.json:1".into(),

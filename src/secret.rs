@@ -76,6 +76,8 @@ pub struct Target {
     pub group: Option<String>,
     /// Its permission bits, such as 0o400.
     pub mode: u32,
+    /// Symbolic links to it.
+    pub links: Vec<PathBuf>,
 }
 
 /// Where a value comes from and how fresh it has to be: all that is needed to get it, whoever asks.
@@ -106,6 +108,8 @@ pub struct Secret {
     pub grants: Vec<Grant>,
     /// The file to publish it to, if any.
     pub target: Option<Target>,
+    /// How often it is compared with 1Password by itself.
+    pub refresh: Option<Duration>,
     /// Units to restart when it changes.
     pub restart_units: Vec<UnitPattern>,
     /// Units to reload when it changes.

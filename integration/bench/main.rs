@@ -7,6 +7,7 @@ mod bus;
 mod calls;
 mod load;
 mod machines;
+mod publish;
 mod size;
 mod starts;
 mod table;
@@ -75,9 +76,9 @@ fn outside(words: &[String], effort: Effort) -> Result<bool, Box<dyn Error>> {
     let only = words.iter().position(|word| word == "--only").and_then(|at| words.get(at + 1));
     let chosen = |phase: &str| only.is_none_or(|only| only == phase);
     let phases: Vec<&str> = machines::PHASES.into_iter().filter(|phase| chosen(phase)).collect();
-    if phases.is_empty() && !chosen("calls") && !chosen("bus") {
+    if phases.is_empty() && !chosen("calls") && !chosen("bus") && !chosen("publish") {
         return Err(format!(
-            "there is no such phase; there are {}, calls and bus",
+            "there is no such phase; there are {}, calls, bus and publish",
             machines::PHASES.join(", ")
         )
         .into());
@@ -93,6 +94,9 @@ fn outside(words: &[String], effort: Effort) -> Result<bool, Box<dyn Error>> {
         }
         if chosen("bus") {
             rows.extend(bus::rows(suite, effort)?);
+        }
+        if chosen("publish") {
+            rows.extend(publish::rows(suite, effort)?);
         }
         println!("\n{}", table::table(&rows));
         println!(

@@ -2,8 +2,8 @@
 use onecred_integration::{
     cases,
     fake_connect::vault,
-    installed::{make, repository},
-    machine::{Layer, Ran, Suite, wait_until},
+    installed::make,
+    machine::{Layer, Ran, Suite},
     setup::{Setup, field},
     stage::Stage,
     theme::Theme,
@@ -34,24 +34,7 @@ pub const THEME: Theme = Theme {
     ],
 };
 
-/// What needs a machine of its own.
-pub const ALONE: Theme = Theme {
-    name: "cli_alone",
-    stage,
-    shared: false,
-    cases: cases![
-        a_value_is_put_and_released,
-        a_reload_with_errors_says_so,
-        check_live_right_after_the_installation,
-        check_live_tells_each_problem_with_its_remedy,
-        a_unit_gets_what_was_added,
-        without_a_bus_or_a_service_it_says_so,
-        the_commands_of_the_readme_run,
-        the_commands_of_the_bus_s_documentation_run,
-    ],
-};
-
-fn stage(suite: Suite) -> Stage {
+pub(crate) fn stage(suite: Suite) -> Stage {
     let login = |n: u8, title: &str, fields: Vec<Value>| {
         let id = format!("{:a<26}", format!("item{}b", char::from(b'a' + n)));
         json!({ "id": id, "title": title, "category": "LOGIN", "version": 1, "fields": fields })
@@ -77,7 +60,7 @@ fn stage(suite: Suite) -> Stage {
 }
 
 /// Runs it as a user that is nobody in particular.
-fn as_user(command: &str) -> String {
+pub(crate) fn as_user(command: &str) -> String {
     format!("setpriv --reuid=games --regid=games --clear-groups {command}")
 }
 
@@ -92,7 +75,7 @@ fn json_of(ran: Ran) -> Value {
 
 /// What a verb complained of, which is never the bus's own wording, and its exit code.
 #[track_caller]
-fn complaint(ran: &Ran) -> (Option<i32>, String) {
+pub(crate) fn complaint(ran: &Ran) -> (Option<i32>, String) {
     let said = ran.stderr();
     assert!(said.starts_with("onecred: "), "{ran}");
     assert!(!said.contains("org.freedesktop") && !said.contains("org.onecred.Error"), "{said}");
@@ -158,7 +141,10 @@ fn get_writes_the_value_as_it_is(stage: &Stage) {
         "{said}"
     );
     let (_, said) = complaint(&stage.sh("onecred get nowhere"));
-    assert!(said.starts_with("onecred: nowhere: not found: no item \"nowhere\""), "{said}");
+    assert!(
+        said.starts_with("onecred: nowhere: op://Servers/nowhere/password: not found: no item"),
+        "{said}"
+    );
 }
 
 fn refresh_tells_what_came_of_each(stage: &Stage) {
@@ -249,185 +235,4 @@ fn is_silent(program: &str, arguments: &[&str], file: &Path) {
     let output = command.output().unwrap_or_else(|error| panic!("{program}: {error}"));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.is_empty(), "{program} {}: {said}", file.display());
-}
-
-fn a_value_is_put_and_released(stage: &Stage) {
-    let get = || stage.sh("onecred get db-password").ok_bytes();
-    let put = stage.sh("printf %s 'broken glass' | onecred put db-password");
-    assert!(put.succeeded() && put.stderr().is_empty(), "{put}");
-    assert!(put.stdout().contains("until: onecred release db-password"), "{put}");
-    assert_eq!(get(), b"broken glass");
-    stage.gets("app.service", "", &[("db-password", b"broken glass")]);
-    let status = stage.sh("onecred status").ok();
-    assert!(
-        status.contains("held     db-password (put); end that by: onecred release db-password\n"),
-        "{status}"
-    );
-    assert!(stage.sh("onecred list").ok().contains("held (put)"));
-    let said = stage.sh("echo glass | onecred put db-password").stderr();
-    assert!(said.contains("warning: the value ends with a newline"), "{said}");
-    // typed: not shown, and the line's end is no part of it
-    let quiet = "until stty -F /dev/pts/0 -a 2>/dev/null | grep -q -- ' -echo '; do sleep 0.02; done";
-    let typed =
-        stage.sh(&format!("({quiet}; printf 'typed\\r') | script -qec 'onecred put db-password' /dev/null"));
-    assert!(typed.stdout().contains("Value to stand in for db-password, not shown: "), "{typed}");
-    assert!(!typed.stdout().contains("typed"), "{typed}");
-    assert_eq!(get(), b"typed");
-    let (code, said) = complaint(&stage.sh("onecred put db-password </dev/null"));
-    assert!(code == Some(1) && said.contains("the value is empty"), "{said}");
-    stage.sh("onecred release db-password").ok();
-    assert_eq!(get(), b"hunter2");
-    let (code, said) = complaint(&stage.sh("onecred release db-password"));
-    assert!(code == Some(1) && said.contains("nothing stands in for db-password"), "{said}");
-}
-
-fn config(stage: &Stage) -> String {
-    String::from_utf8(stage.read("/etc/onecred/secrets.json")).unwrap_or_default()
-}
-
-fn a_reload_with_errors_says_so(stage: &Stage) {
-    stage.sh("onecred get db-password").ok();
-    let before = config(stage);
-    stage.write("/etc/onecred/secrets.json", before.replace("\"units\"", "\"unit\""), 0o644);
-    let (code, said) = complaint(&stage.sh("onecred reload"));
-    assert_eq!(code, Some(1));
-    assert!(said.contains("the one before stays in force: /etc/onecred/secrets.json:"), "{said}");
-    assert!(said.contains("onecred check"), "{said}");
-    stage.write("/etc/onecred/secrets.json", before.replace("\"nowhere\"", "\"renamed\""), 0o644);
-    assert_eq!(stage.sh("onecred reload").ok(), "the configuration was read anew\n");
-    assert!(stage.sh("onecred list").ok().contains("renamed"));
-    // one that is broken from the start serves nothing
-    stage.write("/etc/onecred/secrets.json", "{", 0o644);
-    stage.sh("systemctl restart onecred").ok();
-    let status = stage.sh("onecred status");
-    assert_eq!(status.code(), Some(1), "{status}");
-    assert!(status.stdout().contains("serves   nothing: /etc/onecred/secrets.json:1:"), "{status}");
-}
-
-fn check_live_right_after_the_installation(stage: &Stage) {
-    // nothing was ever asked for: the bus starts the provider, and that the resolver
-    stage.sh("! systemctl is-active -q onecred-resolver.service").ok();
-    stage.write("/etc/onecred/secrets.json", config(stage).replace("/nowhere/", "/openai/"), 0o644);
-    let ran = stage.sh("onecred check --live");
-    assert_eq!(ran.code(), Some(1), "{ran}");
-    assert!(ran.stdout().contains("nowhere: not found: no field \"password\""), "{ran}");
-    stage.write(
-        "/etc/onecred/secrets.json",
-        config(stage).replace("/openai/password", "/openai/credential"),
-        0o644,
-    );
-    let ran = stage.sh("onecred check --live");
-    assert!(ran.code() == Some(1) && ran.stdout().contains("another configuration in force"), "{ran}");
-    stage.sh("onecred reload").ok();
-    let ran = stage.sh("onecred check --live");
-    assert!(ran.succeeded(), "{ran}");
-    assert_eq!(ran.stdout(), "3 secrets, 1 source: fine\n3 secrets found in 1Password\n");
-}
-
-fn check_live_tells_each_problem_with_its_remedy(stage: &Stage) {
-    stage.sh("onecred check --live || test $? = 1").ok();
-    stage.connect_goes();
-    let ran = stage.sh("onecred check --live");
-    assert_eq!(ran.code(), Some(1), "{ran}");
-    // once, for all that have it
-    assert!(ran.stdout().contains("db-password, db-user, nowhere: away: "), "{ran}");
-    assert!(ran.stdout().contains("0 of 3 secrets found in 1Password\n"), "{ran}");
-    let said = stage.sh("onecred status").ok();
-    assert!(said.contains("sources  default: away: "), "{said}");
-    stage.sh("rm /etc/onecred/token && systemctl restart onecred-resolver").ok();
-    let ran = stage.sh("onecred check --live");
-    assert!(ran.stdout().contains("no token: ") && ran.stdout().contains("onecred token set"), "{ran}");
-}
-
-fn a_unit_gets_what_was_added(stage: &Stage) {
-    let add = "onecred add api-key op://Servers/openai/credential --unit adder --id key";
-    let shown = stage.sh(&format!("{add} --dry-run")).ok();
-    assert!(shown.contains("would write /etc/onecred/secrets.d/api-key.json:\n"), "{shown}");
-    stage.sh("! test -e /etc/onecred/secrets.d/api-key.json").ok();
-    let said = stage.sh(add).ok();
-    assert!(
-        said.contains("written: /etc/systemd/system/adder.service.d/50-onecred-api-key.conf\n"),
-        "{said}"
-    );
-    let unit = "[Service]\nType=oneshot\nExecStart=/usr/local/libexec/onecred-tests/take %n\n";
-    stage.units([("adder.service", unit)]);
-    // what it says to run, and nothing else
-    let run: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("  ")).collect();
-    assert_eq!(run.len(), 3, "{said}");
-    stage.sh(&run.join("\n")).ok();
-    stage.got("adder.service", &[("key", b"sk-canary")]);
-    assert!(stage.sh(add).ok().starts_with("all of it is there already\n"));
-    let (code, said) =
-        complaint(&stage.sh("onecred add api-key op://Servers/postgres/password --unit adder"));
-    assert!(code == Some(1) && said.contains("is declared already"), "{said}");
-    let (_, said) =
-        complaint(&stage.sh(&as_user("onecred add other op://Servers/postgres/password --unit app")));
-    assert!(said.contains("run it as root"), "{said}");
-}
-
-fn without_a_bus_or_a_service_it_says_so(stage: &Stage) {
-    stage.sh("onecred list").ok();
-    stage.sh("systemctl stop onecred.service && rm /usr/share/dbus-1/system-services/org.onecred.*").ok();
-    stage.sh("busctl call org.freedesktop.DBus / org.freedesktop.DBus ReloadConfig").ok();
-    let (code, said) = complaint(&stage.sh("onecred list"));
-    assert_eq!(code, Some(1));
-    assert!(said.contains("not on the system bus") && said.contains("systemctl status onecred"), "{said}");
-    stage.sh("systemctl stop dbus.socket dbus.service").ok();
-    let (code, said) = complaint(&stage.sh("onecred list"));
-    assert_eq!(code, Some(1));
-    assert!(said.contains("system bus can't be reached") && said.contains("dbus.socket"), "{said}");
-}
-
-/// The commands in the blocks for shells of a part of a document.
-fn commands(document: &str, heading: &str) -> Vec<String> {
-    let text = fs::read_to_string(repository().join(document)).expect("the document");
-    let part = text.split_once(heading).unwrap_or_else(|| panic!("{document} has no {heading:?}")).1;
-    let part = if heading.starts_with("## ") { part.split("\n## ").next().unwrap_or(part) } else { part };
-    let blocks = part.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap_or(rest));
-    let text: String = blocks.map(|block| block.replace("\\\n", " ")).collect();
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    lines.map(|line| line.replace("sudo ", "")).collect()
-}
-
-fn the_commands_of_the_readme_run(stage: &Stage) {
-    // all that is configured is there
-    stage.write("/etc/onecred/secrets.json", config(stage).replace("/nowhere/", "/postgres/"), 0o644);
-    let commands = commands("README.md", "## Day to day");
-    assert!(commands.len() >= 10, "{commands:?}");
-    stage.write("/root/value.txt", "broken glass", 0o600);
-    for command in commands {
-        let ran = stage.sh(&format!("cd /root; {command}"));
-        assert!(ran.succeeded(), "{ran}");
-    }
-}
-
-fn the_commands_of_the_bus_s_documentation_run(stage: &Stage) {
-    stage.write("/etc/onecred/secrets.json", config(stage).replace("/nowhere/", "/postgres/"), 0o644);
-    stage.sh("systemctl start onecred.service").ok();
-    wait_until("the provider is on the bus", || stage.sh("onecred status").succeeded());
-    stage.write("/root/value.txt", "broken glass", 0o600);
-    let commands = commands("docs/dbus.md", "# ");
-    for command in &commands {
-        let ran = stage.sh(&format!("cd /root; {command}"));
-        // what watches is ended by its time
-        assert!(ran.succeeded() || command.starts_with("timeout ") && ran.code() == Some(124), "{ran}");
-    }
-    // and every member of the interface has one
-    let interface = fs::read_to_string(repository().join("integration/fixtures/introspection.xml"));
-    let interface = interface.expect("the snapshot of the interface");
-    let document = fs::read_to_string(repository().join("docs/dbus.md")).expect("the document");
-    for kind in ["method", "property", "signal"] {
-        for member in interface.split(&format!("<{kind} name=\"")).skip(1) {
-            let name = member.split('"').next().unwrap_or_default();
-            assert!(document.contains(&format!("`{name}")), "docs/dbus.md does not name {kind} {name}");
-        }
-    }
-    let called = |name: &str| commands.iter().any(|command| command.contains(name));
-    for member in interface.split("<method name=\"").skip(1) {
-        let name = member.split('"').next().unwrap_or_default();
-        assert!(
-            called(name) || called(&format!("onecred {}", name.to_lowercase())),
-            "no command calls {name}"
-        );
-    }
 }

@@ -3,6 +3,7 @@ mod account;
 mod boot;
 mod bus;
 mod cli;
+mod cli_alone;
 mod connect;
 mod death;
 mod demo;
@@ -11,8 +12,11 @@ mod journal;
 mod machine;
 mod metrics;
 mod operation;
+mod publish;
 mod refusals;
+mod rotation;
 mod secrets;
+mod templates;
 
 use libtest_mimic::Arguments;
 use onecred_integration::{
@@ -25,6 +29,7 @@ use std::process::ExitCode;
 const THEMES: &[&Theme] = &[
     &machine::THEME,
     &secrets::THEME,
+    &templates::THEME,
     &refusals::THEME,
     &forged::THEME,
     &connect::THEME,
@@ -36,13 +41,18 @@ const THEMES: &[&Theme] = &[
     &boot::END,
     &death::THEME,
     &cli::THEME,
-    &cli::ALONE,
+    &cli_alone::THEME,
     &demo::THEME,
     &journal::THEME,
     &journal::AUDIT,
     &metrics::THEME,
+    &rotation::THEME,
+    &rotation::RECOVERY,
     &operation::THEME,
     &operation::LOOK,
+    &publish::THEME,
+    &publish::ALONE,
+    &publish::TAKEN,
 ];
 
 fn main() -> ExitCode {

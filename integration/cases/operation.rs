@@ -40,12 +40,17 @@ pub const LOOK: Theme = Theme {
     ],
 };
 
-const UNITS: [&str; 7] = [
+const UNITS: [&str; 12] = [
     "onecred.socket",
     "onecred.service",
     "onecred-resolver.socket",
     "onecred-resolver.service",
     "run-onecred-store.mount",
+    "run-secrets.mount",
+    "run-onecred-files.mount",
+    "onecred-file@.service",
+    "onecred-publish.service",
+    "onecred-publish.target",
     "onecred-metrics.service",
     "onecred-metrics.timer",
 ];

@@ -57,7 +57,7 @@ impl Setup {
     }
 
     fn new(suite: Suite, source: Value, connect: bool) -> Self {
-        let config = json!({ "source": source, "defaults": {}, "secrets": [], "rules": [] });
+        let config = json!({ "source": source, "defaults": {}, "secrets": [], "templates": [], "rules": [] });
         let plan = Plan::new(suite).layer(installed(suite).path());
         Self { plan, config, vault: vault::fixture(), connect }
     }
@@ -85,9 +85,21 @@ impl Setup {
 
     /// A secret for units.
     #[must_use]
-    pub fn secret(mut self, name: &str, reference: &str, units: &[&str]) -> Self {
-        let secret = json!({ "name": name, "reference": reference, "units": units });
+    pub fn secret(self, name: &str, reference: &str, units: &[&str]) -> Self {
+        self.entry(json!({ "name": name, "reference": reference, "units": units }))
+    }
+
+    /// A secret as it is written.
+    #[must_use]
+    pub fn entry(mut self, secret: Value) -> Self {
         self.config["secrets"].as_array_mut().into_iter().for_each(|all| all.push(secret.clone()));
+        self
+    }
+
+    /// A template as it is written.
+    #[must_use]
+    pub fn template(mut self, template: &Value) -> Self {
+        self.config["templates"].as_array_mut().into_iter().for_each(|all| all.push(template.clone()));
         self
     }
 

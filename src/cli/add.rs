@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::core::Draft;
 use crate::config::{self, Paths};
-use crate::name::{Claim, CredentialId, SecretName, SourceName, UnitName};
+use crate::name::{CredentialId, SecretName, SourceName, UnitName};
 use crate::reference::Reference;
 
 /// What `onecred add` is told.
@@ -103,16 +103,11 @@ impl Addition {
         let units =
             args.units.iter().map(|unit| UnitName::parse_lenient(unit)).collect::<Result<Vec<_>, _>>()?;
         for unit in &units {
-            let length = unit.as_str().len() + id.as_str().len();
             if section(unit).is_none() {
                 return Err(format!(
                     "{unit} can't have credentials; services, sockets, mounts and swaps can"
                 )
                 .into());
-            }
-            if length > Claim::MAX {
-                let most = Claim::MAX;
-                return Err(format!("{unit} and {id} have {length} bytes together, and systemd can ask for {most} at most; take a shorter --id").into());
             }
         }
         let reference = Reference::parse(&args.reference)?;

@@ -35,6 +35,10 @@ pub(super) trait Manager {
     #[zbus(allow_interactive_auth)]
     fn put(&self, name: &str, value: zbus::Fd<'_>) -> zbus::Result<()>;
     #[zbus(allow_interactive_auth)]
+    fn rollback(&self, name: &str) -> zbus::Result<u64>;
+    #[zbus(allow_interactive_auth)]
+    fn affected(&self, names: &[&str]) -> zbus::Result<Vec<(String, String, String)>>;
+    #[zbus(allow_interactive_auth)]
     fn release(&self, name: &str) -> zbus::Result<()>;
     #[zbus(allow_interactive_auth)]
     fn metrics(&self) -> zbus::Result<String>;

@@ -41,12 +41,10 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result
     match loaded {
         Ok(loaded) => {
             if !args.quiet {
+                if args.files.is_empty() {
+                    objections(&loaded).iter().try_for_each(|what| writeln!(err, "warning: {what}"))?;
+                }
                 loaded.warnings.iter().try_for_each(|warning| writeln!(err, "{warning}"))?;
-                loaded
-                    .settings
-                    .not_acted_on()
-                    .iter()
-                    .try_for_each(|what| writeln!(err, "warning: {what}"))?;
                 let summary = summary(&loaded);
                 if args.json { writeln!(err, "{summary}")? } else { writeln!(out, "{summary}")? }
             }
@@ -70,6 +68,16 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result
             Ok(1)
         }
     }
+}
+
+/// What this machine's own state says against directories that files are to be published in.
+fn objections(Loaded { settings, .. }: &Loaded) -> Vec<String> {
+    let targets = || {
+        let secrets = settings.policy.secrets().filter_map(|secret| secret.target.as_ref());
+        secrets.chain(settings.templates.iter().filter_map(|template| template.target.as_ref()))
+    };
+    let used = settings.roots.iter().filter(|root| targets().any(|target| target.path.starts_with(root)));
+    used.filter_map(|root| crate::provider::publish::objection(root)).collect()
 }
 
 fn summary(Loaded { settings, warnings }: &Loaded) -> String {

@@ -17,7 +17,7 @@ fn help_of(command: &mut clap::Command, path: &str, text: &mut String) {
     }
 }
 
-/// What people and scripts rely on changes deliberately: `ONECRED_BLESS=1 cargo test help` takes up what is new.
+/// What people and scripts rely on changes deliberately: `UPDATE_EXPECTED=1 cargo test --lib help` takes up what is new.
 #[test]
 fn help_is_what_it_was() {
     let mut command = Cli::command();
@@ -26,14 +26,14 @@ fn help_is_what_it_was() {
     help_of(&mut command, "onecred", &mut text);
     let text = text.lines().map(|line| line.trim_end().to_owned() + "\n").collect::<String>();
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/help.txt");
-    if std::env::var_os("ONECRED_BLESS").is_some() {
+    if std::env::var_os("UPDATE_EXPECTED").is_some() {
         std::fs::write(&kept, &text).unwrap();
     }
     let before = std::fs::read_to_string(&kept).unwrap_or_default();
     let first = text.lines().zip(before.lines().chain(std::iter::repeat(""))).find(|(now, then)| now != then);
     assert!(
         text == before,
-        "--help has changed: {first:?} (now, before); if it is meant to: ONECRED_BLESS=1 cargo test help"
+        "--help has changed: {first:?} (now, before); if it is meant to: UPDATE_EXPECTED=1 cargo test --lib help"
     );
 }
 
@@ -60,9 +60,10 @@ fn said(program: &str, arguments: &[&str]) -> Option<(bool, String)> {
 fn each_verb_has_a_man_page() {
     let dir = generated(generate::What::Man);
     let page = |name: &str| std::fs::read_to_string(dir.path().join("made").join(name)).unwrap_or_default();
-    for verb in
-        ["status", "list", "explain", "get", "refresh", "metrics", "put", "release", "reload", "check", "add"]
-    {
+    for verb in [
+        "status", "list", "explain", "get", "refresh", "metrics", "put", "rollback", "release", "reload",
+        "check", "add",
+    ] {
         let text = page(&format!("onecred-{verb}.1"));
         assert!(
             text.contains(".SH SYNOPSIS") && text.contains(".SH \"EXIT STATUS\"\nExit codes"),

@@ -1,4 +1,4 @@
-//! `onecred put` and `onecred release`: break the glass, and mend it again.
+//! `onecred put`, `onecred rollback` and `onecred release`: break the glass, and mend it again.
 
 use std::error::Error;
 use std::io::Write;
@@ -9,7 +9,7 @@ use super::token::prompt;
 use crate::name::SecretName;
 use crate::wire::packet;
 
-/// What `onecred put` and `onecred release` are told.
+/// What these are told.
 #[derive(Debug, Clone, clap::Args)]
 pub struct NameArgs {
     /// The secret's name
@@ -36,6 +36,17 @@ pub fn put(args: &NameArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<
         )?;
     }
     writeln!(out, "{name}: units that start from now on get this value, until: onecred release {name}")?;
+    Ok(out.flush()?)
+}
+
+/// Has the version before stand in for a secret's value.
+pub fn rollback(args: &NameArgs, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
+    let name = SecretName::parse(&args.name)?;
+    let version = bus::talk(async |bus| Ok(bus.manager().await?.rollback(name.as_str()).await?))?;
+    writeln!(
+        out,
+        "{name}: units that start from now on get version {version}, until: onecred release {name}"
+    )?;
     Ok(out.flush()?)
 }
 

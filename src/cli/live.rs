@@ -29,10 +29,12 @@ pub(super) fn run(
     err: &mut dyn Write,
 ) -> Result<u8, Box<dyn Error>> {
     let findings = bus::talk(async |bus| find(&bus, settings, err).await)?;
-    let rules = settings.policy.rules().len();
-    if rules > 0 {
-        let rules = show::count(rules, "rule");
-        writeln!(err, "warning: {rules} not tried: what they refer to depends on the unit that asks")?;
+    let untried = [
+        (settings.policy.rules().len(), "rule", "what a rule refers to depends on the unit that asks"),
+        (settings.templates.len(), "template", "of a template only what is declared as a secret is"),
+    ];
+    for (number, what, why) in untried.into_iter().filter(|(number, ..)| *number > 0) {
+        writeln!(err, "warning: {} not tried: {why}", show::count(number, what))?;
     }
     match json {
         true => show::json(out, &findings)?,

@@ -9,11 +9,13 @@ pub mod explain;
 pub mod generate;
 pub mod get;
 pub mod hold;
+pub mod import;
 mod live;
 pub mod metrics;
 pub mod refresh;
 pub mod reload;
 pub mod resolve;
+pub mod run_program;
 pub mod schema;
 pub mod secrets;
 pub mod serve;
@@ -78,9 +80,20 @@ enum Verb {
     /// Break the glass: have a value from standard input stand in for a secret's, until it is released
     #[command(after_help = EXIT_CODES)]
     Put(hold::NameArgs),
+    /// Have the version before stand in for a secret's value, until it is released
+    #[command(after_help = EXIT_CODES)]
+    Rollback(hold::NameArgs),
     /// End what stands in for a secret
     #[command(after_help = EXIT_CODES)]
     Release(hold::NameArgs),
+    /// Execute a program with variables of its environment set from the unit's credentials
+    #[command(
+        after_help = "Exit codes: the program's own; 203 it can't be executed, 243 a credential is missing or unfit, 2 wrong command line"
+    )]
+    Run(run_program::RunArgs),
+    /// Take over the configuration of another program
+    #[command(subcommand)]
+    Import(import::ImportVerb),
     /// Install 1Password's SDK core, which service accounts need
     #[command(subcommand)]
     Core(core::CoreVerb),
@@ -117,10 +130,13 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::Add(args) => add::run(&args, &mut out, &mut err).map(|()| 0),
         Verb::Reload => reload::run(&mut out).map(|()| 0),
         Verb::Put(args) => hold::put(&args, &mut out, &mut err).map(|()| 0),
+        Verb::Rollback(args) => hold::rollback(&args, &mut out).map(|()| 0),
         Verb::Release(args) => hold::release(&args, &mut out).map(|()| 0),
         Verb::Generate(args) => generate::run(&args).map(|()| 0),
         Verb::Check(args) => check::run(&args, &mut out, &mut err),
         Verb::Get(args) => get::run(&args, &mut out).map(|()| 0),
+        Verb::Run(args) => run_program::run(&args, &mut err).map_err(Into::into),
+        Verb::Import(verb) => import::run(&verb, &mut out, &mut err).map(|()| 0),
         Verb::Core(verb) => core::run(&verb, &mut out, &mut err).map(|()| 0),
         Verb::Token(verb) => token::run(&verb, &mut out, &mut err),
         Verb::Demo => demo::run(&mut out).map(|()| 0),

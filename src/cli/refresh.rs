@@ -28,6 +28,9 @@ pub struct RefreshArgs {
     /// Fetch the values, whatever the versions say
     #[arg(long)]
     pub force: bool,
+    /// Refresh nothing: tell which units would be restarted or reloaded if these secrets had changed
+    #[arg(long, conflicts_with = "force")]
+    pub dry_run: bool,
     /// Print JSON, for programs
     #[arg(long)]
     pub json: bool,
@@ -57,6 +60,9 @@ impl Refreshed {
 
 /// Refreshes. Gives the exit code: 1 where any failed.
 pub fn run(args: &RefreshArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
+    if args.dry_run {
+        return would_be_told(args, out);
+    }
     let flags = if args.force { VALUES } else { VERSIONS };
     let refreshed = bus::talk(async |bus| some(&bus, &args.names, flags, err).await)?;
     match args.json {
@@ -65,6 +71,35 @@ pub fn run(args: &RefreshArgs, out: &mut dyn Write, err: &mut dyn Write) -> Resu
     }
     out.flush()?;
     Ok(u8::from(refreshed.iter().any(|one| one.error.is_some())))
+}
+
+/// What would be done to a unit.
+#[derive(Debug, Serialize)]
+struct Due {
+    unit: String,
+    /// `restart` or `reload`.
+    measure: String,
+    /// The secret that it is for.
+    secret: String,
+}
+
+fn would_be_told(args: &RefreshArgs, out: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
+    let names: Vec<&str> = args.names.iter().map(String::as_str).collect();
+    let due = bus::talk(async |bus| Ok(bus.manager().await?.affected(&names).await?))?;
+    let due: Vec<Due> =
+        due.into_iter().map(|(unit, measure, secret)| Due { unit, measure, secret }).collect();
+    if args.json {
+        show::json(out, &due)?;
+    } else if due.is_empty() {
+        writeln!(out, "no unit that runs would be restarted or reloaded")?;
+    } else {
+        let row = |due: &Due| {
+            Row::new(vec![due.unit.as_str().into(), due.measure.as_str().into(), due.secret.as_str().into()])
+        };
+        write!(out, "{}", show::table(&due.iter().map(row).collect::<Vec<_>>()))?;
+    }
+    out.flush()?;
+    Ok(0)
 }
 
 async fn some(bus: &Bus, names: &[String], flags: u64, err: &mut dyn Write) -> Result<Vec<Refreshed>, Fault> {

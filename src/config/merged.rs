@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::at::At;
 use super::problem::{Place, Problems};
-use super::written::{Audit, Defaults, Limits, Rule, Secret, Source, Template, Written};
+use super::written::{Audit, Defaults, Limits, Publish, Rule, Secret, Source, Template, Written};
 
 /// All files as one.
 #[derive(Debug, Default)]
@@ -13,6 +13,7 @@ pub(super) struct Merged {
     pub(super) sources: BTreeMap<String, At<Source>>,
     pub(super) defaults: Option<At<Defaults>>,
     pub(super) limits: Option<At<Limits>>,
+    pub(super) publish: Option<At<Publish>>,
     pub(super) recover: Option<At<bool>>,
     pub(super) audit: Option<At<Audit>>,
     pub(super) secrets: Vec<At<Secret>>,
@@ -34,6 +35,7 @@ pub(super) fn merge(files: Vec<Written>, problems: &mut Problems) -> Merged {
         once("source", &mut merged.source, file.source, problems);
         once("defaults", &mut merged.defaults, file.defaults, problems);
         once("limits", &mut merged.limits, file.limits, problems);
+        once("publish", &mut merged.publish, file.publish, problems);
         once("recover", &mut merged.recover, file.recover, problems);
         once("audit", &mut merged.audit, file.audit, problems);
         for (name, source) in file.sources {

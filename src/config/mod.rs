@@ -5,6 +5,7 @@ mod checked;
 mod files;
 mod json;
 mod merged;
+mod opnix;
 mod problem;
 mod schema;
 mod shape;
@@ -21,6 +22,8 @@ use crate::template::Filling;
 
 pub use checked::ServiceAccount;
 pub use files::Paths;
+pub(crate) use opnix::FOLDER as OPNIX_FOLDER;
+pub use opnix::{Imported, import_opnix};
 pub use problem::{Position, Problem, Report, Severity};
 pub use schema::schema;
 pub use written::Audit;
@@ -92,11 +95,27 @@ fn load_files(files: &[PathBuf], origin: Origin, mut problems: Problems) -> Resu
 
 fn read(number: usize, problems: &mut Problems) -> Option<Written> {
     match json::parse(problems.text(number)) {
-        Ok(tree) => shape::read(number, &tree, problems),
+        Ok(tree) => match opnix::convert(&tree) {
+            Some(converted) => {
+                opnix_is_told(number, &tree, &converted, problems);
+                shape::read(number, &converted.tree, problems)
+            }
+            None => shape::read(number, &tree, problems),
+        },
         Err(json::Mistake { byte, what, remedy }) => {
             problems.error(Place { file: number, byte }, what, remedy);
             None
         }
+    }
+}
+
+/// Says that OpNix's file was understood, and what of it was not.
+fn opnix_is_told(file: usize, tree: &json::Node, converted: &opnix::Converted, problems: &mut Problems) {
+    let what = "this is OpNix's file, and is read as what onecred import opnix makes of it";
+    let remedy = "make it one of onecred's: onecred import opnix FILE --output NEW";
+    problems.warn(Place { file, byte: tree.byte }, what, remedy);
+    for (byte, what, why) in &converted.notes {
+        problems.warn(Place { file, byte: *byte }, format!("not as it was: {what}"), why);
     }
 }
 
@@ -122,6 +141,8 @@ pub struct Settings {
     pub templates: Vec<Template>,
     /// What the provider allows itself.
     pub limits: Limits,
+    /// The directories that files may be published in.
+    pub roots: Vec<PathBuf>,
     /// Whether units that failed because 1Password was away are started again when it is back.
     pub recover: bool,
     /// What is written to the journal of a unit that asks.
@@ -135,6 +156,7 @@ impl Default for Settings {
             policy: Policy::default(),
             templates: Vec::new(),
             limits: Limits::default(),
+            roots: checked::ROOTS.iter().map(PathBuf::from).collect(),
             recover: true,
             audit: Audit::default(),
         }
@@ -154,27 +176,6 @@ pub struct Template {
     pub grants: Vec<Grant>,
     /// Where it was declared, as `FILE:LINE`.
     pub declared_at: String,
-}
-
-impl Settings {
-    /// What is configured and not acted on by this version, in words.
-    pub fn not_acted_on(&self) -> Vec<String> {
-        let secrets =
-            |has: fn(&crate::secret::Secret) -> bool| self.policy.secrets().filter(|s| has(s)).count();
-        let idle = [
-            (secrets(|s| s.target.is_some()), "\"target\" of a secret: files are not published yet"),
-            (
-                self.templates.iter().filter(|t| t.target.is_some()).count(),
-                "\"target\" of a template: files are not published yet",
-            ),
-            (
-                secrets(|s| !s.restart_units.is_empty() || !s.reload_units.is_empty()),
-                "\"restartUnits\" and \"reloadUnits\": nothing is restarted yet",
-            ),
-        ];
-        let idle = idle.into_iter().filter(|(count, _)| *count > 0);
-        idle.map(|(count, what)| format!("not acted on by this version, {count} times: {what}")).collect()
-    }
 }
 
 /// A source of secrets.

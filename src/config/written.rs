@@ -24,6 +24,8 @@ pub(crate) struct Written {
     pub(crate) defaults: Option<At<Defaults>>,
     /// What the provider allows itself.
     pub(crate) limits: Option<At<Limits>>,
+    /// Where files may be published.
+    pub(crate) publish: Option<At<Publish>>,
     /// The secrets.
     #[serde(default)]
     pub(crate) secrets: Vec<At<Secret>>,
@@ -123,6 +125,9 @@ pub(crate) struct Defaults {
     /// See a secret's `deadline`.
     #[schemars(example = "60s", extend("default" = "60s"))]
     pub(crate) deadline: Option<At<String>>,
+    /// See a secret's `refresh`.
+    #[schemars(example = "15m", extend("default" = "off"))]
+    pub(crate) refresh: Option<At<String>>,
     /// See a secret's `owner`.
     #[schemars(example = "root:root", extend("default" = "root"))]
     pub(crate) owner: Option<At<String>>,
@@ -141,6 +146,17 @@ pub(crate) struct Limits {
     /// The most connections that are answered at once, 1 to 512; further ones wait.
     #[schemars(example = 512, range(min = 1, max = 512), extend("default" = 512))]
     pub(crate) connections: Option<At<u64>>,
+}
+
+/// Where files may be published.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Publish {
+    /// Directories that targets may be in, besides `/run/secrets` and `/run/onecred/files`: each below `/run`, and a mount point of a ramfs, or of a
+    /// tmpfs with `noswap`. The provider has to be let write there, by a drop-in with `ReadWritePaths=`.
+    #[serde(default)]
+    #[schemars(example = ["/run/app-secrets"])]
+    pub(crate) roots: Vec<At<String>>,
 }
 
 /// A secret: what it is in 1Password, and who may have it.
@@ -169,9 +185,15 @@ pub(crate) struct Secret {
     pub(crate) units: Vec<At<String>>,
     /// The source, by its name, where there are several.
     pub(crate) source: Option<At<String>>,
-    /// A file that the secret is published to as well, for programs that read paths: an absolute path below `/run`.
+    /// A file that the secret is published to as well, for programs that read paths: below `/run/secrets`, `/run/onecred/files` or one of `publish.roots`.
+    /// What reads it is ordered after `onecred-file@NAME.service`.
     #[schemars(example = "/run/secrets/openai-api-key")]
     pub(crate) target: Option<At<String>>,
+    /// With `target`: symbolic links to the file, for programs that insist on a path of theirs, below `/etc`, `/run`, `/var/lib` or `/opt`.
+    /// Their directories have to be there, and root's alone; the provider has to be let write there, by a drop-in with `ReadWritePaths=`.
+    #[serde(default)]
+    #[schemars(example = ["/etc/app/key.pem"])]
+    pub(crate) links: Vec<At<String>>,
     /// With `target`: the file's owner, as `USER` or `USER:GROUP`, by name or number.
     #[schemars(example = "opencode:opencode", extend("default" = "root"))]
     pub(crate) owner: Option<At<String>>,
@@ -192,6 +214,10 @@ pub(crate) struct Secret {
     /// Whether an empty field is a value. Otherwise a unit that asks for it is refused: it is nearly always a mistake, and nobody notices.
     #[schemars(extend("default" = false))]
     pub(crate) allow_empty: Option<At<bool>>,
+    /// How often the secret is compared with 1Password by itself, and not only when a unit asks: a duration from `1m` to `30d`, or `off`. One call does for
+    /// all secrets of a source that are due. What has changed is fetched, published anew, and told to `restartUnits` and `reloadUnits`.
+    #[schemars(example = "15m", extend("default" = "off"))]
+    pub(crate) refresh: Option<At<String>>,
     /// Units to restart when the secret has changed, by name or glob.
     #[serde(default)]
     #[schemars(example = ["app@*.service"])]
@@ -246,6 +272,10 @@ pub(crate) struct Template {
     /// See a secret's `target`.
     #[schemars(example = "/run/secrets/opencode.env")]
     pub(crate) target: Option<At<String>>,
+    /// See a secret's `links`.
+    #[serde(default)]
+    #[schemars(example = ["/etc/opencode/env"])]
+    pub(crate) links: Vec<At<String>>,
     /// See a secret's `owner`.
     #[schemars(example = &"opencode", extend("default" = "root"))]
     pub(crate) owner: Option<At<String>>,

@@ -1,7 +1,9 @@
 //! Why a unit does not get a credential: each case with its cause and its remedy, in words for the journal.
 
 use std::io;
+use std::path::PathBuf;
 
+use super::publish::Fault;
 use crate::name::{CredentialId, SecretName, UnitName};
 use crate::policy::Denial;
 use crate::reference::Reference;
@@ -49,6 +51,22 @@ pub enum Refusal {
     NoSuchName(String),
     /// A snapshot could not be read.
     Unreadable(io::Error),
+    /// It is not published: the configuration says no file for it.
+    NoFile(String),
+    /// Its file can't be written.
+    Unpublished {
+        /// The file.
+        path: PathBuf,
+        /// Why it can't.
+        fault: Fault,
+    },
+    /// Of all files, these are not published.
+    SomeUnpublished {
+        /// Their names.
+        names: Vec<String>,
+        /// Whether some are not for a cause that passes.
+        passes: bool,
+    },
     /// The provider is being stopped.
     Stopping,
 }
@@ -65,6 +83,8 @@ impl Refusal {
             Self::Part { refusal, .. } => refusal.kind(),
             Self::Unfit { .. } => "unfit",
             Self::Unreadable(_) => "store",
+            Self::NoFile(_) => "no-file",
+            Self::Unpublished { .. } | Self::SomeUnpublished { .. } => "unpublished",
             Self::Stopping => "stopping",
         }
     }
@@ -82,6 +102,9 @@ impl Refusal {
             },
             Self::Empty(_) | Self::TooLarge { .. } | Self::Unfit { .. } => message_id::UNFIT,
             Self::Part { refusal, .. } => refusal.message_id(),
+            Self::NoFile(_) | Self::Unpublished { .. } | Self::SomeUnpublished { .. } => {
+                message_id::UNPUBLISHED
+            }
             Self::Unconfigured(_) | Self::Unreadable(_) | Self::Stopping => message_id::OWN_TROUBLE,
         }
     }
@@ -125,6 +148,11 @@ impl Refusal {
                 "{what}: too large: the value has {size} bytes, and systemd takes 1 MiB for all credentials of a unit together"
             ),
             Self::Unreadable(error) => format!("its snapshot in the store can't be read: {error}"),
+            Self::NoFile(name) => format!("there is no secret or template {name:?} with a \"target\""),
+            Self::Unpublished { path, fault } => format!("{} can't be published: {fault}", path.display()),
+            Self::SomeUnpublished { names, .. } => {
+                format!("not everything is published, and this log says why: {}", names.join(", "))
+            }
             Self::Stopping => "onecred was stopped before it had the value".to_owned(),
         }
     }
@@ -149,7 +177,34 @@ impl Refusal {
                 "declare it in /etc/onecred/secrets.json, then: systemctl reload onecred".to_owned()
             }
             Self::Unreadable(_) => "see: systemctl status onecred run-onecred-store.mount".to_owned(),
+            Self::NoFile(_) => {
+                "give it a \"target\" in the configuration, such as \"/run/secrets/NAME\"; then: systemctl reload onecred".to_owned()
+            }
+            Self::Unpublished { fault, .. } => fault.remedy(unit.instance().unwrap_or("NAME")),
+            Self::SomeUnpublished { .. } => {
+                format!("the others are there; when it is mended: systemctl restart {unit}")
+            }
             Self::Stopping => format!("start it again: systemctl start {unit}"),
+        }
+    }
+
+    /// Whether it is for a cause that passes: 1Password was away or limited calls, there was no token yet, or onecred was stopped.
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::Failed { failure, .. } => failure.class.is_transient() || failure.class == Class::NoToken,
+            Self::Part { refusal, .. } => refusal.passes(),
+            Self::Stopping => true,
+            Self::SomeUnpublished { passes, .. } => *passes,
+            _ => false,
+        }
+    }
+
+    /// Cause and remedy, where a file is published that no unit waits for.
+    pub fn outright(&self, name: &str) -> String {
+        let unit = UnitName::parse_lenient(&format!("onecred-file@{name}"));
+        match unit.ok().zip(CredentialId::parse("file").ok()) {
+            Some((unit, id)) => format!("{}; {}", self.cause(&unit, &id), self.remedy(&unit, &id)),
+            None => self.kind().to_owned(),
         }
     }
 }

@@ -17,6 +17,7 @@ use super::broker::Broker;
 use super::bus;
 use super::keeper::Keeper;
 use super::peer::Attestation;
+use super::rotation;
 use super::server::Server;
 use super::store::{Kind, Store};
 use crate::config::{self, Loaded, Paths};
@@ -94,10 +95,17 @@ async fn live(options: Options) -> Result<(), Fatal> {
     let keeper = watch(&options.keeper)?;
     tracing::info!("serving; the keeper is process {}", options.keeper.pid());
     notify::ready(&status(&server));
+    tokio::spawn(Arc::clone(&server.publisher).follow());
     let fit = || storeless && open().is_ok();
     let (reloads, mut wishes) = mpsc::channel(1);
     if !options.development {
         tokio::spawn(bus::serve(Arc::clone(&server), reloads));
+        tokio::spawn(rotation::keep_fresh(Arc::clone(&server.broker)));
+        let telling = Arc::clone(&server);
+        tokio::spawn(async move { telling.restarts.follow(&telling.broker, &telling.publisher).await });
+        tokio::spawn(Arc::clone(&server.recovery).follow_jobs());
+        tokio::spawn(Arc::clone(&server.recovery).keep_list(Arc::clone(&server.broker)));
+        tokio::spawn(Arc::clone(&server.recovery).recover(Arc::clone(&server.broker)));
     }
     let result =
         serve(&server, options.listener, &options.config, &mut signals, &mut wishes, &keeper, fit).await;
@@ -191,7 +199,7 @@ fn first_error(report: &config::Report) -> String {
 }
 
 /// Reads the configuration anew; with errors in it the one before stays in force, and the first of them is given back.
-fn reload(server: &Server, paths: &Paths) -> Result<(), String> {
+fn reload(server: &Arc<Server>, paths: &Paths) -> Result<(), String> {
     notify::reloading();
     let result = match config::load(paths) {
         Ok(loaded) => {
@@ -201,7 +209,14 @@ fn reload(server: &Server, paths: &Paths) -> Result<(), String> {
                 _ => Active::new(loaded.settings),
             });
             tracing::info!("the configuration was read anew");
-            Ok(())
+            server.publisher.prune();
+            let server = Arc::clone(server);
+            tokio::spawn(async move {
+                server.publisher.sync().await;
+                notify::ready(&status(&server));
+                server.publisher.complete().await;
+            });
+            return Ok(());
         }
         Err(report) => {
             for problem in &report.problems {
@@ -221,9 +236,6 @@ fn reload(server: &Server, paths: &Paths) -> Result<(), String> {
 fn warn(loaded: &Loaded) {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
-    }
-    for what in loaded.settings.not_acted_on() {
-        tracing::warn!("{what}");
     }
 }
 

@@ -9,9 +9,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::assemble::{self, Assembled, Job};
 use super::broker::Broker;
 use super::peer::{Attestation, Peer, Stranger};
+use super::publish::{Handle, Publisher};
+use super::recovery::Recovery;
 use super::refusal::Refusal;
 use super::reply::{Connection, Delivery};
 use super::report::{Asked, Report};
+use super::restarts::Restarts;
+use super::store::Kind;
 use super::tally::{STRANGER, Tally};
 use crate::clock::BootTime;
 use crate::config::Audit;
@@ -22,7 +26,7 @@ use crate::sys;
 /// What systemd takes for all credentials of a unit together, their IDs counted in (CREDENTIALS_TOTAL_SIZE_MAX), in bytes.
 const SYSTEMD_TAKES: usize = 1 << 20;
 /// After how long a wait is told of.
-const PATIENT_FOR: Duration = Duration::from_secs(2);
+pub(super) const PATIENT_FOR: Duration = Duration::from_secs(2);
 /// The most connections that are accepted before others get a turn.
 const AT_A_TIME: usize = 64;
 
@@ -32,13 +36,19 @@ pub struct Server {
     pub broker: Arc<Broker>,
     /// Says what happened.
     pub report: Report,
+    /// Publishes files.
+    pub publisher: Arc<Publisher>,
+    /// Tells units of changes.
+    pub restarts: Restarts,
+    /// Starts units again that were refused for a cause that has passed.
+    pub recovery: Arc<Recovery>,
     /// Counts it.
     pub tally: Arc<Tally>,
     attestation: Attestation,
     permits: Arc<Semaphore>,
     most: u32,
     /// Becomes true when those that still wait have to be refused.
-    stop: watch::Sender<bool>,
+    pub(super) stop: watch::Sender<bool>,
 }
 
 impl Server {
@@ -46,7 +56,11 @@ impl Server {
     pub fn new(broker: Arc<Broker>, attestation: Attestation, connections: usize) -> Self {
         let most = u32::try_from(connections).unwrap_or(u32::MAX).max(1);
         let permits = Arc::new(Semaphore::new(most as usize));
+        let kind = if attestation.trusting { Kind::Anything } else { Kind::Memory };
         Self {
+            publisher: Arc::new(Publisher::new(Arc::clone(&broker), kind)),
+            restarts: Restarts::default(),
+            recovery: Arc::new(Recovery::new(broker.store())),
             broker,
             report: Report::default(),
             tally: Arc::default(),
@@ -99,6 +113,9 @@ impl Server {
             Ok(peer) => peer,
             Err(reason) => return connection.refuse(&reason),
         };
+        if let Some(handle) = Handle::of(&peer.claim) {
+            return self.publish_for(connection, peer, handle, arrived);
+        }
         let what = match self.judge(&peer) {
             Ok(what) => what,
             Err(refusal) => return self.refuse(connection, &peer, None, arrived, &refusal),
@@ -210,7 +227,7 @@ impl Server {
         }
     }
 
-    fn refuse(
+    pub(super) fn refuse(
         &self,
         connection: Connection,
         peer: &Peer,
@@ -220,6 +237,7 @@ impl Server {
     ) {
         let secret = what.map(Deliverable::label).or_else(|| refusal.secret());
         self.tally.refused(secret, refusal.kind());
+        self.recovery.note(&peer.claim, refusal, &self.broker);
         let active = self.broker.active();
         let named = || active.secret(refusal.secret()?).map(|secret| secret.wanted.reference.to_string());
         let reference = refusal.reference().map(ToString::to_string);
@@ -234,7 +252,7 @@ fn asked<'a>(peer: &'a Peer, job: &'a Job) -> Asked<'a> {
 }
 
 /// Waits until the peer has hung up. Looked at now and then: nobody is in a hurry to know.
-async fn gone(connection: &Connection) {
+pub(super) async fn gone(connection: &Connection) {
     let mut look = tokio::time::interval(Duration::from_secs(1));
     loop {
         look.tick().await;

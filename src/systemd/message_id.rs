@@ -48,6 +48,14 @@ message_ids! {
     ROLLED_BACK = "73a257ac30b74288bccb4e40134faac5";
     /// What stood in for a secret's value is gone.
     RELEASED = "33e5099c942c4e80806ca3e545ee97a6";
+    /// A file is not published, or not any more.
+    UNPUBLISHED = "da09953a7f5746b1be1da01956263cf1";
+    /// A unit was restarted or reloaded, since a secret has changed.
+    TOLD = "1aff6b650217451687c6c97cf49971ce";
+    /// A unit could not be restarted or reloaded, although a secret has changed.
+    NOT_TOLD = "ad58f1f8c961455f99a1a756dc6e5ba8";
+    /// A unit was started again, since what it was refused for has passed.
+    RECOVERED = "6fe23bc0caa94b179a252d41162ce1a8";
     /// The configuration has errors.
     CONFIGURATION_REJECTED = "e04bc59fb56b466aa99fe40cd5671cc0";
 }
@@ -99,7 +107,9 @@ mod tests {
                     SOURCE_IN_TROUBLE | SOURCE_ANSWERS => &["ONECRED_SOURCE"][..],
                     OPENED | PUT | ROLLED_BACK | RELEASED => &["ONECRED_SECRET"],
                     CHANGED => &["ONECRED_SECRET", "ONECRED_VERSION"],
-                    STRANGER | CONFIGURATION_REJECTED => &[],
+                    TOLD | NOT_TOLD => &["ONECRED_UNIT", "ONECRED_SECRET"],
+                    RECOVERED => &["ONECRED_UNIT"],
+                    UNPUBLISHED | STRANGER | CONFIGURATION_REJECTED => &[],
                     NOT_ALLOWED | OWN_TROUBLE | HUNG_UP => &of_requests[..2],
                     _ => &of_requests,
                 };

@@ -1,5 +1,4 @@
-//! A token or another secret from standard input: from a terminal without an echo, which is there again whatever ends the reading; or to the end
-//! of a pipe.
+//! A token or a value from standard input: from a terminal without an echo, which is there again whatever ends it; or to the end of a pipe.
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};

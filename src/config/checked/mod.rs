@@ -12,6 +12,7 @@ mod units;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use super::merged::Merged;
 use super::problem::{Place, Problems};
 use super::written;
 pub use service_account::ServiceAccount;
+pub(super) use target::ROOTS;
 
 use super::{Limits, Settings, Source, Template};
 use crate::name::SourceName;
@@ -28,6 +30,7 @@ use crate::secret::MaxAge;
 
 const DAY: u64 = 86400;
 const MAX_AGES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30 * DAY)];
+const REFRESHES: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(30 * DAY)];
 const DEADLINES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(600)];
 const STORE_SIZES: [u64; 2] = [1 << 20, 4 << 30];
 const CONNECTIONS: [u64; 2] = [1, 512];
@@ -36,8 +39,9 @@ const CONNECTIONS: [u64; 2] = [1, 512];
 pub(super) fn check(merged: Merged, problems: &mut Problems) -> Settings {
     let sources = source::sources(merged.source, merged.sources, problems);
     let limits = limits(merged.limits.as_deref(), problems);
-    let mut checker =
-        Checker { problems, sources, defaults: Defaults::new(), claims: Vec::new(), targets: Vec::new() };
+    let roots = target::roots(merged.publish.as_deref(), problems);
+    let (claims, targets) = (Vec::new(), Vec::new());
+    let mut checker = Checker { problems, sources, defaults: Defaults::new(), roots, claims, targets };
     checker.set_defaults(merged.defaults.as_deref());
     let secrets: Vec<_> = merged.secrets.iter().filter_map(|secret| checker.secret(secret)).collect();
     let names =
@@ -60,6 +64,7 @@ pub(super) fn check(merged: Merged, problems: &mut Problems) -> Settings {
         policy,
         templates,
         limits,
+        roots: checker.roots,
         recover: merged.recover.is_none_or(|recover| *recover),
         audit: merged.audit.map(|audit| *audit).unwrap_or_default(),
     }
@@ -101,6 +106,7 @@ struct Defaults {
     source: Option<SourceName>,
     max_age: MaxAge,
     deadline: Duration,
+    refresh: Option<Duration>,
     owner: target::Owner,
     mode: u32,
 }
@@ -111,6 +117,7 @@ impl Defaults {
             source: None,
             max_age: MaxAge::Age(Duration::from_secs(30)),
             deadline: Duration::from_secs(60),
+            refresh: None,
             owner: target::Owner { user: "root".into(), group: None },
             mode: 0o400,
         }
@@ -121,6 +128,7 @@ struct Checker<'a> {
     problems: &'a mut Problems,
     sources: BTreeMap<SourceName, Source>,
     defaults: Defaults,
+    roots: Vec<PathBuf>,
     claims: Vec<clash::Claimed>,
     targets: Vec<clash::Published>,
 }
@@ -136,6 +144,7 @@ impl Checker<'_> {
         self.defaults.source = self.source(written.source.as_ref(), None);
         self.defaults.max_age = self.max_age(written.max_age.as_ref());
         self.defaults.deadline = self.deadline(written.deadline.as_ref());
+        self.defaults.refresh = self.refresh(written.refresh.as_ref());
         if let Some(owner) = written.owner.as_ref().and_then(|owner| self.owner(owner)) {
             self.defaults.owner = owner;
         }
@@ -185,6 +194,15 @@ impl Checker<'_> {
     fn deadline(&mut self, text: Option<&At<String>>) -> Duration {
         text.and_then(|text| self.duration(text, "deadline", &DEADLINES, "from 1s to 10m"))
             .unwrap_or(self.defaults.deadline)
+    }
+
+    /// How often it is compared by itself, if it is.
+    fn refresh(&mut self, text: Option<&At<String>>) -> Option<Duration> {
+        let Some(text) = text else { return self.defaults.refresh };
+        if text.as_str() == "off" {
+            return None;
+        }
+        self.duration(text, "refresh", &REFRESHES, "from 1m to 30d, or \"off\"")
     }
 
     fn duration(

@@ -3,12 +3,19 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::super::at::At;
+use super::super::problem::Problems;
 use super::super::written;
 use super::{Checker, clash};
 use crate::secret::Target;
 
-/// The directories below which nothing is published: they are systemd's and our own.
+/// The directories that files may be published in without further ado. The second is there where the first is someone else's.
+pub(in super::super) const ROOTS: [&str; 2] = ["/run/secrets", "/run/onecred/files"];
+/// The directories that are systemd's and our own.
 const TAKEN: [&str; 5] = ["/run/onecred", "/run/credentials", "/run/systemd", "/run/dbus", "/run/udev"];
+/// The directories that a link may be below.
+const LINKED: [&str; 4] = ["/etc", "/run", "/var/lib", "/opt"];
+/// The longest name that `onecred-file@NAME.service` can ask for, with its credential `file`: systemd has 83 bytes for a unit and an ID.
+const HANDLED: usize = 83 - "onecred-file@.service".len() - "file".len();
 
 /// A user and maybe a group, by name or number.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,17 +30,33 @@ pub(super) struct Written<'a> {
     owner: Option<&'a At<String>>,
     group: Option<&'a At<String>>,
     mode: Option<&'a At<String>>,
+    links: &'a [At<String>],
+    name: Option<&'a At<String>>,
 }
 
 impl<'a> Written<'a> {
     pub(super) fn of_secret(secret: &'a written::Secret) -> Self {
-        let written::Secret { target, owner, group, mode, .. } = secret;
-        Self { target: target.as_ref(), owner: owner.as_ref(), group: group.as_ref(), mode: mode.as_ref() }
+        let written::Secret { target, owner, group, mode, links, name, .. } = secret;
+        Self {
+            target: target.as_ref(),
+            owner: owner.as_ref(),
+            group: group.as_ref(),
+            mode: mode.as_ref(),
+            links,
+            name: name.as_ref(),
+        }
     }
 
     pub(super) fn of_template(template: &'a written::Template) -> Self {
-        let written::Template { target, owner, group, mode, .. } = template;
-        Self { target: target.as_ref(), owner: owner.as_ref(), group: group.as_ref(), mode: mode.as_ref() }
+        let written::Template { target, owner, group, mode, links, name, .. } = template;
+        Self {
+            target: target.as_ref(),
+            owner: owner.as_ref(),
+            group: group.as_ref(),
+            mode: mode.as_ref(),
+            links,
+            name: name.as_ref(),
+        }
     }
 }
 
@@ -58,7 +81,13 @@ impl Checker<'_> {
             owner.group = Some(group);
         }
         let Some(text) = written.target else {
-            for (key, value) in [("owner", written.owner), ("group", written.group), ("mode", written.mode)] {
+            let told = [
+                ("owner", written.owner),
+                ("group", written.group),
+                ("mode", written.mode),
+                ("links", written.links.first()),
+            ];
+            for (key, value) in told {
                 if let Some(value) = value {
                     self.problems.warn(
                         value.place,
@@ -70,38 +99,75 @@ impl Checker<'_> {
             return None;
         };
         let path = self.path(text)?;
+        let links: Vec<PathBuf> = written.links.iter().filter_map(|link| self.link(link, holder)).collect();
         self.targets.push(clash::Published {
             path: path.clone(),
             holder: holder.to_owned(),
             place: text.place,
         });
-        Some(Target { path, user: owner.user, group: owner.group, mode })
+        if let Some(name) = written.name.filter(|name| name.len() > HANDLED) {
+            let what =
+                format!("onecred-file@{}.service can't ask: the name is too long for systemd", name.value);
+            self.problems.warn(
+                text.place,
+                what,
+                format!(
+                    "give it a name of at most {HANDLED} bytes, or order units after onecred-publish.target"
+                ),
+            );
+        }
+        Some(Target { path, user: owner.user, group: owner.group, mode, links })
     }
 
     fn path(&mut self, text: &At<String>) -> Option<PathBuf> {
-        let path = Path::new(text.as_str());
-        let plain: PathBuf = path.components().filter(|part| !matches!(part, Component::ParentDir)).collect();
         let remedy = "write it like \"/run/secrets/NAME\"";
-        let mut refuse = |why: &str| {
-            self.problems.error(text.place, format!("the target {:?} {why}", text.value), remedy);
-            None
+        let path = match plain(text) {
+            Ok(path) => path,
+            Err(why) => {
+                self.problems.error(text.place, format!("the target {:?} {why}", text.value), remedy);
+                return None;
+            }
         };
-        if !path.is_absolute() {
-            return refuse("is not absolute");
+        if self.roots.iter().any(|root| path.starts_with(root) && path != *root) {
+            return Some(path);
         }
-        if text.chars().any(char::is_control) {
-            return refuse("holds a control character");
+        let roots: Vec<_> = self.roots.iter().map(|root| root.display().to_string()).collect();
+        let what = format!(
+            "the target {:?} is in none of the directories that files are published in: {}",
+            text.value,
+            roots.join(", ")
+        );
+        let parent = path.parent().filter(|_| path.starts_with("/run") && !is_taken(&path));
+        let remedy = match parent.filter(|parent| parent.components().count() > 2) {
+            Some(parent) => {
+                format!("{remedy}, or allow its directory: \"publish\": {{ \"roots\": [{parent:?}] }}")
+            }
+            None => remedy.to_owned(),
+        };
+        self.problems.error(text.place, what, remedy);
+        None
+    }
+
+    fn link(&mut self, text: &At<String>, holder: &str) -> Option<PathBuf> {
+        let path = plain(text).and_then(|path| {
+            if is_taken(&path) {
+                return Err("is in a directory that belongs to others");
+            }
+            let below = LINKED.iter().any(|dir| path.starts_with(dir) && path.as_os_str() != *dir);
+            if below { Ok(path) } else { Err("is in none of /etc, /run, /var/lib and /opt") }
+        });
+        match path {
+            Ok(path) => {
+                let holder = format!("a link of {holder}");
+                self.targets.push(clash::Published { path: path.clone(), holder, place: text.place });
+                Some(path)
+            }
+            Err(why) => {
+                let remedy = "write it like \"/etc/app/key.pem\"";
+                self.problems.error(text.place, format!("the link {:?} {why}", text.value), remedy);
+                None
+            }
         }
-        if plain.as_os_str() != text.as_str() {
-            return refuse("holds .., a doubled / or one at its end");
-        }
-        if !plain.starts_with("/run") || plain.components().count() < 3 {
-            return refuse("is not below /run: secrets are published in memory only");
-        }
-        if let Some(taken) = TAKEN.iter().find(|taken| plain.starts_with(taken)) {
-            return refuse(&format!("is below {taken}, which belongs to others"));
-        }
-        Some(plain)
     }
 
     /// `USER` or `USER:GROUP`.
@@ -171,4 +237,51 @@ impl Checker<'_> {
         );
         None
     }
+}
+
+/// The directories that files may be published in.
+pub(super) fn roots(written: Option<&written::Publish>, problems: &mut Problems) -> Vec<PathBuf> {
+    let mut roots: Vec<PathBuf> = ROOTS.iter().map(PathBuf::from).collect();
+    for text in written.iter().flat_map(|publish| &publish.roots) {
+        let root = plain(text).and_then(|root| match root {
+            root if !root.starts_with("/run") || root.components().count() < 3 => {
+                Err("is not below /run: secrets are published in memory only")
+            }
+            root if is_taken(&root) => Err("is in a directory that belongs to others"),
+            root => Ok(root),
+        });
+        match root {
+            Ok(root) if roots.contains(&root) => {}
+            Ok(root) => roots.push(root),
+            Err(why) => {
+                let remedy = "name the mount point of a ramfs, like \"/run/app-secrets\"";
+                problems.error(text.place, format!("the root {:?} {why}", text.value), remedy);
+            }
+        }
+    }
+    roots
+}
+
+fn is_taken(path: &Path) -> bool {
+    TAKEN.iter().any(|taken| path.starts_with(taken)) && !path.starts_with(ROOTS[1])
+}
+
+/// A path as it stands, if it is an absolute one that means itself.
+fn plain(text: &str) -> Result<PathBuf, &'static str> {
+    let path = Path::new(text);
+    let plain: PathBuf = path.components().filter(|part| !matches!(part, Component::ParentDir)).collect();
+    if !path.is_absolute() {
+        return Err("is not absolute");
+    }
+    if text.chars().any(char::is_control) {
+        return Err("holds a control character");
+    }
+    if plain.as_os_str() != text {
+        return Err("holds .., a doubled / or one at its end");
+    }
+    let hidden = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".onecred-");
+    if plain.iter().any(hidden) {
+        return Err("has a name that begins with .onecred-, as what is being written does");
+    }
+    Ok(plain)
 }

@@ -313,6 +313,17 @@ impl Broker {
         }
     }
 
+    /// Fetches the item of what is wanted once, whatever comes of it.
+    pub(super) async fn try_once(self: &Arc<Self>, wanted: &Wanted) -> Result<(), Failure> {
+        let key = ItemKey::new(&wanted.source, &wanted.reference.item);
+        self.fetched(&key, &wanted.reference.field).await
+    }
+
+    /// Waits until a source that was in trouble answers again.
+    pub(super) async fn source_is_back(&self) {
+        self.troubles.over().await;
+    }
+
     /// The last failure of a source, as a cause for waiting.
     pub fn last_failure(&self, source: &SourceName) -> Option<Failure> {
         self.troubles.last(source)

@@ -1,5 +1,6 @@
 //! The manager's object: all secrets at once, and what is done to them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, oneshot};
@@ -154,6 +155,28 @@ impl Manager {
         let active = self.desk.server.broker.active();
         let names = active.settings.policy.secrets().map(|secret| secret.name.to_string()).collect();
         self.refresh_these(names, flags).await
+    }
+
+    /// Which units would be told if these secrets had changed (all, where none is named): each unit that runs, "restart" or "reload", and
+    /// the secret that it is for.
+    #[zbus(out_args("units"))]
+    async fn affected(
+        &self,
+        names: Vec<String>,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<Vec<(String, String, String)>, BusError> {
+        self.allow(Action::Inspect, &header, connection).await?;
+        let active = self.desk.server.broker.active();
+        if let Some(unknown) = names.iter().find(|name| active.secret(name).is_none()) {
+            return Err(BusError::no_secret(unknown));
+        }
+        let mut names: BTreeSet<String> = names.into_iter().collect();
+        if names.is_empty() {
+            names = active.settings.policy.secrets().map(|secret| secret.name.to_string()).collect();
+        }
+        let due = self.desk.server.restarts.due(&active, &names).await?;
+        Ok(due.into_iter().map(|due| (due.unit, due.measure.as_str().to_owned(), due.secret)).collect())
     }
 
     /// What a unit would be told that asks for a credential: whether it may have it, which secret or rule it is, the reference, and why, or

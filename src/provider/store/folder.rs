@@ -12,6 +12,10 @@ use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
 const RAMFS_MAGIC: i64 = 0x8584_58f6;
 const STATE: &str = "state.json";
+/// What was published, which outlives the process.
+pub(super) const PUBLISHED: &str = "published.json";
+/// Which units were refused for a cause that passes, which outlives the process, too.
+pub(super) const REFUSED: &str = "refused.json";
 const UNFINISHED: &str = "new.";
 
 /// What the folder may be.
@@ -98,12 +102,13 @@ impl Folder {
         Ok(found)
     }
 
-    /// Removes everything but these files and the state.
+    /// Removes everything but these files, the state and the lists that outlive the process.
     pub(super) fn keep_only(&self, names: &[String]) -> Result<(), BadFolder> {
         let wrong = |error| BadFolder::Open(self.path.clone(), error);
         for entry in fs::read_dir(&self.path).map_err(wrong)? {
             let name = entry.map_err(wrong)?.file_name();
-            if !names.iter().any(|kept| name == kept.as_str()) && name != STATE {
+            let is_list = [STATE, PUBLISHED, REFUSED].iter().any(|list| name == *list);
+            if !is_list && !names.iter().any(|kept| name == kept.as_str()) {
                 let _ = fs::remove_file(self.path.join(name)); // a folder of someone's stays
             }
         }
@@ -143,6 +148,10 @@ impl Folder {
         fs::read(self.path.join(STATE)).ok()
     }
 
+    pub(super) fn read(&self, name: &str) -> Option<Vec<u8>> {
+        fs::read(self.path.join(name)).ok()
+    }
+
     pub(super) fn write_state(&self, bytes: &[u8]) -> io::Result<()> {
         self.replace(STATE, std::iter::once(bytes)).map(drop)
     }
@@ -158,7 +167,7 @@ fn write_new<'a>(path: &Path, pieces: impl Iterator<Item = &'a [u8]>) -> io::Res
 }
 
 /// Whether what is written here stays in memory: on a ramfs, or on a tmpfs with `noswap`.
-fn is_memory(fd: &impl AsFd, path: &Path) -> io::Result<bool> {
+pub(in crate::provider) fn is_memory(fd: &impl AsFd, path: &Path) -> io::Result<bool> {
     let kind = fstatfs(fd)?.filesystem_type();
     if kind.0 == RAMFS_MAGIC {
         return Ok(true);

@@ -18,6 +18,7 @@ use crate::name::SourceName;
 use crate::reference::{FieldRef, ItemRef, Segment};
 use crate::wire::{Failure, Fetched, ItemState, Known};
 
+pub(super) use folder::is_memory;
 pub use folder::{BadFolder, Folder, Kind};
 pub use format::{Entry, Origin, Snapshot, StandIn};
 pub use held::Held;
@@ -226,6 +227,26 @@ impl Store {
         };
         inner.slots.insert(new.key.clone(), slot);
         Ok(snapshot)
+    }
+
+    /// The list of what was published, as it was written last.
+    pub(super) fn published(&self) -> Option<Vec<u8>> {
+        self.folder.read(folder::PUBLISHED)
+    }
+
+    /// Keeps the list of what was published.
+    pub(super) fn set_published(&self, list: &[u8]) -> std::io::Result<()> {
+        self.folder.replace(folder::PUBLISHED, std::iter::once(list)).map(drop)
+    }
+
+    /// The list of units that were refused, as it was written last.
+    pub(super) fn refused(&self) -> Option<Vec<u8>> {
+        self.folder.read(folder::REFUSED)
+    }
+
+    /// Keeps the list of units that were refused.
+    pub(super) fn set_refused(&self, list: &[u8]) -> std::io::Result<()> {
+        self.folder.replace(folder::REFUSED, std::iter::once(list)).map(drop)
     }
 
     /// Forgets an item.

@@ -1,0 +1,296 @@
+//! Secrets that change, and the morning after 1Password was away: who is restarted, who is started again, and who is left alone.
+use onecred_integration::{
+    cases,
+    installed::SOCKET,
+    machine::{Suite, wait_until},
+    setup::Setup,
+    stage::{Stage, consumer},
+    theme::Theme,
+};
+use std::fs;
+
+pub const THEME: Theme = Theme {
+    name: "rotation",
+    stage: rotating,
+    shared: false,
+    cases: cases![
+        a_change_restarts_and_reloads_those_that_run,
+        a_burst_restarts_a_unit_once,
+        a_restart_that_fails_is_told_and_not_repeated,
+        what_is_gone_restarts_nothing,
+        a_secret_is_kept_fresh_by_itself,
+        files_are_replaced_before_a_unit_is_told,
+    ],
+};
+
+/// Outages.
+pub const RECOVERY: Theme = Theme {
+    name: "recovery",
+    stage: outage,
+    shared: false,
+    cases: cases![
+        units_that_failed_in_an_outage_are_started_again,
+        who_was_stopped_or_masked_is_left_alone,
+        the_next_provider_knows_them,
+        nothing_is_started_where_it_is_turned_off,
+    ],
+};
+
+const CONFIG: &str = "/etc/onecred/secrets.json";
+const MANAGER: &str = "org.onecred.Credentials1 /org/onecred/Credentials1 org.onecred.Credentials1.Manager";
+
+fn rotating(suite: Suite) -> Stage {
+    let stage = Setup::connect(suite)
+        .default("maxAge", "1h")
+        .secret("password", "op://My Vault/db/password", &["*"])
+        .secret("username", "op://My Vault/db/username", &["*"])
+        .secret("token", "op://My Vault/multi/Dev/token", &["*"])
+        .stage();
+    edit(&stage, |config| {
+        for (n, secret) in config["secrets"].as_array_mut().into_iter().flatten().enumerate() {
+            secret["restartUnits"] = serde_json::json!(["app*", "never"]);
+            if n == 0 {
+                secret["reloadUnits"] = serde_json::json!(["web*"]);
+                secret["target"] = serde_json::json!("/run/secrets/password");
+            }
+        }
+    });
+    stage.sh("systemctl start dbus.socket onecred.service").ok();
+    on_the_bus(&stage);
+    stage
+}
+
+/// A machine whose Connect is not there yet.
+fn outage(suite: Suite) -> Stage {
+    let stage = Setup::connect(suite)
+        .default("deadline", "2s")
+        .secret("password", "op://My Vault/db/password", &["*"])
+        .secret("token", "op://My Vault/multi/Dev/token", &["*"])
+        .stage();
+    edit(&stage, |config| config["secrets"][1]["target"] = serde_json::json!("/run/secrets/token"));
+    stage.connect_goes();
+    stage.sh("systemctl start dbus.socket onecred.service").ok();
+    on_the_bus(&stage);
+    stage
+}
+
+fn edit(stage: &Stage, change: impl FnOnce(&mut serde_json::Value)) {
+    let mut config = serde_json::from_slice(&stage.read(CONFIG)).expect("JSON");
+    change(&mut config);
+    stage.write(CONFIG, config.to_string(), 0o644);
+    stage.sh("systemctl try-reload-or-restart onecred.service").ok();
+}
+
+#[track_caller]
+fn on_the_bus(stage: &Stage) {
+    wait_until("the provider is on the bus", || {
+        stage.sh("busctl --no-pager status org.onecred.Credentials1").succeeded()
+    });
+}
+
+/// A service that stays up, and counts how often it was started and reloaded, with what.
+fn service(credential: &str, lines: &str) -> String {
+    format!(
+        "[Service]\nType=exec\nReadWritePaths=/srv/out\nLoadCredential={credential}:{SOCKET}\n\
+         ExecStartPre=/bin/sh -c 'cat \"$CREDENTIALS_DIRECTORY/{credential}\" >>/srv/out/%n.starts; echo >>/srv/out/%n.starts'\n\
+         ExecStart=/bin/sleep infinity\nExecReload=/bin/sh -c 'echo >>/srv/out/%n.reloads'\n{lines}\n"
+    )
+}
+
+fn lines(stage: &Stage, file: &str) -> Vec<String> {
+    let text = fs::read_to_string(stage.root().join("srv/out").join(file)).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn set(stage: &Stage, item: &str, field: &str, value: &str) {
+    stage.connect().set("My Vault", item, field, value).unwrap_or_else(|error| panic!("{error}"));
+}
+
+fn refresh_all(stage: &Stage) -> String {
+    stage.sh(&format!("busctl call {MANAGER} RefreshAll t 0")).ok()
+}
+
+fn a_change_restarts_and_reloads_those_that_run(stage: &Stage) {
+    let units = [
+        ("app-one.service", service("password", "")),
+        ("app-idle.service", service("password", "")),
+        ("other.service", service("password", "")),
+        ("web.service", service("password", "")),
+    ];
+    stage.units(units.each_ref().map(|(name, text)| (*name, text.as_str())));
+    stage.sh("systemctl start app-one other web").ok();
+    let dry = stage.sh("onecred refresh --dry-run password").ok();
+    assert!(
+        dry.contains("app-one.service") && dry.contains("restart") && dry.contains("web.service"),
+        "{dry}"
+    );
+    assert!(!dry.contains("idle") && !dry.contains("other"), "{dry}");
+    set(stage, "db", "password", "hunter3");
+    refresh_all(stage);
+    wait_until("the unit was restarted", || lines(stage, "app-one.service.starts") == ["hunter2", "hunter3"]);
+    let line = stage.waits_for_line("app-one.service", "was restarted, since secret password has changed");
+    assert!(line.contains(" onecred["), "{line}");
+    stage.waits_for_line("web.service", "was reloaded, since secret password has changed");
+    assert_eq!(lines(stage, "web.service.reloads").len(), 1);
+    assert_eq!(lines(stage, "web.service.starts").len(), 1);
+    assert_eq!(lines(stage, "other.service.starts"), ["hunter2"]);
+    assert!(lines(stage, "app-idle.service.starts").is_empty());
+}
+
+fn a_burst_restarts_a_unit_once(stage: &Stage) {
+    let unit = service("password", &format!("LoadCredential=token:{SOCKET}"));
+    stage.units([("app.service", unit.as_str())]);
+    stage.sh("systemctl start app").ok();
+    refresh_all(stage);
+    for (item, field) in [("db", "password"), ("db", "username"), ("multi", "token")] {
+        set(stage, item, field, "changed");
+    }
+    let said = refresh_all(stage);
+    assert!(said.matches("\"changed\"").count() >= 2, "{said}");
+    set(stage, "db", "password", "changed again");
+    refresh_all(stage);
+    stage.waits_for_line("app.service", "was restarted");
+    // whatever came of it is told by now
+    stage.waits_for_line("app.service", "was restarted");
+    assert_eq!(lines(stage, "app.service.starts"), ["hunter2", "changed again"]);
+}
+
+fn a_restart_that_fails_is_told_and_not_repeated(stage: &Stage) {
+    let unit = service(
+        "password",
+        "ExecStartPre=/bin/sh -c '! grep -q hunter3 \"$CREDENTIALS_DIRECTORY/password\"'",
+    );
+    stage.units([("app.service", unit.as_str())]);
+    stage.sh("systemctl start app").ok();
+    set(stage, "db", "password", "hunter3");
+    refresh_all(stage);
+    let line = stage.waits_for_line("app.service", "could not be restarted");
+    assert!(line.contains("systemctl restart app.service"), "{line}");
+    set(stage, "db", "username", "another");
+    refresh_all(stage);
+    assert_eq!(stage.show("app.service", "ActiveState"), "failed");
+    assert_eq!(lines(stage, "app.service.starts"), ["hunter2", "hunter3"], "it is tried once");
+}
+
+fn what_is_gone_restarts_nothing(stage: &Stage) {
+    stage.units([("app.service", service("password", "").as_str())]);
+    stage.sh("systemctl start app").ok();
+    refresh_all(stage);
+    let mut document = stage.connect().document().unwrap_or_else(|error| panic!("{error}"));
+    let items = document["vaults"][0]["items"].as_array_mut().expect("items");
+    items.retain(|item| item["title"] != "db");
+    stage.connect().load(&document).unwrap_or_else(|error| panic!("{error}"));
+    let said = refresh_all(stage);
+    assert!(said.contains("\"password\" \"failed\" 0 \"org.onecred.Error.NotFound\""), "{said}");
+    let state = stage.sh("busctl get-property org.onecred.Credentials1 /org/onecred/Credentials1/secret/password org.onecred.Credentials1.Secret State").ok();
+    assert_eq!(state.trim(), "s \"failing\"");
+    set(stage, "multi", "token", "a change that is acted on");
+    refresh_all(stage);
+    stage.waits_for_line("app.service", "could not be restarted");
+    // it was the change of another secret that it is restarted for; what is gone led to nothing
+    let told = stage.journal("app.service");
+    assert!(!told.contains("since secret password") && told.contains("since secret token"), "{told}");
+}
+
+fn a_secret_is_kept_fresh_by_itself(stage: &Stage) {
+    edit(stage, |config| config["defaults"]["refresh"] = serde_json::json!("1m"));
+    stage.units([("app.service", service("password", "").as_str())]);
+    stage.sh("systemctl start app").ok();
+    refresh_all(stage);
+    let before = stage.calls().len();
+    set(stage, "db", "password", "hunter3");
+    wait_until("the unit was restarted", || lines(stage, "app.service.starts") == ["hunter2", "hunter3"]);
+    assert!(stage.calls().len() - before <= 8, "{:?}", stage.calls());
+}
+
+fn files_are_replaced_before_a_unit_is_told(stage: &Stage) {
+    let unit = service(
+        "password",
+        "ExecStartPre=/bin/sh -c 'cat /run/secrets/password >>/srv/out/%n.files; echo >>/srv/out/%n.files'\n[Unit]\nRequires=onecred-file@password.service\nAfter=onecred-file@password.service",
+    );
+    stage.units([("app.service", unit.as_str())]);
+    stage.sh("systemctl start app").ok();
+    set(stage, "db", "password", "hunter3");
+    refresh_all(stage);
+    wait_until("the unit was restarted", || lines(stage, "app.service.files").len() == 2);
+    assert_eq!(lines(stage, "app.service.files"), ["hunter2", "hunter3"]);
+}
+
+fn units_that_failed_in_an_outage_are_started_again(stage: &Stage) {
+    let dependent = "[Unit]\nRequires=onecred-file@token.service\nAfter=onecred-file@token.service\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/cp /run/secrets/token /srv/out/dependent\n";
+    let second = "[Unit]\nRequires=dependent.service\nAfter=dependent.service\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/touch /srv/out/second\n";
+    let plain = service("password", "");
+    let impatient = service(
+        "password",
+        "Restart=on-failure\nRestartSec=1s\n[Unit]\nStartLimitIntervalSec=60\nStartLimitBurst=2",
+    );
+    stage.units([
+        ("plain.service", plain.as_str()),
+        ("impatient.service", impatient.as_str()),
+        ("dependent.service", dependent),
+        ("second.service", second),
+    ]);
+    stage.sh("systemctl start --no-block plain impatient second").ok();
+    wait_until("all have failed", || {
+        stage.show("plain.service", "ActiveState") == "failed"
+            && stage.show("impatient.service", "Result") != "success"
+            && stage.show("impatient.service", "ActiveState") == "failed"
+            && stage.show("onecred-file@token.service", "ActiveState") == "failed"
+    });
+    stage.connect_comes(&onecred_integration::fake_connect::vault::fixture());
+    for unit in ["plain.service", "impatient.service", "dependent.service", "second.service"] {
+        wait_until(&format!("{unit} runs"), || stage.show(unit, "ActiveState") == "active");
+    }
+    assert_eq!(stage.sh("cat /srv/out/dependent").ok(), "devtok");
+    for unit in ["plain.service", "impatient.service", "second.service"] {
+        let line = stage.waits_for_line(unit, "is started again");
+        assert!(line.contains(" onecred["), "{line}");
+    }
+}
+
+fn who_was_stopped_or_masked_is_left_alone(stage: &Stage) {
+    for unit in ["stopped.service", "masked.service", "reset.service", "last.service"] {
+        stage.units([(unit, service("password", "").as_str())]);
+    }
+    stage.sh("systemctl start --no-block stopped masked reset last").ok();
+    wait_until("all have failed", || {
+        ["stopped", "masked", "reset", "last"]
+            .iter()
+            .all(|unit| stage.show(&format!("{unit}.service"), "ActiveState") == "failed")
+    });
+    stage.sh("systemctl stop stopped; systemctl mask --runtime masked; systemctl reset-failed reset").ok();
+    stage.connect_comes(&onecred_integration::fake_connect::vault::fixture());
+    wait_until("the last one runs", || stage.show("last.service", "ActiveState") == "active");
+    wait_until("the provider is through", || {
+        !stage.sh("grep -q service /run/onecred/store/refused.json").succeeded()
+    });
+    for unit in ["stopped.service", "masked.service", "reset.service"] {
+        assert!(stage.show(unit, "ActiveState") != "active", "{unit} was started");
+        assert!(!stage.journal(unit).contains("is started again"), "{unit}");
+    }
+}
+
+fn the_next_provider_knows_them(stage: &Stage) {
+    stage.units([("plain.service", consumer("RemainAfterExit=yes", &["password"]).as_str())]);
+    stage.sh("systemctl start --no-block plain").ok();
+    wait_until("it has failed", || stage.show("plain.service", "ActiveState") == "failed");
+    wait_until("it is remembered", || {
+        stage.sh("grep -q plain.service /run/onecred/store/refused.json").succeeded()
+    });
+    stage.sh("systemctl kill -s KILL --kill-whom=main onecred.service").ok();
+    stage.connect_comes(&onecred_integration::fake_connect::vault::fixture());
+    // nobody asks: it comes up by itself
+    stage.sh("systemctl start onecred.service").ok();
+    wait_until("it runs", || stage.show("plain.service", "ActiveState") == "active");
+}
+
+fn nothing_is_started_where_it_is_turned_off(stage: &Stage) {
+    edit(stage, |config| config["recover"] = serde_json::json!(false));
+    stage.units([("plain.service", service("password", "").as_str())]);
+    stage.sh("systemctl start --no-block plain").ok();
+    wait_until("it has failed", || stage.show("plain.service", "ActiveState") == "failed");
+    stage.connect_comes(&onecred_integration::fake_connect::vault::fixture());
+    stage.sh(&format!("busctl call {MANAGER} RefreshAll t 1")).ok();
+    stage.sh("! grep -qs plain /run/onecred/store/refused.json").ok();
+    assert_eq!(stage.show("plain.service", "ActiveState"), "failed");
+}

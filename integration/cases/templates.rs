@@ -1,0 +1,180 @@
+//! Templates: filled in whole, and read back by systemd's own parser of environment files byte for byte.
+use onecred_integration::{
+    cases,
+    machine::Suite,
+    setup::{Setup, field, fixture_with},
+    stage::{Stage, consumer},
+    theme::Theme,
+};
+use serde_json::json;
+
+pub const THEME: Theme = Theme {
+    name: "templates",
+    stage,
+    shared: true,
+    cases: cases![
+        a_template_is_a_credential,
+        systemd_reads_nasty_values_from_an_environment_file,
+        a_json_file_holds_them_too,
+        a_missing_part_refuses_the_whole,
+        a_value_that_no_environment_holds_is_refused,
+        another_unit_does_not_get_it,
+        a_program_gets_its_environment_from_credentials,
+        a_notify_service_stays_the_main_process,
+        a_program_is_not_run_without_its_credential,
+    ],
+};
+
+/// Values that mean something to a parser of environment files, shells or JSON.
+const NASTY: [&str; 16] = [
+    "plain",
+    " leading and trailing \t ",
+    "two\nlines\n",
+    "\n\nA=injected\nEVIL=1",
+    "it's \"quoted\" 'twice'",
+    "back\\slash \\n \\\\ \\",
+    "$HOME ${PATH} $(id) `id` $$",
+    "# no comment ; none either",
+    "carriage\r\nreturn\r",
+    "\u{1b}[31m\u{7}\u{7f}\u{b}\u{c}",
+    "ünïcödé \u{1f511} \u{feff}\u{2028}",
+    "\"",
+    "'",
+    "\\",
+    "{{db-password}} %n %% *?[a]",
+    "=a=b=",
+];
+
+fn stage(suite: Suite) -> Stage {
+    let named = |at: usize| format!("n{at}");
+    let fields = NASTY.iter().enumerate().map(|(at, value)| field(&named(at), value));
+    let vault = fixture_with([
+        ("nasty", fields.collect()),
+        ("unfit", vec![field("nul", "a\0b"), field("fine", "fine")]),
+    ]);
+    let reference = |at: usize| format!("{{{{op://My Vault/nasty/n{at}}}}}");
+    let env: String = (0..NASTY.len())
+        .map(|at| {
+            let value = reference(at);
+            format!("V{at}={value}\nM{at}=a b {value} {value}# \nQ{at}='s'\"d{value}\"\n")
+        })
+        .collect();
+    let json: Vec<_> = (0..NASTY.len()).map(|at| format!("[{0}, \"<{0}>\"]", reference(at))).collect();
+    let template = |name: &str, content: &str, units: &[&str]| json!({ "name": name, "content": content, "units": units });
+    Setup::vault(suite)
+        .holding(vault)
+        .secret("db-password", "op://My Vault/db/password", &["env-*"])
+        .template(&template(
+            "app.env",
+            "A={{db-password}}\nB=x{{ op://My Vault/db/password }}\n",
+            &["tpl-app"],
+        ))
+        .template(&template("nasty.env", &env, &["tpl-nasty"]))
+        .template(&template("nasty.json", &format!("[{}]", json.join(",\n")), &["tpl-json"]))
+        .template(&template("half.env", "A={{db-password}}\nB={{op://My Vault/db/nothing}}\n", &["tpl-half"]))
+        .template(&template(
+            "unfit.env",
+            "A={{op://My Vault/unfit/fine}}\nB={{op://My Vault/unfit/nul}}\n",
+            &["tpl-unfit"],
+        ))
+        .stage()
+}
+
+fn a_template_is_a_credential(stage: &Stage) {
+    stage.gets("tpl-app.service", "", &[("app.env", b"A=\"hunter2\"\nB=\"xhunter2\"\n")]);
+}
+
+fn systemd_reads_nasty_values_from_an_environment_file(stage: &Stage) {
+    stage.units([("tpl-nasty.service", consumer("", &["nasty.env"]).as_str())]);
+    stage.run(&["systemctl", "start", "tpl-nasty"]).ok();
+    stage.settled("tpl-nasty.service");
+    let file = stage.taken("tpl-nasty.service", "nasty.env").expect("the file");
+    stage.write("/run/nasty.env", &file, 0o400);
+    let run = [
+        "systemd-run",
+        "-q",
+        "--wait",
+        "--pipe",
+        "-p",
+        "EnvironmentFile=/run/nasty.env",
+        "cat",
+        "/proc/self/environ",
+    ];
+    let environment = stage.run(&run).ok_bytes();
+    let variables: Vec<&[u8]> = environment.split(|byte| *byte == 0).collect();
+    for (at, value) in NASTY.iter().enumerate() {
+        for expected in
+            [format!("V{at}={value}"), format!("M{at}=a b {value} {value}#"), format!("Q{at}=sd{value}")]
+        {
+            let key = expected.split_once('=').expect("a variable").0.as_bytes();
+            let found = variables.iter().filter(|v| v.starts_with(key) && v.get(key.len()) == Some(&b'='));
+            let found: Vec<_> = found.map(|v| String::from_utf8_lossy(v)).collect();
+            assert_eq!(found, [expected.as_str()]);
+        }
+    }
+    assert!(!variables.iter().any(|v| v.starts_with(b"EVIL=") || *v == b"A=injected"), "{variables:?}");
+}
+
+fn a_json_file_holds_them_too(stage: &Stage) {
+    stage.units([("tpl-json.service", consumer("", &["nasty.json"]).as_str())]);
+    stage.run(&["systemctl", "start", "tpl-json"]).ok();
+    stage.settled("tpl-json.service");
+    let file = stage.taken("tpl-json.service", "nasty.json").expect("the file");
+    let read: serde_json::Value = serde_json::from_slice(&file).expect("JSON");
+    let expected: Vec<_> = NASTY.iter().map(|value| json!([value, format!("<{value}>")])).collect();
+    assert_eq!(read, json!(expected));
+}
+
+fn a_missing_part_refuses_the_whole(stage: &Stage) {
+    let words = ["template half.env can't be filled in", "op://My Vault/db/nothing", "not found"];
+    stage.refuses("tpl-half.service", "", "half.env", &words);
+}
+
+fn a_value_that_no_environment_holds_is_refused(stage: &Stage) {
+    let words = ["template unfit.env can't be filled in", "op://My Vault/unfit/nul", "NUL"];
+    stage.refuses("tpl-unfit.service", "", "unfit.env", &words);
+}
+
+fn another_unit_does_not_get_it(stage: &Stage) {
+    let words = [
+        "template app.env",
+        "does not name tpl-other.service",
+        "add \"tpl-other.service\" to the units of app.env",
+    ];
+    stage.refuses("tpl-other.service", "", "app.env", &words);
+}
+
+fn run_unit(lines: &str, exec: &str) -> String {
+    format!(
+        "[Service]\nReadWritePaths=/srv/out\nLoadCredential=db-password:/run/onecred/credential.sock\n{lines}\nExecStart={exec}\n"
+    )
+}
+
+fn a_program_gets_its_environment_from_credentials(stage: &Stage) {
+    let exec = "/usr/bin/onecred run --env PW=db-password --all --prefix X_ -- sh -c 'printf \"%%s\" \"$PW\" >/srv/out/env.pw; cat /proc/$$$$/cmdline >/srv/out/env.cmd'";
+    stage.units([("env-run.service", run_unit("Type=oneshot\nSetCredential=other:x", exec).as_str())]);
+    stage.run(&["systemctl", "start", "env-run"]).ok();
+    assert_eq!(stage.read("/srv/out/env.pw"), b"hunter2");
+    assert!(!String::from_utf8_lossy(&stage.read("/srv/out/env.cmd")).contains("hunter2"));
+}
+
+fn a_notify_service_stays_the_main_process(stage: &Stage) {
+    let exec = "/usr/bin/onecred run --env PW=db-password -- sh -c 'systemd-notify --ready --pid=$$$$; exec sleep infinity'";
+    stage.units([("env-notify.service", run_unit("Type=notify", exec).as_str())]);
+    stage.run(&["systemctl", "start", "env-notify"]).ok();
+    let pid = stage.show("env-notify.service", "MainPID");
+    let environment = stage.read(&format!("/proc/{pid}/environ"));
+    assert!(environment.split(|byte| *byte == 0).any(|variable| variable == b"PW=hunter2"));
+    let command = stage.read(&format!("/proc/{pid}/cmdline"));
+    assert!(command.starts_with(b"sleep\0"), "{:?}", String::from_utf8_lossy(&command));
+    stage.run(&["systemctl", "stop", "env-notify"]).ok();
+}
+
+fn a_program_is_not_run_without_its_credential(stage: &Stage) {
+    let exec = "/usr/bin/onecred run --env PW=nothing -- touch /srv/out/env.never";
+    stage.units([("env-none.service", run_unit("Type=oneshot", exec).as_str())]);
+    stage.run(&["systemctl", "start", "env-none"]).fails();
+    assert_eq!(stage.show("env-none.service", "ExecMainStatus"), "243");
+    stage.waits_for_line("env-none.service", "the unit has no credential nothing");
+    assert!(!stage.root().join("srv/out/env.never").exists());
+}

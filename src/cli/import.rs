@@ -1,0 +1,149 @@
+//! `onecred import opnix`: OpNix's secrets.json as a configuration of ours, and what it leaves behind.
+
+use std::error::Error;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::config::{self, Imported};
+
+/// What can be imported.
+#[derive(Debug, clap::Subcommand)]
+pub enum ImportVerb {
+    /// Turn OpNix's secrets.json into a configuration, and tell what can't be carried over
+    Opnix(OpnixArgs),
+}
+
+/// What `onecred import opnix` is told.
+#[derive(Debug, Clone, clap::Args)]
+pub struct OpnixArgs {
+    /// OpNix's file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Write the configuration to this file instead of standard output
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Write over the output file, if there is one
+    #[arg(long, requires = "output")]
+    pub force: bool,
+    /// Where OpNix has put secrets
+    #[arg(long, value_name = "DIR", default_value = config::OPNIX_FOLDER)]
+    pub left_in: PathBuf,
+}
+
+/// The most files that are named one by one.
+const NAMED: usize = 20;
+
+/// Imports.
+pub fn run(verb: &ImportVerb, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Box<dyn Error>> {
+    let ImportVerb::Opnix(args) = verb;
+    let file = args.file.display();
+    let text = fs::read_to_string(&args.file).map_err(|error| format!("{file} can't be read: {error}"))?;
+    let Imported { json, notes } = config::import_opnix(&text).map_err(|error| format!("{file}: {error}"))?;
+    match &args.output {
+        None => out.write_all(json.as_bytes())?,
+        Some(output) => write(output, &json, args.force)?,
+    }
+    for note in notes {
+        writeln!(err, "not as it was: {file}: {note}")?;
+    }
+    tell_left(&args.left_in, err)?;
+    Ok(())
+}
+
+fn write(output: &Path, json: &str, force: bool) -> Result<(), Box<dyn Error>> {
+    let mut options = OpenOptions::new();
+    let options = options.write(true).mode(0o644).truncate(force).create(force).create_new(!force);
+    let opened = options.open(output).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            format!("{} is there already; say --force to write over it", output.display())
+        }
+        _ => format!("{} can't be written: {error}", output.display()),
+    });
+    Ok(opened?.write_all(json.as_bytes())?)
+}
+
+/// Names the secrets that lie in plain text where OpNix has put them.
+fn tell_left(folder: &Path, err: &mut dyn Write) -> io::Result<()> {
+    let shown = folder.display();
+    let files = match files(folder) {
+        Ok(files) => files,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            return writeln!(
+                err,
+                "whether secrets are left in {shown} can't be seen: {error}; try again as root"
+            );
+        }
+    };
+    if files.is_empty() {
+        return Ok(());
+    }
+    writeln!(err, "{} files in plain text are left in {shown}:", files.len())?;
+    for file in files.iter().take(NAMED) {
+        writeln!(err, "  {}", file.display())?;
+    }
+    if files.len() > NAMED {
+        writeln!(err, "  and {} more", files.len() - NAMED)?;
+    }
+    writeln!(err, "once nothing reads them any more: find '{shown}' -type f -exec shred -u -- {{}} +")
+}
+
+/// The files below a folder, links not followed.
+fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file() {
+                found.push(entry.path());
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str =
+        r#"{ "secrets": [ { "path": "a", "reference": "op://v/i/f", "symlinks": ["/etc/a"] } ] }"#;
+
+    #[test]
+    fn prints_or_writes_and_tells_what_is_left() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("opnix.json"), FILE).expect("written");
+        fs::create_dir_all(at("left/deep")).expect("made");
+        fs::write(at("left/deep/api-key"), "hunter2").expect("written");
+        let mut args = OpnixArgs { file: at("opnix.json"), output: None, force: false, left_in: at("left") };
+        let run = |args: &OpnixArgs| {
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let result = run(&ImportVerb::Opnix(args.clone()), &mut out, &mut err);
+            let text = |bytes| String::from_utf8(bytes).expect("text");
+            (result.map_err(|error| error.to_string()), text(out), text(err))
+        };
+        let (result, out, err) = run(&args);
+        assert_eq!(result, Ok(()));
+        assert!(out.contains(r#""target": "/run/secrets/a""#), "{out}");
+        assert!(err.contains("the link /etc/a of a: ") && err.contains("left/deep/api-key\n"), "{err}");
+        assert!(
+            err.contains("1 files in plain text") && err.contains("shred -u") && !err.contains("hunter2"),
+            "{err}"
+        );
+        args.output = Some(at("secrets.json"));
+        args.left_in = at("nothing");
+        assert_eq!(run(&args).0, Ok(()));
+        assert_eq!(fs::read_to_string(at("secrets.json")).expect("there"), out);
+        assert!(run(&args).0.expect_err("there").contains("say --force"));
+        args.force = true;
+        assert_eq!(run(&args).0, Ok(()));
+    }
+}

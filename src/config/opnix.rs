@@ -1,0 +1,314 @@
+//! OpNix's secrets.json, turned into ours: the same tree, with its places, and what could not be carried over.
+//!
+//! A secret's `path` becomes a target below /run/secrets, since secrets are published in memory only; its services are restarted on a change.
+
+use std::collections::BTreeMap;
+
+use super::json::{self, Member, Node, Value};
+
+/// Where OpNix puts files whose path is not absolute.
+pub(crate) const FOLDER: &str = "/var/lib/opnix/secrets";
+/// Where ours are.
+const TARGETS: &str = "/run/secrets";
+/// Where links may be.
+const LINKED: [&str; 4] = ["/etc/", "/run/", "/var/lib/", "/opt/"];
+
+/// What was made of OpNix's file.
+#[derive(Debug)]
+pub(super) struct Converted {
+    pub(super) tree: Node,
+    /// What was not carried over, or not as it was: where it stands, what, why.
+    pub(super) notes: Vec<(usize, String, String)>,
+}
+
+/// What `onecred import opnix` prints.
+#[derive(Debug)]
+pub struct Imported {
+    /// The configuration.
+    pub json: String,
+    /// What was not carried over, or not as it was, with the reason.
+    pub notes: Vec<String>,
+}
+
+/// Turns the text of OpNix's file into ours.
+pub fn import_opnix(text: &str) -> Result<Imported, String> {
+    let tree = json::parse(text).map_err(|mistake| {
+        let line = 1 + text[..mistake.byte.min(text.len())].matches('\n').count();
+        format!("line {line}: {}; {}", mistake.what, mistake.remedy)
+    })?;
+    let converted = convert(&tree)
+        .ok_or("it is no file of OpNix: it has no \"secrets\" with a \"path\" and without a \"name\"")?;
+    let line = |byte| 1 + text[..byte].matches('\n').count();
+    let notes =
+        converted.notes.iter().map(|(byte, what, why)| format!("line {}: {what}: {why}", line(*byte)));
+    let notes = notes.collect();
+    Ok(Imported { json: print(&converted.tree, 0) + "\n", notes })
+}
+
+/// Turns OpNix's file into ours; none where it is none of OpNix's.
+pub(super) fn convert(tree: &Node) -> Option<Converted> {
+    let secrets = list(get(tree, "secrets")?);
+    let is_ours = |secret: &Node| get(secret, "name").is_some();
+    let is_theirs = |secret: &Node| get(secret, "path").is_some() && get(secret, "reference").is_some();
+    let templated = get(tree, "pathTemplate").is_some() || get(tree, "systemdIntegration").is_some();
+    if secrets.iter().any(is_ours) || !(templated || secrets.iter().any(is_theirs)) {
+        return None;
+    }
+    let mut import = Import { notes: Vec::new(), names: BTreeMap::new() };
+    let common = import.common_services(tree);
+    let made = secrets.iter().filter_map(|secret| import.secret(tree, secret, &common)).collect();
+    for Member { byte, key, .. } in members(tree) {
+        if !["secrets", "pathTemplate", "defaults", "systemdIntegration", "$schema", "//"]
+            .contains(&key.as_str())
+        {
+            import.note(*byte, format!("{key:?}"), "onecred has nothing like it");
+        }
+    }
+    let secrets = Node { byte: tree.byte, value: Value::Array(made) };
+    let tree = object(tree.byte, vec![("secrets", secrets)]);
+    Some(Converted { tree, notes: import.notes })
+}
+
+struct Import {
+    notes: Vec<(usize, String, String)>,
+    names: BTreeMap<String, usize>,
+}
+
+impl Import {
+    fn note(&mut self, byte: usize, what: impl Into<String>, why: impl Into<String>) {
+        self.notes.push((byte, what.into(), why.into()));
+    }
+
+    fn secret(&mut self, tree: &Node, secret: &Node, common: &[Node]) -> Option<Node> {
+        let path = match self.path(tree, secret) {
+            Ok(path) => path,
+            Err(why) => {
+                self.note(secret.byte, "a secret is left out", why);
+                return None;
+            }
+        };
+        let place = get(secret, "path").map_or(secret.byte, |path| path.byte);
+        let (target, link) = self.target(&path, place);
+        let name = self.name(target.strip_prefix(TARGETS).unwrap_or(&target));
+        let mut made = vec![("name", text(place, &name))];
+        made.extend(get(secret, "reference").map(|reference| ("reference", reference.clone())));
+        made.push(("target", text(place, &target)));
+        for key in ["owner", "group"] {
+            made.extend(get(secret, key).map(|node| (key, node.clone())));
+        }
+        made.extend(get(secret, "mode").map(|mode| ("mode", self.mode(mode, &name))));
+        let links = self.links(secret, link, place, &name);
+        if !links.is_empty() {
+            made.push(("links", Node { byte: place, value: Value::Array(links) }));
+        }
+        let (mut restart, reload) = self.services(secret, &name);
+        restart.extend(common.iter().filter(|unit| !reload.contains(unit)).cloned());
+        restart.dedup_by(|a, b| a.value == b.value);
+        for (key, units) in [("restartUnits", restart), ("reloadUnits", reload)] {
+            if !units.is_empty() {
+                made.push((key, Node { byte: secret.byte, value: Value::Array(units) }));
+            }
+        }
+        for Member { byte, key, value } in members(secret) {
+            match key.as_str() {
+                "path" | "reference" | "owner" | "group" | "mode" | "services" | "variables" | "symlinks"
+                | "//" => {}
+                "kind" if matches!(str_of(value), Some("field" | "file")) => {} // a reference says it
+                _ => self.note(*byte, format!("{key:?} of {name}"), "onecred has nothing like it"),
+            }
+        }
+        Some(object(secret.byte, made))
+    }
+
+    /// The path by the secret itself, or made of the template.
+    fn path(&self, tree: &Node, secret: &Node) -> Result<String, String> {
+        let path = get(secret, "path").and_then(str_of).unwrap_or_default();
+        let template = get(tree, "pathTemplate").and_then(str_of).filter(|_| !path.starts_with('/'));
+        let Some(template) = template else {
+            return if path.is_empty() { Err("it has no \"path\"".into()) } else { Ok(path.to_owned()) };
+        };
+        let variable = |key: &str| {
+            let of = |node: Option<&Node>| {
+                node.and_then(|node| get(node, key)).and_then(str_of).map(str::to_owned)
+            };
+            let own =
+                (key == "name" || key == "path").then(|| path.to_owned()).filter(|path| !path.is_empty());
+            of(get(secret, "variables")).or_else(|| of(get(tree, "defaults"))).or(own)
+        };
+        let (mut made, mut rest) = (String::new(), template);
+        while let Some((before, after)) = rest.split_once('{') {
+            let (key, after) = after.split_once('}').ok_or("a { in \"pathTemplate\" is not closed")?;
+            let value = variable(key);
+            made.push_str(before);
+            made.push_str(
+                &value.ok_or_else(|| format!("\"pathTemplate\" wants {{{key}}}, which it does not say"))?,
+            );
+            rest = after;
+        }
+        Ok(made + rest)
+    }
+
+    /// The file of ours for one of OpNix's; and the path that it had, where that is kept as a link.
+    fn target(&mut self, path: &str, byte: usize) -> (String, Option<String>) {
+        let below = path.strip_prefix(FOLDER).filter(|rest| rest.starts_with('/')).unwrap_or(path);
+        let parts: Vec<&str> = below.split('/').filter(|part| !matches!(*part, "" | "." | "..")).collect();
+        let whole = format!("/{}", parts.join("/"));
+        if below.starts_with(&format!("{TARGETS}/")) && below == path {
+            return (whole, None);
+        }
+        let target = format!("{TARGETS}{whole}");
+        if !path.starts_with('/') || below != path {
+            return (target, None);
+        }
+        let why = "secrets are published in memory only, so that what stood there is now a link";
+        self.note(byte, format!("{path} becomes {target}"), why);
+        (target, Some(whole))
+    }
+
+    /// The links to a file: the path that it had, and OpNix's symlinks. Each needs its folder to be one that the provider may write to.
+    fn links(&mut self, secret: &Node, first: Option<String>, place: usize, name: &str) -> Vec<Node> {
+        let listed = get(secret, "symlinks").map(list).unwrap_or_default();
+        let listed = listed.iter().filter_map(|node| Some((node.byte, str_of(node)?.to_owned())));
+        let all: Vec<(usize, String)> = first.map(|link| (place, link)).into_iter().chain(listed).collect();
+        let mut links = Vec::new();
+        for (byte, link) in all {
+            if LINKED.iter().any(|folder| link.starts_with(folder)) {
+                let why = "onecred.service has to be let write there, by ReadWritePaths= in a drop-in";
+                self.note(byte, format!("the link {link} of {name}"), why);
+                links.push(text(byte, &link));
+            } else {
+                let why = "links can be below /etc, /run, /var/lib and /opt; make it yourself";
+                self.note(byte, format!("the link {link} of {name} is left out"), why);
+            }
+        }
+        links
+    }
+
+    fn name(&mut self, path: &str) -> String {
+        let plain = |c: char| if c.is_ascii_alphanumeric() || "._@-".contains(c) { c } else { '-' };
+        let name: String = path.trim_matches('/').chars().map(plain).collect();
+        let name = name.trim_matches(['-', '.']).to_owned();
+        let name = if name.is_empty() { "secret".to_owned() } else { name };
+        let seen = self.names.entry(name.clone()).or_insert(0);
+        *seen += 1;
+        if *seen == 1 { name } else { format!("{name}-{seen}") }
+    }
+
+    fn mode(&mut self, mode: &Node, name: &str) -> Node {
+        let bits = str_of(mode).and_then(|text| u32::from_str_radix(text, 8).ok());
+        match bits {
+            Some(bits) if bits & !0o755 != 0 => {
+                let less = format!("{:04o}", bits & 0o755);
+                let why = "nobody but the owner may write a secret, and it needs no special bits";
+                self.note(mode.byte, format!("the mode of {name} becomes {less}"), why);
+                text(mode.byte, &less)
+            }
+            _ => mode.clone(),
+        }
+    }
+
+    /// The units to restart and to reload when a secret changes.
+    fn services(&mut self, secret: &Node, name: &str) -> (Vec<Node>, Vec<Node>) {
+        let (mut restart, mut reload) = (Vec::new(), Vec::new());
+        let Some(services) = get(secret, "services") else { return (restart, reload) };
+        restart.extend(list(services).iter().cloned());
+        for Member { byte, key, value } in members(services) {
+            let unit = text(*byte, key);
+            let no_restart = get(value, "restart").is_some_and(|node| node.value == Value::Bool(false));
+            match get(value, "signal").filter(|node| node.value != Value::Null) {
+                Some(signal) => {
+                    let what = format!("the signal for {key} on a change of {name}");
+                    self.note(
+                        signal.byte,
+                        what,
+                        "the unit is reloaded instead: its ExecReload= has to send it",
+                    );
+                    reload.push(unit);
+                }
+                None if no_restart => {}
+                None => restart.push(unit),
+            }
+            if let Some(after) = get(value, "after").filter(|after| !list(after).is_empty()) {
+                let why = format!("order the unit itself: After=onecred-file@{name}.service");
+                self.note(after.byte, format!("the \"after\" of {key}"), why);
+            }
+        }
+        (restart, reload)
+    }
+
+    /// The units to restart on every change.
+    fn common_services(&mut self, tree: &Node) -> Vec<Node> {
+        let Some(integration) = get(tree, "systemdIntegration") else { return Vec::new() };
+        let off = |key: &str| get(integration, key).is_some_and(|node| node.value == Value::Bool(false));
+        for Member { byte, key, .. } in members(integration) {
+            let why = match key.as_str() {
+                "changeDetection" => "onecred compares versions, and keeps no file of hashes",
+                "polling" => "what is older than \"maxAge\" is compared with 1Password when it is asked for",
+                "errorHandling" => {
+                    "a secret that can't be had refuses its own units alone, and is tried again"
+                }
+                "enable" | "services" | "restartOnChange" => continue,
+                _ => "onecred has nothing like it",
+            };
+            self.note(*byte, format!("\"systemdIntegration\": {key:?}"), why);
+        }
+        let none = off("enable") || off("restartOnChange");
+        get(integration, "services").filter(|_| !none).map(list).unwrap_or_default().to_vec()
+    }
+}
+
+fn members(node: &Node) -> &[Member] {
+    if let Value::Object(members) = &node.value { members } else { &[] }
+}
+
+fn list(node: &Node) -> &[Node] {
+    if let Value::Array(entries) = &node.value { entries } else { &[] }
+}
+
+fn get<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
+    members(node).iter().find(|member| member.key == key).map(|member| &member.value)
+}
+
+fn str_of(node: &Node) -> Option<&str> {
+    if let Value::Text(text) = &node.value { Some(text) } else { None }
+}
+
+fn text(byte: usize, text: &str) -> Node {
+    Node { byte, value: Value::Text(text.to_owned()) }
+}
+
+fn object(byte: usize, members: Vec<(&str, Node)>) -> Node {
+    let member = |(key, value): (&str, Node)| Member { byte: value.byte, key: key.to_owned(), value };
+    Node { byte, value: Value::Object(members.into_iter().map(member).collect()) }
+}
+
+/// JSON as people write it: the configuration's levels on lines of their own, secrets on one each.
+fn print(node: &Node, depth: usize) -> String {
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let (open, close, inner): (_, _, Vec<String>) = match &node.value {
+        Value::Object(members) => {
+            let member = |m: &Member| format!("{}: {}", quoted(&m.key), print(&m.value, depth + 1));
+            ('{', '}', members.iter().map(member).collect())
+        }
+        Value::Array(entries) => ('[', ']', entries.iter().map(|entry| print(entry, depth + 1)).collect()),
+        Value::Null => return "null".to_owned(),
+        Value::Bool(value) => return value.to_string(),
+        Value::Number(number) => return number.to_string(),
+        Value::Text(text) => return quoted(text),
+    };
+    if inner.is_empty() {
+        return format!("{open}{close}");
+    }
+    match (depth < 2, open) {
+        (true, _) => {
+            let (indent, outdent) = ("  ".repeat(depth + 1), "  ".repeat(depth));
+            format!("{open}\n{indent}{}\n{outdent}{close}", inner.join(&format!(",\n{indent}")))
+        }
+        (false, '{') => format!("{{ {} }}", inner.join(", ")),
+        (false, _) => format!("{open}{}{close}", inner.join(", ")),
+    }
+}
+
+#[cfg(test)]
+#[path = "opnix_tests.rs"]
+mod tests;

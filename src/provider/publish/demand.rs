@@ -1,0 +1,162 @@
+//! Publishing on demand: what a handle stands for, or all that is configured, as fresh as a unit would get it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::super::assemble::{self, Job};
+use super::super::peer::ProcessId;
+use super::super::refusal::Refusal;
+use super::accounts::Accounts;
+use super::fault::Fault;
+use super::handle::Handle;
+use super::plan::File;
+use super::{Publisher, Ready};
+use crate::clock::BootTime;
+use crate::secret::Wanted;
+use crate::systemd::message_id;
+
+impl Publisher {
+    /// Publishes what is configured and not there yet, for those who wait for no handle.
+    pub async fn complete(self: &Arc<Self>) {
+        let Some(plan) = self.plan() else { return };
+        let missing =
+            plan.files.iter().filter(|file| !self.writer().has(&file.target.path)).cloned().collect();
+        for (file, refusal) in self.publish_each(missing).await.1 {
+            let reason = refusal.outright(file.name.as_str());
+            tracing::warn!(
+                message_id = message_id::UNPUBLISHED,
+                onecred_secret = file.name.as_str(),
+                onecred_result = refusal.kind(),
+                "{} is not published: {reason}",
+                file.name
+            );
+        }
+    }
+
+    /// What a handle's files wait for.
+    pub(super) fn waits_for(&self, handle: &Handle) -> Vec<Arc<Wanted>> {
+        let (Handle::One(name), Some(plan)) = (handle, self.plan()) else { return Vec::new() };
+        let job = |file: &File| {
+            let (process, arrived) = (ProcessId::nobody(), BootTime::now());
+            Job { what: file.content.clone(), process, arrived }
+        };
+        plan.named(name).filter_map(|file| job(file).missing(&self.broker).cloned()).collect()
+    }
+
+    /// Publishes the files of a secret or template, as fresh as a unit would get it. Gives back where they are.
+    pub async fn publish(&self, name: &str) -> Result<Vec<PathBuf>, Refusal> {
+        let plan = self.configured()?;
+        let groups = plan.named(name).filter_map(|file| plan.group_of(file)).flat_map(|(_, group)| group);
+        let accounts = Accounts::of(groups.map(|file| &file.target)).await;
+        let mut paths = Vec::new();
+        for file in plan.named(name) {
+            self.publish_one(file, &accounts).await?;
+            paths.push(file.target.path.clone());
+        }
+        self.flush();
+        if paths.is_empty() { Err(Refusal::NoFile(name.to_owned())) } else { Ok(paths) }
+    }
+
+    /// Publishes everything. Gives back how much is there, and what is not, with the reason.
+    pub(super) async fn publish_all(self: &Arc<Self>) -> Result<(usize, Vec<(File, Refusal)>), Refusal> {
+        Ok(self.publish_each(self.configured()?.files.clone()).await)
+    }
+
+    async fn publish_each(self: &Arc<Self>, files: Vec<File>) -> (usize, Vec<(File, Refusal)>) {
+        let accounts = Arc::new(Accounts::of(files.iter().map(|file| &file.target)).await);
+        {
+            let mut writer = self.writer();
+            if files.iter().fold(false, |news, file| writer.note(&file.target, &file.root) | news) {
+                self.save(&writer); // once for all
+            }
+        }
+        let (mut count, mut refusals) = (0, Vec::new());
+        // what needs no wait goes in one round
+        let together = |one: &File, other: &File| one.item.is_some() && one.item == other.item;
+        let (mut fresh, mut rest) = (Vec::new(), Vec::new());
+        for group in files.chunk_by(together) {
+            match self.fresh(group) {
+                Some(ready) => fresh.push(ready),
+                None => rest.extend_from_slice(group),
+            }
+        }
+        for (file, result) in self.put(fresh, &accounts) {
+            match result {
+                Ok(()) => count += 1,
+                Err(fault) => refusals.push((file.clone(), unpublished(file)(fault))),
+            }
+        }
+        let mut running = JoinSet::new();
+        for file in rest {
+            let (publisher, accounts) = (Arc::clone(self), Arc::clone(&accounts));
+            running.spawn(async move {
+                let result = publisher.publish_one(&file, &accounts).await;
+                (file, result)
+            });
+        }
+        for (file, result) in running.join_all().await {
+            match result {
+                Ok(()) => count += 1,
+                Err(refusal) => refusals.push((file, refusal)),
+            }
+        }
+        refusals.sort_by(|one, other| one.0.name.cmp(&other.0.name));
+        self.flush();
+        (count, refusals)
+    }
+
+    /// The values of a group, where all can be had without a wait.
+    fn fresh<'a>(&self, group: &'a [File]) -> Option<Ready<'a>> {
+        let (process, arrived) = (ProcessId::nobody(), BootTime::now());
+        let value = |file: &'a File| {
+            let job = Job { what: file.content.clone(), process, arrived };
+            Some((file, assemble::at_once(&self.broker, &job)?.ok()?.value))
+        };
+        group.iter().map(value).collect()
+    }
+
+    async fn publish_one(&self, file: &File, accounts: &Accounts) -> Result<(), Refusal> {
+        // before anything is asked of 1Password
+        accounts.owner(&file.target).map_err(unpublished(file))?;
+        self.writer().opens(&file.root).map_err(unpublished(file))?;
+        let process = ProcessId::nobody();
+        let job = Job { what: file.content.clone(), process, arrived: BootTime::now() };
+        let value = match assemble::get(&self.broker, &job).await {
+            Ok(assembled) => assembled.value,
+            Err(refusal) => {
+                if is_gone(&refusal) {
+                    self.withdraw(std::iter::once(file));
+                }
+                return Err(refusal);
+            }
+        };
+        let plan = self.configured()?;
+        let Some((file, group)) = plan.group_of(file) else {
+            return Err(Refusal::NoFile(file.name.to_string())); // it was configured otherwise meanwhile
+        };
+        // what was published of the item before comes along, so that all is of one version
+        let others = group.iter().filter(|other| *other != file && accounts.owner(&other.target).is_ok());
+        let others: Vec<_> = others.filter(|other| self.writer().has(&other.target.path)).collect();
+        let mut group = self.at_hand(others.into_iter(), process);
+        group.insert(0, (file, value));
+        let results = self.put(vec![group], accounts);
+        let own = results.into_iter().find(|(of, _)| *of == file);
+        own.map_or(Ok(()), |(_, result)| result).map_err(unpublished(file))
+    }
+}
+
+fn unpublished(file: &File) -> impl Fn(Fault) -> Refusal {
+    let path = file.target.path.clone();
+    move |fault| Refusal::Unpublished { path: path.clone(), fault }
+}
+
+/// Whether 1Password says that it is not there, or not ours to have.
+fn is_gone(refusal: &Refusal) -> bool {
+    match refusal {
+        Refusal::Failed { failure, .. } => failure.class.is_confirmed_gone(),
+        Refusal::Part { refusal, .. } => is_gone(refusal),
+        _ => false,
+    }
+}

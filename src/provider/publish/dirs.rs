@@ -1,0 +1,185 @@
+//! Directories by descriptor: a root is opened once, and each step below it follows no link and stays on its file system.
+//!
+//! Whoever could write in a directory on the way could put a link there, so each has to be root's alone. (openat2 would take the steps in one, but
+//! systemd's RestrictSUIDSGID= forbids it.)
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
+use nix::sys::stat::{Mode, fchmod, fstat, fstatat, mkdirat};
+use nix::unistd::geteuid;
+
+use super::super::store::{Kind, is_memory};
+use super::fault::Fault;
+
+/// What the mount units of the roots that onecred brings say for `What=`.
+const OURS: &str = "onecred";
+/// Those roots.
+const BROUGHT: [&str; 2] = ["/run/secrets", "/run/onecred/files"];
+const WALK: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+/// A directory that only this user can write in, held open.
+#[derive(Debug)]
+pub(super) struct Dir {
+    pub(super) path: PathBuf,
+    fd: OwnedFd,
+    device: u64,
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Dir {
+    /// Opens a root.
+    pub(super) fn root(path: &Path, kind: Kind) -> Result<Self, Fault> {
+        let bad = |why: &str, taken| Fault::Root { root: path.to_owned(), why: why.to_owned(), taken };
+        let dir = match kind {
+            Kind::Anything => {
+                let fd = open(path, WALK, Mode::empty()).map_err(Fault::io(path, "opened"))?;
+                Self::checked(path.to_owned(), fd)?
+            }
+            Kind::Memory => Self::absolute(path).map_err(|fault| match fault {
+                Fault::Io { error, .. } if error.raw_os_error() == Some(libc::ENOENT) => {
+                    bad("is not there", false)
+                }
+                Fault::Directory { path: link, why } if link == path => bad(&why, true),
+                fault => fault,
+            })?,
+        };
+        if kind == Kind::Memory {
+            if let Some(why) = not_ours(path) {
+                return Err(bad(why, true));
+            }
+            if !is_memory(&dir.fd, path).unwrap_or(false) {
+                let why = "is neither a ramfs nor a tmpfs with noswap, so that secrets could reach a disk";
+                return Err(bad(why, false));
+            }
+        }
+        Ok(dir)
+    }
+
+    /// Opens a directory by its absolute path, over directories that are root's alone.
+    pub(super) fn absolute(path: &Path) -> Result<Self, Fault> {
+        let fd = open("/", WALK, Mode::empty()).map_err(Fault::io("/", "opened"))?;
+        let mut dir = Self::checked("/".into(), fd)?;
+        for part in path.components() {
+            if let Component::Normal(name) = part {
+                let fd = dir.step(name)?;
+                dir = Self::checked(dir.path.join(name), fd)?;
+            }
+        }
+        Ok(dir)
+    }
+
+    fn checked(path: PathBuf, fd: OwnedFd) -> Result<Self, Fault> {
+        let stat = fstat(&fd).map_err(Fault::io(&path, "looked at"))?;
+        let why = if stat.st_uid != 0 && stat.st_uid != geteuid().as_raw() {
+            format!("belongs to user {}, who could put something else there", stat.st_uid)
+        } else if stat.st_mode & 0o022 != 0 {
+            format!("can be written by others (mode {:04o})", stat.st_mode & 0o7777)
+        } else {
+            return Ok(Self { path, fd, device: stat.st_dev });
+        };
+        Err(Fault::Directory { path, why })
+    }
+
+    fn step(&self, name: &OsStr) -> Result<OwnedFd, Fault> {
+        let path = self.path.join(name);
+        openat(&self.fd, name, WALK, Mode::empty()).map_err(|errno| match errno {
+            Errno::ELOOP | Errno::ENOTDIR => {
+                let why = if self.is_link(name) { "is a symbolic link" } else { "is no directory" };
+                Fault::Directory { path, why: why.to_owned() }
+            }
+            errno => Fault::io(path, "opened")(errno),
+        })
+    }
+
+    fn is_link(&self, name: &OsStr) -> bool {
+        fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+            .is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFLNK)
+    }
+
+    /// One step down, on this file system.
+    pub(super) fn down(&self, name: &OsStr) -> Result<Self, Fault> {
+        let dir = Self::checked(self.path.join(name), self.step(name)?)?;
+        if dir.device != self.device {
+            return Err(Fault::Directory { path: dir.path, why: "is a mount of someone else's".to_owned() });
+        }
+        Ok(dir)
+    }
+
+    /// Makes a directory here that everybody can look into, if it is not there.
+    pub(super) fn make(&self, name: &OsStr) -> Result<(), Fault> {
+        let path = self.path.join(name);
+        match mkdirat(&self.fd, name, Mode::from_bits_truncate(0o700)) {
+            Ok(()) => {
+                // the umask would have taken it from others
+                let fd = self.step(name)?;
+                fchmod(&fd, Mode::from_bits_truncate(0o755)).map_err(Fault::io(path, "opened to others"))
+            }
+            Err(Errno::EEXIST) => Ok(()),
+            Err(errno) => Err(Fault::io(path, "made")(errno)),
+        }
+    }
+
+    /// The same directory once more, with a position of its own for reading.
+    pub(super) fn names(&self) -> Result<Vec<std::ffi::OsString>, Fault> {
+        let wrong = || Fault::io(&self.path, "read");
+        let mut dir = nix::dir::Dir::openat(&self.fd, ".", WALK, Mode::empty()).map_err(wrong())?;
+        let mut names = Vec::new();
+        for entry in dir.iter() {
+            use std::os::unix::ffi::OsStrExt;
+            names.push(OsStr::from_bytes(entry.map_err(wrong())?.file_name().to_bytes()).to_owned());
+        }
+        Ok(names)
+    }
+}
+
+/// Why a root that onecred brings is not the one that it brought.
+fn not_ours(root: &Path) -> Option<&'static str> {
+    if !BROUGHT.iter().any(|brought| root.as_os_str() == *brought) {
+        return None; // configured by an admin, who knows what is there
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    // the last one is on top
+    let top = mounts.lines().rev().find_map(|line| {
+        let (mount, superblock) = line.split_once(" - ")?;
+        let mut mount = mount.split(' ').skip(3);
+        let (inner, at) = (mount.next()?, mount.next()?);
+        (at == root.to_str()?).then(|| (inner == "/", superblock.split(' ').nth(1) == Some(OURS)))
+    });
+    match top {
+        Some((true, true)) => None,
+        Some((true, false)) => Some("is a mount of someone else's"),
+        // what the sandbox has made of it is a mount, too: one of a part of a file system
+        Some((false, _)) | None => Some("is an ordinary directory, and no memory that onecred brought"),
+    }
+}
+
+/// What a machine's own state says against a root, for those who write a configuration: none where it is fine, or not there yet.
+pub fn objection(root: &Path) -> Option<String> {
+    let stat = fstatat(AT_FDCWD, root, AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
+    let is_link = stat.st_mode & libc::S_IFMT == libc::S_IFLNK;
+    let empty = || std::fs::read_dir(root).is_ok_and(|mut names| names.next().is_none());
+    let why = if is_link {
+        "is a symbolic link"
+    } else {
+        not_ours(root).filter(|_| !empty() || is_mount(stat.st_dev, root))?
+    };
+    let fault = Fault::Root { root: root.to_owned(), why: why.to_owned(), taken: true };
+    Some(format!("{fault}, so that nothing is published below it; {}", fault.remedy("NAME")))
+}
+
+/// Whether a directory of this device is a mount point. An empty one that is none will be mounted over.
+fn is_mount(device: libc::dev_t, path: &Path) -> bool {
+    path.parent()
+        .and_then(|above| nix::sys::stat::stat(above).ok())
+        .is_some_and(|above| above.st_dev != device)
+}

@@ -1,0 +1,102 @@
+//! What should be published, by the configuration: which files, of what, and which of them belong together.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::super::store::ItemKey;
+use crate::config::Settings;
+use crate::name::SecretName;
+use crate::policy::Deliverable;
+use crate::secret::{MaxAge, Target, Wanted};
+use crate::template::Filling;
+
+/// A file that should be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct File {
+    /// The secret's or template's name.
+    pub(super) name: SecretName,
+    /// What is in it.
+    pub(super) content: Deliverable,
+    /// Where it is, and whose.
+    pub(super) target: Target,
+    /// The root that it is below.
+    pub(super) root: PathBuf,
+    /// The item that all of it is from, if it is from one.
+    pub(super) item: Option<ItemKey>,
+}
+
+/// The files that should be there; those of one item follow each other.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) files: Vec<File>,
+    /// The directories that files may be in.
+    pub(super) roots: Vec<PathBuf>,
+}
+
+impl Plan {
+    /// The plan of a configuration.
+    pub(super) fn of(settings: &Settings) -> Self {
+        let root = |path: &Path| {
+            let roots = settings.roots.iter().filter(|root| path.starts_with(root));
+            roots.max_by_key(|root| root.components().count()).cloned()
+        };
+        let file = |name: &SecretName, content: Deliverable, item, target: Option<&Target>| {
+            let target = target?.clone();
+            Some(File { name: name.clone(), content, item, root: root(&target.path)?, target })
+        };
+        let secrets = settings.policy.secrets().filter_map(|secret| {
+            let item = Some(item_of(&secret.wanted));
+            let content = Deliverable::Secret(Arc::new(secret.wanted.clone()));
+            file(&secret.name, content, item, secret.target.as_ref())
+        });
+        let templates = settings.templates.iter().filter_map(|template| {
+            let content = Deliverable::Template(Arc::clone(&template.filling));
+            file(&template.name, content, None, template.target.as_ref())
+        });
+        let mut files: Vec<File> = secrets.chain(templates).collect();
+        files.sort_by(|one, other| one.item.cmp(&other.item));
+        Self { files, roots: settings.roots.clone() }
+    }
+
+    /// The files of a secret or template.
+    pub(super) fn named(&self, name: &str) -> impl Iterator<Item = &File> {
+        self.files.iter().filter(move |file| file.name.as_str() == name)
+    }
+
+    /// A file as it should be now, and those that belong together with it, itself among them; none where it should be otherwise.
+    pub(super) fn group_of(&self, file: &File) -> Option<(&File, &[File])> {
+        let start = self.files.partition_point(|other| other.item < file.item);
+        let end = start + self.files[start..].partition_point(|other| other.item == file.item);
+        let now = self.files[start..end].iter().find(|now| *now == file)?;
+        Some((now, if file.item.is_some() { &self.files[start..end] } else { std::slice::from_ref(now) }))
+    }
+
+    /// The files in groups that belong together: those of one item are of one version.
+    pub(super) fn groups(&self) -> impl Iterator<Item = &[File]> {
+        self.files.chunk_by(|one, other| one.item.is_some() && one.item == other.item)
+    }
+}
+
+impl File {
+    /// What of an item is in it.
+    pub(super) fn parts_of(&self, key: &ItemKey) -> impl Iterator<Item = &Arc<Wanted>> {
+        self.content.parts().iter().filter(move |wanted| item_of(wanted) == *key)
+    }
+
+    /// The same, good enough whatever its age.
+    pub(super) fn of_any_age(&self) -> Deliverable {
+        let any_age =
+            |wanted: &Arc<Wanted>| Arc::new(Wanted { max_age: MaxAge::Session, ..Wanted::clone(wanted) });
+        match &self.content {
+            Deliverable::Secret(wanted) => Deliverable::Secret(any_age(wanted)),
+            Deliverable::Template(filling) => Deliverable::Template(Arc::new(Filling {
+                parts: filling.parts.iter().map(any_age).collect(),
+                ..Filling::clone(filling)
+            })),
+        }
+    }
+}
+
+fn item_of(wanted: &Wanted) -> ItemKey {
+    ItemKey::new(&wanted.source, &wanted.reference.item)
+}

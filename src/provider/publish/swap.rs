@@ -1,0 +1,102 @@
+//! Files of one version that have a directory for themselves: it is replaced with them in one step, so that whoever has opened it reads what belongs
+//! together, or finds a file gone, and never a part of each.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::rc::Rc;
+
+use nix::errno::Errno;
+use nix::fcntl::{RenameFlags, renameat2};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::dirs::Dir;
+use super::fault::Fault;
+use super::write::{Open, Piece, Staged, Writer, together};
+
+impl Writer {
+    /// Replaces the directory that is these files' own. None where they have none, or where the file system can't.
+    pub(super) fn swap(&mut self, pieces: &[Piece<'_>], open: &mut Open) -> Option<Vec<Result<bool, Fault>>> {
+        let (path, root) = self.own_directory(pieces)?;
+        let above = self.parent(path, root, open).ok()?;
+        let name = path.file_name()?;
+        let there = match above.down(name) {
+            Ok(dir) => Some(dir),
+            Err(Fault::Io { error, .. }) if error.raw_os_error() == Some(libc::ENOENT) => None,
+            Err(_) => return None, // which is told when a file is written there
+        };
+        if let Some(dir) = &there {
+            let ours = |name: &OsStr| {
+                name == "."
+                    || name == ".."
+                    || pieces.iter().any(|piece| piece.target.path.file_name() == Some(name))
+            };
+            if !dir.names().ok()?.iter().all(|name| ours(name)) {
+                return None;
+            }
+            let as_it_should_be = |piece: &Piece<'_>| {
+                piece.target.path.file_name().is_some_and(|name| self.is_as_it_should_be(piece, dir, name))
+            };
+            if pieces.iter().all(as_it_should_be) {
+                return Some(pieces.iter().map(|_| Ok(false)).collect());
+            }
+        }
+        let first = self.first_name();
+        discard(&above, first.as_ref());
+        above.make(first.as_ref()).ok()?;
+        let new = Rc::new(above.down(first.as_ref()).ok()?);
+        let staged: Vec<Result<Staged<'_>, Fault>> = pieces
+            .iter()
+            .enumerate()
+            .map(|(at, piece)| {
+                let name = piece.target.path.file_name().unwrap_or_default();
+                self.stage(at, piece, Rc::clone(&new), name.to_owned())
+            })
+            .collect();
+        let torn =
+            pieces.iter().zip(&staged).any(|(piece, staged)| staged.is_err() && self.has(&piece.target.path));
+        if torn || staged.iter().all(Result::is_err) {
+            discard(&above, first.as_ref());
+            return Some(together(pieces, staged));
+        }
+        let flags =
+            if there.is_some() { RenameFlags::RENAME_EXCHANGE } else { RenameFlags::RENAME_NOREPLACE };
+        let swapped = renameat2(&above, first.as_str(), &above, name, flags);
+        if swapped.is_ok() {
+            open.0.retain(|opened, _| !opened.starts_with(path));
+        }
+        let results = swapped.is_ok().then(|| {
+            let mut stamped =
+                |staged: Staged<'_>| self.stamp(&pieces[staged.at].target.path, &staged).map(|()| true);
+            staged.into_iter().map(|staged| staged.and_then(&mut stamped)).collect()
+        });
+        discard(&above, first.as_ref()); // what was there before, or what could not be put there
+        results
+    }
+
+    /// The directory below the root that holds these files, more than one, and nothing else that is published.
+    fn own_directory<'a>(&self, pieces: &[Piece<'a>]) -> Option<(&'a Path, &'a Path)> {
+        let [first, _, ..] = pieces else { return None };
+        let path = first.target.path.parent().filter(|dir| *dir != first.root)?;
+        let among = |file: &Path| pieces.iter().any(|piece| piece.target.path == file);
+        let beside = |piece: &Piece<'_>| piece.target.path.parent() == Some(path) && piece.root == first.root;
+        let mut below =
+            self.manifest.files.range(path.to_owned()..).take_while(|(file, _)| file.starts_with(path));
+        let alone = below.all(|(file, entry)| entry.stamp.is_none() || among(file));
+        (alone && pieces.iter().all(beside)).then_some((path, first.root))
+    }
+}
+
+/// Removes something unfinished: a file, or a directory of files.
+pub(super) fn discard(above: &Dir, name: &OsStr) {
+    let _ = match unlinkat(above, name, UnlinkatFlags::NoRemoveDir) {
+        Err(Errno::EISDIR) => {
+            if let Ok(dir) = above.down(name) {
+                for file in dir.names().unwrap_or_default() {
+                    let _ = unlinkat(&dir, file.as_os_str(), UnlinkatFlags::NoRemoveDir);
+                }
+            }
+            unlinkat(above, name, UnlinkatFlags::RemoveDir)
+        }
+        other => other,
+    };
+}

@@ -1,0 +1,204 @@
+use std::collections::VecDeque;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use super::*;
+use crate::config::{Settings, from_text};
+use crate::policy::Policy;
+use crate::provider::broker::Order;
+use crate::provider::store::Store;
+use crate::provider::store::testing;
+use crate::secret::{MaxAge, Secret, Target};
+use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Resolve};
+
+/// An item's version, and its password and username; or why it can't be had.
+type Answer = Result<(u64, [&'static str; 2]), Failure>;
+
+/// A resolver that has these answers, one after another.
+#[derive(Default)]
+struct Scripted(Mutex<VecDeque<Answer>>);
+
+impl Resolve for Scripted {
+    fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched> {
+        let next = self.0.lock().unwrap().pop_front();
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            let (version, [password, username]) = next.unwrap_or_else(|| Err(away()))?;
+            let value = |field: &FieldRef| match field.to_string().as_str() {
+                "password" => Ok(password.as_bytes()),
+                "username" => Ok(username.as_bytes()),
+                _ => Err(testing::failure()),
+            };
+            Ok(testing::fetched(version, &fetch.fields.iter().map(value).collect::<Vec<_>>()))
+        })
+    }
+
+    fn check(&self, _check: Check) -> Pending<'_, Checked> {
+        Box::pin(async { Err(away()) })
+    }
+}
+
+fn away() -> Failure {
+    Failure::new(Class::Malformed, "nobody there", "wait")
+}
+
+struct Rig {
+    script: Arc<Scripted>,
+    publisher: Arc<Publisher>,
+    root: tempfile::TempDir,
+    store: tempfile::TempDir,
+}
+
+impl Rig {
+    fn new(files: &[&str]) -> Self {
+        let (root, store) = (testing::folder(), testing::folder());
+        let script = Arc::new(Scripted::default());
+        let publisher = Self::start(&script, store.path(), Self::settings(root.path(), files, &own()));
+        Self { script, publisher, root, store }
+    }
+
+    fn start(script: &Arc<Scripted>, store: &Path, settings: Settings) -> Arc<Publisher> {
+        let store = Store::open(store, Kind::Anything, 1 << 20).unwrap();
+        let resolver: Arc<dyn Resolve> = Arc::<Scripted>::clone(script);
+        Arc::new(Publisher::new(
+            Arc::new(Broker::new(resolver, store, Active::new(settings))),
+            Kind::Anything,
+        ))
+    }
+
+    /// Secrets that are fields of one item, each published to a file of its name.
+    fn settings(root: &Path, files: &[&str], user: &str) -> Settings {
+        let mut settings = from_text("x".as_ref(), "{}").unwrap().settings;
+        let secret = |name: &&str| {
+            let text = format!(
+                r#"{{"secrets": [{{"name": "{name}", "reference": "op://v/i/{name}", "units": ["a"]}}]}}"#
+            );
+            let loaded = from_text("x".as_ref(), &text).unwrap().settings;
+            let secret = loaded.policy.secrets().next().unwrap().clone();
+            let (user, group) = (user.to_owned(), None);
+            let target = Target { path: root.join(name), user, group, mode: 0o400, links: Vec::new() };
+            Secret { target: Some(target), ..secret }
+        };
+        settings.policy = Policy::new(files.iter().map(secret).collect(), Vec::new());
+        settings.roots = vec![root.to_owned()];
+        settings
+    }
+
+    fn gives(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.script.0.lock().unwrap().extend(answers);
+    }
+
+    fn restart(&mut self, files: &[&str]) {
+        let settings = Self::settings(self.root.path(), files, &own());
+        self.publisher = Self::start(&self.script, self.store.path(), settings);
+    }
+
+    fn read(&self, name: &str) -> Option<String> {
+        fs::read_to_string(self.root.path().join(name)).ok()
+    }
+
+    async fn refusal(&self, name: &str) -> Refusal {
+        self.publisher.publish(name).await.unwrap_err()
+    }
+}
+
+/// The user of these tests.
+fn own() -> String {
+    nix::unistd::geteuid().to_string()
+}
+
+/// Lets the tasks in the background do what there is for them.
+async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_handle_publishes_its_own_file_and_the_item_s_others_follow_it() {
+    let rig = Rig::new(&["password", "username"]);
+    rig.gives([Ok((1, ["p1", "u1"]))]);
+    let paths = rig.publisher.publish("password").await.unwrap();
+    assert_eq!(paths, [rig.root.path().join("password")]);
+    assert_eq!((rig.read("password").as_deref(), rig.read("username")), (Some("p1"), None));
+    tokio::spawn(Arc::clone(&rig.publisher).follow());
+    settle().await;
+    assert_eq!(rig.read("username").as_deref(), Some("u1"), "what is in the store is published at a start");
+    assert!(matches!(rig.refusal("other").await, Refusal::NoFile(name) if name == "other"));
+}
+
+#[tokio::test]
+async fn a_process_that_starts_needs_no_call_and_touches_nothing_that_is_right() {
+    let mut rig = Rig::new(&["password", "username"]);
+    rig.gives([Ok((1, ["p1", "u1"]))]);
+    rig.publisher.publish("password").await.unwrap();
+    let inode = |rig: &Rig| fs::metadata(rig.root.path().join("password")).unwrap().ino();
+    let before = inode(&rig);
+    rig.restart(&["password", "username"]); // and the resolver has no more answers
+    rig.publisher.sync().await;
+    assert_eq!((inode(&rig), rig.read("username").as_deref()), (before, Some("u1")));
+    rig.restart(&["username"]);
+    rig.publisher.sync().await;
+    assert_eq!((rig.read("password"), rig.read("username").as_deref()), (None, Some("u1")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changes_is_replaced_and_what_is_gone_goes() {
+    let rig = Rig::new(&["password", "username"]);
+    tokio::spawn(Arc::clone(&rig.publisher).follow());
+    rig.gives([
+        Ok((1, ["p1", "u1"])),
+        Ok((2, ["p2", "u2"])),
+        Err(Failure::new(Class::NotFound, "no item", "make one")),
+    ]);
+    rig.publisher.publish("username").await.unwrap();
+    let broker = Arc::clone(&rig.publisher.broker);
+    let wanted = rig.publisher.plan().unwrap().files[0].content.parts()[0].clone();
+    let fetch_anew = async || {
+        let wanted = Arc::new(Wanted { max_age: MaxAge::Always, ..Wanted::clone(&wanted) });
+        let key = ItemKey::new(&wanted.source, &wanted.reference.item);
+        broker.store().remove(&key);
+        let order = Order { wanted, process: ProcessId::nobody(), arrived: BootTime::now() };
+        let result = broker.get(&order).await;
+        settle().await;
+        result.map(drop)
+    };
+    fetch_anew().await.unwrap();
+    assert_eq!((rig.read("password").as_deref(), rig.read("username").as_deref()), (Some("p2"), Some("u2")));
+    fetch_anew().await.unwrap_err();
+    assert_eq!((rig.read("password"), rig.read("username")), (None, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_may_pass_leaves_what_is_there() {
+    let rig = Rig::new(&["password"]);
+    rig.gives([Ok((1, ["p1", "u1"]))]);
+    rig.publisher.publish("password").await.unwrap();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    rig.publisher.sync().await;
+    assert_eq!(rig.read("password").as_deref(), Some("p1"));
+}
+
+#[tokio::test]
+async fn an_owner_who_is_not_there_costs_no_call() {
+    let rig = Rig::new(&["password"]);
+    let settings = Rig::settings(rig.root.path(), &["password"], "nobody-of-this-name");
+    rig.publisher.broker.activate(Active::new(settings));
+    let refusal = rig.refusal("password").await;
+    assert!(matches!(refusal, Refusal::Unpublished { fault: Fault::Account { .. }, .. }), "{refusal:?}");
+    assert!(refusal.outright("password").contains("systemctl restart onecred-file@password"));
+    rig.gives([Ok((1, ["", "u1"]))]);
+    rig.publisher.broker.activate(Active::new(Rig::settings(rig.root.path(), &["password"], &own())));
+    assert!(matches!(rig.refusal("password").await, Refusal::Empty(_)));
+}
+
+#[tokio::test]
+async fn all_that_can_be_is_published_and_the_rest_is_named() {
+    let rig = Rig::new(&["password", "username", "third"]);
+    rig.gives([Ok((1, ["p1", "u1"]))]);
+    let (count, refusals) = rig.publisher.publish_all().await.unwrap();
+    let names: Vec<_> = refusals.iter().map(|(file, _)| file.name.as_str()).collect();
+    assert_eq!((count, names), (2, vec!["third"]));
+    assert_eq!((rig.read("password").as_deref(), rig.read("username").as_deref()), (Some("p1"), Some("u1")));
+}

@@ -1,0 +1,341 @@
+//! Writes files where others read them: under another name first, then renamed, so that whoever opens one has a whole one.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{Mode, fchmod, fstat, fstatat};
+use nix::unistd::{UnlinkatFlags, fchown, getegid, geteuid, unlinkat};
+
+use super::super::store::Kind;
+use super::accounts::Owner;
+use super::dirs::Dir;
+use super::fault::Fault;
+use super::manifest::{Entry, Manifest, Stamp, digest, in_pages};
+use crate::secret::{SecretValue, Target};
+
+/// What names begin with while they are written.
+pub(super) const UNFINISHED: &str = ".onecred-";
+
+/// A file to publish.
+#[derive(Debug)]
+pub(super) struct Piece<'a> {
+    pub(super) target: &'a Target,
+    pub(super) root: &'a Path,
+    pub(super) owner: Owner,
+    pub(super) value: SecretValue,
+}
+
+/// Writes and removes published files, and remembers what there is.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) kind: Kind,
+    /// The most bytes that the files may take.
+    pub(super) limit: u64,
+    pub(super) manifest: Manifest,
+    /// Whether the manifest has something that was not kept yet.
+    pub(super) unsaved: bool,
+    used: u64,
+    next: u64,
+}
+
+/// Directories that were opened for one round of writing.
+#[derive(Debug, Default)]
+pub(super) struct Open(pub(super) HashMap<PathBuf, Rc<Dir>>);
+
+/// A file under its first name.
+pub(super) struct Staged<'a> {
+    pub(super) at: usize,
+    dir: Rc<Dir>,
+    first: OsString,
+    name: &'a OsStr,
+    file: OwnedFd,
+    digest: String,
+}
+
+impl Writer {
+    pub(super) fn new(kind: Kind, manifest: Manifest) -> Self {
+        Self { kind, limit: u64::MAX, used: manifest.bytes(), manifest, unsaved: false, next: 0 }
+    }
+
+    /// Notes what will be there, so that whatever happens meanwhile it can be removed later. Says whether that is news, which has to be kept.
+    pub(super) fn note(&mut self, target: &Target, root: &Path) -> bool {
+        let before = (self.manifest.files.len(), self.manifest.dirs.len(), self.manifest.links.len());
+        let entry = || Entry { root: root.to_owned(), stamp: None };
+        self.manifest.files.entry(target.path.clone()).or_insert_with(entry);
+        let between = target.path.ancestors().skip(1).take_while(|dir| *dir != root);
+        self.manifest.dirs.extend(between.map(Path::to_owned));
+        for link in &target.links {
+            self.manifest.links.entry(link.clone()).or_insert_with(|| target.path.clone());
+        }
+        before != (self.manifest.files.len(), self.manifest.dirs.len(), self.manifest.links.len())
+    }
+
+    /// Whether a root can be written below.
+    pub(super) fn opens(&self, root: &Path) -> Result<(), Fault> {
+        Dir::root(root, self.kind).map(drop)
+    }
+
+    /// Whether a file was published.
+    pub(super) fn has(&self, path: &Path) -> bool {
+        self.manifest.files.get(path).is_some_and(|entry| entry.stamp.is_some())
+    }
+
+    /// The directory that a path is in, made where it is missing.
+    pub(super) fn parent(&self, path: &Path, root: &Path, open: &mut Open) -> Result<Rc<Dir>, Fault> {
+        let parent = path.parent().unwrap_or(root);
+        if let Some(dir) = open.0.get(parent) {
+            return Ok(Rc::clone(dir));
+        }
+        let dir = if parent == root {
+            Dir::root(root, self.kind)?
+        } else {
+            let above = self.parent(parent, root, open)?;
+            let name = parent.file_name().unwrap_or_default();
+            above.make(name)?;
+            above.down(name)?
+        };
+        let dir = Rc::new(dir);
+        open.0.insert(parent.to_owned(), Rc::clone(&dir));
+        Ok(dir)
+    }
+
+    /// Puts files in their places, all of one version. What is there as it should be is not touched. Says of each whether it was written.
+    ///
+    /// Files that have a directory for themselves are replaced with it in one step, or none is. Others are written first, then renamed one right after
+    /// another.
+    pub(super) fn put(&mut self, pieces: &[Piece<'_>], open: &mut Open) -> Vec<Result<bool, Fault>> {
+        match self.swap(pieces, open) {
+            Some(results) => results,
+            None => self.put_each(pieces, open),
+        }
+    }
+
+    fn put_each(&mut self, pieces: &[Piece<'_>], open: &mut Open) -> Vec<Result<bool, Fault>> {
+        let mut results: Vec<Result<bool, Fault>> = Vec::with_capacity(pieces.len());
+        let mut staged = Vec::new();
+        for (at, piece) in pieces.iter().enumerate() {
+            let result = self.stage_beside(at, piece, open);
+            results.push(result.map(|new| staged.extend(new)).map(|()| false));
+        }
+        // one that is not where it should be fails by itself; where there is no room, all stays as it was
+        if results.iter().any(|result| matches!(result, Err(Fault::Full { .. }))) {
+            staged.iter().for_each(Staged::discard);
+            return together(pieces, results);
+        }
+        for staged in staged {
+            let path = &pieces[staged.at].target.path;
+            let result = renameat(&staged.dir, staged.first.as_os_str(), &staged.dir, staged.name)
+                .map_err(Fault::io(path, "put in its place"))
+                .and_then(|()| self.stamp(path, &staged));
+            if result.is_err() {
+                staged.discard();
+            }
+            results[staged.at] = result.map(|()| true);
+        }
+        results
+    }
+
+    /// Notes a file as it was written.
+    pub(super) fn stamp(&mut self, path: &Path, staged: &Staged<'_>) -> Result<(), Fault> {
+        let stat = fstat(&staged.file).map_err(Fault::io(path, "looked at"))?;
+        if let Some(entry) = self.manifest.files.get_mut(path) {
+            self.used -= entry.bytes();
+            entry.stamp = Some(Stamp::new(&stat, staged.digest.clone()));
+            self.used += entry.bytes();
+        }
+        Ok(())
+    }
+
+    /// Whether a file is there as it was published, with this content and owner.
+    pub(super) fn is_as_it_should_be(&self, piece: &Piece<'_>, dir: &Dir, name: &OsStr) -> bool {
+        let known = self.manifest.files.get(&piece.target.path).and_then(|entry| entry.stamp.as_ref());
+        let Ok(stat) = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) else { return false };
+        let owned = stat.st_uid == piece.owner.uid.as_raw() && stat.st_gid == piece.owner.gid.as_raw();
+        owned
+            && stat.st_mode == libc::S_IFREG | piece.target.mode
+            // exposed: to be told from what is there
+            && known == Some(&Stamp::new(&stat, digest(piece.value.expose())))
+    }
+
+    /// Writes a file beside its place; none where it is there already.
+    fn stage_beside<'a>(
+        &mut self,
+        at: usize,
+        piece: &Piece<'a>,
+        open: &mut Open,
+    ) -> Result<Option<Staged<'a>>, Fault> {
+        let path = &piece.target.path;
+        let dir = self.parent(path, piece.root, open)?;
+        let name = path.file_name().unwrap_or_default();
+        if self.is_as_it_should_be(piece, &dir, name) {
+            return Ok(None);
+        }
+        // a directory of someone's in its place is found before anything is written
+        if fstatat(&dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+            .is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
+        {
+            return Err(Fault::io(path, "put in its place")(Errno::EISDIR));
+        }
+        let first = self.first_name();
+        self.stage(at, piece, dir, first.into()).map(Some)
+    }
+
+    /// Writes a file in a directory, under its first name.
+    pub(super) fn stage<'a>(
+        &mut self,
+        at: usize,
+        piece: &Piece<'a>,
+        dir: Rc<Dir>,
+        first: OsString,
+    ) -> Result<Staged<'a>, Fault> {
+        let path = &piece.target.path;
+        // exposed: to be told from others, and to be written
+        let bytes = piece.value.expose();
+        let before = self.manifest.files.get(path).map_or(0, Entry::bytes);
+        let would = self.used - before + in_pages(bytes.len() as u64);
+        if would > self.limit {
+            return Err(Fault::Full { would, limit: self.limit });
+        }
+        let file = self.create(&dir, &first).map_err(Fault::io(path, "written"))?;
+        let name = path.file_name().unwrap_or_default();
+        let staged = Staged { at, dir, first, name, file, digest: digest(bytes) };
+        match staged.fill(bytes, piece.target.mode, piece.owner) {
+            Ok(()) => Ok(staged),
+            Err(errno) => {
+                staged.discard();
+                Err(Fault::io(path, "written")(errno))
+            }
+        }
+    }
+
+    /// A name for something unfinished.
+    pub(super) fn first_name(&mut self) -> String {
+        self.next += 1;
+        format!("{UNFINISHED}{}", self.next)
+    }
+
+    fn create(&self, dir: &Dir, name: &OsStr) -> nix::Result<OwnedFd> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let create = || openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR);
+        match create() {
+            Err(Errno::EEXIST) => {
+                unlinkat(dir, name, UnlinkatFlags::NoRemoveDir)?; // of a process that died while it wrote
+                create()
+            }
+            created => created,
+        }
+    }
+
+    /// Removes a published file, its links' part aside. What stands there now and was not published is left.
+    pub(super) fn remove(&mut self, path: &Path, open: &mut Open) -> Result<(), Fault> {
+        let Some(entry) = self.manifest.files.get(path).cloned() else { return Ok(()) };
+        match self.existing_parent(path, &entry.root, open) {
+            Ok(dir) => match unlinkat(&dir, path.file_name().unwrap_or_default(), UnlinkatFlags::NoRemoveDir)
+            {
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(Fault::io(path, "removed")(errno)),
+            },
+            Err(Fault::Root { .. }) => {} // gone with its memory
+            Err(Fault::Io { error, .. }) if error.raw_os_error() == Some(libc::ENOENT) => {}
+            Err(fault) => return Err(fault),
+        }
+        self.used -= entry.bytes();
+        self.manifest.files.remove(path);
+        Ok(())
+    }
+
+    fn existing_parent(&self, path: &Path, root: &Path, open: &mut Open) -> Result<Rc<Dir>, Fault> {
+        let parent = path.parent().unwrap_or(root);
+        if let Some(dir) = open.0.get(parent) {
+            return Ok(Rc::clone(dir));
+        }
+        let dir = if parent == root {
+            Dir::root(root, self.kind)?
+        } else {
+            self.existing_parent(parent, root, open)?.down(parent.file_name().unwrap_or_default())?
+        };
+        let dir = Rc::new(dir);
+        open.0.insert(parent.to_owned(), Rc::clone(&dir));
+        Ok(dir)
+    }
+
+    /// Removes directories that were made for files and that nothing is in any more.
+    pub(super) fn remove_empty_dirs(&mut self, roots: &[PathBuf], open: &mut Open) {
+        let made: Vec<PathBuf> = self.manifest.dirs.iter().rev().cloned().collect(); // the inner ones first
+        for path in made {
+            let Some(root) = roots.iter().find(|root| path.starts_with(root)) else {
+                self.manifest.dirs.remove(&path); // the root is no longer one
+                continue;
+            };
+            let Ok(dir) = self.existing_parent(&path, root, open) else { continue };
+            match unlinkat(&dir, path.file_name().unwrap_or_default(), UnlinkatFlags::RemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => {
+                    self.manifest.dirs.remove(&path);
+                    open.0.remove(&path);
+                }
+                Err(_not_empty) => {}
+            }
+        }
+    }
+
+    /// Removes what a process that died has left unfinished, in the root and the directories of what was published.
+    pub(super) fn clean(&self, roots: &[PathBuf], open: &mut Open) {
+        let dirs = self.manifest.dirs.iter().filter_map(|dir| {
+            let root = roots.iter().find(|root| dir.starts_with(root))?;
+            Some((dir.join("x"), root))
+        });
+        for (path, root) in dirs.chain(roots.iter().map(|root| (root.join("x"), root))) {
+            let Ok(dir) = self.existing_parent(&path, root, open) else { continue };
+            for name in dir.names().unwrap_or_default() {
+                if name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+                    super::swap::discard(&dir, &name);
+                }
+            }
+        }
+    }
+}
+
+impl Staged<'_> {
+    /// The order spares capabilities: the mode is set while the file is still ours, and after that nothing is done with it but a rename.
+    fn fill(&self, bytes: &[u8], mode: u32, owner: Owner) -> nix::Result<()> {
+        let mut file = File::from(self.file.as_fd().try_clone_to_owned().map_err(errno)?);
+        file.write_all(bytes).map_err(errno)?;
+        fchmod(&self.file, Mode::from_bits_truncate(mode))?;
+        if owner.uid != geteuid() || owner.gid != getegid() {
+            fchown(&self.file, Some(owner.uid), Some(owner.gid))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn discard(&self) {
+        let _ = unlinkat(&self.dir, self.first.as_os_str(), UnlinkatFlags::NoRemoveDir);
+    }
+}
+
+/// The results where none is written, since one can't be.
+pub(super) fn together<T>(pieces: &[Piece<'_>], results: Vec<Result<T, Fault>>) -> Vec<Result<bool, Fault>> {
+    let failed =
+        pieces.iter().zip(&results).find_map(|(piece, result)| Some((piece, result.as_ref().err()?)));
+    let Some((other, why)) = failed.map(|(piece, why)| (piece.target.path.clone(), why.to_string())) else {
+        return results.into_iter().map(|result| result.map(|_| false)).collect();
+    };
+    let result = |result: Result<T, Fault>| {
+        result.and_then(|_| Err(Fault::Together { other: other.clone(), why: why.clone() }))
+    };
+    results.into_iter().map(result).collect()
+}
+
+fn errno(error: std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+#[cfg(test)]
+#[path = "write_tests.rs"]
+mod tests;

@@ -1,0 +1,287 @@
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+use nix::unistd::{Gid, Uid};
+
+use super::*;
+use crate::provider::store::testing;
+
+/// A root in a directory of this user's.
+struct Rig {
+    folder: tempfile::TempDir,
+    writer: Writer,
+}
+
+fn owner() -> Owner {
+    Owner { uid: geteuid(), gid: getegid() }
+}
+
+impl Rig {
+    fn new() -> Self {
+        Self { folder: testing::folder(), writer: Writer::new(Kind::Anything, Manifest::default()) }
+    }
+
+    fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn target(&self, name: &str, mode: u32) -> Target {
+        let path = self.root().join(name);
+        Target { path, user: "root".into(), group: None, mode, links: Vec::new() }
+    }
+
+    fn put(&mut self, files: &[(&Target, &str)]) -> Vec<Result<bool, Fault>> {
+        let root = self.folder.path().to_owned();
+        for (target, _) in files {
+            self.writer.note(target, &root);
+        }
+        let mut pieces = Vec::new();
+        for &(target, value) in files {
+            let value = SecretValue::new(value.as_bytes().to_vec());
+            pieces.push(Piece { target, root: &root, owner: owner(), value });
+        }
+        self.writer.put(&pieces, &mut Open::default())
+    }
+
+    /// One file, which has to be written or to be left.
+    fn puts(&mut self, name: &str, value: &str) -> bool {
+        let target = self.target(name, 0o400);
+        self.put(&[(&target, value)]).remove(0).unwrap()
+    }
+
+    fn fails(&mut self, name: &str) -> String {
+        let target = self.target(name, 0o400);
+        self.put(&[(&target, "value")]).remove(0).unwrap_err().to_string()
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.root().join(name)).unwrap()
+    }
+
+    fn stat(&self, name: &str) -> fs::Metadata {
+        fs::symlink_metadata(self.root().join(name)).unwrap()
+    }
+
+    /// Whether nothing unfinished is left.
+    fn is_tidy(&self, below: &str) -> bool {
+        let mut names = fs::read_dir(self.root().join(below)).unwrap().flatten();
+        !names.any(|entry| entry.file_name().to_string_lossy().starts_with(UNFINISHED))
+    }
+}
+
+#[test]
+fn a_file_is_as_it_should_be_and_what_is_unchanged_is_not_touched() {
+    let mut rig = Rig::new();
+    assert!(rig.puts("a/b/key", "one"));
+    let first = rig.stat("a/b/key");
+    assert_eq!((rig.read("a/b/key").as_str(), first.mode() & 0o7777), ("one", 0o400));
+    assert_eq!((rig.stat("a").mode() & 0o7777, rig.stat("a/b").mode() & 0o7777), (0o755, 0o755));
+    assert!(!rig.puts("a/b/key", "one"));
+    let second = rig.stat("a/b/key");
+    assert_eq!(
+        (first.ino(), first.ctime(), first.ctime_nsec()),
+        (second.ino(), second.ctime(), second.ctime_nsec())
+    );
+    assert!(rig.puts("a/b/key", "two"));
+    assert_eq!(rig.read("a/b/key"), "two");
+    assert_ne!(rig.stat("a/b/key").ino(), first.ino());
+    assert!(rig.is_tidy("a/b"));
+}
+
+#[test]
+fn what_others_made_of_a_file_is_mended() {
+    let mut rig = Rig::new();
+    rig.puts("key", "value");
+    let path = rig.root().join("key");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(rig.puts("key", "value"));
+    assert_eq!(rig.stat("key").mode() & 0o7777, 0o400);
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "value").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+    assert!(rig.puts("key", "value"), "another file of the same content is not ours");
+    // also by a process that comes later, which has the list alone
+    let list = serde_json::to_vec(&rig.writer.manifest).unwrap();
+    assert!(!String::from_utf8_lossy(&list).contains("value"), "a value is in the list");
+    rig.writer = Writer::new(Kind::Anything, serde_json::from_slice(&list).unwrap());
+    assert!(!rig.puts("key", "value"));
+    let mode = rig.target("key", 0o440);
+    assert!(rig.put(&[(&mode, "value")]).remove(0).unwrap());
+    assert_eq!(rig.stat("key").mode() & 0o7777, 0o440);
+}
+
+#[test]
+fn a_link_at_any_step_is_not_followed() {
+    let mut rig = Rig::new();
+    let outside = testing::folder();
+    fs::write(outside.path().join("key"), "of others").unwrap();
+    symlink(outside.path(), rig.root().join("a")).unwrap();
+    fs::create_dir(rig.root().join("b")).unwrap();
+    symlink(outside.path(), rig.root().join("b/c")).unwrap();
+    assert!(rig.fails("a/key").contains("a is a symbolic link"), "{}", rig.fails("a/key"));
+    assert!(rig.fails("b/c/key").contains("c is a symbolic link"), "{}", rig.fails("b/c/key"));
+    // in the file's own place it is replaced, and what it points to is left alone
+    symlink(outside.path().join("key"), rig.root().join("key")).unwrap();
+    assert!(rig.puts("key", "ours"));
+    assert!(rig.stat("key").is_file());
+    assert_eq!(fs::read_to_string(outside.path().join("key")).unwrap(), "of others");
+    // under the name of what is being written, too
+    for n in 0..100 {
+        symlink(outside.path().join("key"), rig.root().join(format!("{UNFINISHED}{n}"))).unwrap();
+    }
+    assert!(rig.puts("other", "ours"));
+    assert_eq!(fs::read_to_string(outside.path().join("key")).unwrap(), "of others");
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+    // a root that is a link is none
+    let target = Target { path: rig.root().join("a/key"), ..rig.target("x", 0o400) };
+    let root = rig.root().join("a");
+    let value = SecretValue::new(b"value".to_vec());
+    let piece = Piece { target: &target, root: &root, owner: owner(), value };
+    rig.writer.put(&[piece], &mut Open::default()).remove(0).unwrap_err();
+}
+
+#[test]
+fn a_directory_that_others_can_write_in_is_refused() {
+    let mut rig = Rig::new();
+    for (name, mode) in [("all", 0o777), ("sticky", 0o1777), ("group", 0o775)] {
+        fs::create_dir(rig.root().join(name)).unwrap();
+        fs::set_permissions(rig.root().join(name), fs::Permissions::from_mode(mode)).unwrap();
+        let why = rig.fails(&format!("{name}/key"));
+        assert!(why.contains("can be written by others"), "{why}");
+    }
+    fs::create_dir(rig.root().join("key")).unwrap();
+    assert!(rig.fails("key").contains("can't be put in its place"), "{}", rig.fails("key"));
+    fs::write(rig.root().join("file"), "").unwrap();
+    assert!(rig.fails("file/key").contains("file is no directory"), "{}", rig.fails("file/key"));
+    if geteuid().is_root() {
+        fs::create_dir(rig.root().join("theirs")).unwrap();
+        nix::unistd::chown(&rig.root().join("theirs"), Some(Uid::from_raw(4321)), None).unwrap();
+        assert!(rig.fails("theirs/key").contains("belongs to user 4321"), "{}", rig.fails("theirs/key"));
+    }
+}
+
+#[test]
+fn a_file_that_fails_holds_up_no_other() {
+    let mut rig = Rig::new();
+    let (user, password) = (rig.target("user", 0o400), rig.target("sub/password", 0o400));
+    rig.put(&[(&user, "u1"), (&password, "p1")]);
+    // something keeps one of them from being written
+    fs::rename(rig.root().join("sub"), rig.root().join("away")).unwrap();
+    symlink(rig.root().join("away"), rig.root().join("sub")).unwrap();
+    let results = rig.put(&[(&user, "u2"), (&password, "p2")]);
+    assert!(results[0].is_ok() && results[1].is_err());
+    assert_eq!((rig.read("user").as_str(), rig.read("away/password").as_str()), ("u2", "p1"));
+    assert!(rig.is_tidy(""));
+    fs::remove_file(rig.root().join("sub")).unwrap();
+    fs::rename(rig.root().join("away"), rig.root().join("sub")).unwrap();
+    rig.put(&[(&user, "u2"), (&password, "p2")]);
+    assert_eq!((rig.read("user").as_str(), rig.read("sub/password").as_str()), ("u2", "p2"));
+    // but where there is no room, all stays of one version
+    rig.writer.limit = 2 * 4096;
+    for result in rig.put(&[(&user, "u3"), (&password, &"x".repeat(5000))]) {
+        assert!(result.is_err());
+    }
+    assert_eq!((rig.read("user").as_str(), rig.read("sub/password").as_str()), ("u2", "p2"));
+    let never = rig.target("user/below", 0o400);
+    let results = rig.put(&[(&user, "u3"), (&never, "n3")]);
+    assert!(results[1].is_err());
+    assert_eq!(rig.read("user"), "u3");
+}
+
+#[test]
+fn the_limit_counts_what_is_there() {
+    let mut rig = Rig::new();
+    rig.writer.limit = 2 * 4096;
+    assert!(rig.puts("a", "one") && rig.puts("b", "one"));
+    let why = rig.fails("c");
+    assert!(why.contains("12288 bytes, and their limit is 8192"), "{why}");
+    assert!(rig.puts("a", "two"), "what replaces another takes its room");
+    rig.writer.remove(&rig.folder.path().join("b"), &mut Open::default()).unwrap();
+    assert!(rig.puts("c", "one"));
+    assert!(rig.is_tidy(""));
+}
+
+#[test]
+fn what_is_removed_leaves_nothing_of_ours_and_all_of_others() {
+    let mut rig = Rig::new();
+    rig.puts("a/b/key", "value");
+    rig.puts("a/key", "value");
+    fs::write(rig.root().join("a/of-others"), "").unwrap();
+    fs::write(rig.root().join("a/b").join(format!("{UNFINISHED}77")), "of a process that died").unwrap();
+    let (roots, open) = ([rig.root().to_owned()], &mut Open::default());
+    rig.writer.clean(&roots, open);
+    for name in ["a/b/key", "a/key", "never"] {
+        rig.writer.remove(&roots[0].join(name), open).unwrap();
+    }
+    rig.writer.remove_empty_dirs(&roots, open);
+    assert!(!rig.root().join("a/b").exists());
+    let left: Vec<_> = fs::read_dir(rig.root().join("a")).unwrap().flatten().map(|e| e.file_name()).collect();
+    assert_eq!(left, ["of-others"]);
+    assert!(rig.writer.manifest.files.is_empty());
+}
+
+#[test]
+fn an_owner_gets_the_file() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let mut rig = Rig::new();
+    let (target, root) = (rig.target("key", 0o440), rig.root().to_owned());
+    rig.writer.note(&target, &root);
+    let owner = Owner { uid: Uid::from_raw(4321), gid: Gid::from_raw(8765) };
+    for fresh in [true, false] {
+        let value = SecretValue::new(b"value".to_vec());
+        let piece = Piece { target: &target, root: &root, owner, value };
+        assert_eq!(rig.writer.put(&[piece], &mut Open::default()).remove(0).unwrap(), fresh);
+    }
+    let stat = rig.stat("key");
+    assert_eq!((stat.uid(), stat.gid(), stat.mode() & 0o7777), (4321, 8765, 0o440));
+}
+
+#[test]
+fn links_stand_only_where_nothing_of_others_does() {
+    let mut rig = Rig::new();
+    // a link's directories are looked at from the top, and a temporary directory is everybody's
+    let target = rig.root().join("key");
+    let why = rig.writer.link(&rig.root().join("link"), &target).unwrap_err();
+    assert!(why.to_string().contains("/tmp can be written by others"), "{why}");
+}
+
+#[test]
+fn files_with_a_directory_for_themselves_are_replaced_with_it() {
+    let mut rig = Rig::new();
+    let (user, password) = (rig.target("pair/user", 0o400), rig.target("pair/password", 0o440));
+    rig.put(&[(&user, "u1"), (&password, "p1")]);
+    assert_eq!(rig.stat("pair").mode() & 0o7777, 0o755);
+    let (inode, file) = (rig.stat("pair").ino(), rig.stat("pair/user").ino());
+    for result in rig.put(&[(&user, "u1"), (&password, "p1")]) {
+        assert!(!result.unwrap());
+    }
+    assert_eq!((rig.stat("pair").ino(), rig.stat("pair/user").ino()), (inode, file));
+    let before = File::open(rig.root().join("pair")).unwrap();
+    // one changes, and whoever has the directory open sees none of the new ones in it
+    rig.put(&[(&user, "u1"), (&password, "p2")]);
+    assert_ne!(rig.stat("pair").ino(), inode);
+    assert_eq!((rig.read("pair/user").as_str(), rig.read("pair/password").as_str()), ("u1", "p2"));
+    fstatat(&before, "password", AtFlags::empty()).unwrap_err();
+    assert!(rig.is_tidy("") && rig.is_tidy("pair"));
+    // with something of others in it, or another item's, it is not theirs alone
+    fs::write(rig.root().join("pair/of-others"), "").unwrap();
+    let inode = rig.stat("pair").ino();
+    rig.put(&[(&user, "u3"), (&password, "p3")]);
+    assert_eq!(rig.stat("pair").ino(), inode);
+    assert_eq!((rig.read("pair/user").as_str(), rig.read("pair/password").as_str()), ("u3", "p3"));
+    fs::remove_file(rig.root().join("pair/of-others")).unwrap();
+    rig.puts("pair/other", "o");
+    rig.put(&[(&user, "u4"), (&password, "p4")]);
+    assert_eq!((rig.stat("pair").ino(), rig.read("pair/other").as_str()), (inode, "o"));
+    // what is too much leaves all as it was
+    rig.writer.remove(&rig.folder.path().join("pair/other"), &mut Open::default()).unwrap();
+    rig.writer.limit = 2 * 4096;
+    let long = "x".repeat(5000);
+    let results = rig.put(&[(&user, "u5"), (&password, long.as_str())]);
+    let whys = results.into_iter().map(|result| result.unwrap_err().to_string()).collect::<Vec<_>>();
+    assert!(whys[0].contains("belongs together with") && whys[1].contains("limit"), "{whys:?}");
+    assert_eq!((rig.read("pair/user").as_str(), rig.read("pair/password").as_str()), ("u4", "p4"));
+    assert!(rig.is_tidy(""));
+}

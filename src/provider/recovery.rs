@@ -1,0 +1,274 @@
+//! The morning after: units that were refused while 1Password was away, and those that failed for them, are started again when it is back.
+//!
+//! Each once, a little apart from each other; none that runs, that comes back by itself, that is masked, or that an admin has stopped
+//! meanwhile. They are remembered in the store, so that also the next provider knows them.
+
+mod jobs;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::active::Active;
+use super::broker::{Broker, Order};
+use super::peer::ProcessId;
+use super::publish::Handle;
+use super::refusal::Refusal;
+use super::store::Store;
+use crate::clock::BootTime;
+use crate::name::{Claim, CredentialId, UnitName};
+use crate::secret::Wanted;
+use crate::systemd::manager::Link;
+use crate::systemd::message_id;
+
+/// The most units that are remembered.
+const MOST: usize = 4096;
+/// How often it is tried whether a source is back: the first time, and at most.
+const PAUSES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(60)];
+/// How long such a try may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Units are started within this time, so that not all come at once.
+const APART: Duration = Duration::from_millis(500);
+
+/// A unit that did not start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Casualty {
+    since: BootTime,
+    /// The credential that it was refused; none where it failed for another unit.
+    credential: Option<String>,
+    /// Why, in a few words.
+    why: String,
+}
+
+/// The units that are to be started again.
+#[derive(Debug)]
+pub struct Recovery {
+    units: Mutex<BTreeMap<String, Casualty>>,
+    /// Something changed, and is not in the store yet.
+    news: Notify,
+    /// There is a unit to be started again.
+    begun: Notify,
+    link: Link,
+}
+
+impl Recovery {
+    /// Goes on where the process before this one stopped.
+    pub fn new(store: &Store) -> Self {
+        let known = store.refused().and_then(|list| serde_json::from_slice(&list).ok()).unwrap_or_default();
+        let recovery = Self {
+            units: Mutex::new(known),
+            news: Notify::new(),
+            begun: Notify::new(),
+            link: Link::default(),
+        };
+        recovery
+    }
+
+    fn units(&self) -> MutexGuard<'_, BTreeMap<String, Casualty>> {
+        self.units.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many units wait to be started again.
+    pub fn waiting(&self) -> usize {
+        self.units().len()
+    }
+
+    /// A unit is refused. It is remembered, where the cause is one that passes.
+    pub fn note(&self, claim: &Claim, refusal: &Refusal, broker: &Broker) {
+        let unit = claim.unit.to_string();
+        if !refusal.passes() || !broker.active().settings.recover {
+            self.forget(&unit); // what it fails for now, does not pass
+            return;
+        }
+        let casualty = Casualty {
+            since: BootTime::now(),
+            credential: Some(claim.credential.to_string()),
+            why: refusal.cause(&claim.unit, &claim.credential),
+        };
+        let mut units = self.units();
+        if units.len() < MOST || units.contains_key(&unit) {
+            units.insert(unit, casualty);
+        }
+        drop(units);
+        self.news.notify_one();
+        self.begun.notify_one();
+    }
+
+    fn forget(&self, unit: &str) {
+        if self.units().remove(unit).is_some() {
+            self.news.notify_one();
+        }
+    }
+
+    /// Keeps the store's list as it is here, for as long as it is polled: once for all that comes at a time.
+    pub async fn keep_list(self: Arc<Self>, broker: Arc<Broker>) {
+        loop {
+            self.news.notified().await;
+            self.keep(broker.store());
+        }
+    }
+
+    fn keep(&self, store: &Store) {
+        let list = serde_json::to_vec(&*self.units()).unwrap_or_default();
+        if let Err(error) = store.set_refused(&list) {
+            tracing::warn!("which units are to be started again can't be written to the store: {error}");
+        }
+    }
+
+    /// Starts them again when their sources are back, for as long as it is polled.
+    pub async fn recover(self: Arc<Self>, broker: Arc<Broker>) {
+        let mut pause = PAUSES[0];
+        loop {
+            if self.units().is_empty() {
+                self.begun.notified().await;
+                pause = PAUSES[0];
+                continue;
+            }
+            let _ = timeout(pause.mul_f64(fastrand::f64().mul_add(0.4, 0.8)), broker.source_is_back()).await;
+            if !broker.active().settings.recover {
+                self.units().clear();
+                self.news.notify_one();
+                continue;
+            }
+            let back = self.back(&broker).await;
+            pause = if back.is_empty() { (pause * 2).min(PAUSES[1]) } else { PAUSES[0] };
+            for unit in &back {
+                self.start(unit).await;
+            }
+            // those that failed for one of these have their turn when all of them are up
+            for unit in self.for_others(&back) {
+                self.start(&unit).await;
+            }
+        }
+    }
+
+    /// The refused units whose secrets can be had now. For each source one secret is tried; what it brings is there for the unit then.
+    async fn back(&self, broker: &Arc<Broker>) -> Vec<String> {
+        let refused: Vec<(String, Option<String>)> = {
+            let units = self.units();
+            let refused = units.iter().filter(|(_, casualty)| casualty.credential.is_some());
+            refused.map(|(unit, casualty)| (unit.clone(), casualty.credential.clone())).collect()
+        };
+        let (mut back, mut away) = (Vec::new(), BTreeSet::new());
+        for (unit, credential) in refused {
+            let parts = parts(broker, &unit, credential.as_deref().unwrap_or_default());
+            let mut there = true;
+            for wanted in parts {
+                if away.contains(&wanted.source) || !can_be_had(broker, &wanted).await {
+                    away.insert(wanted.source.clone());
+                    there = false;
+                    break;
+                }
+            }
+            if there {
+                back.push(unit);
+            }
+        }
+        back
+    }
+
+    fn for_others(&self, back: &[String]) -> Vec<String> {
+        if back.is_empty() {
+            return Vec::new();
+        }
+        let units = self.units();
+        units
+            .iter()
+            .filter(|(_, casualty)| casualty.credential.is_none())
+            .map(|(unit, _)| unit.clone())
+            .collect()
+    }
+
+    async fn start(&self, unit: &str) {
+        let Some(casualty) = self.units().get(unit).cloned() else { return };
+        tokio::time::sleep(APART.mul_f64(fastrand::f64())).await;
+        let result = self.start_if_failed(unit, &casualty).await;
+        match result {
+            Ok(true) => tracing::info!(
+                message_id = message_id::RECOVERED,
+                object_systemd_unit = unit,
+                onecred_unit = unit,
+                onecred_result = "recovered",
+                "{unit} is started again, since what it failed for {} s ago has passed: {}",
+                casualty.since.age(BootTime::now()).as_secs(),
+                casualty.why
+            ),
+            Ok(false) => {
+                tracing::debug!("{unit} is not started again: it is in no need of it, or was stopped")
+            }
+            Err(zbus::Error::InputOutput(_)) => return, // no bus: later
+            Err(error) => tracing::error!(
+                object_systemd_unit = unit,
+                "{unit} could not be started again after it was refused for a cause that has passed: {error}; try: systemctl start {unit}"
+            ),
+        }
+        self.forget(unit);
+    }
+
+    /// Starts it, if it is as it was when it failed.
+    async fn start_if_failed(&self, name: &str, casualty: &Casualty) -> zbus::Result<bool> {
+        let unit = self.link.unit(name).await?;
+        let (active, load) = (unit.active_state().await?, unit.load_state().await?);
+        let failed = match casualty.credential {
+            Some(_) => active == "failed",
+            None => active == "inactive" || active == "failed",
+        };
+        if load != "loaded" || !failed {
+            return Ok(false);
+        }
+        let manager = self.link.manager().await?;
+        if active == "failed" {
+            manager.reset_failed_unit(name).await?;
+        }
+        manager.start_unit(name, "replace").await?;
+        Ok(true)
+    }
+}
+
+/// What a unit has to have of 1Password to start.
+fn parts(broker: &Broker, unit: &str, credential: &str) -> Vec<Arc<Wanted>> {
+    let active = broker.active();
+    let (Ok(unit), Ok(credential)) = (UnitName::parse(unit), CredentialId::parse(credential)) else {
+        return Vec::new();
+    };
+    let claim = Claim { unit, credential };
+    let policy = &active.settings.policy;
+    let what = match Handle::of(&claim) {
+        Some(Handle::One(name)) => policy.by_name(&name).cloned(),
+        Some(Handle::All) => return published(&active),
+        None => policy.judge(&claim.unit, &claim.credential).ok(),
+    };
+    what.map(|what| what.parts().to_vec()).unwrap_or_default()
+}
+
+/// What all published files are made of.
+fn published(active: &Active) -> Vec<Arc<Wanted>> {
+    let policy = &active.settings.policy;
+    let secrets =
+        policy.secrets().filter(|secret| secret.target.is_some()).map(|secret| secret.name.as_str());
+    let templates = active
+        .settings
+        .templates
+        .iter()
+        .filter(|t| t.target.is_some())
+        .map(|template| template.name.as_str());
+    let what = secrets.chain(templates).filter_map(|name| policy.by_name(name));
+    what.flat_map(|what| what.parts().to_vec()).collect()
+}
+
+/// Whether a secret can be had now, or is at least no longer out of reach for a cause that passes: then the unit is told that other cause.
+async fn can_be_had(broker: &Arc<Broker>, wanted: &Arc<Wanted>) -> bool {
+    let order = Order { wanted: Arc::clone(wanted), process: ProcessId::nobody(), arrived: BootTime::now() };
+    if broker.at_once(&order).is_some() {
+        return true;
+    }
+    match timeout(PATIENCE, broker.try_once(wanted)).await {
+        Ok(Ok(())) => true,
+        Ok(Err(failure)) => !(failure.class.is_transient() || failure.class == crate::wire::Class::NoToken),
+        Err(_elapsed) => false,
+    }
+}

@@ -1,0 +1,93 @@
+//! The service manager over D-Bus (org.freedesktop.systemd1(5)): how units stand, and to start, restart and reload them.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use zbus::{Connection, OwnedObjectPath, proxy};
+
+/// After how long an answer counts as lost.
+const LOST: Duration = Duration::from_secs(30);
+
+/// A unit as `ListUnitsByPatterns` has it: name, description, load state, active state, sub state, the unit that it follows, its object,
+/// and its job: the number (0 for none), the type and the object.
+pub type Listed =
+    (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
+
+/// The manager.
+#[proxy(
+    interface = "org.freedesktop.systemd1.Manager",
+    default_service = "org.freedesktop.systemd1",
+    default_path = "/org/freedesktop/systemd1"
+)]
+pub trait Manager {
+    /// Has signals sent to this connection.
+    fn subscribe(&self) -> zbus::Result<()>;
+    /// The units that are in memory and match.
+    fn list_units_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<Listed>>;
+    /// A unit's object, loaded if need be.
+    fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
+    /// Starts a unit. Gives the job.
+    fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    /// Restarts a unit, if it runs.
+    fn try_restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    /// Has a unit reload.
+    fn reload_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    /// Has a unit that failed be as if it had not.
+    fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
+
+    /// A job has come to its end: "done", "failed", "dependency", "canceled", "timeout", "skipped"…
+    #[zbus(signal)]
+    fn job_removed(&self, id: u32, job: OwnedObjectPath, unit: String, result: String) -> zbus::Result<()>;
+}
+
+/// A unit.
+#[proxy(interface = "org.freedesktop.systemd1.Unit", default_service = "org.freedesktop.systemd1")]
+pub trait Unit {
+    /// active, reloading, inactive, failed, activating, deactivating, maintenance.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn active_state(&self) -> zbus::Result<String>;
+    /// loaded, masked, not-found…
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn load_state(&self) -> zbus::Result<String>;
+    /// What it can't be without.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn requires(&self) -> zbus::Result<Vec<String>>;
+    /// The same, where that is not started for it.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn requisite(&self) -> zbus::Result<Vec<String>>;
+    /// The same, and it ends with it.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn binds_to(&self) -> zbus::Result<Vec<String>>;
+}
+
+/// The way to the manager, made when it is needed and again when it is gone.
+#[derive(Debug, Default)]
+pub struct Link(Mutex<Option<Connection>>);
+
+impl Link {
+    /// The manager, as long as the bus is there.
+    pub async fn manager(&self) -> zbus::Result<ManagerProxy<'static>> {
+        ManagerProxy::new(&self.connection().await?).await
+    }
+
+    /// A unit, loaded if need be.
+    pub async fn unit(&self, name: &str) -> zbus::Result<UnitProxy<'static>> {
+        let path = self.manager().await?.load_unit(name).await?;
+        let unit = UnitProxy::builder(&self.connection().await?).path(path);
+        unit.cache_properties(proxy::CacheProperties::No).build().await
+    }
+
+    async fn connection(&self) -> zbus::Result<Connection> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(connection) = known.filter(|connection| !connection.is_closed()) {
+            return Ok(connection);
+        }
+        let connection = zbus::connection::Builder::system().method_timeout(LOST).build().await?;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
+        Ok(connection)
+    }
+}
+
+/// The jobs that are waited for, by their objects, and the units that they are of.
+pub type Jobs = HashMap<OwnedObjectPath, String>;
