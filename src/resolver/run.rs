@@ -1,6 +1,7 @@
 //! The resolver's life: reads the sources and their tokens, answers questions, and reads both anew on SIGHUP.
 
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -8,15 +9,19 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio::time::interval;
 
 use super::Resolver;
 use super::service_account::Surroundings;
+use super::shown::{self, Shown};
 use crate::config::{self, Paths};
 use crate::name::{CredentialId, SourceName};
 use crate::secret::SecretValue;
 use crate::systemd::notify;
-use crate::wire::{self, Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve};
+use crate::wire::{
+    self, Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve, Status,
+};
 
 /// The most bytes that a token may have.
 const TOKEN_MAX: u64 = 1 << 16;
@@ -53,17 +58,22 @@ async fn live(options: Options) -> io::Result<()> {
     let mut alive = interval(notify::watchdog_interval().unwrap_or(Duration::from_secs(60)));
     let resolver: Arc<dyn Resolve> = Arc::<Current>::clone(&current);
     let mut serving = std::pin::pin!(wire::server::serve(listener, resolver, allowed_uid));
-    notify::ready(&current.status());
+    let mut shown = Shown::default();
+    notify::ready(&shown.take(current.line()));
     loop {
         tokio::select! {
             ended = &mut serving => return ended,
             _ = stop.recv() => break,
             _ = interrupt.recv() => break,
-            _ = alive.tick() => notify::alive(),
+            _ = alive.tick() => {
+                notify::alive();
+                shown.refresh(current.line());
+            }
+            () = shown.due(&current.asked) => shown.refresh(current.line()),
             _ = reload.recv() => {
                 notify::reloading();
                 current.read();
-                notify::ready(&current.status());
+                notify::ready(&shown.take(current.line()));
             }
         }
     }
@@ -88,6 +98,8 @@ struct Current {
     loaded: RwLock<Arc<Loaded>>,
     /// When the configuration was last looked at for a definition that was not there.
     looked: Mutex<Option<Instant>>,
+    /// Something was asked, so that the status may be another.
+    asked: Notify,
 }
 
 #[derive(Default)]
@@ -110,18 +122,22 @@ impl Loaded {
                 "if that goes on: systemctl reload onecred-resolver, and look at its journal",
             )
             .retry_after(Duration::from_millis(200))),
-            Some(error) => Err(Failure::new(
-                Class::Misconfigured,
-                format!("the resolver can't use the configuration: {error}"),
-                "mend it (its files have to be readable by user onecred: they hold no secret), then: systemctl reload onecred",
-            )),
+            Some(error) => Err(unusable(error)),
         }
     }
 }
 
+fn unusable(error: &str) -> Failure {
+    Failure::new(
+        Class::Misconfigured,
+        format!("the resolver can't use the configuration: {error}"),
+        "mend it (its files have to be readable by user onecred: they hold no secret), then: systemctl reload onecred",
+    )
+}
+
 impl Current {
     fn new(inputs: Inputs) -> Self {
-        Self { inputs, loaded: RwLock::default(), looked: Mutex::default() }
+        Self { inputs, loaded: RwLock::default(), looked: Mutex::default(), asked: Notify::new() }
     }
 
     fn get(&self) -> Arc<Loaded> {
@@ -182,13 +198,11 @@ impl Current {
         fresh
     }
 
-    fn status(&self) -> String {
+    /// How it is, in a line.
+    fn line(&self) -> String {
         let loaded = self.get();
         match &loaded.error {
-            None => format!(
-                "resolving from: {}",
-                loaded.sources.keys().map(SourceName::as_str).collect::<Vec<_>>().join(", ")
-            ),
+            None => shown::line(&loaded.resolver.about()),
             Some(error) => format!("refusing everything: {error}"),
         }
     }
@@ -197,12 +211,20 @@ impl Current {
 impl Resolve for Current {
     fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched> {
         let loaded = self.with(&fetch.source, &fetch.print);
-        Box::pin(async move { loaded.resolver(&fetch.source, &fetch.print)?.fetch(fetch).await })
+        Box::pin(async move {
+            let outcome = loaded.resolver(&fetch.source, &fetch.print)?.fetch(fetch).await;
+            self.asked.notify_one();
+            outcome
+        })
     }
 
     fn check(&self, check: Check) -> Pending<'_, Checked> {
         let loaded = self.with(&check.source, &check.print);
-        Box::pin(async move { loaded.resolver(&check.source, &check.print)?.check(check).await })
+        Box::pin(async move {
+            let outcome = loaded.resolver(&check.source, &check.print)?.check(check).await;
+            self.asked.notify_one();
+            outcome
+        })
     }
 
     /// An administrator may ask about what was written since the last reload, which is then read for this question alone.
@@ -213,7 +235,19 @@ impl Resolve for Current {
             fresh.read();
             loaded = fresh.get();
         }
-        Box::pin(async move { loaded.resolver(&probe.source, &probe.print)?.probe(probe, token).await })
+        Box::pin(async move {
+            let outcome = loaded.resolver(&probe.source, &probe.print)?.probe(probe, token).await;
+            self.asked.notify_one();
+            outcome
+        })
+    }
+
+    fn status(&self) -> Pending<'_, Status> {
+        let loaded = self.get();
+        Box::pin(ready(match &loaded.error {
+            None => Ok(loaded.resolver.about()),
+            Some(error) => Err(unusable(error)),
+        }))
     }
 }
 

@@ -1,6 +1,6 @@
 //! How many requests it takes.
 
-use onecred::wire::{ItemState, Resolve};
+use onecred::wire::{ItemState, Resolve, SourceState};
 use onecred_integration::fake_account::{Edit, FakeAccount, Options};
 use serde_json::{Value, json};
 
@@ -10,6 +10,7 @@ use crate::bench::{DB, ask, check, fake, known, resolver, run, value};
 pub(crate) const CASES: &[Case] = &[
     ("a_hundred_and_twenty_items_by_name", a_hundred_and_twenty_items_by_name),
     ("checks_cost_one_request_where_nothing_changed", checks_cost_one_request_where_nothing_changed),
+    ("the_status_tells_the_calls_and_costs_none", the_status_tells_the_calls_and_costs_none),
     ("what_is_gone_is_confirmed_gone", what_is_gone_is_confirmed_gone),
     ("what_is_not_found_is_not_looked_for_again_at_once", what_is_not_found_is_not_looked_for_again_at_once),
 ];
@@ -77,6 +78,24 @@ fn checks_cost_one_request_where_nothing_changed() {
         );
         fake.control.set("My Vault", "multi", "token", "newer").unwrap();
         assert_eq!(check(&resolver, &all).await.unwrap()[1], ItemState::Changed);
+    });
+}
+
+fn the_status_tells_the_calls_and_costs_none() {
+    run(async {
+        let fake = fake();
+        let resolver = resolver(&fake);
+        let status = async || resolver.status().await.unwrap().sources.remove(0);
+        let before = status().await;
+        assert_eq!((before.state, before.core, before.calls.len()), (SourceState::Ready, None, 0));
+        value(&resolver, DB).await.unwrap();
+        let (login, calls) = cost(&fake);
+        let after = status().await;
+        let quota = after.quota.unwrap();
+        assert_eq!((quota.spent.day as usize, quota.left, quota.kept_back), (login + calls, 792, 200));
+        assert_eq!((after.calls["ok"] as usize, after.calls.len()), (1 + calls, 1), "a login is one");
+        assert!(after.core.is_some() && after.last_success.is_some() && after.last_failure.is_none());
+        assert_eq!(cost(&fake), (0, 0));
     });
 }
 

@@ -19,13 +19,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::engine::Engine;
+use super::record::Record;
 use crate::config::ServiceAccount as Configured;
 use crate::secret::SecretValue;
 use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve};
 
 pub use book::Book;
 use missing::Missing;
-use quota::{Budget, Quota};
+use quota::Budget;
+pub(super) use quota::Quota;
 use token::{Hosts, Token};
 pub use worker::run as run_worker;
 use worker::{Launch, Wanted};
@@ -68,8 +70,9 @@ impl ServiceAccount {
         configured: &Configured,
         token: &SecretValue,
         surroundings: &Surroundings,
+        record: Arc<Record>,
     ) -> Result<Self, Failure> {
-        Self::with(name, configured, token, surroundings, Launch::default())
+        Self::with(name, configured, token, surroundings, record, Launch::default())
     }
 
     fn with(
@@ -77,6 +80,7 @@ impl ServiceAccount {
         configured: &Configured,
         token: &SecretValue,
         surroundings: &Surroundings,
+        record: Arc<Record>,
         launch: Launch,
     ) -> Result<Self, Failure> {
         let token = Token::read(token, &hosts(configured, &surroundings.leniency)).map_err(|bad| {
@@ -92,9 +96,15 @@ impl ServiceAccount {
             launch: launch.with(environment(configured)),
             library: wanted(configured, surroundings.leniency.owner),
             quota: Arc::clone(&quota),
+            record,
         };
         let engine = Engine::new(backend::Account::new(session::Session::new(account)));
         Ok(Self { engine, quota, missing: Missing::default() })
+    }
+
+    /// What it may cost.
+    pub(super) fn quota(&self) -> Arc<Quota> {
+        Arc::clone(&self.quota)
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::book::Book;
-use crate::clock::BootTime;
-use crate::wire::{Class, Failure, Spent};
+use crate::clock::{self, BootTime};
+use crate::wire::{Class, Failure, QuotaStatus, Spent};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -36,7 +36,7 @@ impl Budget {
 }
 
 /// The quota of one source.
-pub(super) struct Quota {
+pub(in crate::resolver) struct Quota {
     budget: Budget,
     book: Arc<Book>,
     page: String,
@@ -90,6 +90,20 @@ impl Quota {
         let now = BootTime::now();
         let (hour, day) = self.ledger(|ledger| (ledger.spent(now, HOUR), ledger.spent(now, DAY)));
         Spent { hour, day, budget: self.budget.per_day }
+    }
+
+    /// How it is, for whoever asks.
+    pub(in crate::resolver) fn status(&self) -> QuotaStatus {
+        let now = BootTime::now();
+        let wait = self.ledger(|ledger| ledger.admit(self.budget, now)).err();
+        let spent = self.spent();
+        QuotaStatus {
+            spent,
+            left: spent.budget.saturating_sub(spent.day),
+            kept_back: spent.budget - self.budget.for_checks() as u32,
+            limited_until: wait
+                .map(|failure| clock::unix() + failure.retry_after.unwrap_or_default().as_secs()),
+        }
     }
 
     /// Counts calls.

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use zeroize::Zeroizing;
 
 use super::super::connect::breaker::Breaker;
+use super::super::record::Record;
 use super::quota::Quota;
 use super::token::Token;
 use super::verdict::{self, Then};
@@ -38,6 +39,7 @@ pub(super) struct Account {
     pub(super) launch: Launch,
     pub(super) library: Wanted,
     pub(super) quota: Arc<Quota>,
+    pub(super) record: Arc<Record>,
 }
 
 #[derive(Default)]
@@ -93,16 +95,19 @@ impl Session {
             self.account.quota.spend(1);
             let (failure, then) = match worker.ask(ask.clone(), None, by).await {
                 Ok(answer) => {
+                    self.account.record.count(&Ok(()));
                     self.account.quota.answered();
                     return Ok(answer.content);
                 }
-                Err(Trouble::Late) => return Err(verdict::too_late(self.host())),
+                Err(Trouble::Late) => (verdict::too_late(self.host()), Then::Tell),
                 Err(Trouble::Died(why)) => (verdict::crashed(&why), Then::Replace),
                 Err(Trouble::Refused(refused)) => verdict::of(self.host(), what, &refused),
             };
+            let failure = self.account.quota.noticed(failure);
+            self.account.record.count::<()>(&Err(failure.clone()));
             let in_vain = then == Then::LogIn && worker.age() < FRESH;
             if then == Then::Tell || in_vain || tried.contains(&then) {
-                return Err(self.account.quota.noticed(failure));
+                return Err(failure);
             }
             tried.push(then);
             match then {
@@ -163,7 +168,10 @@ impl Session {
 }
 
 async fn make(account: Arc<Account>, mut state: OwnedMutexGuard<State>) -> Result<Arc<Worker>, Failure> {
-    match log_in(&account).await {
+    let made = log_in(&account).await;
+    account.record.count(&made);
+    account.record.logged_in(made.as_ref().map(|_| ()));
+    match made {
         Ok(worker) => {
             let worker = Arc::new(worker);
             state.worker = Some(Arc::clone(&worker));
@@ -199,6 +207,7 @@ async fn log_in(account: &Account) -> Result<Worker, Failure> {
     };
     if let Told::Loaded { path, sha256 } = &loaded.told {
         super::releases::notice(path, sha256);
+        account.record.core(super::releases::release(sha256).unwrap_or("unknown"));
     }
     account.quota.spend(LOGIN_COST);
     let login = worker.ask(Ask::Login, Some(account.token.text()), Instant::now() + LOGGING_IN);

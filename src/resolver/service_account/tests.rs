@@ -58,7 +58,14 @@ fn account(library: &Path, launch: Launch) -> ServiceAccount {
 fn configured_account(configured: &Configured, launch: Launch) -> Result<ServiceAccount, Failure> {
     let leniency = Leniency { owner: Some(nix::unistd::geteuid().as_raw()), ..Leniency::default() };
     let surroundings = Surroundings { leniency, ..Surroundings::default() };
-    ServiceAccount::with("test", configured, &token("https://my.1password.com"), &surroundings, launch)
+    ServiceAccount::with(
+        "test",
+        configured,
+        &token("https://my.1password.com"),
+        &surroundings,
+        Arc::default(),
+        launch,
+    )
 }
 
 fn fetch(patience: Duration) -> Fetch {
@@ -232,7 +239,7 @@ fn a_core_is_tried_out_before_it_is_installed() {
 fn a_token_that_goes_elsewhere_is_refused() {
     let surroundings = Surroundings::default();
     let account = |address: &str| {
-        ServiceAccount::new("test", &Configured::default(), &token(address), &surroundings)
+        ServiceAccount::new("test", &Configured::default(), &token(address), &surroundings, Arc::default())
             .err()
             .map(|f| f.cause)
     };
