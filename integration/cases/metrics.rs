@@ -14,6 +14,7 @@ pub const THEME: Theme = Theme {
     cases: cases![
         what_happened_is_in_the_text,
         the_secret_s_object_has_its_counts,
+        the_source_s_object_tells_what_the_resolver_knows,
         a_user_may_not_see_them,
         a_timer_writes_them_for_node_exporter,
     ],
@@ -56,6 +57,8 @@ fn what_happened_is_in_the_text(stage: &Stage) {
         "onecred_secret_state{secret=\"password\",state=\"fresh\"} 1",
         "onecred_secret_state{secret=\"nowhere\",state=\"failing\"} 1",
         "onecred_source_answers{source=\"default\"} 1",
+        "onecred_resolver_answers 1",
+        "onecred_source_state{source=\"default\",state=\"ready\"} 1",
         "onecred_store_items 1",
     ];
     let text = stage.sh("onecred metrics").ok();
@@ -74,6 +77,28 @@ fn the_secret_s_object_has_its_counts(stage: &Stage) {
         serde_json::from_str(&stage.sh("onecred list --json").ok()).expect("JSON");
     let password = listed.as_array().and_then(|all| all.iter().find(|secret| secret["name"] == "password"));
     assert!(password.is_some_and(|secret| secret["answers"] == 1 && secret["refusals"] == 1), "{listed}");
+}
+
+fn the_source_s_object_tells_what_the_resolver_knows(stage: &Stage) {
+    let object =
+        "org.onecred.Credentials1 /org/onecred/Credentials1/source/default org.onecred.Credentials1.Source";
+    let property =
+        |name: &str| stage.sh(&format!("busctl get-property {object} {name}")).ok().trim().to_owned();
+    stage.gets("app.service", "", &[("password", b"hunter2")]);
+    assert_eq!((property("Kind"), property("Budget")), ("s \"file\"".into(), "u 0".into()));
+    wait_until("the call is counted", || property("Calls").starts_with("a{st} 1 \"ok\" "));
+    assert_eq!(property("State"), "s \"ready\"");
+    assert!(property("LastSuccess") > "t 1".into());
+    assert!(stage.sh("onecred status").ok().contains("sources  default: no trouble\n"));
+    let status: serde_json::Value =
+        serde_json::from_str(&stage.sh("onecred status --json").ok()).expect("JSON");
+    assert_eq!(status["sources"][0]["kind"], "file", "{status}");
+    // where there is no resolver, all else is told
+    stage.sh("systemctl stop onecred-resolver.socket onecred-resolver.service").ok();
+    wait_until("it is told that the resolver is gone", || property("State") == "s \"\"");
+    has(&stage.sh("onecred metrics").ok(), &["onecred_resolver_answers 0", "onecred_answers_total 1"]);
+    let said = stage.sh("onecred status").ok();
+    assert!(said.contains("systemctl status onecred-resolver"), "{said}");
 }
 
 fn a_user_may_not_see_them(stage: &Stage) {

@@ -29,6 +29,9 @@ CHECKS = {
     "answers are counted": lambda: value("onecred_answers", "onecred_answers_total") == 10,
     "refusals are counted by kind": lambda: value("onecred_refusals", "onecred_refusals_total", kind="away") == 3,
     "latencies add up": lambda: value("onecred_answer_latency_seconds", "onecred_answer_latency_seconds_count") == 10,
+    "what is left of a budget": lambda: value("onecred_source_budget_left", "onecred_source_budget_left", source="default") == 10,
+    "calls by outcome": lambda: value("onecred_source_calls", "onecred_source_calls_total", source="default", outcome="away") == 2,
+    "the last success": lambda: value("onecred_source_last_success_timestamp_seconds", "onecred_source_last_success_timestamp_seconds", source="default") > 1_700_000_000,
     # node_exporter reads files by the older format
     "is the older text format, too": lambda: {f.type for f in classic(TEXT)} <= {"counter", "gauge", "histogram", "unknown"},
     "the older format finds the histogram": lambda: any(f.type == "histogram" for f in classic(TEXT)),

@@ -54,6 +54,20 @@ pub(super) trait Source {
     fn name(&self) -> zbus::Result<String>;
     #[zbus(property)]
     fn last_error(&self) -> zbus::Result<String>;
+    #[zbus(property)]
+    fn kind(&self) -> zbus::Result<String>;
+    #[zbus(property)]
+    fn state(&self) -> zbus::Result<String>;
+    #[zbus(property)]
+    fn calls_today(&self) -> zbus::Result<u32>;
+    #[zbus(property)]
+    fn budget(&self) -> zbus::Result<u32>;
+    #[zbus(property)]
+    fn left(&self) -> zbus::Result<u32>;
+    #[zbus(property)]
+    fn limited_until(&self) -> zbus::Result<u64>;
+    #[zbus(property)]
+    fn last_success(&self) -> zbus::Result<u64>;
 }
 
 /// A connection to the system bus, for the time of one verb.

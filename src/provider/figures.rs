@@ -2,6 +2,7 @@
 
 use super::metrics::{Figures, SecretFigures, SourceFigures, StoreFigures};
 use super::server::Server;
+use crate::name::SourceName;
 
 /// How many secrets are looked at in one go: units that ask go first.
 const AT_A_TIME: usize = 64;
@@ -27,17 +28,22 @@ pub async fn gather(server: &Server) -> Figures {
         counts: server.tally.of(template.name.as_str()),
         ..SecretFigures::default()
     }));
-    let sources = active
-        .settings
-        .sources
-        .keys()
-        .map(|name| SourceFigures { name: name.to_string(), answers: broker.last_failure(name).is_none() });
+    let told = server.statuses.get(broker).await;
+    let status = |name: &SourceName| {
+        told.as_ref().as_ref()?.sources.iter().find(|source| source.name == *name).cloned()
+    };
+    let sources = active.settings.sources.keys().map(|name| SourceFigures {
+        name: name.to_string(),
+        answers: broker.last_failure(name).is_none(),
+        status: status(name),
+    });
     let (items, bytes) = broker.size();
     Figures {
         version: env!("CARGO_PKG_VERSION"),
         serves: active.error.is_none(),
         totals: server.tally.totals(),
         secrets,
+        resolver_answers: told.is_some(),
         sources: sources.collect(),
         store: StoreFigures { items, bytes, limit: active.settings.limits.store_bytes },
     }

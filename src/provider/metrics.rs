@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::condition::State;
 use super::tally::{BOUNDS_USEC, Counts, Latency, Totals};
+use crate::wire::{QuotaStatus, SourceState, SourceStatus};
 
 /// All that is shown, at one moment.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +20,8 @@ pub struct Figures {
     pub totals: Totals,
     /// The secrets, and the templates.
     pub secrets: Vec<SecretFigures>,
+    /// Whether the resolver tells how its sources are.
+    pub resolver_answers: bool,
     /// The sources.
     pub sources: Vec<SourceFigures>,
     /// The store.
@@ -45,6 +48,8 @@ pub struct SourceFigures {
     pub name: String,
     /// Whether it could be asked the last time.
     pub answers: bool,
+    /// What the resolver tells of it.
+    pub status: Option<SourceStatus>,
 }
 
 /// What is shown of the store.
@@ -67,10 +72,9 @@ pub fn text(figures: &Figures) -> String {
     text.sample("onecred_serves", &[], u8::from(figures.serves));
     totals(&mut text, &figures.totals);
     secrets(&mut text, &figures.secrets);
-    text.gauge("onecred_source_answers", "Whether a source could be asked the last time.", "");
-    for source in &figures.sources {
-        text.sample("onecred_source_answers", &[("source", &source.name)], u8::from(source.answers));
-    }
+    text.gauge("onecred_resolver_answers", "Whether the resolver tells how its sources are.", "");
+    text.sample("onecred_resolver_answers", &[], u8::from(figures.resolver_answers));
+    sources(&mut text, &figures.sources);
     let store = &figures.store;
     text.gauge("onecred_store_items", "Items in the store.", "");
     text.sample("onecred_store_items", &[], store.items);
@@ -135,6 +139,56 @@ fn secrets(text: &mut Text, secrets: &[SecretFigures]) {
     text.counter("onecred_secret_refusals", "How often units were refused a secret or template.", "");
     for secret in secrets {
         text.sample("onecred_secret_refusals_total", &[("secret", &secret.name)], secret.counts.refusals);
+    }
+}
+
+fn sources(text: &mut Text, sources: &[SourceFigures]) {
+    text.gauge("onecred_source_answers", "Whether a source could be asked the last time.", "");
+    for source in sources {
+        text.sample("onecred_source_answers", &[("source", &source.name)], u8::from(source.answers));
+    }
+    let told = || sources.iter().filter_map(|source| Some((source.name.as_str(), source.status.as_ref()?)));
+    text.gauge("onecred_source_state", "Whether a source can be asked: 1 for the state that it is in.", "");
+    for (name, status) in told() {
+        for state in SourceState::ALL {
+            let labels = [("source", name), ("state", state.word())];
+            text.sample("onecred_source_state", &labels, u8::from(state == status.state));
+        }
+    }
+    let help = "Calls to 1Password since the resolver opened the source, by outcome.";
+    text.counter("onecred_source_calls", help, "");
+    for (name, status) in told() {
+        for (outcome, count) in &status.calls {
+            text.sample("onecred_source_calls_total", &[("source", name), ("outcome", outcome)], count);
+        }
+    }
+    const SUCCESS: &str = "onecred_source_last_success_timestamp_seconds";
+    text.gauge(SUCCESS, "When a source last answered with success.", "seconds");
+    for (name, status) in told() {
+        if let Some(at) = status.last_success {
+            text.sample(SUCCESS, &[("source", name)], at);
+        }
+    }
+    const LIMITED: &str = "onecred_source_limited_until_timestamp_seconds";
+    text.gauge(LIMITED, "Until when a source is left alone, if it is.", "seconds");
+    for (name, status) in told() {
+        if let Some(at) = status.quota.as_ref().and_then(|quota| quota.limited_until) {
+            text.sample(LIMITED, &[("source", name)], at);
+        }
+    }
+    let figures: [(_, _, fn(&QuotaStatus) -> u32); 4] = [
+        ("onecred_source_budget", "Calls that a source may make in 24 hours.", |quota| quota.spent.budget),
+        ("onecred_source_budget_spent", "Calls of the last 24 hours.", |quota| quota.spent.day),
+        ("onecred_source_budget_left", "Calls that are left of the budget.", |quota| quota.left),
+        ("onecred_source_budget_kept_back", "Calls that checks don't get.", |quota| quota.kept_back),
+    ];
+    for (family, help, figure) in figures {
+        text.gauge(family, help, "");
+        for (name, status) in told() {
+            if let Some(quota) = &status.quota {
+                text.sample(family, &[("source", name)], figure(quota));
+            }
+        }
     }
 }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::*;
+use crate::name::SourceName;
 use crate::provider::tally::Tally;
+use crate::wire::Spent;
 
 /// One of everything, and names as bad as they can get.
 fn sample() -> Figures {
@@ -24,10 +26,25 @@ fn sample() -> Figures {
         secret("back\\slash \"quoted\"\nline", Some(State::NeverFetched), None, counts(0, 4)),
         secret("app.env", None, None, counts(1, 0)),
     ];
-    let source = |name: &str, answers| SourceFigures { name: name.to_owned(), answers };
-    let sources = vec![source("default", true), source("backup", false)];
+    let source = |name: &str, answers, status| SourceFigures { name: name.to_owned(), answers, status };
+    let status = SourceStatus {
+        name: SourceName::parse("default").unwrap(),
+        kind: "service-account".into(),
+        state: SourceState::Limited,
+        last_failure: None,
+        last_success: Some(1_764_061_200),
+        calls: BTreeMap::from([("away".to_owned(), 2), ("ok".to_owned(), 40)]),
+        quota: Some(QuotaStatus {
+            spent: Spent { hour: 30, day: 790, budget: 800 },
+            left: 10,
+            kept_back: 200,
+            limited_until: Some(1_764_064_800),
+        }),
+        core: Some("0.4.2".into()),
+    };
+    let sources = vec![source("default", true, Some(status)), source("backup", false, None)];
     let store = StoreFigures { items: 2, bytes: 1234, limit: 64 << 20 };
-    Figures { version: "1.2.3", serves: true, totals, secrets, sources, store }
+    Figures { version: "1.2.3", serves: true, totals, secrets, resolver_answers: true, sources, store }
 }
 
 #[test]
@@ -69,6 +86,16 @@ fn each_secret_is_in_one_state() {
     let said = text(&sample());
     let ones = said.lines().filter(|l| l.starts_with("onecred_secret_state{") && l.ends_with(" 1")).count();
     assert_eq!(ones, 2, "a template has none: {said}");
+}
+
+#[test]
+fn of_a_source_that_nothing_is_told_of_nothing_is_said() {
+    let said = text(&sample());
+    let of =
+        |source: &str| said.lines().filter(|line| line.contains(&format!("source=\"{source}\""))).count();
+    assert_eq!((of("backup"), of("default")), (1, 13), "{said}");
+    assert!(said.contains("onecred_source_state{source=\"default\",state=\"limited\"} 1\n"), "{said}");
+    assert!(said.contains("onecred_source_budget_left{source=\"default\"} 10\n"), "{said}");
 }
 
 #[test]

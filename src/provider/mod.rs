@@ -22,6 +22,7 @@ pub mod restarts;
 pub mod rotation;
 pub mod run;
 pub mod server;
+pub mod statuses;
 pub mod store;
 pub mod tally;
 pub mod trouble;

@@ -15,6 +15,7 @@ use super::refusal::Refusal;
 use super::reply::{Connection, Delivery};
 use super::report::{Asked, Report};
 use super::restarts::Restarts;
+use super::statuses::Statuses;
 use super::store::Kind;
 use super::tally::{STRANGER, Tally};
 use crate::clock::BootTime;
@@ -44,6 +45,8 @@ pub struct Server {
     pub recovery: Arc<Recovery>,
     /// Counts it.
     pub tally: Arc<Tally>,
+    /// How the sources are.
+    pub statuses: Statuses,
     attestation: Attestation,
     permits: Arc<Semaphore>,
     most: u32,
@@ -64,6 +67,7 @@ impl Server {
             broker,
             report: Report::default(),
             tally: Arc::default(),
+            statuses: Statuses::default(),
             attestation,
             permits,
             most,
