@@ -88,7 +88,7 @@ fn the_source_s_object_tells_what_the_resolver_knows(stage: &Stage) {
     assert_eq!((property("Kind"), property("Budget")), ("s \"file\"".into(), "u 0".into()));
     wait_until("the call is counted", || property("Calls").starts_with("a{st} 1 \"ok\" "));
     assert_eq!(property("State"), "s \"ready\"");
-    assert!(property("LastSuccess") > "t 1".into());
+    assert_ne!(property("LastSuccess"), "t 0");
     assert!(stage.sh("onecred status").ok().contains("sources  default: no trouble\n"));
     let status: serde_json::Value =
         serde_json::from_str(&stage.sh("onecred status --json").ok()).expect("JSON");
