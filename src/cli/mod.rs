@@ -116,7 +116,7 @@ enum Verb {
     Generate(generate::GenerateArgs),
 }
 
-/// Runs a verb. Gives the exit code, as [`EXIT_CODES`] has them.
+/// Runs a verb. Gives the exit code, as `EXIT_CODES` has them.
 pub fn run(cli: Cli) -> ExitCode {
     let (mut out, mut err) = (io::stdout().lock(), io::stderr());
     let result: Result<u8, Box<dyn Error>> = match cli.verb {

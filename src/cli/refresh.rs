@@ -161,6 +161,7 @@ impl<'a> Progress<'a> {
 
     /// Waits for something, and shows meanwhile that it does.
     async fn during<T>(&mut self, done: usize, work: impl Future<Output = T>) -> T {
+        self.show(done);
         let (mut work, mut tick) = (std::pin::pin!(work), interval(Duration::from_millis(250)));
         loop {
             tokio::select! {

@@ -61,15 +61,9 @@ pub struct Due {
 }
 
 /// Restarts and reloads units.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Restarts {
     link: Link,
-}
-
-impl Default for Restarts {
-    fn default() -> Self {
-        Self { link: Link::default() }
-    }
 }
 
 impl Restarts {
