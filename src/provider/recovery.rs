@@ -23,6 +23,7 @@ use crate::clock::BootTime;
 use crate::name::{Claim, CredentialId, UnitName};
 use crate::secret::Wanted;
 use crate::systemd::manager::Link;
+use crate::systemd::message_id;
 
 /// The most units that are remembered.
 const MOST: usize = 4096;
@@ -182,7 +183,9 @@ impl Recovery {
         let result = self.start_if_failed(unit, &casualty).await;
         match result {
             Ok(true) => tracing::info!(
+                message_id = message_id::RECOVERED,
                 object_systemd_unit = unit,
+                onecred_unit = unit,
                 onecred_result = "recovered",
                 "{unit} is started again, since what it failed for {} s ago has passed: {}",
                 casualty.since.age(BootTime::now()).as_secs(),

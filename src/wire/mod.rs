@@ -172,6 +172,21 @@ impl Class {
         matches!(self, Self::NotFound | Self::Several)
     }
 
+    /// The class in one word, as the bus, the metrics and the journal's fields have it.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::NotFound => "not-found",
+            Self::Several => "several",
+            Self::Denied => "denied",
+            Self::NoToken => "no-token",
+            Self::Limited => "limited",
+            Self::Away => "away",
+            Self::Malformed => "malformed",
+            Self::TooLarge => "too-large",
+            Self::Misconfigured => "misconfigured",
+        }
+    }
+
     /// The class in the words of the journal.
     pub fn as_str(self) -> &'static str {
         match self {

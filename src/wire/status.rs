@@ -63,6 +63,17 @@ pub struct QuotaStatus {
 }
 
 impl SourceState {
+    /// All states.
+    pub const ALL: [Self; 4] = [Self::Ready, Self::NoToken, Self::Limited, Self::Refused];
+
+    /// The state in one word, as the bus and the metrics have it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NoToken => "no-token",
+            other => other.as_str(),
+        }
+    }
+
     /// The state in words.
     pub fn as_str(self) -> &'static str {
         match self {
