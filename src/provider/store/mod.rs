@@ -96,6 +96,8 @@ struct Inner {
     held: HashMap<String, Held>,
     used: u64,
     limit: u64,
+    /// Whether checks have confirmed something since the confirmations were written.
+    unsaved: bool,
 }
 
 /// What checks have found out, kept beside the snapshots so that the next process need not ask again.
@@ -301,7 +303,7 @@ impl Store {
         at: BootTime,
         items: Vec<(Known, ItemState)>,
     ) -> Vec<(ItemKey, Failure)> {
-        let mut gone = Vec::new();
+        let (mut gone, mut news) = (Vec::new(), false);
         let mut inner = self.inner();
         for (known, state) in items {
             let key = ItemKey { source: source.clone(), item: known.item };
@@ -312,17 +314,37 @@ impl Store {
             match state {
                 ItemState::Unchanged { vault_version } => {
                     slot.confirmed = slot.confirmed.max(at);
+                    news |= slot.vault_version != vault_version;
                     slot.vault_version = vault_version;
                 }
-                ItemState::Changed => slot.changed = true,
+                ItemState::Changed => {
+                    slot.changed = true;
+                    news = true;
+                }
                 ItemState::Gone(failure) => gone.push((key, failure)),
             }
         }
-        let confirmations = inner.confirmations();
+        inner.unsaved = true;
         drop(inner);
         for (key, _) in &gone {
             self.remove(key);
         }
+        if news {
+            self.save_confirmations();
+        }
+        gone
+    }
+
+    /// Writes down what checks have confirmed, for the next process. To be called now and then, and in the end: a check that finds nothing
+    /// new is worth no write of its own. If the process dies before, the next one asks once more than it would have had to.
+    pub fn save_confirmations(&self) {
+        let confirmations = {
+            let mut inner = self.inner();
+            if !std::mem::take(&mut inner.unsaved) {
+                return;
+            }
+            inner.confirmations()
+        };
         match serde_json::to_vec(&confirmations) {
             Ok(bytes) => {
                 if let Err(error) = self.folder.write_state(&bytes) {
@@ -331,7 +353,6 @@ impl Store {
             }
             Err(error) => tracing::warn!("what a check found can't be written to the store: {error}"),
         }
-        gone
     }
 }
 
