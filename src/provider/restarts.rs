@@ -73,12 +73,19 @@ impl Restarts {
             let mut names = BTreeSet::new();
             match events.recv().await {
                 Ok(event) => names.extend(changed(&broker.active(), &event)),
-                Err(RecvError::Lagged(_)) => continue,
+                Err(RecvError::Lagged(_)) => {
+                    too_many();
+                    continue;
+                }
                 Err(RecvError::Closed) => return,
             }
             let latest = Instant::now() + LONGEST;
-            while let Ok(Ok(event)) = timeout_at(latest.min(Instant::now() + QUIET), events.recv()).await {
-                names.extend(changed(&broker.active(), &event));
+            while let Ok(event) = timeout_at(latest.min(Instant::now() + QUIET), events.recv()).await {
+                match event {
+                    Ok(event) => names.extend(changed(&broker.active(), &event)),
+                    Err(RecvError::Lagged(_)) => too_many(),
+                    Err(RecvError::Closed) => return,
+                }
             }
             if names.is_empty() {
                 continue;
@@ -155,6 +162,13 @@ impl Restarts {
             Err(_elapsed) => tracing::error!("the service manager does not answer; see: systemctl list-jobs"),
         }
     }
+}
+
+/// More changed while units were restarted than is remembered.
+fn too_many() {
+    tracing::error!(
+        "more secrets have changed at once than can be followed, so some units may not have been told; restart those that use old values"
+    );
 }
 
 async fn order(manager: &ManagerProxy<'_>, due: &Due) -> zbus::Result<zbus::OwnedObjectPath> {
