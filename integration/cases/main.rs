@@ -8,12 +8,15 @@ mod connect;
 mod death;
 mod demo;
 mod forged;
+mod leftovers;
 mod machine;
+mod morning;
 mod operation;
 mod publish;
 mod refusals;
 mod rotation;
 mod secrets;
+mod storm;
 mod templates;
 
 use libtest_mimic::Arguments;
@@ -43,6 +46,12 @@ const THEMES: &[&Theme] = &[
     &demo::THEME,
     &rotation::THEME,
     &rotation::RECOVERY,
+    &morning::THEME,
+    &morning::TOKEN,
+    &leftovers::THEME,
+    &storm::KILLS,
+    &storm::CHANGES,
+    &storm::CHECK,
     &operation::THEME,
     &operation::LOOK,
     &publish::THEME,
