@@ -31,18 +31,18 @@ fn stage(suite: Suite) -> Stage {
         one("first", &long_value(LARGE)),
         one("second", &long_value(LARGE)),
         one("removed", "canary-removed-1"),
-        one("gone", "canary-gone-1"),
+        one("revoked", "canary-revoked-1"),
         one("held", "canary-held-1"),
     ]);
     let mut setup =
         Setup::connect(suite).default("maxAge", "session").default("deadline", "5s").holding(document);
-    for name in ["first", "second", "removed", "gone", "held"] {
+    for name in ["first", "second", "removed", "revoked", "held"] {
         setup = setup.entry(
             json!({ "name": name, "reference": format!("op://My Vault/{name}/password"), "units": ["*"],
             "target": format!("/run/secrets/{name}") }),
         );
     }
-    let both = json!({ "name": "both", "content": "{{removed}} {{gone}}", "escape": "raw", "target": "/run/secrets/both" });
+    let both = json!({ "name": "both", "content": "{{removed}} {{revoked}}", "escape": "raw", "target": "/run/secrets/both" });
     let stage = setup.template(&both).stage();
     stage.sh("systemctl start dbus.socket onecred.service").ok();
     wait_until("the provider is on the bus", || {
@@ -108,15 +108,17 @@ fn a_full_store_refuses_keeps_what_it_has_and_heals(stage: &Stage) {
 
 /// All is published, and each was changed once, so that there is a version before.
 fn changed_once(stage: &Stage) {
-    let names = ["removed", "gone", "held"];
-    stage.sh("for name in removed gone held both; do systemctl start onecred-file@$name.service; done").ok();
+    let names = ["removed", "revoked", "held"];
+    stage
+        .sh("for name in removed revoked held both; do systemctl start onecred-file@$name.service; done")
+        .ok();
     names.iter().for_each(|name| set(stage, name, &format!("canary-{name}-2")));
     let said = refresh(stage, &names);
     assert_eq!(said.matches("\"changed\"").count(), 3, "{said}");
     wait_until("the files are replaced", || {
         names.iter().all(|name| {
             copies(stage, &format!("canary-{name}-2")).iter().any(|file| file.starts_with("/run/secrets/"))
-        }) && stage.read("/run/secrets/both") == b"canary-removed-2 canary-gone-2"
+        }) && stage.read("/run/secrets/both") == b"canary-removed-2 canary-revoked-2"
     });
     for name in names {
         let store = |value: &str| {
@@ -141,13 +143,13 @@ fn what_is_removed_or_gone_leaves_no_copy(stage: &Stage) {
             .as_array_mut()
             .into_iter()
             .for_each(|all| all.retain(|secret| secret["name"] != "removed"));
-        config["templates"] = json!([{ "name": "both", "content": "{{gone}} {{held}}", "escape": "raw", "target": "/run/secrets/both" }]);
+        config["templates"] = json!([{ "name": "both", "content": "{{revoked}} {{held}}", "escape": "raw", "target": "/run/secrets/both" }]);
     });
     nothing_is_left(stage, "removed");
-    delete(stage, "gone");
-    let said = refresh(stage, &["gone"]);
+    delete(stage, "revoked");
+    let said = refresh(stage, &["revoked"]);
     assert!(said.contains("org.onecred.Error.NotFound"), "{said}");
-    nothing_is_left(stage, "gone");
+    nothing_is_left(stage, "revoked");
     assert!(!copies(stage, "canary-held-2").is_empty(), "the others stay");
     assert!(
         !copies(stage, "canary-held-2").contains(&"/run/secrets/both".to_owned()),
@@ -156,21 +158,21 @@ fn what_is_removed_or_gone_leaves_no_copy(stage: &Stage) {
     // nor does the next provider bring anything back
     stage.sh("systemctl restart onecred.service").ok();
     nothing_is_left(stage, "removed");
-    nothing_is_left(stage, "gone");
+    nothing_is_left(stage, "revoked");
 }
 
 fn what_an_admin_holds_stands_and_is_shown(stage: &Stage) {
     changed_once(stage);
-    stage.sh("onecred rollback held; printf canary-put | onecred put gone").ok();
+    stage.sh("onecred rollback held; printf canary-put | onecred put revoked").ok();
     wait_until("the files are what is held", || {
         stage.read("/run/secrets/held") == b"canary-held-1"
-            && stage.read("/run/secrets/gone") == b"canary-put"
+            && stage.read("/run/secrets/revoked") == b"canary-put"
     });
     let shown = stage.sh("onecred status").ok();
     for words in [
         "2 held",
         "held (rollback); end that by: onecred release held",
-        "gone (put); end that by: onecred release gone",
+        "revoked (put); end that by: onecred release revoked",
     ] {
         assert!(shown.contains(words), "{words:?} is not in {shown}");
     }
@@ -178,14 +180,14 @@ fn what_an_admin_holds_stands_and_is_shown(stage: &Stage) {
     let line = listed.lines().find(|line| line.starts_with("held")).unwrap_or_default();
     assert!(line.contains("rollback"), "{listed}");
     delete(stage, "held");
-    delete(stage, "gone");
-    refresh(stage, &["held", "gone"]);
+    delete(stage, "revoked");
+    refresh(stage, &["held", "revoked"]);
     wait_until("what 1Password has no more is gone", || copies(stage, "canary-held-2").is_empty());
-    assert!(copies(stage, "canary-gone-1").is_empty() && copies(stage, "canary-gone-2").is_empty());
+    assert!(copies(stage, "canary-revoked-1").is_empty() && copies(stage, "canary-revoked-2").is_empty());
     assert_eq!(stage.read("/run/secrets/held"), b"canary-held-1");
-    stage.gets("app.service", "", &[("held", b"canary-held-1"), ("gone", b"canary-put")]);
+    stage.gets("app.service", "", &[("held", b"canary-held-1"), ("revoked", b"canary-put")]);
     assert!(stage.sh("onecred status").ok().contains("2 held"), "it stands, and is shown");
-    stage.sh("onecred release held; onecred release gone").ok();
+    stage.sh("onecred release held; onecred release revoked").ok();
     stage.sh("rm -rf /srv/out/app.service").ok();
     for value in ["canary-held-1", "canary-put"] {
         wait_until(&format!("no copy of {value} is left"), || copies(stage, value).is_empty());

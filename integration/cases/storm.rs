@@ -45,6 +45,8 @@ const MANAGER: &str = "org.onecred.Credentials1 /org/onecred/Credentials1 org.on
 /// How many items have a user name and a password.
 const PAIRS: usize = 25;
 const KILLED: usize = 200;
+/// In how many rotations.
+const ROUNDS: usize = 25;
 
 /// A vault of items of one version, each with these fields.
 fn vault(items: usize, version: u64, fields: impl Fn(usize) -> Vec<Value>) -> Value {
@@ -171,7 +173,6 @@ fn kills_in_a_rotation_tear_nothing(stage: &Stage) {
     refresh_all(stage);
     stage.sh("systemctl start onecred-publish.service").ok();
     let secrets = stage.root().join("run/secrets");
-    let killed = || stage.root().join("srv/out/kills").exists();
     let is_there = |version| {
         let whole = |n| [read_pair, read_template].map(|reader| reader(&secrets, n));
         let expected = |n| Some(pair_of(version, n).map(String::into_bytes));
@@ -186,23 +187,27 @@ fn kills_in_a_rotation_tear_nothing(stage: &Stage) {
             let enough = &enough;
             scope.spawn(move || read_until(&stage.machine, enough, reader))
         });
-        stage.sh(&format!("systemd-run -q --unit=killer /srv/killer {KILLED}")).ok();
-        stage.sh(&format!("systemd-run -q --unit=pace sh -c 'until [ -e /srv/out/kills ]; do busctl call {MANAGER} RefreshAll t 0; done'")).ok();
-        while !killed() {
+        stage
+            .sh(&format!("systemd-run -q --unit=pace sh -c 'until [ -e /srv/out/enough ]; do busctl call {MANAGER} RefreshAll t 0; done'"))
+            .ok();
+        for round in 1..=ROUNDS {
             version += 1;
             load(stage, &pairs_of(version));
-            // the next version comes when this one has reached anybody, so that it is torn by kills in the middle
+            // it is killed as soon as anybody can read something of the new version: in the middle of the rotation
             let seen =
                 |n| read_pair(&secrets, n).is_some_and(|[user, _]| user == pair_of(version, n)[0].as_bytes());
-            wait_until("the change is seen", || killed() || (0..PAIRS).any(seen));
+            wait_until("the change is seen", || (0..PAIRS).any(seen));
+            stage.sh(&format!("/srv/killer {} {round}", KILLED / ROUNDS)).ok();
         }
+        stage.sh("touch /srv/out/enough").ok();
         on_the_bus(stage);
         refresh_all(stage);
         wait_until("the last version is published", || is_there(version));
         enough.store(true, Ordering::Relaxed);
         readers.into_iter().for_each(|reader| read.add(reader.join().unwrap_or_default()));
     });
-    assert_eq!(stage.sh("cat /srv/out/kills").ok().trim(), KILLED.to_string());
+    let kills = stage.sh("cat /srv/out/kills").ok();
+    assert_eq!(kills.lines().map(|kills| kills.parse().unwrap_or(0)).sum::<usize>(), KILLED);
     let Read { whole, mixed, cut, empty, gone } = read;
     let reads: usize = whole.values().sum();
     eprintln!(

@@ -13,7 +13,7 @@ use super::broker::Broker;
 use super::events::Event;
 use super::publish::Publisher;
 use super::store::ItemKey;
-use crate::systemd::manager::{Jobs, Link, ManagerProxy};
+use crate::systemd::manager::{Jobs, Link, ManagerProxy, subscribe};
 
 /// A burst of changes is over when there was none for so long.
 const QUIET: Duration = Duration::from_secs(2);
@@ -128,7 +128,7 @@ impl Restarts {
         let result = async {
             let manager = self.link.manager().await?;
             let mut ends = manager.receive_job_removed().await?;
-            manager.subscribe().await?;
+            subscribe(&manager).await?;
             let mut jobs = Jobs::new();
             for due in due {
                 match order(&manager, due).await {

@@ -3,7 +3,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::*;
 use crate::secret::SecretValue;
-use crate::wire::{Class, FetchedValue, ItemId};
+use crate::wire::{Class, Failure, FetchedValue, ItemId, ItemState};
 
 /// Snapshots for the tests of this and other rooms.
 pub(crate) mod testing {
