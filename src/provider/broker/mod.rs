@@ -26,7 +26,7 @@ use crate::reference::FieldRef;
 use crate::secret::{SecretValue, Wanted};
 use crate::wire::{Class, Failure, Resolve, Status};
 
-pub use refresh::{Refreshed, Thoroughness};
+pub use refresh::{Asked, Refreshed, Thoroughness};
 
 /// How long the resolver may take for one try; within the deadline another follows.
 const FETCH_PATIENCE: Duration = Duration::from_secs(20);
@@ -187,9 +187,10 @@ impl Broker {
         self.store.size()
     }
 
-    /// To be called now and then: gives up what nobody needs any more.
+    /// To be called now and then, and in the end: gives up what nobody needs any more, and keeps what checks have found for the next process.
     pub fn sweep(&self) {
         self.pins.sweep(BootTime::now());
+        self.store.save_confirmations();
     }
 
     /// What can be served without a wait, if it can.
@@ -314,7 +315,7 @@ impl Broker {
     }
 
     /// Fetches the item of what is wanted once, whatever comes of it.
-    pub(super) async fn try_once(self: &Arc<Self>, wanted: &Wanted) -> Result<(), Failure> {
+    pub(in crate::provider) async fn try_once(self: &Arc<Self>, wanted: &Wanted) -> Result<(), Failure> {
         let key = ItemKey::new(&wanted.source, &wanted.reference.item);
         self.fetched(&key, &wanted.reference.field).await
     }
@@ -359,4 +360,4 @@ fn no_answer() -> Failure {
 #[cfg(test)]
 mod assemble_tests;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

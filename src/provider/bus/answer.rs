@@ -18,7 +18,7 @@ use crate::name::UnitName;
 use crate::policy::Deliverable;
 use crate::provider::active::Active;
 use crate::provider::assemble::{self, Job};
-use crate::provider::broker::{Refreshed, Thoroughness};
+use crate::provider::broker::{Asked, Refreshed, Thoroughness};
 use crate::provider::condition::Condition;
 use crate::provider::peer::ProcessId;
 use crate::provider::refusal::Refusal;
@@ -109,10 +109,15 @@ impl Desk {
         dict
     }
 
-    /// Brings a secret up to date.
-    pub(super) async fn refresh(&self, secret: &Secret, flags: u64) -> Result<Refreshed, BusError> {
+    /// Brings a secret up to date as of the moment of asking.
+    pub(super) async fn refresh(
+        &self,
+        secret: &Secret,
+        flags: u64,
+        asked: Asked,
+    ) -> Result<Refreshed, BusError> {
         let how = thoroughness(flags)?;
-        let refreshed = self.server.broker.refresh(&secret.wanted, how).await;
+        let refreshed = self.server.broker.refresh(&secret.wanted, how, asked).await;
         refreshed.map_err(|failure| BusError::of(secret.name.as_str(), &failure))
     }
 

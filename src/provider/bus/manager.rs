@@ -65,13 +65,18 @@ impl Manager {
 
     async fn refresh_these(&self, names: Vec<String>, flags: u64) -> Result<Vec<Outcome>, BusError> {
         let (turns, mut work) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
-        for (at, name) in names.into_iter().enumerate() {
+        let broker = &self.desk.server.broker;
+        let active = broker.active();
+        // all are asked for before any has its turn, so that one check is enough for a source
+        let asked: Vec<_> =
+            names.iter().map(|name| active.secret(name).map(|secret| broker.ask(&secret.wanted))).collect();
+        for (at, (name, asked)) in names.into_iter().zip(asked).enumerate() {
             let (desk, turns) = (Arc::clone(&self.desk), Arc::clone(&turns));
             work.spawn(async move {
                 let _turn = turns.acquire().await;
                 let active = desk.server.broker.active();
-                let result = match active.secret(&name) {
-                    Some(secret) => desk.refresh(secret, flags).await,
+                let result = match active.secret(&name).zip(asked) {
+                    Some((secret, asked)) => desk.refresh(secret, flags, asked).await,
                     None => Err(BusError::no_secret(&name)),
                 };
                 let outcome = match result {

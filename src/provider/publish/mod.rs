@@ -47,6 +47,11 @@ pub struct Publisher {
     plan: Mutex<Option<(Arc<Active>, Arc<Plan>)>>,
 }
 
+/// Why a file goes.
+const NO_MORE: &str = "1Password has it no more";
+/// The same, where an admin's value has stood in for it.
+const RELEASED: &str = "what stood in for it was released, and there is nothing else";
+
 /// Files whose values are at hand.
 type Ready<'a> = Vec<(&'a File, SecretValue)>;
 
@@ -121,7 +126,11 @@ impl Publisher {
                     self.gone(&key, fields.as_deref());
                 }
                 Ok(Event::Held { name }) => {
-                    self.refresh(|file| file.content.parts().iter().any(|wanted| wanted.label == name)).await;
+                    let of_it = |file: &File| file.content.parts().iter().any(|wanted| wanted.label == name);
+                    self.refresh(of_it).await;
+                    if self.broker.store().held(&name).is_none() {
+                        self.withdraw_what_is_not_there(of_it, RELEASED);
+                    }
                 }
                 Ok(Event::Failed { .. } | Event::Configured) => {} // who reloads syncs
                 Err(RecvError::Lagged(_)) => self.sync().await,
@@ -132,15 +141,19 @@ impl Publisher {
 
     /// An item, or these fields of it, are no longer there, or no longer ours to have: nothing of them is left.
     fn gone(&self, key: &ItemKey, fields: Option<&[FieldRef]>) {
-        let Some(plan) = self.plan() else { return };
         let is_gone = |wanted: &Arc<Wanted>| fields.is_none_or(|gone| gone.contains(&wanted.reference.field));
-        let files = plan.files.iter().filter(|file| file.parts_of(key).any(is_gone));
-        // what an admin holds in its place is there all the same
-        let gone = files.filter(|file| self.at_hand(std::iter::once(*file), ProcessId::nobody()).is_empty());
-        self.withdraw(gone);
+        self.withdraw_what_is_not_there(|file| file.parts_of(key).any(is_gone), NO_MORE);
     }
 
-    fn withdraw<'a>(&self, files: impl Iterator<Item = &'a File>) {
+    /// Removes those of these files whose values are not there any more. What an admin holds in the place of one is there all the same.
+    fn withdraw_what_is_not_there(&self, which: impl Fn(&File) -> bool, why: &str) {
+        let Some(plan) = self.plan() else { return };
+        let files = plan.files.iter().filter(|file| which(file));
+        let gone = files.filter(|file| self.at_hand(std::iter::once(*file), ProcessId::nobody()).is_empty());
+        self.withdraw(gone, why);
+    }
+
+    fn withdraw<'a>(&self, files: impl Iterator<Item = &'a File>, why: &str) {
         let mut writer = self.writer();
         let open = &mut Open::default();
         for file in files.filter(|file| file.target.path.is_absolute()) {
@@ -150,12 +163,12 @@ impl Publisher {
                 Ok(()) if published => tracing::error!(
                     message_id = message_id::UNPUBLISHED,
                     onecred_secret = file.name.as_str(),
-                    "{} is no longer there: 1Password has {} no more",
+                    "{} of {} is no longer there: {why}",
                     file.target.path.display(),
                     file.name
                 ),
                 Ok(()) => {}
-                Err(fault) => tracing::error!("1Password has {} no more, and {fault}", file.name),
+                Err(fault) => tracing::error!("{}: {why}, and {fault}", file.name),
             }
         }
         self.save(&writer);
