@@ -73,7 +73,12 @@ impl Restarts {
             let mut names = BTreeSet::new();
             match events.recv().await {
                 Ok(event) => names.extend(changed(&broker.active(), &event)),
-                Err(RecvError::Lagged(_)) => continue,
+                Err(RecvError::Lagged(missed)) => {
+                    tracing::error!(
+                        "{missed} changes came faster than units could be told; which these were is not known: restart units that use secrets by hand"
+                    );
+                    continue;
+                }
                 Err(RecvError::Closed) => return,
             }
             let latest = Instant::now() + LONGEST;
