@@ -13,6 +13,7 @@ mod operation;
 mod publish;
 mod refusals;
 mod rotation;
+mod sandbox;
 mod secrets;
 mod templates;
 
@@ -48,6 +49,7 @@ const THEMES: &[&Theme] = &[
     &publish::THEME,
     &publish::ALONE,
     &publish::TAKEN,
+    &sandbox::THEME,
 ];
 
 fn main() -> ExitCode {
