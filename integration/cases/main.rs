@@ -17,6 +17,7 @@ mod operation;
 mod publish;
 mod refusals;
 mod rotation;
+mod sandbox;
 mod secrets;
 mod storm;
 mod templates;
@@ -62,6 +63,7 @@ const THEMES: &[&Theme] = &[
     &publish::THEME,
     &publish::ALONE,
     &publish::TAKEN,
+    &sandbox::THEME,
 ];
 
 fn main() -> ExitCode {

@@ -389,3 +389,48 @@ async fn a_held_value_stands_in_until_it_is_released() {
     assert!(rig.broker.store().release("pass") && !rig.broker.store().release("pass"));
     assert_eq!(rig.get(4, "pass").await, fresh("hunter2"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_held_value_goes_when_the_secret_becomes_another() {
+    let rig = Rig::new("1h");
+    let active = rig.broker.active();
+    let (wanted, other) = (&active.secret("pass").unwrap().wanted, &active.secret("user").unwrap().wanted);
+    let key = ItemKey::new(&wanted.source, &wanted.reference.item);
+    let hold = |field| {
+        let value = SecretValue::new(b"of another".to_vec());
+        rig.broker.store().hold("pass", Origin::Rollback, (&key, field), 1, value).unwrap();
+    };
+    // put while the configuration was read anew: it is held for what the secret was before
+    hold(&other.reference.field);
+    rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
+    assert_eq!(rig.get(1, "pass").await, fresh("hunter2"));
+    assert_ne!(rig.broker.condition(wanted).state, State::Held);
+    hold(&wanted.reference.field);
+    assert_eq!(rig.get(2, "pass").await, fresh("of another"));
+    let text = r#"{ "source": { "kind": "connect", "url": "https://one" },
+        "secrets": [ { "name": "pass", "reference": "op://v/j/password", "units": ["app"] } ] }"#;
+    rig.broker.activate(Active::new(from_text(std::path::Path::new("x"), text).unwrap().settings));
+    assert!(rig.broker.store().held("pass").is_none(), "nothing is left of it");
+    rig.script.fetch_gives(1, &[Ok(b"new")]);
+    assert_eq!(rig.get(3, "pass").await, fresh("new"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_field_that_is_there_for_the_first_time_is_news_to_nobody() {
+    let rig = Rig::new("always");
+    let mut events = rig.broker.events.follow();
+    rig.script.fetch_gives(1, &[Ok(b"hunter2"), Err(gone())]);
+    assert_eq!(rig.get(1, "pass").await, fresh("hunter2"));
+    rig.script.fetch_gives(2, &[Ok(b"hunter3"), Ok(b"bob")]);
+    let wanted = rig.broker.active().secret("user").unwrap().wanted.clone();
+    rig.broker.refresh(&wanted, Thoroughness::Values, rig.broker.ask(&wanted)).await.unwrap();
+    let mut told = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        if let Event::Changed { fields, first, version, .. } = event {
+            told.push((version, fields.iter().map(ToString::to_string).collect::<Vec<_>>().join(","), first));
+        }
+    }
+    told.sort();
+    let expected = [(1, "password", true), (2, "password", false), (2, "username", true)];
+    assert_eq!(told, expected.map(|(version, fields, first)| (version, fields.to_owned(), first)));
+}

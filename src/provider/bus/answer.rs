@@ -61,12 +61,14 @@ impl Desk {
         connection: &Connection,
     ) -> Result<Found, BusError> {
         let caller = self.caller(header, connection).await?;
-        let found = Found { active: self.server.broker.active(), name: name.to_owned() };
-        let own = action != Action::Put
-            && found.secret().is_ok_and(|secret| caller.owns(secret, &found.active.settings.policy));
-        if !own {
+        let found = || Found { active: self.server.broker.active(), name: name.to_owned() };
+        let is_own = |found: &Found| {
+            found.secret().is_ok_and(|secret| caller.owns(secret, &found.active.settings.policy))
+        };
+        if action == Action::Put || !is_own(&found()) {
             caller.may(action, header, connection).await?;
         }
+        let found = found(); // whoever was asked may have taken a while
         found.secret()?;
         Ok(found)
     }
@@ -134,6 +136,7 @@ impl Desk {
             Some(result) => result,
             None => assemble::get(broker, &job).await,
         };
+        broker.forget(job.process);
         let value = result.map_err(|refusal| refused(name, &refusal))?.value;
         let handed = handover::out(&value)
             .map_err(|error| BusError::Failed(format!("{name}: no memory file for it: {error}")))?;

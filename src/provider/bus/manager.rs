@@ -139,6 +139,13 @@ impl Manager {
     ) -> Result<Vec<Outcome>, BusError> {
         let caller = self.desk.caller(&header, connection).await?;
         let active = self.desk.server.broker.active();
+        let most = active.settings.policy.secrets().count();
+        if names.len() > most {
+            return Err(BusError::InvalidArgument(format!(
+                "{} names are more than there are secrets: {most}",
+                names.len()
+            )));
+        }
         let own = |name: &String| {
             active.secret(name).is_some_and(|secret| caller.owns(secret, &active.settings.policy))
         };
@@ -261,7 +268,8 @@ impl Manager {
         let caller = self.desk.caller(&header, connection).await?;
         let no_unit = || {
             BusError::NotAuthorized(
-                "the caller is in no unit's cgroup; ask by the secret's name: Open".to_owned(),
+                "the caller is in no unit's cgroup, or not of that unit's user (User=); ask by the secret's name: Open"
+                    .to_owned(),
             )
         };
         let unit = caller.unit.as_ref().ok_or_else(no_unit)?;
@@ -285,7 +293,9 @@ impl Manager {
     ) -> Result<(), BusError> {
         let found = self.desk.find(&name, Action::Put, &header, connection).await?;
         let wanted = &found.secret()?.wanted;
-        let value = handover::take(&value)?;
+        // a file of some file systems can keep its reader waiting, which no unit may feel
+        let value = tokio::task::spawn_blocking(move || handover::take(&value)).await;
+        let value = value.map_err(|_| BusError::Failed("the value could not be read".to_owned()))??;
         let key = ItemKey::new(&wanted.source, &wanted.reference.item);
         self.hold(&name, Origin::Put, (&key, &wanted.reference.field), 0, value)?;
         tracing::warn!(

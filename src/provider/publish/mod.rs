@@ -14,7 +14,7 @@ mod plan;
 mod swap;
 mod write;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -75,6 +75,18 @@ impl Publisher {
     /// Removes what is no longer configured, and what was left unfinished.
     pub fn prune(&self) {
         let Some(plan) = self.plan() else { return };
+        // what is at hand replaces the file right after this; what is not must not stand there as what it is not
+        let others: HashSet<&Path> = {
+            let files: Vec<&File> = {
+                let writer = self.writer();
+                let is_other = |file: &&File| {
+                    writer.made_of(&file.target.path).is_some_and(|made_of| made_of != file.print)
+                };
+                plan.files.iter().filter(is_other).collect()
+            };
+            let is_away = |file: &&File| self.at_hand(std::iter::once(*file), ProcessId::nobody()).is_empty();
+            files.into_iter().filter(is_away).map(|file| file.target.path.as_path()).collect()
+        };
         let mut writer = self.writer();
         let files: HashMap<&Path, &File> =
             plan.files.iter().map(|file| (file.target.path.as_path(), file)).collect();
@@ -85,7 +97,9 @@ impl Publisher {
                 file.target.links.iter().map(|link| (link.as_path(), file.target.path.as_path()))
             })
             .collect();
-        let gone = |path: &Path, root: &Path| files.get(path).is_none_or(|file| file.root != root);
+        let gone = |path: &Path, root: &Path| {
+            others.contains(path) || files.get(path).is_none_or(|file| file.root != root)
+        };
         let old_files: Vec<PathBuf> = {
             let old = writer.manifest.files.iter().filter(|(path, entry)| gone(path, &entry.root));
             old.map(|(path, _)| path.clone()).collect()
@@ -111,6 +125,27 @@ impl Publisher {
     pub async fn sync(&self) {
         self.prune();
         self.refresh(|_| true).await;
+        self.withdraw_gone();
+    }
+
+    /// Withdraws what 1Password is known to have no more: of more events than can be kept, some are told to nobody.
+    fn withdraw_gone(&self) {
+        let Some(plan) = self.plan() else { return };
+        let is_gone = |wanted: &Arc<Wanted>| {
+            let error = self.broker.condition(wanted).error;
+            error.is_some_and(|failure| failure.class.is_confirmed_gone())
+        };
+        let files: Vec<&File> = {
+            let writer = self.writer();
+            plan.files.iter().filter(|file| writer.has(&file.target.path)).collect()
+        };
+        let files = files.into_iter().filter(|file| file.content.parts().iter().any(is_gone));
+        let gone: Vec<&File> = files
+            .filter(|file| self.at_hand(std::iter::once(*file), ProcessId::nobody()).is_empty())
+            .collect();
+        if !gone.is_empty() {
+            self.withdraw(gone.into_iter(), NO_MORE);
+        }
     }
 
     /// Publishes what is in the store, and goes on with each change of it.
@@ -159,7 +194,8 @@ impl Publisher {
         for file in files.filter(|file| file.target.path.is_absolute()) {
             let published = writer.has(&file.target.path);
             let links = file.target.links.iter().try_for_each(|link| writer.unlink(link));
-            match links.and_then(|()| writer.remove(&file.target.path, open)) {
+            // a link that can't be removed keeps no secret
+            match writer.remove(&file.target.path, open).and(links) {
                 Ok(()) if published => tracing::error!(
                     message_id = message_id::UNPUBLISHED,
                     onecred_secret = file.name.as_str(),
@@ -224,7 +260,8 @@ impl Publisher {
                 match accounts.owner(&file.target) {
                     Ok(owner) => {
                         files.push(file);
-                        pieces.push(Piece { target: &file.target, root: &file.root, owner, value });
+                        let made_of = file.print.clone();
+                        pieces.push(Piece { target: &file.target, root: &file.root, owner, value, made_of });
                     }
                     Err(fault) => results.push((file, Err(fault))),
                 }

@@ -188,8 +188,10 @@ impl Store {
         let previous_name = format!("{PREVIOUS}{name}");
         let before = inner.slots.get(new.key).cloned();
         let previous = before.as_ref().and_then(|slot| {
-            // only another version is one to go back to
-            if slot.snapshot.version == encoded.version() {
+            // what another source of this name had is none to go back to, and neither is the same version
+            if slot.snapshot.source_print != new.source_print {
+                None
+            } else if slot.snapshot.version == encoded.version() {
                 slot.previous.clone()
             } else {
                 Some(Arc::clone(&slot.snapshot))
