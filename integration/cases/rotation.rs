@@ -220,12 +220,14 @@ fn files_are_replaced_before_a_unit_is_told(stage: &Stage) {
 const REFRESHES: u32 = 260;
 
 fn a_running_service_sees_a_restart_a_reload_and_new_credentials(stage: &Stage) {
-    // each tells what it has in its credentials now, and which process it is
+    // each tells what it has in its credentials, and which process it is: at its start, and when it is told to reload
+    let script = "#!/bin/sh\ntell() { echo \"$(cat \"$CREDENTIALS_DIRECTORY/password\") $$\" >>\"/srv/out/$1.sees\"; }\n\
+                  trap 'tell \"$1\"' HUP\ntell \"$1\"\nwhile :; do sleep infinity & wait $!; done\n";
+    stage.write("/srv/tells", script, 0o755);
     let running = |more: &str| {
-        let tell = "cat \"$CREDENTIALS_DIRECTORY/password\" >>/srv/out/%n.sees; echo \" $MAINPID\" >>/srv/out/%n.sees";
         format!(
-            "[Service]\nType=exec\nReadWritePaths=/srv/out\nLoadCredential=password:{SOCKET}\nExecStart=/bin/sleep infinity\n\
-             ExecStartPost=/bin/sh -c '{tell}'\nExecReload=/bin/sh -c '{tell}'\n{more}\n"
+            "[Service]\nType=exec\nReadWritePaths=/srv/out\nLoadCredential=password:{SOCKET}\nExecStart=/srv/tells %n\n\
+             ExecReload=/bin/kill -HUP $MAINPID\n{more}\n"
         )
     };
     let refreshes = stage.suite.version().expect("a version") >= REFRESHES;
@@ -237,6 +239,11 @@ fn a_running_service_sees_a_restart_a_reload_and_new_credentials(stage: &Stage) 
     ];
     stage.units(units.each_ref().map(|(name, text)| (*name, text.as_str())));
     stage.sh("systemctl start app web web-new").ok();
+    let told = |unit: &str, times: usize| {
+        let file = format!("{unit}.service.sees");
+        wait_until(&format!("{unit} tells"), || lines(stage, &file).len() == times);
+    };
+    ["app", "web", "web-new"].iter().for_each(|unit| told(unit, 1));
     refresh_all(stage);
     set(stage, "db", "password", "hunter3");
     refresh_all(stage);
@@ -247,6 +254,7 @@ fn a_running_service_sees_a_restart_a_reload_and_new_credentials(stage: &Stage) 
         );
     }
     let sees = |unit: &str| {
+        told(unit, 2);
         let lines = lines(stage, &format!("{unit}.service.sees"));
         let [before, after] = lines.as_slice() else { panic!("{unit}: {lines:?}") };
         let ((before, first), (after, second)) =
