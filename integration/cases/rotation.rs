@@ -228,7 +228,7 @@ fn a_running_service_sees_a_restart_a_reload_and_new_credentials(stage: &Stage) 
     let running = |more: &str| {
         format!(
             "[Service]\nType=exec\nReadWritePaths=/srv/out\nLoadCredential=password:{SOCKET}\nExecStart=/srv/tells %n\n\
-             ExecReload=/bin/kill -HUP $MAINPID\n{more}\n"
+             ExecReload=/bin/sh -c 'kill -HUP $MAINPID'\n{more}\n"
         )
     };
     let refreshes = stage.suite.version().expect("a version") >= REFRESHES;
