@@ -5,7 +5,7 @@
 //! | step | room | what happens |
 //! |---|---|---|
 //! | accept | [`provider::server`] | systemd has connected from an address that says unit and ID; the connection is owed an answer from here on |
-//! | attest | [`provider::peer`] | the peer is root, and its cgroup is that of the unit it claims; else it is a stranger |
+//! | attest | [`provider::peer`] | the peer is root, and its cgroup is that of the unit it claims, or the service manager's own; else it is a stranger |
 //! | judge | [`policy`] | may this unit have this credential, and which reference is it? No, unless a line says so |
 //! | put together | [`provider::assemble`] | one value, or a [`template`] that is filled in with several, all of one generation |
 //! | look | [`provider::freshness`], [`provider::store`] | the snapshot in the ramfs is fresh: answer at once |

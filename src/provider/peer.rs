@@ -95,6 +95,10 @@ impl fmt::Display for Stranger {
     }
 }
 
+/// Where the service manager itself is, and what it forks before it has moved it to a unit's cgroup: since systemd 260 a reload with
+/// `RefreshOnReload=credentials` asks from there. It is the one who makes the claims; nothing else is there unless root puts it there.
+const MANAGER: &str = "init.scope";
+
 /// Whom to believe.
 #[derive(Debug, Clone, Copy)]
 pub struct Attestation {
@@ -122,7 +126,9 @@ impl Attestation {
         }
         let cgroup = cgroup.map_err(|error| Stranger::Unreadable(error.to_string()))?;
         match unit_of_cgroup(&cgroup, "") {
-            Some(found) if found == claim.unit => Ok(Peer { claim, process: watch.process }),
+            Some(found) if found == claim.unit || found.as_str() == MANAGER => {
+                Ok(Peer { claim, process: watch.process })
+            }
             Some(found) => Err(Stranger::OtherUnit { claim, found }),
             None => Err(Stranger::NoUnit(claim)),
         }
