@@ -5,7 +5,8 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use super::bus;
+use super::bus::{self, Fault};
+use super::secrets;
 use super::show::{self, Cell, Paint, Row};
 use crate::name::{CredentialId, UnitName};
 
@@ -32,18 +33,26 @@ struct Decision {
     secret: Option<String>,
     reference: Option<String>,
     reason: String,
+    /// What went wrong the last time that it was looked up.
+    error: Option<Fault>,
 }
 
 /// Explains. Gives the exit code: 0 where the unit may have it, 1 where it may not.
 pub fn run(args: &ExplainArgs, out: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
     let unit = UnitName::parse_lenient(&args.unit)?;
     let credential = CredentialId::parse(&args.credential)?;
-    let (allowed, secret, reference, reason) =
-        bus::talk(async |bus| Ok(bus.manager().await?.explain(unit.as_str(), credential.as_str()).await?))?;
+    let ((allowed, secret, reference, reason), error) = bus::talk(async |bus| {
+        let manager = bus.manager().await?;
+        let told = manager.explain(unit.as_str(), credential.as_str()).await?;
+        // that a unit may have it does not mean that it can be had
+        let all = if told.0 { secrets::all(&manager).await.unwrap_or_default() } else { Vec::new() };
+        let error = all.into_iter().find(|secret| secret.name == told.1).and_then(|secret| secret.error);
+        Ok((told, error))
+    })?;
     let some = |text: String| Some(text).filter(|text| !text.is_empty());
     let (unit, credential) = (unit.to_string(), credential.to_string());
     let (secret, reference) = (some(secret), some(reference));
-    let decision = Decision { unit, credential, allowed, secret, reference, reason };
+    let decision = Decision { unit, credential, allowed, secret, reference, reason, error };
     match args.json {
         true => show::json(out, &decision)?,
         false => write!(out, "{}", lines(&decision, Paint::of_stdout()))?,
@@ -55,6 +64,11 @@ pub fn run(args: &ExplainArgs, out: &mut dyn Write) -> Result<u8, Box<dyn Error>
 fn lines(decision: &Decision, paint: Paint) -> String {
     let Decision { unit, credential, .. } = decision;
     let verdict = match decision.allowed {
+        true if decision.error.is_some() => {
+            Cell::painted(&format!("{unit} may have {credential}; looking it up has failed"), |text| {
+                paint.red(text)
+            })
+        }
         true => Cell::painted(&format!("{unit} gets {credential}"), |text| paint.green(text)),
         false => Cell::painted(&format!("{unit} is refused {credential}"), |text| paint.red(text)),
     };
@@ -65,6 +79,7 @@ fn lines(decision: &Decision, paint: Paint) -> String {
     line("secret", &decision.secret);
     line("reference", &decision.reference);
     line("because", &Some(decision.reason.clone()));
+    line("failing", &decision.error.as_ref().map(|error| error.message.clone()));
     let verdict = show::table(&rows[..1]);
     verdict + &show::table(&rows[1..])
 }
@@ -82,6 +97,7 @@ mod tests {
             secret: Some("db".into()),
             reference: Some("op://v/i/f".into()),
             reason: "secret db (/etc/onecred/secrets.json:3) names it".into(),
+            error: None,
         };
         let yes = "\
 app.service gets db
@@ -90,6 +106,17 @@ reference  op://v/i/f
 because    secret db (/etc/onecred/secrets.json:3) names it
 ";
         assert_eq!(lines(&decision, Paint::NONE), yes);
+        let (name, message) = ("org.onecred.Error.NotFound".into(), "not found: x; do y".into());
+        decision.error = Some(Fault { name, message });
+        let failing = "\
+app.service may have db; looking it up has failed
+secret     db
+reference  op://v/i/f
+because    secret db (/etc/onecred/secrets.json:3) names it
+failing    not found: x; do y
+";
+        assert_eq!(lines(&decision, Paint::NONE), failing);
+        decision.error = None;
         (decision.allowed, decision.secret, decision.reference) = (false, None, None);
         decision.reason = "not allowed: x; do y".into();
         let no = "app.service is refused db\nbecause  not allowed: x; do y\n";

@@ -54,6 +54,8 @@ fn pages(dir: &Path) -> io::Result<()> {
         page.render(&mut text)?;
         // what stands behind the options of a verb are its exit codes
         let text = String::from_utf8_lossy(&text).replace(".SH EXTRA\n", ".SH \"EXIT STATUS\"\n");
+        // the date is left out, and its place has to be kept, or the footer's words run into one another
+        let text = text.replacen(" 1  \"onecred ", " 1 \"\" \"onecred ", 1);
         fs::write(dir.join(page.get_filename()), text)?;
     }
     Ok(())

@@ -9,6 +9,9 @@ use super::token::prompt;
 use crate::name::SecretName;
 use crate::wire::packet;
 
+/// What systemd takes of all credentials of a unit, in bytes.
+const SYSTEMD_TAKES: usize = 1 << 20;
+
 /// What these are told.
 #[derive(Debug, Clone, clap::Args)]
 pub struct NameArgs {
@@ -25,10 +28,17 @@ pub fn put(args: &NameArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<
     // exposed: it goes to the provider in a memory file
     let bytes = value.expose();
     let ends_a_line = bytes.ends_with(b"\n");
+    let size = bytes.len();
     let file = packet::sealed("onecred", std::iter::once(bytes))
         .map_err(|error| format!("no memory file for the value: {error}"))?;
     drop(value);
     bus::talk(async |bus| Ok(bus.manager().await?.put(name.as_str(), file.as_fd().into()).await?))?;
+    if size > SYSTEMD_TAKES {
+        writeln!(
+            err,
+            "warning: the value has {size} bytes, and systemd takes 1 MiB for all credentials of a unit together: units that ask for it are refused; put a smaller one, or: onecred release {name}"
+        )?;
+    }
     if ends_a_line {
         writeln!(
             err,

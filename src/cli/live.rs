@@ -51,7 +51,9 @@ async fn find(bus: &Bus, settings: &Settings, err: &mut dyn Write) -> Result<Fin
     let error = manager.configuration_error().await?;
     let mut problems = Vec::new();
     if !error.is_empty() {
-        problems.push(format!("onecred serves nothing: {error}"));
+        problems.push(format!(
+            "onecred serves nothing: {error}; when that is mended: onecred reload, then check again"
+        ));
     } else if differs(settings, &known) {
         problems.push(
             "onecred has another configuration in force than these files: onecred reload, then check again"

@@ -50,7 +50,7 @@ enum Verb {
     List(secrets::ListArgs),
     /// Tell what a unit gets that asks for a credential, or why it does not
     #[command(
-        after_help = "Exit codes: 0 it gets it, 1 it does not, or onecred can't be asked, 2 wrong command line, 3 you may not do this"
+        after_help = "Exit codes: 0 it may have it, 1 it may not, or onecred can't be asked, 2 wrong command line, 3 you may not do this"
     )]
     Explain(explain::ExplainArgs),
     /// Write a secret's value to standard output

@@ -118,10 +118,23 @@ fn variables(args: &RunArgs, folder: Option<&OsStr>) -> Result<BTreeMap<String, 
     Ok(variables.into_iter().map(|(name, (_, value))| (name, value)).collect())
 }
 
+/// Which credentials there are, to be told where one is missing.
+fn others(folder: &Path) -> String {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).take(20).collect();
+    names.sort();
+    match names.is_empty() {
+        true => String::new(),
+        false => format!(", or name one that it has: {}", names.join(", ")),
+    }
+}
+
 fn value(folder: &Path, name: &str, id: &CredentialId, trim: bool) -> Result<CString, String> {
     let mut bytes = std::fs::read(folder.join(id.as_str())).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => format!(
-            "the unit has no credential {id}; add LoadCredential={id}:/run/onecred/credential.sock to it"
+            "the unit has no credential {id}; add LoadCredential={id}:/run/onecred/credential.sock to it{}",
+            others(folder)
         ),
         _ => format!("credential {id} can't be read: {error}"),
     })?;

@@ -223,9 +223,13 @@ fn reload(server: &Arc<Server>, paths: &Paths) -> Result<(), String> {
             for problem in &report.problems {
                 tracing::error!("{problem}");
             }
+            let so = match server.broker.active().error {
+                Some(_) => "every unit that asks is still refused",
+                None => "the one before stays in force",
+            };
             tracing::error!(
                 message_id = message_id::CONFIGURATION_REJECTED,
-                "the new configuration has errors, so the one before stays in force; see: onecred check"
+                "the new configuration has errors, so {so}; see: onecred check"
             );
             Err(first_error(&report))
         }

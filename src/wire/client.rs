@@ -78,11 +78,11 @@ impl SocketResolver {
             io::ErrorKind::InvalidData => return nonsense(&error.to_string()),
             _ => format!("the resolver can't be reached at {}: {error}", self.path.display()),
         };
-        Failure::new(
-            Class::Away,
-            cause,
-            "see: systemctl status onecred-resolver.socket onecred-resolver.service",
-        )
+        let remedy = match error.kind() {
+            io::ErrorKind::PermissionDenied => "only root may ask it: run this as root",
+            _ => "see: systemctl status onecred-resolver.socket onecred-resolver.service",
+        };
+        Failure::new(Class::Away, cause, remedy)
     }
 }
 

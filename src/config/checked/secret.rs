@@ -7,11 +7,20 @@ use crate::name::SecretName;
 use crate::reference::Reference;
 use crate::secret::{Secret, Wanted};
 
+/// What messages call an entry: by its name, or what was written for one.
+pub(super) fn holder(what: &str, name: Option<&SecretName>, written: Option<&At<String>>) -> String {
+    match (name, written) {
+        (Some(name), _) => format!("{what} {name}"),
+        (None, Some(written)) => format!("{what} {:?}", written.value),
+        (None, None) => format!("a {what} without a name"),
+    }
+}
+
 impl Checker<'_> {
     /// A secret; none where something that it can't be without is wrong.
     pub(super) fn secret(&mut self, written: &At<written::Secret>) -> Option<Secret> {
         let name = self.name(written.name.as_ref());
-        let holder = format!("secret {}", name.as_ref().map_or("without a name", SecretName::as_str));
+        let holder = holder("secret", name.as_ref(), written.name.as_ref());
         let reference = self.reference(written);
         let source = self.source(written.source.as_ref(), Some(written.place));
         let max_age = self.max_age(written.max_age.as_ref());

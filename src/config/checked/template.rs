@@ -7,7 +7,6 @@ use super::super::at::At;
 use super::super::shape::nearest;
 use super::super::{Template, written};
 use super::Checker;
-use crate::name::SecretName;
 use crate::reference::Reference;
 use crate::secret::Wanted;
 use crate::template::{self, Filling, Form};
@@ -28,7 +27,7 @@ impl Checker<'_> {
         known: &Known<'_>,
     ) -> Option<Template> {
         let name = self.name(written.name.as_ref());
-        let holder = format!("template {}", name.as_ref().map_or("without a name", SecretName::as_str));
+        let holder = super::secret::holder("template", name.as_ref(), written.name.as_ref());
         if let Some(clash) = name.as_ref().filter(|name| known.names.contains(name.as_str())) {
             let what = format!("{clash:?} is the name of a secret, too");
             let remedy = "give the template another, for example with .env at its end; units ask by UNIT/ID";

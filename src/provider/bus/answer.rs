@@ -38,7 +38,7 @@ pub(super) struct Found {
 impl Found {
     /// The secret.
     pub(super) fn secret(&self) -> Result<&Secret, BusError> {
-        self.active.secret(&self.name).ok_or_else(|| BusError::no_secret(&self.name))
+        self.active.secret(&self.name).ok_or_else(|| BusError::no_secret(&self.active, &self.name))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use zbus::DBusError;
 
+use crate::provider::active::Active;
 use crate::wire::{Class, Failure};
 
 /// Why a call failed. The names begin with `org.onecred.Error.`
@@ -73,11 +74,16 @@ impl BusError {
         }
     }
 
-    /// No secret has this name.
-    pub(super) fn no_secret(name: &str) -> Self {
-        Self::NoSuchSecret(format!(
-            "no secret is called {name:?}; see: onecred list (after a change to the configuration: systemctl reload onecred)"
-        ))
+    /// No secret has this name; a template may.
+    pub(super) fn no_secret(active: &Active, name: &str) -> Self {
+        Self::NoSuchSecret(match active.template(name) {
+            Some(_) => format!(
+                "{name:?} is a template, which is put together when a unit asks; name the secrets in it, see: onecred list"
+            ),
+            None => format!(
+                "no secret is called {name:?}; see: onecred list (after a change to the configuration: onecred reload)"
+            ),
+        })
     }
 }
 

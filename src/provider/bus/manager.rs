@@ -77,7 +77,7 @@ impl Manager {
                 let active = desk.server.broker.active();
                 let result = match active.secret(&name).zip(asked) {
                     Some((secret, asked)) => desk.refresh(secret, flags, asked).await,
-                    None => Err(BusError::no_secret(&name)),
+                    None => Err(BusError::no_secret(&active, &name)),
                 };
                 let outcome = match result {
                     Ok(refreshed) => {
@@ -181,7 +181,7 @@ impl Manager {
         self.allow(Action::Inspect, &header, connection).await?;
         let active = self.desk.server.broker.active();
         if let Some(unknown) = names.iter().find(|name| active.secret(name).is_none()) {
-            return Err(BusError::no_secret(unknown));
+            return Err(BusError::no_secret(&active, unknown));
         }
         let mut names: BTreeSet<String> = names.into_iter().collect();
         if names.is_empty() {
@@ -219,7 +219,7 @@ impl Manager {
                 let by = match (active.secret(&label), active.template(&label)) {
                     (Some(secret), _) => format!("secret {label} ({}) names it", secret.declared_at),
                     (_, Some(template)) => format!("template {label} ({}) names it", template.declared_at),
-                    _ => format!("the rule at {label} matches it"),
+                    _ => format!("{label} matches it"),
                 };
                 (true, label, what.references(), by)
             }
@@ -322,7 +322,7 @@ impl Manager {
         let entry = previous.as_ref().and_then(|previous| previous.entry(field));
         let (Some(previous), Some(&Entry::Value { offset, len, .. })) = (&previous, entry) else {
             return Err(BusError::InvalidArgument(format!(
-                "{name}: there is no version before the current one, since this boot or since it was removed; to put a value in its place: onecred put {name}"
+                "{name}: there is no version before the current one: it has not changed since the boot, or was removed since; to put a value in its place: onecred put {name}"
             )));
         };
         let unreadable = |_| {
