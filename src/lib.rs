@@ -18,7 +18,7 @@
 //!
 //! # The rooms
 //!
-//! [`name`], [`glob`], [`reference`](mod@reference), [`secret`], [`template`], [`policy`]: what things are and who may have what, without I/O. [`config`]: what the
+//! [`name`], [`glob`], [`reference`](mod@reference), [`secret`], [`template`], [`policy`], [`seal`]: what things are and who may have what, without I/O. [`config`]: what the
 //! administrator wrote. [`provider`] and [`resolver`]: the two halves, which know each other by [`wire`] alone. [`systemd`]: sockets,
 //! notifications, the journal. [`cli`]: the verbs. `sys`: the system calls that need `unsafe`, which nothing else has.
 
@@ -31,6 +31,7 @@ pub mod policy;
 pub mod provider;
 pub mod reference;
 pub mod resolver;
+pub mod seal;
 pub mod secret;
 pub mod systemd;
 pub mod template;
