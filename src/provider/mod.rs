@@ -19,6 +19,7 @@ pub mod report;
 pub mod restarts;
 pub mod rotation;
 pub mod run;
+pub mod sealer;
 pub mod server;
 pub mod store;
 pub mod tally;

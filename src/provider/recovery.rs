@@ -58,12 +58,7 @@ impl Recovery {
     /// Goes on where the process before this one stopped.
     pub fn new(store: &Store) -> Self {
         let known = store.refused().and_then(|list| serde_json::from_slice(&list).ok()).unwrap_or_default();
-        Self {
-            units: Mutex::new(known),
-            news: Notify::new(),
-            begun: Notify::new(),
-            link: Link::default(),
-        }
+        Self { units: Mutex::new(known), news: Notify::new(), begun: Notify::new(), link: Link::default() }
     }
 
     fn units(&self) -> MutexGuard<'_, BTreeMap<String, Casualty>> {

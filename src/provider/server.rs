@@ -15,15 +15,13 @@ use super::refusal::Refusal;
 use super::reply::{Connection, Delivery};
 use super::report::Report;
 use super::restarts::Restarts;
+use super::sealer::{self, Form, Sealer};
 use super::store::Kind;
 use super::tally::{STRANGER, Tally};
 use crate::clock::BootTime;
-use crate::name::CredentialId;
 use crate::policy::Deliverable;
 use crate::sys;
 
-/// What systemd takes for all credentials of a unit together, their IDs counted in (CREDENTIALS_TOTAL_SIZE_MAX), in bytes.
-const SYSTEMD_TAKES: usize = 1 << 20;
 /// After how long a wait is told of.
 pub(super) const PATIENT_FOR: Duration = Duration::from_secs(2);
 /// The most connections that are accepted before others get a turn.
@@ -44,6 +42,7 @@ pub struct Server {
     /// Counts it.
     pub tally: Arc<Tally>,
     attestation: Attestation,
+    sealer: Sealer,
     permits: Arc<Semaphore>,
     most: u32,
     /// Becomes true when those that still wait have to be refused.
@@ -52,7 +51,7 @@ pub struct Server {
 
 impl Server {
     /// A server that has at most this many connections open at once.
-    pub fn new(broker: Arc<Broker>, attestation: Attestation, connections: usize) -> Self {
+    pub fn new(broker: Arc<Broker>, attestation: Attestation, sealer: Sealer, connections: usize) -> Self {
         let most = u32::try_from(connections).unwrap_or(u32::MAX).max(1);
         let permits = Arc::new(Semaphore::new(most as usize));
         let kind = if attestation.trusting { Kind::Anything } else { Kind::Memory };
@@ -64,14 +63,15 @@ impl Server {
             report: Report::default(),
             tally: Arc::default(),
             attestation,
+            sealer,
             permits,
             most,
             stop: watch::Sender::new(false),
         }
     }
 
-    /// Takes connections for as long as it is polled.
-    pub async fn accept(self: &Arc<Self>, listener: OwnedFd) -> std::io::Result<()> {
+    /// Takes connections for as long as it is polled, and answers them in the form of this socket.
+    pub async fn accept(self: &Arc<Self>, listener: OwnedFd, form: Form) -> std::io::Result<()> {
         let listener = sys::register(listener)?;
         loop {
             let mut permit =
@@ -85,7 +85,7 @@ impl Server {
                     break;
                 };
                 match guard.try_io(|listener| sys::accept(listener.get_ref())) {
-                    Ok(Ok(socket)) => self.serve(socket, permit),
+                    Ok(Ok(socket)) => self.serve(socket, permit, form),
                     Ok(Err(error)) => sys::after_failed_accept(error).await?,
                     Err(_would_block) => break,
                 }
@@ -105,14 +105,14 @@ impl Server {
         self.stop.send_replace(true);
     }
 
-    fn serve(self: &Arc<Self>, socket: OwnedFd, permit: OwnedSemaphorePermit) {
+    fn serve(self: &Arc<Self>, socket: OwnedFd, permit: OwnedSemaphorePermit, form: Form) {
         let arrived = BootTime::now();
         let connection = Connection::new(socket, permit);
         let peer = match self.attest(&connection) {
             Ok(peer) => peer,
             Err(reason) => return connection.refuse(&reason),
         };
-        if let Some(handle) = Handle::of(&peer.claim) {
+        if let Some(handle) = Handle::of(&peer.claim).filter(|_| form == Form::Plain) {
             return self.publish_for(connection, peer, handle);
         }
         let what = match self.judge(&peer) {
@@ -120,11 +120,12 @@ impl Server {
             Err(refusal) => return self.refuse(connection, &peer, None, &refusal),
         };
         let job = Job { what, process: peer.process, arrived };
-        match assemble::at_once(&self.broker, &job) {
-            Some(result) => self.finish(connection, &peer, &job, result),
+        let now = form == Form::Plain || self.sealer.is_settled();
+        match now.then(|| assemble::at_once(&self.broker, &job)).flatten() {
+            Some(result) => self.finish(connection, &peer, &job, form, result),
             None => {
                 let server = Arc::clone(self);
-                tokio::spawn(async move { server.serve_later(connection, peer, job).await });
+                tokio::spawn(async move { server.serve_later(connection, peer, job, form).await });
             }
         }
     }
@@ -146,13 +147,13 @@ impl Server {
         active.settings.policy.judge(&peer.claim.unit, &peer.claim.credential).map_err(Refusal::Denied)
     }
 
-    async fn serve_later(self: Arc<Self>, connection: Connection, peer: Peer, job: Job) {
+    async fn serve_later(self: Arc<Self>, connection: Connection, peer: Peer, job: Job, form: Form) {
         let mut stop = self.stop.subscribe();
         let mut job = job;
         let result = loop {
             let got = tokio::select! {
             biased;
-            result = self.wait(&peer, &job) => result,
+            result = self.wait(&peer, &job, form) => result,
             () = gone(&connection) => return, // nobody is told, and its place is free
             _ = stop.wait_for(|stop| *stop) => Err(Refusal::Stopping),
             };
@@ -163,10 +164,14 @@ impl Server {
                 Err(refusal) => break Err(refusal),
             }
         };
-        self.finish(connection, &peer, &job, result);
+        self.finish(connection, &peer, &job, form, result);
     }
 
-    async fn wait(&self, peer: &Peer, job: &Job) -> Result<Assembled, Refusal> {
+    async fn wait(&self, peer: &Peer, job: &Job, form: Form) -> Result<Assembled, Refusal> {
+        if form == Form::Sealed {
+            // without it, sealing says why not
+            let _ = tokio::time::timeout(job.patience(), self.sealer.settled()).await;
+        }
         let mut work = std::pin::pin!(assemble::get(&self.broker, job));
         if let Ok(result) = tokio::time::timeout(PATIENT_FOR, &mut work).await {
             return result;
@@ -183,9 +188,10 @@ impl Server {
         connection: Connection,
         peer: &Peer,
         job: &Job,
+        form: Form,
         result: Result<Assembled, Refusal>,
     ) {
-        let fit = result.and_then(|assembled| fit(assembled, &job.what, &peer.claim.credential));
+        let fit = result.and_then(|assembled| self.fit(assembled, peer, job, form));
         let Assembled { value, stale } = match fit {
             Ok(assembled) => assembled,
             Err(refusal) => return self.refuse(connection, peer, Some(&job.what), &refusal),
@@ -218,6 +224,26 @@ impl Server {
         }
     }
 
+    /// A value as systemd can take it.
+    fn fit(&self, it: Assembled, peer: &Peer, job: &Job, form: Form) -> Result<Assembled, Refusal> {
+        let (size, id) = (it.value.len(), &peer.claim.credential);
+        let takes = sealer::takes(form, id);
+        if size > takes {
+            let what = match &job.what {
+                Deliverable::Secret(wanted) => wanted.reference.to_string(),
+                Deliverable::Template(filling) => format!("template {}", filling.name),
+            };
+            return Err(Refusal::TooLarge { what, size, takes });
+        }
+        match form {
+            Form::Plain => Ok(it),
+            Form::Sealed => {
+                let value = self.sealer.seal(id, &it.value).map_err(Refusal::Unsealed)?;
+                Ok(Assembled { value, ..it })
+            }
+        }
+    }
+
     pub(super) fn refuse(
         &self,
         connection: Connection,
@@ -242,19 +268,6 @@ pub(super) async fn gone(connection: &Connection) {
             return;
         }
     }
-}
-
-/// A value as systemd can take it.
-fn fit(assembled: Assembled, what: &Deliverable, credential: &CredentialId) -> Result<Assembled, Refusal> {
-    let size = assembled.value.len();
-    if size + credential.as_str().len() > SYSTEMD_TAKES {
-        let what = match what {
-            Deliverable::Secret(wanted) => wanted.reference.to_string(),
-            Deliverable::Template(filling) => format!("template {}", filling.name),
-        };
-        return Err(Refusal::TooLarge { what, size });
-    }
-    Ok(assembled)
 }
 
 fn log(peer: &Peer, delivery: Delivery) {
