@@ -13,6 +13,7 @@ mod operation;
 mod publish;
 mod refusals;
 mod rotation;
+mod sealed;
 mod secrets;
 mod templates;
 
@@ -41,6 +42,8 @@ const THEMES: &[&Theme] = &[
     &cli::THEME,
     &cli_alone::THEME,
     &demo::THEME,
+    &sealed::THEME,
+    &sealed::ALONE,
     &rotation::THEME,
     &rotation::RECOVERY,
     &operation::THEME,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::peer::{Peer, Stranger};
 use super::refusal::Refusal;
+use super::sealer::Unsealed;
 use crate::clock::BootTime;
 use crate::secret::Wanted;
 use crate::wire::Failure;
@@ -73,6 +74,18 @@ impl Report {
             text: format!("credential {credential} for {unit} is waiting for 1Password: {reference}: {cause} (it is refused {patience} s after it asked)"),
             reference,
             kind: "waiting",
+        });
+    }
+
+    /// A unit is kept waiting for what its value is to be sealed with.
+    pub fn waiting_for_key(&self, peer: &Peer, why: &Unsealed) {
+        let (unit, credential) = (&peer.claim.unit, &peer.claim.credential);
+        self.say(Line {
+            unit: Some(unit.to_string()),
+            credential: credential.to_string(),
+            reference: String::new(),
+            kind: "waiting",
+            text: format!("credential {credential} for {unit} is waiting: {why}"),
         });
     }
 

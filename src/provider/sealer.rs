@@ -91,6 +91,11 @@ impl Sealer {
         }
     }
 
+    /// What is waited for, until it is settled.
+    pub fn not_settled(&self) -> Unsealed {
+        Unsealed::NoFolder(self.file.parent().unwrap_or(&self.file).to_owned())
+    }
+
     /// Seals a value for those who ask for it by this ID.
     pub fn seal(&self, id: &CredentialId, value: &SecretValue) -> Result<SecretValue, Unsealed> {
         let key = self.key()?;
@@ -131,9 +136,7 @@ impl Sealer {
 
     fn unreadable(&self, error: &io::Error) -> Unsealed {
         match (error.kind(), self.file.parent()) {
-            (io::ErrorKind::NotFound, Some(folder)) if !folder.exists() => {
-                Unsealed::NoFolder(folder.to_owned())
-            }
+            (io::ErrorKind::NotFound, Some(folder)) if !folder.exists() => self.not_settled(),
             (io::ErrorKind::NotFound, _) => Unsealed::NoKey(self.file.clone()),
             _ => Unsealed::Unusable { file: self.file.clone(), why: error.to_string() },
         }

@@ -169,8 +169,7 @@ impl Server {
 
     async fn wait(&self, peer: &Peer, job: &Job, form: Form) -> Result<Assembled, Refusal> {
         if form == Form::Sealed {
-            // without it, sealing says why not
-            let _ = tokio::time::timeout(job.patience(), self.sealer.settled()).await;
+            self.wait_for_key(peer, job).await;
         }
         let mut work = std::pin::pin!(assemble::get(&self.broker, job));
         if let Ok(result) = tokio::time::timeout(PATIENT_FOR, &mut work).await {
@@ -181,6 +180,16 @@ impl Server {
             self.report.waiting(peer, wanted, self.broker.last_failure(&wanted.source).as_ref());
         }
         work.await
+    }
+
+    /// Waits until values can be sealed, or it is known that they can't be, within the deadline. Sealing then says why not.
+    async fn wait_for_key(&self, peer: &Peer, job: &Job) {
+        let mut settled = std::pin::pin!(self.sealer.settled());
+        if tokio::time::timeout(PATIENT_FOR, &mut settled).await.is_err() {
+            self.tally.waiting();
+            self.report.waiting_for_key(peer, &self.sealer.not_settled());
+            let _ = tokio::time::timeout(job.patience().saturating_sub(PATIENT_FOR), settled).await;
+        }
     }
 
     fn finish(
