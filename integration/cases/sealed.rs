@@ -38,7 +38,7 @@ pub const ALONE: Theme = Theme {
 };
 
 const PASSWORD: (&str, &[u8]) = ("password", b"hunter2");
-/// What systemd takes of a credential with an ID of 7 characters: it reads 1 MiB and 128 KiB of base64.
+/// What every systemd takes of a credential with an ID of 7 characters: 252 reads 1 MiB and 128 KiB of base64.
 const LARGEST: usize = (1024 + 128) * 1024 / 4 * 3 - (48 + 32 + 16);
 const SIZES: [usize; 8] = [0, 1, 2, 15, 16, 17, 300_000, LARGEST];
 const LONG: usize = 800 * 1024;
@@ -118,18 +118,20 @@ fn a_value_one_byte_too_large_for_it(stage: &Stage) {
     let (id, value) = (format!("sized-{n}"), long_value(LARGEST + 1));
     refuses(stage, "app-too-large.service", &id, &["too large", &format!("systemd takes {LARGEST} here")]);
     stage.gets("app-plain-large.service", "", &[(&id, value.as_bytes())]);
-    // and systemd would indeed not take it: sealed by its own tool, from a file
-    let name = "sealed-9"; // as long as sized-8
+    // and systemd 252 would indeed not take it: sealed by its own tool, without line breaks, from a file; later ones take more
+    let version = stage.sh("systemctl --version | sed -n '1s/^systemd \\([0-9]*\\).*/\\1/p'").ok();
+    let name = "sealed-9"; // its length rounds up as that of sized-8 does
     stage.write("/srv/out/value", &value, 0o600);
-    stage
-        .sh(&format!("systemd-creds --with-key=host --name={name} encrypt /srv/out/value /srv/out/blob"))
-        .ok();
+    let make = format!(
+        "systemd-creds --with-key=host --name={name} encrypt /srv/out/value - | tr -d '\\n' >/srv/out/over"
+    );
+    stage.sh(&make).ok();
     let text = format!(
-        "[Service]\nType=oneshot\nExecStart=/bin/true\nLoadCredentialEncrypted={name}:/srv/out/blob\n"
+        "[Service]\nType=oneshot\nExecStart=/bin/true\nLoadCredentialEncrypted={name}:/srv/out/over\n"
     );
     stage.units([("over.service", text.as_str())]);
-    stage.run(&["systemctl", "start", "over.service"]).fails();
-    assert_eq!(stage.show("over.service", "ExecMainStatus"), "243");
+    let started = stage.run(&["systemctl", "start", "over.service"]).succeeded();
+    assert_eq!(started, version.trim() != "252");
 }
 
 fn a_unit_that_is_not_named(stage: &Stage) {

@@ -28,7 +28,7 @@ pub struct AddArgs {
     /// The source that it comes from, where there are several
     #[arg(long, value_name = "NAME")]
     pub source: Option<String>,
-    /// Have the units ask at the plain socket, by LoadCredential=: without encryption on the way, for values above 860 KiB, and where there
+    /// Have the units ask at the plain socket, by LoadCredential=: for values above 860 KiB, and where there
     /// is no host key
     #[arg(long)]
     pub plain: bool,

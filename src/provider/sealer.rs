@@ -1,4 +1,6 @@
 //! The host key, for the sealed socket: read once, and again when its file changes. Which of the two sockets an answer goes to is known here.
+//!
+//! What was sealed is not kept: to seal 32 bytes takes 2 µs, and a unit's start, in which systemd opens them, 5 ms more than without.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -36,7 +36,7 @@ const HEADER: usize = 48;
 const TAG: usize = 16;
 /// No date: systemd's USEC_INFINITY. A blob is made for the request that it answers, so there is nothing for time to end.
 const NEVER: u64 = u64::MAX;
-/// The most bytes of base64 that systemd reads as an encrypted credential (CREDENTIAL_ENCRYPTED_SIZE_MAX).
+/// The most bytes of base64 that systemd 252 reads as an encrypted credential (CREDENTIAL_ENCRYPTED_SIZE_MAX); later ones read more.
 const SYSTEMD_READS: usize = (1 << 20) + (128 << 10);
 
 /// What this host encrypts credentials with. Wiped when dropped, by the allocator.
