@@ -20,7 +20,7 @@ zsh = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 fish = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 doc = $(DESTDIR)$(PREFIX)/share/doc/onecred
 etc = $(DESTDIR)/etc/onecred
-units = onecred.socket onecred.service onecred-resolver.socket onecred-resolver.service run-onecred-store.mount \
+units = onecred.socket onecred-sealed.socket onecred.service onecred-resolver.socket onecred-resolver.service run-onecred-store.mount \
   run-secrets.mount run-onecred-files.mount onecred-file@.service onecred-publish.service onecred-publish.target \
   onecred-metrics.service onecred-metrics.timer
 place = sed -e 's|/usr/bin/onecred|$(PREFIX)/bin/onecred|' -e 's|/usr/share/doc|$(PREFIX)/share/doc|'

@@ -12,6 +12,7 @@
 //! | get | [`provider::broker`] | else one flight per item asks the resolver ([`wire`]), within the deadline |
 //! | resolve | [`resolver`] | the other process, with the network and the token, looks it up in 1Password |
 //! | put together | [`provider::assemble`] | a template is filled in, once all of its parts are there |
+//! | seal | [`provider::sealer`] | at the sealed socket: encrypted with the host key, so that nothing but the whole of it can start a unit |
 //! | answer | [`provider::reply`] | the whole value, then EOF; or a refusal, until the peer hangs up |
 //! | tell | [`provider::report`] | a refusal or a long wait is a line in the journal of the unit that asked |
 //!
@@ -26,7 +27,7 @@
 //!
 //! # The rooms
 //!
-//! [`name`], [`glob`], [`reference`](mod@reference), [`secret`], [`template`], [`policy`]: what things are and who may have what, without I/O. [`config`]: what the
+//! [`name`], [`glob`], [`reference`](mod@reference), [`secret`], [`template`], [`policy`], [`seal`]: what things are and who may have what, without I/O. [`config`]: what the
 //! administrator wrote. [`provider`] and [`resolver`]: the two halves, which know each other by [`wire`] alone. [`systemd`]: sockets,
 //! notifications, the journal, units. [`cli`]: the verbs. `sys`: the system calls that need `unsafe`, which nothing else has.
 
@@ -39,6 +40,7 @@ pub mod policy;
 pub mod provider;
 pub mod reference;
 pub mod resolver;
+pub mod seal;
 pub mod secret;
 pub mod systemd;
 pub mod template;

@@ -3,11 +3,11 @@
 use super::{
     Effort,
     ask::{SECRETS, SOCKETS, UNIT, name, value},
-    starts::CONSUMERS,
+    starts::{CONSUMERS, SEALED_CONSUMER},
     table::Row,
 };
 use onecred_integration::{
-    installed::repository,
+    installed::{SEALED, repository},
     machine::{Layer, Suite},
     setup::{Setup, field},
     stage::Stage,
@@ -57,9 +57,10 @@ pub fn setup(suite: Suite, count: usize) -> Setup {
 
 fn boot(suite: Suite, layer: &Layer) -> Result<Stage, Box<dyn Error>> {
     let mut units = floor_units()?;
-    for (consumer, socket) in CONSUMERS.into_iter().zip(SOCKETS) {
+    let plain = CONSUMERS.into_iter().zip(SOCKETS).map(|(unit, socket)| (unit, "LoadCredential", socket));
+    for (consumer, asks, socket) in plain.chain([(SEALED_CONSUMER, "LoadCredentialEncrypted", SEALED)]) {
         let text = format!(
-            "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\nLoadCredential={}:{socket}\nExecStart=/bin/true\n",
+            "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\n{asks}={}:{socket}\nExecStart=/bin/true\n",
             name(0)
         );
         units.push((consumer.to_owned(), text));
@@ -71,6 +72,7 @@ fn boot(suite: Suite, layer: &Layer) -> Result<Stage, Box<dyn Error>> {
         })
         .stage();
     stage.run(&["systemctl", "start", "run-floor-store.mount"]).ok();
+    stage.run(&["systemd-creds", "setup"]).ok();
     for n in 0..SECRETS {
         stage.write(&format!("/run/floor/store/{}", name(n)), value(n), 0o600);
     }
@@ -79,8 +81,14 @@ fn boot(suite: Suite, layer: &Layer) -> Result<Stage, Box<dyn Error>> {
 
 /// onecred's own units under the floor's name, without what only onecred has: a resolver, a reload, a watchdog.
 fn floor_units() -> Result<Vec<(String, String)>, Box<dyn Error>> {
-    let only_ours =
-        ["ExecReload=", "PropagatesReloadTo=", "WatchdogSec=", "Wants=onecred-resolver", "Documentation="];
+    let only_ours = [
+        "ExecReload=",
+        "PropagatesReloadTo=",
+        "WatchdogSec=",
+        "Wants=onecred-resolver",
+        "Wants=onecred-sealed",
+        "Documentation=",
+    ];
     let mut units = Vec::new();
     for unit in ["onecred.service", "onecred.socket", "run-onecred-store.mount"] {
         let text = fs::read_to_string(repository().join("units/systemd").join(unit))?;

@@ -13,6 +13,8 @@ use std::{
 
 /// Units that get one credential and end, by server; the machine has them.
 pub const CONSUMERS: [&str; 2] = ["start-onecred.service", "start-floor.service"];
+/// One that gets it at onecred's sealed socket.
+pub const SEALED_CONSUMER: &str = "start-sealed.service";
 /// The servers.
 pub const SERVERS: [&str; 2] = ["onecred.service", "floor.service"];
 
@@ -20,10 +22,13 @@ pub const SERVERS: [&str; 2] = ["onecred.service", "floor.service"];
 pub fn rows() -> io::Result<Vec<Row>> {
     let (starts, activations) = (30, 15);
     let start = |side: usize| timed(|| systemctl(&["start", CONSUMERS[side]]));
+    let sealed =
+        in_turn(starts, |side| timed(|| systemctl(&["start", [SEALED_CONSUMER, CONSUMERS[0]][side]])))?;
     let starts = in_turn(starts, start)?;
     let activations = in_turn(activations, first_answer)?;
     Ok(vec![
         Row::events("a unit's start with one warm credential", Unit::Milliseconds, &starts, at_most(1.1)),
+        Row::events("the same, sealed; against onecred's plain socket", Unit::Milliseconds, &sealed, None),
         Row::events("first answer after activation", Unit::Milliseconds, &activations, at_most(1.3)),
     ])
 }

@@ -18,6 +18,7 @@ mod publish;
 mod refusals;
 mod rotation;
 mod sandbox;
+mod sealed;
 mod secrets;
 mod storm;
 mod templates;
@@ -50,6 +51,8 @@ const THEMES: &[&Theme] = &[
     &journal::THEME,
     &journal::AUDIT,
     &metrics::THEME,
+    &sealed::THEME,
+    &sealed::ALONE,
     &rotation::THEME,
     &rotation::RECOVERY,
     &morning::THEME,

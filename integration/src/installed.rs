@@ -11,6 +11,9 @@ pub const LIBEXEC: &str = "/usr/local/libexec/onecred-tests";
 /// The socket that units name in LoadCredential=.
 pub const SOCKET: &str = "/run/onecred/credential.sock";
 
+/// The socket that units name in LoadCredentialEncrypted=.
+pub const SEALED: &str = "/run/onecred/sealed.sock";
+
 /// Copies a unit's credentials to where a case looks for them, under the name that it is given.
 const TAKE: &str =
     "#!/bin/sh\nset -eu\nmkdir -p \"/srv/out/$1\"\ncp \"$CREDENTIALS_DIRECTORY\"/* \"/srv/out/$1/\"\n";

@@ -28,6 +28,10 @@ pub struct AddArgs {
     /// The source that it comes from, where there are several
     #[arg(long, value_name = "NAME")]
     pub source: Option<String>,
+    /// Have the units ask at the plain socket, by LoadCredential=: for values above 860 KiB, and where there
+    /// is no host key
+    #[arg(long)]
+    pub plain: bool,
     /// Show what would be written, and write nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -37,6 +41,9 @@ pub struct AddArgs {
     /// Where drop-ins of units are
     #[arg(long, value_name = "DIR", default_value = "/etc/systemd/system", hide = true)]
     pub drop_ins: PathBuf,
+    /// Where the host key is
+    #[arg(long, value_name = "FILE", default_value = "/var/lib/systemd/credential.secret", hide = true)]
+    pub host_key: PathBuf,
 }
 
 /// What is to be added.
@@ -46,6 +53,7 @@ struct Addition {
     units: Vec<UnitName>,
     id: CredentialId,
     source: Option<SourceName>,
+    plain: bool,
 }
 
 /// One file that is to be there.
@@ -86,7 +94,7 @@ pub fn run(args: &AddArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(
     if missing.is_empty() {
         writeln!(out, "all of it is there already")?;
     }
-    addition.tell_what_to_do(out)
+    addition.tell_what_to_do(&args.host_key, out)
 }
 
 impl Addition {
@@ -112,7 +120,7 @@ impl Addition {
         }
         let reference = Reference::parse(&args.reference)?;
         let source = args.source.as_deref().map(SourceName::parse).transpose()?;
-        Ok(Self { name, reference, units, id, source })
+        Ok(Self { name, reference, units, id, source, plain: args.plain })
     }
 
     /// Whether the configuration has exactly this already. Where it has something else by the name, that is not touched.
@@ -171,9 +179,11 @@ impl Addition {
     fn drop_in(&self, unit: &UnitName, dir: &Path) -> Result<Wish, String> {
         let section = section(unit).ok_or_else(|| format!("{unit} can't have credentials"))?;
         let (name, id) = (&self.name, &self.id);
-        let text = format!(
-            "# written by onecred add {name}\n[{section}]\nLoadCredential={id}:/run/onecred/credential.sock\n"
-        );
+        let line = match self.plain {
+            true => format!("LoadCredential={id}:/run/onecred/credential.sock"),
+            false => format!("LoadCredentialEncrypted={id}:/run/onecred/sealed.sock"),
+        };
+        let text = format!("# written by onecred add {name}\n[{section}]\n{line}\n");
         Ok(Wish { dir: dir.join(format!("{unit}.d")), name: format!("50-onecred-{name}.conf"), text })
     }
 
@@ -198,16 +208,20 @@ impl Addition {
         Ok(())
     }
 
-    fn tell_what_to_do(&self, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
+    fn tell_what_to_do(&self, host_key: &Path, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
         let units: Vec<String> = self.units.iter().map(|unit| format!("'{}'", pattern(unit))).collect();
         let units = units.join(" ").replace('\'', if self.units.iter().any(is_template) { "'" } else { "" });
-        writeln!(out, "now run:\n  systemctl daemon-reload\n  onecred reload\n  systemctl restart {units}")?;
+        writeln!(out, "now run:")?;
+        if !self.plain && !host_key.exists() {
+            writeln!(out, "  systemd-creds setup")?; // or the sealed socket refuses
+        }
+        writeln!(out, "  systemctl daemon-reload\n  onecred reload\n  systemctl restart {units}")?;
         writeln!(out, "the program finds it in the file $CREDENTIALS_DIRECTORY/{}", self.id)?;
         Ok(out.flush()?)
     }
 }
 
-/// The section of a unit file that takes LoadCredential=.
+/// The section of a unit file that takes credentials.
 fn section(unit: &UnitName) -> Option<&'static str> {
     match unit.as_str().rsplit_once('.')?.1 {
         "service" => Some("Service"),

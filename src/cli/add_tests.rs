@@ -18,6 +18,7 @@ impl Place {
         let line = ["add"].into_iter().chain(arguments.iter().copied());
         let mut args = <Line as clap::Parser>::try_parse_from(line).map_err(|error| error.to_string())?.args;
         (args.config, args.drop_ins) = (self.0.path().join("onecred"), self.0.path().join("system"));
+        args.host_key = self.0.path().join("credential.secret");
         fs::create_dir_all(&args.config).unwrap();
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let ran = run(&args, &mut out, &mut err);
@@ -47,6 +48,7 @@ fn a_definition_and_a_drop_in_are_written_and_what_to_run_is_said() {
 written: /onecred/secrets.d/db.json
 written: /system/app.service.d/50-onecred-db.conf
 now run:
+  systemd-creds setup
   systemctl daemon-reload
   onecred reload
   systemctl restart app.service
@@ -57,10 +59,23 @@ the program finds it in the file $CREDENTIALS_DIRECTORY/db
         serde_json::from_str(&place.read("onecred/secrets.d/db.json").unwrap()).unwrap();
     let secret = serde_json::json!({ "name": "db", "reference": "op://Servers/postgres/password", "units": ["app.service"] });
     assert_eq!(written["secrets"], serde_json::json!([secret]));
-    let drop_in = "# written by onecred add db\n[Service]\nLoadCredential=db:/run/onecred/credential.sock\n";
+    let drop_in =
+        "# written by onecred add db\n[Service]\nLoadCredentialEncrypted=db:/run/onecred/sealed.sock\n";
     assert_eq!(place.read("system/app.service.d/50-onecred-db.conf").unwrap(), drop_in);
     assert!(place.add(&DB).unwrap().starts_with("all of it is there already\n"));
     assert_eq!(place.files(), 2);
+}
+
+#[test]
+fn plain_where_that_is_wanted_and_no_setup_where_there_is_a_key() {
+    let place = Place::new();
+    let said = place.add(&[&DB[..], &["--plain"]].concat()).unwrap();
+    assert!(!said.contains("setup"), "{said}");
+    let drop_in = place.read("system/app.service.d/50-onecred-db.conf").unwrap();
+    assert!(drop_in.ends_with("\nLoadCredential=db:/run/onecred/credential.sock\n"), "{drop_in}");
+    fs::write(place.0.path().join("credential.secret"), "").unwrap();
+    let said = place.add(&["web", "op://Servers/web/password", "--unit", "web"]).unwrap();
+    assert!(!said.contains("setup"), "{said}");
 }
 
 #[test]
@@ -76,7 +91,7 @@ fn several_units_an_id_and_a_template() {
         "{json}"
     );
     let drop_in = place.read("system/data.mount.d/50-onecred-db.conf").unwrap();
-    assert!(drop_in.contains("[Mount]\nLoadCredential=password:/run"), "{drop_in}");
+    assert!(drop_in.contains("[Mount]\nLoadCredentialEncrypted=password:/run"), "{drop_in}");
     assert!(place.read("system/web@.service.d/50-onecred-db.conf").is_some());
 }
 

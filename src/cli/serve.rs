@@ -11,6 +11,9 @@ use crate::provider::keeper::Keeper;
 use crate::provider::run::{Options, run as provide};
 use crate::systemd::{activation, journal};
 
+/// What systemd calls the sealed socket (FileDescriptorName=).
+const SEALED: &str = "sealed";
+
 /// What `onecred serve` is told.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ServeArgs {
@@ -20,6 +23,12 @@ pub struct ServeArgs {
     /// Listen here, instead of on the socket that systemd hands over
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+    /// With --socket: listen here, too, and hand values over encrypted with the host key, for LoadCredentialEncrypted=
+    #[arg(long, value_name = "PATH", requires = "socket")]
+    pub sealed_socket: Option<PathBuf>,
+    /// The host key, which `systemd-creds setup` makes
+    #[arg(long, value_name = "FILE", default_value = "/var/lib/systemd/credential.secret")]
+    pub host_key: PathBuf,
     /// The store: a directory of this user's own on a ramfs
     #[arg(long, value_name = "DIR", default_value = "/run/onecred/store")]
     pub store: PathBuf,
@@ -38,7 +47,7 @@ pub struct ServeArgs {
 /// Runs the provider to its end.
 pub fn run(args: ServeArgs) -> Result<(), Box<dyn Error>> {
     // both before any thread is started and before any secret is known
-    let handed_over = activation::handed_over(SockType::Stream)?;
+    let (handed_over, sealed) = activation::handed_over_and_another(SockType::Stream, SEALED)?;
     let keeper = Keeper::start().map_err(|error| format!("the keeper can't be started: {error}"))?;
     journal::start("onecred", if args.verbose { Level::DEBUG } else { Level::INFO });
     harden();
@@ -48,17 +57,28 @@ pub fn run(args: ServeArgs) -> Result<(), Box<dyn Error>> {
                 .into(),
         );
     }
-    let listener = match (handed_over, &args.socket) {
-        (Some(listener), None) => listener,
-        (None, Some(path)) => activation::bound_at(path, SockType::Stream)
-            .map_err(|error| format!("can't listen at {}: {error}", path.display()))?,
+    let bound = |path: &PathBuf| {
+        activation::bound_at(path, SockType::Stream)
+            .map_err(|error| format!("can't listen at {}: {error}", path.display()))
+    };
+    let (listener, sealed) = match (handed_over, &args.socket) {
+        (Some(listener), None) => (listener, sealed),
+        (None, Some(path)) => (bound(path)?, args.sealed_socket.as_ref().map(bound).transpose()?),
         (Some(_), Some(_)) => return Err("systemd has handed a socket over; leave --socket out".into()),
         (None, None) => {
             return Err("there is no socket: start onecred.socket, or name one by --socket PATH".into());
         }
     };
-    let (config, store, resolver) = (Paths { dir: args.config }, args.store, args.resolver);
-    Ok(provide(Options { listener, keeper, config, store, resolver, development: args.development })?)
+    Ok(provide(Options {
+        listener,
+        sealed,
+        host_key: args.host_key,
+        keeper,
+        config: Paths { dir: args.config },
+        store: args.store,
+        resolver: args.resolver,
+        development: args.development,
+    })?)
 }
 
 /// No core dump of this process, and no look into it by others of the same user.

@@ -3,6 +3,7 @@
 //! All parts are asked for at once, each with its own deadline. The first one that can't be had ends it: nothing is ever half filled.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
@@ -38,6 +39,11 @@ pub struct Assembled {
 impl Job {
     fn order(&self, wanted: &Arc<Wanted>) -> Order {
         Order { wanted: Arc::clone(wanted), process: self.process, arrived: self.arrived }
+    }
+
+    /// How long the unit may be kept waiting for it.
+    pub fn patience(&self) -> Duration {
+        self.what.parts().iter().map(|wanted| wanted.deadline).min().unwrap_or_default()
     }
 
     /// The part that is waited for: the first that is not there.

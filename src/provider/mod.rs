@@ -21,6 +21,7 @@ pub mod report;
 pub mod restarts;
 pub mod rotation;
 pub mod run;
+pub mod sealer;
 pub mod server;
 pub mod statuses;
 pub mod store;

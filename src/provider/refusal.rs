@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::publish::Fault;
+use super::sealer::Unsealed;
 use crate::name::{CredentialId, SecretName, UnitName};
 use crate::policy::Denial;
 use crate::reference::Reference;
@@ -32,7 +33,11 @@ pub enum Refusal {
         what: String,
         /// Its size in bytes.
         size: usize,
+        /// The largest size that systemd takes there.
+        takes: usize,
     },
+    /// It can't be sealed.
+    Unsealed(Unsealed),
     /// A part of a template can't be had, or can't stand in it.
     Part {
         /// The template.
@@ -80,6 +85,7 @@ impl Refusal {
             Self::Failed { failure, .. } => failure.class.kind(),
             Self::Empty(_) => "empty",
             Self::TooLarge { .. } => "too-large",
+            Self::Unsealed(_) => "unsealed",
             Self::Part { refusal, .. } => refusal.kind(),
             Self::Unfit { .. } => "unfit",
             Self::Unreadable(_) => "store",
@@ -105,7 +111,9 @@ impl Refusal {
             Self::NoFile(_) | Self::Unpublished { .. } | Self::SomeUnpublished { .. } => {
                 message_id::UNPUBLISHED
             }
-            Self::Unconfigured(_) | Self::Unreadable(_) | Self::Stopping => message_id::OWN_TROUBLE,
+            Self::Unconfigured(_) | Self::Unreadable(_) | Self::Unsealed(_) | Self::Stopping => {
+                message_id::OWN_TROUBLE
+            }
         }
     }
 
@@ -144,9 +152,10 @@ impl Refusal {
             }
             Self::Unfit { reference, why } => format!("{reference}: the value can't stand there: {why}"),
             Self::NoSuchName(name) => format!("no secret or template has the name {name}"),
-            Self::TooLarge { what, size } => format!(
-                "{what}: too large: the value has {size} bytes, and systemd takes 1 MiB for all credentials of a unit together"
+            Self::TooLarge { what, size, takes } => format!(
+                "{what}: too large: the value has {size} bytes; systemd takes {takes} here, and 1 MiB for all credentials of a unit together"
             ),
+            Self::Unsealed(why) => why.to_string(),
             Self::Unreadable(error) => format!("its snapshot in the store can't be read: {error}"),
             Self::NoFile(name) => format!("there is no secret or template {name:?} with a \"target\""),
             Self::Unpublished { path, fault } => format!("{} can't be published: {fault}", path.display()),
@@ -168,6 +177,7 @@ impl Refusal {
             Self::Empty(_) => {
                 "fill the field in, or say \"allowEmpty\": true if it is meant to be empty".to_owned()
             }
+            Self::Unsealed(why) => why.remedy().to_owned(),
             Self::TooLarge { .. } => "keep large data elsewhere, and its key here".to_owned(),
             Self::Part { refusal, .. } => refusal.remedy(unit, credential),
             Self::Unfit { .. } => {

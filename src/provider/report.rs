@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::peer::{Peer, Stranger};
 use super::refusal::Refusal;
+use super::sealer::Unsealed;
 use super::tally::STRANGER;
 use crate::clock::BootTime;
 use crate::secret::Wanted;
@@ -90,6 +91,13 @@ impl Report {
         );
         let line = Line::of(asked, message_id::WAITING, "waiting", text);
         self.say(Line { reference: Some(reference), ..line }, Some(asked.arrived));
+    }
+
+    /// A unit is kept waiting for what its value is to be sealed with.
+    pub fn waiting_for_key(&self, asked: Asked<'_>, why: &Unsealed) {
+        let (unit, credential) = (&asked.peer.claim.unit, &asked.peer.claim.credential);
+        let text = format!("credential {credential} for {unit} is waiting: {why}");
+        self.say(Line::of(asked, message_id::WAITING, "waiting", text), Some(asked.arrived));
     }
 
     /// A unit gets a value that is older than it should be.

@@ -18,6 +18,7 @@ use super::bus;
 use super::keeper::Keeper;
 use super::peer::Attestation;
 use super::rotation;
+use super::sealer::{Form, Sealer};
 use super::server::Server;
 use super::store::{Kind, Store};
 use crate::config::{self, Loaded, Paths};
@@ -35,8 +36,12 @@ const HOUSEKEEPING: Duration = Duration::from_secs(20);
 
 /// What the provider is told.
 pub struct Options {
-    /// The listening socket.
+    /// The listening socket, for `LoadCredential=`.
     pub listener: OwnedFd,
+    /// The one for `LoadCredentialEncrypted=`, if there is one.
+    pub sealed: Option<OwnedFd>,
+    /// The file of the host key, which what goes there is encrypted with.
+    pub host_key: PathBuf,
     /// Its keeper.
     pub keeper: Keeper,
     /// Where its configuration is.
@@ -90,7 +95,8 @@ async fn live(options: Options) -> Result<(), Fatal> {
     let resolver = Arc::new(SocketResolver::new(options.resolver));
     let broker = Arc::new(Broker::new(resolver, store, active));
     let attestation = Attestation { uid: nix::unistd::geteuid().as_raw(), trusting: options.development };
-    let server = Arc::new(Server::new(broker, attestation, limits.connections));
+    let server =
+        Arc::new(Server::new(broker, attestation, Sealer::new(&options.host_key), limits.connections));
     let mut signals = Signals::new()?;
     let keeper = watch(&options.keeper)?;
     tracing::info!("serving; the keeper is process {}", options.keeper.pid());
@@ -107,28 +113,43 @@ async fn live(options: Options) -> Result<(), Fatal> {
         tokio::spawn(Arc::clone(&server.recovery).keep_list(Arc::clone(&server.broker)));
         tokio::spawn(Arc::clone(&server.recovery).recover(Arc::clone(&server.broker)));
     }
-    let result =
-        serve(&server, options.listener, &options.config, &mut signals, &mut wishes, &keeper, fit).await;
+    let result = serve(
+        &server,
+        (options.listener, options.sealed),
+        &options.config,
+        &mut signals,
+        &mut wishes,
+        &keeper,
+        fit,
+    )
+    .await;
     wind_down(&server, matches!(result, Err(Fatal::KeeperGone))).await;
     result
 }
 
 async fn serve(
     server: &Arc<Server>,
-    listener: OwnedFd,
+    (plain, sealed): (OwnedFd, Option<OwnedFd>),
     config: &Paths,
     signals: &mut Signals,
     wishes: &mut mpsc::Receiver<bus::Reload>,
     keeper: &AsyncFd<OwnedFd>,
     mut store_is_back: impl FnMut() -> bool,
 ) -> Result<(), Fatal> {
-    let mut accepting = std::pin::pin!(server.accept(listener));
+    let mut accepting = std::pin::pin!(server.accept(plain, Form::Plain));
+    let mut accepting_sealed = std::pin::pin!(async {
+        match sealed {
+            Some(listener) => server.accept(listener, Form::Sealed).await,
+            None => std::future::pending().await,
+        }
+    });
     let mut housekeeping = interval(HOUSEKEEPING);
     let mut alive = interval(notify::watchdog_interval().unwrap_or(HOUSEKEEPING));
     alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             ended = &mut accepting => return Ok(ended?),
+            ended = &mut accepting_sealed => return Ok(ended?),
             _ = keeper.ready(Interest::READABLE) => return Err(Fatal::KeeperGone),
             _ = signals.stop.recv() => return Ok(()),
             _ = signals.interrupt.recv() => return Ok(()),

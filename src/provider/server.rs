@@ -15,17 +15,15 @@ use super::refusal::Refusal;
 use super::reply::{Connection, Delivery};
 use super::report::{Asked, Report};
 use super::restarts::Restarts;
+use super::sealer::{self, Form, Sealer};
 use super::statuses::Statuses;
 use super::store::Kind;
 use super::tally::{STRANGER, Tally};
 use crate::clock::BootTime;
 use crate::config::Audit;
-use crate::name::CredentialId;
 use crate::policy::Deliverable;
 use crate::sys;
 
-/// What systemd takes for all credentials of a unit together, their IDs counted in (CREDENTIALS_TOTAL_SIZE_MAX), in bytes.
-const SYSTEMD_TAKES: usize = 1 << 20;
 /// After how long a wait is told of.
 pub(super) const PATIENT_FOR: Duration = Duration::from_secs(2);
 /// The most connections that are accepted before others get a turn.
@@ -48,6 +46,7 @@ pub struct Server {
     /// How the sources are.
     pub statuses: Statuses,
     attestation: Attestation,
+    sealer: Sealer,
     permits: Arc<Semaphore>,
     most: u32,
     /// Becomes true when those that still wait have to be refused.
@@ -56,7 +55,7 @@ pub struct Server {
 
 impl Server {
     /// A server that has at most this many connections open at once.
-    pub fn new(broker: Arc<Broker>, attestation: Attestation, connections: usize) -> Self {
+    pub fn new(broker: Arc<Broker>, attestation: Attestation, sealer: Sealer, connections: usize) -> Self {
         let most = u32::try_from(connections).unwrap_or(u32::MAX).max(1);
         let permits = Arc::new(Semaphore::new(most as usize));
         let kind = if attestation.trusting { Kind::Anything } else { Kind::Memory };
@@ -69,14 +68,15 @@ impl Server {
             tally: Arc::default(),
             statuses: Statuses::default(),
             attestation,
+            sealer,
             permits,
             most,
             stop: watch::Sender::new(false),
         }
     }
 
-    /// Takes connections for as long as it is polled.
-    pub async fn accept(self: &Arc<Self>, listener: OwnedFd) -> std::io::Result<()> {
+    /// Takes connections for as long as it is polled, and answers them in the form of this socket.
+    pub async fn accept(self: &Arc<Self>, listener: OwnedFd, form: Form) -> std::io::Result<()> {
         let listener = sys::register(listener)?;
         loop {
             let mut permit =
@@ -90,7 +90,7 @@ impl Server {
                     break;
                 };
                 match guard.try_io(|listener| sys::accept(listener.get_ref())) {
-                    Ok(Ok(socket)) => self.serve(socket, permit),
+                    Ok(Ok(socket)) => self.serve(socket, permit, form),
                     Ok(Err(error)) => sys::after_failed_accept(error).await?,
                     Err(_would_block) => break,
                 }
@@ -110,14 +110,14 @@ impl Server {
         self.stop.send_replace(true);
     }
 
-    fn serve(self: &Arc<Self>, socket: OwnedFd, permit: OwnedSemaphorePermit) {
+    fn serve(self: &Arc<Self>, socket: OwnedFd, permit: OwnedSemaphorePermit, form: Form) {
         let arrived = BootTime::now();
         let connection = Connection::new(socket, permit);
         let peer = match self.attest(&connection) {
             Ok(peer) => peer,
             Err(reason) => return connection.refuse(&reason),
         };
-        if let Some(handle) = Handle::of(&peer.claim) {
+        if let Some(handle) = Handle::of(&peer.claim).filter(|_| form == Form::Plain) {
             return self.publish_for(connection, peer, handle, arrived);
         }
         let what = match self.judge(&peer) {
@@ -125,11 +125,12 @@ impl Server {
             Err(refusal) => return self.refuse(connection, &peer, None, arrived, &refusal),
         };
         let job = Job { what, process: peer.process, arrived };
-        match assemble::at_once(&self.broker, &job) {
-            Some(result) => self.finish(connection, &peer, &job, result),
+        let now = form == Form::Plain || self.sealer.is_settled();
+        match now.then(|| assemble::at_once(&self.broker, &job)).flatten() {
+            Some(result) => self.finish(connection, &peer, &job, form, result),
             None => {
                 let server = Arc::clone(self);
-                tokio::spawn(async move { server.serve_later(connection, peer, job).await });
+                tokio::spawn(async move { server.serve_later(connection, peer, job, form).await });
             }
         }
     }
@@ -151,13 +152,13 @@ impl Server {
         active.settings.policy.judge(&peer.claim.unit, &peer.claim.credential).map_err(Refusal::Denied)
     }
 
-    async fn serve_later(self: Arc<Self>, connection: Connection, peer: Peer, job: Job) {
+    async fn serve_later(self: Arc<Self>, connection: Connection, peer: Peer, job: Job, form: Form) {
         let mut stop = self.stop.subscribe();
         let mut job = job;
         let result = loop {
             let got = tokio::select! {
             biased;
-            result = self.wait(&peer, &job) => result,
+            result = self.wait(&peer, &job, form) => result,
             () = gone(&connection) => return, // nobody is told, and its place is free
             _ = stop.wait_for(|stop| *stop) => Err(Refusal::Stopping),
             };
@@ -168,10 +169,13 @@ impl Server {
                 Err(refusal) => break Err(refusal),
             }
         };
-        self.finish(connection, &peer, &job, result);
+        self.finish(connection, &peer, &job, form, result);
     }
 
-    async fn wait(&self, peer: &Peer, job: &Job) -> Result<Assembled, Refusal> {
+    async fn wait(&self, peer: &Peer, job: &Job, form: Form) -> Result<Assembled, Refusal> {
+        if form == Form::Sealed {
+            self.wait_for_key(peer, job).await;
+        }
         let mut work = std::pin::pin!(assemble::get(&self.broker, job));
         if let Ok(result) = tokio::time::timeout(PATIENT_FOR, &mut work).await {
             return result;
@@ -183,14 +187,25 @@ impl Server {
         work.await
     }
 
+    /// Waits until values can be sealed, or it is known that they can't be, within the deadline. Sealing then says why not.
+    async fn wait_for_key(&self, peer: &Peer, job: &Job) {
+        let mut settled = std::pin::pin!(self.sealer.settled());
+        if tokio::time::timeout(PATIENT_FOR, &mut settled).await.is_err() {
+            self.tally.waiting();
+            self.report.waiting_for_key(asked(peer, job), &self.sealer.not_settled());
+            let _ = tokio::time::timeout(job.patience().saturating_sub(PATIENT_FOR), settled).await;
+        }
+    }
+
     fn finish(
         self: &Arc<Self>,
         connection: Connection,
         peer: &Peer,
         job: &Job,
+        form: Form,
         result: Result<Assembled, Refusal>,
     ) {
-        let fit = result.and_then(|assembled| fit(assembled, &job.what, &peer.claim.credential));
+        let fit = result.and_then(|assembled| self.fit(assembled, peer, job, form));
         let Assembled { value, stale } = match fit {
             Ok(assembled) => assembled,
             Err(refusal) => return self.refuse(connection, peer, Some(&job.what), job.arrived, &refusal),
@@ -231,6 +246,26 @@ impl Server {
         }
     }
 
+    /// A value as systemd can take it.
+    fn fit(&self, it: Assembled, peer: &Peer, job: &Job, form: Form) -> Result<Assembled, Refusal> {
+        let (size, id) = (it.value.len(), &peer.claim.credential);
+        let takes = sealer::takes(form, id);
+        if size > takes {
+            let what = match &job.what {
+                Deliverable::Secret(wanted) => wanted.reference.to_string(),
+                Deliverable::Template(filling) => format!("template {}", filling.name),
+            };
+            return Err(Refusal::TooLarge { what, size, takes });
+        }
+        match form {
+            Form::Plain => Ok(it),
+            Form::Sealed => {
+                let value = self.sealer.seal(id, &it.value).map_err(Refusal::Unsealed)?;
+                Ok(Assembled { value, ..it })
+            }
+        }
+    }
+
     pub(super) fn refuse(
         &self,
         connection: Connection,
@@ -264,19 +299,6 @@ pub(super) async fn gone(connection: &Connection) {
             return;
         }
     }
-}
-
-/// A value as systemd can take it.
-fn fit(assembled: Assembled, what: &Deliverable, credential: &CredentialId) -> Result<Assembled, Refusal> {
-    let size = assembled.value.len();
-    if size + credential.as_str().len() > SYSTEMD_TAKES {
-        let what = match what {
-            Deliverable::Secret(wanted) => wanted.reference.to_string(),
-            Deliverable::Template(filling) => format!("template {}", filling.name),
-        };
-        return Err(Refusal::TooLarge { what, size });
-    }
-    Ok(assembled)
 }
 
 fn log(peer: &Peer, delivery: Delivery) {

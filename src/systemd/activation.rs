@@ -1,4 +1,4 @@
-//! The listening socket: handed over by systemd (sd_listen_fds), or bound by hand at a path.
+//! The listening sockets: handed over by systemd (sd_listen_fds), or bound by hand at a path.
 
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
@@ -12,46 +12,62 @@ use nix::sys::stat::{Mode, umask};
 
 use crate::sys;
 
-/// The listening socket of a service that systemd started by its .socket unit. None where systemd handed nothing over.
+/// The listening socket of a service that systemd started by its .socket unit, and what an earlier process of this service has had kept
+/// under a name (see [`super::notify::keep`]). None where systemd handed nothing over.
 ///
 /// To be called once, before any thread: it takes the variables of the hand-over out of the environment.
 ///
 /// # Errors
 /// Where something else was handed over than one listening AF_UNIX socket of this type.
-pub fn handed_over(kind: SockType) -> io::Result<Option<OwnedFd>> {
-    Ok(handed_over_and_kept(kind, "")?.0)
+pub fn handed_over_and_kept(kind: SockType, name: &str) -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+    let (handed, mut kept) = received(name)?;
+    Ok((the_one_listener(handed, kind)?, kept.pop()))
 }
 
-/// The same, and what an earlier process of this service has had kept under a name (see [`super::notify::keep`]).
-pub fn handed_over_and_kept(kind: SockType, name: &str) -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+/// The same, where a second .socket unit of the service has given its socket a name (FileDescriptorName=).
+pub fn handed_over_and_another(kind: SockType, name: &str) -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+    let (handed, named) = received(name)?;
+    Ok((the_one_listener(handed, kind)?, the_one_listener(named, kind)?))
+}
+
+/// All that was handed over: what has another name than this, and what has it.
+fn received(name: &str) -> io::Result<(Vec<OwnedFd>, Vec<OwnedFd>)> {
     if std::env::var_os("LISTEN_FDS").is_none() {
-        return Ok((None, None));
+        return Ok((Vec::new(), Vec::new()));
     }
-    let (mut handed, mut kept) = (Vec::new(), Vec::new());
-    let named: Vec<_> = match std::env::var_os("LISTEN_FDNAMES") {
+    let all: Vec<_> = match std::env::var_os("LISTEN_FDNAMES") {
         Some(_) => libsystemd::activation::receive_descriptors_with_names(true).map_err(io::Error::other)?,
         None => {
             let nameless = libsystemd::activation::receive_descriptors(true).map_err(io::Error::other)?;
             nameless.into_iter().map(|fd| (fd, String::new())).collect()
         }
     };
-    for (fd, its_name) in named {
-        let fd = sys::adopt(fd.into_raw_fd());
-        if !name.is_empty() && its_name == name { kept.push(fd) } else { handed.push(fd) }
+    if all.is_empty() {
+        return Err(unexpected());
     }
+    let all = all.into_iter().map(|(fd, its)| (sys::adopt(fd.into_raw_fd()), its));
+    let (named, handed): (Vec<_>, Vec<_>) = all.partition(|(_, its)| its == name);
+    let only = |these: Vec<(OwnedFd, String)>| these.into_iter().map(|(fd, _)| fd).collect();
+    Ok((only(handed), only(named)))
+}
+
+fn the_one_listener(mut handed: Vec<OwnedFd>, kind: SockType) -> io::Result<Option<OwnedFd>> {
     match (handed.pop(), handed.is_empty()) {
+        (None, _) => Ok(None),
         (Some(fd), true) if is_listener(&fd, kind) => {
             // systemd hands it over blocking
             nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
-            Ok((Some(fd), kept.pop()))
+            Ok(Some(fd))
         }
-        _ => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!(
-                "systemd handed over something else than one listening AF_UNIX socket of type {kind:?}; look at the .socket unit"
-            ),
-        )),
+        _ => Err(unexpected()),
     }
+}
+
+fn unexpected() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "systemd handed over something else than one listening AF_UNIX socket of the type that is served here; look at the .socket unit",
+    )
 }
 
 fn is_listener(fd: &OwnedFd, kind: SockType) -> bool {
