@@ -2,6 +2,9 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 BINARY ?= target/release/onecred
+SYSCONFDIR ?= /etc
+# a program that does nothing; NixOS has it elsewhere
+TRUE ?= /bin/true
 # a onecred that runs on this machine, to make man pages and completions with, where BINARY is for another
 GENERATOR ?= $(BINARY)
 # drop-ins for newer systemd are chosen by the version that is there; a package sets it
@@ -18,10 +21,10 @@ bash = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 zsh = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 fish = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 doc = $(DESTDIR)$(PREFIX)/share/doc/onecred
-etc = $(DESTDIR)/etc/onecred
+etc = $(DESTDIR)$(SYSCONFDIR)/onecred
 units = onecred.socket onecred.service onecred-resolver.socket onecred-resolver.service run-onecred-store.mount \
   run-secrets.mount run-onecred-files.mount onecred-file@.service onecred-publish.service onecred-publish.target
-place = sed -e 's|/usr/bin/onecred|$(PREFIX)/bin/onecred|' -e 's|/usr/share/doc|$(PREFIX)/share/doc|'
+place = sed -e 's|/usr/bin/onecred|$(PREFIX)/bin/onecred|' -e 's|/usr/share/doc|$(PREFIX)/share/doc|' -e 's|/bin/true|$(TRUE)|'
 
 .PHONY: build install uninstall
 build:
