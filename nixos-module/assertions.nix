@@ -6,7 +6,12 @@
   ...
 }:
 let
-  inherit (lib) concatLists concatMap mapAttrsToList optional;
+  inherit (lib)
+    concatLists
+    concatMap
+    mapAttrsToList
+    optional
+    ;
   own = import ./lib.nix { inherit lib; };
   cfg = config.services.onecred;
 
@@ -14,10 +19,14 @@ let
     assertion = false;
     inherit message;
   };
-  services = lib.filterAttrs (_: unit: unit.onecred.credentials != { } || unit.onecred.environmentFiles != [ ]) config.systemd.services;
+  services = lib.filterAttrs (
+    _: unit: unit.onecred.credentials != { } || unit.onecred.environmentFiles != [ ]
+  ) config.systemd.services;
   declared = kind: mapAttrsToList (name: written: { inherit kind name written; }) cfg.${kind};
   all = declared "secrets" ++ declared "templates";
-  known = map ({ name, ... }: name) all ++ map (entry: entry.name or "") (cfg.settings.secrets or [ ] ++ cfg.settings.templates or [ ]);
+  known =
+    map ({ name, ... }: name) all
+    ++ map (entry: entry.name or "") (cfg.settings.secrets or [ ] ++ cfg.settings.templates or [ ]);
 
   # services that ask
   ofService =
@@ -59,7 +68,9 @@ let
   hardCoded =
     service: unit:
     let
-      ids = map (builtins.match "([^:]*):${own.socket}") (lib.toList (unit.serviceConfig.LoadCredential or [ ]));
+      ids = map (builtins.match "([^:]*):${own.socket}") (
+        lib.toList (unit.serviceConfig.LoadCredential or [ ])
+      );
     in
     concatMap (
       id:
@@ -73,12 +84,21 @@ let
 
   # secrets and templates
   ofEntry =
-    { kind, name, written }:
+    {
+      kind,
+      name,
+      written,
+    }:
     let
       place = "services.onecred.${kind}.${name}";
-      spellings = builtins.filter (key: written.${key} or null != null) [ "reference" "opItem" ];
+      spellings = builtins.filter (key: written.${key} or null != null) [
+        "reference"
+        "opItem"
+      ];
     in
-    optional (!own.isName name) (fault "${place}: a name has letters, digits and any of ._@-, up to 128, and begins with a letter, a digit or _")
+    optional (!own.isName name) (
+      fault "${place}: a name has letters, digits and any of ._@-, up to 128, and begins with a letter, a digit or _"
+    )
     ++ lib.optionals (kind == "secrets") (
       optional (builtins.length spellings != 1) (fault "${place}: set one of reference and opItem")
       ++ optional (written.reference != null && !own.isReference written.reference) (
@@ -104,8 +124,16 @@ let
     );
 
   # tokens
-  tokens = [ { place = "services.onecred"; token = cfg; } ]
-    ++ mapAttrsToList (name: token: { place = "services.onecred.sources.${name}"; inherit token; }) cfg.sources;
+  tokens = [
+    {
+      place = "services.onecred";
+      token = cfg;
+    }
+  ]
+  ++ mapAttrsToList (name: token: {
+    place = "services.onecred.sources.${name}";
+    inherit token;
+  }) cfg.sources;
   ofToken =
     { place, token }:
     optional (token.tokenFile != null && own.inStore token.tokenFile) (
@@ -117,15 +145,25 @@ let
     ++ optional (token.tokenFile != null && token.tokenCredential != null) (
       fault "${place}: set one of tokenFile and tokenCredential"
     )
-    ++ optional (token.tokenCredential != null && cfg.tokenNeedsHostKey && isImpermanent && !keyIsKept) (
-      fault "${place}.tokenCredential: it is encrypted with a key in /var/lib/systemd, which does not outlive a reboot here; persist /var/lib/systemd, or encrypt it with --with-key=tpm2 and set services.onecred.tokenNeedsHostKey = false"
-    );
+    ++
+      optional (token.tokenCredential != null && cfg.tokenNeedsHostKey && isImpermanent && !keyIsKept)
+        (
+          fault "${place}.tokenCredential: it is encrypted with a key in /var/lib/systemd, which does not outlive a reboot here; persist /var/lib/systemd, or encrypt it with --with-key=tpm2 and set services.onecred.tokenNeedsHostKey = false"
+        );
 
   # what impermanence keeps, by the module of that name or by mounts
-  persistence = lib.optionals (options.environment ? persistence) (builtins.attrValues config.environment.persistence);
+  persistence = lib.optionals (options.environment ? persistence) (
+    builtins.attrValues config.environment.persistence
+  );
   isImpermanent =
-    (config.fileSystems."/".fsType or "") == "tmpfs" || builtins.any (store: store.directories or [ ] != [ ] || store.files or [ ] != [ ]) persistence;
-  pathOf = entry: if builtins.isString entry then entry else entry.dirPath or entry.directory or entry.filePath or entry.file or "";
+    (config.fileSystems."/".fsType or "") == "tmpfs"
+    || builtins.any (store: store.directories or [ ] != [ ] || store.files or [ ] != [ ]) persistence;
+  pathOf =
+    entry:
+    if builtins.isString entry then
+      entry
+    else
+      entry.dirPath or entry.directory or entry.filePath or entry.file or "";
   kept =
     builtins.attrNames config.fileSystems
     ++ concatMap (store: map pathOf (store.directories or [ ] ++ store.files or [ ])) persistence;

@@ -27,7 +27,9 @@ rec {
   # The name of the secret that a service declares by a reference alone.
   secretName =
     service: id:
-    lib.stringAsChars (c: if builtins.match "[A-Za-z0-9._@-]" c != null then c else "-") "${service}.${id}";
+    lib.stringAsChars (
+      c: if builtins.match "[A-Za-z0-9._@-]" c != null then c else "-"
+    ) "${service}.${id}";
 
   # `UNIT/ID`, taken apart. Without an ID it is the secret's name.
   grant =
@@ -35,7 +37,12 @@ rec {
     let
       parts = lib.splitString "/" entry;
       unit = builtins.head parts;
-      types = [ "service" "socket" "mount" "swap" ];
+      types = [
+        "service"
+        "socket"
+        "mount"
+        "swap"
+      ];
     in
     {
       unit = if any (type: hasSuffix ".${type}" unit) types then unit else "${unit}.service";
@@ -45,11 +52,11 @@ rec {
   # A glob may match shorter names than itself.
   isTooLong =
     { unit, id }:
-    builtins.match ".*[*?[].*" unit == null && builtins.stringLength unit + builtins.stringLength id > longest;
+    builtins.match ".*[*?[].*" unit == null
+    && builtins.stringLength unit + builtins.stringLength id > longest;
 
   # A token as 1Password makes them, for service accounts and for Connect: in the store everybody reads it.
-  holdsToken =
-    text: builtins.length (builtins.split "(^|[^A-Za-z0-9])(ops_eyJ|eyJhbGciOi)" text) > 1;
+  holdsToken = text: builtins.length (builtins.split "(^|[^A-Za-z0-9])(ops_eyJ|eyJhbGciOi)" text) > 1;
 
   inStore = path: builtins.isPath path || hasPrefix "${builtins.storeDir}/" (toString path);
 

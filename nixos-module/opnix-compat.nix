@@ -7,16 +7,26 @@
   ...
 }:
 let
-  inherit (lib) mkEnableOption mkOption optional optionals types;
+  inherit (lib)
+    mkEnableOption
+    mkOption
+    optional
+    optionals
+    types
+    ;
   cfg = config.services.onepassword-secrets;
   own = config.services.onecred;
   integration = cfg.systemdIntegration;
 
-  option = type: default: description: mkOption { inherit type default description; };
-  ignored = type: default: mkOption {
-    inherit type default;
-    description = "Taken, and without effect.";
-  };
+  option =
+    type: default: description:
+    mkOption { inherit type default description; };
+  ignored =
+    type: default:
+    mkOption {
+      inherit type default;
+      description = "Taken, and without effect.";
+    };
 
   consumer = types.submodule {
     options = {
@@ -31,14 +41,21 @@ let
         type = types.str;
         description = "The secret reference.";
       };
-      kind = ignored (types.enum [ "field" "file" ]) "field";
-      path = option (types.nullOr types.str) null "Where it is; by default in onecred's directory, by its name.";
+      kind = ignored (types.enum [
+        "field"
+        "file"
+      ]) "field";
+      path =
+        option (types.nullOr types.str) null
+          "Where it is; by default in onecred's directory, by its name.";
       symlinks = option (types.listOf types.str) [ ] "Symbolic links to it.";
       variables = option (types.attrsOf types.str) { } "For `pathTemplate`.";
       owner = option types.str "root" "Its owner.";
       group = option types.str "root" "Its group.";
       mode = option types.str "0600" "Its permissions.";
-      services = option (types.either (types.listOf types.str) (types.attrsOf consumer)) [ ] "Units to restart or reload on a change.";
+      services = option (types.either (types.listOf types.str) (
+        types.attrsOf consumer
+      )) [ ] "Units to restart or reload on a change.";
     };
   };
 
@@ -48,7 +65,9 @@ let
       variables = cfg.defaults // secret.variables // { inherit name; };
       keys = builtins.attrNames variables;
     in
-    builtins.replaceStrings (map (key: "{${key}}") keys) (map (key: toString variables.${key}) keys) cfg.pathTemplate;
+    builtins.replaceStrings (map (key: "{${key}}") keys) (map (
+      key: toString variables.${key}
+    ) keys) cfg.pathTemplate;
 
   pathOf =
     name: secret:
@@ -69,11 +88,20 @@ let
       rest = below path;
     in
     if lib.hasPrefix "${own.publishRoot}/" path then
-      { target = path; link = null; }
+      {
+        target = path;
+        link = null;
+      }
     else if !isAbsolute rest then
-      { target = "${own.publishRoot}/${rest}"; link = null; }
+      {
+        target = "${own.publishRoot}/${rest}";
+        link = null;
+      }
     else
-      { target = "${own.publishRoot}${path}"; link = path; };
+      {
+        target = "${own.publishRoot}${path}";
+        link = path;
+      };
 
   listed = secret: optionals (builtins.isList secret.services) secret.services;
   reloads =
@@ -96,14 +124,21 @@ let
       reloadUnits = reloads secret;
     in
     {
-      inherit (secret) reference owner group mode;
+      inherit (secret)
+        reference
+        owner
+        group
+        mode
+        ;
       inherit reloadUnits;
       inherit (placed) target;
       links = optional (placed.link != null) placed.link ++ secret.symlinks;
       restartUnits = lib.subtractLists reloadUnits (lib.unique (restarts secret));
     };
 
-  files = lib.imap1 (number: path: lib.nameValuePair "onecred/secrets.d/opnix-${toString number}.json" { source = path; }) cfg.configFiles;
+  files = lib.imap1 (
+    number: path: lib.nameValuePair "onecred/secrets.d/opnix-${toString number}.json" { source = path; }
+  ) cfg.configFiles;
   moved = lib.filterAttrs (name: secret: (place name secret).link != null) cfg.secrets;
   signalled = lib.filterAttrs (_: secret: reloads secret != [ ]) cfg.secrets;
   said = builtins.concatStringsSep ", ";
@@ -114,8 +149,12 @@ in
   options.services.onepassword-secrets = {
     enable = mkEnableOption "secrets as OpNix's module has them, from onecred";
     tokenFile = option types.str "/etc/opnix-token" "The file with the token of the service account.";
-    configFiles = option (types.listOf types.path) [ ] "OpNix's secrets.json files, which onecred reads as they are.";
-    outputDir = option types.str "/var/lib/opnix/secrets" "Where OpNix has files; what is said to be there is in onecred's directory.";
+    configFiles =
+      option (types.listOf types.path) [ ]
+        "OpNix's secrets.json files, which onecred reads as they are.";
+    outputDir =
+      option types.str "/var/lib/opnix/secrets"
+        "Where OpNix has files; what is said to be there is in onecred's directory.";
     users = ignored (types.listOf types.str) [ ];
     pathTemplate = option (types.nullOr types.str) null "The path of secrets that name none.";
     defaults = option (types.attrsOf types.str) { } "Variables of `pathTemplate`.";
@@ -164,15 +203,26 @@ in
       };
     };
 
-    warnings =
-      [
-        "services.onepassword-secrets: served by onecred, in memory: what OpNix has left in ${cfg.outputDir} is still on the disk in plain text; remove it"
-      ]
-      ++ optional (cfg.configFiles != [ ] || cfg.secrets != { }) "services.onepassword-secrets: files are below ${own.publishRoot} and not below ${cfg.outputDir}; take their paths from services.onepassword-secrets.secretPaths"
-      ++ optional (moved != { }) "services.onepassword-secrets: ${said (builtins.attrNames moved)}: secrets are published in memory only, so that a symbolic link takes the place of the file; its directory has to be there, root's, and below /etc, /run, /var/lib or /opt"
-      ++ optional (signalled != { }) "services.onepassword-secrets: units of ${said (builtins.attrNames signalled)} are reloaded on a change, instead of being sent a signal"
-      ++ optional (cfg.users != [ ]) "services.onepassword-secrets.users: nobody but root and onecred reads the token; others ask by systemd.services.<name>.onecred.credentials"
-      ++ optional (integration.changeDetection != { }) "services.onepassword-secrets.systemdIntegration.changeDetection: onecred compares versions, and keeps no file of hashes"
-      ++ optional (integration.errorHandling != { }) "services.onepassword-secrets.systemdIntegration.errorHandling: a secret that can't be had refuses its own units alone, and is tried again";
+    warnings = [
+      "services.onepassword-secrets: served by onecred, in memory: what OpNix has left in ${cfg.outputDir} is still on the disk in plain text; remove it"
+    ]
+    ++
+      optional (cfg.configFiles != [ ] || cfg.secrets != { })
+        "services.onepassword-secrets: files are below ${own.publishRoot} and not below ${cfg.outputDir}; take their paths from services.onepassword-secrets.secretPaths"
+    ++
+      optional (moved != { })
+        "services.onepassword-secrets: ${said (builtins.attrNames moved)}: secrets are published in memory only, so that a symbolic link takes the place of the file; its directory has to be there, root's, and below /etc, /run, /var/lib or /opt"
+    ++
+      optional (signalled != { })
+        "services.onepassword-secrets: units of ${said (builtins.attrNames signalled)} are reloaded on a change, instead of being sent a signal"
+    ++
+      optional (cfg.users != [ ])
+        "services.onepassword-secrets.users: nobody but root and onecred reads the token; others ask by systemd.services.<name>.onecred.credentials"
+    ++
+      optional (integration.changeDetection != { })
+        "services.onepassword-secrets.systemdIntegration.changeDetection: onecred compares versions, and keeps no file of hashes"
+    ++
+      optional (integration.errorHandling != { })
+        "services.onepassword-secrets.systemdIntegration.errorHandling: a secret that can't be had refuses its own units alone, and is tried again";
   };
 }

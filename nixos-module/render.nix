@@ -1,8 +1,18 @@
 # secrets.json, of what all options say: those of services.onecred, and those of the services that ask.
 { config, lib }:
 let
-  inherit (lib) concatLists filterAttrs mapAttrsToList optionalAttrs;
-  inherit (import ./lib.nix { inherit lib; }) granted isReference secretName said;
+  inherit (lib)
+    concatLists
+    filterAttrs
+    mapAttrsToList
+    optionalAttrs
+    ;
+  inherit (import ./lib.nix { inherit lib; })
+    granted
+    isReference
+    secretName
+    said
+    ;
   cfg = config.services.onecred;
 
   asked = concatLists (
@@ -10,18 +20,38 @@ let
       service: unit: mapAttrsToList (id: what: { inherit service id what; }) unit.onecred.credentials
     ) config.systemd.services
   );
-  needed = concatLists (mapAttrsToList (_: unit: unit.onecred.environmentFiles) config.systemd.services);
+  needed = concatLists (
+    mapAttrsToList (_: unit: unit.onecred.environmentFiles) config.systemd.services
+  );
 
-  grants = name: map ({ service, id, ... }: "${granted service}/${id}") (builtins.filter (one: one.what == name) asked);
+  grants =
+    name:
+    map ({ service, id, ... }: "${granted service}/${id}") (
+      builtins.filter (one: one.what == name) asked
+    );
   entry =
     name: written:
     let
       target =
-        if written.target == null && builtins.elem name needed then "${cfg.publishRoot}/${name}" else written.target;
-      ofFiles = [ "owner" "group" "mode" "links" ];
+        if written.target == null && builtins.elem name needed then
+          "${cfg.publishRoot}/${name}"
+        else
+          written.target;
+      ofFiles = [
+        "owner"
+        "group"
+        "mode"
+        "links"
+      ];
     in
     said (
-      removeAttrs written ([ "path" "publish" ] ++ lib.optionals (target == null) ofFiles)
+      removeAttrs written (
+        [
+          "path"
+          "publish"
+        ]
+        ++ lib.optionals (target == null) ofFiles
+      )
       // {
         inherit name target;
         units = written.units ++ grants name;
@@ -29,7 +59,11 @@ let
     );
 
   declared = map (
-    { service, id, what }:
+    {
+      service,
+      id,
+      what,
+    }:
     {
       name = secretName service id;
       reference = what;
@@ -41,7 +75,15 @@ let
   templates = (cfg.settings.templates or [ ]) ++ mapAttrsToList entry cfg.templates;
   sources =
     (cfg.settings.sources or { })
-    // lib.mapAttrs (_: source: said (removeAttrs source [ "tokenFile" "tokenCredential" ])) cfg.sources;
+    // lib.mapAttrs (
+      _: source:
+      said (
+        removeAttrs source [
+          "tokenFile"
+          "tokenCredential"
+        ]
+      )
+    ) cfg.sources;
 
   vault = {
     kind = "file";
@@ -55,5 +97,7 @@ filterAttrs (_: value: value != null) cfg.settings
   inherit secrets;
 }
 // optionalAttrs (templates != [ ]) { inherit templates; }
-// optionalAttrs (sources != { }) { sources = if developing then lib.mapAttrs (_: _: vault) sources else sources; }
+// optionalAttrs (sources != { }) {
+  sources = if developing then lib.mapAttrs (_: _: vault) sources else sources;
+}
 // optionalAttrs (developing && hasSource) { source = vault; }

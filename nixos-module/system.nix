@@ -6,7 +6,14 @@
   ...
 }:
 let
-  inherit (lib) mapAttrs' mapAttrsToList mkIf mkMerge optional optionalAttrs;
+  inherit (lib)
+    mapAttrs'
+    mapAttrsToList
+    mkIf
+    mkMerge
+    optional
+    optionalAttrs
+    ;
   cfg = config.services.onecred;
   json = pkgs.formats.json { };
 
@@ -29,12 +36,17 @@ let
   }
   // mapAttrs' (name: source: lib.nameValuePair "${name}.token" source) cfg.sources;
   some = key: lib.filterAttrs (_: token: token.${key} != null) tokens;
-  files = mapAttrsToList (_: token: token.tokenFile) (some "tokenFile")
+  files =
+    mapAttrsToList (_: token: token.tokenFile) (some "tokenFile")
     ++ mapAttrsToList (_: token: token.tokenCredential) (some "tokenCredential");
   load = key: mapAttrsToList (id: token: "${id}:${toString token.${key}}") (some key);
-  local = map toString (builtins.filter (path: !lib.hasPrefix builtins.storeDir (toString path)) files);
+  local = map toString (
+    builtins.filter (path: !lib.hasPrefix builtins.storeDir (toString path)) files
+  );
 
-  linked = lib.concatMap (entry: entry.links or [ ]) (cfg.rendered.secrets ++ cfg.rendered.templates or [ ]);
+  linked = lib.concatMap (entry: entry.links or [ ]) (
+    cfg.rendered.secrets ++ cfg.rendered.templates or [ ]
+  );
   roots = cfg.rendered.publish.roots or [ ];
 
   # The package's unit stays what it is; what it says of its program's environment is enough.
@@ -84,7 +96,9 @@ in
         dropIn
         {
           reloadTriggers = [ file ];
-          serviceConfig.ReadWritePaths = lib.unique (map (link: "-${dirOf link}") linked ++ map (root: "-${root}") roots);
+          serviceConfig.ReadWritePaths = lib.unique (
+            map (link: "-${dirOf link}") linked ++ map (root: "-${root}") roots
+          );
         }
       ];
       onecred-resolver = mkMerge [
@@ -125,8 +139,8 @@ in
       };
     };
 
-    warnings = optional (
-      cfg.development.vault != null
-    ) "services.onecred.development.vault: all secrets come from a development vault, which everybody on this machine can read";
+    warnings =
+      optional (cfg.development.vault != null)
+        "services.onecred.development.vault: all secrets come from a development vault, which everybody on this machine can read";
   };
 }

@@ -23,43 +23,48 @@ let
       default = [ ];
       inherit description example;
     };
-  published =
-    kind: name: config:
-    {
-      publish = mkOption {
-        type = types.bool;
-        default = false;
-        description = "Whether it is published as a file too, to `publishRoot`, for programs that read paths.";
-      };
-      target = mkOption {
-        type = types.nullOr types.str;
-        default = if config.publish then "${root}/${name}" else null;
-        defaultText = lib.literalMD "`publishRoot`, and its name, with `publish`";
-        description = "The file that it is published to.";
-        example = "/run/secrets/openai-api-key";
-      };
-      path = mkOption {
-        type = types.str;
-        readOnly = true;
-        default =
-          if config.target != null then
-            config.target
-          else
-            throw "services.onecred.${kind}.${name}.path: it has no file; set services.onecred.${kind}.${name}.publish = true, or have the unit load it as a credential";
-        defaultText = lib.literalMD "its `target`";
-        description = "The file that it is published to, for other options to refer to.";
-      };
-      owner = text "The file's owner, as `USER` or `USER:GROUP`; root by default." "opencode:opencode";
-      group = text "The file's group, where `owner` names none." "opencode";
-      mode = text "The file's permissions; `0400` by default." "0440";
-      links = units ''
-        Symbolic links to the file, for programs that insist on a path of theirs. Their directories have to be there; onecred is let write to them.
-      '' [ "/etc/app/key.pem" ];
-      units = units ''
-        Units that may have it, by name or glob; `UNIT/ID` where the unit asks by an ID that is not its name.
-        Units with `onecred.credentials` need no entry.
-      '' [ "opencode" "web@*.service" "postgresql/password" ];
+  published = kind: name: config: {
+    publish = mkOption {
+      type = types.bool;
+      default = false;
+      description = "Whether it is published as a file too, to `publishRoot`, for programs that read paths.";
     };
+    target = mkOption {
+      type = types.nullOr types.str;
+      default = if config.publish then "${root}/${name}" else null;
+      defaultText = lib.literalMD "`publishRoot`, and its name, with `publish`";
+      description = "The file that it is published to.";
+      example = "/run/secrets/openai-api-key";
+    };
+    path = mkOption {
+      type = types.str;
+      readOnly = true;
+      default =
+        if config.target != null then
+          config.target
+        else
+          throw "services.onecred.${kind}.${name}.path: it has no file; set services.onecred.${kind}.${name}.publish = true, or have the unit load it as a credential";
+      defaultText = lib.literalMD "its `target`";
+      description = "The file that it is published to, for other options to refer to.";
+    };
+    owner = text "The file's owner, as `USER` or `USER:GROUP`; root by default." "opencode:opencode";
+    group = text "The file's group, where `owner` names none." "opencode";
+    mode = text "The file's permissions; `0400` by default." "0440";
+    links = units ''
+      Symbolic links to the file, for programs that insist on a path of theirs. Their directories have to be there; onecred is let write to them.
+    '' [ "/etc/app/key.pem" ];
+    units =
+      units
+        ''
+          Units that may have it, by name or glob; `UNIT/ID` where the unit asks by an ID that is not its name.
+          Units with `onecred.credentials` need no entry.
+        ''
+        [
+          "opencode"
+          "web@*.service"
+          "postgresql/password"
+        ];
+  };
 in
 {
   secret = types.submodule (

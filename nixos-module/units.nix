@@ -1,7 +1,12 @@
 # systemd.services.<name>.onecred: what a service gets, in one line.
 { config, lib, ... }:
 let
-  inherit (lib) mkDefault mkIf mkOption types;
+  inherit (lib)
+    mkDefault
+    mkIf
+    mkOption
+    types
+    ;
   cfg = config.services.onecred;
   version = config.systemd.package.version or "0";
 

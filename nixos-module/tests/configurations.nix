@@ -1,6 +1,8 @@
 # Configurations that are fine: those of the documentation, and those of the origin.
 let
-  on = { services.onecred.enable = true; };
+  on = {
+    services.onecred.enable = true;
+  };
 in
 {
   smallest = [ on ];
@@ -20,7 +22,8 @@ in
   byName = [
     on
     {
-      services.onecred.secrets.openai-api-key.reference = "op://Infrastructure Secrets/openai-api-key/password";
+      services.onecred.secrets.openai-api-key.reference =
+        "op://Infrastructure Secrets/openai-api-key/password";
       systemd.services.opencode.onecred.credentials.openai-key = "openai-api-key";
       systemd.services."worker@".onecred.credentials.openai-key = "openai-api-key";
     }
@@ -30,7 +33,9 @@ in
   hardCoded =
     let
       service = name: { config, ... }: {
-        systemd.services.${name}.serviceConfig.LoadCredential = [ "password:${config.services.onecred.socket}" ];
+        systemd.services.${name}.serviceConfig.LoadCredential = [
+          "password:${config.services.onecred.socket}"
+        ];
       };
     in
     [
@@ -176,6 +181,7 @@ in
             owner = "opencode";
             group = "opencode";
             services.nginx.signal = "SIGHUP";
+            services.caddy.signal = "SIGUSR1";
           };
           sslKey = {
             reference = "op://Servers/tls/key";

@@ -9,14 +9,16 @@ let
 
   fine = lib.concatLists (
     lib.mapAttrsToList (
-      name: { whole, faults, ... }:
+      name:
+      { whole, faults, ... }:
       lib.optional (!whole) "${name}: not whole" ++ map (fault: "${name}: ${fault}") faults
     ) configurations
   );
 
   refused = lib.concatLists (
     lib.mapAttrsToList (
-      name: { modules, says }:
+      name:
+      { modules, says }:
       let
         inherit (evaluate modules) faults;
         said = builtins.concatStringsSep " | " faults;
@@ -30,7 +32,8 @@ let
 
   different = lib.concatLists (
     lib.mapAttrsToList (
-      name: { got, expected }:
+      name:
+      { got, expected }:
       lib.optional (got != expected) "${name}: ${builtins.toJSON got} is not ${builtins.toJSON expected}"
     ) (import ./goldens.nix { inherit configurations evaluate lib; })
   );
@@ -45,7 +48,9 @@ let
       parts = builtins.match "'(.*)'\t(ok|err).*" line;
       isFine = builtins.elemAt parts 1 == "ok";
     in
-    lib.optional (parts != null && own.isReference (builtins.head parts) != isFine) "the reference ${line}"
+    lib.optional (
+      parts != null && own.isReference (builtins.head parts) != isFine
+    ) "the reference ${line}"
   ) vectors;
 in
 {

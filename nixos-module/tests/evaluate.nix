@@ -7,7 +7,8 @@ let
     inherit name;
     outPath = store name;
   };
-  value = with lib.types;
+  value =
+    with lib.types;
     nullOr (oneOf [
       bool
       int
@@ -16,13 +17,18 @@ let
       path
       (attrsOf value)
       (listOf value)
-    ]) // { description = "JSON value"; };
+    ])
+    // {
+      description = "JSON value";
+    };
   pkgs = {
     formats.json = _: {
       type = value;
       generate = name: _: store name;
     };
-    runCommand = name: _: _: store name;
+    runCommand =
+      name: _: _:
+      store name;
     callPackage = _: _: derivation "onecred";
     coreutils = derivation "coreutils";
   };
@@ -30,7 +36,9 @@ let
     fileSystems."/".fsType = lib.mkDefault "ext4";
     users.users.root = { };
     users.groups.root = { };
-    systemd.package = derivation "systemd" // { version = "258.2"; };
+    systemd.package = derivation "systemd" // {
+      version = "258.2";
+    };
   };
 in
 modules:

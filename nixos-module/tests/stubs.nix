@@ -2,10 +2,12 @@
 { lib, ... }:
 let
   inherit (lib) mkOption types;
-  any = default: mkOption {
-    type = types.anything;
-    inherit default;
-  };
+  any =
+    default:
+    mkOption {
+      type = types.anything;
+      inherit default;
+    };
   list = mkOption {
     type = types.listOf types.anything;
     default = [ ];
@@ -24,23 +26,25 @@ let
     type = types.attrsOf setting;
     default = { };
   };
-  unit = extra: mkOption {
-    type = types.attrsOf (
-      types.submodule {
-        options = {
-          description = any "";
-          overrideStrategy = any "asDropinIfExists";
-          wantedBy = list;
-          wants = list;
-          requires = list;
-          after = list;
-          unitConfig = section;
+  unit =
+    extra:
+    mkOption {
+      type = types.attrsOf (
+        types.submodule {
+          options = {
+            description = any "";
+            overrideStrategy = any "asDropinIfExists";
+            wantedBy = list;
+            wants = list;
+            requires = list;
+            after = list;
+            unitConfig = section;
+          }
+          // extra;
         }
-        // extra;
-      }
-    );
-    default = { };
-  };
+      );
+      default = { };
+    };
 in
 {
   options = {
