@@ -52,7 +52,7 @@ install:
 	mv $(share)/completions/_onecred $(zsh)/_onecred
 	mv $(share)/completions/onecred.fish $(fish)/onecred.fish
 	rmdir $(share)/completions
-	install -m644 docs/dbus.md $(doc)/dbus.md
+	install -m644 docs/*.md $(doc)/
 	install -m644 README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(doc)/
 
 # A package for Debian, of what has been built; with cargo-deb. DEB_VERSION is its version, DEB_FLAGS more for cargo-deb.
