@@ -17,7 +17,7 @@ until_is() {
     shift
     until "$@" >/dev/null 2>&1; do
         tries=$((tries + 1))
-        [ $tries -lt 1200 ] || fail "waited in vain until $what"
+        [ $tries -lt 600 ] || fail "waited in vain until $what"
         sleep 0.1
     done
 }
@@ -70,6 +70,8 @@ systemctl start onecred-file@db-password.service
 
 step "an upgrade, while a unit waits for a 1Password that is away"
 systemctl stop fake-connect.service
+# now, and not before: what a unit of this machine may have is fetched ahead of time
+cp /srv/deb/waiter.service /etc/systemd/system/
 systemctl start --no-block waiter.service
 until_is "the waiter is told that it waits" says waiter.service "is waiting for 1Password"
 opened=$(systemctl show --value -p ActiveEnterTimestampMonotonic onecred.socket)
@@ -93,7 +95,7 @@ for unit in onecred.socket onecred-resolver.socket onecred.service; do
     [ "$(systemctl show --value -p ActiveState $unit)" != active ] || fail "$unit still runs"
 done
 if findmnt -rn -t ramfs | grep -E ' ?/run/(onecred|secrets)'; then fail "secrets are still in memory"; fi
-if pgrep -x onecred >/dev/null; then fail "a process is still there"; fi
+if grep -qx onecred /proc/[0-9]*/comm 2>/dev/null; then fail "a process is still there"; fi
 [ -s /etc/onecred/secrets.json ] || fail "the configuration went"
 [ -s /etc/onecred/token ] || fail "the token went with remove"
 [ ! -e /usr/lib/systemd/system/onecred.service ] || fail "units are still there"
