@@ -13,6 +13,7 @@ SYSTEMD_VERSION ?= $(shell systemctl --version 2>/dev/null | sed -n '1s/^systemd
 bin = $(DESTDIR)$(PREFIX)/bin
 unit = $(DESTDIR)$(PREFIX)/lib/systemd/system
 sysusers = $(DESTDIR)$(PREFIX)/lib/sysusers.d
+catalog = $(DESTDIR)$(PREFIX)/lib/systemd/catalog
 share = $(DESTDIR)$(PREFIX)/share/onecred
 dbus = $(DESTDIR)$(PREFIX)/share/dbus-1
 polkit = $(DESTDIR)$(PREFIX)/share/polkit-1/actions
@@ -23,7 +24,8 @@ fish = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 doc = $(DESTDIR)$(PREFIX)/share/doc/onecred
 etc = $(DESTDIR)$(SYSCONFDIR)/onecred
 units = onecred.socket onecred.service onecred-resolver.socket onecred-resolver.service run-onecred-store.mount \
-  run-secrets.mount run-onecred-files.mount onecred-file@.service onecred-publish.service onecred-publish.target
+  run-secrets.mount run-onecred-files.mount onecred-file@.service onecred-publish.service onecred-publish.target \
+  onecred-metrics.service onecred-metrics.timer
 place = sed -e 's|/usr/bin/onecred|$(PREFIX)/bin/onecred|' -e 's|/usr/share/doc|$(PREFIX)/share/doc|' -e 's|/bin/true|$(TRUE)|'
 
 .PHONY: build install uninstall deb
@@ -32,7 +34,7 @@ build:
 
 install:
 	@test -x $(BINARY) || { echo "$(BINARY) is not there: run 'cargo build --release' first" >&2; exit 1; }
-	install -d $(bin) $(unit) $(sysusers) $(share) $(doc) $(etc) $(dbus)/system-services $(dbus)/system.d $(polkit)
+	install -d $(bin) $(unit) $(sysusers) $(share) $(doc) $(etc) $(dbus)/system-services $(dbus)/system.d $(polkit) $(catalog)
 	install -m755 $(BINARY) $(bin)/onecred
 	for u in $(units); do $(place) units/systemd/$$u >$(unit)/$$u && chmod 644 $(unit)/$$u || exit 1; done
 	rm -rf $(unit)/onecred.service.d
@@ -40,6 +42,8 @@ install:
 	  $(place) units/systemd/onecred.service.d/10-notify-reload.conf >$(unit)/onecred.service.d/10-notify-reload.conf && \
 	  chmod 644 $(unit)/onecred.service.d/10-notify-reload.conf; fi
 	install -m644 units/sysusers.d/onecred.conf $(sysusers)/onecred.conf
+	install -m644 units/catalog/onecred.catalog $(catalog)/onecred.catalog
+	test -n "$(DESTDIR)" || journalctl --update-catalog
 	install -m644 units/dbus-1/system-services/org.onecred.Credentials1.service $(dbus)/system-services/
 	install -m644 units/dbus-1/system.d/org.onecred.Credentials1.conf $(dbus)/system.d/
 	install -m644 units/polkit-1/actions/org.onecred.credentials1.policy $(polkit)/
@@ -73,4 +77,6 @@ uninstall:
 	rm -f $(dbus)/system-services/org.onecred.Credentials1.service $(dbus)/system.d/org.onecred.Credentials1.conf \
 	  $(polkit)/org.onecred.credentials1.policy
 	rm -f $(man)/man1/onecred.1 $(man)/man1/onecred-*.1 $(bash)/onecred $(zsh)/_onecred $(fish)/onecred.fish
+	rm -f $(catalog)/onecred.catalog
+	test -n "$(DESTDIR)" || journalctl --update-catalog
 	rm -rf $(bin)/onecred $(sysusers)/onecred.conf $(share) $(doc)

@@ -97,6 +97,13 @@ in
       '';
     };
 
+    metrics.directory = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      example = "/var/lib/node-exporter";
+      description = "The directory where node_exporter reads text files: onecred's figures get there each minute.";
+    };
+
     socket = mkOption {
       type = types.str;
       readOnly = true;

@@ -37,7 +37,8 @@ rustPlatform.buildRustPackage {
 
   installPhase = ''
     runHook preInstall
-    make install PREFIX=$out SYSCONFDIR=$TMPDIR/etc TRUE=${coreutils}/bin/true \
+    # with a DESTDIR the catalog of the machine that builds is left alone
+    make install DESTDIR=/ PREFIX=$out SYSCONFDIR=$TMPDIR/etc TRUE=${coreutils}/bin/true \
       SYSTEMD_VERSION=${lib.versions.major systemd.version} \
       BINARY="$(find target -path '*release/onecred' -type f | head -n 1)"
     runHook postInstall

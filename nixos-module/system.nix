@@ -122,6 +122,25 @@ in
         restartIfChanged = false;
       };
     }
+    // optionalAttrs (cfg.metrics.directory != null) {
+      # an empty one takes the package's away
+      onecred-metrics = dropIn // {
+        unitConfig.ConditionPathIsDirectory = [
+          ""
+          cfg.metrics.directory
+        ];
+        serviceConfig = {
+          ExecStart = [
+            ""
+            "${cfg.package}/bin/onecred metrics --output ${cfg.metrics.directory}/onecred.prom"
+          ];
+          ReadWritePaths = [
+            ""
+            "-${cfg.metrics.directory}"
+          ];
+        };
+      };
+    }
     // optionalAttrs (local != [ ]) {
       onecred-token = {
         description = "Has onecred take its token, which has changed";
@@ -129,6 +148,12 @@ in
           Type = "oneshot";
           ExecStart = "${config.systemd.package}/bin/systemctl try-restart onecred-resolver.service";
         };
+      };
+    };
+    systemd.timers = optionalAttrs (cfg.metrics.directory != null) {
+      onecred-metrics = {
+        overrideStrategy = "asDropin";
+        wantedBy = [ "timers.target" ];
       };
     };
     systemd.paths = optionalAttrs (local != [ ]) {

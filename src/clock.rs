@@ -13,7 +13,10 @@ pub struct BootTime(Duration);
 impl BootTime {
     /// Now.
     pub fn now() -> Self {
-        Self(read(ClockId::CLOCK_BOOTTIME))
+        let now = Self(read(ClockId::CLOCK_BOOTTIME));
+        #[cfg(test)]
+        let now = now.after(simulated::passed());
+        now
     }
 
     /// How long ago this was; nothing, if it is still to come.
@@ -39,4 +42,30 @@ pub fn monotonic() -> Duration {
 /// Now on the wall clock, in seconds of the Unix epoch.
 pub fn unix() -> u64 {
     read(ClockId::CLOCK_REALTIME).as_secs()
+}
+
+/// Time that passes for the tests of one thread alone.
+#[cfg(test)]
+pub(crate) mod simulated {
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    thread_local! {
+        static PASSED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+        static FOLLOWED: Cell<Option<tokio::time::Instant>> = const { Cell::new(None) };
+    }
+
+    pub(super) fn passed() -> Duration {
+        PASSED.get() + FOLLOWED.get().map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// From now on time passes as a paused runtime's clock does.
+    pub(crate) fn follow() {
+        FOLLOWED.set(Some(tokio::time::Instant::now()));
+    }
+
+    /// Lets time pass on the boot's clock.
+    pub(crate) fn pass(time: Duration) {
+        PASSED.set(PASSED.get() + time);
+    }
 }

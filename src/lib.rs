@@ -7,6 +7,7 @@
 //! | accept | [`provider::server`] | systemd has connected from an address that says unit and ID; the connection is owed an answer from here on |
 //! | attest | [`provider::peer`] | the peer is root, and its cgroup is that of the unit it claims; else it is a stranger |
 //! | judge | [`policy`] | may this unit have this credential, and which reference is it? No, unless a line says so |
+//! | put together | [`provider::assemble`] | one value, or a [`template`] that is filled in with several, all of one generation |
 //! | look | [`provider::freshness`], [`provider::store`] | the snapshot in the ramfs is fresh: answer at once |
 //! | get | [`provider::broker`] | else one flight per item asks the resolver ([`wire`]), within the deadline |
 //! | resolve | [`resolver`] | the other process, with the network and the token, looks it up in 1Password |
@@ -16,11 +17,17 @@
 //!
 //! If the provider dies on the way, its [`provider::keeper`] refuses what is open, so that no unit ever starts with an empty or cut value.
 //!
+//! # Beside the path
+//!
+//! What happens to a secret is told as [`provider::events`]. Who follows them: [`provider::publish`] replaces files, [`provider::restarts`]
+//! tells units, [`provider::bus`] tells everybody, by D-Bus, and lets those who may ask and refresh. [`provider::rotation`] keeps secrets fresh by itself.
+//! [`provider::recovery`] starts units again that were refused for a cause that has passed. [`provider::tally`] counts.
+//!
 //! # The rooms
 //!
 //! [`name`], [`glob`], [`reference`](mod@reference), [`secret`], [`template`], [`policy`]: what things are and who may have what, without I/O. [`config`]: what the
 //! administrator wrote. [`provider`] and [`resolver`]: the two halves, which know each other by [`wire`] alone. [`systemd`]: sockets,
-//! notifications, the journal. [`cli`]: the verbs. `sys`: the system calls that need `unsafe`, which nothing else has.
+//! notifications, the journal, units. [`cli`]: the verbs. `sys`: the system calls that need `unsafe`, which nothing else has.
 
 pub mod cli;
 pub mod clock;

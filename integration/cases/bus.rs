@@ -140,7 +140,7 @@ fn an_error_has_a_name_and_says_what_to_do(stage: &Stage) {
     let said = stage.sh(&call("Open s passwort")).fails();
     assert!(said.contains("no secret is called \"passwort\"") && said.contains("onecred list"), "{said}");
     let said = stage.sh(&call("Open s nowhere")).fails();
-    assert!(said.contains("nowhere: not found: no item"), "{said}");
+    assert!(said.contains("nowhere: op://My Vault/nowhere/password: not found: no item"), "{said}");
     let said = stage.sh(&call("Refresh ast 1 password 2")).ok();
     assert!(said.contains("org.onecred.Error.InvalidArgument"), "{said}");
     let said = stage.sh(&call("Explain ss a/b password")).fails();

@@ -186,7 +186,9 @@ fn programs_get_json(stage: &Stage) {
     refresh_all(stage);
     let status = json_of(stage.sh("onecred status --json"));
     assert_eq!(status["configurationError"], Value::Null, "{status}");
-    assert_eq!(status["sources"], json!([{ "name": "default", "error": null }]), "{status}");
+    let source = &status["sources"][0];
+    assert_eq!((&source["name"], &source["error"]), (&json!("default"), &Value::Null), "{status}");
+    assert_eq!((&source["kind"], &source["state"]), (&json!("connect"), &json!("ready")), "{status}");
     assert_eq!(status["secrets"][0]["state"], "fresh", "{status}");
     let list = json_of(stage.sh("onecred list --json"));
     assert_eq!(list[0]["reference"], "op://Servers/postgres/password", "{list}");

@@ -8,7 +8,9 @@ mod connect;
 mod death;
 mod demo;
 mod forged;
+mod journal;
 mod machine;
+mod metrics;
 mod operation;
 mod publish;
 mod refusals;
@@ -41,6 +43,9 @@ const THEMES: &[&Theme] = &[
     &cli::THEME,
     &cli_alone::THEME,
     &demo::THEME,
+    &journal::THEME,
+    &journal::AUDIT,
+    &metrics::THEME,
     &rotation::THEME,
     &rotation::RECOVERY,
     &operation::THEME,

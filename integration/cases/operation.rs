@@ -29,6 +29,7 @@ pub const LOOK: Theme = Theme {
         verify_is_silent,
         the_provider_is_sandboxed,
         the_resolver_is_sandboxed,
+        the_metrics_are_sandboxed,
         the_resolver_is_no_root,
         nobody_else_can_reach_the_sockets,
         check_finds_nothing_wrong,
@@ -39,7 +40,7 @@ pub const LOOK: Theme = Theme {
     ],
 };
 
-const UNITS: [&str; 10] = [
+const UNITS: [&str; 12] = [
     "onecred.socket",
     "onecred.service",
     "onecred-resolver.socket",
@@ -50,6 +51,8 @@ const UNITS: [&str; 10] = [
     "onecred-file@.service",
     "onecred-publish.service",
     "onecred-publish.target",
+    "onecred-metrics.service",
+    "onecred-metrics.timer",
 ];
 const CONFIG: &str = "/etc/onecred/secrets.json";
 const PASSWORD: (&str, &[u8]) = ("password", b"hunter2");
@@ -111,6 +114,10 @@ fn the_provider_is_sandboxed(stage: &Stage) {
 
 fn the_resolver_is_sandboxed(stage: &Stage) {
     exposure_is_at_most(stage, "onecred-resolver.service", 1.5);
+}
+
+fn the_metrics_are_sandboxed(stage: &Stage) {
+    exposure_is_at_most(stage, "onecred-metrics.service", 1.5);
 }
 
 fn the_resolver_is_no_root(stage: &Stage) {

@@ -76,6 +76,13 @@ impl Setup {
         self
     }
 
+    /// A setting of the configuration.
+    #[must_use]
+    pub fn setting(mut self, key: &str, value: Value) -> Self {
+        self.config[key] = value;
+        self
+    }
+
     /// A secret for units.
     #[must_use]
     pub fn secret(self, name: &str, reference: &str, units: &[&str]) -> Self {

@@ -138,6 +138,7 @@ in
     {
       services.onecred = {
         development.vault = [ ];
+        metrics.directory = "/var/lib/node-exporter";
         sources.connect = {
           kind = "connect";
           url = "https://connect.example:8443";

@@ -139,6 +139,24 @@ in
       "/etc/onecred/vault.json"
     ];
   };
+  "metrics go to the directory alone that is said" = {
+    got = with service "development" "onecred-metrics"; [
+      unitConfig.ConditionPathIsDirectory
+      serviceConfig.ReadWritePaths
+      (builtins.attrNames (of "development").systemd.timers)
+    ];
+    expected = [
+      [
+        ""
+        "/var/lib/node-exporter"
+      ]
+      [
+        ""
+        "-/var/lib/node-exporter"
+      ]
+      [ "onecred-metrics" ]
+    ];
+  };
   "a switch never stops the provider, and reloads it for its configuration" = {
     got = with service "smallest" "onecred"; [
       stopIfChanged

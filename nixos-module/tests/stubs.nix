@@ -74,6 +74,7 @@ in
     };
     systemd.sockets = unit { };
     systemd.targets = unit { };
+    systemd.timers = unit { };
     systemd.paths = unit { pathConfig = section; };
   };
 }

@@ -40,6 +40,8 @@ pub(super) trait Manager {
     fn affected(&self, names: &[&str]) -> zbus::Result<Vec<(String, String, String)>>;
     #[zbus(allow_interactive_auth)]
     fn release(&self, name: &str) -> zbus::Result<()>;
+    #[zbus(allow_interactive_auth)]
+    fn metrics(&self) -> zbus::Result<String>;
     #[zbus(property)]
     fn version(&self) -> zbus::Result<String>;
     #[zbus(property)]
@@ -52,6 +54,20 @@ pub(super) trait Source {
     fn name(&self) -> zbus::Result<String>;
     #[zbus(property)]
     fn last_error(&self) -> zbus::Result<String>;
+    #[zbus(property)]
+    fn kind(&self) -> zbus::Result<String>;
+    #[zbus(property)]
+    fn state(&self) -> zbus::Result<String>;
+    #[zbus(property)]
+    fn calls_today(&self) -> zbus::Result<u32>;
+    #[zbus(property)]
+    fn budget(&self) -> zbus::Result<u32>;
+    #[zbus(property)]
+    fn left(&self) -> zbus::Result<u32>;
+    #[zbus(property)]
+    fn limited_until(&self) -> zbus::Result<u64>;
+    #[zbus(property)]
+    fn last_success(&self) -> zbus::Result<u64>;
 }
 
 /// A connection to the system bus, for the time of one verb.

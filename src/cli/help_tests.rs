@@ -61,7 +61,8 @@ fn each_verb_has_a_man_page() {
     let dir = generated(generate::What::Man);
     let page = |name: &str| std::fs::read_to_string(dir.path().join("made").join(name)).unwrap_or_default();
     for verb in [
-        "status", "list", "explain", "get", "refresh", "put", "rollback", "release", "reload", "check", "add",
+        "status", "list", "explain", "get", "refresh", "metrics", "put", "rollback", "release", "reload",
+        "check", "add",
     ] {
         let text = page(&format!("onecred-{verb}.1"));
         assert!(

@@ -11,6 +11,7 @@ pub mod get;
 pub mod hold;
 pub mod import;
 mod live;
+pub mod metrics;
 pub mod refresh;
 pub mod reload;
 pub mod resolve;
@@ -60,6 +61,9 @@ enum Verb {
         after_help = "Exit codes: 0 all are up to date, 1 some failed, or onecred can't be asked, 2 wrong command line, 3 you may not do this"
     )]
     Refresh(refresh::RefreshArgs),
+    /// Print what onecred counts, for Prometheus
+    #[command(after_help = EXIT_CODES)]
+    Metrics(metrics::MetricsArgs),
     /// Declare a secret, and have units ask for it
     #[command(
         after_help = "Exit codes: 0 written, or there already, 1 nothing was written, 2 wrong command line"
@@ -112,7 +116,7 @@ enum Verb {
     Generate(generate::GenerateArgs),
 }
 
-/// Runs a verb. Gives the exit code, as [`EXIT_CODES`] has them.
+/// Runs a verb. Gives the exit code, as `EXIT_CODES` has them.
 pub fn run(cli: Cli) -> ExitCode {
     let (mut out, mut err) = (io::stdout().lock(), io::stderr());
     let result: Result<u8, Box<dyn Error>> = match cli.verb {
@@ -122,6 +126,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::List(args) => secrets::list(&args, &mut out).map(|()| 0),
         Verb::Explain(args) => explain::run(&args, &mut out),
         Verb::Refresh(args) => refresh::run(&args, &mut out, &mut err),
+        Verb::Metrics(args) => metrics::run(&args, &mut out).map(|()| 0),
         Verb::Add(args) => add::run(&args, &mut out, &mut err).map(|()| 0),
         Verb::Reload => reload::run(&mut out).map(|()| 0),
         Verb::Put(args) => hold::put(&args, &mut out, &mut err).map(|()| 0),

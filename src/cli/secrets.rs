@@ -40,6 +40,10 @@ pub(super) struct Listed {
     pub(super) held: Option<String>,
     /// What went wrong last.
     pub(super) error: Option<Fault>,
+    /// How often units were given it since onecred started.
+    pub(super) answers: u64,
+    /// How often units were refused it since then.
+    pub(super) refusals: u64,
     /// Where it was declared, as FILE:LINE.
     pub(super) declared_at: String,
     /// Its object on the bus.
@@ -64,6 +68,8 @@ impl Listed {
             ..Self::default()
         };
         let mut take = |key: &str| dict.remove(key);
+        let mut count = |key: &str| take(key).and_then(|count| count.try_into().ok()).unwrap_or_default();
+        (listed.answers, listed.refusals) = (count("Answers"), count("Refusals"));
         listed.units = take("Units").and_then(|value| value.try_into().ok()).unwrap_or_default();
         // nothing was fetched: 0 and -1 on the bus
         listed.age = take("Age").and_then(|age| i64::try_from(age).ok()).and_then(|age| age.try_into().ok());

@@ -24,6 +24,7 @@ pub(in crate::cli) fn sample() -> Vec<Listed> {
             held: Some("put".into()),
             version: Some(7),
             age: Some(3_600),
+            answers: 4,
             ..secret("db-password", "held", &["app.service/password", "app@*.service"])
         },
         secret("never", "never-fetched", &[]),
@@ -51,7 +52,7 @@ fn json_for_programs() {
     let expected = serde_json::json!({
         "name": "db-password", "reference": "op://Servers/db-password/password", "source": "default",
         "units": ["app.service/password", "app@*.service"], "state": "held", "version": 7, "age": 3600, "held": "put",
-        "error": null, "declaredAt": "/etc/onecred/secrets.json:3", "path": "/org/onecred/Credentials1/secret/db-password",
+        "error": null, "answers": 4, "refusals": 0, "declaredAt": "/etc/onecred/secrets.json:3", "path": "/org/onecred/Credentials1/secret/db-password",
     });
     assert_eq!(json[1], expected);
     assert_eq!(json[0]["error"]["name"], "org.onecred.Error.NotFound");

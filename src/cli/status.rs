@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::bus::{self, Bus, Fault};
 use super::secrets::{self, Listed};
 use super::show::{self, Cell, Paint, Row};
+use crate::clock;
 
 /// What `onecred status` is told.
 #[derive(Debug, Clone, clap::Args)]
@@ -29,12 +30,56 @@ struct Status {
 }
 
 /// How a source stands.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Source {
     name: String,
+    /// `service-account`, `connect` or `file`.
+    kind: String,
+    /// `ready`, `no-token`, `limited` or `refused`; none where the resolver gives no answer.
+    state: Option<String>,
     /// Why it could not be asked the last time.
     error: Option<String>,
+    /// When it last answered with success, in seconds of the Unix epoch.
+    last_success: Option<u64>,
+    /// What it may cost, where calls are counted.
+    quota: Option<Quota>,
+}
+
+/// What a source may cost.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Quota {
+    calls_today: u32,
+    budget: u32,
+    left: u32,
+    /// Until when it is left alone, in seconds of the Unix epoch.
+    limited_until: Option<u64>,
+}
+
+impl Source {
+    async fn of(source: &bus::SourceProxy<'_>) -> Result<Self, Fault> {
+        let some = |text: String| Some(text).filter(|text| !text.is_empty());
+        let at = |seconds: u64| Some(seconds).filter(|seconds| *seconds > 0);
+        let budget = source.budget().await?;
+        let quota = match budget {
+            0 => None,
+            _ => Some(Quota {
+                calls_today: source.calls_today().await?,
+                budget,
+                left: source.left().await?,
+                limited_until: at(source.limited_until().await?),
+            }),
+        };
+        Ok(Self {
+            name: source.name().await?,
+            kind: source.kind().await?,
+            state: some(source.state().await?),
+            error: some(source.last_error().await?),
+            last_success: at(source.last_success().await?),
+            quota,
+        })
+    }
 }
 
 /// Shows it. Gives the exit code: 1 where nothing can be served.
@@ -42,7 +87,7 @@ pub fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<u8, Box<dyn Error>>
     let status = bus::talk(ask)?;
     match args.json {
         true => show::json(out, &status)?,
-        false => write!(out, "{}", screen(&status, Paint::of_stdout()))?,
+        false => write!(out, "{}", screen(&status, clock::unix(), Paint::of_stdout()))?,
     }
     out.flush()?;
     Ok(u8::from(status.configuration_error.is_some()))
@@ -60,16 +105,16 @@ async fn ask(bus: Bus) -> Result<Status, Fault> {
     let mut sources = Vec::new();
     for object in bus.sources().await? {
         let source = bus.source(&object).await?;
-        match (source.name().await.map_err(Fault::from), source.last_error().await.map_err(Fault::from)) {
-            (Ok(name), Ok(error)) => sources.push(Source { name, error: some(error) }),
-            (Err(fault), _) | (_, Err(fault)) if !fault.is_not_authorized() => return Err(fault),
-            _ => {}
+        match Source::of(&source).await {
+            Ok(source) => sources.push(source),
+            Err(fault) if !fault.is_not_authorized() => return Err(fault),
+            Err(_) => {}
         }
     }
     Ok(Status { version: manager.version().await?, configuration_error, sources, secrets })
 }
 
-fn screen(status: &Status, paint: Paint) -> String {
+fn screen(status: &Status, now: u64, paint: Paint) -> String {
     let mut rows = vec![Row::new(vec![title("onecred", paint), version(&status.version).into()])];
     rows.push(Row::new(match &status.configuration_error {
         None => vec![title("serves", paint), "yes".into()],
@@ -79,7 +124,7 @@ fn screen(status: &Status, paint: Paint) -> String {
     }));
     let mut first = title("sources", paint);
     for source in &status.sources {
-        rows.push(Row::new(vec![std::mem::replace(&mut first, "".into()), line(source, paint)]));
+        rows.push(Row::new(vec![std::mem::replace(&mut first, "".into()), line(source, now, paint)]));
     }
     rows.push(Row::new(vec![title("secrets", paint), counts(&status.secrets).into()]));
     let (held, failing): (Vec<&Listed>, Vec<&Listed>) = (
@@ -106,11 +151,28 @@ fn title(text: &str, paint: Paint) -> Cell {
     Cell::painted(text, |text| paint.bold(text))
 }
 
-/// One source on one line. What it may still be asked for belongs here, behind whether it answers.
-fn line(source: &Source, paint: Paint) -> Cell {
-    match &source.error {
-        None => format!("{}: no trouble", source.name).into(),
-        Some(error) => Cell::painted(&format!("{}: {error}", source.name), |text| paint.red(text)),
+/// One source on one line: whether it answers, and what it may still be asked for.
+fn line(source: &Source, now: u64, paint: Paint) -> Cell {
+    let quota = source.quota.as_ref().map(|quota| quota.words(now)).unwrap_or_default();
+    let trouble = match (&source.error, source.state.as_deref()) {
+        (Some(error), _) => error.clone(),
+        (None, None) => {
+            "the resolver does not tell how it is; see: systemctl status onecred-resolver".to_owned()
+        }
+        (None, Some("ready")) => return format!("{}: no trouble{quota}", source.name).into(),
+        (None, Some("no-token")) => "no token yet; run: onecred token set".to_owned(),
+        (None, Some("limited")) => "its calls are limited".to_owned(),
+        (None, Some(state)) => format!("{state}; see: onecred token check"),
+    };
+    Cell::painted(&format!("{}: {trouble}{quota}", source.name), |text| paint.red(text))
+}
+
+impl Quota {
+    /// `; 12 of 800 calls today`, and until when none is made.
+    fn words(&self, now: u64) -> String {
+        let wait = self.limited_until.and_then(|until| until.checked_sub(now)).filter(|wait| *wait > 0);
+        let wait = wait.map(|wait| format!(", none for another {}", show::age(wait))).unwrap_or_default();
+        format!("; {} of {} calls today{wait}", self.calls_today, self.budget)
     }
 }
 
@@ -140,10 +202,16 @@ mod tests {
     use super::*;
     use crate::cli::secrets::tests::sample;
 
+    const NOW: u64 = 1_764_061_200;
+
     fn status() -> Status {
         let (fine, gone) = ("default".to_owned(), "backup".to_owned());
         let away = Some("away: connect.example does not answer; start it".to_owned());
-        let sources = vec![Source { name: fine, error: None }, Source { name: gone, error: away }];
+        let ready = || Some("ready".to_owned());
+        let sources = vec![
+            Source { name: fine, state: ready(), ..Source::default() },
+            Source { name: gone, state: ready(), error: away, ..Source::default() },
+        ];
         let version = env!("CARGO_PKG_VERSION").to_owned();
         Status { version, configuration_error: None, sources, secrets: sample() }
     }
@@ -161,7 +229,27 @@ held     db-password (put); end that by: onecred release db-password
 failing  api-key: not found: no item \"openai\"; make it
 "
         );
-        assert_eq!(screen(&status(), Paint::NONE), expected);
+        assert_eq!(screen(&status(), NOW, Paint::NONE), expected);
+    }
+
+    #[test]
+    fn a_source_tells_what_it_may_still_be_asked_for() {
+        let quota = |until| Quota { calls_today: 790, budget: 800, left: 10, limited_until: until };
+        let said = |state: &str, quota| {
+            let state = Some(state.to_owned()).filter(|state| !state.is_empty());
+            line(&Source { name: "a".into(), state, quota, ..Source::default() }, NOW, Paint::NONE)
+        };
+        let text = |cell| show::table(&[Row::new(vec![cell])]);
+        assert_eq!(text(said("ready", Some(quota(None)))), "a: no trouble; 790 of 800 calls today\n");
+        let limited = said("limited", Some(quota(Some(NOW + 600))));
+        let expected = "a: its calls are limited; 790 of 800 calls today, none for another 10 min\n";
+        assert_eq!(text(limited), expected);
+        assert_eq!(
+            text(said("ready", Some(quota(Some(NOW - 1))))),
+            "a: no trouble; 790 of 800 calls today\n"
+        );
+        assert!(text(said("no-token", None)).contains("onecred token set"));
+        assert!(text(said("", None)).contains("systemctl status onecred-resolver"));
     }
 
     #[test]
@@ -170,7 +258,7 @@ failing  api-key: not found: no item \"openai\"; make it
         status.configuration_error = Some("/etc/onecred/secrets.json:1:1: error: x".into());
         (status.secrets, status.sources) = (Vec::new(), Vec::new());
         status.version = "9.9.9".into();
-        let screen = screen(&status, Paint::NONE);
+        let screen = screen(&status, NOW, Paint::NONE);
         assert!(screen.contains("serves   nothing: /etc/onecred/secrets.json:1:1: error: x\n"), "{screen}");
         assert!(screen.contains("9.9.9 (this program is ") && screen.contains("secrets  none\n"), "{screen}");
     }

@@ -218,6 +218,17 @@ pub enum SourceKind {
     },
 }
 
+impl SourceKind {
+    /// The kind as the configuration writes it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::ServiceAccount(_) => "service-account",
+            Self::Connect { .. } => "connect",
+            Self::File { .. } => "file",
+        }
+    }
+}
+
 /// What the provider allows itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {

@@ -75,6 +75,19 @@ impl Active {
         self.items.get(key).map(|item| item.fields.as_slice()).unwrap_or_default()
     }
 
+    /// The secrets that fields of an item are; of all its fields, where none are said.
+    pub fn secrets_of<'a>(
+        &'a self,
+        key: &'a ItemKey,
+        fields: Option<&'a [FieldRef]>,
+    ) -> impl Iterator<Item = &'a Secret> {
+        self.settings.policy.secrets().filter(move |secret| {
+            let wanted = &secret.wanted;
+            ItemKey::new(&wanted.source, &wanted.reference.item) == *key
+                && fields.is_none_or(|fields| fields.contains(&wanted.reference.field))
+        })
+    }
+
     /// The units that may have something of an item.
     pub fn grants(&self, key: &ItemKey) -> impl Iterator<Item = &UnitPattern> {
         self.items.get(key).into_iter().flat_map(|item| &item.grants)

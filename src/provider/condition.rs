@@ -24,6 +24,9 @@ pub enum State {
 }
 
 impl State {
+    /// All states.
+    pub const ALL: [Self; 5] = [Self::NeverFetched, Self::Fresh, Self::Stale, Self::Failing, Self::Held];
+
     /// The state as the bus has it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -23,6 +23,7 @@ use crate::clock::BootTime;
 use crate::name::{Claim, CredentialId, UnitName};
 use crate::secret::Wanted;
 use crate::systemd::manager::Link;
+use crate::systemd::message_id;
 
 /// The most units that are remembered.
 const MOST: usize = 4096;
@@ -58,12 +59,7 @@ impl Recovery {
     /// Goes on where the process before this one stopped.
     pub fn new(store: &Store) -> Self {
         let known = store.refused().and_then(|list| serde_json::from_slice(&list).ok()).unwrap_or_default();
-        Self {
-            units: Mutex::new(known),
-            news: Notify::new(),
-            begun: Notify::new(),
-            link: Link::default(),
-        }
+        Self { units: Mutex::new(known), news: Notify::new(), begun: Notify::new(), link: Link::default() }
     }
 
     fn units(&self) -> MutexGuard<'_, BTreeMap<String, Casualty>> {
@@ -187,7 +183,9 @@ impl Recovery {
         let result = self.start_if_failed(unit, &casualty).await;
         match result {
             Ok(true) => tracing::info!(
+                message_id = message_id::RECOVERED,
                 object_systemd_unit = unit,
+                onecred_unit = unit,
                 onecred_result = "recovered",
                 "{unit} is started again, since what it failed for {} s ago has passed: {}",
                 casualty.since.age(BootTime::now()).as_secs(),

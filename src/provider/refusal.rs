@@ -7,6 +7,7 @@ use super::publish::Fault;
 use crate::name::{CredentialId, SecretName, UnitName};
 use crate::policy::Denial;
 use crate::reference::Reference;
+use crate::systemd::message_id;
 use crate::wire::{Class, Failure};
 
 /// Why a request is refused.
@@ -76,17 +77,7 @@ impl Refusal {
         match self {
             Self::Denied(_) | Self::NoSuchName(_) => "not-allowed",
             Self::Unconfigured(_) => "unconfigured",
-            Self::Failed { failure, .. } => match failure.class {
-                Class::NotFound => "not-found",
-                Class::Several => "several",
-                Class::Denied => "denied",
-                Class::NoToken => "no-token",
-                Class::Limited => "limited",
-                Class::Away => "away",
-                Class::Malformed => "malformed",
-                Class::TooLarge => "too-large",
-                Class::Misconfigured => "misconfigured",
-            },
+            Self::Failed { failure, .. } => failure.class.kind(),
             Self::Empty(_) => "empty",
             Self::TooLarge { .. } => "too-large",
             Self::Part { refusal, .. } => refusal.kind(),
@@ -95,6 +86,26 @@ impl Refusal {
             Self::NoFile(_) => "no-file",
             Self::Unpublished { .. } | Self::SomeUnpublished { .. } => "unpublished",
             Self::Stopping => "stopping",
+        }
+    }
+
+    /// What the journal has as MESSAGE_ID: one for all that share a remedy.
+    pub fn message_id(&self) -> &'static str {
+        match self {
+            Self::Denied(_) | Self::NoSuchName(_) => message_id::NOT_ALLOWED,
+            Self::Failed { failure, .. } => match failure.class {
+                Class::NotFound | Class::Several => message_id::NOT_FOUND,
+                Class::Denied | Class::NoToken => message_id::NO_ACCESS,
+                Class::Limited | Class::Away => message_id::AWAY,
+                Class::Malformed | Class::TooLarge => message_id::UNFIT,
+                Class::Misconfigured => message_id::OWN_TROUBLE,
+            },
+            Self::Empty(_) | Self::TooLarge { .. } | Self::Unfit { .. } => message_id::UNFIT,
+            Self::Part { refusal, .. } => refusal.message_id(),
+            Self::NoFile(_) | Self::Unpublished { .. } | Self::SomeUnpublished { .. } => {
+                message_id::UNPUBLISHED
+            }
+            Self::Unconfigured(_) | Self::Unreadable(_) | Self::Stopping => message_id::OWN_TROUBLE,
         }
     }
 

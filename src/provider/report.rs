@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use super::peer::{Peer, Stranger};
 use super::refusal::Refusal;
+use super::tally::STRANGER;
 use crate::clock::BootTime;
 use crate::secret::Wanted;
+use crate::systemd::message_id;
 use crate::wire::Failure;
 
 /// How long equal lines are counted instead of said.
@@ -21,13 +23,27 @@ const KINDS: usize = 1024;
 #[derive(Debug, Default)]
 pub struct Report(Mutex<HashMap<Line, Said>>);
 
+/// A request, as lines tell of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Who asks, for what.
+    pub peer: &'a Peer,
+    /// What the configuration calls it, where it is known what it is.
+    pub secret: Option<&'a str>,
+    /// When it came.
+    pub arrived: BootTime,
+}
+
 /// A line, and in whose journal it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Line {
+    /// What it tells, for `journalctl -x`.
+    id: &'static str,
     /// The unit; none for onecred's own journal.
     unit: Option<String>,
-    credential: String,
-    reference: String,
+    credential: Option<String>,
+    secret: Option<String>,
+    reference: Option<String>,
     kind: &'static str,
     text: String,
 }
@@ -40,72 +56,71 @@ struct Said {
 
 impl Report {
     /// A unit is refused. Gives back the reason in one line.
-    pub fn refused(&self, peer: &Peer, refusal: &Refusal) -> String {
-        let (unit, credential) = (&peer.claim.unit, &peer.claim.credential);
+    pub fn refused(&self, asked: Asked<'_>, refusal: &Refusal, reference: Option<String>) -> String {
+        let (unit, credential) = (&asked.peer.claim.unit, &asked.peer.claim.credential);
         let reason = format!("{}; {}", refusal.cause(unit, credential), refusal.remedy(unit, credential));
-        self.say(Line {
-            unit: Some(unit.to_string()),
-            credential: credential.to_string(),
-            reference: refusal.reference().map(ToString::to_string).unwrap_or_default(),
-            kind: refusal.kind(),
-            text: format!("credential {credential} for {unit} refused: {reason}"),
-        });
+        let text = format!("credential {credential} for {unit} refused: {reason}");
+        let line = Line::of(asked, refusal.message_id(), refusal.kind(), text);
+        self.say(Line { reference, ..line }, Some(asked.arrived));
         reason
     }
 
     /// Somebody is not heard. Said in onecred's own journal: whose unit it is, is just what is not known.
     pub fn not_heard(&self, stranger: &Stranger) -> String {
-        let text = format!("a request refused: {stranger}");
-        let line =
-            Line { unit: None, credential: String::new(), reference: String::new(), kind: "stranger", text };
-        self.say(line);
+        let line = Line {
+            id: message_id::STRANGER,
+            unit: None,
+            credential: None,
+            secret: None,
+            reference: None,
+            kind: STRANGER,
+            text: format!("a request refused: {stranger}"),
+        };
+        self.say(line, None);
         stranger.to_string()
     }
 
     /// A unit is kept waiting.
-    pub fn waiting(&self, peer: &Peer, wanted: &Wanted, cause: Option<&Failure>) {
-        let (unit, credential) = (&peer.claim.unit, &peer.claim.credential);
+    pub fn waiting(&self, asked: Asked<'_>, wanted: &Wanted, cause: Option<&Failure>) {
+        let (unit, credential) = (&asked.peer.claim.unit, &asked.peer.claim.credential);
         let cause = cause.map_or_else(|| "no answer yet".to_owned(), ToString::to_string);
         let (reference, patience) = (wanted.reference.to_string(), wanted.deadline.as_secs());
-        self.say(Line {
-            unit: Some(unit.to_string()),
-            credential: credential.to_string(),
-            text: format!("credential {credential} for {unit} is waiting for 1Password: {reference}: {cause} (it is refused {patience} s after it asked)"),
-            reference,
-            kind: "waiting",
-        });
+        let text = format!(
+            "credential {credential} for {unit} is waiting for 1Password: {reference}: {cause} (it is refused {patience} s after it asked)"
+        );
+        let line = Line::of(asked, message_id::WAITING, "waiting", text);
+        self.say(Line { reference: Some(reference), ..line }, Some(asked.arrived));
     }
 
     /// A unit gets a value that is older than it should be.
-    pub fn stale(&self, peer: &Peer, wanted: &Wanted, cause: &Failure) {
-        let (unit, credential) = (&peer.claim.unit, &peer.claim.credential);
+    pub fn stale(&self, asked: Asked<'_>, wanted: &Wanted, cause: &Failure) {
+        let (unit, credential) = (&asked.peer.claim.unit, &asked.peer.claim.credential);
         let reference = wanted.reference.to_string();
-        self.say(Line {
-            unit: Some(unit.to_string()),
-            credential: credential.to_string(),
-            text: format!(
-                "credential {credential} for {unit} is served as it was fetched before ({reference}), since it can't be confirmed now: {cause}"
-            ),
-            reference,
-            kind: "stale",
-        });
+        let text = format!(
+            "credential {credential} for {unit} is served as it was fetched before ({reference}), since it can't be confirmed now: {cause}"
+        );
+        let line = Line::of(asked, message_id::STALE, "stale", text);
+        self.say(Line { reference: Some(reference), ..line }, Some(asked.arrived));
     }
 
     /// A unit hung up in the middle of a long value.
-    pub fn hung_up(&self, peer: &Peer, sent: usize, of: usize) {
-        let (unit, credential) = (&peer.claim.unit, &peer.claim.credential);
-        self.say(Line {
-            unit: Some(unit.to_string()),
-            credential: credential.to_string(),
-            reference: String::new(),
-            kind: "hung-up",
-            text: format!(
-                "credential {credential} for {unit}: systemd hung up after {sent} of {of} bytes; it takes 1 MiB for all credentials of a unit together"
-            ),
-        });
+    pub fn hung_up(&self, asked: Asked<'_>, sent: usize, of: usize) {
+        let (unit, credential) = (&asked.peer.claim.unit, &asked.peer.claim.credential);
+        let text = format!(
+            "credential {credential} for {unit}: systemd hung up after {sent} of {of} bytes; it takes 1 MiB for all credentials of a unit together"
+        );
+        self.say(Line::of(asked, message_id::HUNG_UP, "hung-up", text), Some(asked.arrived));
     }
 
-    fn say(&self, line: Line) {
+    /// A unit got what it asked for. Each time a line of its own, never counted.
+    pub fn granted(&self, asked: Asked<'_>, references: String) {
+        let (unit, credential) = (&asked.peer.claim.unit, &asked.peer.claim.credential);
+        let text = format!("credential {credential} for {unit} granted: {references}");
+        let line = Line::of(asked, message_id::GRANTED, "granted", text);
+        Line { reference: Some(references), ..line }.write("", Some(asked.arrived));
+    }
+
+    fn say(&self, line: Line, arrived: Option<BootTime>) {
         let now = BootTime::now();
         let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = said.get_mut(&line).filter(|before| before.at.age(now) < WINDOW) {
@@ -118,8 +133,8 @@ impl Report {
         }
         drop(said);
         match before {
-            Some(Said { again, .. }) if again > 0 => line.write(&more(again)),
-            _ => line.write(""),
+            Some(Said { again, .. }) if again > 0 => line.write(&more(again), arrived),
+            _ => line.write("", arrived),
         }
     }
 
@@ -137,7 +152,7 @@ impl Report {
         });
         drop(said);
         for (line, again) in over {
-            line.write(&more(again));
+            line.write(&more(again), None);
         }
     }
 }
@@ -147,19 +162,39 @@ fn more(again: u64) -> String {
 }
 
 impl Line {
-    fn write(&self, tail: &str) {
-        let Self { unit, credential, reference, kind, text } = self;
-        match unit {
-            // journald takes OBJECT_SYSTEMD_UNIT from root alone, and shows the line in that unit's log
-            Some(unit) => tracing::warn!(
-                object_systemd_unit = unit.as_str(),
-                onecred_unit = unit.as_str(),
-                onecred_credential = credential.as_str(),
-                onecred_reference = reference.as_str(),
-                onecred_result = kind,
-                "{text}{tail}"
-            ),
-            None => tracing::warn!(onecred_result = kind, "{text}{tail}"),
+    fn of(asked: Asked<'_>, id: &'static str, kind: &'static str, text: String) -> Self {
+        let claim = &asked.peer.claim;
+        Self {
+            id,
+            unit: Some(claim.unit.to_string()),
+            credential: Some(claim.credential.to_string()),
+            secret: asked.secret.map(str::to_owned),
+            reference: None,
+            kind,
+            text,
         }
+    }
+
+    /// Writes it, with how long the request took until now.
+    fn write(&self, tail: &str, arrived: Option<BootTime>) {
+        let Self { id, unit, credential, secret, reference, kind, text } = self;
+        let took = arrived.map(|arrived| arrived.age(BootTime::now()).as_micros());
+        macro_rules! line {
+            ($level:ident) => {
+                // journald takes OBJECT_SYSTEMD_UNIT from root alone, and shows the line in that unit's log
+                tracing::$level!(
+                    message_id = id,
+                    object_systemd_unit = unit.as_deref(),
+                    onecred_unit = unit.as_deref(),
+                    onecred_credential = credential.as_deref(),
+                    onecred_secret = secret.as_deref(),
+                    onecred_reference = reference.as_deref(),
+                    onecred_result = kind,
+                    onecred_latency_usec = took,
+                    "{text}{tail}"
+                )
+            };
+        }
+        if *id == message_id::GRANTED { line!(info) } else { line!(warn) }
     }
 }

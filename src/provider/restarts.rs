@@ -14,6 +14,7 @@ use super::events::Event;
 use super::publish::Publisher;
 use super::store::ItemKey;
 use crate::systemd::manager::{Jobs, Link, ManagerProxy};
+use crate::systemd::message_id;
 
 /// A burst of changes is over when there was none for so long.
 const QUIET: Duration = Duration::from_secs(2);
@@ -138,7 +139,9 @@ impl Restarts {
                 let Some(due) = due.iter().find(|due| due.unit == unit) else { continue };
                 match end.result.as_str() {
                     "done" => tracing::info!(
+                        message_id = message_id::TOLD,
                         object_systemd_unit = unit.as_str(),
+                        onecred_unit = unit.as_str(),
                         onecred_secret = due.secret.as_str(),
                         "{unit} was {}, since secret {} has changed",
                         due.measure.past(),
@@ -168,7 +171,9 @@ async fn order(manager: &ManagerProxy<'_>, due: &Due) -> zbus::Result<zbus::Owne
 fn failed(due: &Due, why: &str) {
     let Due { unit, measure, secret } = due;
     tracing::error!(
+        message_id = message_id::NOT_TOLD,
         object_systemd_unit = unit.as_str(),
+        onecred_unit = unit.as_str(),
         onecred_secret = secret.as_str(),
         "{unit} could not be {}, since secret {secret} has changed: {why}; it is not tried again: systemctl {} {unit}",
         measure.past(),

@@ -10,7 +10,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::active::Active;
 use super::broker::Broker;
@@ -21,13 +21,15 @@ use super::rotation;
 use super::server::Server;
 use super::store::{Kind, Store};
 use crate::config::{self, Loaded, Paths};
-use crate::systemd::notify;
+use crate::systemd::{journal, message_id, notify};
 use crate::wire::client::SocketResolver;
 
 /// How long those that wait are still answered after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long refusals then take at the most; the keeper does what is left.
 const REFUSING: Duration = Duration::from_secs(2);
+/// How often a journal that was busy is tried again.
+const CATCHING_UP: Duration = Duration::from_millis(20);
 /// How often counts are said and old things given up.
 const HOUSEKEEPING: Duration = Duration::from_secs(20);
 
@@ -140,11 +142,12 @@ async fn serve(
                 let _ = wish.send(reload(server, config));
             }
             _ = alive.tick() => notify::alive(),
+            () = sleep(CATCHING_UP), if journal::is_behind() => journal::catch_up(),
             _ = housekeeping.tick() => {
                 if store_is_back() {
                     return Err(Fatal::StoreIsBack);
                 }
-                tracing::trace!("lines that wait for the journal are sent");
+                journal::catch_up();
                 server.report.sweep(false);
                 server.broker.sweep();
                 notify::status(&status(server));
@@ -181,6 +184,10 @@ fn load(paths: &Paths) -> Active {
             for problem in &report.problems {
                 tracing::error!("{problem}");
             }
+            tracing::error!(
+                message_id = message_id::CONFIGURATION_REJECTED,
+                "the configuration has errors, so every unit that asks is refused; see: onecred check"
+            );
             Active::broken(first_error(&report))
         }
     }
@@ -216,6 +223,7 @@ fn reload(server: &Arc<Server>, paths: &Paths) -> Result<(), String> {
                 tracing::error!("{problem}");
             }
             tracing::error!(
+                message_id = message_id::CONFIGURATION_REJECTED,
                 "the new configuration has errors, so the one before stays in force; see: onecred check"
             );
             Err(first_error(&report))

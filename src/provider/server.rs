@@ -13,11 +13,13 @@ use super::publish::{Handle, Publisher};
 use super::recovery::Recovery;
 use super::refusal::Refusal;
 use super::reply::{Connection, Delivery};
-use super::report::Report;
+use super::report::{Asked, Report};
 use super::restarts::Restarts;
+use super::statuses::Statuses;
 use super::store::Kind;
 use super::tally::{STRANGER, Tally};
 use crate::clock::BootTime;
+use crate::config::Audit;
 use crate::name::CredentialId;
 use crate::policy::Deliverable;
 use crate::sys;
@@ -43,6 +45,8 @@ pub struct Server {
     pub recovery: Arc<Recovery>,
     /// Counts it.
     pub tally: Arc<Tally>,
+    /// How the sources are.
+    pub statuses: Statuses,
     attestation: Attestation,
     permits: Arc<Semaphore>,
     most: u32,
@@ -63,6 +67,7 @@ impl Server {
             broker,
             report: Report::default(),
             tally: Arc::default(),
+            statuses: Statuses::default(),
             attestation,
             permits,
             most,
@@ -113,11 +118,11 @@ impl Server {
             Err(reason) => return connection.refuse(&reason),
         };
         if let Some(handle) = Handle::of(&peer.claim) {
-            return self.publish_for(connection, peer, handle);
+            return self.publish_for(connection, peer, handle, arrived);
         }
         let what = match self.judge(&peer) {
             Ok(what) => what,
-            Err(refusal) => return self.refuse(connection, &peer, None, &refusal),
+            Err(refusal) => return self.refuse(connection, &peer, None, arrived, &refusal),
         };
         let job = Job { what, process: peer.process, arrived };
         match assemble::at_once(&self.broker, &job) {
@@ -173,7 +178,7 @@ impl Server {
         }
         self.tally.waiting();
         if let Some(wanted) = job.missing(&self.broker) {
-            self.report.waiting(peer, wanted, self.broker.last_failure(&wanted.source).as_ref());
+            self.report.waiting(asked(peer, job), wanted, self.broker.last_failure(&wanted.source).as_ref());
         }
         work.await
     }
@@ -188,18 +193,18 @@ impl Server {
         let fit = result.and_then(|assembled| fit(assembled, &job.what, &peer.claim.credential));
         let Assembled { value, stale } = match fit {
             Ok(assembled) => assembled,
-            Err(refusal) => return self.refuse(connection, peer, Some(&job.what), &refusal),
+            Err(refusal) => return self.refuse(connection, peer, Some(&job.what), job.arrived, &refusal),
         };
         if !stale.is_empty() {
             self.tally.stale();
         }
         for (wanted, cause) in &stale {
-            self.report.stale(peer, wanted, cause);
+            self.report.stale(asked(peer, job), wanted, cause);
         }
         match connection.answer_at_once(&value) {
             Ok(delivery) => {
                 if let Delivery::Whole = delivery {
-                    self.tally.answered(job.what.label(), job.arrived);
+                    self.granted(peer, job);
                 }
                 log(peer, delivery);
             }
@@ -210,11 +215,19 @@ impl Server {
                     let delivery = connection.answer_rest(value, sent).await;
                     log(&peer, delivery);
                     match delivery {
-                        Delivery::Whole => server.tally.answered(job.what.label(), job.arrived),
-                        Delivery::HungUp { sent } => server.report.hung_up(&peer, sent, len),
+                        Delivery::Whole => server.granted(&peer, &job),
+                        Delivery::HungUp { sent } => server.report.hung_up(asked(&peer, &job), sent, len),
                     }
                 });
             }
+        }
+    }
+
+    /// Grants are counted; each is a line only where the configuration wants that.
+    fn granted(&self, peer: &Peer, job: &Job) {
+        self.tally.answered(job.what.label(), job.arrived);
+        if self.broker.active().settings.audit == Audit::All {
+            self.report.granted(asked(peer, job), job.what.references());
         }
     }
 
@@ -223,14 +236,23 @@ impl Server {
         connection: Connection,
         peer: &Peer,
         what: Option<&Deliverable>,
+        arrived: BootTime,
         refusal: &Refusal,
     ) {
-        let label = what.map(Deliverable::label).or_else(|| refusal.secret());
-        self.tally.refused(label, refusal.kind());
+        let secret = what.map(Deliverable::label).or_else(|| refusal.secret());
+        self.tally.refused(secret, refusal.kind());
         self.recovery.note(&peer.claim, refusal, &self.broker);
-        let reason = self.report.refused(peer, refusal);
+        let active = self.broker.active();
+        let named = || active.secret(refusal.secret()?).map(|secret| secret.wanted.reference.to_string());
+        let reference = refusal.reference().map(ToString::to_string);
+        let reference = reference.or_else(|| what.map(Deliverable::references)).or_else(named);
+        let reason = self.report.refused(Asked { peer, secret, arrived }, refusal, reference);
         connection.refuse(&reason);
     }
+}
+
+fn asked<'a>(peer: &'a Peer, job: &'a Job) -> Asked<'a> {
+    Asked { peer, secret: Some(job.what.label()), arrived: job.arrived }
 }
 
 /// Waits until the peer has hung up. Looked at now and then: nobody is in a hurry to know.

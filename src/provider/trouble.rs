@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use crate::clock::BootTime;
 use crate::name::SourceName;
+use crate::systemd::message_id;
 use crate::wire::Failure;
 
 /// How long a source that could not be asked is left alone, where it does not say itself.
@@ -52,7 +53,11 @@ impl Troubles {
             // any other failure is an answer, too
             _ => {
                 if self.sources().remove(source).is_some() {
-                    tracing::info!("source {source} answers again");
+                    tracing::info!(
+                        message_id = message_id::SOURCE_ANSWERS,
+                        onecred_source = source.as_str(),
+                        "source {source} answers again"
+                    );
                     self.over.notify_waiters();
                 }
             }
@@ -65,6 +70,9 @@ impl Troubles {
         let before = self.sources().insert(source.clone(), Trouble { until, failure: failure.clone() });
         if before.is_none_or(|before| before.failure.class != failure.class) {
             tracing::warn!(
+                message_id = message_id::SOURCE_IN_TROUBLE,
+                onecred_source = source.as_str(),
+                onecred_result = failure.class.kind(),
                 "source {source} can't be asked now, so what it gave before is served as it is: {failure}"
             );
         }

@@ -12,9 +12,12 @@ mod engine;
 mod matching;
 mod model;
 mod nearest;
+mod opened;
 mod otp;
+mod record;
 pub mod run;
 pub mod service_account;
+mod shown;
 mod ssh;
 mod value;
 mod vault_file;
@@ -22,21 +25,21 @@ mod vault_file;
 pub use calendar::date_of_unix;
 use std::collections::BTreeMap;
 use std::future::ready;
+use std::sync::Arc;
 
-use crate::config::{Source, SourceKind};
+use crate::config::Source;
 use crate::name::{CredentialId, SourceName};
 use crate::secret::SecretValue;
-use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve};
+use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve, Status};
 
-use connect::{Address, Claims, Connect};
-use engine::Engine;
-use service_account::{ServiceAccount, Surroundings};
-use vault_file::VaultFile;
+use connect::Claims;
+use opened::{Opened, Print};
+use service_account::Surroundings;
 
 /// All sources of a configuration.
 #[derive(Default)]
 pub struct Resolver {
-    sources: BTreeMap<SourceName, Box<dyn Resolve>>,
+    sources: BTreeMap<SourceName, Arc<Opened>>,
     /// What a source is opened from, should another token be tried.
     definitions: BTreeMap<SourceName, Source>,
     surroundings: Surroundings,
@@ -58,30 +61,50 @@ impl Resolver {
         tokens: impl Fn(&CredentialId) -> Option<SecretValue>,
         surroundings: &Surroundings,
     ) -> Self {
-        let open = |(name, source)| {
-            let opened = open(name, source, &tokens, surroundings);
-            (SourceName::clone(name), opened.unwrap_or_else(|failure| Box::new(Refused(failure))))
+        Self { surroundings: surroundings.clone(), ..Self::default() }.renewed(sources, tokens)
+    }
+
+    /// The same by another reading of the configuration and the tokens. What is as it was before goes on as it is, with all that it
+    /// has learned; what could not work is tried anew.
+    pub fn renewed(
+        &self,
+        sources: &BTreeMap<SourceName, Source>,
+        tokens: impl Fn(&CredentialId) -> Option<SecretValue>,
+    ) -> Self {
+        let open = |(name, source): (&SourceName, &Source)| {
+            let print = Print::of(source, &tokens);
+            let before = self.sources.get(name).filter(|before| before.is_good_for(&print)).map(Arc::clone);
+            let open = || Arc::new(Opened::open(name, source, &tokens, &self.surroundings, print));
+            (name.clone(), before.unwrap_or_else(open))
         };
         Self {
             sources: sources.iter().map(open).collect(),
             definitions: sources.clone(),
-            surroundings: surroundings.clone(),
+            surroundings: self.surroundings.clone(),
         }
     }
 
     /// A source with another token than the one in place.
-    fn with_token(&self, name: &SourceName, token: &SecretValue) -> Result<Box<dyn Resolve>, Failure> {
+    fn with_token(&self, name: &SourceName, token: &SecretValue) -> Result<Opened, Failure> {
         self.source(name)?;
         // the token itself: it is tried as if it were in place
         let token = |_: &CredentialId| Some(SecretValue::new(token.expose().to_vec()));
         match self.definitions.get(name) {
-            Some(source) => open(name, source, &token, &self.surroundings),
+            Some(source) => {
+                let print = Print::of(source, &token);
+                Ok(Opened::open(name, source, &token, &self.surroundings, print))
+            }
             None => Err(undeclared(name)),
         }
     }
 
-    fn source(&self, name: &SourceName) -> Result<&dyn Resolve, Failure> {
-        self.sources.get(name).map(Box::as_ref).ok_or_else(|| undeclared(name))
+    /// How the sources are.
+    fn about(&self) -> Status {
+        Status { sources: self.sources.iter().map(|(name, source)| source.about(name)).collect() }
+    }
+
+    fn source(&self, name: &SourceName) -> Result<&Opened, Failure> {
+        self.sources.get(name).map(Arc::as_ref).ok_or_else(|| undeclared(name))
     }
 }
 
@@ -116,36 +139,10 @@ impl Resolve for Resolver {
             }
         })
     }
-}
 
-/// A source as its kind wants it.
-fn open(
-    name: &SourceName,
-    source: &Source,
-    tokens: &dyn Fn(&CredentialId) -> Option<SecretValue>,
-    surroundings: &Surroundings,
-) -> Result<Box<dyn Resolve>, Failure> {
-    let token = || tokens(&source.token).as_ref().and_then(trimmed).ok_or_else(|| no_token(name, source));
-    Ok(match &source.kind {
-        SourceKind::File { path } => Box::new(Engine::new(VaultFile::new(path.clone()))),
-        SourceKind::Connect { url, insecure, ca_file } => {
-            let address = Address { url: url.clone(), insecure: *insecure, ca_file: ca_file.clone() };
-            Box::new(Engine::new(Connect::new(address, &token()?)?))
-        }
-        SourceKind::ServiceAccount(configured) => {
-            Box::new(ServiceAccount::new(name.as_str(), configured, &token()?, surroundings)?)
-        }
-    })
-}
-
-/// There is no token yet: a state that ends when one is set, since the resolver is started anew then.
-fn no_token(name: &SourceName, source: &Source) -> Failure {
-    let cause = format!("source {name} has none: the credential {} is missing or empty", source.token);
-    let remedy = match *name == SourceName::default_source() {
-        true => "run: onecred token set".to_owned(),
-        false => format!("run: onecred token set --source {name}"),
-    };
-    Failure::new(Class::NoToken, cause, remedy)
+    fn status(&self) -> Pending<'_, Status> {
+        Box::pin(ready(Ok(self.about())))
+    }
 }
 
 /// Whether a token is of the form that those of Connect servers have.
@@ -153,29 +150,7 @@ pub fn looks_like_connect(token: &SecretValue) -> bool {
     Claims::read(token).is_some()
 }
 
-/// A token without the white space that files end in; none if nothing is left.
-fn trimmed(token: &SecretValue) -> Option<SecretValue> {
-    // the token itself: the client needs it without what a file has around it
-    let token = token.expose().trim_ascii();
-    (!token.is_empty()).then(|| SecretValue::new(token.to_vec()))
-}
-
-/// A source that can't work, for a reason that is known from the start.
-struct Refused(Failure);
-
-impl Resolve for Refused {
-    fn fetch(&self, _fetch: Fetch) -> Pending<'_, Fetched> {
-        Box::pin(ready(Err(self.0.clone())))
-    }
-
-    fn check(&self, _check: Check) -> Pending<'_, Checked> {
-        Box::pin(ready(Err(self.0.clone())))
-    }
-
-    fn probe(&self, _probe: Probe, _token: Option<SecretValue>) -> Pending<'_, Probed> {
-        Box::pin(ready(Err(self.0.clone())))
-    }
-}
-
+#[cfg(test)]
+mod status_tests;
 #[cfg(test)]
 mod vectors_tests;

@@ -1,6 +1,7 @@
 //! The resolver's life: reads the sources and their tokens, answers questions, and reads both anew on SIGHUP.
 
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -8,15 +9,19 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio::time::interval;
 
 use super::Resolver;
 use super::service_account::Surroundings;
+use super::shown::{self, Shown};
 use crate::config::{self, Paths};
 use crate::name::{CredentialId, SourceName};
 use crate::secret::SecretValue;
 use crate::systemd::notify;
-use crate::wire::{self, Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve};
+use crate::wire::{
+    self, Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve, Status,
+};
 
 /// The most bytes that a token may have.
 const TOKEN_MAX: u64 = 1 << 16;
@@ -53,17 +58,22 @@ async fn live(options: Options) -> io::Result<()> {
     let mut alive = interval(notify::watchdog_interval().unwrap_or(Duration::from_secs(60)));
     let resolver: Arc<dyn Resolve> = Arc::<Current>::clone(&current);
     let mut serving = std::pin::pin!(wire::server::serve(listener, resolver, allowed_uid));
-    notify::ready(&current.status());
+    let mut shown = Shown::default();
+    notify::ready(&shown.take(current.line()));
     loop {
         tokio::select! {
             ended = &mut serving => return ended,
             _ = stop.recv() => break,
             _ = interrupt.recv() => break,
-            _ = alive.tick() => notify::alive(),
+            _ = alive.tick() => {
+                notify::alive();
+                shown.refresh(current.line());
+            }
+            () = shown.due(&current.asked) => shown.refresh(current.line()),
             _ = reload.recv() => {
                 notify::reloading();
                 current.read();
-                notify::ready(&current.status());
+                notify::ready(&shown.take(current.line()));
             }
         }
     }
@@ -88,6 +98,8 @@ struct Current {
     loaded: RwLock<Arc<Loaded>>,
     /// When the configuration was last looked at for a definition that was not there.
     looked: Mutex<Option<Instant>>,
+    /// Something was asked, so that the status may be another.
+    asked: Notify,
 }
 
 #[derive(Default)]
@@ -110,18 +122,24 @@ impl Loaded {
                 "if that goes on: systemctl reload onecred-resolver, and look at its journal",
             )
             .retry_after(Duration::from_millis(200))),
-            Some(error) => Err(Failure::new(
-                Class::Misconfigured,
-                format!("the resolver can't use the configuration: {error}"),
-                "mend it (its files have to be readable by user onecred: they hold no secret), then: systemctl reload onecred",
-            )),
+            Some(error) => Err(unusable(error)),
         }
     }
 }
 
+fn unusable(error: &str) -> Failure {
+    Failure::new(
+        Class::Misconfigured,
+        format!("the resolver can't use the configuration: {error}"),
+        "mend it (its files have to be readable by user onecred: they hold no secret), then: systemctl reload onecred",
+    )
+}
+
 impl Current {
     fn new(inputs: Inputs) -> Self {
-        Self { inputs, loaded: RwLock::default(), looked: Mutex::default() }
+        let resolver = Resolver::within(&BTreeMap::new(), |_| None, &inputs.surroundings);
+        let loaded = RwLock::new(Arc::new(Loaded { resolver, ..Loaded::default() }));
+        Self { inputs, loaded, looked: Mutex::default(), asked: Notify::new() }
     }
 
     fn get(&self) -> Arc<Loaded> {
@@ -134,11 +152,12 @@ impl Current {
 
     /// Reads the configuration; with errors in it, what was there before stays.
     fn read(&self) {
-        let Inputs { config, tokens, surroundings } = &self.inputs;
+        let Inputs { config, tokens, .. } = &self.inputs;
         match config::load_if_any(config) {
             Ok(loaded) => {
                 let sources = &loaded.settings.sources;
-                let resolver = Resolver::within(sources, |name| token(name, tokens), surroundings);
+                let before = self.get();
+                let resolver = before.resolver.renewed(sources, |name| token(name, tokens));
                 let sources = sources.iter().map(|(name, source)| (name.clone(), source.print())).collect();
                 self.set(Loaded { resolver, sources, error: None });
             }
@@ -150,7 +169,8 @@ impl Current {
                     report.problems.iter().find(|problem| problem.severity == config::Severity::Error);
                 if self.get().sources.is_empty() {
                     let error = Some(first.map(ToString::to_string).unwrap_or_default());
-                    self.set(Loaded { error, ..Loaded::default() });
+                    let resolver = self.get().resolver.renewed(&BTreeMap::new(), |_| None);
+                    self.set(Loaded { resolver, error, ..Loaded::default() });
                 } else {
                     tracing::error!(
                         "the configuration has errors, so the sources stay as they were; see: onecred check"
@@ -158,6 +178,14 @@ impl Current {
                 }
             }
         }
+    }
+
+    /// What would be in force after a reading, which leaves alone what is.
+    fn reread(&self) -> Arc<Loaded> {
+        let fresh = Self::new(self.inputs.clone());
+        *fresh.loaded.write().unwrap_or_else(PoisonError::into_inner) = self.get();
+        fresh.read();
+        fresh.get()
     }
 
     /// The sources, with the definition of this one that the asker has. What was written since they were read is looked at, now and then,
@@ -172,9 +200,7 @@ impl Current {
             return loaded;
         }
         *looked = Some(Instant::now());
-        let fresh = Self::new(self.inputs.clone());
-        fresh.read();
-        let fresh = fresh.get();
+        let fresh = self.reread();
         if fresh.resolver(source, print).is_err() && loaded.error.is_none() {
             return loaded;
         }
@@ -182,13 +208,11 @@ impl Current {
         fresh
     }
 
-    fn status(&self) -> String {
+    /// How it is, in a line.
+    fn line(&self) -> String {
         let loaded = self.get();
         match &loaded.error {
-            None => format!(
-                "resolving from: {}",
-                loaded.sources.keys().map(SourceName::as_str).collect::<Vec<_>>().join(", ")
-            ),
+            None => shown::line(&loaded.resolver.about()),
             Some(error) => format!("refusing everything: {error}"),
         }
     }
@@ -197,23 +221,41 @@ impl Current {
 impl Resolve for Current {
     fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched> {
         let loaded = self.with(&fetch.source, &fetch.print);
-        Box::pin(async move { loaded.resolver(&fetch.source, &fetch.print)?.fetch(fetch).await })
+        Box::pin(async move {
+            let outcome = loaded.resolver(&fetch.source, &fetch.print)?.fetch(fetch).await;
+            self.asked.notify_one();
+            outcome
+        })
     }
 
     fn check(&self, check: Check) -> Pending<'_, Checked> {
         let loaded = self.with(&check.source, &check.print);
-        Box::pin(async move { loaded.resolver(&check.source, &check.print)?.check(check).await })
+        Box::pin(async move {
+            let outcome = loaded.resolver(&check.source, &check.print)?.check(check).await;
+            self.asked.notify_one();
+            outcome
+        })
     }
 
     /// An administrator may ask about what was written since the last reload, which is then read for this question alone.
     fn probe(&self, probe: Probe, token: Option<SecretValue>) -> Pending<'_, Probed> {
         let mut loaded = self.get();
         if loaded.resolver(&probe.source, &probe.print).is_err() {
-            let fresh = Self::new(self.inputs.clone());
-            fresh.read();
-            loaded = fresh.get();
+            loaded = self.reread();
         }
-        Box::pin(async move { loaded.resolver(&probe.source, &probe.print)?.probe(probe, token).await })
+        Box::pin(async move {
+            let outcome = loaded.resolver(&probe.source, &probe.print)?.probe(probe, token).await;
+            self.asked.notify_one();
+            outcome
+        })
+    }
+
+    fn status(&self) -> Pending<'_, Status> {
+        let loaded = self.get();
+        Box::pin(ready(match &loaded.error {
+            None => Ok(loaded.resolver.about()),
+            Some(error) => Err(unusable(error)),
+        }))
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
+use crate::config::SourceKind;
 use crate::reference::Reference;
 
 const VECTORS: &str = include_str!("../../integration/fixtures/op-resolution-vectors.tsv");

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 use std::os::unix::net::UnixDatagram;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tracing::field::{Field, Visit};
@@ -18,8 +19,21 @@ use tracing_subscriber::util::SubscriberInitExt;
 const SOCKET: &str = "/run/systemd/journal/socket";
 /// The most bytes of one field: a datagram has a limit, and a line one that people can read.
 const LONGEST: usize = 8 << 10;
-/// How many lines are kept for a journal that does not take them.
-const KEPT: usize = 1000;
+/// How many bytes of lines are kept for a journal that does not take them.
+const KEPT: usize = 8 << 20;
+
+/// Whether lines wait for a journal that was busy.
+static BEHIND: AtomicBool = AtomicBool::new(false);
+
+/// Whether lines wait for a journal that was busy: then [`catch_up`] is to be called soon.
+pub fn is_behind() -> bool {
+    BEHIND.load(Ordering::Relaxed)
+}
+
+/// Sends the lines that wait, as far as the journal takes them.
+pub fn catch_up() {
+    tracing::trace!("any line is an occasion to send those that wait");
+}
 
 /// Sends all of `tracing` from here on to the journal, or to standard error where that is none. Lines below `level` are left out.
 pub fn start(identifier: &'static str, level: Level) {
@@ -45,6 +59,7 @@ struct Lines {
 #[derive(Default)]
 struct Waiting {
     lines: VecDeque<Vec<u8>>,
+    bytes: usize,
     lost: u64,
 }
 
@@ -84,11 +99,24 @@ impl Lines {
     fn send(&self, socket: &UnixDatagram, entry: Option<Vec<u8>>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         match entry {
-            Some(entry) if waiting.lines.len() < KEPT => waiting.lines.push_back(entry),
+            Some(entry) if waiting.bytes + entry.len() <= KEPT => waiting.push(entry),
             Some(_) => waiting.lost += 1,
             None => {}
         }
-        while let Some(first) = waiting.lines.front() {
+        waiting.send(socket, self.identifier);
+        BEHIND.store(!waiting.lines.is_empty(), Ordering::Relaxed);
+    }
+}
+
+impl Waiting {
+    fn push(&mut self, entry: Vec<u8>) {
+        self.bytes += entry.len();
+        self.lines.push_back(entry);
+    }
+
+    /// Sends them in their order, as far as the journal takes them.
+    fn send(&mut self, socket: &UnixDatagram, identifier: &str) {
+        while let Some(first) = self.lines.front() {
             match socket.send(first) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -97,16 +125,17 @@ impl Lines {
                 Err(_) => match socket.send(first) {
                     Ok(_) => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                    Err(_) => waiting.lost += 1, // this line can't be sent at all; those behind it can
+                    Err(_) => self.lost += 1, // this line can't be sent at all; those behind it can
                 },
             }
-            waiting.lines.pop_front();
+            self.bytes -= first.len();
+            self.lines.pop_front();
         }
-        if waiting.lost > 0 {
-            let mut line = Line::new(4, self.identifier);
-            line.message = format!("{} lines were lost while the journal took none", waiting.lost);
+        if self.lost > 0 {
+            let mut line = Line::new(4, identifier);
+            line.message = format!("{} lines were lost while the journal took none", self.lost);
             if socket.send(&line.entry()).is_ok() {
-                waiting.lost = 0;
+                self.lost = 0;
             }
         }
     }
@@ -181,5 +210,42 @@ mod tests {
         line.message = "two\nlines".into();
         let expected = b"PRIORITY=4\nSYSLOG_IDENTIFIER=onecred\nONECRED_UNIT=app.service\nMESSAGE\n\x09\0\0\0\0\0\0\0two\nlines\n";
         assert_eq!(line.entry(), expected);
+    }
+
+    #[test]
+    fn a_storm_waits_for_a_journal_that_is_busy_and_none_is_lost() {
+        let (socket, journal) = UnixDatagram::pair().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        journal.set_nonblocking(true).unwrap();
+        let lines =
+            Lines { identifier: "onecred", level: Level::INFO, journal: None, waiting: Mutex::default() };
+        for n in 0..5000 {
+            lines.send(&socket, Some(format!("MESSAGE={n:0>500}\n").into_bytes()));
+        }
+        assert!(!lines.waiting.lock().unwrap().lines.is_empty(), "the journal is not busy");
+        let (mut seen, mut buffer) = (0, [0; 1024]);
+        while !lines.waiting.lock().unwrap().lines.is_empty() || seen < 5000 {
+            let Ok(len) = journal.recv(&mut buffer) else {
+                lines.send(&socket, None);
+                continue;
+            };
+            assert_eq!(buffer[..len], *format!("MESSAGE={seen:0>500}\n").as_bytes());
+            seen += 1;
+        }
+        let waiting = lines.waiting.lock().unwrap();
+        assert_eq!((seen, waiting.bytes, waiting.lost), (5000, 0, 0));
+    }
+
+    #[test]
+    fn what_is_too_much_is_counted() {
+        let (socket, _journal) = UnixDatagram::pair().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let lines =
+            Lines { identifier: "onecred", level: Level::INFO, journal: None, waiting: Mutex::default() };
+        for _ in 0..KEPT / 4096 * 2 {
+            lines.send(&socket, Some(vec![b'a'; 4096]));
+        }
+        let waiting = lines.waiting.lock().unwrap();
+        assert!(waiting.bytes <= KEPT && waiting.lost > 0);
     }
 }

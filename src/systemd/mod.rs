@@ -3,4 +3,5 @@
 pub mod activation;
 pub mod journal;
 pub mod manager;
+pub mod message_id;
 pub mod notify;

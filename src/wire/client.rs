@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::packet::{self, MAX_VALUES, Packet};
 use super::{
     Check, Checked, Class, Failure, Fetch, Fetched, FetchedValue, ItemId, ItemState, Pending, Probe, Probed,
-    Question, Resolve,
+    Question, Resolve, Status,
 };
 use crate::secret::SecretValue;
 use crate::sys;
@@ -137,6 +137,13 @@ impl Resolve for SocketResolver {
             let (probed, _): (Probed, _) =
                 self.ask(&Question::Probe(probe), token.as_ref(), patience).await?;
             Ok(probed.sanitized())
+        })
+    }
+
+    fn status(&self) -> Pending<'_, Status> {
+        Box::pin(async move {
+            let (status, _): (Status, _) = self.ask(&Question::Status, None, Duration::ZERO).await?;
+            Ok(status.sanitized())
         })
     }
 }

@@ -7,6 +7,7 @@ pub mod client;
 pub mod packet;
 mod probe;
 pub mod server;
+mod status;
 
 use std::fmt;
 use std::future::Future;
@@ -20,6 +21,7 @@ use crate::reference::{FieldRef, ItemRef};
 use crate::secret::SecretValue;
 
 pub use probe::{Probe, Probed, ProbedVault, Spent};
+pub use status::{QuotaStatus, SourceState, SourceStatus, Status};
 
 /// The longest time that a failure can ask to be left alone.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
@@ -34,6 +36,8 @@ pub enum Question {
     Check(Check),
     /// What a token is good for: the one in place, or one that comes in the place of values.
     Probe(Probe),
+    /// How the sources are.
+    Status,
 }
 
 /// Asks for values of one item.
@@ -168,6 +172,21 @@ impl Class {
         matches!(self, Self::NotFound | Self::Several)
     }
 
+    /// The class in one word, as the bus, the metrics and the journal's fields have it.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::NotFound => "not-found",
+            Self::Several => "several",
+            Self::Denied => "denied",
+            Self::NoToken => "no-token",
+            Self::Limited => "limited",
+            Self::Away => "away",
+            Self::Malformed => "malformed",
+            Self::TooLarge => "too-large",
+            Self::Misconfigured => "misconfigured",
+        }
+    }
+
     /// The class in the words of the journal.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -241,5 +260,9 @@ pub trait Resolve: Send + Sync {
         let cause = format!("source {} can't tell what its token is good for", probe.source);
         let failure = Failure::new(Class::Misconfigured, cause, "try it by a secret: onecred get");
         Box::pin(std::future::ready(Err(failure)))
+    }
+    /// Tells how the sources are, without asking them anything.
+    fn status(&self) -> Pending<'_, Status> {
+        Box::pin(std::future::ready(Ok(Status::default())))
     }
 }

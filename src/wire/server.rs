@@ -71,6 +71,10 @@ async fn converse(socket: OwnedFd, resolver: &dyn Resolve) -> io::Result<()> {
                 None => return Ok(()),
             }
         }
+        Question::Status => match until_closed(&socket, resolver.status()).await {
+            Some(result) => Packet { meta: metadata(&result)?, values: None },
+            None => return Ok(()),
+        },
         Question::Check(check) => match until_closed(&socket, resolver.check(check)).await {
             Some(result) => Packet { meta: metadata(&result)?, values: None },
             None => return Ok(()),

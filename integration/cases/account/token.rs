@@ -1,6 +1,8 @@
 //! The token's way: from a terminal or a pipe into a credential or a file, to the resolver, and nowhere else.
 use super::{Account, PASSWORD, asks, configure, core, prepared};
-use onecred_integration::{cases, fake_connect::vault::fixture, setup::Setup, stage::Stage, theme::Theme};
+use onecred_integration::{
+    cases, fake_connect::vault::fixture, machine::wait_until, setup::Setup, stage::Stage, theme::Theme,
+};
 use serde_json::{Value, json};
 use std::{
     io::{Read, Write},
@@ -27,6 +29,8 @@ fn a_machine_without_a_token_heals_when_it_comes(stage: &Stage) {
     let journal = stage.journal("app.service");
     let words = ["no token: source default has none", "run: onecred token set"];
     assert!(words.iter().all(|word| journal.contains(word)), "{journal}");
+    let line = stage.show("onecred-resolver.service", "StatusText");
+    assert_eq!(line, "default (service-account): no token");
     let provider = stage.show("onecred.service", "MainPID");
 
     stage.write("/srv/libop_uniffi_core.so", core(), 0o644);
@@ -46,6 +50,19 @@ fn a_machine_without_a_token_heals_when_it_comes(stage: &Stage) {
     assert!(!set.contains(&token), "the token is told");
     assert_eq!(asks(stage, "app", "password"), (Some(0), "hunter2".into()));
     assert_eq!(stage.show("onecred.service", "MainPID"), provider, "the provider was restarted");
+    // the line of the status comes after the calls, and is told anew only now and then
+    wait_until("the status tells the quota", || {
+        let line = stage.show("onecred-resolver.service", "StatusText");
+        line.starts_with("default (service-account): ready, ") && line.contains(" of 800 calls today")
+    });
+
+    // a reload leaves the session and its worker alone
+    let worker = "pgrep -u onecred -f core-worker";
+    let before = stage.sh(worker).ok();
+    stage.sh("systemctl reload onecred.service onecred-resolver.service; rm -rf /run/onecred/store/*").ok();
+    assert_eq!(asks(stage, "app", "password"), (Some(0), "hunter2".into()));
+    assert_eq!(stage.sh(worker).ok(), before, "it has logged in anew");
+
     let check = stage.sh("onecred token check").ok();
     assert!(check.contains("left") && !check.contains(&token), "{check}");
 

@@ -3,6 +3,8 @@
 //! `probe SOCKET NAME [LENGTH FIFO]` binds `\0<hex>/NAME` (nothing, if NAME is `-`), connects, and writes what it is sent to its
 //! standard output, though no more than one byte over what systemd takes. With LENGTH it stops reading after that many bytes, says READY=1 to its service manager, and goes on when
 //! someone opens FIFO for writing.
+//!
+//! `probe storm SOCKET UNIT COUNT` asks for that many credentials one after another, id-1 and so on, and hangs up at the first byte of each.
 use nix::sys::socket::{
     AddressFamily, Shutdown, SockFlag, SockType, UnixAddr, bind, connect, shutdown, socket,
 };
@@ -25,17 +27,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let words: Vec<String> = env::args().skip(1).collect();
     let (path, name, pause) = match &words[..] {
         [path, name] => (path, name, None),
+        [storm, path, unit, count] if storm == "storm" => {
+            for n in 1..=count.parse::<u32>()? {
+                let _ = connected(path, &format!("unit/{unit}/id-{n}"))?.read(&mut [0])?;
+            }
+            return Ok(());
+        }
         [path, name, length, fifo] => (path, name, Some((length.parse()?, fifo))),
-        _ => return Err("usage: probe SOCKET NAME [LENGTH FIFO]".into()),
+        _ => return Err("usage: probe SOCKET NAME [LENGTH FIFO], or probe storm SOCKET UNIT COUNT".into()),
     };
-    let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    if name != "-" {
-        let address = format!("{:x}/{name}", process::id());
-        bind(fd.as_raw_fd(), &UnixAddr::new_abstract(address.as_bytes())?)?;
-    }
-    connect(fd.as_raw_fd(), &UnixAddr::new(path.as_str())?)?;
-    shutdown(fd.as_raw_fd(), Shutdown::Write)?;
-    let stream = UnixStream::from(fd);
+    let stream = connected(path, name)?;
     let mut read = 0;
     let mut out = io::stdout().lock();
     if let Some((length, fifo)) = pause {
@@ -47,4 +48,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     io::copy(&mut stream.take(TAKEN + 1 - read), &mut out)?;
     Ok(out.flush()?)
+}
+
+fn connected(path: &str, name: &str) -> Result<UnixStream, Box<dyn Error>> {
+    let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    if name != "-" {
+        let address = format!("{:x}/{name}", process::id());
+        bind(fd.as_raw_fd(), &UnixAddr::new_abstract(address.as_bytes())?)?;
+    }
+    connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+    shutdown(fd.as_raw_fd(), Shutdown::Write)?;
+    Ok(UnixStream::from(fd))
 }

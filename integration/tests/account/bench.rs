@@ -43,11 +43,16 @@ pub(crate) fn resolver_with(configured: ServiceAccount, token: Option<String>) -
 }
 
 pub(crate) fn open(configured: ServiceAccount, token: Option<String>, leniency: &Leniency) -> Resolver {
-    let kind = SourceKind::ServiceAccount(configured);
-    let source = Source { kind, token: CredentialId::parse("token").unwrap(), declared_at: "here:1".into() };
     let token = |_: &CredentialId| token.as_ref().map(|token| SecretValue::new(token.clone().into_bytes()));
     let surroundings = Surroundings { leniency: leniency.clone(), ..Surroundings::default() };
-    Resolver::within(&BTreeMap::from([(SourceName::default_source(), source)]), token, &surroundings)
+    Resolver::within(&source(configured), token, &surroundings)
+}
+
+/// The sources of a configuration with this one.
+pub(crate) fn source(configured: ServiceAccount) -> BTreeMap<SourceName, Source> {
+    let kind = SourceKind::ServiceAccount(configured);
+    let token = CredentialId::parse("token").unwrap();
+    BTreeMap::from([(SourceName::default_source(), Source { kind, token, declared_at: "here:1".into() })])
 }
 
 /// Runs a case's future, as the resolver runs its own.

@@ -1,15 +1,21 @@
 //! How many requests it takes.
 
-use onecred::wire::{ItemState, Resolve};
+use onecred::config::ServiceAccount;
+use onecred::name::CredentialId;
+use onecred::resolver::Resolver;
+use onecred::secret::SecretValue;
+use onecred::wire::{ItemState, Resolve, SourceState};
 use onecred_integration::fake_account::{Edit, FakeAccount, Options};
 use serde_json::{Value, json};
 
 use crate::Case;
-use crate::bench::{DB, ask, check, fake, known, resolver, run, value};
+use crate::bench::{DB, ask, check, configured, fake, known, resolver, resolver_with, run, source, value};
 
 pub(crate) const CASES: &[Case] = &[
     ("a_hundred_and_twenty_items_by_name", a_hundred_and_twenty_items_by_name),
     ("checks_cost_one_request_where_nothing_changed", checks_cost_one_request_where_nothing_changed),
+    ("the_status_tells_the_calls_and_costs_none", the_status_tells_the_calls_and_costs_none),
+    ("a_reload_costs_nothing_where_nothing_changed", a_reload_costs_nothing_where_nothing_changed),
     ("what_is_gone_is_confirmed_gone", what_is_gone_is_confirmed_gone),
     ("what_is_not_found_is_not_looked_for_again_at_once", what_is_not_found_is_not_looked_for_again_at_once),
 ];
@@ -77,6 +83,56 @@ fn checks_cost_one_request_where_nothing_changed() {
         );
         fake.control.set("My Vault", "multi", "token", "newer").unwrap();
         assert_eq!(check(&resolver, &all).await.unwrap()[1], ItemState::Changed);
+    });
+}
+
+fn the_status_tells_the_calls_and_costs_none() {
+    run(async {
+        let fake = fake();
+        let resolver = resolver(&fake);
+        let status = async || resolver.status().await.unwrap().sources.remove(0);
+        let before = status().await;
+        assert_eq!((before.state, before.core, before.calls.len()), (SourceState::Ready, None, 0));
+        value(&resolver, DB).await.unwrap();
+        let (login, calls) = cost(&fake);
+        let after = status().await;
+        let quota = after.quota.unwrap();
+        assert_eq!((quota.spent.day as usize, quota.left, quota.kept_back), (login + calls, 792, 200));
+        assert_eq!((after.calls["ok"] as usize, after.calls.len()), (1 + calls, 1), "a login is one");
+        assert!(after.core.is_some() && after.last_success.is_some() && after.last_failure.is_none());
+        assert_eq!(cost(&fake), (0, 0));
+    });
+}
+
+fn a_reload_costs_nothing_where_nothing_changed() {
+    run(async {
+        let fake = fake();
+        let library = tempfile::NamedTempFile::new().unwrap();
+        std::fs::copy(configured().library.unwrap(), library.path()).unwrap();
+        let configured = ServiceAccount { library: Some(library.path().into()), ..configured() };
+        let (source, token) = (source(configured.clone()), Some(fake.control.token().unwrap()));
+        let before = resolver_with(configured.clone(), token.clone());
+        value(&before, DB).await.unwrap();
+        cost(&fake);
+        let token =
+            |_: &CredentialId| token.as_ref().map(|token| SecretValue::new(token.clone().into_bytes()));
+        let same = before.renewed(&source, token);
+        drop(before);
+        assert_eq!(value(&same, DB).await.unwrap(), "hunter2");
+        assert_eq!(cost(&fake), (0, 1), "the item, and neither a login nor a list");
+        let calls = async |resolver: &Resolver| resolver.status().await.unwrap().sources.remove(0).calls;
+        assert_eq!(calls(&same).await["ok"], 5);
+
+        let more = ServiceAccount { budget: 900, ..configured };
+        let other = same.renewed(&self::source(more), token);
+        assert_eq!(calls(&other).await.len(), 0, "another definition is another source");
+        let none = same.renewed(&source, |_: &CredentialId| None);
+        assert_eq!(none.status().await.unwrap().sources[0].state, SourceState::NoToken);
+        let again = none.renewed(&source, token);
+        assert_eq!(again.status().await.unwrap().sources[0].state, SourceState::Ready);
+        let file = std::fs::File::options().append(true).open(library.path()).unwrap();
+        std::io::Write::write_all(&mut &file, b"\n").unwrap();
+        assert_eq!(calls(&same.renewed(&source, token)).await.len(), 0, "another library takes a new worker");
     });
 }
 

@@ -12,6 +12,7 @@ use crate::provider::events::Event;
 use crate::provider::store::{Entry, ItemKey, NewSnapshot, Slot, Snapshot};
 use crate::provider::units::UnitFiles;
 use crate::reference::FieldRef;
+use crate::systemd::message_id;
 use crate::wire::{Check, Class, Failure, Fetch};
 
 use super::{AHEAD_PATIENCE, CHECK_PATIENCE, FETCH_PATIENCE};
@@ -96,12 +97,28 @@ impl Broker {
             .cloned()
             .partition(|field| matches!(now.entry(field), Some(Entry::Failed(_))));
         if !changed.is_empty() {
+            if before.is_some() {
+                self.log_changes(key, &changed, version);
+            }
             let (key, fields, first) = (key.clone(), changed.into(), before.is_none());
             self.events.tell(Event::Changed { key, fields, version, first });
         }
         if let Some(Entry::Failed(failure)) = failed.first().and_then(|field| now.entry(field)) {
             let (key, failure) = (key.clone(), failure.clone());
             self.events.tell(Event::Failed { key, fields: Some(failed.into()), failure });
+        }
+    }
+
+    fn log_changes(&self, key: &ItemKey, fields: &[FieldRef], version: u64) {
+        for secret in self.active().secrets_of(key, Some(fields)) {
+            tracing::info!(
+                message_id = message_id::CHANGED,
+                onecred_secret = secret.name.as_str(),
+                onecred_reference = %secret.wanted.reference,
+                onecred_version = version,
+                "secret {} has changed in 1Password: version {version}",
+                secret.name
+            );
         }
     }
 

@@ -24,7 +24,7 @@ use crate::provider::store::{Entry, Held, ItemKey, Slot, Snapshot, Store};
 use crate::provider::trouble::Troubles;
 use crate::reference::FieldRef;
 use crate::secret::{SecretValue, Wanted};
-use crate::wire::{Class, Failure, Resolve};
+use crate::wire::{Class, Failure, Resolve, Status};
 
 pub use refresh::{Refreshed, Thoroughness};
 
@@ -322,6 +322,11 @@ impl Broker {
     /// Waits until a source that was in trouble answers again.
     pub(super) async fn source_is_back(&self) {
         self.troubles.over().await;
+    }
+
+    /// How the sources are, as the resolver has it.
+    pub async fn status(&self) -> Result<Status, Failure> {
+        self.resolver.status().await
     }
 
     /// The last failure of a source, as a cause for waiting.

@@ -13,6 +13,8 @@ use super::error::BusError;
 use super::secret::SecretObject;
 use super::{Desk, handover};
 use crate::clock::BootTime;
+use crate::config::Audit;
+use crate::name::UnitName;
 use crate::policy::Deliverable;
 use crate::provider::active::Active;
 use crate::provider::assemble::{self, Job};
@@ -20,7 +22,9 @@ use crate::provider::broker::{Refreshed, Thoroughness};
 use crate::provider::condition::Condition;
 use crate::provider::peer::ProcessId;
 use crate::provider::refusal::Refusal;
+use crate::provider::tally::Counts;
 use crate::secret::Secret;
+use crate::systemd::message_id;
 
 /// A dictionary of named values, as the bus has them.
 pub(super) type Dict = HashMap<&'static str, OwnedVariant>;
@@ -72,6 +76,11 @@ impl Desk {
         self.server.broker.condition(&secret.wanted)
     }
 
+    /// How often units were given and refused a secret.
+    pub(super) fn counts(&self, secret: &Secret) -> Counts {
+        self.server.tally.of(&secret.wanted.label)
+    }
+
     /// All that can be seen of a secret.
     pub(super) fn describe(&self, secret: &Secret) -> Dict {
         let condition = self.condition(secret);
@@ -92,6 +101,9 @@ impl Desk {
         put("LastErrorName", Variant::from(error_name(&condition)));
         put("LastError", Variant::from(last_error(&condition)));
         put("Held", Variant::from(condition.held.unwrap_or_default()));
+        let counts = self.counts(secret);
+        put("Answers", Variant::from(counts.answers));
+        put("Refusals", Variant::from(counts.refusals));
         put("DeclaredAt", Variant::from(secret.declared_at.as_str()));
         put("Path", Variant::from(SecretObject::path(secret.name.as_str())));
         dict
@@ -105,7 +117,12 @@ impl Desk {
     }
 
     /// A value as a sealed memfd.
-    pub(super) async fn open(&self, name: &str, what: &Deliverable) -> Result<OwnedFd, BusError> {
+    pub(super) async fn open(
+        &self,
+        name: &str,
+        what: &Deliverable,
+        caller: &Caller,
+    ) -> Result<OwnedFd, BusError> {
         let job = Job { what: what.clone(), process: ProcessId::nobody(), arrived: BootTime::now() };
         let broker = &self.server.broker;
         let result = match assemble::at_once(broker, &job) {
@@ -113,9 +130,32 @@ impl Desk {
             None => assemble::get(broker, &job).await,
         };
         let value = result.map_err(|refusal| refused(name, &refusal))?.value;
-        handover::out(&value)
-            .map_err(|error| BusError::Failed(format!("{name}: no memory file for it: {error}")))
+        let handed = handover::out(&value)
+            .map_err(|error| BusError::Failed(format!("{name}: no memory file for it: {error}")))?;
+        if broker.active().settings.audit == Audit::All {
+            opened(name, what, caller);
+        }
+        Ok(handed)
     }
+}
+
+/// Says who was given a value, in the journal of the unit if it was one.
+fn opened(name: &str, what: &Deliverable, caller: &Caller) {
+    let unit = caller.unit.as_ref().map(UnitName::as_str);
+    let by = match unit {
+        Some(unit) => format!("user {} in {unit}", caller.uid),
+        None => format!("user {}", caller.uid),
+    };
+    tracing::info!(
+        message_id = message_id::OPENED,
+        object_systemd_unit = unit,
+        onecred_unit = unit,
+        onecred_uid = caller.uid,
+        onecred_secret = name,
+        onecred_reference = what.references(),
+        onecred_result = "opened",
+        "secret {name} was opened on D-Bus by {by}"
+    );
 }
 
 /// Why nothing can be handed over.

@@ -52,7 +52,8 @@ impl Action {
 /// Somebody on the bus.
 #[derive(Debug)]
 pub(super) struct Caller {
-    uid: u32,
+    /// Its user.
+    pub(super) uid: u32,
     /// The unit that it is a process of, where that can be known.
     pub(super) unit: Option<UnitName>,
     /// polkit's last word on `Inspect`.

@@ -17,8 +17,10 @@ use crate::name::{CredentialId, UnitName};
 use crate::policy::Deliverable;
 use crate::provider::events::Event;
 use crate::provider::store::{Entry, ItemKey, Origin};
+use crate::provider::{figures, metrics};
 use crate::reference::FieldRef;
 use crate::secret::SecretValue;
+use crate::systemd::message_id;
 
 /// How many secrets of one call are refreshed at once.
 const AT_ONCE: usize = 64;
@@ -239,7 +241,8 @@ impl Manager {
     ) -> Result<OwnedFd, BusError> {
         let found = self.desk.find(&name, Action::Read, &header, connection).await?;
         let what = Deliverable::Secret(Arc::new(found.secret()?.wanted.clone()));
-        Ok(self.desk.open(&name, &what).await?.into())
+        let caller = self.desk.caller(&header, connection).await?;
+        Ok(self.desk.open(&name, &what, &caller).await?.into())
     }
 
     /// The same for the calling unit's own credential, by the ID that it has in LoadCredential=.
@@ -264,7 +267,7 @@ impl Manager {
         let what = judged.map_err(|denial| {
             BusError::NotAuthorized(format!("{}; {}", denial.cause(unit, &id), denial.remedy(unit, &id)))
         })?;
-        Ok(self.desk.open(what.label(), &what).await?.into())
+        Ok(self.desk.open(what.label(), &what, &caller).await?.into())
     }
 
     /// Breaks the glass: has the content of a file, memfd or other, stand in for a secret's value until it is released.
@@ -281,6 +284,7 @@ impl Manager {
         let key = ItemKey::new(&wanted.source, &wanted.reference.item);
         self.hold(&name, Origin::Put, (&key, &wanted.reference.field), 0, value)?;
         tracing::warn!(
+            message_id = message_id::PUT,
             onecred_secret = name.as_str(),
             "secret {name}: a value that an admin has put stands in for it from now on; end that by: onecred release {name}"
         );
@@ -314,6 +318,7 @@ impl Manager {
         let value = previous.read(offset, len).map_err(unreadable)?;
         self.hold(&name, Origin::Rollback, (&key, field), previous.version, value)?;
         tracing::warn!(
+            message_id = message_id::ROLLED_BACK,
             onecred_secret = name.as_str(),
             "secret {name}: version {} stands in for it from now on; end that by: onecred release {name}",
             previous.version
@@ -334,11 +339,23 @@ impl Manager {
             return Err(BusError::InvalidArgument(format!("nothing stands in for {name}")));
         }
         tracing::warn!(
+            message_id = message_id::RELEASED,
             onecred_secret = name.as_str(),
             "secret {name}: released; it is what 1Password has again"
         );
         broker.events.tell(Event::Held { name });
         Ok(())
+    }
+
+    /// What is counted, as OpenMetrics text.
+    #[zbus(out_args("text"))]
+    async fn metrics(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, BusError> {
+        self.allow(Action::Inspect, &header, connection).await?;
+        Ok(metrics::text(&figures::gather(&self.desk.server).await))
     }
 
     /// The version of onecred.

@@ -196,12 +196,7 @@ async fn failed(
 /// The secrets that an item's fields are; of all its fields, where none are said.
 fn names(desk: &Desk, key: &ItemKey, fields: Option<&[FieldRef]>) -> Vec<String> {
     let active = desk.server.broker.active();
-    let is_of = |wanted: &crate::secret::Wanted| {
-        ItemKey::new(&wanted.source, &wanted.reference.item) == *key
-            && fields.is_none_or(|fields| fields.contains(&wanted.reference.field))
-    };
-    let secrets = active.settings.policy.secrets().filter(|secret| is_of(&secret.wanted));
-    secrets.map(|secret| secret.name.to_string()).collect()
+    active.secrets_of(key, fields).map(|secret| secret.name.to_string()).collect()
 }
 
 async fn properties_changed(objects: &ObjectServer, name: &str) -> zbus::Result<()> {

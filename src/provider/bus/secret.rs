@@ -83,7 +83,8 @@ impl SecretObject {
     ) -> Result<OwnedFd, BusError> {
         let found = self.desk.find(&self.name, Action::Read, &header, connection).await?;
         let wanted = Arc::new(found.secret()?.wanted.clone());
-        Ok(self.desk.open(&self.name, &Deliverable::Secret(wanted)).await?.into())
+        let caller = self.desk.caller(&header, connection).await?;
+        Ok(self.desk.open(&self.name, &Deliverable::Secret(wanted), &caller).await?.into())
     }
 
     /// Its name.
@@ -195,5 +196,25 @@ impl SecretObject {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, BusError> {
         Ok(self.condition(header, connection).await?.held.unwrap_or_default().to_owned())
+    }
+
+    /// How often units were given it since onecred started.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn answers(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<u64, BusError> {
+        self.seen(header, connection, |secret| self.desk.counts(secret).answers).await
+    }
+
+    /// How often units were refused it since onecred started.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn refusals(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<u64, BusError> {
+        self.seen(header, connection, |secret| self.desk.counts(secret).refusals).await
     }
 }

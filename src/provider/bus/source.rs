@@ -1,5 +1,6 @@
-//! One object for each source: whether it answers.
+//! One object for each source: whether it answers, and what it may still be asked for.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use zbus::message::Header;
@@ -9,7 +10,7 @@ use super::caller::Action;
 use super::error::BusError;
 use super::{Desk, PATH, in_path};
 use crate::name::SourceName;
-use crate::wire::Failure;
+use crate::wire::{Failure, SourceStatus};
 
 /// A source on the bus.
 pub(super) struct SourceObject {
@@ -31,6 +32,18 @@ impl SourceObject {
     async fn allowed(&self, header: Option<Header<'_>>, connection: &Connection) -> Result<(), BusError> {
         let header = header.ok_or_else(|| BusError::NotAuthorized("the message names no sender".into()))?;
         self.desk.caller(&header, connection).await?.may(Action::Inspect, &header, connection).await
+    }
+
+    /// What the resolver tells of it; nothing, where it gives no answer.
+    async fn status<T: Default>(
+        &self,
+        header: Option<Header<'_>>,
+        connection: &Connection,
+        see: impl FnOnce(SourceStatus) -> T,
+    ) -> Result<T, BusError> {
+        self.allowed(header, connection).await?;
+        let server = &self.desk.server;
+        Ok(server.statuses.of(&server.broker, &self.name).await.map(see).unwrap_or_default())
     }
 
     fn trouble(&self) -> Option<Failure> {
@@ -61,5 +74,95 @@ impl SourceObject {
     ) -> Result<String, BusError> {
         self.allowed(header, connection).await?;
         Ok(self.trouble().map(|failure| failure.to_string()).unwrap_or_default())
+    }
+
+    /// What it is, as the configuration has it: service-account, connect or file.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn kind(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, BusError> {
+        self.allowed(header, connection).await?;
+        let active = self.desk.server.broker.active();
+        Ok(active
+            .settings
+            .sources
+            .get(&self.name)
+            .map(|source| source.kind.as_str().to_owned())
+            .unwrap_or_default())
+    }
+
+    /// Whether it can be asked: ready, no-token, limited or refused; empty where the resolver gives no answer.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn state(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, BusError> {
+        self.status(header, connection, |status| status.state.word().to_owned()).await
+    }
+
+    /// Calls of the last 24 hours, where they are counted.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn calls_today(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<u32, BusError> {
+        self.status(header, connection, |status| status.quota.map_or(0, |quota| quota.spent.day)).await
+    }
+
+    /// How many calls a day it may make; 0 where they are not counted.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn budget(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<u32, BusError> {
+        self.status(header, connection, |status| status.quota.map_or(0, |quota| quota.spent.budget)).await
+    }
+
+    /// How many of them are left.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn left(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<u32, BusError> {
+        self.status(header, connection, |status| status.quota.map_or(0, |quota| quota.left)).await
+    }
+
+    /// Until when it is left alone, in seconds of the Unix epoch; 0 where it is not.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn limited_until(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<u64, BusError> {
+        self.status(header, connection, |status| {
+            status.quota.and_then(|quota| quota.limited_until).unwrap_or_default()
+        })
+        .await
+    }
+
+    /// When it last answered with success, in seconds of the Unix epoch; 0 where it has not.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn last_success(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<u64, BusError> {
+        self.status(header, connection, |status| status.last_success.unwrap_or_default()).await
+    }
+
+    /// Calls since the resolver opened it, by outcome: ok, or what went wrong.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn calls(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<BTreeMap<String, u64>, BusError> {
+        self.status(header, connection, |status| status.calls).await
     }
 }

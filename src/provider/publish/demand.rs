@@ -15,6 +15,7 @@ use super::plan::File;
 use super::{Publisher, Ready};
 use crate::clock::BootTime;
 use crate::secret::Wanted;
+use crate::systemd::message_id;
 
 impl Publisher {
     /// Publishes what is configured and not there yet, for those who wait for no handle.
@@ -24,7 +25,13 @@ impl Publisher {
             plan.files.iter().filter(|file| !self.writer().has(&file.target.path)).cloned().collect();
         for (file, refusal) in self.publish_each(missing).await.1 {
             let reason = refusal.outright(file.name.as_str());
-            tracing::warn!("{} is not published: {reason}", file.name);
+            tracing::warn!(
+                message_id = message_id::UNPUBLISHED,
+                onecred_secret = file.name.as_str(),
+                onecred_result = refusal.kind(),
+                "{} is not published: {reason}",
+                file.name
+            );
         }
     }
 

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use super::super::peer::Peer;
 use super::super::refusal::Refusal;
 use super::super::reply::Connection;
+use super::super::report::Asked;
 use super::super::server::{PATIENT_FOR, Server, gone};
+use crate::clock::BootTime;
 use crate::name::{Claim, unescape};
 use crate::secret::SecretValue;
+use crate::systemd::message_id;
 
 /// The ID under which handles ask.
 const CREDENTIAL: &str = "file";
@@ -46,13 +49,14 @@ impl Server {
         connection: Connection,
         peer: Peer,
         handle: Handle,
+        arrived: BootTime,
     ) {
         let server = Arc::clone(self);
         tokio::spawn(async move {
             let mut stop = server.stop.subscribe();
             let result = tokio::select! {
                 biased;
-                result = server.published(&peer, &handle) => result,
+                result = server.published(&peer, &handle, arrived) => result,
                 () = gone(&connection) => return, // nobody is told, and its place is free
                 _ = stop.wait_for(|stop| *stop) => Err(Refusal::Stopping),
             };
@@ -65,12 +69,12 @@ impl Server {
                         connection.answer_rest(answer, sent).await;
                     }
                 }
-                Err(refusal) => server.refuse(connection, &peer, None, &refusal),
+                Err(refusal) => server.refuse(connection, &peer, None, arrived, &refusal),
             }
         });
     }
 
-    async fn published(&self, peer: &Peer, handle: &Handle) -> Result<String, Refusal> {
+    async fn published(&self, peer: &Peer, handle: &Handle, arrived: BootTime) -> Result<String, Refusal> {
         let mut work = std::pin::pin!(async {
             match handle {
                 Handle::One(name) => {
@@ -85,7 +89,8 @@ impl Server {
             Ok(result) => result,
             Err(_elapsed) => {
                 for wanted in self.publisher.waits_for(handle) {
-                    self.report.waiting(peer, &wanted, self.broker.last_failure(&wanted.source).as_ref());
+                    let asked = Asked { peer, secret: Some(&wanted.label), arrived };
+                    self.report.waiting(asked, &wanted, self.broker.last_failure(&wanted.source).as_ref());
                 }
                 work.await
             }
@@ -97,6 +102,8 @@ impl Server {
         let unit = peer.claim.unit.as_str();
         for (file, refusal) in &refusals {
             tracing::warn!(
+                message_id = message_id::UNPUBLISHED,
+                onecred_secret = file.name.as_str(),
                 object_systemd_unit = unit,
                 onecred_unit = unit,
                 onecred_result = refusal.kind(),

@@ -30,6 +30,7 @@ use super::store::{ItemKey, Kind};
 use crate::clock::BootTime;
 use crate::reference::FieldRef;
 use crate::secret::{SecretValue, Wanted};
+use crate::systemd::message_id;
 
 use accounts::Accounts;
 pub use dirs::objection;
@@ -147,6 +148,8 @@ impl Publisher {
             let links = file.target.links.iter().try_for_each(|link| writer.unlink(link));
             match links.and_then(|()| writer.remove(&file.target.path, open)) {
                 Ok(()) if published => tracing::error!(
+                    message_id = message_id::UNPUBLISHED,
+                    onecred_secret = file.name.as_str(),
                     "{} is no longer there: 1Password has {} no more",
                     file.target.path.display(),
                     file.name
@@ -171,7 +174,12 @@ impl Publisher {
         for (file, result) in self.put(groups, &accounts) {
             if let Err(fault) = result {
                 let remedy = fault.remedy(file.name.as_str());
-                tracing::error!("{} can't be published: {fault}; {remedy}", file.target.path.display());
+                tracing::error!(
+                    message_id = message_id::UNPUBLISHED,
+                    onecred_secret = file.name.as_str(),
+                    "{} can't be published: {fault}; {remedy}",
+                    file.target.path.display()
+                );
             }
         }
         self.flush();

@@ -18,23 +18,24 @@ use super::super::model::{File, FullItem, ItemOverview, Vault};
 use super::batch::{Batches, Get};
 use super::items::{self, All, CoreItem, CoreOverview, CoreVault};
 use super::session::Session;
+use super::worker::{Work, Worker};
 use crate::secret::SecretValue;
 use crate::wire::{Class, Failure, ItemId};
 
 /// A service account.
-pub(super) struct Account {
-    calls: Arc<Calls>,
-    batches: Batches<Calls>,
+pub(super) struct Account<W = Worker> {
+    calls: Arc<Calls<W>>,
+    batches: Batches<Calls<W>>,
 }
 
-impl Account {
-    pub(super) fn new(session: Session) -> Self {
+impl<W: Work> Account<W> {
+    pub(super) fn new(session: Session<W>) -> Self {
         let calls = Arc::new(Calls { session, one_by_one: AtomicBool::new(false) });
         Self { batches: Batches::new(Arc::clone(&calls)), calls }
     }
 }
 
-impl Backend for Account {
+impl<W: Work> Backend for Account<W> {
     /// The token itself tells neither what it may do nor when it ends.
     fn about(&self) -> About {
         About { at: self.calls.session.host().to_owned(), ..About::default() }
@@ -77,13 +78,13 @@ impl Backend for Account {
 }
 
 /// The calls themselves.
-struct Calls {
-    session: Session,
+struct Calls<W> {
+    session: Session<W>,
     /// The core is older than 0.4, and knows no batches.
     one_by_one: AtomicBool,
 }
 
-impl Calls {
+impl<W: Work> Calls<W> {
     async fn get<T: DeserializeOwned>(
         &self,
         name: &str,
@@ -108,7 +109,7 @@ impl Calls {
     }
 }
 
-impl Get for Calls {
+impl<W: Work> Get for Calls<W> {
     async fn several(
         &self,
         vault: &str,

@@ -14,8 +14,13 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use super::quota::Ledger;
 use crate::clock::BootTime;
 
-/// The most bytes that the file may have.
+/// The most bytes that the ledgers may have.
 const MOST: usize = 1 << 18;
+/// How far apart the two places are in the file.
+const PLACE: u64 = 1 << 19;
+/// What stands before the ledgers: the number of the turn, their length, and the first bytes of a digest of all that.
+const HEAD: usize = 8 + 4 + DIGEST;
+const DIGEST: usize = 16;
 
 /// What all sources have spent.
 #[derive(Default)]
@@ -25,6 +30,8 @@ pub struct Book(Mutex<Pages>);
 struct Pages {
     ledgers: BTreeMap<String, Ledger>,
     file: Option<File>,
+    /// How often it was written.
+    turn: u64,
 }
 
 impl Book {
@@ -33,21 +40,27 @@ impl Book {
         Ok(memfd_create("onecred-book", MFdFlags::MFD_CLOEXEC)?)
     }
 
-    /// The book in a memory file; an empty one where nothing can be read there.
+    /// The book in a memory file; an empty one where nothing can be read there, which is told unless the file is new.
     pub fn in_file(file: OwnedFd) -> Self {
         let file = File::from(file);
-        let mut ledgers = read(&file).unwrap_or_default();
+        let (turn, mut ledgers) = read(&file).unwrap_or_else(|error| {
+            tracing::warn!(
+                "what was spent before this start can't be read, and is counted from nothing: {error}"
+            );
+            Default::default()
+        });
         let now = BootTime::now();
         ledgers.retain(|_, ledger| ledger.matters(now));
-        Self(Mutex::new(Pages { ledgers, file: Some(file) }))
+        Self(Mutex::new(Pages { ledgers, file: Some(file), turn }))
     }
 
     /// Looks at a source's page, or writes on it.
     pub(super) fn page<T>(&self, name: &str, turn: impl FnOnce(&mut Ledger) -> T) -> T {
         let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let done = turn(pages.ledgers.entry(name.to_owned()).or_default());
+        pages.turn += 1;
         if let Some(file) = &pages.file
-            && let Err(error) = write(file, &pages.ledgers)
+            && let Err(error) = write(file, pages.turn, &pages.ledgers)
         {
             tracing::warn!("what was spent can't be kept for the time after a restart: {error}");
             pages.file = None;
@@ -56,24 +69,53 @@ impl Book {
     }
 }
 
-/// In one piece, with its length before it: a resolver that is killed leaves what was there before, or what was meant.
-fn write(file: &File, ledgers: &BTreeMap<String, Ledger>) -> io::Result<()> {
+/// At the two places in turn, with a digest: a resolver that is killed in the middle of it leaves what was written before.
+fn write(file: &File, turn: u64, ledgers: &BTreeMap<String, Ledger>) -> io::Result<()> {
     let json = serde_json::to_vec(ledgers)?;
     let len =
         u32::try_from(json.len()).ok().filter(|_| json.len() <= MOST).ok_or(io::ErrorKind::FileTooLarge)?;
-    file.write_all_at(&[&len.to_be_bytes(), json.as_slice()].concat(), 0)
+    let head = [turn.to_be_bytes().as_slice(), &len.to_be_bytes()].concat();
+    let whole = [head.as_slice(), &digest(&head, &json), &json].concat();
+    file.write_all_at(&whole, turn % 2 * PLACE)
 }
 
-fn read(file: &File) -> io::Result<BTreeMap<String, Ledger>> {
-    let mut len = [0; 4];
-    file.read_exact_at(&mut len, 0)?;
-    let len = usize::try_from(u32::from_be_bytes(len)).unwrap_or(usize::MAX);
+/// The newer of the two places that are whole.
+fn read(file: &File) -> io::Result<(u64, BTreeMap<String, Ledger>)> {
+    if file.metadata()?.len() == 0 {
+        return Ok(Default::default());
+    }
+    match (read_at(file, 0), read_at(file, PLACE)) {
+        (Ok(a), Ok(b)) => Ok(if a.0 > b.0 { a } else { b }),
+        (Ok(one), Err(_)) | (Err(_), Ok(one)) => Ok(one),
+        (Err(error), Err(_)) => Err(error),
+    }
+}
+
+fn read_at(file: &File, place: u64) -> io::Result<(u64, BTreeMap<String, Ledger>)> {
+    let mut head = [0; HEAD];
+    file.read_exact_at(&mut head, place)?;
+    let (told, sum) = head.split_at(HEAD - DIGEST);
+    let (turn, len) = told.split_at(8);
+    let number = |bytes: &[u8]| bytes.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    let len = usize::try_from(number(len)).unwrap_or(usize::MAX);
     if len > MOST {
         return Err(io::ErrorKind::InvalidData.into());
     }
     let mut json = vec![0; len];
-    file.read_exact_at(&mut json, 4)?;
-    Ok(serde_json::from_slice(&json)?)
+    file.read_exact_at(&mut json, place + HEAD as u64)?;
+    if digest(told, &json) != sum {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not whole"));
+    }
+    Ok((number(turn), serde_json::from_slice(&json)?))
+}
+
+fn digest(head: &[u8], json: &[u8]) -> [u8; DIGEST] {
+    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    context.update(head);
+    context.update(json);
+    let mut sum = [0; DIGEST];
+    sum.copy_from_slice(&context.finish().as_ref()[..DIGEST]);
+    sum
 }
 
 #[cfg(test)]
@@ -91,8 +133,28 @@ mod tests {
         assert_eq!(book.page("a", |ledger| ledger.spent(now, Duration::from_secs(60))), 3);
         assert_eq!(book.page("b", |ledger| ledger.spent(now, Duration::from_secs(60))), 0);
         drop(book);
-        assert_eq!(read(&File::from(again())).unwrap().len(), 2);
-        File::from(again()).write_all_at(&[0xff; 40], 0).unwrap();
-        Book::in_file(again()).page("a", |ledger| assert_eq!(ledger.spent(now, Duration::from_secs(60)), 0));
+        assert_eq!(read(&File::from(again())).unwrap().1.len(), 2);
+    }
+
+    #[test]
+    fn a_book_that_was_torn_has_what_was_written_before() {
+        let file = Book::file().unwrap();
+        let again = || file.try_clone().unwrap();
+        let now = BootTime::now();
+        let spent = || Book::in_file(again()).page("a", |ledger| ledger.spent(now, Duration::from_secs(60)));
+        let book = Book::in_file(again());
+        for _ in 0..2 {
+            book.page("a", |ledger| ledger.spend(1, now));
+        }
+        // what comes next is cut: the kernel writes page by page, and a kill may come in between
+        let cut = |turn: u64| File::from(again()).write_all_at(&[0; 60], turn % 2 * PLACE).unwrap();
+        cut(3);
+        assert_eq!(spent(), 2, "the third turn did not happen"); // and this look was the third
+        cut(4);
+        assert_eq!(spent(), 2);
+        cut(0);
+        cut(1);
+        assert!(read(&File::from(again())).is_err(), "nothing is whole, which is told");
+        assert_eq!(spent(), 0);
     }
 }

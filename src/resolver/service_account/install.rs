@@ -7,7 +7,7 @@ use nix::unistd::{User, geteuid};
 use tokio::time::Instant;
 
 use super::core::{fits_this_machine, sha256};
-use super::worker::{Ask, Launch, Told, Trouble, Wanted, Worker};
+use super::worker::{Ask, Launch, Told, Trouble, Wanted, Work, Worker};
 use super::{PLACES, releases, verdict};
 
 pub use super::LIBRARY;

@@ -19,16 +19,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::engine::Engine;
+use super::record::Record;
 use crate::config::ServiceAccount as Configured;
 use crate::secret::SecretValue;
 use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve};
 
 pub use book::Book;
 use missing::Missing;
-use quota::{Budget, Quota};
+use quota::Budget;
+pub(super) use quota::Quota;
 use token::{Hosts, Token};
 pub use worker::run as run_worker;
-use worker::{Launch, Wanted};
+use worker::{Launch, Wanted, Work, Worker};
 
 /// Where the core's library may be, unless the configuration says so: first where a package puts it.
 const PLACES: [&str; 4] =
@@ -55,8 +57,8 @@ pub struct Surroundings {
 }
 
 /// A source that resolves by a service account.
-pub(super) struct ServiceAccount {
-    engine: Engine<backend::Account>,
+pub(super) struct ServiceAccount<W = Worker> {
+    engine: Engine<backend::Account<W>>,
     quota: Arc<Quota>,
     missing: Missing,
 }
@@ -68,15 +70,19 @@ impl ServiceAccount {
         configured: &Configured,
         token: &SecretValue,
         surroundings: &Surroundings,
+        record: Arc<Record>,
     ) -> Result<Self, Failure> {
-        Self::with(name, configured, token, surroundings, Launch::default())
+        Self::with(name, configured, token, surroundings, record, Launch::default())
     }
+}
 
+impl<W: Work> ServiceAccount<W> {
     fn with(
         name: &str,
         configured: &Configured,
         token: &SecretValue,
         surroundings: &Surroundings,
+        record: Arc<Record>,
         launch: Launch,
     ) -> Result<Self, Failure> {
         let token = Token::read(token, &hosts(configured, &surroundings.leniency)).map_err(|bad| {
@@ -92,13 +98,19 @@ impl ServiceAccount {
             launch: launch.with(environment(configured)),
             library: wanted(configured, surroundings.leniency.owner),
             quota: Arc::clone(&quota),
+            record,
         };
         let engine = Engine::new(backend::Account::new(session::Session::new(account)));
         Ok(Self { engine, quota, missing: Missing::default() })
     }
+
+    /// What it may cost.
+    pub(super) fn quota(&self) -> Arc<Quota> {
+        Arc::clone(&self.quota)
+    }
 }
 
-impl Resolve for ServiceAccount {
+impl<W: Work> Resolve for ServiceAccount<W> {
     fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched> {
         Box::pin(async move {
             if let Some(failure) = self.missing.known(&fetch.item) {
@@ -148,6 +160,12 @@ fn wanted(configured: &Configured, owner: Option<u32>) -> Wanted {
     Wanted { paths, sha256: configured.library_sha256.clone(), owner }
 }
 
+/// The files that a source depends on: a library that was replaced takes a new worker, as other authorities do.
+pub(super) fn files(configured: &Configured) -> Vec<PathBuf> {
+    let library = wanted(configured, None).paths;
+    library.into_iter().chain(configured.ca_file.clone()).collect()
+}
+
 /// All that the worker has in its environment: what the configuration says of the way to 1Password.
 fn environment(configured: &Configured) -> Vec<(OsString, OsString)> {
     let proxy = configured.proxy.as_ref().map(|proxy| ("HTTPS_PROXY".into(), proxy.into()));
@@ -155,5 +173,7 @@ fn environment(configured: &Configured) -> Vec<(OsString, OsString)> {
     proxy.into_iter().chain(authorities).collect()
 }
 
+#[cfg(test)]
+mod day_tests;
 #[cfg(test)]
 mod tests;

@@ -7,14 +7,18 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::book::Book;
-use crate::clock::BootTime;
-use crate::wire::{Class, Failure, Spent};
+use crate::clock::{self, BootTime};
+use crate::wire::{Class, Failure, QuotaStatus, Spent};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
+/// Calls within so much time are counted as one lot, which counts from the last of them.
+const LOT: Duration = Duration::from_secs(600);
 /// The pause after a first "rate limited", and the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(900);
+/// What a login costs: four requests, and the keys at the first use of them.
+pub(super) const LOGIN: u32 = 5;
 
 /// What one machine may spend on one source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,20 +27,36 @@ pub(super) struct Budget {
     pub(super) per_day: u32,
 }
 
+/// A part of a budget that is earned over the day.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    /// How much of it may come at once.
+    burst: f64,
+    /// What is earned in 24 hours.
+    per_day: f64,
+}
+
 impl Budget {
-    /// What checks may spend of it in 24 hours.
-    fn for_checks(self) -> f64 {
-        f64::from(self.per_day) * 0.75
+    /// The calls that checks don't get.
+    fn kept_back(self) -> u32 {
+        self.per_day / 4
     }
 
-    /// How many checks may come at once; after that they come as their share is earned.
-    fn burst(self) -> f64 {
-        (self.for_checks() / 4.0).max(1.0)
+    /// Checks: together no more than what is not kept back, in any 24 hours.
+    fn checks(self) -> Share {
+        let all = f64::from(self.per_day - self.kept_back());
+        Share { burst: (all / 5.0).max(1.0), per_day: all * 0.8 }
+    }
+
+    /// Logins that come after a failure, such as a crash of the core or a token that is denied: fewer than would use up what is kept back.
+    fn retries(self) -> Share {
+        let all = f64::from(self.per_day);
+        Share { burst: (all / 80.0).max(3.0), per_day: (all / 40.0).max(3.0) }
     }
 }
 
 /// The quota of one source.
-pub(super) struct Quota {
+pub(in crate::resolver) struct Quota {
     budget: Budget,
     book: Arc<Book>,
     page: String,
@@ -45,14 +65,27 @@ pub(super) struct Quota {
 /// What was spent, as it outlives this process. Times are of this boot.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Ledger {
-    /// Calls by the hour that they were made in, oldest first.
-    hours: VecDeque<(BootTime, u32)>,
-    /// Checks that have been earned, and when that was reckoned.
-    checks: Option<(f64, BootTime)>,
-    /// How often 1Password has said "rate limited" in a row, and until when it is left alone.
+    /// Calls, oldest first.
+    lots: VecDeque<Lot>,
+    checks: Purse,
+    retries: Purse,
+    /// How often 1Password has said "rate limited" in a row, when it did so last, and until when it is left alone.
     limited: u32,
+    since: Option<BootTime>,
     until: Option<BootTime>,
 }
+
+/// Calls that were made at about the same time.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Lot {
+    first: BootTime,
+    last: BootTime,
+    calls: u32,
+}
+
+/// What has been earned of a share, and when that was reckoned; nothing was taken yet, where it is empty.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct Purse(Option<(f64, BootTime)>);
 
 impl Quota {
     /// The quota that is written on this page of the book.
@@ -60,91 +93,137 @@ impl Quota {
         Self { budget, book, page }
     }
 
-    fn ledger<T>(&self, turn: impl FnOnce(&mut Ledger) -> T) -> T {
-        self.book.page(&self.page, turn)
+    fn ledger<T>(&self, turn: impl FnOnce(&mut Ledger, Budget, BootTime) -> T) -> T {
+        self.book.page(&self.page, |ledger| turn(ledger, self.budget, BootTime::now()))
     }
 
-    /// Lets a call through, or says why not and until when.
-    pub(super) fn admit(&self) -> Result<(), Failure> {
-        self.admit_at(BootTime::now())
+    /// Pays for a call, or says why it can't be made and until when. When it was paid for is told to [`answered`](Self::answered).
+    pub(super) fn pay(&self) -> Result<BootTime, Failure> {
+        self.ledger(|ledger, budget, now| ledger.pay(1, budget, now).map(|()| now))
     }
 
-    fn admit_at(&self, now: BootTime) -> Result<(), Failure> {
-        self.ledger(|ledger| ledger.admit(self.budget, now))
+    /// Whether a login could be paid for, and the call that it is made for.
+    pub(super) fn affords_login(&self) -> Result<(), Failure> {
+        self.ledger(|ledger, budget, now| ledger.admit(LOGIN + 1, budget, now))
     }
 
-    /// Lets a check through, or says when the next one may come.
-    pub(super) fn admit_check(&self) -> Result<(), Failure> {
-        self.admit_check_at(BootTime::now())
-    }
-
-    fn admit_check_at(&self, now: BootTime) -> Result<(), Failure> {
-        self.ledger(|ledger| {
-            ledger.admit(self.budget, now)?;
-            ledger.admit_check(self.budget, now)
+    /// Pays for a login; it leaves something for the call that it is made for.
+    pub(super) fn pay_login(&self) -> Result<(), Failure> {
+        self.ledger(|ledger, budget, now| {
+            ledger.admit(LOGIN + 1, budget, now)?;
+            ledger.pay(LOGIN, budget, now)
         })
+    }
+
+    /// Gives back what was paid for calls that never came to 1Password.
+    pub(super) fn give_back(&self, calls: u32) {
+        self.ledger(|ledger, _, _| ledger.give_back(calls));
+    }
+
+    /// Lets another login come after one that failed, or whose worker did, or says how long that has to wait.
+    pub(super) fn retry_login(&self) -> Result<(), Duration> {
+        self.ledger(|ledger, budget, now| ledger.retries.take(budget.retries(), now))
+    }
+
+    /// Lets a check through, or says when the next one may come. Its calls are paid for as they are made.
+    pub(super) fn admit_check(&self) -> Result<(), Failure> {
+        self.ledger(|ledger, budget, now| ledger.admit_check(budget, now))
     }
 
     /// What was spent, and may be.
     pub(super) fn spent(&self) -> Spent {
-        let now = BootTime::now();
-        let (hour, day) = self.ledger(|ledger| (ledger.spent(now, HOUR), ledger.spent(now, DAY)));
-        Spent { hour, day, budget: self.budget.per_day }
+        self.ledger(|ledger, budget, now| ledger.spent_of(budget, now))
     }
 
-    /// Counts calls.
-    pub(super) fn spend(&self, calls: u32) {
-        self.ledger(|ledger| ledger.spend(calls, BootTime::now()));
+    /// How it is, for whoever asks.
+    pub(in crate::resolver) fn status(&self) -> QuotaStatus {
+        let (spent, wait) = self
+            .ledger(|ledger, budget, now| (ledger.spent_of(budget, now), ledger.admit(1, budget, now).err()));
+        let wait = wait.map(|failure| failure.retry_after.unwrap_or_default().as_secs());
+        QuotaStatus {
+            spent,
+            left: spent.budget.saturating_sub(spent.day),
+            kept_back: self.budget.kept_back(),
+            limited_until: wait.map(|wait| clock::unix().saturating_add(wait)),
+        }
     }
 
-    /// 1Password has answered, so it does not limit.
-    pub(super) fn answered(&self) {
-        self.ledger(|ledger| (ledger.limited, ledger.until) = (0, None));
+    /// 1Password has answered a call that was paid for at this time, so it does not limit; unless it has said so since.
+    pub(super) fn answered(&self, paid: BootTime) {
+        self.ledger(|ledger, _, _| {
+            if ledger.since.is_none_or(|since| since < paid) {
+                (ledger.limited, ledger.since, ledger.until) = (0, None, None);
+            }
+        });
     }
 
-    /// The failure of a call: after a "rate limited" nothing is asked for a growing while.
+    /// What 1Password has said no with: after a "rate limited" nothing is asked for the time that it names, or for a growing one.
     pub(super) fn noticed(&self, failure: Failure) -> Failure {
-        if failure.class != Class::Limited || failure.retry_after.is_some() {
+        if failure.class != Class::Limited {
             return failure;
         }
-        failure.retry_after(self.ledger(|ledger| {
-            let pause = (FIRST_PAUSE * 2_u32.pow(ledger.limited.min(6))).min(LONGEST_PAUSE);
+        let named = failure.retry_after;
+        failure.retry_after(self.ledger(|ledger, _, now| {
+            let grown = (FIRST_PAUSE * 2_u32.pow(ledger.limited.min(6))).min(LONGEST_PAUSE);
+            let until = now.after(named.unwrap_or(grown));
             ledger.limited = ledger.limited.saturating_add(1);
-            ledger.until = Some(BootTime::now().after(pause));
-            pause
+            ledger.since = Some(now);
+            ledger.until = ledger.until.max(Some(until));
+            ledger.until.map_or(grown, |until| now.age(until))
         }))
     }
 }
 
 impl Ledger {
-    fn admit(&self, budget: Budget, now: BootTime) -> Result<(), Failure> {
+    fn admit(&self, calls: u32, budget: Budget, now: BootTime) -> Result<(), Failure> {
         let left = self.until.map(|until| now.age(until)).filter(|left| !left.is_zero());
         if let Some(left) = left {
             return Err(limited("1Password limits the calls, and is left alone for a while".into(), left));
         }
+        // a budget that is smaller than a login allows one a day
+        let most = if self.lots.is_empty() { budget.per_day.max(calls) } else { budget.per_day };
         let spent = self.spent(now, DAY);
-        if spent < budget.per_day {
+        if spent.saturating_add(calls) <= most {
             return Ok(());
         }
-        let oldest = self.hours.front().map_or(HOUR, |(since, _)| now.age(since.after(DAY)));
         let cause = format!("the source's budget is used up: {spent} calls of {} a day", budget.per_day);
-        Err(limited(cause, oldest.max(Duration::from_secs(60))))
+        Err(limited(cause, self.room(calls, most, now).max(Duration::from_secs(60))))
+    }
+
+    /// How long it takes until so many lots have aged that there is room for these calls.
+    fn room(&self, calls: u32, most: u32, now: BootTime) -> Duration {
+        let mut spent = self.spent(now, DAY).saturating_add(calls);
+        let counting = self.lots.iter().filter(|lot| lot.last.age(now) < DAY);
+        for lot in counting {
+            spent = spent.saturating_sub(lot.calls);
+            if spent <= most {
+                return now.age(lot.last.after(DAY));
+            }
+        }
+        DAY
+    }
+
+    fn pay(&mut self, calls: u32, budget: Budget, now: BootTime) -> Result<(), Failure> {
+        self.admit(calls, budget, now)?;
+        self.spend(calls, now);
+        Ok(())
     }
 
     fn admit_check(&mut self, budget: Budget, now: BootTime) -> Result<(), Failure> {
-        let rate = budget.for_checks() / DAY.as_secs_f64();
-        let earned = match self.checks {
-            Some((earned, then)) => (earned + then.age(now).as_secs_f64() * rate).min(budget.burst()),
-            None => budget.burst(),
-        };
-        if earned >= 1.0 {
-            self.checks = Some((earned - 1.0, now));
-            return Ok(());
+        self.admit(1, budget, now)?;
+        let most = budget.per_day - budget.kept_back();
+        if self.spent(now, DAY) >= most && budget.per_day > 1 {
+            let cause = format!(
+                "what is left of the source's budget of {} calls is kept for new secrets",
+                budget.per_day
+            );
+            return Err(limited(cause, self.room(1, most, now).max(Duration::from_secs(60))));
         }
-        self.checks = Some((earned, now));
-        let wait = Duration::from_secs_f64(((1.0 - earned) / rate.max(1e-9)).min(DAY.as_secs_f64()));
-        let cause = format!("the source's budget of {} calls spreads checks over the day", budget.per_day);
-        Err(limited(cause, wait))
+        self.checks.take(budget.checks(), now).map_err(|wait| {
+            let cause =
+                format!("the source's budget of {} calls spreads checks over the day", budget.per_day);
+            limited(cause, wait)
+        })
     }
 
     /// Whether anything of it still counts.
@@ -153,18 +232,50 @@ impl Ledger {
     }
 
     pub(super) fn spend(&mut self, calls: u32, now: BootTime) {
-        match self.hours.back_mut() {
-            Some((since, count)) if since.age(now) < HOUR => *count = count.saturating_add(calls),
-            _ => self.hours.push_back((now, calls)),
+        match self.lots.back_mut() {
+            Some(lot) if lot.first.age(now) < LOT => {
+                (lot.last, lot.calls) = (now, lot.calls.saturating_add(calls));
+            }
+            _ => self.lots.push_back(Lot { first: now, last: now, calls }),
         }
-        // an hour counts for a day after its last call
-        while self.hours.front().is_some_and(|(since, _)| since.age(now) >= DAY + HOUR) {
-            self.hours.pop_front();
+        while self.lots.front().is_some_and(|lot| lot.last.age(now) >= DAY) {
+            self.lots.pop_front();
         }
     }
 
+    fn give_back(&mut self, mut calls: u32) {
+        for lot in self.lots.iter_mut().rev() {
+            let back = lot.calls.min(calls);
+            (lot.calls, calls) = (lot.calls - back, calls - back);
+        }
+        self.lots.retain(|lot| lot.calls > 0);
+    }
+
+    /// Calls within this time, rather some too many than one too few.
     pub(super) fn spent(&self, now: BootTime, within: Duration) -> u32 {
-        self.hours.iter().filter(|(since, _)| since.age(now) < within).map(|(_, count)| count).sum()
+        let lots = self.lots.iter().filter(|lot| lot.last.age(now) < within);
+        lots.fold(0, |sum, lot| sum.saturating_add(lot.calls))
+    }
+
+    fn spent_of(&self, budget: Budget, now: BootTime) -> Spent {
+        Spent { hour: self.spent(now, HOUR), day: self.spent(now, DAY), budget: budget.per_day }
+    }
+}
+
+impl Purse {
+    /// Takes one, or says how long it is until one is earned.
+    fn take(&mut self, share: Share, now: BootTime) -> Result<(), Duration> {
+        let rate = share.per_day / DAY.as_secs_f64();
+        let earned = match self.0 {
+            Some((earned, then)) => (earned + then.age(now).as_secs_f64() * rate).min(share.burst),
+            None => share.burst,
+        };
+        if earned >= 1.0 {
+            self.0 = Some((earned - 1.0, now));
+            return Ok(());
+        }
+        self.0 = Some((earned, now));
+        Err(Duration::from_secs_f64(((1.0 - earned) / rate.max(1e-9)).min(DAY.as_secs_f64())))
     }
 }
 
@@ -175,54 +286,5 @@ fn limited(cause: String, wait: Duration) -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn quota(per_day: u32) -> Quota {
-        Quota::new(Budget { per_day }, Arc::default(), "page".into())
-    }
-
-    fn at(seconds: u64) -> BootTime {
-        BootTime::default().after(Duration::from_secs(seconds))
-    }
-
-    #[test]
-    fn a_minutely_check_stays_within_the_budget_and_never_stops_for_long() {
-        let quota = quota(200);
-        let (mut done, mut last, mut longest) = (0, 0, 0);
-        for minute in 0..2 * 1_440 {
-            let now = at(minute * 60);
-            if quota.admit_check_at(now).is_ok() {
-                quota.ledger(|ledger| ledger.spend(1, now));
-                (done, longest, last) = (done + 1, longest.max(minute - last), minute);
-            }
-        }
-        assert!(done <= 2 * 150 + 38, "{done}");
-        assert!(longest <= 11, "{longest} minutes without a check");
-        assert!(quota.admit_at(at(2 * 86_400)).is_ok(), "something is left for cold fetches");
-    }
-
-    #[test]
-    fn a_budget_ends_and_comes_back() {
-        let quota = quota(10);
-        quota.ledger(|ledger| ledger.spend(10, at(100)));
-        let failure = quota.admit_at(at(200)).unwrap_err();
-        assert_eq!((failure.class, failure.retry_after), (Class::Limited, Some(Duration::from_secs(86_300))));
-        assert!(quota.admit_at(at(100 + 86_400)).is_ok());
-    }
-
-    #[test]
-    fn pauses_grow_until_there_is_an_answer() {
-        let quota = quota(10);
-        let limit = || quota.noticed(Failure::new(Class::Limited, "", "")).retry_after.unwrap().as_secs();
-        assert_eq!([limit(), limit(), limit()], [60, 120, 240]);
-        assert_eq!(quota.admit().unwrap_err().class, Class::Limited);
-        for _ in 0..10 {
-            limit();
-        }
-        assert_eq!(limit(), 900);
-        quota.answered();
-        assert!(quota.admit().is_ok());
-        assert_eq!(limit(), 60);
-    }
-}
+#[path = "quota_tests.rs"]
+mod tests;

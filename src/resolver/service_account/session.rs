@@ -8,28 +8,30 @@ use tokio::time::{Instant, sleep, timeout_at};
 use zeroize::Zeroizing;
 
 use super::super::connect::breaker::Breaker;
-use super::quota::Quota;
+use super::super::record::Record;
+use super::quota::{self, Quota};
 use super::token::Token;
 use super::verdict::{self, Then};
-use super::worker::{Ask, Launch, Told, Trouble, Wanted, Worker};
+use super::worker::{Ask, Launch, Told, Trouble, Wanted, Work, Worker};
 use crate::wire::{Class, Failure};
 
-/// What a login costs: four requests, and the keys at the first use of them.
-const LOGIN_COST: u32 = 5;
-/// How long a worker may take to load the core (less than the provider waits for an answer, so that it is told why), and then to log in; the core gives up each request after 30 s.
+/// How long a worker may take to load the core (less than the provider waits for an answer, so that it is told why), and then to log in; the
+/// core gives up each request after 30 s.
 const LOADING: Duration = Duration::from_secs(15);
 const LOGGING_IN: Duration = Duration::from_secs(60);
 /// How long after a doubtful answer the same is asked again.
 const DOUBT: Duration = Duration::from_millis(300);
 /// A session younger than this does not end by itself: the token is no longer accepted.
 const FRESH: Duration = Duration::from_secs(30);
+/// Sessions that end sooner than this are not made anew each time.
+const SHORT: Duration = Duration::from_secs(600);
 /// After how long without a failure the pauses begin small again.
 const CALM: Duration = Duration::from_secs(1_200);
 
 /// A service account, to be asked.
-pub(super) struct Session {
+pub(super) struct Session<W = Worker> {
     account: Arc<Account>,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<State<W>>>,
     breaker: Breaker,
 }
 
@@ -38,19 +40,27 @@ pub(super) struct Account {
     pub(super) launch: Launch,
     pub(super) library: Wanted,
     pub(super) quota: Arc<Quota>,
+    pub(super) record: Arc<Record>,
 }
 
-#[derive(Default)]
-struct State {
-    worker: Option<Arc<Worker>>,
+struct State<W> {
+    worker: Option<Arc<W>>,
     /// Failures to have a worker, or to keep one, with no long time between them, and the last of them.
     failures: u32,
     last: Option<Instant>,
     /// Why there is none, and until when none is made.
     rest: Option<(Failure, Instant)>,
+    /// Why the last login was of no use, or not for long.
+    in_vain: Option<Failure>,
 }
 
-impl Session {
+impl<W> Default for State<W> {
+    fn default() -> Self {
+        Self { worker: None, failures: 0, last: None, rest: None, in_vain: None }
+    }
+}
+
+impl<W: Work> Session<W> {
     /// Nothing is asked, and no worker started, before there is something to ask.
     pub(super) fn new(account: Account) -> Self {
         Self { account: Arc::new(account), state: Arc::default(), breaker: Breaker::default() }
@@ -88,34 +98,38 @@ impl Session {
         let ask = Ask::Call { name: name.into(), parameters };
         let mut tried = Vec::new();
         loop {
-            self.account.quota.admit()?;
             let worker = self.worker(by).await?;
-            self.account.quota.spend(1);
+            let paid = self.account.quota.pay()?;
             let (failure, then) = match worker.ask(ask.clone(), None, by).await {
                 Ok(answer) => {
-                    self.account.quota.answered();
+                    self.account.record.count(&Ok(()));
+                    self.account.quota.answered(paid);
                     return Ok(answer.content);
                 }
-                Err(Trouble::Late) => return Err(verdict::too_late(self.host())),
+                Err(Trouble::Late) => (verdict::too_late(self.host()), Then::Tell),
                 Err(Trouble::Died(why)) => (verdict::crashed(&why), Then::Replace),
                 Err(Trouble::Refused(refused)) => verdict::of(self.host(), what, &refused),
             };
+            if then == Then::Unreached {
+                self.account.quota.give_back(1);
+            }
+            let failure = self.account.quota.noticed(failure);
+            self.account.record.count::<()>(&Err(failure.clone()));
             let in_vain = then == Then::LogIn && worker.age() < FRESH;
-            if then == Then::Tell || in_vain || tried.contains(&then) {
-                return Err(self.account.quota.noticed(failure));
+            if matches!(then, Then::Tell | Then::Unreached) || in_vain || tried.contains(&then) {
+                return Err(failure);
             }
             tried.push(then);
             match then {
-                Then::Tell => {}
+                Then::Tell | Then::Unreached => {}
                 Then::Doubt => sleep(DOUBT).await,
-                Then::LogIn => self.discard(&worker, None, by).await?,
-                Then::Replace => self.discard(&worker, Some(failure), by).await?,
+                Then::LogIn | Then::Replace => self.discard(&worker, failure, then, by).await?,
             }
         }
     }
 
     /// The worker that has logged in; it is made where there is none. That goes on also when the asker's time is up.
-    async fn worker(&self, by: Instant) -> Result<Arc<Worker>, Failure> {
+    async fn worker(&self, by: Instant) -> Result<Arc<W>, Failure> {
         let late = || verdict::too_late(self.host());
         let mut state = timeout_at(by, Arc::clone(&self.state).lock_owned()).await.map_err(|_| late())?;
         match state.worker.take() {
@@ -123,7 +137,7 @@ impl Session {
                 state.worker = Some(Arc::clone(&worker));
                 return Ok(worker);
             }
-            Some(_died) => state.failed(verdict::crashed("it ended while nothing was asked of it")),
+            Some(_died) => state.in_vain(verdict::crashed("it ended while nothing was asked of it")),
             None => {}
         }
         if let Some((failure, until)) = &state.rest {
@@ -134,6 +148,7 @@ impl Session {
                 return Err(failure.clone().retry_after(wait));
             }
         }
+        self.account.quota.affords_login()?;
         let making = tokio::spawn(make(Arc::clone(&self.account), state));
         match timeout_at(by, making).await {
             Ok(Ok(made)) => made,
@@ -142,71 +157,130 @@ impl Session {
         }
     }
 
-    /// Gives a worker up: it has crashed, for this reason, or its session is over.
+    /// Gives a worker up: it has crashed, or its session is over.
     async fn discard(
         &self,
-        worker: &Arc<Worker>,
-        failure: Option<Failure>,
+        worker: &Arc<W>,
+        failure: Failure,
+        then: Then,
         by: Instant,
     ) -> Result<(), Failure> {
         let late = |_| verdict::too_late(self.host());
         let mut state = timeout_at(by, self.state.lock()).await.map_err(late)?;
         if state.worker.as_ref().is_some_and(|current| Arc::ptr_eq(current, worker)) {
             state.worker = None;
-            if let Some(failure) = failure {
+            if then == Then::Replace {
                 tracing::warn!("{}", failure.cause);
-                state.failed(failure);
+                state.in_vain(failure);
+            } else if worker.age() < SHORT {
+                state.in_vain = Some(failure);
             }
         }
         Ok(())
     }
 }
 
-async fn make(account: Arc<Account>, mut state: OwnedMutexGuard<State>) -> Result<Arc<Worker>, Failure> {
-    match log_in(&account).await {
+async fn make<W: Work>(
+    account: Arc<Account>,
+    mut state: OwnedMutexGuard<State<W>>,
+) -> Result<Arc<W>, Failure> {
+    let made = log_in(&account, state.in_vain.take()).await;
+    match made {
         Ok(worker) => {
             let worker = Arc::new(worker);
             state.worker = Some(Arc::clone(&worker));
             state.rest = None;
             Ok(worker)
         }
-        Err(failure) => {
-            let failure = account.quota.noticed(failure);
-            state.failed(failure.clone());
+        Err(NoLogin { failure, in_vain }) => {
+            match in_vain {
+                true => state.in_vain(failure.clone()),
+                false => state.failed(failure.clone()),
+            }
             Err(failure)
         }
     }
 }
 
-async fn log_in(account: &Account) -> Result<Worker, Failure> {
+/// Why there is no session, and whether it would be in vain to try again soon.
+struct NoLogin {
+    failure: Failure,
+    in_vain: bool,
+}
+
+impl From<Failure> for NoLogin {
+    fn from(failure: Failure) -> Self {
+        Self { failure, in_vain: false }
+    }
+}
+
+/// A worker that has logged in. Where the login before was in vain, for this reason, another one comes out of a share of the budget.
+async fn log_in<W: Work>(account: &Account, before: Option<Failure>) -> Result<W, NoLogin> {
     let host = account.token.host();
-    let failure = |trouble| match trouble {
-        Trouble::Late => verdict::too_late(host),
-        Trouble::Died(why) => verdict::crashed(&why),
+    let verdict = |trouble| match trouble {
+        Trouble::Late => (verdict::too_late(host), Then::Tell),
+        Trouble::Died(why) => (verdict::crashed(&why), Then::Replace),
         Trouble::Refused(refused) => match verdict::of(host, "a session", &refused) {
-            (failure, Then::Doubt) => Failure { remedy: verdict::NEW_TOKEN.into(), ..failure },
-            (failure, _) => failure,
+            (failure, Then::Doubt) => (Failure { remedy: verdict::NEW_TOKEN.into(), ..failure }, Then::Tell),
+            told => told,
         },
     };
-    let worker = Worker::start(&account.launch)
+    let worker = W::start(&account.launch)
         .map_err(|error| verdict::crashed(&format!("no process can be started for it: {error}")))?;
     let load = Ask::Load(account.library.clone());
     let loaded = match worker.ask(load, None, Instant::now() + LOADING).await {
         Err(Trouble::Late) => {
-            return Err(verdict::crashed(&format!("it was not loaded within {} s", LOADING.as_secs())));
+            let why = format!("it was not loaded within {} s", LOADING.as_secs());
+            return Err(verdict::crashed(&why).into());
         }
-        loaded => loaded.map_err(failure)?,
+        loaded => loaded.map_err(|trouble| verdict(trouble).0)?,
     };
     if let Told::Loaded { path, sha256 } = &loaded.told {
         super::releases::notice(path, sha256);
+        account.record.core(super::releases::release(sha256).unwrap_or("unknown"));
     }
-    account.quota.spend(LOGIN_COST);
-    let login = worker.ask(Ask::Login, Some(account.token.text()), Instant::now() + LOGGING_IN);
-    login.await.map_err(failure)?;
-    Ok(worker)
+    if let Some(before) = before {
+        account
+            .quota
+            .retry_login()
+            .map_err(|wait| NoLogin { failure: paced(before, wait), in_vain: true })?;
+    }
+    account.quota.pay_login()?;
+    let login = worker.ask(Ask::Login, Some(account.token.text()), Instant::now() + LOGGING_IN).await;
+    let outcome = login.map(drop).map_err(|trouble| {
+        let (failure, then) = verdict(trouble);
+        if then == Then::Unreached {
+            account.quota.give_back(quota::LOGIN);
+        }
+        (account.quota.noticed(failure), then)
+    });
+    account.record.count(&outcome.as_ref().map(drop).map_err(|(failure, _)| failure.clone()));
+    account.record.logged_in(outcome.as_ref().map(drop).map_err(|(failure, _)| failure));
+    match outcome {
+        Ok(()) => Ok(worker),
+        Err((failure, then)) => {
+            let in_vain = then == Then::Replace || failure.class == Class::Denied;
+            Err(NoLogin { failure, in_vain })
+        }
+    }
 }
 
-impl State {
+/// The failure that a login was in vain for, while no other is tried.
+fn paced(mut failure: Failure, wait: Duration) -> Failure {
+    const WORDS: &str = "; so that the budget lasts, the next login waits";
+    if !failure.cause.ends_with(WORDS) {
+        failure.cause.push_str(WORDS);
+    }
+    failure.retry_after(wait)
+}
+
+impl<W> State<W> {
+    /// The same, where another login would probably be in vain, too.
+    fn in_vain(&mut self, failure: Failure) {
+        self.in_vain = Some(failure.clone());
+        self.failed(failure);
+    }
+
     /// No worker until some time has passed, longer at each failure in a row: crashes cost time here, denials at 1Password.
     fn failed(&mut self, failure: Failure) {
         let (first, longest) = match failure.class {
@@ -217,7 +291,7 @@ impl State {
         if self.last.is_none_or(|last| last.elapsed() > CALM) {
             self.failures = 0; // that a login worked in between says little: a core may crash at each call
         }
-        let wait = (first * 2_u32.pow(self.failures.min(10))).min(longest);
+        let wait = failure.retry_after.unwrap_or((first * 2_u32.pow(self.failures.min(10))).min(longest));
         let jitter = wait.mul_f64(fastrand::f64() / 4.0);
         self.failures = self.failures.saturating_add(1);
         self.last = Some(Instant::now());

@@ -30,6 +30,7 @@ fn launch() -> Launch {
         arguments: ["--exact", "resolver::service_account::tests::as_a_worker"].map(OsString::from).into(),
         environment: vec![(WORKER.into(), "1".into())],
         hang: Duration::from_millis(1_500),
+        silence: Duration::from_secs(60),
         user: None,
     }
 }
@@ -58,7 +59,14 @@ fn account(library: &Path, launch: Launch) -> ServiceAccount {
 fn configured_account(configured: &Configured, launch: Launch) -> Result<ServiceAccount, Failure> {
     let leniency = Leniency { owner: Some(nix::unistd::geteuid().as_raw()), ..Leniency::default() };
     let surroundings = Surroundings { leniency, ..Surroundings::default() };
-    ServiceAccount::with("test", configured, &token("https://my.1password.com"), &surroundings, launch)
+    ServiceAccount::with(
+        "test",
+        configured,
+        &token("https://my.1password.com"),
+        &surroundings,
+        Arc::default(),
+        launch,
+    )
 }
 
 fn fetch(patience: Duration) -> Fetch {
@@ -188,6 +196,18 @@ async fn a_core_that_hangs_is_killed() {
 }
 
 #[tokio::test]
+async fn a_core_that_hangs_while_nobody_waits_is_replaced_for_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let mark = format!("-DHANG_ONCE=\"{}\"", folder.path().join("mark").display());
+    let launch = Launch { hang: Duration::from_secs(60), silence: Duration::from_millis(100), ..launch() };
+    let account = account(&counterfeit(folder.path(), &[&mark]), launch);
+    let slow = failure(&account, Duration::from_millis(300)).await;
+    assert_eq!(slow.class, Class::Away, "{slow}");
+    let fetched = account.fetch(fetch(Duration::from_secs(20))).await;
+    assert!(fetched.is_ok(), "the next one does not wait for the first: {:?}", fetched.err());
+}
+
+#[tokio::test]
 async fn a_denied_token_is_not_tried_again_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let said =
@@ -232,7 +252,7 @@ fn a_core_is_tried_out_before_it_is_installed() {
 fn a_token_that_goes_elsewhere_is_refused() {
     let surroundings = Surroundings::default();
     let account = |address: &str| {
-        ServiceAccount::new("test", &Configured::default(), &token(address), &surroundings)
+        ServiceAccount::new("test", &Configured::default(), &token(address), &surroundings, Arc::default())
             .err()
             .map(|f| f.cause)
     };

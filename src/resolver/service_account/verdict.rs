@@ -14,6 +14,8 @@ pub(super) enum Then {
     LogIn,
     /// A 403 may be false now and then: try once more.
     Doubt,
+    /// Nothing either; and it did not come to 1Password, so that it has cost nothing there.
+    Unreached,
     /// The core is broken: another worker has to do it.
     Replace,
 }
@@ -75,8 +77,11 @@ fn said(host: &str, what: &str, name: &str, message: &str) -> (Failure, Then) {
             "install another version: onecred core install",
         );
     }
+    if has(&["error sending request"]) {
+        let cause = format!("1Password at {host} is away: it can't be reached, or does not answer");
+        return (Failure::new(Class::Away, cause, REACH), Then::Unreached);
+    }
     let why = match () {
-        () if has(&["error sending request"]) => "it can't be reached, or does not answer",
         () if has(&["internal server error"]) => "it has an internal error (500)",
         () => message.rsplit(": ").next().unwrap_or(message),
     };
@@ -147,6 +152,7 @@ mod tests {
             ("ItemApi", "unlocking vault when listing items: internal server error", Class::Away, Then::Tell),
             ("ItemApi", "unexpected status code in response: 502 Bad Gateway", Class::Away, Then::Tell),
             ("ItemApi", "request timeout", Class::Away, Then::Tell),
+            ("ItemApi", "error sending request for url (https://h/)", Class::Away, Then::Unreached),
             (
                 "ItemApi",
                 "when decrypting request body: Aes(Jweb(BadEncoding(<redacted json data error>)))",

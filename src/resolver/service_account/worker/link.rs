@@ -22,6 +22,9 @@ use crate::secret::SecretValue;
 use crate::sys;
 use crate::wire::packet;
 
+/// How long after its asker has given up a call may still be answered.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// How workers are started.
 #[derive(Debug, Clone)]
 pub(crate) struct Launch {
@@ -33,6 +36,8 @@ pub(crate) struct Launch {
     pub(crate) environment: Vec<(OsString, OsString)>,
     /// How long an answer may take before the worker counts as hung. The core itself gives a request up after 30 s.
     pub(crate) hang: Duration,
+    /// The same for one that says nothing at all meanwhile, while whoever asked has given up.
+    pub(crate) silence: Duration,
     /// The user and group that it runs as, if not as whoever starts it.
     pub(crate) user: Option<(u32, u32)>,
 }
@@ -57,9 +62,30 @@ impl Default for Launch {
             arguments: vec!["core-worker".into()],
             environment: Vec::new(),
             hang: Duration::from_secs(40),
+            silence: Duration::from_secs(32),
             user: None,
         }
     }
+}
+
+/// What does the core's work.
+pub(crate) trait Work: Sized + Send + Sync + 'static {
+    /// Starts it.
+    fn start(launch: &Launch) -> io::Result<Self>;
+
+    /// How long ago it was started.
+    fn age(&self) -> Duration;
+
+    /// Whether it is still there to be asked.
+    fn is_alive(&self) -> bool;
+
+    /// Asks, and waits for the answer until `by`.
+    fn ask(
+        &self,
+        ask: Ask,
+        secret: Option<&SecretValue>,
+        by: Instant,
+    ) -> impl Future<Output = Result<Answer, Trouble>> + Send;
 }
 
 /// A worker process. Dropped, it is killed.
@@ -79,12 +105,15 @@ struct Shared {
 struct Calls {
     last: u64,
     open: HashMap<u64, Call>,
+    /// When the worker last answered anything.
+    heard: Option<Instant>,
     /// Why there is no worker any more.
     ended: Option<String>,
 }
 
 struct Call {
     since: Instant,
+    by: Instant,
     answer: oneshot::Sender<Result<Answer, Trouble>>,
 }
 
@@ -106,9 +135,8 @@ pub(crate) enum Trouble {
     Refused(Refused),
 }
 
-impl Worker {
-    /// Starts one.
-    pub(crate) fn start(launch: &Launch) -> io::Result<Self> {
+impl Work for Worker {
+    fn start(launch: &Launch) -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let (ours, its) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
         let mut command = Command::new(&launch.program);
@@ -128,27 +156,20 @@ impl Worker {
             .spawn()?;
         let shared =
             Arc::new(Shared { socket: sys::register(ours)?, calls: Mutex::default(), asked: Notify::new() });
-        let watch = tokio::spawn(watch(Arc::clone(&shared), child, launch.hang)).abort_handle();
+        let watch =
+            tokio::spawn(watch(Arc::clone(&shared), child, launch.hang, launch.silence)).abort_handle();
         Ok(Self { started: Instant::now(), shared, watch })
     }
 
-    /// How long ago it was started.
-    pub(crate) fn age(&self) -> Duration {
+    fn age(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// Whether it is still there to be asked.
-    pub(crate) fn is_alive(&self) -> bool {
+    fn is_alive(&self) -> bool {
         self.shared.calls().ended.is_none()
     }
 
-    /// Asks, and waits for the answer until `by`.
-    pub(crate) async fn ask(
-        &self,
-        ask: Ask,
-        secret: Option<&SecretValue>,
-        by: Instant,
-    ) -> Result<Answer, Trouble> {
+    async fn ask(&self, ask: Ask, secret: Option<&SecretValue>, by: Instant) -> Result<Answer, Trouble> {
         let (sender, receiver) = oneshot::channel();
         let number = {
             let mut calls = self.shared.calls();
@@ -157,7 +178,7 @@ impl Worker {
             }
             calls.last += 1;
             let number = calls.last;
-            calls.open.insert(number, Call { since: Instant::now(), answer: sender });
+            calls.open.insert(number, Call { since: Instant::now(), by, answer: sender });
             number
         };
         self.shared.asked.notify_one();
@@ -190,16 +211,25 @@ impl Shared {
     fn calls(&self) -> MutexGuard<'_, Calls> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn oldest(&self) -> Option<Instant> {
-        self.calls().open.values().map(|call| call.since).min()
+impl Calls {
+    /// When the worker counts as hung. It may be slow as long as it answers others, and until 1Password itself has had its time.
+    fn limit(&self, hang: Duration, silence: Duration) -> Option<Instant> {
+        let limit = |call: &Call| {
+            let silent = self.heard.is_none_or(|heard| heard < call.since);
+            let given_up = (call.since + silence).max(call.by + GRACE);
+            let hung = call.since + hang;
+            if silent { hung.min(given_up) } else { hung }
+        };
+        self.open.values().map(limit).min()
     }
 }
 
 /// Delivers answers until the worker ends, or has to.
-async fn watch(shared: Arc<Shared>, mut child: Child, hang: Duration) {
+async fn watch(shared: Arc<Shared>, mut child: Child, hang: Duration, silence: Duration) {
     let reason = loop {
-        let limit = shared.oldest().map(|since| since + hang);
+        let limit = shared.calls().limit(hang, silence);
         tokio::select! {
             biased; // what a worker said before its end counts
             received = packet::receive(&shared.socket) => {
@@ -214,7 +244,7 @@ async fn watch(shared: Arc<Shared>, mut child: Child, hang: Duration) {
             }
             _ = child.wait() => break ended(&mut child).await,
             () = sleep_until(limit.unwrap_or_else(Instant::now)), if limit.is_some() => {
-                break format!("it did not answer within {} s, and was killed", hang.as_secs());
+                break "it did not answer in time, and was killed".to_owned();
             }
             () = shared.asked.notified() => {} // the limit has to be looked at anew
         }
@@ -233,7 +263,11 @@ async fn watch(shared: Arc<Shared>, mut child: Child, hang: Duration) {
 
 fn deliver(shared: &Shared, packet: packet::Packet) -> io::Result<()> {
     let (response, content): (Response, _) = unpack(packet)?;
-    let call = shared.calls().open.remove(&response.number);
+    let call = {
+        let mut calls = shared.calls();
+        calls.heard = Some(Instant::now());
+        calls.open.remove(&response.number)
+    };
     let call = call.ok_or_else(|| io::Error::other("an answer that nobody asked for"))?;
     let answer = response.answer.map(|told| Answer { told, content }).map_err(Trouble::Refused);
     let _ = call.answer.send(answer); // nobody may be waiting any more

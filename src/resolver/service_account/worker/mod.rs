@@ -4,6 +4,8 @@ mod link;
 mod process;
 mod protocol;
 
-pub(super) use link::{Launch, Trouble, Worker};
+#[cfg(test)]
+pub(super) use link::Answer;
+pub(super) use link::{Launch, Trouble, Work, Worker};
 pub use process::run;
 pub(super) use protocol::{Ask, Refused, Told, Wanted};

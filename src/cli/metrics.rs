@@ -1,0 +1,66 @@
+//! `onecred metrics`: what onecred counts, as OpenMetrics text, to standard output or to a file for node_exporter.
+
+use std::error::Error;
+use std::ffi::OsStr;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::bus;
+use super::core::Draft;
+
+/// What `onecred metrics` is told.
+#[derive(Debug, Clone, clap::Args)]
+pub struct MetricsArgs {
+    /// Write it to this file, which is replaced as a whole: its readers never see a part
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// Prints them.
+pub fn run(args: &MetricsArgs, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
+    let text = bus::talk(async |bus| Ok(bus.manager().await?.metrics().await?))?;
+    match &args.output {
+        Some(file) => write(file, &text)?,
+        None => out.write_all(text.as_bytes())?,
+    }
+    Ok(out.flush()?)
+}
+
+fn write(file: &Path, text: &str) -> Result<(), String> {
+    let name = file.file_name().and_then(OsStr::to_str);
+    let name = name.ok_or_else(|| format!("{} names no file", file.display()))?;
+    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !dir.is_dir() {
+        // made here, it would be where nobody looks
+        return Err(format!(
+            "{} is not there: is it the directory that the exporter reads? (--collector.textfile.directory)",
+            dir.display()
+        ));
+    }
+    Draft::write(dir, name, text.as_bytes())?.publish().map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("onecred.prom");
+        std::fs::write(&file, "old").unwrap();
+        let open = std::fs::File::open(&file).unwrap();
+        write(&file, "# EOF\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "# EOF\n");
+        assert_eq!(std::io::read_to_string(open).unwrap(), "old", "a reader keeps what it has opened");
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn a_directory_is_never_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = write(&dir.path().join("nowhere/onecred.prom"), "").unwrap_err();
+        assert!(said.contains("nowhere is not there"), "{said}");
+        assert!(write(Path::new("/"), "").unwrap_err().contains("names no file"));
+    }
+}

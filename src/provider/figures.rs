@@ -1,0 +1,50 @@
+//! Gathers what the metrics show, from all rooms of the provider.
+
+use super::metrics::{Figures, SecretFigures, SourceFigures, StoreFigures};
+use super::server::Server;
+use crate::name::SourceName;
+
+/// How many secrets are looked at in one go: units that ask go first.
+const AT_A_TIME: usize = 64;
+
+/// The figures of this moment.
+pub async fn gather(server: &Server) -> Figures {
+    let (broker, active) = (&server.broker, server.broker.active());
+    let mut secrets = Vec::new();
+    for secret in active.settings.policy.secrets() {
+        let condition = broker.condition(&secret.wanted);
+        secrets.push(SecretFigures {
+            name: secret.name.to_string(),
+            state: Some(condition.state),
+            age: condition.age,
+            counts: server.tally.of(&secret.wanted.label),
+        });
+        if secrets.len().is_multiple_of(AT_A_TIME) {
+            tokio::task::yield_now().await;
+        }
+    }
+    secrets.extend(active.settings.templates.iter().map(|template| SecretFigures {
+        name: template.name.to_string(),
+        counts: server.tally.of(template.name.as_str()),
+        ..SecretFigures::default()
+    }));
+    let told = server.statuses.get(broker).await;
+    let status = |name: &SourceName| {
+        told.as_ref().as_ref()?.sources.iter().find(|source| source.name == *name).cloned()
+    };
+    let sources = active.settings.sources.keys().map(|name| SourceFigures {
+        name: name.to_string(),
+        answers: broker.last_failure(name).is_none(),
+        status: status(name),
+    });
+    let (items, bytes) = broker.size();
+    Figures {
+        version: env!("CARGO_PKG_VERSION"),
+        serves: active.error.is_none(),
+        totals: server.tally.totals(),
+        secrets,
+        resolver_answers: told.is_some(),
+        sources: sources.collect(),
+        store: StoreFigures { items, bytes, limit: active.settings.limits.store_bytes },
+    }
+}

@@ -1,0 +1,232 @@
+//! What the provider counts, as OpenMetrics text. Pure: figures in, text out. Prometheus' own parser judges it in `integration/judges`.
+//!
+//! Only types that the older text format has, too, since node_exporter reads files by that one: no `info`, no `stateset`.
+
+use std::fmt::{Display, Write};
+use std::time::Duration;
+
+use super::condition::State;
+use super::tally::{BOUNDS_USEC, Counts, Latency, Totals};
+use crate::wire::{QuotaStatus, SourceState, SourceStatus};
+
+/// All that is shown, at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Figures {
+    /// The version of onecred.
+    pub version: &'static str,
+    /// Whether the configuration and the store can be used.
+    pub serves: bool,
+    /// The counts over all.
+    pub totals: Totals,
+    /// The secrets, and the templates.
+    pub secrets: Vec<SecretFigures>,
+    /// Whether the resolver tells how its sources are.
+    pub resolver_answers: bool,
+    /// The sources.
+    pub sources: Vec<SourceFigures>,
+    /// The store.
+    pub store: StoreFigures,
+}
+
+/// What is shown of a secret or template.
+#[derive(Debug, Clone, Default)]
+pub struct SecretFigures {
+    /// Its name.
+    pub name: String,
+    /// How it stands; a template stands as its parts do.
+    pub state: Option<State>,
+    /// How long ago its value was known to be what 1Password has.
+    pub age: Option<Duration>,
+    /// How often it was given and refused.
+    pub counts: Counts,
+}
+
+/// What is shown of a source.
+#[derive(Debug, Clone, Default)]
+pub struct SourceFigures {
+    /// Its name.
+    pub name: String,
+    /// Whether it could be asked the last time.
+    pub answers: bool,
+    /// What the resolver tells of it.
+    pub status: Option<SourceStatus>,
+}
+
+/// What is shown of the store.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StoreFigures {
+    /// Items.
+    pub items: usize,
+    /// Bytes.
+    pub bytes: u64,
+    /// The most bytes.
+    pub limit: u64,
+}
+
+/// The text, to its `# EOF`.
+pub fn text(figures: &Figures) -> String {
+    let mut text = Text(String::new());
+    text.gauge("onecred_build_info", "Which onecred this is.", "");
+    text.sample("onecred_build_info", &[("version", figures.version)], 1);
+    text.gauge("onecred_serves", "Whether the configuration and the store can be used.", "");
+    text.sample("onecred_serves", &[], u8::from(figures.serves));
+    totals(&mut text, &figures.totals);
+    secrets(&mut text, &figures.secrets);
+    text.gauge("onecred_resolver_answers", "Whether the resolver tells how its sources are.", "");
+    text.sample("onecred_resolver_answers", &[], u8::from(figures.resolver_answers));
+    sources(&mut text, &figures.sources);
+    let store = &figures.store;
+    text.gauge("onecred_store_items", "Items in the store.", "");
+    text.sample("onecred_store_items", &[], store.items);
+    text.gauge("onecred_store_bytes", "Bytes that items take in the store.", "bytes");
+    text.sample("onecred_store_bytes", &[], store.bytes);
+    text.gauge("onecred_store_limit_bytes", "The most bytes that items may take in the store.", "bytes");
+    text.sample("onecred_store_limit_bytes", &[], store.limit);
+    text.0.push_str("# EOF\n");
+    text.0
+}
+
+fn totals(text: &mut Text, totals: &Totals) {
+    text.counter("onecred_answers", "Values handed over whole to units.", "");
+    text.sample("onecred_answers_total", &[], totals.answers);
+    text.counter("onecred_refusals", "Requests refused, by what kind of thing was wrong.", "");
+    for (kind, count) in &totals.refusals {
+        text.sample("onecred_refusals_total", &[("kind", kind)], count);
+    }
+    text.counter("onecred_stale_answers", "Values handed over that could not be confirmed.", "");
+    text.sample("onecred_stale_answers_total", &[], totals.stale);
+    text.counter("onecred_waits", "Requests that waited so long that the unit's journal says it.", "");
+    text.sample("onecred_waits_total", &[], totals.waits);
+    latency(text, &totals.latency);
+}
+
+fn latency(text: &mut Text, latency: &Latency) {
+    const NAME: &str = "onecred_answer_latency_seconds";
+    text.family(NAME, "histogram", "From a request's arrival to the last byte of its value.", "seconds");
+    let bounds = BOUNDS_USEC.iter().map(|usec| format!("{:?}", Duration::from_micros(*usec).as_secs_f64()));
+    let mut below = 0;
+    for (count, bound) in latency.buckets.iter().zip(bounds.chain(["+Inf".to_owned()])) {
+        below += count;
+        text.sample(&format!("{NAME}_bucket"), &[("le", &bound)], below);
+    }
+    text.sample(&format!("{NAME}_sum"), &[], latency.sum.as_secs_f64());
+    text.sample(&format!("{NAME}_count"), &[], below);
+}
+
+fn secrets(text: &mut Text, secrets: &[SecretFigures]) {
+    text.gauge("onecred_secret_state", "How a secret stands: 1 for the state that it is in.", "");
+    for secret in secrets {
+        for state in State::ALL {
+            let Some(present) = secret.state else { continue };
+            let labels = [("secret", secret.name.as_str()), ("state", state.as_str())];
+            text.sample("onecred_secret_state", &labels, u8::from(state == present));
+        }
+    }
+    text.gauge(
+        "onecred_secret_age_seconds",
+        "Time since a value was known to be what 1Password has.",
+        "seconds",
+    );
+    for secret in secrets {
+        if let Some(age) = secret.age {
+            text.sample("onecred_secret_age_seconds", &[("secret", &secret.name)], age.as_secs());
+        }
+    }
+    text.counter("onecred_secret_answers", "How often units were given a secret or template.", "");
+    for secret in secrets {
+        text.sample("onecred_secret_answers_total", &[("secret", &secret.name)], secret.counts.answers);
+    }
+    text.counter("onecred_secret_refusals", "How often units were refused a secret or template.", "");
+    for secret in secrets {
+        text.sample("onecred_secret_refusals_total", &[("secret", &secret.name)], secret.counts.refusals);
+    }
+}
+
+fn sources(text: &mut Text, sources: &[SourceFigures]) {
+    text.gauge("onecred_source_answers", "Whether a source could be asked the last time.", "");
+    for source in sources {
+        text.sample("onecred_source_answers", &[("source", &source.name)], u8::from(source.answers));
+    }
+    let told = || sources.iter().filter_map(|source| Some((source.name.as_str(), source.status.as_ref()?)));
+    text.gauge("onecred_source_state", "Whether a source can be asked: 1 for the state that it is in.", "");
+    for (name, status) in told() {
+        for state in SourceState::ALL {
+            let labels = [("source", name), ("state", state.word())];
+            text.sample("onecred_source_state", &labels, u8::from(state == status.state));
+        }
+    }
+    let help = "Calls to 1Password since the resolver opened the source, by outcome.";
+    text.counter("onecred_source_calls", help, "");
+    for (name, status) in told() {
+        for (outcome, count) in &status.calls {
+            text.sample("onecred_source_calls_total", &[("source", name), ("outcome", outcome)], count);
+        }
+    }
+    const SUCCESS: &str = "onecred_source_last_success_timestamp_seconds";
+    text.gauge(SUCCESS, "When a source last answered with success.", "seconds");
+    for (name, status) in told() {
+        if let Some(at) = status.last_success {
+            text.sample(SUCCESS, &[("source", name)], at);
+        }
+    }
+    const LIMITED: &str = "onecred_source_limited_until_timestamp_seconds";
+    text.gauge(LIMITED, "Until when a source is left alone, if it is.", "seconds");
+    for (name, status) in told() {
+        if let Some(at) = status.quota.as_ref().and_then(|quota| quota.limited_until) {
+            text.sample(LIMITED, &[("source", name)], at);
+        }
+    }
+    let figures: [(_, _, fn(&QuotaStatus) -> u32); 4] = [
+        ("onecred_source_budget", "Calls that a source may make in 24 hours.", |quota| quota.spent.budget),
+        ("onecred_source_budget_spent", "Calls of the last 24 hours.", |quota| quota.spent.day),
+        ("onecred_source_budget_left", "Calls that are left of the budget.", |quota| quota.left),
+        ("onecred_source_budget_kept_back", "Calls that checks don't get.", |quota| quota.kept_back),
+    ];
+    for (family, help, figure) in figures {
+        text.gauge(family, help, "");
+        for (name, status) in told() {
+            if let Some(quota) = &status.quota {
+                text.sample(family, &[("source", name)], figure(quota));
+            }
+        }
+    }
+}
+
+/// Text in the making.
+struct Text(String);
+
+impl Text {
+    fn gauge(&mut self, name: &str, help: &str, unit: &str) {
+        self.family(name, "gauge", help, unit);
+    }
+
+    /// Its samples end in `_total`.
+    fn counter(&mut self, name: &str, help: &str, unit: &str) {
+        self.family(name, "counter", help, unit);
+    }
+
+    /// What samples follow. A unit is the last part of the name.
+    fn family(&mut self, name: &str, kind: &str, help: &str, unit: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        if !unit.is_empty() {
+            let _ = writeln!(self.0, "# UNIT {name} {unit}");
+        }
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        self.0.push_str(name);
+        for (at, (label, text)) in labels.iter().enumerate() {
+            let _ = write!(self.0, "{}{label}=\"{}\"", if at == 0 { '{' } else { ',' }, escaped(text));
+        }
+        let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
+    }
+}
+
+/// A label's value, as it stands between quotes.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;

@@ -1,0 +1,191 @@
+//! A source as it was opened: who resolves for it, and what is known of how it is.
+
+use std::future::ready;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::connect::{Address, Connect};
+use super::engine::Engine;
+use super::record::{Counted, Record};
+use super::service_account::{self, Quota, ServiceAccount, Surroundings};
+use super::vault_file::VaultFile;
+use crate::config::{Source, SourceKind};
+use crate::name::{CredentialId, SourceName};
+use crate::secret::SecretValue;
+use crate::wire::{
+    Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve, SourceState,
+    SourceStatus,
+};
+
+/// All that a source is opened from, as what it is told apart by.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Print {
+    definition: String,
+    /// A digest of the token.
+    token: Option<[u8; 32]>,
+    /// The files that the definition names, by what changes with them.
+    files: Vec<Option<Stamp>>,
+}
+
+type Stamp = (u64, u64, i64, i64, u64);
+
+impl Print {
+    pub(super) fn of(source: &Source, tokens: &dyn Fn(&CredentialId) -> Option<SecretValue>) -> Self {
+        let files = match &source.kind {
+            SourceKind::File { .. } => Vec::new(), // it is read anew for every question
+            SourceKind::Connect { ca_file, .. } => ca_file.iter().cloned().collect(),
+            SourceKind::ServiceAccount(configured) => service_account::files(configured),
+        };
+        // exposed: to be digested
+        let digest =
+            |token: SecretValue| ring::digest::digest(&ring::digest::SHA256, token.expose().trim_ascii());
+        let token = tokens(&source.token).and_then(|token| digest(token).as_ref().try_into().ok());
+        Self { definition: source.print(), token, files: files.iter().map(|path| stamp(path)).collect() }
+    }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let about = std::fs::metadata(path).ok()?;
+    Some((about.dev(), about.ino(), about.ctime(), about.ctime_nsec(), about.len()))
+}
+
+/// A source.
+pub(super) struct Opened {
+    resolve: Box<dyn Resolve>,
+    kind: &'static str,
+    print: Print,
+    record: Arc<Record>,
+    /// What it may cost, where that is counted.
+    quota: Option<Arc<Quota>>,
+    /// Why it can't be asked.
+    refused: Option<Failure>,
+}
+
+impl Opened {
+    /// Makes a source ready; nothing is asked yet. One that can't work says so to whoever asks it.
+    pub(super) fn open(
+        name: &SourceName,
+        source: &Source,
+        tokens: &dyn Fn(&CredentialId) -> Option<SecretValue>,
+        surroundings: &Surroundings,
+        print: Print,
+    ) -> Self {
+        let kind = match &source.kind {
+            SourceKind::ServiceAccount(_) => "service-account",
+            SourceKind::Connect { .. } => "connect",
+            SourceKind::File { .. } => "file",
+        };
+        let record = Arc::<Record>::default();
+        match working(name, source, tokens, surroundings, &record) {
+            Ok((resolve, quota)) => Self { resolve, kind, print, record, quota, refused: None },
+            Err(failure) => Self {
+                resolve: Box::new(Refused(failure.clone())),
+                kind,
+                print,
+                record,
+                quota: None,
+                refused: Some(failure),
+            },
+        }
+    }
+
+    /// Whether it can stand for a source that would be opened from the same; one that was refused is tried anew.
+    pub(super) fn is_good_for(&self, print: &Print) -> bool {
+        let refused = self.refused.is_some() || self.record.entries().state() == SourceState::Refused;
+        !refused && self.print == *print
+    }
+
+    /// How it is.
+    pub(super) fn about(&self, name: &SourceName) -> SourceStatus {
+        let entries = self.record.entries();
+        let quota = self.quota.as_ref().map(|quota| quota.status());
+        let state = match &self.refused {
+            Some(failure) if failure.class == Class::NoToken => SourceState::NoToken,
+            Some(_) => SourceState::Refused,
+            None if quota.as_ref().is_some_and(|quota| quota.limited_until.is_some()) => SourceState::Limited,
+            None => entries.state(),
+        };
+        SourceStatus {
+            name: name.clone(),
+            kind: self.kind.to_owned(),
+            state,
+            last_failure: self.refused.clone().or(entries.last_failure),
+            last_success: entries.last_success,
+            calls: entries.calls,
+            quota,
+            core: entries.core,
+        }
+    }
+}
+
+impl std::ops::Deref for Opened {
+    type Target = dyn Resolve;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.resolve
+    }
+}
+
+/// Who resolves for a source, and what it may cost, where that is counted.
+type Working = (Box<dyn Resolve>, Option<Arc<Quota>>);
+
+/// A source as its kind wants it.
+fn working(
+    name: &SourceName,
+    source: &Source,
+    tokens: &dyn Fn(&CredentialId) -> Option<SecretValue>,
+    surroundings: &Surroundings,
+    record: &Arc<Record>,
+) -> Result<Working, Failure> {
+    let token = || tokens(&source.token).as_ref().and_then(trimmed).ok_or_else(|| no_token(name, source));
+    let record = Arc::clone(record);
+    Ok(match &source.kind {
+        SourceKind::File { path } => {
+            (Box::new(Engine::new(Counted::new(VaultFile::new(path.clone()), record))), None)
+        }
+        SourceKind::Connect { url, insecure, ca_file } => {
+            let address = Address { url: url.clone(), insecure: *insecure, ca_file: ca_file.clone() };
+            (Box::new(Engine::new(Counted::new(Connect::new(address, &token()?)?, record))), None)
+        }
+        SourceKind::ServiceAccount(configured) => {
+            let account = ServiceAccount::new(name.as_str(), configured, &token()?, surroundings, record)?;
+            let quota = account.quota();
+            (Box::new(account), Some(quota))
+        }
+    })
+}
+
+/// There is no token yet: a state that ends when one is set, since the resolver is started anew then.
+fn no_token(name: &SourceName, source: &Source) -> Failure {
+    let cause = format!("source {name} has none: the credential {} is missing or empty", source.token);
+    let remedy = match *name == SourceName::default_source() {
+        true => "run: onecred token set".to_owned(),
+        false => format!("run: onecred token set --source {name}"),
+    };
+    Failure::new(Class::NoToken, cause, remedy)
+}
+
+/// A token without the white space that files end in; none if nothing is left.
+fn trimmed(token: &SecretValue) -> Option<SecretValue> {
+    // the token itself: the client needs it without what a file has around it
+    let token = token.expose().trim_ascii();
+    (!token.is_empty()).then(|| SecretValue::new(token.to_vec()))
+}
+
+/// A source that can't work, for a reason that is known from the start.
+struct Refused(Failure);
+
+impl Resolve for Refused {
+    fn fetch(&self, _fetch: Fetch) -> Pending<'_, Fetched> {
+        Box::pin(ready(Err(self.0.clone())))
+    }
+
+    fn check(&self, _check: Check) -> Pending<'_, Checked> {
+        Box::pin(ready(Err(self.0.clone())))
+    }
+
+    fn probe(&self, _probe: Probe, _token: Option<SecretValue>) -> Pending<'_, Probed> {
+        Box::pin(ready(Err(self.0.clone())))
+    }
+}

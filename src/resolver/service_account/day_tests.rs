@@ -1,0 +1,212 @@
+//! A day of four machines that share an account, each with a unit that a timer starts every minute: in simulated time, with the real
+//! broker, store, engine, session, quota and book, and a core that counts.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+use zeroize::Zeroizing;
+
+use super::worker::{Answer, Ask, Refused, Told, Trouble};
+use super::*;
+use crate::clock::{BootTime, simulated};
+use crate::name::{CredentialId, UnitName};
+use crate::provider::active::Active;
+use crate::provider::broker::{Broker, Order};
+use crate::provider::peer::ProcessId;
+use crate::provider::store::{Kind, Store, testing};
+
+/// What 1Password allows an account in a day.
+const ALLOWED: u32 = 1_000;
+const HOSTS: usize = 4;
+const VAULT: &str = "vvvvvvvvvvvvvvvvvvvvvvvvvv";
+
+thread_local! {
+    /// The account: requests of all machines, and how often its vault has changed.
+    static ACCOUNT: RefCell<(u32, u64)> = const { RefCell::new((0, 1)) };
+}
+
+/// A core that has all it is asked for. 1Password answers no more than it allows.
+struct Counting(Instant);
+
+impl Work for Counting {
+    fn start(_launch: &Launch) -> io::Result<Self> {
+        Ok(Self(Instant::now()))
+    }
+
+    fn age(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn is_alive(&self) -> bool {
+        true
+    }
+
+    async fn ask(&self, ask: Ask, _token: Option<&SecretValue>, _by: Instant) -> Result<Answer, Trouble> {
+        let requests = match ask {
+            Ask::Load(_) => 0,
+            Ask::Login => 5,
+            Ask::Call { .. } => 1,
+        };
+        sleep(Duration::from_millis(200)).await;
+        let (spent, version) = ACCOUNT.with_borrow_mut(|(spent, version)| {
+            *spent += requests;
+            (*spent, *version)
+        });
+        if requests > 0 && spent > ALLOWED {
+            let (name, message) = ("RateLimitExceeded".into(), "rate limit exceeded".into());
+            return Err(Trouble::Refused(Refused::Core { name, message }));
+        }
+        let text = match &ask {
+            Ask::Call { name, parameters } => said(name, parameters, version),
+            Ask::Load(_) | Ask::Login => String::new(),
+        };
+        Ok(Answer { told: Told::Done, content: Zeroizing::new(text.into_bytes()) })
+    }
+}
+
+fn said(name: &str, parameters: &serde_json::Value, version: u64) -> String {
+    let items = ["a", "b", "c"].map(|title| (title, title.repeat(26)));
+    let item = |(title, id): &(&str, String)| {
+        let about = format!(r#""id":"{id}","title":"{title}","vaultId":"{VAULT}""#);
+        let field = r#"{"id":"password","title":"password","fieldType":"Concealed","value":"p"}"#;
+        format!(r#"{{{about},"updatedAt":"2024-01-01T00:00:00Z","state":"active","fields":[{field}]}}"#)
+    };
+    match name {
+        "VaultsList" => format!(r#"[{{"id":"{VAULT}","title":"v","contentVersion":{version}}}]"#),
+        "ItemsList" => format!("[{}]", items.each_ref().map(item).join(",")),
+        "ItemsGet" => items.iter().find(|(_, id)| parameters["item_id"] == **id).map(item).expect("there"),
+        "ItemsGetAll" => {
+            let one = |wanted: &(&str, String)| format!(r#"{{"content":{},"error":null}}"#, item(wanted));
+            let ids = parameters["item_ids"].as_array().expect("IDs");
+            let all = items.iter().filter(|(_, id)| ids.iter().any(|wanted| wanted == id)).map(one);
+            format!(r#"{{"individualResponses":[{}]}}"#, all.collect::<Vec<_>>().join(","))
+        }
+        other => panic!("nothing calls {other}"),
+    }
+}
+
+/// A resolver that is restarted now and then.
+#[derive(Default)]
+struct Restarted(Mutex<Option<Arc<ServiceAccount<Counting>>>>);
+
+impl Restarted {
+    fn now(&self) -> Arc<ServiceAccount<Counting>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone().expect("it was started")
+    }
+}
+
+impl Resolve for Restarted {
+    fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched> {
+        let account = self.now();
+        Box::pin(async move { account.fetch(fetch).await })
+    }
+
+    fn check(&self, check: Check) -> Pending<'_, Checked> {
+        let account = self.now();
+        Box::pin(async move { account.check(check).await })
+    }
+}
+
+/// A machine.
+struct Host {
+    budget: u32,
+    hosts: u32,
+    resolver: Arc<Restarted>,
+    broker: Arc<Broker>,
+    book: OwnedFd,
+    _store: tempfile::TempDir,
+}
+
+impl Host {
+    /// A boot: the store and the book are empty.
+    fn boot(budget: u32, hosts: u32) -> Self {
+        let (resolver, folder) = (Arc::<Restarted>::default(), testing::folder());
+        let store = Store::open(folder.path(), Kind::Anything, 1 << 20).unwrap();
+        let text = r#"{ "secrets": [ { "name": "a", "reference": "op://v/a/password", "units": ["app"] },
+            { "name": "b", "reference": "op://v/b/password", "units": ["app"] },
+            { "name": "c", "reference": "op://v/c/password", "units": ["app"] } ] }"#;
+        let settings = crate::config::from_text(std::path::Path::new("test.json"), text).unwrap().settings;
+        let asked: Arc<dyn Resolve> = Arc::<Restarted>::clone(&resolver);
+        let broker = Arc::new(Broker::new(asked, store, Active::new(settings)));
+        let host = Self { budget, hosts, resolver, broker, book: Book::file().unwrap(), _store: folder };
+        host.restart();
+        host
+    }
+
+    /// A restart of the resolver: the service manager has kept the book.
+    fn restart(&self) {
+        let book = Arc::new(Book::in_file(self.book.try_clone().unwrap()));
+        let configured = Configured { budget: self.budget, hosts: self.hosts, ..Configured::default() };
+        let surroundings = Surroundings { leniency: Leniency::default(), book };
+        let token = token::tests::token("https://my.1password.com");
+        let account = ServiceAccount::with(
+            "default",
+            &configured,
+            &token,
+            &surroundings,
+            Arc::default(),
+            Launch::default(),
+        );
+        *self.resolver.0.lock().unwrap() = account.ok().map(Arc::new);
+    }
+
+    /// A start of the unit; what it can't have refuses it.
+    async fn start(&self, process: u64) -> Result<(), Failure> {
+        let unit = UnitName::parse("app.service").unwrap();
+        for name in ["a", "b", "c"] {
+            let active = self.broker.active();
+            let wanted = active.settings.policy.judge(&unit, &CredentialId::parse(name).unwrap()).unwrap();
+            let wanted = Arc::clone(&wanted.parts()[0]);
+            let order = Order { wanted, process: ProcessId::testing(process), arrived: BootTime::now() };
+            if self.broker.at_once(&order).is_none() {
+                self.broker.get(&order).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The requests of a day, and the starts that were refused.
+async fn day(budget: u32, hosts: u32) -> (u32, Vec<String>) {
+    simulated::follow();
+    ACCOUNT.set((0, 1));
+    let begun = Instant::now();
+    let mut machines: Vec<Host> = (0..HOSTS).map(|_| Host::boot(budget, hosts)).collect();
+    let mut refused = Vec::new();
+    for minute in 0..24 * 60 {
+        sleep_until(begun + Duration::from_secs(minute * 60)).await;
+        if minute % 240 == 17 {
+            ACCOUNT.with_borrow_mut(|(_, version)| *version += 1); // somebody edits the vault
+        }
+        for (number, host) in machines.iter_mut().enumerate() {
+            match minute + 10 * number as u64 {
+                600 => *host = Host::boot(budget, hosts),
+                at if at % 180 == 90 => host.restart(),
+                _ => {}
+            }
+            if let Err(failure) = host.start(minute).await {
+                refused.push(format!("minute {minute}, host {number}: {failure}"));
+            }
+        }
+    }
+    (ACCOUNT.with_borrow(|(spent, _)| *spent), refused)
+}
+
+#[tokio::test(start_paused = true)]
+async fn four_machines_with_a_minutely_timer_stay_within_what_is_allowed() {
+    let (requests, refused) = day(800, HOSTS as u32).await;
+    assert!(requests < ALLOWED, "{requests} requests");
+    assert!(requests > 400, "{requests} requests: what may be spent on checks is");
+    assert_eq!(refused, Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_budget_they_use_up_the_account_and_cold_starts_are_refused() {
+    let (requests, refused) = day(10_000_000, 1).await;
+    assert!(requests >= ALLOWED, "{requests} requests");
+    assert!(refused.iter().any(|line| line.contains("rate limited")), "{refused:?}");
+}

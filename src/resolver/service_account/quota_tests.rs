@@ -1,0 +1,167 @@
+//! Tests of the quota, on a clock of their own.
+
+use super::*;
+use crate::clock::simulated::pass;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn quota(per_day: u32) -> Quota {
+    Quota::new(Budget { per_day }, Arc::default(), "page".into())
+}
+
+fn pay(quota: &Quota, calls: u32) {
+    for _ in 0..calls {
+        quota.pay().unwrap_or_else(|failure| panic!("{failure}"));
+    }
+}
+
+fn limited_call(quota: &Quota) -> u64 {
+    quota.noticed(Failure::new(Class::Limited, "", "")).retry_after.unwrap().as_secs()
+}
+
+#[test]
+fn a_minutely_check_leaves_what_is_kept_back_and_never_stops_for_long() {
+    let quota = quota(200);
+    let (mut done, mut last, mut longest) = (VecDeque::new(), 0, 0);
+    for minute in 0..2 * 1_440 {
+        if quota.admit_check().is_ok() {
+            pay(&quota, 1);
+            done.push_back(minute);
+            (longest, last) = (longest.max(minute - last), minute);
+        }
+        while done.front().is_some_and(|first| minute - first >= 1_440) {
+            done.pop_front();
+        }
+        assert!(done.len() <= 150, "{} checks within a day", done.len());
+        pass(MINUTE);
+    }
+    assert!(done.len() >= 115, "{}", done.len());
+    assert!(longest <= 13, "{longest} minutes without a check");
+    pay(&quota, 50);
+}
+
+#[test]
+fn checks_that_cost_more_than_one_call_leave_what_is_kept_back_too() {
+    let quota = quota(200);
+    for _ in 0..1_440 {
+        if quota.admit_check().is_ok() {
+            pay(&quota, 3);
+        }
+        pass(MINUTE);
+    }
+    assert!(quota.spent().day <= 152, "{:?}", quota.spent());
+}
+
+#[test]
+fn a_budget_ends_and_comes_back() {
+    let quota = quota(10);
+    pay(&quota, 10);
+    pass(Duration::from_secs(100));
+    let failure = quota.pay().unwrap_err();
+    assert_eq!(failure.class, Class::Limited);
+    let wait = failure.retry_after.unwrap();
+    assert_eq!(wait.as_secs_f64().round(), 86_300.0);
+    pass(wait + Duration::from_secs(1));
+    pay(&quota, 10);
+}
+
+#[test]
+fn a_call_counts_for_a_whole_day() {
+    let quota = quota(10);
+    for _ in 0..10 {
+        pay(&quota, 1);
+        pass(Duration::from_secs(50)); // all in one lot
+    }
+    pass(DAY - Duration::from_secs(460));
+    assert!(quota.pay().is_err(), "the first is over a day old, and the last is not");
+    pass(Duration::from_secs(420));
+    pay(&quota, 1);
+}
+
+#[test]
+fn a_login_is_paid_for_beforehand() {
+    let quota = quota(20);
+    pay(&quota, 9);
+    quota.pay_login().unwrap();
+    assert_eq!(quota.spent().day, 14);
+    quota.pay_login().unwrap();
+    assert_eq!(quota.spent().day, 19);
+    for refused in [quota.affords_login(), quota.pay_login()] {
+        assert_eq!(refused.unwrap_err().class, Class::Limited);
+    }
+    assert_eq!(quota.spent().day, 19, "what was refused is not paid for");
+    pay(&quota, 1);
+}
+
+#[test]
+fn a_loop_of_crashes_leaves_something() {
+    for per_day in [200, 800] {
+        let quota = quota(per_day);
+        for _ in 0..1_440 {
+            if quota.retry_login().is_ok() && quota.pay_login().is_ok() {
+                let _ = quota.pay();
+            }
+            pass(MINUTE);
+        }
+        let spent = quota.spent().day;
+        assert!(spent <= per_day / 4, "{spent} of {per_day} were spent on logins that were of no use");
+    }
+}
+
+#[test]
+fn pauses_grow_until_there_is_an_answer() {
+    let quota = quota(10);
+    let limit = || {
+        pass(LONGEST_PAUSE);
+        limited_call(&quota)
+    };
+    assert_eq!([limit(), limit(), limit()], [60, 120, 240]);
+    assert_eq!(quota.pay().unwrap_err().class, Class::Limited);
+    for _ in 0..10 {
+        limit();
+    }
+    assert_eq!(limit(), 900);
+    pass(LONGEST_PAUSE);
+    let paid = quota.pay().unwrap();
+    quota.answered(paid);
+    pay(&quota, 1);
+    assert_eq!(limit(), 60);
+}
+
+#[test]
+fn an_answer_to_an_older_call_does_not_end_a_limit() {
+    let quota = quota(10);
+    let slow = quota.pay().unwrap();
+    pass(Duration::from_secs(5));
+    limited_call(&quota);
+    pass(Duration::from_secs(5));
+    quota.answered(slow);
+    assert_eq!(quota.pay().unwrap_err().class, Class::Limited, "it was asked before the limit");
+    pass(MINUTE);
+    let later = quota.pay().unwrap();
+    quota.answered(later);
+    assert_eq!(limited_call(&quota), 60);
+}
+
+#[test]
+fn a_limit_with_a_time_is_kept() {
+    let book = Arc::<Book>::default();
+    let quota = |book: &Arc<Book>| Quota::new(Budget { per_day: 10 }, Arc::clone(book), "page".into());
+    let named = Failure::new(Class::Limited, "", "").retry_after(Duration::from_secs(300));
+    assert_eq!(quota(&book).noticed(named).retry_after, Some(Duration::from_secs(300)));
+    let status = quota(&book).status();
+    assert!(status.limited_until.is_some_and(|until| until > clock::unix() + 290), "{status:?}");
+    pass(Duration::from_secs(299));
+    assert!(quota(&book).pay().is_err());
+    pass(Duration::from_secs(2));
+    pay(&quota(&book), 1);
+}
+
+#[test]
+fn a_damaged_count_is_no_small_one() {
+    let now = BootTime::now();
+    let mut ledger = Ledger::default();
+    ledger.lots.extend([u32::MAX, 5].map(|calls| Lot { first: now, last: now, calls }));
+    assert_eq!(ledger.spent(now, DAY), u32::MAX);
+    assert!(ledger.admit(1, Budget { per_day: 800 }, now).is_err());
+}
