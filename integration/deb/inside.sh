@@ -89,6 +89,26 @@ step "a downgrade"
 dpkg -i "${old[@]}" >/dev/null 2>&1
 gets app3 db-password hunter2
 
+if [ -d /srv/nix ]; then
+    step "units as the NixOS module makes them: a token that comes later, one line for a service, an environment file, an ID of a module's own"
+    rm /etc/onecred/token
+    systemctl stop onecred.service onecred-resolver.service run-onecred-store.mount
+    cp -r /srv/nix/units/. /etc/systemd/system/
+    cp /srv/nix/secrets.json /etc/onecred/
+    systemctl daemon-reload
+    systemctl start onecred-token.path
+    if systemctl start one-line.service 2>/dev/null; then fail "one-line started without a token"; fi
+    says one-line.service "no token" || fail "one-line was not told why"
+    install -D -m 600 /srv/deb/token /persist/root/.config/op/token
+    until_is "one-line is started again" says one-line.service "Finished one-line.service"
+    for unit in environment hard-coded; do systemctl start $unit.service || fail "$unit did not start"; done
+    systemctl stop onecred-token.path
+    rm -r /etc/systemd/system/onecred*.service.d/nixos.conf /etc/systemd/system/onecred-token.*
+    find /etc/systemd/system -name 'onecred*.d' -empty -delete
+    cp /srv/deb/token /etc/onecred/token
+    systemctl daemon-reload
+fi
+
 step "remove"
 dpkg -r onecred >/dev/null
 for unit in onecred.socket onecred-resolver.socket onecred.service; do
