@@ -21,7 +21,8 @@
 //!
 //! What happens to a secret is told as [`provider::events`]. Who follows them: [`provider::publish`] replaces files, [`provider::restarts`]
 //! tells units, [`provider::bus`] tells everybody, by D-Bus, and lets those who may ask and refresh. [`provider::rotation`] keeps secrets fresh by itself.
-//! [`provider::recovery`] starts units again that were refused for a cause that has passed. [`provider::tally`] counts.
+//! [`provider::recovery`] starts units again that were refused for a cause that has passed. [`provider::tally`] counts, [`provider::metrics`] is its text for
+//! Prometheus, and [`provider::statuses`] knows how the sources are.
 //!
 //! # The rooms
 //!

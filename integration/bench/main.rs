@@ -2,6 +2,7 @@
 //!
 //! Times vary from machine to machine and from minute to minute, so what is judged are ratios of figures that were taken in turn.
 
+mod account;
 mod ask;
 mod bus;
 mod calls;
@@ -76,9 +77,9 @@ fn outside(words: &[String], effort: Effort) -> Result<bool, Box<dyn Error>> {
     let only = words.iter().position(|word| word == "--only").and_then(|at| words.get(at + 1));
     let chosen = |phase: &str| only.is_none_or(|only| only == phase);
     let phases: Vec<&str> = machines::PHASES.into_iter().filter(|phase| chosen(phase)).collect();
-    if phases.is_empty() && !chosen("calls") && !chosen("bus") && !chosen("publish") {
+    if phases.is_empty() && !["calls", "bus", "publish", "account"].into_iter().any(chosen) {
         return Err(format!(
-            "there is no such phase; there are {}, calls, bus and publish",
+            "there is no such phase; there are {}, calls, bus, publish and account",
             machines::PHASES.join(", ")
         )
         .into());
@@ -97,6 +98,9 @@ fn outside(words: &[String], effort: Effort) -> Result<bool, Box<dyn Error>> {
         }
         if chosen("publish") {
             rows.extend(publish::rows(suite, effort)?);
+        }
+        if chosen("account") {
+            rows.extend(account::rows(suite, effort)?);
         }
         println!("\n{}", table::table(&rows));
         println!(

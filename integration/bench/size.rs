@@ -19,9 +19,9 @@ pub fn after_requests() -> io::Result<Vec<Row>> {
     let what = format!("provider after 10,000 requests for {SECRETS} secrets");
     Ok(vec![
         Row::alone("release binary", Unit::Mebibytes, binary, Some(Wanted::AtMost(10.0))),
-        memory(format!("{what}, VmRSS"), &provider[..1], resident, MOST)?,
+        memory(format!("{what}, VmRSS"), &provider[..1], resident_here, MOST)?,
         memory("the same with its keeper, Pss", &provider, proportional, MOST)?,
-        memory("resolver, VmRSS", &resolver, resident, Some(Wanted::AtMost(20.0)))?,
+        memory("resolver, VmRSS", &resolver, resident_here, Some(Wanted::AtMost(20.0)))?,
     ])
 }
 
@@ -35,7 +35,7 @@ pub fn after_processes(effort: Effort) -> io::Result<Vec<Row>> {
     let pairs = pairs.collect::<io::Result<Vec<_>>>()?;
     let what = format!("provider after {processes} processes have asked once, VmRSS");
     Ok(vec![
-        memory(what, &pids("onecred.service")?[..1], resident, MOST)?,
+        memory(what, &pids("onecred.service")?[..1], resident_here, MOST)?,
         // nothing is wanted of it: it tells whether those before are a burden
         Row::events("answer to yet another process, p50", Unit::Microseconds, &pairs, None),
     ])
@@ -65,33 +65,42 @@ fn pids(unit: &str) -> io::Result<Vec<u32>> {
     let main = Command::new("systemctl").args(["show", "--value", "-p", "MainPID", unit]).output()?.stdout;
     let number = |text: &str| text.trim().parse().map_err(io::Error::other);
     let main: u32 = number(&String::from_utf8_lossy(&main))?;
-    let listed = fs::read_to_string(format!("/sys/fs/cgroup/system.slice/{unit}/cgroup.procs"))?;
-    let mut all = listed.lines().map(number).collect::<io::Result<Vec<u32>>>()?;
+    let mut all = pids_of(&fs::read_to_string(format!("/sys/fs/cgroup/system.slice/{unit}/cgroup.procs"))?)?;
     all.sort_by_key(|&pid| (pid != main, pid));
     Ok(all)
 }
 
-fn memory(
+/// The processes that a control group lists.
+pub fn pids_of(listed: &str) -> io::Result<Vec<u32>> {
+    listed.lines().map(|line| line.trim().parse().map_err(io::Error::other)).collect()
+}
+
+/// What processes take together.
+pub fn memory(
     what: impl Into<String>,
     pids: &[u32],
-    of: fn(u32) -> io::Result<f64>,
+    of: impl Fn(u32) -> io::Result<f64>,
     most: Option<Wanted>,
 ) -> io::Result<Row> {
     let sum = pids.iter().map(|&pid| of(pid)).sum::<io::Result<f64>>()?;
     Ok(Row::alone(what, Unit::Mebibytes, sum, most))
 }
 
-fn resident(pid: u32) -> io::Result<f64> {
-    mebibytes(&format!("/proc/{pid}/status"), "VmRSS:")
+fn resident_here(pid: u32) -> io::Result<f64> {
+    resident(&fs::read_to_string(format!("/proc/{pid}/status"))?)
+}
+
+/// What a process takes, by its status file.
+pub fn resident(status: &str) -> io::Result<f64> {
+    mebibytes(status, "VmRSS:")
 }
 
 fn proportional(pid: u32) -> io::Result<f64> {
-    mebibytes(&format!("/proc/{pid}/smaps_rollup"), "Pss:")
+    mebibytes(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?, "Pss:")
 }
 
-fn mebibytes(file: &str, key: &str) -> io::Result<f64> {
-    let text = fs::read_to_string(file)?;
+fn mebibytes(text: &str, key: &str) -> io::Result<f64> {
     let kibibytes =
         text.lines().find_map(|line| line.strip_prefix(key)?.split_whitespace().next()?.parse::<f64>().ok());
-    kibibytes.map(|kib| kib / 1024.0).ok_or_else(|| io::Error::other(format!("{file} says no {key}")))
+    kibibytes.map(|kib| kib / 1024.0).ok_or_else(|| io::Error::other(format!("the kernel says no {key}")))
 }

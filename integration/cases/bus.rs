@@ -143,6 +143,9 @@ fn an_error_has_a_name_and_says_what_to_do(stage: &Stage) {
     assert!(said.contains("nowhere: op://My Vault/nowhere/password: not found: no item"), "{said}");
     let said = stage.sh(&call("Refresh ast 1 password 2")).ok();
     assert!(said.contains("org.onecred.Error.InvalidArgument"), "{said}");
+    let many = vec!["password"; 6].join(" ");
+    let said = stage.sh(&call(&format!("Refresh ast 6 {many} 0"))).fails();
+    assert!(said.contains("more than there are secrets: 5"), "{said}");
     let said = stage.sh(&call("Explain ss a/b password")).fails();
     assert!(said.contains("a/b"), "{said}");
     let said = stage.sh(&call("Release s password")).fails();
@@ -186,6 +189,17 @@ fn a_unit_has_its_own_secrets_and_no_others(stage: &Stage) {
     let (_, value, said) = in_unit(stage, "app4", "credential key");
     assert!(value.is_empty() && said.contains("not allowed: secret key"), "{said}");
     assert_eq!(in_unit(stage, "stranger", "open password").1, "");
+    // what anybody runs in a unit of root's is not the unit, and can't read its credentials either
+    for words in ["open password", "credential password"] {
+        let client = as_user(&format!("{LIBEXEC}/bus-client {words}"));
+        let ran = stage.sh(&format!("systemd-run --unit=app-of-root --collect --wait --pipe -q {client}"));
+        assert!(
+            ran.stdout().is_empty() && ran.stderr().contains("NotAuthorized"),
+            "{} {}",
+            ran.stdout(),
+            ran.stderr()
+        );
+    }
     let (_, done, said) = in_unit(stage, "app5", "storm 1 password");
     assert_eq!(done.trim(), "1 of 1", "{said}");
     let listed = stage.sh(&format!(

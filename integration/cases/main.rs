@@ -9,13 +9,17 @@ mod death;
 mod demo;
 mod forged;
 mod journal;
+mod leftovers;
 mod machine;
 mod metrics;
+mod morning;
 mod operation;
 mod publish;
 mod refusals;
 mod rotation;
+mod sandbox;
 mod secrets;
+mod storm;
 mod templates;
 
 use libtest_mimic::Arguments;
@@ -48,11 +52,18 @@ const THEMES: &[&Theme] = &[
     &metrics::THEME,
     &rotation::THEME,
     &rotation::RECOVERY,
+    &morning::THEME,
+    &morning::TOKEN,
+    &leftovers::THEME,
+    &storm::KILLS,
+    &storm::CHANGES,
+    &storm::CHECK,
     &operation::THEME,
     &operation::LOOK,
     &publish::THEME,
     &publish::ALONE,
     &publish::TAKEN,
+    &sandbox::THEME,
 ];
 
 fn main() -> ExitCode {

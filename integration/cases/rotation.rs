@@ -21,6 +21,7 @@ pub const THEME: Theme = Theme {
         what_is_gone_restarts_nothing,
         a_secret_is_kept_fresh_by_itself,
         files_are_replaced_before_a_unit_is_told,
+        a_running_service_sees_a_restart_a_reload_and_new_credentials,
     ],
 };
 
@@ -213,6 +214,53 @@ fn files_are_replaced_before_a_unit_is_told(stage: &Stage) {
     refresh_all(stage);
     wait_until("the unit was restarted", || lines(stage, "app.service.files").len() == 2);
     assert_eq!(lines(stage, "app.service.files"), ["hunter2", "hunter3"]);
+}
+
+/// Since systemd 260 a reload may bring new credentials to a service that runs on.
+const REFRESHES: u32 = 260;
+
+fn a_running_service_sees_a_restart_a_reload_and_new_credentials(stage: &Stage) {
+    // each tells what it has in its credentials now, and which process it is
+    let running = |more: &str| {
+        let tell = "cat \"$CREDENTIALS_DIRECTORY/password\" >>/srv/out/%n.sees; echo \" $MAINPID\" >>/srv/out/%n.sees";
+        format!(
+            "[Service]\nType=exec\nReadWritePaths=/srv/out\nLoadCredential=password:{SOCKET}\nExecStart=/bin/sleep infinity\n\
+             ExecStartPost=/bin/sh -c '{tell}'\nExecReload=/bin/sh -c '{tell}'\n{more}\n"
+        )
+    };
+    let refreshes = stage.suite.version().expect("a version") >= REFRESHES;
+    let units = [
+        ("app.service", running("")),
+        ("web.service", running("")),
+        // an older systemd warns of the key, and reloads as it always does
+        ("web-new.service", running("RefreshOnReload=credentials")),
+    ];
+    stage.units(units.each_ref().map(|(name, text)| (*name, text.as_str())));
+    stage.sh("systemctl start app web web-new").ok();
+    refresh_all(stage);
+    set(stage, "db", "password", "hunter3");
+    refresh_all(stage);
+    for (unit, said) in [("app", "restarted"), ("web", "reloaded"), ("web-new", "reloaded")] {
+        stage.waits_for_line(
+            &format!("{unit}.service"),
+            &format!("was {said}, since secret password has changed"),
+        );
+    }
+    let sees = |unit: &str| {
+        let lines = lines(stage, &format!("{unit}.service.sees"));
+        let [before, after] = lines.as_slice() else { panic!("{unit}: {lines:?}") };
+        let ((before, first), (after, second)) =
+            (before.split_once(' ').expect("two words"), after.split_once(' ').expect("two words"));
+        (before.to_owned(), after.to_owned(), first == second)
+    };
+    let (old, new) = ("hunter2".to_owned(), "hunter3".to_owned());
+    assert_eq!(sees("app"), (old.clone(), new.clone(), false), "another process with the new value");
+    assert_eq!(sees("web"), (old.clone(), old.clone(), true), "the same with what it was started with");
+    assert_eq!(
+        sees("web-new"),
+        (old.clone(), if refreshes { new } else { old }, true),
+        "the same with the new value"
+    );
 }
 
 fn units_that_failed_in_an_outage_are_started_again(stage: &Stage) {

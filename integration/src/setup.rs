@@ -120,6 +120,16 @@ impl Setup {
 
     /// Boots it, and starts the fake where there shall be one.
     pub fn stage(self) -> Stage {
+        let document = self.connect.then(|| self.vault.clone());
+        let stage = self.stage_without_connect();
+        if let Some(document) = document {
+            stage.connect_comes(&document);
+        }
+        stage
+    }
+
+    /// Boots it into an outage: nobody answers in the place of Connect.
+    pub fn stage_without_connect(self) -> Stage {
         let config = serde_json::to_vec_pretty(&self.config).unwrap_or_default();
         let mut plan = self
             .plan
@@ -133,11 +143,7 @@ impl Setup {
             plan.file("/etc/onecred/vault.json", self.vault.to_string(), 0o640)
                 .prepare("chgrp onecred /etc/onecred/vault.json")
         };
-        let stage = Stage::of(&plan);
-        if self.connect {
-            stage.connect_comes(&self.vault);
-        }
-        stage
+        Stage::of(&plan)
     }
 }
 

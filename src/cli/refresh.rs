@@ -11,7 +11,7 @@ use super::bus::{self, Bus, Fault, ManagerProxy, Outcome};
 use super::secrets;
 use super::show::{self, Cell, Paint, Row};
 
-/// How many secrets go into one call: as many as the provider refreshes at once. One check of versions does for all of these.
+/// How many secrets go into one call: as many as the provider refreshes at once.
 const A_CALL: usize = 64;
 
 /// Versions are compared first.
@@ -137,7 +137,9 @@ async fn these(
 ) -> Result<Vec<Refreshed>, Fault> {
     let mut progress = Progress::new(names.len(), err);
     let mut refreshed = Vec::with_capacity(names.len());
-    for call in names.chunks(A_CALL) {
+    // what is compared is one call whatever its number; what is fetched is told of as it goes on
+    let a_call = if flags == VERSIONS { names.len().max(1) } else { A_CALL };
+    for call in names.chunks(a_call) {
         let call: Vec<&str> = call.iter().map(String::as_str).collect();
         let outcomes = progress.during(refreshed.len(), manager.refresh(&call, flags)).await;
         refreshed.extend(outcomes?.into_iter().map(Refreshed::of));

@@ -18,11 +18,11 @@ pub enum Event {
     Changed {
         /// The item.
         key: ItemKey,
-        /// The fields that changed; with the first snapshot of this boot all that it has.
+        /// The fields that changed.
         fields: Arc<[FieldRef]>,
         /// The item's version.
         version: u64,
-        /// Whether it is the first snapshot, so that nobody has had another value.
+        /// Whether there was no value of them before this boot, so that nobody has had another.
         first: bool,
     },
     /// An item can't be had, or not any more.

@@ -55,9 +55,14 @@ fn keep(provider: Pid, pidfd: &OwnedFd) {
             std::thread::sleep(Duration::from_millis(10)); // never seen: no reason to spin
         }
     }
-    let mut open: Vec<(RawFd, u64)> = open_connections().into_iter().map(|fd| (fd, 0)).collect();
+    let (askers, others): (Vec<RawFd>, Vec<RawFd>) = open_files().into_iter().partition(|&fd| is_asker(fd));
+    let mut open: Vec<(RawFd, u64)> = askers.into_iter().map(|fd| (fd, 0)).collect();
     let count = open.len();
     refuse_some(&mut open);
+    // the provider's other descriptors are nobody's now: values in memory files, its place on the bus
+    for fd in others.into_iter().filter(|&fd| fd > 2 && fd != pidfd.as_raw_fd()) {
+        let _ = nix::unistd::close(fd);
+    }
     // said after the first round, and only where it goes at once: a journal that stands still must not hold up refusals
     let mut journal = [PollFd::new(sys::borrow(2), PollFlags::POLLOUT)];
     if count > 0 && poll(&mut journal, PollTimeout::ZERO) == Ok(1) {
@@ -67,18 +72,18 @@ fn keep(provider: Pid, pidfd: &OwnedFd) {
     refuse_all(open);
 }
 
-/// Every descriptor that is a connection of somebody who asks for a credential.
-fn open_connections() -> Vec<RawFd> {
+/// Every descriptor there is.
+fn open_files() -> Vec<RawFd> {
     let listed = std::fs::read_dir("/proc/self/fd").map(|entries| {
         entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect::<Vec<RawFd>>()
     });
-    let all = listed.unwrap_or_else(|_| {
+    listed.unwrap_or_else(|_| {
         let most = getrlimit(Resource::RLIMIT_NOFILE).map_or(1 << 16, |(soft, _)| soft);
         (0..RawFd::try_from(most).unwrap_or(1 << 20).min(1 << 20)).collect()
-    });
-    all.into_iter().filter(|&fd| is_asker(fd)).collect()
+    })
 }
 
+/// Whether a descriptor is a connection of somebody who asks for a credential.
 fn is_asker(fd: RawFd) -> bool {
     let peer = getpeername::<UnixAddr>(fd);
     peer.is_ok_and(|peer| peer.as_abstract().is_some_and(|address| Claim::parse(address).is_some()))

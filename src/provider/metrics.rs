@@ -176,20 +176,20 @@ fn sources(text: &mut Text, sources: &[SourceFigures]) {
             text.sample(LIMITED, &[("source", name)], at);
         }
     }
-    let figures: [(_, _, fn(&QuotaStatus) -> u32); 4] = [
-        ("onecred_source_budget", "Calls that a source may make in 24 hours.", |quota| quota.spent.budget),
-        ("onecred_source_budget_spent", "Calls of the last 24 hours.", |quota| quota.spent.day),
-        ("onecred_source_budget_left", "Calls that are left of the budget.", |quota| quota.left),
-        ("onecred_source_budget_kept_back", "Calls that checks don't get.", |quota| quota.kept_back),
-    ];
-    for (family, help, figure) in figures {
+    let mut of_quota = |family: &str, help: &str, figure: fn(&QuotaStatus) -> u32| {
         text.gauge(family, help, "");
         for (name, status) in told() {
             if let Some(quota) = &status.quota {
                 text.sample(family, &[("source", name)], figure(quota));
             }
         }
-    }
+    };
+    of_quota("onecred_source_budget", "Calls that a source may make in 24 hours.", |quota| {
+        quota.spent.budget
+    });
+    of_quota("onecred_source_budget_spent", "Calls of the last 24 hours.", |quota| quota.spent.day);
+    of_quota("onecred_source_budget_left", "Calls that are left of the budget.", |quota| quota.left);
+    of_quota("onecred_source_budget_kept_back", "Calls that checks don't get.", |quota| quota.kept_back);
 }
 
 /// Text in the making.

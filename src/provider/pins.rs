@@ -61,6 +61,11 @@ impl Pins {
         }
     }
 
+    /// Forgets a process, which asks no more.
+    pub fn forget(&self, process: ProcessId) {
+        self.inner().processes.remove(&process);
+    }
+
     /// Forgets the processes that have not asked for a while, and with them replaced snapshots that nobody else has.
     pub fn sweep(&self, now: BootTime) {
         self.inner().forget_old(now);

@@ -13,7 +13,7 @@ use super::broker::Broker;
 use super::events::Event;
 use super::publish::Publisher;
 use super::store::ItemKey;
-use crate::systemd::manager::{Jobs, Link, ManagerProxy};
+use crate::systemd::manager::{Jobs, Link, ManagerProxy, subscribe};
 use crate::systemd::message_id;
 
 /// A burst of changes is over when there was none for so long.
@@ -74,12 +74,19 @@ impl Restarts {
             let mut names = BTreeSet::new();
             match events.recv().await {
                 Ok(event) => names.extend(changed(&broker.active(), &event)),
-                Err(RecvError::Lagged(_)) => continue,
+                Err(RecvError::Lagged(_)) => {
+                    too_many();
+                    continue;
+                }
                 Err(RecvError::Closed) => return,
             }
             let latest = Instant::now() + LONGEST;
-            while let Ok(Ok(event)) = timeout_at(latest.min(Instant::now() + QUIET), events.recv()).await {
-                names.extend(changed(&broker.active(), &event));
+            while let Ok(event) = timeout_at(latest.min(Instant::now() + QUIET), events.recv()).await {
+                match event {
+                    Ok(event) => names.extend(changed(&broker.active(), &event)),
+                    Err(RecvError::Lagged(_)) => too_many(),
+                    Err(RecvError::Closed) => return,
+                }
             }
             if names.is_empty() {
                 continue;
@@ -122,7 +129,7 @@ impl Restarts {
         let result = async {
             let manager = self.link.manager().await?;
             let mut ends = manager.receive_job_removed().await?;
-            manager.subscribe().await?;
+            subscribe(&manager).await?;
             let mut jobs = Jobs::new();
             for due in due {
                 match order(&manager, due).await {
@@ -158,6 +165,13 @@ impl Restarts {
             Err(_elapsed) => tracing::error!("the service manager does not answer; see: systemctl list-jobs"),
         }
     }
+}
+
+/// More changed while units were restarted than is remembered.
+fn too_many() {
+    tracing::error!(
+        "more secrets have changed at once than can be followed, so some units may not have been told; restart those that use old values"
+    );
 }
 
 async fn order(manager: &ManagerProxy<'_>, due: &Due) -> zbus::Result<zbus::OwnedObjectPath> {

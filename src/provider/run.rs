@@ -171,6 +171,7 @@ async fn wind_down(server: &Server, unguarded: bool) {
         let _ = timeout(REFUSING, server.idle()).await;
     }
     server.report.sweep(true);
+    server.broker.sweep();
 }
 
 /// The configuration; with errors in it, one that refuses everything and says why, so that each consumer's journal has the reason.

@@ -1,9 +1,9 @@
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::*;
 use crate::secret::SecretValue;
-use crate::wire::{Class, FetchedValue, ItemId};
+use crate::wire::{Class, Failure, FetchedValue, ItemId, ItemState};
 
 /// Snapshots for the tests of this and other rooms.
 pub(crate) mod testing {
@@ -84,6 +84,7 @@ fn a_store_is_the_same_after_a_restart() {
         later,
         vec![(known[0].clone(), ItemState::Unchanged { vault_version: Some(9) })],
     );
+    store.save_confirmations();
     drop(store);
     fs::write(folder.path().join("new.0123"), "of a process that died").unwrap();
     fs::write(folder.path().join("0123456789abcdef0123456789abcdef"), "garbage").unwrap();
@@ -160,6 +161,48 @@ fn a_check_speaks_of_the_version_that_it_asked_about() {
     );
     assert_eq!(gone.len(), 1);
     assert!(store.slot(&key("one")).is_none());
+}
+
+#[test]
+fn a_check_of_a_thousand_that_finds_nothing_new_writes_nothing() {
+    let folder = folder();
+    let store = Store::open(folder.path(), Kind::Anything, 1 << 30).unwrap();
+    let source = SourceName::default_source();
+    for n in 0..1000 {
+        put(&store, &format!("item{n}"), &[field("a")], fetched(1, &[Ok(b"a value")])).unwrap();
+    }
+    let files = || {
+        let of = |entry: fs::DirEntry| {
+            let metadata = entry.metadata().unwrap();
+            (entry.file_name(), metadata.ino(), metadata.modified().unwrap())
+        };
+        let mut all: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| of(entry.unwrap())).collect();
+        all.sort();
+        all
+    };
+    let check = |state: ItemState| {
+        let at = BootTime::now().after(std::time::Duration::from_secs(60));
+        let known = store.known(&source).into_iter().map(|known| (known, state.clone())).collect();
+        store.confirm(&source, at, known);
+        at
+    };
+    let before = files();
+    let at = check(ItemState::Unchanged { vault_version: Some(7) });
+    assert_eq!(store.slot(&key("item0")).unwrap().confirmed, at);
+    assert_eq!((files(), before.len()), (before, 1000), "nothing is written");
+    store.save_confirmations();
+    let saved = files();
+    assert_eq!(saved.len(), 1001);
+    store.save_confirmations();
+    assert_eq!(files(), saved, "it is written once");
+    let next = Store::open(folder.path(), Kind::Anything, 1 << 30).unwrap();
+    assert_eq!(next.slot(&key("item0")).unwrap().confirmed, at, "the next process knows it");
+    drop(next);
+    check(ItemState::Changed);
+    assert_ne!(files(), saved, "that something has changed is written at once");
+    assert!(
+        Store::open(folder.path(), Kind::Anything, 1 << 30).unwrap().slot(&key("item0")).unwrap().changed
+    );
 }
 
 #[test]

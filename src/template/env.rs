@@ -2,7 +2,7 @@
 //! whatever an environment can hold has a form.
 
 use super::split::Token;
-use super::{Escape, Form, Mistake, Pieces, Quotes};
+use super::{Escape, Form, Mistake, Pieces, Quotes, Wiped};
 
 /// What systemd takes for white space, and for the end of a line.
 const SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
@@ -232,7 +232,7 @@ impl Reader<'_> {
 }
 
 /// Writes a value for double quotes.
-pub(super) fn write(value: &[u8], quotes: bool, out: &mut Vec<u8>) -> Result<(), &'static str> {
+pub(super) fn write(value: &[u8], quotes: bool, out: &mut Wiped) -> Result<(), &'static str> {
     let text =
         str::from_utf8(value).map_err(|_| "it is not UTF-8, as systemd wants of an environment file")?;
     if text.len() >= MOST {
@@ -247,13 +247,17 @@ pub(super) fn write(value: &[u8], quotes: bool, out: &mut Vec<u8>) -> Result<(),
             return Err("it holds a noncharacter of Unicode, for which systemd refuses the whole file");
         }
     }
-    out.extend(quotes.then_some(b'"'));
+    if quotes {
+        out.push(b'"');
+    }
     for byte in text.bytes() {
         if ESCAPED.contains(&byte) {
             out.push(b'\\');
         }
         out.push(byte);
     }
-    out.extend(quotes.then_some(b'"'));
+    if quotes {
+        out.push(b'"');
+    }
     Ok(())
 }

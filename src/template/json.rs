@@ -3,7 +3,7 @@
 use serde::de::IgnoredAny;
 
 use super::split::Token;
-use super::{Escape, Form, Mistake, Pieces, Quotes};
+use super::{Escape, Form, Mistake, Pieces, Quotes, Wiped};
 
 /// Says how each value is written, by where it stands.
 pub(super) fn arrange(tokens: &[Token<'_>], pieces: &mut Pieces) -> Result<(), Mistake> {
@@ -50,20 +50,23 @@ pub(super) fn arrange(tokens: &[Token<'_>], pieces: &mut Pieces) -> Result<(), M
 }
 
 /// Writes a value as a JSON string, or the inside of one.
-pub(super) fn write(value: &[u8], quotes: bool, out: &mut Vec<u8>) -> Result<(), &'static str> {
+pub(super) fn write(value: &[u8], quotes: bool, out: &mut Wiped) -> Result<(), &'static str> {
     let text = str::from_utf8(value).map_err(|_| "it is not UTF-8, as a JSON string has to be")?;
-    out.reserve(2 * text.len() + 2);
-    out.extend(quotes.then_some(b'"'));
+    if quotes {
+        out.push(b'"');
+    }
     for byte in text.bytes() {
         match byte {
-            b'"' | b'\\' => out.extend([b'\\', byte]),
-            b'\n' => out.extend(b"\\n"),
-            b'\r' => out.extend(b"\\r"),
-            b'\t' => out.extend(b"\\t"),
-            0..0x20 => out.extend(format!("\\u{byte:04x}").as_bytes()),
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            0..0x20 => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
             _ => out.push(byte),
         }
     }
-    out.extend(quotes.then_some(b'"'));
+    if quotes {
+        out.push(b'"');
+    }
     Ok(())
 }

@@ -121,7 +121,7 @@ impl Template {
             Piece::Text(text) => text.len(),
             Piece::Value { part, .. } => values.get(*part).map_or(0, |value| 2 * value.len() + 2),
         });
-        let mut out = Zeroizing::new(Vec::with_capacity(guess.sum()));
+        let mut out = Wiped::new(guess.fold(0, usize::saturating_add));
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
@@ -130,10 +130,13 @@ impl Template {
                     let value = values.get(*part).ok_or(unfit("it is missing"))?;
                     // exposed: it is written into what is served
                     escape.write(value.expose(), &mut out).map_err(unfit)?;
+                    if out.len() > SecretValue::MAX {
+                        return Err(unfit("what is made of it would have more than 4 MiB"));
+                    }
                 }
             }
         }
-        Ok(SecretValue::new(std::mem::take(&mut out)))
+        Ok(SecretValue::new(out.take()))
     }
 }
 
@@ -146,14 +149,51 @@ pub struct Unfit {
     pub why: &'static str,
 }
 
+/// A buffer for values, which leaves nothing behind as it grows.
+struct Wiped(Zeroizing<Vec<u8>>);
+
+impl Wiped {
+    /// One that has room for so much, within reason: a guess is no promise.
+    fn new(guess: usize) -> Self {
+        Self(Zeroizing::new(Vec::with_capacity(guess.min(SecretValue::MAX))))
+    }
+
+    #[inline]
+    fn extend_from_slice(&mut self, bytes: &[u8]) {
+        let needed = self.0.len() + bytes.len();
+        if needed > self.0.capacity() {
+            let mut larger = Zeroizing::new(Vec::with_capacity(needed.max(2 * self.0.capacity())));
+            larger.extend_from_slice(&self.0);
+            self.0 = larger; // the one before is wiped
+        }
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn push(&mut self, byte: u8) {
+        self.extend_from_slice(&[byte]);
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn take(mut self) -> Vec<u8> {
+        std::mem::take(&mut *self.0)
+    }
+}
+
 impl Escape {
-    fn write(self, value: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
-        let mut escaped = Zeroizing::new(Vec::new());
+    fn write(self, value: &[u8], out: &mut Wiped) -> Result<(), &'static str> {
+        let mut escaped = Wiped::new(0);
         let value = match self.json {
             Quotes::None => value,
             quotes => {
                 json::write(value, quotes == Quotes::Own, &mut escaped)?;
-                &escaped
+                escaped.bytes()
             }
         };
         match self.env {

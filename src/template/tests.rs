@@ -152,6 +152,15 @@ fn json_files() {
 }
 
 #[test]
+fn a_value_makes_no_file_without_bounds() {
+    let text = "{{x}}".repeat(3);
+    let large = vec![b'x'; SecretValue::MAX];
+    let unfit = fill(&text, Form::Raw, &[("x", &large)]).expect_err("more than anything takes");
+    assert!(unfit.why.contains("4 MiB"), "{}", unfit.why);
+    assert_eq!(fill("{{x}}", Form::Raw, &[("x", &large)]).map(|file| file.len()), Ok(SecretValue::MAX));
+}
+
+#[test]
 fn forms() {
     assert_eq!(Form::of("/run/secrets/app.env"), Some(Form::Env));
     assert_eq!((Form::of("a.json"), Form::of("a.conf"), Form::of("env")), (Some(Form::Json), None, None));

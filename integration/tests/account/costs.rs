@@ -4,7 +4,7 @@ use onecred::config::ServiceAccount;
 use onecred::name::CredentialId;
 use onecred::resolver::Resolver;
 use onecred::secret::SecretValue;
-use onecred::wire::{ItemState, Resolve, SourceState};
+use onecred::wire::{Class, ItemState, Resolve, SourceState};
 use onecred_integration::fake_account::{Edit, FakeAccount, Options};
 use serde_json::{Value, json};
 
@@ -16,6 +16,7 @@ pub(crate) const CASES: &[Case] = &[
     ("checks_cost_one_request_where_nothing_changed", checks_cost_one_request_where_nothing_changed),
     ("the_status_tells_the_calls_and_costs_none", the_status_tells_the_calls_and_costs_none),
     ("a_reload_costs_nothing_where_nothing_changed", a_reload_costs_nothing_where_nothing_changed),
+    ("what_never_came_to_1password_costs_nothing", what_never_came_to_1password_costs_nothing),
     ("what_is_gone_is_confirmed_gone", what_is_gone_is_confirmed_gone),
     ("what_is_not_found_is_not_looked_for_again_at_once", what_is_not_found_is_not_looked_for_again_at_once),
 ];
@@ -133,6 +134,23 @@ fn a_reload_costs_nothing_where_nothing_changed() {
         let file = std::fs::File::options().append(true).open(library.path()).unwrap();
         std::io::Write::write_all(&mut &file, b"\n").unwrap();
         assert_eq!(calls(&same.renewed(&source, token)).await.len(), 0, "another library takes a new worker");
+    });
+}
+
+fn what_never_came_to_1password_costs_nothing() {
+    run(async {
+        let fake = fake();
+        let (away, there) = (resolver(&fake), resolver(&fake));
+        let spent = async |resolver: &Resolver| {
+            resolver.status().await.unwrap().sources.remove(0).quota.unwrap().spent.day
+        };
+        value(&there, DB).await.unwrap();
+        let before = spent(&there).await;
+        drop(fake);
+        assert_eq!(value(&away, DB).await.unwrap_err().class, Class::Away);
+        assert_eq!(spent(&away).await, 0, "a login");
+        assert_eq!(value(&there, DB).await.unwrap_err().class, Class::Away);
+        assert_eq!(spent(&there).await, before, "a call");
     });
 }
 

@@ -96,12 +96,18 @@ impl Broker {
             .filter(is_other)
             .cloned()
             .partition(|field| matches!(now.entry(field), Some(Entry::Failed(_))));
-        if !changed.is_empty() {
-            if before.is_some() {
-                self.log_changes(key, &changed, version);
+        let had_value = |field: &FieldRef| {
+            before.is_some_and(|slot| matches!(slot.snapshot.entry(field), Some(Entry::Value { .. })))
+        };
+        let (changed, new): (Vec<_>, Vec<_>) = changed.into_iter().partition(had_value);
+        for (fields, first) in [(changed, false), (new, true)] {
+            if !fields.is_empty() {
+                if !first {
+                    self.log_changes(key, &fields, version);
+                }
+                let (key, fields) = (key.clone(), fields.into());
+                self.events.tell(Event::Changed { key, fields, version, first });
             }
-            let (key, fields, first) = (key.clone(), changed.into(), before.is_none());
-            self.events.tell(Event::Changed { key, fields, version, first });
         }
         if let Some(Entry::Failed(failure)) = failed.first().and_then(|field| now.entry(field)) {
             let (key, failure) = (key.clone(), failure.clone());

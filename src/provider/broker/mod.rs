@@ -26,7 +26,7 @@ use crate::reference::FieldRef;
 use crate::secret::{SecretValue, Wanted};
 use crate::wire::{Class, Failure, Resolve, Status};
 
-pub use refresh::{Refreshed, Thoroughness};
+pub use refresh::{Asked, Refreshed, Thoroughness};
 
 /// How long the resolver may take for one try; within the deadline another follows.
 const FETCH_PATIENCE: Duration = Duration::from_secs(20);
@@ -123,8 +123,15 @@ impl Broker {
             self.store.retain(limit, |snapshot| active.keeps(snapshot));
         }
         if active.error.is_none() {
-            for name in self.store.all_held().iter().filter(|name| active.secret(name).is_none()) {
-                self.store.release(name);
+            for name in self.store.all_held() {
+                let Some(held) = self.store.held(&name) else { continue };
+                if !active.secret(&name).is_some_and(|secret| held.is_of(&secret.wanted)) {
+                    self.store.release(&name);
+                    tracing::warn!(
+                        onecred_secret = name.as_str(),
+                        "secret {name}: what stood in for it is released, since it is configured otherwise now"
+                    );
+                }
             }
             self.failing().retain(|key, _| !active.fields(key).is_empty());
         }
@@ -144,7 +151,7 @@ impl Broker {
         let slot = self.slot(&key);
         let failing = self.failing().get(&key).cloned();
         let trouble = self.troubles.last(&wanted.source);
-        let held = self.store.held(&wanted.label);
+        let held = self.held(wanted);
         let (slot, failing) = (slot.as_ref(), failing.as_ref());
         Condition::of(
             wanted,
@@ -156,6 +163,11 @@ impl Broker {
     pub(super) fn slot(&self, key: &ItemKey) -> Option<Slot> {
         let active = self.active();
         self.store.slot(key).filter(|slot| slot.snapshot.source_print == active.print(&key.source))
+    }
+
+    /// What stands in for a secret. What was held while the configuration changed may be of what it was before.
+    fn held(&self, wanted: &Wanted) -> Option<Held> {
+        self.store.held(&wanted.label).filter(|held| held.is_of(wanted))
     }
 
     fn failing(&self) -> MutexGuard<'_, HashMap<ItemKey, Failure>> {
@@ -187,9 +199,15 @@ impl Broker {
         self.store.size()
     }
 
-    /// To be called now and then: gives up what nobody needs any more.
+    /// To be called now and then, and in the end: gives up what nobody needs any more, and keeps what checks have found for the next process.
     pub fn sweep(&self) {
         self.pins.sweep(BootTime::now());
+        self.store.save_confirmations();
+    }
+
+    /// Forgets which generations an asker has. One that is no process never asks again, and there may be any number of those.
+    pub fn forget(&self, process: ProcessId) {
+        self.pins.forget(process);
     }
 
     /// What can be served without a wait, if it can.
@@ -277,7 +295,7 @@ impl Broker {
 
     fn look(&self, order: &Order) -> Look {
         let (wanted, now) = (&order.wanted, BootTime::now());
-        if let Some(Held { snapshot, offset, len, .. }) = self.store.held(&wanted.label) {
+        if let Some(Held { snapshot, offset, len, .. }) = self.held(wanted) {
             return Look::Ready(Ready { snapshot, offset, len, stale: None });
         }
         let key = ItemKey::new(&wanted.source, &wanted.reference.item);
@@ -314,7 +332,7 @@ impl Broker {
     }
 
     /// Fetches the item of what is wanted once, whatever comes of it.
-    pub(super) async fn try_once(self: &Arc<Self>, wanted: &Wanted) -> Result<(), Failure> {
+    pub(in crate::provider) async fn try_once(self: &Arc<Self>, wanted: &Wanted) -> Result<(), Failure> {
         let key = ItemKey::new(&wanted.source, &wanted.reference.item);
         self.fetched(&key, &wanted.reference.field).await
     }
@@ -359,4 +377,4 @@ fn no_answer() -> Failure {
 #[cfg(test)]
 mod assemble_tests;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

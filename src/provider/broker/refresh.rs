@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{Broker, FETCH_PATIENCE, MOST_FETCHES, never_fresh};
 use crate::clock::BootTime;
-use crate::provider::store::{Entry, ItemKey};
+use crate::provider::store::{Entry, ItemKey, Slot};
 use crate::secret::Wanted;
 use crate::wire::Failure;
 
@@ -28,29 +28,49 @@ pub enum Refreshed {
     Changed(u64),
 }
 
+/// The moment in which a refresh was asked for, and what there was of the secret then.
+#[derive(Debug)]
+pub struct Asked {
+    at: BootTime,
+    before: Option<Slot>,
+}
+
 impl Broker {
-    /// Brings a secret up to date: what it is from here on is at least as new as this call.
+    /// Asks for a refresh that is carried out in its turn.
+    pub fn ask(&self, wanted: &Wanted) -> Asked {
+        let key = ItemKey::new(&wanted.source, &wanted.reference.item);
+        Asked { at: BootTime::now(), before: self.slot(&key) }
+    }
+
+    /// Brings a secret up to date: what it is from here on is at least as new as the moment of asking. Those that were all asked for before
+    /// the first had its turn share one check of their source.
     pub async fn refresh(
         self: &Arc<Self>,
         wanted: &Wanted,
         thoroughness: Thoroughness,
+        Asked { at: asked, before }: Asked,
     ) -> Result<Refreshed, Failure> {
-        let (asked, deadline) = (BootTime::now(), Instant::now() + FETCH_PATIENCE);
+        let deadline = Instant::now() + FETCH_PATIENCE;
         let key = ItemKey::new(&wanted.source, &wanted.reference.item);
         let field = &wanted.reference.field;
-        let before = self.slot(&key);
         let has_value = before
             .as_ref()
             .is_some_and(|slot| matches!(slot.snapshot.entry(field), Some(Entry::Value { .. })));
         if thoroughness == Thoroughness::Versions && has_value {
             // a check that was under way may have asked before this was wanted: then one more
-            for _ in 0..2 {
-                self.checked(&wanted.source, deadline).await?;
+            for checks in 0..=2 {
                 match self.slot(&key) {
                     Some(slot) if slot.confirmed >= asked && !slot.changed => {
-                        return Ok(Refreshed::Unchanged(slot.snapshot.version));
+                        return Ok(match before {
+                            Some(before) if !before.snapshot.agrees(&slot.snapshot, field) => {
+                                Refreshed::Changed(slot.snapshot.version)
+                            }
+                            _ => Refreshed::Unchanged(slot.snapshot.version),
+                        });
                     }
-                    Some(slot) if !slot.changed => {}
+                    Some(slot) if !slot.changed && checks < 2 => {
+                        self.checked(&wanted.source, deadline).await?;
+                    }
                     _ => break,
                 }
             }

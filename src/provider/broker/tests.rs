@@ -10,7 +10,7 @@ use crate::wire::{Check, Checked, Fetch, Fetched, ItemState, Pending};
 
 /// A resolver that says what it was told to, and remembers what it was asked.
 #[derive(Default)]
-pub(super) struct Scripted {
+pub(in crate::provider) struct Scripted {
     fetches: Mutex<VecDeque<Result<Fetched, Failure>>>,
     checks: Mutex<VecDeque<Result<ItemState, Failure>>>,
     asked: Mutex<Vec<String>>,
@@ -19,11 +19,15 @@ pub(super) struct Scripted {
 }
 
 impl Scripted {
-    pub(super) fn fetch_gives(&self, version: u64, values: &[Result<&[u8], Failure>]) {
+    pub(in crate::provider) fn fetch_gives(&self, version: u64, values: &[Result<&[u8], Failure>]) {
         self.fetches.lock().unwrap().push_back(Ok(fetched(version, values)));
     }
 
-    pub(super) fn asked(&self) -> Vec<String> {
+    pub(in crate::provider) fn check_gives(&self, state: Result<ItemState, Failure>) {
+        self.checks.lock().unwrap().push_back(state);
+    }
+
+    pub(in crate::provider) fn asked(&self) -> Vec<String> {
         std::mem::take(&mut *self.asked.lock().unwrap())
     }
 }
@@ -68,14 +72,14 @@ fn settings(max_age: &str, url: &str) -> Settings {
     from_text(std::path::Path::new("test.json"), &text).unwrap().settings
 }
 
-pub(super) struct Rig {
-    pub(super) script: Arc<Scripted>,
-    pub(super) broker: Arc<Broker>,
+pub(in crate::provider) struct Rig {
+    pub(in crate::provider) script: Arc<Scripted>,
+    pub(in crate::provider) broker: Arc<Broker>,
     _folder: tempfile::TempDir,
 }
 
 impl Rig {
-    pub(super) fn new(max_age: &str) -> Self {
+    pub(in crate::provider) fn new(max_age: &str) -> Self {
         let (script, folder) = (Arc::new(Scripted::default()), testing::folder());
         let store = Store::open(folder.path(), Kind::Anything, 1 << 20).unwrap();
         let resolver: Arc<dyn Resolve> = Arc::<Scripted>::clone(&script);
@@ -318,7 +322,7 @@ async fn fields_that_come_while_a_flight_is_under_way_share_the_next() {
 async fn a_refresh_compares_versions_first_and_tells_what_changed() {
     let rig = Rig::new("1h");
     let wanted = rig.broker.active().secret("pass").unwrap().wanted.clone();
-    let refresh = |how| rig.broker.refresh(&wanted, how);
+    let refresh = |how| rig.broker.refresh(&wanted, how, rig.broker.ask(&wanted));
     let mut events = rig.broker.events.follow();
     let mut told = move || match events.try_recv() {
         Ok(Event::Changed { fields, version, first, .. }) => Some((fields.len(), version, first)),
@@ -351,7 +355,8 @@ async fn a_storm_of_refreshes_is_one_flight() {
     let storm: Vec<_> = (0..1000)
         .map(|_| {
             let (broker, wanted) = (Arc::clone(&rig.broker), wanted.clone());
-            tokio::spawn(async move { broker.refresh(&wanted, Thoroughness::Values).await })
+            let asked = broker.ask(&wanted);
+            tokio::spawn(async move { broker.refresh(&wanted, Thoroughness::Values, asked).await })
         })
         .collect();
     for refresh in storm {
@@ -383,4 +388,49 @@ async fn a_held_value_stands_in_until_it_is_released() {
     );
     assert!(rig.broker.store().release("pass") && !rig.broker.store().release("pass"));
     assert_eq!(rig.get(4, "pass").await, fresh("hunter2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_held_value_goes_when_the_secret_becomes_another() {
+    let rig = Rig::new("1h");
+    let active = rig.broker.active();
+    let (wanted, other) = (&active.secret("pass").unwrap().wanted, &active.secret("user").unwrap().wanted);
+    let key = ItemKey::new(&wanted.source, &wanted.reference.item);
+    let hold = |field| {
+        let value = SecretValue::new(b"of another".to_vec());
+        rig.broker.store().hold("pass", Origin::Rollback, (&key, field), 1, value).unwrap();
+    };
+    // put while the configuration was read anew: it is held for what the secret was before
+    hold(&other.reference.field);
+    rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
+    assert_eq!(rig.get(1, "pass").await, fresh("hunter2"));
+    assert_ne!(rig.broker.condition(wanted).state, State::Held);
+    hold(&wanted.reference.field);
+    assert_eq!(rig.get(2, "pass").await, fresh("of another"));
+    let text = r#"{ "source": { "kind": "connect", "url": "https://one" },
+        "secrets": [ { "name": "pass", "reference": "op://v/j/password", "units": ["app"] } ] }"#;
+    rig.broker.activate(Active::new(from_text(std::path::Path::new("x"), text).unwrap().settings));
+    assert!(rig.broker.store().held("pass").is_none(), "nothing is left of it");
+    rig.script.fetch_gives(1, &[Ok(b"new")]);
+    assert_eq!(rig.get(3, "pass").await, fresh("new"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_field_that_is_there_for_the_first_time_is_news_to_nobody() {
+    let rig = Rig::new("always");
+    let mut events = rig.broker.events.follow();
+    rig.script.fetch_gives(1, &[Ok(b"hunter2"), Err(gone())]);
+    assert_eq!(rig.get(1, "pass").await, fresh("hunter2"));
+    rig.script.fetch_gives(2, &[Ok(b"hunter3"), Ok(b"bob")]);
+    let wanted = rig.broker.active().secret("user").unwrap().wanted.clone();
+    rig.broker.refresh(&wanted, Thoroughness::Values, rig.broker.ask(&wanted)).await.unwrap();
+    let mut told = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        if let Event::Changed { fields, first, version, .. } = event {
+            told.push((version, fields.iter().map(ToString::to_string).collect::<Vec<_>>().join(","), first));
+        }
+    }
+    told.sort();
+    let expected = [(1, "password", true), (2, "password", false), (2, "username", true)];
+    assert_eq!(told, expected.map(|(version, fields, first)| (version, fields.to_owned(), first)));
 }

@@ -18,7 +18,7 @@ use crate::name::UnitName;
 use crate::policy::Deliverable;
 use crate::provider::active::Active;
 use crate::provider::assemble::{self, Job};
-use crate::provider::broker::{Refreshed, Thoroughness};
+use crate::provider::broker::{Asked, Refreshed, Thoroughness};
 use crate::provider::condition::Condition;
 use crate::provider::peer::ProcessId;
 use crate::provider::refusal::Refusal;
@@ -61,12 +61,14 @@ impl Desk {
         connection: &Connection,
     ) -> Result<Found, BusError> {
         let caller = self.caller(header, connection).await?;
-        let found = Found { active: self.server.broker.active(), name: name.to_owned() };
-        let own = action != Action::Put
-            && found.secret().is_ok_and(|secret| caller.owns(secret, &found.active.settings.policy));
-        if !own {
+        let found = || Found { active: self.server.broker.active(), name: name.to_owned() };
+        let is_own = |found: &Found| {
+            found.secret().is_ok_and(|secret| caller.owns(secret, &found.active.settings.policy))
+        };
+        if action == Action::Put || !is_own(&found()) {
             caller.may(action, header, connection).await?;
         }
+        let found = found(); // whoever was asked may have taken a while
         found.secret()?;
         Ok(found)
     }
@@ -109,10 +111,15 @@ impl Desk {
         dict
     }
 
-    /// Brings a secret up to date.
-    pub(super) async fn refresh(&self, secret: &Secret, flags: u64) -> Result<Refreshed, BusError> {
+    /// Brings a secret up to date as of the moment of asking.
+    pub(super) async fn refresh(
+        &self,
+        secret: &Secret,
+        flags: u64,
+        asked: Asked,
+    ) -> Result<Refreshed, BusError> {
         let how = thoroughness(flags)?;
-        let refreshed = self.server.broker.refresh(&secret.wanted, how).await;
+        let refreshed = self.server.broker.refresh(&secret.wanted, how, asked).await;
         refreshed.map_err(|failure| BusError::of(secret.name.as_str(), &failure))
     }
 
@@ -129,6 +136,7 @@ impl Desk {
             Some(result) => result,
             None => assemble::get(broker, &job).await,
         };
+        broker.forget(job.process);
         let value = result.map_err(|refusal| refused(name, &refusal))?.value;
         let handed = handover::out(&value)
             .map_err(|error| BusError::Failed(format!("{name}: no memory file for it: {error}")))?;

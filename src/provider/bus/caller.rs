@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
 use zbus::message::{Flags, Header};
-use zbus::names::{BusName, OwnedUniqueName};
+use zbus::names::{BusName, InterfaceName, OwnedUniqueName};
 use zbus::{Connection, fdo};
 use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
 
@@ -16,11 +16,15 @@ use crate::name::UnitName;
 use crate::policy::Policy;
 use crate::provider::peer::unit_of;
 use crate::secret::Secret;
+use crate::systemd::manager::ManagerProxy;
 
 /// The most callers that are remembered.
 const REMEMBERED: usize = 256;
 /// How long polkit's word on looking at things is good for: one look asks for many properties.
 const GOOD_FOR: Duration = Duration::from_secs(3);
+
+/// The interface by which properties are asked for.
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
 /// What is to be done, as polkit knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,8 +110,11 @@ async fn identify(name: &OwnedUniqueName, connection: &Connection) -> Result<Cal
     let (pid, pidfd) =
         (told.process_id(), told.process_fd().and_then(|fd| fd.as_fd().try_clone_to_owned().ok()));
     let mut unit = pid.and_then(|pid| read_unit(pid, pidfd));
-    if unit.is_some() && ask().await.ok().and_then(|again| again.process_id()) != pid {
-        unit = None; // it left while its cgroup was read
+    if let Some(name) = &unit
+        && uid != 0
+        && user_of(name, connection).await != Some(uid)
+    {
+        unit = None;
     }
     Ok(Caller { uid, unit, inspects: Mutex::default() })
 }
@@ -119,6 +126,21 @@ fn read_unit(pid: u32, pidfd: Option<OwnedFd>) -> Option<UnitName> {
     let name = unit.as_str();
     let can_ask = [".service", ".socket", ".mount", ".swap"].iter().any(|kind| name.ends_with(kind));
     (can_ask && !name.starts_with("user@")).then_some(unit)
+}
+
+/// The user that a unit runs as; none for those without `User=`, which run as root.
+///
+/// A unit's credentials can be read by its user alone, so on the bus it is the same: programs of anybody run in the cgroup of cron.service. Nor
+/// can an ID that once was a caller's and is another process's now make a unit of it, where the bus has no pidfd.
+async fn user_of(unit: &UnitName, connection: &Connection) -> Option<u32> {
+    let kind = unit.as_str().rsplit_once('.')?.1;
+    let interface = format!("org.freedesktop.systemd1.{}{}", kind[..1].to_ascii_uppercase(), &kind[1..]);
+    let manager = ManagerProxy::new(connection).await.ok()?;
+    let path = manager.load_unit(unit.as_str()).await.ok()?;
+    let properties = fdo::PropertiesProxy::builder(connection).destination("org.freedesktop.systemd1");
+    let properties = properties.path(path).build().await.ok()?;
+    let uid = properties.get(InterfaceName::try_from(interface).ok()?, "UID").await.ok()?;
+    u32::try_from(uid).ok().filter(|uid| *uid != u32::MAX)
 }
 
 impl Caller {
@@ -176,7 +198,9 @@ impl Caller {
 /// polkit's word; no, where there is no polkit.
 async fn ask_polkit(action: Action, header: &Header<'_>, connection: &Connection) -> bool {
     let Ok(subject) = Subject::new_for_message_header(header) else { return false };
-    let interactive = header.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
+    // nobody is asked for a property: until the answer the objects can't be changed, and with them all of the bus would wait
+    let is_property = header.interface().is_some_and(|name| name.as_str() == PROPERTIES);
+    let interactive = !is_property && header.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
     let flags = match interactive {
         true => CheckAuthorizationFlags::ALLOW_USER_INTERACTION,
         false => CheckAuthorizationFlags::empty(),

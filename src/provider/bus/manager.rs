@@ -65,13 +65,18 @@ impl Manager {
 
     async fn refresh_these(&self, names: Vec<String>, flags: u64) -> Result<Vec<Outcome>, BusError> {
         let (turns, mut work) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
-        for (at, name) in names.into_iter().enumerate() {
+        let broker = &self.desk.server.broker;
+        let active = broker.active();
+        // all are asked for before any has its turn, so that one check is enough for a source
+        let asked: Vec<_> =
+            names.iter().map(|name| active.secret(name).map(|secret| broker.ask(&secret.wanted))).collect();
+        for (at, (name, asked)) in names.into_iter().zip(asked).enumerate() {
             let (desk, turns) = (Arc::clone(&self.desk), Arc::clone(&turns));
             work.spawn(async move {
                 let _turn = turns.acquire().await;
                 let active = desk.server.broker.active();
-                let result = match active.secret(&name) {
-                    Some(secret) => desk.refresh(secret, flags).await,
+                let result = match active.secret(&name).zip(asked) {
+                    Some((secret, asked)) => desk.refresh(secret, flags, asked).await,
                     None => Err(BusError::no_secret(&name)),
                 };
                 let outcome = match result {
@@ -134,6 +139,13 @@ impl Manager {
     ) -> Result<Vec<Outcome>, BusError> {
         let caller = self.desk.caller(&header, connection).await?;
         let active = self.desk.server.broker.active();
+        let most = active.settings.policy.secrets().count();
+        if names.len() > most {
+            return Err(BusError::InvalidArgument(format!(
+                "{} names are more than there are secrets: {most}",
+                names.len()
+            )));
+        }
         let own = |name: &String| {
             active.secret(name).is_some_and(|secret| caller.owns(secret, &active.settings.policy))
         };
@@ -256,7 +268,8 @@ impl Manager {
         let caller = self.desk.caller(&header, connection).await?;
         let no_unit = || {
             BusError::NotAuthorized(
-                "the caller is in no unit's cgroup; ask by the secret's name: Open".to_owned(),
+                "the caller is in no unit's cgroup, or not of that unit's user (User=); ask by the secret's name: Open"
+                    .to_owned(),
             )
         };
         let unit = caller.unit.as_ref().ok_or_else(no_unit)?;
@@ -280,7 +293,9 @@ impl Manager {
     ) -> Result<(), BusError> {
         let found = self.desk.find(&name, Action::Put, &header, connection).await?;
         let wanted = &found.secret()?.wanted;
-        let value = handover::take(&value)?;
+        // a file of some file systems can keep its reader waiting, which no unit may feel
+        let value = tokio::task::spawn_blocking(move || handover::take(&value)).await;
+        let value = value.map_err(|_| BusError::Failed("the value could not be read".to_owned()))??;
         let key = ItemKey::new(&wanted.source, &wanted.reference.item);
         self.hold(&name, Origin::Put, (&key, &wanted.reference.field), 0, value)?;
         tracing::warn!(

@@ -70,7 +70,9 @@ impl SecretObject {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(String, u64), BusError> {
         let found = self.desk.find(&self.name, Action::Refresh, &header, connection).await?;
-        let (word, version) = outcome(self.desk.refresh(found.secret()?, flags).await?);
+        let secret = found.secret()?;
+        let asked = self.desk.server.broker.ask(&secret.wanted);
+        let (word, version) = outcome(self.desk.refresh(secret, flags, asked).await?);
         Ok((word.to_owned(), version))
     }
 

@@ -12,7 +12,7 @@ use super::accounts::Accounts;
 use super::fault::Fault;
 use super::handle::Handle;
 use super::plan::File;
-use super::{Publisher, Ready};
+use super::{NO_MORE, Publisher, Ready};
 use crate::clock::BootTime;
 use crate::secret::Wanted;
 use crate::systemd::message_id;
@@ -127,7 +127,7 @@ impl Publisher {
             Ok(assembled) => assembled.value,
             Err(refusal) => {
                 if is_gone(&refusal) {
-                    self.withdraw(std::iter::once(file));
+                    self.withdraw(std::iter::once(file), NO_MORE);
                 }
                 return Err(refusal);
             }

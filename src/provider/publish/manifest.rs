@@ -24,6 +24,9 @@ pub(super) struct Entry {
     pub(super) root: PathBuf,
     /// What it was when it was written; none where it may not have been.
     pub(super) stamp: Option<Stamp>,
+    /// What it was made of: see [`super::plan::File::print`].
+    #[serde(default)]
+    pub(super) made_of: String,
 }
 
 /// A file as it was written. It can't be read again: it may be another user's, and the provider may not read what others own.

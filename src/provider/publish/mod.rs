@@ -14,7 +14,7 @@ mod plan;
 mod swap;
 mod write;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -47,6 +47,11 @@ pub struct Publisher {
     plan: Mutex<Option<(Arc<Active>, Arc<Plan>)>>,
 }
 
+/// Why a file goes.
+const NO_MORE: &str = "1Password has it no more";
+/// The same, where an admin's value has stood in for it.
+const RELEASED: &str = "what stood in for it was released, and there is nothing else";
+
 /// Files whose values are at hand.
 type Ready<'a> = Vec<(&'a File, SecretValue)>;
 
@@ -70,6 +75,18 @@ impl Publisher {
     /// Removes what is no longer configured, and what was left unfinished.
     pub fn prune(&self) {
         let Some(plan) = self.plan() else { return };
+        // what is at hand replaces the file right after this; what is not must not stand there as what it is not
+        let others: HashSet<&Path> = {
+            let files: Vec<&File> = {
+                let writer = self.writer();
+                let is_other = |file: &&File| {
+                    writer.made_of(&file.target.path).is_some_and(|made_of| made_of != file.print)
+                };
+                plan.files.iter().filter(is_other).collect()
+            };
+            let is_away = |file: &&File| self.at_hand(std::iter::once(*file), ProcessId::nobody()).is_empty();
+            files.into_iter().filter(is_away).map(|file| file.target.path.as_path()).collect()
+        };
         let mut writer = self.writer();
         let files: HashMap<&Path, &File> =
             plan.files.iter().map(|file| (file.target.path.as_path(), file)).collect();
@@ -80,7 +97,9 @@ impl Publisher {
                 file.target.links.iter().map(|link| (link.as_path(), file.target.path.as_path()))
             })
             .collect();
-        let gone = |path: &Path, root: &Path| files.get(path).is_none_or(|file| file.root != root);
+        let gone = |path: &Path, root: &Path| {
+            others.contains(path) || files.get(path).is_none_or(|file| file.root != root)
+        };
         let old_files: Vec<PathBuf> = {
             let old = writer.manifest.files.iter().filter(|(path, entry)| gone(path, &entry.root));
             old.map(|(path, _)| path.clone()).collect()
@@ -106,6 +125,27 @@ impl Publisher {
     pub async fn sync(&self) {
         self.prune();
         self.refresh(|_| true).await;
+        self.withdraw_gone();
+    }
+
+    /// Withdraws what 1Password is known to have no more: of more events than can be kept, some are told to nobody.
+    fn withdraw_gone(&self) {
+        let Some(plan) = self.plan() else { return };
+        let is_gone = |wanted: &Arc<Wanted>| {
+            let error = self.broker.condition(wanted).error;
+            error.is_some_and(|failure| failure.class.is_confirmed_gone())
+        };
+        let files: Vec<&File> = {
+            let writer = self.writer();
+            plan.files.iter().filter(|file| writer.has(&file.target.path)).collect()
+        };
+        let files = files.into_iter().filter(|file| file.content.parts().iter().any(is_gone));
+        let gone: Vec<&File> = files
+            .filter(|file| self.at_hand(std::iter::once(*file), ProcessId::nobody()).is_empty())
+            .collect();
+        if !gone.is_empty() {
+            self.withdraw(gone.into_iter(), NO_MORE);
+        }
     }
 
     /// Publishes what is in the store, and goes on with each change of it.
@@ -121,7 +161,11 @@ impl Publisher {
                     self.gone(&key, fields.as_deref());
                 }
                 Ok(Event::Held { name }) => {
-                    self.refresh(|file| file.content.parts().iter().any(|wanted| wanted.label == name)).await;
+                    let of_it = |file: &File| file.content.parts().iter().any(|wanted| wanted.label == name);
+                    self.refresh(of_it).await;
+                    if self.broker.store().held(&name).is_none() {
+                        self.withdraw_what_is_not_there(of_it, RELEASED);
+                    }
                 }
                 Ok(Event::Failed { .. } | Event::Configured) => {} // who reloads syncs
                 Err(RecvError::Lagged(_)) => self.sync().await,
@@ -132,30 +176,35 @@ impl Publisher {
 
     /// An item, or these fields of it, are no longer there, or no longer ours to have: nothing of them is left.
     fn gone(&self, key: &ItemKey, fields: Option<&[FieldRef]>) {
-        let Some(plan) = self.plan() else { return };
         let is_gone = |wanted: &Arc<Wanted>| fields.is_none_or(|gone| gone.contains(&wanted.reference.field));
-        let files = plan.files.iter().filter(|file| file.parts_of(key).any(is_gone));
-        // what an admin holds in its place is there all the same
-        let gone = files.filter(|file| self.at_hand(std::iter::once(*file), ProcessId::nobody()).is_empty());
-        self.withdraw(gone);
+        self.withdraw_what_is_not_there(|file| file.parts_of(key).any(is_gone), NO_MORE);
     }
 
-    fn withdraw<'a>(&self, files: impl Iterator<Item = &'a File>) {
+    /// Removes those of these files whose values are not there any more. What an admin holds in the place of one is there all the same.
+    fn withdraw_what_is_not_there(&self, which: impl Fn(&File) -> bool, why: &str) {
+        let Some(plan) = self.plan() else { return };
+        let files = plan.files.iter().filter(|file| which(file));
+        let gone = files.filter(|file| self.at_hand(std::iter::once(*file), ProcessId::nobody()).is_empty());
+        self.withdraw(gone, why);
+    }
+
+    fn withdraw<'a>(&self, files: impl Iterator<Item = &'a File>, why: &str) {
         let mut writer = self.writer();
         let open = &mut Open::default();
         for file in files.filter(|file| file.target.path.is_absolute()) {
             let published = writer.has(&file.target.path);
             let links = file.target.links.iter().try_for_each(|link| writer.unlink(link));
-            match links.and_then(|()| writer.remove(&file.target.path, open)) {
+            // a link that can't be removed keeps no secret
+            match writer.remove(&file.target.path, open).and(links) {
                 Ok(()) if published => tracing::error!(
                     message_id = message_id::UNPUBLISHED,
                     onecred_secret = file.name.as_str(),
-                    "{} is no longer there: 1Password has {} no more",
+                    "{} of {} is no longer there: {why}",
                     file.target.path.display(),
                     file.name
                 ),
                 Ok(()) => {}
-                Err(fault) => tracing::error!("1Password has {} no more, and {fault}", file.name),
+                Err(fault) => tracing::error!("{}: {why}, and {fault}", file.name),
             }
         }
         self.save(&writer);
@@ -211,7 +260,8 @@ impl Publisher {
                 match accounts.owner(&file.target) {
                     Ok(owner) => {
                         files.push(file);
-                        pieces.push(Piece { target: &file.target, root: &file.root, owner, value });
+                        let made_of = file.print.clone();
+                        pieces.push(Piece { target: &file.target, root: &file.root, owner, value, made_of });
                     }
                     Err(fault) => results.push((file, Err(fault))),
                 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::super::store::ItemKey;
+use super::manifest::digest;
 use crate::config::Settings;
 use crate::name::SecretName;
 use crate::policy::Deliverable;
@@ -23,6 +24,8 @@ pub(super) struct File {
     pub(super) root: PathBuf,
     /// The item that all of it is from, if it is from one.
     pub(super) item: Option<ItemKey>,
+    /// What it is made of, as a digest: another secret's file is never taken for this one's.
+    pub(super) print: String,
 }
 
 /// The files that should be there; those of one item follow each other.
@@ -42,7 +45,8 @@ impl Plan {
         };
         let file = |name: &SecretName, content: Deliverable, item, target: Option<&Target>| {
             let target = target?.clone();
-            Some(File { name: name.clone(), content, item, root: root(&target.path)?, target })
+            let print = print(name, &content);
+            Some(File { name: name.clone(), content, item, root: root(&target.path)?, target, print })
         };
         let secrets = settings.policy.secrets().filter_map(|secret| {
             let item = Some(item_of(&secret.wanted));
@@ -95,6 +99,14 @@ impl File {
             })),
         }
     }
+}
+
+fn print(name: &SecretName, content: &Deliverable) -> String {
+    let mut text = name.to_string();
+    for part in content.parts() {
+        text.push_str(&format!("\n{} {}", part.source, part.reference));
+    }
+    digest(text.as_bytes())
 }
 
 fn item_of(wanted: &Wanted) -> ItemKey {

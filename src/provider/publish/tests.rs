@@ -202,3 +202,59 @@ async fn all_that_can_be_is_published_and_the_rest_is_named() {
     assert_eq!((count, names), (2, vec!["third"]));
     assert_eq!((rig.read("password").as_deref(), rig.read("username").as_deref()), (Some("p1"), Some("u1")));
 }
+
+#[tokio::test]
+async fn a_file_does_not_outlive_what_it_was_made_of() {
+    let mut rig = Rig::new(&["password", "username"]);
+    rig.gives([Ok((1, ["p1", "u1"]))]);
+    rig.publisher.publish_all().await.unwrap();
+    let elsewhere = |rig: &Rig| {
+        let mut settings = Rig::settings(rig.root.path(), &["password", "username"], &own());
+        let secrets = settings.policy.secrets().cloned().map(|mut secret| {
+            if secret.name.as_str() == "password" {
+                secret.wanted.reference = crate::reference::Reference::parse("op://v/j/password").unwrap();
+            }
+            secret
+        });
+        settings.policy = Policy::new(secrets.collect(), Vec::new());
+        settings
+    };
+    let settings = elsewhere(&rig);
+    rig.publisher.broker.activate(Active::new(settings));
+    rig.publisher.prune();
+    assert_eq!((rig.read("password"), rig.read("username").as_deref()), (None, Some("u1")));
+    // so it is for a process that starts with another configuration
+    rig.restart(&["password", "username"]);
+    rig.publisher.sync().await;
+    assert_eq!(rig.read("password").as_deref(), Some("p1"));
+    let settings = elsewhere(&rig);
+    rig.publisher = Rig::start(&rig.script, rig.store.path(), settings);
+    rig.publisher.sync().await;
+    assert_eq!((rig.read("password"), rig.read("username").as_deref()), (None, Some("u1")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_gone_goes_also_where_nobody_was_told() {
+    let rig = Rig::new(&["password"]);
+    rig.gives([Ok((1, ["p1", "u1"])), Err(Failure::new(Class::NotFound, "no item", "make one"))]);
+    rig.publisher.publish("password").await.unwrap();
+    let broker = Arc::clone(&rig.publisher.broker);
+    let wanted = rig.publisher.plan().unwrap().files[0].content.parts()[0].clone();
+    let asked = broker.ask(&wanted);
+    broker.refresh(&wanted, crate::provider::broker::Thoroughness::Values, asked).await.unwrap_err();
+    rig.publisher.sync().await; // as after too many events
+    assert_eq!(rig.read("password"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_stays_keeps_no_file() {
+    let rig = Rig::new(&["password"]);
+    rig.gives([Ok((1, ["p1", "u1"]))]);
+    rig.publisher.publish("password").await.unwrap();
+    let mut file = rig.publisher.plan().unwrap().files[0].clone();
+    let link = PathBuf::from("/tmp/link"); // a directory that anybody can write in
+    rig.publisher.writer().manifest.links.insert(link.clone(), file.target.path.clone());
+    file.target.links.push(link);
+    rig.publisher.withdraw(std::iter::once(&file), NO_MORE);
+    assert_eq!(rig.read("password"), None);
+}

@@ -30,6 +30,8 @@ pub(super) struct Piece<'a> {
     pub(super) root: &'a Path,
     pub(super) owner: Owner,
     pub(super) value: SecretValue,
+    /// What it is made of, to be told from what the file is made of later.
+    pub(super) made_of: String,
 }
 
 /// Writes and removes published files, and remembers what there is.
@@ -67,7 +69,7 @@ impl Writer {
     /// Notes what will be there, so that whatever happens meanwhile it can be removed later. Says whether that is news, which has to be kept.
     pub(super) fn note(&mut self, target: &Target, root: &Path) -> bool {
         let before = (self.manifest.files.len(), self.manifest.dirs.len(), self.manifest.links.len());
-        let entry = || Entry { root: root.to_owned(), stamp: None };
+        let entry = || Entry { root: root.to_owned(), stamp: None, made_of: String::new() };
         self.manifest.files.entry(target.path.clone()).or_insert_with(entry);
         let between = target.path.ancestors().skip(1).take_while(|dir| *dir != root);
         self.manifest.dirs.extend(between.map(Path::to_owned));
@@ -85,6 +87,15 @@ impl Writer {
     /// Whether a file was published.
     pub(super) fn has(&self, path: &Path) -> bool {
         self.manifest.files.get(path).is_some_and(|entry| entry.stamp.is_some())
+    }
+
+    /// What a published file was made of.
+    pub(super) fn made_of(&self, path: &Path) -> Option<&str> {
+        self.manifest
+            .files
+            .get(path)
+            .filter(|entry| entry.stamp.is_some())
+            .map(|entry| entry.made_of.as_str())
     }
 
     /// The directory that a path is in, made where it is missing.
@@ -111,10 +122,20 @@ impl Writer {
     /// Files that have a directory for themselves are replaced with it in one step, or none is. Others are written first, then renamed one right after
     /// another.
     pub(super) fn put(&mut self, pieces: &[Piece<'_>], open: &mut Open) -> Vec<Result<bool, Fault>> {
-        match self.swap(pieces, open) {
+        let results = match self.swap(pieces, open) {
             Some(results) => results,
             None => self.put_each(pieces, open),
+        };
+        for piece in pieces.iter().zip(&results).filter_map(|(piece, result)| result.is_ok().then_some(piece))
+        {
+            if let Some(entry) = self.manifest.files.get_mut(&piece.target.path)
+                && entry.made_of != piece.made_of
+            {
+                entry.made_of.clone_from(&piece.made_of);
+                self.unsaved = true;
+            }
         }
+        results
     }
 
     fn put_each(&mut self, pieces: &[Piece<'_>], open: &mut Open) -> Vec<Result<bool, Fault>> {

@@ -38,7 +38,7 @@ impl Rig {
         let mut pieces = Vec::new();
         for &(target, value) in files {
             let value = SecretValue::new(value.as_bytes().to_vec());
-            pieces.push(Piece { target, root: &root, owner: owner(), value });
+            pieces.push(Piece { target, root: &root, owner: owner(), value, made_of: String::new() });
         }
         self.writer.put(&pieces, &mut Open::default())
     }
@@ -136,7 +136,7 @@ fn a_link_at_any_step_is_not_followed() {
     let target = Target { path: rig.root().join("a/key"), ..rig.target("x", 0o400) };
     let root = rig.root().join("a");
     let value = SecretValue::new(b"value".to_vec());
-    let piece = Piece { target: &target, root: &root, owner: owner(), value };
+    let piece = Piece { target: &target, root: &root, owner: owner(), value, made_of: String::new() };
     rig.writer.put(&[piece], &mut Open::default()).remove(0).unwrap_err();
 }
 
@@ -231,7 +231,7 @@ fn an_owner_gets_the_file() {
     let owner = Owner { uid: Uid::from_raw(4321), gid: Gid::from_raw(8765) };
     for fresh in [true, false] {
         let value = SecretValue::new(b"value".to_vec());
-        let piece = Piece { target: &target, root: &root, owner, value };
+        let piece = Piece { target: &target, root: &root, owner, value, made_of: String::new() };
         assert_eq!(rig.writer.put(&[piece], &mut Open::default()).remove(0).unwrap(), fresh);
     }
     let stat = rig.stat("key");

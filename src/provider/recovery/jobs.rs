@@ -9,7 +9,7 @@ use futures_core::Stream;
 
 use super::{Casualty, MOST, Recovery};
 use crate::clock::BootTime;
-use crate::systemd::manager::JobRemoved;
+use crate::systemd::manager::{JobRemoved, subscribe};
 
 /// How long to wait for a bus that is not there.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -28,7 +28,7 @@ impl Recovery {
     async fn until_the_bus_goes(&self) -> zbus::Result<()> {
         let manager = self.link.manager().await?;
         let mut ends = manager.receive_job_removed().await?;
-        manager.subscribe().await?;
+        subscribe(&manager).await?;
         while let Some(end) = std::future::poll_fn(|cx| Pin::new(&mut ends).poll_next(cx)).await {
             if !self.units().is_empty() {
                 self.take_note(&end).await;

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::clock::BootTime;
 use crate::reference::FieldRef;
-use crate::secret::SecretValue;
+use crate::secret::{SecretValue, Wanted};
 use crate::wire::{Fetched, FetchedValue, ItemId};
 
 /// Before the digests in the names of their files.
@@ -33,6 +33,12 @@ pub struct Held {
 }
 
 impl Held {
+    /// Whether it stands in for what a secret is now. By the same name there may have been another.
+    pub fn is_of(&self, wanted: &Wanted) -> bool {
+        self.snapshot.key == ItemKey::new(&wanted.source, &wanted.reference.item)
+            && self.snapshot.fields().any(|field| *field == wanted.reference.field)
+    }
+
     fn of(snapshot: Snapshot) -> Option<(String, Self)> {
         let StandIn { name, origin } = snapshot.stand_in.clone()?;
         let field = snapshot.fields().next()?.clone();

@@ -3,11 +3,12 @@
 //! A file is written under another name, then renamed to its own: it is there whole, or it is the one before. It is held open while it is
 //! current, so that whoever took a snapshot can read it to its end, whatever replaces it.
 
+mod confirmations;
 mod folder;
 mod format;
 mod held;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,8 +17,9 @@ use serde::{Deserialize, Serialize};
 use crate::clock::BootTime;
 use crate::name::SourceName;
 use crate::reference::{FieldRef, ItemRef, Segment};
-use crate::wire::{Failure, Fetched, ItemState, Known};
+use crate::wire::Fetched;
 
+use confirmations::Confirmations;
 pub(super) use folder::is_memory;
 pub use folder::{BadFolder, Folder, Kind};
 pub use format::{Entry, Origin, Snapshot, StandIn};
@@ -96,17 +98,8 @@ struct Inner {
     held: HashMap<String, Held>,
     used: u64,
     limit: u64,
-}
-
-/// What checks have found out, kept beside the snapshots so that the next process need not ask again.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Confirmations(BTreeMap<String, Confirmation>);
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Confirmation {
-    confirmed: BootTime,
-    vault_version: Option<u64>,
-    changed: bool,
+    /// Whether checks have confirmed something since the confirmations were written.
+    unsaved: bool,
 }
 
 impl Store {
@@ -195,8 +188,10 @@ impl Store {
         let previous_name = format!("{PREVIOUS}{name}");
         let before = inner.slots.get(new.key).cloned();
         let previous = before.as_ref().and_then(|slot| {
-            // only another version is one to go back to
-            if slot.snapshot.version == encoded.version() {
+            // what another source of this name had is none to go back to, and neither is the same version
+            if slot.snapshot.source_print != new.source_print {
+                None
+            } else if slot.snapshot.version == encoded.version() {
                 slot.previous.clone()
             } else {
                 Some(Arc::clone(&slot.snapshot))
@@ -279,60 +274,6 @@ impl Store {
             self.remove(key);
         }
     }
-
-    /// What is known of the items of a source, for a check.
-    pub fn known(&self, source: &SourceName) -> Vec<Known> {
-        let inner = self.inner();
-        let slots = inner.slots.values().filter(|slot| slot.snapshot.key.source == *source && !slot.changed);
-        slots
-            .map(|slot| Known {
-                item: slot.snapshot.key.item.clone(),
-                id: slot.snapshot.id.clone(),
-                version: slot.snapshot.version,
-                vault_version: slot.vault_version,
-            })
-            .collect()
-    }
-
-    /// Takes over what a check, begun at this time, has found. Gives back what is gone.
-    pub fn confirm(
-        &self,
-        source: &SourceName,
-        at: BootTime,
-        items: Vec<(Known, ItemState)>,
-    ) -> Vec<(ItemKey, Failure)> {
-        let mut gone = Vec::new();
-        let mut inner = self.inner();
-        for (known, state) in items {
-            let key = ItemKey { source: source.clone(), item: known.item };
-            let Some(slot) = inner.slots.get_mut(&key) else { continue };
-            if slot.snapshot.id != known.id || slot.snapshot.version != known.version {
-                continue; // replaced meanwhile
-            }
-            match state {
-                ItemState::Unchanged { vault_version } => {
-                    slot.confirmed = slot.confirmed.max(at);
-                    slot.vault_version = vault_version;
-                }
-                ItemState::Changed => slot.changed = true,
-                ItemState::Gone(failure) => gone.push((key, failure)),
-            }
-        }
-        let confirmations = inner.confirmations();
-        drop(inner);
-        for (key, _) in &gone {
-            self.remove(key);
-        }
-        match serde_json::to_vec(&confirmations) {
-            Ok(bytes) => {
-                if let Err(error) = self.folder.write_state(&bytes) {
-                    tracing::warn!("what a check found can't be written to the store: {error}");
-                }
-            }
-            Err(error) => tracing::warn!("what a check found can't be written to the store: {error}"),
-        }
-        gone
-    }
 }
 
 /// The memory that a file of this size takes, in bytes.
@@ -356,15 +297,6 @@ impl Inner {
             std::iter::once(name).chain(previous)
         });
         slots.chain(self.held.keys().map(|name| held::file_name(name))).collect()
-    }
-
-    fn confirmations(&self) -> Confirmations {
-        let of = |slot: &Slot| Confirmation {
-            confirmed: slot.confirmed,
-            vault_version: slot.vault_version,
-            changed: slot.changed,
-        };
-        Confirmations(self.slots.iter().map(|(key, slot)| (format::file_name(key), of(slot))).collect())
     }
 }
 

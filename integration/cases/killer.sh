@@ -1,0 +1,11 @@
+#!/bin/sh
+# Kills the provider as often as it is told: the one that runs at once, each that follows a little later or earlier in its life.
+kills=0 last=0
+while [ "$kills" -lt "$1" ]; do
+	main=$(systemctl show --value -p MainPID onecred.service)
+	[ "$main" != 0 ] && [ "$main" != "$last" ] || continue
+	[ "$kills" = 0 ] || sleep "0.0$(((kills + $2) * 37 % 90 + 10))"
+	if kill -KILL "$main"; then kills=$((kills + 1)); fi
+	last=$main
+done
+echo "$kills" >>/srv/out/kills

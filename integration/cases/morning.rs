@@ -1,0 +1,129 @@
+//! A boot into an outage, with nothing in the store: whoever failed for it runs when 1Password is back, or when the first token comes.
+use onecred_integration::{
+    cases,
+    fake_connect::{DEFAULT_TOKEN, vault::fixture},
+    installed::SOCKET,
+    machine::{Plan, Suite, wait_until},
+    setup::Setup,
+    stage::Stage,
+    theme::Theme,
+};
+use serde_json::json;
+
+pub const THEME: Theme = Theme {
+    name: "morning",
+    stage: outage,
+    shared: false,
+    cases: cases![whoever_failed_at_boot_runs_when_1password_is_back],
+};
+
+/// A machine that was installed without a token.
+pub const TOKEN: Theme = Theme {
+    name: "first-token",
+    stage: tokenless,
+    shared: false,
+    cases: cases![the_first_token_starts_what_was_refused_for_none],
+};
+
+fn service(unit: &str, lines: &str) -> String {
+    format!(
+        "[Unit]\n{unit}\n[Service]\nType=exec\nReadWritePaths=/srv/out\n{lines}\n\
+         ExecStart=/bin/sh -c 'echo >>/srv/out/%n.starts; exec sleep infinity'\n[Install]\nWantedBy=multi-user.target\n"
+    )
+}
+
+fn consumer(lines: &str) -> String {
+    service(
+        "StartLimitIntervalSec=60\nStartLimitBurst=2",
+        &format!("LoadCredential=password:{SOCKET}\n{lines}"),
+    )
+}
+
+fn requires(handle: &str) -> String {
+    service(
+        &format!("Requires={handle}\nAfter={handle}"),
+        "ExecStartPre=/bin/grep -q devtok /run/secrets/token",
+    )
+}
+
+const UNITS: [&str; 6] = [
+    "plain.service",
+    "impatient.service",
+    "file.service",
+    "all.service",
+    "second.service",
+    "stopped.service",
+];
+
+/// The source is no machine that answers when this boots: the fake comes later.
+fn boots(suite: Suite, more: fn(Plan) -> Plan) -> Stage {
+    let units = |plan: Plan| {
+        let plan = plan
+            .unit("plain.service", &consumer("Restart=no"))
+            .unit("impatient.service", &consumer("Restart=on-failure\nRestartSec=1s"))
+            .unit("file.service", &requires("onecred-file@token.service"))
+            .unit("all.service", &requires("onecred-publish.service"))
+            .unit("second.service", &service("Requires=file.service\nAfter=file.service", ""))
+            .unit("stopped.service", &consumer("Restart=on-failure\nRestartSec=1s"))
+            .prepare("systemctl enable -q dbus.socket plain impatient file all second stopped")
+            .may_be_degraded();
+        more(plan)
+    };
+    let stage = Setup::connect(suite)
+        .default("deadline", "2s")
+        .secret("password", "op://My Vault/db/password", &["*"])
+        .entry(json!({ "name": "token", "reference": "op://My Vault/multi/Dev/token", "target": "/run/secrets/token" }))
+        .plan(units)
+        .stage_without_connect();
+    wait_until("all have failed", || UNITS.iter().all(|unit| is_down(&stage, unit)));
+    stage
+}
+
+fn is_down(stage: &Stage, unit: &str) -> bool {
+    matches!(stage.show(unit, "ActiveState").as_str(), "failed" | "inactive")
+        && stage.show(unit, "Job").is_empty()
+}
+
+fn outage(suite: Suite) -> Stage {
+    boots(suite, |plan| plan)
+}
+
+fn tokenless(suite: Suite) -> Stage {
+    boots(suite, |plan| plan.prepare("rm /etc/onecred/token"))
+}
+
+#[track_caller]
+fn all_but_the_stopped_run(stage: &Stage) {
+    for unit in &UNITS[..5] {
+        wait_until(&format!("{unit} runs"), || stage.show(unit, "ActiveState") == "active");
+        let line = stage.waits_for_line(unit, "is started again");
+        assert!(line.contains(" onecred["), "{line}");
+    }
+    wait_until("the provider is through", || {
+        !stage.sh("grep -q service /run/onecred/store/refused.json").succeeded()
+    });
+    for unit in &UNITS[..5] {
+        assert_eq!(stage.sh(&format!("wc -l </srv/out/{unit}.starts")).ok().trim(), "1", "{unit}");
+    }
+    assert!(
+        is_down(stage, "stopped.service") && !stage.root().join("srv/out/stopped.service.starts").exists()
+    );
+    assert!(!stage.journal("stopped.service").contains("is started again"));
+}
+
+fn whoever_failed_at_boot_runs_when_1password_is_back(stage: &Stage) {
+    assert!(stage.journal("plain.service").contains("away: "), "{}", stage.journal("plain.service"));
+    assert_eq!(stage.show("all.service", "ActiveState"), "inactive", "it failed for another");
+    stage.sh("systemctl stop stopped.service").ok();
+    stage.connect_comes(&fixture());
+    all_but_the_stopped_run(stage);
+}
+
+fn the_first_token_starts_what_was_refused_for_none(stage: &Stage) {
+    assert!(stage.journal("plain.service").contains("no token: "), "{}", stage.journal("plain.service"));
+    stage.sh("systemctl stop stopped.service").ok();
+    stage.connect_comes(&fixture());
+    let set = ["onecred", "token", "set", "--no-check", "--file"];
+    stage.run_with_input(&set, DEFAULT_TOKEN.as_bytes()).ok();
+    all_but_the_stopped_run(stage);
+}

@@ -1,0 +1,107 @@
+//! What checks have found out, by which the next process knows how fresh the snapshots are.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Inner, ItemKey, Slot, Store, format};
+use crate::clock::BootTime;
+use crate::name::SourceName;
+use crate::wire::{Failure, ItemState, Known};
+
+/// What checks have found out, kept beside the snapshots so that the next process need not ask again.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Confirmations(pub(super) BTreeMap<String, Confirmation>);
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Confirmation {
+    pub(super) confirmed: BootTime,
+    pub(super) vault_version: Option<u64>,
+    pub(super) changed: bool,
+}
+
+impl Store {
+    /// What is known of the items of a source, for a check.
+    pub fn known(&self, source: &SourceName) -> Vec<Known> {
+        let inner = self.inner();
+        let slots = inner.slots.values().filter(|slot| slot.snapshot.key.source == *source && !slot.changed);
+        slots
+            .map(|slot| Known {
+                item: slot.snapshot.key.item.clone(),
+                id: slot.snapshot.id.clone(),
+                version: slot.snapshot.version,
+                vault_version: slot.vault_version,
+            })
+            .collect()
+    }
+
+    /// Takes over what a check, begun at this time, has found. Gives back what is gone.
+    pub fn confirm(
+        &self,
+        source: &SourceName,
+        at: BootTime,
+        items: Vec<(Known, ItemState)>,
+    ) -> Vec<(ItemKey, Failure)> {
+        let (mut gone, mut news) = (Vec::new(), false);
+        let mut inner = self.inner();
+        for (known, state) in items {
+            let key = ItemKey { source: source.clone(), item: known.item };
+            let Some(slot) = inner.slots.get_mut(&key) else { continue };
+            if slot.snapshot.id != known.id || slot.snapshot.version != known.version {
+                continue; // replaced meanwhile
+            }
+            match state {
+                ItemState::Unchanged { vault_version } => {
+                    slot.confirmed = slot.confirmed.max(at);
+                    news |= slot.vault_version != vault_version;
+                    slot.vault_version = vault_version;
+                }
+                ItemState::Changed => {
+                    slot.changed = true;
+                    news = true;
+                }
+                ItemState::Gone(failure) => gone.push((key, failure)),
+            }
+        }
+        inner.unsaved = true;
+        drop(inner);
+        for (key, _) in &gone {
+            self.remove(key);
+        }
+        if news {
+            self.save_confirmations();
+        }
+        gone
+    }
+
+    /// Writes down what checks have confirmed, for the next process. To be called now and then, and in the end: a check that finds nothing
+    /// new is worth no write of its own. If the process dies before, the next one asks once more than it would have had to.
+    pub fn save_confirmations(&self) {
+        let confirmations = {
+            let mut inner = self.inner();
+            if !std::mem::take(&mut inner.unsaved) {
+                return;
+            }
+            inner.confirmations()
+        };
+        match serde_json::to_vec(&confirmations) {
+            Ok(bytes) => {
+                if let Err(error) = self.folder.write_state(&bytes) {
+                    tracing::warn!("what a check found can't be written to the store: {error}");
+                }
+            }
+            Err(error) => tracing::warn!("what a check found can't be written to the store: {error}"),
+        }
+    }
+}
+
+impl Inner {
+    fn confirmations(&self) -> Confirmations {
+        let of = |slot: &Slot| Confirmation {
+            confirmed: slot.confirmed,
+            vault_version: slot.vault_version,
+            changed: slot.changed,
+        };
+        Confirmations(self.slots.iter().map(|(key, slot)| (format::file_name(key), of(slot))).collect())
+    }
+}
