@@ -2,6 +2,9 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 BINARY ?= target/release/onecred
+SYSCONFDIR ?= /etc
+# a program that does nothing; NixOS has it elsewhere
+TRUE ?= /bin/true
 # a onecred that runs on this machine, to make man pages and completions with, where BINARY is for another
 GENERATOR ?= $(BINARY)
 # drop-ins for newer systemd are chosen by the version that is there; a package sets it
@@ -19,13 +22,13 @@ bash = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 zsh = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 fish = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 doc = $(DESTDIR)$(PREFIX)/share/doc/onecred
-etc = $(DESTDIR)/etc/onecred
+etc = $(DESTDIR)$(SYSCONFDIR)/onecred
 units = onecred.socket onecred-sealed.socket onecred.service onecred-resolver.socket onecred-resolver.service run-onecred-store.mount \
   run-secrets.mount run-onecred-files.mount onecred-file@.service onecred-publish.service onecred-publish.target \
   onecred-metrics.service onecred-metrics.timer
-place = sed -e 's|/usr/bin/onecred|$(PREFIX)/bin/onecred|' -e 's|/usr/share/doc|$(PREFIX)/share/doc|'
+place = sed -e 's|/usr/bin/onecred|$(PREFIX)/bin/onecred|' -e 's|/usr/share/doc|$(PREFIX)/share/doc|' -e 's|/bin/true|$(TRUE)|'
 
-.PHONY: build install uninstall
+.PHONY: build install uninstall deb
 build:
 	cargo build --release --locked -p onecred
 
@@ -53,8 +56,21 @@ install:
 	mv $(share)/completions/_onecred $(zsh)/_onecred
 	mv $(share)/completions/onecred.fish $(fish)/onecred.fish
 	rmdir $(share)/completions
-	install -m644 docs/dbus.md $(doc)/dbus.md
+	install -m644 docs/*.md $(doc)/
 	install -m644 README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(doc)/
+
+# A package for Debian, of what has been built; with cargo-deb. DEB_VERSION is its version, DEB_FLAGS more for cargo-deb.
+DEB_VERSION ?=
+DEB_FLAGS ?=
+CARGO_DEB ?= cargo deb
+deb:
+	rm -rf target/deb
+	$(MAKE) install PREFIX=/usr DESTDIR=target/deb SYSTEMD_VERSION=252
+	rm -r target/deb/etc target/deb/usr/share/doc/onecred/LICENSE-* target/deb/usr/share/doc/onecred/CHANGELOG.md
+	install -d target/deb/usr/share/onecred/systemd-253 target/deb/usr/share/doc/onecred/examples
+	install -m644 units/systemd/onecred.service.d/10-notify-reload.conf target/deb/usr/share/onecred/systemd-253/
+	install -m644 debian/examples/secrets.json target/deb/usr/share/doc/onecred/examples/
+	$(CARGO_DEB) --no-build $(if $(DEB_VERSION),--deb-version $(DEB_VERSION)) $(DEB_FLAGS)
 
 uninstall:
 	cd $(unit) && rm -rf $(units) onecred.service.d

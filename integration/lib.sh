@@ -26,6 +26,19 @@ have_packages() {
         || { cat "$cache/apt.log" >&2; return 1; }
 }
 
+# Prints where a program from crates.io is, built if need be, once for all: its crate, version and name, and flags for cargo install.
+cargo_program() {
+    local crate=$1 version=$2 name=$3 place=$cache/$1-$2
+    shift 3
+    if [ ! -x "$place/bin/$name" ]; then
+        echo "building $crate $version" >&2
+        CARGO_TARGET_DIR=$cache/$crate-target cargo install --quiet --locked --debug "$@" \
+            --root "$place" "$crate@$version" >"$cache/$crate.log" 2>&1 || { tail -n 5 "$cache/$crate.log" >&2; return 1; }
+        rm -rf "$cache/$crate-target"
+    fi
+    echo "$place/bin/$name"
+}
+
 # Where this machine itself gets its Debian from.
 mirror() {
     local codename

@@ -1,9 +1,12 @@
 //! A throw-away machine with onecred and the fake Connect server, to try things on by hand.
 //!
+//! With `BARE=FOLDER` in the environment nothing of that is there, and the folder is laid over its root instead.
+//!
 //! `machine [SUITE] [COMMAND…]` boots it (of the host's systemd, if nothing is said), runs a command or a shell in it, and is gone.
 use onecred_integration::{
-    machine::{Suite, clear_on_signals},
+    machine::{Plan, Suite, clear_on_signals},
     setup::{Setup, forget_installations, probe_is_at},
+    stage::Stage,
 };
 use std::{env, error::Error, process::ExitCode};
 
@@ -13,11 +16,11 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let suite: Suite = words.next().as_deref().unwrap_or("host").parse()?;
     let command: Vec<String> = words.collect();
     probe_is_at(env::current_exe()?.with_file_name("probe").leak());
-    let setup = match env::var("VAULT").is_ok() {
-        true => Setup::vault(suite),
-        false => Setup::connect(suite),
+    let stage = match (env::var_os("BARE"), env::var_os("VAULT")) {
+        (Some(folder), _) => Stage::of(&Plan::new(suite).layer(folder)),
+        (None, Some(_)) => with_onecred(Setup::vault(suite)),
+        (None, None) => with_onecred(Setup::connect(suite)),
     };
-    let stage = setup.secret("password", "op://My Vault/db/password", &["app*"]).stage();
     let mut inside = stage.inside();
     match &command[..] {
         [] => inside.arg("bash"),
@@ -27,4 +30,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     drop(stage);
     forget_installations();
     Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)))
+}
+
+fn with_onecred(setup: Setup) -> Stage {
+    setup.secret("password", "op://My Vault/db/password", &["app*"]).stage()
 }

@@ -1,0 +1,130 @@
+#!/usr/bin/env bash
+# The life of the Debian package, on a booted machine that has never seen onecred. /srv/deb holds two versions of it, the fake Connect server,
+# its vault and its token.
+set -euo pipefail
+old=(/srv/deb/onecred_*-1_*.deb) new=(/srv/deb/onecred_*-2_*.deb)
+export DEBIAN_FRONTEND=noninteractive
+
+step() { printf -- '-- %s\n' "$*"; }
+fail() {
+    printf 'FAILED: %s\n' "$*"
+    journalctl --no-pager -n 60
+    exit 1
+}
+# Waits for what announces itself in no better way; the whole script has an end from outside.
+until_is() {
+    local what=$1 tries=0
+    shift
+    until "$@" >/dev/null 2>&1; do
+        tries=$((tries + 1))
+        [ $tries -lt 600 ] || fail "waited in vain until $what"
+        sleep 0.1
+    done
+}
+is() { [ "$(systemctl show --value -p "$2" "$1")" = "$3" ] || fail "$1: $2 is $(systemctl show --value -p "$2" "$1"), not $3"; }
+gets() {
+    local got
+    got=$(systemd-run --quiet --unit="$1" --collect --wait --pipe -p "LoadCredential=$2:/run/onecred/credential.sock" \
+        sh -c 'cat "$CREDENTIALS_DIRECTORY/"*') || fail "$1 did not start"
+    [ "$got" = "$3" ] || fail "$1 got another value"
+}
+says() { journalctl --sync; journalctl --no-pager -u "$1" | grep -qF "$2"; }
+
+step "install"
+dpkg -i "${old[@]}" >/dev/null
+for unit in onecred.socket onecred-resolver.socket; do is $unit UnitFileState enabled; is $unit ActiveState active; done
+is onecred-publish.target UnitFileState disabled
+id onecred >/dev/null || fail "no user"
+[ -d /etc/onecred ] || fail "no /etc/onecred"
+[ -z "$(ls /etc/onecred)" ] || fail "the package put something into /etc/onecred"
+for file in man/man1/onecred-check.1.gz bash-completion/completions/onecred zsh/site-functions/_onecred fish/vendor_completions.d/onecred.fish \
+    onecred/secrets.schema.json polkit-1/actions/org.onecred.credentials1.policy doc/onecred/copyright; do
+    [ -s "/usr/share/$file" ] || fail "no /usr/share/$file"
+done
+onecred check /usr/share/doc/onecred/examples/secrets.json >/dev/null || fail "the example is not fine"
+is onecred.service Type notify-reload
+
+step "a unit before anything is configured: refused, and told"
+if systemd-run --quiet --unit=early --wait -p LoadCredential=key:/run/onecred/credential.sock true; then fail "it started"; fi
+says early "refused" || fail "early was not told why"
+
+step "a secret, the file that it is published to, and a unit"
+cp /srv/deb/token /etc/onecred/token
+chmod 600 /etc/onecred/token
+cat >/etc/onecred/secrets.json <<'JSON'
+{
+  "source": { "kind": "connect", "url": "http://127.0.0.1:8080" },
+  "secrets": [
+    { "name": "db-password", "reference": "op://My Vault/db/password", "units": ["app*"], "target": "/run/secrets/db-password", "deadline": "10m" },
+    { "name": "user", "reference": "op://My Vault/Case Item/username", "units": ["waiter"], "deadline": "10m" }
+  ]
+}
+JSON
+systemctl restart onecred-resolver.service
+systemctl reload-or-restart onecred.service
+systemctl start fake-connect.service
+until_is "Connect listens" bash -c 'exec 3<>/dev/tcp/127.0.0.1/8080'
+gets app1 db-password hunter2
+systemctl start onecred-file@db-password.service
+[ "$(cat /run/secrets/db-password)" = hunter2 ] || fail "the published file holds something else"
+
+step "an upgrade, while a unit waits for a 1Password that is away"
+systemctl stop fake-connect.service
+# now, and not before: what a unit of this machine may have is fetched ahead of time
+cp /srv/deb/waiter.service /etc/systemd/system/
+systemctl start --no-block waiter.service
+until_is "the waiter is told that it waits" says waiter.service "is waiting for 1Password"
+opened=$(systemctl show --value -p ActiveEnterTimestampMonotonic onecred.socket)
+before=$(systemctl show --value -p MainPID onecred.service)
+dpkg -i "${new[@]}" >/dev/null
+[ "$(systemctl show --value -p ActiveEnterTimestampMonotonic onecred.socket)" = "$opened" ] || fail "the socket was closed"
+[ "$(systemctl show --value -p MainPID onecred.service)" != "$before" ] || fail "the old provider still runs"
+[ ! -e /srv/got ] || fail "the waiter ran without its secret"
+gets app2 db-password hunter2 # what was fetched before the upgrade is there after it
+systemctl start fake-connect.service
+until_is "the waiter has its secret" test -s /srv/got
+[ "$(cat /srv/got)" = carol ] || fail "the waiter got another value"
+
+step "a downgrade"
+dpkg -i "${old[@]}" >/dev/null 2>&1
+gets app3 db-password hunter2
+
+if [ -d /srv/nix ]; then
+    step "units as the NixOS module makes them: a token that comes later, one line for a service, an environment file, an ID of a module's own"
+    rm /etc/onecred/token
+    systemctl stop onecred.service onecred-resolver.service run-onecred-store.mount
+    cp -r /srv/nix/units/. /etc/systemd/system/
+    cp /srv/nix/secrets.json /etc/onecred/
+    systemctl daemon-reload
+    systemctl start onecred-token.path
+    if systemctl start one-line.service 2>/dev/null; then fail "one-line started without a token"; fi
+    says one-line.service "no token" || fail "one-line was not told why"
+    install -D -m 600 /srv/deb/token /persist/root/.config/op/token
+    until_is "one-line is started again" says one-line.service "Finished one-line.service"
+    for unit in environment hard-coded; do systemctl start $unit.service || fail "$unit did not start"; done
+    systemctl stop onecred-token.path
+    rm -r /etc/systemd/system/onecred*.service.d/nixos.conf /etc/systemd/system/onecred-token.*
+    find /etc/systemd/system -name 'onecred*.d' -empty -delete
+    cp /srv/deb/token /etc/onecred/token
+    systemctl daemon-reload
+fi
+
+step "remove"
+dpkg -r onecred >/dev/null
+for unit in onecred.socket onecred-resolver.socket onecred.service; do
+    [ "$(systemctl show --value -p ActiveState $unit)" != active ] || fail "$unit still runs"
+done
+if findmnt -rn -t ramfs | grep -E ' ?/run/(onecred|secrets)'; then fail "secrets are still in memory"; fi
+if grep -qx onecred /proc/[0-9]*/comm 2>/dev/null; then fail "a process is still there"; fi
+[ -s /etc/onecred/secrets.json ] || fail "the configuration went"
+[ -s /etc/onecred/token ] || fail "the token went with remove"
+[ ! -e /usr/lib/systemd/system/onecred.service ] || fail "units are still there"
+[ -z "$(find /etc/systemd/system -path '*onecred.service.d*')" ] || fail "the drop-in is still there"
+
+step "purge"
+dpkg -P onecred >/dev/null
+[ ! -e /etc/onecred/token ] || fail "the token is still there"
+[ -s /etc/onecred/secrets.json ] || fail "the admin's configuration went"
+[ -z "$(find /etc/systemd/system /var/lib/systemd/deb-systemd-helper-enabled -name 'onecred*')" ] || fail "something is still enabled"
+[ "$(systemctl is-system-running)" != starting ] || fail "systemd is busy"
+step "fine"

@@ -1,0 +1,190 @@
+# What would fail at boot, or be readable by all, told while Nix evaluates. No message holds what might be a secret.
+{
+  config,
+  lib,
+  options,
+  ...
+}:
+let
+  inherit (lib)
+    concatLists
+    concatMap
+    mapAttrsToList
+    optional
+    ;
+  own = import ./lib.nix { inherit lib; };
+  cfg = config.services.onecred;
+
+  fault = message: {
+    assertion = false;
+    inherit message;
+  };
+  services = lib.filterAttrs (
+    _: unit: unit.onecred.credentials != { } || unit.onecred.environmentFiles != [ ]
+  ) config.systemd.services;
+  declared = kind: mapAttrsToList (name: written: { inherit kind name written; }) cfg.${kind};
+  all = declared "secrets" ++ declared "templates";
+  known =
+    map ({ name, ... }: name) all
+    ++ map (entry: entry.name or "") (cfg.settings.secrets or [ ] ++ cfg.settings.templates or [ ]);
+
+  # services that ask
+  ofService =
+    service: unit:
+    let
+      place = "systemd.services.${service}.onecred";
+      credential =
+        id: what:
+        let
+          where = "${place}.credentials.${id}";
+        in
+        optional (own.looksLikeReference what && !own.isReference what) (
+          fault "${where}: this is no secret reference; its form is op://VAULT/ITEM/[SECTION/]FIELD, and letters, digits, spaces and _.- may stand in it"
+        )
+        ++ optional (!own.looksLikeReference what && !builtins.elem what known) (
+          fault "${where}: this is neither a secret reference (op://…) nor the name of one of services.onecred.secrets or templates"
+        )
+        ++ tooLong where {
+          unit = "${service}.service";
+          inherit id;
+        };
+      file =
+        name:
+        optional (!builtins.elem name (map (one: one.name) all)) (
+          fault "${place}.environmentFiles: ${name} is none of services.onecred.secrets or templates"
+        );
+    in
+    optional (!cfg.enable) (fault "${place}: nobody would answer; set services.onecred.enable = true")
+    ++ concatLists (mapAttrsToList credential unit.onecred.credentials)
+    ++ concatMap file unit.onecred.environmentFiles;
+
+  tooLong =
+    where: claim:
+    optional (own.isTooLong claim) (
+      fault "${where}: unit ${claim.unit} and credential ID ${claim.id} have more than ${toString own.longest} bytes together, which systemd can't ask for; give it a shorter ID"
+    );
+
+  # modules that load from the socket by themselves
+  hardCoded =
+    service: unit:
+    let
+      ids = map (builtins.match "([^:]*):${own.socket}") (
+        lib.toList (unit.serviceConfig.LoadCredential or [ ])
+      );
+    in
+    concatMap (
+      id:
+      lib.optionals (id != null && !(unit.onecred.credentials ? ${builtins.head id})) (
+        tooLong "systemd.services.${service}.serviceConfig.LoadCredential" {
+          unit = "${service}.service";
+          id = builtins.head id;
+        }
+      )
+    ) ids;
+
+  # secrets and templates
+  ofEntry =
+    {
+      kind,
+      name,
+      written,
+    }:
+    let
+      place = "services.onecred.${kind}.${name}";
+      spellings = builtins.filter (key: written.${key} or null != null) [
+        "reference"
+        "opItem"
+      ];
+    in
+    optional (!own.isName name) (
+      fault "${place}: a name has letters, digits and any of ._@-, up to 128, and begins with a letter, a digit or _"
+    )
+    ++ lib.optionals (kind == "secrets") (
+      optional (builtins.length spellings != 1) (fault "${place}: set one of reference and opItem")
+      ++ optional (written.reference != null && !own.isReference written.reference) (
+        fault "${place}.reference: this is no secret reference; its form is op://VAULT/ITEM/[SECTION/]FIELD, and letters, digits, spaces and _.- may stand in it"
+      )
+    )
+    ++ concatMap (entry: tooLong "${place}.units" (own.grant name entry)) written.units
+    ++ owner place written;
+
+  owner =
+    place: written:
+    let
+      parts = lib.splitString ":" (if written.owner == null then "root" else written.owner);
+      user = builtins.head parts;
+      group = if builtins.length parts > 1 then builtins.elemAt parts 1 else written.group;
+      isNumber = text: builtins.match "[0-9]+" text != null;
+    in
+    optional (!isNumber user && !(config.users.users ? ${user})) (
+      fault "${place}.owner: there is no user ${user} in users.users; a service with DynamicUser reads a credential instead: systemd.services.<name>.onecred.credentials"
+    )
+    ++ optional (group != null && !isNumber group && !(config.users.groups ? ${group})) (
+      fault "${place}.owner: there is no group ${group} in users.groups"
+    );
+
+  # tokens
+  tokens = [
+    {
+      place = "services.onecred";
+      token = cfg;
+    }
+  ]
+  ++ mapAttrsToList (name: token: {
+    place = "services.onecred.sources.${name}";
+    inherit token;
+  }) cfg.sources;
+  ofToken =
+    { place, token }:
+    optional (token.tokenFile != null && own.inStore token.tokenFile) (
+      fault "${place}.tokenFile: the store can be read by everybody; write the path as a string, of a file that is on the machine alone"
+    )
+    ++ optional (token.tokenFile != null && own.holdsToken (toString token.tokenFile)) (
+      fault "${place}.tokenFile: this is a token, and not the path of a file; it is in the store now, so revoke it"
+    )
+    ++ optional (token.tokenFile != null && token.tokenCredential != null) (
+      fault "${place}: set one of tokenFile and tokenCredential"
+    )
+    ++
+      optional (token.tokenCredential != null && cfg.tokenNeedsHostKey && isImpermanent && !keyIsKept)
+        (
+          fault "${place}.tokenCredential: it is encrypted with a key in /var/lib/systemd, which does not outlive a reboot here; persist /var/lib/systemd, or encrypt it with --with-key=tpm2 and set services.onecred.tokenNeedsHostKey = false"
+        );
+
+  # what impermanence keeps, by the module of that name or by mounts
+  persistence = lib.optionals (options.environment ? persistence) (
+    builtins.attrValues config.environment.persistence
+  );
+  isImpermanent =
+    (config.fileSystems."/".fsType or "") == "tmpfs"
+    || builtins.any (store: store.directories or [ ] != [ ] || store.files or [ ] != [ ]) persistence;
+  pathOf =
+    entry:
+    if builtins.isString entry then
+      entry
+    else
+      entry.dirPath or entry.directory or entry.filePath or entry.file or "";
+  kept =
+    builtins.attrNames config.fileSystems
+    ++ concatMap (store: map pathOf (store.directories or [ ] ++ store.files or [ ])) persistence;
+  keyIsKept = lib.any (path: builtins.elem path kept) [
+    "/var"
+    "/var/lib"
+    "/var/lib/systemd"
+    "/var/lib/systemd/credential.secret"
+  ];
+
+  inText = optional (own.holdsToken (builtins.toJSON cfg.rendered)) (
+    fault "services.onecred: the configuration holds a token of 1Password, which everybody could read in the store; revoke it, and keep the next one in a file: services.onecred.tokenFile"
+  );
+in
+{
+  assertions =
+    concatLists (mapAttrsToList ofService services)
+    ++ lib.optionals cfg.enable (
+      concatLists (mapAttrsToList hardCoded config.systemd.services)
+      ++ concatMap ofEntry all
+      ++ concatMap ofToken tokens
+      ++ inText
+    );
+}

@@ -1,0 +1,230 @@
+# Configurations that must not get to a boot: each with what is said of it, and nothing else is.
+let
+  on = {
+    services.onecred.enable = true;
+  };
+  secret = key: value: [
+    on
+    {
+      services.onecred.secrets.key = {
+        reference = "op://v/i/f";
+        units = [ "app" ];
+      }
+      // {
+        ${key} = value;
+      };
+    }
+  ];
+  service = name: credentials: [
+    on
+    { systemd.services.${name}.onecred.credentials = credentials; }
+  ];
+  # as long as systemd can ask for is fine; app.service has 11
+  id =
+    length:
+    builtins.substring 0 length
+      "a12345678901234567890123456789012345678901234567890123456789012345678901234567890";
+  kept =
+    modules:
+    [
+      on
+      (import ./impermanence.nix)
+    ]
+    ++ modules;
+  temporary = modules: kept ([ { fileSystems."/".fsType = "tmpfs"; } ] ++ modules);
+  token = "ops_eyJzaWduSW5BZGRyZXNzIjoi";
+in
+{
+  longID = {
+    modules = service "app" { ${id 73} = "op://v/i/f"; };
+    says = "more than 83 bytes together";
+  };
+  longIDByGrant = {
+    modules = secret "units" [ "app/${id 73}" ];
+    says = "more than 83 bytes together";
+  };
+  longIDHardCoded = {
+    modules = [
+      on
+      { systemd.services.app.serviceConfig.LoadCredential = [ "${id 73}:/run/onecred/credential.sock" ]; }
+    ];
+    says = "more than 83 bytes together";
+  };
+  asLongAsCanBe = {
+    modules = service "app" { ${id 72} = "op://v/i/f"; };
+    says = null;
+  };
+  asLongAsCanBeByGrant = {
+    modules = secret "units" [
+      "app/${id 72}"
+      "a*/${id 80}"
+    ];
+    says = null;
+  };
+
+  reference = {
+    modules = secret "reference" "op://v/i";
+    says = "secrets.key.reference: this is no secret reference";
+  };
+  referenceOfService = {
+    modules = service "app" { key = "op://v/ü/f"; };
+    says = "credentials.key: this is no secret reference";
+  };
+  noReference = {
+    modules = [
+      on
+      { services.onecred.secrets.key.units = [ "app" ]; }
+    ];
+    says = "set one of reference and opItem";
+  };
+  twoSpellings = {
+    modules = secret "opItem" "v/i";
+    says = "set one of reference and opItem";
+  };
+  unknownName = {
+    modules = service "app" { key = "keey"; };
+    says = "neither a secret reference";
+  };
+  unknownFile = {
+    modules = [
+      on
+      { systemd.services.app.onecred.environmentFiles = [ "app.env" ]; }
+    ];
+    says = "app.env is none of";
+  };
+  badName = {
+    modules = [
+      on
+      {
+        services.onecred.secrets."a key" = {
+          reference = "op://v/i/f";
+          units = [ "app/key" ];
+        };
+      }
+    ];
+    says = "a name has letters";
+  };
+  disabled = {
+    modules = [ { systemd.services.app.onecred.credentials.key = "op://v/i/f"; } ];
+    says = "set services.onecred.enable = true";
+  };
+
+  owner = {
+    modules = secret "owner" "nobody-here";
+    says = "there is no user nobody-here";
+  };
+  group = {
+    modules = secret "owner" "root:wheels";
+    says = "there is no group wheels";
+  };
+  ownerByNumber = {
+    modules = secret "owner" "1000:100";
+    says = null;
+  };
+
+  tokenInStore = {
+    modules = [
+      on
+      { services.onecred.tokenFile = ./stubs.nix; }
+    ];
+    says = "tokenFile: the store can be read by everybody";
+  };
+  tokenInStoreByText = {
+    modules = [
+      on
+      { services.onecred.tokenFile = "/nix/store/00000000000000000000000000000000-token"; }
+    ];
+    says = "tokenFile: the store can be read by everybody";
+  };
+  tokenOfSourceInStore = {
+    modules = [
+      on
+      { services.onecred.sources.staging.tokenFile = ./stubs.nix; }
+    ];
+    says = "sources.staging.tokenFile: the store can be read by everybody";
+  };
+  tokenAsPath = {
+    modules = [
+      on
+      { services.onecred.tokenFile = token; }
+    ];
+    says = "this is a token, and not the path";
+  };
+  tokenInSettings = {
+    modules = [
+      on
+      { services.onecred.settings.source."//" = token; }
+    ];
+    says = "the configuration holds a token";
+  };
+  tokenInTemplate = {
+    modules = [
+      on
+      {
+        services.onecred.templates."app.env" = {
+          content = "TOKEN=${token}\n";
+          units = [ "app" ];
+        };
+      }
+    ];
+    says = "the configuration holds a token";
+  };
+  tokenAsCredential = {
+    modules = service "app" { key = token; };
+    says = "neither a secret reference";
+  };
+  nameLikeToken = {
+    modules = [
+      on
+      {
+        services.onecred.secrets.devops_eyJ = {
+          reference = "op://v/i/f";
+          units = [ "app" ];
+        };
+      }
+    ];
+    says = null;
+  };
+  twoTokens = {
+    modules = [
+      on
+      {
+        services.onecred.tokenFile = "/a";
+        services.onecred.tokenCredential = "/b";
+      }
+    ];
+    says = "set one of tokenFile and tokenCredential";
+  };
+
+  hostKey = {
+    modules = temporary [ { services.onecred.tokenCredential = "/persist/token.cred"; } ];
+    says = "persist /var/lib/systemd";
+  };
+  hostKeyByImpermanence = {
+    modules = kept [
+      {
+        environment.persistence."/persist".directories = [ "/var/lib/onecred" ];
+        services.onecred.sources.a.tokenCredential = "/persist/token.cred";
+      }
+    ];
+    says = "persist /var/lib/systemd";
+  };
+  hostKeyOnMount = {
+    modules = temporary [
+      {
+        services.onecred.tokenCredential = "/persist/token.cred";
+        fileSystems."/var".fsType = "ext4";
+      }
+    ];
+    says = null;
+  };
+  noHostKey = {
+    modules = temporary [
+      {
+        services.onecred.tokenCredential = "/persist/token.cred";
+        services.onecred.tokenNeedsHostKey = false;
+      }
+    ];
+    says = null;
+  };
+}

@@ -1,0 +1,197 @@
+# Configurations that are fine: those of the documentation, and those of the origin.
+let
+  on = {
+    services.onecred.enable = true;
+  };
+in
+{
+  smallest = [ on ];
+
+  # one line for a service
+  oneLine = [
+    on
+    {
+      systemd.services.opencode = {
+        serviceConfig.ExecStart = "/bin/opencode";
+        serviceConfig.LoadCredential = [ "other:/etc/other" ];
+        onecred.credentials.openai-key = "op://Infrastructure Secrets/openai-api-key/password";
+      };
+    }
+  ];
+
+  byName = [
+    on
+    {
+      services.onecred.secrets.openai-api-key.reference =
+        "op://Infrastructure Secrets/openai-api-key/password";
+      systemd.services.opencode.onecred.credentials.openai-key = "openai-api-key";
+      systemd.services."worker@".onecred.credentials.openai-key = "openai-api-key";
+    }
+  ];
+
+  # modules that have the ID password in their own code
+  hardCoded =
+    let
+      service = name: { config, ... }: {
+        systemd.services.${name}.serviceConfig.LoadCredential = [
+          "password:${config.services.onecred.socket}"
+        ];
+      };
+    in
+    [
+      on
+      (service "postgresql")
+      (service "redis")
+      {
+        services.onecred.secrets.postgres-password = {
+          reference = "op://Servers/postgres/password";
+          units = [ "postgresql/password" ];
+        };
+        services.onecred.secrets.redis-password = {
+          reference = "op://Servers/redis/password";
+          units = [ "redis/password" ];
+        };
+      }
+    ];
+
+  # the origin: a token that impermanence keeps, files for programs that read paths, an environment file
+  origin = [
+    on
+    (import ./impermanence.nix)
+    (
+      { config, ... }:
+      {
+        fileSystems."/".fsType = "tmpfs";
+        environment.persistence."/persist".directories = [ "/root/.config/op" ];
+        users.users.opencode = { };
+        users.groups.opencode = { };
+        services.onecred = {
+          tokenFile = "/persist/root/.config/op/token";
+          secrets.openai-api-key = {
+            opItem = "Infrastructure Secrets/openai-api-key";
+            opField = "password";
+            publish = true;
+            owner = "opencode:opencode";
+            mode = "0400";
+            restartUnits = [ "opencode" ];
+          };
+          templates."opencode.env" = {
+            content = "OPENAI_API_KEY={{openai-api-key}}\n";
+            owner = "opencode";
+          };
+        };
+        systemd.services.opencode = {
+          environment.KEY_FILE = config.services.onecred.secrets.openai-api-key.path;
+          onecred.environmentFiles = [ "opencode.env" ];
+        };
+      }
+    )
+  ];
+
+  # the encrypted credential beside it
+  encrypted = [
+    on
+    (import ./impermanence.nix)
+    {
+      fileSystems."/".fsType = "tmpfs";
+      environment.persistence."/persist".directories = [
+        { directory = "/var/lib/systemd"; }
+        "/var/lib/onecred"
+      ];
+      services.onecred.tokenCredential = "/var/lib/onecred/token.cred";
+    }
+  ];
+
+  sources = [
+    on
+    {
+      services.onecred = {
+        tokenFile = "/etc/onecred/token";
+        settings = {
+          source.kind = "service-account";
+          defaults.maxAge = "5m";
+          rules = [
+            {
+              units = [ "app@*" ];
+              reference = "op://Servers/{instance}/{credential}";
+            }
+          ];
+        };
+        sources.connect = {
+          kind = "connect";
+          url = "https://connect.example:8443";
+          tokenFile = "/etc/onecred/connect.token";
+        };
+        secrets.key = {
+          reference = "op://Servers/api/key";
+          source = "connect";
+          units = [ "app" ];
+          links = [ "/etc/app/key" ];
+          publish = true;
+        };
+      };
+    }
+  ];
+
+  development = [
+    on
+    {
+      services.onecred = {
+        development.vault = [ ];
+        metrics.directory = "/var/lib/node-exporter";
+        sources.connect = {
+          kind = "connect";
+          url = "https://connect.example:8443";
+        };
+        secrets.key = {
+          reference = "op://Servers/api/key";
+          source = "connect";
+          units = [ "app" ];
+        };
+      };
+    }
+  ];
+
+  besideSops = [
+    on
+    ({ lib, ... }: { options.sops = lib.mkOption { default = { }; }; })
+    {
+      services.onecred.secrets.key = {
+        reference = "op://Servers/api/key";
+        publish = true;
+      };
+    }
+  ];
+
+  opnix = [
+    ../opnix-compat.nix
+    {
+      users.users.opencode = { };
+      users.groups.opencode = { };
+      services.onepassword-secrets = {
+        enable = true;
+        users = [ "alice" ];
+        systemdIntegration = {
+          enable = true;
+          services = [ "caddy" ];
+          errorHandling.maxRetries = 3;
+        };
+        secrets = {
+          apiKey = {
+            reference = "op://Infrastructure Secrets/openai-api-key/password";
+            owner = "opencode";
+            group = "opencode";
+            services.nginx.signal = "SIGHUP";
+            services.caddy.signal = "SIGUSR1";
+          };
+          sslKey = {
+            reference = "op://Servers/tls/key";
+            path = "/etc/ssl/private/key.pem";
+            mode = "0400";
+            services = [ "caddy" ];
+          };
+        };
+      };
+    }
+  ];
+}

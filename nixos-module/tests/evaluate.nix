@@ -1,0 +1,67 @@
+# Evaluates modules beside that of onecred, with option stubs and nixpkgs' lib alone.
+{ lib }:
+let
+  store = name: "/nix/store/00000000000000000000000000000000-${name}";
+  derivation = name: {
+    type = "derivation";
+    inherit name;
+    outPath = store name;
+  };
+  value =
+    with lib.types;
+    nullOr (oneOf [
+      bool
+      int
+      float
+      str
+      path
+      (attrsOf value)
+      (listOf value)
+    ])
+    // {
+      description = "JSON value";
+    };
+  pkgs = {
+    formats.json = _: {
+      type = value;
+      generate = name: _: store name;
+    };
+    runCommand =
+      name: _: _:
+      store name;
+    callPackage = _: _: derivation "onecred";
+    coreutils = derivation "coreutils";
+  };
+  system = {
+    fileSystems."/".fsType = lib.mkDefault "ext4";
+    users.users.root = { };
+    users.groups.root = { };
+    systemd.package = derivation "systemd" // {
+      version = "258.2";
+    };
+  };
+in
+modules:
+let
+  evaluated = lib.evalModules {
+    modules = [
+      ./stubs.nix
+      ../default.nix
+      system
+    ]
+    ++ modules;
+    specialArgs = { inherit pkgs; };
+  };
+in
+{
+  inherit (evaluated) config;
+  # what the assertions object to
+  faults = map (one: one.message) (builtins.filter (one: !one.assertion) evaluated.config.assertions);
+  # whether all that is defined can be had at all
+  whole = builtins.deepSeq {
+    inherit (evaluated.config) environment systemd warnings;
+    users = { inherit (evaluated.config.users) users groups; };
+    dbus = evaluated.config.services.dbus;
+    inherit (evaluated.config.services.onecred) rendered;
+  } true;
+}

@@ -1,0 +1,238 @@
+# What the configurations make of units.
+{
+  configurations,
+  evaluate,
+  lib,
+}:
+let
+  of = name: configurations.${name}.config;
+  service = name: unit: (of name).systemd.services.${unit};
+  resolver = name: (service name "onecred-resolver").serviceConfig;
+  socket = "/run/onecred/credential.sock";
+  on = {
+    services.onecred.enable = true;
+  };
+  refreshed =
+    version:
+    (evaluate [
+      on
+      {
+        systemd.package = lib.mkForce {
+          inherit version;
+          outPath = "/systemd";
+        };
+        systemd.services.app.onecred.credentials.key = "op://v/i/f";
+      }
+    ]).config.systemd.services.app.serviceConfig;
+in
+{
+  "one line loads the credential, beside others" = {
+    got = builtins.sort builtins.lessThan (service "oneLine" "opencode").serviceConfig.LoadCredential;
+    expected = [
+      "openai-key:${socket}"
+      "other:/etc/other"
+    ];
+  };
+  "one line declares the secret and lets the unit have it" = {
+    got = (of "oneLine").services.onecred.rendered.secrets;
+    expected = [
+      {
+        name = "opencode.openai-key";
+        reference = "op://Infrastructure Secrets/openai-api-key/password";
+        units = [ "opencode.service/openai-key" ];
+      }
+    ];
+  };
+  "a secret's name lets units have it, a template unit by its instances" = {
+    got = (builtins.head (of "byName").services.onecred.rendered.secrets).units;
+    expected = [
+      "opencode.service/openai-key"
+      "worker@*.service/openai-key"
+    ];
+  };
+  "systemd before 260 has no RefreshOnReload=" = {
+    got = refreshed "259.3";
+    expected = {
+      LoadCredential = [ "key:${socket}" ];
+    };
+  };
+  "systemd since 260 has" = {
+    got = (refreshed "260").RefreshOnReload;
+    expected = "credentials";
+  };
+  "environment files are required, ordered and named" = {
+    got = with service "origin" "opencode"; {
+      inherit requires after;
+      files = serviceConfig.EnvironmentFile;
+    };
+    expected = {
+      requires = [ "onecred-file@opencode.env.service" ];
+      after = [ "onecred-file@opencode.env.service" ];
+      files = [ "/run/secrets/opencode.env" ];
+    };
+  };
+  "a published secret has its path" = {
+    got = (service "origin" "opencode").environment;
+    expected = {
+      KEY_FILE = "/run/secrets/openai-api-key";
+    };
+  };
+  "a secret without a file has none" = {
+    got = (builtins.tryEval (of "byName").services.onecred.secrets.openai-api-key.path).success;
+    expected = false;
+  };
+  "a file that an environment needs is published" = {
+    got = (builtins.head (of "origin").services.onecred.rendered.templates).target;
+    expected = "/run/secrets/opencode.env";
+  };
+  "sops-nix keeps /run/secrets" = {
+    got = (of "besideSops").services.onecred.secrets.key.path;
+    expected = "/run/onecred/files/key";
+  };
+  "a token by its path, and its disk" = {
+    got = {
+      inherit (resolver "origin") LoadCredential;
+      inherit (service "origin" "onecred-resolver") unitConfig;
+    };
+    expected = {
+      LoadCredential = [ "token:/persist/root/.config/op/token" ];
+      unitConfig.RequiresMountsFor = [ "/persist/root/.config/op/token" ];
+    };
+  };
+  "a token that comes later is taken" = {
+    got = (of "origin").systemd.paths.onecred-token.pathConfig;
+    expected = {
+      PathChanged = [ "/persist/root/.config/op/token" ];
+    };
+  };
+  "an encrypted token" = {
+    got = resolver "encrypted";
+    expected = {
+      LoadCredentialEncrypted = [ "token:/var/lib/onecred/token.cred" ];
+    };
+  };
+  "tokens of several sources, each of which may be missing" = {
+    got = resolver "sources";
+    expected = {
+      LoadCredential = [
+        "connect.token:/etc/onecred/connect.token"
+        "token:/etc/onecred/token"
+      ];
+      SetCredential = [ "connect.token:\\n" ];
+    };
+  };
+  "no token adds nothing to the package's unit" = {
+    got = resolver "smallest";
+    expected = { };
+  };
+  "links may be written, where their directory is there" = {
+    got = (service "sources" "onecred").serviceConfig.ReadWritePaths;
+    expected = [ "-/etc/app" ];
+  };
+  "a development vault stands in for all sources" = {
+    got = with (of "development").services.onecred.rendered.sources.connect; [
+      kind
+      path
+    ];
+    expected = [
+      "file"
+      "/etc/onecred/vault.json"
+    ];
+  };
+  "metrics go to the directory alone that is said" = {
+    got = with service "development" "onecred-metrics"; [
+      unitConfig.ConditionPathIsDirectory
+      serviceConfig.ReadWritePaths
+      (builtins.attrNames (of "development").systemd.timers)
+    ];
+    expected = [
+      [
+        ""
+        "/var/lib/node-exporter"
+      ]
+      [
+        ""
+        "-/var/lib/node-exporter"
+      ]
+      [ "onecred-metrics" ]
+    ];
+  };
+  "a switch never stops the provider, and reloads it for its configuration" = {
+    got = with service "smallest" "onecred"; [
+      stopIfChanged
+      overrideStrategy
+      (builtins.length reloadTriggers)
+    ];
+    expected = [
+      false
+      "asDropin"
+      1
+    ];
+  };
+  "handles of files are left alone by a switch" = {
+    got = (service "smallest" "onecred-file@").restartIfChanged;
+    expected = false;
+  };
+  "the sockets are there early" = {
+    got = lib.mapAttrs (_: socket: socket.wantedBy) (of "smallest").systemd.sockets;
+    expected = {
+      onecred = [ "sockets.target" ];
+      onecred-resolver = [ "sockets.target" ];
+    };
+  };
+  "without onecred nothing is there" = {
+    got = with (evaluate [ ]).config; [
+      systemd.services
+      systemd.packages
+      (builtins.attrNames environment.etc)
+      users.users
+    ];
+    expected = [
+      { }
+      [ ]
+      [ ]
+      { root = { }; }
+    ];
+  };
+  "OpNix: where files are now" = {
+    got = (of "opnix").services.onepassword-secrets.secretPaths;
+    expected = {
+      apiKey = "/run/secrets/apiKey";
+      sslKey = "/run/secrets/etc/ssl/private/key.pem";
+    };
+  };
+  "OpNix: a path of its own is a link" = {
+    got = (service "opnix" "onecred").serviceConfig.ReadWritePaths;
+    expected = [ "-/etc/ssl/private" ];
+  };
+  "OpNix: who is told of a change" = {
+    got = map (secret: [
+      (secret.restartUnits or [ ])
+      (secret.reloadUnits or [ ])
+    ]) (of "opnix").services.onecred.rendered.secrets;
+    expected = [
+      [
+        [ ]
+        [
+          "caddy"
+          "nginx"
+        ]
+      ]
+      [
+        [ "caddy" ]
+        [ ]
+      ]
+    ];
+  };
+  "OpNix: what is different is told" = {
+    got = map (text: builtins.substring 0 40 text) (of "opnix").warnings;
+    expected = map (text: builtins.substring 0 40 text) [
+      "services.onepassword-secrets: served by onecred"
+      "services.onepassword-secrets: files are below"
+      "services.onepassword-secrets: sslKey: secrets"
+      "services.onepassword-secrets: units of apiKey"
+      "services.onepassword-secrets.users: nobody"
+      "services.onepassword-secrets.systemdIntegration.errorHandling"
+    ];
+  };
+}

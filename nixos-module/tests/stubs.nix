@@ -1,0 +1,80 @@
+# The options of NixOS that the module sets or reads, as its manual describes them: enough to evaluate with nothing but nixpkgs' lib.
+{ lib, ... }:
+let
+  inherit (lib) mkOption types;
+  any =
+    default:
+    mkOption {
+      type = types.anything;
+      inherit default;
+    };
+  list = mkOption {
+    type = types.listOf types.anything;
+    default = [ ];
+  };
+  # a setting of a unit: lists are united, everything else may be said once
+  setting = lib.mkOptionType {
+    name = "setting of a unit";
+    merge =
+      place: definitions:
+      if builtins.any (one: builtins.isList one.value) definitions then
+        lib.concatMap (one: lib.toList one.value) definitions
+      else
+        lib.mergeEqualOption place definitions;
+  };
+  section = mkOption {
+    type = types.attrsOf setting;
+    default = { };
+  };
+  unit =
+    extra:
+    mkOption {
+      type = types.attrsOf (
+        types.submodule {
+          options = {
+            description = any "";
+            overrideStrategy = any "asDropinIfExists";
+            wantedBy = list;
+            wants = list;
+            requires = list;
+            after = list;
+            unitConfig = section;
+          }
+          // extra;
+        }
+      );
+      default = { };
+    };
+in
+{
+  options = {
+    assertions = list;
+    warnings = list;
+    environment.systemPackages = list;
+    environment.etc = mkOption {
+      type = types.attrsOf (types.submodule { options.source = any null; });
+      default = { };
+    };
+    fileSystems = mkOption {
+      type = types.attrsOf (types.submodule { options.fsType = any "auto"; });
+      default = { };
+    };
+    services.dbus.packages = list;
+    users.users = any { };
+    users.groups = any { };
+    systemd.package = any { };
+    systemd.packages = list;
+    systemd.services = unit {
+      serviceConfig = section;
+      environment = section;
+      enableDefaultPath = any true;
+      stopIfChanged = any true;
+      restartIfChanged = any true;
+      reloadTriggers = list;
+    };
+    systemd.sockets = unit { };
+    systemd.targets = unit { };
+    systemd.timers = unit { };
+    systemd.paths = unit { pathConfig = section; };
+  };
+}

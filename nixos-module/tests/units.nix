@@ -1,0 +1,92 @@
+# Units of a configuration as text, for a systemd that is not NixOS's: drop-ins of the package's units, and units of their own.
+#
+# nix-instantiate --eval --strict --json --arg lib 'import /path/to/nixpkgs/lib' nixos-module/tests/units.nix
+{ lib }:
+let
+  evaluate = import ./evaluate.nix { inherit lib; };
+  inherit
+    (evaluate [
+      (
+        { config, ... }:
+        {
+          systemd.package = lib.mkForce {
+            version = "257";
+            outPath = "/usr";
+          };
+          services.onecred = {
+            enable = true;
+            tokenFile = "/persist/root/.config/op/token";
+            settings.source = {
+              kind = "connect";
+              url = "http://127.0.0.1:8080";
+            };
+            secrets.db-password = {
+              reference = "op://My Vault/db/password";
+              units = [ "hard-coded/password" ];
+            };
+            templates."app.env" = {
+              content = "USER=nobody\nPASSWORD={{op://My Vault/db/password}}\n";
+              mode = "0400";
+            };
+          };
+          systemd.services = {
+            one-line = {
+              onecred.credentials.password = "op://My Vault/db/password";
+              serviceConfig = {
+                Type = "oneshot";
+                DynamicUser = true;
+                ExecStart = "/usr/bin/grep -qx hunter2 %d/password";
+              };
+            };
+            environment = {
+              onecred.environmentFiles = [ "app.env" ];
+              serviceConfig = {
+                Type = "oneshot";
+                ExecStart = "/usr/bin/test \${PASSWORD} = hunter2";
+              };
+            };
+            hard-coded.serviceConfig = {
+              Type = "oneshot";
+              LoadCredential = [ "password:${config.services.onecred.socket}" ];
+              ExecStart = "/usr/bin/grep -qx hunter2 %d/password";
+            };
+          };
+        }
+      )
+    ])
+    config
+    ;
+
+  section =
+    name: values:
+    "[${name}]\n"
+    + lib.concatStrings (
+      lib.concatLists (
+        lib.mapAttrsToList (key: value: map (one: "${key}=${toString one}\n") (lib.toList value)) values
+      )
+    );
+  text =
+    unit: type: settings:
+    section "Unit" (
+      unit.unitConfig
+      // {
+        Requires = unit.requires;
+        After = unit.after;
+      }
+    )
+    + section type settings;
+  place =
+    type: name: unit:
+    if unit.overrideStrategy == "asDropin" then "${name}.${type}.d/nixos.conf" else "${name}.${type}";
+  files =
+    type: name: settings:
+    lib.mapAttrs' (
+      key: unit: lib.nameValuePair (place type key unit) (text unit name unit.${settings})
+    );
+in
+{
+  units =
+    files "service" "Service" "serviceConfig" config.systemd.services
+    // files "path" "Path" "pathConfig" config.systemd.paths;
+  secrets = config.services.onecred.rendered;
+}
