@@ -143,7 +143,7 @@ fn an_error_has_a_name_and_says_what_to_do(stage: &Stage) {
     assert!(said.contains("nowhere: op://My Vault/nowhere/password: not found: no item"), "{said}");
     let said = stage.sh(&call("Refresh ast 1 password 2")).ok();
     assert!(said.contains("org.onecred.Error.InvalidArgument"), "{said}");
-    let many = vec!["password"; 6].join(" ");
+    let many = ["password"; 6].join(" ");
     let said = stage.sh(&call(&format!("Refresh ast 6 {many} 0"))).fails();
     assert!(said.contains("more than there are secrets: 5"), "{said}");
     let said = stage.sh(&call("Explain ss a/b password")).fails();

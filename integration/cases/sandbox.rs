@@ -37,7 +37,10 @@ const FORBIDDEN: [(&str, &str); 19] = [
 const ALLOWED: [(&str, &str); 4] = [
     ("write-store", "echo x >/run/onecred/store/x"),
     ("write-files", "echo x >/run/onecred/files/x"),
-    ("change-owner", "perl -e 'open(my $f, \">\", \"/run/onecred/files/y\") && chown(1, 1, $f) or exit 1'"),
+    (
+        "change-owner",
+        "perl -e 'open(my $f, \">\", \"/run/onecred/files/y\") or exit 1; chown(1, 1, $f) or exit 1'",
+    ),
     ("unix-socket", "perl -e 'socket(my $s, 1, 1, 0) or exit 1'"),
 ];
 

@@ -134,6 +134,7 @@ impl Recovery {
                 self.start(unit).await;
             }
             // those that failed for one of these have their turn when all of them are up
+            self.look_back(&back).await;
             for unit in self.for_others(&back) {
                 self.start(&unit).await;
             }

@@ -71,6 +71,21 @@ pub trait Unit {
     /// The same, and it ends with it.
     #[zbus(property(emits_changed_signal = "false"))]
     fn binds_to(&self) -> zbus::Result<Vec<String>>;
+    /// What can't be without it.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn required_by(&self) -> zbus::Result<Vec<String>>;
+    /// The same, where it is not started for that.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn requisite_of(&self) -> zbus::Result<Vec<String>>;
+    /// The same, and that ends with it.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn bound_by(&self) -> zbus::Result<Vec<String>>;
+    /// What wants it started.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn wanted_by(&self) -> zbus::Result<Vec<String>>;
+    /// When it was last begun to be started, in microseconds since boot; 0 for never.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn inactive_exit_timestamp_monotonic(&self) -> zbus::Result<u64>;
 }
 
 /// The way to the manager, made when it is needed and again when it is gone.

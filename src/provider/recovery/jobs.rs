@@ -1,6 +1,7 @@
 //! What becomes of units meanwhile, by the service manager's jobs: one that fails for a refused unit is a casualty, too; one that an admin
 //! has stopped or started is none any more.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +58,49 @@ impl Recovery {
             }
             _ => {}
         }
+    }
+
+    /// Finds those that failed for one of these before the bus was there to tell: whatever needs it, was never begun to be started in this
+    /// boot, and is wanted by something that runs.
+    pub(super) async fn look_back(&self, units: &[String]) {
+        let mut seen: BTreeSet<String> = units.iter().cloned().collect();
+        let mut next: Vec<String> = units.to_vec();
+        while let Some(name) = next.pop() {
+            for dependent in self.dependents(&name).await.unwrap_or_default() {
+                if seen.len() >= MOST || !seen.insert(dependent.clone()) {
+                    continue;
+                }
+                next.push(dependent.clone());
+                if self.was_left_out(&dependent).await.unwrap_or(false) {
+                    let why = format!("it needs {name}, which did not start");
+                    let casualty = Casualty { since: BootTime::now(), credential: None, why };
+                    self.units().entry(dependent).or_insert(casualty);
+                }
+            }
+        }
+    }
+
+    async fn dependents(&self, name: &str) -> zbus::Result<Vec<String>> {
+        let unit = self.link.unit(name).await?;
+        let mut all = unit.required_by().await?;
+        all.extend(unit.requisite_of().await?);
+        all.extend(unit.bound_by().await?);
+        Ok(all)
+    }
+
+    async fn was_left_out(&self, name: &str) -> zbus::Result<bool> {
+        let unit = self.link.unit(name).await?;
+        if unit.active_state().await? != "inactive" || unit.inactive_exit_timestamp_monotonic().await? != 0 {
+            return Ok(false);
+        }
+        let mut wanters = unit.wanted_by().await?;
+        wanters.extend(unit.required_by().await?);
+        for wanter in wanters {
+            if self.link.unit(&wanter).await?.active_state().await? == "active" {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn depends_on_a_casualty(&self, name: &str) -> Option<String> {
