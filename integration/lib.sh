@@ -26,7 +26,7 @@ have_packages() {
         || { cat "$cache/apt.log" >&2; return 1; }
 }
 
-# Prints where a program from crates.io is, built if need be, once for all: its crate, version and name, and flags for cargo install.
+# Prints where a program of Rust is, built if need be, once for all: its crate, version and name, and flags for cargo install.
 cargo_program() {
     local crate=$1 version=$2 name=$3 place=$cache/$1-$2
     shift 3
