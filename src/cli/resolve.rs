@@ -85,6 +85,9 @@ pub(super) fn leniency(development: bool) -> Leniency {
 }
 
 fn named(token: &str) -> Result<(CredentialId, PathBuf), Box<dyn Error>> {
+    if token.starts_with("ops_") || token.starts_with("eyJ") {
+        return Err("--token names a file, and is not the token itself, which would be seen by all; write: --token [SOURCE=]FILE".into());
+    }
     let (name, file) = token.split_once('=').unwrap_or(("token", token));
     Ok((CredentialId::parse(name)?, PathBuf::from(file)))
 }

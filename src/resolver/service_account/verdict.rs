@@ -83,9 +83,20 @@ fn said(host: &str, what: &str, name: &str, message: &str) -> (Failure, Then) {
     }
     let why = match () {
         () if has(&["internal server error"]) => "it has an internal error (500)",
-        () => message.rsplit(": ").next().unwrap_or(message),
+        () => unquoted(message.rsplit(": ").next().unwrap_or(message)),
     };
     tell(Class::Away, format!("1Password at {host} is away: {why}"), REACH)
+}
+
+/// Words of the core's that nobody here knows, up to where they begin to quote: what is quoted may be anything, also a token.
+fn unquoted(words: &str) -> &str {
+    let quote = words.find(['"', '`', '\'']).unwrap_or(words.len());
+    let plain = &words[..words.floor_char_boundary(quote.min(120))];
+    if plain.contains("ops_") || plain.trim().is_empty() {
+        "its core says what is not repeated here"
+    } else {
+        plain.trim_end()
+    }
 }
 
 fn malformed(host: &str, what: &str) -> (Failure, Then) {
@@ -126,6 +137,23 @@ fn library(why: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_core_quotes_is_not_repeated() {
+        for said in [
+            "invalid type: string \"ops_canary\", expected a map",
+            "bad config: ops_canary",
+            "x: `ops_canary`",
+            "\"ops_canary\"",
+        ] {
+            let (failure, _) =
+                of("host", "a session", &Refused::Core { name: "Other".into(), message: said.into() });
+            assert!(!failure.to_string().contains("canary"), "{failure}");
+        }
+        let known =
+            of("host", "x", &Refused::Core { name: "Other".into(), message: "a: dns went wrong".into() });
+        assert!(known.0.cause.ends_with("is away: dns went wrong"), "{}", known.0);
+    }
 
     #[test]
     fn the_words_of_the_core() {

@@ -146,6 +146,10 @@ impl Work {
 
 fn refused(error: CoreError) -> Refused {
     match error {
+        // no error of a core's has to hold a token; one that does is not passed on
+        CoreError::Said { message, .. } if message.contains("ops_") => {
+            Refused::Broken("its error quotes a token, and is not repeated here".into())
+        }
         CoreError::Said { name, message } => Refused::Core { name, message },
         CoreError::Broken(what) => Refused::Broken(what),
     }
