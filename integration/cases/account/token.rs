@@ -57,7 +57,7 @@ fn a_machine_without_a_token_heals_when_it_comes(stage: &Stage) {
     });
 
     // a reload leaves the session and its worker alone
-    let worker = "pgrep -u onecred -f core-worker";
+    let worker = "grep -las 'core-[w]orker' /proc/[0-9]*/cmdline";
     let before = stage.sh(worker).ok();
     stage.sh("systemctl reload onecred.service onecred-resolver.service; rm -rf /run/onecred/store/*").ok();
     assert_eq!(asks(stage, "app", "password"), (Some(0), "hunter2".into()));
