@@ -201,7 +201,12 @@ impl Recovery {
                 "{unit} could not be started again after it was refused for a cause that has passed: {error}; try: systemctl start {unit}"
             ),
         }
-        self.forget(unit);
+        // refused anew meanwhile, it is a new casualty, which stays
+        let mut units = self.units();
+        if units.get(unit) == Some(&casualty) {
+            units.remove(unit);
+            self.news.notify_one();
+        }
     }
 
     /// Starts it, if it is as it was when it failed.
