@@ -377,4 +377,6 @@ fn no_answer() -> Failure {
 #[cfg(test)]
 mod assemble_tests;
 #[cfg(test)]
+mod refresh_tests;
+#[cfg(test)]
 pub(super) mod tests;
