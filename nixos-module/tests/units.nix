@@ -38,6 +38,16 @@ let
                 ExecStart = "/usr/bin/grep -qx hunter2 %d/password";
               };
             };
+            plain = {
+              onecred = {
+                credentials.password = "op://My Vault/db/password";
+                sealed = false;
+              };
+              serviceConfig = {
+                Type = "oneshot";
+                ExecStart = "/usr/bin/grep -qx hunter2 %d/password";
+              };
+            };
             environment = {
               onecred.environmentFiles = [ "app.env" ];
               serviceConfig = {
@@ -71,6 +81,7 @@ let
       unit.unitConfig
       // {
         Requires = unit.requires;
+        Wants = unit.wants;
         After = unit.after;
       }
     )
