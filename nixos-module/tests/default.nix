@@ -1,7 +1,9 @@
 # What is wrong with the module, as a list that should be empty; and what secrets.json each configuration makes.
 #
-# nix-instantiate --eval --strict --json --store dummy:// --arg lib 'import /path/to/nixpkgs/lib' nixos-module/tests
-{ lib }:
+# nix-instantiate --eval --strict --json --store dummy:// nixos-module/tests, with --arg lib 'import /path/to/nixpkgs/lib' for another lib than ours
+{
+  lib ? import ./lib,
+}:
 let
   evaluate = import ./evaluate.nix { inherit lib; };
   own = import ../lib.nix { inherit lib; };
@@ -30,6 +32,38 @@ let
     ) (import ./assertions.nix)
   );
 
+  # what NixOS itself refuses
+  misused = map (name: "${name}: should not have been evaluated") (
+    builtins.attrNames (
+      lib.filterAttrs (_: modules: (builtins.tryEval (evaluate modules).whole).success) {
+        "an option that is none" = [ { services.onecred.secret = { }; } ];
+        "an option of a service that is none" = [
+          { systemd.services.app.onecred.credential.key = "op://v/i/f"; }
+        ];
+        "another type" = [ { services.onecred.enable = "yes"; } ];
+        "another type in a secret" = [
+          {
+            services.onecred.enable = true;
+            services.onecred.secrets.key.units = "app";
+          }
+        ];
+        "two definitions" = [
+          { services.onecred.tokenFile = "/a"; }
+          {
+            services.onecred.enable = true;
+            services.onecred.tokenFile = "/b";
+          }
+        ];
+        "what can be read alone" = [
+          {
+            services.onecred.enable = true;
+            services.onecred.socket = "/run/other.sock";
+          }
+        ];
+      }
+    )
+  );
+
   different = lib.concatLists (
     lib.mapAttrsToList (
       name:
@@ -54,6 +88,6 @@ let
   ) vectors;
 in
 {
-  wrong = fine ++ refused ++ different ++ judged;
+  wrong = fine ++ refused ++ misused ++ different ++ judged;
   rendered = lib.mapAttrs (_: { config, ... }: config.services.onecred.rendered) configurations;
 }

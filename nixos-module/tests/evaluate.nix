@@ -62,6 +62,6 @@ in
     inherit (evaluated.config) environment systemd warnings;
     users = { inherit (evaluated.config.users) users groups; };
     dbus = evaluated.config.services.dbus;
-    inherit (evaluated.config.services.onecred) rendered;
+    inherit (evaluated.config.services.onecred) rendered socket sealedSocket;
   } true;
 }

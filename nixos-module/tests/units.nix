@@ -1,7 +1,9 @@
 # Units of a configuration as text, for a systemd that is not NixOS's: drop-ins of the package's units, and units of their own.
 #
-# nix-instantiate --eval --strict --json --arg lib 'import /path/to/nixpkgs/lib' nixos-module/tests/units.nix
-{ lib }:
+# nix-instantiate --eval --strict --json --store dummy:// nixos-module/tests/units.nix, and --arg lib as for all tests
+{
+  lib ? import ./lib,
+}:
 let
   evaluate = import ./evaluate.nix { inherit lib; };
   inherit
