@@ -203,6 +203,7 @@ in
           enable = true;
           services = [ "caddy" ];
           errorHandling.maxRetries = 3;
+          changeDetection.enable = true;
         };
         secrets = {
           apiKey = {
@@ -211,6 +212,7 @@ in
             group = "opencode";
             services.nginx.signal = "SIGHUP";
             services.caddy.signal = "SIGUSR1";
+            services.caddy.after = [ "network.target" ];
           };
           sslKey = {
             reference = "op://Servers/tls/key";

@@ -3,11 +3,21 @@
 # nix-instantiate --eval --strict --json --store dummy:// nixos-module/tests, with --arg lib 'import /path/to/nixpkgs/lib' for another lib than ours
 {
   lib ? import ./lib,
+  # modules of the documentation, by their places in it
+  documented ? { },
 }:
 let
   evaluate = import ./evaluate.nix { inherit lib; };
   own = import ../lib.nix { inherit lib; };
-  configurations = lib.mapAttrs (_: evaluate) (import ./configurations.nix);
+  configurations = lib.mapAttrs (_: evaluate) (
+    import ./configurations.nix
+    // lib.mapAttrs (_: module: [
+      { services.onecred.enable = true; }
+      (import ./impermanence.nix)
+      ./others.nix
+      module
+    ]) documented
+  );
 
   fine = lib.concatLists (
     lib.mapAttrsToList (

@@ -46,11 +46,14 @@ let
   evaluated = lib.evalModules {
     modules = [
       ./stubs.nix
-      ../default.nix
+      ../.
       system
     ]
     ++ modules;
-    specialArgs = { inherit pkgs; };
+    specialArgs = {
+      inherit pkgs;
+      onecred = (import ../../flake.nix).outputs { };
+    };
   };
 in
 {

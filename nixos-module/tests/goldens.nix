@@ -290,7 +290,9 @@ in
       "services.onepassword-secrets: files are below"
       "services.onepassword-secrets: sslKey: secrets"
       "services.onepassword-secrets: units of apiKey"
+      "services.onepassword-secrets: apiKey: `after`"
       "services.onepassword-secrets.users: nobody"
+      "services.onepassword-secrets.systemdIntegration.changeDetection"
       "services.onepassword-secrets.systemdIntegration.errorHandling"
     ];
   };

@@ -4,6 +4,7 @@ let
   inherit (builtins)
     attrNames
     concatMap
+    elem
     filter
     foldl'
     head
@@ -107,8 +108,17 @@ rec {
             freeform = whole.freeformType or null;
           }
         ]
-        ++ concatMap load (whole.imports or [ ]);
-      loaded = concatMap load modules;
+        ++ concatMap load (
+          filter (one: key one == "" || !elem (key one) (map key modules)) (once (whole.imports or [ ]))
+        );
+      # a file that is imported twice is one module
+      key = module: if builtins.isPath module then toString module else "";
+      once =
+        list:
+        foldl' (
+          seen: one: if key one != "" && elem (key one) (map key seen) then seen else seen ++ [ one ]
+        ) [ ] list;
+      loaded = concatMap load (once modules);
       freeforms = filter (type: type != null) (map (one: one.freeform) loaded);
 
       # options and definitions below a place
