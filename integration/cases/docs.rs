@@ -156,7 +156,7 @@ fn configure(stage: &Stage, place: &str, text: &str) {
     if !is_source {
         config["source"] = own["source"].clone();
     }
-    if text.contains("{{db-password}}") {
+    if is_source || text.contains("{{db-password}}") {
         config["secrets"] = own["secrets"].clone();
     }
     let file = if is_source { "/root/other.json" } else { CONFIG };
