@@ -7,6 +7,7 @@ mod cli_alone;
 mod connect;
 mod death;
 mod demo;
+mod docs;
 mod forged;
 mod journal;
 mod leftovers;
@@ -48,6 +49,8 @@ const THEMES: &[&Theme] = &[
     &cli::THEME,
     &cli_alone::THEME,
     &demo::THEME,
+    &docs::THEME,
+    &docs::PAGES,
     &journal::THEME,
     &journal::AUDIT,
     &metrics::THEME,

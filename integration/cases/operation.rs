@@ -40,8 +40,10 @@ pub const LOOK: Theme = Theme {
     ],
 };
 
-const UNITS: [&str; 12] = [
+const UNITS: [&str; 14] = [
     "onecred.socket",
+    "onecred-sealed.socket",
+    "onecred-host-key.service",
     "onecred.service",
     "onecred-resolver.socket",
     "onecred-resolver.service",

@@ -245,4 +245,6 @@ impl Default for Limits {
 }
 
 #[cfg(test)]
+mod document_tests;
+#[cfg(test)]
 mod tests;
