@@ -31,7 +31,7 @@ pub(crate) fn book(data: &[u8]) {
     assert_eq!(shown(&read_back), before);
 
     if let Some(page) = ledgers.keys().next() {
-        within_budget(&file, page, u32::from(input.byte()));
+        within_budget(&ledgers, page, u32::from(data[0]));
     }
     let now = BootTime::now();
     let day = Duration::from_secs(86_400);
@@ -56,8 +56,11 @@ pub(crate) fn book(data: &[u8]) {
 }
 
 /// Whatever is in the ledger, no more is paid than the budget has, and whoever is refused is told how long.
-fn within_budget(file: &File, page: &str, per_day: u32) {
-    let Some(file) = file.try_clone().ok() else { return };
+fn within_budget(ledgers: &BTreeMap<String, Ledger>, page: &str, per_day: u32) {
+    let Ok(file) = Book::file().map(File::from) else { return };
+    if write(&file, 1, ledgers).is_err() {
+        return;
+    }
     let quota = Quota::new(Budget { per_day }, Arc::new(Book::in_file(file.into())), page.to_owned());
     for _ in 0..8 {
         let before = quota.spent().day;

@@ -10,7 +10,7 @@ use super::items::{self, All, CoreItem, CoreOverview, CoreVault, OneOfAll};
 use super::token::{Hosts, Token};
 use super::worker::Refused;
 use super::{verdict, worker};
-use crate::fuzzing::{Input, again, text};
+use crate::fuzzing::{Input, text};
 use crate::secret::SecretValue;
 
 /// What the core brings: lists, items, batches of such, and errors.
@@ -76,7 +76,9 @@ pub(crate) fn token(data: &[u8]) {
         let read = match Token::read(&secret, &Hosts { allowed: hosts, insecure_loopback }) {
             Ok(token) => token,
             Err(error) => {
-                assert!(!error.to_string().contains("ops_"), "{error}");
+                let text = text(secret.expose());
+                let secret = text.get(4..).unwrap_or_default();
+                assert!(secret.len() < 40 || !error.to_string().contains(secret), "{error}");
                 continue;
             }
         };
