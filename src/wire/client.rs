@@ -162,7 +162,7 @@ impl Resolve for SocketResolver {
 }
 
 /// Puts the values back in the place of their lengths. They must fill the memory file exactly.
-fn unpack(meta: FetchedMeta, values: Option<OwnedFd>) -> io::Result<Fetched> {
+pub(super) fn unpack(meta: FetchedMeta, values: Option<OwnedFd>) -> io::Result<Fetched> {
     let size = values.as_ref().map(|fd| packet::sealed_size(fd, MAX_VALUES)).transpose()?.unwrap_or(0);
     let announced =
         meta.fields.iter().flatten().try_fold(0u64, |sum, v| sum.checked_add(u64::try_from(v.len).ok()?));

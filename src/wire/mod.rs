@@ -4,6 +4,8 @@
 //! with sealed memfds (see [`packet`]): metadata as JSON, values as bytes, so that no value is ever part of a message.
 
 pub mod client;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod packet;
 mod probe;
 pub mod server;

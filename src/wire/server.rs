@@ -95,7 +95,7 @@ fn metadata<T: Serialize>(answer: &Result<T, Failure>) -> io::Result<OwnedFd> {
     packet::sealed("onecred-answer", [serde_json::to_vec(answer)?.as_slice()].into_iter())
 }
 
-fn pack(result: Result<Fetched, Failure>) -> io::Result<Packet> {
+pub(super) fn pack(result: Result<Fetched, Failure>) -> io::Result<Packet> {
     let fetched = match result {
         Ok(fetched) => fetched,
         Err(failure) => return Ok(Packet { meta: metadata::<FetchedMeta>(&Err(failure))?, values: None }),

@@ -6,6 +6,8 @@
 mod confirmations;
 mod folder;
 mod format;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod held;
 
 use std::collections::HashMap;
