@@ -7,6 +7,7 @@ mod cli_alone;
 mod connect;
 mod death;
 mod demo;
+mod faults;
 mod forged;
 mod journal;
 mod leftovers;
@@ -40,6 +41,7 @@ const THEMES: &[&Theme] = &[
     &connect::THEME,
     &connect::IMPATIENT,
     &connect::WARM,
+    &faults::THEME,
     &boot::THEME,
     &bus::THEME,
     &bus::ALONE,
