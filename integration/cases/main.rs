@@ -8,6 +8,7 @@ mod connect;
 mod death;
 mod demo;
 mod docs;
+mod faults;
 mod forged;
 mod journal;
 mod leftovers;
@@ -41,6 +42,7 @@ const THEMES: &[&Theme] = &[
     &connect::THEME,
     &connect::IMPATIENT,
     &connect::WARM,
+    &faults::THEME,
     &boot::THEME,
     &bus::THEME,
     &bus::ALONE,

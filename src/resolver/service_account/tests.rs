@@ -76,6 +76,7 @@ fn fetch(patience: Duration) -> Fetch {
         print: String::new(),
         item: reference.item,
         known: None,
+        version: None,
         fields: vec![reference.field],
         patience,
     }
