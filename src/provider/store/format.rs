@@ -146,7 +146,7 @@ impl Snapshot {
 
 /// The name of an item's file: a digest, which tells nothing of the item.
 pub(super) fn file_name(key: &ItemKey) -> String {
-    digest_of(&format!("{:?}\0{:?}", key.source, key.item))
+    digest_of(&format!("{:?}\0{:?}", key.source, key.folded()))
 }
 
 /// The same of any text.
