@@ -12,6 +12,7 @@ pub mod hold;
 pub mod import;
 mod live;
 pub mod metrics;
+mod nixos;
 pub mod refresh;
 pub mod reload;
 pub mod resolve;
