@@ -13,6 +13,7 @@ pub const THEME: Theme = Theme {
         check_live_right_after_the_installation,
         check_live_tells_each_problem_with_its_remedy,
         a_unit_gets_what_was_added,
+        what_cannot_be_added_is_a_line_for_nixos,
         without_a_bus_or_a_service_it_says_so,
     ],
 };
@@ -147,6 +148,18 @@ fn a_unit_gets_what_was_added(stage: &Stage) {
     let (_, said) =
         complaint(&stage.sh(&as_user("onecred add other op://Servers/postgres/password --unit app")));
     assert!(said.contains("run it as root"), "{said}");
+}
+
+fn what_cannot_be_added_is_a_line_for_nixos(stage: &Stage) {
+    stage.sh("mount --bind /etc/systemd/system /etc/systemd/system").ok();
+    stage.sh("mount -o remount,bind,ro /etc/systemd/system").ok();
+    let (code, said) =
+        complaint(&stage.sh("onecred add api-key op://Servers/openai/credential --unit adder --id key"));
+    assert_eq!(code, Some(1));
+    assert!(said.contains("nothing was written: /etc/systemd/system is on a file system"), "{said}");
+    let line = "systemd.services.adder.onecred.credentials.key = \"op://Servers/openai/credential\";\n";
+    assert!(said.ends_with(line), "{said}");
+    stage.sh("! test -e /etc/onecred/secrets.d/api-key.json").ok();
 }
 
 fn without_a_bus_or_a_service_it_says_so(stage: &Stage) {

@@ -15,6 +15,7 @@ pub const THEME: Theme = Theme {
     stage: with_a_key,
     shared: true,
     cases: cases![
+        the_host_got_its_key_at_boot,
         secrets_of_odd_sizes,
         a_value_one_byte_too_large_for_it,
         a_unit_that_is_not_named,
@@ -72,9 +73,7 @@ fn setup(suite: Suite) -> Setup {
 }
 
 fn with_a_key(suite: Suite) -> Stage {
-    let stage = setup(suite).stage();
-    stage.run(&["systemd-creds", "setup"]).ok();
-    stage
+    setup(suite).plan(|plan| plan.prepare("rm -f /var/lib/systemd/credential.secret")).stage()
 }
 
 const NO_KEY: &str = "rm -f /var/lib/systemd/credential.secret && systemctl mask -q onecred-host-key.service";
@@ -102,6 +101,16 @@ fn refuses(stage: &Stage, unit: &str, id: &str, words: &[&str]) {
     stage.units([(unit, sealed("", &[id]).as_str())]);
     stage.run(&["systemctl", "start", "--", unit]).fails();
     stage.was_refused(unit, id, words);
+}
+
+fn the_host_got_its_key_at_boot(stage: &Stage) {
+    assert_eq!(stage.sh("stat -c '%U %a' /var/lib/systemd/credential.secret").ok(), "root 400\n");
+    // and it is left alone from then on
+    let read = || stage.read("/var/lib/systemd/credential.secret");
+    let before = read();
+    stage.run(&["systemctl", "start", "onecred-host-key.service"]).ok();
+    assert_eq!(stage.show("onecred-host-key.service", "ConditionResult"), "no");
+    assert!(read() == before, "the key is another one");
 }
 
 fn secrets_of_odd_sizes(stage: &Stage) {

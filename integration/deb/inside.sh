@@ -28,11 +28,38 @@ gets() {
         sh -c 'cat "$CREDENTIALS_DIRECTORY/"*') || fail "$1 did not start"
     [ "$got" = "$3" ] || fail "$1 got another value"
 }
-says() { journalctl --sync; journalctl --no-pager -u "$1" | grep -qF "$2"; }
+# grep reads to the end: ended early, it would end journalctl by a signal, which fails the line
+says() { journalctl --sync; journalctl --no-pager -u "$1" | grep -F "$2" >/dev/null; }
+
+# The same for a unit that asks at the sealed socket.
+gets_sealed() {
+    local got
+    got=$(systemd-run --quiet --unit="$1" --collect --wait --pipe -p "LoadCredentialEncrypted=$2:/run/onecred/sealed.sock" \
+        sh -c 'cat "$CREDENTIALS_DIRECTORY/"*') || fail "$1 did not start"
+    [ "$got" = "$3" ] || fail "$1 got another value"
+}
+# Has the store be as a version with another format leaves it: the lists are of another shape, and so are the snapshots.
+store_of_format() {
+    local file count=0
+    for file in /run/onecred/store/*; do
+        case ${file##*/} in
+        *.json) echo "{\"format\": $1, \"entries\": {\"a\": [1]}}" >/run/onecred/store/new.test ;;
+        *)
+            count=$((count + 1))
+            cp "$file" /run/onecred/store/new.test
+            printf 'onecred%s' "$1" | dd of=/run/onecred/store/new.test conv=notrunc status=none
+            ;;
+        esac
+        mv /run/onecred/store/new.test "$file"
+    done
+    [ $count -gt 0 ] || fail "there is no snapshot"
+}
+
+find / -xdev -name '*onecred*' | sort >/srv/before
 
 step "install"
 dpkg -i "${old[@]}" >/dev/null
-for unit in onecred.socket onecred-resolver.socket; do is $unit UnitFileState enabled; is $unit ActiveState active; done
+for unit in onecred.socket onecred-sealed.socket onecred-resolver.socket; do is $unit UnitFileState enabled; is $unit ActiveState active; done
 is onecred-publish.target UnitFileState disabled
 id onecred >/dev/null || fail "no user"
 [ -d /etc/onecred ] || fail "no /etc/onecred"
@@ -65,6 +92,7 @@ systemctl reload-or-restart onecred.service
 systemctl start fake-connect.service
 until_is "Connect listens" bash -c 'exec 3<>/dev/tcp/127.0.0.1/8080'
 gets app1 db-password hunter2
+gets_sealed app-sealed db-password hunter2
 systemctl start onecred-file@db-password.service
 [ "$(cat /run/secrets/db-password)" = hunter2 ] || fail "the published file holds something else"
 
@@ -85,9 +113,25 @@ systemctl start fake-connect.service
 until_is "the waiter has its secret" test -s /srv/got
 [ "$(cat /srv/got)" = carol ] || fail "the waiter got another value"
 
-step "a downgrade"
+step "a downgrade, to a version whose store has another format: what it can't read it fetches anew"
+store_of_format 9
 dpkg -i "${old[@]}" >/dev/null 2>&1
 gets app3 db-password hunter2
+says onecred.service "a snapshot in the store can't be used, and is removed: it is not of this version's format" || fail "nothing was said of the store"
+systemctl restart onecred-file@db-password.service || fail "the file can't be published any more"
+[ "$(cat /run/secrets/db-password)" = hunter2 ] || fail "the published file holds something else"
+is onecred.service NRestarts 0
+
+step "an upgrade from such a version, and a downgrade that knows the format"
+store_of_format 0
+dpkg -i "${new[@]}" >/dev/null 2>&1
+gets app4 db-password hunter2
+systemctl stop fake-connect.service
+dpkg -i "${old[@]}" >/dev/null 2>&1
+gets app5 db-password hunter2
+gets_sealed app6 db-password hunter2
+systemctl start fake-connect.service
+until_is "Connect listens" bash -c 'exec 3<>/dev/tcp/127.0.0.1/8080'
 
 if [ -d /srv/nix ]; then
     step "units as the NixOS module makes them: a token that comes later, one line for a service, an environment file, an ID of a module's own"
@@ -101,9 +145,9 @@ if [ -d /srv/nix ]; then
     says one-line.service "no token" || fail "one-line was not told why"
     install -D -m 600 /srv/deb/token /persist/root/.config/op/token
     until_is "one-line is started again" says one-line.service "Finished one-line.service"
-    for unit in environment hard-coded; do systemctl start $unit.service || fail "$unit did not start"; done
+    for unit in environment hard-coded plain; do systemctl start $unit.service || fail "$unit did not start"; done
     systemctl stop onecred-token.path
-    rm -r /etc/systemd/system/onecred*.service.d/nixos.conf /etc/systemd/system/onecred-token.*
+    rm -r /etc/systemd/system/onecred*.service.d/nixos.conf /etc/systemd/system/onecred-token.* /etc/systemd/system/onecred-catalog.*
     find /etc/systemd/system -name 'onecred*.d' -empty -delete
     cp /srv/deb/token /etc/onecred/token
     systemctl daemon-reload
@@ -111,7 +155,7 @@ fi
 
 step "remove"
 dpkg -r onecred >/dev/null
-for unit in onecred.socket onecred-resolver.socket onecred.service; do
+for unit in onecred.socket onecred-sealed.socket onecred-resolver.socket onecred.service; do
     [ "$(systemctl show --value -p ActiveState $unit)" != active ] || fail "$unit still runs"
 done
 if findmnt -rn -t ramfs | grep -E ' ?/run/(onecred|secrets)'; then fail "secrets are still in memory"; fi
@@ -126,5 +170,11 @@ dpkg -P onecred >/dev/null
 [ ! -e /etc/onecred/token ] || fail "the token is still there"
 [ -s /etc/onecred/secrets.json ] || fail "the admin's configuration went"
 [ -z "$(find /etc/systemd/system /var/lib/systemd/deb-systemd-helper-enabled -name 'onecred*')" ] || fail "something is still enabled"
+# what is left is the admin's, a user without files, and what dpkg and systemd know of any package
+find / -xdev -name '*onecred*' | sort | comm -13 /srv/before - \
+    | grep -vE '^(/srv/|/tmp/|/run/(systemd|udev)|/var/(log|cache)/|/etc/onecred$|/var/lib/(dpkg|systemd/(timers|catalog)))' >/srv/left || true
+[ ! -s /srv/left ] || fail "left behind: $(cat /srv/left)"
+[ ! -e /run/onecred ] || fail "left in /run/onecred: $(ls -A /run/onecred)"
+[ "$(ls /etc/onecred)" = secrets.json ] || fail "left in /etc/onecred: $(ls /etc/onecred)"
 [ "$(systemctl is-system-running)" != starting ] || fail "systemd is busy"
 step "fine"

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::core::Draft;
+use super::nixos;
 use crate::config::{self, Paths};
 use crate::name::{CredentialId, SecretName, SourceName, UnitName};
 use crate::reference::Reference;
@@ -86,6 +87,7 @@ pub fn run(args: &AddArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(
             writeln!(out, "would write {}:\n{}", wish.path().display(), wish.text)?;
         }
     } else {
+        addition.can_be_written(&missing)?;
         let drafts: Result<Vec<Draft>, String> = missing.iter().map(Wish::draft).collect();
         for draft in drafts? {
             writeln!(out, "written: {}", draft.publish_new()?.display())?;
@@ -206,6 +208,19 @@ impl Addition {
             }
         }
         Ok(())
+    }
+
+    /// Whether the folders of all files can be written to at all. On NixOS those of units can't.
+    fn can_be_written(&self, files: &[Wish]) -> Result<(), String> {
+        let Some(file) = files.iter().find(|file| nixos::is_read_only(&file.dir)) else { return Ok(()) };
+        let Self { name, reference, units, id, source, plain } = self;
+        let lines =
+            nixos::Lines { name, reference, units, id, source: source.as_ref(), plain: *plain }.text();
+        Err(format!(
+            "nothing was written: {} is on a file system that is read-only; say it where this machine's units are made. On NixOS in configuration.nix:\n{}",
+            file.dir.parent().unwrap_or(&file.dir).display(),
+            lines.trim_end()
+        ))
     }
 
     fn tell_what_to_do(&self, host_key: &Path, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {

@@ -12,6 +12,7 @@ pub mod hold;
 pub mod import;
 mod live;
 pub mod metrics;
+mod nixos;
 pub mod refresh;
 pub mod reload;
 pub mod resolve;
@@ -161,6 +162,8 @@ pub fn run(cli: Cli) -> ExitCode {
     }
 }
 
+#[cfg(test)]
+mod docs_tests;
 #[cfg(test)]
 #[path = "help_tests.rs"]
 mod tests;

@@ -1,0 +1,90 @@
+//! NixOS: units are made by its configuration, and what we would write beside them is a line there.
+
+use std::path::Path;
+
+use nix::sys::statvfs::{FsFlags, statvfs};
+
+use crate::name::{CredentialId, SecretName, SourceName, UnitName};
+use crate::reference::Reference;
+
+/// Whether nothing can be written to a folder, or to where it would be made, whoever tries.
+pub(super) fn is_read_only(folder: &Path) -> bool {
+    let there = folder.ancestors().find(|folder| folder.exists());
+    there.and_then(|folder| statvfs(folder).ok()).is_some_and(|of| of.flags().contains(FsFlags::ST_RDONLY))
+}
+
+/// What a configuration says of a secret that units ask for.
+pub(super) struct Lines<'a> {
+    pub(super) name: &'a SecretName,
+    pub(super) reference: &'a Reference,
+    pub(super) units: &'a [UnitName],
+    pub(super) id: &'a CredentialId,
+    pub(super) source: Option<&'a SourceName>,
+    pub(super) plain: bool,
+}
+
+impl Lines<'_> {
+    /// The lines, each indented and with its end. Only services have an option for it.
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        let what = match self.source {
+            None => self.reference.to_string(),
+            Some(source) => {
+                let secret = format!("services.onecred.secrets.{}", attribute(self.name.as_str()));
+                text += &format!("  {secret}.reference = \"{}\";\n", self.reference);
+                text += &format!("  {secret}.source = \"{source}\";\n");
+                self.name.to_string()
+            }
+        };
+        for service in self.units.iter().filter_map(|unit| unit.as_str().strip_suffix(".service")) {
+            let onecred = format!("systemd.services.{}.onecred", attribute(service));
+            text += &format!("  {onecred}.credentials.{} = \"{what}\";\n", attribute(self.id.as_str()));
+            if self.plain {
+                text += &format!("  {onecred}.sealed = false;\n");
+            }
+        }
+        text
+    }
+}
+
+/// A name as an attribute's, in quotes where it needs them.
+fn attribute(name: &str) -> String {
+    let is_plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+    if is_plain { name.to_owned() } else { format!("\"{name}\"") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(units: &[&str], id: &str, source: Option<&str>, plain: bool) -> String {
+        let units: Vec<_> = units.iter().map(|unit| UnitName::parse_lenient(unit).unwrap()).collect();
+        let source = source.map(|source| SourceName::parse(source).unwrap());
+        Lines {
+            name: &SecretName::parse("db").unwrap(),
+            reference: &Reference::parse("op://Servers/postgres/password").unwrap(),
+            units: &units,
+            id: &CredentialId::parse(id).unwrap(),
+            source: source.as_ref(),
+            plain,
+        }
+        .text()
+    }
+
+    #[test]
+    fn a_line_for_each_service() {
+        assert_eq!(
+            lines(&["app", "web@"], "db.password", None, false),
+            "  systemd.services.app.onecred.credentials.\"db.password\" = \"op://Servers/postgres/password\";\n  \
+               systemd.services.\"web@\".onecred.credentials.\"db.password\" = \"op://Servers/postgres/password\";\n"
+        );
+        assert_eq!(
+            lines(&["app", "x.mount"], "db", Some("staging"), true),
+            "  services.onecred.secrets.db.reference = \"op://Servers/postgres/password\";\n  \
+               services.onecred.secrets.db.source = \"staging\";\n  \
+               systemd.services.app.onecred.credentials.db = \"db\";\n  \
+               systemd.services.app.onecred.sealed = false;\n"
+        );
+    }
+}
