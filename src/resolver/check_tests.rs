@@ -166,6 +166,10 @@ async fn another_item_of_the_same_name_and_version_is_a_change() {
     assert_eq!(calls(&world), ["item itemnew"], "the check has told which");
 }
 
+fn anew() -> (Arc<super::world::World>, Arc<Engine<Arc<super::world::World>>>) {
+    world()
+}
+
 /// An old replica, or a server that was restored from a backup.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_is_behind_is_not_believed() {
@@ -188,14 +192,11 @@ async fn a_server_that_is_behind_is_not_believed() {
     behind(engine.check(check(vec![before.clone()])).await.unwrap_err(), "version 4 of vault \"Vault 0\"");
     world.edit(|document| drop(items_of(document, 0).remove(0)));
     behind(engine.check(check(vec![before.clone()])).await.unwrap_err(), "version 4 of vault \"Vault 0\"");
-    let (world, engine) = {
-        let fresh = super::world::world();
-        fresh.0.edit(|document| {
-            document["vaults"][0]["contentVersion"] = json!(6);
-            items_of(document, 0)[0]["version"] = json!(2);
-        });
-        fresh
-    };
+    let (world, engine) = anew();
+    world.edit(|document| {
+        document["vaults"][0]["contentVersion"] = json!(6);
+        items_of(document, 0)[0]["version"] = json!(2);
+    });
     behind(engine.check(check(vec![before])).await.unwrap_err(), "version 2 of item \"Item 0\"");
     behind(engine.fetch(again).await.unwrap_err(), "of which it had 3 before");
     // the list is of one replica, and the item of another

@@ -92,16 +92,16 @@ pub const ROWS: &[Row] = &[
         "the connection broke",
     ),
     Row {
-        remedy: "systemctl status onecred-resolver",
-        ..passing("hangs", "no answer comes", Faults(|| vec![Fault::of(Kind::Hang)]), "no answer")
+        remedy: "reach", // in the words of the half that gives up first
+        ..passing("hangs", "no answer comes", Faults(|| vec![Fault::of(Kind::Hang)]), "in time")
     },
     Row {
-        remedy: "systemctl status onecred-resolver",
+        remedy: "reach",
         ..passing(
             "drips",
             "answers come byte by byte, a minute each",
             Faults(|| vec![Fault::of(Kind::Drip { bytes: 1, ms: 40 })]),
-            "no answer",
+            "in time",
         )
     },
     Row {
@@ -190,7 +190,7 @@ pub const ROWS: &[Row] = &[
     Row {
         cold: Refused("too large"),
         warm: Stale("too large"),
-        remedy: "keep large data elsewhere",
+        remedy: URL,
         ..lasting(
             "large",
             "an answer of 100 MB",
@@ -201,7 +201,7 @@ pub const ROWS: &[Row] = &[
     Row {
         cold: Refused("too large"),
         warm: Stale("too large"),
-        remedy: "keep large data elsewhere",
+        remedy: URL,
         ..lasting(
             "endless",
             "an answer without an end",
@@ -370,8 +370,8 @@ pub const ROWS: &[Row] = &[
     Row {
         cold: Refused("too large"),
         warm: Stale("too large"),
-        remedy: "keep large data elsewhere",
-        todo: "keep large data elsewhere",
+        remedy: URL,
+        todo: "of an item: keep large data elsewhere; of a list: look for a proxy on the way",
         ..lasting("s413", "413", Faults(|| vec![Fault::status(413)]), "is more than Connect at")
     },
     Row {
