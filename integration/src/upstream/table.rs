@@ -63,12 +63,15 @@ const fn certificate(
 
 /// All of them.
 pub const ROWS: &[Row] = &[
-    Row { calls: (0, 0), ..passing("refused", "nobody listens", How::Gone, "it can't be reached (") },
+    Row {
+        calls: (0, 0),
+        ..passing("refused", "nobody listens", How::Gone, "it can't be reached (Connection refused")
+    },
     Row {
         calls: (0, 0),
         ..passing(
             "no-name",
-            "the server's name is not found",
+            "its name is not found",
             How::Unknown,
             "it can't be reached (failed to lookup address",
         )
@@ -394,5 +397,5 @@ pub const ROWS: &[Row] = &[
         )
     },
     passing("s500", "500 to 599", Faults(|| vec![Fault::status(500)]), "answers with status 500"),
-    passing("s503", "503", Faults(|| vec![Fault::status(503)]), "answers with status 503"),
+    passing("s503", "", Faults(|| vec![Fault::status(503)]), "answers with status 503"),
 ];

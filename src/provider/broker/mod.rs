@@ -386,6 +386,8 @@ fn no_answer(source: &SourceName) -> Failure {
 #[cfg(test)]
 mod assemble_tests;
 #[cfg(test)]
+mod clock_tests;
+#[cfg(test)]
 mod refresh_tests;
 #[cfg(test)]
 pub(super) mod tests;
