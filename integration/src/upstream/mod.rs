@@ -83,20 +83,20 @@ type Group = (&'static str, fn(&Row) -> bool);
 
 const GROUPS: [Group; 4] = [
     (
-        "These pass, or are mended elsewhere. A unit that asks first waits, and is refused at its deadline; one whose secret was there gets what was \
-         there, and a line says so:",
+        "What passes, or is mended elsewhere. A unit whose secret was never fetched waits, and is refused at its deadline. One whose secret is there, and \
+         older than its `maxAge`, gets it as it is after 5 seconds at most, and its journal says so:",
         |row| row.passes() && matches!(row.warm, Warm::Stale(_)),
     ),
     (
-        "These are no answer, and will be none in a moment. A unit that asks first is refused at once; one whose secret was there gets what was there, \
-         and a line says so:",
+        "What is no answer, and will be none in a moment. A unit whose secret was never fetched is refused at once. One whose secret is there gets it as \
+         it is, and its journal says so:",
         |row| !row.passes() && row.cold != Cold::Gets && !matches!(row.warm, Warm::Refused(_)),
     ),
-    ("Here what was there is known to be right no more, so that no unit gets it:", |row| {
+    ("What tells that the secret which is there is right no more, so that no unit gets it:", |row| {
         matches!(row.warm, Warm::Refused(_))
     }),
     (
-        "And here a unit that asks first gets what the server has, since nothing newer was ever seen; one whose secret was there gets that:",
+        "What can only be seen where something newer was there before. A unit whose secret is there gets that, and its journal says so:",
         |row| row.cold == Cold::Gets && matches!(row.warm, Warm::Stale(_)),
     ),
 ];
@@ -117,7 +117,7 @@ pub fn documented() -> String {
                 None => rows.push((key, vec![row.what])),
             }
         }
-        let _ = writeln!(text, "{words}\n\n| in its journal | what happens | do |\n|---|---|---|");
+        let _ = writeln!(text, "{words}\n\n| in `journalctl -u app` | what happens | do |\n|---|---|---|");
         for ([line, todo], whats) in rows {
             let _ = writeln!(text, "| {line} | {} | {todo} |", whats.join("; "));
         }

@@ -17,7 +17,7 @@ const FINAL: usize = 3;
 
 const SERVER: &str = "see whether the Connect server runs well and can be reached from this host";
 const URL: &str = "see whether the source's url is that of a Connect server";
-const PROXY: &str = "look for a proxy on the way";
+const PROXY: &str = "see what stands between: a proxy, or another server under that `url`";
 const NOTHING: &str = "nothing: it passes, or see to the server";
 
 /// What passes: it is waited for.
@@ -102,7 +102,7 @@ pub const ROWS: &[Row] = &[
         remedy: "reach",
         ..passing(
             "drips",
-            "answers come byte by byte, a minute each",
+            "answers come byte by byte, and not to an end",
             Faults(|| vec![Fault::of(Kind::Drip { bytes: 1, ms: 40 })]),
             "in time",
         )
@@ -198,7 +198,7 @@ pub const ROWS: &[Row] = &[
             "large",
             "an answer of 100 MB",
             Faults(|| vec![Fault::of(Kind::Huge { bytes: 100 << 20, declared: true })]),
-            "MiB",
+            "has over 16 MiB",
         )
     },
     Row {
@@ -209,7 +209,7 @@ pub const ROWS: &[Row] = &[
             "endless",
             "an answer without an end",
             Faults(|| vec![Fault::of(Kind::Huge { bytes: 1 << 40, declared: false })]),
-            "MiB",
+            "has over 16 MiB",
         )
     },
     lasting(
@@ -226,9 +226,9 @@ pub const ROWS: &[Row] = &[
     ),
     lasting(
         "deep",
-        "an answer nested without an end",
+        "an answer nested ever deeper",
         Faults(|| vec![Fault::of(Kind::Deep { depth: 1_000_000 })]),
-        "(line 1, column",
+        "it has another shape than Connect's",
     ),
     lasting(
         "doubled",
@@ -321,7 +321,7 @@ pub const ROWS: &[Row] = &[
     },
     lasting(
         "s400",
-        "400 and any other status from 402 to 499",
+        "400, and any status up to 499 that is not named here",
         Faults(|| vec![Fault::status(400)]),
         "answers with status 400",
     ),
@@ -347,7 +347,7 @@ pub const ROWS: &[Row] = &[
     },
     lasting(
         "s404",
-        "404 in Connect's own words, of all",
+        "404 for everything, in Connect's words",
         Faults(|| vec![Fault::status(404)]),
         "the server knows no such list (404)",
     ),
@@ -355,7 +355,7 @@ pub const ROWS: &[Row] = &[
         remedy: URL,
         ..passing(
             "page404",
-            "404 of a proxy",
+            "404 in a proxy's words",
             Faults(|| {
                 vec![Fault::of(Kind::Body {
                     code: 404,
@@ -374,7 +374,7 @@ pub const ROWS: &[Row] = &[
         cold: Refused("too large"),
         warm: Stale("too large"),
         remedy: URL,
-        todo: "of an item: keep large data elsewhere; of a list: look for a proxy on the way",
+        todo: "keep large data elsewhere; of a list, see what stands between",
         ..lasting("s413", "413", Faults(|| vec![Fault::status(413)]), "is more than Connect at")
     },
     Row {
