@@ -4,6 +4,7 @@ mod boot;
 mod bus;
 mod cli;
 mod cli_alone;
+mod clocks;
 mod connect;
 mod death;
 mod demo;
@@ -43,6 +44,7 @@ const THEMES: &[&Theme] = &[
     &connect::IMPATIENT,
     &connect::WARM,
     &faults::THEME,
+    &clocks::THEME,
     &boot::THEME,
     &bus::THEME,
     &bus::ALONE,

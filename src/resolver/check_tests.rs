@@ -169,10 +169,10 @@ async fn another_item_of_the_same_name_and_version_is_a_change() {
 /// An old replica, or a server that was restored from a backup.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_is_behind_is_not_believed() {
-    let (world, engine) = world();
+    let (before_that, engine) = world();
     let question = ask("op://Vault 0/Item 0/a");
     let set = |vault: u64, item: u64| {
-        world.edit(|document| {
+        before_that.edit(|document| {
             document["vaults"][0]["contentVersion"] = json!(vault);
             items_of(document, 0)[0]["version"] = json!(item);
         });
@@ -186,16 +186,13 @@ async fn a_server_that_is_behind_is_not_believed() {
     };
     set(4, 3);
     behind(engine.check(check(vec![before.clone()])).await.unwrap_err(), "version 4 of vault \"Vault 0\"");
-    world.edit(|document| drop(items_of(document, 0).remove(0)));
+    before_that.edit(|document| drop(items_of(document, 0).remove(0)));
     behind(engine.check(check(vec![before.clone()])).await.unwrap_err(), "version 4 of vault \"Vault 0\"");
-    let (world, engine) = {
-        let fresh = world::world();
-        fresh.0.edit(|document| {
-            document["vaults"][0]["contentVersion"] = json!(6);
-            items_of(document, 0)[0]["version"] = json!(2);
-        });
-        fresh
-    };
+    let (world, engine) = world();
+    world.edit(|document| {
+        document["vaults"][0]["contentVersion"] = json!(6);
+        items_of(document, 0)[0]["version"] = json!(2);
+    });
     behind(engine.check(check(vec![before])).await.unwrap_err(), "version 2 of item \"Item 0\"");
     behind(engine.fetch(again).await.unwrap_err(), "of which it had 3 before");
     // the list is of one replica, and the item of another

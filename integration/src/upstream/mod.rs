@@ -11,7 +11,7 @@ use std::fmt::Write;
 pub struct Row {
     /// Its short name, fit for a unit's.
     pub name: &'static str,
-    /// What happens, in words.
+    /// What happens, in words; empty where the documentation has it in another row.
     pub what: &'static str,
     /// How it is made to happen.
     pub how: How,
@@ -78,32 +78,50 @@ impl Row {
     }
 }
 
-/// The table as documentation has it.
+/// What becomes of units, in words, and the rows of which it is true.
+type Group = (&'static str, fn(&Row) -> bool);
+
+const GROUPS: [Group; 4] = [
+    (
+        "What passes, or is mended elsewhere. A unit whose secret was never fetched waits, and is refused at its deadline. One whose secret is there, and \
+         older than its `maxAge`, gets it as it is after 5 seconds at most, and its journal says so:",
+        |row| row.passes() && matches!(row.warm, Warm::Stale(_)),
+    ),
+    (
+        "What is no answer, and will be none in a moment. A unit whose secret was never fetched is refused at once. One whose secret is there gets it as \
+         it is, and its journal says so:",
+        |row| !row.passes() && row.cold != Cold::Gets && !matches!(row.warm, Warm::Refused(_)),
+    ),
+    ("What tells that the secret which is there is right no more, so that no unit gets it:", |row| {
+        matches!(row.warm, Warm::Refused(_))
+    }),
+    (
+        "What can only be seen where something newer was there before. A unit whose secret is there gets that, and its journal says so:",
+        |row| row.cold == Cold::Gets && matches!(row.warm, Warm::Stale(_)),
+    ),
+];
+
+/// The table as documentation has it: what shares a line and a remedy is one row of it.
 pub fn documented() -> String {
-    let mut text = String::from(
-        "| what happens | a unit that asks first | a unit whose secret was there | in its journal | do |\n|---|---|---|---|---|\n",
-    );
-    for row in ROWS {
-        let cold = match row.cold {
-            Cold::Gets => "gets it".to_owned(),
-            Cold::Refused(_) if row.passes() => "waits, refused at its deadline".to_owned(),
-            Cold::Refused(_) => "refused at once".to_owned(),
-        };
-        let warm = match row.warm {
-            Warm::Gets => "gets it",
-            Warm::Stale(_) => "gets what was there",
-            Warm::Refused("away") => "waits, refused at its deadline",
-            Warm::Refused(_) => "refused at once",
-        };
-        let class = match (row.cold, row.warm) {
-            (Cold::Refused(class), _) | (_, Warm::Stale(class) | Warm::Refused(class)) => {
-                format!("{class}: ")
+    let mut text = String::new();
+    for (words, is_of) in GROUPS {
+        let mut rows: Vec<([String; 2], Vec<&str>)> = Vec::new();
+        for row in ROWS.iter().filter(|row| is_of(row) && !row.what.is_empty()) {
+            let class = match (row.cold, row.warm) {
+                (_, Warm::Stale(class) | Warm::Refused(class)) | (Cold::Refused(class), _) => class,
+                _ => continue,
+            };
+            let key = [format!("`{class}: … {}`", row.line), row.todo.to_owned()];
+            match rows.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, whats)) => whats.push(row.what),
+                None => rows.push((key, vec![row.what])),
             }
-            _ => String::new(),
-        };
-        let line = if row.line.is_empty() { String::new() } else { format!("`{class}… {}`", row.line) };
-        let (what, todo) = (row.what, row.todo);
-        let _ = writeln!(text, "| {what} | {cold} | {warm} | {line} | {todo} |");
+        }
+        let _ = writeln!(text, "{words}\n\n| in `journalctl -u app` | what happens | do |\n|---|---|---|");
+        for ([line, todo], whats) in rows {
+            let _ = writeln!(text, "| {line} | {} | {todo} |", whats.join("; "));
+        }
+        text.push('\n');
     }
     text
 }

@@ -17,7 +17,7 @@ const FINAL: usize = 3;
 
 const SERVER: &str = "see whether the Connect server runs well and can be reached from this host";
 const URL: &str = "see whether the source's url is that of a Connect server";
-const PROXY: &str = "look for a proxy on the way";
+const PROXY: &str = "see what stands between: a proxy, or another server under that `url`";
 const NOTHING: &str = "nothing: it passes, or see to the server";
 
 /// What passes: it is waited for.
@@ -63,12 +63,15 @@ const fn certificate(
 
 /// All of them.
 pub const ROWS: &[Row] = &[
-    Row { calls: (0, 0), ..passing("refused", "nobody listens", How::Gone, "it can't be reached (") },
+    Row {
+        calls: (0, 0),
+        ..passing("refused", "nobody listens", How::Gone, "it can't be reached (Connection refused")
+    },
     Row {
         calls: (0, 0),
         ..passing(
             "no-name",
-            "the server's name is not found",
+            "its name is not found",
             How::Unknown,
             "it can't be reached (failed to lookup address",
         )
@@ -92,16 +95,16 @@ pub const ROWS: &[Row] = &[
         "the connection broke",
     ),
     Row {
-        remedy: "systemctl status onecred-resolver",
-        ..passing("hangs", "no answer comes", Faults(|| vec![Fault::of(Kind::Hang)]), "no answer")
+        remedy: "reach", // in the words of the half that gives up first
+        ..passing("hangs", "no answer comes", Faults(|| vec![Fault::of(Kind::Hang)]), "in time")
     },
     Row {
-        remedy: "systemctl status onecred-resolver",
+        remedy: "reach",
         ..passing(
             "drips",
-            "answers come byte by byte, a minute each",
+            "answers come byte by byte, and not to an end",
             Faults(|| vec![Fault::of(Kind::Drip { bytes: 1, ms: 40 })]),
-            "no answer",
+            "in time",
         )
     },
     Row {
@@ -190,23 +193,23 @@ pub const ROWS: &[Row] = &[
     Row {
         cold: Refused("too large"),
         warm: Stale("too large"),
-        remedy: "keep large data elsewhere",
+        remedy: URL,
         ..lasting(
             "large",
             "an answer of 100 MB",
             Faults(|| vec![Fault::of(Kind::Huge { bytes: 100 << 20, declared: true })]),
-            "MiB",
+            "has over 16 MiB",
         )
     },
     Row {
         cold: Refused("too large"),
         warm: Stale("too large"),
-        remedy: "keep large data elsewhere",
+        remedy: URL,
         ..lasting(
             "endless",
             "an answer without an end",
             Faults(|| vec![Fault::of(Kind::Huge { bytes: 1 << 40, declared: false })]),
-            "MiB",
+            "has over 16 MiB",
         )
     },
     lasting(
@@ -223,9 +226,9 @@ pub const ROWS: &[Row] = &[
     ),
     lasting(
         "deep",
-        "an answer nested without an end",
+        "an answer nested ever deeper",
         Faults(|| vec![Fault::of(Kind::Deep { depth: 1_000_000 })]),
-        "(line 1, column",
+        "it has another shape than Connect's",
     ),
     lasting(
         "doubled",
@@ -318,7 +321,7 @@ pub const ROWS: &[Row] = &[
     },
     lasting(
         "s400",
-        "400 and any other status from 402 to 499",
+        "400, and any status up to 499 that is not named here",
         Faults(|| vec![Fault::status(400)]),
         "answers with status 400",
     ),
@@ -344,7 +347,7 @@ pub const ROWS: &[Row] = &[
     },
     lasting(
         "s404",
-        "404 in Connect's own words, of all",
+        "404 for everything, in Connect's words",
         Faults(|| vec![Fault::status(404)]),
         "the server knows no such list (404)",
     ),
@@ -352,7 +355,7 @@ pub const ROWS: &[Row] = &[
         remedy: URL,
         ..passing(
             "page404",
-            "404 of a proxy",
+            "404 in a proxy's words",
             Faults(|| {
                 vec![Fault::of(Kind::Body {
                     code: 404,
@@ -370,8 +373,8 @@ pub const ROWS: &[Row] = &[
     Row {
         cold: Refused("too large"),
         warm: Stale("too large"),
-        remedy: "keep large data elsewhere",
-        todo: "keep large data elsewhere",
+        remedy: URL,
+        todo: "keep large data elsewhere; of a list, see what stands between",
         ..lasting("s413", "413", Faults(|| vec![Fault::status(413)]), "is more than Connect at")
     },
     Row {
@@ -394,5 +397,5 @@ pub const ROWS: &[Row] = &[
         )
     },
     passing("s500", "500 to 599", Faults(|| vec![Fault::status(500)]), "answers with status 500"),
-    passing("s503", "503", Faults(|| vec![Fault::status(503)]), "answers with status 503"),
+    passing("s503", "", Faults(|| vec![Fault::status(503)]), "answers with status 503"),
 ];

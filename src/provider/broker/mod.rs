@@ -332,6 +332,14 @@ impl Broker {
         }
     }
 
+    /// Whether there is a value that is served where its source can't be asked.
+    pub(super) fn has(&self, wanted: &Wanted) -> bool {
+        let slot = self.slot(&ItemKey::new(&wanted.source, &wanted.reference.item));
+        slot.is_some_and(|slot| {
+            !slot.changed && matches!(slot.snapshot.entry(&wanted.reference.field), Some(Entry::Value { .. }))
+        })
+    }
+
     /// Fetches the item of what is wanted once, whatever comes of it.
     pub(in crate::provider) async fn try_once(self: &Arc<Self>, wanted: &Wanted) -> Result<(), Failure> {
         let key = ItemKey::new(&wanted.source, &wanted.reference.item);
@@ -377,6 +385,8 @@ fn no_answer(source: &SourceName) -> Failure {
 
 #[cfg(test)]
 mod assemble_tests;
+#[cfg(test)]
+mod clock_tests;
 #[cfg(test)]
 mod refresh_tests;
 #[cfg(test)]

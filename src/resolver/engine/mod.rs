@@ -109,9 +109,8 @@ impl<B: Backend> Engine<B> {
             match self.fetch_known(&fetch, &id, Some(&overview), by).await {
                 Ok(Some(fetched)) => return Ok(fetched),
                 Ok(None) if need != Need::Recent => return Err(in_motion(&fetch.item)),
-                Err(failure) if need != Need::Recent || failure.class != Class::NotFound => {
-                    return Err(failure);
-                }
+                Err(failure) if failure.class != Class::NotFound => return Err(failure),
+                Err(failure) if need != Need::Recent => return Err(listed_only(&failure)),
                 Ok(None) | Err(_) => need = Need::Since(arrived), // the list was a little old
             }
         }
@@ -301,6 +300,12 @@ fn too_late() -> Failure {
 
 fn in_motion(item: &ItemRef) -> Failure {
     Failure::new(Class::Away, format!("{item} changes while it is read"), "ask again in a moment")
+}
+
+/// A list and an item that contradict each other: that confirms nothing, least of all that the item is gone.
+fn listed_only(failure: &Failure) -> Failure {
+    let cause = format!("it is in its vault's list, but {}", failure.cause);
+    Failure::new(Class::Away, cause, "ask again in a moment; see whether the server has synchronised")
 }
 
 #[cfg(test)]
