@@ -22,6 +22,7 @@ mod sealed;
 mod secrets;
 mod storm;
 mod templates;
+mod traces;
 
 use libtest_mimic::Arguments;
 use onecred_integration::{
@@ -67,6 +68,7 @@ const THEMES: &[&Theme] = &[
     &publish::ALONE,
     &publish::TAKEN,
     &sandbox::THEME,
+    &traces::THEME,
 ];
 
 fn main() -> ExitCode {
