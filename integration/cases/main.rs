@@ -25,6 +25,7 @@ mod sealed;
 mod secrets;
 mod storm;
 mod templates;
+mod traces;
 
 use libtest_mimic::Arguments;
 use onecred_integration::{
@@ -74,6 +75,7 @@ const THEMES: &[&Theme] = &[
     &publish::ALONE,
     &publish::TAKEN,
     &sandbox::THEME,
+    &traces::THEME,
 ];
 
 fn main() -> ExitCode {

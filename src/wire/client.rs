@@ -12,16 +12,22 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, get
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::bounded;
 use super::packet::{self, MAX_VALUES, Packet};
 use super::{
-    Check, Checked, Class, Failure, Fetch, Fetched, FetchedValue, ItemId, ItemState, Pending, Probe, Probed,
-    Question, Resolve, Status,
+    Check, Checked, Class, Failure, Fetch, Fetched, FetchedValue, ItemId, Pending, Probe, Probed, Question,
+    Resolve, Status,
 };
 use crate::secret::SecretValue;
 use crate::sys;
 
 /// How much longer than the resolver's own patience an answer is waited for: it gives up first, and says why.
 const MARGIN: Duration = Duration::from_secs(2);
+/// The most bytes of metadata that an answer may have: this, and for each thing that was asked for as much as its failure can take.
+const HEAD: u64 = 16 << 10;
+const EACH: u64 = 8 << 10;
+/// The most of what may have any number of parts: how the sources are, what a token reaches.
+const LISTED: u64 = 1 << 20;
 
 /// The metadata of an answer to a fetch: what [`Fetched`] says, with lengths in the place of values.
 #[derive(Debug, Serialize, Deserialize)]
@@ -29,6 +35,7 @@ pub(super) struct FetchedMeta {
     pub(super) id: ItemId,
     pub(super) version: u64,
     pub(super) vault_version: Option<u64>,
+    #[serde(deserialize_with = "bounded::vec")]
     pub(super) fields: Vec<Result<ValueMeta, Failure>>,
 }
 
@@ -54,7 +61,7 @@ impl SocketResolver {
         &self,
         question: &Question,
         secret: Option<&SecretValue>,
-        patience: Duration,
+        (patience, most): (Duration, u64),
     ) -> Result<(T, Option<OwnedFd>), Failure> {
         let talk = async {
             let socket = sys::register(open(&self.path)?)?;
@@ -66,7 +73,7 @@ impl SocketResolver {
             packet::receive(&socket).await?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
         };
         let packet = within(patience + MARGIN, talk).await.map_err(|error| self.unreachable(&error))?;
-        let meta = packet::read_meta(packet.meta).map_err(|error| nonsense(&error.to_string()))?;
+        let meta = packet::read_meta(packet.meta, most).map_err(|error| nonsense(&error.to_string()))?;
         let answer: Result<T, Failure> =
             serde_json::from_slice(&meta).map_err(|error| nonsense(&error.to_string()))?;
         Ok((answer.map_err(Failure::sanitized)?, packet.values))
@@ -110,6 +117,11 @@ fn is_trusted(listener: u32, own: u32) -> bool {
     listener == 0 || listener == own
 }
 
+/// The most bytes of metadata of an answer about so many things.
+fn metadata_of(asked: usize) -> u64 {
+    HEAD + EACH * u64::try_from(asked).unwrap_or(u64::MAX / EACH - HEAD)
+}
+
 fn nonsense(why: &str) -> Failure {
     let remedy =
         "both halves must be of one version: systemctl restart onecred-resolver.service onecred.service";
@@ -120,7 +132,8 @@ impl Resolve for SocketResolver {
     fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched> {
         Box::pin(async move {
             let (patience, asked) = (fetch.patience, fetch.fields.len());
-            let (meta, values): (FetchedMeta, _) = self.ask(&Question::Fetch(fetch), None, patience).await?;
+            let limits = (patience, metadata_of(asked));
+            let (meta, values): (FetchedMeta, _) = self.ask(&Question::Fetch(fetch), None, limits).await?;
             if meta.fields.len() != asked {
                 return Err(nonsense(&format!("{} values for {asked} fields", meta.fields.len())));
             }
@@ -131,31 +144,27 @@ impl Resolve for SocketResolver {
     fn check(&self, check: Check) -> Pending<'_, Checked> {
         Box::pin(async move {
             let (patience, asked) = (check.patience, check.items.len());
-            let (mut checked, _): (Checked, _) = self.ask(&Question::Check(check), None, patience).await?;
+            let limits = (patience, metadata_of(asked));
+            let (checked, _): (Checked, _) = self.ask(&Question::Check(check), None, limits).await?;
             if checked.items.len() != asked {
                 return Err(nonsense(&format!("{} states for {asked} items", checked.items.len())));
             }
-            for state in &mut checked.items {
-                if let ItemState::Gone(failure) = state {
-                    *state = ItemState::Gone(failure.clone().sanitized());
-                }
-            }
-            Ok(checked)
+            Ok(checked.sanitized())
         })
     }
 
     fn probe(&self, probe: Probe, token: Option<SecretValue>) -> Pending<'_, Probed> {
         Box::pin(async move {
-            let patience = probe.patience;
-            let (probed, _): (Probed, _) =
-                self.ask(&Question::Probe(probe), token.as_ref(), patience).await?;
+            let limits = (probe.patience, LISTED);
+            let (probed, _): (Probed, _) = self.ask(&Question::Probe(probe), token.as_ref(), limits).await?;
             Ok(probed.sanitized())
         })
     }
 
     fn status(&self) -> Pending<'_, Status> {
         Box::pin(async move {
-            let (status, _): (Status, _) = self.ask(&Question::Status, None, Duration::ZERO).await?;
+            let (status, _): (Status, _) =
+                self.ask(&Question::Status, None, (Duration::ZERO, LISTED)).await?;
             Ok(status.sanitized())
         })
     }
@@ -200,41 +209,5 @@ fn is_id(text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::{BufRead, BufReader};
-    use std::os::unix::fs::PermissionsExt;
-    use std::os::unix::process::CommandExt;
-    use std::process::{Command, Stdio};
-
-    #[test]
-    fn another_user_s_resolver_is_not_asked() {
-        assert!(
-            is_trusted(0, 1000) && is_trusted(1000, 1000) && !is_trusted(65_534, 0) && !is_trusted(1, 1000)
-        );
-        if !geteuid().is_root() {
-            return; // nobody else can be had to listen
-        }
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-        let path = folder.path().join("sock");
-        let listens = "use Socket; socket(S, AF_UNIX, SOCK_SEQPACKET, 0) and bind(S, pack_sockaddr_un($ARGV[0])) and listen(S, 1) \
-            and syswrite(STDOUT, \"listening\\n\") or die $!; sleep 600";
-        for (user, heard) in [(65_534, false), (0, true)] {
-            let mut command = Command::new("perl");
-            command.args(["-e", listens]).arg(&path).uid(user).stdout(Stdio::piped());
-            let mut child = command.spawn().unwrap();
-            let mut line = String::new();
-            BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-            assert_eq!(line, "listening\n");
-            let opened = open(&path);
-            child.kill().unwrap();
-            child.wait().unwrap();
-            std::fs::remove_file(&path).unwrap();
-            assert_eq!(opened.is_ok(), heard, "{opened:?}");
-            if let Err(error) = opened {
-                assert!(error.to_string().contains("user 65534 listens there"), "{error}");
-            }
-        }
-    }
-}
+#[path = "client_tests.rs"]
+mod tests;

@@ -3,6 +3,7 @@
 //! One connection carries one question and one answer, so an answer can only count for the flight that asked. Each is one packet
 //! with sealed memfds (see [`packet`]): metadata as JSON, values as bytes, so that no value is ever part of a message.
 
+mod bounded;
 pub mod client;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
@@ -124,7 +125,20 @@ pub struct Known {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checked {
     /// The outcomes.
+    #[serde(deserialize_with = "bounded::vec")]
     pub items: Vec<ItemState>,
+}
+
+impl Checked {
+    /// The answer with failures as they may be logged, whoever sent it.
+    pub(crate) fn sanitized(mut self) -> Self {
+        for state in &mut self.items {
+            if let ItemState::Gone(failure) = state {
+                *state = ItemState::Gone(failure.clone().sanitized());
+            }
+        }
+        self
+    }
 }
 
 /// What became of an item.
@@ -167,6 +181,19 @@ pub enum Class {
 }
 
 impl Class {
+    /// All classes.
+    pub const ALL: [Self; 9] = [
+        Self::NotFound,
+        Self::Several,
+        Self::Denied,
+        Self::NoToken,
+        Self::Limited,
+        Self::Away,
+        Self::Malformed,
+        Self::TooLarge,
+        Self::Misconfigured,
+    ];
+
     /// Whether asking again later may help; such a request is held to its deadline.
     pub fn is_transient(self) -> bool {
         matches!(self, Self::Limited | Self::Away)

@@ -119,6 +119,10 @@ mod tests {
             assert_eq!(hasher.hash_one(&one) == hasher.hash_one(&other), same, "{one:?} {other:?}");
             assert_eq!(one.cmp(&other), other.cmp(&one).reverse());
         }
-        assert_eq!(key("op://My Vault/Db/p").item.to_string(), "op://My Vault/Db", "it is shown as it was written");
+        assert_eq!(
+            key("op://My Vault/Db/p").item.to_string(),
+            "op://My Vault/Db",
+            "it is shown as it was written"
+        );
     }
 }

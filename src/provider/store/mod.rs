@@ -15,7 +15,6 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-
 use crate::clock::BootTime;
 use crate::reference::FieldRef;
 use crate::wire::Fetched;
