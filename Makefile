@@ -5,6 +5,7 @@ BINARY ?= target/release/onecred
 SYSCONFDIR ?= /etc
 # a program that does nothing; NixOS has it elsewhere
 TRUE ?= /bin/true
+SYSTEMD_CREDS ?= /usr/bin/systemd-creds
 # a onecred that runs on this machine, to make man pages and completions with, where BINARY is for another
 GENERATOR ?= $(BINARY)
 # drop-ins for newer systemd are chosen by the version that is there; a package sets it
@@ -25,8 +26,8 @@ doc = $(DESTDIR)$(PREFIX)/share/doc/onecred
 etc = $(DESTDIR)$(SYSCONFDIR)/onecred
 units = onecred.socket onecred-sealed.socket onecred.service onecred-resolver.socket onecred-resolver.service run-onecred-store.mount \
   run-secrets.mount run-onecred-files.mount onecred-file@.service onecred-publish.service onecred-publish.target \
-  onecred-metrics.service onecred-metrics.timer
-place = sed -e 's|/usr/bin/onecred|$(PREFIX)/bin/onecred|' -e 's|/usr/share/doc|$(PREFIX)/share/doc|' -e 's|/bin/true|$(TRUE)|'
+  onecred-host-key.service onecred-metrics.service onecred-metrics.timer
+place = sed -e 's|/usr/bin/onecred|$(PREFIX)/bin/onecred|' -e 's|/usr/share/doc|$(PREFIX)/share/doc|' -e 's|/bin/true|$(TRUE)|' -e 's|/usr/bin/systemd-creds|$(SYSTEMD_CREDS)|'
 
 .PHONY: build install uninstall deb
 build:

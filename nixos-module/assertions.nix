@@ -64,23 +64,33 @@ let
       fault "${where}: unit ${claim.unit} and credential ID ${claim.id} have more than ${toString own.longest} bytes together, which systemd can't ask for; give it a shorter ID"
     );
 
-  # modules that load from the socket by themselves
+  # modules that load from a socket by themselves
   hardCoded =
     service: unit:
     let
-      ids = map (builtins.match "([^:]*):${own.socket}") (
-        lib.toList (unit.serviceConfig.LoadCredential or [ ])
-      );
+      place = key: "systemd.services.${service}.serviceConfig.${key}";
+      asked = key: where: own.askedAt where (unit.serviceConfig.${key} or [ ]);
+      long =
+        key: where:
+        concatMap (
+          id:
+          lib.optionals (!(unit.onecred.credentials ? ${id})) (
+            tooLong (place key) {
+              unit = "${service}.service";
+              inherit id;
+            }
+          )
+        ) (asked key where);
+      crossed =
+        key: where: right:
+        optional (asked key where != [ ]) (
+          fault "${place key}: nothing gets its credential at ${where} in this way; take ${right}"
+        );
     in
-    concatMap (
-      id:
-      lib.optionals (id != null && !(unit.onecred.credentials ? ${builtins.head id})) (
-        tooLong "systemd.services.${service}.serviceConfig.LoadCredential" {
-          unit = "${service}.service";
-          id = builtins.head id;
-        }
-      )
-    ) ids;
+    long "LoadCredential" own.socket
+    ++ long "LoadCredentialEncrypted" own.sealedSocket
+    ++ crossed "LoadCredential" own.sealedSocket "config.services.onecred.socket"
+    ++ crossed "LoadCredentialEncrypted" own.socket "config.services.onecred.sealedSocket";
 
   # secrets and templates
   ofEntry =

@@ -5,8 +5,16 @@ let
   segment = "[A-Za-z0-9_. -]*";
 in
 rec {
-  # where systemd asks for credentials
+  # where systemd asks for credentials: as they are, and sealed
   socket = "/run/onecred/credential.sock";
+  sealedSocket = "/run/onecred/sealed.sock";
+
+  # The IDs that lines such as ID:SOCKET ask for at a socket.
+  askedAt =
+    where: lines:
+    builtins.concatMap (line: if line == null then [ ] else line) (
+      map (line: builtins.match "([^:]*):${where}" (toString line)) (lib.toList lines)
+    );
 
   # unit and credential ID together: what the name of systemd's socket has room for
   longest = 83;

@@ -141,6 +141,11 @@ let
   ) cfg.configFiles;
   moved = lib.filterAttrs (name: secret: (place name secret).link != null) cfg.secrets;
   signalled = lib.filterAttrs (_: secret: reloads secret != [ ]) cfg.secrets;
+  ordered = lib.filterAttrs (
+    _: secret:
+    builtins.isAttrs secret.services
+    && builtins.any (unit: unit.after != [ ]) (builtins.attrValues secret.services)
+  ) cfg.secrets;
   said = builtins.concatStringsSep ", ";
 in
 {
@@ -215,6 +220,9 @@ in
     ++
       optional (signalled != { })
         "services.onepassword-secrets: units of ${said (builtins.attrNames signalled)} are reloaded on a change, instead of being sent a signal"
+    ++
+      optional (ordered != { })
+        "services.onepassword-secrets: ${said (builtins.attrNames ordered)}: `after` of a consumer has no effect; order it in systemd.services.<name>.after"
     ++
       optional (cfg.users != [ ])
         "services.onepassword-secrets.users: nobody but root and onecred reads the token; others ask by systemd.services.<name>.onecred.credentials"

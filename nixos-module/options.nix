@@ -8,6 +8,7 @@
 }:
 let
   inherit (lib) mkEnableOption mkOption types;
+  own = import ./lib.nix { inherit lib; };
   cfg = config.services.onecred;
   json = pkgs.formats.json { };
   kinds = import ./types.nix {
@@ -104,11 +105,28 @@ in
       description = "The directory where node_exporter reads text files: onecred's figures get there each minute.";
     };
 
+    sealed = mkOption {
+      type = types.bool;
+      default = true;
+      description = ''
+        Whether services get their credentials sealed with this host's key, by `LoadCredentialEncrypted=`: then none of them starts with an empty or cut
+        value, whatever dies when. The key is made where there is none; it need not outlive a reboot. A value may have about 860 KiB, and 1 MiB if this is off.
+        Each service can say otherwise: `systemd.services.<name>.onecred.sealed`.
+      '';
+    };
+
     socket = mkOption {
       type = types.str;
       readOnly = true;
-      default = (import ./lib.nix { inherit lib; }).socket;
+      default = own.socket;
       description = "The socket, for modules that load a credential from a path: `services.x.passwordFile = config.services.onecred.socket`.";
+    };
+
+    sealedSocket = mkOption {
+      type = types.str;
+      readOnly = true;
+      default = own.sealedSocket;
+      description = "The same for `LoadCredentialEncrypted=`.";
     };
 
     checkConfig = mkOption {

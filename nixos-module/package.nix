@@ -39,6 +39,7 @@ rustPlatform.buildRustPackage {
     runHook preInstall
     # with a DESTDIR the catalog of the machine that builds is left alone
     make install DESTDIR=/ PREFIX=$out SYSCONFDIR=$TMPDIR/etc TRUE=${coreutils}/bin/true \
+      SYSTEMD_CREDS=${systemd}/bin/systemd-creds \
       SYSTEMD_VERSION=${lib.versions.major systemd.version} \
       BINARY="$(find target -path '*release/onecred' -type f | head -n 1)"
     runHook postInstall

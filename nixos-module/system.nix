@@ -49,6 +49,8 @@ let
   );
   roots = cfg.rendered.publish.roots or [ ];
 
+  catalog = "${cfg.package}/lib/systemd/catalog/onecred.catalog";
+
   # The package's unit stays what it is; what it says of its program's environment is enough.
   dropIn = {
     overrideStrategy = "asDropin";
@@ -62,6 +64,7 @@ in
     environment.systemPackages = [ cfg.package ];
     environment.etc = {
       "onecred/secrets.json".source = file;
+      "systemd/catalog/onecred.catalog".source = catalog;
     }
     // optionalAttrs (cfg.development.vault != null) { "onecred/vault.json".source = vault; };
 
@@ -77,6 +80,11 @@ in
     systemd.packages = [ cfg.package ];
     # NixOS does not read [Install]
     systemd.sockets.onecred = {
+      overrideStrategy = "asDropin";
+      wantedBy = [ "sockets.target" ];
+      unitConfig.X-StopIfChanged = false;
+    };
+    systemd.sockets.onecred-sealed = {
       overrideStrategy = "asDropin";
       wantedBy = [ "sockets.target" ];
       unitConfig.X-StopIfChanged = false;
@@ -120,6 +128,19 @@ in
       };
       onecred-publish = dropIn // {
         restartIfChanged = false;
+      };
+    }
+    // {
+      # journalctl -x; the data base of all catalogs is a file of the machine's
+      onecred-catalog = {
+        description = "Explanations of what onecred says in the journal";
+        wantedBy = [ "multi-user.target" ];
+        restartTriggers = [ catalog ];
+        serviceConfig = {
+          Type = "oneshot";
+          RemainAfterExit = true;
+          ExecStart = "${config.systemd.package}/bin/journalctl --update-catalog";
+        };
       };
     }
     // optionalAttrs (cfg.metrics.directory != null) {

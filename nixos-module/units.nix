@@ -7,6 +7,7 @@ let
     mkOption
     types
     ;
+  own = import ./lib.nix { inherit lib; };
   cfg = config.services.onecred;
   version = config.systemd.package.version or "0";
 
@@ -18,6 +19,13 @@ let
     in
     if written.target != null then written.target else "${cfg.publishRoot}/${name}";
   handle = name: "onecred-file@${name}.service";
+
+  # What has to be there before a service asks at a socket. At boot it is; in the switch that brings onecred, all start at once.
+  ofPlain = [ "onecred.socket" ];
+  ofSealed = [
+    "onecred-sealed.socket"
+    "onecred-host-key.service"
+  ];
 in
 {
   options.systemd.services = mkOption {
@@ -26,6 +34,13 @@ in
         { config, ... }:
         let
           wanted = config.onecred;
+          load = map (id: "${id}:${if wanted.sealed then own.sealedSocket else own.socket}") (
+            builtins.attrNames wanted.credentials
+          );
+          asksAt = key: where: own.askedAt where (config.serviceConfig.${key} or [ ]) != [ ];
+          sockets =
+            lib.optionals (asksAt "LoadCredential" own.socket) ofPlain
+            ++ lib.optionals (asksAt "LoadCredentialEncrypted" own.sealedSocket) ofSealed;
         in
         {
           options.onecred = {
@@ -40,6 +55,12 @@ in
                 The program reads `$CREDENTIALS_DIRECTORY/ID`.
               '';
             };
+            sealed = mkOption {
+              type = types.bool;
+              default = cfg.sealed;
+              defaultText = lib.literalExpression "config.services.onecred.sealed";
+              description = "Whether `credentials` come sealed, by `LoadCredentialEncrypted=`.";
+            };
             environmentFiles = mkOption {
               type = types.listOf types.str;
               default = [ ];
@@ -50,12 +71,17 @@ in
           config = lib.mkMerge [
             (mkIf (wanted.credentials != { }) {
               serviceConfig = {
-                LoadCredential = map (id: "${id}:${cfg.socket}") (builtins.attrNames wanted.credentials);
+                ${if wanted.sealed then "LoadCredentialEncrypted" else "LoadCredential"} = load;
               }
               // lib.optionalAttrs (lib.versionAtLeast version "260") {
                 # a reload brings what has changed meanwhile
                 RefreshOnReload = mkDefault "credentials";
               };
+            })
+            # also of modules that load from a socket by themselves
+            (mkIf cfg.enable {
+              wants = sockets;
+              after = sockets;
             })
             (mkIf (wanted.environmentFiles != [ ]) {
               requires = map handle wanted.environmentFiles;

@@ -7,6 +7,8 @@ mod cli_alone;
 mod connect;
 mod death;
 mod demo;
+mod docs;
+mod faults;
 mod forged;
 mod journal;
 mod leftovers;
@@ -40,6 +42,7 @@ const THEMES: &[&Theme] = &[
     &connect::THEME,
     &connect::IMPATIENT,
     &connect::WARM,
+    &faults::THEME,
     &boot::THEME,
     &bus::THEME,
     &bus::ALONE,
@@ -48,6 +51,8 @@ const THEMES: &[&Theme] = &[
     &cli::THEME,
     &cli_alone::THEME,
     &demo::THEME,
+    &docs::THEME,
+    &docs::PAGES,
     &journal::THEME,
     &journal::AUDIT,
     &metrics::THEME,

@@ -77,8 +77,10 @@ fn with_a_key(suite: Suite) -> Stage {
     stage
 }
 
+const NO_KEY: &str = "rm -f /var/lib/systemd/credential.secret && systemctl mask -q onecred-host-key.service";
+
 fn without_a_key(suite: Suite) -> Stage {
-    setup(suite).plan(|plan| plan.prepare("rm -f /var/lib/systemd/credential.secret")).stage()
+    setup(suite).plan(|plan| plan.prepare(NO_KEY)).stage()
 }
 
 /// A unit that asks at the sealed socket.

@@ -48,6 +48,7 @@ fn ask(reference: &str) -> Fetch {
         print: String::new(),
         item,
         known: None,
+        version: None,
         fields: vec![field],
         patience: Duration::from_secs(20),
     }

@@ -50,6 +50,35 @@ in
     ];
     says = "more than 83 bytes together";
   };
+  longIDHardCodedSealed = {
+    modules = [
+      on
+      {
+        systemd.services.app.serviceConfig.LoadCredentialEncrypted = [
+          "${id 73}:/run/onecred/sealed.sock"
+        ];
+      }
+    ];
+    says = "more than 83 bytes together";
+  };
+  plainAtSealed = {
+    modules = [
+      on
+      { systemd.services.app.serviceConfig.LoadCredential = [ "key:/run/onecred/sealed.sock" ]; }
+    ];
+    says = "take config.services.onecred.socket";
+  };
+  sealedAtPlain = {
+    modules = [
+      on
+      {
+        systemd.services.app.serviceConfig.LoadCredentialEncrypted = [
+          "key:/run/onecred/credential.sock"
+        ];
+      }
+    ];
+    says = "take config.services.onecred.sealedSocket";
+  };
   asLongAsCanBe = {
     modules = service "app" { ${id 72} = "op://v/i/f"; };
     says = null;

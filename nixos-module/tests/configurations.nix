@@ -29,19 +29,47 @@ in
     }
   ];
 
+  plainOfOne = [
+    on
+    {
+      systemd.services.opencode.onecred = {
+        credentials.key = "op://Servers/api/key";
+        sealed = false;
+      };
+    }
+  ];
+
+  plain = [
+    on
+    {
+      services.onecred.sealed = false;
+      systemd.services.opencode.onecred.credentials.key = "op://Servers/api/key";
+      systemd.services.careful.onecred = {
+        credentials.key = "op://Servers/api/key";
+        sealed = true;
+      };
+    }
+  ];
+
   # modules that have the ID password in their own code
   hardCoded =
     let
-      service = name: { config, ... }: {
-        systemd.services.${name}.serviceConfig.LoadCredential = [
+      postgresql = { config, ... }: {
+        systemd.services.postgresql.serviceConfig.LoadCredential = [
           "password:${config.services.onecred.socket}"
+        ];
+      };
+      redis = { config, ... }: {
+        systemd.services.redis.serviceConfig.LoadCredentialEncrypted = [
+          "password:${config.services.onecred.sealedSocket}"
         ];
       };
     in
     [
       on
-      (service "postgresql")
-      (service "redis")
+      postgresql
+      redis
+      { systemd.services.unconcerned.serviceConfig.LoadCredential = [ "password:/etc/password" ]; }
       {
         services.onecred.secrets.postgres-password = {
           reference = "op://Servers/postgres/password";
@@ -175,6 +203,7 @@ in
           enable = true;
           services = [ "caddy" ];
           errorHandling.maxRetries = 3;
+          changeDetection.enable = true;
         };
         secrets = {
           apiKey = {
@@ -183,6 +212,7 @@ in
             group = "opencode";
             services.nginx.signal = "SIGHUP";
             services.caddy.signal = "SIGUSR1";
+            services.caddy.after = [ "network.target" ];
           };
           sslKey = {
             reference = "op://Servers/tls/key";

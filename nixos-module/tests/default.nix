@@ -1,11 +1,23 @@
 # What is wrong with the module, as a list that should be empty; and what secrets.json each configuration makes.
 #
-# nix-instantiate --eval --strict --json --store dummy:// --arg lib 'import /path/to/nixpkgs/lib' nixos-module/tests
-{ lib }:
+# nix-instantiate --eval --strict --json --store dummy:// nixos-module/tests, with --arg lib 'import /path/to/nixpkgs/lib' for another lib than ours
+{
+  lib ? import ./lib,
+  # modules of the documentation, by their places in it
+  documented ? { },
+}:
 let
   evaluate = import ./evaluate.nix { inherit lib; };
   own = import ../lib.nix { inherit lib; };
-  configurations = lib.mapAttrs (_: evaluate) (import ./configurations.nix);
+  configurations = lib.mapAttrs (_: evaluate) (
+    import ./configurations.nix
+    // lib.mapAttrs (_: module: [
+      { services.onecred.enable = true; }
+      (import ./impermanence.nix)
+      ./others.nix
+      module
+    ]) documented
+  );
 
   fine = lib.concatLists (
     lib.mapAttrsToList (
@@ -28,6 +40,38 @@ let
       ) "${name}: should have said ${toString says}, and said ${said}"
       ++ lib.optional (lib.hasInfix "ops_eyJ" said) "${name}: the message holds the token"
     ) (import ./assertions.nix)
+  );
+
+  # what NixOS itself refuses
+  misused = map (name: "${name}: should not have been evaluated") (
+    builtins.attrNames (
+      lib.filterAttrs (_: modules: (builtins.tryEval (evaluate modules).whole).success) {
+        "an option that is none" = [ { services.onecred.secret = { }; } ];
+        "an option of a service that is none" = [
+          { systemd.services.app.onecred.credential.key = "op://v/i/f"; }
+        ];
+        "another type" = [ { services.onecred.enable = "yes"; } ];
+        "another type in a secret" = [
+          {
+            services.onecred.enable = true;
+            services.onecred.secrets.key.units = "app";
+          }
+        ];
+        "two definitions" = [
+          { services.onecred.tokenFile = "/a"; }
+          {
+            services.onecred.enable = true;
+            services.onecred.tokenFile = "/b";
+          }
+        ];
+        "what can be read alone" = [
+          {
+            services.onecred.enable = true;
+            services.onecred.socket = "/run/other.sock";
+          }
+        ];
+      }
+    )
   );
 
   different = lib.concatLists (
@@ -54,6 +98,6 @@ let
   ) vectors;
 in
 {
-  wrong = fine ++ refused ++ different ++ judged;
+  wrong = fine ++ refused ++ misused ++ different ++ judged;
   rendered = lib.mapAttrs (_: { config, ... }: config.services.onecred.rendered) configurations;
 }

@@ -46,11 +46,14 @@ let
   evaluated = lib.evalModules {
     modules = [
       ./stubs.nix
-      ../default.nix
+      ../.
       system
     ]
     ++ modules;
-    specialArgs = { inherit pkgs; };
+    specialArgs = {
+      inherit pkgs;
+      onecred = (import ../../flake.nix).outputs { };
+    };
   };
 in
 {
@@ -62,6 +65,6 @@ in
     inherit (evaluated.config) environment systemd warnings;
     users = { inherit (evaluated.config.users) users groups; };
     dbus = evaluated.config.services.dbus;
-    inherit (evaluated.config.services.onecred) rendered;
+    inherit (evaluated.config.services.onecred) rendered socket sealedSocket;
   } true;
 }

@@ -9,6 +9,7 @@ let
   service = name: unit: (of name).systemd.services.${unit};
   resolver = name: (service name "onecred-resolver").serviceConfig;
   socket = "/run/onecred/credential.sock";
+  sealed = "/run/onecred/sealed.sock";
   on = {
     services.onecred.enable = true;
   };
@@ -26,11 +27,58 @@ let
     ]).config.systemd.services.app.serviceConfig;
 in
 {
-  "one line loads the credential, beside others" = {
-    got = builtins.sort builtins.lessThan (service "oneLine" "opencode").serviceConfig.LoadCredential;
+  "one line loads the credential, sealed, beside others" = {
+    got = with service "oneLine" "opencode"; {
+      inherit (serviceConfig) LoadCredential LoadCredentialEncrypted;
+      inherit wants after;
+    };
+    expected = {
+      LoadCredential = [ "other:/etc/other" ];
+      LoadCredentialEncrypted = [ "openai-key:${sealed}" ];
+      wants = [
+        "onecred-sealed.socket"
+        "onecred-host-key.service"
+      ];
+      after = [
+        "onecred-sealed.socket"
+        "onecred-host-key.service"
+      ];
+    };
+  };
+  "a service can choose the plain socket" = {
+    got = with service "plainOfOne" "opencode"; {
+      inherit (serviceConfig) LoadCredential;
+      inherit wants after;
+    };
+    expected = {
+      LoadCredential = [ "key:${socket}" ];
+      wants = [ "onecred.socket" ];
+      after = [ "onecred.socket" ];
+    };
+  };
+  "all can, but for those that choose the sealed one" = {
+    got = map (name: builtins.attrNames (service "plain" name).serviceConfig) [
+      "opencode"
+      "careful"
+    ];
     expected = [
-      "openai-key:${socket}"
-      "other:/etc/other"
+      [ "LoadCredential" ]
+      [ "LoadCredentialEncrypted" ]
+    ];
+  };
+  "a module that asks by itself finds the socket, and no other unit waits for it" = {
+    got = map (name: (service "hardCoded" name).after) [
+      "postgresql"
+      "redis"
+      "unconcerned"
+    ];
+    expected = [
+      [ "onecred.socket" ]
+      [
+        "onecred-sealed.socket"
+        "onecred-host-key.service"
+      ]
+      [ ]
     ];
   };
   "one line declares the secret and lets the unit have it" = {
@@ -53,7 +101,7 @@ in
   "systemd before 260 has no RefreshOnReload=" = {
     got = refreshed "259.3";
     expected = {
-      LoadCredential = [ "key:${socket}" ];
+      LoadCredentialEncrypted = [ "key:${sealed}" ];
     };
   };
   "systemd since 260 has" = {
@@ -178,7 +226,18 @@ in
     expected = {
       onecred = [ "sockets.target" ];
       onecred-resolver = [ "sockets.target" ];
+      onecred-sealed = [ "sockets.target" ];
     };
+  };
+  "a switch stops no socket" = {
+    got = lib.mapAttrsToList (_: socket: socket.unitConfig) (of "smallest").systemd.sockets;
+    expected = lib.genList (_: { X-StopIfChanged = false; }) 3;
+  };
+  "the journal can explain" = {
+    got =
+      lib.hasSuffix "/lib/systemd/catalog/onecred.catalog"
+        (of "smallest").environment.etc."systemd/catalog/onecred.catalog".source;
+    expected = true;
   };
   "without onecred nothing is there" = {
     got = with (evaluate [ ]).config; [
@@ -231,7 +290,9 @@ in
       "services.onepassword-secrets: files are below"
       "services.onepassword-secrets: sslKey: secrets"
       "services.onepassword-secrets: units of apiKey"
+      "services.onepassword-secrets: apiKey: `after`"
       "services.onepassword-secrets.users: nobody"
+      "services.onepassword-secrets.systemdIntegration.changeDetection"
       "services.onepassword-secrets.systemdIntegration.errorHandling"
     ];
   };

@@ -71,6 +71,7 @@ in
       stopIfChanged = any true;
       restartIfChanged = any true;
       reloadTriggers = list;
+      restartTriggers = list;
     };
     systemd.sockets = unit { };
     systemd.targets = unit { };

@@ -1,7 +1,9 @@
 # Units of a configuration as text, for a systemd that is not NixOS's: drop-ins of the package's units, and units of their own.
 #
-# nix-instantiate --eval --strict --json --arg lib 'import /path/to/nixpkgs/lib' nixos-module/tests/units.nix
-{ lib }:
+# nix-instantiate --eval --strict --json --store dummy:// nixos-module/tests/units.nix, and --arg lib as for all tests
+{
+  lib ? import ./lib,
+}:
 let
   evaluate = import ./evaluate.nix { inherit lib; };
   inherit
@@ -38,6 +40,16 @@ let
                 ExecStart = "/usr/bin/grep -qx hunter2 %d/password";
               };
             };
+            plain = {
+              onecred = {
+                credentials.password = "op://My Vault/db/password";
+                sealed = false;
+              };
+              serviceConfig = {
+                Type = "oneshot";
+                ExecStart = "/usr/bin/grep -qx hunter2 %d/password";
+              };
+            };
             environment = {
               onecred.environmentFiles = [ "app.env" ];
               serviceConfig = {
@@ -71,6 +83,7 @@ let
       unit.unitConfig
       // {
         Requires = unit.requires;
+        Wants = unit.wants;
         After = unit.after;
       }
     )

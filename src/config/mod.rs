@@ -244,6 +244,8 @@ impl Default for Limits {
     }
 }
 
+#[cfg(test)]
+mod document_tests;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 #[cfg(test)]

@@ -8,7 +8,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket, sockopt};
+use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::packet::{self, MAX_VALUES, Packet};
@@ -94,7 +95,19 @@ fn open(path: &Path) -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
     connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    let listener = getsockopt(&socket, sockopt::PeerCredentials)?.uid(); // who it was when it began to listen
+    if !is_trusted(listener, geteuid().as_raw()) {
+        return Err(io::Error::new(
+            io::ErrorKind::ConnectionRefused,
+            format!("user {listener} listens there, who is neither root nor the user of this process"),
+        ));
+    }
     Ok(socket)
+}
+
+/// A token may be part of the question, and the answer holds values: only root's resolver or one's own is spoken to.
+fn is_trusted(listener: u32, own: u32) -> bool {
+    listener == 0 || listener == own
 }
 
 fn nonsense(why: &str) -> Failure {
@@ -184,4 +197,44 @@ pub(super) fn unpack(meta: FetchedMeta, values: Option<OwnedFd>) -> io::Result<F
 fn is_id(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn another_user_s_resolver_is_not_asked() {
+        assert!(
+            is_trusted(0, 1000) && is_trusted(1000, 1000) && !is_trusted(65_534, 0) && !is_trusted(1, 1000)
+        );
+        if !geteuid().is_root() {
+            return; // nobody else can be had to listen
+        }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        let path = folder.path().join("sock");
+        let listens = "use Socket; socket(S, AF_UNIX, SOCK_SEQPACKET, 0) and bind(S, pack_sockaddr_un($ARGV[0])) and listen(S, 1) \
+            and syswrite(STDOUT, \"listening\\n\") or die $!; sleep 600";
+        for (user, heard) in [(65_534, false), (0, true)] {
+            let mut command = Command::new("perl");
+            command.args(["-e", listens]).arg(&path).uid(user).stdout(Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            let mut line = String::new();
+            BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+            assert_eq!(line, "listening\n");
+            let opened = open(&path);
+            child.kill().unwrap();
+            child.wait().unwrap();
+            std::fs::remove_file(&path).unwrap();
+            assert_eq!(opened.is_ok(), heard, "{opened:?}");
+            if let Err(error) = opened {
+                assert!(error.to_string().contains("user 65534 listens there"), "{error}");
+            }
+        }
+    }
 }

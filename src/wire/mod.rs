@@ -54,6 +54,9 @@ pub struct Fetch {
     pub item: ItemRef,
     /// Its IDs, where an earlier answer told them: then one call is enough.
     pub known: Option<ItemId>,
+    /// The version of it that the asker has, if any: a server that has an older one is behind.
+    #[serde(default)]
+    pub version: Option<u64>,
     /// What is wanted of it.
     pub fields: Vec<FieldRef>,
     /// How long an answer is waited for; the resolver gives up by itself before.

@@ -83,6 +83,8 @@ impl Connect {
 }
 
 impl Backend for Connect {
+    const VERSIONS_GROW: bool = true;
+
     fn about(&self) -> About {
         About { at: self.http.label().to_owned(), writes: None, expires: self.claims.expires }
     }

@@ -1,0 +1,254 @@
+//! The documentation: what its pages tell people to run is run, page by page, and what they have people write is taken.
+//!
+//! A block that can't be run here says why not, by a comment before it: `<!-- not run: … -->`, or `<!-- run last: … -->` where it would end what the
+//! rest of its page needs. Blocks of Nix are evaluated by integration/nix.
+use onecred_integration::{
+    cases, fake_connect,
+    fake_connect::vault,
+    installed::repository,
+    machine::Suite,
+    setup::{Setup, field},
+    stage::Stage,
+    theme::Theme,
+};
+use serde_json::{Value, json};
+use std::fs;
+
+pub const THEME: Theme = Theme {
+    name: "docs",
+    stage,
+    shared: false,
+    cases: cases![
+        the_readme,
+        getting_started,
+        operations,
+        the_bus,
+        nixos,
+        migration,
+        security,
+        configuration,
+    ],
+};
+
+/// What looks at the pages alone.
+pub const PAGES: Theme =
+    Theme { name: "docs-pages", stage, shared: true, cases: cases![every_page_is_played, the_bus_is_whole] };
+
+/// What stands for a command, by how it begins, and why.
+const STAND_INS: [(&str, &str); 5] = [
+    ("cargo build --release", ":"),                           // it is what runs
+    ("make install PREFIX=/usr", "test -x /usr/bin/onecred"), // so was the machine's root made
+    ("onecred token set --file", "onecred token set --file </root/token"), // instead of pasting it
+    ("onecred token set", "onecred token set </root/token"),
+    ("systemd-ask-password -n | ", "cat /root/token | "), // the same
+];
+const CONFIG: &str = "/etc/onecred/secrets.json";
+
+fn stage(suite: Suite) -> Stage {
+    let mut next = 'a';
+    let mut item = |title: &str, fields: &[(&str, &str)]| {
+        let id = format!("{:a<26}", format!("docsitem{next}b"));
+        next = char::from(next as u8 + 1);
+        let fields: Vec<Value> = fields.iter().map(|(label, value)| field(label, value)).collect();
+        json!({ "id": id, "title": title, "category": "LOGIN", "version": 1, "fields": fields })
+    };
+    let items = [
+        item("postgres", &[("password", "hunter2"), ("username", "bob")]),
+        item("openai", &[("credential", "sk-canary")]),
+        item("api", &[("key", "k-canary")]),
+        item("app", &[("env", "A=b\n")]),
+    ];
+    let mut document = vault::fixture();
+    document["vaults"].as_array_mut().expect("vaults").push(json!({
+        "id": format!("{:a<26}", "vaultserversb"), "name": "Servers", "contentVersion": 1, "items": items,
+    }));
+    let setup = Setup::connect(suite).holding(document).secret(
+        "db-password",
+        "op://Servers/postgres/password",
+        &["app"],
+    );
+    let stage = setup.plan(|plan| plan.file("/usr/bin/app", "#!/bin/sh\n", 0o755)).stage();
+    stage.write("/root/token.txt", fake_connect::DEFAULT_TOKEN, 0o600);
+    stage.write("/root/token", format!("{}\n", fake_connect::DEFAULT_TOKEN), 0o600);
+    stage.write("/root/value.txt", "broken glass", 0o600);
+    stage
+}
+
+/// A block between fences.
+#[derive(Debug)]
+struct Block {
+    line: usize,
+    language: String,
+    text: String,
+    mark: Option<String>,
+}
+
+fn read(page: &str) -> String {
+    fs::read_to_string(repository().join(page)).unwrap_or_else(|error| panic!("{page}: {error}"))
+}
+
+fn blocks(text: &str) -> Vec<Block> {
+    let (mut all, mut open, mut before) = (Vec::new(), None::<Block>, "");
+    for (number, line) in text.lines().map(str::trim).enumerate() {
+        match (line.strip_prefix("```"), open.take()) {
+            (Some(_), Some(block)) => all.push(block),
+            (Some(language), None) => {
+                let mark = before.strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->"));
+                open = Some(Block {
+                    line: number + 1,
+                    language: language.to_owned(),
+                    text: String::new(),
+                    mark: mark.map(str::to_owned),
+                });
+            }
+            (None, Some(mut block)) => {
+                block.text.push_str(line);
+                block.text.push('\n');
+                open = Some(block);
+            }
+            (None, None) if !line.is_empty() => before = line,
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "a fence is not closed");
+    all
+}
+
+fn play(stage: &Stage, page: &str) {
+    stage.sh("systemctl start dbus.socket && onecred status").ok();
+    let all = blocks(&read(page));
+    let marked = |block: &Block, what: &str| block.mark.as_ref().is_some_and(|mark| mark.starts_with(what));
+    let (last, rest): (Vec<_>, Vec<_>) = all.iter().partition(|block| marked(block, "run last: "));
+    for block in rest.into_iter().chain(last).filter(|block| !marked(block, "not run: ")) {
+        let place = format!("{page}:{}", block.line);
+        match block.language.as_str() {
+            "sh" => run(stage, &place, &block.text),
+            "json" => configure(stage, &place, &block.text),
+            "ini" => verify(stage, &place, &block.text),
+            "nix" => {}
+            other => panic!("{place}: nobody looks at blocks of {other:?}; say why not: <!-- not run: … -->"),
+        }
+    }
+}
+
+/// Runs the commands, as root.
+fn run(stage: &Stage, place: &str, text: &str) {
+    let text = text.replace("\\\n", " ");
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let command = line.replace("sudo ", "");
+        let stand_in = STAND_INS.iter().find(|(start, _)| command.starts_with(start));
+        let command = stand_in.map_or(command.clone(), |(start, other)| match start.ends_with(' ') {
+            true if other.ends_with(' ') => command.replacen(start, other, 1),
+            _ => (*other).to_owned(),
+        });
+        let ran = stage.sh(&format!("cd /root; {command}"));
+        // what watches is ended by its time
+        let watched = command.starts_with("timeout ") && ran.code() == Some(124);
+        assert!(ran.succeeded() || watched, "{place}: {line}\n{ran}");
+    }
+}
+
+/// Has the file be the configuration, with the machine's own source, and what it refers to.
+fn configure(stage: &Stage, place: &str, text: &str) {
+    let mut config: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{place}: {error}"));
+    let own: Value = serde_json::from_slice(&stage.read(CONFIG)).expect("the configuration");
+    let is_source = config.get("source").is_some();
+    if !is_source {
+        config["source"] = own["source"].clone();
+    }
+    if is_source || text.contains("{{db-password}}") {
+        config["secrets"] = own["secrets"].clone();
+    }
+    let file = if is_source { "/root/other.json" } else { CONFIG };
+    stage.write(file, config.to_string(), 0o644);
+    let ran = stage.sh(&format!("onecred check {file}"));
+    assert!(ran.succeeded() && ran.stderr().is_empty(), "{place}: {ran}");
+    if !is_source {
+        stage.sh("onecred reload").ok();
+    }
+}
+
+/// Has systemd look at the lines, as a part of a service.
+fn verify(stage: &Stage, place: &str, text: &str) {
+    let program = if text.contains("ExecStart=") { "" } else { "ExecStart=/usr/bin/app\n" };
+    stage.units([("docs.service", format!("{text}{program}").as_str())]);
+    let ran = stage.sh("systemd-analyze verify docs.service");
+    assert!(ran.succeeded() && ran.stderr().is_empty(), "{place}: {ran}");
+}
+
+fn the_readme(stage: &Stage) {
+    play(stage, "README.md");
+}
+
+fn getting_started(stage: &Stage) {
+    // a machine where nothing is declared, and the page's unit
+    let mut config: Value = serde_json::from_slice(&stage.read(CONFIG)).expect("the configuration");
+    config["secrets"] = json!([]);
+    stage.write(CONFIG, config.to_string(), 0o644);
+    stage.units([("app.service", "[Service]\nType=oneshot\nExecStart=/usr/bin/app\n")]);
+    play(stage, "docs/getting-started.md");
+}
+
+fn operations(stage: &Stage) {
+    play(stage, "docs/operations.md");
+}
+
+fn the_bus(stage: &Stage) {
+    play(stage, "docs/dbus.md");
+}
+
+fn nixos(stage: &Stage) {
+    play(stage, "docs/nixos.md");
+}
+
+fn migration(stage: &Stage) {
+    let theirs = json!({ "secrets": [{ "path": "api-key", "reference": "op://Servers/api/key" }] });
+    stage.write("/root/secrets.json", theirs.to_string(), 0o644);
+    play(stage, "docs/migration.md");
+}
+
+fn security(stage: &Stage) {
+    play(stage, "docs/security.md");
+}
+
+fn configuration(stage: &Stage) {
+    play(stage, "docs/configuration.md");
+}
+
+fn every_page_is_played(_: &Stage) {
+    let this = fs::read_to_string(repository().join("integration/cases/docs.rs")).expect("this file");
+    let folder = fs::read_dir(repository().join("docs")).expect("the folder");
+    let mut pages: Vec<String> = folder
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
+        .filter(|name| name.ends_with(".md"))
+        .collect();
+    pages.sort();
+    assert!(pages.len() >= 6, "{pages:?}");
+    for page in pages {
+        assert!(this.contains(&format!("play(stage, \"docs/{page}\")")), "nobody plays docs/{page}");
+    }
+    // and nothing is taken for prose that is not
+    let page = "a\n<!-- not run: b -->\n\n```sh\nc\n```\n   ```json\n   {}\n   ```\n";
+    let found = blocks(page);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!((found[0].mark.as_deref(), found[0].text.as_str()), (Some("not run: b"), "c\n"));
+    assert_eq!((found[1].language.as_str(), found[1].text.as_str()), ("json", "{}\n"));
+}
+
+/// Every member of the interface is named, and every method called.
+fn the_bus_is_whole(_: &Stage) {
+    let interface = read("integration/fixtures/introspection.xml");
+    let document = read("docs/dbus.md");
+    for kind in ["method", "property", "signal"] {
+        for member in interface.split(&format!("<{kind} name=\"")).skip(1) {
+            let name = member.split('"').next().unwrap_or_default();
+            assert!(document.contains(&format!("`{name}")), "docs/dbus.md does not name {kind} {name}");
+        }
+    }
+    let commands: String = blocks(&document).into_iter().map(|block| block.text).collect();
+    for member in interface.split("<method name=\"").skip(1) {
+        let name = member.split('"').next().unwrap_or_default();
+        let verb = format!("onecred {}", name.to_lowercase());
+        assert!(commands.contains(name) || commands.contains(&verb), "no command calls {name}");
+    }
+}

@@ -1,0 +1,12 @@
+# Options of others that the documentation sets.
+{ lib, ... }:
+let
+  any = lib.mkOption {
+    type = lib.types.anything;
+    default = { };
+  };
+in
+{
+  options.services.postgres-exporter.passwordFile = any;
+  options.virtualisation.vmVariant = any;
+}
