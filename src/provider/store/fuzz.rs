@@ -1,7 +1,8 @@
 //! What the fuzzer tries on snapshots' files: what is read is whole, and what was cut or made longer is none.
 
 use std::fs::File;
-use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::sync::LazyLock;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
@@ -36,9 +37,13 @@ pub(crate) fn snapshot(data: &[u8]) {
 }
 
 fn open(bytes: &[u8]) -> Option<Snapshot> {
-    let mut file = File::from(memfd_create("fuzz", MFdFlags::MFD_CLOEXEC).ok()?);
-    file.write_all(bytes).ok()?;
-    read(file).ok()
+    // one file for all: what was read of the one before is dropped
+    static FILE: LazyLock<Option<File>> =
+        LazyLock::new(|| memfd_create("fuzz", MFdFlags::MFD_CLOEXEC).ok().map(File::from));
+    let file = FILE.as_ref()?;
+    file.set_len(bytes.len() as u64).ok()?;
+    file.write_all_at(bytes, 0).ok()?;
+    read(file.try_clone().ok()?).ok()
 }
 
 /// All values of it can be read, and together they are no more than there is.
