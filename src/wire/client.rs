@@ -118,7 +118,7 @@ fn is_trusted(listener: u32, own: u32) -> bool {
 }
 
 /// The most bytes of metadata of an answer about so many things.
-fn metadata_of(asked: usize) -> u64 {
+pub(super) fn metadata_of(asked: usize) -> u64 {
     HEAD + EACH * u64::try_from(asked).unwrap_or(u64::MAX / EACH - HEAD)
 }
 

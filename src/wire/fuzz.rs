@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use super::client::{FetchedMeta, unpack};
+use super::client::{FetchedMeta, metadata_of, unpack};
 use super::packet;
 use super::server::pack;
 use super::*;
@@ -53,8 +53,9 @@ pub(crate) fn wire(data: &[u8]) {
         )
     };
     let before = shown(&fetched);
+    let most = metadata_of(fetched.fields.len());
     let Ok(packet) = pack(Ok(fetched)) else { panic!("an answer can't be packed") };
-    let meta = packet::read_meta(packet.meta).ok().and_then(|meta| meta_of(&meta).ok().flatten());
+    let meta = packet::read_meta(packet.meta, most).ok().and_then(|meta| meta_of(&meta).ok().flatten());
     let Some(Ok(back)) = meta.map(|meta| unpack(meta, packet.values)) else {
         panic!("our own answer makes no sense")
     };
