@@ -1,4 +1,10 @@
-//! The clocks: ages and deadlines that go on while the machine sleeps, and the wall clock for one-time passwords.
+//! The clocks: which one counts what, and what a jump or a suspend does to it.
+//!
+//! - Ages (of snapshots, of quotas, of a source's troubles) count on CLOCK_BOOTTIME: a night in suspend is a night.
+//! - Deadlines and pauses count on CLOCK_MONOTONIC, as the service manager's own do: a unit that waits when the machine is
+//!   suspended has the rest of its time when it wakes up, and the network comes back in it.
+//! - The wall clock tells when certificates and one-time passwords end, and nothing else hangs on it. It may jump: what is
+//!   said to be right until a time is so for no longer than it was when it came ([`Expiry`]).
 
 use std::time::Duration;
 
@@ -41,7 +47,35 @@ pub fn monotonic() -> Duration {
 
 /// Now on the wall clock, in seconds of the Unix epoch.
 pub fn unix() -> u64 {
-    read(ClockId::CLOCK_REALTIME).as_secs()
+    let now = read(ClockId::CLOCK_REALTIME).as_secs();
+    #[cfg(test)]
+    let now = now.saturating_add_signed(simulated::jumped());
+    now
+}
+
+/// The end of something that is right until a time on the wall clock. It ends by either clock, whichever is earlier: a wall clock that was set
+/// back would make it last for years.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expiry {
+    /// In seconds of the Unix epoch.
+    unix: u64,
+    boot: BootTime,
+}
+
+impl Expiry {
+    /// No one-time password is right for longer than this, whatever the clocks said while it came.
+    const LONGEST: Duration = Duration::from_secs(600);
+
+    /// The end that a time on the wall clock is, as it reads now.
+    pub fn at(end: u64) -> Self {
+        let left = Duration::from_secs(end.saturating_sub(unix())).min(Self::LONGEST);
+        Self { unix: end, boot: BootTime::now().after(left) }
+    }
+
+    /// Whether it has come.
+    pub fn is_over(self) -> bool {
+        unix() >= self.unix || BootTime::now() >= self.boot
+    }
 }
 
 /// Time that passes for the tests of one thread alone.
@@ -52,6 +86,7 @@ pub(crate) mod simulated {
 
     thread_local! {
         static PASSED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+        static JUMPED: Cell<i64> = const { Cell::new(0) };
         static FOLLOWED: Cell<Option<tokio::time::Instant>> = const { Cell::new(None) };
     }
 
@@ -64,8 +99,40 @@ pub(crate) mod simulated {
         FOLLOWED.set(Some(tokio::time::Instant::now()));
     }
 
-    /// Lets time pass on the boot's clock.
+    pub(super) fn jumped() -> i64 {
+        JUMPED.get()
+    }
+
+    /// Lets time pass on the boot's clock alone, as a suspend does to the eyes of a runtime.
     pub(crate) fn pass(time: Duration) {
         PASSED.set(PASSED.get() + time);
+    }
+
+    /// The wall clock jumps by so many seconds.
+    pub(crate) fn jump(seconds: i64) {
+        JUMPED.set(JUMPED.get() + seconds);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const YEARS: i64 = 5 * 365 * 86_400;
+
+    #[test]
+    fn an_end_comes_whatever_the_wall_clock_does() {
+        let end = Expiry::at(unix() + 30);
+        assert!(!end.is_over());
+        simulated::jump(YEARS);
+        assert!(end.is_over(), "it is past by this clock, right or wrong");
+        simulated::jump(-2 * YEARS);
+        assert!(!end.is_over());
+        simulated::pass(Duration::from_secs(31));
+        assert!(end.is_over(), "though the wall clock gives it years");
+        let absurd = Expiry::at(u64::MAX);
+        simulated::pass(Expiry::LONGEST);
+        assert!(absurd.is_over());
+        assert!(Expiry::at(1).is_over());
     }
 }

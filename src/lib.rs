@@ -34,6 +34,9 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod glob;
 pub mod name;
 pub mod policy;

@@ -271,6 +271,10 @@ pub fn unit_of_cgroup(file: &str, manager: &str) -> Option<UnitName> {
     UnitName::parse(component.strip_prefix('_').unwrap_or(component)).ok()
 }
 
+#[cfg(any(test, fuzzing))]
+#[path = "name_fuzz.rs"]
+pub(crate) mod fuzz;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -306,5 +306,8 @@ fn unescape_dashes_kept(text: &str) -> Option<String> {
 }
 
 #[cfg(test)]
+#[path = "policy_oracle_tests.rs"]
+mod oracle_tests;
+#[cfg(test)]
 #[path = "policy_tests.rs"]
 mod tests;

@@ -268,6 +268,10 @@ fn fill_segment(
     Ok((out, filled))
 }
 
+#[cfg(any(test, fuzzing))]
+#[path = "reference_fuzz.rs"]
+pub(crate) mod fuzz;
+
 #[cfg(test)]
 mod tests {
     use super::*;

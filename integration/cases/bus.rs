@@ -1,13 +1,14 @@
 //! The D-Bus interface: who may do what, how a unit follows a rotation, and that the bus can go away.
 use onecred_integration::{
     cases,
+    fake_connect::Fault,
     installed::{LIBEXEC, SOCKET, repository},
     machine::{Suite, wait_until},
     setup::Setup,
     stage::{Stage, consumer},
     theme::Theme,
 };
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 pub const THEME: Theme = Theme {
     name: "bus",
@@ -332,12 +333,14 @@ fn the_bus_may_die(stage: &Stage) {
 
 fn a_storm_of_refreshes_is_one_flight(stage: &Stage) {
     stage.gets("app.service", "", &[("password", b"hunter2")]);
+    // a slow server: a flight outlasts the arrival of many calls also where both are slow
+    stage.connect().fail(&Fault::delay(Duration::from_millis(200))).unwrap_or_else(|error| panic!("{error}"));
     let before = stage.calls().len();
     let done = stage.sh(&format!("{LIBEXEC}/bus-client storm 1000 password")).ok();
     assert_eq!(done.trim(), "1000 of 1000");
     let calls = stage.calls().len() - before;
     // a flight that began before a call was made does not count for it
-    assert!(calls <= 20, "{calls} calls for 1000 refreshes of one secret");
+    assert!(calls <= 100, "{calls} calls for 1000 refreshes of one secret");
 }
 
 fn a_provider_that_was_killed_leaves_its_name_to_the_next(stage: &Stage) {

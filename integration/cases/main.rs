@@ -4,10 +4,12 @@ mod boot;
 mod bus;
 mod cli;
 mod cli_alone;
+mod clocks;
 mod connect;
 mod death;
 mod demo;
 mod docs;
+mod faults;
 mod forged;
 mod journal;
 mod leftovers;
@@ -23,6 +25,7 @@ mod sealed;
 mod secrets;
 mod storm;
 mod templates;
+mod traces;
 
 use libtest_mimic::Arguments;
 use onecred_integration::{
@@ -41,6 +44,8 @@ const THEMES: &[&Theme] = &[
     &connect::THEME,
     &connect::IMPATIENT,
     &connect::WARM,
+    &faults::THEME,
+    &clocks::THEME,
     &boot::THEME,
     &bus::THEME,
     &bus::ALONE,
@@ -70,6 +75,7 @@ const THEMES: &[&Theme] = &[
     &publish::ALONE,
     &publish::TAKEN,
     &sandbox::THEME,
+    &traces::THEME,
 ];
 
 fn main() -> ExitCode {

@@ -60,7 +60,7 @@ const CONFIG: &str = "/etc/onecred/secrets.json";
 const PASSWORD: (&str, &[u8]) = ("password", b"hunter2");
 
 fn stage(suite: Suite) -> Stage {
-    Setup::vault(suite).secret("password", "op://My Vault/db/password", &["app"]).stage()
+    Setup::vault(suite).secret("password", "op://My Vault/db/password", &["app", "app-*"]).stage()
 }
 
 fn config(stage: &Stage) -> String {
@@ -123,7 +123,7 @@ fn the_metrics_are_sandboxed(stage: &Stage) {
 }
 
 fn the_resolver_is_no_root(stage: &Stage) {
-    stage.gets("app.service", "", &[PASSWORD]);
+    stage.gets("app-of-resolver.service", "", &[PASSWORD]);
     let main = stage.show("onecred-resolver.service", "MainPID");
     assert_eq!(stage.run(&["stat", "-c", "%U", &format!("/proc/{main}")]).ok().trim(), "onecred");
 }
@@ -158,7 +158,7 @@ fn get_asks_as_systemd_would(stage: &Stage) {
 }
 
 fn status_says_something(stage: &Stage) {
-    stage.gets("app.service", "", &[PASSWORD]);
+    stage.gets("app-of-status.service", "", &[PASSWORD]);
     for unit in ["onecred.service", "onecred-resolver.service"] {
         assert!(!stage.show(unit, "StatusText").is_empty(), "{unit} has no STATUS=");
     }

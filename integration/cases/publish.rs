@@ -130,7 +130,11 @@ fn stage(suite: Suite) -> Stage {
             .prepare("systemctl enable -q boot-env boot-key onecred-publish.target")
             .may_be_degraded()
     };
-    setup(suite).plan(units).stage()
+    let stage = setup(suite).plan(units).stage();
+    // what the boot publishes is not to come in between
+    wait_until("the boot has published", || stage.show("onecred-publish.target", "ActiveState") == "active");
+    stage.settled("onecred-publish.service");
+    stage
 }
 
 fn handle(name: &str) -> String {

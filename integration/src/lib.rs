@@ -8,3 +8,4 @@ pub mod machine;
 pub mod setup;
 pub mod stage;
 pub mod theme;
+pub mod upstream;

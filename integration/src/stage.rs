@@ -4,9 +4,11 @@ use crate::{
     installed::{LIBEXEC, SOCKET},
     machine::{Machine, Plan, wait_until},
     setup::start_connect,
+    theme::this_case,
 };
 use serde_json::Value;
 use std::{
+    collections::BTreeMap,
     fs,
     path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -17,6 +19,8 @@ pub struct Stage {
     /// The machine.
     pub machine: Machine,
     connect: Mutex<Option<FakeConnect>>,
+    /// Which case a consumer belongs to.
+    owners: Mutex<BTreeMap<String, u64>>,
 }
 
 impl std::ops::Deref for Stage {
@@ -37,7 +41,8 @@ impl Stage {
     /// Boots a plan.
     #[track_caller]
     pub fn of(plan: &Plan) -> Self {
-        Self { machine: plan.boot().unwrap_or_else(|fault| panic!("{fault}")), connect: Mutex::new(None) }
+        let machine = plan.boot().unwrap_or_else(|fault| panic!("{fault}"));
+        Self { machine, connect: Mutex::new(None), owners: Mutex::default() }
     }
 
     /// Starts a consumer and checks that it got exactly these values.
@@ -51,6 +56,7 @@ impl Stage {
     /// Starts a consumer that is there already, and checks that it got exactly these values.
     #[track_caller]
     pub fn starts(&self, unit: &str, values: &[(&str, &[u8])]) {
+        self.own(unit);
         self.forget(unit);
         self.run(&["systemctl", "start", "--", unit]);
         self.got(unit, values);
@@ -83,6 +89,7 @@ impl Stage {
     /// Waits until a consumer has failed, and checks that it never ran, and that its journal has the reason.
     #[track_caller]
     pub fn was_refused(&self, unit: &str, id: &str, words: &[&str]) {
+        self.own(unit);
         self.settled(unit);
         self.ended_243(unit);
         let refusal = format!("]: credential {id} for {unit} refused: ");
@@ -157,6 +164,16 @@ impl Stage {
     #[track_caller]
     pub fn calls(&self) -> Vec<Seen> {
         self.connect().requests().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Cases on a shared stage play at the same time: a consumer of two of them would be started and forgotten by both.
+    #[track_caller]
+    fn own(&self, unit: &str) {
+        let Some(case) = this_case() else { return };
+        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let owner = *owners.entry(unit.to_owned()).or_insert(case);
+        drop(owners);
+        assert_eq!(owner, case, "{unit} is another case's on this stage: take another name");
     }
 
     fn fake(&self) -> MutexGuard<'_, Option<FakeConnect>> {

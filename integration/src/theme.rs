@@ -3,9 +3,12 @@ use crate::{machine::Suite, stage::Stage};
 use libtest_mimic::{Failed, Trial};
 use std::{
     any::Any,
-    cell::RefCell,
+    cell::{Cell, RefCell},
     panic::{self, AssertUnwindSafe},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// Cases about one thing, on one kind of stage.
@@ -53,6 +56,8 @@ fn play(case: Case, stage: &Lazy, boot: fn(Suite) -> Stage, suite: Suite) -> Res
         .get_or_init(|| caught(|| boot(suite)))
         .as_ref()
         .map_err(|reason| Failed::from(format!("the stage could not be set: {reason}")))?;
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    CASE.set(Some(NEXT.fetch_add(1, Ordering::Relaxed)));
     let from = stage.machine.journal_cursor();
     caught(|| case(stage)).map_err(|reason| {
         let journal = stage.machine.journal_since(&from);
@@ -61,7 +66,13 @@ fn play(case: Case, stage: &Lazy, boot: fn(Suite) -> Stage, suite: Suite) -> Res
 }
 
 thread_local! {
+    static CASE: Cell<Option<u64>> = const { Cell::new(None) };
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// What tells the case that this thread plays from others, if it plays one.
+pub(crate) fn this_case() -> Option<u64> {
+    CASE.get()
 }
 
 /// Keeps what a panic says, and where, for the report of the case instead of the middle of another's.

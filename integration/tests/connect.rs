@@ -1,5 +1,8 @@
 //! The resolver against the fake Connect server: what it resolves, what it costs, and what it makes of whatever goes wrong.
 
+#[path = "connect/cuts.rs"]
+mod cuts;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -48,6 +51,7 @@ fn ask(reference: &str) -> Fetch {
         print: String::new(),
         item,
         known: None,
+        version: None,
         fields: vec![field],
         patience: Duration::from_secs(20),
     }
@@ -195,7 +199,13 @@ async fn what_passes_is_tried_again_and_what_stays_has_its_class() {
         (Fault::of(Kind::ContentType { value: "text/plain".into() }), Class::Malformed, 1, "not JSON"),
         (Fault::of(Kind::Huge { bytes: 9 << 20, declared: true }), Class::TooLarge, 1, "over 8 MiB"),
         (Fault::of(Kind::Huge { bytes: 9 << 20, declared: false }), Class::TooLarge, 1, "over 8 MiB"),
-        (Fault::of(Kind::Gzip), Class::Malformed, 1, "from Connect at"),
+        (Fault::of(Kind::Gzip), Class::Malformed, 1, "it is compressed (gzip), unasked for"),
+        (
+            Fault::of(Kind::GzipBomb { mib: 1024 }),
+            Class::Malformed,
+            1,
+            "it is compressed (gzip), unasked for",
+        ),
         (
             Fault::of(Kind::Redirect { code: 302, to: "http://127.0.0.1:1/x?t=canary".into() }),
             Class::Malformed,

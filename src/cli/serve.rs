@@ -48,9 +48,10 @@ pub struct ServeArgs {
 pub fn run(args: ServeArgs) -> Result<(), Box<dyn Error>> {
     // both before any thread is started and before any secret is known
     let (handed_over, sealed) = activation::handed_over_and_another(SockType::Stream, SEALED)?;
+    let hardened = hardened(); // the keeper, too: its descriptors are the provider's
     let keeper = Keeper::start().map_err(|error| format!("the keeper can't be started: {error}"))?;
     journal::start("onecred", if args.verbose { Level::DEBUG } else { Level::INFO });
-    harden();
+    warn_if_soft(hardened);
     if args.development && handed_over.is_some() && nix::unistd::geteuid().is_root() {
         return Err(
             "--development is not for a service of the system: whoever asks would be believed; leave it out"
@@ -83,9 +84,19 @@ pub fn run(args: ServeArgs) -> Result<(), Box<dyn Error>> {
 
 /// No core dump of this process, and no look into it by others of the same user.
 pub(super) fn harden() {
+    warn_if_soft(hardened());
+}
+
+fn hardened() -> nix::Result<()> {
     use nix::sys::resource::{Resource, setrlimit};
-    let limited = setrlimit(Resource::RLIMIT_CORE, 0, 0);
-    if let Err(error) = limited.and_then(|()| nix::sys::prctl::set_dumpable(false)) {
+    // the limit alone is not enough: where dumps go to a program, the kernel does not look at it
+    nix::sys::prctl::set_dumpable(false)?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)
+}
+
+/// Says so, once there is a journal to say it to.
+fn warn_if_soft(hardened: nix::Result<()>) {
+    if let Err(error) = hardened {
         tracing::warn!("core dumps of this process can't be turned off: {error}");
     }
 }

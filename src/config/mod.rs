@@ -246,5 +246,7 @@ impl Default for Limits {
 
 #[cfg(test)]
 mod document_tests;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;

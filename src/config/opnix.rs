@@ -10,6 +10,8 @@ use super::json::{self, Member, Node, Value};
 pub(crate) const FOLDER: &str = "/var/lib/opnix/secrets";
 /// Where ours are.
 const TARGETS: &str = "/run/secrets";
+/// How long names become: a secret's can have 128 bytes, and a number comes to what is called like another.
+const LONGEST: usize = 100;
 /// Where links may be.
 const LINKED: [&str; 4] = ["/etc/", "/run/", "/var/lib/", "/opt/"];
 
@@ -187,11 +189,19 @@ impl Import {
     fn name(&mut self, path: &str) -> String {
         let plain = |c: char| if c.is_ascii_alphanumeric() || "._@-".contains(c) { c } else { '-' };
         let name: String = path.trim_matches('/').chars().map(plain).collect();
-        let name = name.trim_matches(['-', '.']).to_owned();
-        let name = if name.is_empty() { "secret".to_owned() } else { name };
-        let seen = self.names.entry(name.clone()).or_insert(0);
-        *seen += 1;
-        if *seen == 1 { name } else { format!("{name}-{seen}") }
+        // what tells long paths apart stands at their end
+        let name = &name[name.len().saturating_sub(LONGEST)..];
+        let name = name.trim_matches(['-', '.']).trim_start_matches(['-', '.', '@']);
+        let name = if name.is_empty() { "secret" } else { name };
+        let mut number = self.names.get(name).copied().unwrap_or(1);
+        let mut own = name.to_owned();
+        while self.names.contains_key(&own) {
+            number += 1;
+            own = format!("{name}-{number}");
+        }
+        self.names.insert(name.to_owned(), number);
+        self.names.insert(own.clone(), number);
+        own
     }
 
     fn mode(&mut self, mode: &Node, name: &str) -> Node {

@@ -13,10 +13,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::active::Active;
 use super::broker::{Broker, Order};
 use super::peer::ProcessId;
-use super::publish::Handle;
+use super::publish::{self, Handle};
 use super::refusal::Refusal;
 use super::store::Store;
 use crate::clock::BootTime;
@@ -83,13 +82,19 @@ impl Recovery {
             credential: Some(claim.credential.to_string()),
             why: refusal.cause(&claim.unit, &claim.credential),
         };
+        self.forget(&unit); // what it was refused for last is what counts
+        self.remember(unit, casualty);
+        self.begun.notify_one();
+    }
+
+    /// Remembers a unit, if it is not remembered yet and there is room.
+    fn remember(&self, unit: String, casualty: Casualty) {
         let mut units = self.units();
-        if units.len() < MOST || units.contains_key(&unit) {
-            units.insert(unit, casualty);
+        if units.len() < MOST {
+            units.entry(unit).or_insert(casualty);
         }
         drop(units);
         self.news.notify_one();
-        self.begun.notify_one();
     }
 
     fn forget(&self, unit: &str) {
@@ -239,25 +244,10 @@ fn parts(broker: &Broker, unit: &str, credential: &str) -> Vec<Arc<Wanted>> {
     let policy = &active.settings.policy;
     let what = match Handle::of(&claim) {
         Some(Handle::One(name)) => policy.by_name(&name).cloned(),
-        Some(Handle::All) => return published(&active),
+        Some(Handle::All) => return publish::parts(&active.settings),
         None => policy.judge(&claim.unit, &claim.credential).ok(),
     };
     what.map(|what| what.parts().to_vec()).unwrap_or_default()
-}
-
-/// What all published files are made of.
-fn published(active: &Active) -> Vec<Arc<Wanted>> {
-    let policy = &active.settings.policy;
-    let secrets =
-        policy.secrets().filter(|secret| secret.target.is_some()).map(|secret| secret.name.as_str());
-    let templates = active
-        .settings
-        .templates
-        .iter()
-        .filter(|t| t.target.is_some())
-        .map(|template| template.name.as_str());
-    let what = secrets.chain(templates).filter_map(|name| policy.by_name(name));
-    what.flat_map(|what| what.parts().to_vec()).collect()
 }
 
 /// Whether a secret can be had now, or is at least no longer out of reach for a cause that passes: then the unit is told that other cause.

@@ -81,13 +81,18 @@ impl Report {
         stranger.to_string()
     }
 
-    /// A unit is kept waiting.
-    pub fn waiting(&self, asked: Asked<'_>, wanted: &Wanted, cause: Option<&Failure>) {
+    /// A unit is kept waiting; for what is newer than `there` is, if that is something.
+    pub fn waiting(&self, asked: Asked<'_>, wanted: &Wanted, cause: Option<&Failure>, there: bool) {
         let (unit, credential) = (&asked.peer.claim.unit, &asked.peer.claim.credential);
         let cause = cause.map_or_else(|| "no answer yet".to_owned(), ToString::to_string);
         let (reference, patience) = (wanted.reference.to_string(), wanted.deadline.as_secs());
+        let then = if there {
+            "it is served as it was fetched before, if no answer comes".to_owned()
+        } else {
+            format!("it is refused {patience} s after it asked")
+        };
         let text = format!(
-            "credential {credential} for {unit} is waiting for 1Password: {reference}: {cause} (it is refused {patience} s after it asked)"
+            "credential {credential} for {unit} is waiting for 1Password: {reference}: {cause} ({then})"
         );
         let line = Line::of(asked, message_id::WAITING, "waiting", text);
         self.say(Line { reference: Some(reference), ..line }, Some(asked.arrived));

@@ -182,7 +182,8 @@ impl Server {
         }
         self.tally.waiting();
         if let Some(wanted) = job.missing(&self.broker) {
-            self.report.waiting(asked(peer, job), wanted, self.broker.last_failure(&wanted.source).as_ref());
+            let cause = self.broker.last_failure(&wanted.source);
+            self.report.waiting(asked(peer, job), wanted, cause.as_ref(), self.broker.has(wanted));
         }
         work.await
     }

@@ -2,6 +2,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::*;
+use crate::name::SourceName;
 use crate::secret::SecretValue;
 use crate::wire::{Class, Failure, FetchedValue, ItemId, ItemState};
 

@@ -25,6 +25,10 @@ pub(super) struct About {
 /// A failure that tells that something is gone ([`Class::NotFound`](crate::wire::Class::NotFound)) is said only where the
 /// backend itself has answered so.
 pub(super) trait Backend: Send + Sync + 'static {
+    /// Whether versions are numbers that 1Password only ever raises. Then a lower one than was seen before tells that the server has not
+    /// synchronised, and nothing that it says of that vault or item is news.
+    const VERSIONS_GROW: bool;
+
     /// Where it is, and what its token tells of itself.
     fn about(&self) -> About;
 

@@ -165,3 +165,44 @@ async fn another_item_of_the_same_name_and_version_is_a_change() {
     assert_eq!(text(&fetched), "new");
     assert_eq!(calls(&world), ["item itemnew"], "the check has told which");
 }
+
+/// An old replica, or a server that was restored from a backup.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_behind_is_not_believed() {
+    let (before_that, engine) = world();
+    let question = ask("op://Vault 0/Item 0/a");
+    let set = |vault: u64, item: u64| {
+        before_that.edit(|document| {
+            document["vaults"][0]["contentVersion"] = json!(vault);
+            items_of(document, 0)[0]["version"] = json!(item);
+        });
+    };
+    set(5, 3);
+    let before = known(&question, &engine.fetch(question.clone()).await.expect("found"));
+    let again = Fetch { known: Some(before.id.clone()), version: Some(3), ..question.clone() };
+    let behind = |failure: Failure, words: &str| {
+        assert_eq!(failure.class, Class::Away, "{failure}");
+        assert!(failure.cause.contains(words), "{failure}");
+    };
+    set(4, 3);
+    behind(engine.check(check(vec![before.clone()])).await.unwrap_err(), "version 4 of vault \"Vault 0\"");
+    before_that.edit(|document| drop(items_of(document, 0).remove(0)));
+    behind(engine.check(check(vec![before.clone()])).await.unwrap_err(), "version 4 of vault \"Vault 0\"");
+    let (world, engine) = world();
+    world.edit(|document| {
+        document["vaults"][0]["contentVersion"] = json!(6);
+        items_of(document, 0)[0]["version"] = json!(2);
+    });
+    behind(engine.check(check(vec![before])).await.unwrap_err(), "version 2 of item \"Item 0\"");
+    behind(engine.fetch(again).await.unwrap_err(), "of which it had 3 before");
+    // the list is of one replica, and the item of another
+    let engine = Engine::new(Arc::clone(&world));
+    world
+        .events
+        .lock()
+        .unwrap()
+        .push(("item item00", |document| items_of(document, 0)[0]["version"] = json!(1)));
+    behind(engine.fetch(question.clone()).await.unwrap_err(), "version 1 of item");
+    world.edit(|document| items_of(document, 0)[0]["version"] = json!(3));
+    assert_eq!(engine.fetch(question).await.expect("it has caught up").version, 3);
+}

@@ -45,12 +45,15 @@ async fn what_does_not_pass_is_given_up() {
         (Class::Away, Again::Soon, 60, 4),
         (Class::Denied, Again::Doubtful, 60, 3),
         (Class::Denied, Again::No, 60, 1),
+        (Class::Away, Again::Soon, 0, 1),
         (Class::Limited, Again::After(Duration::from_secs(6)), 60, 1),
         (Class::Limited, Again::After(Duration::from_secs(4)), 3, 1),
     ] {
         let (outcome, tries) = tried(99, class, again, patience).await;
         assert_eq!((outcome.expect_err("fails").class, tries), (class, attempts), "{again:?}");
     }
+    let (outcome, tries) = tried(99, Class::Denied, Again::Doubtful, 0).await;
+    assert_eq!((outcome.expect_err("fails").class, tries), (Class::Away, 1), "a first 403 is never final");
     let (outcome, _) = tried(99, Class::Limited, Again::After(Duration::from_secs(6)), 60).await;
     assert_eq!(outcome.expect_err("fails").retry_after, Some(Duration::from_secs(6)));
 }

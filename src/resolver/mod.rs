@@ -9,6 +9,8 @@ mod backend;
 mod calendar;
 mod connect;
 mod engine;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod matching;
 mod model;
 mod nearest;

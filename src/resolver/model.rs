@@ -149,7 +149,11 @@ pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
     // serde looks at the letters of what it keeps alone; who sends one wrong byte may have sent more
     let json = std::str::from_utf8(json).map_err(|_| "it is not UTF-8".to_owned())?;
     serde_json::from_str(json).map_err(|error| {
+        // serde's own beginnings of sentences: what follows them is never repeated
+        let begins = |words| error.to_string().starts_with(words);
         let what = match error.classify() {
+            _ if begins("duplicate ") => "a key in it comes twice",
+            _ if begins("recursion limit") => "it is nested too deep",
             serde_json::error::Category::Eof => "it ends early",
             serde_json::error::Category::Data => "it has another shape than Connect's",
             serde_json::error::Category::Syntax | serde_json::error::Category::Io => "it is not JSON",

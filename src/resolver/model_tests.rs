@@ -35,17 +35,17 @@ fn what_is_malformed_is_told_by_its_place_alone() {
         (r#"{"id": {"canary": 1}}"#, "it has another shape than Connect's (line 1, column 7)"),
         (r#"{"id": "i", "fields": "canary"}"#, "it has another shape than Connect's (line 1, column 30)"),
         (r#"{"id": "i", "version": "canary"}"#, "it has another shape than Connect's (line 1, column 31)"),
-        (r#"{"id": "i", "id": "canary"}"#, "it has another shape than Connect's (line 1, column 16)"),
+        (r#"{"id": "i", "id": "canary"}"#, "a key in it comes twice (line 1, column 16)"),
         (
             r#"{"id": "i", "fields": [{"value": "canary", "value": "other"}]}"#,
-            "it has another shape than Connect's (line 1, column 50)",
+            "a key in it comes twice (line 1, column 50)",
         ),
         (
             r#"{"id": "i", "fields": [{"value": {"canary": "a", "canary": "b"}}]}"#,
-            "it has another shape than Connect's (line 1, column 57)",
+            "a key in it comes twice (line 1, column 57)",
         ),
         (r#"{"id": "i"} canary"#, "it is not JSON (line 1, column 13)"),
-        (&deep, "it is not JSON (line 1, column 1274)"),
+        (&deep, "it is nested too deep (line 1, column 1274)"),
     ];
     for (text, expected) in cases {
         let error = parse::<FullItem>(text.as_bytes()).err().unwrap_or_else(|| panic!("{text}"));

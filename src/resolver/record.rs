@@ -120,6 +120,8 @@ impl<B: Backend> Counted<B> {
 }
 
 impl<B: Backend> Backend for Counted<B> {
+    const VERSIONS_GROW: bool = B::VERSIONS_GROW;
+
     fn about(&self) -> About {
         self.backend.about()
     }

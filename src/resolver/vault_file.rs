@@ -78,6 +78,8 @@ impl VaultFile {
 }
 
 impl Backend for VaultFile {
+    const VERSIONS_GROW: bool = false; // it is written by hand
+
     fn about(&self) -> About {
         About { at: self.path.display().to_string(), ..About::default() }
     }

@@ -21,6 +21,7 @@ pub(super) fn ask(reference: &str) -> Fetch {
         print: String::new(),
         item: reference.item,
         known: None,
+        version: None,
         fields: vec![reference.field],
         patience: Duration::from_secs(20),
     }

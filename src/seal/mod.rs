@@ -118,5 +118,9 @@ fn about(id: &CredentialId) -> usize {
     (8 + 8 + 4 + id.as_str().len()).next_multiple_of(8)
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+#[cfg(any(test, fuzzing))]
+mod oracle;
 #[cfg(test)]
 mod tests;

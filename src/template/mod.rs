@@ -240,5 +240,9 @@ pub struct Filling {
     pub parts: Vec<Arc<Wanted>>,
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+#[cfg(any(test, fuzzing))]
+mod oracle;
 #[cfg(test)]
 mod tests;

@@ -8,19 +8,26 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket, sockopt};
+use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::bounded;
 use super::packet::{self, MAX_VALUES, Packet};
 use super::{
-    Check, Checked, Class, Failure, Fetch, Fetched, FetchedValue, ItemId, ItemState, Pending, Probe, Probed,
-    Question, Resolve, Status,
+    Check, Checked, Class, Failure, Fetch, Fetched, FetchedValue, ItemId, Pending, Probe, Probed, Question,
+    Resolve, Status,
 };
 use crate::secret::SecretValue;
 use crate::sys;
 
 /// How much longer than the resolver's own patience an answer is waited for: it gives up first, and says why.
 const MARGIN: Duration = Duration::from_secs(2);
+/// The most bytes of metadata that an answer may have: this, and for each thing that was asked for as much as its failure can take.
+const HEAD: u64 = 16 << 10;
+const EACH: u64 = 8 << 10;
+/// The most of what may have any number of parts: how the sources are, what a token reaches.
+const LISTED: u64 = 1 << 20;
 
 /// The metadata of an answer to a fetch: what [`Fetched`] says, with lengths in the place of values.
 #[derive(Debug, Serialize, Deserialize)]
@@ -28,6 +35,7 @@ pub(super) struct FetchedMeta {
     pub(super) id: ItemId,
     pub(super) version: u64,
     pub(super) vault_version: Option<u64>,
+    #[serde(deserialize_with = "bounded::vec")]
     pub(super) fields: Vec<Result<ValueMeta, Failure>>,
 }
 
@@ -53,7 +61,7 @@ impl SocketResolver {
         &self,
         question: &Question,
         secret: Option<&SecretValue>,
-        patience: Duration,
+        (patience, most): (Duration, u64),
     ) -> Result<(T, Option<OwnedFd>), Failure> {
         let talk = async {
             let socket = sys::register(open(&self.path)?)?;
@@ -65,7 +73,7 @@ impl SocketResolver {
             packet::receive(&socket).await?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
         };
         let packet = within(patience + MARGIN, talk).await.map_err(|error| self.unreachable(&error))?;
-        let meta = packet::read_meta(packet.meta).map_err(|error| nonsense(&error.to_string()))?;
+        let meta = packet::read_meta(packet.meta, most).map_err(|error| nonsense(&error.to_string()))?;
         let answer: Result<T, Failure> =
             serde_json::from_slice(&meta).map_err(|error| nonsense(&error.to_string()))?;
         Ok((answer.map_err(Failure::sanitized)?, packet.values))
@@ -94,7 +102,24 @@ fn open(path: &Path) -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
     connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    let listener = getsockopt(&socket, sockopt::PeerCredentials)?.uid(); // who it was when it began to listen
+    if !is_trusted(listener, geteuid().as_raw()) {
+        return Err(io::Error::new(
+            io::ErrorKind::ConnectionRefused,
+            format!("user {listener} listens there, who is neither root nor the user of this process"),
+        ));
+    }
     Ok(socket)
+}
+
+/// A token may be part of the question, and the answer holds values: only root's resolver or one's own is spoken to.
+fn is_trusted(listener: u32, own: u32) -> bool {
+    listener == 0 || listener == own
+}
+
+/// The most bytes of metadata of an answer about so many things.
+fn metadata_of(asked: usize) -> u64 {
+    HEAD + EACH * u64::try_from(asked).unwrap_or(u64::MAX / EACH - HEAD)
 }
 
 fn nonsense(why: &str) -> Failure {
@@ -107,7 +132,8 @@ impl Resolve for SocketResolver {
     fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched> {
         Box::pin(async move {
             let (patience, asked) = (fetch.patience, fetch.fields.len());
-            let (meta, values): (FetchedMeta, _) = self.ask(&Question::Fetch(fetch), None, patience).await?;
+            let limits = (patience, metadata_of(asked));
+            let (meta, values): (FetchedMeta, _) = self.ask(&Question::Fetch(fetch), None, limits).await?;
             if meta.fields.len() != asked {
                 return Err(nonsense(&format!("{} values for {asked} fields", meta.fields.len())));
             }
@@ -118,38 +144,34 @@ impl Resolve for SocketResolver {
     fn check(&self, check: Check) -> Pending<'_, Checked> {
         Box::pin(async move {
             let (patience, asked) = (check.patience, check.items.len());
-            let (mut checked, _): (Checked, _) = self.ask(&Question::Check(check), None, patience).await?;
+            let limits = (patience, metadata_of(asked));
+            let (checked, _): (Checked, _) = self.ask(&Question::Check(check), None, limits).await?;
             if checked.items.len() != asked {
                 return Err(nonsense(&format!("{} states for {asked} items", checked.items.len())));
             }
-            for state in &mut checked.items {
-                if let ItemState::Gone(failure) = state {
-                    *state = ItemState::Gone(failure.clone().sanitized());
-                }
-            }
-            Ok(checked)
+            Ok(checked.sanitized())
         })
     }
 
     fn probe(&self, probe: Probe, token: Option<SecretValue>) -> Pending<'_, Probed> {
         Box::pin(async move {
-            let patience = probe.patience;
-            let (probed, _): (Probed, _) =
-                self.ask(&Question::Probe(probe), token.as_ref(), patience).await?;
+            let limits = (probe.patience, LISTED);
+            let (probed, _): (Probed, _) = self.ask(&Question::Probe(probe), token.as_ref(), limits).await?;
             Ok(probed.sanitized())
         })
     }
 
     fn status(&self) -> Pending<'_, Status> {
         Box::pin(async move {
-            let (status, _): (Status, _) = self.ask(&Question::Status, None, Duration::ZERO).await?;
+            let (status, _): (Status, _) =
+                self.ask(&Question::Status, None, (Duration::ZERO, LISTED)).await?;
             Ok(status.sanitized())
         })
     }
 }
 
 /// Puts the values back in the place of their lengths. They must fill the memory file exactly.
-fn unpack(meta: FetchedMeta, values: Option<OwnedFd>) -> io::Result<Fetched> {
+pub(super) fn unpack(meta: FetchedMeta, values: Option<OwnedFd>) -> io::Result<Fetched> {
     let size = values.as_ref().map(|fd| packet::sealed_size(fd, MAX_VALUES)).transpose()?.unwrap_or(0);
     let announced =
         meta.fields.iter().flatten().try_fold(0u64, |sum, v| sum.checked_add(u64::try_from(v.len).ok()?));
@@ -185,3 +207,7 @@ fn is_id(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

@@ -3,7 +3,10 @@
 //! One connection carries one question and one answer, so an answer can only count for the flight that asked. Each is one packet
 //! with sealed memfds (see [`packet`]): metadata as JSON, values as bytes, so that no value is ever part of a message.
 
+mod bounded;
 pub mod client;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod packet;
 mod probe;
 pub mod server;
@@ -52,6 +55,9 @@ pub struct Fetch {
     pub item: ItemRef,
     /// Its IDs, where an earlier answer told them: then one call is enough.
     pub known: Option<ItemId>,
+    /// The version of it that the asker has, if any: a server that has an older one is behind.
+    #[serde(default)]
+    pub version: Option<u64>,
     /// What is wanted of it.
     pub fields: Vec<FieldRef>,
     /// How long an answer is waited for; the resolver gives up by itself before.
@@ -119,7 +125,20 @@ pub struct Known {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checked {
     /// The outcomes.
+    #[serde(deserialize_with = "bounded::vec")]
     pub items: Vec<ItemState>,
+}
+
+impl Checked {
+    /// The answer with failures as they may be logged, whoever sent it.
+    pub(crate) fn sanitized(mut self) -> Self {
+        for state in &mut self.items {
+            if let ItemState::Gone(failure) = state {
+                *state = ItemState::Gone(failure.clone().sanitized());
+            }
+        }
+        self
+    }
 }
 
 /// What became of an item.
@@ -162,6 +181,19 @@ pub enum Class {
 }
 
 impl Class {
+    /// All classes.
+    pub const ALL: [Self; 9] = [
+        Self::NotFound,
+        Self::Several,
+        Self::Denied,
+        Self::NoToken,
+        Self::Limited,
+        Self::Away,
+        Self::Malformed,
+        Self::TooLarge,
+        Self::Misconfigured,
+    ];
+
     /// Whether asking again later may help; such a request is held to its deadline.
     pub fn is_transient(self) -> bool {
         matches!(self, Self::Limited | Self::Away)

@@ -67,9 +67,9 @@ pub(crate) fn sealed_size(fd: impl AsFd, max: u64) -> io::Result<u64> {
     Ok(size)
 }
 
-/// Reads a sealed memfd of metadata.
-pub(crate) fn read_meta(fd: OwnedFd) -> io::Result<Vec<u8>> {
-    let size = sealed_size(&fd, MAX_META)?;
+/// Reads a sealed memfd of metadata, which may have no more than so many bytes.
+pub(crate) fn read_meta(fd: OwnedFd, most: u64) -> io::Result<Vec<u8>> {
+    let size = sealed_size(&fd, most.min(MAX_META))?;
     let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
     File::from(fd).read_exact_at(&mut bytes, 0)?;
     Ok(bytes)
@@ -163,7 +163,7 @@ mod tests {
         let values = Some(sealed("values", [b"one".as_slice(), b"two"].into_iter()).unwrap());
         send(&a, &Packet { meta, values }).await.unwrap();
         let packet = receive(&b).await.unwrap().unwrap();
-        assert_eq!(read_meta(packet.meta).unwrap(), b"{}");
+        assert_eq!(read_meta(packet.meta, MAX_META).unwrap(), b"{}");
         assert_eq!(sealed_size(packet.values.unwrap(), 6).unwrap(), 6);
         drop(a);
         assert!(receive(&b).await.unwrap().is_none());
@@ -172,7 +172,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_sealed_too_large_or_foreign_is_refused() {
         let open = memfd_create("open", MFdFlags::MFD_ALLOW_SEALING).unwrap();
-        assert!(read_meta(open).unwrap_err().to_string().contains("not sealed"));
+        assert!(read_meta(open, MAX_META).unwrap_err().to_string().contains("not sealed"));
         let meta = sealed("meta", [b"{}".as_slice()].into_iter()).unwrap();
         assert!(sealed_size(&meta, 1).unwrap_err().to_string().contains("2 bytes"));
         let (a, b) = pair();

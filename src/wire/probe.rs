@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::bounded;
 use crate::name::SourceName;
 
 /// Asks what a source's token reaches: the one in place, or one that comes along.
@@ -23,6 +24,7 @@ pub struct Probed {
     /// Where it goes: the account's host, or the server's URL.
     pub at: String,
     /// The vaults in its reach.
+    #[serde(deserialize_with = "bounded::vec")]
     pub vaults: Vec<ProbedVault>,
     /// Whether it can change anything there.
     pub writes: Option<bool>,

@@ -10,8 +10,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::Semaphore;
 
 use super::client::{FetchedMeta, ValueMeta};
-use super::packet::{self, Packet};
-use super::{Class, Failure, Fetched, Question, Resolve};
+use super::packet::{self, MAX_META, Packet};
+use super::{Checked, Class, Failure, Fetched, Question, Resolve};
 use crate::secret::SecretValue;
 use crate::sys;
 
@@ -58,7 +58,7 @@ async fn accept(listener: &AsyncFd<OwnedFd>) -> io::Result<OwnedFd> {
 async fn converse(socket: OwnedFd, resolver: &dyn Resolve) -> io::Result<()> {
     let socket = sys::register(socket)?;
     let Some(packet) = packet::receive(&socket).await? else { return Ok(()) };
-    let question: Question = serde_json::from_slice(&packet::read_meta(packet.meta)?)?;
+    let question: Question = serde_json::from_slice(&packet::read_meta(packet.meta, MAX_META)?)?;
     let answer = match question {
         Question::Fetch(fetch) => match until_closed(&socket, resolver.fetch(fetch)).await {
             Some(result) => pack(result)?,
@@ -76,7 +76,7 @@ async fn converse(socket: OwnedFd, resolver: &dyn Resolve) -> io::Result<()> {
             None => return Ok(()),
         },
         Question::Check(check) => match until_closed(&socket, resolver.check(check)).await {
-            Some(result) => Packet { meta: metadata(&result)?, values: None },
+            Some(result) => Packet { meta: metadata(&result.map(Checked::sanitized))?, values: None },
             None => return Ok(()),
         },
     };
@@ -91,11 +91,13 @@ async fn until_closed<T>(socket: &AsyncFd<OwnedFd>, work: impl Future<Output = T
     }
 }
 
+/// Failures go out as short as they are taken at the other end.
 fn metadata<T: Serialize>(answer: &Result<T, Failure>) -> io::Result<OwnedFd> {
-    packet::sealed("onecred-answer", [serde_json::to_vec(answer)?.as_slice()].into_iter())
+    let cut = answer.as_ref().map_err(|failure| failure.clone().sanitized());
+    packet::sealed("onecred-answer", [serde_json::to_vec(&cut)?.as_slice()].into_iter())
 }
 
-fn pack(result: Result<Fetched, Failure>) -> io::Result<Packet> {
+pub(super) fn pack(result: Result<Fetched, Failure>) -> io::Result<Packet> {
     let fetched = match result {
         Ok(fetched) => fetched,
         Err(failure) => return Ok(Packet { meta: metadata::<FetchedMeta>(&Err(failure))?, values: None }),
@@ -113,7 +115,7 @@ fn pack(result: Result<Fetched, Failure>) -> io::Result<Packet> {
                 values.push(field.value);
                 Ok(meta)
             }
-            Err(failure) => Err(failure),
+            Err(failure) => Err(failure.sanitized()),
         });
     }
     let meta = FetchedMeta {

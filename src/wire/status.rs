@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Failure, Spent};
+use super::{Class, Failure, Spent, bounded};
 use crate::name::SourceName;
 
 /// How all sources are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// Each of them, by its name.
+    #[serde(deserialize_with = "bounded::vec")]
     pub sources: Vec<SourceStatus>,
 }
 
@@ -86,7 +87,7 @@ impl SourceState {
 }
 
 impl Status {
-    /// The answer as it may be shown, whoever sent it: without control characters.
+    /// The answer as it may be shown and kept, whoever sent it: without control characters, and with the outcomes that there are alone.
     pub(crate) fn sanitized(mut self) -> Self {
         let plain = |text: &mut String| {
             *text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(100).collect();
@@ -95,13 +96,9 @@ impl Status {
             plain(&mut source.kind);
             source.core.iter_mut().for_each(plain);
             source.last_failure = source.last_failure.take().map(Failure::sanitized);
-            source.calls = std::mem::take(&mut source.calls)
-                .into_iter()
-                .map(|(mut outcome, count)| {
-                    plain(&mut outcome);
-                    (outcome, count)
-                })
-                .collect();
+            source.calls.retain(|outcome, _| {
+                outcome == "ok" || Class::ALL.iter().any(|class| class.kind() == outcome)
+            });
         }
         self
     }

@@ -84,7 +84,7 @@ fn what_is_no_core_is_told(stage: &Stage) {
 fn refuses_with(stage: &Stage, account: &Account, name: &str, path: &str, cause: &str) {
     let mut source = account.source();
     source["library"] = json!(path);
-    let secret = |name: &str, reference: &str| json!({ "name": name, "reference": reference, "units": ["app*"], "deadline": "1s" });
+    let secret = |name: &str, reference: &str| json!({ "name": name, "reference": reference, "units": ["app*"], "deadline": "4s" });
     let secrets = [secret("password", "op://My Vault/db/password"), secret("cold", "op://My Vault/multi/f1")];
     configure(stage, &json!({ "source": source, "secrets": secrets }));
     stage.run(&["systemctl", "reload", "onecred.service"]).ok();

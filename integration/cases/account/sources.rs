@@ -24,8 +24,8 @@ fn two_accounts_and_connect(stage: &Stage) {
     let mut other = fixture_with([("theirs", vec![field("password", "of two")])]);
     other["vaults"][0]["items"][0]["fields"][1]["value"] = json!("also of two");
     let two = Account::comes(stage, 8444, other);
-    let secret = |name: &str, source: &str, reference: &str| json!({ "name": name, "source": source, "reference": reference, "units": ["app*"], "deadline": "2s" });
-    let secrets = [
+    let secret = |name: &str, source: &str, reference: &str| json!({ "name": name, "source": source, "reference": reference, "units": ["app*"], "deadline": "30s" });
+    let mut secrets = [
         secret("of-one", "one", "op://My Vault/db/password"),
         secret("of-two", "two", "op://My Vault/db/password"),
         secret("theirs", "two", "op://My Vault/theirs/password"),
@@ -34,6 +34,7 @@ fn two_accounts_and_connect(stage: &Stage) {
         secret("late-of-one", "one", "op://My Vault/multi/f1"),
         secret("late-of-connect", "office", "op://My Vault/multi/f1"),
     ];
+    secrets[4]["deadline"] = json!("5s"); // that one is waited for in vain
     let office = json!({ "kind": "connect", "url": "http://127.0.0.1:8080" });
     configure(
         stage,

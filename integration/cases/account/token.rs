@@ -65,6 +65,11 @@ fn a_machine_without_a_token_heals_when_it_comes(stage: &Stage) {
 
     let check = stage.sh("onecred token check").ok();
     assert!(check.contains("left") && !check.contains(&token), "{check}");
+    // one in plain text that was left behind is told of, and that others can read it
+    stage.write("/etc/onecred/token", &token, 0o644);
+    let open = stage.sh("onecred token check").fails();
+    assert!(open.contains("not used any more: rm /etc/onecred/token") && open.contains("0644"), "{open}");
+    stage.sh("rm /etc/onecred/token; onecred token check").ok();
 
     is_nowhere_else(stage, &token, true);
     // the halves have no capability

@@ -52,7 +52,7 @@ impl Drop for Tpm {
 fn a_token_is_kept_by_the_tpm(stage: &Stage) {
     let account = Account::comes(stage, 8443, fixture());
     let token = account.token();
-    let secret = json!({ "name": "password", "reference": "op://My Vault/db/password", "units": ["app"], "deadline": "3s" });
+    let secret = json!({ "name": "password", "reference": "op://My Vault/db/password", "units": ["app"], "deadline": "10s" });
     configure(stage, &json!({ "source": account.source(), "secrets": [secret] }));
     let set = |key: &str| {
         let device = format!("SYSTEMD_TPM2_DEVICE={DEVICE}");

@@ -54,6 +54,8 @@ pub enum Kind {
     Huge { bytes: u64, declared: bool },
     /// The body is compressed, asked for or not.
     Gzip,
+    /// A small body that would be so many MiB, were it decompressed.
+    GzipBomb { mib: u32 },
     /// A redirect.
     Redirect { code: u16, to: String },
     /// Arrays in arrays, so many.

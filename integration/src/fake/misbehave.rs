@@ -54,6 +54,10 @@ pub(super) fn spoil(
             reply.body = gzip(&reply.body);
             reply.headers.push(("content-encoding", "gzip".to_owned()));
         }
+        Some(Kind::GzipBomb { mib }) => {
+            reply.body = bomb(mib);
+            reply.headers.push(("content-encoding", "gzip".to_owned()));
+        }
         Some(Kind::Redirect { code, to }) => {
             reply = Reply::of(code, "text/html; charset=utf-8", b"moved".to_vec());
             reply.headers.push(("location", to));
@@ -106,6 +110,30 @@ fn doubled(value: &Value) -> String {
         Value::Array(values) => format!("[{}]", values.iter().map(doubled).collect::<Vec<_>>().join(",")),
         other => other.to_string(),
     }
+}
+
+/// A gzip file of blanks: one block of Deflate's fixed codes, nearly all of it "258 times the byte before", 13 bits each time.
+fn bomb(mib: u32) -> Vec<u8> {
+    let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+    let (mut bits, mut count) = (0u64, 0);
+    let mut put = |code: u64, length: u32| {
+        bits |= code << count;
+        count += length;
+        while count >= 8 {
+            out.push(bits as u8);
+            (bits, count) = (bits >> 8, count - 8);
+        }
+    };
+    put(0b011, 3); // the last block, of fixed codes
+    put(0b0000_1010, 8); // a blank: 0x30 + 0x20, its highest bit first
+    for _ in 0..u64::from(mib) * (1 << 20) / 258 {
+        put(0b1010_0011, 8); // a length of 258, and a distance of 1
+        put(0, 5);
+    }
+    put(0, 7 + 7); // the end, and bits that fill the last byte
+    // whoever has come so far does not look at the check sum
+    out.extend_from_slice(&[0; 8]);
+    out
 }
 
 /// A gzip file of stored blocks: compressed in name only, which is all that a client can see beforehand.

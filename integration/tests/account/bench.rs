@@ -70,6 +70,7 @@ pub(crate) fn ask(reference: &str) -> Fetch {
         print: String::new(),
         item,
         known: None,
+        version: None,
         fields: vec![field],
         patience: Duration::from_secs(20),
     }

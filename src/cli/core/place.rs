@@ -33,6 +33,7 @@ impl Draft {
             format!("{} can't be written: {error}{remedy}", dir.join(name).display())
         };
         DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(failed)?;
+        sweep(dir, name);
         let path = dir.join(format!(".{name}.{:08x}", fastrand::u32(..)));
         let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
         let draft = Self { path, place: dir.join(name), kept: false };
@@ -65,6 +66,19 @@ impl Draft {
         fs::hard_link(&self.path, &place)
             .map_err(|error| format!("{} can't be put in its place: {error}", place.display()))?;
         Ok(place)
+    }
+}
+
+/// Removes what somebody was killed at who wrote a file of this name: it may hold a secret, and nobody else would.
+fn sweep(dir: &Path, name: &str) {
+    let is_draft = |file: &str| {
+        let suffix = file.strip_prefix('.').and_then(|file| file.strip_prefix(name)?.strip_prefix('.'));
+        suffix.is_some_and(|suffix| suffix.len() == 8 && suffix.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(is_draft) {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 

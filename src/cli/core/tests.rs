@@ -90,6 +90,15 @@ fn what_was_there_stays_until_a_file_is_whole() {
     let draft = Draft::write(dir.path(), "name", b"after").unwrap();
     assert_eq!(fs::read(&place).unwrap(), b"before");
     drop(draft);
+    // whoever was killed has left a draft: the next one removes it, and nothing else
+    for file in [".name.0123abcd", ".name.short", ".other.0123abcd", "name.0123abcd"] {
+        fs::write(dir.path().join(file), "left").unwrap();
+    }
+    drop(Draft::write(dir.path(), "name", b"after").unwrap());
+    assert!(!dir.path().join(".name.0123abcd").exists());
+    for file in [".name.short", ".other.0123abcd", "name.0123abcd"] {
+        fs::remove_file(dir.path().join(file)).unwrap();
+    }
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "a draft that is given up is gone");
     Draft::with_mode(dir.path(), "name", b"after", 0o600).unwrap().publish().unwrap();
     assert_eq!(fs::read(&place).unwrap(), b"after");

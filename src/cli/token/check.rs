@@ -26,10 +26,21 @@ pub(super) fn run(args: &Where, out: &mut dyn Write, err: &mut dyn Write) -> Res
 
 /// Looks at how the token is kept. Whether that can stay.
 fn look(places: &Places, file: &Path, err: &mut dyn Write) -> io::Result<bool> {
-    let path = file.display();
-    if places.is_encrypted() || !file.exists() {
+    if !places.is_encrypted() {
+        return if file.exists() { look_at(file, true, err) } else { Ok(true) };
+    }
+    let plain = places.plain();
+    if !plain.exists() {
         return Ok(true);
     }
+    let path = plain.display();
+    writeln!(err, "warning: {path} holds a token in plain text that is not used any more: rm {path}")?;
+    look_at(&plain, false, err)
+}
+
+/// Looks at a token in plain text.
+fn look_at(file: &Path, used: bool, err: &mut dyn Write) -> io::Result<bool> {
+    let path = file.display();
     match Openness::of_file(file) {
         Ok(Openness::Closed) => {}
         Ok(Openness::Group) => {
@@ -45,7 +56,7 @@ fn look(places: &Places, file: &Path, err: &mut dyn Write) -> io::Result<bool> {
         }
         Err(error) => writeln!(err, "warning: {path} can't be looked at: {error}")?,
     }
-    if system::has_creds() {
+    if used && system::has_creds() {
         writeln!(
             err,
             "warning: {path} holds the token in plain text; encrypted by systemd-creds it is after: onecred token set"

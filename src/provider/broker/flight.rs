@@ -34,6 +34,7 @@ impl Broker {
             print: print.to_owned(),
             item: key.item.clone(),
             known,
+            version: slot.as_ref().map(|slot| slot.snapshot.version),
             fields: fields.clone(),
             patience,
         };

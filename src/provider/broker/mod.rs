@@ -273,8 +273,9 @@ impl Broker {
         let limit = deadline.min(Instant::now() + CHECK_PATIENCE);
         let check = self.checks.join(source, || Arc::clone(self).check(source.clone()));
         timeout_at(limit, check).await.unwrap_or_else(|_elapsed| {
-            self.troubles.begin(source, &no_answer());
-            Err(no_answer())
+            let failure = no_answer(source);
+            self.troubles.begin(source, &failure);
+            Err(failure)
         })
     }
 
@@ -290,7 +291,7 @@ impl Broker {
     }
 
     fn why_late(&self, source: &SourceName) -> Failure {
-        self.troubles.present(source).unwrap_or_else(no_answer)
+        self.troubles.present(source).unwrap_or_else(|| no_answer(source))
     }
 
     fn look(&self, order: &Order) -> Look {
@@ -331,6 +332,14 @@ impl Broker {
         }
     }
 
+    /// Whether there is a value that is served where its source can't be asked.
+    pub(super) fn has(&self, wanted: &Wanted) -> bool {
+        let slot = self.slot(&ItemKey::new(&wanted.source, &wanted.reference.item));
+        slot.is_some_and(|slot| {
+            !slot.changed && matches!(slot.snapshot.entry(&wanted.reference.field), Some(Entry::Value { .. }))
+        })
+    }
+
     /// Fetches the item of what is wanted once, whatever comes of it.
     pub(in crate::provider) async fn try_once(self: &Arc<Self>, wanted: &Wanted) -> Result<(), Failure> {
         let key = ItemKey::new(&wanted.source, &wanted.reference.item);
@@ -369,13 +378,15 @@ fn torn() -> Failure {
     Failure::new(Class::Several, cause, "start the unit again")
 }
 
-fn no_answer() -> Failure {
+fn no_answer(source: &SourceName) -> Failure {
     let remedy = "look at: systemctl status onecred-resolver; is 1Password reachable from here?";
-    Failure::new(Class::Away, "no answer within the deadline", remedy)
+    Failure::new(Class::Away, format!("no answer from source {source} in time"), remedy)
 }
 
 #[cfg(test)]
 mod assemble_tests;
+#[cfg(test)]
+mod clock_tests;
 #[cfg(test)]
 mod refresh_tests;
 #[cfg(test)]

@@ -22,6 +22,10 @@ impl Scripted {
         self.fetches.lock().unwrap().push_back(Ok(fetched(version, values)));
     }
 
+    pub(super) fn then(&self, outcome: Result<Fetched, Failure>) {
+        self.fetches.lock().unwrap().push_back(outcome);
+    }
+
     pub(in crate::provider) fn check_gives(&self, state: Result<ItemState, Failure>) {
         self.checks.lock().unwrap().push_back(state);
     }

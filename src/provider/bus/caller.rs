@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 use zbus::message::{Flags, Header};
 use zbus::names::{BusName, InterfaceName, OwnedUniqueName};
 use zbus::{Connection, fdo};
@@ -22,6 +22,13 @@ use crate::systemd::manager::ManagerProxy;
 const REMEMBERED: usize = 256;
 /// How long polkit's word on looking at things is good for: one look asks for many properties.
 const GOOD_FOR: Duration = Duration::from_secs(3);
+
+/// The most bytes of a message that asks for something: more than any that makes sense.
+const LONGEST: usize = 1 << 20;
+/// The most calls that wait at once until it is known who makes them, and until polkit has said whether they may; of one caller, and of all.
+const UNKNOWN_AT_ONCE: usize = 4096;
+const ASKING_EACH: usize = 16;
+const ASKING_AT_ONCE: usize = 256;
 
 /// The interface by which properties are asked for.
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
@@ -62,11 +69,28 @@ pub(super) struct Caller {
     pub(super) unit: Option<UnitName>,
     /// polkit's last word on `Inspect`.
     inspects: Mutex<Option<(Instant, bool)>>,
+    /// Turns to ask polkit: its own, and those of all.
+    asking: [Arc<Semaphore>; 2],
 }
 
 /// Those who have called. A name on the bus is never given to another, so who is behind it is found out once.
-#[derive(Debug, Default)]
-pub(super) struct Callers(Mutex<HashMap<OwnedUniqueName, Arc<Identity>>>);
+#[derive(Debug)]
+pub(super) struct Callers {
+    known: Mutex<HashMap<OwnedUniqueName, Arc<Identity>>>,
+    /// Turns of those of whom nothing is known yet.
+    unknown: Semaphore,
+    asking: Arc<Semaphore>,
+}
+
+impl Default for Callers {
+    fn default() -> Self {
+        Self {
+            known: Mutex::default(),
+            unknown: Semaphore::new(UNKNOWN_AT_ONCE),
+            asking: Arc::new(Semaphore::new(ASKING_AT_ONCE)),
+        }
+    }
+}
 
 /// Found out by the first call; others wait for that, since a bus that is asked too much at once drops answers.
 type Identity = OnceCell<Arc<Caller>>;
@@ -80,10 +104,16 @@ impl Callers {
     ) -> Result<Arc<Caller>, BusError> {
         let sender =
             header.sender().ok_or_else(|| BusError::NotAuthorized("the message names no sender".into()))?;
+        // anybody may send anything: what is too much is given up at once, so that memory is not
+        if header.primary().body_len() as usize > LONGEST {
+            return Err(BusError::InvalidArgument(format!("a message may have {LONGEST} bytes")));
+        }
+        let _turn = self.unknown.try_acquire().map_err(|_| too_many())?;
         let name = OwnedUniqueName::from(sender.to_owned());
         let identity = self.entry(&name);
-        let found =
-            identity.get_or_try_init(|| async { identify(&name, connection).await.map(Arc::new) }).await;
+        let found = identity
+            .get_or_try_init(|| async { identify(&name, connection, &self.asking).await.map(Arc::new) })
+            .await;
         found.map(Arc::clone)
     }
 
@@ -96,11 +126,19 @@ impl Callers {
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<OwnedUniqueName, Arc<Identity>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn identify(name: &OwnedUniqueName, connection: &Connection) -> Result<Caller, BusError> {
+fn too_many() -> BusError {
+    BusError::Failed("too many calls at once; wait for answers, then ask again".to_owned())
+}
+
+async fn identify(
+    name: &OwnedUniqueName,
+    connection: &Connection,
+    asking: &Arc<Semaphore>,
+) -> Result<Caller, BusError> {
     let bus = fdo::DBusProxy::new(connection).await?;
     let ask = || bus.get_connection_credentials(BusName::from(name.as_ref()));
     let told = ask().await.map_err(zbus::Error::from)?;
@@ -116,7 +154,8 @@ async fn identify(name: &OwnedUniqueName, connection: &Connection) -> Result<Cal
     {
         unit = None;
     }
-    Ok(Caller { uid, unit, inspects: Mutex::default() })
+    let asking = [Arc::new(Semaphore::new(ASKING_EACH)), Arc::clone(asking)];
+    Ok(Caller { uid, unit, inspects: Mutex::default(), asking })
 }
 
 /// The unit of a process, if it is one that can ask for credentials. All processes of a user are in that user's manager or in a session's
@@ -174,6 +213,8 @@ impl Caller {
         {
             return if allowed { Ok(()) } else { Err(self.denied(action)) };
         }
+        let [own, all] = &self.asking;
+        let _turns = (own.try_acquire().map_err(|_| too_many())?, all.try_acquire().map_err(|_| too_many())?);
         let allowed = ask_polkit(action, header, connection).await;
         if action == Action::Inspect {
             *self.last_word() = Some((Instant::now(), allowed));

@@ -3,30 +3,19 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, oneshot};
-use tokio::task::JoinSet;
+use tokio::sync::oneshot;
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
-use zbus::{Connection, DBusError, OwnedFd, interface};
+use zbus::{Connection, OwnedFd, interface};
 
-use super::answer::{Dict, outcome};
+use super::acts::Outcome;
+use super::answer::Dict;
 use super::caller::Action;
 use super::error::BusError;
 use super::{Desk, handover};
 use crate::name::{CredentialId, UnitName};
 use crate::policy::Deliverable;
-use crate::provider::events::Event;
-use crate::provider::store::{Entry, ItemKey, Origin};
 use crate::provider::{figures, metrics};
-use crate::reference::FieldRef;
-use crate::secret::SecretValue;
-use crate::systemd::message_id;
-
-/// How many secrets of one call are refreshed at once.
-const AT_ONCE: usize = 64;
-
-/// What came of the refresh of one secret: its name, "changed", "unchanged" or "failed", the version, and the error's name and words.
-type Outcome = (String, String, u64, String, String);
 
 /// The manager on the bus.
 pub(super) struct Manager {
@@ -46,55 +35,6 @@ impl Manager {
         connection: &Connection,
     ) -> Result<(), BusError> {
         self.desk.caller(header, connection).await?.may(action, header, connection).await
-    }
-
-    fn hold(
-        &self,
-        name: &str,
-        origin: Origin,
-        place: (&ItemKey, &FieldRef),
-        version: u64,
-        value: SecretValue,
-    ) -> Result<(), BusError> {
-        let broker = &self.desk.server.broker;
-        let kept = broker.store().hold(name, origin, place, version, value);
-        kept.map_err(|error| BusError::TooLarge(format!("{name}: {error}; raise limits.storeSize")))?;
-        broker.events.tell(Event::Held { name: name.to_owned() });
-        Ok(())
-    }
-
-    async fn refresh_these(&self, names: Vec<String>, flags: u64) -> Result<Vec<Outcome>, BusError> {
-        let (turns, mut work) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
-        let broker = &self.desk.server.broker;
-        let active = broker.active();
-        // all are asked for before any has its turn, so that one check is enough for a source
-        let asked: Vec<_> =
-            names.iter().map(|name| active.secret(name).map(|secret| broker.ask(&secret.wanted))).collect();
-        for (at, (name, asked)) in names.into_iter().zip(asked).enumerate() {
-            let (desk, turns) = (Arc::clone(&self.desk), Arc::clone(&turns));
-            work.spawn(async move {
-                let _turn = turns.acquire().await;
-                let active = desk.server.broker.active();
-                let result = match active.secret(&name).zip(asked) {
-                    Some((secret, asked)) => desk.refresh(secret, flags, asked).await,
-                    None => Err(BusError::no_secret(&active, &name)),
-                };
-                let outcome = match result {
-                    Ok(refreshed) => {
-                        let (word, version) = outcome(refreshed);
-                        (name, word.to_owned(), version, String::new(), String::new())
-                    }
-                    Err(error) => {
-                        let words = error.description().unwrap_or_default().to_owned();
-                        (name, "failed".to_owned(), 0, DBusError::name(&error).to_string(), words)
-                    }
-                };
-                (at, outcome)
-            });
-        }
-        let mut outcomes = work.join_all().await;
-        outcomes.sort_by_key(|(at, _)| *at);
-        Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
     }
 }
 
@@ -152,7 +92,7 @@ impl Manager {
         if !names.iter().all(own) {
             caller.may(Action::Refresh, &header, connection).await?;
         }
-        self.refresh_these(names, flags).await
+        self.desk.refresh_these(names, flags).await
     }
 
     /// The same for all secrets that are configured.
@@ -166,7 +106,7 @@ impl Manager {
         self.allow(Action::Refresh, &header, connection).await?;
         let active = self.desk.server.broker.active();
         let names = active.settings.policy.secrets().map(|secret| secret.name.to_string()).collect();
-        self.refresh_these(names, flags).await
+        self.desk.refresh_these(names, flags).await
     }
 
     /// Which units would be told if these secrets had changed (all, where none is named): each unit that runs, "restart" or "reload", and
@@ -296,14 +236,7 @@ impl Manager {
         // a file of some file systems can keep its reader waiting, which no unit may feel
         let value = tokio::task::spawn_blocking(move || handover::take(&value)).await;
         let value = value.map_err(|_| BusError::Failed("the value could not be read".to_owned()))??;
-        let key = ItemKey::new(&wanted.source, &wanted.reference.item);
-        self.hold(&name, Origin::Put, (&key, &wanted.reference.field), 0, value)?;
-        tracing::warn!(
-            message_id = message_id::PUT,
-            onecred_secret = name.as_str(),
-            "secret {name}: a value that an admin has put stands in for it from now on; end that by: onecred release {name}"
-        );
-        Ok(())
+        self.desk.put(&name, wanted, value)
     }
 
     /// Has the version before stand in for a secret's value until it is released. Gives back that version.
@@ -316,29 +249,7 @@ impl Manager {
     ) -> Result<u64, BusError> {
         let found = self.desk.find(&name, Action::Put, &header, connection).await?;
         let wanted = &found.secret()?.wanted;
-        let (key, field) = (ItemKey::new(&wanted.source, &wanted.reference.item), &wanted.reference.field);
-        let broker = &self.desk.server.broker;
-        let previous = broker.slot(&key).and_then(|slot| slot.previous);
-        let entry = previous.as_ref().and_then(|previous| previous.entry(field));
-        let (Some(previous), Some(&Entry::Value { offset, len, .. })) = (&previous, entry) else {
-            return Err(BusError::InvalidArgument(format!(
-                "{name}: there is no version before the current one: it has not changed since the boot, or was removed since; to put a value in its place: onecred put {name}"
-            )));
-        };
-        let unreadable = |_| {
-            BusError::Failed(format!(
-                "{name}: its snapshot in the store can't be read; see: systemctl status onecred"
-            ))
-        };
-        let value = previous.read(offset, len).map_err(unreadable)?;
-        self.hold(&name, Origin::Rollback, (&key, field), previous.version, value)?;
-        tracing::warn!(
-            message_id = message_id::ROLLED_BACK,
-            onecred_secret = name.as_str(),
-            "secret {name}: version {} stands in for it from now on; end that by: onecred release {name}",
-            previous.version
-        );
-        Ok(previous.version)
+        self.desk.rollback(&name, wanted)
     }
 
     /// Ends what stands in for a secret.
@@ -349,17 +260,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(), BusError> {
         let _ = self.desk.find(&name, Action::Put, &header, connection).await?;
-        let broker = &self.desk.server.broker;
-        if !broker.store().release(&name) {
-            return Err(BusError::InvalidArgument(format!("nothing stands in for {name}")));
-        }
-        tracing::warn!(
-            message_id = message_id::RELEASED,
-            onecred_secret = name.as_str(),
-            "secret {name}: released; it is what 1Password has again"
-        );
-        broker.events.tell(Event::Held { name });
-        Ok(())
+        self.desk.release(name)
     }
 
     /// What is counted, as OpenMetrics text.

@@ -2,6 +2,7 @@
 //!
 //! The path of a credential knows nothing of it: the bus may come late, go and come back. No value is ever part of a message.
 
+mod acts;
 mod answer;
 mod caller;
 mod error;

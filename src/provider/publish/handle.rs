@@ -90,7 +90,8 @@ impl Server {
             Err(_elapsed) => {
                 for wanted in self.publisher.waits_for(handle) {
                     let asked = Asked { peer, secret: Some(&wanted.label), arrived };
-                    self.report.waiting(asked, &wanted, self.broker.last_failure(&wanted.source).as_ref());
+                    let cause = self.broker.last_failure(&wanted.source);
+                    self.report.waiting(asked, &wanted, cause.as_ref(), self.broker.has(&wanted));
                 }
                 work.await
             }

@@ -28,6 +28,7 @@ use super::peer::ProcessId;
 use super::refusal::Refusal;
 use super::store::{ItemKey, Kind};
 use crate::clock::BootTime;
+use crate::config::Settings;
 use crate::reference::FieldRef;
 use crate::secret::{SecretValue, Wanted};
 use crate::systemd::message_id;
@@ -51,6 +52,11 @@ pub struct Publisher {
 const NO_MORE: &str = "1Password has it no more";
 /// The same, where an admin's value has stood in for it.
 const RELEASED: &str = "what stood in for it was released, and there is nothing else";
+
+/// What all published files are made of.
+pub(super) fn parts(settings: &Settings) -> Vec<Arc<Wanted>> {
+    Plan::of(settings).files.iter().flat_map(|file| file.content.parts().to_vec()).collect()
+}
 
 /// Files whose values are at hand.
 type Ready<'a> = Vec<(&'a File, SecretValue)>;

@@ -48,12 +48,7 @@ impl Recovery {
                 if let Some(for_whom) = self.depends_on_a_casualty(unit).await {
                     let why = format!("it needs {for_whom}, which was refused");
                     let casualty = Casualty { since: BootTime::now(), credential: None, why };
-                    let mut units = self.units();
-                    if units.len() < MOST {
-                        units.entry(unit.to_owned()).or_insert(casualty);
-                    }
-                    drop(units);
-                    self.news.notify_one();
+                    self.remember(unit.to_owned(), casualty);
                 }
             }
             _ => {}
@@ -74,7 +69,7 @@ impl Recovery {
                 if self.was_left_out(&dependent).await.unwrap_or(false) {
                     let why = format!("it needs {name}, which did not start");
                     let casualty = Casualty { since: BootTime::now(), credential: None, why };
-                    self.units().entry(dependent).or_insert(casualty);
+                    self.remember(dependent, casualty);
                 }
             }
         }

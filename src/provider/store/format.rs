@@ -9,7 +9,7 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::{ItemKey, NewSnapshot};
-use crate::clock::{self, BootTime};
+use crate::clock::{BootTime, Expiry};
 use crate::reference::FieldRef;
 use crate::secret::SecretValue;
 use crate::wire::{Failure, Fetched, ItemId};
@@ -52,8 +52,8 @@ pub enum Entry {
         offset: u64,
         /// Its length in bytes.
         len: usize,
-        /// When it stops being right, in seconds of the Unix epoch.
-        expires: Option<u64>,
+        /// When it stops being right.
+        expires: Option<Expiry>,
     },
     /// Why there is none.
     Failed(Failure),
@@ -106,7 +106,7 @@ impl Snapshot {
     /// What there is of a field. A value that has expired is none.
     pub fn entry(&self, field: &FieldRef) -> Option<&Entry> {
         self.entries.get(field).filter(|entry| match entry {
-            Entry::Value { expires: Some(expires), .. } => clock::unix() < *expires,
+            Entry::Value { expires: Some(expires), .. } => !expires.is_over(),
             _ => true,
         })
     }
@@ -146,7 +146,7 @@ impl Snapshot {
 
 /// The name of an item's file: a digest, which tells nothing of the item.
 pub(super) fn file_name(key: &ItemKey) -> String {
-    digest_of(&format!("{:?}\0{:?}", key.source, key.item))
+    digest_of(&format!("{:?}\0{:?}", key.source, key.folded()))
 }
 
 /// The same of any text.
@@ -172,7 +172,8 @@ pub(super) fn encode(new: &NewSnapshot<'_>, fetched: Fetched) -> Encoded {
         let entry = match outcome {
             Err(failure) => Entry::Failed(failure),
             Ok(got) => {
-                let entry = Entry::Value { offset, len: got.value.len(), expires: got.expires };
+                let entry =
+                    Entry::Value { offset, len: got.value.len(), expires: got.expires.map(Expiry::at) };
                 offset += got.value.len() as u64;
                 values.push(got.value);
                 entry

@@ -6,17 +6,17 @@
 mod confirmations;
 mod folder;
 mod format;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod held;
+mod key;
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::{Deserialize, Serialize};
-
 use crate::clock::BootTime;
-use crate::name::SourceName;
-use crate::reference::{FieldRef, ItemRef, Segment};
+use crate::reference::FieldRef;
 use crate::wire::Fetched;
 
 use confirmations::Confirmations;
@@ -24,31 +24,7 @@ pub(super) use folder::is_memory;
 pub use folder::{BadFolder, Folder, Kind};
 pub use format::{Entry, Origin, Snapshot, StandIn};
 pub use held::Held;
-
-/// An item of a source, as it is referred to.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct ItemKey {
-    /// The source.
-    pub source: SourceName,
-    /// The item.
-    pub item: ItemRef,
-}
-
-impl ItemKey {
-    /// The key of an item: one for all spellings that mean one title, so that they have one snapshot and its fields are of one version.
-    pub fn new(source: &SourceName, item: &ItemRef) -> Self {
-        let fold = |segment: &Segment| {
-            // what has the length of an ID may be one, and IDs are told apart by case
-            let text = if segment.text.len() == 26 {
-                segment.text.clone()
-            } else {
-                segment.text.to_ascii_lowercase().into()
-            };
-            Segment { text, by: segment.by }
-        };
-        Self { source: source.clone(), item: ItemRef { vault: fold(&item.vault), item: fold(&item.item) } }
-    }
-}
+pub use key::ItemKey;
 
 /// Why a snapshot could not be kept.
 #[derive(Debug, thiserror::Error)]

@@ -95,6 +95,10 @@ impl Gate {
             match pause {
                 Some(pause) if Instant::now() + pause < by => sleep(pause).await,
                 _ => {
+                    let mut trouble = trouble;
+                    if trouble.again == Again::Doubtful && denials < DENIALS {
+                        trouble.failure.class = Class::Away; // it may be false, and there is no time to ask again
+                    }
                     if trouble.failure.class.is_transient() {
                         pass.failed(&trouble.failure, trouble.unreached);
                     } else {

@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue,
+    RETRY_AFTER, TRANSFER_ENCODING,
 };
 use reqwest::{Certificate, Client, Response, StatusCode, Url, Version, redirect};
 use serde::Deserialize;
@@ -72,8 +73,8 @@ impl Http {
         let url = self.url(want)?;
         let client = self.client()?;
         let accept = if want.json { "application/json" } else { "*/*" };
-        let request =
-            client.get(url).timeout(room).header(AUTHORIZATION, self.token.clone()).header(ACCEPT, accept);
+        let request = client.get(url).timeout(room).header(AUTHORIZATION, self.token.clone());
+        let request = request.header(ACCEPT, accept).header(ACCEPT_ENCODING, "identity");
         let response = request.send().await.map_err(|error| verdict::of_error(self.label(), &error))?;
         let status = response.status();
         if status == StatusCode::NOT_FOUND {
@@ -86,14 +87,23 @@ impl Http {
             let location = header(reqwest::header::LOCATION);
             return Err(verdict::of_status(self.label(), want.what, status.as_u16(), retry_after, location));
         }
-        if want.json && !is_json(&response) {
-            return Err(Trouble::final_(Failure::new(
-                Class::Malformed,
-                format!("{} from Connect at {}: it is not JSON", want.what, self.label()),
-                "see whether the source's url is that of a Connect server",
-            )));
-        }
+        self.is_meant(&response, want)?;
         self.body(response, want).await
+    }
+
+    /// Whether a reply can be what was asked for, by what its head says of it.
+    fn is_meant(&self, response: &Response, want: &Want<'_>) -> Result<(), Trouble> {
+        let kind = content_type(response);
+        // a file may be anything, but Connect never calls it a page for people: that is a proxy's or a portal's
+        if if want.json { !is_json(&kind) } else { kind == "text/html" } {
+            return Err(verdict::of_type(self.label(), want.what, &kind, want.json));
+        }
+        // compression was not asked for, so nobody here undoes it; of a file, what came would be taken as its content
+        let encoding = response.headers().get_all(CONTENT_ENCODING).iter().map(|value| value.to_str());
+        match encoding.map(|value| value.unwrap_or("unknown")).find(|v| !v.eq_ignore_ascii_case("identity")) {
+            Some(encoding) => Err(verdict::of_encoding(self.label(), want.what, encoding)),
+            None => Ok(()),
+        }
     }
 
     /// Whether a 404 is Connect's own word, and not a proxy's who has nothing behind it just now.
@@ -103,7 +113,7 @@ impl Http {
             status: u16,
         }
         let want = Want { path: &[], what: "an error", json: true, most: MAX_ERROR };
-        is_json(&response)
+        is_json(&content_type(&response))
             && self
                 .body(response, &want)
                 .await
@@ -218,8 +228,12 @@ fn certificates(path: &Path) -> Result<Vec<Certificate>, Failure> {
     }
 }
 
-fn is_json(response: &Response) -> bool {
+/// The type without its parameters.
+fn content_type(response: &Response) -> String {
     let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn is_json(kind: &str) -> bool {
     kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
 }

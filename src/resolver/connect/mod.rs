@@ -77,12 +77,23 @@ impl Connect {
         let want = Want { path: &["vaults"], what: "the list of vaults", json: true, most: MAX_LIST };
         self.get_json(&want, by).await.map_err(|failure| match failure.class {
             Class::NotFound => self.malformed(want.what, "the server knows no such list (404)"),
-            _ => failure,
+            _ => of_list(failure),
         })
     }
 }
 
+/// The same of a list, which nobody can keep elsewhere.
+fn of_list(mut failure: Failure) -> Failure {
+    if failure.class == Class::TooLarge {
+        failure.remedy =
+            "see whether the source's url is that of a Connect server, or keep fewer items in a vault".into();
+    }
+    failure
+}
+
 impl Backend for Connect {
+    const VERSIONS_GROW: bool = true;
+
     fn about(&self) -> About {
         About { at: self.http.label().to_owned(), writes: None, expires: self.claims.expires }
     }
@@ -114,7 +125,7 @@ impl Backend for Connect {
     async fn items(&self, vault: &str, by: Instant) -> Result<Vec<ItemOverview>, Failure> {
         let what = format!("the list of items in vault {vault:?}");
         let want = Want { path: &["vaults", vault, "items"], what: &what, json: true, most: MAX_LIST };
-        let items: Vec<ItemOverview> = self.get_json(&want, by).await?;
+        let items: Vec<ItemOverview> = self.get_json(&want, by).await.map_err(of_list)?;
         if items.iter().any(|item| item.vault.as_ref().is_some_and(|v| v.id != vault)) {
             return Err(self.malformed(&what, "it holds items of another vault"));
         }

@@ -2,10 +2,11 @@
 
 use std::error::Error;
 use std::io;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustls::CertificateError;
 
+use crate::clock;
 use crate::wire::{Class, Failure};
 
 use super::super::calendar::http_date;
@@ -116,6 +117,30 @@ pub(super) fn of_not_found(server: &str, what: &str, own: bool) -> Trouble {
     Trouble::passing(Failure::new(Class::Away, cause, URL))
 }
 
+/// A reply of another content type than that of an answer.
+pub(super) fn of_type(server: &str, what: &str, kind: &str, json: bool) -> Trouble {
+    let kind = if kind.is_empty() { "of no type" } else { kind };
+    let not = if json { "not JSON" } else { "not a file" };
+    let cause = format!("{what} from Connect at {server}: it is {not}, but {}", plain(kind));
+    Trouble::final_(Failure::new(Class::Malformed, cause, URL))
+}
+
+/// A reply that is compressed.
+pub(super) fn of_encoding(server: &str, what: &str, encoding: &str) -> Trouble {
+    let cause =
+        format!("{what} from Connect at {server}: it is compressed ({}), unasked for", plain(encoding));
+    Trouble::final_(Failure::new(
+        Class::Malformed,
+        cause,
+        "see whether a proxy before the server compresses, and turn that off",
+    ))
+}
+
+/// What stands in a header, as it may stand in a line.
+fn plain(header: &str) -> String {
+    header.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(60).collect()
+}
+
 /// A body of more bytes than are taken.
 pub(super) fn of_size(server: &str, what: &str, most: usize) -> Trouble {
     let cause = format!("{what} from Connect at {server} has over {} MiB", most >> 20);
@@ -222,10 +247,7 @@ pub(super) fn retry_after(text: &str) -> Option<Duration> {
     let text = text.trim();
     let seconds = match text.parse::<u64>() {
         Ok(seconds) => seconds,
-        Err(_) => {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
-            u64::try_from(http_date(text)?).ok()?.saturating_sub(now)
-        }
+        Err(_) => u64::try_from(http_date(text)?).ok()?.saturating_sub(clock::unix()),
     };
     Some(Duration::from_secs(seconds.min(3_600)))
 }

@@ -69,6 +69,7 @@ impl<B: Backend> Engine<B> {
         if vault_version.is_some() && vault_version == known.vault_version {
             return Ok(ItemState::Unchanged { vault_version });
         }
+        self.not_behind(&format!("vault {:?}", vault.name), vault_version, known.vault_version)?;
         if !lists.contains_key(&vault.id) {
             let list = self.items(&vault.id, need, by).await;
             lists.insert(vault.id.clone(), list);
@@ -86,6 +87,9 @@ impl<B: Backend> Engine<B> {
         self.remember(&known.item, Some(ItemId { vault: vault.id.clone(), item: item.id.clone() }));
         if item.id == known.id.item && item.version == Some(known.version) {
             return Ok(ItemState::Unchanged { vault_version });
+        }
+        if item.id == known.id.item {
+            self.not_behind(&format!("item {:?}", item.title), item.version, Some(known.version))?;
         }
         Ok(ItemState::Changed)
     }

@@ -5,10 +5,11 @@ mod lists;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::clock;
 use crate::reference::{FieldRef, ItemRef};
 use crate::secret::SecretValue;
 use crate::wire::{
@@ -108,9 +109,8 @@ impl<B: Backend> Engine<B> {
             match self.fetch_known(&fetch, &id, Some(&overview), by).await {
                 Ok(Some(fetched)) => return Ok(fetched),
                 Ok(None) if need != Need::Recent => return Err(in_motion(&fetch.item)),
-                Err(failure) if need != Need::Recent || failure.class != Class::NotFound => {
-                    return Err(failure);
-                }
+                Err(failure) if failure.class != Class::NotFound => return Err(failure),
+                Err(failure) if need != Need::Recent => return Err(listed_only(&failure)),
                 Ok(None) | Err(_) => need = Need::Since(arrived), // the list was a little old
             }
         }
@@ -126,9 +126,9 @@ impl<B: Backend> Engine<B> {
     ) -> Result<Option<Fetched>, Failure> {
         // of a list read before the item, so that it can't be newer than the values
         let vault_version = self.vault_version(&id.vault);
-        let asked = unix_now();
+        let asked = clock::unix();
         let item = self.backend.item(id, by).await?;
-        let moment = Moment { asked, came: unix_now() };
+        let moment = Moment { asked, came: clock::unix() };
         let meant = match (&item.title, overview) {
             (Some(title), _) => matching::still_means(&fetch.item.item, &item.id, title),
             (None, overview) => overview.is_some(),
@@ -136,13 +136,38 @@ impl<B: Backend> Engine<B> {
         if !meant || is_absent(item.state.as_deref()) {
             return Ok(None);
         }
-        let version = item.version.or(overview.and_then(|o| o.version)).unwrap_or(0);
+        let listed = overview.and_then(|o| o.version);
+        let had = fetch.version.filter(|_| fetch.known.as_ref() == Some(id));
+        self.not_behind(
+            &format!("item {:?}", item.title.as_deref().unwrap_or(&item.id)),
+            item.version,
+            had.max(listed),
+        )?;
+        let version = item.version.or(listed).unwrap_or(0);
         let mut fields = Vec::with_capacity(fetch.fields.len());
         for wanted in &fetch.fields {
             fields.push(self.value(&item, id, wanted, moment, by).await);
         }
         self.remember(&fetch.item, Some(id.clone()));
         Ok(Some(Fetched { id: id.clone(), version, vault_version, fields }))
+    }
+
+    /// A version must not be lower than one that was seen before, where the backend's only grow: what an old replica has is the past.
+    fn not_behind(&self, what: &str, now: Option<u64>, before: Option<u64>) -> Result<(), Failure> {
+        match (now, before) {
+            (Some(now), Some(before)) if B::VERSIONS_GROW && now < before => {
+                let at = self.backend.about().at;
+                let cause = format!(
+                    "{at} is behind: it has version {now} of {what}, of which it had {before} before"
+                );
+                Err(Failure::new(
+                    Class::Away,
+                    cause,
+                    "wait until it has synchronised, or see whether it does",
+                ))
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn value(
@@ -260,10 +285,6 @@ fn margin(patience: Duration) -> Duration {
     (patience / 10).min(Duration::from_millis(250))
 }
 
-fn unix_now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
 /// A poisoned lock is taken as it is: what is under it is replaced whole, never half written.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -279,6 +300,12 @@ fn too_late() -> Failure {
 
 fn in_motion(item: &ItemRef) -> Failure {
     Failure::new(Class::Away, format!("{item} changes while it is read"), "ask again in a moment")
+}
+
+/// A list and an item that contradict each other: that confirms nothing, least of all that the item is gone.
+fn listed_only(failure: &Failure) -> Failure {
+    let cause = format!("it is in its vault's list, but {}", failure.cause);
+    Failure::new(Class::Away, cause, "ask again in a moment; see whether the server has synchronised")
 }
 
 #[cfg(test)]

@@ -68,6 +68,8 @@ impl World {
 }
 
 impl Backend for Arc<World> {
+    const VERSIONS_GROW: bool = true;
+
     fn about(&self) -> About {
         About { at: "a world in memory".into(), ..About::default() }
     }
@@ -129,6 +131,7 @@ pub(super) fn ask(reference: &str) -> Fetch {
         print: String::new(),
         item,
         known: None,
+        version: None,
         fields: vec![field],
         patience: Duration::from_secs(20),
     }

@@ -36,6 +36,8 @@ impl<W: Work> Account<W> {
 }
 
 impl<W: Work> Backend for Account<W> {
+    const VERSIONS_GROW: bool = false; // they are made of times
+
     /// The token itself tells neither what it may do nor when it ends.
     fn about(&self) -> About {
         About { at: self.calls.session.host().to_owned(), ..About::default() }

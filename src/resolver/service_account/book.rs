@@ -118,6 +118,10 @@ fn digest(head: &[u8], json: &[u8]) -> [u8; DIGEST] {
     sum
 }
 
+#[cfg(any(test, fuzzing))]
+#[path = "book_fuzz.rs"]
+pub(crate) mod fuzz;
+
 #[cfg(test)]
 mod tests {
     use super::*;

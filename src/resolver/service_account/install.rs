@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use nix::unistd::{User, geteuid};
+use nix::unistd::geteuid;
 use tokio::time::Instant;
 
 use super::core::{fits_this_machine, sha256};
@@ -14,8 +14,6 @@ pub use super::LIBRARY;
 
 /// How long a worker may take to load the core.
 const LOADING: Duration = Duration::from_secs(20);
-/// The user `nobody`, where there is no user `onecred` yet.
-const NOBODY: (u32, u32) = (65_534, 65_534);
 
 /// Which library some bytes are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +49,7 @@ pub enum Trial {
 }
 
 /// Has a worker load a library, as the resolver would: its contract version and checksums have to be known. Its code never runs as
-/// root: the worker is an ordinary user's process.
+/// root nor as the resolver's user, who has a token: the worker is nobody's process, without a network.
 pub fn try_out(library: &Path, sha256: &str) -> Result<(), Trial> {
     try_out_by(library, sha256, Launch::default())
 }
@@ -61,8 +59,8 @@ pub(super) fn try_out_by(library: &Path, sha256: &str, launch: Launch) -> Result
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(not_tried)?;
     let euid = geteuid();
     let (launch, owner) = match euid.is_root() {
-        true => (launch.run_as(unprivileged()), None),
-        false => (launch, Some(euid.as_raw())),
+        true => (launch.for_a_stranger(), None),
+        false => (launch.for_a_stranger(), Some(euid.as_raw())),
     };
     let wanted = Wanted { paths: vec![library.into()], sha256: Some(sha256.into()), owner };
     let outcome = runtime.block_on(async {
@@ -79,9 +77,4 @@ pub(super) fn try_out_by(library: &Path, sha256: &str, launch: Launch) -> Result
     });
     runtime.shutdown_background();
     outcome
-}
-
-fn unprivileged() -> (u32, u32) {
-    let user = User::from_name("onecred").ok().flatten();
-    user.map_or(NOBODY, |user| (user.uid.as_raw(), user.gid.as_raw()))
 }

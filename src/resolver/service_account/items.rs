@@ -278,7 +278,8 @@ fn listed_version(updated_at: &str) -> u64 {
 fn seconds(text: &str) -> Option<u64> {
     let (date, time) = text.split_once('T')?;
     let time = time.strip_suffix('Z')?.split('.').next()?;
-    let number = |text: &str| text.parse::<i64>().ok();
+    // of no more digits than a time has: with more the reckoning would overflow
+    let number = |text: &str| text.parse::<i64>().ok().filter(|number| (0..=9999).contains(number));
     let mut date = date.splitn(3, '-').map(number);
     let mut time = time.splitn(3, ':').map(number);
     let days = super::super::calendar::days_of_date(date.next()??, date.next()??, date.next()??);

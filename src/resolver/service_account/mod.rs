@@ -4,6 +4,8 @@ mod backend;
 mod batch;
 mod book;
 mod core;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod install;
 mod items;
 mod missing;
@@ -25,6 +27,8 @@ use crate::secret::SecretValue;
 use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve};
 
 pub use book::Book;
+#[cfg(any(test, fuzzing))]
+pub(crate) use book::fuzz::book as fuzz_book;
 use missing::Missing;
 use quota::Budget;
 pub(super) use quota::Quota;

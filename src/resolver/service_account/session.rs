@@ -236,6 +236,10 @@ async fn log_in<W: Work>(account: &Account, before: Option<Failure>) -> Result<W
         loaded => loaded.map_err(|trouble| verdict(trouble).0)?,
     };
     if let Told::Loaded { path, sha256 } = &loaded.told {
+        // said by a process with foreign code in it: what is none of what was asked for is not repeated
+        if !account.library.allows(path, sha256) {
+            return Err(verdict::crashed("it says that it has loaded what nobody asked for").into());
+        }
         super::releases::notice(path, sha256);
         account.record.core(super::releases::release(sha256).unwrap_or("unknown"));
     }

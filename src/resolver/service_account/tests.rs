@@ -31,7 +31,6 @@ fn launch() -> Launch {
         environment: vec![(WORKER.into(), "1".into())],
         hang: Duration::from_millis(1_500),
         silence: Duration::from_secs(60),
-        user: None,
     }
 }
 
@@ -77,6 +76,7 @@ fn fetch(patience: Duration) -> Fetch {
         print: String::new(),
         item: reference.item,
         known: None,
+        version: None,
         fields: vec![reference.field],
         patience,
     }
@@ -230,6 +230,9 @@ fn a_core_is_tried_out_before_it_is_installed() {
         install::try_out_by(&library, &sha256, launch())
     };
     tried(&[]).unwrap();
+    if nix::unistd::geteuid().is_root() {
+        tried(&["-DNOBODY_AT_LOAD"]).unwrap();
+    }
     for (wrong, words) in [
         ("-DCONTRACT=24", "contract version is 24"),
         ("-DCHECKSUM=1", "checksum"),
@@ -246,6 +249,28 @@ fn a_core_is_tried_out_before_it_is_installed() {
         "another file"
     );
     assert_eq!(install::sum(b"#!/bin/sh\n# long enough for a header"), Err("it is not an ELF file".into()));
+}
+
+#[test]
+fn a_library_that_others_could_replace_is_not_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = counterfeit(folder.path(), &[]);
+    let owner = Some(nix::unistd::geteuid().as_raw());
+    let mode = |mode| std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+    let refused = |path: &Path| core::Fit::open(path, owner, None).err().map(|unfit| unfit.to_string());
+    for fine in [0o700, 0o755, 0o1777] {
+        mode(fine);
+        assert_eq!(refused(&library), None, "{fine:o}");
+    }
+    // a link elsewhere does not hide where it is
+    let elsewhere = tempfile::tempdir().unwrap();
+    let link = elsewhere.path().join("link.so");
+    std::os::unix::fs::symlink(&library, &link).unwrap();
+    mode(0o775);
+    for path in [&library, &link] {
+        let why = refused(path).unwrap();
+        assert!(why.contains(folder.path().to_str().unwrap()) && why.contains("the mode is 0775"), "{why}");
+    }
 }
 
 #[test]

@@ -136,7 +136,7 @@ fn take(functions: &Functions, buffer: RustBuffer) -> Result<Zeroizing<Vec<u8>>,
 }
 
 /// An error's payload: the number of its variant, its length, and UTF-8, which is JSON with a name and a message in most cases.
-fn said(payload: &[u8]) -> CoreError {
+pub(in super::super) fn said(payload: &[u8]) -> CoreError {
     #[derive(serde::Deserialize)]
     struct Named {
         name: String,

@@ -28,7 +28,7 @@ pub(crate) enum Unfit {
         error: std::io::Error,
     },
     /// Somebody else could have put something into it.
-    #[error("{} is not loaded: {why}; its owner has to be root, and nobody else may write to it", path.display())]
+    #[error("{} is not loaded: {why}; root has to own it and the directories above it, and nobody else may write to them", path.display())]
     Unsafe {
         /// The file.
         path: PathBuf,
@@ -92,6 +92,14 @@ impl Fit {
         if about.mode() & 0o022 != 0 {
             return refuse(format!("its mode is {:04o}", about.mode() & 0o7777));
         }
+        if let Some(why) = std::fs::canonicalize(path)
+            .map_err(unreadable)?
+            .ancestors()
+            .skip(1)
+            .find_map(|dir| open_to_others(dir, owner))
+        {
+            return refuse(why);
+        }
         if about.len() > MOST {
             let why = format!("it has {} bytes, and {MOST} are the most", about.len());
             return Err(Unfit::NoLibrary { path: path.into(), why });
@@ -111,6 +119,22 @@ impl Fit {
     /// Where the loader finds what was looked at, whatever is at the path by now.
     pub(super) fn for_loader(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+    }
+}
+
+/// Whether somebody else than root can put something into a directory in the place of what is there, and why.
+fn open_to_others(dir: &Path, owner: Option<u32>) -> Option<String> {
+    const STICKY: u32 = 0o1000; // then nobody removes what is another's
+    let dir_is = |what: String| Some(format!("of its directory {} {what}", dir.display()));
+    match std::fs::metadata(dir) {
+        Err(error) => dir_is(format!("nothing is known: {error}")),
+        Ok(about) if about.uid() != 0 && Some(about.uid()) != owner => {
+            dir_is(format!("the owner is user {}", about.uid()))
+        }
+        Ok(about) if about.mode() & 0o022 != 0 && about.mode() & STICKY == 0 => {
+            dir_is(format!("the mode is {:04o}", about.mode() & 0o7777))
+        }
+        Ok(_) => None,
     }
 }
 

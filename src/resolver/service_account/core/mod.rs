@@ -9,6 +9,8 @@ mod library;
 use zeroize::Zeroizing;
 
 pub(crate) use call::CoreError;
+#[cfg(any(test, fuzzing))]
+pub(super) use call::said;
 pub(crate) use file::{Fit, Unfit, fits_this_machine, sha256};
 
 /// A core that was loaded and verified.

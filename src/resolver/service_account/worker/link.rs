@@ -38,14 +38,12 @@ pub(crate) struct Launch {
     pub(crate) hang: Duration,
     /// The same for one that says nothing at all meanwhile, while whoever asked has given up.
     pub(crate) silence: Duration,
-    /// The user and group that it runs as, if not as whoever starts it.
-    pub(crate) user: Option<(u32, u32)>,
 }
 
 impl Launch {
-    /// The same, as another user.
-    pub(crate) fn run_as(self, user: (u32, u32)) -> Self {
-        Self { user: Some(user), ..self }
+    /// The same for a library that nobody has vouched for yet: the worker gives up what root can do, and the network.
+    pub(crate) fn for_a_stranger(self) -> Self {
+        self.with([(super::process::STRANGER.into(), "1".into())])
     }
 
     /// The same, with this in its environment besides.
@@ -63,7 +61,6 @@ impl Default for Launch {
             environment: Vec::new(),
             hang: Duration::from_secs(40),
             silence: Duration::from_secs(32),
-            user: None,
         }
     }
 }
@@ -140,9 +137,6 @@ impl Work for Worker {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let (ours, its) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
         let mut command = Command::new(&launch.program);
-        if let Some((user, group)) = launch.user {
-            command.uid(user).gid(group); // which gives root's further groups up, too
-        }
         let child = command
             .arg0("onecred")
             .args(&launch.arguments)

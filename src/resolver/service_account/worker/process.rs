@@ -5,9 +5,11 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
+use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -17,12 +19,19 @@ use crate::wire::packet::{self, MAX_VALUES};
 
 use super::super::core::{Core, CoreError, Fit, Unfit};
 
+/// In the environment of a worker that only tries a library out.
+pub(super) const STRANGER: &str = "ONECRED_STRANGER";
+/// The user and the group `nobody`, who own nothing.
+const NOBODY: u32 = 65_534;
 /// The most calls that are under way at once; further ones wait.
 const AT_ONCE: usize = 8;
 
 /// The worker's life, from a process's first moment on: answers what comes by the socket that is its standard input, until that is closed.
 pub fn run() -> io::Result<()> {
     sys::close_from(3); // nothing that the resolver was started with is the core's
+    if std::env::var_os(STRANGER).is_some() {
+        step_down()?;
+    }
     isolate()?;
     let stdin = io::stdin();
     let socket = stdin.as_fd().try_clone_to_owned()?;
@@ -49,6 +58,19 @@ pub fn run() -> io::Result<()> {
     });
     runtime.shutdown_background(); // calls under way are not waited for
     result
+}
+
+/// Gives up what root can do, and the network: a library that is only tried out needs neither.
+fn step_down() -> io::Result<()> {
+    prctl::set_no_new_privs()?;
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    let _ = unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC); // a container may not let us
+    let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    setgroups(&[])?;
+    setresgid(group, group, group)?;
+    Ok(setresuid(user, user, user)?) // which drops the capabilities, too
 }
 
 /// Ends with the resolver, leaves no core dump, and lets nobody of the same user look in.

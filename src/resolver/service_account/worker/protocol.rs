@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::wire::packet::{self, MAX_VALUES, Packet};
+use crate::wire::packet::{self, MAX_META, MAX_VALUES, Packet};
 
 /// A question, by a number that its answer bears too: several are under way at once.
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,6 +43,15 @@ pub(crate) struct Wanted {
     pub(crate) sha256: Option<String>,
     /// A user who may own it besides root.
     pub(crate) owner: Option<u32>,
+}
+
+impl Wanted {
+    /// Whether a library is one of those.
+    pub(crate) fn allows(&self, path: &Path, sha256: &str) -> bool {
+        let is_digest = sha256.len() == 64 && sha256.bytes().all(|b| b.is_ascii_hexdigit());
+        let pinned = self.sha256.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(sha256));
+        is_digest && pinned && self.paths.iter().any(|wanted| wanted == path)
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -93,7 +102,7 @@ pub(super) fn pack<T: Serialize>(message: &T, secret: Option<&[u8]>) -> io::Resu
 
 /// The message of a packet, and what came along.
 pub(super) fn unpack<T: for<'de> Deserialize<'de>>(packet: Packet) -> io::Result<(T, Zeroizing<Vec<u8>>)> {
-    let message = serde_json::from_slice(&packet::read_meta(packet.meta)?)?;
+    let message = serde_json::from_slice(&packet::read_meta(packet.meta, MAX_META)?)?;
     Ok((message, packet.values.map(contents).transpose()?.unwrap_or_default()))
 }
 

@@ -1,0 +1,2 @@
+#![no_main]
+onecred_fuzz::target!("peer");

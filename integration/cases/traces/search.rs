@@ -1,0 +1,160 @@
+//! Looks for values everywhere on a machine: in files, in processes, in the journal; as they are, and in the disguises that programs give them.
+use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD, engine::general_purpose::URL_SAFE_NO_PAD};
+use onecred_integration::stage::Stage;
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+/// How much of a memory is looked at in one go.
+const PIECE: usize = 1 << 20;
+
+/// What is looked for: each disguise under its name.
+pub(super) struct Needles(Vec<(String, Vec<u8>)>);
+
+impl Needles {
+    /// These values, in all disguises.
+    pub(super) fn of(values: &[&str]) -> Self {
+        let mut all = Vec::new();
+        for value in values {
+            let mut add = |form: &str, bytes: &[u8]| all.push((format!("{value:.8} {form}"), bytes.to_vec()));
+            let half = value.len() / 2;
+            // a part is as bad as the whole, and what overwrites freed memory begins at its start
+            add("begins", &value.as_bytes()[..half]);
+            add("ends", &value.as_bytes()[half..]);
+            let json = serde_json::to_string(value).unwrap_or_default();
+            add("as JSON", json.trim_matches('"').as_bytes());
+            let hex: String = value.bytes().map(|byte| format!("{byte:02x}")).collect();
+            add("in hexadecimal", hex.as_bytes());
+            add("in hexadecimal", hex.to_uppercase().as_bytes());
+            let wide: Vec<u8> = value.encode_utf16().flat_map(u16::to_le_bytes).collect();
+            add("in UTF-16", &wide);
+            for (before, unsure) in [(0, 0), (1, 2), (2, 3)] {
+                let shifted = [&vec![0; before], value.as_bytes()].concat();
+                for text in [STANDARD_NO_PAD.encode(&shifted), URL_SAFE_NO_PAD.encode(&shifted)] {
+                    add("in base64", &text.as_bytes()[unsure..text.len() - 3]);
+                }
+            }
+        }
+        Self(all)
+    }
+
+    /// The first that is in these bytes.
+    pub(super) fn found_in(&self, bytes: &[u8]) -> Option<&str> {
+        let mut first = [false; 256];
+        self.0.iter().for_each(|(_, needle)| first[usize::from(needle[0])] = true);
+        for (at, byte) in bytes.iter().enumerate() {
+            if first[usize::from(*byte)]
+                && let Some((name, _)) = self.0.iter().find(|(_, needle)| bytes[at..].starts_with(needle))
+            {
+                return Some(name);
+            }
+        }
+        None
+    }
+
+    /// The longest of them.
+    fn longest(&self) -> usize {
+        self.0.iter().map(|(_, needle)| needle.len()).max().unwrap_or_default()
+    }
+
+    /// In files below these folders that were written since, but not below those that may have it.
+    pub(super) fn in_files(
+        &self,
+        stage: &Stage,
+        folders: &[&str],
+        but: &[&str],
+        since: SystemTime,
+    ) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut todo: Vec<PathBuf> = folders.iter().map(PathBuf::from).collect();
+        while let Some(folder) = todo.pop() {
+            let outside = |path: &Path| stage.root().join(path.strip_prefix("/").unwrap_or(path));
+            for entry in fs::read_dir(outside(&folder)).into_iter().flatten().flatten() {
+                let path = folder.join(entry.file_name());
+                let Ok(kind) = entry.file_type() else { continue };
+                if but.iter().any(|but| path.starts_with(but)) {
+                    continue;
+                }
+                if let Some(what) = self.found_in(entry.file_name().as_encoded_bytes()) {
+                    found.push(format!("the name of {}: {what}", path.display()));
+                }
+                if kind.is_dir() {
+                    todo.push(path);
+                    continue;
+                }
+                let recent = entry.metadata().and_then(|it| it.modified()).is_ok_and(|at| at >= since);
+                if kind.is_file()
+                    && recent
+                    && let Ok(bytes) = fs::read(outside(&path))
+                    && let Some(what) = self.found_in(&bytes)
+                {
+                    found.push(format!("{}: {what}", path.display()));
+                }
+            }
+        }
+        found
+    }
+
+    /// In the arguments and environments of all processes.
+    pub(super) fn in_arguments(&self, stage: &Stage) -> Vec<String> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(stage.root().join("proc")).into_iter().flatten().flatten() {
+            for what in ["cmdline", "environ"] {
+                let bytes = fs::read(entry.path().join(what)).unwrap_or_default();
+                if let Some(needle) = self.found_in(&bytes) {
+                    found.push(format!("{what} of process {}: {needle}", entry.file_name().display()));
+                }
+            }
+        }
+        found
+    }
+
+    /// In all that can be read of a unit's processes' memory.
+    pub(super) fn in_memory(&self, stage: &Stage, unit: &str) -> Vec<String> {
+        let processes = processes(stage, unit);
+        assert!(!processes.is_empty(), "{unit} has no process");
+        processes.iter().flat_map(|process| self.in_process(stage, unit, process)).collect()
+    }
+
+    fn in_process(&self, stage: &Stage, unit: &str, process: &str) -> Vec<String> {
+        let proc = stage.root().join("proc").join(process);
+        let maps = fs::read_to_string(proc.join("maps")).unwrap_or_else(|error| panic!("{unit}: {error}"));
+        let memory = File::open(proc.join("mem")).unwrap_or_else(|error| panic!("{unit}: {error}"));
+        let (mut found, mut looked) = (Vec::new(), 0);
+        for line in maps.lines() {
+            let mut words = line.split_whitespace();
+            let (Some(range), Some(rights)) = (words.next(), words.next()) else { continue };
+            let ends: Option<(&str, &str)> = range.split_once('-');
+            let number = |text: &str| u64::from_str_radix(text, 16).unwrap_or_default();
+            let Some((mut at, end)) = ends.map(|(from, to)| (number(from), number(to))) else { continue };
+            if !rights.starts_with('r') {
+                continue;
+            }
+            while at < end {
+                let mut piece = vec![0; PIECE.min((end - at) as usize)];
+                if memory.read_exact_at(&mut piece, at).is_err() {
+                    break; // the kernel's own
+                }
+                looked += piece.len();
+                if let Some(what) = self.found_in(&piece) {
+                    found.push(format!("memory of {unit}, process {process}, {line}: {what}"));
+                    break;
+                }
+                let next = at + piece.len() as u64;
+                at = if next < end { next - self.longest() as u64 } else { next };
+            }
+        }
+        assert!(looked > PIECE, "of process {process} of {unit} no more than {looked} bytes could be read");
+        found
+    }
+}
+
+/// All processes of a unit.
+pub(super) fn processes(stage: &Stage, unit: &str) -> Vec<String> {
+    let group = stage.show(unit, "ControlGroup");
+    let text = stage.run(&["cat", &format!("/sys/fs/cgroup{group}/cgroup.procs")]).ok();
+    text.lines().map(str::to_owned).collect()
+}

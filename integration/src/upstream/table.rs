@@ -1,0 +1,401 @@
+//! The table itself.
+use super::{
+    Cold::{Gets, Refused},
+    How::{self, Changed, Faults},
+    Row,
+    Warm::{self, Stale},
+};
+use crate::fake_connect::{Fault, Kind, TlsFault};
+use std::time::Duration;
+
+/// A call with its three repetitions, in each of the fetches that fit in the deadline of a unit that waits eight seconds.
+const WAITED: usize = 16;
+/// The same of a check, which is one call.
+const CHECKED: usize = 4;
+/// An answer that is final: the lists that lead to it, and the answer.
+const FINAL: usize = 3;
+
+const SERVER: &str = "see whether the Connect server runs well and can be reached from this host";
+const URL: &str = "see whether the source's url is that of a Connect server";
+const PROXY: &str = "see what stands between: a proxy, or another server under that `url`";
+const NOTHING: &str = "nothing: it passes, or see to the server";
+
+/// What passes: it is waited for.
+const fn passing(name: &'static str, what: &'static str, how: How, line: &'static str) -> Row {
+    Row {
+        name,
+        what,
+        how,
+        cold: Refused("away"),
+        warm: Stale("away"),
+        line,
+        remedy: SERVER,
+        todo: NOTHING,
+        calls: (WAITED, CHECKED),
+        ends: true,
+    }
+}
+
+/// What can't be taken for an answer, and will be no other in a moment.
+const fn lasting(name: &'static str, what: &'static str, how: How, line: &'static str) -> Row {
+    let row = passing(name, what, how, line);
+    Row {
+        cold: Refused("malformed"),
+        warm: Stale("malformed"),
+        remedy: URL,
+        todo: PROXY,
+        calls: (FINAL, 1),
+        ..row
+    }
+}
+
+const fn certificate(
+    name: &'static str,
+    what: &'static str,
+    fault: TlsFault,
+    line: &'static str,
+    remedy: &'static str,
+    todo: &'static str,
+) -> Row {
+    // nothing is said to such a server
+    Row { remedy, todo, calls: (0, 0), ..passing(name, what, How::Tls(fault), line) }
+}
+
+/// All of them.
+pub const ROWS: &[Row] = &[
+    Row {
+        calls: (0, 0),
+        ..passing("refused", "nobody listens", How::Gone, "it can't be reached (Connection refused")
+    },
+    Row {
+        calls: (0, 0),
+        ..passing(
+            "no-name",
+            "its name is not found",
+            How::Unknown,
+            "it can't be reached (failed to lookup address",
+        )
+    },
+    passing(
+        "reset",
+        "connections are reset",
+        Faults(|| vec![Fault::of(Kind::Reset { at: 90 })]),
+        "the connection broke",
+    ),
+    passing(
+        "closed",
+        "connections are closed",
+        Faults(|| vec![Fault::of(Kind::Close { at: 0 })]),
+        "the connection broke",
+    ),
+    passing(
+        "cut",
+        "answers are cut",
+        Faults(|| vec![Fault::of(Kind::Truncate { at: 30 })]),
+        "the connection broke",
+    ),
+    Row {
+        remedy: "reach", // in the words of the half that gives up first
+        ..passing("hangs", "no answer comes", Faults(|| vec![Fault::of(Kind::Hang)]), "in time")
+    },
+    Row {
+        remedy: "reach",
+        ..passing(
+            "drips",
+            "answers come byte by byte, and not to an end",
+            Faults(|| vec![Fault::of(Kind::Drip { bytes: 1, ms: 40 })]),
+            "in time",
+        )
+    },
+    Row {
+        cold: Gets,
+        warm: Warm::Gets,
+        todo: "nothing",
+        ..passing("slow", "answers are slow", Faults(|| vec![Fault::delay(Duration::from_millis(500))]), "")
+    },
+    Row {
+        cold: Gets,
+        warm: Warm::Gets,
+        todo: "nothing",
+        ..passing(
+            "hiccup",
+            "two calls fail, the third does not",
+            Faults(|| vec![Fault::status(503).times(2)]),
+            "",
+        )
+    },
+    certificate(
+        "tls-expired",
+        "the certificate has expired",
+        TlsFault::Expired,
+        "its certificate has expired",
+        "renew the certificate of the Connect server",
+        "renew it, or set the clock",
+    ),
+    certificate(
+        "tls-early",
+        "the certificate is not valid yet",
+        TlsFault::NotYetValid { seconds: 86_400 },
+        "its certificate is not valid yet",
+        "set the clock of this host",
+        "nothing at boot, where the clock is set in a moment; else set it",
+    ),
+    certificate(
+        "tls-host",
+        "the certificate is for another name",
+        TlsFault::WrongHost,
+        "its certificate is for another name",
+        "write the url with the name",
+        "correct the `url`",
+    ),
+    certificate(
+        "tls-ca",
+        "the certificate's authority is unknown",
+        TlsFault::UnknownCa,
+        "its certificate comes from an authority that is not trusted",
+        "caFile",
+        "name the authority as `caFile`",
+    ),
+    Row {
+        remedy: "write the url in the configuration as the server wants it",
+        todo: "correct the `url`",
+        ..lasting(
+            "redirect",
+            "a redirect, which is not followed",
+            Faults(|| vec![Fault::of(Kind::Redirect { code: 302, to: "http://127.0.0.1:1/".into() })]),
+            "redirects to",
+        )
+    },
+    lasting(
+        "page",
+        "a page for people instead of an answer",
+        Faults(|| vec![Fault::of(Kind::ContentType { value: "text/html; charset=utf-8".into() })]),
+        "it is not JSON, but text/html",
+    ),
+    Row {
+        remedy: "see whether a proxy before the server compresses",
+        ..lasting(
+            "gzip",
+            "answers are compressed",
+            Faults(|| vec![Fault::of(Kind::Gzip)]),
+            "it is compressed (gzip), unasked for",
+        )
+    },
+    Row {
+        remedy: "see whether a proxy before the server compresses",
+        ..lasting(
+            "bomb",
+            "an answer that would fill the memory, decompressed",
+            Faults(|| vec![Fault::of(Kind::GzipBomb { mib: 1024 })]),
+            "it is compressed (gzip), unasked for",
+        )
+    },
+    Row {
+        cold: Refused("too large"),
+        warm: Stale("too large"),
+        remedy: URL,
+        ..lasting(
+            "large",
+            "an answer of 100 MB",
+            Faults(|| vec![Fault::of(Kind::Huge { bytes: 100 << 20, declared: true })]),
+            "has over 16 MiB",
+        )
+    },
+    Row {
+        cold: Refused("too large"),
+        warm: Stale("too large"),
+        remedy: URL,
+        ..lasting(
+            "endless",
+            "an answer without an end",
+            Faults(|| vec![Fault::of(Kind::Huge { bytes: 1 << 40, declared: false })]),
+            "has over 16 MiB",
+        )
+    },
+    lasting(
+        "no-json",
+        "an answer that is no JSON",
+        Faults(|| vec![Fault::of(Kind::MalformedJson)]),
+        "it is not JSON (line",
+    ),
+    lasting(
+        "letters",
+        "an answer that is no UTF-8",
+        Faults(|| vec![Fault::of(Kind::InvalidUtf8)]),
+        "it is not UTF-8",
+    ),
+    lasting(
+        "deep",
+        "an answer nested ever deeper",
+        Faults(|| vec![Fault::of(Kind::Deep { depth: 1_000_000 })]),
+        "it has another shape than Connect's",
+    ),
+    lasting(
+        "doubled",
+        "keys that come twice",
+        Faults(|| vec![Fault::of(Kind::DuplicateKeys)]),
+        "a key in it comes twice",
+    ),
+    lasting(
+        "empty",
+        "an empty answer",
+        Faults(|| {
+            let (content_type, text) = ("application/json".into(), String::new());
+            vec![Fault::of(Kind::Body { code: 200, content_type, text })]
+        }),
+        "it ends early",
+    ),
+    Row {
+        cold: Refused("denied"),
+        warm: Stale("denied"),
+        remedy: "give the token access to the vaults",
+        todo: "give it access",
+        calls: (6, 3),
+        ..lasting(
+            "no-vaults",
+            "the token sees no vault at all",
+            Faults(|| {
+                let (content_type, text) = ("application/json".into(), "[]".to_owned());
+                vec![Fault::of(Kind::Body { code: 200, content_type, text }).exactly_on("/v1/vaults")]
+            }),
+            "the token sees no vault",
+        )
+    },
+    Row {
+        warm: Warm::Gets,
+        ..lasting(
+            "other-item",
+            "another item than was asked for",
+            Faults(|| vec![Fault::of(Kind::OtherItem)]),
+            "it is another item than was asked for",
+        )
+    },
+    Row {
+        cold: Gets,
+        remedy: "wait until it has synchronised",
+        todo: "nothing: it synchronises, or see to the server",
+        ..passing(
+            "behind",
+            "the server has an older version than was seen before",
+            How::Earlier,
+            "is behind: it has version",
+        )
+    },
+    Row {
+        warm: Warm::Refused("away"),
+        calls: (WAITED, WAITED),
+        ..passing(
+            "changed",
+            "the secret has changed, and can't be fetched",
+            Changed(|| vec![Fault::status(503).on("/v1/vaults/vaultmineaaaaaaaaaaaaaaaaa/items/")]),
+            "answers with status 503",
+        )
+    },
+    Row {
+        warm: Warm::Refused("malformed"),
+        calls: (FINAL, FINAL),
+        ..lasting(
+            "changed-other",
+            "it has changed, and another item comes",
+            Changed(|| vec![Fault::of(Kind::OtherItem)]),
+            "it is another item than was asked for",
+        )
+    },
+    Row {
+        cold: Refused("not found"),
+        warm: Warm::Refused("not found"),
+        remedy: "correct the reference",
+        todo: "correct the reference, or make the item",
+        calls: (8, 8),
+        ends: false,
+        ..lasting("deleted", "the item is deleted", How::Deleted, "no item")
+    },
+    Row {
+        cold: Refused("not found"),
+        warm: Warm::Refused("not found"),
+        remedy: "give the token",
+        todo: "give it access again",
+        calls: (8, 8),
+        ends: false,
+        ..lasting("unseen", "the vault is taken from the token", How::Denied, "no vault")
+    },
+    lasting(
+        "s400",
+        "400, and any status up to 499 that is not named here",
+        Faults(|| vec![Fault::status(400)]),
+        "answers with status 400",
+    ),
+    Row {
+        cold: Refused("denied"),
+        warm: Stale("denied"),
+        remedy: "onecred token set",
+        todo: "`onecred token set`",
+        ..lasting(
+            "s401",
+            "401: the token is not accepted",
+            Faults(|| vec![Fault::status(401)]),
+            "does not accept the token (401)",
+        )
+    },
+    Row {
+        cold: Refused("denied"),
+        warm: Stale("denied"),
+        remedy: "give the token access",
+        todo: "give it access",
+        calls: (6, 3),
+        ..lasting("s403", "403, three times", Faults(|| vec![Fault::status(403)]), "from the token (403)")
+    },
+    lasting(
+        "s404",
+        "404 for everything, in Connect's words",
+        Faults(|| vec![Fault::status(404)]),
+        "the server knows no such list (404)",
+    ),
+    Row {
+        remedy: URL,
+        ..passing(
+            "page404",
+            "404 in a proxy's words",
+            Faults(|| {
+                vec![Fault::of(Kind::Body {
+                    code: 404,
+                    content_type: "text/html".into(),
+                    text: "nope".into(),
+                })]
+            }),
+            "404 in other words than Connect's",
+        )
+    },
+    Row {
+        remedy: "wait, or see whether the server reaches 1Password",
+        ..passing("s408", "408", Faults(|| vec![Fault::status(408)]), "did not synchronise in time (408)")
+    },
+    Row {
+        cold: Refused("too large"),
+        warm: Stale("too large"),
+        remedy: URL,
+        todo: "keep large data elsewhere; of a list, see what stands between",
+        ..lasting("s413", "413", Faults(|| vec![Fault::status(413)]), "is more than Connect at")
+    },
+    Row {
+        cold: Refused("rate limited"),
+        warm: Stale("rate limited"),
+        remedy: "fewer references or a longer maxAge",
+        ..passing("s429", "429", Faults(|| vec![Fault::status(429)]), "takes no more calls for now (429)")
+    },
+    Row {
+        cold: Refused("rate limited"),
+        warm: Stale("rate limited"),
+        remedy: "fewer references or a longer maxAge",
+        calls: (1, 1),
+        ends: false,
+        ..passing(
+            "later",
+            "429 that names a time: it is kept to, for an hour at most",
+            Faults(|| vec![Fault::retry_after(429, "3600")]),
+            "takes no more calls for now (429)",
+        )
+    },
+    passing("s500", "500 to 599", Faults(|| vec![Fault::status(500)]), "answers with status 500"),
+    passing("s503", "", Faults(|| vec![Fault::status(503)]), "answers with status 503"),
+];

@@ -1,0 +1,132 @@
+//! What is done to secrets on the bus's word: many are refreshed at once; a value stands in for one, and is released.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use zbus::DBusError;
+
+use super::Desk;
+use super::answer::outcome;
+use super::error::BusError;
+use crate::provider::events::Event;
+use crate::provider::store::{Entry, ItemKey, Origin};
+use crate::reference::FieldRef;
+use crate::secret::{SecretValue, Wanted};
+use crate::systemd::message_id;
+
+/// How many secrets of one call are refreshed at once.
+const AT_ONCE: usize = 64;
+
+/// What came of the refresh of one secret: its name, "changed", "unchanged" or "failed", the version, and the error's name and words.
+pub(super) type Outcome = (String, String, u64, String, String);
+
+impl Desk {
+    /// Brings secrets up to date, many at once. The outcomes come in the order of the names.
+    pub(super) async fn refresh_these(
+        self: &Arc<Self>,
+        names: Vec<String>,
+        flags: u64,
+    ) -> Result<Vec<Outcome>, BusError> {
+        let (turns, mut work) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
+        let broker = &self.server.broker;
+        let active = broker.active();
+        // all are asked for before any has its turn, so that one check is enough for a source
+        let asked: Vec<_> =
+            names.iter().map(|name| active.secret(name).map(|secret| broker.ask(&secret.wanted))).collect();
+        for (at, (name, asked)) in names.into_iter().zip(asked).enumerate() {
+            let (desk, turns) = (Arc::clone(self), Arc::clone(&turns));
+            work.spawn(async move {
+                let _turn = turns.acquire().await;
+                let active = desk.server.broker.active();
+                let result = match active.secret(&name).zip(asked) {
+                    Some((secret, asked)) => desk.refresh(secret, flags, asked).await,
+                    None => Err(BusError::no_secret(&active, &name)),
+                };
+                let outcome = match result {
+                    Ok(refreshed) => {
+                        let (word, version) = outcome(refreshed);
+                        (name, word.to_owned(), version, String::new(), String::new())
+                    }
+                    Err(error) => {
+                        let words = error.description().unwrap_or_default().to_owned();
+                        (name, "failed".to_owned(), 0, DBusError::name(&error).to_string(), words)
+                    }
+                };
+                (at, outcome)
+            });
+        }
+        let mut outcomes = work.join_all().await;
+        outcomes.sort_by_key(|(at, _)| *at);
+        Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
+    }
+
+    /// Has a value stand in for a secret's.
+    pub(super) fn put(&self, name: &str, wanted: &Wanted, value: SecretValue) -> Result<(), BusError> {
+        let key = ItemKey::new(&wanted.source, &wanted.reference.item);
+        self.hold(name, Origin::Put, (&key, &wanted.reference.field), 0, value)?;
+        tracing::warn!(
+            message_id = message_id::PUT,
+            onecred_secret = name,
+            "secret {name}: a value that an admin has put stands in for it from now on; end that by: onecred release {name}"
+        );
+        Ok(())
+    }
+
+    /// Has the version before stand in for a secret's value. Gives that version.
+    pub(super) fn rollback(&self, name: &str, wanted: &Wanted) -> Result<u64, BusError> {
+        let (key, field) = (ItemKey::new(&wanted.source, &wanted.reference.item), &wanted.reference.field);
+        let broker = &self.server.broker;
+        let previous = broker.slot(&key).and_then(|slot| slot.previous);
+        let entry = previous.as_ref().and_then(|previous| previous.entry(field));
+        let (Some(previous), Some(&Entry::Value { offset, len, .. })) = (&previous, entry) else {
+            return Err(BusError::InvalidArgument(format!(
+                "{name}: there is no version before the current one: it has not changed since the boot, or was removed since; to put a value in its place: onecred put {name}"
+            )));
+        };
+        let unreadable = |_| {
+            BusError::Failed(format!(
+                "{name}: its snapshot in the store can't be read; see: systemctl status onecred"
+            ))
+        };
+        let value = previous.read(offset, len).map_err(unreadable)?;
+        self.hold(name, Origin::Rollback, (&key, field), previous.version, value)?;
+        tracing::warn!(
+            message_id = message_id::ROLLED_BACK,
+            onecred_secret = name,
+            "secret {name}: version {} stands in for it from now on; end that by: onecred release {name}",
+            previous.version
+        );
+        Ok(previous.version)
+    }
+
+    /// Ends what stands in for a secret.
+    pub(super) fn release(&self, name: String) -> Result<(), BusError> {
+        let broker = &self.server.broker;
+        if !broker.store().release(&name) {
+            return Err(BusError::InvalidArgument(format!("nothing stands in for {name}")));
+        }
+        tracing::warn!(
+            message_id = message_id::RELEASED,
+            onecred_secret = name.as_str(),
+            "secret {name}: released; it is what 1Password has again"
+        );
+        broker.events.tell(Event::Held { name });
+        Ok(())
+    }
+
+    fn hold(
+        &self,
+        name: &str,
+        origin: Origin,
+        place: (&ItemKey, &FieldRef),
+        version: u64,
+        value: SecretValue,
+    ) -> Result<(), BusError> {
+        let broker = &self.server.broker;
+        let kept = broker.store().hold(name, origin, place, version, value);
+        kept.map_err(|error| BusError::TooLarge(format!("{name}: {error}; raise limits.storeSize")))?;
+        broker.events.tell(Event::Held { name: name.to_owned() });
+        Ok(())
+    }
+}
