@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{UsageWho, getrusage};
 use onecred::resolver::service_account::Leniency;
 use onecred::wire::{Class, Fetch, Resolve};
 use onecred_integration::fake_account::{FakeAccount, Fault, Kind, Options, TlsFault};
@@ -153,6 +154,9 @@ fn an_answer_without_an_end_takes_no_more_than_its_process() {
                 resolver.fetch(patient()).await.unwrap();
             }
         }
+        // of the largest process that has ended
+        let most = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss() / 1024;
+        assert!((100..600).contains(&most), "{most} MiB");
     });
 }
 
