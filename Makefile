@@ -60,7 +60,8 @@ install:
 	install -m644 docs/*.md $(doc)/
 	install -m644 README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(doc)/
 
-# A package for Debian, of what has been built; with cargo-deb. DEB_VERSION is its version, DEB_FLAGS more for cargo-deb.
+# A package for Debian, of what has been built; with cargo-deb. DEB_VERSION is its version, DEB_FLAGS more for cargo-deb:
+# who publishes it names himself, DEB_FLAGS="--maintainer 'NAME <ADDRESS>'", here and in debian/changelog.
 DEB_VERSION ?=
 DEB_FLAGS ?=
 CARGO_DEB ?= cargo deb

@@ -26,7 +26,7 @@ pub const PAGES: Theme = Theme {
     name: "docs-pages",
     stage,
     shared: true,
-    cases: cases![security, configuration, every_page_is_played, the_bus_is_whole],
+    cases: cases![security, configuration, nixos_options, every_page_is_played, the_bus_is_whole],
 };
 
 /// What stands for a command, by how it begins, and why.
@@ -204,6 +204,10 @@ fn security(stage: &Stage) {
 
 fn configuration(stage: &Stage) {
     play(stage, "docs/configuration.md");
+}
+
+fn nixos_options(stage: &Stage) {
+    play(stage, "docs/nixos-options.md");
 }
 
 fn every_page_is_played(_: &Stage) {

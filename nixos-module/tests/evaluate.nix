@@ -57,7 +57,7 @@ let
   };
 in
 {
-  inherit (evaluated) config;
+  inherit (evaluated) config options;
   # what the assertions object to
   faults = map (one: one.message) (builtins.filter (one: !one.assertion) evaluated.config.assertions);
   # whether all that is defined can be had at all

@@ -7,6 +7,6 @@ let
   };
 in
 {
-  options.services.postgres-exporter.passwordFile = any;
+  options.services.keycloak.database.passwordFile = any;
   options.virtualisation.vmVariant = any;
 }

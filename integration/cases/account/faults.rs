@@ -17,6 +17,7 @@ pub const THEME: Theme = Theme {
         an_account_that_hangs,
         a_limited_account,
         each_fault_has_its_word_and_ends,
+        what_was_there_outlives_each_fault,
         a_token_that_was_revoked
     ],
 };
@@ -70,6 +71,40 @@ fn each_fault_has_its_word_and_ends(stage: &Stage) {
     }
     begin_anew(stage);
     stage.gets("app-again.service", "", &[PASSWORD]);
+}
+
+/// Whatever comes instead of a confirmation, it says nothing against the value that is there.
+fn what_was_there_outlives_each_fault(stage: &Stage) {
+    let account = start(stage);
+    assert_eq!(asks(stage, "checked-first", "checked"), (Some(0), "prodtok".into()));
+    let page = || Kind::Body { code: 200, content_type: "text/html".into(), text: "<p>hello</p>".into() };
+    let rows = [
+        ("unauthorised", Fault::status(401), "denied"),
+        ("forbidden", Fault::status(403).on("/api/v1/vaults"), "denied"),
+        ("nowhere", Fault::status(404).on("/api/v1/vaults"), "malformed"),
+        ("internal", Fault::status(500), "away"),
+        ("closed", Fault::of(Kind::Close { at: 0 }), "away"),
+        ("cut", Fault::of(Kind::Truncate { at: 30 }).on("/api/v1/vaults"), "away"),
+        ("page", Fault::of(page()), "malformed"),
+        (
+            "large",
+            Fault::of(Kind::Huge { bytes: 100 << 20, declared: true }).on("/api/v1/vaults"),
+            "malformed",
+        ),
+    ];
+    for (name, fault, class) in rows {
+        account.control().fail(&fault).expect("steered");
+        let before = account.calls();
+        // the next ones know nothing of the trouble before, and have what is in the store
+        stage.sh("systemctl restart onecred.service onecred-resolver.service").ok();
+        let unit = format!("checked-{name}.service");
+        stage.gets(&unit, "", &[("checked", b"prodtok")]);
+        let line = stage.waits_for_line(&unit, "is served as it was fetched before (op://My Vault/multi/f1)");
+        assert!(line.contains(&format!("confirmed now: {class}: ")), "{name}: {line}");
+        let calls = account.calls() - before;
+        assert!(calls <= 12, "{name}: {calls} calls");
+        account.control().clear_faults().expect("steered");
+    }
 }
 
 fn a_token_that_was_revoked(stage: &Stage) {

@@ -302,6 +302,17 @@ pub const ROWS: &[Row] = &[
         )
     },
     Row {
+        calls: (FINAL, 2),
+        ..lasting(
+            "changed-list",
+            "something has changed, and what comes is no list",
+            Changed(|| {
+                vec![Fault::of(Kind::MalformedJson).exactly_on("/v1/vaults/vaultmineaaaaaaaaaaaaaaaaa/items")]
+            }),
+            "it is not JSON (line",
+        )
+    },
+    Row {
         cold: Refused("not found"),
         warm: Warm::Refused("not found"),
         remedy: "correct the reference",

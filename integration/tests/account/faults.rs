@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{UsageWho, getrusage};
 use onecred::resolver::service_account::Leniency;
 use onecred::wire::{Class, Fetch, Resolve};
 use onecred_integration::fake_account::{FakeAccount, Fault, Kind, Options, TlsFault};
@@ -11,6 +12,11 @@ use crate::bench::{DB, ask, configured, fake, open, resolver, resolver_with, run
 
 pub(crate) const CASES: &[Case] = &[
     ("each_fault_at_each_step_has_its_class", each_fault_at_each_step_has_its_class),
+    ("each_spoiled_reply_has_its_class", each_spoiled_reply_has_its_class),
+    (
+        "an_answer_without_an_end_takes_no_more_than_its_process",
+        an_answer_without_an_end_takes_no_more_than_its_process,
+    ),
     ("a_passing_fault_passes", a_passing_fault_passes),
     ("a_session_that_ends_is_made_anew", a_session_that_ends_is_made_anew),
     ("a_limit_is_kept_to", a_limit_is_kept_to),
@@ -78,6 +84,79 @@ fn each_fault_at_each_step_has_its_class() {
             }
         }
         assert!(wrong.is_empty(), "{wrong:#?}");
+    });
+}
+
+/// What comes is changed on its way, or is no answer at all.
+fn each_spoiled_reply_has_its_class() {
+    let page =
+        || Kind::Body { code: 200, content_type: "text/html".into(), text: "<p>hunter2 canary</p>".into() };
+    let nothing = || Kind::Body { code: 200, content_type: "application/json".into(), text: String::new() };
+    let elsewhere = || Kind::Redirect { code: 302, to: "http://127.0.0.1:1/".into() };
+    let spoiled = [
+        (Kind::Truncate { at: 30 }, Class::Away),
+        (Kind::Huge { bytes: 100 << 20, declared: true }, Class::Malformed),
+        (Kind::Gzip, Class::Malformed),
+        (Kind::GzipBomb { mib: 1024 }, Class::Malformed),
+        (elsewhere(), Class::Away),
+        (Kind::Deep { depth: 100_000 }, Class::Malformed),
+        (Kind::DuplicateKeys, Class::Malformed),
+        (page(), Class::Malformed),
+        (nothing(), Class::Malformed),
+    ];
+    let statuses = [400, 402, 405, 408, 409, 410, 413, 418, 425, 451, 499, 501, 502, 504, 511, 599];
+    let statuses = statuses.map(|code| (Fault::status(code), Class::Away));
+    let spoiled = spoiled.map(|(kind, class)| (Fault::of(kind), class));
+    run(async {
+        let mut wrong = Vec::new();
+        for (step, most) in [(LOGIN[0], 1), (STEPS[1], 5), (STEPS[3], 8)] {
+            let mut rows: Vec<(Fault, Class)> = spoiled.iter().chain(&statuses).cloned().collect();
+            if step == STEPS[1] {
+                rows.push((Fault::status(404), Class::Malformed)); // and no vault is gone for that
+            }
+            if step == STEPS[3] {
+                let item =
+                    [(Fault::of(Kind::OtherItem), Class::Malformed), (Fault::status(404), Class::Away)];
+                rows.extend(item);
+                rows.push((Fault::of(Kind::InvalidUtf8), Class::Malformed));
+            }
+            for (fault, class) in rows {
+                let fake = fake();
+                fake.control.fail(&fault.clone().on(step)).unwrap();
+                let got = value(&resolver(&fake), DB).await;
+                let asked = fake.control.take_requests().unwrap().len();
+                let said = format!("{got:?}");
+                if !got.is_err_and(|failure| failure.class == class && !failure.remedy.is_empty())
+                    || asked > most + 1
+                    || said.contains("hunter2")
+                    || said.contains("canary")
+                {
+                    wrong.push(format!("{step} {:?}: {asked} calls, {said}", fault.kind));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    });
+}
+
+/// The core reads on and on; its process may take so much memory, and then another one takes its place.
+fn an_answer_without_an_end_takes_no_more_than_its_process() {
+    run(async {
+        let fake = fake();
+        let endless = Kind::Huge { bytes: 1 << 40, declared: false };
+        fake.control.fail(&Fault::of(endless).exactly_on(STEPS[1]).times(1)).unwrap();
+        let resolver = resolver(&fake);
+        let patient = || Fetch { patience: Duration::from_secs(120), ..ask(DB) };
+        match resolver.fetch(patient()).await {
+            Ok(_) => {}
+            Err(failure) => {
+                assert_eq!(failure.class, Class::Away, "{failure}");
+                resolver.fetch(patient()).await.unwrap();
+            }
+        }
+        // of the largest process that has ended
+        let most = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss() / 1024;
+        assert!((100..600).contains(&most), "{most} MiB");
     });
 }
 
@@ -163,7 +242,8 @@ fn tls_is_verified() {
         assert!(failure.class == Class::Denied && failure.cause.contains("localhost"), "{failure}");
         let failure = value(&with(&fake, false, &["localhost"]), DB).await.unwrap_err();
         assert_eq!(failure.class, Class::Away, "{failure}");
-        for fault in [TlsFault::Expired, TlsFault::WrongHost, TlsFault::UnknownCa] {
+        let early = TlsFault::NotYetValid { seconds: 86_400 };
+        for fault in [TlsFault::Expired, early, TlsFault::WrongHost, TlsFault::UnknownCa] {
             let fake = FakeAccount::start(Options { tls_fault: Some(fault), ..options.clone() }).unwrap();
             let failure = value(&with(&fake, true, &["localhost"]), DB).await.unwrap_err();
             assert_eq!(failure.class, Class::Away, "{failure}");

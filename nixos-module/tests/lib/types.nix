@@ -28,7 +28,6 @@ let
     plain
     // {
       inherit kind inner;
-      description = "${kind} of ${inner.description}";
       unite =
         other:
         if other.kind or "" == kind then
@@ -54,6 +53,7 @@ let
   listOf =
     inner:
     holding "listOf" inner {
+      description = "list of ${inner.description}";
       check = isList;
       empty = [ ];
       merge =
@@ -73,6 +73,7 @@ let
   attrsOf =
     inner:
     holding "attrsOf" inner {
+      description = "set of ${inner.description}";
       check = isAttrs;
       empty = { };
       merge =
@@ -98,6 +99,7 @@ let
   nullOr =
     inner:
     holding "nullOr" inner {
+      description = "${inner.description} or null";
       check = value: value == null || inner.check value;
       empty = null;
       merge =
@@ -108,7 +110,7 @@ let
     several:
     plain
     // {
-      description = "one of ${builtins.concatStringsSep ", " (map (type: type.description) several)}";
+      description = "${builtins.concatStringsSep " or " (map (type: type.description) several)}";
       check = value: builtins.any (type: type.check value) several;
       merge =
         place: values:
@@ -127,7 +129,7 @@ let
     // {
       kind = "submodule";
       inherit modules;
-      description = "submodule";
+      description = "options";
       check = value: isAttrs value || isFunction value || builtins.isPath value;
       empty =
         (lib.evalModules {
@@ -165,14 +167,14 @@ in
     plain
     submodule
     ;
-  bool = simple "a boolean" builtins.isBool;
-  int = simple "an integer" builtins.isInt;
-  float = simple "a number with a point" builtins.isFloat;
-  str = simple "a text" isString;
-  path = simple "a path" (
+  bool = simple "boolean" builtins.isBool;
+  int = simple "integer" builtins.isInt;
+  float = simple "number" builtins.isFloat;
+  str = simple "text" isString;
+  path = simple "path" (
     value: builtins.isPath value || (isString value && lib.hasPrefix "/" value)
   );
-  package = simple "a package" (value: isAttrs value && value ? outPath);
+  package = simple "package" (value: isAttrs value && value ? outPath);
   enum = values: simple "one of ${builtins.toJSON values}" (value: elem value values);
   either =
     one: other:

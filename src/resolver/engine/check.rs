@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::wire::{Check, Checked, Failure, ItemId, ItemState, Known};
+use crate::wire::{Check, Checked, Class, Failure, ItemId, ItemState, Known};
 
 use super::super::backend::Backend;
 use super::super::matching;
@@ -76,9 +76,13 @@ impl<B: Backend> Engine<B> {
         }
         let items = match lists.get(&vault.id) {
             Some(Ok(items)) => items,
-            Some(Err(failure)) if failure.class.is_transient() => return Err(failure.clone()),
-            // one vault that can't be listed must not keep the others from being checked: its items are fetched, which tells
-            Some(Err(_)) | None => return Ok(ItemState::Changed),
+            // one vault that the token may not list must not keep the others from being checked: its items are fetched, which tells
+            Some(Err(failure)) if matches!(failure.class, Class::Denied | Class::NotFound) => {
+                return Ok(ItemState::Changed);
+            }
+            // what is no list tells nothing
+            Some(Err(failure)) => return Err(failure.clone()),
+            None => return Ok(ItemState::Changed),
         };
         let item = match matching::item(items, &vault.name, &known.item.item) {
             Ok(item) => item,

@@ -110,7 +110,7 @@ impl<B: Backend> Engine<B> {
                 Ok(Some(fetched)) => return Ok(fetched),
                 Ok(None) if need != Need::Recent => return Err(in_motion(&fetch.item)),
                 Err(failure) if failure.class != Class::NotFound => return Err(failure),
-                Err(failure) if need != Need::Recent => return Err(listed_only(&failure)),
+                Err(failure) if need != Need::Recent => return Err(listed_only("item", &failure)),
                 Ok(None) | Err(_) => need = Need::Since(arrived), // the list was a little old
             }
         }
@@ -219,13 +219,21 @@ impl<B: Backend> Engine<B> {
     ) -> Result<(ItemId, ItemOverview), Failure> {
         let vaults = self.vaults(need, by).await?;
         let vault = matching::vault(&vaults, &item.vault)?;
-        let items = self.items(&vault.id, need, by).await?;
+        let items = self.items(&vault.id, need, by).await.map_err(|failure| match (failure.class, need) {
+            (Class::NotFound, Need::Since(_)) => listed_only("vault", &failure),
+            _ => failure,
+        })?;
         let found = matching::item(&items, &vault.name, &item.item)?;
         Ok((ItemId { vault: vault.id.clone(), item: found.id.clone() }, found.clone()))
     }
 
     async fn vaults(&self, need: Need, by: Instant) -> Result<Arc<Vec<Vault>>, Failure> {
-        let vaults = self.vaults.get(&self.ticks, need, by, || self.backend.vaults(by)).await?;
+        let vaults = self.vaults.get(&self.ticks, need, by, || self.backend.vaults(by)).await;
+        let vaults = vaults.map_err(|failure| match failure.class {
+            // that there is no list tells of no vault that it is gone
+            Class::NotFound | Class::Several => Failure { class: Class::Malformed, ..failure },
+            _ => failure,
+        })?;
         *lock(&self.newest) = Some(vaults.clone());
         Ok(vaults)
     }
@@ -303,8 +311,8 @@ fn in_motion(item: &ItemRef) -> Failure {
 }
 
 /// A list and an item that contradict each other: that confirms nothing, least of all that the item is gone.
-fn listed_only(failure: &Failure) -> Failure {
-    let cause = format!("it is in its vault's list, but {}", failure.cause);
+fn listed_only(what: &str, failure: &Failure) -> Failure {
+    let cause = format!("the {what} is listed, but {}", failure.cause);
     Failure::new(Class::Away, cause, "ask again in a moment; see whether the server has synchronised")
 }
 

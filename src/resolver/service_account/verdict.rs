@@ -82,6 +82,7 @@ fn said(host: &str, what: &str, name: &str, message: &str) -> (Failure, Then) {
         return (Failure::new(Class::Away, cause, REACH), Then::Unreached);
     }
     let why = match () {
+        () if has(&["retrieving response contents"]) => "what it sent was cut on its way",
         () if has(&["internal server error"]) => "it has an internal error (500)",
         () => unquoted(message.rsplit(": ").next().unwrap_or(message)),
     };

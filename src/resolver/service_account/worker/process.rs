@@ -26,6 +26,9 @@ const NOBODY: u32 = 65_534;
 /// The most calls that are under way at once; further ones wait.
 const AT_ONCE: usize = 8;
 
+/// The most memory that the core may take, in bytes: far more than 50 items and a file, and far less than a machine has.
+const MEMORY: u64 = 512 << 20;
+
 /// The worker's life, from a process's first moment on: answers what comes by the socket that is its standard input, until that is closed.
 pub fn run() -> io::Result<()> {
     sys::close_from(3); // nothing that the resolver was started with is the core's
@@ -77,6 +80,7 @@ fn step_down() -> io::Result<()> {
 fn isolate() -> io::Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    setrlimit(Resource::RLIMIT_DATA, MEMORY, MEMORY)?; // the core reads an answer to its end, however far that is
     Ok(prctl::set_dumpable(false)?)
 }
 
