@@ -7,7 +7,7 @@ use super::{
     inside::{Asked, OUT},
     machines::{back_at_once, consumer, group, left, main_of, ran_well, runner, setup},
     outcome::{Counts, Outcome},
-    values::{CREDENTIALS, VAULT, lot, next, value, vault},
+    values::{CREDENTIALS, VAULT, all_ids, lot, next, value, vault},
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -22,6 +22,7 @@ use onecred_integration::{
 use std::{
     error::Error,
     fs, io,
+    ops::Range,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
@@ -29,12 +30,16 @@ use std::{
 
 /// Units that ask without being started anew, by raw requests.
 const ASKING: usize = 4;
-/// Units that are started, so many at once.
+/// Units that are started.
 const STARTED: usize = 40;
+/// So many of them at once: what waits when the provider dies is refused.
+const AT_ONCE: usize = 8;
 /// How long a call to Connect takes.
 const LATENCY: Duration = Duration::from_millis(20);
 /// The most of a processor that a half uses before it is killed, in µs: so its life is as long on a busy machine. A start takes a third of it.
-const USED: u64 = 40_000;
+const USED: u64 = 80_000;
+/// The resolver reads items of 2 MiB meanwhile.
+const USED_BY_RESOLVER: u64 = 100_000;
 /// One that has nothing to do is killed after this time at the latest.
 const PEACE: Duration = Duration::from_millis(500);
 /// The store is emptied after every so many kills.
@@ -68,7 +73,8 @@ pub fn rows(suite: Suite, size: &Size) -> Result<Vec<Row>, Box<dyn Error>> {
 }
 
 fn stage(suite: Suite, victim: Victim, form: Form) -> io::Result<Stage> {
-    let units = (0..ASKING).map(|n| format!("storm-{n}")).chain((0..STARTED).map(app));
+    let asking = (0..ASKING).map(|n| (format!("storm-{n}"), all_ids()));
+    let units = asking.chain((0..STARTED).map(|n| (app(n), of_app(n, form).to_vec())));
     let (setup, _layer) = setup(suite, vault(units))?;
     // of what is warm, the resolver is asked each time
     let setup = setup
@@ -113,6 +119,11 @@ fn storm(
     promised: bool,
 ) -> Result<Vec<Row>, Box<dyn Error>> {
     let stage = stage(suite, victim, form)?;
+    let mut before = Counts::default();
+    start_some(&stage, 0..STARTED, &mut before)?;
+    if before.of(Outcome::Right) < STARTED as u64 {
+        return Err(format!("before any kill: {before}\n{}", stage.journal_since("")).into());
+    }
     let begun = Instant::now();
     let each = size.requests / ASKING as u64;
     for n in 0..ASKING {
@@ -125,14 +136,18 @@ fn storm(
         let killing = scope.spawn(|| kill_until(&enough, &stage, victim, &kills));
         let changing = (victim == Victim::Resolver).then(|| scope.spawn(|| change_until(&enough, &stage)));
         let done = (|| -> Result<(), Box<dyn Error>> {
-            while starts.all() < size.starts {
-                start_all(&stage, &mut starts)?;
-            }
-            for n in 0..ASKING {
-                wait_long(size, &stage, &format!("storm-{n}.service"))?;
-            }
-            while kills.load(Ordering::Relaxed) < size.kills {
-                start_all(&stage, &mut starts)?;
+            let mut asking: Vec<String> = (0..ASKING).map(|n| format!("storm-{n}.service")).collect();
+            while !asking.is_empty()
+                || starts.all() < size.starts
+                || kills.load(Ordering::Relaxed) < size.kills
+            {
+                for from in (0..STARTED).step_by(AT_ONCE) {
+                    start_some(&stage, from..from + AT_ONCE, &mut starts)?;
+                }
+                asking.retain(|unit| stage.show(unit, "ActiveState") == "active");
+                if begun.elapsed() > size.patience {
+                    return Err(format!("{} are not done", asking.join(", ")).into());
+                }
             }
             Ok(())
         })();
@@ -156,18 +171,22 @@ fn storm(
         kills as f64 / took.as_secs_f64()
     );
     eprintln!("  starts:   {starts}\n  requests: {asked}\n  not allowed: {denied}");
+    if victim == Victim::Resolver {
+        say_refusals(&stage);
+    }
     all_is_well(&stage, form)?;
     let none = promised.then_some(Wanted::AtMost(0.0));
     let not_refused = (denied.all() - denied.of(Outcome::Refused) - denied.of(Outcome::Unopened)) as f64;
+    let some = promised.then_some(Wanted::AtLeast(1.0));
     let row = |name: &str, times: u64, wanted| {
         Row::alone(format!("{what}: {name}"), Unit::Times, times as f64, wanted)
     };
     let mut rows = vec![
         row("kills", kills, Some(Wanted::AtLeast(size.kills as f64))),
-        row("starts of units, right", starts.of(Outcome::Right), Some(Wanted::AtLeast(1.0))),
+        row("starts of units, right", starts.of(Outcome::Right), some),
         row("starts, refused", starts.of(Outcome::Refused), None),
         row("starts with something wrong", starts.wrong(), none),
-        row("raw requests, right", asked.of(Outcome::Right), Some(Wanted::AtLeast(1.0))),
+        row("raw requests, right", asked.of(Outcome::Right), some),
         row("raw requests, refused", asked.of(Outcome::Refused) + asked.of(Outcome::Unopened), None),
     ];
     for (name, outcome) in [
@@ -201,9 +220,9 @@ fn wait_long(size: &Size, stage: &Stage, unit: &str) -> Result<(), Box<dyn Error
     Ok(ran_well(stage, unit)?)
 }
 
-/// Starts all units at once, waits for them, and adds what came of it.
-fn start_all(stage: &Stage, starts: &mut Counts) -> Result<(), Box<dyn Error>> {
-    let names: Vec<String> = (0..STARTED).map(|n| format!("app-{n}.service")).collect();
+/// Starts units at once, waits for them, and adds what came of it.
+fn start_some(stage: &Stage, which: Range<usize>, starts: &mut Counts) -> Result<(), Box<dyn Error>> {
+    let names: Vec<String> = which.map(|n| format!("{}.service", app(n))).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     stage.run(&[&["systemctl", "start"][..], &names].concat()); // some are refused
     let shown = stage.run(&[&["systemctl", "show", "-p", "Result,ExecMainStatus"][..], &names].concat()).ok();
@@ -221,13 +240,15 @@ fn start_all(stage: &Stage, starts: &mut Counts) -> Result<(), Box<dyn Error>> {
 }
 
 fn kill_until(enough: &AtomicBool, stage: &Stage, victim: Victim, kills: &AtomicU64) -> io::Result<()> {
-    let (unit, mut lot, mut last) = (if victim == Victim::Resolver { RESOLVER } else { PROVIDER }, lot(), 0);
+    let (unit, most) =
+        if victim == Victim::Resolver { (RESOLVER, USED_BY_RESOLVER) } else { (PROVIDER, USED) };
+    let (mut lot, mut last) = (lot(), 0);
     while !enough.load(Ordering::Relaxed) {
         let Some(main) = main_of(stage, unit).filter(|&main| main != last) else {
             thread::sleep(Duration::from_millis(2));
             continue;
         };
-        let (seen, used) = (Instant::now(), Duration::from_micros(next(&mut lot) % USED));
+        let (seen, used) = (Instant::now(), Duration::from_micros(next(&mut lot) % most));
         while processor_time_of(main).is_some_and(|time| time < used) && seen.elapsed() < PEACE {
             thread::sleep(Duration::from_millis(1));
         }
@@ -262,11 +283,18 @@ fn change_until(enough: &AtomicBool, stage: &Stage) -> io::Result<()> {
     while !enough.load(Ordering::Relaxed) {
         let n = next(&mut lot) as usize % (ASKING + STARTED);
         let unit = if n < ASKING { format!("storm-{n}") } else { app(n - ASKING) };
-        let text = String::from_utf8_lossy(&value(&unit, "few", 1)).into_owned();
-        stage.connect().set(VAULT, &unit, "few", &text)?;
-        thread::sleep(Duration::from_millis(50));
+        let id = if n < ASKING { "few" } else { of_app(n - ASKING, Form::Plain)[0] };
+        let text = String::from_utf8_lossy(&value(&unit, id, 1)).into_owned();
+        stage.connect().set(VAULT, &unit, id, &text)?;
+        thread::sleep(Duration::from_millis(200));
     }
     Ok(())
+}
+
+/// While the provider lives, a refusal has a reason: each once, with how often it was given.
+fn say_refusals(stage: &Stage) {
+    let reasons = "journalctl -q -o cat -t onecred -g 'refused: ' | grep -v 'not allowed' | sed 's/.* refused: //' | sort | uniq -c | sort -rn | head -n 5";
+    eprint!("{}", stage.sh(reasons).stdout());
 }
 
 /// After all of it the next unit gets its secrets, and the socket has never gone.
@@ -292,6 +320,7 @@ fn halves(suite: Suite, size: &Size) -> Result<Vec<Row>, Box<dyn Error>> {
     let Halves { kills, values, refusals } =
         left(&stage, "storm-0").ok_or(format!("nothing was left in {OUT}"))?;
     eprintln!("  {kills} kills\n  values:   {values}\n  refusals: {refusals}");
+    let some = promised.then_some(Wanted::AtLeast(1.0));
     let row = |name: &str, times: u64, wanted| {
         Row::alone(format!("killed in the middle: {name}"), Unit::Times, times as f64, Some(wanted))
     };

@@ -4,7 +4,7 @@ use super::{
     asker::Form,
     halves::is_provider,
     inside::{OUT, PROGRAM},
-    values::VAULT,
+    values::{VAULT, all_ids},
 };
 use onecred_integration::{
     machine::{Layer, Suite, wait_until},
@@ -21,12 +21,11 @@ pub fn setup(suite: Suite, document: Value) -> io::Result<(Setup, Layer)> {
     let program = layer.path().join(PROGRAM.trim_start_matches('/'));
     fs::create_dir_all(program.parent().unwrap_or(layer.path()))?;
     fs::copy(env::current_exe()?, program)?;
-    let ids: Vec<&str> = super::values::CREDENTIALS.iter().map(|(id, _)| *id).collect();
     let setup = Setup::connect(suite)
         .holding(document)
         .setting("recover", false.into())
         .setting("limits", serde_json::json!({ "storeSize": "512MiB" }))
-        .rule(&["app-*", "storm-*"], &ids, &format!("op://{VAULT}/{{unit}}/{{credential}}"))
+        .rule(&["app-*", "storm-*"], &all_ids(), &format!("op://{VAULT}/{{unit}}/{{credential}}"))
         .plan(|plan| plan.layer(layer.path()));
     Ok((setup, layer))
 }

@@ -37,7 +37,7 @@ pub struct Size {
 const WHOLE: Size =
     Size { kills: 2400, starts: 5000, requests: 200_000, halves: 200, patience: Duration::from_secs(3600) };
 const QUICK: Size =
-    Size { kills: 40, starts: 120, requests: 4000, halves: 10, patience: Duration::from_secs(300) };
+    Size { kills: 20, starts: 80, requests: 1000, halves: 10, patience: Duration::from_secs(300) };
 
 const PHASES: [&str; 1] = ["crashes"];
 
@@ -59,7 +59,12 @@ fn outside(words: &[&str]) -> Result<ExitCode, Box<dyn Error>> {
     probe_is_at(env!("CARGO_BIN_EXE_probe"));
     let has = |word: &str| words.contains(&word);
     let after = |word: &str| words.iter().position(|it| *it == word).and_then(|at| words.get(at + 1));
-    let size = if has("--quick") { QUICK } else { WHOLE };
+    let mut size = if has("--quick") { QUICK } else { WHOLE };
+    if let Some(percent) = after("--percent").map(|percent| percent.parse::<u64>()).transpose()? {
+        for count in [&mut size.kills, &mut size.starts, &mut size.requests, &mut size.halves] {
+            *count = *count * percent / 100;
+        }
+    }
     let only = after("--only");
     let phases: Vec<&str> =
         PHASES.into_iter().filter(|phase| only.is_none_or(|only| only == phase)).collect();

@@ -22,6 +22,8 @@ pub const SEALED: &str = "sealed";
 pub const NOBODYS: &str = "nobodys";
 /// The digits of a version at the beginning of a value.
 const MARK: usize = 8;
+/// How much of a value is by lot, again and again.
+const BLOCK: usize = 2048;
 const SIGNS: &[u8; 62] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
 /// The value of a unit's credential; of the shortest there is one version.
@@ -31,8 +33,18 @@ pub fn value(unit: &str, id: &str, version: u64) -> Vec<u8> {
         return vec![SIGNS[number(unit) % SIGNS.len()]];
     }
     let mut state = seed(&format!("{unit}/{id}/{version}"));
+    let sign = || SIGNS[(next(&mut state) % 62) as usize];
+    let block: Vec<u8> = std::iter::repeat_with(sign).take(BLOCK.min(size)).collect();
     let mut value = format!("{version:0MARK$}").into_bytes();
-    value.extend(std::iter::repeat_with(|| SIGNS[(next(&mut state) % 62) as usize]).take(size - MARK));
+    // blocks are numbered, so that no part is like another
+    for n in 0.. {
+        value.extend_from_slice(&block);
+        if value.len() >= size {
+            break;
+        }
+        value.extend_from_slice(format!("{n:06}").as_bytes());
+    }
+    value.truncate(size);
     value
 }
 
@@ -41,16 +53,22 @@ pub fn version_of(value: &[u8]) -> Option<u64> {
     std::str::from_utf8(value.get(..MARK)?).ok()?.parse().ok()
 }
 
-/// An item for each unit.
-pub fn vault(units: impl IntoIterator<Item = String>) -> Value {
-    let items: Vec<Value> = units.into_iter().enumerate().map(|(n, unit)| item(n, &unit)).collect();
+/// An item for each unit, with a field for each of these credentials.
+pub fn vault<'a>(units: impl IntoIterator<Item = (String, Vec<&'a str>)>) -> Value {
+    let items: Vec<Value> =
+        units.into_iter().enumerate().map(|(n, (unit, ids))| item(n, &unit, &ids)).collect();
     json!({ "vaults": [{ "id": id("storm"), "name": VAULT, "items": items }] })
 }
 
-fn item(n: usize, unit: &str) -> Value {
+fn item(n: usize, unit: &str, ids: &[&str]) -> Value {
     let text = |id| String::from_utf8(value(unit, id, 1)).unwrap_or_default();
-    let fields: Vec<Value> = CREDENTIALS.iter().map(|(id, _)| field(id, &text(id))).collect();
+    let fields: Vec<Value> = ids.iter().map(|id| field(id, &text(id))).collect();
     json!({ "id": id(&letters(n)), "title": unit, "category": "LOGIN", "version": 1, "fields": fields })
+}
+
+/// The names of all credentials.
+pub fn all_ids() -> Vec<&'static str> {
+    CREDENTIALS.iter().map(|(id, _)| *id).collect()
 }
 
 /// An ID in 1Password's form.
