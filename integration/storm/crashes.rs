@@ -320,7 +320,6 @@ fn halves(suite: Suite, size: &Size) -> Result<Vec<Row>, Box<dyn Error>> {
     let Halves { kills, values, refusals } =
         left(&stage, "storm-0").ok_or(format!("nothing was left in {OUT}"))?;
     eprintln!("  {kills} kills\n  values:   {values}\n  refusals: {refusals}");
-    let some = promised.then_some(Wanted::AtLeast(1.0));
     let row = |name: &str, times: u64, wanted| {
         Row::alone(format!("killed in the middle: {name}"), Unit::Times, times as f64, Some(wanted))
     };
