@@ -221,7 +221,7 @@ fn wait_long(size: &Size, stage: &Stage, unit: &str) -> Result<(), Box<dyn Error
 }
 
 /// Starts units at once, waits for them, and adds what came of it.
-fn start_some(stage: &Stage, which: Range<usize>, starts: &mut Counts) -> Result<(), Box<dyn Error>> {
+pub fn start_some(stage: &Stage, which: Range<usize>, starts: &mut Counts) -> Result<(), Box<dyn Error>> {
     let names: Vec<String> = which.map(|n| format!("{}.service", app(n))).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     stage.run(&[&["systemctl", "start"][..], &names].concat()); // some are refused

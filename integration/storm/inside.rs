@@ -41,7 +41,11 @@ pub fn run(words: &[&str]) -> io::Result<ExitCode> {
         ["askers", unit, form, total, pause] => askers(unit, form, number(total), number(pause))?,
         ["burst", unit, form] => burst(unit, Form::parse(form))?,
         ["check", unit, ids @ ..] => return Ok(ExitCode::from(check(unit, ids)?.code())),
+        ["check-items", ids @ ..] => {
+            return Ok(ExitCode::from(check_each(ids, super::units::judge)?.code()));
+        }
         ["halves", unit, rounds] => super::halves::inside(unit, number(rounds))?,
+        ["at-once", unit, id, count] => super::holder::at_once(unit, id, number(count) as usize)?,
         ["hold", unit, id, count] => super::holder::inside(unit, id, number(count) as usize)?,
         _ => return Err(io::Error::other(format!("there is no such thing to do: {}", words.join(" ")))),
     }
@@ -130,10 +134,14 @@ fn one_thread(unit: &str, form: Form, seen: BTreeMap<String, u64>) -> io::Result
 
 /// What a unit that was started has got: the first that is not right, or right.
 fn check(unit: &str, ids: &[&str]) -> io::Result<Outcome> {
+    check_each(ids, |id, got| Outcome::of(got, unit, id, 0))
+}
+
+fn check_each(ids: &[&str], judge: impl Fn(&str, &[u8]) -> Outcome) -> io::Result<Outcome> {
     let folder = env::var_os("CREDENTIALS_DIRECTORY").ok_or(io::ErrorKind::NotFound)?;
     for id in ids {
         let got = fs::read(Path::new(&folder).join(id))?;
-        let outcome = Outcome::of(&got, unit, id, 0);
+        let outcome = judge(id, &got);
         if outcome != Outcome::Right {
             eprintln!("{}", json!({ "id": id, "outcome": outcome, "bytes": got.len() }));
             return Ok(outcome);

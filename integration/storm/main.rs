@@ -6,10 +6,13 @@
 mod asker;
 mod crashes;
 mod halves;
+mod held;
 mod holder;
 mod inside;
 mod machines;
 mod outcome;
+mod soak;
+mod units;
 mod values;
 
 use onecred_integration::{
@@ -17,7 +20,7 @@ use onecred_integration::{
     setup::{forget_installations, probe_is_at},
     table::{Row, table},
 };
-use std::{env, error::Error, process::ExitCode, time::Duration};
+use std::{env, error::Error, path::PathBuf, process::ExitCode, time::Duration};
 
 /// How much of everything.
 #[derive(Debug, Clone)]
@@ -30,16 +33,50 @@ pub struct Size {
     pub requests: u64,
     /// Kills in the middle of an answer.
     pub halves: u64,
+    /// Connections that are held.
+    pub held: usize,
+    /// Connections that never read, and requests at once.
+    pub many: usize,
+    /// Units at once.
+    pub units: usize,
+    /// How often warm, in turn with the floor.
+    pub rounds: usize,
+    /// How long the mixed load takes.
+    pub soak: Duration,
+    /// What it pauses between one round and the next.
+    pub pause: Duration,
     /// How long something may take before it counts as hung.
     pub patience: Duration,
 }
 
-const WHOLE: Size =
-    Size { kills: 2400, starts: 5000, requests: 200_000, halves: 200, patience: Duration::from_secs(3600) };
-const QUICK: Size =
-    Size { kills: 20, starts: 80, requests: 1000, halves: 10, patience: Duration::from_secs(300) };
+const WHOLE: Size = Size {
+    kills: 2400,
+    starts: 5000,
+    requests: 200_000,
+    halves: 200,
+    held: 6000,
+    many: 10_000,
+    units: 300,
+    rounds: 10,
+    soak: Duration::from_secs(3600),
+    pause: Duration::from_millis(500),
+    patience: Duration::from_secs(7200),
+};
+const QUICK: Size = Size {
+    kills: 10,
+    starts: 40,
+    requests: 400,
+    halves: 4,
+    held: 700,
+    many: 1500,
+    units: 60,
+    rounds: 2,
+    soak: Duration::from_secs(3),
+    pause: Duration::from_millis(50),
+    patience: Duration::from_secs(300),
+};
 
-const PHASES: [&str; 1] = ["crashes"];
+const PHASES: [&str; 4] = ["crashes", "held", "units", "soak"];
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).filter(|word| word != "--bench").collect();
@@ -65,6 +102,11 @@ fn outside(words: &[&str]) -> Result<ExitCode, Box<dyn Error>> {
             *count = *count * percent / 100;
         }
     }
+    if let Some(minutes) = after("--minutes") {
+        size.soak = Duration::from_secs(60 * minutes.parse::<u64>()?);
+    }
+    let floor = env::var_os("ONECRED_FLOOR").map(PathBuf::from);
+    let floor = floor.ok_or("ONECRED_FLOOR does not say where the floor is; use integration/storm/run")?;
     let only = after("--only");
     let phases: Vec<&str> =
         PHASES.into_iter().filter(|phase| only.is_none_or(|only| only == phase)).collect();
@@ -76,7 +118,10 @@ fn outside(words: &[&str]) -> Result<ExitCode, Box<dyn Error>> {
         let mut rows = Vec::new();
         for phase in &phases {
             rows.extend(match *phase {
-                _ => crashes::rows(suite, &size)?,
+                "crashes" => crashes::rows(suite, &size)?,
+                "held" => held::rows(suite, &size)?,
+                "units" => units::rows(suite, &size, &floor)?,
+                _ => soak::rows(suite, &size)?,
             });
         }
         println!("\n{suite}\n{}", table(&rows));
