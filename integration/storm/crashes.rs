@@ -41,9 +41,9 @@ const USED: u64 = 80_000;
 /// The resolver reads items of 2 MiB meanwhile.
 const USED_BY_RESOLVER: u64 = 100_000;
 /// One that has nothing to do is killed after this time at the latest.
-const PEACE: Duration = Duration::from_millis(500);
+const PEACE: Duration = Duration::from_millis(1500);
 /// The store is emptied after every so many kills.
-const EMPTIED: u64 = 15;
+const EMPTIED: u64 = 50;
 
 const PROVIDER: &str = "onecred.service";
 const RESOLVER: &str = "onecred-resolver.service";

@@ -66,7 +66,6 @@ fn held(stage: &Stage, id: &str, count: usize, what: &str, waits: bool) -> Resul
         std::thread::sleep(Duration::from_millis(200));
         settled
     });
-    let (memory, descriptors) = takes(stage)?;
     let begun = Instant::now();
     stage.run(&["systemctl", "list-units"]).ok();
     let manager = begun.elapsed().as_secs_f64() * 1e3;
@@ -81,6 +80,7 @@ fn held(stage: &Stage, id: &str, count: usize, what: &str, waits: bool) -> Resul
         wait_until("a unit beyond has started", || stage.show(BEYOND, "ActiveState") == "inactive");
     }
     let state = stage.show(BEYOND, "ActiveState");
+    let (memory, descriptors) = takes(stage)?;
     stage.sh(&format!("touch {OUT}/enough")).ok();
     ran_well(stage, &format!("{HOLDER}.service"))?;
     wait_until("the unit beyond has started", || stage.show(BEYOND, "ActiveState") != "activating");

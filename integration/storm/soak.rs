@@ -53,7 +53,8 @@ pub fn rows(suite: Suite, size: &Size) -> Result<Vec<Row>, Box<dyn Error>> {
     start(&stage, 0..STARTED, &mut starts)?;
     for total in [1, u64::MAX] {
         for (unit, form) in ASKING {
-            let text = runner(&format!("askers {unit} {} {total} 100", form.name()));
+            let text =
+                runner(&format!("askers {unit} {} {total} {}", form.name(), 2 * size.pause.as_millis()));
             stage.write(&format!("/run/systemd/system/{unit}.service"), text, 0o644);
         }
         stage.run(&["systemctl", "daemon-reload"]).ok();
