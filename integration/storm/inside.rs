@@ -108,8 +108,13 @@ fn burst(unit: &str, form: Form) -> io::Result<()> {
 fn one_thread(unit: &str, form: Form, seen: BTreeMap<String, u64>) -> io::Result<Asked> {
     let mut asker = Asker::of(unit, form)?;
     let (mut asked, mut lot) = (Asked { seen, ..Asked::default() }, lot());
-    for _ in 0..BURST {
+    let short = CREDENTIALS.len() - 2;
+    for n in 0..BURST {
         let id = match next(&mut lot) % 100 {
+            // each of them once: from there on, the provider knows all fields that it has to fetch
+            _ if n < short => CREDENTIALS[n].0,
+            _ if n == short => SEALED,
+            _ if n == short + 1 && form == Form::Plain => "long",
             0 => NOBODYS,
             // long ones are few: they take most of the time
             1..=3 if form == Form::Plain => "long",

@@ -39,7 +39,7 @@ pub fn back_at_once(unit: &str) -> (String, &'static str) {
 pub fn consumer(unit: &str, form: Form, ids: &[&str]) -> String {
     let asks: String = ids.iter().map(|id| format!("{}={id}:{}\n", form.key(), form.socket())).collect();
     format!(
-        "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\n{asks}ExecStart={PROGRAM} inside check {unit} {}\n",
+        "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\nTimeoutStartSec=infinity\n{asks}ExecStart={PROGRAM} inside check {unit} {}\n",
         ids.join(" ")
     )
 }
