@@ -7,7 +7,8 @@ use super::{
     table::Row,
 };
 use onecred_integration::{
-    installed::{SEALED, repository},
+    floor::floor_units,
+    installed::SEALED,
     machine::{Layer, Suite},
     setup::{Setup, field},
     stage::Stage,
@@ -77,32 +78,6 @@ fn boot(suite: Suite, layer: &Layer) -> Result<Stage, Box<dyn Error>> {
         stage.write(&format!("/run/floor/store/{}", name(n)), value(n), 0o600);
     }
     Ok(stage)
-}
-
-/// onecred's own units under the floor's name, without what only onecred has: a resolver, a reload, a watchdog.
-fn floor_units() -> Result<Vec<(String, String)>, Box<dyn Error>> {
-    let only_ours = [
-        "ExecReload=",
-        "PropagatesReloadTo=",
-        "WatchdogSec=",
-        "Wants=onecred-resolver",
-        "Wants=onecred-sealed",
-        "Documentation=",
-    ];
-    let mut units = Vec::new();
-    for unit in ["onecred.service", "onecred.socket", "run-onecred-store.mount"] {
-        let text = fs::read_to_string(repository().join("units/systemd").join(unit))?;
-        let kept = text.lines().filter(|line| !only_ours.iter().any(|start| line.starts_with(start)));
-        let kept = kept.map(|line| match line.starts_with("ExecStart=") {
-            true => "ExecStart=/usr/bin/floor /run/floor/store\n".to_owned(),
-            false => format!("{}\n", line.replace("onecred-resolver.socket", "").replace("onecred", "floor")),
-        });
-        units.push((
-            unit.replace("onecred", "floor"),
-            kept.collect::<String>().replace("/etc/floor", "/etc/onecred"),
-        ));
-    }
-    Ok(units)
 }
 
 pub fn inside(stage: &Stage, phase: &str, effort: Effort) -> Result<Vec<Row>, Box<dyn Error>> {

@@ -11,11 +11,11 @@ mod machines;
 mod publish;
 mod size;
 mod starts;
-mod table;
 
 use onecred_integration::{
     machine::{Suite, clear_on_signals},
     setup::{forget_installations, probe_is_at},
+    table,
 };
 use std::{env, error::Error, path::PathBuf, process::ExitCode};
 use table::Row;

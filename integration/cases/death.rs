@@ -26,6 +26,7 @@ pub const THEME: Theme = Theme {
         restart_while_a_long_value_is_written,
         a_watchdog_abort_while_a_unit_waits,
         a_watchdog_abort_while_a_long_value_is_written,
+        out_of_memory_while_a_long_value_is_written,
         the_resolver_is_killed_while_a_unit_waits,
         kills_in_a_storm_of_units,
         the_socket_stays_through_all_of_it,
@@ -179,6 +180,21 @@ fn a_watchdog_abort_while_a_long_value_is_written(stage: &Stage) {
     a_long_value_is_half_read(stage);
     stick(stage);
     it_reads_all_or_too_much(stage);
+    all_is_well_again(stage);
+}
+
+/// No more memory is to be had, and the next long value takes some. What the kernel's own killer does is a `kill -9`, as above.
+fn out_of_memory_while_a_long_value_is_written(stage: &Stage) {
+    a_long_value_is_half_read(stage);
+    let main = stage.show("onecred.service", "MainPID");
+    stage.sh(&format!("prlimit --pid {main} --as=4096")).ok();
+    stage.units([("app.service", consumer("", &["big"]).as_str())]);
+    stage.run(&["systemctl", "start", "--no-block", "app.service"]).ok();
+    wait_until("the provider has ended for want of memory", || {
+        stage.show("onecred.service", "MainPID") != main
+    });
+    it_reads_all_or_too_much(stage);
+    right_or_not_at_all(stage, "app.service", ("big", long_value(BIG).as_bytes()));
     all_is_well_again(stage);
 }
 

@@ -3,9 +3,11 @@
 pub mod fake;
 pub mod fake_account;
 pub mod fake_connect;
+pub mod floor;
 pub mod installed;
 pub mod machine;
 pub mod setup;
 pub mod stage;
+pub mod table;
 pub mod theme;
 pub mod upstream;

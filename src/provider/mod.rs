@@ -19,6 +19,7 @@ pub mod refusal;
 pub mod reply;
 pub mod report;
 pub mod restarts;
+mod room;
 pub mod rotation;
 pub mod run;
 pub mod sealer;

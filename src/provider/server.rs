@@ -15,6 +15,7 @@ use super::refusal::Refusal;
 use super::reply::{Connection, Delivery};
 use super::report::{Asked, Report};
 use super::restarts::Restarts;
+use super::room::{Room, Taken};
 use super::sealer::{self, Form, Sealer};
 use super::statuses::Statuses;
 use super::store::Kind;
@@ -49,6 +50,7 @@ pub struct Server {
     sealer: Sealer,
     permits: Arc<Semaphore>,
     most: u32,
+    room: Room,
     /// Becomes true when those that still wait have to be refused.
     pub(super) stop: watch::Sender<bool>,
 }
@@ -71,6 +73,7 @@ impl Server {
             sealer,
             permits,
             most,
+            room: Room::default(),
             stop: watch::Sender::new(false),
         }
     }
@@ -127,10 +130,10 @@ impl Server {
         let job = Job { what, process: peer.process, arrived };
         let now = form == Form::Plain || self.sealer.is_settled();
         match now.then(|| assemble::at_once(&self.broker, &job)).flatten() {
-            Some(result) => self.finish(connection, &peer, &job, form, result),
+            Some(result) => self.finish(connection, &peer, &job, form, result, None),
             None => {
                 let server = Arc::clone(self);
-                tokio::spawn(async move { server.serve_later(connection, peer, job, form).await });
+                tokio::spawn(async move { server.serve_later(connection, peer, job, form, None).await });
             }
         }
     }
@@ -152,15 +155,29 @@ impl Server {
         active.settings.policy.judge(&peer.claim.unit, &peer.claim.credential).map_err(Refusal::Denied)
     }
 
-    async fn serve_later(self: Arc<Self>, connection: Connection, peer: Peer, job: Job, form: Form) {
+    /// Serves what takes a while; first of all room for a value of this size, where it is known that there was none.
+    async fn serve_later(
+        self: Arc<Self>,
+        connection: Connection,
+        peer: Peer,
+        job: Job,
+        form: Form,
+        size: Option<usize>,
+    ) {
         let mut stop = self.stop.subscribe();
-        let mut job = job;
+        let (mut job, mut room) = (job, None);
         let result = loop {
+            let got = async {
+                if let (Some(size), None) = (size, &room) {
+                    room = Some(self.room.wait(size).await);
+                }
+                self.wait(&peer, &job, form).await
+            };
             let got = tokio::select! {
-            biased;
-            result = self.wait(&peer, &job, form) => result,
-            () = gone(&connection) => return, // nobody is told, and its place is free
-            _ = stop.wait_for(|stop| *stop) => Err(Refusal::Stopping),
+                biased;
+                result = got => result,
+                () = gone(&connection) => return, // nobody is told, and its place is free
+                _ = stop.wait_for(|stop| *stop) => Err(Refusal::Stopping),
             };
             // the configuration may have changed meanwhile: what counts is what is allowed now
             match self.judge(&peer) {
@@ -169,7 +186,7 @@ impl Server {
                 Err(refusal) => break Err(refusal),
             }
         };
-        self.finish(connection, &peer, &job, form, result);
+        self.finish(connection, &peer, &job, form, result, room);
     }
 
     async fn wait(&self, peer: &Peer, job: &Job, form: Form) -> Result<Assembled, Refusal> {
@@ -205,11 +222,17 @@ impl Server {
         job: &Job,
         form: Form,
         result: Result<Assembled, Refusal>,
+        room: Option<Taken>,
     ) {
         let fit = result.and_then(|assembled| self.fit(assembled, peer, job, form));
         let Assembled { value, stale } = match fit {
             Ok(assembled) => assembled,
             Err(refusal) => return self.refuse(connection, peer, Some(&job.what), job.arrived, &refusal),
+        };
+        let Some(room) = self.room.take(value.len(), room) else {
+            let (server, peer, job, size) = (Arc::clone(self), peer.clone(), job.clone(), value.len());
+            tokio::spawn(async move { server.serve_later(connection, peer, job, form, Some(size)).await });
+            return;
         };
         if !stale.is_empty() {
             self.tally.stale();
@@ -229,6 +252,7 @@ impl Server {
                 let job = job.clone();
                 tokio::spawn(async move {
                     let delivery = connection.answer_rest(value, sent).await;
+                    drop(room);
                     log(&peer, delivery);
                     match delivery {
                         Delivery::Whole => server.granted(&peer, &job),

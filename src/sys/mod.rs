@@ -25,6 +25,15 @@ pub(crate) fn borrow(fd: RawFd) -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
+/// Has freed memory of long values given back to the kernel at once: else the allocator keeps what a storm of them took at its height.
+pub(crate) fn give_back_long_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt takes two integers; it sets from which size on memory is mapped by itself, and stops that size from growing.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10);
+    }
+}
+
 /// Closes all descriptors from this number on.
 ///
 /// To be called as the first thing in a process, before anything in it owns a descriptor.

@@ -172,6 +172,9 @@ impl Broker {
             let broker = Arc::clone(self);
             tokio::spawn(async move {
                 let _turn = broker.turns_ahead.acquire().await;
+                if broker.store.slot(&key).is_some() {
+                    return; // it has come meanwhile, for one who waited for it
+                }
                 let work = || Arc::clone(&broker).fetch(key.clone(), AHEAD_PATIENCE);
                 if let Err(failure) = broker.fetches.join(&key, work).await {
                     tracing::debug!("{}: could not be fetched ahead: {failure}", key.item);

@@ -26,6 +26,8 @@ pub enum Unit {
     Mebibytes,
     /// Requests to a server.
     Calls,
+    /// How often something was seen.
+    Times,
 }
 
 /// What is wanted of the ratio, or where there is none of the figure.
@@ -59,6 +61,11 @@ impl Row {
     pub fn events(what: impl Into<String>, unit: Unit, pairs: &[[f64; 2]], wanted: Option<Wanted>) -> Self {
         let [onecred, floor] = [0, 1].map(|side| median(pairs.iter().map(|pair| pair[side])));
         Self { what: what.into(), unit, onecred, floor: Some(floor), ratio: Some(onecred / floor), wanted }
+    }
+
+    /// Whether it was counted: the same on every machine, however fast or busy.
+    pub fn is_a_count(&self) -> bool {
+        matches!(self.unit, Unit::Calls | Unit::Times)
     }
 
     /// Whether it is as wanted; none where nothing is.
@@ -112,6 +119,7 @@ fn cells(row: &Row) -> [String; 6] {
         Unit::Milliseconds => format!("{value:.2} ms"),
         Unit::Mebibytes => format!("{value:.1} MiB"),
         Unit::Calls => format!("{value:.0} calls"),
+        Unit::Times => format!("{value:.0}"),
     };
     let wanted = |bound: f64| if row.ratio.is_some() { format!("{bound:.2}") } else { figure(bound) };
     let wanted = row.wanted.map(|is| match is {

@@ -1,0 +1,156 @@
+//! What runs in units of the machine: those who ask all the time, those who look at what a start has got, those who hold connections.
+
+use super::{
+    asker::{Asker, Form},
+    outcome::{Counts, Outcome},
+    values::{CREDENTIALS, NOBODYS, SEALED, lot, next},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::{
+    collections::BTreeMap,
+    env, fs, io,
+    path::Path,
+    process::{Command, ExitCode, Stdio},
+    thread,
+    time::Duration,
+};
+
+/// Where this program is in a machine.
+pub const PROGRAM: &str = "/usr/bin/onecred-storm";
+/// Where those in units leave what they have seen.
+pub const OUT: &str = "/srv/out";
+/// How often one process asks, by each of its threads: as those that systemd forks, it is gone soon.
+const BURST: usize = 100;
+const THREADS: usize = 2;
+
+/// What was asked, and what came of it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Asked {
+    /// For secrets that the unit may have.
+    pub allowed: Counts,
+    /// For one that nobody may have: refused each time.
+    pub denied: Counts,
+    /// The highest version seen of each.
+    pub seen: BTreeMap<String, u64>,
+}
+
+/// Runs one of them.
+pub fn run(words: &[&str]) -> io::Result<ExitCode> {
+    match words {
+        ["askers", unit, form, total, pause] => askers(unit, form, number(total), number(pause))?,
+        ["burst", unit, form] => burst(unit, Form::parse(form))?,
+        ["check", unit, ids @ ..] => return Ok(ExitCode::from(check(unit, ids)?.code())),
+        ["check-items", ids @ ..] => {
+            return Ok(ExitCode::from(check_each(ids, super::units::judge)?.code()));
+        }
+        ["halves", unit, rounds] => super::halves::inside(unit, number(rounds))?,
+        ["at-once", unit, id, count] => super::holder::at_once(unit, id, number(count) as usize)?,
+        ["hold", unit, id, count] => super::holder::inside(unit, id, number(count) as usize)?,
+        _ => return Err(io::Error::other(format!("there is no such thing to do: {}", words.join(" ")))),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn number(word: &str) -> u64 {
+    word.parse().unwrap_or_default()
+}
+
+/// Has one process after another ask, until so many questions have their answers, and keeps the sums in a file.
+fn askers(unit: &str, form: &str, total: u64, pause: u64) -> io::Result<()> {
+    let mut sum = Asked::default();
+    while sum.allowed.all() < total && !Path::new(OUT).join("enough").exists() {
+        let mut child = Command::new(env::current_exe()?);
+        child.args(["inside", "burst", unit, form]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = child.spawn()?;
+        serde_json::to_writer(child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?, &sum.seen)?;
+        let output = child.wait_with_output()?;
+        if !output.status.success() {
+            return Err(io::Error::other(format!("those who ask: {}", output.status)));
+        }
+        let asked: Asked = serde_json::from_slice(&output.stdout)?;
+        sum.allowed.add(&asked.allowed);
+        sum.denied.add(&asked.denied);
+        sum.seen.extend(asked.seen);
+        keep(unit, &serde_json::to_vec(&sum)?)?;
+        thread::sleep(Duration::from_millis(pause));
+    }
+    Ok(())
+}
+
+/// Leaves a file, whole.
+pub fn keep(name: &str, content: &[u8]) -> io::Result<()> {
+    let path = Path::new(OUT).join(name);
+    fs::write(path.with_extension("new"), content)?;
+    fs::rename(path.with_extension("new"), path)
+}
+
+/// One process of two threads that ask for what comes by lot.
+fn burst(unit: &str, form: Form) -> io::Result<()> {
+    let seen: BTreeMap<String, u64> = serde_json::from_reader(io::stdin())?;
+    let mut sum = Asked::default();
+    thread::scope(|scope| {
+        let asking: Vec<_> =
+            (0..THREADS).map(|_| scope.spawn(|| one_thread(unit, form, seen.clone()))).collect();
+        for thread in asking {
+            let asked = thread.join().map_err(|_| io::Error::other("one who asks panicked"))??;
+            sum.allowed.add(&asked.allowed);
+            sum.denied.add(&asked.denied);
+            for (id, version) in asked.seen {
+                let highest = sum.seen.entry(id).or_default();
+                *highest = version.max(*highest);
+            }
+        }
+        serde_json::to_writer(io::stdout(), &sum).map_err(Into::into)
+    })
+}
+
+fn one_thread(unit: &str, form: Form, seen: BTreeMap<String, u64>) -> io::Result<Asked> {
+    let mut asker = Asker::of(unit, form)?;
+    let (mut asked, mut lot) = (Asked { seen, ..Asked::default() }, lot());
+    let short = CREDENTIALS.len() - 2;
+    for n in 0..BURST {
+        let id = match next(&mut lot) % 100 {
+            // each of them once: from there on, the provider knows all fields that it has to fetch
+            _ if n < short => CREDENTIALS[n].0,
+            _ if n == short => SEALED,
+            _ if n == short + 1 && form == Form::Plain => "long",
+            0 => NOBODYS,
+            // long ones are few: they take most of the time
+            1..=3 if form == Form::Plain => "long",
+            1..=4 => SEALED,
+            5..=9 => "more",
+            10..=19 => "buffer",
+            n => CREDENTIALS[(n % 4) as usize].0,
+        };
+        let least = asked.seen.get(id).copied().unwrap_or_default();
+        let (outcome, version) = asker.ask(id, least)?;
+        if id == NOBODYS {
+            asked.denied.note(outcome);
+            continue;
+        }
+        asked.allowed.note(outcome);
+        if outcome == Outcome::Right {
+            asked.seen.insert(id.to_owned(), version.max(least));
+        }
+    }
+    Ok(asked)
+}
+
+/// What a unit that was started has got: the first that is not right, or right.
+fn check(unit: &str, ids: &[&str]) -> io::Result<Outcome> {
+    check_each(ids, |id, got| Outcome::of(got, unit, id, 0))
+}
+
+fn check_each(ids: &[&str], judge: impl Fn(&str, &[u8]) -> Outcome) -> io::Result<Outcome> {
+    let folder = env::var_os("CREDENTIALS_DIRECTORY").ok_or(io::ErrorKind::NotFound)?;
+    for id in ids {
+        let got = fs::read(Path::new(&folder).join(id))?;
+        let outcome = judge(id, &got);
+        if outcome != Outcome::Right {
+            eprintln!("{}", json!({ "id": id, "outcome": outcome, "bytes": got.len() }));
+            return Ok(outcome);
+        }
+    }
+    Ok(Outcome::Right)
+}

@@ -1,0 +1,133 @@
+//! Storms on a booted systemd, each judged by what units would start with: crashes, connections held, many units at once, an hour of load.
+//! Run by `integration/storm/run`.
+//!
+//! What is counted is the same on every machine, and always judged. What is timed is a ratio of figures taken in turn, judged with `--strict`.
+
+mod asker;
+mod crashes;
+mod halves;
+mod held;
+mod holder;
+mod inside;
+mod machines;
+mod outcome;
+mod soak;
+mod units;
+mod values;
+
+use onecred_integration::{
+    machine::{Suite, clear_on_signals},
+    setup::{forget_installations, probe_is_at},
+    table::{Row, table},
+};
+use std::{env, error::Error, path::PathBuf, process::ExitCode, time::Duration};
+
+/// How much of everything.
+#[derive(Debug, Clone)]
+pub struct Size {
+    /// Kills of a half.
+    pub kills: u64,
+    /// Starts of units meanwhile.
+    pub starts: u64,
+    /// Raw requests meanwhile.
+    pub requests: u64,
+    /// Kills in the middle of an answer.
+    pub halves: u64,
+    /// Connections that are held.
+    pub held: usize,
+    /// Connections that never read, and requests at once.
+    pub many: usize,
+    /// Units at once.
+    pub units: usize,
+    /// How often warm, in turn with the floor.
+    pub rounds: usize,
+    /// How long the mixed load takes.
+    pub soak: Duration,
+    /// What it pauses between one round and the next.
+    pub pause: Duration,
+    /// How long something may take before it counts as hung.
+    pub patience: Duration,
+}
+
+const WHOLE: Size = Size {
+    kills: 2400,
+    starts: 5000,
+    requests: 200_000,
+    halves: 200,
+    held: 6000,
+    many: 10_000,
+    units: 300,
+    rounds: 10,
+    soak: Duration::from_secs(3600),
+    pause: Duration::from_millis(500),
+    patience: Duration::from_secs(7200),
+};
+const QUICK: Size = Size {
+    kills: 10,
+    starts: 40,
+    requests: 400,
+    halves: 4,
+    held: 700,
+    many: 1500,
+    units: 60,
+    rounds: 2,
+    soak: Duration::from_secs(3),
+    pause: Duration::from_millis(50),
+    patience: Duration::from_secs(300),
+};
+
+const PHASES: [&str; 4] = ["crashes", "held", "units", "soak"];
+
+fn main() -> ExitCode {
+    let words: Vec<String> = env::args().skip(1).filter(|word| word != "--bench").collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let result = match words[..] {
+        ["inside", ref what @ ..] => inside::run(what).map_err(Into::into),
+        _ => outside(&words),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("the storm can't be told: {error}");
+        ExitCode::from(2)
+    })
+}
+
+fn outside(words: &[&str]) -> Result<ExitCode, Box<dyn Error>> {
+    clear_on_signals()?;
+    probe_is_at(env!("CARGO_BIN_EXE_probe"));
+    let has = |word: &str| words.contains(&word);
+    let after = |word: &str| words.iter().position(|it| *it == word).and_then(|at| words.get(at + 1));
+    let mut size = if has("--quick") { QUICK } else { WHOLE };
+    if let Some(percent) = after("--percent").map(|percent| percent.parse::<u64>()).transpose()? {
+        for count in [&mut size.kills, &mut size.starts, &mut size.requests, &mut size.halves] {
+            *count = *count * percent / 100;
+        }
+    }
+    if let Some(minutes) = after("--minutes") {
+        size.soak = Duration::from_secs(60 * minutes.parse::<u64>()?);
+    }
+    let floor = env::var_os("ONECRED_FLOOR").map(PathBuf::from);
+    let floor = floor.ok_or("ONECRED_FLOOR does not say where the floor is; use integration/storm/run")?;
+    let only = after("--only");
+    let phases: Vec<&str> =
+        PHASES.into_iter().filter(|phase| only.is_none_or(|only| only == phase)).collect();
+    if phases.is_empty() {
+        return Err(format!("there is no such phase; there are {}", PHASES.join(", ")).into());
+    }
+    let mut all: Vec<Row> = Vec::new();
+    for suite in Suite::chosen()? {
+        let mut rows = Vec::new();
+        for phase in &phases {
+            rows.extend(match *phase {
+                "crashes" => crashes::rows(suite, &size)?,
+                "held" => held::rows(suite, &size)?,
+                "units" => units::rows(suite, &size, &floor)?,
+                _ => soak::rows(suite, &size)?,
+            });
+        }
+        println!("\n{suite}\n{}", table(&rows));
+        all.extend(rows);
+    }
+    forget_installations();
+    let fails = |row: &Row| row.holds() == Some(false) && (row.is_a_count() || has("--strict"));
+    Ok(if all.iter().any(fails) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}

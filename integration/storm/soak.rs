@@ -1,0 +1,175 @@
+//! Mixed load for an hour: raw requests, starts of units, refusals, questions on the bus, and values that change all the time. Nothing is
+//! missed, and neither memory nor descriptors grow.
+
+use super::{
+    Size,
+    asker::Form,
+    inside::{Asked, OUT},
+    machines::{consumer, left, main_of, ran_well, runner, setup, size_of},
+    outcome::{Counts, Outcome},
+    values::{VAULT, all_ids, lot, next, value, vault},
+};
+use onecred_integration::{
+    machine::Suite,
+    stage::Stage,
+    table::{Row, Unit, Wanted, median},
+};
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    thread,
+    time::{Duration, Instant},
+};
+
+const ASKING: [(&str, Form); 2] = [("storm-0", Form::Plain), ("storm-1", Form::Sealed)];
+const STARTED: usize = 8;
+const IDS: [&str; 4] = ["one", "few", "line", "page"];
+const HALVES: [&str; 2] = ["onecred.service", "onecred-resolver.service"];
+/// Below this, what a start takes is more than what would be growth.
+const TELLING: Duration = Duration::from_secs(600);
+
+/// What a half takes at some moment: memory in MiB, and descriptors.
+type Sample = [(f64, usize); 2];
+
+/// Lets it run.
+pub fn rows(suite: Suite, size: &Size) -> Result<Vec<Row>, Box<dyn Error>> {
+    eprintln!("{suite}: mixed load for {} s", size.soak.as_secs());
+    let app = |n: usize| format!("app-{n}");
+    let asking = ASKING.iter().map(|(unit, _)| ((*unit).to_owned(), all_ids()));
+    let (setup, _layer) = setup(suite, vault(asking.chain((0..STARTED).map(|n| (app(n), IDS.to_vec())))))?;
+    let form = |n: usize| if n % 2 == 0 { Form::Plain } else { Form::Sealed };
+    let stage = setup
+        .default("maxAge", "2s")
+        .plan(|plan| {
+            let plan = plan.prepare("systemd-creds setup");
+            (0..STARTED).fold(plan, |plan, n| {
+                plan.unit(&format!("{}.service", app(n)), &consumer(&app(n), form(n), &IDS))
+            })
+        })
+        .stage();
+    stage.sh("systemctl start dbus.socket").ok();
+    // each field has been asked for once: from here on an item comes whole
+    let mut starts = Counts::default();
+    start(&stage, 0..STARTED, &mut starts)?;
+    for total in [1, u64::MAX] {
+        for (unit, form) in ASKING {
+            let text =
+                runner(&format!("askers {unit} {} {total} {}", form.name(), 2 * size.pause.as_millis()));
+            stage.write(&format!("/run/systemd/system/{unit}.service"), text, 0o644);
+        }
+        stage.run(&["systemctl", "daemon-reload"]).ok();
+        ASKING.iter().for_each(|(unit, _)| drop(stage.run(&["systemctl", "start", unit]).ok()));
+        if total == 1 {
+            ASKING.iter().try_for_each(|(unit, _)| ran_well(&stage, &format!("{unit}.service")))?;
+        }
+    }
+    let samples = load(&stage, size, &mut starts)?;
+    stage.write(&format!("{OUT}/enough"), "", 0o644);
+    let (mut asked, mut denied) = (Counts::default(), Counts::default());
+    for (unit, _) in ASKING {
+        ran_well(&stage, &format!("{unit}.service"))?;
+        let one: Asked = left(&stage, unit).ok_or("one who asked has left no word")?;
+        asked.add(&one.allowed);
+        denied.add(&one.denied);
+    }
+    eprintln!("  starts:   {starts}\n  requests: {asked}\n  not allowed: {denied}");
+    if asked.of(Outcome::Right) < asked.all() || starts.of(Outcome::Right) < starts.all() {
+        eprintln!(
+            "{}",
+            stage
+                .sh("journalctl -q -o cat -t onecred -g 'refused: ' | grep -v 'not allowed' | tail -n 5")
+                .stdout()
+        );
+    }
+    let what = format!("{} minutes of mixed load", size.soak.as_secs() / 60);
+    let row = |name: &str, times: u64, wanted| {
+        Row::alone(format!("{what}: {name}"), Unit::Times, times as f64, wanted)
+    };
+    let none = Some(Wanted::AtMost(0.0));
+    let restarts = HALVES.iter().filter_map(|unit| stage.show(unit, "NRestarts").parse::<u64>().ok()).sum();
+    let mut rows = vec![
+        row("raw requests", asked.all(), Some(Wanted::AtLeast(1.0))),
+        row("raw requests without the right value", asked.all() - asked.of(Outcome::Right), none),
+        row("starts of units", starts.all(), Some(Wanted::AtLeast(1.0))),
+        row("starts without the right values", starts.all() - starts.of(Outcome::Right), none),
+        row(
+            "what is not allowed and not refused",
+            denied.all() - denied.of(Outcome::Refused) - denied.of(Outcome::Unopened),
+            none,
+        ),
+        row("restarts of a half", restarts, none),
+    ];
+    rows.extend(growth(&samples, size.soak, &what));
+    Ok(rows)
+}
+
+/// All that comes from outside, until the time is over.
+fn load(stage: &Stage, size: &Size, starts: &mut Counts) -> Result<Vec<Sample>, Box<dyn Error>> {
+    let (begun, mut lot, mut samples) = (Instant::now(), lot(), Vec::new());
+    let mut versions: BTreeMap<(String, &str), u64> = BTreeMap::new();
+    let mut round = 0;
+    while begun.elapsed() < size.soak || round < 4 {
+        // of the long ones one in a while: the fake is no fast server
+        let unit = if round % 8 == 0 {
+            ASKING[round / 8 % 2].0.to_owned()
+        } else {
+            format!("app-{}", next(&mut lot) as usize % STARTED)
+        };
+        let id = IDS[1 + next(&mut lot) as usize % 3];
+        let version = versions.entry((unit.clone(), id)).or_insert(1);
+        *version += 1;
+        stage.connect().set(VAULT, &unit, id, &String::from_utf8_lossy(&value(&unit, id, *version)))?;
+        let from = 4 * (round % 2);
+        start(stage, from..from + 4, starts)?;
+        if round % 20 == 0 {
+            stage.run(&["onecred", "status"]);
+            stage.run(&["systemctl", "reload", "onecred.service"]).ok();
+            stage.connect().take_requests()?;
+        }
+        let sample = HALVES.map(|unit| main_of(stage, unit).map_or(Ok((0.0, 0)), size_of));
+        let [provider, resolver] = sample;
+        samples.push([provider?, resolver?]);
+        round += 1;
+        thread::sleep(size.pause);
+    }
+    Ok(samples)
+}
+
+fn start(stage: &Stage, which: std::ops::Range<usize>, starts: &mut Counts) -> Result<(), Box<dyn Error>> {
+    super::crashes::start_some(stage, which, starts)
+}
+
+/// The last quarter against the second: the first is for warming up.
+fn growth(samples: &[Sample], time: Duration, what: &str) -> Vec<Row> {
+    let quarter = samples.len() / 4;
+    let (early, late) = (&samples[quarter..2 * quarter], &samples[samples.len() - quarter..]);
+    let mut rows = Vec::new();
+    for (half, name) in ["provider", "resolver"].into_iter().enumerate() {
+        let memory = |part: &[Sample]| median(part.iter().map(|sample| sample[half].0));
+        // connections come and go: what stays is the least
+        let descriptors =
+            |part: &[Sample]| part.iter().map(|sample| sample[half].1).min().unwrap_or_default() as f64;
+        eprintln!(
+            "  {name}: {:.1} then {:.1} MiB, {} then {} descriptors",
+            memory(early),
+            memory(late),
+            descriptors(early),
+            descriptors(late)
+        );
+        let telling = |most| (time >= TELLING).then_some(Wanted::AtMost(most));
+        rows.push(Row::alone(
+            format!("{what}: growth of the {name}'s memory"),
+            Unit::Mebibytes,
+            memory(late) - memory(early),
+            telling(1.0),
+        ));
+        let more = descriptors(late) - descriptors(early);
+        rows.push(Row::alone(
+            format!("{what}: growth of the {name}'s descriptors"),
+            Unit::Times,
+            more,
+            telling(0.0),
+        ));
+    }
+    rows
+}
