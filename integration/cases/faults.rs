@@ -4,7 +4,7 @@ use onecred_integration::{
     cases,
     fake_connect::{Edit, FakeConnect, Options, Seen, vault::fixture},
     machine::Suite,
-    setup::Setup,
+    setup::{Setup, connect_at},
     stage::{Stage, consumer},
     theme::Theme,
     upstream::{Cold, How, ROWS, Row, Warm},
@@ -57,8 +57,7 @@ impl Act {
         let listen = (Ipv4Addr::LOCALHOST, self.port).into();
         let tls = self.tls.as_ref().map(|folder| folder.path().to_owned());
         let options = Options { listen, document, tls, tls_fault, ..Options::default() };
-        let started = stage.in_network(|| FakeConnect::start(options)).and_then(|started| started);
-        self.server = Some(started.unwrap_or_else(|error| panic!("{}: no fake: {error}", self.row.name)));
+        self.server = Some(connect_at(&stage.machine, &options));
     }
 
     fn source(&self, stage: &Stage) -> Value {

@@ -2,12 +2,13 @@
 use crate::{
     fake_connect::{self, vault},
     installed::Installed,
-    machine::{Machine, Plan, Suite},
+    machine::{Machine, Plan, Suite, wait_until},
     stage::Stage,
 };
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
+    io::ErrorKind,
     path::Path,
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
@@ -167,8 +168,21 @@ pub fn fixture_with(items: impl IntoIterator<Item = (&'static str, Vec<Value>)>)
 /// Starts a fake Connect server in a machine's network.
 pub(crate) fn start_connect(machine: &Machine, document: &Value) -> fake_connect::FakeConnect {
     let listen = CONNECT.parse().unwrap_or_else(|error| panic!("{error}"));
-    let options = fake_connect::Options { listen, document: document.clone(), ..Default::default() };
-    let started =
-        machine.in_network(|| fake_connect::FakeConnect::start(options)).and_then(|started| started);
-    started.unwrap_or_else(|error| panic!("no fake Connect: {error}"))
+    connect_at(machine, &fake_connect::Options { listen, document: document.clone(), ..Default::default() })
+}
+
+/// The same at another place, or of another kind. Where one has just gone from there, a process that is being started may still hold its port.
+#[track_caller]
+pub fn connect_at(machine: &Machine, options: &fake_connect::Options) -> fake_connect::FakeConnect {
+    let mut fake = None;
+    wait_until("the port of the fake Connect is free", || {
+        let start = || fake_connect::FakeConnect::start(options.clone());
+        match machine.in_network(start).and_then(|started| started) {
+            Ok(started) => fake = Some(started),
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+            Err(error) => panic!("no fake Connect: {error}"),
+        }
+        fake.is_some()
+    });
+    fake.unwrap_or_else(|| panic!("no fake Connect"))
 }

@@ -206,3 +206,35 @@ async fn a_server_that_is_behind_is_not_believed() {
     world.edit(|document| items_of(document, 0)[0]["version"] = json!(3));
     assert_eq!(engine.fetch(question).await.expect("it has caught up").version, 3);
 }
+
+/// A list that can't be had, or that the item contradicts, is no word on the item.
+#[tokio::test(start_paused = true)]
+async fn what_is_no_list_says_of_nothing_that_it_is_gone() {
+    let (world, engine) = world();
+    let question = ask("op://Vault 0/Item 0/a");
+    let missing = || Failure::new(Class::NotFound, "no such thing (404)", "none");
+    let fails = |call, failure| world.failures.lock().unwrap().push((call, failure));
+    for _ in 0..2 {
+        fails("vaults", missing());
+    }
+    assert_eq!(engine.fetch(question.clone()).await.unwrap_err().class, Class::Malformed);
+    world.failures.lock().unwrap().clear();
+    for call in ["items vault0", "item item00"] {
+        for _ in 0..4 {
+            fails(call, missing());
+        }
+        let failure = engine.fetch(question.clone()).await.unwrap_err();
+        assert!(
+            failure.class == Class::Away && failure.cause.contains("is listed, but"),
+            "{call}: {failure}"
+        );
+        world.failures.lock().unwrap().clear();
+        tokio::time::advance(Duration::from_secs(60)).await;
+    }
+    let before = known(&question, &engine.fetch(question.clone()).await.expect("found"));
+    world.edit(|document| document["vaults"][0]["contentVersion"] = json!(2));
+    fails("items vault0", Failure::new(Class::Malformed, "it is not JSON", "look"));
+    assert_eq!(engine.check(check(vec![before.clone()])).await.unwrap_err().class, Class::Malformed);
+    fails("items vault0", Failure::new(Class::Denied, "no access", "give it"));
+    assert_eq!(engine.check(check(vec![before])).await.expect("one of many").items, [ItemState::Changed]);
+}
