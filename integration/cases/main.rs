@@ -1,5 +1,6 @@
 //! The cases: onecred installed on booted machines, one theme a file.
 mod account;
+mod attackers;
 mod boot;
 mod bus;
 mod cli;
@@ -10,6 +11,7 @@ mod demo;
 mod forged;
 mod journal;
 mod leftovers;
+mod liar;
 mod machine;
 mod metrics;
 mod morning;
@@ -69,6 +71,9 @@ const THEMES: &[&Theme] = &[
     &publish::TAKEN,
     &sandbox::THEME,
     &traces::THEME,
+    &attackers::THEME,
+    &attackers::FLOOD,
+    &liar::THEME,
 ];
 
 fn main() -> ExitCode {

@@ -41,7 +41,9 @@ fn stage(suite: Suite) -> Stage {
         .stage();
     let client = fs::read(Path::new(env!("CARGO_BIN_EXE_bus-client"))).unwrap_or_default();
     stage.write(&format!("{LIBEXEC}/bus-client"), client, 0o755);
-    stage.sh("systemd-creds setup; systemctl start dbus.socket onecred.service onecred-resolver.service").ok();
+    stage
+        .sh("systemd-creds setup; systemctl start dbus.socket onecred.service onecred-resolver.service")
+        .ok();
     wait_until("the provider is on the bus", || {
         stage.sh("busctl --no-pager status org.onecred.Credentials1").succeeded()
     });
@@ -75,7 +77,10 @@ fn no_trace_of_a_value_is_left(stage: &Stage) {
     leak(stage);
     let found = everywhere(stage, &needles, &["leak.service"], began);
     for place in LEAKED {
-        assert!(found.iter().any(|found| found.contains(place)), "what was left in {place} is not found: {found:#?}");
+        assert!(
+            found.iter().any(|found| found.contains(place)),
+            "what was left in {place} is not found: {found:#?}"
+        );
     }
 }
 
@@ -123,7 +128,8 @@ fn dies_without_a_dump(stage: &Stage, needles: &Needles, since: SystemTime) {
         for setting in ["LimitCORE", "MemorySwapMax"] {
             assert_eq!(stage.show(unit, setting), "0", "{setting} of {unit}");
         }
-        let drop_in = "[Service]\nLimitCORE=infinity\nWorkingDirectory=/run/dumps\nReadWritePaths=/run/dumps\n";
+        let drop_in =
+            "[Service]\nLimitCORE=infinity\nWorkingDirectory=/run/dumps\nReadWritePaths=/run/dumps\n";
         stage.write(&format!("/run/systemd/system/{unit}.d/dumps.conf"), drop_in, 0o644);
     }
     stage.sh("install -d -m 1777 /run/dumps; systemctl daemon-reload").ok();
@@ -134,7 +140,8 @@ fn dies_without_a_dump(stage: &Stage, needles: &Needles, since: SystemTime) {
     for (unit, signal) in [(HALVES[0], "ABRT"), (HALVES[1], "SEGV")] {
         let before = processes(stage, unit);
         for process in &before {
-            let status = fs::read_to_string(stage.root().join(format!("proc/{process}/status"))).unwrap_or_default();
+            let status =
+                fs::read_to_string(stage.root().join(format!("proc/{process}/status"))).unwrap_or_default();
             assert!(status.contains("VmSwap:\t       0 kB"), "{unit}: {status}");
         }
         stage.sh(&format!("kill -{signal} {}", before.join(" "))).ok();

@@ -22,8 +22,12 @@ impl Needles {
             let mut add = |form: &str, bytes: &[u8]| all.push((format!("{value:.8} {form}"), bytes.to_vec()));
             let half = value.len() / 2;
             // a part is as bad as the whole, and what overwrites freed memory begins at its start
-            add("begins", &value.as_bytes()[..half]);
-            add("ends", &value.as_bytes()[half..]);
+            let parts = if value.len() < 32 {
+                vec![("as it is", value.as_bytes())]
+            } else {
+                vec![("begins", &value.as_bytes()[..half]), ("ends", &value.as_bytes()[half..])]
+            };
+            parts.into_iter().for_each(|(form, bytes)| add(form, bytes));
             let json = serde_json::to_string(value).unwrap_or_default();
             add("as JSON", json.trim_matches('"').as_bytes());
             let hex: String = value.bytes().map(|byte| format!("{byte:02x}")).collect();
@@ -61,7 +65,13 @@ impl Needles {
     }
 
     /// In files below these folders that were written since, but not below those that may have it.
-    pub(super) fn in_files(&self, stage: &Stage, folders: &[&str], but: &[&str], since: SystemTime) -> Vec<String> {
+    pub(super) fn in_files(
+        &self,
+        stage: &Stage,
+        folders: &[&str],
+        but: &[&str],
+        since: SystemTime,
+    ) -> Vec<String> {
         let mut found = Vec::new();
         let mut todo: Vec<PathBuf> = folders.iter().map(PathBuf::from).collect();
         while let Some(folder) = todo.pop() {
@@ -80,7 +90,8 @@ impl Needles {
                     continue;
                 }
                 let recent = entry.metadata().and_then(|it| it.modified()).is_ok_and(|at| at >= since);
-                if kind.is_file() && recent
+                if kind.is_file()
+                    && recent
                     && let Ok(bytes) = fs::read(outside(&path))
                     && let Some(what) = self.found_in(&bytes)
                 {

@@ -21,12 +21,23 @@ use crate::provider::{figures, metrics};
 use crate::reference::FieldRef;
 use crate::secret::SecretValue;
 use crate::systemd::message_id;
+use crate::wire::bounded;
 
 /// How many secrets of one call are refreshed at once.
 const AT_ONCE: usize = 64;
 
 /// What came of the refresh of one secret: its name, "changed", "unchanged" or "failed", the version, and the error's name and words.
 type Outcome = (String, String, u64, String, String);
+
+/// Names of secrets, as callers give them. They are read before it is known whose they are, and short texts take more memory than in a
+/// message.
+#[derive(serde::Deserialize)]
+#[serde(transparent)]
+pub(super) struct Names(#[serde(deserialize_with = "bounded::vec")] Vec<String>);
+
+impl zbus::Type for Names {
+    const SIGNATURE: &'static zbus::Signature = <Vec<String> as zbus::Type>::SIGNATURE;
+}
 
 /// The manager on the bus.
 pub(super) struct Manager {
@@ -132,11 +143,12 @@ impl Manager {
     #[zbus(out_args("outcomes"))]
     async fn refresh(
         &self,
-        names: Vec<String>,
+        names: Names,
         flags: u64,
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<Outcome>, BusError> {
+        let Names(names) = names;
         let caller = self.desk.caller(&header, connection).await?;
         let active = self.desk.server.broker.active();
         let most = active.settings.policy.secrets().count();
@@ -174,10 +186,11 @@ impl Manager {
     #[zbus(out_args("units"))]
     async fn affected(
         &self,
-        names: Vec<String>,
+        names: Names,
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<(String, String, String)>, BusError> {
+        let Names(names) = names;
         self.allow(Action::Inspect, &header, connection).await?;
         let active = self.desk.server.broker.active();
         if let Some(unknown) = names.iter().find(|name| active.secret(name).is_none()) {
