@@ -2,6 +2,7 @@
 use onecred_integration::{
     cases, installed::LIBEXEC, machine::Suite, setup::Setup, stage::Stage, theme::Theme,
 };
+use serde_json::json;
 use std::{fs, path::Path};
 
 pub const THEME: Theme = Theme {
@@ -12,8 +13,7 @@ pub const THEME: Theme = Theme {
 };
 
 /// What it may say, and what a unit is told then.
-const WORDS: [(&str, &str); 14] = [
-    ("nothing", "ended without an answer"),
+const WORDS: [(&str, &str); 13] = [
     ("half", "makes no sense"),
     ("bare", "makes no sense"),
     ("crowd", "makes no sense"),
@@ -34,10 +34,10 @@ const MOST_KIB: u64 = 64 << 10;
 
 fn stage(suite: Suite) -> Stage {
     let stage = Setup::vault(suite)
-        .default("deadline", "2s")
         .default("maxAge", "always")
         .secret("password", "op://My Vault/db/password", &["app*", "asks-*"])
-        .secret("username", "op://My Vault/multi/Dev/token", &["other"])
+        // what passes is waited for until the deadline
+        .entry(json!({ "name": "username", "reference": "op://My Vault/multi/Dev/token", "units": ["other-*"], "deadline": "3s" }))
         .stage();
     let liar = fs::read(Path::new(env!("CARGO_BIN_EXE_liar"))).unwrap_or_default();
     stage.write(&format!("{LIBEXEC}/liar"), liar, 0o755);
@@ -78,8 +78,10 @@ fn whatever_the_resolver_says_the_provider_stays(stage: &Stage) {
         "{metrics}"
     );
 
+    says(stage, "nothing");
+    stage.refuses("other-1.service", "", "username", &["ended without an answer"]);
     says(stage, "never");
-    stage.refuses("other.service", "", "username", &["no answer within the deadline"]);
+    stage.refuses("other-2.service", "", "username", &["no answer within the deadline"]);
 
     assert_eq!(stage.show("onecred.service", "MainPID"), provider, "it was started anew");
     let status = stage.sh(&format!("cat /proc/{provider}/status")).ok();
