@@ -39,6 +39,17 @@ impl SecretValue {
     }
 }
 
+/// How much of the stack is wiped: more than anything here has ever been seen to need.
+const STACK: usize = 64 << 10;
+
+/// Wipes what has been computed with values and left on this thread's stack, below where it stands now: a digest's block, a copied buffer. To be
+/// called where the stack is shallow, before a thread goes to sleep.
+#[inline(never)]
+pub(crate) fn wipe_stack() {
+    // written, since for all that the compiler knows somebody looks at it; and at once, which zeroize would do byte by byte
+    std::hint::black_box(&[0_u8; STACK]);
+}
+
 impl fmt::Debug for SecretValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "[secret, {} bytes]", self.len())

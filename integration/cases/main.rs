@@ -1,5 +1,6 @@
 //! The cases: onecred installed on booted machines, one theme a file.
 mod account;
+mod attackers;
 mod boot;
 mod bus;
 mod cli;
@@ -13,6 +14,7 @@ mod faults;
 mod forged;
 mod journal;
 mod leftovers;
+mod liar;
 mod machine;
 mod metrics;
 mod morning;
@@ -76,6 +78,9 @@ const THEMES: &[&Theme] = &[
     &publish::TAKEN,
     &sandbox::THEME,
     &traces::THEME,
+    &attackers::THEME,
+    &attackers::FLOOD,
+    &liar::THEME,
 ];
 
 fn main() -> ExitCode {

@@ -1,5 +1,6 @@
 //! onecred on a real systemd: the machine, the fakes, the cases and the benchmarks.
 
+pub mod attempts;
 pub mod fake;
 pub mod fake_account;
 pub mod fake_connect;

@@ -22,6 +22,7 @@ use super::sealer::{Form, Sealer};
 use super::server::Server;
 use super::store::{Kind, Store};
 use crate::config::{self, Loaded, Paths};
+use crate::secret::wipe_stack;
 use crate::systemd::{journal, message_id, notify};
 use crate::wire::client::SocketResolver;
 
@@ -72,7 +73,8 @@ pub enum Fatal {
 
 /// Runs the provider to its end.
 pub fn run(options: Options) -> Result<(), Fatal> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().on_thread_park(wipe_stack).build()?;
     let result = runtime.block_on(live(options));
     runtime.shutdown_background(); // what is still open then, stays so for the keeper
     result

@@ -17,7 +17,7 @@ use super::service_account::Surroundings;
 use super::shown::{self, Shown};
 use crate::config::{self, Paths};
 use crate::name::{CredentialId, SourceName};
-use crate::secret::SecretValue;
+use crate::secret::{SecretValue, wipe_stack};
 use crate::systemd::notify;
 use crate::wire::{
     self, Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve, Status,
@@ -42,7 +42,8 @@ pub struct Options {
 
 /// Runs the resolver to its end.
 pub fn run(options: Options) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().on_thread_park(wipe_stack).build()?;
     let result = runtime.block_on(live(options));
     runtime.shutdown_background();
     result

@@ -6,10 +6,10 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
 /// The most parts of a list: more than any question has.
-pub(super) const MOST: usize = 1 << 16;
+pub(crate) const MOST: usize = 1 << 16;
 
 /// Reads a list that has no more parts than any question has.
-pub(super) fn vec<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+pub(crate) fn vec<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
     deserializer.deserialize_seq(Bounded(PhantomData))

@@ -185,7 +185,7 @@ async fn packets_that_are_none_end_the_question() {
             Class::Malformed,
         ),
     ];
-    let is_brought = |file: &std::path::PathBuf| {
+    let is_brought = |file: &PathBuf| {
         file.to_str().is_some_and(|file| file.contains("lie-of-many") || file == "/dev/zero")
     };
     let open = || {

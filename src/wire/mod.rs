@@ -3,7 +3,7 @@
 //! One connection carries one question and one answer, so an answer can only count for the flight that asked. Each is one packet
 //! with sealed memfds (see [`packet`]): metadata as JSON, values as bytes, so that no value is ever part of a message.
 
-mod bounded;
+pub(crate) mod bounded;
 pub mod client;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;

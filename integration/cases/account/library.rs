@@ -1,10 +1,13 @@
 //! The core's library, good and bad: what is not the core is refused by name, what fails is replaced, and the provider notices neither.
+use crate::traces::search::Needles;
+
 use super::{Account, LIBRARY, PASSWORD, configure, counterfeit, setup};
 use onecred_integration::{
     cases,
     fake_account::Fault,
     fake_connect::vault::fixture,
     machine::wait_until,
+    setup::{field, fixture_with},
     stage::{Stage, consumer},
     theme::Theme,
 };
@@ -15,7 +18,11 @@ pub const THEME: Theme = Theme {
     name: "account_library",
     stage: |suite| setup(suite).stage(),
     shared: false,
-    cases: cases![a_worker_that_is_killed_costs_no_secret, what_is_no_core_is_told],
+    cases: cases![
+        a_worker_that_is_killed_costs_no_secret,
+        a_value_is_gone_with_the_worker,
+        what_is_no_core_is_told,
+    ],
 };
 
 /// The processes of the resolver with the core in them.
@@ -48,6 +55,23 @@ fn a_worker_that_is_killed_costs_no_secret(stage: &Stage) {
     stage.got("app.service", &[PASSWORD]);
     assert_ne!(stage.sh(WORKERS).ok(), workers, "the worker was not killed");
     assert_eq!(main(), before, "not the worker alone was restarted");
+}
+
+fn a_value_is_gone_with_the_worker(stage: &Stage) {
+    const CANARY: &str = "account-\"wT5rG\\1pX-Vh92kdLzQ-s6Ny3cMeBu";
+    let unit = "onecred-resolver.service";
+    let account = Account::comes(stage, 8443, fixture_with([("db2", vec![field("password", CANARY)])]));
+    let secret = json!({ "name": "password", "reference": "op://My Vault/db2/password", "units": ["app"] });
+    configure(stage, &json!({ "source": account.source(), "secrets": [secret] }));
+    stage.write("/etc/onecred/token", account.token(), 0o600);
+    stage.gets("app.service", "", &[("password", CANARY.as_bytes())]);
+    let needles = Needles::of(&[CANARY]);
+    let main = stage.show(unit, "MainPID");
+    assert_eq!(needles.in_process(stage, unit, &main), Vec::<String>::new());
+    let workers = stage.sh(WORKERS).ok();
+    stage.sh(&format!("kill -KILL {workers}")).ok();
+    wait_until("the worker is gone", || stage.sh(WORKERS).ok() != workers);
+    assert_eq!(needles.in_memory(stage, unit), Vec::<String>::new());
 }
 
 fn what_is_no_core_is_told(stage: &Stage) {

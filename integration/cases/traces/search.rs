@@ -12,18 +12,26 @@ use std::{
 const PIECE: usize = 1 << 20;
 
 /// What is looked for: each disguise under its name.
-pub(super) struct Needles(Vec<(String, Vec<u8>)>);
+pub(crate) struct Needles {
+    all: Vec<(String, Vec<u8>)>,
+    /// What they begin with.
+    first: [bool; 256],
+}
 
 impl Needles {
     /// These values, in all disguises.
-    pub(super) fn of(values: &[&str]) -> Self {
+    pub(crate) fn of(values: &[&str]) -> Self {
         let mut all = Vec::new();
         for value in values {
             let mut add = |form: &str, bytes: &[u8]| all.push((format!("{value:.8} {form}"), bytes.to_vec()));
             let half = value.len() / 2;
             // a part is as bad as the whole, and what overwrites freed memory begins at its start
-            add("begins", &value.as_bytes()[..half]);
-            add("ends", &value.as_bytes()[half..]);
+            let parts = if value.len() < 32 {
+                vec![("as it is", value.as_bytes())]
+            } else {
+                vec![("begins", &value.as_bytes()[..half]), ("ends", &value.as_bytes()[half..])]
+            };
+            parts.into_iter().for_each(|(form, bytes)| add(form, bytes));
             let json = serde_json::to_string(value).unwrap_or_default();
             add("as JSON", json.trim_matches('"').as_bytes());
             let hex: String = value.bytes().map(|byte| format!("{byte:02x}")).collect();
@@ -38,16 +46,16 @@ impl Needles {
                 }
             }
         }
-        Self(all)
+        let mut first = [false; 256];
+        all.iter().for_each(|(_, needle)| first[usize::from(needle[0])] = true);
+        Self { all, first }
     }
 
     /// The first that is in these bytes.
-    pub(super) fn found_in(&self, bytes: &[u8]) -> Option<&str> {
-        let mut first = [false; 256];
-        self.0.iter().for_each(|(_, needle)| first[usize::from(needle[0])] = true);
+    pub(crate) fn found_in(&self, bytes: &[u8]) -> Option<&str> {
         for (at, byte) in bytes.iter().enumerate() {
-            if first[usize::from(*byte)]
-                && let Some((name, _)) = self.0.iter().find(|(_, needle)| bytes[at..].starts_with(needle))
+            if self.first[usize::from(*byte)]
+                && let Some((name, _)) = self.all.iter().find(|(_, needle)| bytes[at..].starts_with(needle))
             {
                 return Some(name);
             }
@@ -57,11 +65,11 @@ impl Needles {
 
     /// The longest of them.
     fn longest(&self) -> usize {
-        self.0.iter().map(|(_, needle)| needle.len()).max().unwrap_or_default()
+        self.all.iter().map(|(_, needle)| needle.len()).max().unwrap_or_default()
     }
 
     /// In files below these folders that were written since, but not below those that may have it.
-    pub(super) fn in_files(
+    pub(crate) fn in_files(
         &self,
         stage: &Stage,
         folders: &[&str],
@@ -78,14 +86,14 @@ impl Needles {
                 if but.iter().any(|but| path.starts_with(but)) {
                     continue;
                 }
-                if let Some(what) = self.found_in(entry.file_name().as_encoded_bytes()) {
-                    found.push(format!("the name of {}: {what}", path.display()));
-                }
                 if kind.is_dir() {
                     todo.push(path);
                     continue;
                 }
                 let recent = entry.metadata().and_then(|it| it.modified()).is_ok_and(|at| at >= since);
+                if recent && let Some(what) = self.found_in(entry.file_name().as_encoded_bytes()) {
+                    found.push(format!("the name of {}: {what}", path.display()));
+                }
                 if kind.is_file()
                     && recent
                     && let Ok(bytes) = fs::read(outside(&path))
@@ -99,7 +107,7 @@ impl Needles {
     }
 
     /// In the arguments and environments of all processes.
-    pub(super) fn in_arguments(&self, stage: &Stage) -> Vec<String> {
+    pub(crate) fn in_arguments(&self, stage: &Stage) -> Vec<String> {
         let mut found = Vec::new();
         for entry in fs::read_dir(stage.root().join("proc")).into_iter().flatten().flatten() {
             for what in ["cmdline", "environ"] {
@@ -113,13 +121,14 @@ impl Needles {
     }
 
     /// In all that can be read of a unit's processes' memory.
-    pub(super) fn in_memory(&self, stage: &Stage, unit: &str) -> Vec<String> {
+    pub(crate) fn in_memory(&self, stage: &Stage, unit: &str) -> Vec<String> {
         let processes = processes(stage, unit);
         assert!(!processes.is_empty(), "{unit} has no process");
         processes.iter().flat_map(|process| self.in_process(stage, unit, process)).collect()
     }
 
-    fn in_process(&self, stage: &Stage, unit: &str, process: &str) -> Vec<String> {
+    /// In all that can be read of one process's memory.
+    pub(crate) fn in_process(&self, stage: &Stage, unit: &str, process: &str) -> Vec<String> {
         let proc = stage.root().join("proc").join(process);
         let maps = fs::read_to_string(proc.join("maps")).unwrap_or_else(|error| panic!("{unit}: {error}"));
         let memory = File::open(proc.join("mem")).unwrap_or_else(|error| panic!("{unit}: {error}"));
@@ -153,7 +162,7 @@ impl Needles {
 }
 
 /// All processes of a unit.
-pub(super) fn processes(stage: &Stage, unit: &str) -> Vec<String> {
+pub(crate) fn processes(stage: &Stage, unit: &str) -> Vec<String> {
     let group = stage.show(unit, "ControlGroup");
     let text = stage.run(&["cat", &format!("/sys/fs/cgroup{group}/cgroup.procs")]).ok();
     text.lines().map(str::to_owned).collect()

@@ -2,6 +2,7 @@
 //!
 //! `open NAME`, `credential ID` write the value to standard output. `put NAME FILE` has FILE stand in. `follow NAME FILE` writes each value to FILE, whole, says READY=1
 //! to its service manager after the first, and goes on until it is ended. `storm COUNT NAME` refreshes NAME that many times at once.
+//! `flood large|many` asks for what it may not have, in messages of 30 MiB, or as often as the bus takes it without waiting for an answer.
 //! `time COUNT list|explain` tells the median of that many calls, in microseconds. `poll` asks a hundred times a second, for as long as it may.
 use std::{
     env,
@@ -45,6 +46,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ["follow", name, file] => follow(&manager, name, file).await,
         ["storm", count, name] => storm(count.parse()?, name).await,
         ["time", count, what] => time(&manager, count.parse()?, what).await,
+        ["flood", kind] => flood(kind).await,
         ["poll"] => {
             let mut often = tokio::time::interval(Duration::from_millis(10));
             loop {
@@ -96,6 +98,36 @@ async fn storm(count: usize, name: &str) -> Result<(), Box<dyn Error>> {
     let outcomes = futures_util::future::join_all(calls).await;
     let done = outcomes.iter().filter(|outcome| outcome.as_ref().is_ok_and(|o| o[0].1 != "failed")).count();
     println!("{done} of {count}");
+    Ok(())
+}
+
+/// What a user does who wants nobody else to be served.
+async fn flood(kind: &str) -> Result<(), Box<dyn Error>> {
+    let (connections, calls, names) = match kind {
+        "large" => (2, 2, vec!["x"; 30 << 17]), // 8 bytes each
+        "many" => (20, 500, vec!["x"]),
+        _ => return Err("flood large or many".into()),
+    };
+    let mut answers = Vec::new();
+    for _ in 0..connections {
+        let manager = ManagerProxy::new(&Connection::system().await?).await?;
+        for _ in 0..calls {
+            let (manager, names) = (manager.clone(), &names);
+            answers.push(async move { manager.refresh(names, 1).await });
+        }
+    }
+    let answers = futures_util::future::join_all(answers).await;
+    let words = answers.iter().map(|answer| match answer {
+        Ok(_) => "a call was allowed".to_owned(),
+        Err(zbus::Error::MethodError(name, ..)) => name.to_string(),
+        Err(error) => error.to_string(),
+    });
+    let words: std::collections::BTreeSet<String> = words.collect();
+    println!("{words:#?}");
+    println!(
+        "{}",
+        if words.contains("a call was allowed") { "a call was allowed" } else { "no call was allowed" }
+    );
     Ok(())
 }
 

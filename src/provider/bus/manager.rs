@@ -16,6 +16,17 @@ use super::{Desk, handover};
 use crate::name::{CredentialId, UnitName};
 use crate::policy::Deliverable;
 use crate::provider::{figures, metrics};
+use crate::wire::bounded;
+
+/// Names of secrets, as callers give them. They are read before it is known whose they are, and short texts take more memory than in a
+/// message.
+#[derive(serde::Deserialize)]
+#[serde(transparent)]
+pub(super) struct Names(#[serde(deserialize_with = "bounded::vec")] Vec<String>);
+
+impl zbus::Type for Names {
+    const SIGNATURE: &'static zbus::Signature = <Vec<String> as zbus::Type>::SIGNATURE;
+}
 
 /// The manager on the bus.
 pub(super) struct Manager {
@@ -72,11 +83,12 @@ impl Manager {
     #[zbus(out_args("outcomes"))]
     async fn refresh(
         &self,
-        names: Vec<String>,
+        names: Names,
         flags: u64,
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<Outcome>, BusError> {
+        let Names(names) = names;
         let caller = self.desk.caller(&header, connection).await?;
         let active = self.desk.server.broker.active();
         let most = active.settings.policy.secrets().count();
@@ -114,10 +126,11 @@ impl Manager {
     #[zbus(out_args("units"))]
     async fn affected(
         &self,
-        names: Vec<String>,
+        names: Names,
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<(String, String, String)>, BusError> {
+        let Names(names) = names;
         self.allow(Action::Inspect, &header, connection).await?;
         let active = self.desk.server.broker.active();
         if let Some(unknown) = names.iter().find(|name| active.secret(name).is_none()) {

@@ -1,0 +1,99 @@
+//! A resolver gone bad: whatever it says, the provider stays up, stays small, and gives units what it was told for what it asked, or nothing.
+use onecred_integration::{
+    cases, installed::LIBEXEC, machine::Suite, setup::Setup, stage::Stage, theme::Theme,
+};
+use serde_json::json;
+use std::{fs, path::Path};
+
+pub const THEME: Theme = Theme {
+    name: "liar",
+    stage,
+    shared: false,
+    cases: cases![whatever_the_resolver_says_the_provider_stays],
+};
+
+/// What it may say, and what a unit is told then.
+const WORDS: [(&str, &str); 13] = [
+    ("half", "makes no sense"),
+    ("bare", "makes no sense"),
+    ("crowd", "makes no sense"),
+    ("endless", "makes no sense"),
+    ("large-words", "makes no sense"),
+    ("vast-words", "makes no sense"),
+    ("vast-values", "makes no sense"),
+    ("large-values", "makes no sense"),
+    ("many-fields", "makes no sense"),
+    ("deep", "makes no sense"),
+    ("other-kind", "makes no sense"),
+    ("wrong-item", "makes no sense"),
+    ("long-failure", "makes no sense"),
+];
+
+/// The most memory that the provider may ever have had: what it has with one answer of 16 MiB at hand, twice over.
+const MOST_KIB: u64 = 64 << 10;
+
+fn stage(suite: Suite) -> Stage {
+    let stage = Setup::vault(suite)
+        .default("maxAge", "always")
+        .secret("password", "op://My Vault/db/password", &["app*", "asks-*"])
+        // what passes is waited for until the deadline
+        .entry(json!({ "name": "username", "reference": "op://My Vault/multi/Dev/token", "units": ["other-*"], "deadline": "3s" }))
+        .stage();
+    let liar = fs::read(Path::new(env!("CARGO_BIN_EXE_liar"))).unwrap_or_default();
+    stage.write(&format!("{LIBEXEC}/liar"), liar, 0o755);
+    let drop_in = format!("[Service]\nExecStart=\nExecStart={LIBEXEC}/liar /run/liar\n");
+    stage.write("/run/systemd/system/onecred-resolver.service.d/liar.conf", drop_in, 0o644);
+    stage.sh("systemctl daemon-reload; systemctl stop onecred-resolver.service; systemctl start dbus.socket onecred.service").ok();
+    stage
+}
+
+fn says(stage: &Stage, word: &str) {
+    stage.write("/run/liar", word, 0o644);
+}
+
+fn whatever_the_resolver_says_the_provider_stays(stage: &Stage) {
+    let provider = stage.show("onecred.service", "MainPID");
+    for (word, reason) in WORDS {
+        says(stage, word);
+        stage.refuses(&format!("asks-{word}.service"), "", "password", &[reason]);
+    }
+    says(stage, "short-failure");
+    stage.refuses("asks-short.service", "", "password", &["denied: no May 01 host app[1]: forged"]);
+    assert!(
+        stage.sh("ls -A /run/onecred/store | grep -vF .json || true").ok().is_empty(),
+        "something was kept"
+    );
+
+    // a lie that fits the question is believed: what the resolver says is the value, for this item, and for those who may have it
+    says(stage, "good");
+    stage.gets("app.service", "", &[("password", b"a lie")]);
+    stage.refuses("stranger.service", "", "password", &["not allowed"]);
+    says(stage, "twice");
+    stage.gets("app-again.service", "", &[("password", b"a lie")]);
+
+    says(stage, "statuses");
+    let metrics = stage.sh("onecred metrics").ok();
+    assert!(
+        metrics.contains("onecred_resolver_answers 1") && !metrics.contains("outcome=\"ok1"),
+        "{metrics}"
+    );
+
+    says(stage, "nothing");
+    stage.refuses("other-1.service", "", "username", &["ended without an answer"]);
+    says(stage, "never");
+    stage.refuses("other-2.service", "", "username", &["multi/Dev/token: away: "]);
+
+    assert_eq!(stage.show("onecred.service", "MainPID"), provider, "it was started anew");
+    let status = stage.sh(&format!("cat /proc/{provider}/status")).ok();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+    let peak: u64 = peak.and_then(|peak| peak.parse().ok()).unwrap_or(u64::MAX);
+    assert!(peak < MOST_KIB, "the provider once had {peak} KiB");
+    let left = stage.sh("find /run/onecred /run/secrets /etc/onecred /tmp /var/tmp -newer /usr/local/libexec/onecred-tests/liar -type f").ok();
+    let others: Vec<&str> = left.lines().filter(|file| !file.starts_with("/run/onecred/store/")).collect();
+    assert!(others.is_empty(), "{others:?}");
+    // the good one comes back, and all is well
+    stage.sh("rm -r /run/systemd/system/onecred-resolver.service.d; systemctl daemon-reload; systemctl restart onecred-resolver").ok();
+    // what was made up meanwhile is served while the source is left alone, and no longer
+    wait_until("the good one is asked", || stage.sh("onecred refresh --force password").succeeded());
+    stage.gets("app-last.service", "", &[("password", b"hunter2")]);
+}
