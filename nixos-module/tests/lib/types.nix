@@ -171,9 +171,7 @@ in
   int = simple "integer" builtins.isInt;
   float = simple "number" builtins.isFloat;
   str = simple "text" isString;
-  path = simple "path" (
-    value: builtins.isPath value || (isString value && lib.hasPrefix "/" value)
-  );
+  path = simple "path" (value: builtins.isPath value || (isString value && lib.hasPrefix "/" value));
   package = simple "package" (value: isAttrs value && value ? outPath);
   enum = values: simple "one of ${builtins.toJSON values}" (value: elem value values);
   either =
