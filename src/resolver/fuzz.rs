@@ -55,7 +55,13 @@ fn read<T: serde::de::DeserializeOwned>(json: &[u8]) -> Option<T> {
     match model::parse(json) {
         Ok(read) => Some(read),
         Err(why) => {
-            let plain = ["it is not UTF-8", "it ends early", "it has another shape", "it is not JSON"];
+            let plain = [
+                "it is not UTF-8",
+                "it ends early",
+                "it has another shape",
+                "it is not JSON",
+                "a key in it comes twice",
+            ];
             let (words, place) = why.split_once(" (line ").unwrap_or((&why, "0, column 0)"));
             assert!(plain.iter().any(|plain| words.starts_with(plain)), "{why}");
             assert!(place.bytes().all(|b| b.is_ascii_digit() || b", column)".contains(&b)), "{why}");
