@@ -29,9 +29,12 @@ units = onecred.socket onecred-sealed.socket onecred.service onecred-resolver.so
   onecred-host-key.service onecred-metrics.service onecred-metrics.timer
 place = sed -e 's|/usr/bin/onecred|$(PREFIX)/bin/onecred|' -e 's|/usr/share/doc|$(PREFIX)/share/doc|' -e 's|/bin/true|$(TRUE)|' -e 's|/usr/bin/systemd-creds|$(SYSTEMD_CREDS)|'
 
+# where cargo-auditable is installed, the binary tells what it is made of: cargo audit bin, and others, read it
+AUDITABLE ?= $(shell cargo auditable --version >/dev/null 2>&1 && echo auditable)
+
 .PHONY: build install uninstall deb
 build:
-	cargo build --release --locked -p onecred
+	cargo $(AUDITABLE) build --release --locked -p onecred
 
 install:
 	@test -x $(BINARY) || { echo "$(BINARY) is not there: run 'cargo build --release' first" >&2; exit 1; }

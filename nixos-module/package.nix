@@ -30,6 +30,8 @@ rustPlatform.buildRustPackage {
     ];
   };
   cargoLock.lockFile = ../Cargo.lock;
+  # the binary tells what it is made of
+  auditable = true;
   cargoBuildFlags = [ "--package=onecred" ];
   cargoTestFlags = [ "--package=onecred" ];
   # some of its tests want what a build's sandbox has not: other users, a mount of their own

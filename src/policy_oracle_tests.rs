@@ -121,8 +121,9 @@ fn parts(file: &Json, holder: &Json) -> Vec<String> {
     for piece in content.split("{{").skip(1) {
         let name = piece.split("}}").next().unwrap_or_default();
         let secrets = file["secrets"].as_array().into_iter().flatten();
-        let named = secrets.filter(|secret| secret["name"] == name).map(|secret| text(&secret["reference"]));
-        let reference = named.last().unwrap_or_else(|| name.to_owned());
+        let mut named =
+            secrets.filter(|secret| secret["name"] == name).map(|secret| text(&secret["reference"]));
+        let reference = named.next_back().unwrap_or_else(|| name.to_owned());
         if !parts.contains(&reference) {
             parts.push(reference);
         }

@@ -19,6 +19,7 @@ fn is_reference(text: &str) -> bool {
 pub(crate) fn reference(data: &[u8]) {
     let mut input = Input(data);
     let (written, value) = (text(input.upto(b'\n')), text(input.rest()));
+    let value: String = value.chars().take(255).collect(); // a unit's name has no more
     let got = Reference::parse(&written);
     assert_eq!(got.is_ok(), is_reference(&written), "{written:?}: {got:?}");
     if let Ok(reference) = &got {
@@ -32,7 +33,7 @@ pub(crate) fn reference(data: &[u8]) {
         assert!(got.is_err(), "a reference without placeholders is a template");
         return;
     };
-    let filled = template.fill(&|_| value.to_string());
+    let filled = template.fill(&|_| value.clone());
     let naive = PLACEHOLDERS
         .iter()
         .fold(written.to_string(), |all, name| all.replace(&format!("{{{name}}}"), &value));

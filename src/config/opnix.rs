@@ -82,7 +82,7 @@ impl Import {
     }
 
     fn secret(&mut self, tree: &Node, secret: &Node, common: &[Node]) -> Option<Node> {
-        let path = match self.path(tree, secret) {
+        let path = match self.path(tree, secret).and_then(names_a_file) {
             Ok(path) => path,
             Err(why) => {
                 self.note(secret.byte, "a secret is left out", why);
@@ -153,8 +153,7 @@ impl Import {
     /// The file of ours for one of OpNix's; and the path that it had, where that is kept as a link.
     fn target(&mut self, path: &str, byte: usize) -> (String, Option<String>) {
         let below = path.strip_prefix(FOLDER).filter(|rest| rest.starts_with('/')).unwrap_or(path);
-        let parts: Vec<&str> = below.split('/').filter(|part| !matches!(*part, "" | "." | "..")).collect();
-        let whole = format!("/{}", parts.join("/"));
+        let whole = format!("/{}", parts(below).join("/"));
         if below.starts_with(&format!("{TARGETS}/")) && below == path {
             return (whole, None);
         }
@@ -264,6 +263,17 @@ impl Import {
         }
         let none = off("enable") || off("restartOnChange");
         get(integration, "services").filter(|_| !none).map(list).unwrap_or_default().to_vec()
+    }
+}
+
+fn parts(path: &str) -> Vec<&str> {
+    path.split('/').filter(|part| !matches!(*part, "" | "." | "..")).collect()
+}
+
+fn names_a_file(path: String) -> Result<String, String> {
+    match parts(path.strip_prefix(FOLDER).unwrap_or(&path)).as_slice() {
+        [] | ["run", "secrets"] => Err(format!("its path {path:?} names no file")),
+        _ => Ok(path),
     }
 }
 

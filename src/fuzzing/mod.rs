@@ -21,7 +21,7 @@ pub struct Target {
 pub const TARGETS: [Target; 16] = [
     Target { name: "peer", run: crate::name::fuzz::peer, memory: (8 << 10, 64) },
     Target { name: "cgroup", run: crate::name::fuzz::cgroup, memory: (8 << 10, 128) },
-    Target { name: "reference", run: crate::reference::fuzz::reference, memory: (8 << 10, 128) },
+    Target { name: "reference", run: crate::reference::fuzz::reference, memory: (16 << 10, 600) },
     Target { name: "config", run: crate::config::fuzz::config, memory: (512 << 10, 400) },
     Target { name: "opnix", run: crate::config::fuzz::opnix, memory: (512 << 10, 400) },
     Target { name: "template", run: crate::template::fuzz::template, memory: (64 << 10, 64) },

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value as Json;
+
 use super::super::quota::{Budget, Quota};
 use super::*;
 use crate::fuzzing::Input;
@@ -25,7 +27,6 @@ pub(crate) fn book(data: &[u8]) {
     if write(&file, 1, &ledgers).is_err() {
         return;
     }
-    let shown = |ledgers: &BTreeMap<String, Ledger>| serde_json::to_string(ledgers).unwrap_or_default();
     let before = shown(&ledgers);
     let Ok((1, read_back)) = read(&file) else { panic!("what was written can't be read") };
     assert_eq!(shown(&read_back), before);
@@ -46,13 +47,28 @@ pub(crate) fn book(data: &[u8]) {
         return;
     }
     // the second place as far as it was written; what is behind it is what a memory file has there
-    let length = HEAD + after.len();
+    let length = HEAD + serde_json::to_vec(&ledgers).map_or(0, |json| json.len());
     let Some(missing) = length.checked_sub(cut).filter(|missing| *missing > 0 && *missing <= length) else {
         return;
     };
     let torn = file.write_all_at(&vec![0xa5; missing], cut as u64);
     let Ok((turn, ledgers)) = read(&file) else { panic!("nothing can be read") };
     assert!(torn.is_err() || (turn, shown(&ledgers)) == (1, before) || (turn, shown(&ledgers)) == (2, after));
+}
+
+/// The ledgers as text. What is earned of a share may be off by its last digit, as serde_json reads numbers.
+fn shown(ledgers: &BTreeMap<String, Ledger>) -> String {
+    fn rounded(json: Json) -> Json {
+        match json {
+            Json::Number(number) if number.is_f64() => {
+                Json::from(format!("{:.9e}", number.as_f64().unwrap_or_default()))
+            }
+            Json::Array(list) => list.into_iter().map(rounded).collect(),
+            Json::Object(map) => map.into_iter().map(|(key, value)| (key, rounded(value))).collect(),
+            other => other,
+        }
+    }
+    serde_json::to_value(ledgers).map(rounded).unwrap_or_default().to_string()
 }
 
 /// Whatever is in the ledger, no more is paid than the budget has, and whoever is refused is told how long.

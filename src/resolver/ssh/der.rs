@@ -8,7 +8,7 @@ use ring::signature::{Ed25519KeyPair, KeyPair};
 use sec1::EcPrivateKey;
 use zeroize::Zeroizing;
 
-use super::{BadKey, Bytes, CURVES, Curve, Key, number, padded};
+use super::{BadKey, Bytes, CURVES, Curve, Key, padded, point, positive};
 
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 const ECDSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
@@ -43,14 +43,14 @@ fn open(der: &[u8]) -> Result<(AlgorithmIdentifierRef<'_>, &[u8]), Error> {
 
 pub(super) fn from_pkcs1(der: &[u8]) -> Result<Key, BadKey> {
     let key = RsaPrivateKey::try_from(der).map_err(|_| BadKey::Form)?;
-    let bytes = |uint: UintRef<'_>| number(uint.as_bytes());
+    let bytes = |uint: UintRef<'_>| positive(uint.as_bytes());
     Ok(Key::Rsa {
-        n: bytes(key.modulus),
-        e: bytes(key.public_exponent),
-        d: bytes(key.private_exponent),
-        p: bytes(key.prime1),
-        q: bytes(key.prime2),
-        q_inverse: bytes(key.coefficient),
+        n: bytes(key.modulus)?,
+        e: bytes(key.public_exponent)?,
+        d: bytes(key.private_exponent)?,
+        p: bytes(key.prime1)?,
+        q: bytes(key.prime2)?,
+        q_inverse: bytes(key.coefficient)?,
     })
 }
 
@@ -59,10 +59,7 @@ pub(super) fn from_sec1(der: &[u8], outer: Option<ObjectIdentifier>) -> Result<K
     let key = EcPrivateKey::try_from(der).map_err(|_| BadKey::Form)?;
     let oid = outer.or_else(|| key.parameters.and_then(|p| p.named_curve())).ok_or(BadKey::Algorithm)?;
     let curve: &'static Curve = CURVES.iter().find(|c| c.oid == oid).ok_or(BadKey::Algorithm)?;
-    let point = key.public_key.ok_or(BadKey::PublicHalf)?.to_vec();
-    if point.len() != 1 + 2 * curve.width || point.first() != Some(&4) {
-        return Err(BadKey::PublicHalf); // compressed, which OpenSSH doesn't know
-    }
+    let point = point(curve, key.public_key.ok_or(BadKey::PublicHalf)?)?;
     Ok(Key::Ecdsa { curve, d: padded(key.private_key, curve.width).ok_or(BadKey::Form)?, point })
 }
 
@@ -101,7 +98,7 @@ fn encode(key: &Key) -> Result<Bytes, Error> {
 }
 
 /// The public half of an ed25519 seed: PKCS#8 may leave it out.
-fn public_half(seed: &[u8]) -> Result<Vec<u8>, BadKey> {
+pub(super) fn public_half(seed: &[u8]) -> Result<Vec<u8>, BadKey> {
     // on the heap, where it is wiped when freed: ring can't wipe it
     let pair = Box::new(Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| BadKey::Form)?);
     Ok(pair.public_key().as_ref().to_vec())

@@ -117,6 +117,17 @@ fn number(bytes: &[u8]) -> Bytes {
     Zeroizing::new(bytes[zeros..].to_vec())
 }
 
+/// A number of an RSA key: none of them is zero, which neither form could be written with.
+fn positive(bytes: &[u8]) -> Result<Bytes, BadKey> {
+    Some(number(bytes)).filter(|number| !number.is_empty()).ok_or(BadKey::Form)
+}
+
+/// The public half of an ECDSA key, where it is one as OpenSSH knows it: uncompressed.
+fn point(curve: &Curve, bytes: &[u8]) -> Result<Vec<u8>, BadKey> {
+    let whole = bytes.len() == 1 + 2 * curve.width && bytes.first() == Some(&4);
+    if whole { Ok(bytes.to_vec()) } else { Err(BadKey::PublicHalf) }
+}
+
 /// A number with leading zeros up to a width, if it fits.
 fn padded(bytes: &[u8], width: usize) -> Option<Bytes> {
     let bytes = number(bytes);

@@ -3,7 +3,7 @@
 use ring::digest;
 use zeroize::Zeroizing;
 
-use super::{BadKey, Bytes, CURVES, Key, number, padded};
+use super::{BadKey, Bytes, CURVES, Key, der, number, padded, point, positive};
 
 /// What stands in the PEM's first and last line.
 pub(super) const LABEL: &str = "OPENSSH PRIVATE KEY";
@@ -31,20 +31,21 @@ pub(super) fn read(bytes: &[u8]) -> Result<Key, BadKey> {
             let public = string(&mut private)?.to_vec();
             let pair = string(&mut private)?;
             let (seed, half) = pair.split_at_checked(32).ok_or(BadKey::Form)?;
-            if half != public || half.len() != 32 {
+            // whoever signs with another's public half gives the seed away
+            if half != public || half != der::public_half(seed)? {
                 return Err(BadKey::Form);
             }
             Ok(Key::Ed25519 { seed: Zeroizing::new(seed.to_vec()), public })
         }
         RSA => {
-            let mut next = || string(&mut private).map(number);
+            let mut next = || positive(string(&mut private)?);
             let (n, e, d, q_inverse, p, q) = (next()?, next()?, next()?, next()?, next()?, next()?);
             Ok(Key::Rsa { n, e, d, p, q, q_inverse })
         }
         kind if kind.starts_with(ECDSA) => {
             let name = string(&mut private)?;
             let curve = CURVES.iter().find(|c| c.name.as_bytes() == name).ok_or(BadKey::Algorithm)?;
-            let point = string(&mut private)?.to_vec();
+            let point = point(curve, string(&mut private)?)?;
             let d = padded(string(&mut private)?, curve.width).ok_or(BadKey::Form)?;
             Ok(Key::Ecdsa { curve, d, point })
         }
