@@ -61,6 +61,10 @@ const fn certificate(
     Row { remedy, todo, calls: (0, 0), ..passing(name, what, How::Tls(fault), line) }
 }
 
+fn body(code: u16, content_type: &str, text: &str) -> Fault {
+    Fault::of(Kind::Body { code, content_type: content_type.into(), text: text.into() })
+}
+
 /// All of them.
 pub const ROWS: &[Row] = &[
     Row {
@@ -236,15 +240,7 @@ pub const ROWS: &[Row] = &[
         Faults(|| vec![Fault::of(Kind::DuplicateKeys)]),
         "a key in it comes twice",
     ),
-    lasting(
-        "empty",
-        "an empty answer",
-        Faults(|| {
-            let (content_type, text) = ("application/json".into(), String::new());
-            vec![Fault::of(Kind::Body { code: 200, content_type, text })]
-        }),
-        "it ends early",
-    ),
+    lasting("empty", "an empty answer", Faults(|| vec![body(200, "application/json", "")]), "it ends early"),
     Row {
         cold: Refused("denied"),
         warm: Stale("denied"),
@@ -254,10 +250,7 @@ pub const ROWS: &[Row] = &[
         ..lasting(
             "no-vaults",
             "the token sees no vault at all",
-            Faults(|| {
-                let (content_type, text) = ("application/json".into(), "[]".to_owned());
-                vec![Fault::of(Kind::Body { code: 200, content_type, text }).exactly_on("/v1/vaults")]
-            }),
+            Faults(|| vec![body(200, "application/json", "[]").exactly_on("/v1/vaults")]),
             "the token sees no vault",
         )
     },
@@ -367,13 +360,7 @@ pub const ROWS: &[Row] = &[
         ..passing(
             "page404",
             "404 in a proxy's words",
-            Faults(|| {
-                vec![Fault::of(Kind::Body {
-                    code: 404,
-                    content_type: "text/html".into(),
-                    text: "nope".into(),
-                })]
-            }),
+            Faults(|| vec![body(404, "text/html", "nope")]),
             "404 in other words than Connect's",
         )
     },
