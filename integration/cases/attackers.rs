@@ -28,8 +28,9 @@ pub const FLOOD: Theme = Theme {
 };
 
 const VALUE: &[u8] = b"hunter2";
-/// The most memory that a flood of the bus may ever have made the provider take: some messages of the largest size that the bus lets through, twice over.
-const MOST_KIB: u64 = 400 << 10;
+/// The most memory that a flood of the bus may ever have made the provider take: all messages of the largest size that are sent at once, and
+/// half as much again. What they would be as separate texts is four times that.
+const MOST_KIB: u64 = 200 << 10;
 
 fn stage(suite: Suite) -> Stage {
     let stage = Setup::vault(suite)

@@ -1,6 +1,11 @@
 //! A resolver gone bad: whatever it says, the provider stays up, stays small, and gives units what it was told for what it asked, or nothing.
 use onecred_integration::{
-    cases, installed::LIBEXEC, machine::Suite, setup::Setup, stage::Stage, theme::Theme,
+    cases,
+    installed::LIBEXEC,
+    machine::{Suite, wait_until},
+    setup::Setup,
+    stage::Stage,
+    theme::Theme,
 };
 use serde_json::json;
 use std::{fs, path::Path};

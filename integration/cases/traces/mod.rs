@@ -22,7 +22,7 @@ const PUT: &str = "putbyus-\"hS3cE\\6uN-Wq58vdXrK-z4Mb9lPtGa";
 const HALVES: [&str; 2] = ["onecred.service", "onecred-resolver.service"];
 
 /// Where files may be that anybody could have written to.
-const FOLDERS: [&str; 7] = ["/tmp", "/var", "/etc", "/run", "/dev/shm", "/root", "/srv"];
+const FOLDERS: [&str; 6] = ["/tmp", "/var", "/etc", "/run", "/dev/shm", "/srv"];
 /// Where values are meant to be: the store, what is published, systemd's own memory for credentials, and what the units themselves write.
 const MEANT: [&str; 5] =
     ["/run/onecred/store", "/run/onecred/files", "/run/secrets", "/run/credentials", "/srv/out"];
