@@ -32,7 +32,6 @@ pub struct Holding {
 /// Does it, and keeps in a file how far it is.
 pub fn inside(unit: &str, id: &str, count: usize) -> io::Result<()> {
     let mut asker = Asker::of(unit, Form::Plain)?;
-    let to = UnixAddr::new(Form::Plain.socket())?;
     let mut waiting =
         (0..count).map(|_| asker.bound(id, SockFlag::SOCK_NONBLOCK)).collect::<io::Result<Vec<_>>>()?;
     let mut held: Vec<OwnedFd> = Vec::with_capacity(count);

@@ -3,7 +3,7 @@
 use super::{
     asker::{Asker, Form},
     outcome::{Counts, Outcome},
-    values::{CREDENTIALS, NOBODYS, SEALED, lot, next},
+    values::{CREDENTIALS, NOBODYS, SEALED, all_ids, lot, next},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -108,13 +108,12 @@ fn burst(unit: &str, form: Form) -> io::Result<()> {
 fn one_thread(unit: &str, form: Form, seen: BTreeMap<String, u64>) -> io::Result<Asked> {
     let mut asker = Asker::of(unit, form)?;
     let (mut asked, mut lot) = (Asked { seen, ..Asked::default() }, lot());
-    let short = CREDENTIALS.len() - 2;
+    let mut first: Vec<&str> = all_ids();
+    first.retain(|id| form == Form::Plain || *id != "long");
     for n in 0..BURST {
         let id = match next(&mut lot) % 100 {
             // each of them once: from there on, the provider knows all fields that it has to fetch
-            _ if n < short => CREDENTIALS[n].0,
-            _ if n == short => SEALED,
-            _ if n == short + 1 && form == Form::Plain => "long",
+            _ if n < first.len() => first[n],
             0 => NOBODYS,
             // long ones are few: they take most of the time
             1..=3 if form == Form::Plain => "long",

@@ -12,12 +12,12 @@ use super::{
 use onecred_integration::{
     machine::Suite,
     stage::Stage,
-    table::{Row, Unit, Wanted, median},
+    table::{Row, Unit, Wanted},
 };
 use std::{
     collections::BTreeMap,
     error::Error,
-    thread,
+    io, thread,
     time::{Duration, Instant},
 };
 
@@ -28,6 +28,11 @@ const HALVES: [&str; 2] = ["onecred.service", "onecred-resolver.service"];
 /// Below this, what a start takes is more than what would be growth.
 const TELLING: Duration = Duration::from_secs(600);
 
+/// Connections to the resolver, and to the bus, that may be there or not.
+const FEW: usize = 16;
+/// After this, no process is remembered that has asked.
+const FORGOTTEN: Duration = Duration::from_secs(400);
+
 /// What a half takes at some moment: memory in MiB, and descriptors.
 type Sample = [(f64, usize); 2];
 
@@ -37,7 +42,7 @@ pub fn rows(suite: Suite, size: &Size) -> Result<Vec<Row>, Box<dyn Error>> {
     let app = |n: usize| format!("app-{n}");
     let asking = ASKING.iter().map(|(unit, _)| ((*unit).to_owned(), all_ids()));
     let (setup, _layer) = setup(suite, vault(asking.chain((0..STARTED).map(|n| (app(n), IDS.to_vec())))))?;
-    let form = |n: usize| if n % 2 == 0 { Form::Plain } else { Form::Sealed };
+    let form = |n: usize| [Form::Plain, Form::Sealed][n % 2];
     let stage = setup
         .default("maxAge", "2s")
         .plan(|plan| {
@@ -63,6 +68,7 @@ pub fn rows(suite: Suite, size: &Size) -> Result<Vec<Row>, Box<dyn Error>> {
             ASKING.iter().try_for_each(|(unit, _)| ran_well(&stage, &format!("{unit}.service")))?;
         }
     }
+    let before = sizes(&stage)?;
     let samples = load(&stage, size, &mut starts)?;
     stage.write(&format!("{OUT}/enough"), "", 0o644);
     let (mut asked, mut denied) = (Counts::default(), Counts::default());
@@ -100,6 +106,7 @@ pub fn rows(suite: Suite, size: &Size) -> Result<Vec<Row>, Box<dyn Error>> {
         row("restarts of a half", restarts, none),
     ];
     rows.extend(growth(&samples, size.soak, &what));
+    rows.extend(left_open(&stage, before, size.soak, &what)?);
     Ok(rows)
 }
 
@@ -126,9 +133,7 @@ fn load(stage: &Stage, size: &Size, starts: &mut Counts) -> Result<Vec<Sample>, 
             stage.run(&["systemctl", "reload", "onecred.service"]).ok();
             stage.connect().take_requests()?;
         }
-        let sample = HALVES.map(|unit| main_of(stage, unit).map_or(Ok((0.0, 0)), size_of));
-        let [provider, resolver] = sample;
-        samples.push([provider?, resolver?]);
+        samples.push(sizes(stage)?);
         round += 1;
         thread::sleep(size.pause);
     }
@@ -139,37 +144,47 @@ fn start(stage: &Stage, which: std::ops::Range<usize>, starts: &mut Counts) -> R
     super::crashes::start_some(stage, which, starts)
 }
 
-/// The last quarter against the second: the first is for warming up.
+/// The most in the last quarter against the most in the half before: what an allocator keeps for a while, it had by then.
 fn growth(samples: &[Sample], time: Duration, what: &str) -> Vec<Row> {
-    let quarter = samples.len() / 4;
-    let (early, late) = (&samples[quarter..2 * quarter], &samples[samples.len() - quarter..]);
+    let late = samples.len() - samples.len() / 4;
     let mut rows = Vec::new();
     for (half, name) in ["provider", "resolver"].into_iter().enumerate() {
-        let memory = |part: &[Sample]| median(part.iter().map(|sample| sample[half].0));
-        // connections come and go: what stays is the least
-        let descriptors =
-            |part: &[Sample]| part.iter().map(|sample| sample[half].1).min().unwrap_or_default() as f64;
-        eprintln!(
-            "  {name}: {:.1} then {:.1} MiB, {} then {} descriptors",
-            memory(early),
-            memory(late),
-            descriptors(early),
-            descriptors(late)
-        );
-        let telling = |most| (time >= TELLING).then_some(Wanted::AtMost(most));
-        rows.push(Row::alone(
-            format!("{what}: growth of the {name}'s memory"),
-            Unit::Mebibytes,
-            memory(late) - memory(early),
-            telling(1.0),
-        ));
-        let more = descriptors(late) - descriptors(early);
-        rows.push(Row::alone(
-            format!("{what}: growth of the {name}'s descriptors"),
-            Unit::Times,
-            more,
-            telling(0.0),
-        ));
+        let most = |part: &[Sample]| part.iter().map(|sample| sample[half].0).fold(0.0, f64::max);
+        let [before, after] = [most(&samples[..late]), most(&samples[late..])];
+        eprintln!("  {name}: at most {before:.1} MiB, then {after:.1}");
+        let wanted = (time >= TELLING).then_some(Wanted::AtMost(1.0));
+        let what = format!("{what}: growth of the {name}'s memory");
+        rows.push(Row::alone(what, Unit::Mebibytes, after - before, wanted));
     }
     rows
+}
+
+/// Descriptors of each half that are open in the end and were not before. The provider holds each version of a value open for five minutes
+/// after a process has asked for it, since it may ask for more of the same: so that is waited for.
+fn left_open(stage: &Stage, before: Sample, time: Duration, what: &str) -> Result<Vec<Row>, Box<dyn Error>> {
+    let begun = Instant::now();
+    let more = || -> io::Result<[usize; 2]> {
+        let now = sizes(stage)?;
+        Ok([0, 1].map(|half| now[half].1.saturating_sub(before[half].1)))
+    };
+    while time >= TELLING && more()?.iter().any(|more| *more > FEW) && begun.elapsed() < FORGOTTEN {
+        thread::sleep(Duration::from_secs(1));
+    }
+    let more = more()?;
+    let wanted = (time >= TELLING).then_some(Wanted::AtMost(FEW as f64));
+    let row = |half: usize, name: &str| {
+        Row::alone(
+            format!("{what}: descriptors of the {name} left open"),
+            Unit::Times,
+            more[half] as f64,
+            wanted,
+        )
+    };
+    Ok(vec![row(0, "provider"), row(1, "resolver")])
+}
+
+/// What both halves take now.
+fn sizes(stage: &Stage) -> io::Result<Sample> {
+    let [provider, resolver] = HALVES.map(|unit| main_of(stage, unit).map_or(Ok((0.0, 0)), size_of));
+    Ok([provider?, resolver?])
 }

@@ -117,11 +117,15 @@ fn start(stage: &Stage, kind: &str, units: usize) -> Result<f64, Box<dyn Error>>
 
 fn cold(stage: &Stage, units: usize) -> Result<Vec<Row>, Box<dyn Error>> {
     stage.connect().fail(&Fault::delay(LATENCY))?;
-    stage.run(&["systemctl", "start", "onecred.service", "onecred-resolver.service"]).ok();
+    start(stage, "cold", units)?; // systemd knows the units from here on
+    let warm = start(stage, "cold", units)?;
+    let both = ["onecred.service", "onecred-resolver.service"];
+    stage.run(&[&["systemctl", "stop"][..], &both].concat()).ok();
+    stage.sh("find /run/onecred/store -type f -delete").ok();
+    stage.run(&[&["systemctl", "start"][..], &both].concat()).ok();
     stage.connect().take_requests()?;
     let cold = start(stage, "cold", units)?;
     let calls = stage.connect().requests()?;
-    let warm = start(stage, "cold", units)?;
     let mut times: BTreeMap<&str, usize> = BTreeMap::new();
     for call in &calls {
         *times.entry(call.path.as_str()).or_default() += 1;
