@@ -129,6 +129,12 @@ fn a_unit_gets_what_was_added(stage: &Stage) {
     let shown = stage.sh(&format!("{add} --dry-run")).ok();
     assert!(shown.contains("would write /etc/onecred/secrets.d/api-key.json:\n"), "{shown}");
     stage.sh("! test -e /etc/onecred/secrets.d/api-key.json").ok();
+    let (code, said) = complaint(&stage.sh("onecred token set </dev/null"));
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("onecred token set --file") && said.contains("services.onecred.tokenCredential"),
+        "{said}"
+    );
     let said = stage.sh(add).ok();
     assert!(
         said.contains("written: /etc/systemd/system/adder.service.d/50-onecred-api-key.conf\n"),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::system;
 use crate::cli::core::Draft;
+use crate::cli::nixos;
 use crate::name::CredentialId;
 use crate::secret::SecretValue;
 
@@ -43,6 +44,28 @@ impl Places {
     /// Whether the unit loads the encrypted one.
     pub(super) fn is_encrypted(&self) -> bool {
         self.drop_in().exists() && self.encrypted().exists()
+    }
+
+    /// Whether what has to be written can be, as far as one can tell before anybody has typed a token. The error says what to do instead.
+    pub(super) fn can_be_written(&self, plain: bool) -> Result<(), String> {
+        let name = self.credential.as_str();
+        if plain && name == "token" || !nixos::is_read_only(&self.drop_ins) {
+            return Ok(());
+        }
+        let file = format!("{}/{name}.cred", self.tokens.display());
+        let encrypt = format!("systemd-creds encrypt --name={name} - {file}");
+        let instead = match name {
+            "token" => format!(
+                "keep it as a file by: onecred token set --file; or encrypted, by: {encrypt}; on NixOS with: services.onecred.tokenCredential = \"{file}\";"
+            ),
+            _ => format!(
+                "encrypt it by: {encrypt}; on NixOS with: systemd.services.onecred-resolver.serviceConfig.LoadCredentialEncrypted = [ \"{name}:{file}\" ];"
+            ),
+        };
+        Err(format!(
+            "nothing was asked for: {} is on a file system that can't be written to: {instead}",
+            self.drop_ins.display()
+        ))
     }
 
     /// Keeps a token encrypted. Gives what was written.

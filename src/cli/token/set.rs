@@ -59,6 +59,7 @@ impl Key {
 pub(super) fn run(args: &SetArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
     let chosen = Chosen::find(&args.place)?;
     let places = Places::new(chosen.source.token.clone());
+    places.can_be_written(args.file)?;
     let token =
         prompt::token(&format!("Token of source {} ({}), not shown: ", chosen.name, chosen.kind()), err)?;
     match is_set(args, &chosen, &places, &token, out, err)? {
