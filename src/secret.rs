@@ -46,8 +46,10 @@ const STACK: usize = 64 << 10;
 /// called where the stack is shallow, before a thread goes to sleep.
 #[inline(never)]
 pub(crate) fn wipe_stack() {
-    // written, since for all that the compiler knows somebody looks at it; and at once, which zeroize would do byte by byte
-    std::hint::black_box(&[0_u8; STACK]);
+    // written, since for all that the compiler knows somebody looks at it and changes it: a reference that does not allow that would be to a
+    // constant, which is elsewhere. And at once, which zeroize would do byte by byte
+    let mut wiped = [0_u8; STACK];
+    std::hint::black_box(&mut wiped);
 }
 
 impl fmt::Debug for SecretValue {
@@ -137,5 +139,28 @@ mod tests {
     fn debug_shows_no_value() {
         let value = SecretValue::new(b"hunter2".to_vec());
         assert_eq!(format!("{value:?}"), "[secret, 7 bytes]");
+    }
+
+    /// Leaves something on the stack, and tells where: far below whoever looks for it.
+    #[inline(never)]
+    fn leave() -> u64 {
+        let mut left = [0x5a_u8; STACK / 2];
+        std::hint::black_box(&mut left).as_ptr().addr() as u64
+    }
+
+    #[test]
+    fn what_was_left_on_the_stack_is_wiped() {
+        use std::os::unix::fs::FileExt;
+        let memory = std::fs::File::open("/proc/self/mem").unwrap();
+        let there = |at| {
+            let mut bytes = [0; 64];
+            memory.read_exact_at(&mut bytes, at).unwrap();
+            bytes == [0x5a; 64]
+        };
+        let at = leave();
+        assert!(there(at), "nobody would find anything");
+        let at = leave();
+        wipe_stack();
+        assert!(!there(at));
     }
 }
