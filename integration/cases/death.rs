@@ -37,13 +37,25 @@ const PASSWORD: (&str, &[u8]) = ("password", b"hunter2");
 const LIMIT: usize = 1 << 20;
 
 fn stage(suite: Suite) -> Stage {
+    patient(suite, "120s")
+}
+
+fn patient(suite: Suite, deadline: &str) -> Stage {
     Setup::connect(suite)
-        .default("deadline", "120s")
+        .default("deadline", deadline)
         .default("maxAge", "session")
         .secret("password", "op://My Vault/db/password", &["app*"])
         .secret("big", "op://My Vault/big/value", &["app*"])
         .stage()
 }
+
+/// Where no unit waits long.
+pub const CROWD: Theme = Theme {
+    name: "crowd",
+    stage: |suite| patient(suite, "6s"),
+    shared: false,
+    cases: cases![readers_that_never_read_hold_nobody_up_for_good],
+};
 
 /// Starts a consumer that then waits for a Connect that does not answer.
 fn a_unit_waits(stage: &Stage, unit: &str) {
@@ -241,4 +253,24 @@ fn the_socket_stays_through_all_of_it(stage: &Stage) {
     all_is_well_again(stage);
     assert_eq!(stage.show("onecred.socket", "ActiveState"), "active");
     assert_eq!(stage.show("onecred.socket", "Result"), "success");
+}
+
+/// What is in memory for them is bounded, so a long value may have to wait for them, and is refused in the end; short ones go.
+fn readers_that_never_read_hold_nobody_up_for_good(stage: &Stage) {
+    let big = ("big", long_value(BIG));
+    let big = [(big.0, big.1.as_bytes())];
+    stage.gets("app-warm.service", "", &big);
+    let most = (128 << 20) / BIG; // in the provider's memory
+    let (read, readers) = (1000, most + 10);
+    let text = format!(
+        "[Service]\nStandardOutput=truncate:/srv/out/held\nExecStartPre=mkfifo /srv/out/never\n\
+        ExecStart=/bin/sh -c 'for n in $$(seq {readers}); do {LIBEXEC}/probe {SOCKET} unit/app-many.service/big {read} /srv/out/never & done; wait'\n"
+    );
+    stage.units([("app-many.service", text.as_str())]);
+    stage.run(&["systemctl", "start", "app-many"]).ok();
+    wait_until("there is no memory left for another", || stage.read("/srv/out/held").len() >= most * read);
+    stage.refuses("app-late.service", "", "big", &["no memory for its", "ss -xp"]);
+    stage.gets("app-short.service", "", &[PASSWORD]);
+    stage.run(&["systemctl", "stop", "app-many"]).ok();
+    stage.gets("app-later.service", "", &big);
 }

@@ -53,6 +53,7 @@ const THEMES: &[&Theme] = &[
     &bus::ALONE,
     &boot::END,
     &death::THEME,
+    &death::CROWD,
     &cli::THEME,
     &cli_alone::THEME,
     &demo::THEME,

@@ -72,6 +72,11 @@ pub enum Refusal {
         /// Whether some are not for a cause that passes.
         passes: bool,
     },
+    /// Readers that don't read hold all the memory that there is for long values.
+    Crowded {
+        /// The size of this one in bytes.
+        size: usize,
+    },
     /// The provider is being stopped.
     Stopping,
 }
@@ -91,6 +96,7 @@ impl Refusal {
             Self::Unreadable(_) => "store",
             Self::NoFile(_) => "no-file",
             Self::Unpublished { .. } | Self::SomeUnpublished { .. } => "unpublished",
+            Self::Crowded { .. } => "crowded",
             Self::Stopping => "stopping",
         }
     }
@@ -111,9 +117,11 @@ impl Refusal {
             Self::NoFile(_) | Self::Unpublished { .. } | Self::SomeUnpublished { .. } => {
                 message_id::UNPUBLISHED
             }
-            Self::Unconfigured(_) | Self::Unreadable(_) | Self::Unsealed(_) | Self::Stopping => {
-                message_id::OWN_TROUBLE
-            }
+            Self::Unconfigured(_)
+            | Self::Unreadable(_)
+            | Self::Unsealed(_)
+            | Self::Crowded { .. }
+            | Self::Stopping => message_id::OWN_TROUBLE,
         }
     }
 
@@ -162,6 +170,9 @@ impl Refusal {
             Self::SomeUnpublished { names, .. } => {
                 format!("not everything is published, and this log says why: {}", names.join(", "))
             }
+            Self::Crowded { size } => format!(
+                "there was no memory for its {size} bytes in time: programs that asked for long values and don't read them hold all of it"
+            ),
             Self::Stopping => "onecred was stopped before it had the value".to_owned(),
         }
     }
@@ -194,6 +205,9 @@ impl Refusal {
             Self::SomeUnpublished { .. } => {
                 format!("the others are there; when it is mended: systemctl restart {unit}")
             }
+            Self::Crowded { .. } => format!(
+                "see which they are: ss -xp src /run/onecred/credential.sock; end them, then: systemctl start {unit}"
+            ),
             Self::Stopping => format!("start it again: systemctl start {unit}"),
         }
     }

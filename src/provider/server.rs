@@ -169,7 +169,8 @@ impl Server {
         let result = loop {
             let got = async {
                 if let (Some(size), None) = (size, &room) {
-                    room = Some(self.room.wait(size).await);
+                    let wait = tokio::time::timeout(job.patience(), self.room.wait(size)).await;
+                    room = Some(wait.map_err(|_elapsed| Refusal::Crowded { size })?);
                 }
                 self.wait(&peer, &job, form).await
             };

