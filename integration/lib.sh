@@ -39,6 +39,12 @@ cargo_program() {
     echo "$place/bin/$name"
 }
 
+# Builds the binary that is installed, the same way for all who need it, so that it is built once. $auditable says by what it tells what it is made of.
+build_release() {
+    if auditable=$(cargo_program cargo-auditable 0.7.7 cargo-auditable); then PATH=${auditable%/*}:$PATH; else auditable=""; fi
+    make --silent build
+}
+
 # Where this machine itself gets its Debian from.
 mirror() {
     local codename

@@ -171,7 +171,7 @@ fn as_nobody(stage: &Stage, script: &str) -> bool {
 fn an_environment_file_and_a_credential_file_are_there_at_boot(stage: &Stage) {
     stage.got("boot-env.service", &[("token", b"a token")]);
     stage.got("boot-key.service", &[("key", b"hunter2")]);
-    let said = stage.waits_for_line(&handle("app.env"), "published ");
+    let said = stage.waits_for_line(&handle("app.env"), "published /run/");
     assert!(said.contains("/run/secrets/app.env"), "{said}");
 }
 

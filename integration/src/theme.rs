@@ -52,6 +52,7 @@ pub fn trials(themes: &[&'static Theme], suites: &[Suite]) -> Vec<Trial> {
 }
 
 fn play(case: Case, stage: &Lazy, boot: fn(Suite) -> Stage, suite: Suite) -> Result<(), Failed> {
+    CASE.set(None); // what a stage is set with is for all cases on it
     let stage = stage
         .get_or_init(|| caught(|| boot(suite)))
         .as_ref()
