@@ -1,7 +1,7 @@
 # Installs what `cargo build --release` has built. PREFIX and DESTDIR as everywhere; run as root on the machine itself, or into a package.
 PREFIX ?= /usr/local
 DESTDIR ?=
-BINARY ?= target/release/onecred
+BINARY ?= $(or $(CARGO_TARGET_DIR),target)/release/onecred
 SYSCONFDIR ?= /etc
 # a program that does nothing; NixOS has it elsewhere
 TRUE ?= /bin/true

@@ -136,6 +136,7 @@ in
         description = "Explanations of what onecred says in the journal";
         wantedBy = [ "multi-user.target" ];
         restartTriggers = [ catalog ];
+        unitConfig.ConditionPathIsReadWrite = "/var/lib";
         serviceConfig = {
           Type = "oneshot";
           RemainAfterExit = true;

@@ -144,16 +144,16 @@ impl Denial {
         };
         match self {
             Self::Unknown => format!(
-                "declare it in /etc/onecred/secrets.json: {{ \"name\": \"{credential}\", \"reference\": \"op://VAULT/ITEM/FIELD\", \"units\": [\"{unit}\"] }}, then: systemctl reload onecred"
+                "declare it in /etc/onecred/secrets.json: {{ \"name\": \"{credential}\", \"reference\": \"op://VAULT/ITEM/FIELD\", \"units\": [\"{unit}\"] }}, then: onecred reload"
             ),
             Self::NotNamed { name, .. } => {
                 format!(
-                    "if it may have it, add {} to the units of {name}, then: systemctl reload onecred",
+                    "if it may have it, add {} to the units of {name}, then: onecred reload",
                     entry(name)
                 )
             }
             Self::Several(_) => {
-                format!("name {unit} in the units of only one of them, then: systemctl reload onecred")
+                format!("name {unit} in the units of only one of them, then: onecred reload")
             }
             Self::Template { .. } => {
                 "declare a secret of its own for this unit, which goes before rules".to_owned()

@@ -129,12 +129,6 @@ fn a_unit_gets_what_was_added(stage: &Stage) {
     let shown = stage.sh(&format!("{add} --dry-run")).ok();
     assert!(shown.contains("would write /etc/onecred/secrets.d/api-key.json:\n"), "{shown}");
     stage.sh("! test -e /etc/onecred/secrets.d/api-key.json").ok();
-    let (code, said) = complaint(&stage.sh("onecred token set </dev/null"));
-    assert_eq!(code, Some(1));
-    assert!(
-        said.contains("onecred token set --file") && said.contains("services.onecred.tokenCredential"),
-        "{said}"
-    );
     let said = stage.sh(add).ok();
     assert!(
         said.contains("written: /etc/systemd/system/adder.service.d/50-onecred-api-key.conf\n"),
@@ -166,6 +160,12 @@ fn what_cannot_be_added_is_a_line_for_nixos(stage: &Stage) {
     let line = "systemd.services.adder.onecred.credentials.key = \"op://Servers/openai/credential\";\n";
     assert!(said.ends_with(line), "{said}");
     stage.sh("! test -e /etc/onecred/secrets.d/api-key.json").ok();
+    let (code, said) = complaint(&stage.sh("onecred token set </dev/null"));
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("onecred token set --file") && said.contains("services.onecred.tokenCredential"),
+        "{said}"
+    );
 }
 
 fn without_a_bus_or_a_service_it_says_so(stage: &Stage) {

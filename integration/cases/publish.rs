@@ -224,7 +224,7 @@ fn a_user_who_is_not_there_is_named_and_may_come_later(stage: &Stage) {
 }
 
 fn a_secret_without_a_file_is_refused(stage: &Stage) {
-    refuses(stage, "no-file", &["\"no-file\" with a \"target\"", "systemctl reload onecred"]);
+    refuses(stage, "no-file", &["\"no-file\" with a \"target\"", "onecred reload"]);
     refuses(stage, "unheard-of", &["\"unheard-of\" with a \"target\""]);
 }
 

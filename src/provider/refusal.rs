@@ -182,7 +182,7 @@ impl Refusal {
         match self {
             Self::Denied(denial) => denial.remedy(unit, credential),
             Self::Unconfigured(_) => {
-                "see: systemctl status onecred; onecred check; then: systemctl reload onecred".to_owned()
+                "see: systemctl status onecred; onecred check; then: onecred reload".to_owned()
             }
             Self::Failed { failure, .. } => failure.remedy.clone(),
             Self::Empty(_) => {
@@ -195,29 +195,30 @@ impl Refusal {
                 "give it to the unit as a credential of its own, which can be any bytes".to_owned()
             }
             Self::NoSuchName(_) => {
-                "declare it in /etc/onecred/secrets.json, then: systemctl reload onecred".to_owned()
+                "declare it in /etc/onecred/secrets.json, then: onecred reload".to_owned()
             }
             Self::Unreadable(_) => "see: systemctl status onecred run-onecred-store.mount".to_owned(),
             Self::NoFile(_) => {
-                "give it a \"target\" in the configuration, such as \"/run/secrets/NAME\"; then: systemctl reload onecred".to_owned()
+                "give it a \"target\" in the configuration, such as \"/run/secrets/NAME\"; then: onecred reload".to_owned()
             }
             Self::Unpublished { fault, .. } => fault.remedy(unit.instance().unwrap_or("NAME")),
             Self::SomeUnpublished { .. } => {
                 format!("the others are there; when it is mended: systemctl restart {unit}")
             }
             Self::Crowded { .. } => format!(
-                "see which they are: ss -xp src /run/onecred/credential.sock; end them, then: systemctl start {unit}"
+                "see which they are: ss -xp src /run/onecred/credential.sock (or sealed.sock); end them, then: systemctl start {unit}"
             ),
             Self::Stopping => format!("start it again: systemctl start {unit}"),
         }
     }
 
-    /// Whether it is for a cause that passes: 1Password was away or limited calls, there was no token yet, or onecred was stopped.
+    /// Whether it is for a cause that passes: 1Password was away or limited calls, there was no token yet, readers held its memory, or it was
+    /// stopped.
     pub fn passes(&self) -> bool {
         match self {
             Self::Failed { failure, .. } => failure.class.is_transient() || failure.class == Class::NoToken,
             Self::Part { refusal, .. } => refusal.passes(),
-            Self::Stopping => true,
+            Self::Stopping | Self::Crowded { .. } => true,
             Self::SomeUnpublished { passes, .. } => *passes,
             _ => false,
         }

@@ -6,8 +6,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
@@ -18,6 +18,8 @@ use crate::secret::SecretValue;
 
 /// How often it is looked whether the key's folder has been mounted.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long a key may be on its way, once its folder is there.
+const BEING_MADE: Duration = Duration::from_secs(5);
 
 /// In which form a socket hands values over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +69,8 @@ impl Unsealed {
 /// Seals values with the host key.
 pub struct Sealer {
     file: PathBuf,
+    /// When its folder was first seen without it.
+    without: OnceLock<Instant>,
     key: Mutex<Option<(Stamp, Arc<HostKey>)>>,
 }
 
@@ -76,13 +80,18 @@ type Stamp = (u64, u64, u64, i64, i64);
 impl Sealer {
     /// With the key in this file, if there is one when it is needed.
     pub fn new(file: &Path) -> Self {
-        Self { file: file.to_owned(), key: Mutex::default() }
+        Self { file: file.to_owned(), without: OnceLock::new(), key: Mutex::default() }
     }
 
     /// Whether it makes no sense to wait for the key: it is there, or it is known not to be.
     pub fn is_settled(&self) -> bool {
         // a /var that is mounted late has no folder for the key before, even where it has a mount point
+        if self.file.exists() {
+            return true;
+        }
+        // at a first boot it is being made just now
         self.file.parent().is_none_or(Path::exists)
+            && self.without.get_or_init(Instant::now).elapsed() > BEING_MADE
     }
 
     /// Waits until that is so.
@@ -95,7 +104,10 @@ impl Sealer {
 
     /// What is waited for, until it is settled.
     pub fn not_settled(&self) -> Unsealed {
-        Unsealed::NoFolder(self.file.parent().unwrap_or(&self.file).to_owned())
+        match self.file.parent() {
+            Some(folder) if !folder.exists() => Unsealed::NoFolder(folder.to_owned()),
+            _ => Unsealed::NoKey(self.file.clone()),
+        }
     }
 
     /// Seals a value for those who ask for it by this ID.
@@ -137,9 +149,8 @@ impl Sealer {
     }
 
     fn unreadable(&self, error: &io::Error) -> Unsealed {
-        match (error.kind(), self.file.parent()) {
-            (io::ErrorKind::NotFound, Some(folder)) if !folder.exists() => self.not_settled(),
-            (io::ErrorKind::NotFound, _) => Unsealed::NoKey(self.file.clone()),
+        match error.kind() {
+            io::ErrorKind::NotFound => self.not_settled(),
             _ => Unsealed::Unusable { file: self.file.clone(), why: error.to_string() },
         }
     }
@@ -177,9 +188,10 @@ mod tests {
         assert!(!sealer.is_settled());
         assert!(seal(&sealer).unwrap_err().contains("RequiresMountsFor="));
         std::fs::create_dir(file.parent().unwrap()).unwrap();
-        assert!(sealer.is_settled());
+        assert!(!sealer.is_settled(), "it may be made just now");
         assert!(seal(&sealer).unwrap_err().contains("systemd-creds setup"));
         std::fs::write(&file, [1; 10]).unwrap();
+        assert!(sealer.is_settled());
         assert!(seal(&sealer).unwrap_err().contains("it has 10 bytes"));
         std::fs::write(&file, [1; 48]).unwrap();
         assert!(seal(&sealer).is_ok());

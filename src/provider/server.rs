@@ -169,8 +169,12 @@ impl Server {
         let result = loop {
             let got = async {
                 if let (Some(size), None) = (size, &room) {
-                    let wait = tokio::time::timeout(job.patience(), self.room.wait(size)).await;
+                    let left = job.patience().saturating_sub(job.arrived.age(BootTime::now()));
+                    let wait = tokio::time::timeout(left, self.room.wait(size)).await;
                     room = Some(wait.map_err(|_elapsed| Refusal::Crowded { size })?);
+                    if let Some(result) = assemble::at_once(&self.broker, &job) {
+                        return result;
+                    }
                 }
                 self.wait(&peer, &job, form).await
             };

@@ -207,6 +207,30 @@ async fn a_server_that_is_behind_is_not_believed() {
     assert_eq!(engine.fetch(question).await.expect("it has caught up").version, 3);
 }
 
+/// One replica has told the check of a change that another, who is asked for the item, has not heard of.
+#[tokio::test(start_paused = true)]
+async fn what_a_check_has_seen_is_not_fetched_older() {
+    let (world, engine) = world();
+    let question = ask("op://Vault 0/Item 0/a");
+    let before = known(&question, &engine.fetch(question.clone()).await.expect("found"));
+    let set = |vault: u64, item: u64| {
+        world.edit(|document| {
+            document["vaults"][0]["contentVersion"] = json!(vault);
+            items_of(document, 0)[0]["version"] = json!(item);
+        });
+    };
+    let again = Fetch { known: Some(before.id.clone()), version: Some(before.version), ..question };
+    let now = before.version + 1;
+    set(9, now);
+    let checked = engine.check(check(vec![before.clone()])).await.expect("asked");
+    assert!(matches!(checked.items[..], [ItemState::Changed]), "{checked:?}");
+    set(9, before.version);
+    let failure = engine.fetch(again.clone()).await.unwrap_err();
+    assert!(failure.class == Class::Away && failure.cause.contains("is behind"), "{failure}");
+    set(9, now);
+    assert_eq!(engine.fetch(again).await.expect("it has caught up").version, now);
+}
+
 /// A list that can't be had, or that the item contradicts, is no word on the item.
 #[tokio::test(start_paused = true)]
 async fn what_is_no_list_says_of_nothing_that_it_is_gone() {

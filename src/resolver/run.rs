@@ -132,7 +132,7 @@ fn unusable(error: &str) -> Failure {
     Failure::new(
         Class::Misconfigured,
         format!("the resolver can't use the configuration: {error}"),
-        "mend it (its files have to be readable by user onecred: they hold no secret), then: systemctl reload onecred",
+        "mend it (its files have to be readable by user onecred: they hold no secret), then: onecred reload",
     )
 }
 

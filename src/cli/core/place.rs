@@ -4,6 +4,10 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A draft that is older was left by somebody who was killed.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(60);
 
 /// A file on its way. Dropped, it is removed.
 pub(in crate::cli) struct Draft {
@@ -76,7 +80,11 @@ fn sweep(dir: &Path, name: &str) {
         suffix.is_some_and(|suffix| suffix.len() == 8 && suffix.bytes().all(|byte| byte.is_ascii_hexdigit()))
     };
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_name().to_str().is_some_and(is_draft) {
+        let is_old = || {
+            let written = entry.metadata().and_then(|about| about.modified()).ok();
+            written.is_some_and(|at| at.elapsed().is_ok_and(|age| age > WRITTEN_WITHIN))
+        };
+        if entry.file_name().to_str().is_some_and(is_draft) && is_old() {
             let _ = fs::remove_file(entry.path());
         }
     }

@@ -92,10 +92,14 @@ fn what_was_there_stays_until_a_file_is_whole() {
     drop(draft);
     // whoever was killed has left a draft: the next one removes it, and nothing else
     for file in [".name.0123abcd", ".name.short", ".other.0123abcd", "name.0123abcd"] {
-        fs::write(dir.path().join(file), "left").unwrap();
+        let left = File::create(dir.path().join(file)).unwrap();
+        left.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(3600)).unwrap();
     }
+    let alive = Draft::write(dir.path(), "name", b"another's").unwrap();
     drop(Draft::write(dir.path(), "name", b"after").unwrap());
     assert!(!dir.path().join(".name.0123abcd").exists());
+    assert!(alive.path().exists(), "somebody else is about to publish it");
+    drop(alive);
     for file in [".name.short", ".other.0123abcd", "name.0123abcd"] {
         fs::remove_file(dir.path().join(file)).unwrap();
     }

@@ -94,6 +94,9 @@ impl<B: Backend> Engine<B> {
         }
         if item.id == known.id.item {
             self.not_behind(&format!("item {:?}", item.title), item.version, Some(known.version))?;
+            if let Some(version) = item.version {
+                super::lock(&self.seen).insert(known.id.clone(), version);
+            }
         }
         Ok(ItemState::Changed)
     }

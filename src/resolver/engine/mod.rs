@@ -36,6 +36,8 @@ pub(super) struct Engine<B> {
     newest: Mutex<Option<Arc<Vec<Vault>>>>,
     /// What references mean. `None`: nothing that can be relied on, so that IDs known from elsewhere don't count either.
     ids: Mutex<HashMap<ItemRef, Option<ItemId>>>,
+    /// The versions of items that a check has found changed: who has an older one is behind.
+    seen: Mutex<HashMap<ItemId, u64>>,
 }
 
 impl<B: Backend> Resolve for Engine<B> {
@@ -78,6 +80,7 @@ impl<B: Backend> Engine<B> {
             items: Mutex::default(),
             newest: Mutex::default(),
             ids: Mutex::default(),
+            seen: Mutex::default(),
         }
     }
 
@@ -141,8 +144,9 @@ impl<B: Backend> Engine<B> {
         self.not_behind(
             &format!("item {:?}", item.title.as_deref().unwrap_or(&item.id)),
             item.version,
-            had.max(listed),
+            had.max(listed).max(lock(&self.seen).get(id).copied()),
         )?;
+        lock(&self.seen).remove(id);
         let version = item.version.or(listed).unwrap_or(0);
         let mut fields = Vec::with_capacity(fetch.fields.len());
         for wanted in &fetch.fields {

@@ -92,14 +92,6 @@ impl Fit {
         if about.mode() & 0o022 != 0 {
             return refuse(format!("its mode is {:04o}", about.mode() & 0o7777));
         }
-        if let Some(why) = std::fs::canonicalize(path)
-            .map_err(unreadable)?
-            .ancestors()
-            .skip(1)
-            .find_map(|dir| open_to_others(dir, owner))
-        {
-            return refuse(why);
-        }
         if about.len() > MOST {
             let why = format!("it has {} bytes, and {MOST} are the most", about.len());
             return Err(Unfit::NoLibrary { path: path.into(), why });
@@ -108,6 +100,13 @@ impl Fit {
         let read = file.read_at(&mut header, 0).map_err(unreadable)?;
         fits_this_machine(&header[..read]).map_err(|why| Unfit::NoLibrary { path: path.into(), why })?;
         let sha256 = sum(&file).map_err(unreadable)?;
+        // what is pinned is known, wherever it lies
+        if pin.is_none() {
+            let real = std::fs::canonicalize(path).map_err(unreadable)?;
+            if let Some(why) = real.ancestors().skip(1).find_map(|dir| open_to_others(dir, owner)) {
+                return refuse(format!("{why} (or pin the library by its SHA-256, {sha256})"));
+            }
+        }
         match pin {
             Some(wanted) if !wanted.eq_ignore_ascii_case(&sha256) => {
                 Err(Unfit::OtherSum { path: path.into(), got: sha256, wanted: wanted.into() })

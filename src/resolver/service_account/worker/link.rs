@@ -141,6 +141,7 @@ impl Work for Worker {
             .arg0("onecred")
             .args(&launch.arguments)
             .env_clear()
+            .env("TOKIO_WORKER_THREADS", "2") // the core has one for each processor otherwise, whose stacks count as its memory
             .envs(launch.environment.iter().map(|(key, value)| (key, value)))
             .current_dir("/")
             .stdin(Stdio::from(its))
