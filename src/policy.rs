@@ -147,10 +147,7 @@ impl Denial {
                 "declare it in /etc/onecred/secrets.json: {{ \"name\": \"{credential}\", \"reference\": \"op://VAULT/ITEM/FIELD\", \"units\": [\"{unit}\"] }}, then: onecred reload"
             ),
             Self::NotNamed { name, .. } => {
-                format!(
-                    "if it may have it, add {} to the units of {name}, then: onecred reload",
-                    entry(name)
-                )
+                format!("if it may have it, add {} to the units of {name}, then: onecred reload", entry(name))
             }
             Self::Several(_) => {
                 format!("name {unit} in the units of only one of them, then: onecred reload")
