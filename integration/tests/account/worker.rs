@@ -42,7 +42,7 @@ fn the_worker_has_no_more_than_it_needs() {
         let resolver = resolver(&fake);
         assert_eq!(value(&resolver, DB).await.unwrap(), "hunter2");
         let pid = worker();
-        assert_eq!(proc(pid, "environ"), "", "no environment");
+        assert_eq!(proc(pid, "environ"), "TOKIO_WORKER_THREADS=2\0", "nothing of the resolver's environment");
         assert_eq!(proc(pid, "cmdline"), "onecred\0core-worker\0");
         assert!(
             !proc(pid, "maps").lines().any(|line| line.contains("rwx")),

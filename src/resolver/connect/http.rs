@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH,
-    CONTENT_TYPE, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue,
+    RETRY_AFTER, TRANSFER_ENCODING,
 };
 use reqwest::{Certificate, Client, Response, StatusCode, Url, Version, redirect};
 use serde::Deserialize;
@@ -94,9 +94,8 @@ impl Http {
     /// Whether a reply can be what was asked for, by what its head says of it.
     fn is_meant(&self, response: &Response, want: &Want<'_>) -> Result<(), Trouble> {
         let kind = content_type(response);
-        // a file may be anything, and Connect says that it is one; a page for people is a proxy's or a portal's
-        let is_file = || response.headers().contains_key(CONTENT_DISPOSITION);
-        if if want.json { !is_json(&kind) } else { kind == "text/html" && !is_file() } {
+        // a file may be anything, but Connect never calls it a page for people: that is a proxy's or a portal's
+        if if want.json { !is_json(&kind) } else { kind == "text/html" } {
             return Err(verdict::of_type(self.label(), want.what, &kind, want.json));
         }
         // compression was not asked for, so nobody here undoes it; of a file, what came would be taken as its content
