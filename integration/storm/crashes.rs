@@ -36,8 +36,8 @@ const STARTED: usize = 40;
 const AT_ONCE: usize = 8;
 /// How long a call to Connect takes.
 const LATENCY: Duration = Duration::from_millis(20);
-/// The most of a processor that a half uses before it is killed, in µs: so its life is as long on a busy machine. A start takes a third of it.
-const USED: u64 = 80_000;
+/// The most of a processor that a half uses before it is killed, in µs: so its life is as long on a busy machine. A start takes a quarter of it.
+const USED: u64 = 120_000;
 /// The resolver reads items of 2 MiB meanwhile.
 const USED_BY_RESOLVER: u64 = 100_000;
 /// One that has nothing to do is killed after this time at the latest.
@@ -56,18 +56,24 @@ enum Victim {
     Group,
 }
 
-/// All of them.
+/// All of them, side by side: most of each is waiting for systemd to start what was killed.
 pub fn rows(suite: Suite, size: &Size) -> Result<Vec<Row>, Box<dyn Error>> {
-    let mut rows = Vec::new();
-    for (victim, form, what, promised) in [
-        (Victim::Provider, Form::Plain, "the provider is killed", true),
-        (Victim::Resolver, Form::Plain, "the resolver is killed", true),
-        (Victim::Group, Form::Sealed, "provider and keeper in one stroke, sealed", true),
-        (Victim::Group, Form::Plain, "provider and keeper in one stroke, plain", false),
-    ] {
-        eprintln!("{suite}: {what}");
-        rows.extend(storm(suite, size, victim, form, what, promised)?);
-    }
+    let of = |victim, form, what, promised| {
+        move || {
+            let rows = storm(suite, size, victim, form, what, promised);
+            rows.map_err(|error| format!("{suite}: {what}: {error}"))
+        }
+    };
+    let all = thread::scope(|scope| {
+        let storms = [
+            scope.spawn(of(Victim::Provider, Form::Plain, "the provider is killed", true)),
+            scope.spawn(of(Victim::Resolver, Form::Plain, "the resolver is killed", true)),
+            scope.spawn(of(Victim::Group, Form::Sealed, "provider and keeper in one stroke, sealed", true)),
+            scope.spawn(of(Victim::Group, Form::Plain, "provider and keeper in one stroke, plain", false)),
+        ];
+        storms.map(|storm| storm.join().unwrap_or_else(|_| Err("a storm panicked".into())))
+    });
+    let mut rows = all.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
     rows.extend(halves(suite, size)?);
     Ok(rows)
 }
@@ -165,15 +171,12 @@ fn storm(
         denied.add(&one.denied);
     }
     let (kills, took) = (kills.into_inner(), begun.elapsed());
+    let (took, rate) = (took.as_secs_f64(), kills as f64 / took.as_secs_f64());
+    let reasons = if victim == Victim::Resolver { refusals(&stage) } else { String::new() };
     eprintln!(
-        "  {kills} kills in {:.0} s, {:.1} a second",
-        took.as_secs_f64(),
-        kills as f64 / took.as_secs_f64()
+        "{suite}: {what}\n  {kills} kills in {took:.0} s, {rate:.1} a second\n  starts:   {starts}\n  requests: {asked}\n  not allowed: {denied}\n{}",
+        reasons.trim_end()
     );
-    eprintln!("  starts:   {starts}\n  requests: {asked}\n  not allowed: {denied}");
-    if victim == Victim::Resolver {
-        say_refusals(&stage);
-    }
     all_is_well(&stage)?;
     let none = promised.then_some(Wanted::AtMost(0.0));
     let not_refused = (denied.all() - denied.of(Outcome::Refused) - denied.of(Outcome::Unopened)) as f64;
@@ -294,9 +297,9 @@ fn change_until(enough: &AtomicBool, stage: &Stage) -> io::Result<()> {
 }
 
 /// While the provider lives, a refusal has a reason: each once, with how often it was given.
-fn say_refusals(stage: &Stage) {
+fn refusals(stage: &Stage) -> String {
     let reasons = "journalctl -q -o cat -t onecred -g 'refused: ' | grep -v 'not allowed' | sed 's/.* refused: //' | sort | uniq -c | sort -rn | head -n 5";
-    eprint!("{}", stage.sh(reasons).stdout());
+    stage.sh(reasons).stdout()
 }
 
 /// After all of it the next unit gets its secrets, and the sockets have never gone.

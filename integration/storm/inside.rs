@@ -22,7 +22,7 @@ pub const PROGRAM: &str = "/usr/bin/onecred-storm";
 pub const OUT: &str = "/srv/out";
 /// How often one process asks, by each of its threads: as those that systemd forks, it is gone soon.
 const BURST: usize = 100;
-const THREADS: usize = 2;
+const THREADS: usize = 8;
 
 /// What was asked, and what came of it.
 #[derive(Debug, Default, Serialize, Deserialize)]
