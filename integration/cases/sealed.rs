@@ -110,6 +110,9 @@ fn the_host_got_its_key_at_boot(stage: &Stage) {
     let before = read();
     stage.run(&["systemctl", "start", "onecred-host-key.service"]).ok();
     assert_eq!(stage.show("onecred-host-key.service", "ConditionResult"), "no");
+    // what empties /tmp at boot would take away the /dev that is prepared for it there
+    let after = stage.show("onecred-host-key.service", "After");
+    assert!(after.split_whitespace().any(|unit| unit == "systemd-tmpfiles-setup.service"), "{after}");
     assert!(read() == before, "the key is another one");
 }
 
