@@ -56,7 +56,7 @@ enum Victim {
     Group,
 }
 
-/// All of them, side by side: most of each is waiting for systemd to start what was killed.
+/// All of them.
 pub fn rows(suite: Suite, size: &Size) -> Result<Vec<Row>, Box<dyn Error>> {
     let of = |victim, form, what, promised| {
         move || {
@@ -64,15 +64,20 @@ pub fn rows(suite: Suite, size: &Size) -> Result<Vec<Row>, Box<dyn Error>> {
             rows.map_err(|error| format!("{suite}: {what}: {error}"))
         }
     };
-    let all = thread::scope(|scope| {
-        let storms = [
-            scope.spawn(of(Victim::Provider, Form::Plain, "the provider is killed", true)),
-            scope.spawn(of(Victim::Resolver, Form::Plain, "the resolver is killed", true)),
-            scope.spawn(of(Victim::Group, Form::Sealed, "provider and keeper in one stroke, sealed", true)),
-            scope.spawn(of(Victim::Group, Form::Plain, "provider and keeper in one stroke, plain", false)),
-        ];
-        storms.map(|storm| storm.join().unwrap_or_else(|_| Err("a storm panicked".into())))
-    });
+    let storms = [
+        of(Victim::Provider, Form::Plain, "the provider is killed", true),
+        of(Victim::Resolver, Form::Plain, "the resolver is killed", true),
+        of(Victim::Group, Form::Sealed, "provider and keeper in one stroke, sealed", true),
+        of(Victim::Group, Form::Plain, "provider and keeper in one stroke, plain", false),
+    ];
+    let all = if size.side_by_side {
+        thread::scope(|scope| {
+            let storms = storms.map(|storm| scope.spawn(storm));
+            storms.map(|storm| storm.join().unwrap_or_else(|_| Err("a storm panicked".into())))
+        })
+    } else {
+        storms.map(|storm| storm())
+    };
     let mut rows = all.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
     rows.extend(halves(suite, size)?);
     Ok(rows)
@@ -133,7 +138,7 @@ fn storm(
     let begun = Instant::now();
     let each = size.requests / ASKING as u64;
     for n in 0..ASKING {
-        let text = runner(&format!("askers storm-{n} {} {each} 0", form.name()));
+        let text = runner(&format!("askers storm-{n} {} {} {each} 0", form.name(), size.threads));
         stage.units([(format!("storm-{n}.service").as_str(), text.as_str())]);
         stage.run(&["systemctl", "start", &format!("storm-{n}")]).ok();
     }

@@ -22,7 +22,6 @@ pub const PROGRAM: &str = "/usr/bin/onecred-storm";
 pub const OUT: &str = "/srv/out";
 /// How often one process asks, by each of its threads: as those that systemd forks, it is gone soon.
 const BURST: usize = 100;
-const THREADS: usize = 8;
 
 /// What was asked, and what came of it.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -38,8 +37,10 @@ pub struct Asked {
 /// Runs one of them.
 pub fn run(words: &[&str]) -> io::Result<ExitCode> {
     match words {
-        ["askers", unit, form, total, pause] => askers(unit, form, number(total), number(pause))?,
-        ["burst", unit, form] => burst(unit, Form::parse(form))?,
+        ["askers", unit, form, threads, total, pause] => {
+            askers(unit, form, threads, number(total), number(pause))?;
+        }
+        ["burst", unit, form, threads] => burst(unit, Form::parse(form), number(threads))?,
         ["check", unit, ids @ ..] => return Ok(ExitCode::from(check(unit, ids)?.code())),
         ["check-items", ids @ ..] => {
             return Ok(ExitCode::from(check_each(ids, super::units::judge)?.code()));
@@ -57,11 +58,11 @@ fn number(word: &str) -> u64 {
 }
 
 /// Has one process after another ask, until so many questions have their answers, and keeps the sums in a file.
-fn askers(unit: &str, form: &str, total: u64, pause: u64) -> io::Result<()> {
+fn askers(unit: &str, form: &str, threads: &str, total: u64, pause: u64) -> io::Result<()> {
     let mut sum = Asked::default();
     while sum.allowed.all() < total && !Path::new(OUT).join("enough").exists() {
         let mut child = Command::new(env::current_exe()?);
-        child.args(["inside", "burst", unit, form]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        child.args(["inside", "burst", unit, form, threads]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = child.spawn()?;
         serde_json::to_writer(child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?, &sum.seen)?;
         let output = child.wait_with_output()?;
@@ -85,13 +86,13 @@ pub fn keep(name: &str, content: &[u8]) -> io::Result<()> {
     fs::rename(path.with_extension("new"), path)
 }
 
-/// One process of two threads that ask for what comes by lot.
-fn burst(unit: &str, form: Form) -> io::Result<()> {
+/// One process of some threads that ask for what comes by lot.
+fn burst(unit: &str, form: Form, threads: u64) -> io::Result<()> {
     let seen: BTreeMap<String, u64> = serde_json::from_reader(io::stdin())?;
     let mut sum = Asked::default();
     thread::scope(|scope| {
         let asking: Vec<_> =
-            (0..THREADS).map(|_| scope.spawn(|| one_thread(unit, form, seen.clone()))).collect();
+            (0..threads).map(|_| scope.spawn(|| one_thread(unit, form, seen.clone()))).collect();
         for thread in asking {
             let asked = thread.join().map_err(|_| io::Error::other("one who asks panicked"))??;
             sum.allowed.add(&asked.allowed);

@@ -31,6 +31,10 @@ pub struct Size {
     pub starts: u64,
     /// Raw requests meanwhile.
     pub requests: u64,
+    /// Threads of each of those who make them.
+    pub threads: u64,
+    /// Whether the storms are had at once: most of each is waiting for systemd to start what was killed, but few starts of units get through then.
+    pub side_by_side: bool,
     /// Kills in the middle of an answer.
     pub halves: u64,
     /// Connections that are held.
@@ -53,6 +57,8 @@ const WHOLE: Size = Size {
     kills: 2400,
     starts: 5000,
     requests: 200_000,
+    threads: 8,
+    side_by_side: true,
     halves: 200,
     held: 6000,
     many: 10_000,
@@ -66,6 +72,8 @@ const QUICK: Size = Size {
     kills: 10,
     starts: 40,
     requests: 400,
+    threads: 2,
+    side_by_side: false,
     halves: 4,
     held: 700,
     many: 1500,

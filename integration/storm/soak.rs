@@ -59,7 +59,7 @@ pub fn rows(suite: Suite, size: &Size) -> Result<Vec<Row>, Box<dyn Error>> {
     for total in [1, u64::MAX] {
         for (unit, form) in ASKING {
             let text =
-                runner(&format!("askers {unit} {} {total} {}", form.name(), 2 * size.pause.as_millis()));
+                runner(&format!("askers {unit} {} 2 {total} {}", form.name(), 2 * size.pause.as_millis()));
             stage.write(&format!("/run/systemd/system/{unit}.service"), text, 0o644);
         }
         stage.run(&["systemctl", "daemon-reload"]).ok();
