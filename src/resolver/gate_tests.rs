@@ -59,6 +59,48 @@ async fn what_does_not_pass_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_last_attempt_that_time_cuts_does_not_hide_what_was_said_before() {
+    for (first, again, told) in [
+        (Class::Limited, Again::Soon, Class::Limited),
+        (Class::Limited, Again::After(Duration::from_secs(1)), Class::Limited),
+        (Class::Denied, Again::Doubtful, Class::Away), // one 403 may still be false
+    ] {
+        let gate = Gate::new(Pace::default());
+        let attempts = AtomicUsize::new(0);
+        let by = Instant::now() + Duration::from_secs(5);
+        let attempt = |room| {
+            let nth = attempts.fetch_add(1, Ordering::SeqCst);
+            async move {
+                if nth == 0 {
+                    return Err::<(), _>(trouble(first, again));
+                }
+                sleep(room).await;
+                Err(Trouble::passing(Failure::new(Class::Away, "it does not answer in time", "see")))
+            }
+        };
+        let failure = gate.call(by, attempt).await.expect_err("fails");
+        assert_eq!((failure.class, failure.cause.as_str()), (told, "it failed"), "{again:?}");
+        assert_eq!((attempts.into_inner(), Instant::now()), (2, by));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_gets_no_turn_again_tells_what_was_said_before() {
+    let gate = Gate::new(Pace::default());
+    let by = Instant::now() + Duration::from_secs(5);
+    let first = gate.call(by, |_| async { Err::<(), _>(trouble(Class::Limited, Again::Soon)) });
+    let hang = || {
+        gate.call(by, |room| async move {
+            sleep(room).await;
+            Err::<(), _>(trouble(Class::Away, Again::Soon))
+        })
+    };
+    let all = async { tokio::join!(hang(), hang(), hang(), hang(), hang(), hang(), hang(), hang()) };
+    let (outcome, _) = tokio::join!(first, all);
+    assert_eq!(outcome.expect_err("fails").class, Class::Limited);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_fails_is_left_alone() {
     let gate = Gate::new(Pace::default());
     let attempts = AtomicUsize::new(0);

@@ -70,21 +70,25 @@ impl Gate {
         let pass = self.breaker.enter()?;
         let mut pauses = self.pace.pauses();
         let mut denials = 0;
+        let mut before: Option<Trouble> = None;
         loop {
-            let turn = match timeout_at(by, self.turns.acquire()).await {
-                Ok(Ok(turn)) => turn,
-                Ok(Err(_)) | Err(_) => return Err(busy()),
-            };
-            let room = by.saturating_duration_since(Instant::now()).min(ATTEMPT);
-            let trouble = match attempt(room).await {
-                Ok(value) => {
+            let outcome = match timeout_at(by, self.turns.acquire()).await {
+                Ok(Ok(_turn)) => attempt(by.saturating_duration_since(Instant::now()).min(ATTEMPT)).await,
+                Ok(Err(_)) | Err(_) if before.is_some() => Err(busy()),
+                Ok(Err(_)) | Err(_) => return Err(busy().failure),
+            }; // others may call while this one pauses
+            let trouble = match (outcome, before.take()) {
+                (Ok(value), _) => {
                     pass.reached();
                     return Ok(value);
                 }
-                Err(trouble) => trouble,
+                // the time was up: that the rest of it was too short for an answer says nothing of the server
+                (Err(cut), Some(before)) if cut.again == Again::Soon && Instant::now() >= by => before,
+                (Err(trouble), _) => {
+                    denials += u32::from(trouble.again == Again::Doubtful);
+                    trouble
+                }
             };
-            drop(turn); // others may call while this one pauses
-            denials += u32::from(trouble.again == Again::Doubtful);
             let pause = match trouble.again {
                 Again::No => None,
                 Again::Doubtful if denials >= DENIALS => None,
@@ -93,7 +97,10 @@ impl Gate {
                 Again::After(wait) => pauses.next().map(|pause| pause.max(wait)),
             };
             match pause {
-                Some(pause) if Instant::now() + pause < by => sleep(pause).await,
+                Some(pause) if Instant::now() + pause < by => {
+                    sleep(pause).await;
+                    before = Some(trouble);
+                }
                 _ => {
                     let mut trouble = trouble;
                     if trouble.again == Again::Doubtful && denials < DENIALS {
@@ -111,12 +118,12 @@ impl Gate {
     }
 }
 
-fn busy() -> Failure {
-    Failure::new(
+fn busy() -> Trouble {
+    Trouble::passing(Failure::new(
         Class::Away,
         "earlier calls to the Connect server took all the time",
         "see whether it answers fast enough, or allow a longer deadline",
-    )
+    ))
 }
 
 #[cfg(test)]
