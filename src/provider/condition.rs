@@ -79,7 +79,11 @@ impl Condition {
             _ => None,
         };
         let has_value = matches!(entry, Some(Entry::Value { .. }));
-        let error = failed.or(seen.failing).or(seen.trouble).cloned();
+        let error = failed
+            .or(seen.failing)
+            .or(seen.trouble)
+            .or_else(|| seen.slot.and_then(|slot| slot.doubt(seen.now)))
+            .cloned();
         let fresh = match wanted.max_age {
             MaxAge::Session => true,
             MaxAge::Always => false,

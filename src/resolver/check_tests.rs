@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::world::{ask, calls, check, everything, items_of, known, text, world};
 use super::*;
-use crate::wire::ItemState;
+use crate::wire::{ItemState, Known};
 
 #[tokio::test(start_paused = true)]
 async fn later_a_fetch_is_one_call_and_a_check_as_many_as_vaults_have_changed() {
@@ -166,6 +166,44 @@ async fn another_item_of_the_same_name_and_version_is_a_change() {
     assert_eq!(calls(&world), ["item itemnew"], "the check has told which");
 }
 
+/// What a check says of an item of which it can tell nothing.
+async fn unknown(engine: &Engine<Arc<world::World>>, before: &Known) -> Failure {
+    match &engine.check(check(vec![before.clone()])).await.expect("asked").items[..] {
+        [ItemState::Unknown(failure)] => failure.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What is no list, or is behind, tells nothing of its own items; of the others the check goes on.
+#[tokio::test(start_paused = true)]
+async fn a_vault_that_makes_no_sense_does_not_hold_up_the_others() {
+    let (world, engine) = world();
+    let mut all = Vec::new();
+    for fetch in everything() {
+        all.push(known(&fetch, &engine.fetch(fetch.clone()).await.expect("found")));
+    }
+    let of_vault = |vault: usize, version: u64| {
+        world.edit(|document| document["vaults"][vault]["contentVersion"] = json!(version));
+    };
+    for class in [Class::Malformed, Class::TooLarge] {
+        of_vault(0, 2);
+        of_vault(1, 2);
+        lock(&world.failures).push(("items vault0", Failure::new(class, "it is not JSON", "look")));
+        calls(&world);
+        let checked = engine.check(check(all.clone())).await.expect("checked");
+        let is_unknown =
+            |state: &ItemState| matches!(state, ItemState::Unknown(failure) if failure.class == class);
+        assert!(checked.items[..5].iter().all(is_unknown), "{checked:?}");
+        let others = ItemState::Unchanged { vault_version: Some(2) };
+        assert!(checked.items[5..10].iter().all(|state| *state == others), "{checked:?}");
+        assert_eq!(calls(&world), ["vaults", "items vault0", "items vault1"], "each list once");
+    }
+    of_vault(0, 0);
+    let checked = engine.check(check(all)).await.expect("checked");
+    assert!(checked.items[..5].iter().all(|state| matches!(state, ItemState::Unknown(_))), "{checked:?}");
+    assert!(checked.items[5..].iter().all(|state| matches!(state, ItemState::Unchanged { .. })));
+}
+
 /// An old replica, or a server that was restored from a backup.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_is_behind_is_not_believed() {
@@ -185,15 +223,15 @@ async fn a_server_that_is_behind_is_not_believed() {
         assert!(failure.cause.contains(words), "{failure}");
     };
     set(4, 3);
-    behind(engine.check(check(vec![before.clone()])).await.unwrap_err(), "version 4 of vault \"Vault 0\"");
+    behind(unknown(&engine, &before).await, "version 4 of vault \"Vault 0\"");
     before_that.edit(|document| drop(items_of(document, 0).remove(0)));
-    behind(engine.check(check(vec![before.clone()])).await.unwrap_err(), "version 4 of vault \"Vault 0\"");
+    behind(unknown(&engine, &before).await, "version 4 of vault \"Vault 0\"");
     let (world, engine) = world();
     world.edit(|document| {
         document["vaults"][0]["contentVersion"] = json!(6);
         items_of(document, 0)[0]["version"] = json!(2);
     });
-    behind(engine.check(check(vec![before])).await.unwrap_err(), "version 2 of item \"Item 0\"");
+    behind(unknown(&engine, &before).await, "version 2 of item \"Item 0\"");
     behind(engine.fetch(again).await.unwrap_err(), "of which it had 3 before");
     // the list is of one replica, and the item of another
     let engine = Engine::new(Arc::clone(&world));
@@ -258,7 +296,7 @@ async fn what_is_no_list_says_of_nothing_that_it_is_gone() {
     let before = known(&question, &engine.fetch(question.clone()).await.expect("found"));
     world.edit(|document| document["vaults"][0]["contentVersion"] = json!(2));
     fails("items vault0", Failure::new(Class::Malformed, "it is not JSON", "look"));
-    assert_eq!(engine.check(check(vec![before.clone()])).await.unwrap_err().class, Class::Malformed);
+    assert_eq!(unknown(&engine, &before).await.class, Class::Malformed);
     fails("items vault0", Failure::new(Class::Denied, "no access", "give it"));
     assert_eq!(engine.check(check(vec![before])).await.expect("one of many").items, [ItemState::Changed]);
 }

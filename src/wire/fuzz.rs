@@ -67,7 +67,7 @@ pub(crate) fn answers(data: &[u8]) {
     again::<Question>(data);
     if let Some(Ok(checked)) = again::<Result<Checked, Failure>>(data) {
         for state in checked.items {
-            if let ItemState::Gone(failure) = state {
+            if let ItemState::Gone(failure) | ItemState::Unknown(failure) = state {
                 is_fit(&failure.sanitized());
             }
         }

@@ -133,8 +133,8 @@ impl Checked {
     /// The answer with failures as they may be logged, whoever sent it.
     pub(crate) fn sanitized(mut self) -> Self {
         for state in &mut self.items {
-            if let ItemState::Gone(failure) = state {
-                *state = ItemState::Gone(failure.clone().sanitized());
+            if let ItemState::Gone(failure) | ItemState::Unknown(failure) = state {
+                *failure = failure.clone().sanitized();
             }
         }
         self
@@ -154,6 +154,8 @@ pub enum ItemState {
     Changed,
     /// 1Password confirms that it is gone, ambiguous or out of scope: what is left of it is to be forgotten.
     Gone(Failure),
+    /// Nothing can be told of it: what it would be compared in makes no sense, or is older than what was seen before.
+    Unknown(Failure),
 }
 
 /// The classes of failure: what kind of thing went wrong decides what is done about it.

@@ -1,6 +1,6 @@
 //! The flights: one fetch of an item, one check of a source; what comes of them goes to the store, and is told.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::provider::store::{Entry, ItemKey, NewSnapshot, Slot, Snapshot};
 use crate::provider::units::UnitFiles;
 use crate::reference::FieldRef;
 use crate::systemd::message_id;
-use crate::wire::{Check, Class, Failure, Fetch};
+use crate::wire::{Check, Class, Failure, Fetch, ItemState, Known};
 
 use super::{AHEAD_PATIENCE, CHECK_PATIENCE, FETCH_PATIENCE};
 
@@ -145,6 +145,7 @@ impl Broker {
                 return Err(failure);
             }
         };
+        self.tell_doubts(&source, items.iter().zip(&states));
         for (key, failure) in self.store.confirm(&source, began, items.into_iter().zip(states).collect()) {
             tracing::warn!(
                 "{}: 1Password says that it is not there any more, so it is served no more: {failure}",
@@ -153,6 +154,25 @@ impl Broker {
             self.note(&key, Some(&failure));
         }
         Ok(())
+    }
+
+    /// A line for each reason for which items could not be compared, where that is new.
+    fn tell_doubts<'a>(&self, source: &SourceName, items: impl Iterator<Item = (&'a Known, &'a ItemState)>) {
+        let mut new: BTreeMap<String, (String, usize)> = BTreeMap::new();
+        for (known, state) in items {
+            let ItemState::Unknown(failure) = state else { continue };
+            let slot = self.store.slot(&ItemKey::new(source, &known.item));
+            if slot.is_some_and(|slot| slot.doubt.is_none_or(|doubt| doubt.failure.class != failure.class)) {
+                new.entry(failure.to_string()).or_insert_with(|| (known.item.to_string(), 0)).1 += 1;
+            }
+        }
+        for (failure, (first, count)) in new {
+            let others = if count > 1 { format!(" and {} more", count - 1) } else { String::new() };
+            tracing::warn!(
+                onecred_source = source.as_str(),
+                "{first}{others} can't be compared with 1Password now, so what was fetched before is served as it is: {failure}"
+            );
+        }
     }
 
     /// Fetches the other secrets of units that this host has, since systemd asks for credentials one after another.

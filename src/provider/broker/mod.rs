@@ -316,7 +316,8 @@ impl Broker {
             });
         }
         let slot = self.store.slot(&key).filter(|slot| slot.snapshot.source_print == print);
-        let trouble = self.troubles.present(&wanted.source);
+        let doubt = || slot.as_ref().and_then(|slot| slot.doubt(now).cloned());
+        let trouble = self.troubles.present(&wanted.source).or_else(doubt);
         let moment = Moment { now, arrived: order.arrived, troubled: trouble.is_some() };
         match (judge(slot.as_ref(), field, wanted.max_age, moment), slot) {
             (Step::Serve { .. }, Some(slot))

@@ -157,6 +157,29 @@ async fn an_old_snapshot_is_checked_once_and_served_as_it_is_when_that_fails() {
     assert_eq!(rig.script.asked(), ["check 1"], "and is left alone for a while");
 }
 
+/// The source has answered, but of this item it could not say anything.
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_compared_is_served_as_it_is_and_left_alone_for_a_while() {
+    let rig = Rig::new("always");
+    rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
+    assert_eq!(rig.get(1, "pass").await, fresh("hunter2"));
+    rig.script.checks.lock().unwrap().push_back(Ok(ItemState::Unknown(away())));
+    assert_eq!(rig.get(2, "pass").await, Ok((b"hunter2".to_vec(), true)));
+    assert_eq!(rig.get(3, "user").await, Ok((b"bob".to_vec(), true)));
+    assert_eq!(rig.script.asked(), ["fetch i password,username", "check 1"]);
+    let source = SourceName::parse("default").unwrap();
+    assert_eq!(rig.broker.last_failure(&source), None, "others of the source are none of its trouble");
+    let secret = rig.broker.active().secret("pass").unwrap().wanted.clone();
+    assert_eq!(rig.broker.condition(&secret).error, Some(away()));
+    rig.script.checks.lock().unwrap().push_back(Ok(ItemState::Unchanged { vault_version: Some(1) }));
+    assert!(rig.broker.refresh(&secret, Thoroughness::Versions, rig.broker.ask(&secret)).await.is_ok());
+    assert_eq!(rig.broker.condition(&secret).error, None);
+    rig.script.checks.lock().unwrap().push_back(Ok(ItemState::Unknown(away())));
+    let refreshed = rig.broker.refresh(&secret, Thoroughness::Versions, rig.broker.ask(&secret)).await;
+    assert_eq!(refreshed, Err(away()), "and costs no fetch");
+    assert_eq!(rig.script.asked(), ["check 1", "check 1"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_changed_item_is_fetched_before_it_is_served() {
     let rig = Rig::new("always");

@@ -1,13 +1,17 @@
 //! What checks have found out, by which the next process knows how fresh the snapshots are.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Inner, ItemKey, Slot, Store, format};
+use super::{Doubt, Inner, ItemKey, Slot, Store, format};
 use crate::clock::BootTime;
 use crate::name::SourceName;
 use crate::wire::{Failure, ItemState, Known};
+
+/// How long an item that could not be compared is left at that.
+const LEFT_ALONE_FOR: Duration = Duration::from_secs(10);
 
 /// What checks have found out, kept beside the snapshots so that the next process need not ask again.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -53,6 +57,7 @@ impl Store {
             match state {
                 ItemState::Unchanged { vault_version } => {
                     slot.confirmed = slot.confirmed.max(at);
+                    slot.doubt = None;
                     news |= slot.vault_version != vault_version;
                     slot.vault_version = vault_version;
                 }
@@ -61,6 +66,10 @@ impl Store {
                     news = true;
                 }
                 ItemState::Gone(failure) => gone.push((key, failure)),
+                ItemState::Unknown(failure) => {
+                    let until = BootTime::now().after(LEFT_ALONE_FOR);
+                    slot.doubt = Some(Doubt { at, until, failure });
+                }
             }
         }
         inner.unsaved = true;

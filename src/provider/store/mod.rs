@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::BootTime;
 use crate::reference::FieldRef;
-use crate::wire::Fetched;
+use crate::wire::{Failure, Fetched};
 
 use confirmations::Confirmations;
 pub(super) use folder::is_memory;
@@ -53,8 +53,21 @@ pub struct Slot {
     pub vault_version: Option<u64>,
     /// Whether 1Password has another version by now.
     pub changed: bool,
+    /// Why it could not be compared the last time that its source was asked, if it could not.
+    pub doubt: Option<Doubt>,
     /// The version before, to go back to.
     pub previous: Option<Arc<Snapshot>>,
+}
+
+/// A source has answered, but not of this item: for a while, what there is of it is then served as it is.
+#[derive(Debug, Clone)]
+pub struct Doubt {
+    /// When the source was asked.
+    pub at: BootTime,
+    /// Until when it is left at that.
+    pub until: BootTime,
+    /// What was wrong.
+    pub failure: Failure,
 }
 
 /// Before the names of files of versions before the current one.
@@ -92,6 +105,7 @@ impl Store {
                         confirmed: snapshot.fetched,
                         vault_version: snapshot.vault_version,
                         changed: false,
+                        doubt: None,
                         previous: None,
                         snapshot: Arc::new(snapshot),
                     };
@@ -193,6 +207,7 @@ impl Store {
             confirmed: fetched_at,
             vault_version: snapshot.vault_version,
             changed: false,
+            doubt: None,
             snapshot: Arc::clone(&snapshot),
             previous,
         };
@@ -258,6 +273,11 @@ fn in_pages(size: u64) -> u64 {
 }
 
 impl Slot {
+    /// Why it can't be compared at this moment, if it can't.
+    pub fn doubt(&self, now: BootTime) -> Option<&Failure> {
+        self.doubt.as_ref().filter(|doubt| now < doubt.until).map(|doubt| &doubt.failure)
+    }
+
     /// The memory that it takes, in bytes.
     fn pages(&self) -> u64 {
         in_pages(self.snapshot.size) + self.previous.as_ref().map_or(0, |previous| in_pages(previous.size))

@@ -69,7 +69,10 @@ impl<B: Backend> Engine<B> {
         if vault_version.is_some() && vault_version == known.vault_version {
             return Ok(ItemState::Unchanged { vault_version });
         }
-        self.not_behind(&format!("vault {:?}", vault.name), vault_version, known.vault_version)?;
+        let what = format!("vault {:?}", vault.name);
+        if let Err(failure) = self.not_behind(&what, vault_version, known.vault_version) {
+            return Ok(ItemState::Unknown(failure));
+        }
         if !lists.contains_key(&vault.id) {
             let list = self.items(&vault.id, need, by).await;
             lists.insert(vault.id.clone(), list);
@@ -80,7 +83,10 @@ impl<B: Backend> Engine<B> {
             Some(Err(failure)) if matches!(failure.class, Class::Denied | Class::NotFound) => {
                 return Ok(ItemState::Changed);
             }
-            // what is no list tells nothing
+            // what is no list tells nothing, of this vault alone
+            Some(Err(failure)) if matches!(failure.class, Class::Malformed | Class::TooLarge) => {
+                return Ok(ItemState::Unknown(failure.clone()));
+            }
             Some(Err(failure)) => return Err(failure.clone()),
             None => return Ok(ItemState::Changed),
         };
@@ -93,7 +99,10 @@ impl<B: Backend> Engine<B> {
             return Ok(ItemState::Unchanged { vault_version });
         }
         if item.id == known.id.item {
-            self.not_behind(&format!("item {:?}", item.title), item.version, Some(known.version))?;
+            let what = format!("item {:?}", item.title);
+            if let Err(failure) = self.not_behind(&what, item.version, Some(known.version)) {
+                return Ok(ItemState::Unknown(failure));
+            }
             if let Some(version) = item.version {
                 super::lock(&self.seen).insert(known.id.clone(), version);
             }
