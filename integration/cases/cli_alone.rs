@@ -9,9 +9,11 @@ pub const THEME: Theme = Theme {
     cases: cases![
         a_value_is_put_and_released,
         the_version_before_comes_back,
+        a_server_that_was_set_back_for_good_is_taken_at_its_word,
         a_reload_with_errors_says_so,
         check_live_right_after_the_installation,
         check_live_tells_each_problem_with_its_remedy,
+        who_asks_in_the_wrong_form_is_told,
         a_unit_gets_what_was_added,
         what_cannot_be_added_is_a_line_for_nixos,
         without_a_bus_or_a_service_it_says_so,
@@ -64,6 +66,21 @@ fn the_version_before_comes_back(stage: &Stage) {
     assert!(stage.sh("onecred list").ok().contains("held (rollback)"));
     stage.sh("onecred release db-password").ok();
     assert_eq!(stage.sh("onecred get db-password").ok(), "broken");
+}
+
+fn a_server_that_was_set_back_for_good_is_taken_at_its_word(stage: &Stage) {
+    let before = stage.connect().document().unwrap_or_else(|error| panic!("{error}"));
+    stage.connect().set("Servers", "postgres", "password", "lost").unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(stage.sh("onecred get db-password").ok(), "lost");
+    stage.connect().load(&before).unwrap_or_else(|error| panic!("{error}"));
+    let ran = stage.sh("onecred refresh db-password");
+    assert!(ran.code() == Some(1) && ran.stdout().contains("is behind: it has version 1"), "{ran}");
+    assert_eq!(stage.sh("onecred get db-password").ok(), "lost");
+    // as docs/operations.md has it
+    let text = include_str!("../../docs/operations.md");
+    let command = text.split('`').find(|part| part.contains("rm -f /run/onecred/store")).expect("a command");
+    stage.sh(command).ok();
+    assert_eq!(stage.sh("onecred get db-password").ok(), "hunter2");
 }
 
 fn config(stage: &Stage) -> String {
@@ -122,6 +139,48 @@ fn check_live_tells_each_problem_with_its_remedy(stage: &Stage) {
     stage.sh("rm /etc/onecred/token && systemctl restart onecred-resolver").ok();
     let ran = stage.sh("onecred check --live");
     assert!(ran.stdout().contains("no token: ") && ran.stdout().contains("onecred token set"), "{ran}");
+}
+
+fn who_asks_in_the_wrong_form_is_told(stage: &Stage) {
+    let unit = |line: &str| format!("[Service]\nType=oneshot\nExecStart=true\n{line}\n");
+    let explained = || stage.sh("onecred explain app db-password; true").ok();
+    assert!(explained().contains("\nasks       this host has no such unit"), "{}", explained());
+    stage.units([("app.service", unit("LoadCredential=other:/etc/hostname").as_str())]);
+    assert!(
+        explained().contains("\nasks       by no line that systemd knows: onecred add"),
+        "{}",
+        explained()
+    );
+
+    let right = "LoadCredential=db-password:/run/onecred/credential.sock";
+    let sealed = "LoadCredentialEncrypted=db-password:/run/onecred/sealed.sock";
+    stage.units([("app.service", unit(right).as_str())]);
+    assert!(explained().starts_with("app.service gets db-password\n"), "{}", explained());
+    assert!(explained().contains(&format!("\nasks       {right}\n")), "{}", explained());
+    for (line, what) in [
+        ("LoadCredential=db-password:/run/onecred/sealed.sock", "gets what is encrypted, and starts with it"),
+        ("LoadCredentialEncrypted=db-password:/run/onecred/credential.sock", "can't start, since"),
+    ] {
+        stage.units([("app.service", unit(line).as_str())]);
+        let said = explained();
+        assert!(
+            said.starts_with("app.service may have db-password; how it asks for it is wrong\n"),
+            "{said}"
+        );
+        assert!(
+            said.contains(&format!("\nproblem    app.service {what}")) && said.contains(sealed),
+            "{said}"
+        );
+        let json = stage.sh("onecred explain app db-password --json").ok();
+        assert!(json.contains(&format!("\"asks\": \"{line}\"")), "{json}");
+        let live = stage.sh("onecred check --live");
+        assert_eq!(live.code(), Some(1), "{live}");
+        assert!(live.stdout().contains(&format!("app.service {what}")), "{live}");
+    }
+    stage.units([("app.service", unit(sealed).as_str())]);
+    assert!(explained().contains(&format!("\nasks       {sealed}\n")), "{}", explained());
+    let live = stage.sh("onecred check --live").stdout();
+    assert!(!live.contains("app.service"), "{live}");
 }
 
 fn a_unit_gets_what_was_added(stage: &Stage) {

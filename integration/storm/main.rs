@@ -33,8 +33,6 @@ pub struct Size {
     pub requests: u64,
     /// Threads of each of those who make them.
     pub threads: u64,
-    /// Whether the storms are had at once: most of each is waiting for systemd to start what was killed, but few starts of units get through then.
-    pub side_by_side: bool,
     /// Kills in the middle of an answer.
     pub halves: u64,
     /// Connections that are held.
@@ -58,7 +56,6 @@ const WHOLE: Size = Size {
     starts: 5000,
     requests: 200_000,
     threads: 8,
-    side_by_side: true,
     halves: 200,
     held: 6000,
     many: 10_000,
@@ -73,7 +70,6 @@ const QUICK: Size = Size {
     starts: 40,
     requests: 400,
     threads: 2,
-    side_by_side: false,
     halves: 4,
     held: 700,
     many: 1500,

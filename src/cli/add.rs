@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::asking::{PLAIN, SEALED};
 use super::core::Draft;
 use super::nixos;
 use crate::config::{self, Paths};
@@ -182,8 +183,8 @@ impl Addition {
         let section = section(unit).ok_or_else(|| format!("{unit} can't have credentials"))?;
         let (name, id) = (&self.name, &self.id);
         let line = match self.plain {
-            true => format!("LoadCredential={id}:/run/onecred/credential.sock"),
-            false => format!("LoadCredentialEncrypted={id}:/run/onecred/sealed.sock"),
+            true => format!("LoadCredential={id}:{PLAIN}"),
+            false => format!("LoadCredentialEncrypted={id}:{SEALED}"),
         };
         let text = format!("# written by onecred add {name}\n[{section}]\n{line}\n");
         Ok(Wish { dir: dir.join(format!("{unit}.d")), name: format!("50-onecred-{name}.conf"), text })
@@ -237,7 +238,7 @@ impl Addition {
 }
 
 /// The section of a unit file that takes credentials.
-fn section(unit: &UnitName) -> Option<&'static str> {
+pub(super) fn section(unit: &UnitName) -> Option<&'static str> {
     match unit.as_str().rsplit_once('.')?.1 {
         "service" => Some("Service"),
         "socket" => Some("Socket"),

@@ -8,7 +8,10 @@ use serde::Serialize;
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, OwnedFd, OwnedVariant, fdo};
 
+use super::asking::{self, Asking};
 use super::show;
+use crate::config::Settings;
+use crate::name::{CredentialId, UnitName};
 use crate::provider::bus::{NAME, PATH};
 
 /// What came of the refresh of one secret, as the bus has it.
@@ -87,6 +90,16 @@ impl Bus {
     /// The manager of all secrets.
     pub(super) async fn manager(&self) -> Result<ManagerProxy<'_>, Fault> {
         Ok(ManagerProxy::builder(&self.0).cache_properties(CacheProperties::No).build().await?)
+    }
+
+    /// How a unit asks for a credential, by what systemd says; none where it can't be asked.
+    pub(super) async fn asking(&self, unit: &UnitName, id: &CredentialId) -> Option<Asking> {
+        asking::asking(&self.0, unit, id).await.ok()
+    }
+
+    /// What is wrong with how units ask, by what systemd says; nothing where it can't be asked.
+    pub(super) async fn wrong_lines(&self, settings: &Settings) -> Vec<String> {
+        asking::problems(&self.0, settings).await.unwrap_or_default()
     }
 
     /// The source whose object is of this name, as its path has it.

@@ -5,6 +5,7 @@ use std::io::Write;
 
 use serde::Serialize;
 
+use super::asking::Asking;
 use super::bus::{self, Fault};
 use super::secrets;
 use super::show::{self, Cell, Paint, Row};
@@ -33,6 +34,10 @@ struct Decision {
     secret: Option<String>,
     reference: Option<String>,
     reason: String,
+    /// How the unit asks for it, where systemd could be asked that.
+    asks: Option<String>,
+    /// What is wrong with that.
+    problem: Option<String>,
     /// What went wrong the last time that it was looked up.
     error: Option<Fault>,
 }
@@ -41,18 +46,19 @@ struct Decision {
 pub fn run(args: &ExplainArgs, out: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
     let unit = UnitName::parse_lenient(&args.unit)?;
     let credential = CredentialId::parse(&args.credential)?;
-    let ((allowed, secret, reference, reason), error) = bus::talk(async |bus| {
+    let ((allowed, secret, reference, reason), error, asking) = bus::talk(async |bus| {
         let manager = bus.manager().await?;
         let told = manager.explain(unit.as_str(), credential.as_str()).await?;
         // that a unit may have it does not mean that it can be had
         let all = if told.0 { secrets::all(&manager).await.unwrap_or_default() } else { Vec::new() };
         let error = all.into_iter().find(|secret| secret.name == told.1).and_then(|secret| secret.error);
-        Ok((told, error))
+        Ok((told, error, bus.asking(&unit, &credential).await))
     })?;
     let some = |text: String| Some(text).filter(|text| !text.is_empty());
     let (unit, credential) = (unit.to_string(), credential.to_string());
     let (secret, reference) = (some(secret), some(reference));
-    let decision = Decision { unit, credential, allowed, secret, reference, reason, error };
+    let (asks, problem) = (asking.as_ref().map(Asking::text), asking.as_ref().and_then(Asking::problem));
+    let decision = Decision { unit, credential, allowed, secret, reference, reason, asks, problem, error };
     match args.json {
         true => show::json(out, &decision)?,
         false => write!(out, "{}", lines(&decision, Paint::of_stdout()))?,
@@ -64,6 +70,11 @@ pub fn run(args: &ExplainArgs, out: &mut dyn Write) -> Result<u8, Box<dyn Error>
 fn lines(decision: &Decision, paint: Paint) -> String {
     let Decision { unit, credential, .. } = decision;
     let verdict = match decision.allowed {
+        true if decision.problem.is_some() => {
+            Cell::painted(&format!("{unit} may have {credential}; how it asks for it is wrong"), |text| {
+                paint.red(text)
+            })
+        }
         true if decision.error.is_some() => {
             Cell::painted(&format!("{unit} may have {credential}; looking it up has failed"), |text| {
                 paint.red(text)
@@ -79,6 +90,8 @@ fn lines(decision: &Decision, paint: Paint) -> String {
     line("secret", &decision.secret);
     line("reference", &decision.reference);
     line("because", &Some(decision.reason.clone()));
+    line("asks", &decision.asks);
+    line("problem", &decision.problem);
     line("failing", &decision.error.as_ref().map(|error| error.message.clone()));
     let verdict = show::table(&rows[..1]);
     verdict + &show::table(&rows[1..])
@@ -97,6 +110,8 @@ mod tests {
             secret: Some("db".into()),
             reference: Some("op://v/i/f".into()),
             reason: "secret db (/etc/onecred/secrets.json:3) names it".into(),
+            asks: Some(Asking::NoUnit.text()),
+            problem: None,
             error: None,
         };
         let yes = "\
@@ -104,6 +119,7 @@ app.service gets db
 secret     db
 reference  op://v/i/f
 because    secret db (/etc/onecred/secrets.json:3) names it
+asks       this host has no such unit, or one that can't be loaded
 ";
         assert_eq!(lines(&decision, Paint::NONE), yes);
         let (name, message) = ("org.onecred.Error.NotFound".into(), "not found: x; do y".into());
@@ -113,11 +129,23 @@ app.service may have db; looking it up has failed
 secret     db
 reference  op://v/i/f
 because    secret db (/etc/onecred/secrets.json:3) names it
+asks       this host has no such unit, or one that can't be loaded
 failing    not found: x; do y
 ";
         assert_eq!(lines(&decision, Paint::NONE), failing);
-        decision.error = None;
-        (decision.allowed, decision.secret, decision.reference) = (false, None, None);
+        (decision.error, decision.problem) =
+            (None, Some("app.service gets what is encrypted; write x".into()));
+        let wrong = "\
+app.service may have db; how it asks for it is wrong
+secret     db
+reference  op://v/i/f
+because    secret db (/etc/onecred/secrets.json:3) names it
+asks       this host has no such unit, or one that can't be loaded
+problem    app.service gets what is encrypted; write x
+";
+        assert_eq!(lines(&decision, Paint::NONE), wrong);
+        decision.problem = None;
+        (decision.allowed, decision.secret, decision.reference, decision.asks) = (false, None, None, None);
         decision.reason = "not allowed: x; do y".into();
         let no = "app.service is refused db\nbecause  not allowed: x; do y\n";
         assert_eq!(lines(&decision, Paint::NONE), no);

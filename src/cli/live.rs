@@ -60,6 +60,7 @@ async fn find(bus: &Bus, settings: &Settings, err: &mut dyn Write) -> Result<Fin
                 .to_owned(),
         );
     }
+    problems.extend(bus.wrong_lines(settings).await);
     let names: Vec<String> = known.into_iter().map(|secret| secret.name).collect();
     let secrets = refresh::try_all(&manager, &names, err).await?;
     Ok(Findings { secrets, problems })

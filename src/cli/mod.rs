@@ -1,6 +1,7 @@
 //! The verbs, one file each.
 
 pub mod add;
+mod asking;
 mod bus;
 pub mod check;
 pub mod core;

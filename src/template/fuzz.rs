@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::IgnoredAny;
 use serde_json::Value as Json;
 
 use super::oracle::systemd;
@@ -38,11 +39,11 @@ pub(crate) fn template(data: &[u8]) {
     if content.contains('|') {
         return; // what one place is written for is for its reader to judge
     }
-    // marks in the place of values, which mean themselves everywhere
-    let marks: Vec<String> = (0..count).map(|part| format!("m{part:04}m")).collect();
-    if marks.iter().any(|mark| content.contains(mark.as_str()))
-        || parts.iter().any(|part| text(part).contains("m0"))
-    {
+    // marks in the place of values, which mean themselves everywhere: one character each, so that none is found where two things meet
+    const MARKS: std::ops::RangeInclusive<char> = '\u{E000}'..='\u{F8FF}';
+    let marks: Vec<String> = MARKS.take(count).map(String::from).collect();
+    let has_marks = |text: &str| text.contains(|c| MARKS.contains(&c));
+    if has_marks(&content) || parts.iter().any(|part| has_marks(&text(part))) {
         return;
     }
     let marked: Vec<&[u8]> = marks.iter().map(String::as_bytes).collect();
@@ -63,21 +64,28 @@ pub(crate) fn template(data: &[u8]) {
             assert_eq!(read, expected, "{sample:?}");
         }
         Form::Json => {
-            let (Ok(read), Ok(sample)) =
-                (serde_json::from_slice::<Json>(filled), serde_json::from_str(&sample))
-            else {
-                panic!("no JSON: {}", text(filled))
-            };
-            assert_eq!(read, replaced(sample, &put));
+            assert!(serde_json::from_slice::<IgnoredAny>(filled).is_ok(), "no JSON: {}", text(filled));
+            // numbers of the template's own may be larger than this reader can have them
+            let sample = serde_json::from_str(&sample).ok();
+            if let Some(expected) = sample.and_then(|sample| replaced(sample, &put)) {
+                assert_eq!(serde_json::from_slice::<Json>(filled).ok(), Some(expected));
+            }
         }
     }
 }
 
-fn replaced(json: Json, put: &impl Fn(&str) -> String) -> Json {
-    match json {
+/// Marks replaced in all strings; none where two keys become the same, of which a reader has one or the other.
+fn replaced(json: Json, put: &impl Fn(&str) -> String) -> Option<Json> {
+    Some(match json {
         Json::String(text) => Json::String(put(&text)),
-        Json::Array(list) => list.into_iter().map(|entry| replaced(entry, put)).collect(),
-        Json::Object(map) => map.into_iter().map(|(key, value)| (put(&key), replaced(value, put))).collect(),
+        Json::Array(list) => {
+            Json::Array(list.into_iter().map(|entry| replaced(entry, put)).collect::<Option<_>>()?)
+        }
+        Json::Object(map) => {
+            let keys = map.len();
+            let all = map.into_iter().map(|(key, value)| Some((put(&key), replaced(value, put)?)));
+            Json::Object(all.collect::<Option<serde_json::Map<_, _>>>().filter(|map| map.len() == keys)?)
+        }
         other => other,
-    }
+    })
 }
