@@ -54,12 +54,11 @@ pub(crate) fn cgroup(data: &[u8]) {
         let Some(unit) = unit_of_cgroup(&file, manager) else { continue };
         let path = file.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
         let at = |name: &&str| *name == unit.as_str() || name.strip_prefix('_') == Some(unit.as_str());
-        let before: Vec<&str> = path.split('/').take_while(|name| !at(name)).collect();
-        assert!(
-            path.contains(manager) && path.split('/').any(|name| at(&name)),
-            "{path} is no path of {unit}"
-        );
-        let own = before.join("/").replacen(manager, "", 1);
+        // the manager's own path may have a unit of that name, too
+        let (above, below) = path.split_once(manager).unwrap_or((path, ""));
+        assert!(below.split('/').any(|name| at(&name)), "{path} is no path of {unit}");
+        let before: Vec<&str> = below.split('/').take_while(|name| !at(name)).collect();
+        let own = format!("{above}{}", before.join("/"));
         assert!(
             own.split('/').all(|name| name.is_empty() || name == ".." || name.ends_with(".slice")),
             "{unit} is not the first unit of {path} below {manager:?}"
