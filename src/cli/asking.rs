@@ -10,12 +10,15 @@ use zbus::{Connection, OwnedObjectPath, fdo};
 use super::add::section;
 use crate::config::Settings;
 use crate::name::{CredentialId, UnitName};
+use crate::provider::units::UnitFiles;
 use crate::systemd::manager::{ManagerProxy, UnitProxy};
 
 /// Where values are given as they are.
 pub(super) const PLAIN: &str = "/run/onecred/credential.sock";
 /// Where they are given encrypted.
 pub(super) const SEALED: &str = "/run/onecred/sealed.sock";
+
+const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 
 /// The two kinds of lines, as properties of a unit; each is a list of IDs and paths.
 const KEYS: [&str; 2] = ["LoadCredential", "LoadCredentialEncrypted"];
@@ -61,6 +64,8 @@ pub(super) enum Asking {
     Never,
     /// There is no such unit on this host.
     NoUnit,
+    /// There is one that systemd has not loaded, but is in this state: masked, or with errors.
+    NotLoaded(String),
 }
 
 impl Asking {
@@ -69,7 +74,8 @@ impl Asking {
         match self {
             Self::By(line) => line.text(),
             Self::Never => "by no line that systemd knows: onecred add writes one; after a change: systemctl daemon-reload".into(),
-            Self::NoUnit => "this host has no such unit, or one that can't be loaded".into(),
+            Self::NoUnit => "this host has no such unit".into(),
+            Self::NotLoaded(state) => format!("systemd has not loaded the unit ({state}): see systemctl status"),
         }
     }
 
@@ -77,7 +83,7 @@ impl Asking {
     pub(super) fn problem(&self) -> Option<String> {
         match self {
             Self::By(line) => line.problem(),
-            Self::Never | Self::NoUnit => None,
+            Self::Never | Self::NoUnit | Self::NotLoaded(_) => None,
         }
     }
 }
@@ -88,35 +94,44 @@ pub(super) async fn asking(
     unit: &UnitName,
     id: &CredentialId,
 ) -> zbus::Result<Asking> {
-    let Ok(path) = ManagerProxy::new(connection).await?.load_unit(unit.as_str()).await else {
-        return Ok(Asking::NoUnit);
+    let path = match ManagerProxy::new(connection).await?.load_unit(unit.as_str()).await {
+        Ok(path) => path,
+        Err(zbus::Error::MethodError(name, ..)) if name.as_str() == NO_SUCH_UNIT => {
+            return Ok(Asking::NoUnit);
+        }
+        Err(error) => return Err(error),
     };
     let loaded =
         UnitProxy::builder(connection).path(&path).cache_properties(CacheProperties::No).build().await?;
-    if loaded.load_state().await? == "not-found" {
-        return Ok(Asking::NoUnit);
+    match loaded.load_state().await?.as_str() {
+        "loaded" => {}
+        "not-found" => return Ok(Asking::NoUnit),
+        state => return Ok(Asking::NotLoaded(state.to_owned())),
     }
     let line = lines(connection, unit, path).await?.into_iter().find(|line| line.id == id.as_str());
     Ok(line.map_or(Asking::Never, Asking::By))
 }
 
-/// What is wrong with the lines of all units that systemd has loaded, and of those that the configuration names.
+/// What is wrong with the lines of all units that systemd has loaded, and of those that the configuration names and this host has.
 pub(super) async fn problems(connection: &Connection, settings: &Settings) -> zbus::Result<Vec<String>> {
     let manager = ManagerProxy::new(connection).await?;
     let kinds = ["*.service", "*.socket", "*.mount", "*.swap"];
     let loaded = manager.list_units_by_patterns(&[], &kinds).await?;
-    let mut units: BTreeMap<String, _> = loaded.into_iter().map(|unit| (unit.0, unit.6)).collect();
+    // by the object: a unit can have several names
+    let mut units: BTreeMap<_, _> =
+        loaded.into_iter().map(|unit| (unit.6.to_string(), (unit.0, unit.6))).collect();
+    let files = UnitFiles::read();
     let grants = settings.policy.secrets().flat_map(|secret| &secret.grants);
-    for name in grants.filter_map(|grant| grant.units.glob().literal()) {
+    let named =
+        grants.filter(|grant| files.any(&grant.units)).filter_map(|grant| grant.units.glob().literal());
+    for name in named {
         // a template itself can't be loaded
-        if !units.contains_key(name)
-            && let Ok(path) = manager.load_unit(name).await
-        {
-            units.insert(name.to_owned(), path);
+        if let Ok(path) = manager.load_unit(name).await {
+            units.entry(path.to_string()).or_insert_with(|| (name.to_owned(), path));
         }
     }
     let mut problems = Vec::new();
-    for (name, path) in units {
+    for (name, path) in units.into_values() {
         let Ok(unit) = UnitName::parse(&name) else { continue };
         problems.extend(lines(connection, &unit, path).await?.iter().filter_map(Line::problem));
     }

@@ -97,9 +97,9 @@ impl Bus {
         asking::asking(&self.0, unit, id).await.ok()
     }
 
-    /// What is wrong with how units ask, by what systemd says; nothing where it can't be asked.
-    pub(super) async fn wrong_lines(&self, settings: &Settings) -> Vec<String> {
-        asking::problems(&self.0, settings).await.unwrap_or_default()
+    /// What is wrong with how units ask, by what systemd says.
+    pub(super) async fn wrong_lines(&self, settings: &Settings) -> zbus::Result<Vec<String>> {
+        asking::problems(&self.0, settings).await
     }
 
     /// The source whose object is of this name, as its path has it.

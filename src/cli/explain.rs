@@ -57,7 +57,8 @@ pub fn run(args: &ExplainArgs, out: &mut dyn Write) -> Result<u8, Box<dyn Error>
     let some = |text: String| Some(text).filter(|text| !text.is_empty());
     let (unit, credential) = (unit.to_string(), credential.to_string());
     let (secret, reference) = (some(secret), some(reference));
-    let (asks, problem) = (asking.as_ref().map(Asking::text), asking.as_ref().and_then(Asking::problem));
+    let (asks, problem) =
+        (asking.as_ref().map(Asking::text), asking.as_ref().filter(|_| allowed).and_then(Asking::problem));
     let decision = Decision { unit, credential, allowed, secret, reference, reason, asks, problem, error };
     match args.json {
         true => show::json(out, &decision)?,
@@ -119,7 +120,7 @@ app.service gets db
 secret     db
 reference  op://v/i/f
 because    secret db (/etc/onecred/secrets.json:3) names it
-asks       this host has no such unit, or one that can't be loaded
+asks       this host has no such unit
 ";
         assert_eq!(lines(&decision, Paint::NONE), yes);
         let (name, message) = ("org.onecred.Error.NotFound".into(), "not found: x; do y".into());
@@ -129,7 +130,7 @@ app.service may have db; looking it up has failed
 secret     db
 reference  op://v/i/f
 because    secret db (/etc/onecred/secrets.json:3) names it
-asks       this host has no such unit, or one that can't be loaded
+asks       this host has no such unit
 failing    not found: x; do y
 ";
         assert_eq!(lines(&decision, Paint::NONE), failing);
@@ -140,7 +141,7 @@ app.service may have db; how it asks for it is wrong
 secret     db
 reference  op://v/i/f
 because    secret db (/etc/onecred/secrets.json:3) names it
-asks       this host has no such unit, or one that can't be loaded
+asks       this host has no such unit
 problem    app.service gets what is encrypted; write x
 ";
         assert_eq!(lines(&decision, Paint::NONE), wrong);

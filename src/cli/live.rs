@@ -60,7 +60,13 @@ async fn find(bus: &Bus, settings: &Settings, err: &mut dyn Write) -> Result<Fin
                 .to_owned(),
         );
     }
-    problems.extend(bus.wrong_lines(settings).await);
+    match bus.wrong_lines(settings).await {
+        Ok(wrong) => problems.extend(wrong),
+        Err(error) => {
+            let error = show::clean(&error.to_string());
+            let _ = writeln!(err, "warning: systemd can't be asked how units ask for credentials: {error}");
+        }
+    }
     let names: Vec<String> = known.into_iter().map(|secret| secret.name).collect();
     let secrets = refresh::try_all(&manager, &names, err).await?;
     Ok(Findings { secrets, problems })

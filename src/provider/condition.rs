@@ -82,7 +82,7 @@ impl Condition {
         let error = failed
             .or(seen.failing)
             .or(seen.trouble)
-            .or_else(|| seen.slot.and_then(|slot| slot.doubt(seen.now)))
+            .or_else(|| Some(&seen.slot?.doubt.as_ref()?.failure))
             .cloned();
         let fresh = match wanted.max_age {
             MaxAge::Session => true,

@@ -58,29 +58,45 @@ async fn what_does_not_pass_is_given_up() {
     assert_eq!(outcome.expect_err("fails").retry_after, Some(Duration::from_secs(6)));
 }
 
+/// A first attempt that fails so; a second one that hangs, having so many seconds. Gives what is told, and whether the breaker is open then.
+async fn cut(first: Class, again: Again, room: u64) -> (Failure, bool) {
+    let gate = Gate::new(Pace { first: Duration::from_millis(1), ..Pace::default() });
+    let attempts = AtomicUsize::new(0);
+    let by = Instant::now() + Duration::from_secs(10);
+    let attempt = |rest| {
+        let nth = attempts.fetch_add(1, Ordering::SeqCst);
+        async move {
+            if nth == 0 {
+                sleep(rest - Duration::from_secs(room)).await;
+                return Err::<(), _>(trouble(first, again));
+            }
+            sleep(rest).await;
+            Err(trouble_saying("it does not answer in time"))
+        }
+    };
+    let failure = gate.call(by, attempt).await.expect_err("fails");
+    assert_eq!((attempts.into_inner(), Instant::now()), (2, by));
+    (failure, gate.breaker.enter().is_err())
+}
+
+fn trouble_saying(cause: &str) -> Trouble {
+    let failure = Failure::new(Class::Away, cause, "see");
+    Trouble { failure, again: Again::Soon, unreached: false }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_last_attempt_that_time_cuts_does_not_hide_what_was_said_before() {
-    for (first, again, told) in [
-        (Class::Limited, Again::Soon, Class::Limited),
-        (Class::Limited, Again::After(Duration::from_secs(1)), Class::Limited),
-        (Class::Denied, Again::Doubtful, Class::Away), // one 403 may still be false
+    for (first, again, room, told, cause) in [
+        (Class::Limited, Again::Soon, 8, Class::Limited, "it failed"),
+        (Class::Limited, Again::After(Duration::from_millis(10)), 8, Class::Limited, "it failed"),
+        (Class::Denied, Again::Doubtful, 8, Class::Away, "it failed"), // one 403 may still be false
+        (Class::Away, Again::Soon, 1, Class::Away, "it failed"),
+        (Class::Away, Again::Soon, 8, Class::Away, "it does not answer in time"), // it had time, and hung
     ] {
-        let gate = Gate::new(Pace::default());
-        let attempts = AtomicUsize::new(0);
-        let by = Instant::now() + Duration::from_secs(5);
-        let attempt = |room| {
-            let nth = attempts.fetch_add(1, Ordering::SeqCst);
-            async move {
-                if nth == 0 {
-                    return Err::<(), _>(trouble(first, again));
-                }
-                sleep(room).await;
-                Err(Trouble::passing(Failure::new(Class::Away, "it does not answer in time", "see")))
-            }
-        };
-        let failure = gate.call(by, attempt).await.expect_err("fails");
-        assert_eq!((failure.class, failure.cause.as_str()), (told, "it failed"), "{again:?}");
-        assert_eq!((attempts.into_inner(), Instant::now()), (2, by));
+        let (failure, open) = cut(first, again, room).await;
+        assert_eq!((failure.class, failure.cause.as_str()), (told, cause), "{again:?}");
+        // a wait that was told and kept to is told to nobody else
+        assert_eq!((failure.retry_after, open), (None, false), "{again:?}");
     }
 }
 

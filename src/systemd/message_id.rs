@@ -38,6 +38,8 @@ message_ids! {
     OPENED = "382be0ba90a1486c91b27e2a136f8c0f";
     /// A source can't be asked.
     SOURCE_IN_TROUBLE = "821f3f8989454699b426ae044c76bd53";
+    /// Some items of a source can't be compared with what is in 1Password.
+    IN_DOUBT = "7172d6566b4e4b0496b81f4c7ba9e8e3";
     /// A source answers again.
     SOURCE_ANSWERS = "0f691057d42e44daaa11ec625da353da";
     /// A secret has another value than before.
@@ -104,7 +106,7 @@ mod tests {
                 let of_requests =
                     ["ONECRED_UNIT", "ONECRED_CREDENTIAL", "ONECRED_SECRET", "ONECRED_REFERENCE"];
                 let known = match id {
-                    SOURCE_IN_TROUBLE | SOURCE_ANSWERS => &["ONECRED_SOURCE"][..],
+                    SOURCE_IN_TROUBLE | IN_DOUBT | SOURCE_ANSWERS => &["ONECRED_SOURCE"][..],
                     OPENED | PUT | ROLLED_BACK | RELEASED => &["ONECRED_SECRET"],
                     CHANGED => &["ONECRED_SECRET", "ONECRED_VERSION"],
                     TOLD | NOT_TOLD => &["ONECRED_UNIT", "ONECRED_SECRET"],

@@ -135,7 +135,11 @@ impl Broker {
         let items = self.store.known(&source);
         let print = self.active().print(&source).to_owned();
         let check = Check { source: source.clone(), print, items: items.clone(), patience: CHECK_PATIENCE };
-        let result = self.resolver.check(check).await;
+        let result =
+            self.resolver.check(check).await.and_then(|checked| match nothing_told(&checked.items) {
+                Some(failure) => Err(failure.clone()),
+                None => Ok(checked),
+            });
         self.troubles.note(&source, result.as_ref().err());
         let states = match result {
             Ok(checked) => checked.items,
@@ -156,21 +160,25 @@ impl Broker {
         Ok(())
     }
 
-    /// A line for each reason for which items could not be compared, where that is new.
+    /// A line for each vault of which items could not be compared, where that is new.
     fn tell_doubts<'a>(&self, source: &SourceName, items: impl Iterator<Item = (&'a Known, &'a ItemState)>) {
-        let mut new: BTreeMap<String, (String, usize)> = BTreeMap::new();
+        let mut new = BTreeMap::new();
         for (known, state) in items {
             let ItemState::Unknown(failure) = state else { continue };
             let slot = self.store.slot(&ItemKey::new(source, &known.item));
             if slot.is_some_and(|slot| slot.doubt.is_none_or(|doubt| doubt.failure.class != failure.class)) {
-                new.entry(failure.to_string()).or_insert_with(|| (known.item.to_string(), 0)).1 += 1;
+                let kind = failure.class.kind();
+                new.entry((&known.item.vault, kind)).or_insert((known, failure, 0)).2 += 1;
             }
         }
-        for (failure, (first, count)) in new {
+        for ((_, kind), (first, failure, count)) in new {
             let others = if count > 1 { format!(" and {} more", count - 1) } else { String::new() };
             tracing::warn!(
+                message_id = message_id::IN_DOUBT,
                 onecred_source = source.as_str(),
-                "{first}{others} can't be compared with 1Password now, so what was fetched before is served as it is: {failure}"
+                onecred_result = kind,
+                "{}{others} can't be compared with 1Password now, so what was fetched before is served as it is: {failure}",
+                first.item
             );
         }
     }
@@ -202,4 +210,14 @@ impl Broker {
             });
         }
     }
+}
+
+/// Why nothing could be told of any item, if so: then the source is in trouble, and not some of its vaults.
+fn nothing_told(items: &[ItemState]) -> Option<&Failure> {
+    let mut failures = items.iter().map(|state| match state {
+        ItemState::Unknown(failure) => Some(failure),
+        _ => None,
+    });
+    let first = failures.next().flatten();
+    first.filter(|_| failures.all(|failure| failure.is_some()))
 }

@@ -68,7 +68,9 @@ impl Broker {
                             _ => Refreshed::Unchanged(slot.snapshot.version),
                         });
                     }
-                    Some(Slot { doubt: Some(doubt), .. }) if doubt.at >= asked => return Err(doubt.failure),
+                    Some(Slot { doubt: Some(doubt), changed: false, .. }) if doubt.at >= asked => {
+                        return Err(doubt.failure);
+                    }
                     Some(slot) if !slot.changed && checks < 2 => {
                         self.checked(&wanted.source, deadline).await?;
                     }

@@ -5,7 +5,7 @@ use crate::config::{Settings, from_text};
 use crate::name::{CredentialId, UnitName};
 use crate::provider::store::Kind;
 use crate::provider::store::testing::{self, fetched};
-use crate::wire::{Check, Checked, Fetch, Fetched, ItemState, Pending};
+use crate::wire::{Check, Checked, Fetch, Fetched, ItemState, Known, Pending};
 
 /// A resolver that says what it was told to, and remembers what it was asked.
 #[derive(Default)]
@@ -53,7 +53,12 @@ impl Resolve for Scripted {
             }
             tokio::task::yield_now().await;
             let state = self.checks.lock().unwrap().pop_front().unwrap_or_else(|| Err(away()))?;
-            Ok(Checked { items: check.items.iter().map(|_| state.clone()).collect() })
+            // it is of vault v; in another all is well
+            let state_of = |known: &Known| match &*known.item.vault.text {
+                "v" => state.clone(),
+                _ => ItemState::Unchanged { vault_version: Some(1) },
+            };
+            Ok(Checked { items: check.items.iter().map(state_of).collect() })
         })
     }
 }
@@ -83,10 +88,14 @@ pub(in crate::provider) struct Rig {
 
 impl Rig {
     pub(in crate::provider) fn new(max_age: &str) -> Self {
+        Self::of(settings(max_age, "one"))
+    }
+
+    fn of(settings: Settings) -> Self {
         let (script, folder) = (Arc::new(Scripted::default()), testing::folder());
         let store = Store::open(folder.path(), Kind::Anything, 1 << 20).unwrap();
         let resolver: Arc<dyn Resolve> = Arc::<Scripted>::clone(&script);
-        let broker = Arc::new(Broker::new(resolver, store, Active::new(settings(max_age, "one"))));
+        let broker = Arc::new(Broker::new(resolver, store, Active::new(settings)));
         Self { script, broker, _folder: folder }
     }
 
@@ -159,25 +168,49 @@ async fn an_old_snapshot_is_checked_once_and_served_as_it_is_when_that_fails() {
 
 /// The source has answered, but of this item it could not say anything.
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_compared_is_served_as_it_is_and_left_alone_for_a_while() {
-    let rig = Rig::new("always");
+async fn a_vault_that_cannot_be_compared_is_served_as_it_is_and_left_alone_for_a_while() {
+    let text = r#"{ "source": { "kind": "connect", "url": "https://one" }, "defaults": { "maxAge": "always", "deadline": "30s" },
+        "secrets": [ { "name": "pass", "reference": "op://v/i/password", "units": ["app"] },
+                     { "name": "user", "reference": "op://v/i/username", "units": ["app"] },
+                     { "name": "other", "reference": "op://w/i/password", "units": ["app"] } ] }"#;
+    let rig = Rig::of(from_text(std::path::Path::new("test.json"), text).unwrap().settings);
+    let unknown = || rig.script.check_gives(Ok(ItemState::Unknown(away())));
     rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
     assert_eq!(rig.get(1, "pass").await, fresh("hunter2"));
-    rig.script.checks.lock().unwrap().push_back(Ok(ItemState::Unknown(away())));
+    rig.script.fetch_gives(1, &[Ok(b"else")]);
+    assert_eq!(rig.get(1, "other").await, fresh("else"));
+    rig.script.asked();
+    unknown();
     assert_eq!(rig.get(2, "pass").await, Ok((b"hunter2".to_vec(), true)));
     assert_eq!(rig.get(3, "user").await, Ok((b"bob".to_vec(), true)));
-    assert_eq!(rig.script.asked(), ["fetch i password,username", "check 1"]);
+    assert_eq!(rig.script.asked(), ["check 2"]);
+    unknown();
+    assert_eq!(rig.get(3, "other").await, fresh("else"));
     let source = SourceName::parse("default").unwrap();
     assert_eq!(rig.broker.last_failure(&source), None, "others of the source are none of its trouble");
     let secret = rig.broker.active().secret("pass").unwrap().wanted.clone();
-    assert_eq!(rig.broker.condition(&secret).error, Some(away()));
-    rig.script.checks.lock().unwrap().push_back(Ok(ItemState::Unchanged { vault_version: Some(1) }));
+    rig.script.check_gives(Ok(ItemState::Unchanged { vault_version: Some(1) }));
     assert!(rig.broker.refresh(&secret, Thoroughness::Versions, rig.broker.ask(&secret)).await.is_ok());
     assert_eq!(rig.broker.condition(&secret).error, None);
-    rig.script.checks.lock().unwrap().push_back(Ok(ItemState::Unknown(away())));
+    unknown();
+    rig.script.asked();
     let refreshed = rig.broker.refresh(&secret, Thoroughness::Versions, rig.broker.ask(&secret)).await;
     assert_eq!(refreshed, Err(away()), "and costs no fetch");
-    assert_eq!(rig.script.asked(), ["check 1", "check 1"]);
+    assert_eq!(rig.script.asked(), ["check 2"]);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(rig.broker.condition(&secret).error, Some(away()), "until it can be compared again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_of_which_nothing_can_be_compared_is_in_trouble() {
+    let rig = Rig::new("always");
+    rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
+    assert_eq!(rig.get(1, "pass").await, fresh("hunter2"));
+    rig.script.check_gives(Ok(ItemState::Unknown(away())));
+    assert_eq!(rig.get(2, "pass").await, Ok((b"hunter2".to_vec(), true)));
+    assert_eq!(rig.broker.last_failure(&SourceName::parse("default").unwrap()), Some(away()));
+    assert_eq!(rig.get(3, "user").await, Ok((b"bob".to_vec(), true)));
+    assert_eq!(rig.script.asked(), ["fetch i password,username", "check 1"]);
 }
 
 #[tokio::test(start_paused = true)]

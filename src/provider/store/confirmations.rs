@@ -63,6 +63,7 @@ impl Store {
                 }
                 ItemState::Changed => {
                     slot.changed = true;
+                    slot.doubt = None;
                     news = true;
                 }
                 ItemState::Gone(failure) => gone.push((key, failure)),

@@ -74,8 +74,12 @@ impl Pass<'_> {
         }
         let longest = if unreached { LONGEST_UNREACHED } else { LONGEST };
         let wait = told.unwrap_or_else(|| jittered(SHORTEST * 2_u32.pow(state.openings.min(5)), longest));
+        let until = Instant::now() + wait;
+        if !self.probe && state.open.as_ref().is_some_and(|(_, longer)| *longer > until) {
+            return; // another was told to wait for longer
+        }
         state.openings += 1;
-        state.open = Some((failure.clone(), Instant::now() + wait));
+        state.open = Some((failure.clone(), until));
     }
 }
 
@@ -106,6 +110,18 @@ mod tests {
 
     fn wait(breaker: &Breaker) -> Option<Duration> {
         breaker.enter().err().and_then(|failure| failure.retry_after)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_waits_that_were_told_the_longer_holds() {
+        let breaker = Breaker::default();
+        let limited = |seconds| {
+            Failure::new(Class::Limited, "too many", "wait").retry_after(Duration::from_secs(seconds))
+        };
+        let (long, short) = (breaker.enter().unwrap(), breaker.enter().unwrap());
+        long.failed(&limited(90), false);
+        short.failed(&limited(1), false);
+        assert_eq!(wait(&breaker), Some(Duration::from_secs(90)));
     }
 
     #[tokio::test(start_paused = true)]

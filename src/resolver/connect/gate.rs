@@ -18,6 +18,8 @@ const AT_ONCE: usize = 8;
 const ATTEMPT: Duration = Duration::from_secs(30);
 /// The longest pause that a server can ask for and get while the asker waits; for a longer one the asker is sent away.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// An attempt that had less time than this and got no answer says nothing of the server.
+const BRIEF: Duration = Duration::from_secs(2);
 /// How often a 403 has to come before it is believed.
 const DENIALS: u32 = 3;
 
@@ -72,18 +74,24 @@ impl Gate {
         let mut denials = 0;
         let mut before: Option<Trouble> = None;
         loop {
-            let outcome = match timeout_at(by, self.turns.acquire()).await {
-                Ok(Ok(_turn)) => attempt(by.saturating_duration_since(Instant::now()).min(ATTEMPT)).await,
-                Ok(Err(_)) | Err(_) if before.is_some() => Err(busy()),
-                Ok(Err(_)) | Err(_) => return Err(busy().failure),
-            }; // others may call while this one pauses
+            let turn = match timeout_at(by, self.turns.acquire()).await {
+                Ok(Ok(turn)) => turn,
+                // no word of the server, so the breaker gets none
+                Ok(Err(_)) | Err(_) => {
+                    return Err(before.map_or_else(busy, |trouble| doubted(trouble, denials).failure));
+                }
+            };
+            let room = by.saturating_duration_since(Instant::now()).min(ATTEMPT);
+            let outcome = attempt(room).await;
+            drop(turn); // others may call while this one pauses
             let trouble = match (outcome, before.take()) {
                 (Ok(value), _) => {
                     pass.reached();
                     return Ok(value);
                 }
-                // the time was up: that the rest of it was too short for an answer says nothing of the server
-                (Err(cut), Some(before)) if cut.again == Again::Soon && Instant::now() >= by => before,
+                (Err(cut), Some(before)) if Instant::now() >= by && says_more(&before, &cut, room) => {
+                    Trouble { unreached: before.unreached && cut.unreached, ..before }
+                }
                 (Err(trouble), _) => {
                     denials += u32::from(trouble.again == Again::Doubtful);
                     trouble
@@ -99,13 +107,12 @@ impl Gate {
             match pause {
                 Some(pause) if Instant::now() + pause < by => {
                     sleep(pause).await;
-                    before = Some(trouble);
+                    // what the server asked for was kept to, and holds no more
+                    let failure = Failure { retry_after: None, ..trouble.failure };
+                    before = Some(Trouble { failure, ..trouble });
                 }
                 _ => {
-                    let mut trouble = trouble;
-                    if trouble.again == Again::Doubtful && denials < DENIALS {
-                        trouble.failure.class = Class::Away; // it may be false, and there is no time to ask again
-                    }
+                    let trouble = doubted(trouble, denials);
                     if trouble.failure.class.is_transient() {
                         pass.failed(&trouble.failure, trouble.unreached);
                     } else {
@@ -118,12 +125,26 @@ impl Gate {
     }
 }
 
-fn busy() -> Trouble {
-    Trouble::passing(Failure::new(
+/// Whether an attempt that time has cut says less of the server than the one before, which had an answer.
+fn says_more(before: &Trouble, cut: &Trouble, room: Duration) -> bool {
+    let spoke = before.failure.class == Class::Limited || before.again == Again::Doubtful;
+    cut.again == Again::Soon && (spoke || room < BRIEF)
+}
+
+/// A 403 that has not come often enough may be false, and there is no time to ask again.
+fn doubted(mut trouble: Trouble, denials: u32) -> Trouble {
+    if trouble.again == Again::Doubtful && denials < DENIALS {
+        trouble.failure.class = Class::Away;
+    }
+    trouble
+}
+
+fn busy() -> Failure {
+    Failure::new(
         Class::Away,
         "earlier calls to the Connect server took all the time",
         "see whether it answers fast enough, or allow a longer deadline",
-    ))
+    )
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ impl Trouble {
         Self { failure, again: Again::No, unreached: false }
     }
 
-    pub(super) fn passing(failure: Failure) -> Self {
+    fn passing(failure: Failure) -> Self {
         Self { failure, again: Again::Soon, unreached: false }
     }
 }

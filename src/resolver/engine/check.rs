@@ -71,7 +71,7 @@ impl<B: Backend> Engine<B> {
         }
         let what = format!("vault {:?}", vault.name);
         if let Err(failure) = self.not_behind(&what, vault_version, known.vault_version) {
-            return Ok(ItemState::Unknown(failure));
+            return Ok(ItemState::Unknown(failure.sanitized()));
         }
         if !lists.contains_key(&vault.id) {
             let list = self.items(&vault.id, need, by).await;
@@ -85,7 +85,7 @@ impl<B: Backend> Engine<B> {
             }
             // what is no list tells nothing, of this vault alone
             Some(Err(failure)) if matches!(failure.class, Class::Malformed | Class::TooLarge) => {
-                return Ok(ItemState::Unknown(failure.clone()));
+                return Ok(ItemState::Unknown(failure.clone().sanitized()));
             }
             Some(Err(failure)) => return Err(failure.clone()),
             None => return Ok(ItemState::Changed),
@@ -101,7 +101,7 @@ impl<B: Backend> Engine<B> {
         if item.id == known.id.item {
             let what = format!("item {:?}", item.title);
             if let Err(failure) = self.not_behind(&what, item.version, Some(known.version)) {
-                return Ok(ItemState::Unknown(failure));
+                return Ok(ItemState::Unknown(failure.sanitized()));
             }
             if let Some(version) = item.version {
                 super::lock(&self.seen).insert(known.id.clone(), version);
