@@ -85,6 +85,11 @@ impl UnitName {
         self.0.rsplit_once('.').map_or(&self.0, |(stem, _)| stem)
     }
 
+    /// The unit type, such as `service`.
+    pub fn suffix(&self) -> &str {
+        self.0.rsplit_once('.').map_or("", |(_, suffix)| suffix)
+    }
+
     /// What stands before the `@`, or the name without its type (`%p`).
     pub fn prefix(&self) -> &str {
         self.stem().split_once('@').map_or(self.stem(), |(prefix, _)| prefix)

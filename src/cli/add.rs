@@ -5,12 +5,13 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::asking::{PLAIN, SEALED};
 use super::core::Draft;
 use super::nixos;
+use super::unit_lines::{PLAIN, SEALED};
 use crate::config::{self, Paths};
 use crate::name::{CredentialId, SecretName, SourceName, UnitName};
 use crate::reference::Reference;
+use crate::systemd::unit_type::ExecType;
 
 /// What `onecred add` is told.
 #[derive(Debug, Clone, clap::Args)]
@@ -114,12 +115,7 @@ impl Addition {
         let units =
             args.units.iter().map(|unit| UnitName::parse_lenient(unit)).collect::<Result<Vec<_>, _>>()?;
         for unit in &units {
-            if section(unit).is_none() {
-                return Err(format!(
-                    "{unit} can't have credentials; services, sockets, mounts and swaps can"
-                )
-                .into());
-            }
+            section(unit)?;
         }
         let reference = Reference::parse(&args.reference)?;
         let source = args.source.as_deref().map(SourceName::parse).transpose()?;
@@ -180,7 +176,7 @@ impl Addition {
     }
 
     fn drop_in(&self, unit: &UnitName, dir: &Path) -> Result<Wish, String> {
-        let section = section(unit).ok_or_else(|| format!("{unit} can't have credentials"))?;
+        let section = section(unit)?;
         let (name, id) = (&self.name, &self.id);
         let line = match self.plain {
             true => format!("LoadCredential={id}:{PLAIN}"),
@@ -238,13 +234,13 @@ impl Addition {
 }
 
 /// The section of a unit file that takes credentials.
-pub(super) fn section(unit: &UnitName) -> Option<&'static str> {
-    match unit.as_str().rsplit_once('.')?.1 {
-        "service" => Some("Service"),
-        "socket" => Some("Socket"),
-        "mount" => Some("Mount"),
-        "swap" => Some("Swap"),
-        _ => None,
+fn section(unit: &UnitName) -> Result<&'static str, String> {
+    match ExecType::of(unit) {
+        Some(exec @ (ExecType::Service | ExecType::Mount)) => Ok(exec.section()),
+        _ => Err(format!(
+            "{unit} cannot ask for credentials: only services do, and mounts on systemd {} and later; name the service that needs the secret",
+            ExecType::MOUNTS_SINCE
+        )),
     }
 }
 

@@ -126,7 +126,12 @@ fn what_could_not_work_is_refused() {
         (vec!["db", "op://v/f", "--unit", "app"], "op://v/f"),
         (vec!["../db", "op://v/i/f", "--unit", "app"], "is not a secret name"),
         (vec!["db", "op://v/i/f"], "--unit"),
-        (vec!["db", "op://v/i/f", "--unit", "a.timer"], "a.timer can't have credentials"),
+        (
+            vec!["db", "op://v/i/f", "--unit", "a.timer"],
+            "a.timer cannot ask for credentials: only services do",
+        ),
+        (vec!["db", "op://v/i/f", "--unit", "a.socket"], "a.socket cannot ask for credentials"),
+        (vec!["db", "op://v/i/f", "--unit", "dev-sda.swap"], "dev-sda.swap cannot ask for credentials"),
         (vec!["db", "op://v/i/f", "--unit", "a", "--id", "a b"], "quoted"),
         (vec!["db", "op://v/i/f", "--unit", &long, "--id", "some-id"], "83 at most"),
         (vec!["db", "op://v/i/f", "--unit", "a", "--source", "none"], "source"),

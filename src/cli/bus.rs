@@ -8,8 +8,8 @@ use serde::Serialize;
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, OwnedFd, OwnedVariant, fdo};
 
-use super::asking::{self, Asking};
 use super::show;
+use super::unit_lines::{self, Asking};
 use crate::config::Settings;
 use crate::name::{CredentialId, UnitName};
 use crate::provider::bus::{NAME, PATH};
@@ -94,12 +94,12 @@ impl Bus {
 
     /// How a unit asks for a credential, by what systemd says; none where it can't be asked.
     pub(super) async fn asking(&self, unit: &UnitName, id: &CredentialId) -> Option<Asking> {
-        asking::asking(&self.0, unit, id).await.ok()
+        unit_lines::asking(&self.0, unit, id).await.ok()
     }
 
     /// What is wrong with how units ask, by what systemd says.
     pub(super) async fn wrong_lines(&self, settings: &Settings) -> zbus::Result<Vec<String>> {
-        asking::problems(&self.0, settings).await
+        unit_lines::problems(&self.0, settings).await
     }
 
     /// The source whose object is of this name, as its path has it.

@@ -5,10 +5,10 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use super::asking::Asking;
 use super::bus::{self, Fault};
 use super::secrets;
 use super::show::{self, Cell, Paint, Row};
+use super::unit_lines::Asking;
 use crate::name::{CredentialId, UnitName};
 
 /// What `onecred explain` is told.

@@ -1,7 +1,6 @@
 //! The verbs, one file each.
 
 pub mod add;
-mod asking;
 mod bus;
 pub mod check;
 pub mod core;
@@ -24,6 +23,7 @@ pub mod serve;
 mod show;
 pub mod status;
 pub mod token;
+mod unit_lines;
 
 use std::error::Error;
 use std::io::{self, Write};

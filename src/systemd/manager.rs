@@ -4,7 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use zbus::names::InterfaceName;
 use zbus::{Connection, OwnedObjectPath, proxy};
+
+use super::unit_type::ExecType;
+use crate::name::UnitName;
 
 /// After how long an answer counts as lost.
 const LOST: Duration = Duration::from_secs(30);
@@ -51,6 +55,12 @@ pub async fn subscribe(manager: &ManagerProxy<'_>) -> zbus::Result<()> {
         }
         result => result,
     }
+}
+
+/// The D-Bus interface with a unit's execution settings, unless its type has none.
+pub fn exec_interface(unit: &UnitName) -> Option<InterfaceName<'static>> {
+    let section = ExecType::of(unit)?.section();
+    InterfaceName::try_from(format!("org.freedesktop.systemd1.{section}")).ok()
 }
 
 /// A unit.

@@ -5,3 +5,4 @@ pub mod journal;
 pub mod manager;
 pub mod message_id;
 pub mod notify;
+pub mod unit_type;

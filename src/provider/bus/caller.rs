@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OnceCell, Semaphore};
 use zbus::message::{Flags, Header};
-use zbus::names::{BusName, InterfaceName, OwnedUniqueName};
+use zbus::names::{BusName, OwnedUniqueName};
 use zbus::{Connection, fdo};
 use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
 
@@ -16,7 +16,8 @@ use crate::name::UnitName;
 use crate::policy::Policy;
 use crate::provider::peer::unit_of;
 use crate::secret::Secret;
-use crate::systemd::manager::ManagerProxy;
+use crate::systemd::manager::{ManagerProxy, exec_interface};
+use crate::systemd::unit_type::ExecType;
 
 /// The most callers that are remembered.
 const REMEMBERED: usize = 256;
@@ -165,9 +166,7 @@ async fn identify(
 /// scope, so these prove nothing.
 fn read_unit(pid: u32, pidfd: Option<OwnedFd>) -> Option<UnitName> {
     let unit = unit_of(i32::try_from(pid).ok()?, pidfd).ok()?;
-    let name = unit.as_str();
-    let can_ask = [".service", ".socket", ".mount", ".swap"].iter().any(|kind| name.ends_with(kind));
-    (can_ask && !name.starts_with("user@")).then_some(unit)
+    (ExecType::of(&unit).is_some() && !unit.as_str().starts_with("user@")).then_some(unit)
 }
 
 /// The user that a unit runs as; none for those without `User=`, which run as root.
@@ -175,13 +174,12 @@ fn read_unit(pid: u32, pidfd: Option<OwnedFd>) -> Option<UnitName> {
 /// A unit's credentials can be read by its user alone, so on the bus it is the same: programs of anybody run in the cgroup of cron.service. Nor
 /// can an ID that once was a caller's and is another process's now make a unit of it, where the bus has no pidfd.
 async fn user_of(unit: &UnitName, connection: &Connection) -> Option<u32> {
-    let kind = unit.as_str().rsplit_once('.')?.1;
-    let interface = format!("org.freedesktop.systemd1.{}{}", kind[..1].to_ascii_uppercase(), &kind[1..]);
+    let interface = exec_interface(unit)?;
     let manager = ManagerProxy::new(connection).await.ok()?;
     let path = manager.load_unit(unit.as_str()).await.ok()?;
     let properties = fdo::PropertiesProxy::builder(connection).destination("org.freedesktop.systemd1");
     let properties = properties.path(path).build().await.ok()?;
-    let uid = properties.get(InterfaceName::try_from(interface).ok()?, "UID").await.ok()?;
+    let uid = properties.get(interface, "UID").await.ok()?;
     u32::try_from(uid).ok().filter(|uid| *uid != u32::MAX)
 }
 

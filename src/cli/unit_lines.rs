@@ -3,15 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use zbus::names::InterfaceName;
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, OwnedObjectPath, fdo};
 
-use super::add::section;
 use crate::config::Settings;
 use crate::name::{CredentialId, UnitName};
 use crate::provider::units::UnitFiles;
-use crate::systemd::manager::{ManagerProxy, UnitProxy};
+use crate::systemd::manager::{ManagerProxy, UnitProxy, exec_interface};
 
 /// Where values are given as they are.
 pub(super) const PLAIN: &str = "/run/onecred/credential.sock";
@@ -140,10 +138,9 @@ pub(super) async fn problems(connection: &Connection, settings: &Settings) -> zb
 
 /// The lines of a unit; none where its kind has none.
 async fn lines(connection: &Connection, unit: &UnitName, path: OwnedObjectPath) -> zbus::Result<Vec<Line>> {
-    let Some(section) = section(unit) else { return Ok(Vec::new()) };
+    let Some(interface) = exec_interface(unit) else { return Ok(Vec::new()) };
     let properties = fdo::PropertiesProxy::builder(connection).destination("org.freedesktop.systemd1");
     let properties = properties.path(path).build().await?;
-    let interface = InterfaceName::try_from(format!("org.freedesktop.systemd1.{section}"))?;
     let mut all = Vec::new();
     for key in KEYS {
         let list = match properties.get(interface.clone(), key).await {

@@ -1,0 +1,89 @@
+//! Unit types that have execution settings (systemd.exec(5)), and which of them ask for credentials.
+
+use std::fmt;
+
+use crate::name::UnitName;
+
+/// A unit type whose unit file has a section for execution settings, `LoadCredential=` among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExecType {
+    /// A service.
+    Service,
+    /// A socket.
+    Socket,
+    /// A mount.
+    Mount,
+    /// A swap.
+    Swap,
+}
+
+/// Whether units of a type ask for their credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asks {
+    /// On every version that onecred supports.
+    Always,
+    /// On this version of systemd and later.
+    Since(u32),
+    /// Never: systemd accepts their `LoadCredential=` and ignores it.
+    Never,
+}
+
+impl ExecType {
+    /// The first version of systemd that sets up credentials for mounts (systemd #34732).
+    pub const MOUNTS_SINCE: u32 = 258;
+
+    /// The type of a unit, unless it has no execution settings.
+    pub fn of(unit: &UnitName) -> Option<Self> {
+        match unit.suffix() {
+            "service" => Some(Self::Service),
+            "socket" => Some(Self::Socket),
+            "mount" => Some(Self::Mount),
+            "swap" => Some(Self::Swap),
+            _ => None,
+        }
+    }
+
+    /// The section of the unit file, which is also the last part of the D-Bus interface.
+    pub fn section(self) -> &'static str {
+        match self {
+            Self::Service => "Service",
+            Self::Socket => "Socket",
+            Self::Mount => "Mount",
+            Self::Swap => "Swap",
+        }
+    }
+
+    /// Whether units of this type ask. Seen on systemd 252, 257 and 262; swaps by its source (swap.c never sets up credentials).
+    pub fn asks(self) -> Asks {
+        match self {
+            Self::Service => Asks::Always,
+            Self::Mount => Asks::Since(Self::MOUNTS_SINCE),
+            Self::Socket | Self::Swap => Asks::Never,
+        }
+    }
+}
+
+impl fmt::Display for ExecType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.section().to_ascii_lowercase())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_of_units() {
+        for (unit, expected) in [
+            ("a.service", Some(ExecType::Service)),
+            ("a@b.socket", Some(ExecType::Socket)),
+            ("srv.mount", Some(ExecType::Mount)),
+            ("dev-sda1.swap", Some(ExecType::Swap)),
+            ("a.timer", None),
+            ("a.service.target", None),
+        ] {
+            assert_eq!(ExecType::of(&UnitName::parse(unit).unwrap()), expected, "{unit}");
+        }
+    }
+}
