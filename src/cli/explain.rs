@@ -6,8 +6,9 @@ use std::io::Write;
 use serde::Serialize;
 
 use super::bus::{self, Fault};
+use super::common::table::{Cell, Row, table};
 use super::secrets;
-use super::show::{self, Cell, Paint, Row};
+use super::show::{self, Paint};
 use super::unit_lines::Asking;
 use crate::name::{CredentialId, UnitName};
 
@@ -72,17 +73,13 @@ fn lines(decision: &Decision, paint: Paint) -> String {
     let Decision { unit, credential, .. } = decision;
     let verdict = match decision.allowed {
         true if decision.problem.is_some() => {
-            Cell::painted(&format!("{unit} may have {credential}; how it asks for it is wrong"), |text| {
-                paint.red(text)
-            })
+            Cell::red(&format!("{unit} may have {credential}; how it asks for it is wrong"))
         }
         true if decision.error.is_some() => {
-            Cell::painted(&format!("{unit} may have {credential}; looking it up has failed"), |text| {
-                paint.red(text)
-            })
+            Cell::red(&format!("{unit} may have {credential}; looking it up has failed"))
         }
-        true => Cell::painted(&format!("{unit} gets {credential}"), |text| paint.green(text)),
-        false => Cell::painted(&format!("{unit} is refused {credential}"), |text| paint.red(text)),
+        true => Cell::green(&format!("{unit} gets {credential}")),
+        false => Cell::red(&format!("{unit} is refused {credential}")),
     };
     let mut rows = vec![Row::new(vec![verdict])];
     let mut line = |title: &str, text: &Option<String>| {
@@ -94,8 +91,8 @@ fn lines(decision: &Decision, paint: Paint) -> String {
     line("asks", &decision.asks);
     line("problem", &decision.problem);
     line("failing", &decision.error.as_ref().map(|error| error.message.clone()));
-    let verdict = show::table(&rows[..1]);
-    verdict + &show::table(&rows[1..])
+    let verdict = table(&rows[..1], paint);
+    verdict + &table(&rows[1..], paint)
 }
 
 #[cfg(test)]

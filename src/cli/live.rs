@@ -1,12 +1,13 @@
 //! `onecred check --live`: whether every configured reference leads to a value in 1Password, and what to do where not.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::Write;
 
 use serde::Serialize;
 
 use super::bus::{self, Bus, Fault};
+use super::common::causes;
+use super::common::text::wrap;
 use super::refresh::{self, Refreshed};
 use super::secrets::{self, Listed};
 use super::show::{self, Paint};
@@ -93,17 +94,13 @@ fn differs(settings: &Settings, known: &[Listed]) -> bool {
 /// Each problem once, with all secrets that have it.
 fn lines(findings: &Findings, paint: Paint) -> String {
     let mut text = String::new();
-    let mut same: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    let failed = findings.secrets.iter().filter_map(|one| Some((one, one.error.as_ref()?)));
-    for (one, error) in failed {
-        same.entry(&error.message).or_default().push(&one.name);
+    for problem in &findings.problems {
+        for line in wrap(&show::clean(problem), paint.width(), "", "  ") {
+            text.push_str(&paint.red(&line));
+            text.push('\n');
+        }
     }
-    let problems = findings.problems.iter().cloned();
-    let told = same.iter().map(|(message, names)| format!("{}: {message}", names.join(", ")));
-    for problem in problems.chain(told) {
-        text.push_str(&paint.red(&show::clean(&problem)));
-        text.push('\n');
-    }
+    text.push_str(&causes::lines(&causes::group(refresh::failures(&findings.secrets)), paint));
     let all = findings.secrets.len();
     let good = findings.secrets.iter().filter(|one| one.error.is_none()).count();
     text + &match (all, good == all) {
@@ -130,8 +127,7 @@ mod tests {
             secrets: vec![one("a", why), one("b", None), one("c", why)],
             problems: vec!["x".into()],
         };
-        let expected =
-            "x\na, c: no token: there is none; onecred token set\n1 of 3 secrets found in 1Password\n";
+        let expected = "x\n2 secrets: no token: there is none; onecred token set\n    a, c\n1 of 3 secrets found in 1Password\n";
         assert_eq!(lines(&findings, Paint::NONE), expected);
         (findings.secrets, findings.problems) = (vec![one("b", None)], Vec::new());
         assert_eq!(lines(&findings, Paint::NONE), "1 secret found in 1Password\n");

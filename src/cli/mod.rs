@@ -3,6 +3,7 @@
 pub mod add;
 mod bus;
 pub mod check;
+mod common;
 pub mod core;
 pub mod demo;
 pub mod explain;
@@ -28,6 +29,8 @@ mod unit_lines;
 use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
+
+use common::text::{Wrapping, width};
 
 /// What the exit codes of all verbs mean.
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed (the reason is on standard error), 2 wrong command line, 3 you may not do this";
@@ -120,7 +123,8 @@ enum Verb {
 
 /// Runs a verb. Gives the exit code, as `EXIT_CODES` has them.
 pub fn run(cli: Cli) -> ExitCode {
-    let (mut out, mut err) = (io::stdout().lock(), io::stderr());
+    let mut out = io::stdout().lock();
+    let mut err = Wrapping::new(io::stderr(), width(&io::stderr()));
     let result: Result<u8, Box<dyn Error>> = match cli.verb {
         Verb::Serve(args) => serve::run(args).map(|()| 0),
         Verb::Resolve(args) => resolve::run(args).map(|()| 0),

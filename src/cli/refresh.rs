@@ -8,8 +8,10 @@ use serde::Serialize;
 use tokio::time::{Instant, interval};
 
 use super::bus::{self, Bus, Fault, ManagerProxy, Outcome};
+use super::common::causes;
+use super::common::table::{Cell, Row, table};
 use super::secrets;
-use super::show::{self, Cell, Paint, Row};
+use super::show::{self, Paint};
 
 /// How many secrets go into one call: as many as the provider refreshes at once.
 const A_CALL: usize = 64;
@@ -58,6 +60,11 @@ impl Refreshed {
     }
 }
 
+/// Those that failed: each with its name and the message.
+pub(super) fn failures(refreshed: &[Refreshed]) -> impl Iterator<Item = (&str, &str)> {
+    refreshed.iter().filter_map(|one| Some((one.name.as_str(), one.error.as_ref()?.message.as_str())))
+}
+
 /// Refreshes. Gives the exit code: 1 where any failed.
 pub fn run(args: &RefreshArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
     if args.dry_run {
@@ -96,7 +103,7 @@ fn would_be_told(args: &RefreshArgs, out: &mut dyn Write) -> Result<u8, Box<dyn 
         let row = |due: &Due| {
             Row::new(vec![due.unit.as_str().into(), due.measure.as_str().into(), due.secret.as_str().into()])
         };
-        write!(out, "{}", show::table(&due.iter().map(row).collect::<Vec<_>>()))?;
+        write!(out, "{}", table(&due.iter().map(row).collect::<Vec<_>>(), Paint::of_stdout()))?;
     }
     out.flush()?;
     Ok(0)
@@ -190,22 +197,24 @@ impl Drop for Progress<'_> {
     }
 }
 
-/// What came of each, in columns.
+/// What came of each, in columns; then why some failed.
 fn columns(refreshed: &[Refreshed], paint: Paint) -> String {
     let row = |one: &Refreshed| {
         let outcome = match one.outcome.as_str() {
-            "failed" => Cell::painted("failed", |text| paint.red(text)),
-            "changed" => Cell::painted("changed", |text| paint.bold(text)),
+            "failed" => Cell::red("failed"),
+            "changed" => Cell::bold("changed"),
             other => other.into(),
         };
-        let what = match &one.error {
-            Some(error) => error.message.clone(),
-            None => one.version.map(|version| format!("version {version}")).unwrap_or_default(),
-        };
+        let what = one.version.map(|version| format!("version {version}")).unwrap_or_default();
         Row::new(vec![one.name.as_str().into(), outcome, what.into()])
     };
     let rows: Vec<Row> = refreshed.iter().map(row).collect();
-    if rows.is_empty() { "no secrets are declared\n".into() } else { show::table(&rows) }
+    if rows.is_empty() {
+        return "no secrets are declared\n".into();
+    }
+    let causes = causes::group(failures(refreshed));
+    let gap = if causes.is_empty() { "" } else { "\n" };
+    format!("{}{gap}{}", table(&rows, paint), causes::lines(&causes, paint))
 }
 
 #[cfg(test)]
@@ -233,8 +242,10 @@ mod tests {
     fn what_came_of_each() {
         let expected = "\
 db-password  changed    version 4
-key          failed     not found: no item \"key\"; make it
+key          failed
 other        unchanged  version 9
+
+key: not found: no item \"key\"; make it
 ";
         assert_eq!(columns(&outcomes(), Paint::NONE), expected);
     }

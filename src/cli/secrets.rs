@@ -8,7 +8,9 @@ use serde::Serialize;
 use zbus::OwnedVariant;
 
 use super::bus::{self, Fault, ManagerProxy};
-use super::show::{self, Cell, Paint, Row};
+use super::common::causes;
+use super::common::table::{Cell, Row, table};
+use super::show::{self, Paint};
 
 /// What `onecred list` is told.
 #[derive(Debug, Clone, clap::Args)]
@@ -96,30 +98,39 @@ pub fn list(args: &ListArgs, out: &mut dyn Write) -> Result<(), Box<dyn Error>> 
     Ok(out.flush()?)
 }
 
-/// The secrets in columns, each error below its secret.
+/// The secrets in columns, then what went wrong.
 fn columns(secrets: &[Listed], paint: Paint) -> String {
     let head = ["NAME", "STATE", "VERSION", "AGE", "SOURCE", "UNITS"];
-    let head = Row::new(head.iter().map(|title| Cell::painted(title, |text| paint.bold(text))).collect());
-    let row = |secret: &Listed| Row {
-        cells: vec![
+    let head = Row::new(head.iter().map(|title| Cell::bold(title)).collect());
+    let row = |secret: &Listed| {
+        Row::new(vec![
             secret.name.as_str().into(),
-            state(secret, paint),
+            state(secret),
             secret.version.map_or("-".into(), |version| version.to_string()).into(),
             secret.age.map_or("-".into(), show::age).into(),
             secret.source.as_str().into(),
             secret.units.join(", ").into(),
-        ],
-        below: secret.error.iter().map(|error| paint.red(&show::clean(&error.message))).collect(),
+        ])
     };
     let rows: Vec<Row> = std::iter::once(head).chain(secrets.iter().map(row)).collect();
-    if secrets.is_empty() { "no secrets are declared\n".into() } else { show::table(&rows) }
+    if secrets.is_empty() {
+        return "no secrets are declared\n".into();
+    }
+    let causes = causes::group(problems(secrets));
+    let gap = if causes.is_empty() { "" } else { "\n" };
+    format!("{}{gap}{}", table(&rows, paint), causes::lines(&causes, paint))
 }
 
-fn state(secret: &Listed, paint: Paint) -> Cell {
+/// What went wrong last: the name of each secret, and the message.
+fn problems(secrets: &[Listed]) -> impl Iterator<Item = (&str, &str)> {
+    secrets.iter().filter_map(|secret| Some((secret.name.as_str(), secret.error.as_ref()?.message.as_str())))
+}
+
+fn state(secret: &Listed) -> Cell {
     match (secret.state.as_str(), &secret.held) {
-        ("held", Some(by)) => Cell::painted(&format!("held ({by})"), |text| paint.bold(text)),
-        ("failing", _) => Cell::painted("failing", |text| paint.red(text)),
-        ("fresh", _) => Cell::painted("fresh", |text| paint.green(text)),
+        ("held", Some(by)) => Cell::bold(&format!("held ({by})")),
+        ("failing", _) => Cell::red("failing"),
+        ("fresh", _) => Cell::green("fresh"),
         (state, _) => state.into(),
     }
 }

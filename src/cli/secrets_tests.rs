@@ -37,12 +37,15 @@ fn columns_for_people() {
     let expected = "\
 NAME         STATE          VERSION  AGE     SOURCE   UNITS
 api-key      failing        -        -       default  web.service
-    not found: no item \"openai\"; make it
-db-password  held (put)     7        60 min  default  app.service/password, app@*.service
+db-password  held (put)     7        60 min  default  app.service/password,
+                                                      app@*.service
 never        never-fetched  -        -       default
 token        fresh          12       5 s     default  app.service
+
+api-key: not found: no item \"openai\"; make it
 ";
     assert_eq!(columns(&sample(), Paint::NONE), expected);
+    assert!(expected.lines().all(|line| line.len() <= 80));
     assert_eq!(columns(&[], Paint::NONE), "no secrets are declared\n");
 }
 

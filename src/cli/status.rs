@@ -6,8 +6,10 @@ use std::io::Write;
 use serde::Serialize;
 
 use super::bus::{self, Bus, Fault};
+use super::common::causes;
+use super::common::table::{Cell, Row, table};
 use super::secrets::{self, Listed};
-use super::show::{self, Cell, Paint, Row};
+use super::show::{self, Paint};
 use crate::clock;
 
 /// What `onecred status` is told.
@@ -115,44 +117,46 @@ async fn ask(bus: Bus) -> Result<Status, Fault> {
 }
 
 fn screen(status: &Status, now: u64, paint: Paint) -> String {
-    let mut rows = vec![Row::new(vec![title("onecred", paint), version(&status.version).into()])];
+    let mut rows = vec![Row::new(vec![Cell::bold("onecred"), version(&status.version).into()])];
     rows.push(Row::new(match &status.configuration_error {
-        None => vec![title("serves", paint), "yes".into()],
+        None => vec![Cell::bold("serves"), "yes".into()],
         Some(why) => {
-            vec![title("serves", paint), Cell::painted(&format!("nothing: {why}"), |text| paint.red(text))]
+            vec![Cell::bold("serves"), Cell::red(&format!("nothing: {why}"))]
         }
     }));
-    let mut first = title("sources", paint);
+    let mut first = Cell::bold("sources");
     for source in &status.sources {
-        rows.push(Row::new(vec![std::mem::replace(&mut first, "".into()), line(source, now, paint)]));
+        rows.push(Row::new(vec![std::mem::replace(&mut first, "".into()), line(source, now)]));
     }
-    rows.push(Row::new(vec![title("secrets", paint), counts(&status.secrets).into()]));
-    let (held, failing): (Vec<&Listed>, Vec<&Listed>) = (
-        status.secrets.iter().filter(|secret| secret.held.is_some()).collect(),
-        status.secrets.iter().filter(|secret| secret.state == "failing").collect(),
-    );
-    let mut first = title("held", paint);
-    for secret in held {
+    rows.push(Row::new(vec![Cell::bold("secrets"), counts(&status.secrets).into()]));
+    let mut first = Cell::bold("held");
+    for secret in status.secrets.iter().filter(|secret| secret.held.is_some()) {
         let by = secret.held.as_deref().unwrap_or_default();
         let what = format!("{} ({by}); end that by: onecred release {0}", secret.name);
-        let what = Cell::painted(&what, |text| paint.bold(text));
-        rows.push(Row::new(vec![std::mem::replace(&mut first, "".into()), what]));
+        rows.push(Row::new(vec![std::mem::replace(&mut first, "".into()), Cell::bold(&what)]));
     }
-    let mut first = title("failing", paint);
-    for secret in failing {
-        let why = secret.error.as_ref().map(|error| error.message.as_str()).unwrap_or_default();
-        let what = Cell::painted(&format!("{}: {why}", secret.name), |text| paint.red(text));
-        rows.push(Row::new(vec![std::mem::replace(&mut first, "".into()), what]));
+    let mut first = Cell::bold("failing");
+    for cause in causes::group(failing(&status.secrets)) {
+        let source = status.sources.iter().find(|source| source.error.as_deref() == Some(cause.message));
+        let headline = match source {
+            Some(source) => cause.headline_of(&format!("the same as source {}", source.name)),
+            None => cause.headline(),
+        };
+        let row = Row::new(vec![std::mem::replace(&mut first, "".into()), Cell::red(&headline)]);
+        rows.push(row);
+        rows.extend(cause.which().map(|which| Row::new(vec!["".into(), which.into()])));
     }
-    show::table(&rows)
+    table(&rows, paint)
 }
 
-fn title(text: &str, paint: Paint) -> Cell {
-    Cell::painted(text, |text| paint.bold(text))
+/// The secrets that could not be fetched the last time: the name of each, and the message.
+fn failing(secrets: &[Listed]) -> impl Iterator<Item = (&str, &str)> {
+    let failing = secrets.iter().filter(|secret| secret.state == "failing");
+    failing.map(|secret| (secret.name.as_str(), secret.error.as_ref().map_or("", |error| &error.message)))
 }
 
 /// One source on one line: whether it answers, and what it may still be asked for.
-fn line(source: &Source, now: u64, paint: Paint) -> Cell {
+fn line(source: &Source, now: u64) -> Cell {
     let quota = source.quota.as_ref().map(|quota| quota.words(now)).unwrap_or_default();
     let trouble = match (&source.error, source.state.as_deref()) {
         (Some(error), _) => error.clone(),
@@ -164,7 +168,7 @@ fn line(source: &Source, now: u64, paint: Paint) -> Cell {
         (None, Some("limited")) => "its calls are limited".to_owned(),
         (None, Some(state)) => format!("{state}; see: onecred token check"),
     };
-    Cell::painted(&format!("{}: {trouble}{quota}", source.name), |text| paint.red(text))
+    Cell::red(&format!("{}: {trouble}{quota}", source.name))
 }
 
 impl Quota {
@@ -233,13 +237,39 @@ failing  api-key: not found: no item \"openai\"; make it
     }
 
     #[test]
+    fn one_cause_is_shown_once() {
+        let message = "no token: source default has no token; set one with: onecred token set";
+        let error = || Some(Fault { name: "org.onecred.Error.NoToken".into(), message: message.into() });
+        let failing = |number: usize| Listed {
+            name: format!("secret-{number:02}"),
+            state: "failing".into(),
+            error: error(),
+            ..Listed::default()
+        };
+        let source = Source { name: "default".into(), error: Some(message.into()), ..Source::default() };
+        let mut status = status();
+        (status.sources, status.secrets) = (vec![source], (0..40).map(failing).collect());
+        let one = screen(&status, NOW, Paint::NONE);
+        let expected = "\
+failing  40 secrets: the same as source default
+         secret-00, secret-01, secret-02, secret-03, secret-04, secret-05,
+         secret-06, secret-07 and 32 more
+";
+        assert!(one.ends_with(expected) && one.matches("no token:").count() == 1, "{one}");
+        status.sources.clear();
+        let one = screen(&status, NOW, Paint::NONE);
+        assert!(one.contains("failing  40 secrets: no token:"), "{one}");
+        assert!(one.lines().all(|line| line.len() <= 80), "{one}");
+    }
+
+    #[test]
     fn a_source_tells_what_it_may_still_be_asked_for() {
         let quota = |until| Quota { calls_today: 790, budget: 800, left: 10, limited_until: until };
         let said = |state: &str, quota| {
             let state = Some(state.to_owned()).filter(|state| !state.is_empty());
-            line(&Source { name: "a".into(), state, quota, ..Source::default() }, NOW, Paint::NONE)
+            line(&Source { name: "a".into(), state, quota, ..Source::default() }, NOW)
         };
-        let text = |cell| show::table(&[Row::new(vec![cell])]);
+        let text = |cell| table(&[Row::new(vec![cell])], Paint::NONE);
         assert_eq!(text(said("ready", Some(quota(None)))), "a: no trouble; 790 of 800 calls today\n");
         let limited = said("limited", Some(quota(Some(NOW + 600))));
         let expected = "a: its calls are limited; 790 of 800 calls today, none for another 10 min\n";

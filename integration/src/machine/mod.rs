@@ -94,6 +94,8 @@ impl Machine {
             ("TERM", "dumb"),
             ("SYSTEMD_PAGER", "cat"),
             ("SYSTEMD_COLORS", "0"),
+            // messages do not wrap, so that a case finds their words
+            ("COLUMNS", "10000"),
         ]);
         command
     }
