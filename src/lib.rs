@@ -49,4 +49,5 @@ pub mod systemd;
 pub mod template;
 pub mod wire;
 
+mod nearest;
 mod sys;

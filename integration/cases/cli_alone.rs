@@ -14,7 +14,7 @@ pub const THEME: Theme = Theme {
         check_live_right_after_the_installation,
         check_live_tells_each_problem_with_its_remedy,
         who_asks_in_the_wrong_form_is_told,
-        a_unit_gets_what_was_added,
+        a_unit_gets_what_was_added_until_it_is_removed,
         what_cannot_be_added_is_a_line_for_nixos,
         without_a_bus_or_a_service_it_says_so,
     ],
@@ -136,7 +136,8 @@ fn check_live_tells_each_problem_with_its_remedy(stage: &Stage) {
     let ran = stage.sh("onecred check --live");
     assert_eq!(ran.code(), Some(1), "{ran}");
     // once, for all that have it
-    assert!(ran.stdout().contains("db-password, db-user, nowhere: away: "), "{ran}");
+    assert!(ran.stdout().contains("3 secrets: away: "), "{ran}");
+    assert!(ran.stdout().contains("\n    db-password, db-user, nowhere\n"), "{ran}");
     assert!(ran.stdout().contains("0 of 3 secrets found in 1Password\n"), "{ran}");
     let said = stage.sh("onecred status").ok();
     assert!(said.contains("sources  default: away: "), "{said}");
@@ -187,7 +188,7 @@ fn who_asks_in_the_wrong_form_is_told(stage: &Stage) {
     assert!(!live.contains("app.service"), "{live}");
 }
 
-fn a_unit_gets_what_was_added(stage: &Stage) {
+fn a_unit_gets_what_was_added_until_it_is_removed(stage: &Stage) {
     let add = "onecred add api-key op://Servers/openai/credential --unit adder --id key";
     let shown = stage.sh(&format!("{add} --dry-run")).ok();
     assert!(shown.contains("would write /etc/onecred/secrets.d/api-key.json:\n"), "{shown}");
@@ -211,6 +212,28 @@ fn a_unit_gets_what_was_added(stage: &Stage) {
     let (_, said) =
         complaint(&stage.sh(&as_user("onecred add other op://Servers/postgres/password --unit app")));
     assert!(said.contains("run it as root"), "{said}");
+    let near = stage.sh("onecred add other op://Servers/postgres/password --unit addre --dry-run");
+    assert!(
+        near.stderr().contains("addre.service does not exist on this host; did you mean adder"),
+        "{near}"
+    );
+    // and back
+    let (code, said) = complaint(&stage.sh(&as_user("onecred remove api-key")));
+    assert!(code == Some(1) && said.contains("run it as root"), "{said}");
+    let said = stage.sh("onecred remove api-key").ok();
+    let run: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+    assert_eq!(run, ["systemctl daemon-reload", "onecred reload"], "{said}");
+    stage.sh(&run.join("\n")).ok();
+    let line = "systemctl show -p LoadCredentialEncrypted --value adder.service";
+    assert_eq!(stage.sh(line).ok().trim(), "");
+    stage
+        .sh("! test -e /etc/systemd/system/adder.service.d && ! test -e /etc/onecred/secrets.d/api-key.json")
+        .ok();
+    assert!(!stage.sh("onecred list").ok().contains("api-key"));
+    let (code, said) = complaint(&stage.sh("onecred remove api-key"));
+    assert!(code == Some(1) && said.contains("nothing to remove: no secret is called \"api-key\""), "{said}");
+    let (code, said) = complaint(&stage.sh("onecred remove db-password"));
+    assert!(code == Some(1) && said.contains("is declared in /etc/onecred/secrets.json:"), "{said}");
 }
 
 fn what_cannot_be_added_is_a_line_for_nixos(stage: &Stage) {

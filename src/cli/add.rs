@@ -10,8 +10,12 @@ use super::nixos;
 use super::unit_lines::{PLAIN, SEALED};
 use crate::config::{self, Paths};
 use crate::name::{CredentialId, SecretName, SourceName, UnitName};
+use crate::provider::units::UnitFiles;
 use crate::reference::Reference;
 use crate::systemd::unit_type::ExecType;
+
+/// The comment in what `onecred add` writes: `onecred remove` removes nothing else.
+pub(super) const MARK: &str = "written by onecred add";
 
 /// What `onecred add` is told.
 #[derive(Debug, Clone, clap::Args)]
@@ -80,6 +84,7 @@ pub fn run(args: &AddArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(
     for unit in &addition.units {
         wishes.push(addition.drop_in(unit, &args.drop_ins)?);
     }
+    addition.warn_of_unknown_units(&UnitFiles::read(), err)?;
     // before anything is written, so that it is all of it or nothing
     let missing =
         wishes.into_iter().filter_map(|wish| wish.is_there().map(|is| (!is).then_some(wish)).transpose());
@@ -158,7 +163,7 @@ impl Addition {
     fn definition(&self, config: &Path) -> Wish {
         let units: Vec<String> = self.units.iter().map(|unit| self.entry(unit)).collect();
         let mut secret = serde_json::json!({
-            "name": self.name.as_str(), "reference": self.reference.to_string(), "units": units,
+            "//": MARK, "name": self.name.as_str(), "reference": self.reference.to_string(), "units": units,
         });
         if let Some(source) = &self.source {
             secret["source"] = source.as_str().into();
@@ -207,6 +212,23 @@ impl Addition {
         Ok(())
     }
 
+    /// A drop-in of a unit that does not exist is never read, and its name may be misspelt.
+    fn warn_of_unknown_units(&self, files: &UnitFiles, err: &mut dyn Write) -> io::Result<()> {
+        for unit in self.units.iter().filter(|unit| !files.has(unit)) {
+            match files.nearest(unit) {
+                Some(near) => {
+                    writeln!(err, "warning: {unit} does not exist on this host; did you mean {near}?")?
+                }
+                None => writeln!(
+                    err,
+                    "warning: {unit} does not exist on this host; it gets {} once it exists",
+                    self.name
+                )?,
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the folders of all files can be written to at all. On NixOS those of units can't.
     fn can_be_written(&self, files: &[Wish]) -> Result<(), String> {
         let Some(file) = files.iter().find(|file| nixos::is_read_only(&file.dir)) else { return Ok(()) };
@@ -249,7 +271,7 @@ fn is_template(unit: &UnitName) -> bool {
 }
 
 /// A unit as `units` has it: all instances, for a template.
-fn pattern(unit: &UnitName) -> String {
+pub(super) fn pattern(unit: &UnitName) -> String {
     unit.as_str().replace("@.", "@*.")
 }
 

@@ -57,7 +57,7 @@ the program finds it in the file $CREDENTIALS_DIRECTORY/db
     assert_eq!(said, expected);
     let written: serde_json::Value =
         serde_json::from_str(&place.read("onecred/secrets.d/db.json").unwrap()).unwrap();
-    let secret = serde_json::json!({ "name": "db", "reference": "op://Servers/postgres/password", "units": ["app.service"] });
+    let secret = serde_json::json!({ "//": "written by onecred add", "name": "db", "reference": "op://Servers/postgres/password", "units": ["app.service"] });
     assert_eq!(written["secrets"], serde_json::json!([secret]));
     let drop_in =
         "# written by onecred add db\n[Service]\nLoadCredentialEncrypted=db:/run/onecred/sealed.sock\n";

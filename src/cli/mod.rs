@@ -16,6 +16,7 @@ pub mod metrics;
 mod nixos;
 pub mod refresh;
 pub mod reload;
+pub mod remove;
 pub mod resolve;
 pub mod run_program;
 pub mod schema;
@@ -74,6 +75,11 @@ enum Verb {
         after_help = "Exit codes: 0 written, or there already, 1 nothing was written, 2 wrong command line"
     )]
     Add(add::AddArgs),
+    /// Undo onecred add: remove a secret and the drop-ins of its units
+    #[command(
+        after_help = "Exit codes: 0 removed, 1 nothing was removed, or not all of it (run it again), 2 wrong command line"
+    )]
+    Remove(remove::RemoveArgs),
     /// Check the configuration and tell everything that is wrong with it
     #[command(
         after_help = "Exit codes: 0 fine, 1 something is wrong, 2 wrong command line, 3 you may not do this"
@@ -134,6 +140,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::Refresh(args) => refresh::run(&args, &mut out, &mut err),
         Verb::Metrics(args) => metrics::run(&args, &mut out).map(|()| 0),
         Verb::Add(args) => add::run(&args, &mut out, &mut err).map(|()| 0),
+        Verb::Remove(args) => remove::run(&args, &mut out, &mut err).map(|()| 0),
         Verb::Reload => reload::run(&mut out).map(|()| 0),
         Verb::Put(args) => hold::put(&args, &mut out, &mut err).map(|()| 0),
         Verb::Rollback(args) => hold::rollback(&args, &mut out).map(|()| 0),

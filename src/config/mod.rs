@@ -58,16 +58,28 @@ pub fn load_with(paths: &Paths, file: &Path, text: &str) -> Result<Loaded, Repor
     if files::are_none(paths) {
         return from_text(file, text);
     }
+    load_changed(paths, file, Some(text))
+}
+
+/// The same as [`load`] as if one of the files had another text, or, with `None`, were gone.
+pub fn load_changed(paths: &Paths, changed: &Path, text: Option<&str>) -> Result<Loaded, Report> {
     let mut problems = Problems::default();
     let mut written = Vec::new();
-    for file in files::find(paths, &mut problems) {
-        if let Some(number) = files::read(&file, Origin::Installed, &mut problems) {
+    for file in files::find(paths, &mut problems).iter().filter(|file| *file != changed) {
+        if let Some(number) = files::read(file, Origin::Installed, &mut problems) {
             written.extend(read(number, &mut problems));
         }
     }
-    let number = problems.add_file(file, text.to_owned());
-    written.extend(read(number, &mut problems));
+    if let Some(text) = text {
+        let number = problems.add_file(changed, text.to_owned());
+        written.extend(read(number, &mut problems));
+    }
     finish(written, problems)
+}
+
+/// Whether a file is all of this machine's configuration.
+pub fn is_only_file(paths: &Paths, file: &Path) -> bool {
+    files::find(paths, &mut Problems::default()) == [file]
 }
 
 /// Loads files as one configuration, from wherever they are: what others may do to them is warned of, not refused.

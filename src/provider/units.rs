@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use crate::name::UnitName;
+use crate::nearest::nearest;
 use crate::policy::UnitPattern;
 
 /// The system manager's load path (systemd.unit(5)).
@@ -30,6 +31,20 @@ impl UnitFiles {
         Self(folders.flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
     }
 
+    /// Whether this host has a unit: by its file, or as an instance of a template.
+    pub fn has(&self, unit: &UnitName) -> bool {
+        self.0.contains(unit.as_str()) || unit.template().is_some_and(|template| self.0.contains(&template))
+    }
+
+    /// The unit of this host, of the same type, whose name is nearest to one that does not exist.
+    pub fn nearest(&self, unit: &UnitName) -> Option<&str> {
+        let suffix = unit.as_str().rsplit_once('.').map_or("", |(_, suffix)| suffix);
+        let (stem, ending) = (unit.as_str().strip_suffix(suffix)?, format!(".{suffix}"));
+        let stems = self.0.iter().filter_map(|name| name.strip_suffix(&ending));
+        let near = nearest(stem.trim_end_matches('.'), stems)?;
+        self.0.get(&format!("{near}{ending}")).map(String::as_str)
+    }
+
     /// Whether some unit of this host matches: by its file, or as an instance of a template.
     pub fn any(&self, pattern: &UnitPattern) -> bool {
         match pattern.glob().literal() {
@@ -51,6 +66,11 @@ mod tests {
         let files = UnitFiles(["app.service", "web@.service"].into_iter().map(str::to_owned).collect());
         let any = |pattern: &str| files.any(&UnitPattern::parse(pattern).unwrap());
         assert!(any("app") && any("web@1") && any("web@*") && any("a*"));
+        let unit = |name: &str| UnitName::parse_lenient(name).unwrap();
+        assert!(files.has(&unit("app")) && files.has(&unit("web@1")) && files.has(&unit("web@")));
+        assert!(!files.has(&unit("ap")) && !files.has(&unit("app.mount")));
+        assert_eq!(files.nearest(&unit("apps")), Some("app.service"));
+        assert_eq!((files.nearest(&unit("apps.mount")), files.nearest(&unit("postgresql"))), (None, None));
         assert!(!any("other") && !any("other@1") && !any("x*"));
     }
 }

@@ -3,11 +3,11 @@
 //! Names match without regard to case (in ASCII, which is all that a reference can hold), IDs to the letter. Where several things
 //! match equally well none is picked.
 
+use crate::nearest::nearest;
 use crate::reference::{FieldRef, MatchBy, Segment};
 use crate::wire::{Class, Failure};
 
 use super::model::{Field, File, FullItem, ItemOverview, Section, Vault, is_absent, is_archived};
-use super::nearest::nearest;
 
 /// What a field reference stands for.
 pub(super) enum Found<'a> {

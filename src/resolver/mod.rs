@@ -13,7 +13,6 @@ mod engine;
 pub(crate) mod fuzz;
 mod matching;
 mod model;
-mod nearest;
 mod opened;
 mod otp;
 mod record;

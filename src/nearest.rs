@@ -1,7 +1,7 @@
-//! The nearest of some names to a mistaken one, for messages.
+//! The nearest of some names to a misspelt one, for messages.
 
 /// The name that was most likely meant, if any is near enough.
-pub(super) fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let text = text.to_ascii_lowercase();
     let limit = (text.len() / 3).max(1);
     names
