@@ -25,6 +25,7 @@ mod rotation;
 mod sandbox;
 mod sealed;
 mod secrets;
+mod sizes;
 mod storm;
 mod templates;
 mod traces;
@@ -42,6 +43,7 @@ const THEMES: &[&Theme] = &[
     &secrets::THEME,
     &templates::THEME,
     &refusals::THEME,
+    &sizes::THEME,
     &forged::THEME,
     &connect::THEME,
     &connect::IMPATIENT,

@@ -2,6 +2,7 @@
 
 pub mod active;
 pub mod assemble;
+pub mod base;
 pub mod broker;
 pub mod bus;
 pub mod condition;
@@ -18,6 +19,7 @@ pub mod recovery;
 pub mod refusal;
 pub mod reply;
 pub mod report;
+pub mod request;
 pub mod restarts;
 mod room;
 pub mod rotation;

@@ -31,6 +31,11 @@ impl ProcessId {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self { pid: 0, birth: NEXT.fetch_add(1, Ordering::Relaxed) }
     }
+
+    /// Whether a process with this ID runs. It may be a later one.
+    pub(crate) fn is_running(self) -> bool {
+        std::fs::symlink_metadata(format!("/proc/{}", self.pid)).is_ok()
+    }
 }
 
 #[cfg(test)]

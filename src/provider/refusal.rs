@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::publish::Fault;
+use super::request::unit_totals::Others;
 use super::sealer::Unsealed;
 use crate::name::{CredentialId, SecretName, UnitName};
 use crate::policy::Denial;
@@ -35,6 +36,15 @@ pub enum Refusal {
         size: usize,
         /// The largest size that systemd takes there.
         takes: usize,
+    },
+    /// The value and the unit's other credentials exceed what systemd takes for a unit.
+    TooLargeTogether {
+        /// What it is the value of.
+        what: String,
+        /// Its size in bytes.
+        size: usize,
+        /// What the unit was sent before.
+        others: Others,
     },
     /// It can't be sealed.
     Unsealed(Unsealed),
@@ -89,7 +99,7 @@ impl Refusal {
             Self::Unconfigured(_) => "unconfigured",
             Self::Failed { failure, .. } => failure.class.kind(),
             Self::Empty(_) => "empty",
-            Self::TooLarge { .. } => "too-large",
+            Self::TooLarge { .. } | Self::TooLargeTogether { .. } => "too-large",
             Self::Unsealed(_) => "unsealed",
             Self::Part { refusal, .. } => refusal.kind(),
             Self::Unfit { .. } => "unfit",
@@ -112,7 +122,9 @@ impl Refusal {
                 Class::Malformed | Class::TooLarge => message_id::UNFIT,
                 Class::Misconfigured => message_id::OWN_TROUBLE,
             },
-            Self::Empty(_) | Self::TooLarge { .. } | Self::Unfit { .. } => message_id::UNFIT,
+            Self::Empty(_) | Self::TooLarge { .. } | Self::TooLargeTogether { .. } | Self::Unfit { .. } => {
+                message_id::UNFIT
+            }
             Self::Part { refusal, .. } => refusal.message_id(),
             Self::NoFile(_) | Self::Unpublished { .. } | Self::SomeUnpublished { .. } => {
                 message_id::UNPUBLISHED
@@ -163,6 +175,9 @@ impl Refusal {
             Self::TooLarge { what, size, takes } => format!(
                 "{what}: too large: the value has {size} bytes; systemd takes {takes} here, and 1 MiB for all credentials of a unit together"
             ),
+            Self::TooLargeTogether { what, size, others } => format!(
+                "{what}: too large beside the unit's other credentials: the value has {size} bytes, and the unit already got {others}; systemd takes 1 MiB for all credentials of a unit together, IDs included"
+            ),
             Self::Unsealed(why) => why.to_string(),
             Self::Unreadable(error) => format!("its snapshot in the store can't be read: {error}"),
             Self::NoFile(name) => format!("there is no secret or template {name:?} with a \"target\""),
@@ -189,7 +204,9 @@ impl Refusal {
                 "fill the field in, or say \"allowEmpty\": true if it is meant to be empty".to_owned()
             }
             Self::Unsealed(why) => why.remedy().to_owned(),
-            Self::TooLarge { .. } => "keep large data elsewhere, and its key here".to_owned(),
+            Self::TooLarge { .. } | Self::TooLargeTogether { .. } => {
+                "keep large data elsewhere, and its key here".to_owned()
+            }
             Self::Part { refusal, .. } => refusal.remedy(unit, credential),
             Self::Unfit { .. } => {
                 "give it to the unit as a credential of its own, which can be any bytes".to_owned()

@@ -120,7 +120,7 @@ impl Report {
     pub fn hung_up(&self, asked: Asked<'_>, sent: usize, of: usize) {
         let (unit, credential) = (&asked.peer.claim.unit, &asked.peer.claim.credential);
         let text = format!(
-            "credential {credential} for {unit}: systemd hung up after {sent} of {of} bytes; it takes 1 MiB for all credentials of a unit together"
+            "credential {credential} for {unit}: systemd closed the connection after {sent} of {of} bytes: the unit was stopped, or its credentials, those from elsewhere included, exceed the 1 MiB that systemd takes"
         );
         self.say(Line::of(asked, message_id::HUNG_UP, "hung-up", text), Some(asked.arrived));
     }

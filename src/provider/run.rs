@@ -21,6 +21,7 @@ use super::rotation;
 use super::sealer::{Form, Sealer};
 use super::server::Server;
 use super::store::{Kind, Store};
+use crate::clock::BootTime;
 use crate::config::{self, Loaded, Paths};
 use crate::secret::wipe_stack;
 use crate::systemd::{journal, message_id, notify};
@@ -173,6 +174,7 @@ async fn serve(
                 journal::catch_up();
                 server.report.sweep(false);
                 server.broker.sweep();
+                server.unit_totals.sweep(BootTime::now());
                 notify::status(&status(server));
             }
         }

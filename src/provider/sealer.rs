@@ -11,24 +11,16 @@ use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
+pub use super::base::limits::Form;
 use crate::clock;
 use crate::name::CredentialId;
-use crate::seal::{FILE_MAX, HostKey, largest};
+use crate::seal::{FILE_MAX, HostKey};
 use crate::secret::SecretValue;
 
 /// How often it is looked whether the key's folder has been mounted.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a key may be on its way, once its folder is there.
 const BEING_MADE: Duration = Duration::from_secs(5);
-
-/// In which form a socket hands values over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// As they are, for `LoadCredential=`.
-    Plain,
-    /// Encrypted with the host key, for `LoadCredentialEncrypted=`.
-    Sealed,
-}
 
 /// Why nothing can be sealed.
 #[derive(Debug, thiserror::Error)]
@@ -158,16 +150,6 @@ impl Sealer {
 
 fn stamp(metadata: &std::fs::Metadata) -> Stamp {
     (metadata.dev(), metadata.ino(), metadata.size(), metadata.ctime(), metadata.ctime_nsec())
-}
-
-/// What systemd takes of one credential in this form, in bytes, the ID counted in where it counts it.
-pub fn takes(form: Form, id: &CredentialId) -> usize {
-    /// For all credentials of a unit together, their IDs counted in (CREDENTIALS_TOTAL_SIZE_MAX).
-    const TOTAL: usize = 1 << 20;
-    match form {
-        Form::Plain => TOTAL.saturating_sub(id.as_str().len()),
-        Form::Sealed => largest(id),
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::assemble::{self, Assembled, Job};
+use super::base::limits;
 use super::broker::Broker;
 use super::peer::{Attestation, Peer, Stranger};
 use super::publish::{Handle, Publisher};
@@ -14,9 +15,10 @@ use super::recovery::Recovery;
 use super::refusal::Refusal;
 use super::reply::{Connection, Delivery};
 use super::report::{Asked, Report};
+use super::request::unit_totals::UnitTotals;
 use super::restarts::Restarts;
 use super::room::{Room, Taken};
-use super::sealer::{self, Form, Sealer};
+use super::sealer::{Form, Sealer};
 use super::statuses::Statuses;
 use super::store::Kind;
 use super::tally::{STRANGER, Tally};
@@ -46,6 +48,8 @@ pub struct Server {
     pub tally: Arc<Tally>,
     /// How the sources are.
     pub statuses: Statuses,
+    /// What each process setting up a unit's credentials was sent.
+    pub unit_totals: UnitTotals,
     attestation: Attestation,
     sealer: Sealer,
     permits: Arc<Semaphore>,
@@ -69,6 +73,7 @@ impl Server {
             report: Report::default(),
             tally: Arc::default(),
             statuses: Statuses::default(),
+            unit_totals: UnitTotals::default(),
             attestation,
             sealer,
             permits,
@@ -279,14 +284,17 @@ impl Server {
     /// A value as systemd can take it.
     fn fit(&self, it: Assembled, peer: &Peer, job: &Job, form: Form) -> Result<Assembled, Refusal> {
         let (size, id) = (it.value.len(), &peer.claim.credential);
-        let takes = sealer::takes(form, id);
+        let takes = limits::largest(form, id);
+        let what = || match &job.what {
+            Deliverable::Secret(wanted) => wanted.reference.to_string(),
+            Deliverable::Template(filling) => format!("template {}", filling.name),
+        };
         if size > takes {
-            let what = match &job.what {
-                Deliverable::Secret(wanted) => wanted.reference.to_string(),
-                Deliverable::Template(filling) => format!("template {}", filling.name),
-            };
-            return Err(Refusal::TooLarge { what, size, takes });
+            return Err(Refusal::TooLarge { what: what(), size, takes });
         }
+        // the plain size in either form: systemd counts what it decrypted
+        let counted = self.unit_totals.add(peer.process, &peer.claim, size, BootTime::now());
+        counted.map_err(|others| Refusal::TooLargeTogether { what: what(), size, others })?;
         match form {
             Form::Plain => Ok(it),
             Form::Sealed => {

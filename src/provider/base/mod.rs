@@ -1,0 +1,3 @@
+//! Leaves that several layers of the provider name.
+
+pub mod limits;

@@ -1,0 +1,3 @@
+//! The path of a request.
+
+pub mod unit_totals;

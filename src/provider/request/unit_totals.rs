@@ -1,0 +1,211 @@
+//! The bytes that each process setting up a unit's credentials was sent. systemd takes 1 MiB for all credentials of a unit together; above it,
+//! the unit fails without a reason. The process asks for one credential after another, so the one that does not fit can be refused.
+//!
+//! Credentials from elsewhere (`SetCredential=`, files) are not seen here, although systemd counts them.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::clock::BootTime;
+use crate::name::{Claim, CredentialId, UnitName};
+use crate::provider::base::limits::UNIT_TOTAL;
+use crate::provider::peer::ProcessId;
+
+/// The most processes that are remembered. The values of others are sent uncounted, and systemd fails their unit without a reason.
+const MOST: usize = 10_000;
+/// The most credentials of one process that are remembered.
+const MOST_CREDENTIALS: usize = 256;
+/// How long after its last request a process is remembered, even if it still runs.
+const REMEMBERED: Duration = Duration::from_secs(300);
+/// The processes are looked through each time there are twice as many as the last look left, and at least this many.
+const FEW: usize = 1024;
+/// How many of the other credentials a refusal names.
+const NAMED: usize = 3;
+
+/// What was sent to each process.
+#[derive(Debug, Default)]
+pub struct UnitTotals(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// By the unit too: the service manager itself could ask for several.
+    processes: HashMap<(ProcessId, UnitName), Sent>,
+    /// The number of processes at which those that ended are dropped.
+    look_at: usize,
+}
+
+#[derive(Debug)]
+struct Sent {
+    touched: BootTime,
+    /// Each ID with its value's size in bytes.
+    credentials: Vec<(CredentialId, usize)>,
+}
+
+/// The credentials that a process was sent before one that does not fit, the largest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Others(Vec<(CredentialId, usize)>);
+
+impl UnitTotals {
+    /// Counts a value that is about to be sent, unless it and the process's other credentials exceed what systemd takes. A credential
+    /// that is asked for again replaces what was counted for it.
+    pub fn add(&self, process: ProcessId, claim: &Claim, size: usize, now: BootTime) -> Result<(), Others> {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (process, claim.unit.clone());
+        if !inner.processes.contains_key(&key) {
+            if inner.processes.len() >= inner.look_at.max(FEW) {
+                inner.drop_ended(now, ProcessId::is_running);
+            }
+            if inner.processes.len() >= MOST {
+                return Ok(());
+            }
+        }
+        let sent =
+            inner.processes.entry(key).or_insert_with(|| Sent { touched: now, credentials: Vec::new() });
+        sent.touched = now;
+        sent.add(&claim.credential, size)
+    }
+
+    /// Drops the processes that ended, and those that have not asked for a while. Call it now and then.
+    pub fn sweep(&self, now: BootTime) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.drop_ended(now, ProcessId::is_running);
+    }
+}
+
+impl Inner {
+    fn drop_ended(&mut self, now: BootTime, is_running: impl Fn(ProcessId) -> bool) {
+        self.processes
+            .retain(|(process, _), sent| sent.touched.age(now) < REMEMBERED && is_running(*process));
+        self.look_at = 2 * self.processes.len();
+        if self.processes.capacity() > 4 * self.look_at.max(FEW) {
+            self.processes.shrink_to(self.look_at);
+        }
+    }
+}
+
+impl Sent {
+    fn add(&mut self, id: &CredentialId, size: usize) -> Result<(), Others> {
+        if exceeds(&self.credentials, id, size) {
+            let mut others: Vec<_> =
+                self.credentials.iter().filter(|(other, _)| other != id).cloned().collect();
+            others.sort_by_key(|(_, size)| Reverse(*size));
+            return Err(Others(others));
+        }
+        match self.credentials.iter().position(|(other, _)| other == id) {
+            Some(at) => self.credentials[at].1 = size,
+            None if self.credentials.len() < MOST_CREDENTIALS => self.credentials.push((id.clone(), size)),
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+/// Whether a value and the other credentials of the same process exceed what systemd takes.
+fn exceeds(sent: &[(CredentialId, usize)], id: &CredentialId, size: usize) -> bool {
+    let others = sent.iter().filter(|(other, _)| other != id);
+    let counted = |id: &CredentialId, size: usize| size.saturating_add(id.as_str().len());
+    let before = others.fold(0, |sum: usize, (id, size)| sum.saturating_add(counted(id, *size)));
+    before.saturating_add(counted(id, size)) > UNIT_TOTAL
+}
+
+impl fmt::Display for Others {
+    /// `a (600000 bytes), b (1 byte) and 2 more (20 bytes)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (named, rest) = self.0.split_at(self.0.len().min(NAMED));
+        let named: Vec<_> = named.iter().map(|(id, size)| format!("{id} ({})", bytes(*size))).collect();
+        f.write_str(&named.join(", "))?;
+        if !rest.is_empty() {
+            let together: usize = rest.iter().map(|(_, size)| size).sum();
+            write!(f, " and {} more ({})", rest.len(), bytes(together))?;
+        }
+        Ok(())
+    }
+}
+
+fn bytes(size: usize) -> String {
+    format!("{size} byte{}", if size == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(unit: &str, id: &str) -> Claim {
+        let (unit, credential) = (UnitName::parse_lenient(unit).unwrap(), CredentialId::parse(id).unwrap());
+        Claim { unit, credential }
+    }
+
+    /// Asks for each in turn, all by one process; gives what the last one is refused for.
+    fn ask(all: &[(&str, usize)]) -> Option<String> {
+        let (totals, now) = (UnitTotals::default(), BootTime::now());
+        let add = |(id, size): &(&str, usize)| {
+            totals
+                .add(ProcessId::testing(1), &claim("app", id), *size, now)
+                .err()
+                .map(|others| others.to_string())
+        };
+        all.iter().map(add).last().flatten()
+    }
+
+    #[test]
+    fn the_one_that_does_not_fit_is_refused() {
+        let half = UNIT_TOTAL / 2;
+        for (case, refused) in [
+            (&[("a", UNIT_TOTAL - 1)][..], None),
+            (&[("a", half - 1), ("b", half - 1)], None),
+            (&[("a", half - 1), ("b", half)], Some("a (524287 bytes)")),
+            (&[("a", half - 1), ("bb", half - 1)], Some("a (524287 bytes)")),
+            (&[("a", half), ("b", half), ("c", 10)], None),
+            (&[("a", 600_000), ("a", 600_000)], None),
+            (&[("a", 600_000), ("a", 10), ("b", 600_000)], None),
+            (
+                &[("a", 1), ("b", 2), ("c", 300), ("d", 4), ("e", 5), ("f", UNIT_TOTAL - 200)],
+                Some("c (300 bytes), e (5 bytes), d (4 bytes) and 2 more (3 bytes)"),
+            ),
+        ] {
+            assert_eq!(ask(case).as_deref(), refused, "{case:?}");
+        }
+    }
+
+    #[test]
+    fn each_process_and_unit_has_its_own_total() {
+        let (totals, now, size) = (UnitTotals::default(), BootTime::now(), 600_000);
+        let add =
+            |process, unit, id| totals.add(ProcessId::testing(process), &claim(unit, id), size, now).is_ok();
+        assert!(add(1, "app", "a") && add(2, "app", "b") && add(1, "web", "b"));
+        assert!(!add(1, "app", "b"));
+    }
+
+    #[test]
+    fn a_process_is_dropped_when_it_ended_or_after_a_time() {
+        let (totals, now) = (UnitTotals::default(), BootTime::now());
+        for process in 0..3 {
+            totals.add(ProcessId::testing(process), &claim("app", "a"), 1, now).unwrap();
+        }
+        let mut inner = totals.0.lock().unwrap();
+        inner.drop_ended(now, |process| process != ProcessId::testing(1));
+        assert_eq!(inner.processes.len(), 2);
+        inner.drop_ended(now.after(REMEMBERED - Duration::from_secs(1)), |_| true);
+        assert_eq!(inner.processes.len(), 2);
+        inner.drop_ended(now.after(REMEMBERED), |_| true);
+        assert_eq!(inner.processes.len(), 0);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let (totals, now) = (UnitTotals::default(), BootTime::now());
+        for process in 0..=MOST as u64 {
+            totals.add(ProcessId::testing(process), &claim("app", "a"), 1, now).unwrap();
+        }
+        for n in 0..=MOST_CREDENTIALS {
+            totals.add(ProcessId::testing(0), &claim("app", &format!("n{n}")), 1, now).unwrap();
+        }
+        let inner = totals.0.lock().unwrap();
+        assert_eq!(inner.processes.len(), MOST);
+        let (_, most) = inner.processes.iter().max_by_key(|(_, sent)| sent.credentials.len()).unwrap();
+        assert_eq!(most.credentials.len(), MOST_CREDENTIALS);
+    }
+}
