@@ -120,7 +120,7 @@ impl Refusal {
                 Class::Denied | Class::NoToken => message_id::NO_ACCESS,
                 Class::Limited | Class::Away => message_id::AWAY,
                 Class::Malformed | Class::TooLarge => message_id::UNFIT,
-                Class::Misconfigured => message_id::OWN_TROUBLE,
+                Class::Misconfigured | Class::Store => message_id::OWN_TROUBLE,
             },
             Self::Empty(_) | Self::TooLarge { .. } | Self::TooLargeTogether { .. } | Self::Unfit { .. } => {
                 message_id::UNFIT

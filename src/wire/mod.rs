@@ -180,11 +180,13 @@ pub enum Class {
     TooLarge,
     /// The configuration can't be served: no such source, or a kind that this build lacks.
     Misconfigured,
+    /// The provider's own store can't be written. The resolver never answers this.
+    Store,
 }
 
 impl Class {
     /// All classes.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::NotFound,
         Self::Several,
         Self::Denied,
@@ -194,6 +196,7 @@ impl Class {
         Self::Malformed,
         Self::TooLarge,
         Self::Misconfigured,
+        Self::Store,
     ];
 
     /// Whether asking again later may help; such a request is held to its deadline.
@@ -218,6 +221,7 @@ impl Class {
             Self::Malformed => "malformed",
             Self::TooLarge => "too-large",
             Self::Misconfigured => "misconfigured",
+            Self::Store => "store",
         }
     }
 
@@ -233,6 +237,7 @@ impl Class {
             Self::Malformed => "malformed",
             Self::TooLarge => "too large",
             Self::Misconfigured => "misconfigured",
+            Self::Store => "store",
         }
     }
 }

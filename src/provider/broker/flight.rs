@@ -69,11 +69,7 @@ impl Broker {
                     stand_in: None,
                 };
                 let version = fetched.version;
-                let stored = self.store.put(new, fetched).map_err(|error| {
-                    let remedy =
-                        "raise limits.storeSize, or look at: systemctl status run-onecred-store.mount";
-                    Failure::new(Class::TooLarge, error.to_string(), remedy)
-                });
+                let stored = self.store.put(new, fetched).map_err(|error| error.failure());
                 let stored = stored.inspect_err(|failure| self.note(&key, Some(failure)))?;
                 self.note(&key, None);
                 self.tell_changes(&key, version, slot.as_ref(), &stored);

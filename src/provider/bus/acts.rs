@@ -125,7 +125,7 @@ impl Desk {
     ) -> Result<(), BusError> {
         let broker = &self.server.broker;
         let kept = broker.store().hold(name, origin, place, version, value);
-        kept.map_err(|error| BusError::TooLarge(format!("{name}: {error}; raise limits.storeSize")))?;
+        kept.map_err(|error| BusError::of(name, &error.failure()))?;
         broker.events.tell(Event::Held { name: name.to_owned() });
         Ok(())
     }

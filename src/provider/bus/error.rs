@@ -38,7 +38,7 @@ pub(super) enum BusError {
     Empty(String),
     /// The configuration can't be used.
     Misconfigured(String),
-    /// onecred's own trouble.
+    /// onecred itself failed: its store can't be written, for example.
     Failed(String),
 }
 
@@ -56,6 +56,7 @@ impl BusError {
             Class::Malformed => Self::Malformed(message),
             Class::TooLarge => Self::TooLarge(message),
             Class::Misconfigured => Self::Misconfigured(message),
+            Class::Store => Self::Failed(message),
         }
     }
 
@@ -71,6 +72,7 @@ impl BusError {
             Class::Malformed => "org.onecred.Error.Malformed",
             Class::TooLarge => "org.onecred.Error.TooLarge",
             Class::Misconfigured => "org.onecred.Error.Misconfigured",
+            Class::Store => "org.onecred.Error.Failed",
         }
     }
 
@@ -93,18 +95,7 @@ mod tests {
 
     #[test]
     fn the_name_is_the_error_s_own() {
-        let classes = [
-            Class::NotFound,
-            Class::Several,
-            Class::Denied,
-            Class::NoToken,
-            Class::Limited,
-            Class::Away,
-            Class::Malformed,
-            Class::TooLarge,
-            Class::Misconfigured,
-        ];
-        for class in classes {
+        for class in Class::ALL {
             let error = BusError::of("db", &Failure::new(class, "cause", "remedy"));
             assert_eq!(DBusError::name(&error).as_str(), BusError::name_of(class));
             assert!(error.description().is_some_and(|text| text.contains("cause; remedy")));

@@ -81,6 +81,11 @@ impl Folder {
         Self { path: PathBuf::from("/proc/none") }
     }
 
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The snapshots' files, with their names: those with this before the digest.
     pub(super) fn snapshots(&self, prefix: &str) -> Result<Vec<(String, File)>, BadFolder> {
         let wrong = |error| BadFolder::Open(self.path.clone(), error);

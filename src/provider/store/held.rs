@@ -103,7 +103,8 @@ impl Store {
         if would > inner.limit {
             return Err(StoreError::Full { would, limit: inner.limit });
         }
-        let file = self.folder.replace(&file_name(secret), encoded.pieces())?;
+        let file = self.folder.replace(&file_name(secret), encoded.pieces());
+        let file = file.map_err(|error| self.unwritable(error))?;
         inner.used = would;
         if let Some((name, held)) = Held::of(encoded.into_snapshot(place.0.clone(), file)) {
             inner.held.insert(name, held);

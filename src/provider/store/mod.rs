@@ -4,6 +4,7 @@
 //! current, so that whoever took a snapshot can read it to its end, whatever replaces it.
 
 mod confirmations;
+mod fault;
 mod folder;
 mod format;
 #[cfg(any(test, fuzzing))]
@@ -20,27 +21,12 @@ use crate::reference::FieldRef;
 use crate::wire::{Failure, Fetched};
 
 use confirmations::Confirmations;
+pub use fault::StoreError;
 pub(super) use folder::is_memory;
 pub use folder::{BadFolder, Folder, Kind};
 pub use format::{Entry, Origin, Snapshot, StandIn};
 pub use held::Held;
 pub use key::ItemKey;
-
-/// Why a snapshot could not be kept.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// It would go over the store's own limit.
-    #[error("the store would have {would} bytes, and its limit is {limit}")]
-    Full {
-        /// Bytes with the new snapshot.
-        would: u64,
-        /// The limit, in bytes.
-        limit: u64,
-    },
-    /// The file system says no.
-    #[error("the store can't be written: {0}")]
-    Io(#[from] std::io::Error),
-}
 
 /// An item that the store has: its snapshot, and what is known of its freshness.
 #[derive(Debug, Clone)]
@@ -196,11 +182,13 @@ impl Store {
         let previous = previous.filter(|previous| would_without + in_pages(previous.size) <= inner.limit);
         match (&previous, before.as_ref().and_then(|slot| slot.previous.as_ref())) {
             (Some(now), Some(was)) if Arc::ptr_eq(now, was) => {}
-            (Some(_), _) => self.folder.also_call(&name, &previous_name)?,
+            (Some(_), _) => {
+                self.folder.also_call(&name, &previous_name).map_err(|error| self.unwritable(error))?
+            }
             (None, Some(_)) => self.folder.remove(&previous_name),
             (None, None) => {}
         }
-        let file = self.folder.replace(&name, encoded.pieces())?;
+        let file = self.folder.replace(&name, encoded.pieces()).map_err(|error| self.unwritable(error))?;
         let snapshot = Arc::new(encoded.into_snapshot(new.key.clone(), file));
         inner.used = would_without + previous.as_ref().map_or(0, |previous| in_pages(previous.size));
         let slot = Slot {
@@ -213,6 +201,10 @@ impl Store {
         };
         inner.slots.insert(new.key.clone(), slot);
         Ok(snapshot)
+    }
+
+    fn unwritable(&self, error: std::io::Error) -> StoreError {
+        StoreError::Io { folder: self.folder.path().to_owned(), error }
     }
 
     /// The list of what was published, as it was written last.
