@@ -31,6 +31,7 @@
 //! administrator wrote. [`provider`] and [`resolver`]: the two halves, which know each other by [`wire`] alone. [`systemd`]: sockets,
 //! notifications, the journal, units. [`cli`]: the verbs. `sys`: the system calls that need `unsafe`, which nothing else has.
 
+mod calendar;
 pub mod cli;
 pub mod clock;
 pub mod config;

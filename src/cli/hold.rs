@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use super::bus;
 use super::token::prompt;
 use crate::name::SecretName;
-use crate::wire::packet;
+use crate::wire::{packet, version};
 
 /// What systemd takes of all credentials of a unit, in bytes.
 const SYSTEMD_TAKES: usize = 1 << 20;
@@ -53,6 +53,7 @@ pub fn put(args: &NameArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<
 pub fn rollback(args: &NameArgs, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let name = SecretName::parse(&args.name)?;
     let version = bus::talk(async |bus| Ok(bus.manager().await?.rollback(name.as_str()).await?))?;
+    let version = version::text(version);
     writeln!(
         out,
         "{name}: units that start from now on get version {version}, until: onecred release {name}"

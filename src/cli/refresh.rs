@@ -12,6 +12,7 @@ use super::common::causes;
 use super::common::table::{Cell, Row, table};
 use super::secrets;
 use super::show::{self, Paint};
+use crate::wire::version;
 
 /// How many secrets go into one call: as many as the provider refreshes at once.
 const A_CALL: usize = 64;
@@ -45,8 +46,8 @@ pub(super) struct Refreshed {
     pub(super) name: String,
     /// `changed`, `unchanged` or `failed`.
     pub(super) outcome: String,
-    /// The version of its item, where there is one.
-    pub(super) version: Option<u64>,
+    /// The version of its item, where there is one: 1Password's number, or the time of the change.
+    pub(super) version: Option<String>,
     /// Why it failed.
     pub(super) error: Option<Fault>,
 }
@@ -56,7 +57,8 @@ impl Refreshed {
         // its name stands beside it already
         let message = message.strip_prefix(&format!("{name}: ")).map(str::to_owned).unwrap_or(message);
         let error = (outcome == "failed").then_some(Fault { name: error, message });
-        Self { name, outcome, version: Some(version).filter(|version| *version > 0), error }
+        let version = Some(version).filter(|version| *version > 0).map(version::text);
+        Self { name, outcome, version, error }
     }
 }
 
@@ -205,7 +207,7 @@ fn columns(refreshed: &[Refreshed], paint: Paint) -> String {
             "changed" => Cell::bold("changed"),
             other => other.into(),
         };
-        let what = one.version.map(|version| format!("version {version}")).unwrap_or_default();
+        let what = one.version.as_ref().map(|version| format!("version {version}")).unwrap_or_default();
         Row::new(vec![one.name.as_str().into(), outcome, what.into()])
     };
     let rows: Vec<Row> = refreshed.iter().map(row).collect();
@@ -258,6 +260,6 @@ key: not found: no item \"key\"; make it
             "error": { "name": "org.onecred.Error.NotFound", "message": "not found: no item \"key\"; make it" },
         });
         assert_eq!(json[1], failed);
-        assert_eq!((&json[0]["version"], &json[0]["error"]), (&4.into(), &serde_json::Value::Null));
+        assert_eq!((&json[0]["version"], &json[0]["error"]), (&"4".into(), &serde_json::Value::Null));
     }
 }

@@ -11,6 +11,7 @@ use super::bus::{self, Fault, ManagerProxy};
 use super::common::causes;
 use super::common::table::{Cell, Row, table};
 use super::show::{self, Paint};
+use crate::wire::version;
 
 /// What `onecred list` is told.
 #[derive(Debug, Clone, clap::Args)]
@@ -34,8 +35,8 @@ pub(super) struct Listed {
     pub(super) units: Vec<String>,
     /// `never-fetched`, `fresh`, `stale`, `failing` or `held`.
     pub(super) state: String,
-    /// The version of its item, where one was fetched.
-    pub(super) version: Option<u64>,
+    /// The version of its item, where one was fetched: 1Password's number, or the time of the change.
+    pub(super) version: Option<String>,
     /// Seconds since it was known to be what 1Password has.
     pub(super) age: Option<u64>,
     /// What stands in for it: `put` or `rollback`.
@@ -75,8 +76,10 @@ impl Listed {
         listed.units = take("Units").and_then(|value| value.try_into().ok()).unwrap_or_default();
         // nothing was fetched: 0 and -1 on the bus
         listed.age = take("Age").and_then(|age| i64::try_from(age).ok()).and_then(|age| age.try_into().ok());
-        listed.version =
-            take("Version").and_then(|version| version.try_into().ok()).filter(|version| *version > 0);
+        listed.version = take("Version")
+            .and_then(|version| version.try_into().ok())
+            .filter(|version| *version > 0)
+            .map(version::text);
         listed
     }
 }
@@ -106,7 +109,7 @@ fn columns(secrets: &[Listed], paint: Paint) -> String {
         Row::new(vec![
             secret.name.as_str().into(),
             state(secret),
-            secret.version.map_or("-".into(), |version| version.to_string()).into(),
+            secret.version.as_deref().unwrap_or("-").into(),
             secret.age.map_or("-".into(), show::age).into(),
             secret.source.as_str().into(),
             secret.units.join(", ").into(),

@@ -6,7 +6,6 @@
 //! means one thing wherever it is looked up.
 
 mod backend;
-mod calendar;
 mod connect;
 mod engine;
 #[cfg(any(test, fuzzing))]
@@ -23,11 +22,12 @@ mod ssh;
 mod value;
 mod vault_file;
 
-pub use calendar::date_of_unix;
+pub use crate::calendar::date_of_unix;
 use std::collections::BTreeMap;
 use std::future::ready;
 use std::sync::Arc;
 
+use crate::calendar;
 use crate::config::Source;
 use crate::name::{CredentialId, SourceName};
 use crate::secret::SecretValue;

@@ -11,6 +11,7 @@ pub mod packet;
 mod probe;
 pub mod server;
 mod status;
+pub mod version;
 
 use std::fmt;
 use std::future::Future;

@@ -13,7 +13,7 @@ use crate::provider::store::{Entry, ItemKey, NewSnapshot, Slot, Snapshot};
 use crate::provider::units::UnitFiles;
 use crate::reference::FieldRef;
 use crate::systemd::message_id;
-use crate::wire::{Check, Class, Failure, Fetch, ItemState, Known};
+use crate::wire::{Check, Class, Failure, Fetch, ItemState, Known, version};
 
 use super::{AHEAD_PATIENCE, CHECK_PATIENCE, FETCH_PATIENCE};
 
@@ -113,12 +113,13 @@ impl Broker {
     }
 
     fn log_changes(&self, key: &ItemKey, fields: &[FieldRef], version: u64) {
+        let version = version::text(version);
         for secret in self.active().secrets_of(key, Some(fields)) {
             tracing::info!(
                 message_id = message_id::CHANGED,
                 onecred_secret = secret.name.as_str(),
                 onecred_reference = %secret.wanted.reference,
-                onecred_version = version,
+                onecred_version = version.as_str(),
                 "secret {} has changed in 1Password: version {version}",
                 secret.name
             );

@@ -14,6 +14,7 @@ use crate::provider::store::{Entry, ItemKey, Origin};
 use crate::reference::FieldRef;
 use crate::secret::{SecretValue, Wanted};
 use crate::systemd::message_id;
+use crate::wire::version;
 
 /// How many secrets of one call are refreshed at once.
 const AT_ONCE: usize = 64;
@@ -95,7 +96,7 @@ impl Desk {
             message_id = message_id::ROLLED_BACK,
             onecred_secret = name,
             "secret {name}: version {} stands in for it from now on; end that by: onecred release {name}",
-            previous.version
+            version::text(previous.version)
         );
         Ok(previous.version)
     }

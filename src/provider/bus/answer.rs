@@ -25,6 +25,7 @@ use crate::provider::refusal::Refusal;
 use crate::provider::tally::Counts;
 use crate::secret::Secret;
 use crate::systemd::message_id;
+use crate::wire::version;
 
 /// A dictionary of named values, as the bus has them.
 pub(super) type Dict = HashMap<&'static str, OwnedVariant>;
@@ -99,6 +100,7 @@ impl Desk {
         put("Units", Variant::from(units(secret)));
         put("State", Variant::from(condition.state.as_str()));
         put("Version", Variant::from(condition.version.unwrap_or_default()));
+        put("VersionText", Variant::from(version_text(&condition)));
         put("Age", Variant::from(age(&condition)));
         put("LastErrorName", Variant::from(error_name(&condition)));
         put("LastError", Variant::from(last_error(&condition)));
@@ -206,6 +208,11 @@ pub(super) fn units(secret: &Secret) -> Vec<String> {
 /// Seconds since it was known to be what 1Password has; -1 where there is nothing.
 pub(super) fn age(condition: &Condition) -> i64 {
     condition.age.map_or(-1, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// The version as people compare it; empty where there is none.
+pub(super) fn version_text(condition: &Condition) -> String {
+    condition.version.map(version::text).unwrap_or_default()
 }
 
 /// The name of the last error; empty where there is none.

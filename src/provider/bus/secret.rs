@@ -6,7 +6,7 @@ use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, OwnedFd, interface};
 
-use super::answer::{age, error_name, last_error, outcome, units};
+use super::answer::{age, error_name, last_error, outcome, units, version_text};
 use super::caller::Action;
 use super::error::BusError;
 use super::{Desk, PATH, in_path};
@@ -34,6 +34,7 @@ impl SecretObject {
     pub(super) async fn tell_changed(&self, emitter: &SignalEmitter<'_>) -> zbus::Result<()> {
         self.state_invalidate(emitter).await?;
         self.version_invalidate(emitter).await?;
+        self.version_text_invalidate(emitter).await?;
         self.last_error_invalidate(emitter).await
     }
 
@@ -150,7 +151,8 @@ impl SecretObject {
         Ok(self.condition(header, connection).await?.state.as_str().to_owned())
     }
 
-    /// The version of its item; 0 where nothing was fetched.
+    /// The version of its item, to be compared with others of the same secret; 0 where nothing was fetched. It is 1Password's number, but
+    /// made from the time of the last change where a source has no numbers: VersionText is for people.
     #[zbus(property(emits_changed_signal = "invalidates"))]
     async fn version(
         &self,
@@ -158,6 +160,17 @@ impl SecretObject {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<u64, BusError> {
         Ok(self.condition(header, connection).await?.version.unwrap_or_default())
+    }
+
+    /// The version for people: 1Password's number, or else the time of the last change, such as 2024-01-02T03:04:05Z; empty where nothing
+    /// was fetched.
+    #[zbus(property(emits_changed_signal = "invalidates"))]
+    async fn version_text(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, BusError> {
+        Ok(version_text(&self.condition(header, connection).await?))
     }
 
     /// Seconds since it was known to be what 1Password has; -1 where nothing was fetched.

@@ -6,9 +6,8 @@ use zeroize::Zeroizing;
 
 use super::super::model::{Field, File, FullItem, ItemOverview, Section, Value, Vault, VaultId};
 use crate::clock;
+use crate::wire::version;
 
-/// A version that no list ever shows.
-const RECENT_MARK: u64 = 1;
 /// Within how many seconds of its change an item may change again and still show the same time.
 const RECENT: u64 = 300;
 
@@ -141,7 +140,7 @@ impl From<CoreVault> for Vault {
 impl From<CoreOverview> for ItemOverview {
     fn from(item: CoreOverview) -> Self {
         Self {
-            version: Some(listed_version(&item.updated_at)),
+            version: Some(version::of_change(&item.updated_at)),
             id: item.id,
             title: item.title,
             vault: Some(VaultId { id: item.vault_id }),
@@ -197,7 +196,7 @@ impl From<CoreItem> for FullItem {
         let sections =
             item.sections.iter().map(|s| Section { id: s.id.clone(), label: s.title.clone() }).collect();
         Self {
-            version: Some(version(&item.updated_at, clock::unix())),
+            version: Some(version::of_recent_change(&item.updated_at, clock::unix(), RECENT)),
             id: item.id,
             title: Some(item.title),
             vault: Some(VaultId { id: item.vault_id }),
@@ -255,51 +254,4 @@ fn about_key(field: &CoreField, section: impl Fn() -> Option<Section>) -> Vec<Fi
         totp: None,
     };
     known.map(field).collect()
-}
-
-/// The version of an item as lists have it: the time of its last change, for want of the number. Two changes within one second look
-/// alike there, so an item that was read soon after a change gets a version that no list shows, and is read once more at the next doubt.
-fn version(updated_at: &str, now: u64) -> u64 {
-    let listed = listed_version(updated_at);
-    match seconds(updated_at) {
-        Some(changed) if changed.saturating_add(RECENT) < now => listed,
-        _ => listed | RECENT_MARK,
-    }
-}
-
-fn listed_version(updated_at: &str) -> u64 {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new(); // the same in every process
-    updated_at.hash(&mut hasher);
-    hasher.finish() & !RECENT_MARK
-}
-
-/// The seconds of the Unix epoch at a time such as `2024-01-02T03:04:05Z`.
-fn seconds(text: &str) -> Option<u64> {
-    let (date, time) = text.split_once('T')?;
-    let time = time.strip_suffix('Z')?.split('.').next()?;
-    // of no more digits than a time has: with more the reckoning would overflow
-    let number = |text: &str| text.parse::<i64>().ok().filter(|number| (0..=9999).contains(number));
-    let mut date = date.splitn(3, '-').map(number);
-    let mut time = time.splitn(3, ':').map(number);
-    let days = super::super::calendar::days_of_date(date.next()??, date.next()??, date.next()??);
-    u64::try_from(days * 86_400 + time.next()?? * 3_600 + time.next()?? * 60 + time.next()??).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_of_times() {
-        let (old, new) = ("2024-01-01T00:00:00Z", "2024-01-01T00:00:01Z");
-        let changed = seconds(old).unwrap();
-        assert_eq!(changed, 1_704_067_200);
-        assert_eq!(seconds("2024-01-01T00:00:00.25Z"), Some(changed));
-        assert_eq!(version(old, changed + 1_000), listed_version(old));
-        assert_ne!(version(old, changed + 100), listed_version(old), "it may change within that second");
-        assert_ne!(version(old, changed - 100), listed_version(old), "a clock that is behind proves nothing");
-        assert_ne!(listed_version(old), listed_version(new));
-        assert_ne!(version("", changed), listed_version(""), "no time, no proof");
-    }
 }

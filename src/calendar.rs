@@ -1,7 +1,7 @@
 //! Dates without a calendar crate: days since 1970 to a date and back, and the dates of HTTP.
 
 /// The date (year, month, day) so many days after 1970-01-01, in the proleptic Gregorian calendar.
-pub(super) fn date_of_days(days: i64) -> (i64, u32, u32) {
+pub(crate) fn date_of_days(days: i64) -> (i64, u32, u32) {
     let shifted = days + 719_468; // days since 0000-03-01: years that begin in March end with the leap day
     let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -21,7 +21,7 @@ pub fn date_of_unix(seconds: u64) -> String {
 }
 
 /// The days from 1970-01-01 to a date.
-pub(super) fn days_of_date(year: i64, month: i64, day: i64) -> i64 {
+pub(crate) fn days_of_date(year: i64, month: i64, day: i64) -> i64 {
     let year = year - i64::from(month <= 2);
     let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
@@ -29,7 +29,7 @@ pub(super) fn days_of_date(year: i64, month: i64, day: i64) -> i64 {
 }
 
 /// Reads a date as HTTP writes it (`Sun, 06 Nov 1994 08:49:37 GMT`), in seconds of the Unix epoch.
-pub(super) fn http_date(text: &str) -> Option<i64> {
+pub(crate) fn http_date(text: &str) -> Option<i64> {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let mut words = text.split_once(", ")?.1.split(' ');
