@@ -32,36 +32,49 @@ place = sed -e 's|/usr/bin/onecred|$(PREFIX)/bin/onecred|' -e 's|/usr/share/doc|
 # where cargo-auditable is installed, the binary tells what it is made of: cargo audit bin, and others, read it
 AUDITABLE ?= $(shell cargo auditable --version >/dev/null 2>&1 && echo auditable)
 
-.PHONY: build install uninstall deb
+# $(put) MODE FILE TARGET: installs a file by rename, since dbus-daemon and systemd may read a file as soon as it has its name
+put = put() { new=$$(dirname "$$3")/.$$(basename "$$3").new; install -m"$$1" "$$2" "$$new" && mv -f "$$new" "$$3"; }; put
+# the same for a unit, with the paths of this installation
+put_unit = put_unit() { text=$$($(place) "$$1") && printf '%s\n' "$$text" | { $(put) 644 /dev/stdin "$$2"; }; }; put_unit
+
+.PHONY: build install uninstall notify deb
 build:
 	cargo $(AUDITABLE) build --release --locked -p onecred
 
 install:
 	@test -x $(BINARY) || { echo "$(BINARY) is not there: run 'cargo build --release' first" >&2; exit 1; }
 	install -d $(bin) $(unit) $(sysusers) $(share) $(doc) $(etc) $(dbus)/system-services $(dbus)/system.d $(polkit) $(catalog)
-	install -m755 $(BINARY) $(bin)/onecred
-	for u in $(units); do $(place) units/systemd/$$u >$(unit)/$$u && chmod 644 $(unit)/$$u || exit 1; done
-	rm -rf $(unit)/onecred.service.d
-	if [ "$(SYSTEMD_VERSION)" -ge 253 ] 2>/dev/null; then install -d $(unit)/onecred.service.d && \
-	  $(place) units/systemd/onecred.service.d/10-notify-reload.conf >$(unit)/onecred.service.d/10-notify-reload.conf && \
-	  chmod 644 $(unit)/onecred.service.d/10-notify-reload.conf; fi
-	install -m644 units/sysusers.d/onecred.conf $(sysusers)/onecred.conf
-	install -m644 units/catalog/onecred.catalog $(catalog)/onecred.catalog
-	test -n "$(DESTDIR)" || journalctl --update-catalog
-	install -m644 units/dbus-1/system-services/org.onecred.Credentials1.service $(dbus)/system-services/
-	install -m644 units/dbus-1/system.d/org.onecred.Credentials1.conf $(dbus)/system.d/
-	install -m644 units/polkit-1/actions/org.onecred.credentials1.policy $(polkit)/
-	install -m644 units/schema/secrets.schema.json $(share)/secrets.schema.json
-	rm -f $(man)/man1/onecred.1 $(man)/man1/onecred-*.1
-	$(GENERATOR) generate man $(man)/man1
-	$(GENERATOR) generate completions $(share)/completions
-	install -d $(bash) $(zsh) $(fish)
-	mv $(share)/completions/onecred.bash $(bash)/onecred
-	mv $(share)/completions/_onecred $(zsh)/_onecred
-	mv $(share)/completions/onecred.fish $(fish)/onecred.fish
-	rmdir $(share)/completions
-	install -m644 docs/*.md $(doc)/
-	install -m644 README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(doc)/
+	@$(put) 755 $(BINARY) $(bin)/onecred
+	@for u in $(units); do $(put_unit) units/systemd/$$u $(unit)/$$u || exit 1; done
+	@if [ "$(SYSTEMD_VERSION)" -ge 253 ] 2>/dev/null; then install -d $(unit)/onecred.service.d && \
+	  $(put_unit) units/systemd/onecred.service.d/10-notify-reload.conf $(unit)/onecred.service.d/10-notify-reload.conf; \
+	  else rm -rf $(unit)/onecred.service.d; fi
+	@$(put) 644 units/sysusers.d/onecred.conf $(sysusers)/onecred.conf
+	@$(put) 644 units/catalog/onecred.catalog $(catalog)/onecred.catalog
+	@for f in system-services/org.onecred.Credentials1.service system.d/org.onecred.Credentials1.conf; do \
+	  $(put) 644 units/dbus-1/$$f $(dbus)/$$f || exit 1; done
+	@$(put) 644 units/polkit-1/actions/org.onecred.credentials1.policy $(polkit)/org.onecred.credentials1.policy
+	@$(put) 644 units/schema/secrets.schema.json $(share)/secrets.schema.json
+	rm -rf $(share)/generated
+	$(GENERATOR) generate man $(share)/generated/man1
+	$(GENERATOR) generate completions $(share)/generated/completions
+	install -d $(man)/man1 $(bash) $(zsh) $(fish)
+	@for f in $(man)/man1/onecred.1 $(man)/man1/onecred-*.1; do \
+	  [ -e "$(share)/generated/man1/$$(basename "$$f")" ] || rm -f "$$f" || exit 1; done
+	@for f in $(share)/generated/man1/*; do $(put) 644 $$f $(man)/man1/$$(basename $$f) || exit 1; done
+	@$(put) 644 $(share)/generated/completions/onecred.bash $(bash)/onecred
+	@$(put) 644 $(share)/generated/completions/_onecred $(zsh)/_onecred
+	@$(put) 644 $(share)/generated/completions/onecred.fish $(fish)/onecred.fish
+	rm -r $(share)/generated
+	@for f in docs/*.md README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE; do $(put) 644 $$f $(doc)/$$(basename $$f) || exit 1; done
+	test -n "$(DESTDIR)" || $(MAKE) --no-print-directory notify
+
+# Has the journal, systemd and the bus read what was installed or removed. What does not run reads it when it starts.
+notify:
+	journalctl --update-catalog
+	test ! -d /run/systemd/system || systemctl daemon-reload
+	test ! -S /run/dbus/system_bus_socket || \
+	  busctl --quiet call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus ReloadConfig
 
 # A package for Debian, of what has been built; with cargo-deb. DEB_VERSION is its version, DEB_FLAGS more for cargo-deb:
 # who publishes it names himself, DEB_FLAGS="--maintainer 'NAME <ADDRESS>'", here and in debian/changelog.
@@ -83,5 +96,5 @@ uninstall:
 	  $(polkit)/org.onecred.credentials1.policy
 	rm -f $(man)/man1/onecred.1 $(man)/man1/onecred-*.1 $(bash)/onecred $(zsh)/_onecred $(fish)/onecred.fish
 	rm -f $(catalog)/onecred.catalog
-	test -n "$(DESTDIR)" || journalctl --update-catalog
 	rm -rf $(bin)/onecred $(sysusers)/onecred.conf $(share) $(doc)
+	test -n "$(DESTDIR)" || $(MAKE) --no-print-directory notify

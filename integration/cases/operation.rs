@@ -1,4 +1,5 @@
 //! The admin's side: reload, check, what systemd-analyze says, install and uninstall.
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use onecred_integration::{
     cases,
     installed::{LIBEXEC, SOCKET, make, repository},
@@ -7,7 +8,7 @@ use onecred_integration::{
     stage::Stage,
     theme::Theme,
 };
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 pub const THEME: Theme = Theme {
     name: "operation",
@@ -17,6 +18,7 @@ pub const THEME: Theme = Theme {
         a_reload_takes_up_a_new_configuration,
         a_broken_reload_fails_and_keeps_the_old_configuration,
         a_broken_configuration_at_start_allows_nothing_and_says_so,
+        install_notifies_the_machine_itself,
     ],
 };
 
@@ -37,6 +39,7 @@ pub const LOOK: Theme = Theme {
         get_asks_as_systemd_would,
         status_says_something,
         uninstall_leaves_nothing,
+        install_replaces_each_file_by_rename,
     ],
 };
 
@@ -172,6 +175,49 @@ fn uninstall_leaves_nothing(stage: &Stage) {
         assert_eq!(files.is_empty(), target == "uninstall", "after make {target}: {files:?}");
     }
     assert!(repository().join("Makefile").exists());
+}
+
+/// dbus-daemon reads a policy as soon as inotify reports its name. What it finds then must be complete.
+fn install_replaces_each_file_by_rename(stage: &Stage) {
+    let layer = Layer::create("install").unwrap_or_else(|error| panic!("{error}"));
+    let install = || make("install", layer.path(), stage.suite).unwrap_or_else(|error| panic!("{error}"));
+    install();
+    let files = files_below(layer.path());
+    let inotify = Inotify::init(InitFlags::IN_NONBLOCK).unwrap_or_else(|error| panic!("{error}"));
+    let writes = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CLOSE_WRITE;
+    let folders: BTreeSet<&Path> = files.iter().filter_map(|file| Path::new(file).parent()).collect();
+    for folder in folders {
+        let added = inotify.add_watch(folder, writes | AddWatchFlags::IN_MOVED_TO);
+        added.unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    }
+    install();
+    let mut renamed = 0;
+    while let Ok(events) = inotify.read_events() {
+        for event in events.iter().filter(|event| !event.mask.contains(AddWatchFlags::IN_ISDIR)) {
+            let name = event.name.as_ref().map(|name| name.to_string_lossy()).unwrap_or_default();
+            let hidden = name.starts_with('.') && name.ends_with(".new");
+            assert!(hidden || !event.mask.intersects(writes), "{name} is written in place: {:?}", event.mask);
+            renamed += usize::from(event.mask.contains(AddWatchFlags::IN_MOVED_TO));
+        }
+    }
+    assert_eq!(renamed, files.len(), "not every file was replaced");
+    assert_eq!(files_below(layer.path()), files);
+}
+
+fn install_notifies_the_machine_itself(stage: &Stage) {
+    let plan = |destdir: &str| {
+        let mut make = Command::new("make");
+        make.args(["--silent", "--dry-run", "-C"]).arg(repository());
+        let planned = make.args(["install", "BINARY=/bin/true", destdir]).output();
+        String::from_utf8_lossy(&planned.unwrap_or_else(|error| panic!("{error}")).stdout).into_owned()
+    };
+    let notify = |planned: &str| {
+        planned.lines().skip_while(|line| !line.contains("--update-catalog")).collect::<Vec<_>>().join("\n")
+    };
+    let script = notify(&plan("DESTDIR="));
+    assert!(script.contains("systemctl daemon-reload") && script.contains("ReloadConfig"), "{script}");
+    stage.sh(&script).ok();
+    assert_eq!(notify(&plan("DESTDIR=/srv/package")), "", "a packager's machine is notified");
 }
 
 fn files_below(folder: &Path) -> Vec<String> {
