@@ -1,15 +1,32 @@
 //! The nearest of some names to a misspelt one, for messages.
 
+/// The most bytes of a name that are compared.
+const COMPARED: usize = 256;
+
+/// How far a name is from another, without regard to case.
+pub(crate) fn distance(a: &str, b: &str) -> usize {
+    let short = |name: &str| name[..name.floor_char_boundary(COMPARED)].to_ascii_lowercase();
+    strsim::osa_distance(&short(a), &short(b))
+}
+
 /// The name that was most likely meant, if any is near enough.
 pub(crate) fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let text = text.to_ascii_lowercase();
+    nearest_of(text, names, |name| name)
+}
+
+/// The same of things that have names.
+pub(crate) fn nearest_of<'a, T: Copy>(
+    text: &str,
+    things: impl Iterator<Item = T>,
+    name: impl Fn(T) -> &'a str,
+) -> Option<T> {
     let limit = (text.len() / 3).max(1);
-    names
-        .filter(|name| !name.is_empty() && name.len().abs_diff(text.len()) <= 4 * limit)
-        .map(|name| (strsim::osa_distance(&text, &name.to_ascii_lowercase()), name))
+    things
+        .filter(|thing| !name(*thing).is_empty() && name(*thing).len().abs_diff(text.len()) <= 4 * limit)
+        .map(|thing| (distance(text, name(thing)), thing))
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
+        .map(|(_, thing)| thing)
 }
 
 #[cfg(test)]
@@ -22,5 +39,7 @@ mod tests {
         assert_eq!(nearest("Postgre", names.into_iter()), Some("postgres"));
         assert_eq!(nearest("mysql", names.into_iter()), None);
         assert_eq!(nearest("", names.into_iter()), None);
+        let things = [(1, "postgres"), (2, "redis")];
+        assert_eq!(nearest_of("redi", things.iter(), |(_, name)| name), Some(&(2, "redis")));
     }
 }

@@ -3,25 +3,30 @@
 //! The grammar is the one of 1Password's own core, to the byte: integration/fixtures/op-reference-vectors.tsv holds 94 verdicts of it.
 //! There is no URL decoding: what stands outside the alphabet is addressed by ID.
 
+mod advice;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Why a text is no reference. The message holds the text itself: a reference is no secret.
+pub use advice::{Slip, slip};
+
+/// Why a text is not a reference, and what to write instead. The message holds the text itself: a reference is not secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadReference {
     /// The text does not begin with `op://`.
-    #[error("{0:?} is no secret reference: it does not begin with op:// (in lower case)")]
+    #[error("{0:?} is not a secret reference: it does not begin with op:// (in lower case)")]
     Prefix(String),
     /// Not three or four segments, or not exactly one query parameter.
     #[error(
-        "{0:?} is no secret reference: its form is op://<vault>/<item>/[<section>/]<field>, with at most one ?key=value at its end"
+        "{0:?} is not a secret reference: its form is op://VAULT/ITEM/[SECTION/]FIELD, with at most one ?key=value at its end{advice}",
+        advice = advice::of_format(.0)
     )]
     Format(String),
     /// A character that a reference can't hold.
     #[error(
-        "{text:?} is no secret reference: {found:?} can't stand in it, only letters, digits, spaces and any of _.-; \
-         name what has other characters by its ID (26 letters and digits; shown by: op item get)"
+        "{text:?} is not a secret reference: it can have letters, digits, spaces and any of _.- but not {found:?}; {advice}",
+        advice = advice::of_character(.text, *.found)
     )]
     Character {
         /// The reference as it was given.
@@ -31,12 +36,12 @@ pub enum BadReference {
     },
     /// A query key other than `attribute` and `ssh-format`.
     #[error(
-        "{0:?} is no secret reference: the query can be ?attribute=otp, ?attribute=totp or ?ssh-format=openssh"
+        "{0:?} is not a secret reference: the query can be ?attribute=otp, ?attribute=totp or ?ssh-format=openssh"
     )]
     QueryKey(String),
     /// A value that its query key does not have.
     #[error(
-        "{0:?} is no secret reference: attribute can be otp or totp (other attributes have no value here), ssh-format can be openssh"
+        "{0:?} is not a secret reference: attribute can be otp or totp (other attributes have no value here), ssh-format can be openssh"
     )]
     QueryValue(String),
 }

@@ -73,7 +73,7 @@ fn a_missing_item(stage: &Stage) {
 }
 
 fn a_missing_field(stage: &Stage) {
-    stage.refuses("no-field.service", "", "no-field", &["no field", "op://My Vault/db/nothing"]);
+    stage.refuses("no-field.service", "", "no-field", &["op://My Vault/db/nothing: not found: no field \"nothing\" in item \"db\", which has \"username\", \"password\";"]);
 }
 
 fn a_missing_vault(stage: &Stage) {

@@ -175,6 +175,30 @@ async fn what_is_renamed_deleted_or_out_of_scope_is_confirmed_gone() {
 }
 
 #[tokio::test]
+async fn what_is_missing_is_told_with_what_there_is() {
+    let fake = fake();
+    let resolver = resolver(&fake);
+    let (vault, item) = ("My Vault".to_owned(), Some("sixty".to_owned()));
+    fake.control.edit(&Edit::Rename { vault, item, to: "app/db".into() }).unwrap();
+    let cases = [
+        ("op://My Vault/db/pasword", r#"no field "pasword" in item "db", which has "password", "username""#),
+        (
+            "op://My Vault/app/db/password",
+            r#"no item "app" in vault "My Vault"; "app/db" has a / in its name"#,
+        ),
+        (
+            "op://Private/db/password",
+            "Connect servers cannot be granted access to Private, Personal and Employee vaults",
+        ),
+    ];
+    for (reference, cause) in cases {
+        let failure = value(&resolver, reference).await.unwrap_err();
+        assert_eq!(failure.class, Class::NotFound);
+        assert!(failure.cause.contains(cause) && !failure.cause.contains("hunter2"), "{failure}");
+    }
+}
+
+#[tokio::test]
 async fn what_passes_is_tried_again_and_what_stays_has_its_class() {
     let no_text = |code| Kind::Body { code, content_type: "text/html".into(), text: "hunter2 canary".into() };
     let cases: Vec<(Fault, Class, usize, &'static str)> = vec![

@@ -261,8 +261,8 @@ pub(crate) struct Template {
     /// Its name: letters, digits and any of `._@-`. Also the credential ID that units ask for, unless `units` says another.
     #[schemars(required, example = "opencode.env")]
     pub(crate) name: Option<At<String>>,
-    /// Its text. `{{NAME}}` stands for the value of the secret of that name, `{{op://VAULT/ITEM/FIELD}}` for what a reference gives; `{{{{` is `{{` itself.
-    /// A value is escaped by where it stands, as `escape` says; `{{NAME | json}}`, `env` or `raw` says otherwise for one place.
+    /// Its text. `{{NAME}}` stands for the value of the secret of that name, `{{op://VAULT/ITEM/FIELD}}` for what a reference gives. A reference
+    /// without braces is an error. `{{{{` is `{{` itself, and `{{"op://"}}` is `op://` itself. A value is escaped by where it stands, as `escape` says; `{{NAME | json}}`, `env` or `raw` says otherwise for one place.
     #[schemars(required, example = "OPENAI_API_KEY={{openai-api-key}}\n")]
     pub(crate) content: Option<At<String>>,
     /// What kind of file it is, so that values come out in it exactly as they are. Default: by the ending of `target`, or else of `name`.

@@ -29,6 +29,9 @@ pub(super) trait Backend: Send + Sync + 'static {
     /// synchronised, and nothing that it says of that vault or item is news.
     const VERSIONS_GROW: bool;
 
+    /// Whom vaults are granted to there, in the plural; none where all can be read.
+    const HOLDERS: Option<&'static str>;
+
     /// Where it is, and what its token tells of itself.
     fn about(&self) -> About;
 

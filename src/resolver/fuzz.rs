@@ -22,7 +22,7 @@ pub(crate) fn connect(data: &[u8]) {
     let _ = http_date(&wanted);
     let Ok(reference) = Reference::parse(&format!("op://{wanted}")) else { return };
     if let Some(vaults) = read::<Vec<Vault>>(json)
-        && let Ok(vault) = matching::vault(&vaults, &reference.item.vault)
+        && let Ok(vault) = matching::vault(&vaults, &reference.item.vault, None)
     {
         let same = vaults.iter().filter(|other| means(&reference.item.vault, &other.id, &other.name, true));
         assert!(same.count() >= 1 && means(&reference.item.vault, &vault.id, &vault.name, true));
@@ -80,10 +80,11 @@ fn of_item(item: &FullItem, reference: &Reference) {
             return;
         }
         Err(failure) => {
-            return item.fields.iter().for_each(|field| quotes_nothing(&failure, field, title, reference));
+            let names = names(item);
+            return item.fields.iter().for_each(|field| quotes_nothing(&failure, field, &names, reference));
         }
     };
-    let names = |field: &&Field| means(&wanted.field, &field.id, &field.label, false);
+    let is_named = |field: &&Field| means(&wanted.field, &field.id, &field.label, false);
     let within = |field: &&Field| match &wanted.section {
         Some(section) => field.section.as_ref().is_some_and(|own| {
             let listed = item.sections.iter().filter(|s| s.id == own.id);
@@ -93,9 +94,9 @@ fn of_item(item: &FullItem, reference: &Reference) {
         None => true,
     };
     let note = found.purpose == "NOTES" || found.id == "notesPlain";
-    assert!((names(&found) && within(&found)) || note, "it means another field");
-    if names(&found) && wanted.field.text.len() != 26 && wanted.section.is_none() {
-        let same: Vec<_> = item.fields.iter().filter(names).collect();
+    assert!((is_named(&found) && within(&found)) || note, "it means another field");
+    if is_named(&found) && wanted.field.text.len() != 26 && wanted.section.is_none() {
+        let same: Vec<_> = item.fields.iter().filter(is_named).collect();
         let outside = same.iter().filter(|field| field.section.is_none()).count();
         assert!(outside == 1 || (outside == 0 && same.len() == 1), "one of several was picked");
     }
@@ -112,6 +113,21 @@ fn of_item(item: &FullItem, reference: &Reference) {
             Err(failure) => quotes_nothing(&failure, found, title, reference),
         }
     }
+}
+
+/// All names in an item: a message may list them.
+fn names(item: &FullItem) -> String {
+    let sections =
+        item.fields.iter().map(|field| &field.section).chain(item.files.iter().map(|file| &file.section));
+    let sections = sections.flatten().chain(&item.sections).flat_map(|section| [&section.id, &section.label]);
+    let fields = item.fields.iter().flat_map(|field| [&field.id, &field.label]);
+    let files = item.files.iter().flat_map(|file| [&file.id, &file.name]);
+    let title = item.title.as_ref().unwrap_or(&item.id);
+    let mut all = String::new();
+    for name in sections.chain(fields).chain(files).chain([title]) {
+        let _ = write!(all, "{name} {name:?} ");
+    }
+    all
 }
 
 /// No value is in a failure, but where a name says the same.

@@ -3,10 +3,11 @@
 //! Names match without regard to case (in ASCII, which is all that a reference can hold), IDs to the letter. Where several things
 //! match equally well none is picked.
 
-use crate::nearest::nearest;
+use crate::nearest::nearest_of;
 use crate::reference::{FieldRef, MatchBy, Segment};
 use crate::wire::{Class, Failure};
 
+use super::labels::{self, is_writable, quoted};
 use super::model::{Field, File, FullItem, ItemOverview, Section, Vault, is_absent, is_archived};
 
 /// What a field reference stands for.
@@ -17,21 +18,47 @@ pub(super) enum Found<'a> {
     File(&'a File),
 }
 
-/// The vault that a segment means.
-pub(super) fn vault<'a>(vaults: &'a [Vault], segment: &Segment) -> Result<&'a Vault, Failure> {
+/// The vault that a segment means. `holders` are those whom vaults are granted to, such as `service accounts`.
+pub(super) fn vault<'a>(
+    vaults: &'a [Vault],
+    segment: &Segment,
+    holders: Option<&str>,
+) -> Result<&'a Vault, Failure> {
     let hits = hits(vaults.iter(), segment, Ids::Full, |v| (&v.id, &v.name));
+    let wanted = quoted(&segment.text);
     match *hits.as_slice() {
         [one] => Ok(one),
-        [] => Err(missing(
-            format!("no vault {:?}", segment.text),
-            nearest(&segment.text, vaults.iter().map(|v| v.name.as_str())),
-            "correct the reference, or give the token access to that vault",
-        )),
+        [] => {
+            let cause = format!("no vault {wanted}");
+            if let Some(failure) =
+                slashed("vault", &cause, segment, vaults.iter().map(|v| (&*v.id, &*v.name)))
+            {
+                return Err(failure);
+            }
+            if let Some((why, remedy)) = holders.and_then(|holders| private(&segment.text, holders)) {
+                return Err(Failure::new(Class::NotFound, format!("{cause}: {why}"), remedy));
+            }
+            let near = nearest_of(&segment.text, vaults.iter(), |v| &v.name).map(|v| (&*v.id, &*v.name));
+            Err(missing(cause, near, "correct the reference, or give the token access to that vault"))
+        }
         _ => Err(several(
-            format!("several vaults are named {:?}", segment.text),
+            format!("several vaults are named {wanted}"),
             "rename all but one of them, or name the vault by its ID",
         )),
     }
+}
+
+/// Why a vault of this name is out of reach for all `holders`, and what to do.
+fn private(name: &str, holders: &str) -> Option<(String, &'static str)> {
+    let built_in = ["private", "personal", "employee"];
+    if !built_in.iter().any(|known| name.eq_ignore_ascii_case(known)) {
+        return None;
+    }
+    let why = format!("{holders} cannot be granted access to Private, Personal and Employee vaults");
+    Some((
+        why,
+        "move the item to another vault that the token can read, and name that vault in the reference",
+    ))
 }
 
 /// The item that a segment means, among those of one vault. Deleted and archived ones are not there.
@@ -44,23 +71,61 @@ pub(super) fn item<'a>(
     let hits = hits(living.clone(), segment, Ids::Full, |i| (&i.id, &i.title));
     let archived = items.iter().filter(|i| is_archived(i.state.as_deref()));
     let archived = self::hits(archived, segment, Ids::Full, |i| (&i.id, &i.title));
+    let (wanted, vault) = (quoted(&segment.text), quoted(vault));
+    let cause = format!("no item {wanted} in vault {vault}");
     match *hits.as_slice() {
         [one] => Ok(one),
         [] if !archived.is_empty() => Err(Failure::new(
             Class::NotFound,
-            format!("no item {:?} in vault {vault:?}: it is only in the archive", segment.text),
+            format!("{cause}: it is only in the archive"),
             "restore it from the archive, or correct the reference",
         )),
-        [] => Err(missing(
-            format!("no item {:?} in vault {vault:?}", segment.text),
-            nearest(&segment.text, living.map(|i| i.title.as_str())),
-            "correct the reference, or create the item, or restore it from the archive",
-        )),
+        [] => {
+            if let Some(failure) =
+                slashed("item", &cause, segment, living.clone().map(|i| (&*i.id, &*i.title)))
+            {
+                return Err(failure);
+            }
+            let near = nearest_of(&segment.text, living, |i| &i.title).map(|i| (&*i.id, &*i.title));
+            Err(missing(
+                cause,
+                near,
+                "correct the reference, or create the item, or restore it from the archive",
+            ))
+        }
         _ => Err(several(
-            format!("several items of vault {vault:?} are named {:?}", segment.text),
+            format!("several items of vault {vault} are named {wanted}"),
             "rename all but one of them, or name the item by its ID",
         )),
     }
+}
+
+/// A name with a slash of which a segment is the first part: no reference can hold such a name, so that its ID has to be written.
+fn slashed<'a>(
+    what: &str,
+    cause: &str,
+    segment: &Segment,
+    all: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Option<Failure> {
+    let is_start = |name: &str| {
+        name.split_once('/').is_some_and(|(first, _)| first.trim().eq_ignore_ascii_case(segment.text.trim()))
+    };
+    let mut found = all.filter(|(_, name)| is_start(name));
+    let (id, name) = found.next()?;
+    let more = match found.count() {
+        0 => String::new(),
+        more => format!(" (and {more} more like it)"),
+    };
+    Some(Failure::new(
+        Class::NotFound,
+        format!("{cause}; {} has a / in its name{more}, which a reference can't hold", quoted(name)),
+        format!("if that {what} is meant, write its ID instead: {}", id_of(id)),
+    ))
+}
+
+/// An ID as a message shows it.
+fn id_of(id: &str) -> String {
+    if is_writable(id) { id.chars().take(64).collect() } else { quoted(id) }
 }
 
 /// Whether an item, fetched by its remembered ID, is still what the segment means.
@@ -72,16 +137,17 @@ pub(super) fn still_means(segment: &Segment, id: &str, title: &str) -> bool {
 pub(super) fn field<'a>(item: &'a FullItem, wanted: &FieldRef) -> Result<Found<'a>, Failure> {
     let title = item.title.as_deref().unwrap_or(&item.id);
     let sections = match &wanted.section {
-        Some(segment) => Some(section_ids(item, segment, title)?),
+        Some(segment) => Some(section_ids(item, wanted, segment, title)?),
         None => None,
     };
     let within = |section: &Option<Section>| match &sections {
         Some(ids) => section.as_ref().is_some_and(|s| ids.contains(&s.id.as_str())),
         None => true,
     };
+    let title = quoted(title);
     let several = |what: &str| {
         several(
-            format!("several {what} of item {title:?} match {:?}", wanted.field.text),
+            format!("several {what} of item {title} match {}", quoted(&wanted.field.text)),
             "name the section too, or name it by its ID",
         )
     };
@@ -104,16 +170,20 @@ pub(super) fn field<'a>(item: &'a FullItem, wanted: &FieldRef) -> Result<Found<'
     if let Some(note) = note(item, wanted) {
         return Ok(Found::Field(note));
     }
-    let names = fields.map(|f| f.label.as_str()).chain(files.map(|f| f.name.as_str()));
-    Err(missing(
-        format!("no field {:?} in item {title:?}", wanted.to_string()),
-        nearest(&wanted.field.text, names),
+    Err(Failure::new(
+        Class::NotFound,
+        format!("no field {} in item {title}, {}", quoted(&wanted.to_string()), labels::of(item, wanted)),
         "correct the reference, or add the field",
     ))
 }
 
 /// The IDs of the sections that a segment means: several of one title are searched together.
-fn section_ids<'a>(item: &'a FullItem, segment: &Segment, title: &str) -> Result<Vec<&'a str>, Failure> {
+fn section_ids<'a>(
+    item: &'a FullItem,
+    wanted: &FieldRef,
+    segment: &Segment,
+    title: &str,
+) -> Result<Vec<&'a str>, Failure> {
     let inner = item.fields.iter().map(|f| &f.section).chain(item.files.iter().map(|f| &f.section));
     let unlisted = inner.flatten().filter(|s| !item.sections.iter().any(|known| known.id == s.id));
     let all = item.sections.iter().chain(unlisted);
@@ -122,11 +192,12 @@ fn section_ids<'a>(item: &'a FullItem, segment: &Segment, title: &str) -> Result
         _ => hits(all.clone(), segment, Ids::Any, |s| (&s.id, &s.label)),
     };
     if found.is_empty() {
-        return Err(missing(
-            format!("no section {:?} in item {title:?}", segment.text),
-            nearest(&segment.text, all.map(|s| s.label.as_str())),
-            "correct the reference, or leave the section out of it",
-        ));
+        let remedy = match segment.text.is_empty() {
+            true => "write one slash instead of two: no section of it is without a title",
+            false => "correct the reference, or leave the section out of it",
+        };
+        let cause = format!("no section {} in item {}", quoted(&segment.text), quoted(title));
+        return Err(Failure::new(Class::NotFound, format!("{cause}, {}", labels::of(item, wanted)), remedy));
     }
     Ok(found.into_iter().map(|s| s.id.as_str()).collect())
 }
@@ -149,8 +220,8 @@ fn file_of<'a>(item: &'a FullItem, field: &Field) -> Result<&'a File, Failure> {
     item.files.iter().find(by_id).or_else(|| item.files.iter().find(by_name)).ok_or_else(|| {
         Failure::new(
             Class::NotFound,
-            format!("no file stands behind field {:?}", field.label),
-            "attach the file anew, or name it by its file name",
+            format!("field {} has no file", quoted(&field.label)),
+            "attach the file again, or name it by its file name",
         )
     })
 }
@@ -199,9 +270,11 @@ fn outermost<'a, T>(hits: Vec<&'a T>, section: impl Fn(&'a T) -> &'a Option<Sect
     if top.is_empty() { hits } else { top }
 }
 
-fn missing(cause: String, nearest: Option<&str>, remedy: &str) -> Failure {
+/// What is not there. The nearest thing, by its ID and name, may be the one that was meant.
+fn missing(cause: String, nearest: Option<(&str, &str)>, remedy: &str) -> Failure {
     let cause = match nearest {
-        Some(name) => format!("{cause}; the nearest is {name:?}"),
+        Some((_, name)) if is_writable(name) => format!("{cause}; the nearest is {}", quoted(name)),
+        Some((id, name)) => format!("{cause}; the nearest is {} (write its ID: {})", quoted(name), id_of(id)),
         None => cause,
     };
     Failure::new(Class::NotFound, cause, remedy)

@@ -31,7 +31,7 @@ fn a_name_out_of_a_unit_never_picks_an_id() {
     let vault =
         |id: &str, name: &str| Vault { id: id.into(), name: name.into(), content_version: None, items: None };
     let vaults = [vault(id, "one"), vault("bbbbbbbbbbbbbbbbbbbbbbbbbb", id)];
-    let named = |by| super::vault(&vaults, &segment(id, by)).map(|v| v.name.clone()).expect("found");
+    let named = |by| super::vault(&vaults, &segment(id, by), None).map(|v| v.name.clone()).expect("found");
     assert_eq!(named(MatchBy::TitleOrId), "one");
     assert_eq!(named(MatchBy::Title), id);
     assert!(still_means(&segment(id, MatchBy::TitleOrId), id, "renamed"));
@@ -74,7 +74,7 @@ fn empty_names_match_nothing() {
     let item = item(json!({"id": "i", "fields": [{"id": "", "label": "", "value": "nameless"}]}));
     assert_eq!(find(&item, "", MatchBy::TitleOrId), Err(Class::NotFound));
     let nameless = [Vault { id: String::new(), name: String::new(), content_version: None, items: None }];
-    assert!(vault(&nameless, &segment("", MatchBy::TitleOrId)).is_err());
+    assert!(vault(&nameless, &segment("", MatchBy::TitleOrId), None).is_err());
 }
 
 #[test]
@@ -109,4 +109,99 @@ fn sections_files_and_notes() {
     assert_eq!(find("two"), Err(Class::Several));
     assert_eq!(find("KEYS/two"), Err(Class::Several));
     assert_eq!(find("nowhere/two"), Err(Class::NotFound));
+}
+
+#[test]
+fn what_is_missing_is_told_with_what_was_probably_meant() {
+    let vault =
+        |id: &str, name: &str| Vault { id: id.into(), name: name.into(), content_version: None, items: None };
+    let vaults = [
+        vault("itopsaaaaaaaaaaaaaaaaaaaaa", "IT/Ops"),
+        vault("serversaaaaaaaaaaaaaaaaaaa", "Servers"),
+        vault("schluesselaaaaaaaaaaaaaaaa", "Schlüssel"),
+    ];
+    let holders = Some("service accounts");
+    let cases = [
+        (
+            "IT",
+            holders,
+            r#"no vault "IT"; "IT/Ops" has a / in its name"#,
+            "write its ID instead: itopsaaaaaaaaaaaaaaaaaaaaa",
+        ),
+        ("it", None, r#"no vault "it"; "IT/Ops" has a / in its name"#, "its ID"),
+        ("Server", holders, r#"no vault "Server"; the nearest is "Servers""#, "give the token access"),
+        (
+            "Schluessel",
+            holders,
+            "is \"Schlüssel\" (write its ID: schluesselaaaaaaaaaaaaaaaa)",
+            "correct the reference",
+        ),
+        (
+            "Private",
+            holders,
+            "service accounts cannot be granted access to Private, Personal and Employee vaults",
+            "another vault",
+        ),
+        ("personal", holders, "cannot be granted access", "another vault"),
+        ("EMPLOYEE", Some("Connect servers"), "Connect servers cannot be granted access", "another vault"),
+        ("Private", None, r#"no vault "Private""#, "correct the reference"),
+    ];
+    for (name, holders, cause, remedy) in cases {
+        let Err(failure) = super::vault(&vaults, &segment(name, MatchBy::TitleOrId), holders) else {
+            panic!("{name}")
+        };
+        assert_eq!(failure.class, Class::NotFound);
+        assert!(failure.cause.contains(cause) && failure.remedy.contains(remedy), "{name}: {failure}");
+    }
+
+    let item = |id: &str, title: &str, state: Option<&str>| ItemOverview {
+        id: id.into(),
+        title: title.into(),
+        vault: None,
+        version: None,
+        state: state.map(str::to_owned),
+    };
+    let items = [
+        item("appdbaaaaaaaaaaaaaaaaaaaaa", "app / db", None),
+        item("appwebaaaaaaaaaaaaaaaaaaaa", "App/web", None),
+        item("oldxaaaaaaaaaaaaaaaaaaaaaa", "old/x", Some("ARCHIVED")),
+    ];
+    let cases = [
+        (
+            "app",
+            r#"no item "app" in vault "v"; "app / db" has a / in its name (and 1 more like it)"#,
+            "write its ID instead: appdbaaaaaaaaaaaaaaaaaaaaa",
+        ),
+        ("old", r#"no item "old" in vault "v""#, "create the item"),
+        ("db", r#"no item "db" in vault "v""#, "create the item"),
+    ];
+    for (title, cause, remedy) in cases {
+        let Err(failure) = super::item(&items, "v", &segment(title, MatchBy::TitleOrId)) else {
+            panic!("{title}")
+        };
+        assert!(failure.cause.starts_with(cause) && failure.remedy.contains(remedy), "{title}: {failure}");
+    }
+}
+
+#[test]
+fn a_field_that_is_not_there_is_told_with_those_that_are() {
+    let item = item(json!({"id": "i", "title": "db", "fields": [
+        {"id": "username", "label": "username", "value": "canary"},
+        {"id": "p", "section": {"id": "s", "label": "Server"}, "label": "port", "value": "canary"},
+    ]}));
+    let told = |path: &str| {
+        let (section, field) = path.split_once('/').map_or((None, path), |(s, f)| (Some(s), f));
+        let section = section.map(|s| segment(s, MatchBy::TitleOrId));
+        let wanted = FieldRef { section, field: segment(field, MatchBy::TitleOrId), query: None::<Query> };
+        super::field(&item, &wanted).err().map(|failure| failure.to_string()).unwrap_or_default()
+    };
+    assert_eq!(
+        told("prot"),
+        "not found: no field \"prot\" in item \"db\", which has \"Server/port\", \"username\"; correct the reference, or add the field"
+    );
+    assert!(
+        told("Sever/port")
+            .starts_with("not found: no section \"Sever\" in item \"db\", which has \"Server/port\",")
+    );
+    assert!(told("/port").ends_with("write one slash instead of two: no section of it is without a title"));
 }

@@ -10,6 +10,7 @@ mod connect;
 mod engine;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod labels;
 mod matching;
 mod model;
 mod opened;

@@ -121,6 +121,7 @@ impl<B: Backend> Counted<B> {
 
 impl<B: Backend> Backend for Counted<B> {
     const VERSIONS_GROW: bool = B::VERSIONS_GROW;
+    const HOLDERS: Option<&'static str> = B::HOLDERS;
 
     fn about(&self) -> About {
         self.backend.about()

@@ -79,6 +79,7 @@ impl VaultFile {
 
 impl Backend for VaultFile {
     const VERSIONS_GROW: bool = false; // it is written by hand
+    const HOLDERS: Option<&'static str> = None;
 
     fn about(&self) -> About {
         About { at: self.path.display().to_string(), ..About::default() }

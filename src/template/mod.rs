@@ -3,6 +3,7 @@
 //! A value comes out exactly as it is in 1Password, whatever is in it, or the template is refused; it never ends a string, a line or a
 //! variable. In a file for `EnvironmentFile=` and in a JSON file that follows from where the placeholder stands.
 
+mod bare;
 mod env;
 mod json;
 mod split;

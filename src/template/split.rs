@@ -1,5 +1,6 @@
-//! A template's text and its placeholders: `{{NAME}}`, `{{ op://… }}`, `{{NAME | json}}`; `{{{{` is `{{` itself.
+//! A template's text and its placeholders: `{{NAME}}`, `{{ op://… }}`, `{{NAME | json}}`; `{{{{` is `{{` itself, `{{"TEXT"}}` is TEXT.
 
+use super::bare;
 use super::{Form, MAX_PLACEHOLDERS, MAX_TEXT, Mistake};
 
 /// A part of the text.
@@ -25,8 +26,10 @@ pub(super) fn split(text: &str) -> Result<Vec<Token<'_>>, Vec<Mistake>> {
     }
     let (mut rest, mut line, mut count) = (text, 1, 0);
     while let Some(start) = rest.find("{{") {
-        tokens.push(Token::Text(&rest[..start]));
-        line += lines(&rest[..start]);
+        let plain = &rest[..start];
+        mistakes.extend(without_braces(plain, line, text));
+        tokens.push(Token::Text(plain));
+        line += lines(plain);
         rest = &rest[start..];
         if rest.starts_with("{{{{") {
             tokens.push(Token::Text(&rest[..2]));
@@ -40,6 +43,11 @@ pub(super) fn split(text: &str) -> Result<Vec<Token<'_>>, Vec<Mistake>> {
             break;
         };
         let inner = &rest[2..end];
+        if let Some(literal) = literal(inner) {
+            tokens.push(Token::Text(literal));
+            rest = &rest[end + 2..];
+            continue;
+        }
         count += 1;
         match read(inner, line, text) {
             Ok((name, filter)) => {
@@ -54,6 +62,7 @@ pub(super) fn split(text: &str) -> Result<Vec<Token<'_>>, Vec<Mistake>> {
         line += lines(inner);
         rest = &rest[end + 2..];
     }
+    mistakes.extend(without_braces(rest, line, text));
     tokens.push(Token::Text(rest));
     if count > MAX_PLACEHOLDERS {
         let what = format!("the content has {count} placeholders, and can have {MAX_PLACEHOLDERS} at most");
@@ -63,6 +72,17 @@ pub(super) fn split(text: &str) -> Result<Vec<Token<'_>>, Vec<Mistake>> {
 }
 
 const REMEDY: &str = "write a placeholder like {{db-password}}, and {{{{ for {{ itself";
+
+/// The references in a part of the text that begins on this line, which nothing would replace.
+fn without_braces(part: &str, line: usize, text: &str) -> impl Iterator<Item = Mistake> {
+    bare::find(part).map(move |(at, bare)| bare::mistake(bare, &on(line + lines(&part[..at]), text)))
+}
+
+/// The text of `{{"TEXT"}}`, which stands for itself.
+fn literal(inner: &str) -> Option<&str> {
+    let text = inner.trim().strip_prefix('"')?.strip_suffix('"')?;
+    Some(text).filter(|text| !text.is_empty() && !text.contains(['"', '\n', '\r']))
+}
 
 fn read<'t>(inner: &'t str, line: usize, text: &str) -> Result<(&'t str, Option<Form>), Mistake> {
     let (name, filter) = match inner.split_once('|') {

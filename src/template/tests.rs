@@ -51,6 +51,66 @@ fn placeholders() {
 }
 
 #[test]
+fn references_without_braces() {
+    let remedy = |text: &str| Template::parse(text, Form::Raw).map_err(|all| all[0].remedy.clone());
+    let fixes = [
+        ("password op://Servers/app/password\n", "{{op://Servers/app/password}}"),
+        ("A=op://v/i/s/f?attribute=otp\n", "{{op://v/i/s/f?attribute=otp}}"),
+        ("a: \"op://My Vault/i/f\"", "{{op://My Vault/i/f}}"),
+        ("a: 'op://My Vault/i/f' # x", "{{op://My Vault/i/f}}"),
+        ("see op://v/i/f.", "{{op://v/i/f}}"),
+        ("(op://v/i/f)", "{{op://v/i/f}}"),
+        ("{{x}}op://v/i/f", "{{op://v/i/f}}"),
+        ("A=op://${APP_ENV}/app/password", "with names where variables such as ${NAME} stand"),
+        ("op://", "for the value write {{op://VAULT/ITEM/FIELD}}"),
+        ("'op://v/i/f", "{{op://v/i/f}}"),
+    ];
+    for (text, fix) in fixes {
+        let said = remedy(text).expect_err(text);
+        assert!(
+            said.contains(fix) && said.ends_with("write {{\"op://\"}} in place of op://"),
+            "{text}: {said}"
+        );
+    }
+    assert!(
+        mistake("a\n# op://v/i/f\n{{x}}\nop://v/i/g", Form::Env)
+            .contains("op://v/i/f (line 2 of it) without braces")
+    );
+    assert!(
+        mistake("a\n# op://v/i/f\n{{x}}\nop://v/i/g", Form::Env)
+            .contains("op://v/i/g (line 4 of it) without braces")
+    );
+    let many = Template::parse(&"op://v/i/f ".repeat(9_999), Form::Raw).expect_err("many");
+    assert!(many.len() <= 20, "{}", many.len());
+    for fine in ["loop://x/y/z", "https://op.example/", "OP://v/i/f", "shop://", "op:/", "x-op://v/i/f"] {
+        assert!(Template::parse(fine, Form::Raw).is_ok(), "{fine}");
+    }
+}
+
+#[test]
+fn text_in_quotes_is_itself() {
+    assert_eq!(
+        filled("# {{\"op://\"}}v/i/f {{ \"{{\" }} {{x}}", Form::Raw, &[("x", "1")]),
+        "# op://v/i/f {{ 1"
+    );
+    assert_eq!(
+        filled("# {{\"op://\"}}v/i/f\nA={{\"op://\"}}{{x}}", Form::Env, &[("x", "1")]),
+        "# op://v/i/f\nA=\"op://1\"\n"
+    );
+    assert_eq!(
+        filled(r#"{"a": "{{"op://"}}v/i/f {{x}}"}"#, Form::Json, &[("x", "\"")]),
+        r#"{"a": "op://v/i/f \""}"#
+    );
+    assert_eq!(filled("{{\"a | b\"}}", Form::Raw, &[]), "a | b");
+    assert_eq!(
+        Template::parse("{{\"op://\"}}v/i/f", Form::Raw).expect("valid").names,
+        [""; 0],
+        "it names nothing"
+    );
+    assert!(mistake("{{\"a\" | json | x}}", Form::Raw).contains("there is no"));
+}
+
+#[test]
 fn environment_files() {
     let written = |text| filled(text, Form::Env, &[("x", "a'b\"c$`\\ \n#")]);
     assert_eq!(written("A=1 # x\nB={{x}}\n"), "A=1 # x\nB=\"a'b\\\"c\\$\\`\\\\ \n#\"\n");

@@ -6,6 +6,7 @@ use onecred::name::SourceName;
 use onecred::reference::ReferenceTemplate;
 use onecred::secret::SecretValue;
 use onecred::wire::{Class, Fetch, Probe, Resolve, Spent};
+use onecred_integration::fake_account::Edit;
 
 use crate::Case;
 use crate::bench::{DB, ask, configured, fake, resolver, resolver_with, run, value};
@@ -29,7 +30,36 @@ pub(crate) const CASES: &[Case] = &[
     ("every_byte_of_a_file_arrives", every_byte_of_a_file_arrives),
     ("a_one_time_password_says_when_it_ends", a_one_time_password_says_when_it_ends),
     ("a_title_from_a_template_is_no_id", a_title_from_a_template_is_no_id),
+    ("what_is_missing_is_told_with_what_there_is", what_is_missing_is_told_with_what_there_is),
 ];
+
+fn what_is_missing_is_told_with_what_there_is() {
+    run(async {
+        let fake = fake();
+        let (vault, item) = ("My Vault".to_owned(), Some("sixty".to_owned()));
+        fake.control.edit(&Edit::Rename { vault, item, to: "app/db".into() }).unwrap();
+        let resolver = resolver(&fake);
+        let cases = [
+            (
+                "op://My Vault/db/pasword",
+                r#"no field "pasword" in item "db", which has "password", "username""#,
+            ),
+            (
+                "op://My Vault/app/db/password",
+                r#"no item "app" in vault "My Vault"; "app/db" has a / in its name"#,
+            ),
+            (
+                "op://Private/db/password",
+                "service accounts cannot be granted access to Private, Personal and Employee vaults",
+            ),
+        ];
+        for (reference, cause) in cases {
+            let failure = value(&resolver, reference).await.unwrap_err();
+            assert_eq!(failure.class, Class::NotFound);
+            assert!(failure.cause.contains(cause) && !failure.cause.contains("hunter2"), "{failure}");
+        }
+    });
+}
 
 fn references_resolve_as_the_official_core_says() {
     run(async {

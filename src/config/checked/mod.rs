@@ -26,6 +26,7 @@ pub(super) use target::ROOTS;
 use super::{Limits, Settings, Source, Template};
 use crate::name::SourceName;
 use crate::policy::Policy;
+use crate::reference::{self, Reference};
 use crate::secret::MaxAge;
 
 const DAY: u64 = 86400;
@@ -222,6 +223,27 @@ impl Checker<'_> {
             Err(what) => self.problems.error(text.place, what, ""),
         }
         None
+    }
+
+    /// Notes what is wrong with a reference that the grammar accepts; whether it can be used.
+    fn can_match(&mut self, place: Place, reference: &str) -> bool {
+        match reference::slip(reference) {
+            Some(slip) if slip.never_matches => {
+                self.problems.error(place, slip.what, slip.remedy);
+                false
+            }
+            Some(slip) => {
+                self.problems.warn(place, slip.what, slip.remedy);
+                true
+            }
+            None => true,
+        }
+    }
+
+    /// A reference, if it can match anything.
+    fn parsed_reference(&mut self, place: Place, text: &str) -> Option<Reference> {
+        let reference = self.parsed(place, Reference::parse(text), "")?;
+        self.can_match(place, text).then_some(reference)
     }
 
     /// What a parser gives; its error is noted.

@@ -13,10 +13,10 @@ impl Checker<'_> {
     pub(super) fn rule(&mut self, written: &At<written::Rule>) -> Option<Rule> {
         let credentials = self.credentials(written)?;
         let shortest = credentials.iter().min_by_key(|glob| least(glob.as_str()));
-        let reference = written
-            .reference
-            .as_ref()
-            .and_then(|text| self.parsed(text.place, ReferenceTemplate::parse(text), ""));
+        let reference = written.reference.as_ref().and_then(|text| {
+            let template = self.parsed(text.place, ReferenceTemplate::parse(text), "")?;
+            self.can_match(text.place, text).then_some(template)
+        });
         let mut units = Vec::new();
         for entry in written.units.iter().flatten() {
             let Some(unit) = self.unit_alone(entry) else { continue };

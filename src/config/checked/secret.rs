@@ -53,7 +53,7 @@ impl Checker<'_> {
 
     fn reference(&mut self, written: &At<written::Secret>) -> Option<Reference> {
         match (&written.reference, &written.op_item, &written.op_field) {
-            (Some(reference), None, None) => self.parsed(reference.place, Reference::parse(reference), ""),
+            (Some(reference), None, None) => self.parsed_reference(reference.place, reference),
             (Some(_), Some(other), _) | (Some(_), None, Some(other)) => {
                 let what = "a secret has either \"reference\" or \"opItem\" with \"opField\"";
                 self.problems.error(other.place, what, "keep one of the two spellings");
@@ -104,6 +104,6 @@ impl Checker<'_> {
         }
         // The item alone first, so that a mistake in it is told at its place.
         self.parsed(item.place, Reference::parse(&format!("op://{}/password", item.value)), "")?;
-        self.parsed(place, Reference::parse(&format!("op://{}/{name}", item.value)), "")
+        self.parsed_reference(place, &format!("op://{}/{name}", item.value))
     }
 }

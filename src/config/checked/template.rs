@@ -7,7 +7,6 @@ use super::super::at::At;
 use super::super::shape::nearest;
 use super::super::{Template, written};
 use super::Checker;
-use crate::reference::Reference;
 use crate::secret::Wanted;
 use crate::template::{self, Filling, Form};
 
@@ -82,7 +81,7 @@ impl Checker<'_> {
         known: &Known<'_>,
     ) -> Option<Arc<Wanted>> {
         if name.starts_with("op://") {
-            let reference = self.parsed(content.place, Reference::parse(name), "")?;
+            let reference = self.parsed_reference(content.place, name)?;
             let source = self.source(written.source.as_ref(), Some(written.place))?;
             let (max_age, deadline) = (self.defaults.max_age, self.defaults.deadline);
             let label = name.to_owned();

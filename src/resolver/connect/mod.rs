@@ -93,6 +93,7 @@ fn of_list(mut failure: Failure) -> Failure {
 
 impl Backend for Connect {
     const VERSIONS_GROW: bool = true;
+    const HOLDERS: Option<&'static str> = Some("Connect servers");
 
     fn about(&self) -> About {
         About { at: self.http.label().to_owned(), writes: None, expires: self.claims.expires }
@@ -118,7 +119,7 @@ impl Backend for Connect {
         Err(Failure::new(
             Class::Denied,
             format!("the token sees no vault of Connect at {}", self.http.label()),
-            "give the token access to the vaults that the references name",
+            "give the token access to the vaults that the references name; Private, Personal and Employee vaults cannot be granted",
         ))
     }
 

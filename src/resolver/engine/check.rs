@@ -57,7 +57,7 @@ impl<B: Backend> Engine<B> {
         need: Need,
         by: Instant,
     ) -> Result<ItemState, Failure> {
-        let vault = match matching::vault(vaults, &known.item.vault) {
+        let vault = match matching::vault(vaults, &known.item.vault, B::HOLDERS) {
             Ok(vault) => vault,
             Err(failure) => return Ok(ItemState::Gone(failure)),
         };

@@ -222,7 +222,7 @@ impl<B: Backend> Engine<B> {
         by: Instant,
     ) -> Result<(ItemId, ItemOverview), Failure> {
         let vaults = self.vaults(need, by).await?;
-        let vault = matching::vault(&vaults, &item.vault)?;
+        let vault = matching::vault(&vaults, &item.vault, B::HOLDERS)?;
         let items = self.items(&vault.id, need, by).await.map_err(|failure| match (failure.class, need) {
             (Class::NotFound, Need::Since(_)) => listed_only("vault", &failure),
             _ => failure,
@@ -260,7 +260,7 @@ impl<B: Backend> Engine<B> {
         let own = lock(&self.ids).get(&fetch.item).cloned();
         let id = own.unwrap_or_else(|| fetch.known.clone())?;
         let newest = lock(&self.newest).clone();
-        let vault = newest.as_ref().map(|vaults| matching::vault(vaults, &fetch.item.vault));
+        let vault = newest.as_ref().map(|vaults| matching::vault(vaults, &fetch.item.vault, B::HOLDERS));
         match vault {
             Some(Ok(vault)) if vault.id != id.vault => None,
             Some(Err(_)) => None,

@@ -69,6 +69,7 @@ impl World {
 
 impl Backend for Arc<World> {
     const VERSIONS_GROW: bool = true;
+    const HOLDERS: Option<&'static str> = Some("test accounts");
 
     fn about(&self) -> About {
         About { at: "a world in memory".into(), ..About::default() }

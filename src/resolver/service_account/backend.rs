@@ -37,6 +37,7 @@ impl<W: Work> Account<W> {
 
 impl<W: Work> Backend for Account<W> {
     const VERSIONS_GROW: bool = false; // they are made of times
+    const HOLDERS: Option<&'static str> = Some("service accounts");
 
     /// The token itself tells neither what it may do nor when it ends.
     fn about(&self) -> About {
@@ -49,7 +50,8 @@ impl<W: Work> Backend for Account<W> {
         if vaults.is_empty() {
             let cause =
                 format!("1Password at {} denied every vault: the token sees none", self.calls.session.host());
-            return Err(Failure::new(Class::Denied, cause, "give the service account access to the vaults"));
+            let remedy = "give the service account access to the vaults; Private, Personal and Employee vaults cannot be granted";
+            return Err(Failure::new(Class::Denied, cause, remedy));
         }
         Ok(vaults.into_iter().map(Vault::from).collect())
     }

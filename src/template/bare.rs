@@ -1,0 +1,51 @@
+//! References that stand in a template's text without braces, as `op inject` takes them: nothing would replace them.
+
+use super::Mistake;
+use crate::reference::Reference;
+
+const SCHEME: &str = "op://";
+/// The most that are looked for in one part of a text.
+const MOST: usize = 20;
+/// The most characters of one that are shown.
+const SHOWN: usize = 120;
+
+/// Each of them, with the byte that it begins at.
+pub(super) fn find(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let found = text.match_indices(SCHEME).filter(|(at, _)| begins(&text[..*at])).take(MOST);
+    found.map(|(at, _)| (at, extent(&text[..at], &text[at..])))
+}
+
+/// Whether a scheme can begin after this: `loop://` is another one.
+fn begins(before: &str) -> bool {
+    !before.ends_with(|c: char| c.is_ascii_alphanumeric() || "+.-_".contains(c))
+}
+
+/// How far a reference goes: to the quote that ends it, or to white space or punctuation.
+fn extent<'t>(before: &str, text: &'t str) -> &'t str {
+    let quote = before.chars().next_back().filter(|c| "\"'`".contains(*c));
+    let line = text.lines().next().unwrap_or_default();
+    if let Some((quoted, _)) = quote.and_then(|quote| line.split_once(quote)) {
+        return quoted;
+    }
+    let ends = |c: char| c.is_whitespace() || "\"'`<>(),;|\\".contains(c);
+    let end = line.find(ends).unwrap_or(line.len());
+    line[..end].trim_end_matches(['.', ':'])
+}
+
+/// What is wrong with one of them, and what to write. `place` says which line it is on.
+pub(super) fn mistake(bare: &str, place: &str) -> Mistake {
+    let shown: String = bare.chars().take(SHOWN).collect();
+    let what = format!("the content holds {shown}{place} without braces, so that it would stay as it is");
+    let value = match Reference::parse(bare) {
+        Ok(_) => format!("for the value write {{{{{bare}}}}}"),
+        Err(_) if bare.contains('$') => {
+            "for the value write {{op://VAULT/ITEM/FIELD}}, with names where variables such as ${NAME} stand"
+                .to_owned()
+        }
+        Err(_) => "for the value write {{op://VAULT/ITEM/FIELD}}".to_owned(),
+    };
+    Mistake {
+        what,
+        remedy: format!("{value}; for the text itself write {{{{\"{SCHEME}\"}}}} in place of {SCHEME}"),
+    }
+}
