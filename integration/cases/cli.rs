@@ -198,6 +198,11 @@ fn programs_get_json(stage: &Stage) {
     assert_eq!((&explained["allowed"], &explained["secret"]), (&json!(true), &json!("db-password")));
     let refreshed = json_of(stage.sh("onecred refresh --json"));
     assert_eq!((&refreshed[0]["outcome"], &refreshed[2]["outcome"]), (&json!("unchanged"), &json!("failed")));
+    let checked = json_of(stage.sh("onecred check --json"));
+    assert_eq!((&checked["valid"], &checked["summary"]["secrets"]), (&json!(true), &json!(3)), "{checked}");
+    let checked = stage.sh("echo { >/tmp/broken.json; onecred check --json /tmp/broken.json");
+    assert_eq!(checked.code(), Some(1), "{checked}");
+    assert_eq!(json_of(checked)["problems"][0]["severity"], "error");
     let live = json_of(stage.sh("onecred check --live --json"));
     assert_eq!(
         (live["secrets"].as_array().map(Vec::len), &live["problems"]),
@@ -207,9 +212,7 @@ fn programs_get_json(stage: &Stage) {
 }
 
 fn a_wrong_command_line_is_2(stage: &Stage) {
-    for line in
-        ["", "get", "explain app", "add a op://v/i/f", "check --json", "get --socket /x a", "nonsense"]
-    {
+    for line in ["", "get", "explain app", "add a op://v/i/f", "get --socket /x a", "nonsense"] {
         let ran = stage.sh(&format!("onecred {line}"));
         assert_eq!(ran.code(), Some(2), "{ran}");
     }

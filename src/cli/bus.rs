@@ -26,6 +26,10 @@ pub(super) trait Manager {
     #[zbus(allow_interactive_auth)]
     fn list_secrets(&self) -> zbus::Result<Vec<HashMap<String, OwnedVariant>>>;
     #[zbus(allow_interactive_auth)]
+    fn list_templates(&self) -> zbus::Result<Vec<HashMap<String, OwnedVariant>>>;
+    #[zbus(allow_interactive_auth)]
+    fn list_rules(&self) -> zbus::Result<Vec<HashMap<String, OwnedVariant>>>;
+    #[zbus(allow_interactive_auth)]
     fn refresh(&self, names: &[&str], flags: u64) -> zbus::Result<Vec<Outcome>>;
     #[zbus(allow_interactive_auth)]
     fn refresh_all(&self, flags: u64) -> zbus::Result<Vec<Outcome>>;

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::check_report::Configuration;
+use super::show;
 use crate::config::{self, Loaded, Paths, Report, Severity};
 
 /// What `onecred check` is told.
@@ -24,8 +26,8 @@ pub struct CheckArgs {
     /// Then have onecred fetch every secret from 1Password, and tell which are not there and what to do
     #[arg(long, conflicts_with_all = ["files", "config"])]
     pub live: bool,
-    /// Print what came of --live as JSON, for programs
-    #[arg(long, requires = "live")]
+    /// Print JSON, for programs
+    #[arg(long)]
     pub json: bool,
     /// Have this process read it, if it is fine: what the unit's ExecReload= does
     #[arg(long, value_name = "PID", hide = true)]
@@ -40,21 +42,31 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result
     };
     match loaded {
         Ok(loaded) => {
-            if !args.quiet {
-                if args.files.is_empty() {
-                    objections(&loaded).iter().try_for_each(|what| writeln!(err, "warning: {what}"))?;
-                }
+            let objections = if args.files.is_empty() { objections(&loaded) } else { Vec::new() };
+            let json = args.json.then(|| as_asked(Configuration::valid(&loaded, &objections), args));
+            if !args.quiet && !args.json {
+                objections.iter().try_for_each(|what| writeln!(err, "warning: {what}"))?;
                 loaded.warnings.iter().try_for_each(|warning| writeln!(err, "{warning}"))?;
-                let summary = summary(&loaded);
-                if args.json { writeln!(err, "{summary}")? } else { writeln!(out, "{summary}")? }
+                writeln!(out, "{}", summary(&loaded))?;
             }
             if let Some(pid) = args.then_reload.filter(|pid| *pid > 1) {
                 kill(Pid::from_raw(pid), Signal::SIGHUP)?;
             }
             if args.live {
-                return super::live::run(&loaded.settings, args.json, out, err);
+                return super::live::run(&loaded.settings, json, out, err);
+            }
+            if let Some(configuration) = json {
+                show::json(out, &configuration)?;
             }
             Ok(0)
+        }
+        Err(Report { problems }) if args.json => {
+            let configuration = as_asked(Configuration::invalid(&problems), args);
+            match args.live {
+                true => super::live::show_invalid(configuration, out)?,
+                false => show::json(out, &configuration)?,
+            }
+            Ok(1)
         }
         Err(Report { problems }) => {
             let errors = problems.iter().filter(|p| p.severity == Severity::Error).count();
@@ -68,6 +80,10 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result
             Ok(1)
         }
     }
+}
+
+fn as_asked(configuration: Configuration, args: &CheckArgs) -> Configuration {
+    if args.quiet { configuration.errors_only() } else { configuration }
 }
 
 /// What this machine's own state says against directories that files are to be published in.
@@ -105,17 +121,53 @@ mod tests {
     use super::*;
 
     fn check(text: &str, quiet: bool) -> (u8, String, String) {
+        run_with(text, quiet, false)
+    }
+
+    fn run_with(text: &str, quiet: bool, json: bool) -> (u8, String, String) {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("a.json");
         std::fs::write(&file, text).expect("written");
         let files = vec![file];
-        let args =
-            CheckArgs { config: PathBuf::new(), files, quiet, live: false, json: false, then_reload: None };
+        let args = CheckArgs { config: PathBuf::new(), files, quiet, live: false, json, then_reload: None };
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let code = run(&args, &mut out, &mut err).expect("printed");
         let text =
             |bytes| String::from_utf8(bytes).expect("text").replace(dir.path().to_str().expect("text"), "");
         (code, text(out), text(err))
+    }
+
+    #[test]
+    fn programs_get_json_whether_it_is_valid_or_not() {
+        let json = |text: &str, quiet| {
+            let (code, out, err) = run_with(text, quiet, true);
+            assert_eq!(err, "", "all of it is in the JSON");
+            (code, serde_json::from_str::<serde_json::Value>(&out).expect("JSON"))
+        };
+        let warned = r#"{ "secrets": [ { "name": "a", "reference": "op://v/i/f" } ] }"#;
+        let (code, shown) = json(warned, false);
+        assert_eq!((code, &shown["valid"]), (0, &true.into()));
+        let summary = serde_json::json!({
+            "secrets": 1, "templates": 0, "rules": 0, "sources": 1, "errors": 0, "warnings": 1,
+        });
+        assert_eq!(shown["summary"], summary);
+        let problem = &shown["problems"][0];
+        assert_eq!(
+            (&problem["severity"], &problem["file"], &problem["line"], &problem["column"]),
+            (&"warning".into(), &"/a.json".into(), &1.into(), &16.into())
+        );
+        assert!(problem["message"].is_string() && problem["fix"].is_string(), "{problem}");
+        let (code, shown) = json(warned, true);
+        assert_eq!(
+            (code, &shown["problems"], &shown["summary"]["warnings"]),
+            (0, &serde_json::json!([]), &1.into())
+        );
+        let (code, shown) = json("{ \"secrets\": 1,", false);
+        assert_eq!((code, &shown["valid"], &shown["summary"]["errors"]), (1, &false.into(), &1.into()));
+        assert_eq!(
+            (&shown["summary"]["secrets"], &shown["problems"][0]["severity"]),
+            (&serde_json::Value::Null, &"error".into())
+        );
     }
 
     #[test]

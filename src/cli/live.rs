@@ -1,11 +1,12 @@
 //! `onecred check --live`: whether every configured reference leads to a value in 1Password, and what to do where not.
 
 use std::error::Error;
-use std::io::Write;
+use std::io::{self, Write};
 
 use serde::Serialize;
 
 use super::bus::{self, Bus, Fault};
+use super::check_report::Configuration;
 use super::common::causes;
 use super::common::text::wrap;
 use super::refresh::{self, Refreshed};
@@ -20,16 +21,35 @@ struct Findings {
     secrets: Vec<Refreshed>,
     /// What is wrong besides.
     problems: Vec<String>,
+    /// What the files say, for programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    configuration: Option<Configuration>,
+}
+
+/// Shows programs a configuration with errors, for which nothing is fetched.
+pub(super) fn show_invalid(configuration: Configuration, out: &mut dyn Write) -> io::Result<()> {
+    let problems = vec!["the configuration has errors; correct them, then check again".to_owned()];
+    show::json(out, &Findings { secrets: Vec::new(), problems, configuration: Some(configuration) })
 }
 
 /// Checks a configuration that is fine as it is written. Gives the exit code: 1 where anything does not resolve.
 pub(super) fn run(
     settings: &Settings,
-    json: bool,
+    json: Option<Configuration>,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Result<u8, Box<dyn Error>> {
-    let findings = bus::talk(async |bus| find(&bus, settings, err).await)?;
+    let found = bus::talk(async |bus| find(&bus, settings, err).await);
+    let mut findings = match (found, json.is_some()) {
+        (Ok(findings), _) => findings,
+        (Err(fault), false) => return Err(fault.into()),
+        (Err(fault), true) => {
+            let findings =
+                Findings { secrets: Vec::new(), problems: vec![fault.to_string()], configuration: json };
+            show::json(out, &findings)?;
+            return Err(fault.into());
+        }
+    };
     let untried = [
         (settings.policy.rules().len(), "rule", "what a rule refers to depends on the unit that asks"),
         (settings.templates.len(), "template", "of a template only what is declared as a secret is"),
@@ -37,7 +57,8 @@ pub(super) fn run(
     for (number, what, why) in untried.into_iter().filter(|(number, ..)| *number > 0) {
         writeln!(err, "warning: {} not tried: {why}", show::count(number, what))?;
     }
-    match json {
+    findings.configuration = json;
+    match findings.configuration.is_some() {
         true => show::json(out, &findings)?,
         false => write!(out, "{}", lines(&findings, Paint::of_stdout()))?,
     }
@@ -70,7 +91,7 @@ async fn find(bus: &Bus, settings: &Settings, err: &mut dyn Write) -> Result<Fin
     }
     let names: Vec<String> = known.into_iter().map(|secret| secret.name).collect();
     let secrets = refresh::try_all(&manager, &names, err).await?;
-    Ok(Findings { secrets, problems })
+    Ok(Findings { secrets, problems, configuration: None })
 }
 
 /// Whether the provider has other secrets than these.
@@ -126,6 +147,7 @@ mod tests {
         let mut findings = Findings {
             secrets: vec![one("a", why), one("b", None), one("c", why)],
             problems: vec!["x".into()],
+            configuration: None,
         };
         let expected = "x\n2 secrets: no token: there is none; onecred token set\n    a, c\n1 of 3 secrets found in 1Password\n";
         assert_eq!(lines(&findings, Paint::NONE), expected);

@@ -3,6 +3,7 @@
 pub mod add;
 mod bus;
 pub mod check;
+mod check_report;
 mod common;
 pub mod core;
 pub mod demo;
@@ -24,6 +25,7 @@ pub mod secrets;
 pub mod serve;
 mod show;
 pub mod status;
+mod templates;
 pub mod token;
 mod unit_lines;
 
@@ -51,7 +53,7 @@ enum Verb {
         after_help = "Exit codes: 0 shown, 1 nothing can be served, or onecred can't be asked, 2 wrong command line, 3 you may not do this"
     )]
     Status(status::StatusArgs),
-    /// List the secrets, and how each of them stands
+    /// List secrets, templates and rules, and the state of each
     #[command(after_help = EXIT_CODES)]
     List(secrets::ListArgs),
     /// Tell what a unit gets that asks for a credential, or why it does not

@@ -11,6 +11,7 @@ use super::bus::{self, Fault, ManagerProxy};
 use super::common::causes;
 use super::common::table::{Cell, Row, table};
 use super::show::{self, Paint};
+use super::templates::{self, Rule, Template};
 use crate::wire::version;
 
 /// What `onecred list` is told.
@@ -91,12 +92,40 @@ pub(super) async fn all(manager: &ManagerProxy<'_>) -> Result<Vec<Listed>, Fault
     Ok(secrets)
 }
 
-/// Lists the secrets.
+/// What is listed, for programs: one array, in which `type` is `secret`, `template` or `rule`.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Entry<'a> {
+    Secret(&'a Listed),
+    Template(&'a Template),
+    Rule(&'a Rule),
+}
+
+/// Lists secrets, templates and rules.
 pub fn list(args: &ListArgs, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
-    let secrets = bus::talk(async |bus| all(&bus.manager().await?).await)?;
-    match args.json {
-        true => show::json(out, &secrets)?,
-        false => write!(out, "{}", columns(&secrets, Paint::of_stdout()))?,
+    let (secrets, (templates, rules)) = bus::talk(async |bus| {
+        let manager = bus.manager().await?;
+        let secrets = all(&manager).await;
+        let others = templates::all(&manager).await?;
+        match secrets {
+            // a unit may have a template, and no secret
+            Err(fault) if fault.is_not_authorized() && others != (Vec::new(), Vec::new()) => {
+                Ok((Vec::new(), others))
+            }
+            secrets => Ok((secrets?, others)),
+        }
+    })?;
+    if args.json {
+        let secrets = secrets.iter().map(Entry::Secret);
+        let all = secrets.chain(templates.iter().map(Entry::Template)).chain(rules.iter().map(Entry::Rule));
+        show::json(out, &all.collect::<Vec<_>>())?;
+    } else {
+        let paint = Paint::of_stdout();
+        let (secrets, others) = (
+            columns(&secrets, paint),
+            templates::templates(&templates, paint) + &templates::rules(&rules, paint),
+        );
+        write!(out, "{secrets}{others}")?;
     }
     Ok(out.flush()?)
 }
@@ -108,7 +137,7 @@ fn columns(secrets: &[Listed], paint: Paint) -> String {
     let row = |secret: &Listed| {
         Row::new(vec![
             secret.name.as_str().into(),
-            state(secret),
+            state(&secret.state, secret.held.as_deref()),
             secret.version.as_deref().unwrap_or("-").into(),
             secret.age.map_or("-".into(), show::age).into(),
             secret.source.as_str().into(),
@@ -129,8 +158,9 @@ fn problems(secrets: &[Listed]) -> impl Iterator<Item = (&str, &str)> {
     secrets.iter().filter_map(|secret| Some((secret.name.as_str(), secret.error.as_ref()?.message.as_str())))
 }
 
-fn state(secret: &Listed) -> Cell {
-    match (secret.state.as_str(), &secret.held) {
+/// The state of a secret or a template.
+pub(super) fn state(state: &str, held: Option<&str>) -> Cell {
+    match (state, held) {
         ("held", Some(by)) => Cell::bold(&format!("held ({by})")),
         ("failing", _) => Cell::red("failing"),
         ("fresh", _) => Cell::green("fresh"),

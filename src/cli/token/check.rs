@@ -6,10 +6,34 @@ use std::path::Path;
 
 use super::place::{Openness, Places};
 use super::source::Chosen;
-use super::{Where, report, system};
+use super::{CheckArgs, Where, json, report, system};
+use crate::cli::show;
 
 /// Checks a token. Gives the exit code.
-pub(super) fn run(args: &Where, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
+pub(super) fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
+    match args.json {
+        true => for_programs(&args.place, out),
+        false => for_people(&args.place, out, err),
+    }
+}
+
+/// Prints all of it as JSON, warnings too.
+fn for_programs(args: &Where, out: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
+    let chosen = Chosen::find(args)?;
+    let places = Places::new(chosen.source.token.clone());
+    let file = system::loads(places.credential.as_str()).unwrap_or_else(|| places.plain());
+    let mut notes = Vec::new();
+    let safe = look(&places, &file, &mut notes)?;
+    let probed = chosen.probe(args, None);
+    if let Ok(probed) = &probed {
+        report::show(&chosen, probed, &mut io::sink(), &mut notes)?;
+    }
+    let notes = String::from_utf8_lossy(&notes);
+    show::json(out, &json::Report::new(&chosen, &probed, safe, &notes))?;
+    Ok(u8::from(!safe || probed.is_err()))
+}
+
+fn for_people(args: &Where, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
     let chosen = Chosen::find(args)?;
     let places = Places::new(chosen.source.token.clone());
     let file = system::loads(places.credential.as_str()).unwrap_or_else(|| places.plain());

@@ -2,6 +2,7 @@
 
 mod check;
 mod form;
+mod json;
 mod place;
 pub(super) mod prompt;
 mod report;
@@ -30,7 +31,7 @@ pub enum TokenVerb {
         after_help = "Exit codes: 0 good (warnings on standard error), 1 refused, unreachable or open to others, \
                             2 wrong command line"
     )]
-    Check(Where),
+    Check(CheckArgs),
 }
 
 /// Whose token it is, and how the resolver is asked.
@@ -48,6 +49,17 @@ pub struct Where {
     /// To try things without 1Password: what `onecred resolve --development` forgives
     #[arg(long, hide = true)]
     pub development: bool,
+}
+
+/// The arguments of `onecred token check`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CheckArgs {
+    /// Whose token
+    #[command(flatten)]
+    pub place: Where,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Runs one of them. Gives the exit code.

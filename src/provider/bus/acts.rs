@@ -8,6 +8,7 @@ use zbus::DBusError;
 
 use super::Desk;
 use super::answer::outcome;
+use super::caller::Caller;
 use super::error::BusError;
 use crate::provider::events::Event;
 use crate::provider::store::{Entry, ItemKey, Origin};
@@ -28,6 +29,7 @@ impl Desk {
         self: &Arc<Self>,
         names: Vec<String>,
         flags: u64,
+        caller: &Arc<Caller>,
     ) -> Result<Vec<Outcome>, BusError> {
         let (turns, mut work) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
         let broker = &self.server.broker;
@@ -36,13 +38,13 @@ impl Desk {
         let asked: Vec<_> =
             names.iter().map(|name| active.secret(name).map(|secret| broker.ask(&secret.wanted))).collect();
         for (at, (name, asked)) in names.into_iter().zip(asked).enumerate() {
-            let (desk, turns) = (Arc::clone(self), Arc::clone(&turns));
+            let (desk, turns, caller) = (Arc::clone(self), Arc::clone(&turns), Arc::clone(caller));
             work.spawn(async move {
                 let _turn = turns.acquire().await;
                 let active = desk.server.broker.active();
                 let result = match active.secret(&name).zip(asked) {
                     Some((secret, asked)) => desk.refresh(secret, flags, asked).await,
-                    None => Err(BusError::no_secret(&active, &name)),
+                    None => Err(BusError::no_secret(&active, &name, &caller)),
                 };
                 let outcome = match result {
                     Ok(refreshed) => {

@@ -23,7 +23,7 @@ use crate::provider::condition::Condition;
 use crate::provider::peer::ProcessId;
 use crate::provider::refusal::Refusal;
 use crate::provider::tally::Counts;
-use crate::secret::Secret;
+use crate::secret::{Grant, Secret};
 use crate::systemd::message_id;
 use crate::wire::version;
 
@@ -34,12 +34,15 @@ pub(super) type Dict = HashMap<&'static str, OwnedVariant>;
 pub(super) struct Found {
     active: Arc<Active>,
     name: String,
+    caller: Arc<Caller>,
 }
 
 impl Found {
     /// The secret.
     pub(super) fn secret(&self) -> Result<&Secret, BusError> {
-        self.active.secret(&self.name).ok_or_else(|| BusError::no_secret(&self.active, &self.name))
+        self.active
+            .secret(&self.name)
+            .ok_or_else(|| BusError::no_secret(&self.active, &self.name, &self.caller))
     }
 }
 
@@ -62,7 +65,11 @@ impl Desk {
         connection: &Connection,
     ) -> Result<Found, BusError> {
         let caller = self.caller(header, connection).await?;
-        let found = || Found { active: self.server.broker.active(), name: name.to_owned() };
+        let found = || Found {
+            active: self.server.broker.active(),
+            name: name.to_owned(),
+            caller: Arc::clone(&caller),
+        };
         let is_own = |found: &Found| {
             found.secret().is_ok_and(|secret| caller.owns(secret, &found.active.settings.policy))
         };
@@ -198,11 +205,16 @@ fn thoroughness(flags: u64) -> Result<Thoroughness, BusError> {
 
 /// The entries of a secret's `units`.
 pub(super) fn units(secret: &Secret) -> Vec<String> {
-    let entry = |grant: &crate::secret::Grant| match grant.credential.as_str() == secret.name.as_str() {
+    entries(secret.name.as_str(), &secret.grants)
+}
+
+/// The entries of `units` of a secret or template of this name.
+pub(super) fn entries(name: &str, grants: &[Grant]) -> Vec<String> {
+    let entry = |grant: &Grant| match grant.credential.as_str() == name {
         true => grant.units.glob().as_str().to_owned(),
         false => format!("{}/{}", grant.units.glob().as_str(), grant.credential),
     };
-    secret.grants.iter().map(entry).collect()
+    grants.iter().map(entry).collect()
 }
 
 /// Seconds since it was known to be what 1Password has; -1 where there is nothing.

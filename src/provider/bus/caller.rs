@@ -198,6 +198,14 @@ impl Caller {
             .any(|id| policy.judge(unit, id).is_ok_and(|what| what.label() == secret.name.as_str()))
     }
 
+    /// The names that it may see: all if it is root or polkit has just allowed it to inspect, else those of its unit's secrets.
+    pub(super) fn visible<'a>(&'a self, policy: &'a Policy) -> impl Iterator<Item = &'a str> {
+        let inspects = (*self.last_word()).is_some_and(|(at, allowed)| allowed && at.elapsed() < GOOD_FOR);
+        let all = self.is_root() || inspects;
+        let secrets = policy.secrets().filter(move |secret| all || self.owns(secret, policy));
+        secrets.map(|secret| secret.name.as_str())
+    }
+
     /// Whether it may do this to what is not its own.
     pub(super) async fn may(
         &self,
@@ -257,5 +265,43 @@ async fn ask_polkit(action: Action, header: &Header<'_>, connection: &Connection
             tracing::debug!("polkit can't be asked, so that only root and units are served: {error}");
             false
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::active::Active;
+
+    fn caller(uid: u32, unit: Option<&str>) -> Caller {
+        let unit = unit.map(|unit| UnitName::parse(unit).unwrap());
+        let asking = [Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(1))];
+        Caller { uid, unit, inspects: Mutex::default(), asking }
+    }
+
+    #[test]
+    fn a_name_is_suggested_only_to_those_who_may_see_it() {
+        let text = r#"{ "secrets": [
+            { "name": "db-password", "reference": "op://v/i/f", "units": ["app"] },
+            { "name": "api-key", "reference": "op://v/i/g", "units": ["web"] } ] }"#;
+        let loaded =
+            crate::config::from_text(std::path::Path::new("/etc/onecred/secrets.json"), text).unwrap();
+        let active = Active::new(loaded.settings);
+        let said = |caller: &Caller, name: &str| {
+            let error = BusError::no_secret(&active, name, caller);
+            zbus::DBusError::description(&error).unwrap_or_default().to_owned()
+        };
+        let (root, app, user) = (caller(0, None), caller(998, Some("app.service")), caller(1000, None));
+        assert!(said(&root, "api-kye").contains("did you mean \"api-key\"?"));
+        assert!(said(&root, "something").contains("see: onecred list"));
+        assert!(said(&app, "db-pasword").contains("did you mean \"db-password\"?"));
+        for (caller, name) in [(&app, "api-kye"), (&user, "api-kye"), (&user, "db-pasword")] {
+            assert!(!said(caller, name).contains("did you mean"), "{caller:?} {name}");
+        }
+        // polkit has just allowed it to see all of them
+        *user.last_word() = Some((Instant::now(), true));
+        assert!(said(&user, "api-kye").contains("did you mean \"api-key\"?"));
+        *user.last_word() = Some((Instant::now(), false));
+        assert!(!said(&user, "api-kye").contains("did you mean"));
     }
 }

@@ -2,6 +2,8 @@
 
 use zbus::DBusError;
 
+use super::caller::Caller;
+use crate::nearest::nearest;
 use crate::provider::active::Active;
 use crate::wire::{Class, Failure};
 
@@ -76,14 +78,19 @@ impl BusError {
         }
     }
 
-    /// No secret has this name; a template may.
-    pub(super) fn no_secret(active: &Active, name: &str) -> Self {
+    /// No secret has this name; a template may. The nearest name is suggested among those that the caller may see.
+    pub(super) fn no_secret(active: &Active, name: &str, caller: &Caller) -> Self {
+        let hint = || match nearest(name, caller.visible(&active.settings.policy)) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => "see: onecred list".to_owned(),
+        };
         Self::NoSuchSecret(match active.template(name) {
             Some(_) => format!(
                 "{name:?} is a template, which is put together when a unit asks; name the secrets in it, see: onecred list"
             ),
             None => format!(
-                "no secret is called {name:?}; see: onecred list (after a change to the configuration: onecred reload)"
+                "no secret is called {name:?}; {} (after a change to the configuration: onecred reload)",
+                hint()
             ),
         })
     }

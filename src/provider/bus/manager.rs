@@ -10,8 +10,9 @@ use zbus::{Connection, OwnedFd, interface};
 
 use super::acts::Outcome;
 use super::answer::Dict;
-use super::caller::Action;
+use super::caller::{Action, Caller};
 use super::error::BusError;
+use super::listing::describe_rule;
 use super::{Desk, handover};
 use crate::name::{CredentialId, UnitName};
 use crate::policy::Deliverable;
@@ -44,8 +45,10 @@ impl Manager {
         action: Action,
         header: &Header<'_>,
         connection: &Connection,
-    ) -> Result<(), BusError> {
-        self.desk.caller(header, connection).await?.may(action, header, connection).await
+    ) -> Result<Arc<Caller>, BusError> {
+        let caller = self.desk.caller(header, connection).await?;
+        caller.may(action, header, connection).await?;
+        Ok(caller)
     }
 }
 
@@ -78,6 +81,45 @@ impl Manager {
         }
     }
 
+    /// All templates, each with its references, units, target and state, which is that of its worst part. A unit that polkit does not
+    /// allow sees its own.
+    #[zbus(out_args("templates"))]
+    async fn list_templates(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<Vec<Dict>, BusError> {
+        let caller = self.desk.caller(&header, connection).await?;
+        let allowed = caller.may(Action::Inspect, &header, connection).await;
+        let active = self.desk.server.broker.active();
+        let templates = active.settings.templates.iter();
+        let own = templates.filter(|template| allowed.is_ok() || caller.has_template(template));
+        let templates: Vec<Dict> = own.map(|template| self.desk.describe_template(template)).collect();
+        match allowed {
+            Err(denied) if templates.is_empty() => Err(denied),
+            _ => Ok(templates),
+        }
+    }
+
+    /// All rules, in their order: reference, units, credential IDs. A unit that polkit does not allow sees its own.
+    #[zbus(out_args("rules"))]
+    async fn list_rules(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<Vec<Dict>, BusError> {
+        let caller = self.desk.caller(&header, connection).await?;
+        let allowed = caller.may(Action::Inspect, &header, connection).await;
+        let active = self.desk.server.broker.active();
+        let rules = active.settings.policy.rules().iter();
+        let own = rules.filter(|rule| allowed.is_ok() || caller.has_rule(rule));
+        let rules: Vec<Dict> = own.map(describe_rule).collect();
+        match allowed {
+            Err(denied) if rules.is_empty() => Err(denied),
+            _ => Ok(rules),
+        }
+    }
+
     /// Brings secrets up to date. Flags: 0 compares versions with 1Password first, 1 fetches the values in any case.
     /// Each comes back with "changed", "unchanged" or "failed", its version, and the error's name and words.
     #[zbus(out_args("outcomes"))]
@@ -104,7 +146,7 @@ impl Manager {
         if !names.iter().all(own) {
             caller.may(Action::Refresh, &header, connection).await?;
         }
-        self.desk.refresh_these(names, flags).await
+        self.desk.refresh_these(names, flags, &caller).await
     }
 
     /// The same for all secrets that are configured.
@@ -115,10 +157,10 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<Outcome>, BusError> {
-        self.allow(Action::Refresh, &header, connection).await?;
+        let caller = self.allow(Action::Refresh, &header, connection).await?;
         let active = self.desk.server.broker.active();
         let names = active.settings.policy.secrets().map(|secret| secret.name.to_string()).collect();
-        self.desk.refresh_these(names, flags).await
+        self.desk.refresh_these(names, flags, &caller).await
     }
 
     /// Which units would be told if these secrets had changed (all, where none is named): each unit that runs, "restart" or "reload", and
@@ -131,10 +173,10 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<(String, String, String)>, BusError> {
         let Names(names) = names;
-        self.allow(Action::Inspect, &header, connection).await?;
+        let caller = self.allow(Action::Inspect, &header, connection).await?;
         let active = self.desk.server.broker.active();
         if let Some(unknown) = names.iter().find(|name| active.secret(name).is_none()) {
-            return Err(BusError::no_secret(&active, unknown));
+            return Err(BusError::no_secret(&active, unknown, &caller));
         }
         let mut names: BTreeSet<String> = names.into_iter().collect();
         if names.is_empty() {

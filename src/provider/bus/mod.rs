@@ -7,6 +7,7 @@ mod answer;
 mod caller;
 mod error;
 mod handover;
+mod listing;
 mod manager;
 mod secret;
 mod source;

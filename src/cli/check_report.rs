@@ -1,0 +1,101 @@
+//! The result of `onecred check` for programs.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::config::{Loaded, Problem, Severity};
+
+/// The configuration as `--json` shows it.
+#[derive(Debug, Serialize, PartialEq, Eq)]
+pub(super) struct Configuration {
+    /// It has no errors.
+    pub(super) valid: bool,
+    /// What is in it.
+    pub(super) summary: Summary,
+    /// The errors and warnings, in the order of the files.
+    pub(super) problems: Vec<Shown>,
+}
+
+/// Numbers. Those of declarations are missing if the configuration has errors.
+#[derive(Debug, Default, Serialize, PartialEq, Eq)]
+pub(super) struct Summary {
+    secrets: Option<usize>,
+    templates: Option<usize>,
+    rules: Option<usize>,
+    sources: Option<usize>,
+    errors: usize,
+    warnings: usize,
+}
+
+/// One problem.
+#[derive(Debug, Serialize, PartialEq, Eq)]
+pub(super) struct Shown {
+    /// `error` or `warning`.
+    severity: &'static str,
+    /// The file or directory, unless it is about this host.
+    file: Option<String>,
+    /// From 1; none if it is about the file as a whole.
+    line: Option<usize>,
+    /// From 1, in characters.
+    column: Option<usize>,
+    /// What is wrong.
+    pub(super) message: String,
+    /// What to do, unless the message says it.
+    fix: Option<String>,
+}
+
+impl Configuration {
+    /// One that can be used. `host` has what speaks against it on this host.
+    pub(super) fn valid(loaded: &Loaded, host: &[String]) -> Self {
+        let settings = &loaded.settings;
+        let of_host = host.iter().map(|message| Shown {
+            severity: "warning",
+            file: None,
+            line: None,
+            column: None,
+            message: message.clone(),
+            fix: None,
+        });
+        let problems: Vec<Shown> = of_host.chain(loaded.warnings.iter().map(Shown::of)).collect();
+        let summary = Summary {
+            secrets: Some(settings.policy.secrets().count()),
+            templates: Some(settings.templates.len()),
+            rules: Some(settings.policy.rules().len()),
+            sources: Some(settings.sources.len()),
+            errors: 0,
+            warnings: problems.len(),
+        };
+        Self { valid: true, summary, problems }
+    }
+
+    /// One with errors.
+    pub(super) fn invalid(problems: &[Problem]) -> Self {
+        let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+        let summary = Summary { errors, warnings: problems.len() - errors, ..Summary::default() };
+        Self { valid: false, summary, problems: problems.iter().map(Shown::of).collect() }
+    }
+
+    /// Without its warnings, which are still counted.
+    pub(super) fn errors_only(mut self) -> Self {
+        self.problems.retain(|problem| problem.severity == "error");
+        self
+    }
+}
+
+impl Shown {
+    fn of(problem: &Problem) -> Self {
+        let path = |path: &Path| path.display().to_string();
+        Self {
+            severity: match problem.severity {
+                Severity::Warning => "warning",
+                Severity::Error => "error",
+            },
+            file: Some(path(&problem.file)),
+            line: problem.at.map(|at| at.line),
+            column: problem.at.map(|at| at.column),
+            message: problem.what.clone(),
+            fix: Some(problem.remedy.clone()).filter(|fix| !fix.is_empty()),
+        }
+    }
+}
