@@ -44,6 +44,8 @@ rustPlatform.buildRustPackage {
       SYSTEMD_CREDS=${systemd}/bin/systemd-creds \
       SYSTEMD_VERSION=${lib.versions.major systemd.version} \
       BINARY="$(find target -path '*release/onecred' -type f | head -n 1)"
+    # the module sets these limits, by the version of the system's own systemd
+    rm -rf $out/lib/systemd/system/systemd-creds.socket.d
     runHook postInstall
   '';
 

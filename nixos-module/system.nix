@@ -49,6 +49,7 @@ let
   );
   roots = cfg.rendered.publish.roots or [ ];
 
+  version = config.systemd.package.version or "0";
   catalog = "${cfg.package}/lib/systemd/catalog/onecred.catalog";
 
   # The package's unit stays what it is; what it says of its program's environment is enough.
@@ -93,6 +94,16 @@ in
       overrideStrategy = "asDropin";
       wantedBy = [ "sockets.target" ];
       unitConfig.X-StopIfChanged = false;
+    };
+    # Since 258 hardened units decrypt through this socket. The limits are those of units/systemd/systemd-creds.socket.d, which says more.
+    systemd.sockets.systemd-creds = mkIf (lib.versionAtLeast version "258") {
+      overrideStrategy = "asDropin";
+      unitConfig.X-StopIfChanged = false;
+      socketConfig = lib.mapAttrs (_: lib.mkDefault) {
+        MaxConnectionsPerSource = 256;
+        MaxConnections = 4096;
+        TriggerLimitIntervalSec = 0;
+      };
     };
     systemd.targets.onecred-publish = {
       overrideStrategy = "asDropin";

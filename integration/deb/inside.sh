@@ -55,6 +55,34 @@ store_of_format() {
     [ $count -gt 0 ] || fail "there is no snapshot"
 }
 
+limits=/etc/systemd/system/systemd-creds.socket.d/10-onecred.conf
+stock=$(systemctl show -p MaxConnectionsPerSource -p MaxConnections systemd-creds.socket)
+systemd=$(dpkg-query -W -f '${Version}' systemd)
+# The limits of systemd's socket for credentials: the drop-in's, or systemd's own. The socket listens without a break.
+has_limits() {
+    local shown
+    shown=$(systemctl show -p MaxConnectionsPerSource -p MaxConnections systemd-creds.socket)
+    case $1 in
+    onecred)
+        [ -s $limits ] || fail "$limits is missing"
+        [ "$shown" = $'MaxConnections=4096\nMaxConnectionsPerSource=256' ] || fail "the drop-in is not applied: $shown"
+        ;;
+    stock)
+        [ ! -e $limits ] && [ ! -L $limits ] && [ ! -e ${limits%/*} ] || fail "$limits is still there"
+        [ "$shown" = "$stock" ] || fail "the limits are not systemd's own again: $shown"
+        ;;
+    esac
+    [ "$(systemctl show --value -p ActiveEnterTimestampMonotonic systemd-creds.socket)" = "$listening" ] || fail "systemd-creds.socket was restarted"
+}
+listening=$(systemctl show --value -p ActiveEnterTimestampMonotonic systemd-creds.socket)
+# What an upgrade or downgrade of the systemd package does: its version changes, and dpkg runs the triggers of its files.
+becomes_systemd() {
+    sed -i "/^Package: systemd\$/,/^\$/s/^Version: .*/Version: $1/" /var/lib/dpkg/status
+    [ "$(dpkg-query -W -f '${Version}' systemd)" = "$1" ] || fail "dpkg does not take $1 for the version of systemd"
+    dpkg-trigger --by-package=systemd /usr/lib/systemd/systemd
+    dpkg --triggers-only onecred >/dev/null
+}
+
 find / -xdev -name '*onecred*' | sort >/srv/before
 
 step "install"
@@ -70,6 +98,28 @@ for file in man/man1/onecred-check.1.gz bash-completion/completions/onecred zsh/
 done
 onecred check /usr/share/doc/onecred/examples/secrets.json >/dev/null || fail "the example is not fine"
 is onecred.service Type notify-reload
+if dpkg --compare-versions "$systemd" ge 258~; then expected=onecred; else expected=stock; fi
+has_limits $expected
+
+step "upgrades and downgrades of systemd bring and remove the drop-in; a file of the administrator's stays"
+becomes_systemd 257.9-1
+has_limits stock
+becomes_systemd 258.1-1
+has_limits onecred
+mkdir -p ${limits%/*}
+printf '[Socket]\nMaxConnections=2048\n' >${limits%/*}/override.conf
+becomes_systemd 259.1-1
+is systemd-creds.socket MaxConnections 2048
+is systemd-creds.socket MaxConnectionsPerSource 256
+rm $limits ${limits%/*}/override.conf
+ln -s /dev/null $limits
+becomes_systemd 257.9-1
+becomes_systemd 258.1-1
+[ "$(readlink $limits)" = /dev/null ] || fail "the administrator's mask of the drop-in is gone"
+rm $limits
+becomes_systemd "$systemd"
+rmdir ${limits%/*} 2>/dev/null || true
+has_limits $expected
 
 step "a unit before anything is configured: refused, and told"
 if systemd-run --quiet --unit=early --wait -p LoadCredential=key:/run/onecred/credential.sock true; then fail "it started"; fi
@@ -164,6 +214,7 @@ if grep -qx onecred /proc/[0-9]*/comm 2>/dev/null; then fail "a process is still
 [ -s /etc/onecred/token ] || fail "the token went with remove"
 [ ! -e /usr/lib/systemd/system/onecred.service ] || fail "units are still there"
 [ -z "$(find /etc/systemd/system -path '*onecred.service.d*')" ] || fail "the drop-in is still there"
+has_limits stock
 
 step "purge"
 dpkg -P onecred >/dev/null

@@ -13,8 +13,9 @@ let
   on = {
     services.onecred.enable = true;
   };
-  refreshed =
-    version:
+  # a configuration on this version of systemd
+  since =
+    version: more:
     (evaluate [
       on
       {
@@ -22,9 +23,26 @@ let
           inherit version;
           outPath = "/systemd";
         };
-        systemd.services.app.onecred.credentials.key = "op://v/i/f";
       }
-    ]).config.systemd.services.app.serviceConfig;
+      more
+    ]).config;
+  refreshed =
+    version:
+    (since version {
+      systemd.services.app.onecred.credentials.key = "op://v/i/f";
+    }).systemd.services.app.serviceConfig;
+  # the settings of the drop-in that others install
+  packagedLimits =
+    let
+      text = builtins.readFile ../../units/systemd/systemd-creds.socket.d/10-onecred.conf;
+      setting = line: builtins.match "([A-Za-z]+)=([0-9]+)" line;
+      lines = builtins.filter builtins.isString (builtins.split "\n" text);
+    in
+    builtins.listToAttrs (
+      map (found: lib.nameValuePair (builtins.elemAt found 0) (builtins.elemAt found 1)) (
+        builtins.filter (found: found != null) (map setting lines)
+      )
+    );
 in
 {
   "one line loads the credential, sealed, beside others" = {
@@ -107,6 +125,29 @@ in
   "systemd since 260 has" = {
     got = (refreshed "260").RefreshOnReload;
     expected = "credentials";
+  };
+  "systemd before 258 keeps the limits of its socket for credentials" = {
+    got = (since "257.9" { }).systemd.sockets ? systemd-creds;
+    expected = false;
+  };
+  "systemd since 258 gets those of the drop-in, as a drop-in" = {
+    got =
+      with (since "258" { }).systemd.sockets.systemd-creds;
+      { inherit overrideStrategy; } // lib.mapAttrs (_: toString) socketConfig;
+    expected = packagedLimits // {
+      overrideStrategy = "asDropin";
+    };
+  };
+  "the administrator's limits win" = {
+    got =
+      (since "262" {
+        systemd.sockets.systemd-creds.socketConfig.MaxConnections = 2048;
+      }).systemd.sockets.systemd-creds.socketConfig;
+    expected = {
+      MaxConnectionsPerSource = 256;
+      MaxConnections = 2048;
+      TriggerLimitIntervalSec = 0;
+    };
   };
   "environment files are required, ordered and named" = {
     got = with service "origin" "opencode"; {
@@ -227,11 +268,12 @@ in
       onecred = [ "sockets.target" ];
       onecred-resolver = [ "sockets.target" ];
       onecred-sealed = [ "sockets.target" ];
+      systemd-creds = [ ]; # systemd's own package has it started
     };
   };
   "a switch stops no socket" = {
     got = lib.mapAttrsToList (_: socket: socket.unitConfig) (of "smallest").systemd.sockets;
-    expected = lib.genList (_: { X-StopIfChanged = false; }) 3;
+    expected = lib.genList (_: { X-StopIfChanged = false; }) 4;
   };
   "the journal can explain" = {
     got =

@@ -73,7 +73,7 @@ in
       reloadTriggers = list;
       restartTriggers = list;
     };
-    systemd.sockets = unit { };
+    systemd.sockets = unit { socketConfig = section; };
     systemd.targets = unit { };
     systemd.timers = unit { };
     systemd.paths = unit { pathConfig = section; };
