@@ -1,21 +1,27 @@
 //! The keeper: a sibling process that refuses every open connection when the provider dies, so that no unit gets an empty or cut value.
 //!
 //! It is made before any thread and any secret, shares the provider's descriptor table (`CLONE_FILES`), and waits for the provider's end.
-//! Connections outlive the provider in that table; each gets filler until its peer hangs up, which takes what was half sent over systemd's
-//! size limit. The keeper has no state, costs nothing per request, and ends when no connection is left.
+//! Connections outlive the provider in that table. Each gets filler until its peer hangs up, which takes a value that was half sent over the
+//! size limit of every reader ([`ENOUGH`]). The keeper has no state, costs nothing per request, and ends when no connection is left. A peer that
+//! does not read keeps it, asleep; one that took all of the filler and does not hang up is closed after [`LINGER`].
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit};
-use nix::sys::socket::{UnixAddr, getpeername};
+use nix::sys::socket::{UnixAddr, getpeername, getsockname};
 use nix::unistd::{Pid, getppid};
 
 use super::reply::{ENOUGH, FILLER};
 use crate::name::Claim;
 use crate::sys;
+
+/// How long a peer that took all of the filler may keep the keeper. To no reader of systemd's is that much a value.
+const LINGER: Duration = Duration::from_secs(60);
+/// The most bytes that are sent to one peer before the others have their turn.
+const TURN: u64 = 1 << 20;
 
 /// The provider's view of its keeper.
 #[derive(Debug)]
@@ -56,7 +62,7 @@ fn keep(provider: Pid, pidfd: &OwnedFd) {
         }
     }
     let (askers, others): (Vec<RawFd>, Vec<RawFd>) = open_files().into_iter().partition(|&fd| is_asker(fd));
-    let mut open: Vec<(RawFd, u64)> = askers.into_iter().map(|fd| (fd, 0)).collect();
+    let mut open: Vec<Asker> = askers.into_iter().map(Asker::new).collect();
     let count = open.len();
     refuse_some(&mut open);
     // the provider's other descriptors are nobody's now: values in memory files, its place on the bus
@@ -69,7 +75,7 @@ fn keep(provider: Pid, pidfd: &OwnedFd) {
         let word = format!("the provider has ended with {count} connections open: each is refused\n");
         let _ = nix::unistd::write(io::stderr(), word.as_bytes());
     }
-    refuse_all(open);
+    refuse_all(open, LINGER);
 }
 
 /// Every descriptor there is.
@@ -83,49 +89,109 @@ fn open_files() -> Vec<RawFd> {
     })
 }
 
-/// Whether a descriptor is a connection of somebody who asks for a credential.
+/// Whether a descriptor is a connection of a process that asks for a credential: its own address is the path of a listening socket, or its
+/// peer's address is a claim. nspawn and others connect without an address.
 fn is_asker(fd: RawFd) -> bool {
-    let peer = getpeername::<UnixAddr>(fd);
-    peer.is_ok_and(|peer| peer.as_abstract().is_some_and(|address| Claim::parse(address).is_some()))
+    let Ok(peer) = getpeername::<UnixAddr>(fd) else { return false };
+    let claims = peer.as_abstract().is_some_and(|address| Claim::parse(address).is_some());
+    claims || getsockname::<UnixAddr>(fd).is_ok_and(|own| own.path().is_some())
 }
 
-/// Sends as much filler as each takes now, and leaves those out that have hung up. Whether some could not be sent to for want of memory.
-fn refuse_some(open: &mut Vec<(RawFd, u64)>) -> bool {
-    let mut short = false;
-    open.retain_mut(|(fd, sent)| {
-        while *sent < ENOUGH {
-            match sys::send_now(fd, &FILLER) {
-                Ok(n) => *sent += n as u64,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
-                Err(error) if sys::is_hung_up(&error) => return false,
-                Err(_) => {
-                    short = true;
-                    return true;
-                }
+/// A connection that is refused.
+#[derive(Debug)]
+struct Asker {
+    fd: RawFd,
+    sent: u64,
+    /// When it took the last of the filler.
+    full: Option<Instant>,
+}
+
+impl Asker {
+    fn new(fd: RawFd) -> Self {
+        Self { fd, sent: 0, full: None }
+    }
+
+    /// Sends as much filler as it takes now, within its turn.
+    fn refuse(&mut self) -> Outcome {
+        let turn = ENOUGH.min(self.sent + TURN);
+        while self.sent < turn {
+            match sys::send_now(&self.fd, &FILLER) {
+                Ok(n) => self.sent += n as u64,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if sys::is_hung_up(&error) => return Outcome::HungUp,
+                Err(_) => return Outcome::NoMemory,
             }
         }
-        true
+        if self.sent >= ENOUGH && self.full.is_none() {
+            self.full = Some(Instant::now());
+        }
+        Outcome::Open
+    }
+
+    /// How much longer it may keep the keeper; none where it has not taken all of the filler.
+    fn left(&self, linger: Duration) -> Option<Duration> {
+        self.full.map(|full| linger.saturating_sub(full.elapsed()))
+    }
+
+    /// What is waited for.
+    fn wanted(&self) -> PollFlags {
+        if self.full.is_some() { PollFlags::empty() } else { PollFlags::POLLOUT }
+    }
+}
+
+enum Outcome {
+    Open,
+    HungUp,
+    NoMemory,
+}
+
+/// Sends to each as much filler as it takes now, and leaves out those that have hung up. Whether memory was short for some.
+fn refuse_some(open: &mut Vec<Asker>) -> bool {
+    let mut short = false;
+    open.retain_mut(|asker| match asker.refuse() {
+        Outcome::Open => true,
+        Outcome::HungUp => false,
+        Outcome::NoMemory => {
+            short = true;
+            true
+        }
     });
     short
 }
 
-/// Sends filler into all of them at once, so that a peer that does not read holds up no other, until each has hung up.
-fn refuse_all(mut open: Vec<(RawFd, u64)>) {
-    while !open.is_empty() {
-        if refuse_some(&mut open) {
+/// Refuses all of them at once, so that a peer that does not read holds up no other, until each has hung up or has lingered.
+fn refuse_all(mut open: Vec<Asker>, linger: Duration) {
+    loop {
+        let short = refuse_some(&mut open);
+        open.retain(|asker| {
+            let over = asker.left(linger) == Some(Duration::ZERO);
+            if over {
+                let _ = nix::unistd::close(asker.fd);
+            }
+            !over
+        });
+        if open.is_empty() {
+            return;
+        }
+        if short {
             std::thread::sleep(Duration::from_millis(10));
             continue;
         }
-        let wanted = |sent: u64| if sent < ENOUGH { PollFlags::POLLOUT } else { PollFlags::empty() };
         let mut waiting: Vec<PollFd<'_>> =
-            open.iter().map(|&(fd, sent)| PollFd::new(sys::borrow(fd), wanted(sent))).collect();
-        let _ = poll(&mut waiting, PollTimeout::NONE);
+            open.iter().map(|asker| PollFd::new(sys::borrow(asker.fd), asker.wanted())).collect();
+        let limit = open.iter().filter_map(|asker| asker.left(linger)).min();
+        let limit = limit.map(|left| PollTimeout::try_from(left + Duration::from_millis(1)));
+        let _ = poll(&mut waiting, limit.and_then(Result::ok).unwrap_or(PollTimeout::NONE));
         let over = PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL;
         let hung_up: Vec<RawFd> = waiting
             .iter()
             .filter(|fd| fd.revents().is_some_and(|revents| revents.intersects(over)))
             .map(|fd| fd.as_fd().as_raw_fd())
             .collect();
-        open.retain(|(fd, _)| !hung_up.contains(fd));
+        open.retain(|asker| !hung_up.contains(&asker.fd));
     }
 }
+
+#[cfg(test)]
+#[path = "keeper_tests.rs"]
+mod tests;

@@ -1,25 +1,32 @@
 //! A connection that is owed an answer: the whole value and then EOF, or a refusal. It can't be closed any other way.
 //!
-//! systemd takes whatever arrived before EOF for the secret, also nothing or a part. The protocol has no "no": the one answer that every
-//! version turns into a failed start is more than its size limit (1 MiB), so a refusal is filler until the peer hangs up.
+//! systemd takes whatever arrived before EOF as the secret, even if that is empty or a part. The protocol has no refusal: the one answer that
+//! makes every version fail the start is one over its size limit (1 MiB). Other readers of the same code, such as `systemd-nspawn
+//! --load-credential=ID:SOCKET`, buffer slightly more than 64 MiB. So a refusal is filler until the peer hangs up, at most [`ENOUGH`] bytes of it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::secret::SecretValue;
 use crate::sys::{self, Held};
 
 /// What a refusal is made of.
 pub(crate) static FILLER: [u8; 1 << 16] = [b'!'; 1 << 16];
-/// Bytes after which no reader can still be collecting: from there on a refusal only waits for the peer to hang up.
-pub(crate) const ENOUGH: u64 = 64 << 20;
-/// How long a send that failed for want of memory is put off.
+/// Bytes of a refusal: far more than any reader of systemd's buffers before it fails. After these only the hang-up is awaited.
+pub(crate) const ENOUGH: u64 = 128 << 20;
+/// The pause after a send that failed for lack of memory.
 const NOW_AND_THEN: Duration = Duration::from_millis(20);
+/// The longest pause between two looks at a peer that the kernel does not watch.
+const SELDOM: Duration = Duration::from_secs(10);
+/// Readers that took a whole refusal and did not hang up, each of which keeps a descriptor. More than these are closed: to no reader of
+/// systemd's are [`ENOUGH`] bytes a value.
+static LINGERING: Semaphore = Semaphore::const_new(1024);
 /// What a refusal begins with, for those who ask by hand; the reason and a line break follow.
 pub(crate) const REFUSED: &str = "onecred: refused: ";
 
@@ -35,16 +42,32 @@ pub enum Delivery {
     },
 }
 
+/// A connection's place among those that are open, and among those that still wait for their answer.
+#[derive(Debug)]
+pub struct Place {
+    /// Given back when the value was sent, or when a refusal has begun, which the keeper can finish.
+    waiting: Option<OwnedSemaphorePermit>,
+    /// Given back when the connection is closed, or has taken a whole refusal.
+    _open: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// A place that was acquired: there are as many for those that wait as for those that are open.
+    pub fn new(open: OwnedSemaphorePermit, waiting: Option<OwnedSemaphorePermit>) -> Self {
+        Self { waiting, _open: open }
+    }
+}
+
 /// A connection that is owed an answer. If it is dropped without one, it is refused.
 pub struct Connection {
     socket: Option<Held>,
-    permit: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
 }
 
 impl Connection {
-    /// Takes over an accepted, non-blocking socket. The permit is given back when the connection is closed.
-    pub fn new(socket: OwnedFd, permit: OwnedSemaphorePermit) -> Self {
-        Self { socket: Some(Held::new(socket)), permit: Some(permit) }
+    /// Takes over an accepted, non-blocking socket.
+    pub fn new(socket: OwnedFd, place: Place) -> Self {
+        Self { socket: Some(Held::new(socket)), place: Some(place) }
     }
 
     /// The socket, to look at who is at its other end.
@@ -82,7 +105,7 @@ impl Connection {
             }
         }
         socket.close();
-        self.permit = None;
+        self.place = None;
         Delivery::Whole
     }
 
@@ -105,7 +128,7 @@ impl Connection {
         if let Some(socket) = self.socket.take() {
             socket.close();
         }
-        self.permit = None;
+        self.place = None;
         delivery
     }
 
@@ -115,13 +138,15 @@ impl Connection {
     }
 
     fn start_refusal(&mut self, reason: &str) {
-        let (Some(socket), permit) = (self.socket.take(), self.permit.take()) else { return };
+        let (Some(socket), mut place) = (self.socket.take(), self.place.take()) else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let head = format!("{REFUSED}{}\n", reason.replace('\n', " "));
-        runtime.spawn(async move {
-            refuse_until_hung_up(socket, head.into_bytes()).await;
-            drop(permit);
-        });
+        let mut head = format!("{REFUSED}{}\n", reason.replace('\n', " ")).into_bytes();
+        // at once: if the provider ends now, the keeper sends the rest, and does not know the reason
+        head.drain(..sys::send_now(&socket, &head).unwrap_or(0));
+        if let Some(place) = &mut place {
+            place.waiting = None;
+        }
+        runtime.spawn(refuse_until_hung_up(socket, head, place));
     }
 }
 
@@ -166,18 +191,29 @@ impl Unfinished {
         }
     }
 
-    /// Waits until the peer has hung up, however long that takes. Looked at now and then: nobody is in a hurry.
+    /// Waits until the peer has hung up, however long that takes. A peer that is watched costs no wake-up until then.
     async fn hung_up(&self) {
+        let mut pause = Duration::from_millis(500);
         loop {
             let fd = match &self.0 {
                 None => return,
-                Some(InUse::Watched(socket)) => socket.get_ref().as_fd(),
+                Some(InUse::Watched(socket)) => {
+                    if let Ok(mut guard) = socket.ready(Interest::WRITABLE).await {
+                        if guard.ready().is_write_closed() {
+                            return;
+                        }
+                        guard.clear_ready();
+                        continue;
+                    }
+                    socket.get_ref().as_fd()
+                }
                 Some(InUse::Polled(socket)) => socket.as_fd(),
             };
             if has_hung_up(fd) {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(SELDOM);
         }
     }
 
@@ -196,7 +232,7 @@ fn has_hung_up(fd: BorrowedFd<'_>) -> bool {
     poll(&mut ends, PollTimeout::ZERO) == Ok(1)
 }
 
-async fn refuse_until_hung_up(socket: Held, head: Vec<u8>) {
+async fn refuse_until_hung_up(socket: Held, head: Vec<u8>, place: Option<Place>) {
     let mut socket = Unfinished::new(socket);
     let (mut rest, mut sent) = (head.as_slice(), 0);
     while sent < ENOUGH {
@@ -211,7 +247,10 @@ async fn refuse_until_hung_up(socket: Held, head: Vec<u8>) {
             }
         }
     }
-    socket.hung_up().await;
+    drop(place); // others may be answered in its stead, and the provider may stop
+    if let Ok(_lingers) = LINGERING.try_acquire() {
+        socket.hung_up().await;
+    }
     socket.close();
 }
 

@@ -6,13 +6,13 @@ use tokio::sync::Semaphore;
 
 use super::*;
 
-/// A connection, the end that systemd has, and the permits that tell when it is closed.
+/// A connection, the end that systemd has, and the permits that show when it is closed.
 async fn pair() -> (Connection, UnixStream, Arc<Semaphore>) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
     let permits = Arc::new(Semaphore::new(1));
     let permit = Arc::clone(&permits).acquire_owned().await.unwrap();
-    (Connection::new(ours.into(), permit), theirs, permits)
+    (Connection::new(ours.into(), Place::new(permit, None)), theirs, permits)
 }
 
 /// Reads as systemd does: up to its limit and one byte more, then hangs up.
@@ -106,4 +106,60 @@ async fn a_peer_that_has_hung_up_is_noticed() {
     drop(theirs);
     connection.refuse("too late");
     let _closed = permits.acquire().await.unwrap();
+}
+
+/// Bytes that end every reader of systemd's: nspawn's collects up to 67,174,400 before it fails.
+const NSPAWN: u64 = 67_174_400;
+
+/// Reads this much, and says how much came: less, where the end came first or nothing more for a minute.
+fn read_up_to(mut theirs: &UnixStream, most: u64) -> u64 {
+    theirs.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let (mut read, mut buffer) = (0, vec![0; 1 << 20]);
+    while read < most {
+        match theirs.read(&mut buffer) {
+            Ok(0) | Err(_) => break,
+            Ok(n) => read += n as u64,
+        }
+    }
+    read
+}
+
+#[tokio::test]
+async fn a_refusal_ends_readers_that_buffer_64_mib_and_more() {
+    let (connection, theirs, permits) = pair().await;
+    connection.refuse("no");
+    let read = tokio::task::spawn_blocking(move || read_up_to(&theirs, NSPAWN)).await.unwrap();
+    assert!(read >= NSPAWN, "it got {read} bytes");
+    let _closed = permits.acquire().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reader_that_never_hangs_up_keeps_a_descriptor_and_nothing_else() {
+    let (connection, theirs, permits) = pair().await;
+    connection.refuse("no");
+    let theirs = tokio::task::spawn_blocking(move || {
+        assert!(read_up_to(&theirs, ENOUGH) >= ENOUGH);
+        theirs
+    });
+    let mut theirs = theirs.await.unwrap();
+    let _its_place_is_free = permits.acquire().await.unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    let mut rest = Vec::new();
+    assert_eq!(theirs.read_to_end(&mut rest).unwrap_err().kind(), io::ErrorKind::WouldBlock, "it was closed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_wait_for_a_hang_up_wakes_nobody() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let socket = Unfinished::new(Held::new(ours.into()));
+    let (mut wait, mut polls) = (std::pin::pin!(socket.hung_up()), 0);
+    let counted = std::future::poll_fn(|context| {
+        polls += 1;
+        wait.as_mut().poll(context)
+    });
+    tokio::time::timeout(Duration::from_secs(3600), counted).await.unwrap_err();
+    assert!(polls < 10, "it was polled {polls} times in an hour");
+    drop(theirs);
+    wait.await;
 }

@@ -29,8 +29,8 @@ use crate::wire::client::SocketResolver;
 
 /// How long those that wait are still answered after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long refusals then take at the most; the keeper does what is left.
-const REFUSING: Duration = Duration::from_secs(2);
+/// How long values that are being sent may then take. The keeper refuses the rest, and finishes all refusals.
+const FINISHING: Duration = Duration::from_secs(2);
 /// How often a journal that was busy is tried again.
 const CATCHING_UP: Duration = Duration::from_millis(20);
 /// How often counts are said and old things given up.
@@ -191,9 +191,9 @@ async fn wind_down(server: &Server, unguarded: bool) {
             notify::alive();
         }
     }
-    if timeout(GRACE, server.idle()).await.is_err() {
+    if timeout(GRACE, server.answered()).await.is_err() {
         server.refuse_waiting();
-        let _ = timeout(REFUSING, server.idle()).await;
+        let _ = timeout(FINISHING, server.answered()).await;
     }
     server.report.sweep(true);
     server.broker.sweep();

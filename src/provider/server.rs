@@ -13,7 +13,7 @@ use super::peer::{Attestation, Peer, Stranger};
 use super::publish::{Handle, Publisher};
 use super::recovery::Recovery;
 use super::refusal::Refusal;
-use super::reply::{Connection, Delivery};
+use super::reply::{Connection, Delivery, Place};
 use super::report::{Asked, Report};
 use super::request::unit_totals::UnitTotals;
 use super::restarts::Restarts;
@@ -53,6 +53,8 @@ pub struct Server {
     attestation: Attestation,
     sealer: Sealer,
     permits: Arc<Semaphore>,
+    /// As many, for connections that wait for their value.
+    waiting: Arc<Semaphore>,
     most: u32,
     room: Room,
     /// Becomes true when those that still wait have to be refused.
@@ -77,6 +79,7 @@ impl Server {
             attestation,
             sealer,
             permits,
+            waiting: Arc::new(Semaphore::new(most as usize)),
             most,
             room: Room::default(),
             stop: watch::Sender::new(false),
@@ -108,9 +111,14 @@ impl Server {
         }
     }
 
-    /// Waits until every connection is closed.
+    /// Waits until every connection is closed, or has taken a whole refusal.
     pub async fn idle(&self) {
         let _ = self.permits.acquire_many(self.most).await;
+    }
+
+    /// Waits until every connection has its value or is being refused, which the keeper can finish.
+    pub async fn answered(&self) {
+        let _ = self.waiting.acquire_many(self.most).await;
     }
 
     /// Refuses all that still wait for their value.
@@ -120,7 +128,8 @@ impl Server {
 
     fn serve(self: &Arc<Self>, socket: OwnedFd, permit: OwnedSemaphorePermit, form: Form) {
         let arrived = BootTime::now();
-        let connection = Connection::new(socket, permit);
+        let place = Place::new(permit, Arc::clone(&self.waiting).try_acquire_owned().ok());
+        let connection = Connection::new(socket, place);
         let peer = match self.attest(&connection) {
             Ok(peer) => peer,
             Err(reason) => return connection.refuse(&reason),
