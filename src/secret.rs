@@ -131,6 +131,13 @@ pub struct Secret {
     pub declared_at: String,
 }
 
+impl Secret {
+    /// The IDs by which units ask for it.
+    pub fn ids(&self) -> Vec<CredentialId> {
+        self.grants.iter().map(|grant| grant.credential.clone()).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -25,6 +25,8 @@ pub(super) type Outcome = (String, String, u64, String, String);
 pub(super) trait Manager {
     #[zbus(allow_interactive_auth)]
     fn list_secrets(&self) -> zbus::Result<Vec<HashMap<String, OwnedVariant>>>;
+    #[zbus(name = "ListSecrets")]
+    fn list_secrets_silently(&self) -> zbus::Result<Vec<HashMap<String, OwnedVariant>>>;
     #[zbus(allow_interactive_auth)]
     fn list_templates(&self) -> zbus::Result<Vec<HashMap<String, OwnedVariant>>>;
     #[zbus(allow_interactive_auth)]

@@ -5,12 +5,12 @@ use std::io::Write;
 use std::os::fd::AsFd;
 
 use super::bus;
+use super::secrets::{self, Listed};
 use super::token::prompt;
 use crate::name::SecretName;
+use crate::provider::base::limits::Form;
+use crate::provider::condition::Unusable;
 use crate::wire::{packet, version};
-
-/// What systemd takes of all credentials of a unit, in bytes.
-const SYSTEMD_TAKES: usize = 1 << 20;
 
 /// What these are told.
 #[derive(Debug, Clone, clap::Args)]
@@ -32,12 +32,13 @@ pub fn put(args: &NameArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<
     let file = packet::sealed("onecred", std::iter::once(bytes))
         .map_err(|error| format!("no memory file for the value: {error}"))?;
     drop(value);
-    bus::talk(async |bus| Ok(bus.manager().await?.put(name.as_str(), file.as_fd().into()).await?))?;
-    if size > SYSTEMD_TAKES {
-        writeln!(
-            err,
-            "warning: the value has {size} bytes, and systemd takes 1 MiB for all credentials of a unit together: units that ask for it are refused; put a smaller one, or: onecred release {name}"
-        )?;
+    let secret = bus::talk(async |bus| {
+        let manager = bus.manager().await?;
+        manager.put(name.as_str(), file.as_fd().into()).await?;
+        Ok(secrets::one(&manager, name.as_str()).await)
+    })?;
+    if let Some(warning) = warning(&name, size, secret.as_ref()) {
+        writeln!(err, "warning: {warning}")?;
     }
     if ends_a_line {
         writeln!(
@@ -49,11 +50,37 @@ pub fn put(args: &NameArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<
     Ok(out.flush()?)
 }
 
+/// Why units are refused a value, if they are. `secret` is how it stands now; who may not know that is warned by what is usual.
+fn warning(name: &SecretName, size: usize, secret: Option<&Listed>) -> Option<String> {
+    let (all, sealed) = match secret {
+        Some(secret) => {
+            let error = secret.error.as_ref().filter(|_| secret.is_unusable());
+            (error.map(|error| error.message.clone()), secret.sealed_error.clone())
+        }
+        None => {
+            let judge = |form| Unusable::of(size, true, form, &name.to_credential());
+            let (plain, sealed) = (judge(Form::Plain), judge(Form::Sealed));
+            (plain.map(|it| it.to_string()), sealed.map(|it| it.to_string()))
+        }
+    };
+    let end = format!("; or end the override: onecred release {name}");
+    let of_all = all.map(|why| format!("units are refused this value: {why}{end}"));
+    of_all.or_else(|| {
+        Some(format!("units that ask at the sealed socket are refused this value: {}{end}", sealed?))
+    })
+}
+
 /// Has the version before stand in for a secret's value.
-pub fn rollback(args: &NameArgs, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
+pub fn rollback(args: &NameArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let name = SecretName::parse(&args.name)?;
-    let version = bus::talk(async |bus| Ok(bus.manager().await?.rollback(name.as_str()).await?))?;
-    let version = version::text(version);
+    let (version, secret) = bus::talk(async |bus| {
+        let manager = bus.manager().await?;
+        let version = manager.rollback(name.as_str()).await?;
+        Ok((version::text(version), secrets::one(&manager, name.as_str()).await))
+    })?;
+    if let Some(warning) = secret.as_ref().and_then(|secret| warning(&name, 0, Some(secret))) {
+        writeln!(err, "warning: {warning}")?;
+    }
     writeln!(
         out,
         "{name}: units that start from now on get version {version}, until: onecred release {name}"
@@ -67,4 +94,51 @@ pub fn release(args: &NameArgs, out: &mut dyn Write) -> Result<(), Box<dyn Error
     bus::talk(async |bus| Ok(bus.manager().await?.release(name.as_str()).await?))?;
     writeln!(out, "{name}: units that start from now on get what 1Password has")?;
     Ok(out.flush()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bus::Fault;
+    use super::*;
+
+    #[test]
+    fn a_value_that_units_are_refused_is_warned_of() {
+        let name = SecretName::parse("db").unwrap();
+        let warn = |size, secret: Option<&Listed>| warning(&name, size, secret);
+        for (size, words) in [
+            (884_648, None),
+            (
+                884_649,
+                Some(
+                    "units that ask at the sealed socket are refused this value: too large for the sealed socket: the value has 884649 bytes",
+                ),
+            ),
+            (1_048_574, Some("units that ask at the sealed socket")),
+            (
+                1_048_575,
+                Some(
+                    "units are refused this value: too large: the value has 1048575 bytes, and systemd takes 1048574",
+                ),
+            ),
+        ] {
+            let warning = warn(size, None);
+            assert_eq!(warning.is_some(), words.is_some(), "{warning:?}");
+            assert!(words.is_none_or(|words| warning.as_ref().unwrap().starts_with(words)), "{warning:?}");
+            assert!(warning.is_none_or(|warning| warning.ends_with("onecred release db")));
+        }
+        let fault =
+            |name: &str| Some(Fault { name: format!("org.onecred.Error.{name}"), message: "x".into() });
+        let with = |name| Listed { error: fault(name), ..Listed::default() };
+        assert_eq!(warn(9_999_999, Some(&Listed::default())), None, "it is for no unit");
+        assert_eq!(warn(1, Some(&with("Unavailable"))), None);
+        assert!(
+            warn(1, Some(&with("Empty"))).unwrap().starts_with("units are refused this value: x; or end")
+        );
+        let sealed = Listed { sealed_error: Some("y".into()), ..with("Unavailable") };
+        assert!(
+            warn(1, Some(&sealed))
+                .unwrap()
+                .starts_with("units that ask at the sealed socket are refused this value: y")
+        );
+    }
 }

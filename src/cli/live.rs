@@ -140,6 +140,7 @@ mod tests {
             name: name.into(),
             outcome: "changed".into(),
             version: None,
+            warning: None,
             error: message
                 .map(|text| Fault { name: "org.onecred.Error.NoToken".into(), message: text.into() }),
         };

@@ -145,7 +145,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::Remove(args) => remove::run(&args, &mut out, &mut err).map(|()| 0),
         Verb::Reload => reload::run(&mut out).map(|()| 0),
         Verb::Put(args) => hold::put(&args, &mut out, &mut err).map(|()| 0),
-        Verb::Rollback(args) => hold::rollback(&args, &mut out).map(|()| 0),
+        Verb::Rollback(args) => hold::rollback(&args, &mut out, &mut err).map(|()| 0),
         Verb::Release(args) => hold::release(&args, &mut out).map(|()| 0),
         Verb::Generate(args) => generate::run(&args).map(|()| 0),
         Verb::Check(args) => check::run(&args, &mut out, &mut err),

@@ -50,15 +50,18 @@ pub(super) struct Refreshed {
     pub(super) version: Option<String>,
     /// Why it failed.
     pub(super) error: Option<Fault>,
+    /// What some units are refused it for.
+    pub(super) warning: Option<Fault>,
 }
 
 impl Refreshed {
     fn of((name, outcome, version, error, message): Outcome) -> Self {
         // its name stands beside it already
         let message = message.strip_prefix(&format!("{name}: ")).map(str::to_owned).unwrap_or(message);
-        let error = (outcome == "failed").then_some(Fault { name: error, message });
+        let fault = Some(Fault { name: error, message }).filter(|fault| !fault.name.is_empty());
+        let (error, warning) = if outcome == "failed" { (fault, None) } else { (None, fault) };
         let version = Some(version).filter(|version| *version > 0).map(version::text);
-        Self { name, outcome, version, error }
+        Self { name, outcome, version, error, warning }
     }
 }
 
@@ -199,7 +202,12 @@ impl Drop for Progress<'_> {
     }
 }
 
-/// What came of each, in columns; then why some failed.
+/// What some units are refused secrets for: the name of each, and the message.
+fn warnings(refreshed: &[Refreshed]) -> impl Iterator<Item = (&str, &str)> {
+    refreshed.iter().filter_map(|one| Some((one.name.as_str(), one.warning.as_ref()?.message.as_str())))
+}
+
+/// What came of each, in columns; then why some failed, and what some units are refused.
 fn columns(refreshed: &[Refreshed], paint: Paint) -> String {
     let row = |one: &Refreshed| {
         let outcome = match one.outcome.as_str() {
@@ -214,7 +222,7 @@ fn columns(refreshed: &[Refreshed], paint: Paint) -> String {
     if rows.is_empty() {
         return "no secrets are declared\n".into();
     }
-    let causes = causes::group(failures(refreshed));
+    let causes = causes::group(failures(refreshed).chain(warnings(refreshed)));
     let gap = if causes.is_empty() { "" } else { "\n" };
     format!("{}{gap}{}", table(&rows, paint), causes::lines(&causes, paint))
 }
@@ -236,7 +244,13 @@ mod tests {
                 "org.onecred.Error.NotFound",
                 "key: not found: no item \"key\"; make it",
             ),
-            outcome("other", "unchanged", 9, "", ""),
+            outcome(
+                "other",
+                "unchanged",
+                9,
+                "org.onecred.Error.TooLarge",
+                "too large for the sealed socket: x",
+            ),
         ]
     }
 
@@ -248,6 +262,7 @@ key          failed
 other        unchanged  version 9
 
 key: not found: no item \"key\"; make it
+other: too large for the sealed socket: x
 ";
         assert_eq!(columns(&outcomes(), Paint::NONE), expected);
     }
@@ -257,8 +272,12 @@ key: not found: no item \"key\"; make it
         let json = serde_json::to_value(outcomes()).unwrap();
         let failed = serde_json::json!({
             "name": "key", "outcome": "failed", "version": null,
-            "error": { "name": "org.onecred.Error.NotFound", "message": "not found: no item \"key\"; make it" },
+            "error": { "name": "org.onecred.Error.NotFound", "message": "not found: no item \"key\"; make it" }, "warning": null,
         });
+        assert_eq!(
+            (&json[2]["error"], &json[2]["warning"]["name"]),
+            (&serde_json::Value::Null, &"org.onecred.Error.TooLarge".into())
+        );
         assert_eq!(json[1], failed);
         assert_eq!((&json[0]["version"], &json[0]["error"]), (&"4".into(), &serde_json::Value::Null));
     }

@@ -42,8 +42,12 @@ pub(super) struct Listed {
     pub(super) age: Option<u64>,
     /// What stands in for it: `put` or `rollback`.
     pub(super) held: Option<String>,
-    /// What went wrong last.
+    /// What went wrong last, or why units are refused its value.
     pub(super) error: Option<Fault>,
+    /// Why units that ask at the sealed socket are refused it, where the plain one serves it.
+    pub(super) sealed_error: Option<String>,
+    /// The size of its value in bytes, where it is known.
+    pub(super) size: Option<u64>,
     /// How often units were given it since onecred started.
     pub(super) answers: u64,
     /// How often units were refused it since then.
@@ -66,6 +70,7 @@ impl Listed {
             source: text("Source").unwrap_or_default(),
             state: text("State").unwrap_or_default(),
             held: text("Held"),
+            sealed_error: text("SealedError"),
             error: error.map(|(name, message)| Fault { name, message }),
             declared_at: text("DeclaredAt").unwrap_or_default(),
             path: text("Path").unwrap_or_default(),
@@ -76,6 +81,8 @@ impl Listed {
         (listed.answers, listed.refusals) = (count("Answers"), count("Refusals"));
         listed.units = take("Units").and_then(|value| value.try_into().ok()).unwrap_or_default();
         // nothing was fetched: 0 and -1 on the bus
+        listed.size =
+            take("Size").and_then(|size| i64::try_from(size).ok()).and_then(|size| size.try_into().ok());
         listed.age = take("Age").and_then(|age| i64::try_from(age).ok()).and_then(|age| age.try_into().ok());
         listed.version = take("Version")
             .and_then(|version| version.try_into().ok())
@@ -83,6 +90,25 @@ impl Listed {
             .map(version::text);
         listed
     }
+}
+
+impl Listed {
+    /// What is wrong with it: why units are refused its value, or went wrong last; else why some of them are refused it.
+    fn problem(&self) -> Option<&str> {
+        self.error.as_ref().map(|error| error.message.as_str()).or(self.sealed_error.as_deref())
+    }
+
+    /// Whether units are refused the value that is there.
+    pub(super) fn is_unusable(&self) -> bool {
+        let unusable = ["org.onecred.Error.Empty", "org.onecred.Error.TooLarge"];
+        self.error.as_ref().is_some_and(|error| unusable.contains(&error.name.as_str()))
+    }
+}
+
+/// One secret by its name, if that may be known without a password.
+pub(super) async fn one(manager: &ManagerProxy<'_>, name: &str) -> Option<Listed> {
+    let secrets = manager.list_secrets_silently().await.ok()?;
+    secrets.into_iter().map(Listed::of).find(|secret| secret.name == name)
 }
 
 /// All secrets, by name.
@@ -153,9 +179,9 @@ fn columns(secrets: &[Listed], paint: Paint) -> String {
     format!("{}{gap}{}", table(&rows, paint), causes::lines(&causes, paint))
 }
 
-/// What went wrong last: the name of each secret, and the message.
+/// What is wrong: the name of each secret, and the message.
 fn problems(secrets: &[Listed]) -> impl Iterator<Item = (&str, &str)> {
-    secrets.iter().filter_map(|secret| Some((secret.name.as_str(), secret.error.as_ref()?.message.as_str())))
+    secrets.iter().filter_map(|secret| Some((secret.name.as_str(), secret.problem()?)))
 }
 
 /// The state of a secret or a template.

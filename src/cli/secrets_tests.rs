@@ -24,6 +24,7 @@ pub(in crate::cli) fn sample() -> Vec<Listed> {
             held: Some("put".into()),
             version: Some("7".into()),
             age: Some(3_600),
+            size: Some(7),
             answers: 4,
             ..secret("db-password", "held", &["app.service/password", "app@*.service"])
         },
@@ -55,7 +56,7 @@ fn json_for_programs() {
     let expected = serde_json::json!({
         "name": "db-password", "reference": "op://Servers/db-password/password", "source": "default",
         "units": ["app.service/password", "app@*.service"], "state": "held", "version": "7", "age": 3600, "held": "put",
-        "error": null, "answers": 4, "refusals": 0, "declaredAt": "/etc/onecred/secrets.json:3", "path": "/org/onecred/Credentials1/secret/db-password",
+        "error": null, "sealedError": null, "size": 7, "answers": 4, "refusals": 0, "declaredAt": "/etc/onecred/secrets.json:3", "path": "/org/onecred/Credentials1/secret/db-password",
     });
     assert_eq!(json[1], expected);
     assert_eq!(json[0]["error"]["name"], "org.onecred.Error.NotFound");
@@ -82,4 +83,18 @@ fn what_the_bus_tells_is_taken_as_it_is_and_what_it_does_not_is_left_out() {
     dict.insert("Age".to_owned(), Variant::from(0_i64).try_to_owned().unwrap());
     let listed = Listed::of(dict);
     assert_eq!((listed.version.as_deref(), listed.age), (Some("3"), Some(0)));
+    assert_eq!((listed.size, listed.sealed_error), (None, None));
+    let size = |size: i64| {
+        Listed::of([("Size".to_owned(), Variant::from(size).try_to_owned().unwrap())].into()).size
+    };
+    assert_eq!((size(-1), size(0), size(9)), (None, Some(0), Some(9)));
+}
+
+#[test]
+fn a_value_that_some_units_are_refused_is_reported() {
+    let sealed_error = Some("too large for the sealed socket: x".into());
+    let secret = Listed { name: "cert".into(), state: "fresh".into(), sealed_error, ..Listed::default() };
+    assert!(!secret.is_unusable());
+    let text = columns(&[secret], Paint::NONE);
+    assert!(text.ends_with("\n\ncert: too large for the sealed socket: x\n"), "{text}");
 }

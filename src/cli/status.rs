@@ -149,9 +149,9 @@ fn screen(status: &Status, now: u64, paint: Paint) -> String {
     table(&rows, paint)
 }
 
-/// The secrets that could not be fetched the last time: the name of each, and the message.
+/// The secrets that units are refused: the name of each, and the message.
 fn failing(secrets: &[Listed]) -> impl Iterator<Item = (&str, &str)> {
-    let failing = secrets.iter().filter(|secret| secret.state == "failing");
+    let failing = secrets.iter().filter(|secret| secret.state == "failing" || secret.is_unusable());
     failing.map(|secret| (secret.name.as_str(), secret.error.as_ref().map_or("", |error| &error.message)))
 }
 

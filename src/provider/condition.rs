@@ -1,11 +1,15 @@
-//! How a secret stands: what the store has of it, how old that is, and what went wrong last. Pure; the bus and the metrics show it.
+//! How a secret stands: what the store has of it, how old that is, whether units would get it, and what went wrong last. Pure; the bus and the
+//! metrics show it.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::clock::BootTime;
+use crate::name::CredentialId;
 use crate::secret::{MaxAge, Wanted};
 use crate::wire::Failure;
 
+use super::base::limits::{self, Form};
 use super::store::{Entry, Held, Slot};
 
 /// In one word, how a secret stands.
@@ -17,7 +21,7 @@ pub enum State {
     Fresh,
     /// It is older than its `maxAge`: it is compared with 1Password before it is served again, where that can be asked.
     Stale,
-    /// The last time that it was looked up, it could not be had.
+    /// It could not be had the last time that it was looked up, or its value can't be handed over.
     Failing,
     /// An admin's value stands in for it.
     Held,
@@ -50,8 +54,60 @@ pub struct Condition {
     pub age: Option<Duration>,
     /// What went wrong last, if nothing has gone right since.
     pub error: Option<Failure>,
+    /// Why units are refused the value that is there.
+    pub unusable: Option<Unusable>,
+    /// The same for units that ask at the sealed socket, where the plain one takes the value.
+    pub sealed: Option<Unusable>,
+    /// The size of the value that is there, in bytes.
+    pub size: Option<usize>,
     /// What stands in for it, if anything: `put`, `rollback`.
     pub held: Option<&'static str>,
+}
+
+/// Why a value that is there can't be handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unusable {
+    /// It is empty, and the secret does not allow that.
+    Empty,
+    /// It is larger than systemd takes.
+    TooLarge {
+        /// Its size in bytes.
+        size: usize,
+        /// The largest size that systemd takes, in bytes.
+        limit: usize,
+        /// By which directive.
+        form: Form,
+    },
+}
+
+impl Unusable {
+    /// What is wrong with a value of this size for a unit that asks in this form under this ID.
+    pub fn of(size: usize, allow_empty: bool, form: Form, id: &CredentialId) -> Option<Self> {
+        let limit = limits::largest(form, id);
+        match size {
+            0 if !allow_empty => Some(Self::Empty),
+            _ if size > limit => Some(Self::TooLarge { size, limit, form }),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str(
+                "empty: the field is empty; fill it in, or set \"allowEmpty\": true if it is meant to be empty",
+            ),
+            Self::TooLarge { size, limit, form: Form::Plain } => write!(
+                f,
+                "too large: the value has {size} bytes, and systemd takes {limit}; keep large data elsewhere, and its key here"
+            ),
+            Self::TooLarge { size, limit, form: Form::Sealed } => write!(
+                f,
+                "too large for the sealed socket: the value has {size} bytes, and systemd takes {limit} by LoadCredentialEncrypted=; ask by LoadCredential= at the plain socket, or keep large data elsewhere, and its key here"
+            ),
+        }
+    }
 }
 
 /// What there is to judge by.
@@ -65,6 +121,8 @@ pub struct Seen<'a> {
     pub trouble: Option<&'a Failure>,
     /// What stands in for the secret.
     pub held: Option<&'a Held>,
+    /// The IDs by which units ask for it.
+    pub ids: &'a [CredentialId],
     /// Now.
     pub now: BootTime,
 }
@@ -90,9 +148,17 @@ impl Condition {
             MaxAge::Age(limit) => age.is_some_and(|age| age <= limit),
         };
         let changed = seen.slot.is_some_and(|slot| slot.changed);
+        // a changed item is fetched before it is served: nothing is known of its value
+        let size = match (seen.held, entry) {
+            (Some(held), _) => Some(held.len),
+            (None, Some(Entry::Value { len, .. })) if !changed => Some(*len),
+            _ => None,
+        };
+        let judge = |form| size.and_then(|size| judge(wanted, size, form, seen.ids));
+        let (unusable, sealed) = (judge(Form::Plain), judge(Form::Sealed));
         let state = match (seen.held, has_value) {
             (Some(_), _) => State::Held,
-            (None, _) if failed.is_some() || seen.failing.is_some() => State::Failing,
+            (None, _) if failed.is_some() || seen.failing.is_some() || unusable.is_some() => State::Failing,
             (None, false) => State::NeverFetched,
             (None, true) if fresh && !changed => State::Fresh,
             (None, true) => State::Stale,
@@ -102,8 +168,19 @@ impl Condition {
             version: seen.slot.map(|slot| slot.snapshot.version),
             age,
             error,
+            unusable,
+            sealed: sealed.filter(|_| unusable.is_none()),
+            size,
             held: seen.held.map(|held| held.origin.as_str()),
         }
+    }
+}
+
+/// What is wrong for the ID that leaves the least to the value. A value that no unit asks for can have any size.
+fn judge(wanted: &Wanted, size: usize, form: Form, ids: &[CredentialId]) -> Option<Unusable> {
+    match ids.iter().max_by_key(|id| id.as_str().len()) {
+        Some(id) => Unusable::of(size, wanted.allow_empty, form, id),
+        None => (size == 0 && !wanted.allow_empty).then_some(Unusable::Empty),
     }
 }
 

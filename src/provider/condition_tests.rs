@@ -12,7 +12,7 @@ fn wanted(max_age: &str) -> Wanted {
 
 fn seen(slot: Option<&Slot>, after: u64) -> Seen<'_> {
     let now = slot.map_or_else(BootTime::now, |slot| slot.confirmed.after(Duration::from_secs(after)));
-    Seen { slot, failing: None, trouble: None, held: None, now }
+    Seen { slot, failing: None, trouble: None, held: None, ids: &[], now }
 }
 
 #[test]
@@ -39,4 +39,62 @@ fn a_source_in_trouble_is_told_of_and_changes_no_state() {
     let condition = Condition::of(&wanted("30s"), &Seen { trouble: Some(&away), ..seen(Some(&here), 0) });
     assert_eq!((condition.state, condition.error), (State::Fresh, Some(away)));
     assert_eq!(condition.version, Some(1));
+}
+
+#[test]
+fn a_value_that_units_are_refused_is_failing() {
+    use State::{Failing, Fresh, Held};
+    let plain = (1 << 20) - "db".len();
+    let sealed = 884_648;
+    let of = |size, held: bool, allow_empty, ids: &[&str]| {
+        let slot = slot(&[("password", Ok(&[b'v'; 1]))]);
+        let value = vec![b'v'; size];
+        let folder = crate::provider::store::testing::folder();
+        let kind = crate::provider::store::Kind::Anything;
+        let store = crate::provider::store::Store::open(folder.path(), kind, 8 << 20).unwrap();
+        let wanted = Wanted { allow_empty, ..wanted("30s") };
+        let place = (&slot.snapshot.key, &wanted.reference.field);
+        store
+            .hold(
+                "s",
+                crate::provider::store::Origin::Put,
+                place,
+                0,
+                crate::secret::SecretValue::new(value.clone()),
+            )
+            .unwrap();
+        let held_value = store.held("s").filter(|_| held);
+        let fetched = crate::provider::store::testing::fetched(1, &[Ok(&value)]);
+        crate::provider::store::testing::put(&store, "i", std::slice::from_ref(place.1), fetched).unwrap();
+        let slot = store.slot(&slot.snapshot.key).unwrap();
+        let ids: Vec<_> = ids.iter().map(|id| CredentialId::parse(id).unwrap()).collect();
+        let condition =
+            Condition::of(&wanted, &Seen { held: held_value.as_ref(), ids: &ids, ..seen(Some(&slot), 0) });
+        assert_eq!(condition.size, Some(size));
+        (condition.state, condition.unusable, condition.sealed)
+    };
+    let too_large = |size, limit, form| Some(Unusable::TooLarge { size, limit, form });
+    for (size, held, allow_empty, ids, expected) in [
+        (7, false, false, &["db"][..], (Fresh, None, None)),
+        (0, false, true, &["db"], (Fresh, None, None)),
+        (0, false, false, &["db"], (Failing, Some(Unusable::Empty), None)),
+        (0, false, false, &[], (Failing, Some(Unusable::Empty), None)),
+        (0, true, false, &["db"], (Held, Some(Unusable::Empty), None)),
+        (sealed, false, false, &["db"], (Fresh, None, None)),
+        (sealed + 1, false, false, &["db"], (Fresh, None, too_large(sealed + 1, sealed, Form::Sealed))),
+        (plain, false, false, &["db"], (Fresh, None, too_large(plain, sealed, Form::Sealed))),
+        (plain + 1, false, false, &["db"], (Failing, too_large(plain + 1, plain, Form::Plain), None)),
+        (plain + 1, true, false, &["db"], (Held, too_large(plain + 1, plain, Form::Plain), None)),
+        (plain, false, false, &["a", "db2"], (Failing, too_large(plain, plain - 1, Form::Plain), None)),
+        (plain + 1, false, false, &[], (Fresh, None, None)),
+    ] {
+        assert_eq!(of(size, held, allow_empty, ids), expected, "{size} {held} {allow_empty} {ids:?}");
+    }
+}
+
+#[test]
+fn of_a_changed_item_no_value_is_known() {
+    let empty = Slot { changed: true, ..slot(&[("password", Ok(b""))]) };
+    let condition = Condition::of(&wanted("30s"), &seen(Some(&empty), 0));
+    assert_eq!((condition.state, condition.unusable, condition.size), (State::Stale, None, None));
 }

@@ -1,8 +1,13 @@
 //! Gathers what the metrics show, from all rooms of the provider.
 
+use std::sync::Arc;
+
+use super::base::limits::Form;
+use super::fetch::preview;
 use super::metrics::{Figures, SecretFigures, SourceFigures, StoreFigures};
 use super::server::Server;
 use crate::name::SourceName;
+use crate::policy::Deliverable;
 
 /// How many secrets are looked at in one go: units that ask go first.
 const AT_A_TIME: usize = 64;
@@ -12,7 +17,7 @@ pub async fn gather(server: &Server) -> Figures {
     let (broker, active) = (&server.broker, server.broker.active());
     let mut secrets = Vec::new();
     for secret in active.settings.policy.secrets() {
-        let condition = broker.condition(&secret.wanted);
+        let condition = broker.condition_for(&secret.wanted, &secret.ids());
         secrets.push(SecretFigures {
             name: secret.name.to_string(),
             state: Some(condition.state),
@@ -23,11 +28,17 @@ pub async fn gather(server: &Server) -> Figures {
             tokio::task::yield_now().await;
         }
     }
-    secrets.extend(active.settings.templates.iter().map(|template| SecretFigures {
-        name: template.name.to_string(),
-        counts: server.tally.of(template.name.as_str()),
-        ..SecretFigures::default()
-    }));
+    for template in &active.settings.templates {
+        let ids: Vec<_> = template.grants.iter().map(|grant| grant.credential.clone()).collect();
+        let what = Deliverable::Template(Arc::clone(&template.filling));
+        secrets.push(SecretFigures {
+            name: template.name.to_string(),
+            state: Some(preview::of(broker, &what, Form::Plain, &ids).state),
+            age: None,
+            counts: server.tally.of(template.name.as_str()),
+        });
+        tokio::task::yield_now().await; // its values are read
+    }
     let told = server.statuses.get(broker).await;
     let status = |name: &SourceName| {
         told.as_ref().as_ref()?.sources.iter().find(|source| source.name == *name).cloned()

@@ -7,6 +7,7 @@ pub mod broker;
 pub mod bus;
 pub mod condition;
 pub mod events;
+pub mod fetch;
 pub mod figures;
 pub mod flights;
 pub mod freshness;

@@ -28,7 +28,7 @@ fn text(result: Result<assemble::Assembled, Refusal>) -> String {
 
 fn cause(refusal: &Refusal) -> String {
     let unit = crate::name::UnitName::parse("app.service").unwrap();
-    refusal.cause(&unit, &crate::name::CredentialId::parse("app.env").unwrap())
+    refusal.cause(&unit, &CredentialId::parse("app.env").unwrap())
 }
 
 #[tokio::test(start_paused = true)]

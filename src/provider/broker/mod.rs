@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use crate::clock::BootTime;
-use crate::name::SourceName;
+use crate::name::{CredentialId, SourceName};
 use crate::provider::active::Active;
 use crate::provider::condition::{Condition, Seen};
 use crate::provider::events::{Event, Events};
@@ -145,8 +145,13 @@ impl Broker {
         &self.store
     }
 
-    /// How a secret stands.
+    /// How a secret stands, whoever asks for it.
     pub fn condition(&self, wanted: &Wanted) -> Condition {
+        self.condition_for(wanted, &[])
+    }
+
+    /// How a secret stands for units that ask for it by these IDs.
+    pub fn condition_for(&self, wanted: &Wanted, ids: &[CredentialId]) -> Condition {
         let key = ItemKey::new(&wanted.source, &wanted.reference.item);
         let slot = self.slot(&key);
         let failing = self.failing().get(&key).cloned();
@@ -155,7 +160,14 @@ impl Broker {
         let (slot, failing) = (slot.as_ref(), failing.as_ref());
         Condition::of(
             wanted,
-            &Seen { slot, failing, trouble: trouble.as_ref(), held: held.as_ref(), now: BootTime::now() },
+            &Seen {
+                slot,
+                failing,
+                trouble: trouble.as_ref(),
+                held: held.as_ref(),
+                ids,
+                now: BootTime::now(),
+            },
         )
     }
 
@@ -333,6 +345,20 @@ impl Broker {
         }
     }
 
+    /// The value that is there, however old.
+    pub(super) fn stored(&self, wanted: &Wanted) -> Option<Ready> {
+        if let Some(Held { snapshot, offset, len, .. }) = self.held(wanted) {
+            return Some(Ready { snapshot, offset, len, stale: None });
+        }
+        let slot = self.slot(&ItemKey::new(&wanted.source, &wanted.reference.item))?;
+        match slot.snapshot.entry(&wanted.reference.field) {
+            Some(&Entry::Value { offset, len, .. }) => {
+                Some(Ready { snapshot: slot.snapshot, offset, len, stale: None })
+            }
+            _ => None,
+        }
+    }
+
     /// Whether there is a value that is served where its source can't be asked.
     pub(super) fn has(&self, wanted: &Wanted) -> bool {
         let slot = self.slot(&ItemKey::new(&wanted.source, &wanted.reference.item));
@@ -391,4 +417,4 @@ mod clock_tests;
 #[cfg(test)]
 mod refresh_tests;
 #[cfg(test)]
-pub(super) mod tests;
+pub(in crate::provider) mod tests;

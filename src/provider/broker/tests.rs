@@ -92,8 +92,16 @@ impl Rig {
     }
 
     fn of(settings: Settings) -> Self {
+        Self::sized(settings, 1 << 20)
+    }
+
+    pub(in crate::provider) fn with_store(max_age: &str, limit: u64) -> Self {
+        Self::sized(settings(max_age, "one"), limit)
+    }
+
+    fn sized(settings: Settings, limit: u64) -> Self {
         let (script, folder) = (Arc::new(Scripted::default()), testing::folder());
-        let store = Store::open(folder.path(), Kind::Anything, 1 << 20).unwrap();
+        let store = Store::open(folder.path(), Kind::Anything, limit).unwrap();
         let resolver: Arc<dyn Resolve> = Arc::<Scripted>::clone(&script);
         let broker = Arc::new(Broker::new(resolver, store, Active::new(settings)));
         Self { script, broker, _folder: folder }

@@ -20,7 +20,8 @@ use crate::wire::version;
 /// How many secrets of one call are refreshed at once.
 const AT_ONCE: usize = 64;
 
-/// What came of the refresh of one secret: its name, "changed", "unchanged" or "failed", the version, and the error's name and words.
+/// What came of the refresh of one secret: its name, "changed", "unchanged" or "failed", the version, and the error's name and words; without
+/// a failure, those of a warning.
 pub(super) type Outcome = (String, String, u64, String, String);
 
 impl Desk {
@@ -49,7 +50,9 @@ impl Desk {
                 let outcome = match result {
                     Ok(refreshed) => {
                         let (word, version) = outcome(refreshed);
-                        (name, word.to_owned(), version, String::new(), String::new())
+                        let (error, warning) =
+                            active.secret(&name).map(|it| desk.warning(it)).unwrap_or_default();
+                        (name, word.to_owned(), version, error.to_owned(), warning)
                     }
                     Err(error) => {
                         let words = error.description().unwrap_or_default().to_owned();
@@ -93,6 +96,11 @@ impl Desk {
             ))
         };
         let value = previous.read(offset, len).map_err(unreadable)?;
+        if value.is_empty() && !wanted.allow_empty {
+            return Err(BusError::Empty(format!(
+                "{name}: the previous version is empty, which units are refused; to override the value: onecred put {name}"
+            )));
+        }
         self.hold(name, Origin::Rollback, (&key, field), previous.version, value)?;
         tracing::warn!(
             message_id = message_id::ROLLED_BACK,

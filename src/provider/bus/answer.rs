@@ -83,7 +83,7 @@ impl Desk {
 
     /// How a secret stands.
     pub(super) fn condition(&self, secret: &Secret) -> Condition {
-        self.server.broker.condition(&secret.wanted)
+        self.server.broker.condition_for(&secret.wanted, &secret.ids())
     }
 
     /// How often units were given and refused a secret.
@@ -111,6 +111,8 @@ impl Desk {
         put("Age", Variant::from(age(&condition)));
         put("LastErrorName", Variant::from(error_name(&condition)));
         put("LastError", Variant::from(last_error(&condition)));
+        put("SealedError", Variant::from(sealed_error(&condition)));
+        put("Size", Variant::from(in_bytes(condition.size)));
         put("Held", Variant::from(condition.held.unwrap_or_default()));
         let counts = self.counts(secret);
         put("Answers", Variant::from(counts.answers));
@@ -129,7 +131,17 @@ impl Desk {
     ) -> Result<Refreshed, BusError> {
         let how = thoroughness(flags)?;
         let refreshed = self.server.broker.refresh(&secret.wanted, how, asked).await;
-        refreshed.map_err(|failure| BusError::of(secret.name.as_str(), &failure))
+        let refreshed = refreshed.map_err(|failure| BusError::of(secret.name.as_str(), &failure))?;
+        match self.condition(secret).unusable {
+            Some(unusable) => Err(BusError::unusable(secret.name.as_str(), unusable)),
+            None => Ok(refreshed),
+        }
+    }
+
+    /// What some units are refused it for: the error's name and words, both empty where there is nothing.
+    pub(super) fn warning(&self, secret: &Secret) -> (&'static str, String) {
+        let sealed = self.condition(secret).sealed;
+        sealed.map(|sealed| (BusError::name_of_unusable(sealed), sealed.to_string())).unwrap_or_default()
     }
 
     /// A value as a sealed memfd.
@@ -229,12 +241,29 @@ pub(super) fn version_text(condition: &Condition) -> String {
 
 /// The name of the last error; empty where there is none.
 pub(super) fn error_name(condition: &Condition) -> &'static str {
-    condition.error.as_ref().map(|failure| BusError::name_of(failure.class)).unwrap_or_default()
+    match (&condition.unusable, &condition.error) {
+        (Some(unusable), _) => BusError::name_of_unusable(*unusable),
+        (None, Some(failure)) => BusError::name_of(failure.class),
+        (None, None) => "",
+    }
 }
 
 /// The last error in words.
 pub(super) fn last_error(condition: &Condition) -> String {
-    condition.error.as_ref().map(ToString::to_string).unwrap_or_default()
+    match (&condition.unusable, &condition.error) {
+        (Some(unusable), _) => unusable.to_string(),
+        (None, error) => error.as_ref().map(ToString::to_string).unwrap_or_default(),
+    }
+}
+
+/// Why units are refused it at the sealed socket alone; empty where they are not.
+pub(super) fn sealed_error(condition: &Condition) -> String {
+    condition.sealed.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+/// A size in bytes; -1 where there is nothing.
+pub(super) fn in_bytes(size: Option<usize>) -> i64 {
+    size.map_or(-1, |size| i64::try_from(size).unwrap_or(i64::MAX))
 }
 
 /// What came of a refresh, in a word, and the version.

@@ -5,6 +5,7 @@ use zbus::DBusError;
 use super::caller::Caller;
 use crate::nearest::nearest;
 use crate::provider::active::Active;
+use crate::provider::condition::Unusable;
 use crate::wire::{Class, Failure};
 
 /// Why a call failed. The names begin with `org.onecred.Error.`
@@ -78,6 +79,23 @@ impl BusError {
         }
     }
 
+    /// A value that units are refused.
+    pub(super) fn unusable(name: &str, unusable: Unusable) -> Self {
+        let message = format!("{name}: {unusable}");
+        match unusable {
+            Unusable::Empty => Self::Empty(message),
+            Unusable::TooLarge { .. } => Self::TooLarge(message),
+        }
+    }
+
+    /// The name of the error for a value that units are refused.
+    pub(super) fn name_of_unusable(unusable: Unusable) -> &'static str {
+        match unusable {
+            Unusable::Empty => "org.onecred.Error.Empty",
+            Unusable::TooLarge { .. } => "org.onecred.Error.TooLarge",
+        }
+    }
+
     /// No secret has this name; a template may. The nearest name is suggested among those that the caller may see.
     pub(super) fn no_secret(active: &Active, name: &str, caller: &Caller) -> Self {
         let hint = || match nearest(name, caller.visible(&active.settings.policy)) {
@@ -99,6 +117,7 @@ impl BusError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::base::limits::Form;
 
     #[test]
     fn the_name_is_the_error_s_own() {
@@ -106,6 +125,11 @@ mod tests {
             let error = BusError::of("db", &Failure::new(class, "cause", "remedy"));
             assert_eq!(DBusError::name(&error).as_str(), BusError::name_of(class));
             assert!(error.description().is_some_and(|text| text.contains("cause; remedy")));
+        }
+        let too_large = Unusable::TooLarge { size: 9, limit: 8, form: Form::Plain };
+        for unusable in [Unusable::Empty, too_large] {
+            let error = BusError::unusable("db", unusable);
+            assert_eq!(DBusError::name(&error).as_str(), BusError::name_of_unusable(unusable));
         }
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn out(value: &SecretValue) -> io::Result<OwnedFd> {
 }
 
 /// Reads what an admin hands in: a memfd or another file, whole. A pipe or a socket could keep everybody waiting.
-pub(super) fn take(fd: impl AsFd) -> Result<SecretValue, BusError> {
+pub(super) fn take(fd: impl AsFd, allow_empty: bool) -> Result<SecretValue, BusError> {
     let unfit = |why: &str| BusError::InvalidArgument(format!("the value's descriptor {why}"));
     let failed = |error: io::Error| unfit(&format!("can't be read: {error}"));
     let file = File::from(fd.as_fd().try_clone_to_owned().map_err(failed)?);
@@ -37,9 +37,9 @@ pub(super) fn take(fd: impl AsFd) -> Result<SecretValue, BusError> {
     let read = file.read_exact_at(&mut bytes, 0);
     let value = SecretValue::new(bytes);
     read.map_err(failed)?;
-    if value.is_empty() {
+    if value.is_empty() && !allow_empty {
         return Err(BusError::Empty(
-            "the value is empty; give it by standard input: onecred put NAME <FILE".into(),
+            "the value is empty; give it by standard input: onecred put NAME <FILE; or set \"allowEmpty\": true for the secret".into(),
         ));
     }
     Ok(value)
@@ -57,9 +57,10 @@ mod tests {
         File::from(fd.try_clone().unwrap()).read_to_string(&mut text).unwrap();
         assert_eq!(text, "hunter2");
         assert!(File::from(fd.try_clone().unwrap()).write_all(b"x").is_err(), "it is sealed");
-        assert_eq!(take(&fd).unwrap().expose(), b"hunter2");
+        assert_eq!(take(&fd, false).unwrap().expose(), b"hunter2");
         let (reader, _writer) = nix::unistd::pipe().unwrap();
-        assert!(matches!(take(&reader), Err(BusError::InvalidArgument(_))));
-        assert!(matches!(take(tempfile::tempfile().unwrap()), Err(BusError::Empty(_))));
+        assert!(matches!(take(&reader, true), Err(BusError::InvalidArgument(_))));
+        assert!(matches!(take(tempfile::tempfile().unwrap(), false), Err(BusError::Empty(_))));
+        assert!(take(tempfile::tempfile().unwrap(), true).is_ok_and(|value| value.is_empty()));
     }
 }

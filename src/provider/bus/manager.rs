@@ -121,7 +121,8 @@ impl Manager {
     }
 
     /// Brings secrets up to date. Flags: 0 compares versions with 1Password first, 1 fetches the values in any case.
-    /// Each comes back with "changed", "unchanged" or "failed", its version, and the error's name and words.
+    /// Each comes back with "changed", "unchanged" or "failed", its version, and the error's name and words; without a failure, those of a
+    /// warning: the value is too large for the sealed socket.
     #[zbus(out_args("outcomes"))]
     async fn refresh(
         &self,
@@ -289,7 +290,8 @@ impl Manager {
         let found = self.desk.find(&name, Action::Put, &header, connection).await?;
         let wanted = &found.secret()?.wanted;
         // a file of some file systems can keep its reader waiting, which no unit may feel
-        let value = tokio::task::spawn_blocking(move || handover::take(&value)).await;
+        let allow_empty = wanted.allow_empty;
+        let value = tokio::task::spawn_blocking(move || handover::take(&value, allow_empty)).await;
         let value = value.map_err(|_| BusError::Failed("the value could not be read".to_owned()))??;
         self.desk.put(&name, wanted, value)
     }

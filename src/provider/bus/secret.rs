@@ -6,7 +6,7 @@ use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, OwnedFd, interface};
 
-use super::answer::{age, error_name, last_error, outcome, units, version_text};
+use super::answer::{age, error_name, in_bytes, last_error, outcome, sealed_error, units, version_text};
 use super::caller::Action;
 use super::error::BusError;
 use super::{Desk, PATH, in_path};
@@ -141,7 +141,7 @@ impl SecretObject {
     }
 
     /// never-fetched; fresh: served at once; stale: compared with 1Password before it is served again; failing: it could not be had the
-    /// last time; held: an admin's value, or the one before, stands in for it.
+    /// last time, or its value is empty or too large for units; held: an admin's value, or the one before, stands in for it.
     #[zbus(property(emits_changed_signal = "invalidates"))]
     async fn state(
         &self,
@@ -201,6 +201,26 @@ impl SecretObject {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, BusError> {
         Ok(error_name(&self.condition(header, connection).await?).to_owned())
+    }
+
+    /// Why units are refused it at the sealed socket, while the plain one serves it; empty where that is not so.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn sealed_error(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, BusError> {
+        Ok(sealed_error(&self.condition(header, connection).await?))
+    }
+
+    /// The size of its value in bytes; -1 where it is not known.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn size(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<i64, BusError> {
+        Ok(in_bytes(self.condition(header, connection).await?.size))
     }
 
     /// What stands in for it: "put", "rollback", or nothing.

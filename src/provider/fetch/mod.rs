@@ -1,0 +1,3 @@
+//! Getting what requests need.
+
+pub mod preview;

@@ -1,0 +1,145 @@
+//! What a unit would get that asks now, as far as the store knows: nothing is fetched.
+
+use std::sync::Arc;
+
+use crate::name::CredentialId;
+use crate::policy::Deliverable;
+use crate::provider::base::limits::Form;
+use crate::provider::broker::Broker;
+use crate::provider::condition::{Condition, State, Unusable};
+use crate::secret::Wanted;
+use crate::template::{Filling, Unfit};
+use crate::wire::Class;
+
+/// What a request would be answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preview {
+    /// How it stands. A template is as its worst part, or failing if it can't be filled in or is too large.
+    pub state: State,
+    /// The size of the value in bytes, where it is known.
+    pub size: Option<usize>,
+    /// Why it would be refused.
+    pub refusal: Option<Why>,
+}
+
+/// Why a request would be refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Why {
+    /// The kind of refusal.
+    pub kind: Kind,
+    /// The cause and the remedy.
+    pub text: String,
+}
+
+/// The kinds of refusal that can be known ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It could not be had the last time.
+    Failed(Class),
+    /// It is empty.
+    Empty,
+    /// It is too large.
+    TooLarge,
+    /// A value can't stand where its template has it.
+    Unfit,
+}
+
+/// Previews a request by one of these IDs: by the one that leaves the least to the value.
+pub fn of(broker: &Broker, what: &Deliverable, form: Form, ids: &[CredentialId]) -> Preview {
+    match what {
+        Deliverable::Secret(wanted) => of_secret(&broker.condition_for(wanted, ids), wanted, form),
+        Deliverable::Template(filling) => {
+            let parts: Vec<Preview> = filling
+                .parts
+                .iter()
+                .map(|wanted| of_secret(&broker.condition(wanted), wanted, Form::Plain))
+                .collect();
+            let filled =
+                parts.iter().all(|part| part.size.is_some()).then(|| fill(broker, filling)).flatten();
+            of_template(filling, &parts, filled, form, ids)
+        }
+    }
+}
+
+fn of_secret(condition: &Condition, wanted: &Wanted, form: Form) -> Preview {
+    let of_form = condition.sealed.filter(|_| form == Form::Sealed);
+    let unusable = condition.unusable.or(of_form);
+    // what went wrong with the source keeps no unit from a value that is there
+    let failed = condition.error.as_ref().filter(|_| condition.state == State::Failing && unusable.is_none());
+    let refusal = match (unusable, failed) {
+        (Some(unusable), _) => Some(unusable.why(&wanted.reference.to_string())),
+        (None, Some(failure)) => {
+            Some(Why { kind: Kind::Failed(failure.class), text: format!("{}: {failure}", wanted.reference) })
+        }
+        (None, None) => None,
+    };
+    let state =
+        if unusable.is_some() && condition.state != State::Held { State::Failing } else { condition.state };
+    Preview { state, size: condition.size, refusal }
+}
+
+/// `filled` is the size of the whole, or why it can't be filled in; none where a part is missing or can't be read.
+fn of_template(
+    filling: &Filling,
+    parts: &[Preview],
+    filled: Option<Result<usize, Unfit>>,
+    form: Form,
+    ids: &[CredentialId],
+) -> Preview {
+    let within = |why: Why| Why { text: format!("template {}: {}", filling.name, why.text), ..why };
+    let size = filled.as_ref().and_then(|filled| filled.as_ref().ok()).copied();
+    let longest = ids.iter().max_by_key(|id| id.as_str().len());
+    let of_whole = match filled {
+        Some(Err(Unfit { part, why })) => Some(Why {
+            kind: Kind::Unfit,
+            text: format!(
+                "{}: the value can't stand there: {why}; give it to the unit as a credential of its own, which can be any bytes",
+                filling.parts[part].reference
+            ),
+        }),
+        // an empty template is as its author wrote it
+        Some(Ok(size)) => longest
+            .and_then(|id| Unusable::of(size, true, form, id))
+            .map(|unusable| unusable.why("the whole")),
+        None => None,
+    };
+    let refusal = parts.iter().find_map(|part| part.refusal.clone()).or(of_whole).map(within);
+    let state = match refusal {
+        Some(_) => State::Failing,
+        None => {
+            parts.iter().map(|part| part.state).max_by_key(|state| badness(*state)).unwrap_or(State::Fresh)
+        }
+    };
+    Preview { state, size, refusal }
+}
+
+fn badness(state: State) -> u8 {
+    match state {
+        State::Fresh => 0,
+        State::Held => 1,
+        State::Stale => 2,
+        State::NeverFetched => 3,
+        State::Failing => 4,
+    }
+}
+
+impl Unusable {
+    fn why(self, what: &str) -> Why {
+        let kind = match self {
+            Self::Empty => Kind::Empty,
+            Self::TooLarge { .. } => Kind::TooLarge,
+        };
+        Why { kind, text: format!("{what}: {self}") }
+    }
+}
+
+fn fill(broker: &Broker, filling: &Arc<Filling>) -> Option<Result<usize, Unfit>> {
+    let mut values = Vec::with_capacity(filling.parts.len());
+    for wanted in &filling.parts {
+        values.push(broker.stored(wanted)?.read().ok()?);
+    }
+    Some(filling.template.fill(&values).map(|whole| whole.len()))
+}
+
+#[cfg(test)]
+mod tests;
