@@ -82,12 +82,14 @@ notify:
 	test ! -S /run/dbus/system_bus_socket || \
 	  busctl --quiet call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus ReloadConfig
 
-# A package for Debian, of what has been built; with cargo-deb. DEB_VERSION is its version, DEB_FLAGS more for cargo-deb:
+# Builds a package for Debian with cargo-deb; it builds the binary too, unless BINARY names one. DEB_VERSION is its version, DEB_FLAGS more for cargo-deb:
 # who publishes it names himself, DEB_FLAGS="--maintainer 'NAME <ADDRESS>'", here and in debian/changelog.
 DEB_VERSION ?=
 DEB_FLAGS ?=
 CARGO_DEB ?= cargo deb
-deb:
+deb: $(if $(filter file,$(origin BINARY)),build)
+	@$(CARGO_DEB) --version >/dev/null 2>&1 || { echo "make deb needs cargo-deb; install it: cargo install --locked cargo-deb" >&2; exit 1; }
+	@dpkg-shlibdeps --version >/dev/null 2>&1 || { echo "make deb needs dpkg-dev; install it: apt install dpkg-dev" >&2; exit 1; }
 	rm -rf target/deb
 	$(MAKE) install PREFIX=/usr DESTDIR=target/deb SYSTEMD_VERSION=252
 	rm -r target/deb/etc target/deb/usr/share/doc/onecred/LICENSE-* target/deb/usr/share/doc/onecred/CHANGELOG.md

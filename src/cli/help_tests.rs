@@ -9,7 +9,8 @@ use super::*;
 
 /// The help of all verbs, one after another.
 fn help_of(command: &mut clap::Command, path: &str, text: &mut String) {
-    let help = command.clone().term_width(100).render_long_help();
+    // not wrapped: that depends on the terminal
+    let help = command.clone().term_width(0).render_long_help();
     text.push_str(&format!("==== {path} --help\n{help}\n"));
     for verb in command.get_subcommands_mut().filter(|verb| verb.get_name() != "help") {
         let path = format!("{path} {}", verb.get_name());

@@ -40,7 +40,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed (the reason is on standar
 
 /// A credential provider for systemd: units get their secrets from 1Password.
 #[derive(Debug, clap::Parser)]
-#[command(name = "onecred", version, about, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "onecred", version, about, max_term_width = 80, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     verb: Verb,

@@ -1,26 +1,30 @@
-//! `onecred core install FILE`: puts 1Password's SDK core where the resolver finds it, once it is known to be that.
+//! `onecred core install FILE…`: puts 1Password's SDK core where the resolver finds it, if it is a known release.
 
+mod candidates;
 mod place;
+mod sdist;
 mod wheel;
 
 use std::error::Error;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nix::unistd::geteuid;
 
-use crate::resolver::service_account::install::{self, LIBRARY, Sum};
+use crate::resolver::service_account::install::{self, LIBRARY};
+use candidates::{Candidate, Choice};
 pub(in crate::cli) use place::Draft;
 
-/// How the core is had where no package brings it.
-const GET_IT: &str = "get it by: pip download --no-deps onepassword-sdk==0.4.2";
+/// How to get the core where no package brings it.
+const GET_IT: &str = "get the wheel or the source archive of onepassword-sdk 0.4.2, for example by: pip download --no-deps onepassword-sdk==0.4.2";
 
 /// What `onecred core` can do.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum CoreVerb {
     /// Install 1Password's SDK core, which service accounts need
     ///
-    /// The library is taken only if its SHA-256 is that of a released version of the official SDK for this machine's architecture.
+    /// Installed only if its SHA-256 matches a known release for this machine's architecture. Of several files, the newest known release
+    /// is installed.
     #[command(
         after_help = "Exit codes: 0 installed, 1 refused or failed (nothing was installed), 2 wrong command line"
     )]
@@ -30,13 +34,13 @@ pub enum CoreVerb {
 /// What `onecred core install` is told.
 #[derive(Debug, Clone, clap::Args)]
 pub struct InstallArgs {
-    /// The wheel of onepassword-sdk as PyPI has it, or libop_uniffi_core.so itself
-    #[arg(value_name = "WHEEL|SO")]
-    pub file: PathBuf,
+    /// Wheels (.whl) or source archives (.tar.gz) of onepassword-sdk from the Python package index, or libop_uniffi_core.so itself
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
     /// The directory to install it to
     #[arg(long, value_name = "DIR", default_value = "/usr/lib/onecred")]
     pub to: PathBuf,
-    /// Take a library of no version known here, if it has this SHA-256
+    /// Install a library that is not a known release if it has this SHA-256
     #[arg(long, value_name = "HEX")]
     pub allow_unknown_sha256: Option<String>,
 }
@@ -44,14 +48,14 @@ pub struct InstallArgs {
 /// Runs one of them.
 pub fn run(verb: &CoreVerb, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let CoreVerb::Install(args) = verb;
-    let library = read(&args.file)?;
-    let sum = install::sum(&library).map_err(|why| {
-        format!(
-            "{} is no library for this machine: {why}; {GET_IT}, on a machine like this",
-            args.file.display()
-        )
-    })?;
-    let version = judge(&sum, args.allow_unknown_sha256.as_deref(), &args.file)?;
+    let (candidates, unfit) = inspect(&args.files)?;
+    let vouched = args.allow_unknown_sha256.as_deref();
+    let Choice { chosen, others } = candidates::choose(candidates, vouched, |one| unknown(one, vouched))?;
+    let Candidate { library, sum, .. } = chosen;
+    let version = match sum.version {
+        Some(version) => version.to_owned(),
+        None => format!("of unknown version (SHA-256 {})", sum.sha256),
+    };
     let draft = Draft::write(&args.to, LIBRARY, &library)?;
     match install::try_out(draft.path(), &sum.sha256) {
         Ok(()) => {}
@@ -63,6 +67,9 @@ pub fn run(verb: &CoreVerb, out: &mut dyn Write, err: &mut dyn Write) -> Result<
         }
     }
     let path = draft.publish()?;
+    for (file, why) in others.iter().chain(&unfit) {
+        writeln!(out, "not used: {}: {why}", file.display())?;
+    }
     writeln!(out, "installed 1Password's SDK core {version}: {}", path.display())?;
     if !geteuid().is_root() {
         writeln!(err, "warning: the resolver takes a library of root's only; install it as root")?;
@@ -80,29 +87,39 @@ pub fn run(verb: &CoreVerb, out: &mut dyn Write, err: &mut dyn Write) -> Result<
     )?)
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
-    let failed = |why: String| format!("{} can't be installed: {why}; {GET_IT}", file.display());
-    Ok(wheel::library(file).map_err(failed)?)
+/// The files with a library for this machine, and the others, each with the reason. It is an error if no file has one.
+fn inspect(files: &[PathBuf]) -> Result<(Vec<Candidate>, Vec<(PathBuf, String)>), String> {
+    let (mut candidates, mut unfit) = (Vec::new(), Vec::new());
+    for path in files {
+        let looked = wheel::library(path).and_then(|library| {
+            let sum = install::sum(&library)
+                .map_err(|why| format!("its library is not for this machine: {why}"))?;
+            Ok(Candidate { path: path.clone(), library, sum })
+        });
+        match looked {
+            Ok(candidate) => candidates.push(candidate),
+            Err(why) => unfit.push((path.clone(), why)),
+        }
+    }
+    if candidates.is_empty() {
+        let each: Vec<String> =
+            unfit.iter().map(|(file, why)| format!("{} can't be installed: {why}", file.display())).collect();
+        return Err(format!("{}; {GET_IT}", each.join("\n")));
+    }
+    Ok((candidates, unfit))
 }
 
-/// The version that a library is, or what stands for it where the administrator vouches for it.
-fn judge(sum: &Sum, vouched: Option<&str>, file: &Path) -> Result<String, String> {
-    if let Some(version) = sum.version {
-        return Ok(version.to_owned());
-    }
-    let sha256 = &sum.sha256;
+/// Why a library that is not a known release is not installed.
+fn unknown(candidate: &Candidate, vouched: Option<&str>) -> String {
+    let (file, sha256) = (candidate.path.display(), &candidate.sum.sha256);
     match vouched {
-        Some(hex) if hex.eq_ignore_ascii_case(sha256) => Ok(format!("of unknown version (SHA-256 {sha256})")),
-        Some(_) => Err(format!(
-            "{} is not the library that --allow-unknown-sha256 names: its SHA-256 is {sha256}; \
-             see that the file is the one you mean",
-            file.display()
-        )),
-        None => Err(format!(
-            "{} holds no version of 1Password's SDK core that is known here: its SHA-256 is {sha256}; {GET_IT}, \
-             or, if you know where it comes from, say: --allow-unknown-sha256 {sha256}",
-            file.display()
-        )),
+        Some(_) => format!(
+            "{file} does not have the SHA-256 of --allow-unknown-sha256: it has {sha256}; check that it is the right file"
+        ),
+        None => format!(
+            "{file} is not a known release of 1Password's SDK core: its SHA-256 is {sha256}; {GET_IT}; \
+             or, if you trust its origin, add: --allow-unknown-sha256 {sha256}"
+        ),
     }
 }
 

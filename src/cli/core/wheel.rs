@@ -1,4 +1,4 @@
-//! The library in the file that was named: a wheel is a zip with the library in it, for one architecture.
+//! The library in a file: a wheel is a zip with the library for one architecture.
 
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -6,6 +6,7 @@ use std::path::Path;
 
 use zip::ZipArchive;
 
+use super::sdist;
 use crate::resolver::service_account::install::LIBRARY;
 
 /// The most bytes that a library may have.
@@ -24,7 +25,8 @@ pub(super) fn library(path: &Path) -> Result<Vec<u8>, String> {
     match magic.as_slice() {
         b"PK\x03\x04" => in_wheel(file),
         b"\x7fELF" => read(file).map_err(unreadable),
-        _ => Err(format!("it is neither a wheel nor {LIBRARY}")),
+        [0x1f, 0x8b, ..] => sdist::library(file),
+        _ => Err(format!("it is neither a wheel nor a source archive nor {LIBRARY}")),
     }
 }
 
@@ -44,7 +46,7 @@ fn in_wheel(file: File) -> Result<Vec<u8>, String> {
     }
 }
 
-fn read(from: impl Read) -> std::io::Result<Vec<u8>> {
+pub(super) fn read(from: impl Read) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     from.take(MOST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MOST {
