@@ -13,6 +13,7 @@
 //! | resolve | [`resolver`] | the other process, with the network and the token, looks it up in 1Password |
 //! | put together | [`provider::assemble`] | a template is filled in, once all of its parts are there |
 //! | seal | [`provider::sealer`] | at the sealed socket: encrypted with the host key, so that nothing but the whole of it can start a unit |
+//! | pace | `provider::request::sealed_pace` | on systemd 258 and later a sealed answer waits until systemd can decrypt it |
 //! | answer | [`provider::reply`] | the whole value, then EOF; or a refusal, until the peer hangs up |
 //! | tell | [`provider::report`] | a refusal or a long wait is a line in the journal of the unit that asked |
 //!

@@ -36,12 +36,58 @@ impl ProcessId {
     pub(crate) fn is_running(self) -> bool {
         std::fs::symlink_metadata(format!("/proc/{}", self.pid)).is_ok()
     }
+
+    /// The number.
+    pub(crate) fn pid(self) -> i32 {
+        self.pid
+    }
+
+    /// What runs under this ID now; none, if no process does.
+    pub(crate) fn running(self) -> Option<Running> {
+        Running::of(self.pid)
+    }
+}
+
+/// What a process is at a moment. It changes when the process executes another program, and when its ID comes to be another process's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    /// The name of the program, cut to 15 bytes. The service manager's own processes have names in parentheses.
+    pub name: String,
+    /// When the process started, in clock ticks since boot.
+    pub started: u64,
+}
+
+impl Running {
+    /// Reads `/proc/PID/stat`, which the kernel shows to everybody: comm is the 2nd field, starttime the 22nd.
+    fn of(pid: i32) -> Option<Self> {
+        let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+        let stat = String::from_utf8_lossy(&stat);
+        // the name may hold anything, also spaces and parentheses
+        let (head, rest) = stat.rsplit_once(')')?;
+        let (_pid, name) = head.split_once('(')?;
+        Some(Self { name: name.to_owned(), started: rest.split_whitespace().nth(19)?.parse().ok()? })
+    }
 }
 
 #[cfg(test)]
 impl ProcessId {
     pub(crate) fn testing(birth: u64) -> Self {
         Self { pid: 1, birth }
+    }
+
+    pub(crate) fn of_pid(pid: i32) -> Self {
+        Self { pid, birth: 0 }
+    }
+}
+
+#[cfg(test)]
+impl Running {
+    pub(crate) fn testing(name: &str) -> Self {
+        Self { name: name.to_owned(), started: 0 }
+    }
+
+    pub(crate) fn of_self() -> Self {
+        Self::of(std::process::id() as i32).unwrap()
     }
 }
 
@@ -189,11 +235,9 @@ fn read_cgroup(pid: i32) -> io::Result<String> {
     Ok(text)
 }
 
-/// When a process was started, in clock ticks since boot: the 22nd field of its stat file.
+/// When a process started, in clock ticks since boot.
 fn start_time(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // the second field, the command's name, may hold anything, also spaces and parentheses
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    Running::of(pid).map(|running| running.started)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use super::recovery::Recovery;
 use super::refusal::Refusal;
 use super::reply::{Connection, Delivery, Place};
 use super::report::{Asked, Report};
+use super::request::sealed_pace::SealedPace;
 use super::request::unit_totals::UnitTotals;
 use super::restarts::Restarts;
 use super::room::{Room, Taken};
@@ -57,6 +58,7 @@ pub struct Server {
     waiting: Arc<Semaphore>,
     most: u32,
     room: Room,
+    pub(super) pace: SealedPace,
     /// Becomes true when those that still wait have to be refused.
     pub(super) stop: watch::Sender<bool>,
 }
@@ -82,6 +84,7 @@ impl Server {
             waiting: Arc::new(Semaphore::new(most as usize)),
             most,
             room: Room::default(),
+            pace: SealedPace::default(),
             stop: watch::Sender::new(false),
         }
     }
@@ -169,26 +172,32 @@ impl Server {
         active.settings.policy.judge(&peer.claim.unit, &peer.claim.credential).map_err(Refusal::Denied)
     }
 
-    /// Serves what takes a while; first of all room for a value of this size, where it is known that there was none.
+    /// Serves what takes a while. It first waits for what is lacking to send a value that was there already.
     async fn serve_later(
         self: Arc<Self>,
         connection: Connection,
         peer: Peer,
         job: Job,
         form: Form,
-        size: Option<usize>,
+        lack: Option<Lack>,
     ) {
         let mut stop = self.stop.subscribe();
         let (mut job, mut room) = (job, None);
         let result = loop {
             let got = async {
-                if let (Some(size), None) = (size, &room) {
-                    let left = job.patience().saturating_sub(job.arrived.age(BootTime::now()));
-                    let wait = tokio::time::timeout(left, self.room.wait(size)).await;
-                    room = Some(wait.map_err(|_elapsed| Refusal::Crowded { size })?);
-                    if let Some(result) = assemble::at_once(&self.broker, &job) {
-                        return result;
+                let left = job.patience().saturating_sub(job.arrived.age(BootTime::now()));
+                match lack {
+                    Some(Lack::Memory { size }) if room.is_none() => {
+                        let wait = tokio::time::timeout(left, self.room.wait(size)).await;
+                        room = Some(wait.map_err(|_elapsed| Refusal::Crowded { size })?);
                     }
+                    Some(Lack::Slot) => self.pace.wait(peer.process, left).await,
+                    Some(Lack::Memory { .. }) | None => {}
+                }
+                if lack.is_some()
+                    && let Some(result) = assemble::at_once(&self.broker, &job)
+                {
+                    return result;
                 }
                 self.wait(&peer, &job, form).await
             };
@@ -248,10 +257,15 @@ impl Server {
             Ok(assembled) => assembled,
             Err(refusal) => return self.refuse(connection, peer, Some(&job.what), job.arrived, &refusal),
         };
+        let later = |connection, lack| {
+            let (server, peer, job) = (Arc::clone(self), peer.clone(), job.clone());
+            tokio::spawn(async move { server.serve_later(connection, peer, job, form, Some(lack)).await });
+        };
+        if form == Form::Sealed && !self.pace.try_enter(peer.process) {
+            return later(connection, Lack::Slot);
+        }
         let Some(room) = self.room.take(value.len(), room) else {
-            let (server, peer, job, size) = (Arc::clone(self), peer.clone(), job.clone(), value.len());
-            tokio::spawn(async move { server.serve_later(connection, peer, job, form, Some(size)).await });
-            return;
+            return later(connection, Lack::Memory { size: value.len() });
         };
         if !stale.is_empty() {
             self.tally.stale();
@@ -331,6 +345,15 @@ impl Server {
         let reason = self.report.refused(Asked { peer, secret, arrived }, refusal, reference);
         connection.refuse(&reason);
     }
+}
+
+/// What is lacking to send a value that is there.
+#[derive(Debug, Clone, Copy)]
+enum Lack {
+    /// Memory for a long value.
+    Memory { size: usize },
+    /// A slot for a sealed answer.
+    Slot,
 }
 
 fn asked<'a>(peer: &'a Peer, job: &'a Job) -> Asked<'a> {

@@ -72,8 +72,12 @@ pub(super) fn gone() -> Failure {
 }
 
 pub(super) fn settings(max_age: &str, url: &str) -> Settings {
+    with_deadline(max_age, url, "30s")
+}
+
+fn with_deadline(max_age: &str, url: &str, deadline: &str) -> Settings {
     let text = format!(
-        r#"{{ "source": {{ "kind": "connect", "url": "https://{url}" }}, "defaults": {{ "maxAge": "{max_age}", "deadline": "30s" }},
+        r#"{{ "source": {{ "kind": "connect", "url": "https://{url}" }}, "defaults": {{ "maxAge": "{max_age}", "deadline": "{deadline}" }},
         "secrets": [ {{ "name": "pass", "reference": "op://v/i/password", "units": ["app"] }},
                      {{ "name": "user", "reference": "op://v/i/username", "units": ["app"] }} ] }}"#
     );
@@ -89,6 +93,10 @@ pub(in crate::provider) struct Rig {
 impl Rig {
     pub(in crate::provider) fn new(max_age: &str) -> Self {
         Self::of(settings(max_age, "one"))
+    }
+
+    pub(in crate::provider) fn with_deadline(deadline: &str) -> Self {
+        Self::of(with_deadline("1h", "one", deadline))
     }
 
     fn of(settings: Settings) -> Self {

@@ -1,0 +1,184 @@
+//! Paces sealed answers, so that systemd can decrypt each of them.
+//!
+//! Since systemd 258 the process that starts a unit with `PrivateDevices=`, `DeviceAllow=` or `DevicePolicy=` does not decrypt its
+//! credentials itself. It connects to systemd-creds.socket, which by default resets all but 16 connections at a time (systemd #42460), and
+//! a unit whose connection is reset fails with 243/CREDENTIALS. So at most [`SLOTS`] processes have a sealed answer and have not yet
+//! executed their program or ended; the others wait in the order in which they came. A process also keeps its slot while the instance of
+//! systemd-creds@.service that it called still runs: until that has ended, its connection counts.
+//!
+//! Before 258 a helper process asks, and it decrypts by itself. It is recognized by its name, which needs no bus and stays right when
+//! systemd is upgraded while this process runs. Whether a unit has one of these settings cannot be seen without the bus, so all units take
+//! part. Those without them execute their program within a few milliseconds.
+
+use std::cell::OnceCell;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::clock;
+use crate::provider::peer::{ProcessId, Running};
+
+/// How many processes may have an answer and not be done with it. The rest of the 16 connections is for others.
+const SLOTS: usize = 12;
+/// How long a process keeps its slot at most, while systemd-creds.socket accepts connections.
+const LONGEST: Duration = Duration::from_secs(2);
+/// The same while it accepts none: the service manager first starts the crowd (some 10 ms a unit), and meanwhile connections queue up.
+const STALLED: Duration = Duration::from_secs(15);
+/// How often slots are checked while a process waits for one.
+const CHECK: Duration = Duration::from_millis(5);
+/// What the process that asks is called before systemd 258.
+const HELPER: &str = "(sd-mkdcreds)";
+/// The cgroup of all instances of systemd-creds@.service.
+const INSTANCES: &str = r"/sys/fs/cgroup/system.slice/system-systemd\x2dcreds.slice";
+
+/// Decides who gets a sealed answer now.
+#[derive(Debug, Default)]
+pub(in crate::provider) struct SealedPace {
+    slots: Mutex<Slots>,
+    /// Held by the process that is next. A tokio mutex is handed over in the order of arrival, and never to one that has just come.
+    line: tokio::sync::Mutex<()>,
+}
+
+impl SealedPace {
+    /// Gives the process a slot, if one is free and no other process waits. A process that has a slot keeps it.
+    pub(in crate::provider) fn try_enter(&self, process: ProcessId) -> bool {
+        match paced(process) {
+            None => true,
+            Some(_) if self.slots(|slots| slots.renew(process, clock::monotonic())) => true,
+            Some(running) => self.line.try_lock().is_ok_and(|_next| self.enter(process, running)),
+        }
+    }
+
+    /// Waits until the process has a slot, for `patience` at most: then it gets one in excess, since an answer that systemd may fail to
+    /// decrypt is better than none.
+    pub(in crate::provider) async fn wait(&self, process: ProcessId, patience: Duration) {
+        let entered = async {
+            let _next = self.line.lock().await;
+            while let Some(running) = paced(process)
+                && !self.enter(process, running)
+            {
+                tokio::time::sleep(CHECK).await;
+            }
+        };
+        if tokio::time::timeout(patience, entered).await.is_err()
+            && let Some(running) = paced(process)
+        {
+            self.slots(|slots| slots.add(process, running, clock::monotonic()));
+        }
+    }
+
+    fn enter(&self, process: ProcessId, running: Running) -> bool {
+        let callers = OnceCell::new();
+        let look = |process: ProcessId| Sight {
+            running: process.running(),
+            served: callers.get_or_init(|| callers_of(Path::new(INSTANCES))).contains(&process.pid()),
+        };
+        self.slots(|slots| slots.enter(process, running, clock::monotonic(), look))
+    }
+
+    fn slots<T>(&self, with: impl FnOnce(&mut Slots) -> T) -> T {
+        with(&mut self.slots.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What the process is, if it takes a slot: one that has ended and one that decrypts by itself take none.
+fn paced(process: ProcessId) -> Option<Running> {
+    process.running().filter(|running| running.name != HELPER)
+}
+
+/// The processes that systemd-creds.socket has connections of, by the names of its instances. None, if there are no such cgroups.
+fn callers_of(instances: &Path) -> Vec<i32> {
+    let entries = std::fs::read_dir(instances).into_iter().flatten().flatten();
+    entries.filter_map(|entry| caller(entry.file_name().to_str()?)).collect()
+}
+
+/// The process that an instance serves. systemd names it NUMBER-COOKIE-PID_PIDFD-UID, earlier NUMBER-PID-UID.
+fn caller(instance: &str) -> Option<i32> {
+    let name = instance.strip_prefix("systemd-creds@")?.strip_suffix(".service")?;
+    name.rsplit('-').nth(1)?.split('_').next()?.parse().ok()
+}
+
+/// The processes that have an answer.
+#[derive(Debug, Default)]
+struct Slots {
+    taken: Vec<Slot>,
+    /// How many slots were given so far.
+    given: u64,
+    /// The number of the last slot whose process was seen to be served. Connections are accepted in their order.
+    served: u64,
+}
+
+#[derive(Debug)]
+struct Slot {
+    number: u64,
+    process: ProcessId,
+    /// What the process was when it got the slot. It becomes another program by executing it.
+    running: Running,
+    /// When, on CLOCK_MONOTONIC.
+    since: Duration,
+}
+
+/// What is seen of a process.
+struct Sight {
+    /// What it is now; none, if it has ended.
+    running: Option<Running>,
+    /// Whether an instance of systemd-creds@.service serves it.
+    served: bool,
+}
+
+impl Slots {
+    /// Whether the process has a slot. If so, its time starts again.
+    fn renew(&mut self, process: ProcessId, now: Duration) -> bool {
+        let slot = self.taken.iter_mut().find(|slot| slot.process == process);
+        slot.map(|slot| slot.since = now).is_some()
+    }
+
+    /// Gives the process a slot, if one is free.
+    fn enter(
+        &mut self,
+        process: ProcessId,
+        running: Running,
+        now: Duration,
+        look: impl Fn(ProcessId) -> Sight,
+    ) -> bool {
+        if self.renew(process, now) {
+            return true;
+        }
+        if self.taken.len() >= SLOTS {
+            self.free(now, look);
+        }
+        let enters = self.taken.len() < SLOTS;
+        if enters {
+            self.add(process, running, now);
+        }
+        enters
+    }
+
+    fn add(&mut self, process: ProcessId, running: Running, now: Duration) {
+        if !self.renew(process, now) {
+            self.given += 1;
+            self.taken.push(Slot { number: self.given, process, running, since: now });
+        }
+    }
+
+    fn free(&mut self, now: Duration, look: impl Fn(ProcessId) -> Sight) {
+        let sights: Vec<Sight> = self.taken.iter().map(|slot| look(slot.process)).collect();
+        let served = self.taken.iter().zip(&sights).filter(|(_, sight)| sight.served);
+        self.served = served.map(|(slot, _)| slot.number).max().unwrap_or_default().max(self.served);
+        let (served, mut sights) = (self.served, sights.into_iter());
+        self.taken.retain(|slot| sights.next().is_some_and(|sight| slot.is_needed(&sight, now, served)));
+    }
+}
+
+impl Slot {
+    /// Whether the process may still call systemd-creds, or is served by it.
+    fn is_needed(&self, sight: &Sight, now: Duration, last_served: u64) -> bool {
+        let age = now.saturating_sub(self.since);
+        let longest = if self.number <= last_served { LONGEST } else { STALLED };
+        let may_call = sight.running.as_ref() == Some(&self.running) && age < longest;
+        age < STALLED && (sight.served || may_call)
+    }
+}
+
+#[cfg(test)]
+mod tests;
