@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::check_report::Configuration;
-use super::show;
+use super::{show, vault_files};
 use crate::config::{self, Loaded, Paths, Report, Severity};
 
 /// What `onecred check` is told.
@@ -17,7 +17,7 @@ pub struct CheckArgs {
     /// The configuration's directory, with secrets.json and secrets.d
     #[arg(long, value_name = "DIR", default_value = "/etc/onecred")]
     pub config: PathBuf,
-    /// Files to check as one configuration, instead of the directory's
+    /// Files to check as one configuration, instead of the directory's. They may be for another machine: vault files are not looked at
     #[arg(value_name = "FILE", conflicts_with = "config")]
     pub files: Vec<PathBuf>,
     /// Print errors only
@@ -39,6 +39,11 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result
     let loaded = match args.files.as_slice() {
         [] => config::load(&Paths { dir: args.config.clone() }),
         files => config::check_files(files),
+    };
+    // files that are named may be for another machine, and a reload must not depend on what a sandbox may hide
+    let loaded = match args.files.is_empty() && args.then_reload.is_none() {
+        true => loaded.and_then(vault_files::checked),
+        false => loaded,
     };
     match loaded {
         Ok(loaded) => {
@@ -168,6 +173,40 @@ mod tests {
             (&shown["summary"]["secrets"], &shown["problems"][0]["severity"]),
             (&serde_json::Value::Null, &"error".into())
         );
+    }
+
+    #[test]
+    fn a_vault_file_that_is_missing_or_of_no_use_is_an_error_on_this_machine() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let vault = dir.path().join("vault.json");
+        let text = format!(
+            r#"{{ "source": {{ "kind": "file", "path": {vault:?} }}, "secrets": [ {{ "name": "a", "reference": "op://v/i/f", "units": ["a"] }} ] }}"#
+        );
+        std::fs::write(dir.path().join("secrets.json"), text).expect("written");
+        let check = |files: Vec<PathBuf>, quiet| {
+            let config = dir.path().to_owned();
+            let args = CheckArgs { config, files, quiet, live: false, json: false, then_reload: None };
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let code = run(&args, &mut out, &mut err).expect("printed");
+            (
+                code,
+                String::from_utf8([out, err].concat())
+                    .expect("text")
+                    .replace(dir.path().to_str().expect("text"), ""),
+            )
+        };
+        let missing = "/secrets.json:1:1: error: source default: the vault file /vault.json does not exist; correct the file, or the path of its source\n";
+        assert_eq!(check(Vec::new(), true), (1, missing.into()));
+        assert_eq!(check(Vec::new(), false), (1, format!("{missing}1 error\n")));
+        assert_eq!(
+            check(vec![dir.path().join("secrets.json")], true),
+            (0, String::new()),
+            "it may be for another machine"
+        );
+        std::fs::write(&vault, r#"{"vaults": [{"name": "canary"}]}"#).expect("written");
+        assert!(check(Vec::new(), true).1.contains(r#"vaults[0] has no "id" (line 1, column 30); add it"#));
+        std::fs::write(&vault, r#"{"vaults": []}"#).expect("written");
+        assert_eq!(check(Vec::new(), false), (0, "1 secret, 1 source: fine\n".into()));
     }
 
     #[test]

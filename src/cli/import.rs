@@ -6,12 +6,15 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::config::{self, Imported};
+use crate::config::{self, Imported, Severity};
 
 /// What can be imported.
 #[derive(Debug, clap::Subcommand)]
 pub enum ImportVerb {
-    /// Turn OpNix's secrets.json into a configuration, and tell what can't be carried over
+    /// Turn OpNix's secrets.json into a configuration, and report what can't be carried over
+    ///
+    /// If the result would have errors, such as a reference that is not one, they are reported with their place in OpNix's file, and nothing is written.
+    #[command(after_help = "Exit codes: 0 imported, 1 nothing was imported, 2 wrong command line")]
     Opnix(OpnixArgs),
 }
 
@@ -41,6 +44,11 @@ pub fn run(verb: &ImportVerb, out: &mut dyn Write, err: &mut dyn Write) -> Resul
     let file = args.file.display();
     let text = fs::read_to_string(&args.file).map_err(|error| format!("{file} can't be read: {error}"))?;
     let Imported { json, notes } = config::import_opnix(&text).map_err(|error| format!("{file}: {error}"))?;
+    if let Err(report) = config::from_text(&args.file, &text) {
+        let errors: Vec<_> = report.problems.iter().filter(|p| p.severity == Severity::Error).collect();
+        errors.iter().try_for_each(|error| writeln!(err, "{error}"))?;
+        return Err(format!("nothing was imported; correct {file}, then import it again").into());
+    }
     match &args.output {
         None => out.write_all(json.as_bytes())?,
         Some(output) => write(output, &json, args.force)?,
@@ -130,18 +138,29 @@ mod tests {
             let text = |bytes| String::from_utf8(bytes).expect("text");
             (result.map_err(|error| error.to_string()), text(out), text(err))
         };
-        let (result, out, err) = run(&args);
+        let (result, printed, err) = run(&args);
         assert_eq!(result, Ok(()));
-        assert!(out.contains(r#""target": "/run/secrets/a""#), "{out}");
+        assert!(printed.contains(r#""target": "/run/secrets/a""#), "{printed}");
         assert!(err.contains("the link /etc/a of a: ") && err.contains("left/deep/api-key\n"), "{err}");
         assert!(
             err.contains("1 files in plain text") && err.contains("shred -u") && !err.contains("hunter2"),
             "{err}"
         );
+        let wrong = FILE.replace("op://v/i/f", "op://My%20Vault/i/f");
+        fs::write(at("wrong.json"), wrong).expect("written");
+        let bad = OpnixArgs { file: at("wrong.json"), output: Some(at("none.json")), ..args.clone() };
+        let (result, out, err) = run(&bad);
+        assert!(result.expect_err("a bad reference").contains("nothing was imported; correct "));
+        let place = format!(
+            "{}:1:44: error: \"op://My%20Vault/i/f\" is not a secret reference: ",
+            at("wrong.json").display()
+        );
+        assert!(err.starts_with(&place) && err.contains("write \"op://My Vault/i/f\""), "{err}");
+        assert!(out.is_empty() && !at("none.json").exists(), "{out}");
         args.output = Some(at("secrets.json"));
         args.left_in = at("nothing");
         assert_eq!(run(&args).0, Ok(()));
-        assert_eq!(fs::read_to_string(at("secrets.json")).expect("there"), out);
+        assert_eq!(fs::read_to_string(at("secrets.json")).expect("there"), printed);
         assert!(run(&args).0.expect_err("there").contains("say --force"));
         args.force = true;
         assert_eq!(run(&args).0, Ok(()));

@@ -28,6 +28,7 @@ pub mod status;
 mod templates;
 pub mod token;
 mod unit_lines;
+mod vault_files;
 
 use std::error::Error;
 use std::io::{self, Write};

@@ -27,12 +27,15 @@ pub use crate::calendar::date_of_unix;
 use std::collections::BTreeMap;
 use std::future::ready;
 use std::sync::Arc;
+pub use vault_file::examine as examine_vault_file;
 
 use crate::calendar;
 use crate::config::Source;
 use crate::name::{CredentialId, SourceName};
 use crate::secret::SecretValue;
-use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve, Status};
+use crate::wire::{
+    Check, Checked, Class, Failure, Fetch, Fetched, Pending, Prints, Probe, Probed, Resolve, Status,
+};
 
 use connect::Claims;
 use opened::{Opened, Print};
@@ -142,7 +145,7 @@ impl Resolve for Resolver {
         })
     }
 
-    fn status(&self) -> Pending<'_, Status> {
+    fn status(&self, _prints: Prints) -> Pending<'_, Status> {
         Box::pin(ready(Ok(self.about())))
     }
 }

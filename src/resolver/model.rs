@@ -158,8 +158,16 @@ pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
             serde_json::error::Category::Data => "it has another shape than Connect's",
             serde_json::error::Category::Syntax | serde_json::error::Category::Io => "it is not JSON",
         };
-        format!("{what} (line {}, column {})", error.line(), error.column())
+        let missing =
+            missing_key(&error.to_string()).map(|key| format!(": {key:?} is missing")).unwrap_or_default();
+        format!("{what}{missing} (line {}, column {})", error.line(), error.column())
     })
+}
+
+/// The key that serde found missing. It is one of our own, so that it may be repeated.
+fn missing_key(error: &str) -> Option<&'static str> {
+    let key = error.strip_prefix("missing field `")?.split('`').next()?;
+    ["id", "name", "vaults"].into_iter().find(|known| *known == key)
 }
 
 /// Connect writes `null` where it has nothing.

@@ -45,6 +45,10 @@ fn what_is_malformed_is_told_by_its_place_alone() {
             "a key in it comes twice (line 1, column 57)",
         ),
         (r#"{"id": "i"} canary"#, "it is not JSON (line 1, column 13)"),
+        (
+            r#"{"title": "canary"}"#,
+            "it has another shape than Connect's: \"id\" is missing (line 1, column 19)",
+        ),
         (&deep, "it is nested too deep (line 1, column 1274)"),
     ];
     for (text, expected) in cases {

@@ -3,12 +3,13 @@
 //! It is read anew for every question, so that an edit counts at once and nothing of it stays in memory.
 
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base64ct::{Base64, Encoding};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -47,8 +48,10 @@ impl VaultFile {
     /// The vaults, and the version of the whole file: who edits by hand forgets to count versions up, so what the file says
     /// of versions is not believed. The time of its last change is its version, and that of all it holds.
     fn read(&self) -> Result<(Vec<FileVault>, u64), Failure> {
-        let failed =
-            |error: std::io::Error| self.failure(Class::Misconfigured, format!("can't be read: {error}"));
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => self.failure(Class::Misconfigured, "does not exist".into()),
+            _ => self.failure(Class::Misconfigured, format!("can't be read: {error}")),
+        };
         let mut file = fs::File::open(&self.path).map_err(failed)?;
         let about = file.metadata().map_err(failed)?;
         if about.len() > MAX_BYTES {
@@ -57,8 +60,7 @@ impl VaultFile {
         // room for one byte more than there are, so that reading to the end never has to grow the buffer
         let mut json = Zeroizing::new(Vec::with_capacity(about.len() as usize + 1));
         file.by_ref().take(MAX_BYTES).read_to_end(&mut json).map_err(failed)?;
-        let content: Content = model::parse(&json)
-            .map_err(|error| self.failure(Class::Malformed, format!("can't be read: {error}")))?;
+        let content: Content = model::parse(&json).map_err(|error| self.malformed(&json, &error))?;
         let nanoseconds = about.ctime().wrapping_mul(1_000_000_000).wrapping_add(about.ctime_nsec());
         Ok((content.vaults, nanoseconds.unsigned_abs()))
     }
@@ -71,10 +73,54 @@ impl VaultFile {
         }
     }
 
+    /// Says what is wrong with the content; which vault or item has no ID or name, if that is it.
+    fn malformed(&self, json: &[u8], error: &str) -> Failure {
+        let Some((thing, key)) = nameless(json) else {
+            return self.failure(Class::Malformed, format!("can't be read: {error}"));
+        };
+        let place =
+            error.split_once(" (line ").map(|(_, place)| format!(" (line {place}")).unwrap_or_default();
+        let mut failure =
+            self.failure(Class::Malformed, format!("can't be read: {thing} has no {key:?}{place}"));
+        failure.remedy = format!("add it, for example {key:?}: \"app\"");
+        failure
+    }
+
     fn failure(&self, class: Class, what: String) -> Failure {
         let remedy = "correct the file, or the path of its source";
         Failure::new(class, format!("the vault file {} {what}", self.path.display()), remedy)
     }
+}
+
+/// What is wrong with a vault file as a whole, if anything is: `onecred check` reports it before a unit asks.
+pub fn examine(path: &Path) -> Result<(), Failure> {
+    VaultFile::new(path.to_owned()).read().map(drop)
+}
+
+/// The first vault or item without a key that it must have, and the key.
+fn nameless(json: &[u8]) -> Option<(String, &'static str)> {
+    #[derive(Deserialize)]
+    struct Outline {
+        vaults: Vec<Thing>,
+    }
+    #[derive(Deserialize)]
+    struct Thing {
+        id: Option<IgnoredAny>,
+        name: Option<IgnoredAny>,
+        items: Option<Vec<Thing>>,
+    }
+    let outline: Outline = serde_json::from_slice(json).ok()?;
+    let mut found = outline.vaults.into_iter().enumerate().flat_map(|(at, vault)| {
+        let vault_at = format!("vaults[{at}]");
+        let items = vault.items.into_iter().flatten().enumerate();
+        let items =
+            items.map(|(item, thing)| (format!("{vault_at}.items[{item}]"), "id", thing.id.is_none()));
+        let mut all: Vec<_> = items.collect();
+        all.push((vault_at.clone(), "id", vault.id.is_none()));
+        all.push((vault_at, "name", vault.name.is_none()));
+        all
+    });
+    found.find(|(_, _, is_missing)| *is_missing).map(|(thing, key, _)| (thing, key))
 }
 
 impl Backend for VaultFile {
@@ -136,5 +182,46 @@ impl Backend for VaultFile {
                 Err(self.failure(Class::Malformed, what))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("vault.json");
+        let said = || examine(&path).err().map(|failure| failure.to_string()).unwrap_or_default();
+        assert!(said().contains(" does not exist; "), "{}", said());
+        let cases = [
+            (r#"{"vaults": [{"id": "v", "name": "V", "items": [{"id": "i", "title": "canary"}]}]}"#, ""),
+            (
+                "{\"vaults\": [\n {\"name\": \"canary\"}]}",
+                r#"vaults[0] has no "id" (line 2, column 19); add it, for example "id": "app""#,
+            ),
+            (r#"{"vaults": [{"id": "v"}]}"#, r#"vaults[0] has no "name" (line 1, column 23); add it"#),
+            (
+                "{\"vaults\": [{\"id\": \"v\", \"name\": \"V\", \"items\": [\n{\"id\": \"i\"},\n{\"title\": \"canary\"}]}]}",
+                r#"vaults[0].items[1] has no "id" (line 3, column 19); add it"#,
+            ),
+            (r#"{"vaults": [{"id": null, "name": "canary"}]}"#, r#"vaults[0] has no "id""#),
+            ("{}", r#"it has another shape than Connect's: "vaults" is missing (line 1, column 2)"#),
+            (
+                r#"{"vaults": [{"id": 5, "name": "canary"}]}"#,
+                "it has another shape than Connect's (line 1, column",
+            ),
+            ("[", "it ends early"),
+        ];
+        for (text, expected) in cases {
+            fs::write(&path, text).expect("written");
+            let said = said();
+            assert!(said.contains(expected) && said.is_empty() == expected.is_empty(), "{text}: {said}");
+            assert!(!said.contains("canary"), "{said}");
+        }
+        fs::remove_file(&path).expect("removed");
+        fs::create_dir(&path).expect("made");
+        assert!(said().contains("can't be read: "), "{}", said());
     }
 }
