@@ -8,6 +8,7 @@ use crate::name::SourceName;
 use crate::policy::UnitPattern;
 use crate::reference::FieldRef;
 use crate::secret::{Grant, Secret, Wanted};
+use crate::wire::Prints;
 
 /// The configuration in force.
 #[derive(Debug, Default)]
@@ -17,7 +18,7 @@ pub struct Active {
     /// Why nothing is configured, where the configuration could not be read.
     pub error: Option<String>,
     items: BTreeMap<ItemKey, Item>,
-    prints: BTreeMap<SourceName, String>,
+    prints: Prints,
     /// Where each secret is in the policy's order.
     names: HashMap<String, usize>,
 }
@@ -91,6 +92,11 @@ impl Active {
     /// The units that may have something of an item.
     pub fn grants(&self, key: &ItemKey) -> impl Iterator<Item = &UnitPattern> {
         self.items.get(key).into_iter().flat_map(|item| &item.grants)
+    }
+
+    /// The fingerprints of all sources' definitions.
+    pub fn prints(&self) -> &Prints {
+        &self.prints
     }
 
     /// The fingerprint of a source's definition; see [`Source::print`](crate::config::Source::print).

@@ -29,6 +29,7 @@ fn sample() -> Figures {
     let source = |name: &str, answers, status| SourceFigures { name: name.to_owned(), answers, status };
     let status = SourceStatus {
         name: SourceName::parse("default").unwrap(),
+        print: String::new(),
         kind: "service-account".into(),
         state: SourceState::Limited,
         last_failure: None,

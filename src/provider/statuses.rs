@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::broker::Broker;
 use crate::name::SourceName;
-use crate::wire::{SourceStatus, Status};
+use crate::wire::{Prints, SourceStatus, Status};
 
 /// How long an answer is good for: one look at all sources asks many times.
 const GOOD_FOR: Duration = Duration::from_secs(2);
@@ -17,24 +17,34 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The resolver's last answer.
 #[derive(Debug, Default)]
-pub struct Statuses(Mutex<Option<(Instant, Arc<Told>)>>);
+pub struct Statuses(Mutex<Option<Answer>>);
+
+/// An answer, when it came, and the definitions that it was asked of.
+#[derive(Debug)]
+struct Answer {
+    at: Instant,
+    of: Prints,
+    told: Arc<Told>,
+}
 
 /// What the resolver told; nothing, where it gave no answer.
 pub type Told = Option<Status>;
 
 impl Statuses {
-    /// How all sources are. Whoever comes while the resolver is asked, waits for the same answer.
+    /// How all sources are, as they are defined now. Whoever comes while the resolver is asked, waits for the same answer.
     pub async fn get(&self, broker: &Broker) -> Arc<Told> {
         let mut last = self.0.lock().await;
-        if let Some((_, told)) = last.as_ref().filter(|(at, _)| at.elapsed() < GOOD_FOR) {
-            return Arc::clone(told);
+        let of = broker.active().prints().clone();
+        if let Some(answer) = last.as_ref().filter(|answer| answer.at.elapsed() < GOOD_FOR && answer.of == of)
+        {
+            return Arc::clone(&answer.told);
         }
-        let answer = timeout(PATIENCE, broker.status()).await;
+        let answer = timeout(PATIENCE, broker.status(of.clone())).await;
         let told = answer.ok().and_then(|answer| {
             answer.inspect_err(|failure| tracing::debug!("the sources can't be asked for: {failure}")).ok()
         });
-        let told = Arc::new(told);
-        *last = Some((Instant::now(), Arc::clone(&told)));
+        let told = Arc::new(told.map(|status| of_definitions(status, &of)));
+        *last = Some(Answer { at: Instant::now(), of, told: Arc::clone(&told) });
         told
     }
 
@@ -43,6 +53,12 @@ impl Statuses {
         let told = self.get(broker).await;
         told.as_ref().as_ref()?.sources.iter().find(|source| source.name == *name).cloned()
     }
+}
+
+/// Only what is told of sources of these definitions: the resolver may still have others under their names.
+fn of_definitions(mut status: Status, prints: &Prints) -> Status {
+    status.sources.retain(|source| prints.get(&source.name) == Some(&source.print));
+    status
 }
 
 #[cfg(test)]

@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::*;
 use crate::provider::active::Active;
 use crate::provider::store::Store;
-use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Resolve, SourceState};
+use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Prints, Resolve, SourceState};
 
 /// A resolver that knows one source, and counts how often it is asked for it.
 #[derive(Default)]
 struct Counting {
     asked: AtomicUsize,
     hangs: AtomicBool,
+    /// It has not read the present definition.
+    is_behind: AtomicBool,
 }
 
 fn away<T>() -> Result<T, Failure> {
@@ -27,15 +29,20 @@ impl Resolve for Counting {
         Box::pin(std::future::ready(away()))
     }
 
-    fn status(&self) -> Pending<'_, Status> {
+    fn status(&self, prints: Prints) -> Pending<'_, Status> {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        Box::pin(async {
+        Box::pin(async move {
             if self.hangs.load(Ordering::Relaxed) {
                 std::future::pending::<()>().await;
             }
             tokio::task::yield_now().await;
             let source = SourceStatus {
                 name: name("default"),
+                print: if self.is_behind.load(Ordering::Relaxed) {
+                    "old".into()
+                } else {
+                    prints[&name("default")].clone()
+                },
                 kind: "connect".into(),
                 state: SourceState::Ready,
                 last_failure: None,
@@ -53,9 +60,15 @@ fn name(text: &str) -> SourceName {
     SourceName::parse(text).unwrap()
 }
 
+fn active(server: &str) -> Active {
+    let text =
+        format!(r#"{{ "source": {{ "kind": "connect", "url": "https://{server}" }}, "secrets": [] }}"#);
+    Active::new(crate::config::from_text(std::path::Path::new("test.json"), &text).unwrap().settings)
+}
+
 fn parts() -> (Arc<Counting>, Broker, Statuses) {
     let resolver = Arc::new(Counting::default());
-    let broker = Broker::new(Arc::clone(&resolver) as Arc<dyn Resolve>, Store::none(), Active::default());
+    let broker = Broker::new(Arc::clone(&resolver) as Arc<dyn Resolve>, Store::none(), active("a"));
     (resolver, broker, Statuses::default())
 }
 
@@ -81,4 +94,17 @@ async fn a_resolver_that_hangs_is_not_waited_for_again_and_again() {
     assert_eq!(began.elapsed(), PATIENCE);
     assert_eq!(*statuses.get(&broker).await, None);
     assert_eq!((began.elapsed(), resolver.asked.load(Ordering::Relaxed)), (PATIENCE, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_is_not_told_of_by_its_old_definition() {
+    let (resolver, broker, statuses) = parts();
+    let default = name("default");
+    assert!(statuses.of(&broker, &default).await.is_some());
+    broker.activate(active("b"));
+    assert!(statuses.of(&broker, &default).await.is_some(), "asked again at once");
+    assert_eq!(resolver.asked.load(Ordering::Relaxed), 2);
+    resolver.is_behind.store(true, Ordering::Relaxed);
+    broker.activate(active("c"));
+    assert_eq!(statuses.of(&broker, &default).await, None, "the resolver still has the old one");
 }

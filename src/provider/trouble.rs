@@ -1,4 +1,6 @@
 //! Which sources can't be asked at present: for a while, what they gave before is then served as it is, and they are left alone.
+//!
+//! What is remembered belongs to a source as it was defined when it was asked. It ends with that definition.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,8 +25,31 @@ pub struct Troubles {
 
 #[derive(Debug)]
 struct Trouble {
+    /// The fingerprint of the source's definition.
+    print: String,
     until: BootTime,
     failure: Failure,
+}
+
+/// What an outcome means for a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Means {
+    /// It can't be asked now.
+    Trouble,
+    /// It has answered.
+    Answer,
+    /// It was not asked, or what came was not its answer.
+    NoAnswer,
+}
+
+impl Means {
+    fn of(failure: Option<&Failure>) -> Self {
+        match failure {
+            Some(failure) if failure.class.is_transient() => Self::Trouble,
+            Some(failure) if !failure.is_answer() => Self::NoAnswer,
+            Some(_) | None => Self::Answer,
+        }
+    }
 }
 
 impl Troubles {
@@ -32,54 +57,146 @@ impl Troubles {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why a source is left alone now, if it is.
-    pub fn present(&self, source: &SourceName) -> Option<Failure> {
+    /// Why a source of this definition is left alone now, if it is.
+    pub fn present(&self, source: &SourceName, print: &str) -> Option<Failure> {
         let now = BootTime::now();
         self.sources()
             .get(source)
-            .filter(|trouble| now < trouble.until)
+            .filter(|trouble| trouble.print == print && now < trouble.until)
             .map(|trouble| trouble.failure.clone())
     }
 
-    /// The last failure of a source that has not answered since.
-    pub fn last(&self, source: &SourceName) -> Option<Failure> {
-        self.sources().get(source).map(|trouble| trouble.failure.clone())
+    /// The last failure of a source of this definition that has not answered since.
+    pub fn last(&self, source: &SourceName, print: &str) -> Option<Failure> {
+        let sources = self.sources();
+        sources.get(source).filter(|trouble| trouble.print == print).map(|trouble| trouble.failure.clone())
     }
 
-    /// Notes how a source's last answer was: trouble, or the end of it.
-    pub fn note(&self, source: &SourceName, failure: Option<&Failure>) {
-        match failure {
-            Some(failure) if failure.class.is_transient() => self.begin(source, failure),
-            // any other failure is an answer, too
-            _ => {
-                if self.sources().remove(source).is_some() {
-                    tracing::info!(
-                        message_id = message_id::SOURCE_ANSWERS,
-                        onecred_source = source.as_str(),
-                        "source {source} answers again"
-                    );
-                    self.over.notify_waiters();
-                }
-            }
+    /// Notes what came of asking a source of this definition: trouble, or the end of it.
+    pub fn note(&self, source: &SourceName, print: &str, failure: Option<&Failure>) {
+        match (Means::of(failure), failure) {
+            (Means::Trouble, Some(failure)) => self.begin(source, print, failure),
+            (Means::NoAnswer, Some(failure)) => self.replace(source, print, failure),
+            (Means::Answer, _) | (_, None) => self.end(source, print),
         }
     }
 
-    /// From here on, and for a while, a source is in trouble.
-    pub fn begin(&self, source: &SourceName, failure: &Failure) {
-        let until = BootTime::now().after(failure.retry_after.unwrap_or(LEFT_ALONE_FOR).max(LEFT_ALONE_FOR));
-        let before = self.sources().insert(source.clone(), Trouble { until, failure: failure.clone() });
-        if before.is_none_or(|before| before.failure.class != failure.class) {
-            tracing::warn!(
-                message_id = message_id::SOURCE_IN_TROUBLE,
+    fn end(&self, source: &SourceName, print: &str) {
+        let before = self.sources().remove(source);
+        if before.is_some_and(|before| before.print == print) {
+            tracing::info!(
+                message_id = message_id::SOURCE_ANSWERS,
                 onecred_source = source.as_str(),
-                onecred_result = failure.class.kind(),
-                "source {source} can't be asked now, so what it gave before is served as it is: {failure}"
+                "source {source} answers again"
             );
+            self.over.notify_waiters();
+        }
+    }
+
+    /// A source in trouble has another one now, such as no token any more.
+    fn replace(&self, source: &SourceName, print: &str, failure: &Failure) {
+        let mut sources = self.sources();
+        let Some(trouble) = sources.get_mut(source).filter(|trouble| trouble.print == print) else { return };
+        let is_new = trouble.failure.class != failure.class;
+        trouble.failure = failure.clone();
+        drop(sources);
+        if is_new {
+            report(source, failure);
+        }
+    }
+
+    /// From here on, and for a while, a source of this definition is in trouble.
+    pub fn begin(&self, source: &SourceName, print: &str, failure: &Failure) {
+        let until = BootTime::now().after(failure.retry_after.unwrap_or(LEFT_ALONE_FOR).max(LEFT_ALONE_FOR));
+        let trouble = Trouble { print: print.to_owned(), until, failure: failure.clone() };
+        let before = self.sources().insert(source.clone(), trouble);
+        let is_same = |before: &Trouble| before.print == print && before.failure.class == failure.class;
+        if !before.is_some_and(|before| is_same(&before)) {
+            report(source, failure);
         }
     }
 
     /// Waits until some source answers again.
     pub async fn over(&self) {
         self.over.notified().await;
+    }
+}
+
+fn report(source: &SourceName, failure: &Failure) {
+    tracing::warn!(
+        message_id = message_id::SOURCE_IN_TROUBLE,
+        onecred_source = source.as_str(),
+        onecred_result = failure.class.kind(),
+        "source {source} can't be asked now, so what it gave before is served as it is: {failure}"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Class;
+
+    fn failure(class: Class) -> Failure {
+        Failure::new(class, "cause", "remedy")
+    }
+
+    #[test]
+    fn what_is_an_answer() {
+        let cases = [
+            (None, Means::Answer),
+            (Some(failure(Class::NotFound)), Means::Answer),
+            (Some(failure(Class::Several)), Means::Answer),
+            (Some(failure(Class::Denied)), Means::Answer),
+            (Some(failure(Class::TooLarge)), Means::Answer),
+            (Some(failure(Class::Denied).malformed_token()), Means::NoAnswer),
+            (Some(failure(Class::NoToken)), Means::NoAnswer),
+            (Some(failure(Class::Malformed)), Means::NoAnswer),
+            (Some(failure(Class::Misconfigured)), Means::NoAnswer),
+            (Some(failure(Class::Away)), Means::Trouble),
+            (Some(failure(Class::Limited)), Means::Trouble),
+        ];
+        for (failure, means) in cases {
+            assert_eq!(Means::of(failure.as_ref()), means, "{failure:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn trouble_ends_with_an_answer_or_with_the_definition() {
+        let (troubles, source) = (Troubles::default(), SourceName::default_source());
+        let class = |print: &str| troubles.last(&source, print).map(|failure| failure.class);
+        troubles.begin(&source, "old", &failure(Class::Away));
+        assert_eq!((class("old"), class("new")), (Some(Class::Away), None));
+        assert!(troubles.present(&source, "old").is_some() && troubles.present(&source, "new").is_none());
+        {
+            let mut over = std::pin::pin!(troubles.over());
+            assert!(is_pending(over.as_mut()).await);
+            // another definition's answer, and what is no answer, end nothing
+            troubles.note(&source, "old", Some(&failure(Class::NoToken)));
+            assert_eq!(class("old"), Some(Class::NoToken), "the present cause");
+            assert!(is_pending(over.as_mut()).await);
+            troubles.note(&source, "old", Some(&failure(Class::NotFound)));
+            assert!(!is_pending(over.as_mut()).await, "it answers");
+            assert_eq!(class("old"), None);
+        }
+        troubles.note(&source, "new", Some(&failure(Class::NoToken)));
+        assert_eq!(class("new"), None, "no trouble begins where no source was asked");
+        troubles.begin(&source, "old", &failure(Class::Away));
+        let mut over = std::pin::pin!(troubles.over());
+        assert!(is_pending(over.as_mut()).await);
+        troubles.note(&source, "new", None);
+        assert!(
+            is_pending(over.as_mut()).await,
+            "the new one was in no trouble, so it does not answer again"
+        );
+        assert_eq!((class("old"), class("new")), (None, None));
+    }
+
+    async fn is_pending(future: std::pin::Pin<&mut impl Future<Output = ()>>) -> bool {
+        let mut future = Some(future);
+        std::future::poll_fn(|context| {
+            let polled = future.as_mut().map(|future| future.as_mut().poll(context).is_pending());
+            std::task::Poll::Ready(polled.unwrap_or_default())
+        })
+        .await
     }
 }

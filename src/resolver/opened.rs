@@ -108,6 +108,7 @@ impl Opened {
         };
         SourceStatus {
             name: name.clone(),
+            print: self.print.definition.clone(),
             kind: self.kind.to_owned(),
             state,
             last_failure: self.refused.clone().or(entries.last_failure),

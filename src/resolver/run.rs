@@ -20,7 +20,7 @@ use crate::name::{CredentialId, SourceName};
 use crate::secret::{SecretValue, wipe_stack};
 use crate::systemd::notify;
 use crate::wire::{
-    self, Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve, Status,
+    self, Check, Checked, Class, Failure, Fetch, Fetched, Pending, Prints, Probe, Probed, Resolve, Status,
 };
 
 /// The most bytes that a token may have.
@@ -251,8 +251,10 @@ impl Resolve for Current {
         })
     }
 
-    fn status(&self) -> Pending<'_, Status> {
-        let loaded = self.get();
+    fn status(&self, prints: Prints) -> Pending<'_, Status> {
+        // a source that the provider has another definition of is read again, so that it is not reported by its old one
+        let unknown = prints.iter().find(|(source, print)| self.get().resolver(source, print).is_err());
+        let loaded = unknown.map_or_else(|| self.get(), |(source, print)| self.with(source, print));
         Box::pin(ready(match &loaded.error {
             None => Ok(loaded.resolver.about()),
             Some(error) => Err(unusable(error)),

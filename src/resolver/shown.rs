@@ -78,6 +78,7 @@ mod tests {
     fn status(name: &str, kind: &str, state: SourceState, quota: Option<QuotaStatus>) -> SourceStatus {
         SourceStatus {
             name: SourceName::parse(name).unwrap(),
+            print: String::new(),
             kind: kind.into(),
             state,
             last_failure: Some(Failure::new(Class::Away, "not part of the line", "")),

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::bounded;
 use super::packet::{self, MAX_VALUES, Packet};
 use super::{
-    Check, Checked, Class, Failure, Fetch, Fetched, FetchedValue, ItemId, Pending, Probe, Probed, Question,
-    Resolve, Status,
+    Check, Checked, Class, Failure, Fetch, Fetched, FetchedValue, ItemId, Pending, Prints, Probe, Probed,
+    Question, Resolve, Status,
 };
 use crate::secret::SecretValue;
 use crate::sys;
@@ -161,10 +161,10 @@ impl Resolve for SocketResolver {
         })
     }
 
-    fn status(&self) -> Pending<'_, Status> {
+    fn status(&self, prints: Prints) -> Pending<'_, Status> {
         Box::pin(async move {
             let (status, _): (Status, _) =
-                self.ask(&Question::Status, None, (Duration::ZERO, LISTED)).await?;
+                self.ask(&Question::StatusOf(prints), None, (Duration::ZERO, LISTED)).await?;
             Ok(status.sanitized())
         })
     }

@@ -240,14 +240,23 @@ async fn of_a_status_what_can_be_is_kept() {
             "class": "away", "cause": "x\n".repeat(5000), "remedy": "", "retry_after": { "secs": u64::MAX, "nanos": 0 }
         }, "last_success": u64::MAX, "calls": calls, "quota": null, "core": "0\n1"
     });
-    let status = saying(json!({ "Ok": { "sources": [source] } }).to_string(), None).client().status().await;
+    let status = saying(json!({ "Ok": { "sources": [source] } }).to_string(), None)
+        .client()
+        .status(Prints::new())
+        .await;
     let status = status.unwrap().sources.remove(0);
     assert_eq!(status.calls.into_iter().collect::<Vec<_>>(), [("away".into(), 1), ("ok".into(), 7)]);
     let failure = status.last_failure.unwrap();
     assert_eq!((failure.cause.len(), failure.retry_after), (600, Some(Duration::from_secs(3600))));
     assert!(status.kind.len() <= 100 && !status.kind.contains('\x1b') && status.core.unwrap() == "0 1");
     let many = vec![json!({ "name": "default" }); 40_000];
-    assert!(saying(json!({ "Ok": { "sources": many } }).to_string(), None).client().status().await.is_err());
+    assert!(
+        saying(json!({ "Ok": { "sources": many } }).to_string(), None)
+            .client()
+            .status(Prints::new())
+            .await
+            .is_err()
+    );
 }
 
 #[test]

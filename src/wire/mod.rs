@@ -13,6 +13,7 @@ pub mod server;
 mod status;
 pub mod version;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -42,7 +43,12 @@ pub enum Question {
     Probe(Probe),
     /// How the sources are.
     Status,
+    /// The same of sources with these definitions.
+    StatusOf(Prints),
 }
+
+/// The fingerprints of sources' definitions, as the provider has them.
+pub type Prints = BTreeMap<SourceName, String>;
 
 /// Asks for values of one item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -254,18 +260,40 @@ pub struct Failure {
     pub remedy: String,
     /// When it makes sense to ask again, from now.
     pub retry_after: Option<Duration>,
+    /// The token does not have the form of one, so that no server was asked.
+    #[serde(default)]
+    pub is_malformed_token: bool,
 }
 
 impl Failure {
     /// A failure that names no time to ask again.
     pub fn new(class: Class, cause: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { class, cause: cause.into(), remedy: remedy.into(), retry_after: None }
+        Self {
+            class,
+            cause: cause.into(),
+            remedy: remedy.into(),
+            retry_after: None,
+            is_malformed_token: false,
+        }
     }
 
     /// The same, with a time before which asking again is useless.
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
+    }
+
+    /// The same, of a token that does not have the form of one.
+    pub fn malformed_token(mut self) -> Self {
+        self.is_malformed_token = true;
+        self
+    }
+
+    /// Whether the source itself has answered, rather than that it was not asked or something else answered for it.
+    pub fn is_answer(&self) -> bool {
+        let answered =
+            matches!(self.class, Class::NotFound | Class::Several | Class::Denied | Class::TooLarge);
+        answered && !self.is_malformed_token
     }
 
     /// The failure as it may be logged, whoever sent it: control characters out, cut to lengths fit for a line.
@@ -301,8 +329,8 @@ pub trait Resolve: Send + Sync {
         let failure = Failure::new(Class::Misconfigured, cause, "try it by a secret: onecred get");
         Box::pin(std::future::ready(Err(failure)))
     }
-    /// Tells how the sources are, without asking them anything.
-    fn status(&self) -> Pending<'_, Status> {
+    /// Tells how the sources of these definitions are, without asking them anything.
+    fn status(&self, _prints: Prints) -> Pending<'_, Status> {
         Box::pin(std::future::ready(Ok(Status::default())))
     }
 }

@@ -20,6 +20,9 @@ pub struct Status {
 pub struct SourceStatus {
     /// Its name.
     pub name: SourceName,
+    /// The fingerprint of the definition that it was opened with.
+    #[serde(default)]
+    pub print: String,
     /// What it is, as the configuration writes it: `service-account`, `connect` or `file`.
     pub kind: String,
     /// Whether it can be asked.
@@ -94,6 +97,7 @@ impl Status {
         };
         for source in &mut self.sources {
             plain(&mut source.kind);
+            plain(&mut source.print);
             source.core.iter_mut().for_each(plain);
             source.last_failure = source.last_failure.take().map(Failure::sanitized);
             source.calls.retain(|outcome, _| {

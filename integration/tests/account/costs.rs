@@ -91,7 +91,7 @@ fn the_status_tells_the_calls_and_costs_none() {
     run(async {
         let fake = fake();
         let resolver = resolver(&fake);
-        let status = async || resolver.status().await.unwrap().sources.remove(0);
+        let status = async || resolver.status(Default::default()).await.unwrap().sources.remove(0);
         let before = status().await;
         assert_eq!((before.state, before.core, before.calls.len()), (SourceState::Ready, None, 0));
         value(&resolver, DB).await.unwrap();
@@ -121,16 +121,18 @@ fn a_reload_costs_nothing_where_nothing_changed() {
         drop(before);
         assert_eq!(value(&same, DB).await.unwrap(), "hunter2");
         assert_eq!(cost(&fake), (0, 1), "the item, and neither a login nor a list");
-        let calls = async |resolver: &Resolver| resolver.status().await.unwrap().sources.remove(0).calls;
+        let calls = async |resolver: &Resolver| {
+            resolver.status(Default::default()).await.unwrap().sources.remove(0).calls
+        };
         assert_eq!(calls(&same).await["ok"], 5);
 
         let more = ServiceAccount { budget: 900, ..configured };
         let other = same.renewed(&self::source(more), token);
         assert_eq!(calls(&other).await.len(), 0, "another definition is another source");
         let none = same.renewed(&source, |_: &CredentialId| None);
-        assert_eq!(none.status().await.unwrap().sources[0].state, SourceState::NoToken);
+        assert_eq!(none.status(Default::default()).await.unwrap().sources[0].state, SourceState::NoToken);
         let again = none.renewed(&source, token);
-        assert_eq!(again.status().await.unwrap().sources[0].state, SourceState::Ready);
+        assert_eq!(again.status(Default::default()).await.unwrap().sources[0].state, SourceState::Ready);
         let file = std::fs::File::options().append(true).open(library.path()).unwrap();
         std::io::Write::write_all(&mut &file, b"\n").unwrap();
         assert_eq!(calls(&same.renewed(&source, token)).await.len(), 0, "another library takes a new worker");
@@ -142,7 +144,7 @@ fn what_never_came_to_1password_costs_nothing() {
         let fake = fake();
         let (away, there) = (resolver(&fake), resolver(&fake));
         let spent = async |resolver: &Resolver| {
-            resolver.status().await.unwrap().sources.remove(0).quota.unwrap().spent.day
+            resolver.status(Default::default()).await.unwrap().sources.remove(0).quota.unwrap().spent.day
         };
         value(&there, DB).await.unwrap();
         let before = spent(&there).await;

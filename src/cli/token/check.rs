@@ -6,8 +6,10 @@ use std::path::Path;
 
 use super::place::{Openness, Places};
 use super::source::Chosen;
+use super::verdict::Verdict;
 use super::{CheckArgs, Where, json, report, system};
 use crate::cli::show;
+use crate::wire::Failure;
 
 /// Checks a token. Gives the exit code.
 pub(super) fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
@@ -20,10 +22,8 @@ pub(super) fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) ->
 /// Prints all of it as JSON, warnings too.
 fn for_programs(args: &Where, out: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
     let chosen = Chosen::find(args)?;
-    let places = Places::new(chosen.source.token.clone());
-    let file = system::loads(places.credential.as_str()).unwrap_or_else(|| places.plain());
     let mut notes = Vec::new();
-    let safe = look(&places, &file, &mut notes)?;
+    let safe = is_kept_safe(&chosen, &mut notes)?;
     let probed = chosen.probe(args, None);
     if let Ok(probed) = &probed {
         report::show(&chosen, probed, &mut io::sink(), &mut notes)?;
@@ -35,17 +35,34 @@ fn for_programs(args: &Where, out: &mut dyn Write) -> Result<u8, Box<dyn Error>>
 
 fn for_people(args: &Where, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
     let chosen = Chosen::find(args)?;
-    let places = Places::new(chosen.source.token.clone());
-    let file = system::loads(places.credential.as_str()).unwrap_or_else(|| places.plain());
-    let safe = look(&places, &file, err)?;
+    let safe = is_kept_safe(&chosen, err)?;
     match chosen.probe(args, None) {
         Ok(probed) => report::show(&chosen, &probed, out, err)?,
         Err(failure) => {
-            writeln!(err, "onecred: the token of source {} is not good: {failure}", chosen.name)?;
+            writeln!(err, "onecred: {}", failed(&chosen, &failure))?;
             return Ok(1);
         }
     }
     Ok(u8::from(!safe))
+}
+
+/// What is wrong, in a line. A vault file has no token that could be.
+fn failed(chosen: &Chosen, failure: &Failure) -> String {
+    let what = match chosen.takes_token() {
+        true => Verdict::of(failure).of_source(chosen.name.as_str()),
+        false => format!("source {}, which needs no token, can't be read", chosen.name),
+    };
+    format!("{what}: {}; {}", failure.cause, failure.remedy)
+}
+
+/// Whether only root can read the token, if the source has one.
+fn is_kept_safe(chosen: &Chosen, err: &mut dyn Write) -> io::Result<bool> {
+    if !chosen.takes_token() {
+        return Ok(true);
+    }
+    let places = Places::new(chosen.source.token.clone());
+    let file = system::loads(places.credential.as_str()).unwrap_or_else(|| places.plain());
+    look(&places, &file, err)
 }
 
 /// Looks at how the token is kept. Whether that can stay.

@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::source::Chosen;
-use crate::wire::{Class, Failure, Probed, ProbedVault, Spent};
+use super::verdict::Verdict;
+use crate::wire::{Failure, Probed, ProbedVault, Spent};
 
 /// What was found.
 #[derive(Debug, Serialize)]
@@ -28,6 +29,8 @@ pub(super) struct Report<'a> {
 struct Trouble<'a> {
     /// Such as `denied`, `no token`, `away`.
     class: &'static str,
+    /// `rejected`, `malformed-token`, `no-token`, `unreachable`, `limited`, `misconfigured` or `unclear`.
+    verdict: &'static str,
     message: &'a str,
     fix: &'a str,
 }
@@ -69,13 +72,13 @@ impl<'a> Report<'a> {
         Self {
             source: chosen.name.as_str(),
             kind: chosen.source.kind.as_str(),
-            good: match error.map(|failure| failure.class) {
+            good: match error.map(Verdict::of) {
                 None => Some(true),
-                Some(Class::Away | Class::Limited | Class::Malformed) => None,
-                Some(_) => Some(false),
+                Some(verdict) => verdict.is_of_token().map(|is_of_token| !is_of_token),
             },
             error: error.map(|failure| Trouble {
                 class: failure.class.as_str(),
+                verdict: Verdict::of(failure).word(),
                 message: &failure.cause,
                 fix: &failure.remedy,
             }),
@@ -103,6 +106,7 @@ impl<'a> Reach<'a> {
 mod tests {
     use super::*;
     use crate::cli::token::Where;
+    use crate::wire::Class;
 
     fn shown(probed: &Result<Probed, Failure>, notes: &str) -> serde_json::Value {
         let config = tempfile::tempdir().unwrap();
@@ -131,12 +135,15 @@ mod tests {
 
     #[test]
     fn a_server_that_does_not_answer_says_nothing_about_the_token() {
-        for (class, good) in
-            [(Class::Denied, Some(false)), (Class::NoToken, Some(false)), (Class::Away, None)]
-        {
+        for (class, good, verdict) in [
+            (Class::Denied, Some(false), "rejected"),
+            (Class::NoToken, Some(false), "no-token"),
+            (Class::Away, None, "unreachable"),
+            (Class::Misconfigured, None, "misconfigured"),
+        ] {
             let shown = shown(&Err(Failure::new(class, "cause", "fix")), "");
             assert_eq!(shown["good"], serde_json::json!(good), "{class:?}");
-            let error = serde_json::json!({ "class": class.as_str(), "message": "cause", "fix": "fix" });
+            let error = serde_json::json!({ "class": class.as_str(), "verdict": verdict, "message": "cause", "fix": "fix" });
             assert_eq!((&shown["error"], &shown["reach"]), (&error, &serde_json::Value::Null));
         }
     }

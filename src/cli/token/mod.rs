@@ -9,6 +9,7 @@ mod report;
 mod set;
 mod source;
 mod system;
+mod verdict;
 
 use std::error::Error;
 use std::io::Write;
@@ -23,13 +24,14 @@ pub enum TokenVerb {
     ///
     /// It is tried before anything is written, and kept encrypted by systemd-creds. The provider is not restarted, and loses nothing.
     #[command(
-        after_help = "Exit codes: 0 set, 1 refused, unreachable or not written (what was there stays), 2 wrong command line"
+        after_help = "Exit codes: 0 set, 1 rejected, not tried for lack of an answer, or not written (what was there stays), 2 wrong command line"
     )]
     Set(SetArgs),
     /// Tell what the token in place is good for
     #[command(
-        after_help = "Exit codes: 0 good (warnings on standard error), 1 refused, unreachable or open to others, \
-                            2 wrong command line"
+        after_help = "Exit codes: 0 good, or a vault file that needs none (warnings on standard error), 1 rejected, missing, malformed, \
+                            readable by others, or not checked since the server did not answer, calls are limited or the core is missing; \
+                            the message says which. 2 wrong command line"
     )]
     Check(CheckArgs),
 }

@@ -30,6 +30,9 @@ fn show_at(
     writeln!(out, "source   {} ({})", chosen.name, chosen.kind())?;
     writeln!(out, "at       {}", probed.at)?;
     writeln!(out, "vaults   {}", vaults(&probed.vaults))?;
+    if !chosen.takes_token() {
+        return writeln!(out, "token    none is needed: it is a file");
+    }
     writeln!(
         out,
         "writes   {}",

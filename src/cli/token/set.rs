@@ -5,10 +5,10 @@ use std::io::Write;
 
 use super::place::Places;
 use super::source::Chosen;
+use super::verdict::Verdict;
 use super::{Where, form, prompt, report, system};
 use crate::cli::resolve;
 use crate::secret::SecretValue;
-use crate::wire::Class;
 
 /// What `onecred token set` is told.
 #[derive(Debug, Clone, clap::Args)]
@@ -58,6 +58,13 @@ impl Key {
 /// Sets a token. Gives the exit code.
 pub(super) fn run(args: &SetArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
     let chosen = Chosen::find(&args.place)?;
+    if !chosen.takes_token() {
+        return Err(format!(
+            "source {} is a vault file, which takes no token; nothing was changed",
+            chosen.name
+        )
+        .into());
+    }
     let places = Places::new(chosen.source.token.clone());
     places.can_be_written(args.file)?;
     let token =
@@ -85,9 +92,9 @@ fn is_set(
         match chosen.probe(&args.place, Some(token)) {
             Ok(probed) => report::show(chosen, &probed, out, err)?,
             Err(failure) => {
-                let tried = match failure.class {
-                    Class::Denied => "the token is refused",
-                    _ => "the token could not be tried (to write it all the same: --no-check)",
+                let tried = match Verdict::of(&failure).is_of_token() {
+                    Some(_) => "the token is refused",
+                    None => "the token could not be tried (to write it without a try: --no-check)",
                 };
                 writeln!(err, "onecred: {tried}, and nothing was changed: {failure}")?;
                 return Ok(false);

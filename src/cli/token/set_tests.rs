@@ -8,7 +8,7 @@ use nix::sys::socket::SockType;
 use super::*;
 use crate::name::CredentialId;
 use crate::systemd::activation;
-use crate::wire::{Check, Checked, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve, server};
+use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve, server};
 
 const GOOD: &str = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJjYW5hcnkifQ.c2ln";
 const BAD: &str = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ3cm9uZyJ9.c2ln";
@@ -146,15 +146,22 @@ fn the_source_is_the_one_that_is_meant() {
             socket: Path::new("/nonexistent").into(),
             development: false,
         };
-        Chosen::find(&place).map(|chosen| (chosen.kind(), chosen.source.token.to_string()))
+        let found = Chosen::find(&place)
+            .map(|chosen| (chosen.kind(), chosen.source.token.to_string(), chosen.takes_token()));
+        let set = SetArgs { place, with_key: Key::Auto, file: true, no_check: false };
+        if name == Some("v") {
+            let why = run(&set, &mut Vec::new(), &mut Vec::new()).unwrap_err().to_string();
+            assert!(
+                why.contains("source v is a vault file, which takes no token; nothing was changed"),
+                "{why}"
+            );
+        }
+        found
     };
-    assert_eq!(bench(Some("b")), Ok(("Connect", "b.token".into())));
-    assert_eq!(bench(Some("a")), Ok(("service account", "a.token".into())));
-    for (name, words) in [
-        (None, "--source: a, b, v"),
-        (Some("c"), "no source c; it has: a, b, v"),
-        (Some("v"), "takes no token"),
-    ] {
+    assert_eq!(bench(Some("b")), Ok(("Connect", "b.token".into(), true)));
+    assert_eq!(bench(Some("a")), Ok(("service account", "a.token".into(), true)));
+    assert!(bench(Some("v")).is_ok_and(|(_, _, takes_token)| !takes_token));
+    for (name, words) in [(None, "--source: a, b, v"), (Some("c"), "no source c; it has: a, b, v")] {
         let why = bench(name).unwrap_err();
         assert!(why.contains(words), "{why}");
     }

@@ -13,7 +13,7 @@ use crate::wire::{Failure, Probe, Probed, Resolve};
 /// How long the resolver may take: it starts the core and logs in.
 const PATIENCE: Duration = Duration::from_secs(45);
 
-/// A source that has a token.
+/// A source.
 pub(super) struct Chosen {
     pub(super) name: SourceName,
     pub(super) source: Source,
@@ -45,12 +45,12 @@ impl Chosen {
                 None => format!("there are several sources; say which one by --source: {names}"),
             });
         };
-        if matches!(source.kind, SourceKind::File { .. }) {
-            return Err(format!(
-                "source {name} is a development vault, which takes no token; name another by --source"
-            ));
-        }
         Ok(Self { name, source })
+    }
+
+    /// Whether the source has a token at all.
+    pub(super) fn takes_token(&self) -> bool {
+        !matches!(self.source.kind, SourceKind::File { .. })
     }
 
     /// What the source is, in words.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::Broker;
+use super::{Broker, redefined};
 use crate::clock::BootTime;
 use crate::name::SourceName;
 use crate::provider::active::Active;
@@ -13,7 +13,7 @@ use crate::provider::store::{Entry, ItemKey, NewSnapshot, Slot, Snapshot};
 use crate::provider::units::UnitFiles;
 use crate::reference::FieldRef;
 use crate::systemd::message_id;
-use crate::wire::{Check, Class, Failure, Fetch, ItemState, Known, version};
+use crate::wire::{Check, Failure, Fetch, ItemState, Known, version};
 
 use super::{AHEAD_PATIENCE, CHECK_PATIENCE, FETCH_PATIENCE};
 
@@ -39,15 +39,13 @@ impl Broker {
             patience,
         };
         let result = self.resolver.fetch(fetch).await;
+        if !self.is_current(&key.source, print) {
+            return Err(redefined(&key.source));
+        }
         if patience == FETCH_PATIENCE || result.is_ok() {
-            self.troubles.note(&key.source, result.as_ref().err()); // what is fetched ahead in a crowd may be late without any trouble
+            self.troubles.note(&key.source, print, result.as_ref().err()); // what is fetched ahead in a crowd may be late without any trouble
         }
         match result {
-            Ok(fetched) if self.active().print(&key.source) != print => {
-                drop(fetched);
-                let cause = format!("source {} was defined anew while it was asked", key.source);
-                Err(Failure::new(Class::Away, cause, "wait").retry_after(Duration::from_millis(100)))
-            }
             Ok(fetched) => {
                 let passing = fetched
                     .fields
@@ -131,18 +129,26 @@ impl Broker {
         let began = BootTime::now();
         let items = self.store.known(&source);
         let print = self.active().print(&source).to_owned();
-        let check = Check { source: source.clone(), print, items: items.clone(), patience: CHECK_PATIENCE };
+        let check = Check {
+            source: source.clone(),
+            print: print.clone(),
+            items: items.clone(),
+            patience: CHECK_PATIENCE,
+        };
         let result =
             self.resolver.check(check).await.and_then(|checked| match nothing_told(&checked.items) {
                 Some(failure) => Err(failure.clone()),
                 None => Ok(checked),
             });
-        self.troubles.note(&source, result.as_ref().err());
+        if !self.is_current(&source, &print) {
+            return Err(redefined(&source));
+        }
+        self.troubles.note(&source, &print, result.as_ref().err());
         let states = match result {
             Ok(checked) => checked.items,
             Err(failure) => {
                 // whatever the class: what was fetched before is served as it is, until the source can be asked again
-                self.troubles.begin(&source, &failure);
+                self.troubles.begin(&source, &print, &failure);
                 return Err(failure);
             }
         };

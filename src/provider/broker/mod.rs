@@ -24,7 +24,7 @@ use crate::provider::store::{Entry, Held, ItemKey, Slot, Snapshot, Store};
 use crate::provider::trouble::Troubles;
 use crate::reference::FieldRef;
 use crate::secret::{SecretValue, Wanted};
-use crate::wire::{Class, Failure, Resolve, Status};
+use crate::wire::{Class, Failure, Prints, Resolve, Status};
 
 pub use refresh::{Asked, Refreshed, Thoroughness};
 
@@ -133,7 +133,9 @@ impl Broker {
                     );
                 }
             }
-            self.failing().retain(|key, _| !active.fields(key).is_empty());
+            let before = self.active();
+            let is_same = |source: &SourceName| before.print(source) == active.print(source);
+            self.failing().retain(|key, _| !active.fields(key).is_empty() && is_same(&key.source));
         }
         *self.active.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(active);
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -155,7 +157,7 @@ impl Broker {
         let key = ItemKey::new(&wanted.source, &wanted.reference.item);
         let slot = self.slot(&key);
         let failing = self.failing().get(&key).cloned();
-        let trouble = self.troubles.last(&wanted.source);
+        let trouble = self.last_failure(&wanted.source);
         let held = self.held(wanted);
         let (slot, failing) = (slot.as_ref(), failing.as_ref());
         Condition::of(
@@ -284,9 +286,12 @@ impl Broker {
     ) -> Result<(), Failure> {
         let limit = deadline.min(Instant::now() + CHECK_PATIENCE);
         let check = self.checks.join(source, || Arc::clone(self).check(source.clone()));
+        let print = self.active().print(source).to_owned();
         timeout_at(limit, check).await.unwrap_or_else(|_elapsed| {
             let failure = no_answer(source);
-            self.troubles.begin(source, &failure);
+            if self.is_current(source, &print) {
+                self.troubles.begin(source, &print, &failure);
+            }
             Err(failure)
         })
     }
@@ -303,7 +308,7 @@ impl Broker {
     }
 
     fn why_late(&self, source: &SourceName) -> Failure {
-        self.troubles.present(source).unwrap_or_else(|| no_answer(source))
+        self.troubles.present(source, self.active().print(source)).unwrap_or_else(|| no_answer(source))
     }
 
     fn look(&self, order: &Order) -> Look {
@@ -329,7 +334,7 @@ impl Broker {
         }
         let slot = self.store.slot(&key).filter(|slot| slot.snapshot.source_print == print);
         let doubt = || slot.as_ref().and_then(|slot| slot.doubt(now).cloned());
-        let trouble = self.troubles.present(&wanted.source).or_else(doubt);
+        let trouble = self.troubles.present(&wanted.source, print).or_else(doubt);
         let moment = Moment { now, arrived: order.arrived, troubled: trouble.is_some() };
         match (judge(slot.as_ref(), field, wanted.max_age, moment), slot) {
             (Step::Serve { .. }, Some(slot))
@@ -378,20 +383,30 @@ impl Broker {
         self.troubles.over().await;
     }
 
-    /// How the sources are, as the resolver has it.
-    pub async fn status(&self) -> Result<Status, Failure> {
-        self.resolver.status().await
+    /// How the sources of these definitions are, as the resolver has it.
+    pub async fn status(&self, prints: Prints) -> Result<Status, Failure> {
+        self.resolver.status(prints).await
+    }
+
+    /// Whether a source is still defined as it was when it was asked: if not, what comes of that is not of it.
+    fn is_current(&self, source: &SourceName, print: &str) -> bool {
+        self.active().print(source) == print
     }
 
     /// The last failure of a source, as a cause for waiting.
     pub fn last_failure(&self, source: &SourceName) -> Option<Failure> {
-        self.troubles.last(source)
+        self.troubles.last(source, self.active().print(source))
     }
 }
 
 enum Look {
     Ready(Ready),
     Todo { step: Step, key: ItemKey },
+}
+
+fn redefined(source: &SourceName) -> Failure {
+    let cause = format!("source {source} got another definition while it was asked");
+    Failure::new(Class::Away, cause, "wait").retry_after(Duration::from_millis(100))
 }
 
 fn never_fresh() -> Failure {

@@ -392,3 +392,49 @@ async fn fields_that_come_while_a_flight_is_under_way_share_the_next() {
     }
     assert!(rig.script.asked().len() <= 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_remembered_of_a_source_ends_with_its_definition() {
+    let rig = Rig::new("30s");
+    let (source, secret) =
+        (SourceName::default_source(), rig.broker.active().secret("pass").unwrap().clone());
+    let wanted = Arc::new(secret.wanted);
+    for outcome in [away(), gone()] {
+        rig.script.then(Err(outcome));
+        assert!(rig.broker.try_once(&wanted).await.is_err());
+    }
+    rig.script.then(Err(away()));
+    assert!(rig.broker.try_once(&wanted).await.is_err());
+    assert!(rig.broker.last_failure(&source).is_some() && rig.broker.condition(&wanted).error.is_some());
+    rig.broker.activate(Active::new(settings("30s", "another")));
+    assert_eq!(rig.broker.last_failure(&source), None);
+    assert_eq!(rig.broker.condition(&wanted).error, None);
+    assert_eq!(rig.broker.condition(&wanted).state, crate::provider::condition::State::NeverFetched);
+    // and back: what was remembered of the first definition does not return
+    rig.broker.activate(Active::new(settings("30s", "connect")));
+    assert_eq!(rig.broker.condition(&wanted).state, crate::provider::condition::State::NeverFetched);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_the_definition_before_counts_for_nothing() {
+    for outcome in [Err(away()), Err(gone()), Ok(fetched(1, &[Ok(b"old"), Ok(b"old")]))] {
+        let rig = Rig::new("30s");
+        let (source, secret) =
+            (SourceName::default_source(), rig.broker.active().secret("pass").unwrap().clone());
+        let wanted = Arc::new(secret.wanted);
+        rig.script.then(outcome);
+        let broker = Arc::clone(&rig.broker);
+        let flying = {
+            let wanted = Arc::clone(&wanted);
+            tokio::spawn(async move { broker.try_once(&wanted).await })
+        };
+        while rig.script.asked().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        rig.broker.activate(Active::new(settings("30s", "another")));
+        let failure = flying.await.unwrap().unwrap_err();
+        assert!(failure.cause.contains("got another definition while it was asked"), "{failure}");
+        assert_eq!(rig.broker.last_failure(&source), None);
+        assert_eq!(rig.broker.condition(&wanted).state, crate::provider::condition::State::NeverFetched);
+    }
+}

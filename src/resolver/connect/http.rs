@@ -58,6 +58,7 @@ impl Http {
                 "what was given as the token holds characters that no token has",
                 "put the Connect token there, and nothing else: onecred token set",
             )
+            .malformed_token()
         })?;
         token.set_sensitive(true);
         Ok(Self { address, base, token, client: Mutex::default() })

@@ -90,8 +90,8 @@ impl<W: Work> ServiceAccount<W> {
         launch: Launch,
     ) -> Result<Self, Failure> {
         let token = Token::read(token, &hosts(configured, &surroundings.leniency)).map_err(|bad| {
-            let cause = format!("the token of source {name} is denied: {bad}");
-            Failure::new(Class::Denied, cause, verdict::NEW_TOKEN)
+            let cause = format!("the token of source {name} is not used: {bad}");
+            Failure::new(Class::Denied, cause, verdict::NEW_TOKEN).malformed_token()
         })?;
         let budget = Budget { per_day: configured.calls_per_day() };
         // another token is another account, perhaps, and at least not limited yet

@@ -51,7 +51,8 @@ fn said(host: &str, what: &str, name: &str, message: &str) -> (Failure, Then) {
         return (denied_token(host), Then::LogIn);
     }
     if name.contains("TokenParsing") || name == "InvalidConfiguration" && has(&["service account token"]) {
-        return tell(Class::Denied, "the token is denied: 1Password's core can't read it".into(), NEW_TOKEN);
+        let failure = Failure::new(Class::Denied, "1Password's core can't read the token", NEW_TOKEN);
+        return (failure.malformed_token(), Then::Tell);
     }
     if has(&["right permissions"]) {
         let cause = format!("1Password at {host} denied {what} to the token");
