@@ -41,7 +41,7 @@ put = put() { new=$$(dirname "$$3")/.$$(basename "$$3").new; install -m"$$1" "$$
 # the same for a unit, with the paths of this installation
 put_unit = put_unit() { text=$$($(place) "$$1") && printf '%s\n' "$$text" | { $(put) 644 /dev/stdin "$$2"; }; }; put_unit
 
-.PHONY: build install uninstall notify deb
+.PHONY: build install uninstall notify deb deb-tools
 build:
 	cargo $(AUDITABLE) build --release --locked -p onecred
 
@@ -87,9 +87,11 @@ notify:
 DEB_VERSION ?=
 DEB_FLAGS ?=
 CARGO_DEB ?= cargo deb
-deb: $(if $(filter file,$(origin BINARY)),build)
+deb-tools:
 	@$(CARGO_DEB) --version >/dev/null 2>&1 || { echo "make deb needs cargo-deb; install it: cargo install --locked cargo-deb" >&2; exit 1; }
 	@dpkg-shlibdeps --version >/dev/null 2>&1 || { echo "make deb needs dpkg-dev; install it: apt install dpkg-dev" >&2; exit 1; }
+
+deb: deb-tools $(if $(filter file,$(origin BINARY)),build)
 	rm -rf target/deb
 	$(MAKE) install PREFIX=/usr DESTDIR=target/deb SYSTEMD_VERSION=252
 	rm -r target/deb/etc target/deb/usr/share/doc/onecred/LICENSE-* target/deb/usr/share/doc/onecred/CHANGELOG.md

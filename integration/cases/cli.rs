@@ -27,6 +27,7 @@ pub const THEME: Theme = Theme {
         get_writes_the_value_as_it_is,
         refresh_tells_what_came_of_each,
         a_terminal_sees_colours_and_progress,
+        what_is_shown_fits_80_columns,
         a_user_is_told_what_is_missing,
         programs_get_json,
         a_wrong_command_line_is_2,
@@ -141,6 +142,10 @@ fn get_writes_the_value_as_it_is(stage: &Stage) {
         code == Some(1) && said.contains("no secret is called \"passwort\"; see: onecred list"),
         "{said}"
     );
+    for verb in ["get", "rollback", "release"] {
+        let (_, said) = complaint(&stage.sh(&format!("onecred {verb} db-pasword")));
+        assert!(said.contains("did you mean \"db-password\"?"), "{verb}: {said}");
+    }
     let (_, said) = complaint(&stage.sh("onecred get nowhere"));
     assert!(
         said.starts_with("onecred: nowhere: op://Servers/nowhere/password: not found: no item"),
@@ -171,6 +176,17 @@ fn a_terminal_sees_colours_and_progress(stage: &Stage) {
         shown.contains("refreshing: 0 of 1 secret, 0 s") && shown.contains("\r\x1b[Kdb-password"),
         "{shown:?}"
     );
+}
+
+fn what_is_shown_fits_80_columns(stage: &Stage) {
+    refresh_all(stage);
+    for verb in ["status", "list", "refresh", "check --live", "get nowhere", "--help"] {
+        let ran = stage.sh(&format!("env -u COLUMNS onecred {verb} 2>&1 || test $? = 1"));
+        let shown = ran.ok();
+        assert!(shown.lines().all(|line| line.chars().count() <= 80), "{verb}: {shown}");
+    }
+    let shown = on_terminal(stage, "stty cols 60; env -u COLUMNS onecred get nowhere").stdout();
+    assert!(shown.lines().count() > 2 && shown.lines().all(|line| line.chars().count() <= 61), "{shown:?}");
 }
 
 fn a_user_is_told_what_is_missing(stage: &Stage) {

@@ -17,6 +17,7 @@ pub const THEME: Theme = Theme {
         systemd_reads_nasty_values_from_an_environment_file,
         a_json_file_holds_them_too,
         a_missing_part_refuses_the_whole,
+        list_shows_what_it_is_made_of,
         a_value_that_no_environment_holds_is_refused,
         another_unit_does_not_get_it,
         a_program_gets_its_environment_from_credentials,
@@ -123,6 +124,20 @@ fn a_json_file_holds_them_too(stage: &Stage) {
     let read: serde_json::Value = serde_json::from_slice(&file).expect("JSON");
     let expected: Vec<_> = NASTY.iter().map(|value| json!([value, format!("<{value}>")])).collect();
     assert_eq!(read, json!(expected));
+}
+
+fn list_shows_what_it_is_made_of(stage: &Stage) {
+    let listed: Vec<serde_json::Value> =
+        serde_json::from_str(&stage.sh("systemctl start dbus.socket; onecred list --json").ok())
+            .expect("JSON");
+    let templates: Vec<_> = listed.iter().filter(|one| one["type"] == "template").collect();
+    assert!(
+        templates
+            .iter()
+            .any(|one| one["references"][0] == "op://My Vault/nasty/n0" && one["state"].is_string()),
+        "{listed:?}"
+    );
+    assert!(stage.sh("onecred list").ok().contains("\nTEMPLATE "));
 }
 
 fn a_missing_part_refuses_the_whole(stage: &Stage) {

@@ -84,7 +84,6 @@ pub fn run(args: &AddArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(
     for unit in &addition.units {
         wishes.push(addition.drop_in(unit, &args.drop_ins)?);
     }
-    addition.warn_of_unknown_units(&UnitFiles::read(), err)?;
     // before anything is written, so that it is all of it or nothing
     let missing =
         wishes.into_iter().filter_map(|wish| wish.is_there().map(|is| (!is).then_some(wish)).transpose());
@@ -103,6 +102,7 @@ pub fn run(args: &AddArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(
     if missing.is_empty() {
         writeln!(out, "all of it is there already")?;
     }
+    addition.warn_of_unknown_units(&UnitFiles::read(), err)?;
     addition.tell_what_to_do(&args.host_key, out)
 }
 
