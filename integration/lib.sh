@@ -30,19 +30,36 @@ have_packages() {
 cargo_program() {
     local crate=$1 version=$2 name=$3 place=$cache/$1-$2
     shift 3
-    if [ ! -x "$place/bin/$name" ]; then
+    (
+        flock 7 # somebody else may be building it just now
+        [ ! -x "$place/bin/$name" ] || exit 0
         echo "building $crate $version" >&2
-        CARGO_TARGET_DIR=$cache/$crate-target cargo install --quiet --locked --debug "$@" \
-            --root "$place" "$crate@$version" >"$cache/$crate.log" 2>&1 || { tail -n 5 "$cache/$crate.log" >&2; return 1; }
+        CARGO_TARGET_DIR=$cache/$crate-target CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0 cargo install --quiet --locked --debug "$@" \
+            --root "$place" "$crate@$version" >"$cache/$crate.log" 2>&1 || { tail -n 5 "$cache/$crate.log" >&2; exit 1; }
         rm -rf "$cache/$crate-target"
-    fi
+    ) 7>"$cache/$crate.lock" || return 1
     echo "$place/bin/$name"
 }
 
-# Builds the binary that is installed, the same way for all who need it, so that it is built once. $auditable says by what it tells what it is made of.
+# Builds the binary that a release has, for packages and benchmarks. $auditable says whether it lists what it is made of.
 build_release() {
-    if auditable=$(cargo_program cargo-auditable 0.7.7 cargo-auditable); then PATH=${auditable%/*}:$PATH; else auditable=""; fi
+    use_auditable
     make --silent build
+}
+
+# Builds the tests, and the binary that they install in machines, with one profile, so that what both need is built once.
+build_installed() {
+    local target=${CARGO_TARGET_DIR:-target}
+    use_auditable
+    cargo build --quiet --locked --workspace --all-targets
+    cargo ${auditable:+auditable} build --quiet --locked --package onecred
+    install -D "$target/debug/onecred" "$target/installed/onecred"
+    ONECRED_BINARY=$(realpath "$target/installed/onecred")
+    export ONECRED_BINARY
+}
+
+use_auditable() {
+    if auditable=$(cargo_program cargo-auditable 0.7.7 cargo-auditable); then PATH=${auditable%/*}:$PATH; else auditable=""; fi
 }
 
 # Where this machine itself gets its Debian from.
@@ -73,9 +90,16 @@ debian_root() {
     echo "$root"
 }
 
-# Installs packages and builds roots for these suites, one process at a time (descriptor 9 holds the lock), and says so to the programs.
+# Installs packages and builds roots for these suites, and says so to the programs. Only one process at a time does so, and builds: descriptor 9
+# holds the lock.
 prepare() {
-    local suite root packages=(systemd systemd-sysv dbus libpam-systemd libnss-systemd polkitd util-linux make gcc libc6-dev python3 python3-venv
+    prepare_packages "$@"
+    start_roots "$@"
+    await_roots "$@"
+}
+
+prepare_packages() {
+    local suite packages=(systemd systemd-sysv dbus libpam-systemd libnss-systemd polkitd util-linux make gcc libc6-dev python3 python3-venv
         swtpm libtss2-esys-3.0.2-0 libtss2-rc0 libtss2-tcti-swtpm0 man-db mandoc zsh fish)
     mkdir -p "$cache"
     exec 9>"$cache/lock"
@@ -83,10 +107,25 @@ prepare() {
     step "packages"
     for suite in "$@"; do [ "$suite" = host ] || packages+=(mmdebstrap); done
     have_packages "${packages[@]}"
+}
+
+# Builds the roots in the background; await_roots waits for them.
+start_roots() {
+    local suite
+    roots=()
     for suite in "$@"; do
         [ "$suite" = host ] && continue
-        root=$(debian_root "$suite")
-        export "ONECRED_ROOT_${suite^^}=$root"
+        debian_root "$suite" >"$cache/$suite.root" &
+        roots+=("$suite:$!")
+    done
+}
+
+await_roots() {
+    local root suite
+    for root in "${roots[@]}"; do
+        wait "${root#*:}" || { echo "$me: no root of ${root%:*}" >&2; exit 1; }
+        suite=${root%:*}
+        export "ONECRED_ROOT_${suite^^}=$(cat "$cache/$suite.root")"
     done
     ONECRED_SUITES=$(IFS=,; echo "$*")
     export ONECRED_SUITES

@@ -102,18 +102,21 @@ fn main() -> ExitCode {
     }
     keep_panics_for_reports();
     probe_is_at(env!("CARGO_BIN_EXE_probe"));
-    let mut all = trials(&[THEMES, &account::THEMES].concat(), &suites);
+    let mut all = trials(&wanted(&[THEMES, &account::THEMES].concat()), &suites);
     // installed on the machine itself, it would become that machine's bus
-    all.extend(trials(
-        &[&bus::BROKER],
-        &suites.iter().copied().filter(|suite| *suite != Suite::Host).collect::<Vec<_>>(),
-    ));
+    let bare: Vec<_> = suites.iter().copied().filter(|suite| *suite != Suite::Host).collect();
+    all.extend(trials(&wanted(&[&bus::BROKER]), &bare));
     // before 258 systemd decrypts everywhere by itself
-    all.extend(trials(
-        &[&sealed_crowd::THEME],
-        &suites.iter().copied().filter(|suite| *suite == Suite::Sid).collect::<Vec<_>>(),
-    ));
+    let newest: Vec<_> = suites.into_iter().filter(|suite| *suite == Suite::Sid).collect();
+    all.extend(trials(&wanted(&[&sealed_crowd::THEME]), &newest));
     let conclusion = libtest_mimic::run(&arguments, all);
     forget_installations();
     conclusion.exit_code()
+}
+
+/// The themes that `ONECRED_THEMES` names (comma-separated), or all of them.
+fn wanted(themes: &[&'static Theme]) -> Vec<&'static Theme> {
+    let named = std::env::var("ONECRED_THEMES").unwrap_or_default();
+    let is_named = |theme: &Theme| named.is_empty() || named.split(',').any(|name| name == theme.name);
+    themes.iter().copied().filter(|theme| is_named(theme)).collect()
 }

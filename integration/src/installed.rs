@@ -23,14 +23,14 @@ pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"))
 }
 
-/// Installs into a folder, or removes again, as a packager would; the release binary has been built already.
+/// Installs into a folder, or removes again, as a packager would; the binary has been built already.
 pub fn make(target: &str, destdir: &Path, suite: Suite) -> io::Result<()> {
     let made = Command::new("make")
         .args(["--silent", "-C"])
         .arg(repository())
         .args([target, "PREFIX=/usr", &format!("SYSTEMD_VERSION={}", suite.version()?)])
         .arg(format!("DESTDIR={}", destdir.display()))
-        .arg(format!("BINARY={}", release_binary()?.display()))
+        .arg(format!("BINARY={}", binary()?.display()))
         .output()?;
     if made.status.success() {
         return Ok(());
@@ -38,11 +38,18 @@ pub fn make(target: &str, destdir: &Path, suite: Suite) -> io::Result<()> {
     Err(io::Error::other(format!("make {target}: {}{}", made.status, String::from_utf8_lossy(&made.stderr))))
 }
 
-/// What `cargo build --release` has made, in the same target folder as this program.
-fn release_binary() -> io::Result<PathBuf> {
+/// The binary to install: `ONECRED_BINARY`, or what `cargo build --release` has made in the same target folder as this program.
+fn binary() -> io::Result<PathBuf> {
+    if let Some(binary) = std::env::var_os("ONECRED_BINARY") {
+        return Ok(binary.into());
+    }
     let this = std::env::current_exe()?;
     let mut binaries = this.ancestors().skip(2).map(|folder| folder.join("release/onecred"));
-    let missing = || io::Error::other("there is no release/onecred here; run cargo build --release first");
+    let missing = || {
+        io::Error::other(
+            "no release/onecred here; run cargo build --release first, or name another binary by ONECRED_BINARY",
+        )
+    };
     binaries.find(|binary| binary.exists()).ok_or_else(missing)
 }
 

@@ -7,6 +7,7 @@ pub mod fake_connect;
 pub mod floor;
 pub mod installed;
 pub mod machine;
+pub mod record;
 pub mod setup;
 pub mod stage;
 pub mod table;

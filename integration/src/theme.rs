@@ -1,14 +1,23 @@
 //! Themes of cases, each case a trial of its own in every suite; what fails shows its machine's journal.
-use crate::{machine::Suite, stage::Stage};
+use crate::{
+    machine::Suite,
+    record::{self, Record},
+    stage::Stage,
+};
 use libtest_mimic::{Failed, Trial};
 use std::{
     any::Any,
     cell::{Cell, RefCell},
+    cmp::Reverse,
+    env,
     panic::{self, AssertUnwindSafe},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
+        mpsc,
     },
+    thread,
+    time::{Duration, Instant},
 };
 
 /// Cases about one thing, on one kind of stage.
@@ -35,35 +44,93 @@ macro_rules! cases {
 }
 
 /// Makes trials of all cases of all themes in all suites. A shared stage ends with the last trial that holds it.
+///
+/// Themes that took longest in an earlier run come first, so that no long one is left at the end. A theme's cases stay together, since they
+/// share a machine.
 pub fn trials(themes: &[&'static Theme], suites: &[Suite]) -> Vec<Trial> {
-    let mut trials = Vec::new();
-    for &suite in suites {
-        for &theme in themes {
-            let shared = Lazy::default();
-            for &(name, case) in theme.cases {
-                let stage = if theme.shared { Arc::clone(&shared) } else { Lazy::default() };
-                let boot = theme.stage;
-                let name = format!("{suite}::{}::{name}", theme.name);
-                trials.push(Trial::test(name, move || play(case, &stage, boot, suite)));
-            }
-        }
-    }
-    trials
+    let earlier = record::earlier();
+    let mut blocks: Vec<(Suite, &Theme)> =
+        suites.iter().flat_map(|&suite| themes.iter().map(move |&theme| (suite, theme))).collect();
+    blocks.sort_by_key(|(suite, theme)| {
+        // without a record a theme with a machine for each case is taken for a long one
+        let took = earlier.get(&format!("{suite}::{}", theme.name)).copied();
+        Reverse(took.unwrap_or(if theme.shared { 0 } else { theme.cases.len() as u64 }))
+    });
+    blocks.into_iter().flat_map(|(suite, theme)| trials_of(theme, suite)).collect()
 }
 
-fn play(case: Case, stage: &Lazy, boot: fn(Suite) -> Stage, suite: Suite) -> Result<(), Failed> {
-    CASE.set(None); // what a stage is set with is for all cases on it
-    let stage = stage
-        .get_or_init(|| caught(|| boot(suite)))
-        .as_ref()
-        .map_err(|reason| Failed::from(format!("the stage could not be set: {reason}")))?;
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    CASE.set(Some(NEXT.fetch_add(1, Ordering::Relaxed)));
-    let from = stage.machine.journal_cursor();
-    caught(|| case(stage)).map_err(|reason| {
-        let journal = stage.machine.journal_since(&from);
-        Failed::from(format!("{reason}\n---- the machine's journal since the case began\n{journal}"))
-    })
+fn trials_of(theme: &'static Theme, suite: Suite) -> Vec<Trial> {
+    let shared = Lazy::default();
+    let trial = |&(case, play): &(&str, Case)| {
+        let stage = if theme.shared { Arc::clone(&shared) } else { Lazy::default() };
+        let name = format!("{suite}::{}::{case}", theme.name);
+        let play = Play { name: name.clone(), case: play, boot: theme.stage, suite, stage };
+        Trial::test(name, move || play.within(limit()))
+    };
+    theme.cases.iter().map(trial).collect()
+}
+
+/// How long a case may take before it counts as hung: `ONECRED_CASE_LIMIT` in seconds, or ten minutes.
+fn limit() -> Duration {
+    let seconds = env::var("ONECRED_CASE_LIMIT").ok().and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(600))
+}
+
+/// One case about to be played.
+struct Play {
+    name: String,
+    case: Case,
+    boot: fn(Suite) -> Stage,
+    suite: Suite,
+    stage: Lazy,
+}
+
+impl Play {
+    /// Plays it in a thread of its own. One that takes longer than the limit fails with its machine's journal, and loses its machine.
+    fn within(self, limit: Duration) -> Result<(), Failed> {
+        let (name, stage, start) = (self.name.clone(), Arc::clone(&self.stage), Instant::now());
+        let (sender, end) = mpsc::channel();
+        let before = processor_time(&stage);
+        // not scoped: what hangs is left behind
+        thread::spawn(move || {
+            let result = self.play();
+            drop(self.stage); // the trial is the last to hold it, and clears the machine before the program ends
+            let _ = sender.send(result);
+        });
+        let result = end.recv_timeout(limit).unwrap_or_else(|_| Err(hung(&stage, limit)));
+        let processor = processor_time(&stage).map(|after| after.saturating_sub(before.unwrap_or_default()));
+        Record { name: &name, passed: result.is_ok(), wall: start.elapsed(), processor }.write();
+        result.map_err(Failed::from)
+    }
+
+    fn play(&self) -> Result<(), String> {
+        let stage = self
+            .stage
+            .get_or_init(|| caught(|| (self.boot)(self.suite))) // what it is set with belongs to all cases on it
+            .as_ref()
+            .map_err(|reason| format!("the stage could not be set: {reason}"))?;
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        CASE.set(Some(NEXT.fetch_add(1, Ordering::Relaxed)));
+        let from = stage.machine.journal_cursor();
+        caught(|| (self.case)(stage)).map_err(|reason| {
+            let journal = stage.machine.journal_since(&from);
+            format!("{reason}\n---- the machine's journal since the case began\n{journal}")
+        })
+    }
+}
+
+/// The processor time of a case's machine until now, if it has booted.
+fn processor_time(stage: &Lazy) -> Option<Duration> {
+    stage.get()?.as_ref().ok()?.machine.processor_time()
+}
+
+/// Says that a case hangs, with its machine's journal, and switches the machine off, which ends what the case waits for.
+fn hung(stage: &Lazy, limit: Duration) -> String {
+    let why = format!("it has not ended after {} s", limit.as_secs());
+    let Some(Ok(stage)) = stage.get() else { return format!("{why}, and its machine has not booted") };
+    let journal = stage.machine.journal_since("");
+    stage.machine.switch_off();
+    format!("{why}\n---- the machine's whole journal\n{journal}")
 }
 
 thread_local! {

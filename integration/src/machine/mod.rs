@@ -180,6 +180,19 @@ impl Machine {
         Ok(String::from_utf8_lossy(&journal?.stdout).into_owned())
     }
 
+    /// The processor time that everything in the machine has used until now.
+    pub fn processor_time(&self) -> Option<Duration> {
+        let group = self.lock().cgroup()?;
+        let stat = fs::read_to_string(group.join("cpu.stat")).ok()?;
+        let usec = stat.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
+        usec.parse().ok().map(Duration::from_micros)
+    }
+
+    /// Kills everything in the machine at once.
+    pub fn switch_off(&self) {
+        self.lock().clear();
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Running> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -104,6 +104,11 @@ impl Running {
         children.split_whitespace().next()?.parse().ok().map(Pid::from_raw)
     }
 
+    /// The machine's control group, until it is cleared.
+    pub(super) fn cgroup(&self) -> Option<PathBuf> {
+        self.state.as_ref().map(|state| state.cgroup.clone())
+    }
+
     pub(super) fn has_ended(&mut self) -> bool {
         !matches!(self.supervisor.try_wait(), Ok(None))
     }

@@ -1,0 +1,77 @@
+//! What each case took: one line per case in the file named by `ONECRED_TIMES`, which `integration/run` reads for its summary.
+//!
+//! A line has four fields separated by tabs: name, `ok` or `failed`, wall time in milliseconds, and the processor time in milliseconds that the
+//! case's machine used meanwhile. On a shared machine that includes the cases that ran at the same time.
+use std::{
+    collections::BTreeMap,
+    env,
+    fs::{self, File},
+    io::Write,
+    time::Duration,
+};
+
+/// What one case took.
+pub struct Record<'a> {
+    /// `SUITE::theme::case`.
+    pub name: &'a str,
+    /// Whether it passed.
+    pub passed: bool,
+    /// From its start to its end.
+    pub wall: Duration,
+    /// Of its machine; none where the machine did not boot.
+    pub processor: Option<Duration>,
+}
+
+impl Record<'_> {
+    fn line(&self) -> String {
+        let Self { name, passed, wall, processor } = self;
+        let result = if *passed { "ok" } else { "failed" };
+        format!("{name}\t{result}\t{}\t{}\n", wall.as_millis(), processor.unwrap_or_default().as_millis())
+    }
+
+    /// Appends it to the file, if one is named. A single write, so that lines of several threads and processes stay whole.
+    pub fn write(&self) {
+        let Some(path) = env::var_os("ONECRED_TIMES") else { return };
+        let file = File::options().create(true).append(true).open(&path);
+        if let Err(error) = file.and_then(|mut file| file.write_all(self.line().as_bytes())) {
+            eprintln!("{}: {error}", path.to_string_lossy());
+        }
+    }
+}
+
+/// How long each theme took in all, by the records of an earlier run in the file named by `ONECRED_EARLIER_TIMES`; empty without one.
+pub fn earlier() -> BTreeMap<String, u64> {
+    let path = env::var_os("ONECRED_EARLIER_TIMES");
+    themes(&path.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default())
+}
+
+/// Milliseconds by `SUITE::theme`.
+fn themes(records: &str) -> BTreeMap<String, u64> {
+    let mut themes = BTreeMap::new();
+    for line in records.lines() {
+        let mut fields = line.split('\t');
+        let theme = fields.next().and_then(|name| name.rsplit_once("::"));
+        let wall = fields.nth(1).and_then(|wall| wall.parse::<u64>().ok());
+        if let (Some((theme, _)), Some(wall)) = (theme, wall) {
+            *themes.entry(theme.to_owned()).or_default() += wall;
+        }
+    }
+    themes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let record = |name, wall| {
+            let (wall, processor) = (Duration::from_millis(wall), Some(Duration::from_millis(7)));
+            Record { name, passed: true, wall, processor }.line()
+        };
+        assert_eq!(record("host::a::x", 10), "host::a::x\tok\t10\t7\n");
+        let text = [record("host::a::x", 10), record("host::a::y", 5), record("sid::b::x", 1)].concat();
+        let expected = BTreeMap::from([("host::a".to_owned(), 15), ("sid::b".to_owned(), 1)]);
+        assert_eq!(themes(&(text + "cut off\nx\tok\n")), expected);
+    }
+}

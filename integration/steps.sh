@@ -1,0 +1,84 @@
+# Steps of a test run: each with its output kept together, its time, a time limit, and a line in the summary. Sourced by integration/run.
+#
+# Steps may run side by side, each in a subshell: what they have to say later is in files below $work.
+
+work=$(mktemp -d)
+mkdir "$work/skipped" "$work/steps"
+started=$SECONDS
+trap 'rm -rf "$work"' EXIT
+
+# Notes something that was left out, and why.
+skip() { printf '%s\n' "$*" | tee -a "$work/skipped/$BASHPID" | sed 's/^/skipped: /'; }
+
+# Runs a command as a step, and prints its output when it has ended. A step that fails does not end the run.
+# LIMIT is its time limit in seconds.
+check() {
+    local what=$1 log status=0
+    shift
+    log=$(mktemp "$work/steps/XXXXXX")
+    TIMEFORMAT='%R %U %S'
+    { time limited "$@" >"$log" 2>&1 || status=$?; } 2>"$log.time"
+    printf '%s\t%s\t%s\n' "$status" "$(tail -n 1 "$log.time")" "$what" >>"$work/results"
+    (
+        flock 8
+        printf '\n== %s\n' "$what"
+        cat "$log"
+    ) 8>"$work/output.lock"
+}
+
+# A function or a program; the latter is ended at the limit with everything that it started.
+limited() {
+    if [ "$(type -t "$1")" = function ]; then "$@"; return; fi
+    local status=0
+    timeout --kill-after=10 "${LIMIT:-1200}" "$@" || status=$?
+    [ "$status" != 124 ] || echo "$1 has not ended after ${LIMIT:-1200} s"
+    return "$status"
+}
+
+# Prints what took longest, what was left out, and what failed with the command that repeats it. Fails if anything did.
+summary() {
+    local status wall user system what failed=0
+    printf '\n== summary\n'
+    echo "steps, with their time and processor time in seconds:"
+    sort -t $'\t' -k2,2 -gr "$work/results" | while IFS=$'\t' read -r status times what; do
+        read -r wall user system <<<"$times"
+        printf '%7.0f %7.0f  %s\n' "$wall" "$(awk "BEGIN { print $user + $system }")" "$what"
+    done
+    if [ -s "$work/times" ]; then
+        printf '%s cases; the slowest, with their time and the processor time of their machine meanwhile:\n' "$(wc -l <"$work/times")"
+        sort -t $'\t' -k3,3 -nr "$work/times" | head -n 10 \
+            | awk -F '\t' '{ printf "%7.0f %7.0f  %s\n", $3 / 1000, $4 / 1000, $1 }'
+    fi
+    printf 'in all %s s, %s s of processor time\n' "$((SECONDS - started))" "$(spent)"
+    cat "$work"/skipped/* 2>/dev/null | sort -u | sed 's/^/skipped: /' || true
+    while IFS=$'\t' read -r status times what; do
+        [ "$status" = 0 ] || { echo "FAILED: $what"; failed=1; }
+    done <"$work/results"
+    while IFS=$'\t' read -r what status _; do
+        [ "$status" = ok ] || echo "FAILED: $what; repeat it: integration/run --suite ${what%%::*} --filter $what"
+    done < <(cat "$work/times" 2>/dev/null)
+    [ "$failed" = 0 ]
+}
+
+# The processor time of this shell's children that have ended, in seconds.
+spent() { times | awk 'NR == 2 { gsub(/[ms]/, " "); print int($1 * 60 + $2 + $3 * 60 + $4) }'; }
+
+# What the files that differ from a commit concern, a word a line, by integration/changed.map.
+concerned() {
+    local file pattern words found line
+    { git diff --name-only "$1"; git ls-files --others --exclude-standard; } | sort -u | while IFS= read -r file; do
+        found=""
+        while read -r pattern words; do
+            case $pattern in "" | "#"*) continue ;; esac
+            # shellcheck disable=SC2254 # it is a pattern
+            case $file in $pattern) found=1; printf '%s\n' $words ;; esac
+        done <integration/changed.map
+        case $file in integration/cases/*) found=1; themes_of "$file" ;; esac
+        [ -n "$found" ] || echo all
+    done | sort -u
+}
+
+# The themes that a file of cases declares; everything where it declares none, since others may use it.
+themes_of() {
+    { [ -f "$1" ] && grep -ohE 'name: "[^"]+"' "$1"; } | sed 's/name: "\(.*\)"/\1/' | grep . || echo all
+}
