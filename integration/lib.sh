@@ -52,7 +52,7 @@ build_installed() {
     local target=${CARGO_TARGET_DIR:-target}
     use_auditable
     cargo build --quiet --locked --workspace --all-targets
-    cargo ${auditable:+auditable} build --quiet --locked --package onecred
+    cargo ${auditable:+auditable} build --quiet --locked --workspace --bin onecred
     install -D "$target/debug/onecred" "$target/installed/onecred"
     ONECRED_BINARY=$(realpath "$target/installed/onecred")
     export ONECRED_BINARY

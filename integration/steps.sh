@@ -49,7 +49,9 @@ summary() {
         sort -t $'\t' -k3,3 -nr "$work/times" | head -n 10 \
             | awk -F '\t' '{ printf "%7.0f %7.0f  %s\n", $3 / 1000, $4 / 1000, $1 }'
     fi
-    printf 'in all %s s, %s s of processor time\n' "$((SECONDS - started))" "$(spent)"
+    times >"$work/times.self" # not in a subshell, which has children of its own
+    printf 'in all %s s, %s s of processor time\n' "$((SECONDS - started))" \
+        "$(awk 'NR == 2 { gsub(/[ms]/, " "); print int($1 * 60 + $2 + $3 * 60 + $4) }' "$work/times.self")"
     cat "$work"/skipped/* 2>/dev/null | sort -u | sed 's/^/skipped: /' || true
     while IFS=$'\t' read -r status times what; do
         [ "$status" = 0 ] || { echo "FAILED: $what"; failed=1; }
@@ -59,9 +61,6 @@ summary() {
     done < <(cat "$work/times" 2>/dev/null)
     [ "$failed" = 0 ]
 }
-
-# The processor time of this shell's children that have ended, in seconds.
-spent() { times | awk 'NR == 2 { gsub(/[ms]/, " "); print int($1 * 60 + $2 + $3 * 60 + $4) }'; }
 
 # What the files that differ from a commit concern, a word a line, by integration/changed.map.
 concerned() {
