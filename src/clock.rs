@@ -53,6 +53,16 @@ pub fn unix() -> u64 {
     now
 }
 
+/// A moment on the wall clock as people read it: `14:05 UTC`; on another day with the days since.
+pub fn time_of_day(unix: u64, now: u64) -> String {
+    let time = format!("{:02}:{:02} UTC", unix / 3_600 % 24, unix / 60 % 60);
+    match (now / 86_400).saturating_sub(unix / 86_400) {
+        0 => time,
+        1 => format!("{time} yesterday"),
+        days => format!("{time} {days} days ago"),
+    }
+}
+
 /// The end of something that is right until a time on the wall clock. It ends by either clock, whichever is earlier: a wall clock that was set
 /// back would make it last for years.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +127,15 @@ pub(crate) mod simulated {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_moment_is_read_as_the_time_of_its_day() {
+        let at = 20_000 * 86_400 + 14 * 3_600 + 5 * 60 + 59;
+        assert_eq!(time_of_day(at, at + 60), "14:05 UTC");
+        assert_eq!(time_of_day(at, at + 86_400), "14:05 UTC yesterday");
+        assert_eq!(time_of_day(at, at + 3 * 86_400), "14:05 UTC 3 days ago");
+        assert_eq!(time_of_day(at, 0), "14:05 UTC", "the clock was set back");
+    }
 
     const YEARS: i64 = 5 * 365 * 86_400;
 

@@ -136,7 +136,8 @@ pub fn unescape(text: &str) -> Option<String> {
 }
 
 /// The ID under which a unit asks for a credential: the part before the `:` in `LoadCredential=ID:PATH`.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub struct CredentialId(Box<str>);
 
 impl CredentialId {
@@ -200,6 +201,14 @@ impl SourceName {
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for CredentialId {
+    type Error = BadName;
+
+    fn try_from(text: String) -> Result<Self, BadName> {
+        Self::parse(&text)
     }
 }
 

@@ -138,7 +138,16 @@ fn first_value(
         stage.sh("systemctl restart onecred-resolver.service").ok();
         let Reference { item, field } = Reference::parse(&reference(7))?;
         let (source, print, patience) = (source.clone(), print.clone(), Duration::from_secs(20));
-        let fetch = Fetch { source, print, item, known: None, version: None, fields: vec![field], patience };
+        let fetch = Fetch {
+            source,
+            print,
+            definition: None,
+            item,
+            known: None,
+            version: None,
+            fields: vec![field],
+            patience,
+        };
         let begun = Instant::now();
         let fetched = runtime.block_on(resolver.fetch(fetch))?;
         let took = begun.elapsed();

@@ -13,6 +13,7 @@ mod docs;
 mod faults;
 mod forged;
 mod journal;
+mod last_valid;
 mod leftovers;
 mod liar;
 mod machine;
@@ -71,6 +72,8 @@ const THEMES: &[&Theme] = &[
     &rotation::RECOVERY,
     &morning::THEME,
     &morning::TOKEN,
+    &last_valid::THEME,
+    &last_valid::STRICT,
     &leftovers::THEME,
     &storm::KILLS,
     &storm::CHANGES,

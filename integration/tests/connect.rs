@@ -49,6 +49,7 @@ fn ask(reference: &str) -> Fetch {
     Fetch {
         source,
         print: String::new(),
+        definition: None,
         item,
         known: None,
         version: None,
@@ -70,8 +71,13 @@ fn known(fetch: &Fetch, fetched: &Fetched) -> Known {
 
 async fn check(resolver: &Resolver, items: &[Known]) -> Result<Vec<ItemState>, Failure> {
     let source = SourceName::default_source();
-    let question =
-        Check { source, print: String::new(), items: items.to_vec(), patience: Duration::from_secs(20) };
+    let question = Check {
+        source,
+        print: String::new(),
+        definition: None,
+        items: items.to_vec(),
+        patience: Duration::from_secs(20),
+    };
     Ok(resolver.check(question).await?.items)
 }
 
@@ -369,6 +375,7 @@ async fn a_probe_tells_what_a_token_reaches() {
     let question = || Probe {
         source: SourceName::default_source(),
         print: String::new(),
+        definition: None,
         patience: Duration::from_secs(20),
     };
     let stranger = resolver_at(fake.url(), false, None, Some("another token"));

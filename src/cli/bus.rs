@@ -55,6 +55,12 @@ pub(super) trait Manager {
     fn version(&self) -> zbus::Result<String>;
     #[zbus(property)]
     fn configuration_error(&self) -> zbus::Result<String>;
+    #[zbus(property)]
+    fn configuration_state(&self) -> zbus::Result<String>;
+    #[zbus(property)]
+    fn configuration_file_error(&self) -> zbus::Result<String>;
+    #[zbus(property)]
+    fn configuration_loaded(&self) -> zbus::Result<u64>;
 }
 
 #[zbus::proxy(interface = "org.onecred.Credentials1.Source", default_service = "org.onecred.Credentials1")]
@@ -146,6 +152,11 @@ impl Fault {
         Self { name: format!("{OWN}Failed"), message }
     }
 
+    /// Whether nothing is served, since the configuration or the store can't be used.
+    pub(super) fn is_misconfigured(&self) -> bool {
+        self.name == MISCONFIGURED
+    }
+
     /// Whether whoever runs the verb may not do this.
     pub(super) fn is_not_authorized(&self) -> bool {
         self.name == NOT_AUTHORIZED
@@ -162,6 +173,7 @@ impl std::error::Error for Fault {}
 
 const OWN: &str = "org.onecred.Error.";
 const NOT_AUTHORIZED: &str = "org.onecred.Error.NotAuthorized";
+const MISCONFIGURED: &str = "org.onecred.Error.Misconfigured";
 const SEE: &str = "see: systemctl status onecred";
 
 fn no_bus(error: zbus::Error) -> Fault {

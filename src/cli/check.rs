@@ -101,7 +101,7 @@ fn objections(Loaded { settings, .. }: &Loaded) -> Vec<String> {
     used.filter_map(|root| crate::provider::publish::objection(root)).collect()
 }
 
-fn summary(Loaded { settings, warnings }: &Loaded) -> String {
+fn summary(Loaded { settings, warnings, .. }: &Loaded) -> String {
     let contents = [
         (settings.policy.secrets().count(), "secret"),
         (settings.templates.len(), "template"),

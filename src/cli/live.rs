@@ -69,7 +69,10 @@ pub(super) fn run(
 
 async fn find(bus: &Bus, settings: &Settings, err: &mut dyn Write) -> Result<Findings, Fault> {
     let manager = bus.manager().await?;
-    let known = secrets::all(&manager).await?;
+    let known = match secrets::all(&manager).await {
+        Err(fault) if fault.is_misconfigured() => Vec::new(), // the error is reported below
+        listed => listed?,
+    };
     let error = manager.configuration_error().await?;
     let mut problems = Vec::new();
     if !error.is_empty() {
@@ -90,7 +93,10 @@ async fn find(bus: &Bus, settings: &Settings, err: &mut dyn Write) -> Result<Fin
         }
     }
     let names: Vec<String> = known.into_iter().map(|secret| secret.name).collect();
-    let secrets = refresh::try_all(&manager, &names, err).await?;
+    let secrets = match names.is_empty() {
+        true => Vec::new(),
+        false => refresh::try_all(&manager, &names, err).await?,
+    };
     Ok(Findings { secrets, problems, configuration: None })
 }
 

@@ -16,7 +16,7 @@ pub struct MetricsArgs {
     pub output: Option<PathBuf>,
 }
 
-/// Prints them.
+/// Declarations them.
 pub fn run(args: &MetricsArgs, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let text = bus::talk(async |bus| Ok(bus.manager().await?.metrics().await?))?;
     match &args.output {

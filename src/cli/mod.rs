@@ -5,6 +5,7 @@ mod bus;
 pub mod check;
 mod check_report;
 mod common;
+mod configuration;
 pub mod core;
 pub mod demo;
 pub mod explain;

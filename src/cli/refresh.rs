@@ -1,5 +1,6 @@
 //! `onecred refresh`: has secrets looked up in 1Password now.
 
+use std::collections::HashSet;
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -147,13 +148,14 @@ async fn these(
     flags: u64,
     err: &mut dyn Write,
 ) -> Result<Vec<Refreshed>, Fault> {
+    let mut seen = HashSet::new();
+    let names: Vec<&str> = names.iter().map(String::as_str).filter(|name| seen.insert(*name)).collect();
     let mut progress = Progress::new(names.len(), err);
     let mut refreshed = Vec::with_capacity(names.len());
     // what is compared is one call whatever its number; what is fetched is told of as it goes on
     let a_call = if flags == VERSIONS { names.len().max(1) } else { A_CALL };
     for call in names.chunks(a_call) {
-        let call: Vec<&str> = call.iter().map(String::as_str).collect();
-        let outcomes = progress.during(refreshed.len(), manager.refresh(&call, flags)).await;
+        let outcomes = progress.during(refreshed.len(), manager.refresh(call, flags)).await;
         refreshed.extend(outcomes?.into_iter().map(Refreshed::of));
     }
     Ok(refreshed)

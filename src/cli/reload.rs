@@ -1,31 +1,29 @@
-//! `onecred reload`: has the provider read the configuration anew.
+//! `onecred reload`: has the provider load the configuration again.
 
 use std::error::Error;
 use std::io::Write;
 
 use super::bus::{self, Fault};
+use super::configuration::Configuration;
+use crate::clock;
 
 /// Reloads.
 pub fn run(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
-    let (reloaded, serves) = bus::talk(async |bus| {
+    let (reloaded, active) = bus::talk(async |bus| {
         let manager = bus.manager().await?;
         let reloaded = manager.reload().await.map_err(Fault::from);
-        // who may not ask is told of the usual case
-        let serves = manager.configuration_error().await.map_or(true, |error| error.is_empty());
-        Ok((reloaded, serves))
+        Ok((reloaded, Configuration::ask(&manager).await))
     })?;
     match reloaded {
         Err(Fault { name, message }) if name == "org.onecred.Error.Misconfigured" => {
-            let so = match serves {
-                true => "the one before stays in force",
-                false => "nothing is served until they are mended",
+            let so = match active {
+                Some(active) if active.state == "none" => "nothing is served until they are fixed".to_owned(),
+                Some(active) => format!("{} stays active", active.name(clock::unix())),
+                None => "the one before stays active".to_owned(), // for callers who may reload and not inspect
             };
-            Err(format!(
-                "the configuration has errors, so that {so}: {message} (all that is wrong: onecred check)"
-            )
-            .into())
+            Err(format!("the configuration has errors; {so}: {message} (all errors: onecred check)").into())
         }
         Err(fault) => Err(fault.into()),
-        Ok(()) => Ok(writeln!(out, "the configuration was read anew")?),
+        Ok(()) => Ok(writeln!(out, "the configuration was loaded")?),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-/// Prints the schema.
+/// Declarations the schema.
 pub fn run(out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{:#}", crate::config::schema())
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::bus::{self, Bus, Fault};
 use super::common::causes;
 use super::common::table::{Cell, Row, table};
+use super::configuration::Configuration;
 use super::secrets::{self, Listed};
 use super::show::{self, Paint};
 use crate::clock;
@@ -27,6 +28,8 @@ struct Status {
     version: String,
     /// Why nothing is served, where the configuration or the store can't be used.
     configuration_error: Option<String>,
+    /// How the active configuration relates to the files.
+    configuration: Option<Configuration>,
     sources: Vec<Source>,
     secrets: Vec<Listed>,
 }
@@ -84,7 +87,7 @@ impl Source {
     }
 }
 
-/// Shows it. Gives the exit code: 1 where nothing can be served.
+/// Shows it. Gives the exit code: 1 where nothing can be served, or the files of the configuration can't be used.
 pub fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
     let status = bus::talk(ask)?;
     match args.json {
@@ -92,18 +95,23 @@ pub fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<u8, Box<dyn Error>>
         false => write!(out, "{}", screen(&status, clock::unix(), Paint::of_stdout()))?,
     }
     out.flush()?;
-    Ok(u8::from(status.configuration_error.is_some()))
+    let bad = status.configuration.as_ref().is_some_and(Configuration::is_bad);
+    Ok(u8::from(bad || status.configuration_error.is_some()))
 }
 
 async fn ask(bus: Bus) -> Result<Status, Fault> {
     let manager = bus.manager().await?;
     // first what can ask for a password: what comes after can't
-    let secrets = secrets::all(&manager).await?;
+    let (secrets, nothing) = match secrets::all(&manager).await {
+        Err(fault) if fault.is_misconfigured() => (Vec::new(), Some(fault.message)),
+        listed => (listed?, None),
+    };
     let some = |text: String| Some(text).filter(|text| !text.is_empty());
     let configuration_error = match manager.configuration_error().await.map_err(Fault::from) {
         Err(fault) if !fault.is_not_authorized() => return Err(fault),
-        told => told.ok().and_then(some), // a unit sees its own secrets and no more
+        told => told.ok().and_then(some).or(nothing), // a unit sees its own secrets and no more
     };
+    let configuration = Configuration::ask(&manager).await;
     let mut sources = Vec::new();
     for object in bus.sources().await? {
         let source = bus.source(&object).await?;
@@ -113,7 +121,8 @@ async fn ask(bus: Bus) -> Result<Status, Fault> {
             Err(_) => {}
         }
     }
-    Ok(Status { version: manager.version().await?, configuration_error, sources, secrets })
+    let version = manager.version().await?;
+    Ok(Status { version, configuration_error, configuration, sources, secrets })
 }
 
 fn screen(status: &Status, now: u64, paint: Paint) -> String {
@@ -124,6 +133,13 @@ fn screen(status: &Status, now: u64, paint: Paint) -> String {
             vec![Cell::bold("serves"), Cell::red(&format!("nothing: {why}"))]
         }
     }));
+    let mut first = Cell::bold("config");
+    if let Some(stands) = &status.configuration {
+        for problem in stands.problem(now) {
+            let problem = if stands.is_bad() { Cell::red(&problem) } else { Cell::bold(&problem) };
+            rows.push(Row::new(vec![std::mem::replace(&mut first, "".into()), problem]));
+        }
+    }
     let mut first = Cell::bold("sources");
     for source in &status.sources {
         rows.push(Row::new(vec![std::mem::replace(&mut first, "".into()), line(source, now)]));
@@ -217,7 +233,7 @@ mod tests {
             Source { name: gone, state: ready(), error: away, ..Source::default() },
         ];
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        Status { version, configuration_error: None, sources, secrets: sample() }
+        Status { version, configuration_error: None, configuration: None, sources, secrets: sample() }
     }
 
     #[test]
@@ -291,6 +307,20 @@ failing  40 secrets: the same as source default
         let screen = screen(&status, NOW, Paint::NONE);
         assert!(screen.contains("serves   nothing: /etc/onecred/secrets.json:1:1: error: x\n"), "{screen}");
         assert!(screen.contains("9.9.9 (this program is ") && screen.contains("secrets  none\n"), "{screen}");
+    }
+
+    #[test]
+    fn files_that_are_not_loaded_are_a_line() {
+        let mut status = status();
+        let error = Some("/etc/onecred/secrets.json:3:5: error: x".to_owned());
+        status.configuration =
+            Some(Configuration { state: "rejected".into(), error, loaded: Some(NOW - 60) });
+        let said = screen(&status, NOW, Paint::NONE);
+        let expected = "serves   yes\nconfig   /etc/onecred/secrets.json:3:5: error: x\n         the configuration of 08:59 UTC stays active\n";
+        assert!(said.contains(expected), "{said}");
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!(json["configuration"]["state"], "rejected");
+        assert_eq!(json["configurationError"], serde_json::Value::Null, "something is served");
     }
 
     #[test]

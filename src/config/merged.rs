@@ -16,6 +16,7 @@ pub(super) struct Merged {
     pub(super) publish: Option<At<Publish>>,
     pub(super) recover: Option<At<bool>>,
     pub(super) audit: Option<At<Audit>>,
+    pub(super) strict: Option<At<bool>>,
     pub(super) secrets: Vec<At<Secret>>,
     pub(super) templates: Vec<At<Template>>,
     pub(super) rules: Vec<At<Rule>>,
@@ -38,6 +39,7 @@ pub(super) fn merge(files: Vec<Written>, problems: &mut Problems) -> Merged {
         once("publish", &mut merged.publish, file.publish, problems);
         once("recover", &mut merged.recover, file.recover, problems);
         once("audit", &mut merged.audit, file.audit, problems);
+        once("strict", &mut merged.strict, file.strict, problems);
         for (name, source) in file.sources {
             match merged.sources.get(&name) {
                 Some(first) => twice("source", &name, first.place, source.place, problems),

@@ -9,11 +9,14 @@ mod opnix;
 mod problem;
 mod schema;
 mod shape;
+mod texts;
 mod written;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use crate::name::{CredentialId, SecretName, SourceName};
 use crate::policy::Policy;
@@ -26,6 +29,7 @@ pub(crate) use opnix::FOLDER as OPNIX_FOLDER;
 pub use opnix::{Imported, import_opnix};
 pub use problem::{Position, Problem, Report, Severity};
 pub use schema::schema;
+pub use texts::Texts;
 pub use written::Audit;
 
 use files::Origin;
@@ -39,6 +43,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// What is probably not as it was meant.
     pub warnings: Vec<Problem>,
+    /// The texts it was loaded from.
+    pub texts: Texts,
 }
 
 /// Loads the configuration of this machine: `secrets.json`, and `secrets.d/*.json` in the order of their names.
@@ -85,6 +91,34 @@ pub fn is_only_file(paths: &Paths, file: &Path) -> bool {
 /// Loads files as one configuration, from wherever they are: what others may do to them is warned of, not refused.
 pub fn check_files(files: &[PathBuf]) -> Result<Loaded, Report> {
     load_files(files, Origin::Given, Problems::default())
+}
+
+/// Reads the files of this machine's configuration, without a look at what they say.
+pub fn read_texts(paths: &Paths) -> Result<Texts, Report> {
+    let mut problems = Problems::default();
+    for file in files::find(paths, &mut problems) {
+        files::read(&file, Origin::Installed, &mut problems);
+    }
+    match problems.errors() {
+        0 => Ok(problems.into_texts()),
+        _ => Err(Report { problems: problems.take_list() }),
+    }
+}
+
+/// Loads texts that were read before.
+pub fn from_texts(texts: &Texts) -> Result<Loaded, Report> {
+    let mut problems = Problems::default();
+    let mut written = Vec::new();
+    for (file, text) in &texts.0 {
+        let number = problems.add_file(file, text.clone());
+        written.extend(read(number, &mut problems));
+    }
+    finish(written, problems)
+}
+
+/// Whether there is no configuration at all, rather than one that can't be used.
+pub fn is_missing(paths: &Paths) -> bool {
+    files::are_none(paths)
 }
 
 /// Loads one file's text. The name is for messages.
@@ -138,8 +172,11 @@ fn finish(written: Vec<Written>, mut problems: Problems) -> Result<Loaded, Repor
     }
     let settings = checked::check(merged, &mut problems);
     let failed = problems.errors() > 0;
-    let list = problems.into_list();
-    if failed { Err(Report { problems: list }) } else { Ok(Loaded { settings, warnings: list }) }
+    let list = problems.take_list();
+    match failed {
+        true => Err(Report { problems: list }),
+        false => Ok(Loaded { settings, warnings: list, texts: problems.into_texts() }),
+    }
 }
 
 /// The checked configuration: whatever is in it can be worked with as it stands.
@@ -159,6 +196,8 @@ pub struct Settings {
     pub recover: bool,
     /// What is written to the journal of a unit that asks.
     pub audit: Audit,
+    /// Whether a restart with files that can't be used refuses every unit, instead of using the last valid configuration.
+    pub strict: bool,
 }
 
 impl Default for Settings {
@@ -171,6 +210,7 @@ impl Default for Settings {
             roots: checked::ROOTS.iter().map(PathBuf::from).collect(),
             recover: true,
             audit: Audit::default(),
+            strict: false,
         }
     }
 }
@@ -190,8 +230,8 @@ pub struct Template {
     pub declared_at: String,
 }
 
-/// A source of secrets.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A source of secrets. The provider passes it to the resolver as JSON, with each question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
     /// What it is.
     pub kind: SourceKind,
@@ -210,7 +250,8 @@ impl Source {
 }
 
 /// The kinds of sources.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum SourceKind {
     /// A service account, through 1Password's own core.
     ServiceAccount(ServiceAccount),

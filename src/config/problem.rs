@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::texts::Texts;
+
 /// Whether a problem keeps a configuration from being used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -62,6 +64,12 @@ pub struct Report {
 }
 
 impl Report {
+    /// The first error on one line, with its place and what to do.
+    pub fn first_error(&self) -> String {
+        let first = self.problems.iter().find(|problem| problem.severity == Severity::Error);
+        first.map(ToString::to_string).unwrap_or_default().replace('\n', " ")
+    }
+
     /// How many errors there are; the rest are warnings.
     pub fn errors(&self) -> usize {
         self.problems.iter().filter(|p| p.severity == Severity::Error).count()
@@ -137,7 +145,7 @@ impl Problems {
     }
 
     fn add(&mut self, severity: Severity, place: Place, what: String, remedy: String) {
-        let (file, at) = (self.files[place.file].file.clone(), None); // see into_list
+        let (file, at) = (self.files[place.file].file.clone(), None); // see take_list
         self.errors += usize::from(severity == Severity::Error);
         self.found.push((Some(place), Problem { severity, file, at, what, remedy }));
     }
@@ -182,8 +190,13 @@ impl Problems {
         self.files[file].text.get(from..to).map_or(to - from, |part| part.chars().count())
     }
 
-    /// All that was found, in the order of the files; what is about files as such comes first.
-    pub(crate) fn into_list(mut self) -> Vec<Problem> {
+    /// The texts of the files.
+    pub(crate) fn into_texts(self) -> Texts {
+        Texts(self.files.into_iter().map(|text| (text.file, text.text)).collect())
+    }
+
+    /// Takes out all that was found, in the order of the files; what is about files as such comes first.
+    pub(crate) fn take_list(&mut self) -> Vec<Problem> {
         let mut found = std::mem::take(&mut self.found);
         found.sort_by_key(|(place, _)| *place);
         let mut before: Option<(Place, Position)> = None;

@@ -41,6 +41,10 @@ pub(crate) struct Written {
     /// What is written to the journal of a unit that asks.
     #[schemars(extend("default" = "refusals"))]
     pub(crate) audit: Option<At<Audit>>,
+    /// Whether every unit is refused when onecred starts and the configuration has errors or can't be read. Otherwise the last configuration
+    /// that was valid since boot stays active, and with it what it gives to units, even if the new one was meant to take that away.
+    #[schemars(extend("default" = false))]
+    pub(crate) strict: Option<At<bool>>,
 }
 
 /// What is written to the journal of a unit that asks for a credential.

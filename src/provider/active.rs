@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::store::{ItemKey, Snapshot};
-use crate::config::{Settings, Template};
+use crate::config::{Settings, Source, Template};
 use crate::name::SourceName;
 use crate::policy::UnitPattern;
 use crate::reference::FieldRef;
 use crate::secret::{Grant, Secret, Wanted};
-use crate::wire::Prints;
+use crate::wire::{Declarations, Declared};
 
 /// The configuration in force.
 #[derive(Debug, Default)]
@@ -17,8 +17,12 @@ pub struct Active {
     pub settings: Settings,
     /// Why nothing is configured, where the configuration could not be read.
     pub error: Option<String>,
+    /// A digest of the files it was loaded from; empty without any.
+    pub digest: String,
+    /// When these were loaded first, in seconds of the Unix epoch.
+    pub loaded: u64,
     items: BTreeMap<ItemKey, Item>,
-    prints: Prints,
+    declarations: Declarations,
     /// Where each secret is in the policy's order.
     names: HashMap<String, usize>,
 }
@@ -45,10 +49,20 @@ impl Active {
         for template in &settings.templates {
             template.filling.parts.iter().for_each(|part| add(part, &template.grants));
         }
-        let prints = settings.sources.iter().map(|(name, source)| (name.clone(), source.print())).collect();
+        let declared = |source: &Source| Declared {
+            print: source.print(),
+            definition: serde_json::to_string(source).ok(),
+        };
+        let declarations = settings.sources.iter().map(|(name, source)| (name.clone(), declared(source)));
+        let declarations = declarations.collect();
         let names = settings.policy.secrets().enumerate();
         let names = names.map(|(at, secret)| (secret.name.to_string(), at)).collect();
-        Self { settings, error: None, items, prints, names }
+        Self { settings, error: None, digest: String::new(), loaded: 0, items, declarations, names }
+    }
+
+    /// Arranges a configuration that was loaded from files of this digest, first at this time.
+    pub fn of_files(settings: Settings, digest: String, loaded: u64) -> Self {
+        Self { digest, loaded, ..Self::new(settings) }
     }
 
     /// A configuration that allows nothing, since the real one has errors.
@@ -94,14 +108,19 @@ impl Active {
         self.items.get(key).into_iter().flat_map(|item| &item.grants)
     }
 
-    /// The fingerprints of all sources' definitions.
-    pub fn prints(&self) -> &Prints {
-        &self.prints
+    /// All sources, for the resolver. It learns nothing else of the configuration, no unit's name in particular.
+    pub fn declarations(&self) -> &Declarations {
+        &self.declarations
     }
 
     /// The fingerprint of a source's definition; see [`Source::print`](crate::config::Source::print).
     pub fn print(&self, source: &SourceName) -> &str {
-        self.prints.get(source).map(String::as_str).unwrap_or_default()
+        self.declarations.get(source).map(|source| source.print.as_str()).unwrap_or_default()
+    }
+
+    /// A source's definition as JSON, for the resolver.
+    pub fn definition(&self, source: &SourceName) -> Option<String> {
+        self.declarations.get(source)?.definition.clone()
     }
 
     /// Whether a snapshot still belongs to this configuration.
@@ -109,6 +128,7 @@ impl Active {
         let wanted = self.items.contains_key(&snapshot.key)
             || snapshot.by_rule
                 && self.settings.policy.rules().iter().any(|rule| rule.wanted.source == snapshot.key.source);
-        wanted && self.prints.get(&snapshot.key.source) == Some(&snapshot.source_print)
+        let source = self.declarations.get(&snapshot.key.source);
+        wanted && source.is_some_and(|source| source.print == snapshot.source_print)
     }
 }

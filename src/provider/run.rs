@@ -13,6 +13,8 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::active::Active;
+use super::base::files::Standing;
+use super::base::last_valid::{self, Start};
 use super::broker::Broker;
 use super::bus;
 use super::keeper::Keeper;
@@ -21,8 +23,8 @@ use super::rotation;
 use super::sealer::{Form, Sealer};
 use super::server::Server;
 use super::store::{Kind, Store};
-use crate::clock::BootTime;
-use crate::config::{self, Loaded, Paths};
+use crate::clock::{self, BootTime};
+use crate::config::{self, Limits, Paths, Problem, Report};
 use crate::secret::wipe_stack;
 use crate::systemd::{journal, message_id, notify};
 use crate::wire::client::SocketResolver;
@@ -82,24 +84,26 @@ pub fn run(options: Options) -> Result<(), Fatal> {
 }
 
 async fn live(options: Options) -> Result<(), Fatal> {
-    let mut active = load(&options.config);
-    let limits = active.settings.limits;
     let kind = if options.development { Kind::Anything } else { Kind::Memory };
-    let open = || Store::open(&options.store, kind, limits.store_bytes);
-    let (store, storeless) = match open() {
-        Ok(store) => (store, false),
+    // a configuration that becomes active brings its own limit
+    let open = || Store::open(&options.store, kind, Limits::default().store_bytes);
+    let (store, active) = match open() {
+        Ok(store) => {
+            let active = load(&options.config, &store);
+            (store, active)
+        }
         Err(error) => {
             tracing::error!("{error}");
-            // everybody is told so, instead of waiting for a provider that does not start
-            active = Active::broken(error.to_string());
-            (Store::none(), true)
+            // units that ask get this reason, instead of waiting for a provider that does not start
+            (Store::none(), Active::broken(error.to_string()))
         }
     };
+    let (storeless, connections) = (!store.exists(), active.settings.limits.connections);
     let resolver = Arc::new(SocketResolver::new(options.resolver));
     let broker = Arc::new(Broker::new(resolver, store, active));
     let attestation = Attestation { uid: nix::unistd::geteuid().as_raw(), trusting: options.development };
-    let server =
-        Arc::new(Server::new(broker, attestation, Sealer::new(&options.host_key), limits.connections));
+    let sealer = Sealer::new(&options.host_key);
+    let server = Arc::new(Server::new(broker, attestation, sealer, connections, options.config));
     let mut signals = Signals::new()?;
     let keeper = watch(&options.keeper)?;
     tracing::info!("serving; the keeper is process {}", options.keeper.pid());
@@ -116,16 +120,8 @@ async fn live(options: Options) -> Result<(), Fatal> {
         tokio::spawn(Arc::clone(&server.recovery).keep_list(Arc::clone(&server.broker)));
         tokio::spawn(Arc::clone(&server.recovery).recover(Arc::clone(&server.broker)));
     }
-    let result = serve(
-        &server,
-        (options.listener, options.sealed),
-        &options.config,
-        &mut signals,
-        &mut wishes,
-        &keeper,
-        fit,
-    )
-    .await;
+    let result =
+        serve(&server, (options.listener, options.sealed), &mut signals, &mut wishes, &keeper, fit).await;
     wind_down(&server, matches!(result, Err(Fatal::KeeperGone))).await;
     result
 }
@@ -133,7 +129,6 @@ async fn live(options: Options) -> Result<(), Fatal> {
 async fn serve(
     server: &Arc<Server>,
     (plain, sealed): (OwnedFd, Option<OwnedFd>),
-    config: &Paths,
     signals: &mut Signals,
     wishes: &mut mpsc::Receiver<bus::Reload>,
     keeper: &AsyncFd<OwnedFd>,
@@ -160,10 +155,10 @@ async fn serve(
                 if store_is_back() {
                     return Err(Fatal::StoreIsBack);
                 }
-                let _ = reload(server, config);
+                let _ = reload(server);
             }
             Some(wish) = wishes.recv() => {
-                let _ = wish.send(reload(server, config));
+                let _ = wish.send(reload(server));
             }
             _ = alive.tick() => notify::alive(),
             () = sleep(CATCHING_UP), if journal::is_behind() => journal::catch_up(),
@@ -175,7 +170,11 @@ async fn serve(
                 server.report.sweep(false);
                 server.broker.sweep();
                 server.unit_totals.sweep(BootTime::now());
-                notify::status(&status(server));
+                let server = Arc::clone(server);
+                tokio::spawn(async move {
+                    let standing = server.standing().await;
+                    notify::status(&line(&server, &standing));
+                });
             }
         }
     }
@@ -199,42 +198,55 @@ async fn wind_down(server: &Server, unguarded: bool) {
     server.broker.sweep();
 }
 
-/// The configuration; with errors in it, one that refuses everything and says why, so that each consumer's journal has the reason.
-fn load(paths: &Paths) -> Active {
-    match config::load(paths) {
-        Ok(loaded) => {
-            warn(&loaded);
-            Active::new(loaded.settings)
+/// The configuration to start with. Without one, every unit that asks is refused with the reason, so that each consumer's journal has it.
+fn load(paths: &Paths, store: &Store) -> Active {
+    match last_valid::start(paths, store) {
+        Start::Files(active, warnings) => {
+            warn(&warnings);
+            active
         }
-        Err(report) => {
-            for problem in &report.problems {
-                tracing::error!("{problem}");
-            }
-            tracing::error!(
-                message_id = message_id::CONFIGURATION_REJECTED,
-                "the configuration has errors, so every unit that asks is refused; see: onecred check"
-            );
-            Active::broken(first_error(&report))
+        Start::Last(active, report) => {
+            rejected(&report, &format!("the one of {} stays active", time_of(&active)));
+            active
+        }
+        Start::Nothing(report) => {
+            rejected(&report, "every unit that asks is refused");
+            Active::broken(report.first_error())
         }
     }
 }
 
-fn first_error(report: &config::Report) -> String {
-    let first = report.problems.iter().find(|problem| problem.severity == config::Severity::Error);
-    first.map(ToString::to_string).unwrap_or_default().replace('\n', " ")
+/// Says what is wrong with the files, and what becomes of it.
+fn rejected(report: &Report, so: &str) {
+    for problem in &report.problems {
+        tracing::error!("{problem}");
+    }
+    tracing::error!(
+        message_id = message_id::CONFIGURATION_REJECTED,
+        "the configuration has errors or can't be read, so {so}; see: onecred check"
+    );
 }
 
-/// Reads the configuration anew; with errors in it the one before stays in force, and the first of them is given back.
-fn reload(server: &Arc<Server>, paths: &Paths) -> Result<(), String> {
+/// When a configuration was loaded.
+fn time_of(active: &Active) -> String {
+    clock::time_of_day(active.loaded, clock::unix())
+}
+
+/// Loads the configuration again. If it has errors, the one before stays active, and the first error is the answer.
+fn reload(server: &Arc<Server>) -> Result<(), String> {
     notify::reloading();
-    let result = match config::load(paths) {
+    let active = server.broker.active();
+    let result = match config::load(&server.config) {
         Ok(loaded) => {
-            warn(&loaded);
-            server.broker.activate(match &server.broker.active().error {
+            warn(&loaded.warnings);
+            server.broker.activate(match &active.error {
                 Some(error) if !server.broker.has_store() => Active::broken(error.clone()),
-                _ => Active::new(loaded.settings),
+                _ => {
+                    let (digest, at) = last_valid::keep(server.broker.store(), &loaded.texts);
+                    Active::of_files(loaded.settings, digest, at)
+                }
             });
-            tracing::info!("the configuration was read anew");
+            tracing::info!("the configuration was loaded");
             server.publisher.prune();
             let server = Arc::clone(server);
             tokio::spawn(async move {
@@ -245,31 +257,29 @@ fn reload(server: &Arc<Server>, paths: &Paths) -> Result<(), String> {
             return Ok(());
         }
         Err(report) => {
-            for problem in &report.problems {
-                tracing::error!("{problem}");
+            match active.error {
+                Some(_) => rejected(&report, "every unit that asks is still refused"),
+                None => rejected(&report, &format!("the one of {} stays active", time_of(&active))),
             }
-            let so = match server.broker.active().error {
-                Some(_) => "every unit that asks is still refused",
-                None => "the one before stays in force",
-            };
-            tracing::error!(
-                message_id = message_id::CONFIGURATION_REJECTED,
-                "the new configuration has errors, so {so}; see: onecred check"
-            );
-            Err(first_error(&report))
+            Err(report.first_error())
         }
     };
     notify::ready(&status(server));
     result
 }
 
-fn warn(loaded: &Loaded) {
-    for warning in &loaded.warnings {
+fn warn(warnings: &[Problem]) {
+    for warning in warnings {
         tracing::warn!("{warning}");
     }
 }
 
 fn status(server: &Server) -> String {
+    line(server, &Standing::of(&server.broker.active(), &server.config))
+}
+
+/// What `systemctl status` shows.
+fn line(server: &Server, standing: &Standing) -> String {
     let active = server.broker.active();
     if let Some(error) = &active.error {
         return format!("refusing everything: {error}");
@@ -278,7 +288,16 @@ fn status(server: &Server) -> String {
     let (items, bytes) = server.broker.size();
     let count = |n: usize, thing: &str| format!("{n} {thing}{}", if n == 1 { "" } else { "s" });
     let (secrets, rules, items) = (count(secrets, "secret"), count(rules, "rule"), count(items, "item"));
-    format!("serving {secrets} and {rules}; {items} ({bytes} bytes) in the store")
+    let line = format!("serving {secrets} and {rules}; {items} ({bytes} bytes) in the store");
+    match standing {
+        Standing::Current | Standing::None => line,
+        Standing::Changed => {
+            format!("{line}; the configuration changed on disk since it was loaded: onecred reload")
+        }
+        Standing::Rejected(error) => {
+            format!("{line}; the configuration of {} stays active: {error}", time_of(&active))
+        }
+    }
 }
 
 fn watch(keeper: &Keeper) -> io::Result<AsyncFd<OwnedFd>> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::assemble::{self, Assembled, Job};
+use super::base::files::Standing;
 use super::base::limits;
 use super::broker::Broker;
 use super::peer::{Attestation, Peer, Stranger};
@@ -24,7 +25,7 @@ use super::statuses::Statuses;
 use super::store::Kind;
 use super::tally::{STRANGER, Tally};
 use crate::clock::BootTime;
-use crate::config::Audit;
+use crate::config::{Audit, Paths};
 use crate::policy::Deliverable;
 use crate::sys;
 
@@ -51,6 +52,8 @@ pub struct Server {
     pub statuses: Statuses,
     /// What each process setting up a unit's credentials was sent.
     pub unit_totals: UnitTotals,
+    /// Where the configuration's files are.
+    pub config: Paths,
     attestation: Attestation,
     sealer: Sealer,
     permits: Arc<Semaphore>,
@@ -65,7 +68,13 @@ pub struct Server {
 
 impl Server {
     /// A server that has at most this many connections open at once.
-    pub fn new(broker: Arc<Broker>, attestation: Attestation, sealer: Sealer, connections: usize) -> Self {
+    pub fn new(
+        broker: Arc<Broker>,
+        attestation: Attestation,
+        sealer: Sealer,
+        connections: usize,
+        config: Paths,
+    ) -> Self {
         let most = u32::try_from(connections).unwrap_or(u32::MAX).max(1);
         let permits = Arc::new(Semaphore::new(most as usize));
         let kind = if attestation.trusting { Kind::Anything } else { Kind::Memory };
@@ -78,6 +87,7 @@ impl Server {
             tally: Arc::default(),
             statuses: Statuses::default(),
             unit_totals: UnitTotals::default(),
+            config,
             attestation,
             sealer,
             permits,
@@ -112,6 +122,13 @@ impl Server {
             drop(guard);
             tokio::task::yield_now().await;
         }
+    }
+
+    /// How the active configuration relates to the files, which are read for this in another thread.
+    pub async fn standing(&self) -> Standing {
+        let (active, paths) = (self.broker.active(), self.config.clone());
+        let looked = tokio::task::spawn_blocking(move || Standing::of(&active, &paths)).await;
+        looked.unwrap_or_else(|error| Standing::Rejected(format!("the files could not be read: {error}")))
     }
 
     /// Waits until every connection is closed, or has taken a whole refusal.

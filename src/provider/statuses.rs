@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::broker::Broker;
 use crate::name::SourceName;
-use crate::wire::{Prints, SourceStatus, Status};
+use crate::wire::{Declarations, SourceStatus, Status};
 
 /// How long an answer is good for: one look at all sources asks many times.
 const GOOD_FOR: Duration = Duration::from_secs(2);
@@ -23,7 +23,7 @@ pub struct Statuses(Mutex<Option<Answer>>);
 #[derive(Debug)]
 struct Answer {
     at: Instant,
-    of: Prints,
+    of: Declarations,
     told: Arc<Told>,
 }
 
@@ -34,7 +34,7 @@ impl Statuses {
     /// How all sources are, as they are defined now. Whoever comes while the resolver is asked, waits for the same answer.
     pub async fn get(&self, broker: &Broker) -> Arc<Told> {
         let mut last = self.0.lock().await;
-        let of = broker.active().prints().clone();
+        let of = broker.active().declarations().clone();
         if let Some(answer) = last.as_ref().filter(|answer| answer.at.elapsed() < GOOD_FOR && answer.of == of)
         {
             return Arc::clone(&answer.told);
@@ -56,8 +56,8 @@ impl Statuses {
 }
 
 /// Only what is told of sources of these definitions: the resolver may still have others under their names.
-fn of_definitions(mut status: Status, prints: &Prints) -> Status {
-    status.sources.retain(|source| prints.get(&source.name) == Some(&source.print));
+fn of_definitions(mut status: Status, declared: &Declarations) -> Status {
+    status.sources.retain(|source| declared.get(&source.name).is_some_and(|own| own.print == source.print));
     status
 }
 

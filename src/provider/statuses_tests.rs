@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::*;
 use crate::provider::active::Active;
 use crate::provider::store::Store;
-use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Prints, Resolve, SourceState};
+use crate::wire::{
+    Check, Checked, Class, Declarations, Failure, Fetch, Fetched, Pending, Resolve, SourceState,
+};
 
 /// A resolver that knows one source, and counts how often it is asked for it.
 #[derive(Default)]
@@ -29,7 +31,7 @@ impl Resolve for Counting {
         Box::pin(std::future::ready(away()))
     }
 
-    fn status(&self, prints: Prints) -> Pending<'_, Status> {
+    fn status(&self, prints: Declarations) -> Pending<'_, Status> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
             if self.hangs.load(Ordering::Relaxed) {
@@ -41,7 +43,7 @@ impl Resolve for Counting {
                 print: if self.is_behind.load(Ordering::Relaxed) {
                     "old".into()
                 } else {
-                    prints[&name("default")].clone()
+                    prints[&name("default")].print.clone()
                 },
                 kind: "connect".into(),
                 state: SourceState::Ready,

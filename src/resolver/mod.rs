@@ -34,7 +34,7 @@ use crate::config::Source;
 use crate::name::{CredentialId, SourceName};
 use crate::secret::SecretValue;
 use crate::wire::{
-    Check, Checked, Class, Failure, Fetch, Fetched, Pending, Prints, Probe, Probed, Resolve, Status,
+    Check, Checked, Class, Declarations, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve, Status,
 };
 
 use connect::Claims;
@@ -145,7 +145,7 @@ impl Resolve for Resolver {
         })
     }
 
-    fn status(&self, _prints: Prints) -> Pending<'_, Status> {
+    fn status(&self, _prints: Declarations) -> Pending<'_, Status> {
         Box::pin(ready(Ok(self.about())))
     }
 }

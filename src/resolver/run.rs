@@ -15,12 +15,13 @@ use tokio::time::interval;
 use super::Resolver;
 use super::service_account::Surroundings;
 use super::shown::{self, Shown};
-use crate::config::{self, Paths};
+use crate::config::{self, Paths, Source};
 use crate::name::{CredentialId, SourceName};
 use crate::secret::{SecretValue, wipe_stack};
 use crate::systemd::notify;
 use crate::wire::{
-    self, Check, Checked, Class, Failure, Fetch, Fetched, Pending, Prints, Probe, Probed, Resolve, Status,
+    self, Check, Checked, Class, Declarations, Declared, Failure, Fetch, Fetched, Pending, Probe, Probed,
+    Resolve, Status,
 };
 
 /// The most bytes that a token may have.
@@ -108,19 +109,39 @@ struct Loaded {
     resolver: Resolver,
     /// The sources, with the fingerprints of their definitions.
     sources: BTreeMap<SourceName, String>,
-    /// Why there are no sources, where the configuration could not be read at all.
+    /// Why the files could not be read the last time, if so.
     error: Option<String>,
 }
 
+/// A source as a question names it.
+struct Named<'a> {
+    source: &'a SourceName,
+    print: &'a str,
+    definition: Option<&'a str>,
+}
+
+impl Named<'_> {
+    /// The definition that came with the question, if it is the one of the fingerprint.
+    fn defined(&self) -> Option<Source> {
+        let source: Source = serde_json::from_str(self.definition?).ok()?;
+        (source.print() == self.print).then_some(source)
+    }
+}
+
 impl Loaded {
+    fn of(resolver: Resolver, error: Option<String>) -> Self {
+        let sources = resolver.definitions.iter().map(|(name, source)| (name.clone(), source.print()));
+        Self { sources: sources.collect(), resolver, error }
+    }
+
     /// The resolver, if it works with the definition of the source that the provider has.
     fn resolver(&self, source: &SourceName, print: &str) -> Result<&Resolver, Failure> {
         match &self.error {
-            None if self.sources.get(source).is_some_and(|own| own == print) => Ok(&self.resolver),
+            _ if self.sources.get(source).is_some_and(|own| own == print) => Ok(&self.resolver),
             None => Err(Failure::new(
                 Class::Away,
-                format!("the resolver has not read the present definition of source {source}"),
-                "if that goes on: systemctl reload onecred-resolver, and look at its journal",
+                format!("the resolver has another definition of source {source} than the provider"),
+                "onecred reload; if that does not help, both must be of one version: systemctl restart onecred-resolver.service onecred.service",
             )
             .retry_after(Duration::from_millis(200))),
             Some(error) => Err(unusable(error)),
@@ -132,14 +153,14 @@ fn unusable(error: &str) -> Failure {
     Failure::new(
         Class::Misconfigured,
         format!("the resolver can't use the configuration: {error}"),
-        "mend it (its files have to be readable by user onecred: they hold no secret), then: onecred reload",
+        "correct it (user onecred must be able to read its files; they hold no secret), then: onecred reload",
     )
 }
 
 impl Current {
     fn new(inputs: Inputs) -> Self {
         let resolver = Resolver::within(&BTreeMap::new(), |_| None, &inputs.surroundings);
-        let loaded = RwLock::new(Arc::new(Loaded { resolver, ..Loaded::default() }));
+        let loaded = RwLock::new(Arc::new(Loaded::of(resolver, None)));
         Self { inputs, loaded, looked: Mutex::default(), asked: Notify::new() }
     }
 
@@ -147,54 +168,70 @@ impl Current {
         Arc::clone(&self.loaded.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn set(&self, loaded: Loaded) {
-        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded);
+    fn set(&self, loaded: Arc<Loaded>) {
+        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
     }
 
-    /// Reads the configuration; with errors in it, what was there before stays.
+    /// These sources, with what `before` has learned of those that are the same.
+    fn opened(
+        &self,
+        before: &Loaded,
+        sources: &BTreeMap<SourceName, Source>,
+        error: Option<String>,
+    ) -> Arc<Loaded> {
+        let token = |name: &CredentialId| token(name, &self.inputs.tokens);
+        Arc::new(Loaded::of(before.resolver.renewed(sources, token), error))
+    }
+
+    /// Reads the configuration. If it has errors, the sources stay as they were.
     fn read(&self) {
-        let Inputs { config, tokens, .. } = &self.inputs;
-        match config::load_if_any(config) {
-            Ok(loaded) => {
-                let sources = &loaded.settings.sources;
-                let before = self.get();
-                let resolver = before.resolver.renewed(sources, |name| token(name, tokens));
-                let sources = sources.iter().map(|(name, source)| (name.clone(), source.print())).collect();
-                self.set(Loaded { resolver, sources, error: None });
-            }
+        let before = self.get();
+        self.set(match config::load_if_any(&self.inputs.config) {
+            Ok(loaded) => self.opened(&before, &loaded.settings.sources, None),
             Err(report) => {
                 for problem in &report.problems {
                     tracing::error!("{problem}");
                 }
-                let first =
-                    report.problems.iter().find(|problem| problem.severity == config::Severity::Error);
-                if self.get().sources.is_empty() {
-                    let error = Some(first.map(ToString::to_string).unwrap_or_default());
-                    let resolver = self.get().resolver.renewed(&BTreeMap::new(), |_| None);
-                    self.set(Loaded { resolver, error, ..Loaded::default() });
-                } else {
-                    tracing::error!(
-                        "the configuration has errors, so the sources stay as they were; see: onecred check"
-                    );
-                }
+                tracing::error!(
+                    "the configuration has errors or can't be read, so the sources stay as onecred.service has them; see: onecred check"
+                );
+                self.opened(&before, &before.resolver.definitions, Some(report.first_error()))
             }
-        }
+        });
     }
 
     /// What would be in force after a reading, which leaves alone what is.
     fn reread(&self) -> Arc<Loaded> {
         let fresh = Self::new(self.inputs.clone());
-        *fresh.loaded.write().unwrap_or_else(PoisonError::into_inner) = self.get();
+        fresh.set(self.get());
         fresh.read();
         fresh.get()
     }
 
-    /// The sources, with the definition of this one that the asker has. What was written since they were read is looked at, now and then,
-    /// and taken over if it has it: the provider may have been told before us, or we may have started before there was a file.
-    fn with(&self, source: &SourceName, print: &str) -> Arc<Loaded> {
+    /// What would be in force with this definition of one source.
+    fn including(&self, before: &Loaded, name: &SourceName, source: Source) -> Arc<Loaded> {
+        let mut sources = before.resolver.definitions.clone();
+        sources.insert(name.clone(), source);
+        self.opened(before, &sources, before.error.clone())
+    }
+
+    /// The sources, with the definition of this one that the provider has. It comes with the question, and counts: the provider decides which
+    /// configuration is active, and the files may have changed since it read them, or have errors by now.
+    ///
+    /// A provider of an older version sends none. Then the files are read again, now and then, and count if they have it.
+    fn with(&self, named: &Named<'_>) -> Arc<Loaded> {
+        let Named { source, print, .. } = named;
         let loaded = self.get();
         if loaded.resolver(source, print).is_ok() {
             return loaded;
+        }
+        if let Some(defined) = named.defined() {
+            tracing::info!(
+                "source {source}: its definition is that of onecred.service, and not of the files"
+            );
+            let with = self.including(&loaded, source, defined);
+            self.set(Arc::clone(&with));
+            return with;
         }
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
         if looked.is_some_and(|before| before.elapsed() < LOOK_AGAIN) {
@@ -202,10 +239,10 @@ impl Current {
         }
         *looked = Some(Instant::now());
         let fresh = self.reread();
-        if fresh.resolver(source, print).is_err() && loaded.error.is_none() {
+        if fresh.resolver(source, print).is_err() && !loaded.sources.is_empty() {
             return loaded;
         }
-        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&fresh);
+        self.set(Arc::clone(&fresh));
         fresh
     }
 
@@ -214,14 +251,31 @@ impl Current {
         let loaded = self.get();
         match &loaded.error {
             None => shown::line(&loaded.resolver.about()),
-            Some(error) => format!("refusing everything: {error}"),
+            Some(error) if loaded.sources.is_empty() => {
+                format!(
+                    "waiting for onecred.service to say which sources there are, since the configuration can't be used: {error}"
+                )
+            }
+            Some(error) => {
+                let sources = shown::line(&loaded.resolver.about());
+                format!("{sources}; the configuration that was active before stays active: {error}")
+            }
+        }
+    }
+
+    fn about(&self) -> Result<Status, Failure> {
+        let loaded = self.get();
+        match &loaded.error {
+            Some(error) if loaded.sources.is_empty() => Err(unusable(error)),
+            _ => Ok(loaded.resolver.about()),
         }
     }
 }
 
 impl Resolve for Current {
     fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched> {
-        let loaded = self.with(&fetch.source, &fetch.print);
+        let Fetch { source, print, definition, .. } = &fetch;
+        let loaded = self.with(&Named { source, print, definition: definition.as_deref() });
         Box::pin(async move {
             let outcome = loaded.resolver(&fetch.source, &fetch.print)?.fetch(fetch).await;
             self.asked.notify_one();
@@ -230,7 +284,8 @@ impl Resolve for Current {
     }
 
     fn check(&self, check: Check) -> Pending<'_, Checked> {
-        let loaded = self.with(&check.source, &check.print);
+        let Check { source, print, definition, .. } = &check;
+        let loaded = self.with(&Named { source, print, definition: definition.as_deref() });
         Box::pin(async move {
             let outcome = loaded.resolver(&check.source, &check.print)?.check(check).await;
             self.asked.notify_one();
@@ -238,11 +293,16 @@ impl Resolve for Current {
         })
     }
 
-    /// An administrator may ask about what was written since the last reload, which is then read for this question alone.
+    /// An administrator may ask about what was written since the last reload. Its definition counts for this question only.
     fn probe(&self, probe: Probe, token: Option<SecretValue>) -> Pending<'_, Probed> {
         let mut loaded = self.get();
         if loaded.resolver(&probe.source, &probe.print).is_err() {
-            loaded = self.reread();
+            let Probe { source, print, definition, .. } = &probe;
+            let named = Named { source, print, definition: definition.as_deref() };
+            loaded = match named.defined() {
+                Some(defined) => self.including(&loaded, source, defined),
+                None => self.reread(),
+            };
         }
         Box::pin(async move {
             let outcome = loaded.resolver(&probe.source, &probe.print)?.probe(probe, token).await;
@@ -251,14 +311,11 @@ impl Resolve for Current {
         })
     }
 
-    fn status(&self, prints: Prints) -> Pending<'_, Status> {
-        // a source that the provider has another definition of is read again, so that it is not reported by its old one
-        let unknown = prints.iter().find(|(source, print)| self.get().resolver(source, print).is_err());
-        let loaded = unknown.map_or_else(|| self.get(), |(source, print)| self.with(source, print));
-        Box::pin(ready(match &loaded.error {
-            None => Ok(loaded.resolver.about()),
-            Some(error) => Err(unusable(error)),
-        }))
+    fn status(&self, sources: Declarations) -> Pending<'_, Status> {
+        for (source, Declared { print, definition }) in &sources {
+            self.with(&Named { source, print, definition: definition.as_deref() });
+        }
+        Box::pin(ready(self.about()))
     }
 }
 
@@ -301,26 +358,115 @@ mod tests {
         assert_eq!(token(&name, &files).unwrap().expose(), b"secret");
     }
 
+    struct Rig {
+        folder: tempfile::TempDir,
+        current: Current,
+    }
+
+    impl Rig {
+        fn new(text: &str) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let config = Paths { dir: folder.path().into() };
+            let surroundings = Surroundings::default();
+            let current = Current::new(Inputs { config, tokens: BTreeMap::new(), surroundings });
+            let rig = Self { folder, current };
+            rig.write(text);
+            rig.current.read();
+            rig
+        }
+
+        fn write(&self, text: &str) {
+            std::fs::write(self.folder.path().join("secrets.json"), text).unwrap();
+        }
+    }
+
+    fn vault(path: &str) -> String {
+        format!(r#"{{ "source": {{ "kind": "file", "path": "{path}" }}, "secrets": [] }}"#)
+    }
+
+    /// The definition of the source in such a configuration, as the provider has it.
+    fn declared(text: &str) -> Declared {
+        let settings = config::from_text(Path::new("test.json"), text).unwrap().settings;
+        let source = &settings.sources[name()];
+        Declared { print: source.print(), definition: Some(serde_json::to_string(source).unwrap()) }
+    }
+
+    fn name() -> &'static SourceName {
+        static NAME: std::sync::LazyLock<SourceName> = std::sync::LazyLock::new(SourceName::default_source);
+        &NAME
+    }
+
+    fn named(Declared { print, definition }: &Declared) -> Named<'_> {
+        Named { source: name(), print, definition: definition.as_deref() }
+    }
+
+    fn why(loaded: &Loaded, declared: &Declared) -> Option<Class> {
+        loaded.resolver(name(), &declared.print).err().map(|failure| failure.class)
+    }
+
     #[test]
-    fn a_definition_that_was_written_later_is_found() {
-        let folder = tempfile::tempdir().unwrap();
-        let write = |text: &str| std::fs::write(folder.path().join("secrets.json"), text).unwrap();
-        let config = Paths { dir: folder.path().into() };
-        write("{");
-        let inputs =
-            Inputs { config: config.clone(), tokens: BTreeMap::new(), surroundings: Surroundings::default() };
-        let current = Current::new(inputs);
-        current.read();
-        let source = SourceName::default_source();
-        let why =
-            |loaded: &Loaded, print: &str| loaded.resolver(&source, print).err().map(|failure| failure.class);
-        assert_eq!(why(&current.get(), ""), Some(Class::Misconfigured), "it can't be read, and says so");
-        write(r#"{ "source": { "kind": "file", "path": "/a.json" }, "secrets": [] }"#);
-        let print = config::load(&config).unwrap().settings.sources[&source].print();
-        assert_eq!(why(&current.with(&source, &print), &print), None);
-        assert_eq!(why(&current.with(&source, "another"), "another"), Some(Class::Away));
-        *current.looked.lock().unwrap() = None;
-        assert_eq!(why(&current.with(&source, "another"), "another"), Some(Class::Away));
-        assert_eq!(why(&current.get(), &print), None, "what works is not given up for what does not help");
+    fn without_a_definition_the_files_are_read_again() {
+        let old = |declared: Declared| Declared { definition: None, ..declared };
+        let rig = Rig::new("{");
+        let (here, another) = (old(declared(&vault("/a.json"))), old(declared(&vault("/b.json"))));
+        assert_eq!(
+            why(&rig.current.get(), &here),
+            Some(Class::Misconfigured),
+            "it can't be read, and says so"
+        );
+        rig.write(&vault("/a.json"));
+        assert_eq!(why(&rig.current.with(&named(&here)), &here), None);
+        assert_eq!(why(&rig.current.with(&named(&another)), &another), Some(Class::Away));
+        *rig.current.looked.lock().unwrap() = None;
+        assert_eq!(why(&rig.current.with(&named(&another)), &another), Some(Class::Away));
+        assert_eq!(why(&rig.current.get(), &here), None, "what works is not given up for what does not help");
+    }
+
+    #[test]
+    fn the_provider_decides_which_definition_counts() {
+        let (here, another) = (declared(&vault("/a.json")), declared(&vault("/b.json")));
+        for files in ["{".to_owned(), vault("/b.json")] {
+            let rig = Rig::new(&files);
+            assert!(why(&rig.current.get(), &here).is_some(), "{files}");
+            assert_eq!(why(&rig.current.with(&named(&here)), &here), None, "{files}");
+            assert_eq!(why(&rig.current.get(), &here), None, "{files}: it stays");
+        }
+        let rig = Rig::new(&vault("/a.json"));
+        let forged = Declared { print: here.print.clone(), ..another.clone() };
+        assert_eq!(named(&forged).defined(), None, "it is not the one of the fingerprint");
+        for unreadable in [None, Some("{}".to_owned()), Some("x".to_owned())] {
+            let newer = Declared { definition: unreadable, ..another.clone() };
+            assert_eq!(why(&rig.current.with(&named(&newer)), &another), Some(Class::Away));
+        }
+        assert_eq!(why(&rig.current.get(), &here), None);
+    }
+
+    #[test]
+    fn a_reload_with_errors_keeps_the_sources() {
+        let rig = Rig::new(&vault("/a.json"));
+        let here = declared(&vault("/a.json"));
+        rig.write("{");
+        rig.current.read();
+        assert_eq!(why(&rig.current.get(), &here), None);
+        let line = rig.current.line();
+        assert!(line.contains("default (file)") && line.contains("secrets.json:1:"), "{line}");
+    }
+
+    #[tokio::test]
+    async fn a_status_knows_all_sources_of_the_provider() {
+        let rig = Rig::new("{");
+        assert!(rig.current.status(Declarations::new()).await.is_err());
+        let sources = Declarations::from([(name().clone(), declared(&vault("/a.json")))]);
+        assert_eq!(rig.current.status(sources).await.unwrap().sources.len(), 1);
+        assert_eq!(rig.current.status(Declarations::new()).await.unwrap().sources.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_probe_changes_nothing() {
+        let rig = Rig::new(&vault("/a.json"));
+        let (source, Declared { print, definition }) = (name().clone(), declared(&vault("/b.json")));
+        let before = rig.current.get();
+        let _ = rig.current.probe(Probe { source, print, definition, patience: Duration::ZERO }, None).await;
+        assert!(Arc::ptr_eq(&before, &rig.current.get()));
     }
 }

@@ -9,7 +9,7 @@ use super::*;
 use crate::config::SourceKind;
 use crate::systemd::activation;
 use crate::wire::client::SocketResolver;
-use crate::wire::{Prints, SourceState, server};
+use crate::wire::{Declarations, SourceState, server};
 
 fn source(kind: SourceKind, token: &str) -> Source {
     Source { kind, token: CredentialId::parse(token).expect("valid"), declared_at: "here:1".into() }
@@ -39,7 +39,7 @@ async fn the_status_tells_how_each_source_is() {
     let asked = SocketResolver::new(&path);
     tokio::spawn(server::serve(listener, resolver, nix::unistd::geteuid().as_raw()));
 
-    let before = asked.status(Prints::new()).await.expect("answered").sources;
+    let before = asked.status(Declarations::new()).await.expect("answered").sources;
     let states: Vec<_> = before.iter().map(|s| (s.name.as_str(), s.kind.as_str(), s.state)).collect();
     assert_eq!(
         states,
@@ -55,6 +55,6 @@ async fn the_status_tells_how_each_source_is() {
     assert!(why.contains("denied") && !format!("{before:?}").contains("canary"), "{why}");
 
     asked.fetch(ask("op://My Vault/db/password")).await.expect("found");
-    let after = asked.status(Prints::new()).await.expect("answered").sources;
+    let after = asked.status(Declarations::new()).await.expect("answered").sources;
     assert!(after[0].calls["ok"] >= 2 && after[0].last_success.is_some(), "{:?}", after[0]);
 }

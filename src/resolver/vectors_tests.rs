@@ -19,6 +19,7 @@ pub(super) fn ask(reference: &str) -> Fetch {
     Fetch {
         source: SourceName::default_source(),
         print: String::new(),
+        definition: None,
         item: reference.item,
         known: None,
         version: None,

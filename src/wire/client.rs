@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::bounded;
 use super::packet::{self, MAX_VALUES, Packet};
 use super::{
-    Check, Checked, Class, Failure, Fetch, Fetched, FetchedValue, ItemId, Pending, Prints, Probe, Probed,
-    Question, Resolve, Status,
+    Check, Checked, Class, Declarations, Failure, Fetch, Fetched, FetchedValue, ItemId, Pending, Probe,
+    Probed, Question, Resolve, Status,
 };
 use crate::secret::SecretValue;
 use crate::sys;
@@ -28,6 +28,9 @@ const HEAD: u64 = 16 << 10;
 const EACH: u64 = 8 << 10;
 /// The most of what may have any number of parts: how the sources are, what a token reaches.
 const LISTED: u64 = 1 << 20;
+
+/// What a connection that was closed without an answer means: the resolver ended, or does not know the question.
+const ENDED: &str = "the resolver ended without an answer";
 
 /// The metadata of an answer to a fetch: what [`Fetched`] says, with lengths in the place of values.
 #[derive(Debug, Serialize, Deserialize)]
@@ -81,7 +84,7 @@ impl SocketResolver {
 
     fn unreachable(&self, error: &io::Error) -> Failure {
         let cause = match error.kind() {
-            io::ErrorKind::UnexpectedEof => "the resolver ended without an answer".to_owned(),
+            io::ErrorKind::UnexpectedEof => ENDED.to_owned(),
             io::ErrorKind::TimedOut => "the resolver does not answer".to_owned(),
             io::ErrorKind::InvalidData => return nonsense(&error.to_string()),
             _ => format!("the resolver can't be reached at {}: {error}", self.path.display()),
@@ -161,11 +164,15 @@ impl Resolve for SocketResolver {
         })
     }
 
-    fn status(&self, prints: Prints) -> Pending<'_, Status> {
+    fn status(&self, sources: Declarations) -> Pending<'_, Status> {
         Box::pin(async move {
-            let (status, _): (Status, _) =
-                self.ask(&Question::StatusOf(prints), None, (Duration::ZERO, LISTED)).await?;
-            Ok(status.sanitized())
+            let limits = (Duration::ZERO, LISTED);
+            let status = match self.ask::<Status>(&Question::StatusOf(sources), None, limits).await {
+                // an older resolver, while both are upgraded
+                Err(failure) if failure.cause == ENDED => self.ask(&Question::Status, None, limits).await,
+                answer => answer,
+            };
+            Ok(status?.0.sanitized())
         })
     }
 }

@@ -69,6 +69,7 @@ fn question(fields: usize) -> Fetch {
     Fetch {
         source: SourceName::default_source(),
         print: "print".into(),
+        definition: None,
         item: reference.item,
         known: None,
         version: None,
@@ -147,6 +148,7 @@ async fn answers_that_are_too_large_are_not_looked_at() {
     let check = Check {
         source: SourceName::default_source(),
         print: String::new(),
+        definition: None,
         items: vec![known(); 200],
         patience: Duration::from_secs(60),
     };
@@ -242,7 +244,7 @@ async fn of_a_status_what_can_be_is_kept() {
     });
     let status = saying(json!({ "Ok": { "sources": [source] } }).to_string(), None)
         .client()
-        .status(Prints::new())
+        .status(Declarations::new())
         .await;
     let status = status.unwrap().sources.remove(0);
     assert_eq!(status.calls.into_iter().collect::<Vec<_>>(), [("away".into(), 1), ("ok".into(), 7)]);
@@ -253,7 +255,7 @@ async fn of_a_status_what_can_be_is_kept() {
     assert!(
         saying(json!({ "Ok": { "sources": many } }).to_string(), None)
             .client()
-            .status(Prints::new())
+            .status(Declarations::new())
             .await
             .is_err()
     );

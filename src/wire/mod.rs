@@ -43,12 +43,22 @@ pub enum Question {
     Probe(Probe),
     /// How the sources are.
     Status,
-    /// The same of sources with these definitions.
-    StatusOf(Prints),
+    /// The same of these sources, which the provider has. A resolver before this question closes the connection.
+    StatusOf(Declarations),
 }
 
-/// The fingerprints of sources' definitions, as the provider has them.
-pub type Prints = BTreeMap<SourceName, String>;
+/// A source as the provider's active configuration has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Declared {
+    /// The fingerprint of its definition.
+    pub print: String,
+    /// The definition; see [`Fetch::definition`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<String>,
+}
+
+/// Sources by their names, as the provider has them.
+pub type Declarations = BTreeMap<SourceName, Declared>;
 
 /// Asks for values of one item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +68,10 @@ pub struct Fetch {
     /// The fingerprint of the source's definition, as the provider has it: the halves read the configuration each for itself, and
     /// what the resolver has under that name may just be something else.
     pub print: String,
+    /// The definition as JSON, opaque here. The resolver works by it if its own reading of the configuration differs: the files may have changed
+    /// since the provider read them, or have errors now. A resolver that does not know this key, or can't read it, has its own reading only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<String>,
     /// The item.
     pub item: ItemRef,
     /// Its IDs, where an earlier answer told them: then one call is enough.
@@ -109,6 +123,9 @@ pub struct Check {
     pub source: SourceName,
     /// The fingerprint of the source's definition.
     pub print: String,
+    /// See [`Fetch::definition`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<String>,
     /// What is known of each.
     pub items: Vec<Known>,
     /// How long an answer is waited for.
@@ -330,7 +347,7 @@ pub trait Resolve: Send + Sync {
         Box::pin(std::future::ready(Err(failure)))
     }
     /// Tells how the sources of these definitions are, without asking them anything.
-    fn status(&self, _prints: Prints) -> Pending<'_, Status> {
+    fn status(&self, _sources: Declarations) -> Pending<'_, Status> {
         Box::pin(std::future::ready(Ok(Status::default())))
     }
 }

@@ -14,6 +14,9 @@ pub struct Probe {
     pub source: SourceName,
     /// The fingerprint of the source's definition.
     pub print: String,
+    /// See [`Fetch::definition`](super::Fetch::definition). It counts for this question only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<String>,
     /// How long an answer is waited for.
     pub patience: Duration,
 }

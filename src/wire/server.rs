@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::client::{FetchedMeta, ValueMeta};
 use super::packet::{self, MAX_META, Packet};
-use super::{Checked, Class, Failure, Fetched, Prints, Question, Resolve};
+use super::{Checked, Class, Declarations, Failure, Fetched, Question, Resolve};
 use crate::secret::SecretValue;
 use crate::sys;
 
@@ -71,11 +71,11 @@ async fn converse(socket: OwnedFd, resolver: &dyn Resolve) -> io::Result<()> {
                 None => return Ok(()),
             }
         }
-        Question::Status => match until_closed(&socket, resolver.status(Prints::new())).await {
+        Question::Status => match until_closed(&socket, resolver.status(Declarations::new())).await {
             Some(result) => Packet { meta: metadata(&result)?, values: None },
             None => return Ok(()),
         },
-        Question::StatusOf(prints) => match until_closed(&socket, resolver.status(prints)).await {
+        Question::StatusOf(sources) => match until_closed(&socket, resolver.status(sources)).await {
             Some(result) => Packet { meta: metadata(&result)?, values: None },
             None => return Ok(()),
         },

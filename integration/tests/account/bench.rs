@@ -68,6 +68,7 @@ pub(crate) fn ask(reference: &str) -> Fetch {
     Fetch {
         source,
         print: String::new(),
+        definition: None,
         item,
         known: None,
         version: None,
@@ -89,7 +90,12 @@ pub(crate) fn known(fetch: &Fetch, fetched: &Fetched) -> Known {
 
 pub(crate) async fn check(resolver: &Resolver, items: &[Known]) -> Result<Vec<ItemState>, Failure> {
     let source = SourceName::default_source();
-    let question =
-        Check { source, print: String::new(), items: items.to_vec(), patience: Duration::from_secs(20) };
+    let question = Check {
+        source,
+        print: String::new(),
+        definition: None,
+        items: items.to_vec(),
+        patience: Duration::from_secs(20),
+    };
     Ok(resolver.check(question).await?.items)
 }

@@ -139,6 +139,7 @@ fn a_probe_tells_what_a_token_reaches() {
         let question = || Probe {
             source: SourceName::default_source(),
             print: String::new(),
+            definition: None,
             patience: Duration::from_secs(20),
         };
         let token = || Some(SecretValue::new(fake.control.token().unwrap().into_bytes()));

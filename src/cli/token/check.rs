@@ -19,7 +19,7 @@ pub(super) fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) ->
     }
 }
 
-/// Prints all of it as JSON, warnings too.
+/// Declarations all of it as JSON, warnings too.
 fn for_programs(args: &Where, out: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
     let chosen = Chosen::find(args)?;
     let mut notes = Vec::new();

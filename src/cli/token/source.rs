@@ -65,7 +65,12 @@ impl Chosen {
     /// Asks the resolver about the token in place, or about this one.
     pub(super) fn probe(&self, place: &Where, token: Option<&SecretValue>) -> Result<Probed, Failure> {
         system::start_socket(&place.socket);
-        let probe = Probe { source: self.name.clone(), print: self.source.print(), patience: PATIENCE };
+        let probe = Probe {
+            source: self.name.clone(),
+            print: self.source.print(),
+            definition: serde_json::to_string(&self.source).ok(),
+            patience: PATIENCE,
+        };
         // the token itself: it is handed over to the resolver, in a memory file
         let token = token.map(|token| SecretValue::new(token.expose().to_vec()));
         let resolver = SocketResolver::new(&place.socket);

@@ -68,6 +68,7 @@ pub(super) fn check(merged: Merged, problems: &mut Problems) -> Settings {
         roots: checker.roots,
         recover: merged.recover.is_none_or(|recover| *recover),
         audit: merged.audit.map(|audit| *audit).unwrap_or_default(),
+        strict: merged.strict.is_some_and(|strict| *strict),
     }
 }
 

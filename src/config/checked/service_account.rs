@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::super::at::At;
@@ -10,7 +11,7 @@ use super::super::written;
 use super::source::absolute;
 
 /// A service account: how 1Password's own core is found, where it may go, and what it may cost.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceAccount {
     /// The core's library, unless it is looked for where packages put it.
     pub library: Option<PathBuf>,

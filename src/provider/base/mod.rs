@@ -1,3 +1,5 @@
 //! Leaves that several layers of the provider name.
 
+pub mod files;
+pub mod last_valid;
 pub mod limits;

@@ -32,6 +32,7 @@ impl Broker {
         let fetch = Fetch {
             source: key.source.clone(),
             print: print.to_owned(),
+            definition: active.definition(&key.source),
             item: key.item.clone(),
             known,
             version: slot.as_ref().map(|slot| slot.snapshot.version),
@@ -128,10 +129,12 @@ impl Broker {
     pub(super) async fn check(self: Arc<Self>, source: SourceName) -> Result<(), Failure> {
         let began = BootTime::now();
         let items = self.store.known(&source);
-        let print = self.active().print(&source).to_owned();
+        let active = self.active();
+        let print = active.print(&source).to_owned();
         let check = Check {
             source: source.clone(),
             print: print.clone(),
+            definition: active.definition(&source),
             items: items.clone(),
             patience: CHECK_PATIENCE,
         };

@@ -24,7 +24,7 @@ use crate::provider::store::{Entry, Held, ItemKey, Slot, Snapshot, Store};
 use crate::provider::trouble::Troubles;
 use crate::reference::FieldRef;
 use crate::secret::{SecretValue, Wanted};
-use crate::wire::{Class, Failure, Prints, Resolve, Status};
+use crate::wire::{Class, Declarations, Failure, Resolve, Status};
 
 pub use refresh::{Asked, Refreshed, Thoroughness};
 
@@ -384,8 +384,8 @@ impl Broker {
     }
 
     /// How the sources of these definitions are, as the resolver has it.
-    pub async fn status(&self, prints: Prints) -> Result<Status, Failure> {
-        self.resolver.status(prints).await
+    pub async fn status(&self, sources: Declarations) -> Result<Status, Failure> {
+        self.resolver.status(sources).await
     }
 
     /// Whether a source is still defined as it was when it was asked: if not, what comes of that is not of it.

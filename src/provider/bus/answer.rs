@@ -56,6 +56,24 @@ impl Desk {
         self.callers.of(header, connection).await
     }
 
+    /// The active configuration, for a caller who wants to do this. Where none is active, the error says why to those who may do it. A unit
+    /// learns only that it is so: which secrets are its own can't be known then.
+    pub(super) async fn active(
+        &self,
+        caller: &Caller,
+        action: Action,
+        header: &Header<'_>,
+        connection: &Connection,
+    ) -> Result<Arc<Active>, BusError> {
+        let active = self.server.broker.active();
+        let Some(why) = &active.error else { return Ok(active) };
+        match (caller.may(action, header, connection).await, &caller.unit) {
+            (Ok(()), _) => Err(BusError::serves_nothing(Some(why))),
+            (Err(_), Some(_)) => Err(BusError::serves_nothing(None)),
+            (Err(denied), None) => Err(denied),
+        }
+    }
+
     /// Finds a secret for a caller who may do this to it, or whose own it is. Who may not learns nothing of which secrets there are.
     pub(super) async fn find(
         &self,
@@ -65,6 +83,7 @@ impl Desk {
         connection: &Connection,
     ) -> Result<Found, BusError> {
         let caller = self.caller(header, connection).await?;
+        self.active(&caller, action, header, connection).await?;
         let found = || Found {
             active: self.server.broker.active(),
             name: name.to_owned(),

@@ -39,7 +39,7 @@ pub(super) enum BusError {
     TooLarge(String),
     /// The field is empty, and the secret does not say that it may be.
     Empty(String),
-    /// The configuration can't be used.
+    /// The configuration or the store can't be used.
     Misconfigured(String),
     /// onecred itself failed: its store can't be written, for example.
     Failed(String),
@@ -94,6 +94,14 @@ impl BusError {
             Unusable::Empty => "org.onecred.Error.Empty",
             Unusable::TooLarge { .. } => "org.onecred.Error.TooLarge",
         }
+    }
+
+    /// No configuration is active, since it or the store can't be used. Why may quote the configuration, and is for those who may see it.
+    pub(super) fn serves_nothing(why: Option<&str>) -> Self {
+        Self::Misconfigured(match why {
+            Some(why) => format!("onecred serves nothing: {why}; after a fix: onecred reload"),
+            None => "onecred serves nothing, since its configuration or its store can't be used; to see why, run as root: onecred status".to_owned(),
+        })
     }
 
     /// No secret has this name; a template may. The nearest name is suggested among those that the caller may see.

@@ -1,6 +1,6 @@
 //! The manager's object: all secrets at once, and what is done to them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -16,6 +16,8 @@ use super::listing::describe_rule;
 use super::{Desk, handover};
 use crate::name::{CredentialId, UnitName};
 use crate::policy::Deliverable;
+use crate::provider::active::Active;
+use crate::provider::base::files::Standing;
 use crate::provider::{figures, metrics};
 use crate::wire::bounded;
 
@@ -50,6 +52,44 @@ impl Manager {
         caller.may(action, header, connection).await?;
         Ok(caller)
     }
+
+    async fn allow_property(
+        &self,
+        header: Option<Header<'_>>,
+        connection: &Connection,
+    ) -> Result<(), BusError> {
+        let header = header.ok_or_else(|| BusError::NotAuthorized("the message names no sender".into()))?;
+        self.allow(Action::Inspect, &header, connection).await.map(drop)
+    }
+
+    async fn standing(
+        &self,
+        header: Option<Header<'_>>,
+        connection: &Connection,
+    ) -> Result<Standing, BusError> {
+        self.allow_property(header, connection).await?;
+        Ok(self.desk.server.standing().await)
+    }
+
+    /// The active configuration, for a caller who may do this to all of it.
+    async fn allow_of_active(
+        &self,
+        action: Action,
+        header: &Header<'_>,
+        connection: &Connection,
+    ) -> Result<(Arc<Caller>, Arc<Active>), BusError> {
+        let caller = self.desk.caller(header, connection).await?;
+        let active = self.desk.active(&caller, action, header, connection).await?;
+        caller.may(action, header, connection).await?;
+        Ok((caller, active))
+    }
+}
+
+/// Each name once, in the order in which they come first.
+fn distinct(Names(mut names): Names) -> Vec<String> {
+    let mut seen = HashSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    names
 }
 
 /// All secrets, and what can be done with them. Names of secrets and versions are told to everybody on the bus by signals; all else is
@@ -64,7 +104,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<Dict>, BusError> {
         let caller = self.desk.caller(&header, connection).await?;
-        let active = self.desk.server.broker.active();
+        let active = self.desk.active(&caller, Action::Inspect, &header, connection).await?;
         let policy = &active.settings.policy;
         let allowed = caller.may(Action::Inspect, &header, connection).await;
         let own = |secret: &&crate::secret::Secret| allowed.is_ok() || caller.owns(secret, policy);
@@ -90,8 +130,8 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<Dict>, BusError> {
         let caller = self.desk.caller(&header, connection).await?;
+        let active = self.desk.active(&caller, Action::Inspect, &header, connection).await?;
         let allowed = caller.may(Action::Inspect, &header, connection).await;
-        let active = self.desk.server.broker.active();
         let templates = active.settings.templates.iter();
         let own = templates.filter(|template| allowed.is_ok() || caller.has_template(template));
         let templates: Vec<Dict> = own.map(|template| self.desk.describe_template(template)).collect();
@@ -109,8 +149,8 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<Dict>, BusError> {
         let caller = self.desk.caller(&header, connection).await?;
+        let active = self.desk.active(&caller, Action::Inspect, &header, connection).await?;
         let allowed = caller.may(Action::Inspect, &header, connection).await;
-        let active = self.desk.server.broker.active();
         let rules = active.settings.policy.rules().iter();
         let own = rules.filter(|rule| allowed.is_ok() || caller.has_rule(rule));
         let rules: Vec<Dict> = own.map(describe_rule).collect();
@@ -121,8 +161,8 @@ impl Manager {
     }
 
     /// Brings secrets up to date. Flags: 0 compares versions with 1Password first, 1 fetches the values in any case.
-    /// Each comes back with "changed", "unchanged" or "failed", its version, and the error's name and words; without a failure, those of a
-    /// warning: the value is too large for the sealed socket.
+    /// Each comes back once, with "changed", "unchanged" or "failed", its version, and the error's name and words; without a failure,
+    /// those of a warning: the value is too large for the sealed socket.
     #[zbus(out_args("outcomes"))]
     async fn refresh(
         &self,
@@ -131,23 +171,23 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<Outcome>, BusError> {
-        let Names(names) = names;
+        let names = distinct(names);
         let caller = self.desk.caller(&header, connection).await?;
-        let active = self.desk.server.broker.active();
-        let most = active.settings.policy.secrets().count();
-        if names.len() > most {
-            return Err(BusError::InvalidArgument(format!(
-                "{} names are more than there are secrets: {most}",
-                names.len()
-            )));
-        }
+        let active = self.desk.active(&caller, Action::Refresh, &header, connection).await?;
         let own = |name: &String| {
             active.secret(name).is_some_and(|secret| caller.owns(secret, &active.settings.policy))
         };
         if !names.iter().all(own) {
             caller.may(Action::Refresh, &header, connection).await?;
         }
-        self.desk.refresh_these(names, flags, &caller).await
+        let unknown = names.iter().find(|name| active.secret(name).is_none());
+        match unknown {
+            // no answer is longer than one about all secrets
+            Some(unknown) if names.len() > active.settings.policy.secrets().count() => {
+                Err(BusError::no_secret(&active, unknown, &caller))
+            }
+            _ => self.desk.refresh_these(names, flags, &caller).await,
+        }
     }
 
     /// The same for all secrets that are configured.
@@ -158,8 +198,7 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<Outcome>, BusError> {
-        let caller = self.allow(Action::Refresh, &header, connection).await?;
-        let active = self.desk.server.broker.active();
+        let (caller, active) = self.allow_of_active(Action::Refresh, &header, connection).await?;
         let names = active.settings.policy.secrets().map(|secret| secret.name.to_string()).collect();
         self.desk.refresh_these(names, flags, &caller).await
     }
@@ -174,8 +213,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<(String, String, String)>, BusError> {
         let Names(names) = names;
-        let caller = self.allow(Action::Inspect, &header, connection).await?;
-        let active = self.desk.server.broker.active();
+        let (caller, active) = self.allow_of_active(Action::Inspect, &header, connection).await?;
         if let Some(unknown) = names.iter().find(|name| active.secret(name).is_none()) {
             return Err(BusError::no_secret(&active, unknown, &caller));
         }
@@ -226,7 +264,7 @@ impl Manager {
         })
     }
 
-    /// Has the configuration read anew. With errors in it the one before stays in force, and the first error is the answer.
+    /// Loads the configuration again. If it has errors, the one before stays active, and the first error is the answer.
     async fn reload(
         &self,
         #[zbus(header)] header: Header<'_>,
@@ -271,7 +309,7 @@ impl Manager {
         let unit = caller.unit.as_ref().ok_or_else(no_unit)?;
         let id =
             CredentialId::parse(&credential).map_err(|error| BusError::InvalidArgument(error.to_string()))?;
-        let active = self.desk.server.broker.active();
+        let active = self.desk.active(&caller, Action::Read, &header, connection).await?;
         let judged = active.settings.policy.judge(unit, &id);
         let what = judged.map_err(|denial| {
             BusError::NotAuthorized(format!("{}; {}", denial.cause(unit, &id), denial.remedy(unit, &id)))
@@ -344,9 +382,43 @@ impl Manager {
         #[zbus(header)] header: Option<Header<'_>>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, BusError> {
-        let header = header.ok_or_else(|| BusError::NotAuthorized("the message names no sender".into()))?;
-        self.allow(Action::Inspect, &header, connection).await?;
+        self.allow_property(header, connection).await?;
         Ok(self.desk.server.broker.active().error.clone().unwrap_or_default())
+    }
+
+    /// How the active configuration relates to the files: "current"; "changed": they are valid and were not loaded; "rejected": they have errors
+    /// or can't be read, and what was loaded before is active; "none": no configuration is active. The files are read for this.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn configuration_state(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, BusError> {
+        Ok(self.standing(header, connection).await?.as_str().to_owned())
+    }
+
+    /// Why the files can't be used, where ConfigurationState is "rejected"; else empty.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn configuration_file_error(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, BusError> {
+        Ok(match self.standing(header, connection).await? {
+            Standing::Rejected(why) => why,
+            _ => String::new(),
+        })
+    }
+
+    /// When the active configuration was loaded first since boot, in seconds of the Unix epoch; 0 where none is active.
+    #[zbus(property(emits_changed_signal = "invalidates"))]
+    async fn configuration_loaded(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<u64, BusError> {
+        self.allow_property(header, connection).await?;
+        Ok(self.desk.server.broker.active().loaded)
     }
 
     /// A secret has another value than before. Whoever follows it calls Open.
@@ -356,4 +428,15 @@ impl Manager {
     /// A secret could not be had; the error's name says of what kind that is.
     #[zbus(signal)]
     async fn failed(emitter: &SignalEmitter<'_>, name: &str, error: &str) -> zbus::Result<()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_name_counts_once_where_it_comes_first() {
+        let names = Names(["b", "a", "b", "c", "a"].map(str::to_owned).to_vec());
+        assert_eq!(distinct(names), ["b", "a", "c"]);
+    }
 }

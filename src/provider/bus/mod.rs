@@ -162,7 +162,9 @@ async fn tell(desk: &Arc<Desk>, connection: &Connection, mut events: broadcast::
 
 async fn manager_changed(connection: &Connection) -> zbus::Result<()> {
     let manager = connection.object_server().interface::<_, Manager>(PATH).await?;
-    manager.get().await.configuration_error_invalidate(manager.signal_emitter()).await
+    let (object, emitter) = (manager.get().await, manager.signal_emitter());
+    object.configuration_error_invalidate(emitter).await?;
+    object.configuration_loaded_invalidate(emitter).await
 }
 
 async fn changed(

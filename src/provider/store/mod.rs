@@ -227,6 +227,23 @@ impl Store {
         self.folder.replace(folder::REFUSED, std::iter::once(list)).map(drop)
     }
 
+    /// The last valid configuration, as it was written last.
+    pub(super) fn configuration(&self) -> Option<Vec<u8>> {
+        self.folder.read(folder::CONFIGURATION)
+    }
+
+    /// Keeps the last valid configuration.
+    pub(super) fn set_configuration(&self, bytes: &[u8]) -> std::io::Result<()> {
+        self.folder.replace(folder::CONFIGURATION, std::iter::once(bytes)).map(drop)
+    }
+
+    /// Forgets the last valid configuration.
+    pub(super) fn forget_configuration(&self) {
+        if self.configuration().is_some() {
+            self.folder.remove(folder::CONFIGURATION);
+        }
+    }
+
     /// Forgets an item.
     pub fn remove(&self, key: &ItemKey) {
         let mut inner = self.inner();

@@ -130,6 +130,7 @@ pub(super) fn ask(reference: &str) -> Fetch {
     Fetch {
         source,
         print: String::new(),
+        definition: None,
         item,
         known: None,
         version: None,
@@ -158,6 +159,7 @@ pub(super) fn check(items: Vec<Known>) -> Check {
     Check {
         source: SourceName::default_source(),
         print: String::new(),
+        definition: None,
         items,
         patience: Duration::from_secs(20),
     }

@@ -74,6 +74,7 @@ fn fetch(patience: Duration) -> Fetch {
     Fetch {
         source,
         print: String::new(),
+        definition: None,
         item: reference.item,
         known: None,
         version: None,
@@ -103,6 +104,7 @@ async fn a_value_comes_by_the_abi() {
     };
     let check = Check {
         print: String::new(),
+        definition: None,
         source: SourceName::parse("test").unwrap(),
         items: vec![known],
         patience: Duration::from_secs(10),

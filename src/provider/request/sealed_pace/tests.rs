@@ -10,6 +10,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::*;
+use crate::config::Paths;
 use crate::provider::broker::tests::Rig;
 use crate::provider::peer::Attestation;
 use crate::provider::reply::REFUSED;
@@ -173,7 +174,13 @@ impl Crowded {
         let key = folder.path().join("key");
         std::fs::write(&key, [1; 48]).unwrap();
         let attestation = Attestation { uid: nix::unistd::geteuid().as_raw(), trusting: true };
-        let server = Arc::new(Server::new(Arc::clone(&rig.broker), attestation, Sealer::new(&key), 100));
+        let server = Arc::new(Server::new(
+            Arc::clone(&rig.broker),
+            attestation,
+            Sealer::new(&key),
+            100,
+            Paths::default(),
+        ));
         for (name, form) in [("plain", Form::Plain), ("sealed", Form::Sealed)] {
             let listener = UnixListener::bind(folder.path().join(name)).unwrap();
             listener.set_nonblocking(true).unwrap();

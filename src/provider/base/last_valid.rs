@@ -1,0 +1,150 @@
+//! The last configuration of this boot that was valid. It is kept in the store, and stays active where a restart finds files with errors.
+//!
+//! The store has the texts of the files, not what they were read into: another version of onecred reads them by its own rules. They are written
+//! before they become active, so that a provider that is killed in between leaves the newer version. The resolver reads none of this: it gets
+//! the definitions of sources from the provider, with each question.
+
+use std::fs;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock;
+use crate::config::{self, Paths, Problem, Report, Settings, Texts};
+use crate::provider::active::Active;
+use crate::provider::store::Store;
+
+/// What the store keeps.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    /// The boot it is of, where the kernel says so: /proc/sys is hidden from the unit. A ramfs is gone after a boot anyway.
+    boot: Option<String>,
+    /// When it was loaded first, in seconds of the Unix epoch.
+    loaded: u64,
+    texts: Texts,
+}
+
+/// What is in the files now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Files {
+    Valid,
+    /// They have errors, or can't be read.
+    Unusable,
+    /// There are none.
+    Missing,
+}
+
+/// What is in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Last {
+    /// Nothing that can be used.
+    None,
+    /// A configuration with `"strict": true`.
+    Strict,
+    /// Any other configuration.
+    Usable,
+}
+
+/// What becomes active.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    Files,
+    Last,
+    /// Every unit is refused.
+    Nothing,
+}
+
+/// A configuration that was removed was meant to go. One with errors is a mistake, and does not take down what worked.
+fn choose(files: Files, last: Last) -> Choice {
+    match (files, last) {
+        (Files::Valid, _) => Choice::Files,
+        (Files::Unusable, Last::Usable) => Choice::Last,
+        (Files::Unusable, Last::None | Last::Strict) | (Files::Missing, _) => Choice::Nothing,
+    }
+}
+
+/// What a provider starts with.
+pub enum Start {
+    /// What the files say, with warnings.
+    Files(Active, Vec<Problem>),
+    /// The last valid configuration, and why the files can't be used.
+    Last(Active, Report),
+    /// Nothing, for this reason.
+    Nothing(Report),
+}
+
+/// Chooses what a provider starts with, and keeps that for the next one.
+pub fn start(paths: &Paths, store: &Store) -> Start {
+    let loaded = config::load(paths);
+    let files = match &loaded {
+        Ok(_) => Files::Valid,
+        Err(_) if config::is_missing(paths) => Files::Missing,
+        Err(_) => Files::Unusable,
+    };
+    let recalled = if files == Files::Unusable { recall(store) } else { None };
+    let last = match &recalled {
+        None => Last::None,
+        Some((settings, ..)) if settings.strict => Last::Strict,
+        Some(_) => Last::Usable,
+    };
+    match (choose(files, last), loaded, recalled) {
+        (_, Ok(loaded), _) => {
+            let (digest, at) = keep(store, &loaded.texts);
+            Start::Files(Active::of_files(loaded.settings, digest, at), loaded.warnings)
+        }
+        (Choice::Last, Err(report), Some((settings, digest, at))) => {
+            Start::Last(Active::of_files(settings, digest, at), report)
+        }
+        (_, Err(report), _) => {
+            if files == Files::Missing {
+                store.forget_configuration(); // what comes after it may have errors, and this must not come back then
+            }
+            Start::Nothing(report)
+        }
+    }
+}
+
+/// Keeps the texts of a configuration that is about to become active. Gives their digest, and when they were loaded first.
+pub fn keep(store: &Store, texts: &Texts) -> (String, u64) {
+    let (digest, now) = (texts.digest(), clock::unix());
+    if !store.exists() {
+        return (digest, now);
+    }
+    if let Some(kept) = read(store).filter(|kept| kept.texts == *texts) {
+        return (digest, kept.loaded);
+    }
+    let kept = Kept { boot: boot(), loaded: now, texts: texts.clone() };
+    let written = serde_json::to_vec(&kept).map_err(std::io::Error::other);
+    if let Err(error) = written.and_then(|bytes| store.set_configuration(&bytes)) {
+        store.forget_configuration(); // an older one may give what this one takes away
+        tracing::warn!(
+            "the configuration can't be kept in the store: {error}; it is active, but a restart with errors in the files would refuse every unit"
+        );
+    }
+    (digest, now)
+}
+
+/// The last valid configuration of this boot, with its digest and when it was loaded first.
+fn recall(store: &Store) -> Option<(Settings, String, u64)> {
+    let kept = read(store)?;
+    match config::from_texts(&kept.texts) {
+        Ok(loaded) => Some((loaded.settings, kept.texts.digest(), kept.loaded)),
+        Err(report) => {
+            let error = report.first_error();
+            tracing::warn!("this version of onecred can't use the last valid configuration: {error}");
+            None
+        }
+    }
+}
+
+fn read(store: &Store) -> Option<Kept> {
+    let kept: Kept = serde_json::from_slice(&store.configuration()?).ok()?;
+    (kept.boot == boot()).then_some(kept)
+}
+
+fn boot() -> Option<String> {
+    Some(fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned())
+}
+
+#[cfg(test)]
+#[path = "last_valid_tests.rs"]
+mod tests;
