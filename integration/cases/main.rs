@@ -7,6 +7,7 @@ mod cli;
 mod cli_alone;
 mod clocks;
 mod connect;
+mod creds_socket;
 mod death;
 mod demo;
 mod docs;
@@ -68,6 +69,7 @@ const THEMES: &[&Theme] = &[
     &metrics::THEME,
     &sealed::THEME,
     &sealed::ALONE,
+    &creds_socket::THEME,
     &rotation::THEME,
     &rotation::RECOVERY,
     &morning::THEME,

@@ -13,6 +13,7 @@ use super::unit_lines::{self, Asking};
 use crate::config::Settings;
 use crate::name::{CredentialId, UnitName};
 use crate::provider::bus::{NAME, PATH};
+use crate::systemd::creds_socket::{self, Finding};
 
 /// What came of the refresh of one secret, as the bus has it.
 pub(super) type Outcome = (String, String, u64, String, String);
@@ -112,6 +113,16 @@ impl Bus {
     /// What is wrong with how units ask, by what systemd says.
     pub(super) async fn wrong_lines(&self, settings: &Settings) -> zbus::Result<Vec<String>> {
         unit_lines::problems(&self.0, settings).await
+    }
+
+    /// What is wrong with the socket through which hardened units decrypt, if a unit depends on it; none if systemd cannot be asked.
+    pub(super) async fn creds_socket(&self) -> Option<Finding> {
+        creds_socket::finding(&self.0).await.ok().flatten()
+    }
+
+    /// The same for one unit.
+    pub(super) async fn creds_socket_for(&self, unit: &UnitName) -> Option<Finding> {
+        creds_socket::finding_for(&self.0, unit).await.ok().flatten()
     }
 
     /// The source whose object is of this name, as its path has it.

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -10,12 +10,16 @@ use nix::unistd::Pid;
 use super::check_report::Configuration;
 use super::{show, vault_files};
 use crate::config::{self, Loaded, Paths, Report, Severity};
+use crate::systemd::creds_socket::{Finding, Level};
+
+/// The directory of the configuration that runs.
+const INSTALLED: &str = "/etc/onecred";
 
 /// What `onecred check` is told.
 #[derive(Debug, Clone, clap::Args)]
 pub struct CheckArgs {
     /// The configuration's directory, with secrets.json and secrets.d
-    #[arg(long, value_name = "DIR", default_value = "/etc/onecred")]
+    #[arg(long, value_name = "DIR", default_value = INSTALLED)]
     pub config: PathBuf,
     /// Files to check as one configuration, instead of the directory's. They may be for another machine: vault files are not looked at
     #[arg(value_name = "FILE", conflicts_with = "config")]
@@ -47,10 +51,14 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result
     };
     match loaded {
         Ok(loaded) => {
-            let objections = if args.files.is_empty() { objections(&loaded) } else { Vec::new() };
+            let objections = if args.files.is_empty() { objections(&loaded, args) } else { Vec::new() };
+            let is_error = |(severity, _): &(Severity, String)| *severity == Severity::Error;
+            let code = u8::from(objections.iter().any(is_error));
             let json = args.json.then(|| as_asked(Configuration::valid(&loaded, &objections), args));
             if !args.quiet && !args.json {
-                objections.iter().try_for_each(|what| writeln!(err, "warning: {what}"))?;
+                objections
+                    .iter()
+                    .try_for_each(|(severity, what)| writeln!(err, "{}: {what}", severity.as_str()))?;
                 loaded.warnings.iter().try_for_each(|warning| writeln!(err, "{warning}"))?;
                 writeln!(out, "{}", summary(&loaded))?;
             }
@@ -58,12 +66,12 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result
                 kill(Pid::from_raw(pid), Signal::SIGHUP)?;
             }
             if args.live {
-                return super::live::run(&loaded.settings, json, out, err);
+                return super::live::run(&loaded.settings, json, out, err).map(|live| live.max(code));
             }
             if let Some(configuration) = json {
                 show::json(out, &configuration)?;
             }
-            Ok(0)
+            Ok(code)
         }
         Err(Report { problems }) if args.json => {
             let configuration = as_asked(Configuration::invalid(&problems), args);
@@ -91,14 +99,26 @@ fn as_asked(configuration: Configuration, args: &CheckArgs) -> Configuration {
     if args.quiet { configuration.errors_only() } else { configuration }
 }
 
-/// What this machine's own state says against directories that files are to be published in.
-fn objections(Loaded { settings, .. }: &Loaded) -> Vec<String> {
+/// What is wrong with this machine for the configuration: with the directories of published files, and with systemd's own socket.
+fn objections(Loaded { settings, .. }: &Loaded, args: &CheckArgs) -> Vec<(Severity, String)> {
     let targets = || {
         let secrets = settings.policy.secrets().filter_map(|secret| secret.target.as_ref());
         secrets.chain(settings.templates.iter().filter_map(|template| template.target.as_ref()))
     };
     let used = settings.roots.iter().filter(|root| targets().any(|target| target.path.starts_with(root)));
-    used.filter_map(|root| crate::provider::publish::objection(root)).collect()
+    let mut all: Vec<_> = used
+        .filter_map(|root| crate::provider::publish::objection(root))
+        .map(|what| (Severity::Warning, what))
+        .collect();
+    // a reload checks with --quiet, and must not depend on the bus
+    if !args.quiet && args.config == Path::new(INSTALLED) {
+        let finding = super::bus::talk(async |bus| Ok(bus.creds_socket().await)).ok().flatten();
+        all.extend(finding.map(|Finding { level, message }| match level {
+            Level::Warning => (Severity::Warning, message),
+            Level::Error => (Severity::Error, message),
+        }));
+    }
+    all
 }
 
 fn summary(Loaded { settings, warnings, .. }: &Loaded) -> String {

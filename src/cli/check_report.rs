@@ -47,10 +47,10 @@ pub(super) struct Shown {
 
 impl Configuration {
     /// One that can be used. `host` has what speaks against it on this host.
-    pub(super) fn valid(loaded: &Loaded, host: &[String]) -> Self {
+    pub(super) fn valid(loaded: &Loaded, host: &[(Severity, String)]) -> Self {
         let settings = &loaded.settings;
-        let of_host = host.iter().map(|message| Shown {
-            severity: "warning",
+        let of_host = host.iter().map(|(severity, message)| Shown {
+            severity: severity.as_str(),
             file: None,
             line: None,
             column: None,
@@ -63,8 +63,8 @@ impl Configuration {
             templates: Some(settings.templates.len()),
             rules: Some(settings.policy.rules().len()),
             sources: Some(settings.sources.len()),
-            errors: 0,
-            warnings: problems.len(),
+            errors: problems.iter().filter(|problem| problem.severity == "error").count(),
+            warnings: problems.iter().filter(|problem| problem.severity == "warning").count(),
         };
         Self { valid: true, summary, problems }
     }
@@ -87,10 +87,7 @@ impl Shown {
     fn of(problem: &Problem) -> Self {
         let path = |path: &Path| path.display().to_string();
         Self {
-            severity: match problem.severity {
-                Severity::Warning => "warning",
-                Severity::Error => "error",
-            },
+            severity: problem.severity.as_str(),
             file: Some(path(&problem.file)),
             line: problem.at.map(|at| at.line),
             column: problem.at.map(|at| at.column),

@@ -12,6 +12,7 @@ use super::configuration::Configuration;
 use super::secrets::{self, Listed};
 use super::show::{self, Paint};
 use crate::clock;
+use crate::systemd::creds_socket::{Finding, Level};
 
 /// What `onecred status` is told.
 #[derive(Debug, Clone, clap::Args)]
@@ -32,6 +33,8 @@ struct Status {
     configuration: Option<Configuration>,
     sources: Vec<Source>,
     secrets: Vec<Listed>,
+    /// What is wrong with the socket through which hardened units decrypt sealed credentials.
+    creds_socket: Option<Finding>,
 }
 
 /// How a source stands.
@@ -96,7 +99,8 @@ pub fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<u8, Box<dyn Error>>
     }
     out.flush()?;
     let bad = status.configuration.as_ref().is_some_and(Configuration::is_bad);
-    Ok(u8::from(bad || status.configuration_error.is_some()))
+    let cannot_start = status.creds_socket.as_ref().is_some_and(|finding| finding.level == Level::Error);
+    Ok(u8::from(bad || cannot_start || status.configuration_error.is_some()))
 }
 
 async fn ask(bus: Bus) -> Result<Status, Fault> {
@@ -121,8 +125,8 @@ async fn ask(bus: Bus) -> Result<Status, Fault> {
             Err(_) => {}
         }
     }
-    let version = manager.version().await?;
-    Ok(Status { version, configuration_error, configuration, sources, secrets })
+    let (version, creds_socket) = (manager.version().await?, bus.creds_socket().await);
+    Ok(Status { version, configuration_error, configuration, sources, secrets, creds_socket })
 }
 
 fn screen(status: &Status, now: u64, paint: Paint) -> String {
@@ -140,6 +144,8 @@ fn screen(status: &Status, now: u64, paint: Paint) -> String {
             rows.push(Row::new(vec![std::mem::replace(&mut first, "".into()), problem]));
         }
     }
+    let row = |finding: &Finding| Row::new(vec![Cell::bold("systemd"), Cell::red(&finding.message)]);
+    rows.extend(status.creds_socket.iter().map(row));
     let mut first = Cell::bold("sources");
     for source in &status.sources {
         rows.push(Row::new(vec![std::mem::replace(&mut first, "".into()), line(source, now)]));
@@ -233,7 +239,8 @@ mod tests {
             Source { name: gone, state: ready(), error: away, ..Source::default() },
         ];
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        Status { version, configuration_error: None, configuration: None, sources, secrets: sample() }
+        let (configuration_error, configuration, creds_socket) = (None, None, None);
+        Status { version, configuration_error, configuration, sources, secrets: sample(), creds_socket }
     }
 
     #[test]
@@ -321,6 +328,20 @@ failing  40 secrets: the same as source default
         let json = serde_json::to_value(&status).unwrap();
         assert_eq!(json["configuration"]["state"], "rejected");
         assert_eq!(json["configurationError"], serde_json::Value::Null, "something is served");
+    }
+
+    #[test]
+    fn the_limits_of_systemds_socket_are_shown() {
+        let mut status = status();
+        let message = "systemd-creds.socket allows too few connections; do this".to_owned();
+        status.creds_socket = Some(Finding { level: Level::Warning, message });
+        let screen = screen(&status, NOW, Paint::NONE);
+        assert!(
+            screen.contains("\nsystemd  systemd-creds.socket allows too few connections; do this\n"),
+            "{screen}"
+        );
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!(json["credsSocket"]["level"], "warning");
     }
 
     #[test]

@@ -14,6 +14,16 @@ pub enum Severity {
     Error,
 }
 
+impl Severity {
+    /// As messages have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
 /// A line and a column, both from 1; the column counts characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
@@ -44,11 +54,7 @@ impl fmt::Display for Problem {
         if let Some(Position { line, column }) = self.at {
             write!(f, "{line}:{column}:")?;
         }
-        let severity = match self.severity {
-            Severity::Warning => "warning",
-            Severity::Error => "error",
-        };
-        write!(f, " {severity}: {}", self.what)?;
+        write!(f, " {}: {}", self.severity.as_str(), self.what)?;
         if !self.remedy.is_empty() {
             write!(f, "; {}", self.remedy)?;
         }

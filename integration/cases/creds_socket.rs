@@ -1,0 +1,208 @@
+//! systemd-creds.socket, through which hardened units decrypt sealed credentials since systemd 258: the drop-in, users who hold its connections,
+//! and what onecred says of its limits.
+use onecred_integration::{
+    cases,
+    installed::{LIBEXEC, SEALED, SOCKET, make, repository},
+    machine::{Layer, Suite, wait_until},
+    setup::Setup,
+    stage::{Stage, consumer},
+    theme::Theme,
+};
+use std::{env, path::Path, process::Command};
+
+pub const THEME: Theme = Theme {
+    name: "creds_socket",
+    stage,
+    shared: false,
+    cases: cases![
+        users_hold_all_the_connections_that_they_can_get,
+        with_systemds_own_limits_four_users_stop_all_units,
+        what_is_wrong_with_the_limits_is_said,
+        an_installation_follows_the_version,
+    ],
+};
+
+const CREDS: &str = "systemd-creds.socket";
+const DROP_IN: &str = "usr/lib/systemd/system/systemd-creds.socket.d/10-onecred.conf";
+const OVERRIDE: &str = "/etc/systemd/system/systemd-creds.socket.d/50-test.conf";
+const MASK: &str = "/etc/systemd/system/systemd-creds.socket.d/10-onecred.conf";
+const PASSWORD: (&str, &[u8]) = ("password", b"hunter2");
+/// `MaxConnectionsPerSource=` and `MaxConnections=` of the drop-in.
+const LIMITS: (usize, usize) = (256, 4096);
+
+fn stage(suite: Suite) -> Stage {
+    let stage = Setup::vault(suite)
+        .default("maxAge", "1h")
+        .secret("password", "op://My Vault/db/password", &["app*"])
+        .stage();
+    stage.sh("systemctl start dbus.socket onecred-sealed.socket onecred.service").ok();
+    stage.write(&format!("{LIBEXEC}/hold.pl"), include_str!("hold.pl"), 0o644);
+    stage
+}
+
+/// Whether hardened units need the socket here.
+fn is_needed(stage: &Stage) -> bool {
+    stage.suite.version().is_ok_and(|version| version >= 258)
+}
+
+fn sealed(lines: &str) -> String {
+    consumer(lines, &["password"])
+        .replace("LoadCredential=", "LoadCredentialEncrypted=")
+        .replace(SOCKET, SEALED)
+}
+
+fn held(stage: &Stage) -> usize {
+    stage.show(CREDS, "NConnections").parse().unwrap_or_default()
+}
+
+/// Users who hold all that they can get, and try for more.
+fn hold(stage: &Stage, users: usize) {
+    let names: Vec<String> = (1..=users).map(|n| format!("holder-{n}.service")).collect();
+    let texts: Vec<String> = (1..=users)
+        .map(|n| format!("[Service]\nLimitNOFILE=8192\nExecStart=perl {LIBEXEC}/hold.pl {}\n", 20_000 + n))
+        .collect();
+    stage.units(names.iter().map(String::as_str).zip(texts.iter().map(String::as_str)));
+    let words: Vec<&str> = names.iter().map(String::as_str).collect();
+    stage.run(&[&["systemctl", "start"][..], &words].concat()).ok();
+    let number = |property: &str| stage.show(CREDS, property).parse::<usize>().unwrap_or_default();
+    let all = number("MaxConnections").min(users * number("MaxConnectionsPerSource"));
+    wait_until(&format!("{users} users hold {all} connections"), || held(stage) >= all);
+}
+
+/// Starts 20 hardened units at once, and returns how many failed.
+fn failed_of_20(stage: &Stage, round: &str) -> usize {
+    let names: Vec<String> = (1..=20).map(|n| format!("app-{round}-{n}.service")).collect();
+    let text = sealed("PrivateDevices=yes");
+    stage.units(names.iter().map(|name| (name.as_str(), text.as_str())));
+    let words: Vec<&str> = names.iter().map(String::as_str).collect();
+    stage.run(&[&["systemctl", "start"][..], &words].concat());
+    words.into_iter().filter(|unit| stage.taken(unit, PASSWORD.0).as_deref() != Some(PASSWORD.1)).count()
+}
+
+/// As many users as `ONECRED_HOLDERS` says: 16 of them can hold all, fewer can't.
+fn users_hold_all_the_connections_that_they_can_get(stage: &Stage) {
+    if !is_needed(stage) {
+        return assert_eq!(failed_of_20(stage, "alone"), 0);
+    }
+    let limits = (stage.show(CREDS, "MaxConnectionsPerSource"), stage.show(CREDS, "MaxConnections"));
+    assert_eq!(limits, (LIMITS.0.to_string(), LIMITS.1.to_string()));
+    assert_eq!(stage.show(CREDS, "TriggerLimitIntervalUSec"), "0");
+    let users = env::var("ONECRED_HOLDERS").ok().and_then(|users| users.parse().ok()).unwrap_or(2);
+    hold(stage, users);
+    let failed = failed_of_20(stage, "held");
+    eprintln!("{users} users hold {} connections: {failed} of 20 units failed", held(stage));
+    assert_eq!(failed, if users * LIMITS.0 < LIMITS.1 { 0 } else { 20 });
+    assert_eq!(stage.show(CREDS, "ActiveState"), "active");
+}
+
+fn with_systemds_own_limits_four_users_stop_all_units(stage: &Stage) {
+    if !is_needed(stage) {
+        return;
+    }
+    let listens_since = || stage.show(CREDS, "ActiveEnterTimestampMonotonic");
+    let before = listens_since();
+    stage
+        .sh(&format!("mkdir -p $(dirname {MASK}) && ln -s /dev/null {MASK} && systemctl daemon-reload"))
+        .ok();
+    hold(stage, 4);
+    assert_eq!(failed_of_20(stage, "stopped"), 20);
+    let checked = stage.sh("onecred check").stderr();
+    assert!(
+        checked.contains("(16 for each user, 64 in all)") && checked.contains("4 users can stop them all"),
+        "{checked}"
+    );
+    // as docs/security.md has it, for machines whose users need no credentials of their own
+    let command = "chmod 0600 /run/systemd/io.systemd.Credentials";
+    assert!(include_str!("../../docs/security.md").contains(command));
+    stage.sh(command).ok();
+    stage.sh("systemctl restart 'holder-*.service'").ok();
+    wait_until("the users hold nothing", || held(stage) == 0);
+    // the drop-in applies by a reload alone
+    stage.sh(&format!("rm {MASK} && systemctl daemon-reload")).ok();
+    assert_eq!(stage.show(CREDS, "MaxConnections"), LIMITS.1.to_string());
+    assert_eq!(failed_of_20(stage, "closed"), 0);
+    assert_eq!(listens_since(), before, "the socket was restarted");
+}
+
+/// What check and status say of the socket.
+fn said(stage: &Stage) -> (Option<i32>, String, String) {
+    let check = stage.sh("onecred check");
+    (check.code(), check.stderr(), stage.sh("COLUMNS=400 onecred status").stdout())
+}
+
+fn limit(stage: &Stage, lines: &str) {
+    stage.write(OVERRIDE, format!("[Socket]\n{lines}\n"), 0o644);
+    stage.sh("systemctl daemon-reload").ok();
+}
+
+#[track_caller]
+fn is_silent(stage: &Stage, why: &str) {
+    let (code, check, status) = said(stage);
+    assert!(!check.contains(CREDS) && !status.contains(CREDS), "{why}: {check}{status}");
+    assert_eq!(code, Some(0), "{why}");
+}
+
+fn what_is_wrong_with_the_limits_is_said(stage: &Stage) {
+    limit(stage, "MaxConnectionsPerSource=0");
+    is_silent(stage, "no unit has a sealed credential");
+    stage.units([("app-soft.service", sealed("").as_str())]);
+    is_silent(stage, "a unit that may use all devices decrypts by itself");
+    let text = format!("[Unit]\nDescription=a\n{}", sealed("DevicePolicy=closed"));
+    stage.units([("app-hard.service", text.as_str())]);
+    if !is_needed(stage) {
+        return is_silent(stage, "before 258 all units decrypt by themselves");
+    }
+    let (code, check, status) = said(stage);
+    assert_eq!(code, Some(0), "{check}");
+    for text in [&check, &status] {
+        assert!(
+            text.contains("(MaxConnectionsPerSource=0): one user can hold all 4096 connections"),
+            "{text}"
+        );
+    }
+    assert!(check.starts_with("warning: systemd-creds.socket") && check.contains(OVERRIDE), "{check}");
+    limit(stage, "MaxConnectionsPerSource=512");
+    is_silent(stage, "it is large enough");
+    limit(stage, "MaxConnectionsPerSource=20");
+    assert!(said(stage).1.contains("too few connections (20 for each user, 4096 in all)"));
+    stage.sh(&format!("rm {OVERRIDE} && systemctl daemon-reload")).ok();
+    is_silent(stage, "the drop-in applies again");
+    stage.sh(&format!("systemctl stop {CREDS}")).ok();
+    let (code, check, status) = said(stage);
+    assert!(check.starts_with("error: systemd-creds.socket is not active: "), "{check}");
+    assert!(code == Some(1) && status.contains("is not active"), "{check}{status}");
+    let json = stage.sh("onecred check --json");
+    assert!(json.code() == Some(1) && json.stdout().contains("\"severity\": \"error\""), "{json}");
+    // what a reload runs does not depend on it
+    stage.sh("onecred check --quiet").ok();
+    stage.sh(&format!("systemctl start {CREDS}")).ok();
+    is_silent(stage, "the remedy helps");
+}
+
+fn an_installation_follows_the_version(stage: &Stage) {
+    let layer = Layer::create("creds-socket").unwrap_or_else(|error| panic!("{error}"));
+    let has = || layer.path().join(DROP_IN).exists();
+    make("install", layer.path(), stage.suite).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(has(), is_needed(stage));
+    for (version, expected) in [("258", true), ("262", true), ("257", false), ("258", true)] {
+        install_for(layer.path(), version);
+        assert_eq!(has(), expected, "{version}");
+        assert_eq!(layer.path().join(DROP_IN).parent().is_some_and(Path::exists), expected, "{version}");
+    }
+    make("uninstall", layer.path(), stage.suite).unwrap_or_else(|error| panic!("{error}"));
+    assert!(!layer.path().join(DROP_IN).parent().is_some_and(Path::exists));
+}
+
+/// Installs again, on a machine whose systemd has become another version.
+fn install_for(destdir: &Path, version: &str) {
+    let binary = destdir.join("usr/bin/onecred");
+    let mut command = Command::new("make");
+    command.args(["--silent", "-C"]).arg(repository()).args(["install", "PREFIX=/usr"]);
+    command.arg(format!("SYSTEMD_VERSION={version}")).arg(format!("DESTDIR={}", destdir.display()));
+    let copy = destdir.join("onecred");
+    let copied = std::fs::copy(&binary, &copy).unwrap_or_else(|error| panic!("{error}"));
+    assert!(copied > 0);
+    let made = command.arg(format!("BINARY={}", copy.display())).output();
+    let made = made.unwrap_or_else(|error| panic!("{error}"));
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}

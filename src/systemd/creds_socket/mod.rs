@@ -1,0 +1,151 @@
+//! `systemd-creds.socket`, through which hardened units decrypt sealed credentials since systemd 258: whether its limits suffice.
+//!
+//! A unit with `PrivateDevices=`, `DeviceAllow=` or `DevicePolicy=` connects to it as root (systemd #37692). With systemd's own limits, crowds
+//! of such units fail (systemd #42460), and a few users can hold every connection. onecred installs a drop-in with larger ones; docs/security.md
+//! has the measurements behind them.
+
+mod host;
+
+pub use host::{finding, finding_for};
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+/// The unit.
+pub const SOCKET: &str = "systemd-creds.socket";
+/// The first version of systemd that needs it.
+pub const SINCE: u32 = 258;
+/// The drop-in's name.
+const DROP_IN: &str = "10-onecred.conf";
+/// What the drop-in sets as `MaxConnectionsPerSource=`.
+const PER_USER: u32 = 256;
+/// What the drop-in sets as `MaxConnections=`.
+const TOTAL: u32 = 4096;
+/// How many users must be needed to hold all connections.
+const FEW_USERS: u32 = 8;
+
+/// The socket as the service manager has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct State {
+    /// systemd's version.
+    version: u32,
+    /// `loaded`, `masked`, `not-found`…
+    load: String,
+    /// `active`, `inactive`, `failed`…
+    active: String,
+    /// `MaxConnectionsPerSource=`; a source is a user, and 0 is no limit.
+    per_user: u32,
+    /// `MaxConnections=`.
+    total: u32,
+    /// How many connections within its interval put the socket into a failed state; none if the limit is off.
+    trigger_limit: Option<u32>,
+    /// The drop-ins that are loaded.
+    drop_ins: Vec<String>,
+    /// Its files have changed since they were loaded.
+    outdated: bool,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Units can fail to start.
+    Warning,
+    /// They do.
+    Error,
+}
+
+/// What is wrong with the socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub level: Level,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+/// Whose credentials pass through the socket.
+const HARDENED: &str = "units with PrivateDevices=, DeviceAllow= or DevicePolicy= and sealed credentials";
+
+/// What is wrong with it, if anything.
+fn judge(state: &State) -> Option<Finding> {
+    if state.version < SINCE {
+        return None;
+    }
+    if state.load != "loaded" || state.active != "active" {
+        return Some(Finding { level: Level::Error, message: unreachable(state) });
+    }
+    let what = limits(state)?;
+    Some(Finding { level: Level::Warning, message: format!("{SOCKET} {what}; {}", remedy(state)) })
+}
+
+/// Why nobody can connect to it.
+fn unreachable(state: &State) -> String {
+    let (is, remedy) = match (state.load.as_str(), state.active.as_str()) {
+        ("masked", _) => {
+            ("is masked", format!("run systemctl unmask {SOCKET}, then systemctl start {SOCKET}"))
+        }
+        ("not-found", _) => ("does not exist", "reinstall systemd".to_owned()),
+        ("loaded", "failed") => ("has failed", format!("run systemctl start {SOCKET}")),
+        ("loaded", _) => ("is not active", format!("run systemctl start {SOCKET}")),
+        _ => ("cannot be loaded", format!("see systemctl status {SOCKET}")),
+    };
+    format!("{SOCKET} {is}: {HARDENED} cannot start; {remedy}")
+}
+
+/// What is wrong with its limits, if anything.
+fn limits(state: &State) -> Option<String> {
+    let State { per_user, total, .. } = *state;
+    let mut what = match users_needed(state) {
+        _ if per_user == 0 => Some(format!(
+            "has no limit for each user (MaxConnectionsPerSource=0): one user can hold all {total} connections and stop {HARDENED}"
+        )),
+        _ if per_user < PER_USER || total < TOTAL => Some(format!(
+            "allows too few connections ({per_user} for each user, {total} in all): {HARDENED} can fail when many start at once, and {} can stop them all",
+            users(users_needed(state))
+        )),
+        needed if needed < FEW_USERS => Some(format!(
+            "allows each user {per_user} of {total} connections: {} can hold all of them and stop {HARDENED}",
+            users(needed)
+        )),
+        _ => None,
+    };
+    if let Some(limit) = state.trigger_limit {
+        let text = what.get_or_insert_default();
+        let join = if text.is_empty() { "" } else { "; it also " };
+        let _ = write!(
+            text,
+            "{join}stops listening when a user connects more than {limit} times within seconds (TriggerLimitIntervalSec=)"
+        );
+    }
+    what
+}
+
+/// How many users hold all connections, if each takes what it can get.
+fn users_needed(State { per_user, total, .. }: &State) -> u32 {
+    if *per_user == 0 { 1 } else { total.div_ceil(*per_user) }
+}
+
+fn users(number: u32) -> String {
+    format!("{number} user{}", if number == 1 { "" } else { "s" })
+}
+
+/// What to do about the limits.
+fn remedy(state: &State) -> String {
+    let is_ours = |path: &&String| path.ends_with(&format!("/{DROP_IN}"));
+    let others: Vec<&str> = state.drop_ins.iter().filter(|path| !is_ours(path)).map(String::as_str).collect();
+    match (state.outdated, state.drop_ins.iter().any(|path| is_ours(&path)), others.as_slice()) {
+        (true, ..) => "its files have changed: run systemctl daemon-reload".to_owned(),
+        (false, _, [_, ..]) => format!(
+            "set MaxConnectionsPerSource={PER_USER}, MaxConnections={TOTAL} and TriggerLimitIntervalSec=0 in {}, which overrides onecred's drop-in, or remove them there; then run systemctl daemon-reload",
+            others.join(" or ")
+        ),
+        _ => format!(
+            "onecred's drop-in {SOCKET}.d/{DROP_IN} is missing or does not apply: install onecred again (make install or the package), then run systemctl daemon-reload"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;
