@@ -198,8 +198,8 @@ mod tests {
 
     #[test]
     fn wide_characters_take_two_columns() {
-        let rows = [row(&["秘密", "a"]), row(&["abcd", "b"]), row(&["e\u{301}e", "c"])];
-        assert_eq!(table(&rows, Paint::NONE), "秘密  a\nabcd  b\ne\u{301}e    c\n");
+        let rows = [row(&["秘密秘", "a"]), row(&["abcd", "b"]), row(&["e\u{301}e", "c"])];
+        assert_eq!(table(&rows, Paint::NONE), "秘密秘  a\nabcd    b\ne\u{301}e      c\n");
     }
 
     #[test]

@@ -15,12 +15,15 @@ pub(super) struct Candidate {
     pub(super) sum: Sum,
 }
 
+/// A file that is not installed, and why.
+pub(super) type Unused = (PathBuf, String);
+
 /// What is installed, and why the other files are not.
 pub(super) struct Choice {
     /// The file.
     pub(super) chosen: Candidate,
     /// The other files.
-    pub(super) others: Vec<(PathBuf, String)>,
+    pub(super) others: Vec<Unused>,
 }
 
 /// Chooses among candidates the newest known release, or, without any, the library that the administrator vouches for. The error is that of

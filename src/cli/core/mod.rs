@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use nix::unistd::geteuid;
 
 use crate::resolver::service_account::install::{self, LIBRARY};
-use candidates::{Candidate, Choice};
+use candidates::{Candidate, Choice, Unused};
 pub(in crate::cli) use place::Draft;
 
 /// How to get the core where no package brings it.
@@ -88,7 +88,7 @@ pub fn run(verb: &CoreVerb, out: &mut dyn Write, err: &mut dyn Write) -> Result<
 }
 
 /// The files with a library for this machine, and the others, each with the reason. It is an error if no file has one.
-fn inspect(files: &[PathBuf]) -> Result<(Vec<Candidate>, Vec<(PathBuf, String)>), String> {
+fn inspect(files: &[PathBuf]) -> Result<(Vec<Candidate>, Vec<Unused>), String> {
     let (mut candidates, mut unfit) = (Vec::new(), Vec::new());
     for path in files {
         let looked = wheel::library(path).and_then(|library| {
