@@ -113,7 +113,7 @@ fn main() -> ExitCode {
     all.extend(trials(&wanted(&[&bus::BROKER]), &bare));
     // before 258 systemd decrypts everywhere by itself
     let newest: Vec<_> = suites.into_iter().filter(|suite| *suite == Suite::Sid).collect();
-    all.extend(trials(&wanted(&[&sealed_crowd::THEME]), &newest));
+    all.extend(trials(&wanted(&[&sealed_crowd::THEME, &sealed_crowd::RECOVERY]), &newest));
     let conclusion = libtest_mimic::run(&arguments, all);
     forget_installations();
     conclusion.exit_code()

@@ -1,6 +1,11 @@
 //! Crowds of units that ask at the sealed socket, on systemd 258 and later: systemd-creds.socket accepts 16 connections at a time, and none of them fails.
 use onecred_integration::{
-    cases, installed::SEALED, machine::Suite, setup::Setup, stage::Stage, theme::Theme,
+    cases,
+    installed::SEALED,
+    machine::{Suite, wait_until},
+    setup::Setup,
+    stage::Stage,
+    theme::Theme,
 };
 
 pub const THEME: Theme = Theme {
@@ -54,4 +59,54 @@ fn device_policy(stage: &Stage) {
 
 fn a_dynamic_user(stage: &Stage) {
     all_start(stage, "dynamic", "DynamicUser=yes");
+}
+
+/// Units that fail because systemd-creds.socket is not running.
+pub const RECOVERY: Theme = Theme {
+    name: "sealed-recovery",
+    stage: without_drop_in,
+    shared: false,
+    cases: cases![units_that_systemd_could_not_decrypt_for_are_restarted],
+};
+
+const LINE: &str = "was sent, but systemd could not decrypt it";
+
+fn hardened(more: &str) -> String {
+    format!(
+        "[Service]\nPrivateDevices=yes\nLoadCredentialEncrypted=password:{SEALED}\n{more}\n\
+         ExecStart=/bin/sh -c 'grep -qx hunter2 %d/password && exec sleep infinity'\n"
+    )
+}
+
+fn units_that_systemd_could_not_decrypt_for_are_restarted(stage: &Stage) {
+    let recovered = ["crowd-simple@a.service", "crowd-exec@b.service", "crowd-pre@c.service"];
+    let left = ["crowd-stopped@d.service", "crowd-missing@e.service", "crowd-soft@f.service"];
+    stage.units([
+        ("crowd-simple@.service", hardened("Type=simple").as_str()),
+        ("crowd-exec@.service", hardened("Type=exec\nDynamicUser=yes").as_str()),
+        ("crowd-pre@.service", hardened("Type=exec\nExecStartPre=/bin/true").as_str()),
+        ("crowd-stopped@.service", hardened("Type=simple").as_str()),
+        ("crowd-missing@.service", hardened("Type=exec\nLoadCredential=other:/run/missing").as_str()),
+        ("crowd-soft@.service", hardened("Type=exec").replace("PrivateDevices=yes", "").as_str()),
+    ]);
+    let all: Vec<&str> = recovered.into_iter().chain(left).collect();
+    // it decrypts by itself
+    stage.run(&["systemctl", "start", left[2]]).ok();
+    stage.run(&["systemctl", "stop", "systemd-creds.socket"]).ok();
+    stage.run(&[&["systemctl", "start", "--"][..], &all].concat());
+    for unit in recovered.into_iter().chain([left[0]]) {
+        stage.waits_for_line(unit, LINE);
+    }
+    stage.run(&["systemctl", "stop", left[0]]).ok();
+    stage.run(&["systemctl", "start", "systemd-creds.socket"]).ok();
+    for unit in recovered {
+        wait_until(&format!("{unit} runs"), || stage.show(unit, "SubState") == "running");
+        assert_eq!(stage.journal(unit).matches(LINE).count(), 1, "{}", stage.journal(unit));
+    }
+    for unit in &left[..2] {
+        assert_eq!(stage.show(unit, "ActiveState"), "failed", "{unit}");
+    }
+    for unit in &left[1..] {
+        assert!(!stage.journal(unit).contains(LINE), "{}", stage.journal(unit));
+    }
 }

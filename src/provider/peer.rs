@@ -58,6 +58,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Whether this is the helper that asks for credentials, and decrypts them, before systemd 258.
+    pub fn decrypts_by_itself(&self) -> bool {
+        self.name == "(sd-mkdcreds)"
+    }
+
     /// Reads `/proc/PID/stat`, which the kernel shows to everybody: comm is the 2nd field, starttime the 22nd.
     fn of(pid: i32) -> Option<Self> {
         let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;

@@ -2,8 +2,12 @@
 //!
 //! Each once, a little apart from each other; none that runs, that comes back by itself, that is masked, or that an admin has stopped
 //! meanwhile. They are remembered in the store, so that also the next provider knows them.
+//!
+//! [`sealed`] restarts units that systemd could not decrypt an answer for.
 
 mod jobs;
+mod sealed;
+mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -51,6 +55,7 @@ pub struct Recovery {
     news: Notify,
     /// There is a unit to be started again.
     begun: Notify,
+    sealed: sealed::Sealed,
     link: Link,
 }
 
@@ -58,7 +63,13 @@ impl Recovery {
     /// Goes on where the process before this one stopped.
     pub fn new(store: &Store) -> Self {
         let known = store.refused().and_then(|list| serde_json::from_slice(&list).ok()).unwrap_or_default();
-        Self { units: Mutex::new(known), news: Notify::new(), begun: Notify::new(), link: Link::default() }
+        Self {
+            units: Mutex::new(known),
+            news: Notify::new(),
+            begun: Notify::new(),
+            sealed: sealed::Sealed::default(),
+            link: Link::default(),
+        }
     }
 
     fn units(&self) -> MutexGuard<'_, BTreeMap<String, Casualty>> {
@@ -73,6 +84,7 @@ impl Recovery {
     /// A unit is refused. It is remembered, where the cause is one that passes.
     pub fn note(&self, claim: &Claim, refusal: &Refusal, broker: &Broker) {
         let unit = claim.unit.to_string();
+        self.sealed.refused(&unit);
         if !refusal.passes() || !broker.active().settings.recover {
             self.forget(&unit); // what it fails for now, does not pass
             return;

@@ -117,6 +117,7 @@ async fn live(options: Options) -> Result<(), Fatal> {
         let telling = Arc::clone(&server);
         tokio::spawn(async move { telling.restarts.follow(&telling.broker, &telling.publisher).await });
         tokio::spawn(Arc::clone(&server.recovery).follow_jobs());
+        tokio::spawn(Arc::clone(&server.recovery).follow_sealed(Arc::clone(&server.broker)));
         tokio::spawn(Arc::clone(&server.recovery).keep_list(Arc::clone(&server.broker)));
         tokio::spawn(Arc::clone(&server.recovery).recover(Arc::clone(&server.broker)));
     }

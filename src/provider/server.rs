@@ -293,7 +293,7 @@ impl Server {
         match connection.answer_at_once(&value) {
             Ok(delivery) => {
                 if let Delivery::Whole = delivery {
-                    self.granted(peer, job);
+                    self.granted(peer, job, form);
                 }
                 log(peer, delivery);
             }
@@ -305,7 +305,7 @@ impl Server {
                     drop(room);
                     log(&peer, delivery);
                     match delivery {
-                        Delivery::Whole => server.granted(&peer, &job),
+                        Delivery::Whole => server.granted(&peer, &job, form),
                         Delivery::HungUp { sent } => server.report.hung_up(asked(&peer, &job), sent, len),
                     }
                 });
@@ -314,7 +314,10 @@ impl Server {
     }
 
     /// Grants are counted; each is a line only where the configuration wants that.
-    fn granted(&self, peer: &Peer, job: &Job) {
+    fn granted(&self, peer: &Peer, job: &Job, form: Form) {
+        if form == Form::Sealed {
+            self.recovery.answered_sealed(peer);
+        }
         self.tally.answered(job.what.label(), job.arrived);
         if self.broker.active().settings.audit == Audit::All {
             self.report.granted(asked(peer, job), job.what.references());

@@ -115,6 +115,18 @@ impl Link {
         unit.cache_properties(proxy::CacheProperties::No).build().await
     }
 
+    /// The properties of one interface of a unit, such as "Service"; the unit is loaded if need be.
+    pub async fn properties(&self, name: &str, interface: &str) -> zbus::Result<Properties> {
+        let path = self.manager().await?.load_unit(name).await?;
+        let interface = format!("org.freedesktop.systemd1.{interface}");
+        let proxy = proxy::Builder::new(&self.connection().await?)
+            .destination("org.freedesktop.systemd1")
+            .path(path)
+            .interface(interface)
+            .cache_properties(proxy::CacheProperties::No);
+        Ok(Properties(proxy.build().await?))
+    }
+
     async fn connection(&self) -> zbus::Result<Connection> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(connection) = known.filter(|connection| !connection.is_closed()) {
@@ -123,6 +135,19 @@ impl Link {
         let connection = zbus::connection::Builder::system().method_timeout(LOST).build().await?;
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
         Ok(connection)
+    }
+}
+
+/// Properties that are read one at a time.
+pub struct Properties(zbus::Proxy<'static>);
+
+impl Properties {
+    /// Reads one.
+    pub async fn get<T>(&self, name: &str) -> zbus::Result<T>
+    where
+        T: serde::de::DeserializeOwned + zbus::Type,
+    {
+        self.0.get_property(name).await
     }
 }
 

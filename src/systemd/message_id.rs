@@ -58,6 +58,8 @@ message_ids! {
     NOT_TOLD = "ad58f1f8c961455f99a1a756dc6e5ba8";
     /// A unit was started again, since what it was refused for has passed.
     RECOVERED = "6fe23bc0caa94b179a252d41162ce1a8";
+    /// A unit failed, since systemd could not decrypt a sealed answer.
+    UNDECRYPTED = "919f490e65e74054adfe718f49d7b9f2";
     /// The configuration has errors.
     CONFIGURATION_REJECTED = "e04bc59fb56b466aa99fe40cd5671cc0";
 }
@@ -112,7 +114,7 @@ mod tests {
                     TOLD | NOT_TOLD => &["ONECRED_UNIT", "ONECRED_SECRET"],
                     RECOVERED => &["ONECRED_UNIT"],
                     UNPUBLISHED | STRANGER | CONFIGURATION_REJECTED => &[],
-                    NOT_ALLOWED | OWN_TROUBLE | HUNG_UP => &of_requests[..2],
+                    NOT_ALLOWED | OWN_TROUBLE | HUNG_UP | UNDECRYPTED => &of_requests[..2],
                     _ => &of_requests,
                 };
                 assert!(known.contains(&field), "{id} has no field {field}");

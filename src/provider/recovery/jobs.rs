@@ -31,7 +31,7 @@ impl Recovery {
         let mut ends = manager.receive_job_removed().await?;
         subscribe(&manager).await?;
         while let Some(end) = std::future::poll_fn(|cx| Pin::new(&mut ends).poll_next(cx)).await {
-            if !self.units().is_empty() {
+            if !self.units().is_empty() || !self.sealed.is_empty() {
                 self.take_note(&end).await;
             }
         }
@@ -43,7 +43,10 @@ impl Recovery {
         let unit = end.unit.as_str();
         match end.result.as_str() {
             // started by somebody else, or stopped: either way not ours to start any more
-            "done" | "canceled" => self.forget(unit),
+            "done" | "canceled" => {
+                self.forget(unit);
+                self.sealed.job_ended(unit);
+            }
             "dependency" => {
                 if let Some(for_whom) = self.depends_on_a_casualty(unit).await {
                     let why = format!("it needs {for_whom}, which was refused");

@@ -26,8 +26,6 @@ const LONGEST: Duration = Duration::from_secs(2);
 const STALLED: Duration = Duration::from_secs(15);
 /// How often slots are checked while a process waits for one.
 const CHECK: Duration = Duration::from_millis(5);
-/// What the process that asks is called before systemd 258.
-const HELPER: &str = "(sd-mkdcreds)";
 /// The cgroup of all instances of systemd-creds@.service.
 const INSTANCES: &str = r"/sys/fs/cgroup/system.slice/system-systemd\x2dcreds.slice";
 
@@ -83,7 +81,7 @@ impl SealedPace {
 
 /// What the process is, if it takes a slot: one that has ended and one that decrypts by itself take none.
 fn paced(process: ProcessId) -> Option<Running> {
-    process.running().filter(|running| running.name != HELPER)
+    process.running().filter(|running| !running.decrypts_by_itself())
 }
 
 /// The processes that systemd-creds.socket has connections of, by the names of its instances. None, if there are no such cgroups.

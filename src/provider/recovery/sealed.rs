@@ -1,0 +1,354 @@
+//! Units that got a complete sealed answer which systemd could not decrypt, and failed with 243/CREDENTIALS.
+//!
+//! Since systemd 258 a unit with `PrivateDevices=`, `DeviceAllow=` or `DevicePolicy=` needs a connection to systemd-creds.socket, which is
+//! reset when there are too many. Each such unit gets one line in its journal and is restarted up to three times. A restart of the provider
+//! forgets these units: they are restarted within half a minute or not at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+use super::verdict::{Command, Failed, Source, is_undecrypted};
+use super::{MOST, Recovery};
+use crate::clock::{self, BootTime};
+use crate::provider::broker::Broker;
+use crate::provider::peer::{Peer, ProcessId, Running};
+use crate::systemd::message_id;
+
+/// How often processes that have an answer are looked at.
+const CHECK: Duration = Duration::from_millis(250);
+/// How long an answer is remembered whose process does not come further, or of which the service manager cannot be asked.
+const REMEMBERED: Duration = Duration::from_secs(600);
+/// The sockets of this provider.
+const OWN: [&str; 2] = ["/run/onecred/credential.sock", "/run/onecred/sealed.sock"];
+/// Decrypts for units.
+const DECRYPTS: &str = "systemd-creds.socket";
+
+/// What is known of sealed answers.
+#[derive(Debug, Default)]
+pub(super) struct Sealed {
+    inner: Mutex<Inner>,
+    /// There is something to look at.
+    begun: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    answers: Vec<Answer>,
+    restarts: BTreeMap<String, Restart>,
+    /// How many connections [`DECRYPTS`] has refused.
+    refused: u32,
+    /// When it was last seen that it has refused more.
+    refused_at: Option<BootTime>,
+}
+
+/// A complete sealed answer.
+#[derive(Debug, Clone)]
+struct Answer {
+    unit: String,
+    credential: String,
+    process: ProcessId,
+    running: Option<Running>,
+    at: BootTime,
+}
+
+/// A unit that is to be restarted.
+#[derive(Debug)]
+struct Restart {
+    pauses: ExponentialBackoff,
+    /// When; none while its start is awaited.
+    due: Option<Instant>,
+    /// The invocation that failed.
+    invocation: Vec<u8>,
+    /// A job of ours has been started, and has not ended.
+    own_job: bool,
+}
+
+impl Sealed {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A process got a complete sealed answer.
+    pub(super) fn answered(&self, peer: &Peer) {
+        let running = peer.process.running();
+        if running.as_ref().is_some_and(Running::decrypts_by_itself) {
+            return;
+        }
+        let mut inner = self.inner();
+        inner.answers.retain(|answer| answer.process != peer.process);
+        if inner.answers.len() < MOST {
+            inner.answers.push(Answer {
+                unit: peer.claim.unit.to_string(),
+                credential: peer.claim.credential.to_string(),
+                process: peer.process,
+                running,
+                at: BootTime::now(),
+            });
+            self.begun.notify_one();
+        }
+    }
+
+    /// A unit was refused: it fails because of that.
+    pub(super) fn refused(&self, unit: &str) {
+        self.inner().answers.retain(|answer| answer.unit != unit);
+    }
+
+    /// A job of this unit has ended, which was not ours, or was the one that is awaited.
+    pub(super) fn job_ended(&self, unit: &str) {
+        let mut inner = self.inner();
+        // the start job of Type=simple ends while the process loads its credentials; later it is a stop, or a start that went well
+        inner.answers.retain(|answer| answer.unit != unit || answer.process.running() == answer.running);
+        match inner.restarts.get_mut(unit) {
+            Some(restart) if restart.own_job => restart.own_job = false,
+            Some(_) => drop(inner.restarts.remove(unit)),
+            None => {}
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        let inner = self.inner();
+        inner.answers.is_empty() && inner.restarts.is_empty()
+    }
+}
+
+impl Inner {
+    /// Takes the answers whose processes have ended. Those that executed their program have got what they asked for.
+    fn take_ended(&mut self, now: BootTime, look: impl Fn(ProcessId) -> Option<Running>) -> Vec<Answer> {
+        let mut ended = Vec::new();
+        for answer in mem::take(&mut self.answers) {
+            let running = look(answer.process);
+            let same = |running: &Running| {
+                answer.running.as_ref().is_none_or(|before| before.started == running.started)
+            };
+            match running.filter(same) {
+                None => ended.push(answer),
+                Some(running) if answer.running.as_ref() != Some(&running) => {
+                    self.restarts.remove(&answer.unit);
+                }
+                Some(_) if answer.at.age(now) < REMEMBERED => self.answers.push(answer),
+                Some(_) => {}
+            }
+        }
+        ended
+    }
+
+    fn note_refused(&mut self, count: u32, now: BootTime) {
+        if count > mem::replace(&mut self.refused, count) {
+            self.refused_at = Some(now);
+        }
+    }
+}
+
+impl Restart {
+    fn new() -> Self {
+        let pauses = ExponentialBuilder::new()
+            .with_min_delay(Duration::from_secs(2))
+            .with_factor(3.0)
+            .with_max_times(3)
+            .with_jitter()
+            .with_jitter_seed(fastrand::u64(..));
+        Self { pauses: pauses.build(), due: None, invocation: Vec::new(), own_job: false }
+    }
+
+    /// Plans the next restart of a unit whose invocation failed. False, if there were enough.
+    fn plan(&mut self, invocation: Vec<u8>) -> bool {
+        self.own_job = false;
+        self.invocation = invocation;
+        self.due = self.pauses.next().map(|pause| Instant::now() + pause);
+        self.due.is_some()
+    }
+}
+
+impl Recovery {
+    /// A unit got a complete sealed answer.
+    pub fn answered_sealed(&self, peer: &Peer) {
+        self.sealed.answered(peer);
+    }
+
+    /// Restarts units that systemd could not decrypt an answer for, for as long as it is polled.
+    pub async fn follow_sealed(self: Arc<Self>, broker: Arc<Broker>) {
+        if let Ok(count) = self.connections_refused().await
+            && self.sealed.is_empty()
+        {
+            self.sealed.inner().refused = count; // of earlier failures
+        }
+        loop {
+            if self.sealed.is_empty() {
+                self.sealed.begun.notified().await;
+            }
+            sleep(CHECK).await;
+            let ended = self.sealed.inner().take_ended(BootTime::now(), ProcessId::running);
+            if !ended.is_empty()
+                && let Err(error) = self.judge(&ended, &broker).await
+            {
+                tracing::debug!("units with sealed answers can't be looked at now: {error}");
+                let recent = |answer: &Answer| answer.at.age(BootTime::now()) < REMEMBERED;
+                self.sealed.inner().answers.extend(ended.into_iter().filter(recent));
+                sleep(Duration::from_secs(2)).await;
+            }
+            self.restart_due().await;
+        }
+    }
+
+    async fn connections_refused(&self) -> zbus::Result<u32> {
+        self.link.properties(DECRYPTS, "Socket").await?.get("NRefused").await
+    }
+
+    async fn judge(&self, ended: &[Answer], broker: &Broker) -> zbus::Result<()> {
+        let failed = self.link.manager().await?.list_units_by_patterns(&["failed"], &[]).await?;
+        let idle = failed.into_iter().filter(|(.., job, _, _)| *job == 0);
+        let failed: BTreeSet<String> = idle.map(|(name, ..)| name).collect();
+        let (failed, other): (Vec<&Answer>, Vec<&Answer>) =
+            ended.iter().partition(|answer| failed.contains(&answer.unit));
+        for answer in other {
+            self.sealed.inner().restarts.remove(&answer.unit);
+        }
+        if failed.is_empty() {
+            return Ok(());
+        }
+        let count = self.connections_refused().await?;
+        self.sealed.inner().note_refused(count, BootTime::now());
+        for answer in failed {
+            let process = u32::try_from(answer.process.pid()).unwrap_or_default();
+            let is_ours = self.look_at(answer).await.map(|failed| is_undecrypted(process, &failed));
+            match is_ours {
+                Ok(true) => self.plan_restart(answer, broker).await,
+                Ok(false) => drop(self.sealed.inner().restarts.remove(&answer.unit)),
+                Err(error) => tracing::debug!("{} can't be looked at: {error}", answer.unit),
+            }
+        }
+        Ok(())
+    }
+
+    async fn look_at(&self, answer: &Answer) -> zbus::Result<Failed> {
+        let (kind, commands): (_, &[&str]) = match answer.unit.rsplit_once('.') {
+            Some((_, "mount")) => ("Mount", &["ExecMount"]),
+            _ => ("Service", &["ExecCondition", "ExecStartPre", "ExecStart"]),
+        };
+        let unit = self.link.properties(&answer.unit, kind).await?;
+        let mut failed = Failed::default();
+        for name in commands {
+            failed.commands.extend(unit.get::<Vec<Command>>(name).await?);
+        }
+        failed.calls = unit.get("PrivateDevices").await?
+            || unit.get::<String>("DevicePolicy").await? != "auto"
+            || !unit.get::<Vec<(String, String)>>("DeviceAllow").await?.is_empty();
+        let defaults: Vec<(String, Vec<u8>)> = unit.get("SetCredential").await?;
+        for name in ["LoadCredential", "LoadCredentialEncrypted"] {
+            let lines: Vec<(String, String)> = unit.get(name).await?;
+            let others = lines.iter().filter(|(_, path)| !OWN.contains(&path.as_str()));
+            let source = |(id, path): &(String, String)| match Path::new(path).symlink_metadata() {
+                Err(error)
+                    if error.kind() == std::io::ErrorKind::NotFound
+                        && path.starts_with('/')
+                        && !defaults.iter().any(|(default, _)| default == id) =>
+                {
+                    Source::Missing
+                }
+                _ => Source::Other,
+            };
+            failed.others.extend(others.map(source));
+        }
+        if !unit.get::<Vec<(String, Vec<u8>)>>("SetCredentialEncrypted").await?.is_empty() {
+            failed.others.push(Source::Other);
+        }
+        failed.reset = self.was_reset(answer.at).await?;
+        Ok(failed)
+    }
+
+    /// Whether [`DECRYPTS`] refused connections since then, or was not running all the time.
+    async fn was_reset(&self, since: BootTime) -> zbus::Result<bool> {
+        let socket = self.link.properties(DECRYPTS, "Unit").await?;
+        let active = socket.get::<String>("ActiveState").await? == "active";
+        let entered = Duration::from_micros(socket.get("ActiveEnterTimestampMonotonic").await?);
+        let up_for = clock::monotonic().saturating_sub(entered);
+        let refused = self.sealed.inner().refused_at.is_some_and(|at| at >= since);
+        Ok(refused || !active || up_for < since.age(BootTime::now()))
+    }
+
+    async fn plan_restart(&self, answer: &Answer, broker: &Broker) {
+        let Answer { unit, credential, .. } = answer;
+        let recovers = broker.active().settings.recover;
+        let Ok(invocation) = self.invocation(unit).await else { return };
+        let (is_new, is_planned) = {
+            let mut inner = self.sealed.inner();
+            let is_new = !inner.restarts.contains_key(unit);
+            let restart = inner.restarts.entry(unit.clone()).or_insert_with(Restart::new);
+            let is_planned = recovers && restart.plan(invocation);
+            if !is_planned {
+                inner.restarts.remove(unit);
+            }
+            (is_new, is_planned)
+        };
+        if !is_new {
+            return;
+        }
+        let then = if is_planned { "; it is restarted up to 3 times" } else { "" };
+        tracing::warn!(
+            message_id = message_id::UNDECRYPTED,
+            object_systemd_unit = unit.as_str(),
+            onecred_unit = unit.as_str(),
+            onecred_credential = credential.as_str(),
+            onecred_result = "undecrypted",
+            "credential {credential} for {unit} was sent, but systemd could not decrypt it, so the unit failed with 243/CREDENTIALS{then}; the likely cause is the connection limit of {DECRYPTS}, or that this socket is not running; see: systemctl status {DECRYPTS}; its drop-in 10-onecred.conf, which onecred installs, raises the limit: onecred check"
+        );
+    }
+
+    async fn invocation(&self, unit: &str) -> zbus::Result<Vec<u8>> {
+        self.link.properties(unit, "Unit").await?.get("InvocationID").await
+    }
+
+    async fn restart_due(&self) {
+        let due: Vec<String> = {
+            let mut inner = self.sealed.inner();
+            let now = Instant::now();
+            let due =
+                inner.restarts.iter_mut().filter(|(_, restart)| restart.due.is_some_and(|due| due <= now));
+            due.map(|(unit, restart)| {
+                restart.due = None;
+                unit.clone()
+            })
+            .collect()
+        };
+        for unit in due {
+            match self.restart_failed(&unit).await {
+                Ok(true) => {}
+                Ok(false) => drop(self.sealed.inner().restarts.remove(&unit)),
+                Err(error) => {
+                    tracing::debug!("{unit} can't be restarted: {error}");
+                    self.sealed.inner().restarts.remove(&unit);
+                }
+            }
+        }
+    }
+
+    /// Restarts it, if it is as it was when it failed.
+    async fn restart_failed(&self, name: &str) -> zbus::Result<bool> {
+        let unit = self.link.properties(name, "Unit").await?;
+        let (job, _): (u32, zbus::OwnedObjectPath) = unit.get("Job").await?;
+        let is_failed = unit.get::<String>("ActiveState").await? == "failed";
+        let is_loaded = unit.get::<String>("LoadState").await? == "loaded";
+        let invocation: Vec<u8> = unit.get("InvocationID").await?;
+        match self.sealed.inner().restarts.get_mut(name) {
+            Some(restart) if is_failed && is_loaded && job == 0 && restart.invocation == invocation => {
+                restart.own_job = true;
+            }
+            _ => return Ok(false),
+        }
+        let manager = self.link.manager().await?;
+        manager.reset_failed_unit(name).await?;
+        manager.start_unit(name, "fail").await?;
+        tracing::debug!("{name} is restarted, since systemd could not decrypt its credentials");
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+use super::*;
+use crate::name::{Claim, CredentialId, UnitName};
+
+fn peer(unit: &str, process: u64) -> Peer {
+    let claim =
+        Claim { unit: UnitName::parse(unit).unwrap(), credential: CredentialId::parse("db").unwrap() };
+    Peer { claim, process: ProcessId::testing(process) }
+}
+
+fn answer(unit: &str, process: u64, at: BootTime) -> Answer {
+    let running = Some(Running::testing("(app)"));
+    Answer { unit: unit.into(), credential: "db".into(), process: ProcessId::testing(process), running, at }
+}
+
+#[test]
+fn only_a_process_that_ended_is_a_reason_to_ask_about_its_unit() {
+    let (long_ago, now) = (BootTime::default(), BootTime::default().after(REMEMBERED));
+    let mut reused = Running::testing("(app)");
+    reused.started = 1;
+    for (why, at, running, is_taken, is_kept, is_recovered) in [
+        ("it still loads credentials", now, Some(Running::testing("(app)")), false, true, false),
+        ("it does so for too long", long_ago, Some(Running::testing("(app)")), false, false, false),
+        ("it runs its program", now, Some(Running::testing("app")), false, false, true),
+        ("it has ended", now, None, true, false, false),
+        ("its ID is another process's", now, Some(reused), true, false, false),
+    ] {
+        let mut inner = Inner { answers: vec![answer("app.service", 1, at)], ..Inner::default() };
+        inner.restarts.insert("app.service".into(), Restart::new());
+        let taken = inner.take_ended(now, |_| running.clone());
+        assert_eq!(
+            (!taken.is_empty(), !inner.answers.is_empty(), inner.restarts.is_empty()),
+            (is_taken, is_kept, is_recovered),
+            "{why}"
+        );
+    }
+}
+
+#[test]
+fn an_answer_is_forgotten_when_its_unit_is_refused_another() {
+    let sealed = Sealed::default();
+    sealed.answered(&peer("app.service", 1));
+    sealed.answered(&peer("app.service", 1));
+    sealed.answered(&peer("other.service", 2));
+    assert_eq!(sealed.inner().answers.len(), 2, "one process has two answers");
+    sealed.refused("app.service");
+    let left: Vec<_> = sealed.inner().answers.iter().map(|answer| answer.unit.clone()).collect();
+    assert_eq!(left, ["other.service"]);
+}
+
+#[test]
+fn a_unit_is_restarted_three_times_with_growing_pauses() {
+    let (mut restart, mut last) = (Restart::new(), Duration::ZERO);
+    for _ in 0..3 {
+        assert!(restart.plan(vec![1]));
+        let pause = restart.due.unwrap() - Instant::now();
+        assert!(pause > last, "{pause:?} after {last:?}");
+        last = pause;
+    }
+    assert!(!restart.plan(vec![1]));
+    assert!(last < Duration::from_secs(40));
+}
+
+#[test]
+fn a_job_of_somebody_else_ends_it() {
+    for (own_job, is_left) in [(true, true), (false, false)] {
+        let sealed = Sealed::default();
+        sealed.inner().restarts.insert("app.service".into(), Restart { own_job, ..Restart::new() });
+        sealed.job_ended("app.service");
+        assert_eq!(!sealed.is_empty(), is_left);
+        sealed.job_ended("app.service");
+        assert!(sealed.is_empty(), "only one job is ours");
+    }
+}
+
+#[test]
+fn refused_connections_are_a_sign_from_when_they_are_seen() {
+    let [first, second] = [1, 2].map(|s| BootTime::default().after(Duration::from_secs(s)));
+    let mut inner = Inner { refused: 4, ..Inner::default() };
+    inner.note_refused(4, first);
+    assert_eq!(inner.refused_at, None);
+    inner.note_refused(5, first);
+    inner.note_refused(5, second);
+    assert_eq!(inner.refused_at, Some(first));
+}

@@ -1,0 +1,80 @@
+//! Whether systemd failed to decrypt a sealed answer, by what it knows of the unit.
+
+/// A command of a unit as the service manager shows it: program, arguments, whether its failure is ignored, start and end on two clocks in
+/// microseconds, process, how it ended (CLD_EXITED), and its exit status.
+pub(super) type Command = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
+
+/// How a process ends that exits (`CLD_EXITED`).
+const EXITED: i32 = 1;
+/// The exit status of a process that could not set up its unit's credentials.
+const CREDENTIALS: i32 = 243;
+
+/// What is known of a unit that has failed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Failed {
+    /// The commands that the unit has run, or tried to.
+    pub(super) commands: Vec<Command>,
+    /// Whether it has one of the settings with which its process calls systemd-creds: `PrivateDevices=`, `DeviceAllow=`, `DevicePolicy=`.
+    pub(super) calls: bool,
+    /// Where its other credentials come from.
+    pub(super) others: Vec<Source>,
+    /// Whether systemd-creds.socket refused connections since the answer, or was not running.
+    pub(super) reset: bool,
+}
+
+/// Where a credential comes from that is not onecred's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A file or socket that does not exist: the unit cannot start.
+    Missing,
+    /// Anything else. It may be what failed.
+    Other,
+}
+
+/// Whether the process that got a complete sealed answer failed because systemd could not decrypt it. Where the unit has other credentials,
+/// which may have failed as well, it takes a sign of systemd-creds.socket.
+pub(super) fn is_undecrypted(process: u32, failed: &Failed) -> bool {
+    let ended_so =
+        |(.., of, how, status): &Command| *of == process && *how == EXITED && *status == CREDENTIALS;
+    failed.commands.iter().any(ended_so)
+        && failed.calls
+        && !failed.others.contains(&Source::Missing)
+        && (failed.reset || failed.others.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(process: u32, how: i32, status: i32) -> Command {
+        ("/bin/app".into(), Vec::new(), false, 1, 1, 2, 2, process, how, status)
+    }
+
+    #[test]
+    fn only_a_failed_decryption_of_this_answer_counts() {
+        let failed = |commands: &[Command], calls, others: &[Source], reset| Failed {
+            commands: commands.to_vec(),
+            calls,
+            others: others.to_vec(),
+            reset,
+        };
+        let ours = [command(9, EXITED, 0), command(7, EXITED, CREDENTIALS)];
+        for (why, failed, expected) in [
+            ("nothing else can have failed", failed(&ours, true, &[], false), true),
+            ("the socket refused connections", failed(&ours, true, &[Source::Other], true), true),
+            ("another credential may have failed", failed(&ours, true, &[Source::Other], false), false),
+            (
+                "another credential is missing",
+                failed(&ours, true, &[Source::Other, Source::Missing], true),
+                false,
+            ),
+            ("it decrypts by itself", failed(&ours, false, &[], true), false),
+            ("a later process failed", failed(&[command(8, EXITED, CREDENTIALS)], true, &[], true), false),
+            ("the program failed", failed(&[command(7, EXITED, 1)], true, &[], true), false),
+            ("the process was killed", failed(&[command(7, 2, CREDENTIALS)], true, &[], true), false),
+            ("there is no such command", failed(&[], true, &[], true), false),
+        ] {
+            assert_eq!(is_undecrypted(7, &failed), expected, "{why}");
+        }
+    }
+}
