@@ -86,11 +86,17 @@ impl Deliverable {
     }
 }
 
+/// The most other IDs that a refusal names.
+const OTHERS: usize = 3;
+
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Denial {
     /// Nothing in the configuration goes by this ID, for whatever unit.
-    Unknown,
+    Unknown {
+        /// The IDs under which the unit may have something, those most like this one first.
+        others: Vec<(CredentialId, SecretName)>,
+    },
     /// Secrets or templates that could be meant name other units.
     NotNamed {
         /// `secret` or `template`.
@@ -99,6 +105,8 @@ pub enum Denial {
         name: SecretName,
         /// Where it was declared.
         declared_at: String,
+        /// The ID under which it does name the unit.
+        instead: Option<CredentialId>,
     },
     /// Two secrets or templates of equal rank claim this unit and ID.
     Several(Vec<SecretName>),
@@ -115,12 +123,14 @@ impl Denial {
     /// The cause in words, for the request that was refused.
     pub fn cause(&self, unit: &UnitName, credential: &CredentialId) -> String {
         match self {
-            Self::Unknown => {
+            Self::Unknown { .. } => {
                 format!("not allowed: no secret, template or rule gives credential {credential} to any unit")
             }
-            Self::NotNamed { kind, name, declared_at } => {
+            Self::NotNamed { kind, name, declared_at, instead } => {
+                let instead = instead.as_ref().map(|id| format!(", but for credential {id}"));
                 format!(
-                    "not allowed: {kind} {name} ({declared_at}) does not name {unit} in its units for credential {credential}"
+                    "not allowed: {kind} {name} ({declared_at}) does not name {unit} in its units for credential {credential}{}",
+                    instead.unwrap_or_default()
                 )
             }
             Self::Several(names) => {
@@ -143,8 +153,25 @@ impl Denial {
             false => format!("{:?}", format!("{unit}/{credential}")),
         };
         match self {
-            Self::Unknown => format!(
-                "declare it in /etc/onecred/secrets.json: {{ \"name\": \"{credential}\", \"reference\": \"op://VAULT/ITEM/FIELD\", \"units\": [\"{unit}\"] }}, then: onecred reload"
+            Self::Unknown { others } => {
+                let declare = format!(
+                    "declare it in /etc/onecred/secrets.json: {{ \"name\": \"{credential}\", \"reference\": \"op://VAULT/ITEM/FIELD\", \"units\": [\"{unit}\"] }}, then: onecred reload"
+                );
+                let others = others.iter().map(|(id, name)| match id.as_str() == name.as_str() {
+                    true => id.to_string(),
+                    false => format!("{id} (secret {name})"),
+                });
+                match others.collect::<Vec<_>>() {
+                    others if others.is_empty() => declare,
+                    others => format!(
+                        "{unit} may have: {}; ask for one of these IDs, or {declare}",
+                        others.join(", ")
+                    ),
+                }
+            }
+            Self::NotNamed { name, instead: Some(id), .. } => format!(
+                "have the unit ask for {id}, which is {name}, or add {} to the units of {name}, then: onecred reload",
+                entry(name)
             ),
             Self::NotNamed { name, .. } => {
                 format!("if it may have it, add {} to the units of {name}, then: onecred reload", entry(name))
@@ -250,7 +277,7 @@ impl Policy {
         };
         match self.rules.iter().find(matches) {
             Some(rule) => rule.fill(unit, credential).map(|wanted| Deliverable::Secret(Arc::new(wanted))),
-            None => Err(self.why_not(credential)),
+            None => Err(self.why_not(unit, credential)),
         }
     }
 
@@ -267,15 +294,57 @@ impl Policy {
         }
     }
 
-    fn why_not(&self, credential: &CredentialId) -> Denial {
-        let by_name = self.entries.iter().find(|entry| entry.name.as_str() == credential.as_str());
-        let by_id = || self.entries.iter().find(|entry| entry.credentials.contains(credential));
+    /// Whether a unit may have anything.
+    pub fn gives_any(&self, unit: &UnitName) -> bool {
+        self.exact.values().any(|units| units.contains_key(unit))
+            || self.globs.values().flatten().any(|(pattern, _)| pattern.matches(unit))
+            || self.rules.iter().any(|rule| rule.units.iter().any(|pattern| pattern.matches(unit)))
+    }
+
+    /// The credentials for which secrets and templates name a unit, by its name and not by a glob.
+    pub fn named(&self, unit: &UnitName) -> Vec<CredentialId> {
+        let named = self.exact.iter().filter(|(_, units)| units.contains_key(unit));
+        let mut named: Vec<_> = named.map(|(credential, _)| credential.clone()).collect();
+        named.sort();
+        named
+    }
+
+    /// The IDs under which a unit may have secrets and templates, each with what it is.
+    fn given(&self, unit: &UnitName) -> impl Iterator<Item = (&CredentialId, usize)> {
+        let exact = self.exact.iter().filter_map(|(id, units)| Some((id, units.get(unit)?)));
+        let exact = exact.flat_map(|(id, entries)| entries.iter().map(move |&entry| (id, entry)));
+        let globs =
+            self.globs.iter().flat_map(|(id, all)| all.iter().map(move |(pattern, at)| (id, pattern, *at)));
+        exact.chain(globs.filter(|(_, pattern, _)| pattern.matches(unit)).map(|(id, _, entry)| (id, entry)))
+    }
+
+    fn why_not(&self, unit: &UnitName, credential: &CredentialId) -> Denial {
+        let by_name = self.entries.iter().position(|entry| entry.name.as_str() == credential.as_str());
+        let by_id = || self.entries.iter().position(|entry| entry.credentials.contains(credential));
         match by_name.or_else(by_id) {
-            Some(Entry { name, declared_at, gives, .. }) => {
+            Some(index) => {
+                let Entry { name, declared_at, gives, .. } = &self.entries[index];
                 let kind = if matches!(gives, Deliverable::Secret(_)) { "secret" } else { "template" };
-                Denial::NotNamed { kind, name: name.clone(), declared_at: declared_at.clone() }
+                let given =
+                    self.given(unit).filter(|(id, entry)| *entry == index && self.judge(unit, id).is_ok());
+                let instead = given.map(|(id, _)| id).min();
+                Denial::NotNamed {
+                    kind,
+                    name: name.clone(),
+                    declared_at: declared_at.clone(),
+                    instead: instead.cloned(),
+                }
             }
-            None => Denial::Unknown,
+            None => {
+                let distance = |id: &CredentialId| strsim::osa_distance(id.as_str(), credential.as_str());
+                let given = self.given(unit).filter(|(id, _)| self.judge(unit, id).is_ok());
+                let mut others: Vec<_> = given.collect();
+                others.sort_by_key(|(id, _)| (distance(id), *id));
+                others.dedup();
+                let name = |entry: usize| self.entries[entry].name.clone();
+                let others = others.into_iter().take(OTHERS).map(|(id, entry)| (id.clone(), name(entry)));
+                Denial::Unknown { others: others.collect() }
+            }
         }
     }
 }

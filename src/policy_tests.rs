@@ -73,8 +73,51 @@ fn names_go_before_globs_and_secrets_before_rules() {
     assert!(matches!(judge(&policy, r"web@a\x2fb.service", "x"), Err(Denial::Template { .. })));
     assert!(matches!(judge(&policy, "app.service", "shared"), Err(Denial::Several(_))));
     assert!(matches!(judge(&policy, "evil.service", "db"), Err(Denial::NotNamed { .. })));
-    assert_eq!(judge(&policy, "app.service", "nothing"), Err(Denial::Unknown));
+    assert!(matches!(judge(&policy, "app.service", "nothing"), Err(Denial::Unknown { .. })));
     assert!(judge(&policy, "app.socket", "db").is_err(), "an entry without a type means the service");
+}
+
+#[test]
+fn a_denial_names_the_ids_that_the_unit_may_ask_for() {
+    let policy = Policy::new(
+        vec![
+            secret("db", &["app/dbpass", "web@*/dbpass"]),
+            secret("api-key", &["app"]),
+            secret("x", &["*/shared"]),
+            secret("y", &["*.service/shared"]),
+        ],
+        vec![],
+    );
+    let remedy = |unit: &str, id: &str| {
+        let denial = judge(&policy, unit, id).unwrap_err();
+        denial.remedy(&UnitName::parse(unit).unwrap(), &CredentialId::parse(id).unwrap())
+    };
+    for (unit, id, words) in [
+        (
+            "app.service",
+            "db",
+            "have the unit ask for dbpass, which is db, or add \"app.service\" to the units of db",
+        ),
+        ("web@1.service", "db", "have the unit ask for dbpass, which is db"),
+        ("evil.service", "db", "if it may have it, add \"evil.service\" to the units of db"),
+        (
+            "app.service",
+            "dbpas",
+            "app.service may have: dbpass (secret db), api-key; ask for one of these IDs, or declare",
+        ),
+        ("evil.service", "dbpas", "declare it in /etc/onecred/secrets.json"),
+    ] {
+        let remedy = remedy(unit, id);
+        assert!(remedy.starts_with(words), "{unit} {id}: {remedy}");
+    }
+    let denial = judge(&policy, "app.service", "db").unwrap_err();
+    let (unit, id) = (UnitName::parse("app.service").unwrap(), CredentialId::parse("db").unwrap());
+    assert!(denial.cause(&unit, &id).ends_with("for credential db, but for credential dbpass"));
+    assert!(policy.gives_any(&unit) && policy.gives_any(&UnitName::parse("evil.service").unwrap()));
+    assert_eq!(
+        policy.named(&unit).iter().map(CredentialId::as_str).collect::<Vec<_>>(),
+        ["api-key", "dbpass"]
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ use onecred_integration::{
     installed::make,
     machine::{Layer, Ran, Suite},
     setup::{Setup, field},
-    stage::Stage,
+    stage::{Stage, consumer},
     theme::Theme,
 };
 use serde_json::{Value, json};
@@ -52,7 +52,7 @@ pub(crate) fn stage(suite: Suite) -> Stage {
         .holding(document)
         .default("maxAge", "1h")
         .default("deadline", "3s")
-        .secret("db-password", "op://Servers/postgres/password", &["app"])
+        .secret("db-password", "op://Servers/postgres/password", &["app", "explained"])
         .secret("db-user", "op://Servers/postgres/username", &["app", "web@*/user"])
         .secret("nowhere", "op://Servers/nowhere/password", &["app"])
         .stage();
@@ -109,7 +109,7 @@ fn list_shows_each_secret_and_its_error(stage: &Stage) {
     let words = |line: usize| lines[line].split_whitespace().collect::<Vec<_>>();
     assert_eq!(words(0), ["NAME", "STATE", "VERSION", "AGE", "SOURCE", "UNITS"], "{said}");
     assert_eq!(words(1)[..3], ["db-password", "fresh", "1"], "{said}");
-    assert_eq!(words(1)[5..], ["default", "app.service"], "{said}");
+    assert_eq!(words(1)[5..], ["default", "app.service,", "explained.service"], "{said}");
     assert!(lines[2].ends_with("app.service, web@*.service/user"), "{said}");
     assert_eq!(words(3)[..2], ["nowhere", "failing"], "{said}");
     assert_eq!(lines[4], "", "{said}");
@@ -118,8 +118,11 @@ fn list_shows_each_secret_and_its_error(stage: &Stage) {
 }
 
 fn explain_gives_the_decision_and_its_reason(stage: &Stage) {
-    let said = stage.sh("onecred explain app db-password").ok();
-    assert!(said.starts_with("app.service gets db-password\n"), "{said}");
+    let template = consumer("", &["user"]);
+    stage
+        .units([("explained.service", consumer("", &["db-password"]).as_str()), ("web@.service", &template)]);
+    let said = stage.sh("onecred explain explained db-password").ok();
+    assert!(said.starts_with("explained.service gets db-password\n"), "{said}");
     assert!(said.contains("op://Servers/postgres/password") && said.contains("secrets.json:"), "{said}");
     stage.sh("onecred explain web@7 user").ok();
     let ran = stage.sh("onecred explain stranger.service db-password");
@@ -210,8 +213,10 @@ fn programs_get_json(stage: &Stage) {
     let list = json_of(stage.sh("onecred list --json"));
     assert_eq!(list[0]["reference"], "op://Servers/postgres/password", "{list}");
     assert_eq!(list[2]["error"]["name"], "org.onecred.Error.NotFound", "{list}");
+    // there is no such unit, which the configuration does not know
     let explained = json_of(stage.sh("onecred explain app db-password --json"));
     assert_eq!((&explained["allowed"], &explained["secret"]), (&json!(true), &json!("db-password")));
+    assert_eq!((&explained["gets"], &explained["outcome"]), (&json!(false), &json!("fails")), "{explained}");
     let refreshed = json_of(stage.sh("onecred refresh --json"));
     assert_eq!((&refreshed[0]["outcome"], &refreshed[2]["outcome"]), (&json!("unchanged"), &json!("failed")));
     let checked = json_of(stage.sh("onecred check --json"));

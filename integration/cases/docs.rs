@@ -168,6 +168,8 @@ fn verify(stage: &Stage, place: &str, text: &str) {
 }
 
 fn the_readme(stage: &Stage) {
+    let unit = "[Service]\nType=oneshot\nExecStart=/usr/bin/app\nLoadCredential=db-password:/run/onecred/credential.sock\n";
+    stage.units([("app.service", unit)]);
     play(stage, "README.md");
 }
 

@@ -11,6 +11,7 @@ mod creds_socket;
 mod death;
 mod demo;
 mod docs;
+mod explain;
 mod faults;
 mod forged;
 mod journal;
@@ -64,6 +65,8 @@ const THEMES: &[&Theme] = &[
     &demo::THEME,
     &docs::THEME,
     &docs::PAGES,
+    &explain::THEME,
+    &explain::ALONE,
     &journal::THEME,
     &journal::AUDIT,
     &metrics::THEME,

@@ -9,7 +9,7 @@ use zbus::proxy::CacheProperties;
 use zbus::{Connection, OwnedFd, OwnedVariant, fdo};
 
 use super::show;
-use super::unit_lines::{self, Asking};
+use super::unit_lines::{self, Explained, Gathered};
 use crate::config::Settings;
 use crate::name::{CredentialId, UnitName};
 use crate::provider::bus::{NAME, PATH};
@@ -37,7 +37,12 @@ pub(super) trait Manager {
     #[zbus(allow_interactive_auth)]
     fn refresh_all(&self, flags: u64) -> zbus::Result<Vec<Outcome>>;
     #[zbus(allow_interactive_auth)]
-    fn explain(&self, unit: &str, credential: &str) -> zbus::Result<(bool, String, String, String)>;
+    fn predict(
+        &self,
+        unit: &str,
+        credentials: &[(&str, bool)],
+        flags: u64,
+    ) -> zbus::Result<Vec<HashMap<String, OwnedVariant>>>;
     #[zbus(allow_interactive_auth)]
     fn reload(&self) -> zbus::Result<()>;
     #[zbus(allow_interactive_auth)]
@@ -105,14 +110,14 @@ impl Bus {
         Ok(ManagerProxy::builder(&self.0).cache_properties(CacheProperties::No).build().await?)
     }
 
-    /// How a unit asks for a credential, by what systemd says; none where it can't be asked.
-    pub(super) async fn asking(&self, unit: &UnitName, id: &CredentialId) -> Option<Asking> {
-        unit_lines::asking(&self.0, unit, id).await.ok()
+    /// What a unit gets for one of its credentials, and what keeps it from that.
+    pub(super) async fn explain(&self, unit: &UnitName, id: &CredentialId) -> Result<Explained, Fault> {
+        unit_lines::explain(&self.0, &self.manager().await?, unit, id).await
     }
 
-    /// What is wrong with how units ask, by what systemd says.
-    pub(super) async fn wrong_lines(&self, settings: &Settings) -> zbus::Result<Vec<String>> {
-        unit_lines::problems(&self.0, settings).await
+    /// The units that have to do with onecred, as systemd has them.
+    pub(super) async fn units(&self, settings: &Settings) -> zbus::Result<Gathered> {
+        unit_lines::gather_all(&self.0, settings).await
     }
 
     /// What is wrong with the socket through which hardened units decrypt, if a unit depends on it; none if systemd cannot be asked.

@@ -27,7 +27,7 @@ pub struct CheckArgs {
     /// Print errors only
     #[arg(long, short)]
     pub quiet: bool,
-    /// Then have onecred fetch every secret from 1Password, and tell which are not there and what to do
+    /// Then have onecred look up every secret in 1Password, and judge the lines of all units
     #[arg(long, conflicts_with_all = ["files", "config"])]
     pub live: bool,
     /// Print JSON, for programs

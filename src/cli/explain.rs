@@ -1,4 +1,4 @@
-//! `onecred explain UNIT ID`: what a unit would be told that asks for a credential, and why. Nothing is fetched.
+//! `onecred explain UNIT ID`: what a unit gets for a credential if it starts now, and why.
 
 use std::error::Error;
 use std::io::Write;
@@ -7,12 +7,11 @@ use serde::Serialize;
 
 use super::bus::{self, Fault};
 use super::common::table::{Cell, Row, table};
-use super::secrets;
 use super::show::{self, Paint};
-use super::unit_lines::Asking;
+use super::unit_lines::{Answer, Effect, Explained};
 use crate::name::{CredentialId, UnitName};
 
-/// What `onecred explain` is told.
+/// The arguments of `onecred explain`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ExplainArgs {
     /// The unit; app is app.service
@@ -28,124 +27,107 @@ pub struct ExplainArgs {
 
 #[derive(Debug, Serialize)]
 struct Decision {
+    /// The unit's canonical name.
     unit: String,
     credential: String,
+    /// Whether the unit would start now with the credential.
+    gets: bool,
+    /// What comes of a start now.
+    outcome: Effect,
+    /// Whether the configuration allows it.
     allowed: bool,
     /// The secret's name, or the rule's place.
     secret: Option<String>,
     reference: Option<String>,
     reason: String,
-    /// How the unit asks for it, where systemd could be asked that.
-    asks: Option<String>,
-    /// What is wrong with that.
+    /// The line by which the unit asks.
+    asks: String,
+    /// The first problem.
     problem: Option<String>,
-    /// What went wrong the last time that it was looked up.
+    problems: Vec<String>,
+    notes: Vec<String>,
+    /// The active overrides, such as `db (put)`.
+    overrides: Vec<String>,
+    /// Why 1Password or onecred does not give the value.
     error: Option<Fault>,
 }
 
-/// Explains. Gives the exit code: 0 where the unit may have it, 1 where it may not.
+/// Explains. Gives the exit code: 0 if the unit would start now with the credential, otherwise 1.
 pub fn run(args: &ExplainArgs, out: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
     let unit = UnitName::parse_lenient(&args.unit)?;
     let credential = CredentialId::parse(&args.credential)?;
-    let ((allowed, secret, reference, reason), error, asking) = bus::talk(async |bus| {
-        let manager = bus.manager().await?;
-        let told = manager.explain(unit.as_str(), credential.as_str()).await?;
-        // that a unit may have it does not mean that it can be had
-        let all = if told.0 { secrets::all(&manager).await.unwrap_or_default() } else { Vec::new() };
-        let error = all.into_iter().find(|secret| secret.name == told.1).and_then(|secret| secret.error);
-        Ok((told, error, bus.asking(&unit, &credential).await))
-    })?;
-    let some = |text: String| Some(text).filter(|text| !text.is_empty());
-    let (unit, credential) = (unit.to_string(), credential.to_string());
-    let (secret, reference) = (some(secret), some(reference));
-    let (asks, problem) =
-        (asking.as_ref().map(Asking::text), asking.as_ref().filter(|_| allowed).and_then(Asking::problem));
-    let decision = Decision { unit, credential, allowed, secret, reference, reason, asks, problem, error };
+    let explained = bus::talk(async |bus| bus.explain(&unit, &credential).await)?;
+    let decision = decide(explained, &credential);
     match args.json {
         true => show::json(out, &decision)?,
         false => write!(out, "{}", lines(&decision, Paint::of_stdout()))?,
     }
     out.flush()?;
-    Ok(u8::from(!allowed))
+    Ok(u8::from(!decision.gets))
+}
+
+fn decide(explained: Explained, credential: &CredentialId) -> Decision {
+    let Explained { unit, prediction, judgement } = explained;
+    let some = |text: String| Some(text).filter(|text| !text.is_empty());
+    let error = match prediction.answer {
+        Answer::Refusal(name, message) if prediction.allowed => Some(Fault { name, message }),
+        _ => None,
+    };
+    // what the configuration refuses has its own line
+    let is_reason = |problem: &String| !prediction.allowed && *problem == prediction.reason;
+    let problems: Vec<String> =
+        judgement.problems.into_iter().filter(|problem| !is_reason(problem)).collect();
+    Decision {
+        unit: unit.to_string(),
+        credential: credential.to_string(),
+        gets: prediction.allowed && judgement.effect == Effect::Gets,
+        outcome: judgement.effect,
+        allowed: prediction.allowed,
+        secret: some(prediction.name),
+        reference: some(prediction.reference),
+        reason: prediction.reason,
+        asks: judgement.asks,
+        problem: problems.first().cloned(),
+        problems,
+        notes: judgement.notes,
+        overrides: prediction.overrides,
+        error,
+    }
+}
+
+/// What comes of it, in one line.
+fn headline(decision: &Decision) -> Cell {
+    let Decision { unit, credential, outcome, allowed, error, .. } = decision;
+    let text = match (allowed, outcome) {
+        (false, _) => format!("{unit} is refused {credential}"),
+        (true, Effect::Gets) => return Cell::green(&format!("{unit} gets {credential}")),
+        (true, Effect::Unknown) => format!("{unit} may have {credential}; whether it can is not known"),
+        (true, Effect::Other) => format!("{unit} starts, but not with what onecred has for {credential}"),
+        (true, Effect::Without) => format!("{unit} starts without {credential}"),
+        (true, Effect::Fails) if error.is_some() => {
+            format!("{unit} does not start: {credential} cannot be had")
+        }
+        (true, Effect::Fails) => format!("{unit} does not start with {credential}"),
+    };
+    Cell::red(&text)
 }
 
 fn lines(decision: &Decision, paint: Paint) -> String {
-    let Decision { unit, credential, .. } = decision;
-    let verdict = match decision.allowed {
-        true if decision.problem.is_some() => {
-            Cell::red(&format!("{unit} may have {credential}; how it asks for it is wrong"))
-        }
-        true if decision.error.is_some() => {
-            Cell::red(&format!("{unit} may have {credential}; looking it up has failed"))
-        }
-        true => Cell::green(&format!("{unit} gets {credential}")),
-        false => Cell::red(&format!("{unit} is refused {credential}")),
-    };
-    let mut rows = vec![Row::new(vec![verdict])];
-    let mut line = |title: &str, text: &Option<String>| {
-        rows.extend(text.iter().map(|text| Row::new(vec![title.into(), text.into()])));
-    };
-    line("secret", &decision.secret);
-    line("reference", &decision.reference);
-    line("because", &Some(decision.reason.clone()));
+    let mut rows = Vec::new();
+    let mut line = |title: &str, text: &str| rows.push(Row::new(vec![title.into(), text.into()]));
+    decision.secret.iter().for_each(|secret| line("secret", secret));
+    decision.reference.iter().for_each(|reference| line("reference", reference));
+    line("because", &decision.reason);
     line("asks", &decision.asks);
-    line("problem", &decision.problem);
-    line("failing", &decision.error.as_ref().map(|error| error.message.clone()));
-    let verdict = table(&rows[..1], paint);
-    verdict + &table(&rows[1..], paint)
+    for held in &decision.overrides {
+        let name = held.split(' ').next().unwrap_or(held);
+        line("override", &format!("{held}; remove it: onecred release {name}"));
+    }
+    decision.problems.iter().for_each(|problem| line("problem", problem));
+    decision.notes.iter().for_each(|note| line("note", note));
+    table(&[Row::new(vec![headline(decision)])], paint) + &table(&rows, paint)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn yes_and_no() {
-        let mut decision = Decision {
-            unit: "app.service".into(),
-            credential: "db".into(),
-            allowed: true,
-            secret: Some("db".into()),
-            reference: Some("op://v/i/f".into()),
-            reason: "secret db (/etc/onecred/secrets.json:3) names it".into(),
-            asks: Some(Asking::NoUnit.text()),
-            problem: None,
-            error: None,
-        };
-        let yes = "\
-app.service gets db
-secret     db
-reference  op://v/i/f
-because    secret db (/etc/onecred/secrets.json:3) names it
-asks       this host has no such unit
-";
-        assert_eq!(lines(&decision, Paint::NONE), yes);
-        let (name, message) = ("org.onecred.Error.NotFound".into(), "not found: x; do y".into());
-        decision.error = Some(Fault { name, message });
-        let failing = "\
-app.service may have db; looking it up has failed
-secret     db
-reference  op://v/i/f
-because    secret db (/etc/onecred/secrets.json:3) names it
-asks       this host has no such unit
-failing    not found: x; do y
-";
-        assert_eq!(lines(&decision, Paint::NONE), failing);
-        (decision.error, decision.problem) =
-            (None, Some("app.service gets what is encrypted; write x".into()));
-        let wrong = "\
-app.service may have db; how it asks for it is wrong
-secret     db
-reference  op://v/i/f
-because    secret db (/etc/onecred/secrets.json:3) names it
-asks       this host has no such unit
-problem    app.service gets what is encrypted; write x
-";
-        assert_eq!(lines(&decision, Paint::NONE), wrong);
-        decision.problem = None;
-        (decision.allowed, decision.secret, decision.reference, decision.asks) = (false, None, None, None);
-        decision.reason = "not allowed: x; do y".into();
-        let no = "app.service is refused db\nbecause  not allowed: x; do y\n";
-        assert_eq!(lines(&decision, Paint::NONE), no);
-    }
-}
+#[path = "explain_tests.rs"]
+mod tests;

@@ -12,6 +12,7 @@ use super::common::text::wrap;
 use super::refresh::{self, Refreshed};
 use super::secrets::{self, Listed};
 use super::show::{self, Paint};
+use super::unit_lines;
 use crate::config::Settings;
 
 /// What was found.
@@ -21,6 +22,8 @@ struct Findings {
     secrets: Vec<Refreshed>,
     /// What is wrong besides.
     problems: Vec<String>,
+    /// What is probably a mistake.
+    warnings: Vec<String>,
     /// What the files say, for programs.
     #[serde(skip_serializing_if = "Option::is_none")]
     configuration: Option<Configuration>,
@@ -29,7 +32,10 @@ struct Findings {
 /// Shows programs a configuration with errors, for which nothing is fetched.
 pub(super) fn show_invalid(configuration: Configuration, out: &mut dyn Write) -> io::Result<()> {
     let problems = vec!["the configuration has errors; correct them, then check again".to_owned()];
-    show::json(out, &Findings { secrets: Vec::new(), problems, configuration: Some(configuration) })
+    show::json(
+        out,
+        &Findings { secrets: Vec::new(), problems, warnings: Vec::new(), configuration: Some(configuration) },
+    )
 }
 
 /// Checks a configuration that is fine as it is written. Gives the exit code: 1 where anything does not resolve.
@@ -44,8 +50,12 @@ pub(super) fn run(
         (Ok(findings), _) => findings,
         (Err(fault), false) => return Err(fault.into()),
         (Err(fault), true) => {
-            let findings =
-                Findings { secrets: Vec::new(), problems: vec![fault.to_string()], configuration: json };
+            let findings = Findings {
+                secrets: Vec::new(),
+                problems: vec![fault.to_string()],
+                warnings: Vec::new(),
+                configuration: json,
+            };
             show::json(out, &findings)?;
             return Err(fault.into());
         }
@@ -56,6 +66,9 @@ pub(super) fn run(
     ];
     for (number, what, why) in untried.into_iter().filter(|(number, ..)| *number > 0) {
         writeln!(err, "warning: {} not tried: {why}", show::count(number, what))?;
+    }
+    for warning in &findings.warnings {
+        writeln!(err, "warning: {}", show::clean(warning))?;
     }
     findings.configuration = json;
     match findings.configuration.is_some() {
@@ -85,19 +98,28 @@ async fn find(bus: &Bus, settings: &Settings, err: &mut dyn Write) -> Result<Fin
                 .to_owned(),
         );
     }
-    match bus.wrong_lines(settings).await {
-        Ok(wrong) => problems.extend(wrong),
-        Err(error) => {
-            let error = show::clean(&error.to_string());
-            let _ = writeln!(err, "warning: systemd can't be asked how units ask for credentials: {error}");
-        }
-    }
+    let units = bus.units(settings).await;
     let names: Vec<String> = known.into_iter().map(|secret| secret.name).collect();
     let secrets = match names.is_empty() {
         true => Vec::new(),
         false => refresh::try_all(&manager, &names, err).await?,
     };
-    Ok(Findings { secrets, problems, configuration: None })
+    let failing = secrets.iter().filter(|one| one.error.is_some()).map(|one| one.name.clone()).collect();
+    let mut warnings = Vec::new();
+    match units {
+        Ok(_) if !error.is_empty() => {}
+        Ok(units) => {
+            let found = unit_lines::check(units, settings, &manager, &failing).await?;
+            problems.extend(found.problems);
+            warnings = found.warnings;
+        }
+        Err(error) => {
+            warnings.push(format!(
+                "systemd cannot be asked how units load credentials: {error}; see: systemctl status dbus"
+            ));
+        }
+    }
+    Ok(Findings { secrets, problems, warnings, configuration: None })
 }
 
 /// Whether the provider has other secrets than these.
@@ -154,6 +176,7 @@ mod tests {
         let mut findings = Findings {
             secrets: vec![one("a", why), one("b", None), one("c", why)],
             problems: vec!["x".into()],
+            warnings: Vec::new(),
             configuration: None,
         };
         let expected = "x\n2 secrets: no token: there is none; onecred token set\n    a, c\n1 of 3 secrets found in 1Password\n";

@@ -58,9 +58,12 @@ enum Verb {
     /// List secrets, templates and rules, and the state of each
     #[command(after_help = EXIT_CODES)]
     List(secrets::ListArgs),
-    /// Tell what a unit gets that asks for a credential, or why it does not
+    /// Show whether a unit would start now with a credential, and why not
+    ///
+    /// Judges the unit's lines as systemd has them loaded, and what onecred would answer. A value that is not in
+    /// memory is looked up in 1Password, as for a start of the unit. The unit is not started.
     #[command(
-        after_help = "Exit codes: 0 it may have it, 1 it may not, or onecred can't be asked, 2 wrong command line, 3 you may not do this"
+        after_help = "Exit codes: 0 it would start with the credential, 1 it would not or this cannot be found out, 2 wrong command line, 3 you may not do this"
     )]
     Explain(explain::ExplainArgs),
     /// Write a secret's value to standard output

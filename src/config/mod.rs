@@ -242,6 +242,11 @@ pub struct Source {
 }
 
 impl Source {
+    /// Whether its secrets come over the network. A Connect server counts also where it runs on this machine: it needs the network itself.
+    pub fn needs_network(&self) -> bool {
+        !matches!(self.kind, SourceKind::File { .. })
+    }
+
     /// A fingerprint of the definition: what was fetched from another account or server under the same name is not of this source.
     pub fn print(&self) -> String {
         let digest = ring::digest::digest(&ring::digest::SHA256, format!("{:?}", self.kind).as_bytes());

@@ -10,7 +10,7 @@ use super::assemble::{self, Assembled, Job};
 use super::base::files::Standing;
 use super::base::limits;
 use super::broker::Broker;
-use super::peer::{Attestation, Peer, Stranger};
+use super::peer::{Attestation, Peer, ProcessId, Stranger};
 use super::publish::{Handle, Publisher};
 use super::recovery::Recovery;
 use super::refusal::Refusal;
@@ -26,6 +26,7 @@ use super::store::Kind;
 use super::tally::{STRANGER, Tally};
 use crate::clock::BootTime;
 use crate::config::{Audit, Paths};
+use crate::name::Claim;
 use crate::policy::Deliverable;
 use crate::sys;
 
@@ -326,9 +327,22 @@ impl Server {
 
     /// A value as systemd can take it.
     fn fit(&self, it: Assembled, peer: &Peer, job: &Job, form: Form) -> Result<Assembled, Refusal> {
-        let (size, id) = (it.value.len(), &peer.claim.credential);
+        let asker = (peer.process, &peer.claim);
+        self.fit_beside(&self.unit_totals, asker, it, &job.what, form)
+    }
+
+    /// The same, counted with what the same process was sent before.
+    pub(super) fn fit_beside(
+        &self,
+        totals: &UnitTotals,
+        (process, claim): (ProcessId, &Claim),
+        it: Assembled,
+        what: &Deliverable,
+        form: Form,
+    ) -> Result<Assembled, Refusal> {
+        let (size, id) = (it.value.len(), &claim.credential);
         let takes = limits::largest(form, id);
-        let what = || match &job.what {
+        let what = || match what {
             Deliverable::Secret(wanted) => wanted.reference.to_string(),
             Deliverable::Template(filling) => format!("template {}", filling.name),
         };
@@ -336,7 +350,7 @@ impl Server {
             return Err(Refusal::TooLarge { what: what(), size, takes });
         }
         // the plain size in either form: systemd counts what it decrypted
-        let counted = self.unit_totals.add(peer.process, &peer.claim, size, BootTime::now());
+        let counted = totals.add(process, claim, size, BootTime::now());
         counted.map_err(|others| Refusal::TooLargeTogether { what: what(), size, others })?;
         match form {
             Form::Plain => Ok(it),

@@ -31,6 +31,11 @@ impl UnitFiles {
         Self(folders.flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
     }
 
+    /// Adds names, such as those of loaded units without a file.
+    pub fn add(&mut self, names: impl IntoIterator<Item = String>) {
+        self.0.extend(names);
+    }
+
     /// Whether this host has a unit: by its file, or as an instance of a template.
     pub fn has(&self, unit: &UnitName) -> bool {
         self.0.contains(unit.as_str()) || unit.template().is_some_and(|template| self.0.contains(&template))

@@ -31,6 +31,8 @@ pub trait Manager {
     fn list_units_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<Listed>>;
     /// A unit's object, loaded if need be.
     fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
+    /// A unit's object, if the unit is loaded.
+    fn get_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     /// Starts a unit. Gives the job.
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     /// Restarts a unit, if it runs.
@@ -40,9 +42,19 @@ pub trait Manager {
     /// Has a unit that failed be as if it had not.
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
 
+    /// The version of systemd, such as `252.39-1~deb12u1`.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn version(&self) -> zbus::Result<String>;
+
     /// A job has come to its end: "done", "failed", "dependency", "canceled", "timeout", "skipped"…
     #[zbus(signal)]
     fn job_removed(&self, id: u32, job: OwnedObjectPath, unit: String, result: String) -> zbus::Result<()>;
+}
+
+/// The number in a version of systemd; 0 if it has none.
+pub fn version_number(version: &str) -> u32 {
+    let digits = version.find(|c: char| !c.is_ascii_digit()).map_or(version, |end| &version[..end]);
+    digits.parse().unwrap_or_default()
 }
 
 /// Has signals sent to this connection, whether it has asked for that before or not: the manager refuses a second time.
@@ -69,6 +81,30 @@ pub trait Unit {
     /// active, reloading, inactive, failed, activating, deactivating, maintenance.
     #[zbus(property(emits_changed_signal = "false"))]
     fn active_state(&self) -> zbus::Result<String>;
+    /// Its canonical name.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn id(&self) -> zbus::Result<String>;
+    /// The D-Bus error with which it failed to load, and its message.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn load_error(&self) -> zbus::Result<(String, String)>;
+    /// Whether its files have changed since it was loaded.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn need_daemon_reload(&self) -> zbus::Result<bool>;
+    /// Its unit file.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn fragment_path(&self) -> zbus::Result<String>;
+    /// Its drop-ins.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn drop_in_paths(&self) -> zbus::Result<Vec<String>>;
+    /// The units that wait until it has started.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn before(&self) -> zbus::Result<Vec<String>>;
+    /// The units that it waits for.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn after(&self) -> zbus::Result<Vec<String>>;
+    /// The units that it starts, for a timer, path or socket.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn triggers(&self) -> zbus::Result<Vec<String>>;
     /// loaded, masked, not-found…
     #[zbus(property(emits_changed_signal = "false"))]
     fn load_state(&self) -> zbus::Result<String>;

@@ -114,12 +114,7 @@ impl Desk {
     pub(super) fn describe(&self, secret: &Secret) -> Dict {
         let condition = self.condition(secret);
         let mut dict = Dict::new();
-        let mut put = |key, value: Variant<'_>| {
-            // a number, a text or a list of such has no descriptor that could fail to be copied
-            if let Ok(value) = value.try_to_owned() {
-                dict.insert(key, value);
-            }
-        };
+        let mut put = |key, value: Variant<'_>| put(&mut dict, key, value);
         put("Name", Variant::from(secret.name.as_str()));
         put("Reference", Variant::from(secret.wanted.reference.to_string()));
         put("Source", Variant::from(secret.wanted.source.as_str()));
@@ -220,6 +215,27 @@ fn refused(name: &str, refusal: &Refusal) -> BusError {
         _ => BusError::Failed(format!(
             "{name}: its snapshot in the store can't be read; see: systemctl status onecred"
         )),
+    }
+}
+
+/// The name of the error that a refusal is on the bus.
+pub(super) fn refusal_name(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::Part { refusal, .. } => refusal_name(refusal),
+        Refusal::Denied(_) => "org.onecred.Error.NotAuthorized",
+        Refusal::Failed { failure, .. } => BusError::name_of(failure.class),
+        Refusal::Empty(_) => "org.onecred.Error.Empty",
+        Refusal::TooLarge { .. } | Refusal::TooLargeTogether { .. } => "org.onecred.Error.TooLarge",
+        Refusal::Unconfigured(_) => "org.onecred.Error.Misconfigured",
+        _ => "org.onecred.Error.Failed",
+    }
+}
+
+/// Adds a value to a dictionary.
+pub(super) fn put(dict: &mut Dict, key: &'static str, value: Variant<'_>) {
+    // a number, a text or a list of such has no descriptor that could fail to be copied
+    if let Ok(value) = value.try_to_owned() {
+        dict.insert(key, value);
     }
 }
 

@@ -13,11 +13,13 @@ use super::answer::Dict;
 use super::caller::{Action, Caller};
 use super::error::BusError;
 use super::listing::describe_rule;
+use super::predict::Request;
 use super::{Desk, handover};
 use crate::name::{CredentialId, UnitName};
 use crate::policy::Deliverable;
 use crate::provider::active::Active;
 use crate::provider::base::files::Standing;
+use crate::provider::base::limits::Form;
 use crate::provider::{figures, metrics};
 use crate::wire::bounded;
 
@@ -29,6 +31,15 @@ pub(super) struct Names(#[serde(deserialize_with = "bounded::vec")] Vec<String>)
 
 impl zbus::Type for Names {
     const SIGNATURE: &'static zbus::Signature = <Vec<String> as zbus::Type>::SIGNATURE;
+}
+
+/// Credentials that a unit asks for: each ID, and whether it asks at the sealed socket.
+#[derive(serde::Deserialize)]
+#[serde(transparent)]
+pub(super) struct Requests(#[serde(deserialize_with = "bounded::vec")] Vec<(String, bool)>);
+
+impl zbus::Type for Requests {
+    const SIGNATURE: &'static zbus::Signature = <Vec<(String, bool)> as zbus::Type>::SIGNATURE;
 }
 
 /// The manager on the bus.
@@ -242,26 +253,46 @@ impl Manager {
         if caller.unit.as_ref() != Some(&unit) {
             caller.may(Action::Inspect, &header, connection).await?;
         }
-        let active = self.desk.server.broker.active();
-        if let Some(error) = &active.error {
-            let reason = format!("onecred serves nothing at present: {error}");
-            return Ok((false, String::new(), String::new(), reason));
-        }
-        Ok(match active.settings.policy.judge(&unit, &credential) {
-            Ok(what) => {
-                let label = what.label().to_owned();
-                let by = match (active.secret(&label), active.template(&label)) {
-                    (Some(secret), _) => format!("secret {label} ({}) names it", secret.declared_at),
-                    (_, Some(template)) => format!("template {label} ({}) names it", template.declared_at),
-                    _ => format!("{label} matches it"),
-                };
-                (true, label, what.references(), by)
-            }
-            Err(denial) => {
-                let (cause, remedy) = (denial.cause(&unit, &credential), denial.remedy(&unit, &credential));
-                (false, String::new(), String::new(), format!("{cause}; {remedy}"))
-            }
+        Ok(match self.desk.allowed(&unit, &credential) {
+            Ok(what) => (true, what.label().to_owned(), what.references(), self.desk.reason(&what)),
+            Err(reason) => (false, String::new(), String::new(), reason),
         })
+    }
+
+    /// Predicts what a unit would be answered that starts now and asks for these credentials: each ID, and whether it asks at the sealed
+    /// socket. Flags: 0 looks into memory only, 1 looks up in 1Password what a start would. Each comes back as a dictionary; see the manual.
+    #[zbus(out_args("predictions"))]
+    async fn predict(
+        &self,
+        unit: String,
+        credentials: Requests,
+        flags: u64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<Vec<Dict>, BusError> {
+        let invalid = |error: crate::name::BadName| BusError::InvalidArgument(error.to_string());
+        let Requests(credentials) = credentials;
+        let unit = UnitName::parse_lenient(&unit).map_err(invalid)?;
+        let form = |sealed| if sealed { Form::Sealed } else { Form::Plain };
+        let parse = |(id, sealed): &(String, bool)| {
+            let credential = CredentialId::parse(id).map_err(invalid)?;
+            Ok(Request { credential, form: form(*sealed) })
+        };
+        let requests = credentials.iter().map(parse).collect::<Result<Vec<_>, BusError>>()?;
+        let action = match flags {
+            0 => Action::Inspect,
+            1 => Action::Refresh,
+            _ => {
+                return Err(BusError::InvalidArgument(format!(
+                    "flags {flags:#x} are not known: 0 looks into memory only, 1 looks up in 1Password"
+                )));
+            }
+        };
+        let caller = self.desk.caller(&header, connection).await?;
+        if caller.unit.as_ref() != Some(&unit) {
+            caller.may(action, &header, connection).await?;
+        }
+        Ok(self.desk.predict(&unit, &requests, flags == 1).await)
     }
 
     /// Loads the configuration again. If it has errors, the one before stays active, and the first error is the answer.

@@ -9,6 +9,7 @@ mod error;
 mod handover;
 mod listing;
 mod manager;
+mod predict;
 mod secret;
 mod source;
 

@@ -1,0 +1,368 @@
+//! What `onecred explain` and `check --live` say of units is what becomes of them: each claim is compared with a start.
+use onecred_integration::{
+    cases,
+    fake_connect::vault::long_value,
+    installed::{LIBEXEC, SEALED, SOCKET},
+    machine::Suite,
+    setup::{Setup, field, fixture_with},
+    stage::{Stage, consumer},
+    theme::Theme,
+};
+use serde_json::Value;
+use std::fmt::Write as _;
+
+pub const THEME: Theme = Theme {
+    name: "explain",
+    stage,
+    shared: true,
+    cases: cases![
+        lines_are_judged_as_systemd_takes_them,
+        what_1password_lacks_is_no_start,
+        units_that_never_ask,
+        units_that_do_not_run,
+        a_unit_before_the_network_is_not_looked_up_for,
+        a_secret_under_another_id,
+        check_live_judges_all_units,
+    ],
+};
+
+/// What needs 1Password to be away or a value to be overridden.
+pub const ALONE: Theme = Theme {
+    name: "explain_alone",
+    stage,
+    shared: false,
+    cases: cases![overrides_and_outages, a_socket_that_was_stopped],
+};
+
+const VALUE: &[u8] = b"hunter2";
+
+/// The largest value is too large for the sealed socket only.
+const BETWEEN: usize = 900_000;
+
+fn stage(suite: Suite) -> Stage {
+    let items = [
+        ("postgres", vec![field("password", "hunter2")]),
+        ("early", vec![field("password", "hunter2")]),
+        ("empty", vec![field("password", "")]),
+        ("large", vec![field("password", &long_value(BETWEEN))]),
+    ];
+    let of = |title: &str| format!("op://My Vault/{title}/password");
+    Setup::connect(suite)
+        .default("maxAge", "1h")
+        .default("deadline", "3s")
+        .holding(fixture_with(items))
+        .secret("db", &of("postgres"), &["row*", "row-t@*", "long-*", "mnt-*.mount", "app", "old-name"])
+        .secret("db-a-x2fb", &of("postgres"), &["row-t@*/db-ax2fb"])
+        .secret("db-a-raw", &of("postgres"), &[r"row-t@*/db-a\x2fb"])
+        .secret("idx", &of("postgres"), &["long-*"])
+        .secret("idxy", &of("postgres"), &["long-*"])
+        .secret("spaced", &of("postgres"), &["row*/my db"])
+        .secret("entry", &of("postgres"), &["row*/c_entry"])
+        .secret("nowhere", &of("nowhere"), &["row*"])
+        .secret("nothing", &of("empty"), &["row*"])
+        .secret("large", &of("large"), &["row*"])
+        .secret("never", &of("early"), &["early"])
+        .secret("other", &of("postgres"), &["app/otherpass"])
+        .entry(serde_json::json!({ "name": "typo", "reference": of("postgres"), "units": ["oldname"],
+            "restartUnits": ["dbus.servcie", "systemd-journal"], "reloadUnits": ["nomatch-*"] }))
+        .stage()
+}
+
+/// A unit that takes its credentials to where the stage finds them.
+fn unit(lines: &str) -> String {
+    let take = format!("test -z \"$$CREDENTIALS_DIRECTORY\" || {LIBEXEC}/take %n || :");
+    format!("[Service]\nType=oneshot\nExecStart=sh -c '{take}'\n{lines}\n")
+}
+
+/// Each a name, the ID that is explained, and lines.
+fn rows() -> Vec<(String, &'static str, String)> {
+    let mut rows: Vec<(&str, &str, String)> = Vec::new();
+    let mut row = |name, lines: &[&str]| rows.push((name, "db", lines.join("\n")));
+    let ours = &format!("LoadCredential=db:{SOCKET}");
+    let sealed = &format!("LoadCredentialEncrypted=db:{SEALED}");
+    row("plain", &[ours]);
+    row("sealed", &[sealed]);
+    row("plain-of-sealed", &[&format!("LoadCredential=db:{SEALED}")]);
+    row("sealed-of-plain", &[&format!("LoadCredentialEncrypted=db:{SOCKET}")]);
+    row("no-path", &["LoadCredential=db"]);
+    row("name-for-path", &["LoadCredential=db:stored"]);
+    row("relative", &["LoadCredential=db:run/onecred/credential.sock"]);
+    row("equals", &[&format!("LoadCredential=db={SOCKET}")]);
+    row("quoted-path", &[&format!("LoadCredential=db:\"{SOCKET}\"")]);
+    row("space-before", &[&format!("LoadCredential=db: {SOCKET}")]);
+    row("misspelt-key", &[&format!("LoadCredentials=db:{SOCKET}")]);
+    row("dot-dot", &["LoadCredential=db:/run/onecred/../onecred/credential.sock"]);
+    row("two-slashes", &["LoadCredential=db:/run//onecred/credential.sock"]);
+    row("slash-at-end", &[&format!("LoadCredential=db:{SOCKET}/")]);
+    row("link", &["LoadCredential=db:/run/link"]);
+    row("hard-link", &["LoadCredential=db:/run/hard.sock"]);
+    row("var-run", &["LoadCredential=db:/var/run/onecred/credential.sock"]);
+    row("specifiers", &["LoadCredential=db:%t/onecred/credential.sock"]);
+    row("missing", &["LoadCredential=db:/run/onecred/credentials.sock"]);
+    row("colon", &[&format!("LoadCredential=db:{SOCKET}:x")]);
+    row("directory", &["LoadCredential=db:/run/onecred/"]);
+    row("file", &["LoadCredential=db:/etc/hostname"]);
+    row("twice", &["LoadCredential=db:/etc/hostname", ours]);
+    row("twice-otherwise", &[ours, "LoadCredential=db:/etc/hostname"]);
+    row("both-directives", &[ours, sealed]);
+    row("cleared", &[ours, "LoadCredential="]);
+    row("literal", &["SetCredential=db:x", ours]);
+    row("literal-only", &["SetCredential=db:x"]);
+    row("literal-for-missing", &["SetCredential=db:x", "LoadCredential=db:/run/onecred/nope"]);
+    row("literal-without-path", &["SetCredential=db:x", "LoadCredential=db"]);
+    row("environment", &[ours, "EnvironmentFile=%d/db"]);
+    row("environment-by-path", &[ours, "EnvironmentFile=/run/credentials/%n/db"]);
+    row("environment-skipped", &[ours, "EnvironmentFile=-%d/db"]);
+    row("environment-missing", &[ours, "EnvironmentFile=/etc/nope.env"]);
+    row("environment-there", &[ours, "EnvironmentFile=/etc/os-release"]);
+    row("other-missing", &[ours, "LoadCredential=x:/etc/nope"]);
+    row("other-without-path", &[ours, "LoadCredential=x"]);
+    row("other-refused", &[ours, &format!("LoadCredential=stranger:{SOCKET}")]);
+    row("as-user", &[ours, "User=games"]);
+    for (name, id, line) in [
+        ("space", "my db", format!("LoadCredential=my db:{SOCKET}")),
+        ("entry", "c_entry", "LoadCredential=c:/run/links".to_owned()),
+        ("not-found", "nowhere", format!("LoadCredential=nowhere:{SOCKET}")),
+        ("empty", "nothing", format!("LoadCredential=nothing:{SOCKET}")),
+        ("large", "large", format!("LoadCredential=large:{SOCKET}")),
+        ("large-sealed", "large", format!("LoadCredentialEncrypted=large:{SEALED}")),
+        ("large-beside", "db", format!("LoadCredential=db:{SOCKET}\nLoadCredential=nothing:{SOCKET}")),
+    ] {
+        rows.push((name, id, line));
+    }
+    let mut all: Vec<_> =
+        rows.into_iter().map(|(name, id, lines)| (format!("row-{name}.service"), id, lines)).collect();
+    let long = format!("long-{}.service", "a".repeat(67));
+    all.push((long.clone(), "idx", format!("LoadCredential=idx:{SOCKET}")));
+    all.push((
+        long.replace("long-", "long-b").replacen('a', "", 1),
+        "idxy",
+        format!("LoadCredential=idxy:{SOCKET}"),
+    ));
+    all
+}
+
+/// What onecred says of a unit.
+fn explained(stage: &Stage, unit: &str, id: &str) -> Value {
+    let ran = stage.sh(&format!("onecred explain '{unit}' '{id}' --json"));
+    let said: Value = serde_json::from_str(&ran.stdout()).unwrap_or_else(|error| panic!("{error}: {ran}"));
+    assert_eq!(ran.code(), Some(if said["gets"] == true { 0 } else { 1 }), "{ran}");
+    let text = stage.sh(&format!("onecred explain '{unit}' '{id}'")).stdout();
+    assert_eq!(text.contains(" gets "), said["gets"] == true, "{text}");
+    said
+}
+
+/// What becomes of a unit that is started.
+fn becomes(stage: &Stage, unit: &str, id: &str) -> &'static str {
+    stage.run(&["systemctl", "start", "--", unit]);
+    stage.settled(unit);
+    match (stage.show(unit, "Result").as_str(), stage.taken(unit, id)) {
+        ("success", Some(value)) if value == VALUE || value.len() == BETWEEN => "gets",
+        ("success", Some(_)) => "other",
+        ("success", None) => "without",
+        _ => "fails",
+    }
+}
+
+fn lines_are_judged_as_systemd_takes_them(stage: &Stage) {
+    stage.sh("mkdir -p /run/links && ln -s /run/onecred/credential.sock /run/link && ln /run/onecred/credential.sock /run/links/entry && ln /run/onecred/credential.sock /run/hard.sock").ok();
+    stage.sh("mkdir -p /etc/credstore && printf stored >/etc/credstore/stored && chmod 600 /etc/credstore/stored").ok();
+    stage.sh("mkdir -p /run/credstore && printf imported >/run/credstore/db-imported").ok();
+    let (mut wrong, mut seen) = (String::new(), Vec::new());
+    for (unit, id, lines) in rows() {
+        stage.units([(unit.as_str(), self::unit(&lines).as_str())]);
+        let said = explained(stage, &unit, id);
+        let becomes = becomes(stage, &unit, id);
+        if said["outcome"] != becomes {
+            let _ = writeln!(wrong, "{unit} {becomes}, and explain says: {said}");
+        }
+        seen.push(becomes);
+        assert!(said["outcome"] == "gets" || said["problems"] != serde_json::json!([]), "{said}");
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+    for becomes in ["gets", "other", "without", "fails"] {
+        assert!(seen.iter().filter(|it| **it == becomes).count() >= 4, "{becomes}: {seen:?}");
+    }
+    // %i in an ID is escaped, and newer versions lose the escape
+    let template = consumer("", &["db-%i"]);
+    stage.units([("row-t@.service", template.as_str())]);
+    let instance = r"row-t@a\x2fb.service";
+    let id = if stage.suite == Suite::Host { r"db-a\x2fb" } else { "db-ax2fb" };
+    assert_eq!(explained(stage, instance, id)["outcome"], "gets");
+    assert_eq!(becomes(stage, instance, id), "gets");
+}
+
+fn what_1password_lacks_is_no_start(stage: &Stage) {
+    for (id, line, words) in [
+        ("nowhere", format!("LoadCredential=nowhere:{SOCKET}"), "not found: "),
+        ("nothing", format!("LoadCredential=nothing:{SOCKET}"), "the field is empty"),
+        ("large", format!("LoadCredentialEncrypted=large:{SEALED}"), "too large: "),
+    ] {
+        let name = format!("rowlack-{id}.service");
+        stage.units([(name.as_str(), unit(&line).as_str())]);
+        let said = explained(stage, &name, id);
+        assert_eq!((&said["outcome"], &said["allowed"]), (&"fails".into(), &true.into()), "{said}");
+        let error = said["error"]["message"].as_str().unwrap_or_default();
+        assert!(error.contains(words) && said["problem"] == error, "{said}");
+        assert!(
+            stage.sh(&format!("onecred explain {name} {id}")).stdout().contains("cannot be had"),
+            "{said}"
+        );
+    }
+}
+
+fn units_that_never_ask(stage: &Stage) {
+    let line = format!("LoadCredential=db:{SOCKET}");
+    let mount = |line: &str| format!("[Mount]\nWhat=tmpfs\nType=tmpfs\nWhere=/mnt/asks\n{line}\n");
+    stage.units([("mnt-asks.mount", mount(&line).as_str())]);
+    let new = stage.suite == Suite::Sid;
+    let said = explained(stage, "mnt-asks.mount", "db");
+    assert_eq!(said["outcome"], if new { "gets" } else { "without" }, "{said}");
+    // what is refused keeps only those that ask from starting
+    let refused = mount(&format!("LoadCredential=stranger:{SOCKET}")).replace("asks", "refused");
+    stage.units([("mnt-refused.mount", refused.as_str())]);
+    assert_eq!(stage.run(&["systemctl", "start", "mnt-refused.mount"]).succeeded(), !new);
+    for (name, text, words) in [
+        (
+            "rowsock.socket",
+            format!("[Socket]\nListenStream=/run/rowsock\n{line}\n"),
+            "move the line to rowsock.service",
+        ),
+        ("rowtime.timer", "[Timer]\nOnActiveSec=1h\n".to_owned(), "the line belongs in rowtime.service"),
+        ("rowtarget.target", "[Unit]\n".to_owned(), "a target unit cannot have credentials"),
+        ("row.slice", "[Slice]\n".to_owned(), "a slice unit cannot have credentials"),
+    ] {
+        let service = name.split('.').next().map(|stem| format!("{stem}.service")).unwrap_or_default();
+        stage.units([(service.as_str(), unit("").as_str()), (name, text.as_str())]);
+        let said = explained(stage, name, "db");
+        assert_ne!(said["gets"], true, "{said}");
+        let problems = said["problems"].to_string();
+        assert!(problems.contains(words) && !problems.contains("onecred add"), "{said}");
+    }
+}
+
+fn units_that_do_not_run(stage: &Stage) {
+    stage.sh("ln -s /dev/null /run/systemd/system/rowmasked.service; mkdir -p /etc/systemd/user; echo >/etc/systemd/user/rowuser.service").ok();
+    let line = format!("LoadCredential=db:{SOCKET}");
+    stage.units([("rowbad.service", "[Service]\nType=oneshot\n"), ("rowtpl@.service", unit(&line).as_str())]);
+    stage.units([("app.service", unit(&line).as_str())]);
+    stage.sh("ln -s app.service /run/systemd/system/old-name.service").ok();
+    for (name, words) in [
+        ("rowmasked", "systemctl unmask rowmasked.service"),
+        ("rowbad", "(bad-setting)"),
+        ("rowtpl@", "name an instance: rowtpl@NAME.service"),
+        ("rowuser", "user managers"),
+        ("rowbat", "this machine has no unit rowbat.service; did you mean rowbad.service?"),
+    ] {
+        let said = explained(stage, name, "db");
+        assert_eq!(said["outcome"], "fails", "{said}");
+        assert!(said["problem"].as_str().is_some_and(|problem| problem.contains(words)), "{words}: {said}");
+    }
+    // an alias asks by the canonical name
+    let said = explained(stage, "old-name", "db");
+    assert_eq!((&said["unit"], &said["gets"]), (&"app.service".into(), &true.into()), "{said}");
+    assert!(said["notes"].to_string().contains("old-name.service is an alias"), "{said}");
+}
+
+fn a_unit_before_the_network_is_not_looked_up_for(stage: &Stage) {
+    let text =
+        format!("[Unit]\nBefore=network-pre.target\n{}", unit(&format!("LoadCredential=never:{SOCKET}")));
+    stage.units([("early.service", text.as_str())]);
+    let never = || stage.sh("onecred list --json").ok();
+    let state = || {
+        let all: Vec<Value> = serde_json::from_str(&never()).expect("a list");
+        all.into_iter().find(|one| one["name"] == "never").expect("the secret")["state"].clone()
+    };
+    let said = explained(stage, "early", "never");
+    assert_eq!((&said["outcome"], state()), (&"fails".into(), "never-fetched".into()), "{said}");
+    assert!(
+        said["problem"].as_str().is_some_and(|it| it.contains("ordered before network-pre.target")),
+        "{said}"
+    );
+    stage.sh("onecred get never").ok();
+    let said = explained(stage, "early", "never");
+    assert_eq!(said["outcome"], "gets", "{said}");
+    assert!(said["notes"].to_string().contains("at the next boot early.service waits"), "{said}");
+}
+
+fn a_secret_under_another_id(stage: &Stage) {
+    let said = explained(stage, "app", "other");
+    assert_eq!(said["allowed"], false, "{said}");
+    let reason = said["reason"].as_str().unwrap_or_default();
+    assert!(
+        reason.contains("but for credential otherpass") && reason.contains("ask for otherpass"),
+        "{said}"
+    );
+    let said = explained(stage, "app", "otherpas");
+    assert!(
+        said["reason"].to_string().contains("app.service may have: otherpass (secret other), db"),
+        "{said}"
+    );
+}
+
+fn check_live_judges_all_units(stage: &Stage) {
+    stage.units([
+        ("rowlive-missing.service", unit("LoadCredential=db:/run/onecred/credentials.sock").as_str()),
+        ("rowlive-ignored.service", unit("LoadCredential=db=/run/onecred/credential.sock").as_str()),
+        ("rowlive-store.service", unit("LoadCredential=db").as_str()),
+    ]);
+    // a unit that something needs is loaded
+    let needs = "[Unit]\nWants=rowlive-missing.service rowlive-ignored.service rowlive-store.service\n";
+    stage.units([("rowlive.target", needs)]);
+    stage.sh("systemctl start rowlive.target").ok();
+    stage.sh("ln -sf app.service /run/systemd/system/oldname.service").ok();
+    let ran = stage.sh("onecred check --live --json");
+    assert_eq!(ran.code(), Some(1), "{ran}");
+    let said: Value = serde_json::from_str(&ran.stdout()).unwrap_or_else(|error| panic!("{error}: {ran}"));
+    let has = |key: &str, start: &str| {
+        let all = said[key].as_array().cloned().unwrap_or_default();
+        assert!(
+            all.iter().any(|one| one.as_str().is_some_and(|it| it.contains(start))),
+            "{start:?}: {said:#}"
+        );
+    };
+    has("problems", "rowlive-missing.service: LoadCredential=db:/run/onecred/credentials.sock: ");
+    has(
+        "problems",
+        "rowlive-ignored.service: systemd ignores the line LoadCredential=db=/run/onecred/credential.sock (/run/systemd/system/rowlive-ignored.service:",
+    );
+    has("problems", "rowlive-store.service: LoadCredential=db: without a path");
+    has("warnings", "restartUnits of secret typo (/etc/onecred/secrets.json:");
+    has("warnings", "this machine has no unit systemd-journal.service");
+    has("warnings", "nomatch-*.service matches no unit of this machine");
+}
+
+fn overrides_and_outages(stage: &Stage) {
+    let line = |id: &str| unit(&format!("LoadCredential={id}:{SOCKET}"));
+    stage.units([("row-held.service", line("db").as_str()), ("row-away.service", line("nothing").as_str())]);
+    stage.connect_goes();
+    let said = explained(stage, "row-held", "db");
+    assert_eq!(
+        (&said["outcome"], &said["error"]["name"]),
+        (&"fails".into(), &"org.onecred.Error.Unavailable".into())
+    );
+    stage.sh("printf %s hunter2 | onecred put db").ok();
+    let said = explained(stage, "row-held", "db");
+    assert_eq!(
+        (&said["outcome"], &said["overrides"]),
+        (&"gets".into(), &serde_json::json!(["db (put)"])),
+        "{said}"
+    );
+    assert!(stage.sh("onecred explain row-held db").ok().contains("remove it: onecred release db"));
+    assert_eq!(becomes(stage, "row-held.service", "db"), "gets");
+    stage.sh("onecred release db; rm /etc/onecred/token; systemctl restart onecred-resolver").ok();
+    let said = explained(stage, "row-held", "db");
+    assert_eq!(
+        (&said["outcome"], &said["error"]["name"]),
+        (&"fails".into(), &"org.onecred.Error.NoToken".into())
+    );
+    assert_eq!(becomes(stage, "row-held.service", "db"), "fails");
+}
+
+fn a_socket_that_was_stopped(stage: &Stage) {
+    stage.units([("row-stopped.service", unit(&format!("LoadCredential=db:{SOCKET}")).as_str())]);
+    assert_eq!(explained(stage, "row-stopped", "db")["outcome"], "gets");
+    let stop = "systemctl stop onecred.socket onecred-sealed.socket onecred.service";
+    stage.sh(stop).ok();
+    assert_eq!(becomes(stage, "row-stopped.service", "db"), "fails");
+}

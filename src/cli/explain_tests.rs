@@ -1,0 +1,75 @@
+use super::*;
+use crate::cli::unit_lines::{Judgement, Prediction};
+
+fn explained(effect: Effect, problems: &[&str], answer: Answer) -> Explained {
+    Explained {
+        unit: UnitName::parse("app.service").unwrap(),
+        prediction: Prediction {
+            allowed: true,
+            name: "db".into(),
+            reference: "op://v/i/f".into(),
+            reason: "secret db (/etc/onecred/secrets.json:3) names it".into(),
+            answer,
+            ..Prediction::default()
+        },
+        judgement: Judgement {
+            effect,
+            asks: "LoadCredential=db:/x".into(),
+            problems: problems.iter().map(|problem| (*problem).to_owned()).collect(),
+            notes: Vec::new(),
+        },
+    }
+}
+
+fn shown(explained: Explained) -> (bool, String) {
+    let decision = decide(explained, &CredentialId::parse("db").unwrap());
+    (decision.gets, lines(&decision, Paint::NONE))
+}
+
+const ROWS: &str = "\
+secret     db
+reference  op://v/i/f
+because    secret db (/etc/onecred/secrets.json:3) names it
+asks       LoadCredential=db:/x
+";
+
+#[test]
+fn a_unit_that_gets_it() {
+    let mut it = explained(Effect::Gets, &[], Answer::Value(None));
+    assert_eq!(
+        shown(explained(Effect::Gets, &[], Answer::Value(None))),
+        (true, format!("app.service gets db\n{ROWS}"))
+    );
+    it.prediction.overrides = vec!["db (put)".into()];
+    it.judgement.notes = vec!["n".into()];
+    let more = "override   db (put); remove it: onecred release db\nnote       n\n";
+    assert_eq!(shown(it), (true, format!("app.service gets db\n{ROWS}{more}")));
+}
+
+#[test]
+fn every_other_effect_is_a_failure() {
+    let refusal = Answer::Refusal("org.onecred.Error.NotFound".into(), "not found: x; do y".into());
+    for (effect, answer, headline) in [
+        (Effect::Fails, refusal, "app.service does not start: db cannot be had"),
+        (Effect::Fails, Answer::Value(None), "app.service does not start with db"),
+        (Effect::Without, Answer::Value(None), "app.service starts without db"),
+        (Effect::Other, Answer::Value(None), "app.service starts, but not with what onecred has for db"),
+        (Effect::Unknown, Answer::Unknown, "app.service may have db; whether it can is not known"),
+    ] {
+        let (gets, text) = shown(explained(effect, &["p; do q"], answer));
+        assert_eq!((gets, text), (false, format!("{headline}\n{ROWS}problem    p; do q\n")));
+    }
+}
+
+#[test]
+fn a_refusal_is_told_once() {
+    let mut it = explained(Effect::Fails, &["not allowed: x; do y", "by its line L: z"], Answer::Unknown);
+    it.prediction = Prediction { reason: "not allowed: x; do y".into(), ..Prediction::default() };
+    let expected = "\
+app.service is refused db
+because  not allowed: x; do y
+asks     LoadCredential=db:/x
+problem  by its line L: z
+";
+    assert_eq!(shown(it), (false, expected.to_owned()));
+}

@@ -1,0 +1,188 @@
+//! Judges the lines of all units: those that systemd has loaded, and those that the configuration names.
+
+use std::collections::BTreeSet;
+
+use zbus::Connection;
+
+use super::facts::{Answer, Line, Machine, Prediction, State, Unit};
+use super::gather::Systemd;
+use super::names;
+use super::prediction::{self, Request};
+use super::verdict::{self, Effect};
+use crate::cli::bus::{Fault, ManagerProxy};
+use crate::config::Settings;
+use crate::name::{CredentialId, UnitName};
+use crate::policy::Policy;
+
+/// What was found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in crate::cli) struct Findings {
+    /// What keeps units from getting their credentials.
+    pub(in crate::cli) problems: Vec<String>,
+    /// What is probably a mistake.
+    pub(in crate::cli) warnings: Vec<String>,
+}
+
+/// The units of a machine that have to do with onecred.
+#[derive(Debug)]
+pub(in crate::cli) struct Gathered {
+    machine: Machine,
+    units: Vec<Unit>,
+    warnings: Vec<String>,
+}
+
+/// Gathers the facts of all units that have to do with onecred.
+pub(in crate::cli) async fn gather_all(
+    connection: &Connection,
+    settings: &Settings,
+) -> zbus::Result<Gathered> {
+    let mut systemd = Systemd::new(connection).await?;
+    let known = systemd.known_names().await?;
+    let mut warnings = names::warnings(settings, &known);
+    let grants = Grants(&settings.policy);
+    let mut units = Vec::new();
+    let mut seen = BTreeSet::new();
+    let types = ["*.service", "*.socket", "*.mount", "*.swap"];
+    for listed in systemd.manager.list_units_by_patterns(&[], &types).await? {
+        let (name, path) = (UnitName::parse(&listed.0), listed.6);
+        let Ok(name) = name else { continue };
+        if listed.2 == "not-found" || !(grants.any(&name) || systemd.has_lines(&name, &path).await?) {
+            continue;
+        }
+        if let Some(unit) = systemd.loaded(&name, &path).await? {
+            seen.insert(unit.name.clone());
+            units.push(unit);
+        }
+    }
+    for (name, place) in names::to_load(settings, &known) {
+        let unit = systemd.unit(&name).await?;
+        if let (Some(alias), Some(place)) = (&unit.alias, place) {
+            warnings.push(format!(
+                "{place}: {alias} is an alias of {}, and systemd asks as that; write {:?}",
+                unit.name,
+                unit.name.as_str()
+            ));
+        }
+        if !matches!(unit.state, State::NotFound(_)) && seen.insert(unit.name.clone()) {
+            units.push(unit);
+        }
+    }
+    Ok(Gathered { machine: systemd.machine, units, warnings })
+}
+
+/// Judges them. `failing` are the secrets that are known not to be had, which are reported once and not for each unit.
+pub(in crate::cli) async fn check(
+    gathered: Gathered,
+    settings: &Settings,
+    onecred: &ManagerProxy<'_>,
+    failing: &BTreeSet<String>,
+) -> Result<Findings, Fault> {
+    let Gathered { machine, units, warnings } = gathered;
+    let mut findings = Findings { problems: Vec::new(), warnings };
+    for unit in &units {
+        let requests = Request::all(machine, unit);
+        let mut predictions = Default::default();
+        if !requests.is_empty() && verdict::judge_unit(machine, unit).is_none() {
+            predictions = prediction::ask(onecred, &unit.name, &requests, 0).await?;
+            // what no secret stands for, as a rule's, has not been looked up yet
+            let open = |it: &Prediction| it.allowed && !it.fetched && it.answer == Answer::Unknown;
+            let rest: Vec<Request> =
+                predictions.iter().filter(|(_, it)| open(it)).map(|(request, _)| request.clone()).collect();
+            if !rest.is_empty() {
+                predictions.extend(prediction::ask(onecred, &unit.name, &rest, 1).await?);
+            }
+        }
+        let of_line =
+            |line: &Line| predictions.get(&Request::of(line, machine)).filter(|_| line.is_ours()).cloned();
+        let of_unit = judge_all(machine, unit, &Grants(&settings.policy), &of_line, failing);
+        findings.problems.extend(of_unit.problems);
+        findings.warnings.extend(of_unit.warnings);
+    }
+    Ok(findings)
+}
+
+/// What the configuration gives to units.
+struct Grants<'a>(&'a Policy);
+
+impl Grants<'_> {
+    /// Whether it gives a unit anything.
+    fn any(&self, unit: &UnitName) -> bool {
+        self.0.gives_any(unit)
+    }
+
+    /// Whether it gives a unit a credential of this ID.
+    fn has(&self, unit: &UnitName, id: &str) -> bool {
+        CredentialId::parse(id).is_ok_and(|id| self.0.judge(unit, &id).is_ok())
+    }
+
+    /// The credentials of a unit that it names.
+    fn named(&self, unit: &UnitName) -> Vec<CredentialId> {
+        self.0.named(unit)
+    }
+}
+
+/// Judges all lines of a unit. Pure.
+fn judge_all(
+    machine: Machine,
+    unit: &Unit,
+    grants: &Grants<'_>,
+    of_line: &dyn Fn(&Line) -> Option<Prediction>,
+    failing: &BTreeSet<String>,
+) -> Findings {
+    let name = &unit.name;
+    let named = grants.named(name);
+    let mut found = Findings::default();
+    let relevant: Vec<&Line> = unit
+        .lines
+        .iter()
+        .filter(|line| line.means_onecred() || grants.has(name, &line.asked_id(machine)))
+        .collect();
+    if let Some(verdict) = verdict::judge_unit(machine, unit) {
+        let what = verdict.problem.unwrap_or_default();
+        match relevant.first() {
+            Some(line) => found.problems.push(format!("{name}: {line}: {what}")),
+            None if named.is_empty() => {}
+            None if matches!(unit.state, State::Broken(..)) => found.problems.push(what),
+            None => found.warnings.push(format!("{name} cannot get its credentials: {what}")),
+        }
+        return found;
+    }
+    for line in relevant {
+        let prediction = of_line(line);
+        let verdict = verdict::judge_line(machine, unit, line, prediction.as_ref());
+        let reported = prediction.is_some_and(|it| {
+            matches!(it.answer, Answer::Refusal(..)) && it.allowed && failing.contains(&it.name)
+        });
+        let is_right = matches!(verdict.effect, Effect::Gets | Effect::Unknown);
+        if let (false, Some(problem)) = (is_right || reported, verdict.problem) {
+            found.problems.push(format!("{name}: {line}: {problem}"));
+        }
+    }
+    let ours = || unit.lines.iter().filter(|line| line.is_ours());
+    if ours().next().is_some() {
+        let environment = verdict::environment(unit).into_iter().filter_map(|verdict| verdict.problem);
+        found.problems.extend(environment.map(|problem| format!("{name}: {problem}")));
+        let needs_network =
+            ours().filter_map(of_line).any(|prediction| prediction.allowed && prediction.needs_network);
+        found
+            .problems
+            .extend(verdict::early(unit).filter(|_| needs_network).map(|what| format!("at boot {what}")));
+    }
+    let has_line = |id: &str| unit.lines.iter().any(|line| line.id == id || line.asked_id(machine) == id);
+    for ignored in unit.ignored.iter().filter(|ignored| !has_line(&ignored.id)) {
+        if ignored.text.contains("/run/onecred") || grants.has(name, &ignored.id) {
+            found.problems.push(format!("{name}: {}", verdict::ignored_text(ignored)));
+        }
+    }
+    for id in named.iter().filter(|id| !has_line(id.as_str())) {
+        if unit.ignored.iter().all(|ignored| ignored.id != id.as_str()) {
+            let why = verdict::no_line(unit, id).problem.unwrap_or_default();
+            found.warnings.push(format!("{name} does not load {id}: {why}"));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;

@@ -1,0 +1,341 @@
+//! Gathers the facts: units and their lines from systemd over D-Bus, and what their paths are from the file system.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+use zbus::names::InterfaceName;
+use zbus::proxy::CacheProperties;
+use zbus::{Connection, OwnedObjectPath, OwnedVariant, fdo};
+
+use super::facts::{Directive, EnvironmentFile, LeadsTo, Line, Machine, PLAIN, SEALED, State, Unit};
+use super::{ordering, unit_files};
+use crate::name::UnitName;
+use crate::provider::units::UnitFiles;
+use crate::systemd::manager::{ManagerProxy, UnitProxy, exec_interface, version_number};
+
+const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
+const UNKNOWN_OBJECT: &str = "org.freedesktop.DBus.Error.UnknownObject";
+const RESOLVER: &str = "/run/onecred/resolver.sock";
+/// Where systemd searches credentials that have no path (systemd.exec(5)).
+const STORES: [&str; 10] = [
+    "/etc/credstore",
+    "/run/credstore",
+    "/usr/local/lib/credstore",
+    "/usr/lib/credstore",
+    "/etc/credstore.encrypted",
+    "/run/credstore.encrypted",
+    "/usr/local/lib/credstore.encrypted",
+    "/usr/lib/credstore.encrypted",
+    "/run/credentials/@system",
+    "/run/credentials/@encrypted",
+];
+/// Where units of user managers are (systemd.unit(5)).
+const USER_UNITS: [&str; 4] =
+    ["/etc/systemd/user", "/run/systemd/user", "/usr/local/lib/systemd/user", "/usr/lib/systemd/user"];
+
+/// systemd over D-Bus, with what is the same for all units.
+pub(super) struct Systemd<'c> {
+    connection: &'c Connection,
+    /// The manager.
+    pub(super) manager: ManagerProxy<'c>,
+    /// The machine.
+    pub(super) machine: Machine,
+    ordering: ordering::Cache,
+}
+
+impl<'c> Systemd<'c> {
+    /// Asks for what is the same for all units.
+    pub(super) async fn new(connection: &'c Connection) -> zbus::Result<Self> {
+        let manager = ManagerProxy::builder(connection).cache_properties(CacheProperties::No).build().await?;
+        let systemd = version_number(&manager.version().await?);
+        let machine = Machine { systemd, plain_listens: false, sealed_listens: false };
+        let mut it = Self { connection, manager, machine, ordering: ordering::Cache::default() };
+        it.machine.plain_listens = it.is_active("onecred.socket").await?;
+        it.machine.sealed_listens = it.is_active("onecred-sealed.socket").await?;
+        Ok(it)
+    }
+
+    async fn is_active(&self, unit: &str) -> zbus::Result<bool> {
+        let path = self.manager.load_unit(unit).await?;
+        Ok(self.object(&path).await?.active_state().await? == "active")
+    }
+
+    /// A unit's object.
+    pub(super) async fn object(&self, path: &OwnedObjectPath) -> zbus::Result<UnitProxy<'static>> {
+        let builder = UnitProxy::builder(self.connection).path(path.clone());
+        builder.cache_properties(CacheProperties::No).build().await
+    }
+
+    /// A unit by any of its names.
+    pub(super) async fn unit(&mut self, name: &UnitName) -> zbus::Result<Unit> {
+        if name.as_str().contains("@.") {
+            return Ok(Unit::new(name.clone(), State::Template));
+        }
+        let path = match self.manager.load_unit(name.as_str()).await {
+            Ok(path) => path,
+            Err(zbus::Error::MethodError(error, ..)) if error.as_str() == NO_SUCH_UNIT => {
+                return Ok(not_found(name));
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(self.loaded(name, &path).await?.unwrap_or_else(|| not_found(name)))
+    }
+
+    /// The names of all units of this machine: loaded ones, and those that have files.
+    pub(super) async fn known_names(&self) -> zbus::Result<UnitFiles> {
+        let loaded = self.manager.list_units_by_patterns(&[], &[]).await?.into_iter();
+        let mut names = UnitFiles::read();
+        names.add(loaded.filter(|unit| unit.2 != "not-found").map(|unit| unit.0));
+        Ok(names)
+    }
+
+    /// A unit by its object; none if it has gone.
+    pub(super) async fn loaded(
+        &mut self,
+        name: &UnitName,
+        path: &OwnedObjectPath,
+    ) -> zbus::Result<Option<Unit>> {
+        match self.read(name, path).await {
+            Err(zbus::Error::MethodError(error, ..)) if error.as_str() == UNKNOWN_OBJECT => Ok(None),
+            Err(zbus::Error::FDO(error)) if matches!(*error, fdo::Error::UnknownObject(_)) => Ok(None),
+            read => read.map(Some),
+        }
+    }
+
+    async fn read(&mut self, name: &UnitName, path: &OwnedObjectPath) -> zbus::Result<Unit> {
+        let object = self.object(path).await?;
+        let id = UnitName::parse(&object.id().await?).unwrap_or_else(|_| name.clone());
+        let state = match object.load_state().await?.as_str() {
+            "loaded" => State::Loaded,
+            "not-found" => return Ok(not_found(name)),
+            "masked" => State::Masked,
+            state => State::Broken(state.to_owned(), object.load_error().await?.1),
+        };
+        let mut unit = Unit::new(id, state);
+        unit.alias = Some(name.clone()).filter(|name| *name != unit.name);
+        unit.outdated = object.need_daemon_reload().await?;
+        unit.triggers = object.triggers().await.unwrap_or_default();
+        if unit.state != State::Loaded {
+            return Ok(unit);
+        }
+        let mut files = object.drop_in_paths().await.unwrap_or_default();
+        files.insert(0, object.fragment_path().await.unwrap_or_default());
+        unit.ignored = files.iter().flat_map(|file| ignored_in(file, &unit.name)).collect();
+        if let Some(interface) = exec_interface(&unit.name) {
+            let properties = Properties::new(self.connection, path, interface).await?;
+            self.read_lines(&mut unit, &properties).await?;
+            if unit.lines.iter().any(Line::means_onecred) && holds_back(&unit, &properties).await {
+                unit.early =
+                    ordering::early(&self.manager, self.connection, &mut self.ordering, &object).await;
+            }
+        }
+        Ok(unit)
+    }
+
+    async fn read_lines(&self, unit: &mut Unit, properties: &Properties<'_>) -> zbus::Result<()> {
+        unit.lines = self.lines(properties).await?;
+        let imports: Vec<String> = properties.get("ImportCredential").await.unwrap_or_default();
+        let renamed: Vec<(String, String)> = properties.get("ImportCredentialEx").await.unwrap_or_default();
+        unit.imports = imports.into_iter().chain(renamed.into_iter().map(|(pattern, _)| pattern)).collect();
+        for key in ["SetCredential", "SetCredentialEncrypted"] {
+            let literals: Vec<(String, Vec<u8>)> = properties.get(key).await.unwrap_or_default();
+            unit.literals.extend(literals.into_iter().map(|(id, _)| id));
+        }
+        let files: Vec<(String, bool)> = properties.get("EnvironmentFiles").await.unwrap_or_default();
+        unit.environment = files
+            .into_iter()
+            .map(|(path, optional)| {
+                let exists = path.contains(['*', '?', '[']) || Path::new(&path).exists();
+                EnvironmentFile { path, optional, exists }
+            })
+            .collect();
+        Ok(())
+    }
+
+    /// The lines of a unit, and on versions that connect to sockets in directories, what comes of those.
+    async fn lines(&self, properties: &Properties<'_>) -> zbus::Result<Vec<Line>> {
+        let mut lines = Vec::new();
+        for directive in Directive::ALL {
+            let Some(list) = properties.try_get::<Vec<(String, String)>>(directive.name()).await? else {
+                continue;
+            };
+            for (id, path) in list {
+                let leads_to = leads_to(&id, &path);
+                let line = Line { directive, id, path, leads_to, of_directory: false };
+                if line.leads_to == LeadsTo::DirectoryOfSockets
+                    && self.machine.systemd >= CONNECTS_IN_DIRECTORIES
+                {
+                    lines.extend(entries(&line));
+                }
+                lines.push(line);
+            }
+        }
+        Ok(lines)
+    }
+
+    /// Whether a unit has lines that lead to onecred, by the fewest questions.
+    pub(super) async fn has_lines(&self, name: &UnitName, path: &OwnedObjectPath) -> zbus::Result<bool> {
+        let Some(interface) = exec_interface(name) else { return Ok(false) };
+        let properties = Properties::new(self.connection, path, interface).await?;
+        Ok(!self.lines(&properties).await?.is_empty())
+    }
+}
+
+/// The first version that connects to sockets in a directory of credentials.
+pub(super) const CONNECTS_IN_DIRECTORIES: u32 = 262;
+
+/// A unit's properties of one interface.
+struct Properties<'c> {
+    proxy: fdo::PropertiesProxy<'c>,
+    interface: InterfaceName<'static>,
+}
+
+impl<'c> Properties<'c> {
+    async fn new(
+        connection: &'c Connection,
+        path: &OwnedObjectPath,
+        interface: InterfaceName<'static>,
+    ) -> zbus::Result<Self> {
+        let builder = fdo::PropertiesProxy::builder(connection).destination("org.freedesktop.systemd1");
+        Ok(Self { proxy: builder.path(path.clone()).build().await?, interface })
+    }
+
+    /// A property; none if this version of systemd lacks it.
+    async fn get<T: TryFrom<OwnedVariant>>(&self, name: &str) -> Option<T> {
+        self.proxy.get(self.interface.clone(), name).await.ok().and_then(|value| value.try_into().ok())
+    }
+
+    /// A property; none if the unit has gone.
+    async fn try_get<T: TryFrom<OwnedVariant>>(&self, name: &str) -> zbus::Result<Option<T>> {
+        match self.proxy.get(self.interface.clone(), name).await {
+            Ok(value) => Ok(value.try_into().ok()),
+            Err(fdo::Error::UnknownObject(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Whether units ordered after this one wait until it has its credentials. systemd counts a simple service as started before it has.
+async fn holds_back(unit: &Unit, properties: &Properties<'_>) -> bool {
+    if !unit.name.as_str().ends_with(".service") {
+        return true;
+    }
+    let service_type: String = properties.get("Type").await.unwrap_or_default();
+    if !matches!(service_type.as_str(), "simple" | "idle") {
+        return true;
+    }
+    for key in ["ExecCondition", "ExecStartPre"] {
+        let value = properties.proxy.get(properties.interface.clone(), key).await;
+        if value.is_ok_and(|value| ordering::is_nonempty_list(&value)) {
+            return true;
+        }
+    }
+    false
+}
+
+fn not_found(name: &UnitName) -> Unit {
+    let of_users = USER_UNITS.iter().any(|folder| {
+        let exists = |file: &str| Path::new(folder).join(file).exists();
+        exists(name.as_str()) || name.template().is_some_and(|template| exists(&template))
+    });
+    Unit::new(name.clone(), if of_users { State::OfUsers } else { State::NotFound(None) })
+}
+
+fn ignored_in(file: &str, unit: &UnitName) -> Vec<super::facts::Ignored> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    unit_files::ignored(file, &text, unit)
+}
+
+/// What a path is.
+fn leads_to(id: &str, path: &str) -> LeadsTo {
+    if !path.starts_with('/') {
+        let found = STORES
+            .iter()
+            .any(|store| Path::new(store).join(if path.is_empty() { id } else { path }).exists());
+        return LeadsTo::Store(found);
+    }
+    let Ok(metadata) = fs::metadata(path) else {
+        return match fs::metadata(path).map_err(|error| error.kind()) {
+            Err(std::io::ErrorKind::PermissionDenied) => LeadsTo::Unknown,
+            _ => LeadsTo::Missing,
+        };
+    };
+    if metadata.file_type().is_socket() {
+        let is = |known: &str| {
+            fs::metadata(known).is_ok_and(|it| (it.dev(), it.ino()) == (metadata.dev(), metadata.ino()))
+        };
+        return match (is(PLAIN), is(SEALED), is(RESOLVER)) {
+            (true, ..) => LeadsTo::PlainSocket,
+            (_, true, _) => LeadsTo::SealedSocket,
+            (.., true) => LeadsTo::ResolverSocket,
+            _ => LeadsTo::OtherSocket,
+        };
+    }
+    if !metadata.is_dir() {
+        return LeadsTo::File;
+    }
+    match sockets_in(path).is_empty() {
+        true => LeadsTo::Directory,
+        false => LeadsTo::DirectoryOfSockets,
+    }
+}
+
+fn sockets_in(directory: &str) -> BTreeMap<String, String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let sockets = entries.filter(|entry| entry.metadata().is_ok_and(|it| it.file_type().is_socket()));
+    let named = sockets.filter_map(|entry| {
+        Some((entry.file_name().into_string().ok()?, entry.path().into_os_string().into_string().ok()?))
+    });
+    named.collect()
+}
+
+/// What systemd makes of a line whose path is a directory: a credential for each socket in it.
+fn entries(line: &Line) -> Vec<Line> {
+    let entry = |(name, path): (String, String)| Line {
+        directive: line.directive,
+        id: format!("{}_{name}", line.id),
+        leads_to: leads_to("", &path),
+        path,
+        of_directory: true,
+    };
+    sockets_in(&line.path).into_iter().map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn what_paths_are() {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+        let _listener = UnixListener::bind(path("socket")).unwrap();
+        fs::create_dir(path("empty")).unwrap();
+        fs::write(path("file"), "x").unwrap();
+        std::os::unix::fs::symlink(path("socket"), path("link")).unwrap();
+        for (path, expected) in [
+            (path("socket"), LeadsTo::OtherSocket),
+            (path("link"), LeadsTo::OtherSocket),
+            (path("socket/"), LeadsTo::Missing),
+            (path("none"), LeadsTo::Missing),
+            (path("empty"), LeadsTo::Directory),
+            (path("file"), LeadsTo::File),
+            (place.path().to_str().unwrap().to_owned(), LeadsTo::DirectoryOfSockets),
+            ("there-is-none-of-this-name".to_owned(), LeadsTo::Store(false)),
+        ] {
+            assert_eq!(leads_to("db", &path), expected, "{path}");
+        }
+        let line = Line {
+            directive: Directive::Plain,
+            id: "c".into(),
+            path: place.path().to_str().unwrap().into(),
+            leads_to: LeadsTo::DirectoryOfSockets,
+            of_directory: false,
+        };
+        let ids: Vec<_> = entries(&line).into_iter().map(|line| line.id).collect();
+        assert_eq!(ids, ["c_socket"]);
+    }
+}

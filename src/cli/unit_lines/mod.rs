@@ -1,0 +1,94 @@
+//! How units ask for credentials, and what comes of it: `explain` for one, `check --live` for all.
+//!
+//! [`facts`] are gathered by [`gather`] from systemd and the file system, onecred predicts its answers, and [`verdict`] judges.
+
+mod check;
+mod facts;
+mod gather;
+mod names;
+mod ordering;
+mod prediction;
+mod unit_files;
+mod verdict;
+
+use zbus::Connection;
+
+use super::bus::{Fault, ManagerProxy};
+use crate::name::{CredentialId, UnitName};
+use facts::{Line, State, Unit};
+use gather::Systemd;
+use prediction::{Asks, Request};
+
+pub(super) use check::{Gathered, check, gather_all};
+pub(super) use facts::{Answer, PLAIN, Prediction, SEALED};
+pub(super) use verdict::{Effect, Judgement};
+
+/// What is known of a unit and one of its credentials.
+#[derive(Debug)]
+pub(super) struct Explained {
+    /// The unit's canonical name.
+    pub(super) unit: UnitName,
+    /// What onecred would answer.
+    pub(super) prediction: Prediction,
+    /// What comes of it.
+    pub(super) judgement: Judgement,
+}
+
+/// Explains what a unit gets. What is not in memory is looked up in 1Password, as for a start of the unit.
+pub(super) async fn explain(
+    connection: &Connection,
+    onecred: &ManagerProxy<'_>,
+    name: &UnitName,
+    id: &CredentialId,
+) -> Result<Explained, Fault> {
+    let (systemd, unit) = match read(connection, name).await {
+        Ok(read) => read,
+        Err(error) => return without_systemd(onecred, name, id, &error).await,
+    };
+    let machine = systemd.machine;
+    let requests = Request::all(machine, &unit);
+    let own = unit.line(id, machine).filter(|line| line.is_ours()).map(|line| Request::of(line, machine));
+    let own = own.unwrap_or_else(|| Request { id: id.to_string(), sealed: false });
+    let starts = verdict::judge_unit(machine, &unit).is_none();
+    let look_up = match (starts, unit.line(id, machine)) {
+        (true, Some(_)) => Asks::LookUp { unless_early: unit.early.is_some() },
+        _ => Asks::Look,
+    };
+    let predictions = prediction::predict(onecred, &unit.name, requests, &own, look_up).await?;
+    let prediction = predictions.get(&own).cloned().unwrap_or_default();
+    let of_line =
+        |line: &Line| predictions.get(&Request::of(line, machine)).filter(|_| line.is_ours()).cloned();
+    let judgement = verdict::judge(machine, &unit, id, &prediction, &of_line);
+    Ok(Explained { unit: unit.name, prediction, judgement })
+}
+
+async fn read<'c>(connection: &'c Connection, name: &UnitName) -> zbus::Result<(Systemd<'c>, Unit)> {
+    let mut systemd = Systemd::new(connection).await?;
+    let mut unit = systemd.unit(name).await?;
+    if unit.state == State::NotFound(None) {
+        let known = systemd.known_names().await?;
+        unit.state = State::NotFound(known.nearest(name).map(str::to_owned));
+    }
+    Ok((systemd, unit))
+}
+
+/// What can be said where systemd cannot be asked.
+async fn without_systemd(
+    onecred: &ManagerProxy<'_>,
+    name: &UnitName,
+    id: &CredentialId,
+    error: &zbus::Error,
+) -> Result<Explained, Fault> {
+    let own = Request { id: id.to_string(), sealed: false };
+    let predictions = prediction::predict(onecred, name, Vec::new(), &own, Asks::Look).await?;
+    let judgement = Judgement {
+        effect: Effect::Unknown,
+        asks: "unknown".to_owned(),
+        problems: vec![format!(
+            "systemd cannot be asked how {name} loads it: {error}; see: systemctl status dbus"
+        )],
+        notes: Vec::new(),
+    };
+    let prediction = predictions.get(&own).cloned().unwrap_or_default();
+    Ok(Explained { unit: name.clone(), prediction, judgement })
+}

@@ -1,0 +1,148 @@
+//! Names and globs in the configuration that no unit of this machine goes by: most likely mistyped. Pure.
+
+use crate::config::Settings;
+use crate::name::UnitName;
+use crate::policy::UnitPattern;
+use crate::provider::units::UnitFiles;
+
+/// A pattern of the configuration, and where it is.
+struct Named<'a> {
+    pattern: &'a UnitPattern,
+    /// Such as `units of secret db (/etc/onecred/secrets.json:3)`.
+    place: String,
+}
+
+/// A warning for each pattern that matches none of the known units.
+pub(super) fn warnings(settings: &Settings, known: &UnitFiles) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for Named { pattern, place } in all(settings) {
+        if is_known(pattern, known) {
+            continue;
+        }
+        let text = pattern.glob().as_str();
+        let warning = match pattern.glob().literal().and_then(|name| UnitName::parse(name).ok()) {
+            Some(name) => {
+                let nearest = known.nearest(&name);
+                let hint = nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default();
+                format!("{place}: this machine has no unit {text}{hint}")
+            }
+            None => format!("{place}: {text} matches no unit of this machine"),
+        };
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+    warnings
+}
+
+fn all(settings: &Settings) -> Vec<Named<'_>> {
+    let mut all = Vec::new();
+    for secret in settings.policy.secrets() {
+        let of = format!("secret {} ({})", secret.name, secret.declared_at);
+        let place = |key: &str| format!("{key} of {of}");
+        let named = |key: &str, pattern| Named { pattern, place: place(key) };
+        all.extend(secret.grants.iter().map(|grant| named("units", &grant.units)));
+        all.extend(secret.restart_units.iter().map(|pattern| named("restartUnits", pattern)));
+        all.extend(secret.reload_units.iter().map(|pattern| named("reloadUnits", pattern)));
+    }
+    for template in &settings.templates {
+        let place = format!("units of template {} ({})", template.name, template.declared_at);
+        all.extend(template.grants.iter().map(|grant| Named { pattern: &grant.units, place: place.clone() }));
+    }
+    for rule in settings.policy.rules() {
+        let place = format!("units of the rule at {}", rule.declared_at);
+        all.extend(rule.units.iter().map(|pattern| Named { pattern, place: place.clone() }));
+    }
+    all
+}
+
+/// Units that the configuration names or whose template it does: those that may not be loaded. With the place of those that are named in `units`.
+pub(super) fn to_load(settings: &Settings, known: &UnitFiles) -> Vec<(UnitName, Option<String>)> {
+    let granted = all(settings).into_iter().filter(|named| named.place.starts_with("units"));
+    let known = granted.filter(|named| is_known(named.pattern, known));
+    known
+        .filter_map(|Named { pattern, place }| match pattern.glob().literal() {
+            Some(name) => Some((UnitName::parse(name).ok()?, Some(place))),
+            None => Some((sample_instance(pattern)?, None)),
+        })
+        .collect()
+}
+
+/// Whether some unit goes by a pattern: itself, or as an instance of a template.
+fn is_known(pattern: &UnitPattern, known: &UnitFiles) -> bool {
+    known.any(pattern) || sample_instance(pattern).is_some_and(|sample| known.has(&sample))
+}
+
+/// A unit that a glob of instances matches, to stand for them.
+pub(super) fn sample_instance(pattern: &UnitPattern) -> Option<UnitName> {
+    let glob = pattern.glob();
+    if glob.literal().is_some() {
+        return None;
+    }
+    let (mut text, mut rest) = (String::new(), glob.as_str().chars());
+    while let Some(c) = rest.next() {
+        match c {
+            '*' | '?' => text.push('x'),
+            '[' => {
+                let class = rest.as_str();
+                let end = class.char_indices().skip(1).find(|(_, c)| *c == ']').map(|(at, _)| at)?;
+                text.push(class.chars().next().filter(|c| !matches!(c, '!' | '^'))?);
+                rest = class[end + 1..].chars();
+            }
+            other => text.push(other),
+        }
+    }
+    let unit = UnitName::parse(&text).ok()?;
+    (unit.instance().is_some() && pattern.matches(&unit)).then_some(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_no_unit_goes_by() {
+        let text = r#"{ "secrets": [
+            { "name": "a", "reference": "op://v/i/f", "units": ["postgres", "app", "web@7", "web@prod-*", "acme-*", "al*"],
+              "restartUnits": ["ngnix"], "reloadUnits": ["uapp", "app"] } ],
+            "templates": [ { "name": "t", "content": "{{a}}", "units": ["ap"] } ],
+            "rules": [ { "units": ["job@*"], "reference": "op://v/{instance}/f" } ] }"#;
+        let settings = crate::config::from_text(std::path::Path::new("/s.json"), text).unwrap().settings;
+        let known = [
+            "postgresql.service",
+            "app.service",
+            "web@.service",
+            "nginx.service",
+            "alpha.service",
+            "app.socket",
+        ];
+        let mut files = UnitFiles::default();
+        files.add(known.map(str::to_owned));
+        assert_eq!(
+            warnings(&settings, &files),
+            [
+                "units of secret a (/s.json:2): this machine has no unit postgres.service; did you mean postgresql.service?",
+                "units of secret a (/s.json:2): acme-*.service matches no unit of this machine",
+                "restartUnits of secret a (/s.json:2): this machine has no unit ngnix.service; did you mean nginx.service?",
+                "reloadUnits of secret a (/s.json:2): this machine has no unit uapp.service; did you mean app.service?",
+                "units of template t (/s.json:4): this machine has no unit ap.service; did you mean app.service?",
+                "units of the rule at /s.json:5: job@*.service matches no unit of this machine",
+            ]
+        );
+    }
+
+    #[test]
+    fn samples_of_globs() {
+        for (glob, sample) in [
+            ("web@*", Some("web@x.service")),
+            ("web@prod-?.service", Some("web@prod-x.service")),
+            ("web@[a-c]1", Some("web@a1.service")),
+            ("web@[!a]", None),
+            ("acme-*", None),
+            ("web@1", None),
+        ] {
+            let found = sample_instance(&UnitPattern::parse(glob).unwrap());
+            assert_eq!(found.as_ref().map(UnitName::as_str), sample, "{glob}");
+        }
+    }
+}

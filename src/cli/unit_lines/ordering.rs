@@ -1,0 +1,150 @@
+//! Whether a unit starts before the network. At boot nothing is in memory: a unit that waits for 1Password then waits for the network.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use zbus::proxy::CacheProperties;
+use zbus::{Connection, OwnedVariant, Variant};
+
+use super::facts::Early;
+use crate::systemd::manager::{ManagerProxy, UnitProxy};
+
+/// What waits for the network, or makes it wait.
+const NETWORK: [&str; 3] = ["network-pre.target", "network.target", "network-online.target"];
+/// What is ordered after these has the network before it starts.
+const ONLINE: [&str; 2] = ["network.target", "network-online.target"];
+/// The most units that are looked at.
+const MOST: usize = 2_000;
+
+/// The units that are ordered after each unit.
+pub(super) type Cache = BTreeMap<String, Vec<String>>;
+
+/// Why a unit starts before the network, if it does.
+pub(super) async fn early(
+    manager: &ManagerProxy<'_>,
+    connection: &Connection,
+    known: &mut Cache,
+    unit: &UnitProxy<'_>,
+) -> Option<Early> {
+    let after = unit.after().await.ok()?;
+    if after.iter().any(|unit| ONLINE.contains(&unit.as_str())) {
+        return None;
+    }
+    let first = unit.before().await.ok()?;
+    let mut search = Search::new(&first);
+    while let Some(name) = search.next() {
+        if !known.contains_key(&name) {
+            let before = before(manager, connection, &name).await.unwrap_or_default();
+            known.insert(name.clone(), before);
+        }
+        search.follow(&name, &known[&name]);
+    }
+    search.found
+}
+
+async fn before(
+    manager: &ManagerProxy<'_>,
+    connection: &Connection,
+    name: &str,
+) -> zbus::Result<Vec<String>> {
+    let path = manager.get_unit(name).await?; // a unit that is not loaded orders nothing
+    let unit =
+        UnitProxy::builder(connection).path(path).cache_properties(CacheProperties::No).build().await?;
+    unit.before().await
+}
+
+/// A search through what is ordered after a unit, nearest first. Pure.
+struct Search {
+    todo: VecDeque<(String, String)>,
+    seen: BTreeSet<String>,
+    found: Option<Early>,
+    /// The unit next to the start by which the current one was reached.
+    through: BTreeMap<String, String>,
+}
+
+impl Search {
+    fn new(first: &[String]) -> Self {
+        let mut search =
+            Self { todo: VecDeque::new(), seen: BTreeSet::new(), found: None, through: BTreeMap::new() };
+        for name in first {
+            if NETWORK.contains(&name.as_str()) && search.found.is_none() {
+                search.found = Some(Early { target: name.clone(), through: None });
+            }
+            search.add(name, name);
+        }
+        search
+    }
+
+    fn add(&mut self, name: &str, through: &str) {
+        // everything is ordered before shutdown, and what is ordered after it does not start at boot
+        let ends = matches!(name, "shutdown.target" | "umount.target" | "final.target");
+        if !ends && self.seen.len() < MOST && self.seen.insert(name.to_owned()) {
+            self.through.insert(name.to_owned(), through.to_owned());
+            self.todo.push_back((name.to_owned(), through.to_owned()));
+        }
+    }
+
+    fn next(&mut self) -> Option<String> {
+        if self.found.is_some() {
+            return None;
+        }
+        self.todo.pop_front().map(|(name, _)| name)
+    }
+
+    fn follow(&mut self, name: &str, before: &[String]) {
+        let through = self.through.get(name).cloned().unwrap_or_default();
+        for next in before {
+            if NETWORK.contains(&next.as_str()) {
+                self.found = Some(Early { target: next.clone(), through: Some(through) });
+                return;
+            }
+            self.add(next, &through);
+        }
+    }
+}
+
+/// Whether a property is a list with something in it.
+pub(super) fn is_nonempty_list(value: &OwnedVariant) -> bool {
+    matches!(&**value, Variant::Array(array) if !array.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn search(first: &[&str], edges: &[(&str, &[&str])]) -> Option<Early> {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let mut search = Search::new(&owned(first));
+        while let Some(name) = search.next() {
+            let before = edges.iter().find(|(from, _)| *from == name).map(|(_, to)| owned(to));
+            search.follow(&name, &before.unwrap_or_default());
+        }
+        search.found
+    }
+
+    #[test]
+    fn what_is_ordered_before_the_network() {
+        let early = |target: &str, through: Option<&str>| {
+            Some(Early { target: target.into(), through: through.map(str::to_owned) })
+        };
+        let sysinit: &[(&str, &[&str])] = &[
+            ("sysinit.target", &["basic.target", "shutdown.target"]),
+            ("basic.target", &["NetworkManager.service", "app.service"]),
+            ("NetworkManager.service", &["network.target"]),
+            ("app.service", &["multi-user.target"]),
+            ("shutdown.target", &["network.target"]),
+            ("loop.service", &["loop.service", "other.service"]),
+            ("other.service", &["loop.service"]),
+        ];
+        for (first, expected) in [
+            (&["network-pre.target", "shutdown.target"][..], early("network-pre.target", None)),
+            (&["network.target"], early("network.target", None)),
+            (&["NetworkManager.service"], early("network.target", Some("NetworkManager.service"))),
+            (&["sysinit.target"], early("network.target", Some("sysinit.target"))),
+            (&["multi-user.target", "shutdown.target"], None),
+            (&["loop.service"], None),
+            (&[], None),
+        ] {
+            assert_eq!(search(first, sysinit), expected, "{first:?}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What onecred would answer: asks the provider, which knows its configuration, its store and the host key.
+
+use std::collections::{BTreeMap, HashMap};
+
+use zbus::OwnedVariant;
+
+use super::facts::{Answer, LeadsTo, Line, Machine, Prediction, Unit};
+use crate::cli::bus::{Fault, ManagerProxy};
+use crate::name::UnitName;
+
+/// What a line asks onecred for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Request {
+    /// The credential's ID.
+    pub(super) id: String,
+    /// Whether it asks at the sealed socket.
+    pub(super) sealed: bool,
+}
+
+impl Request {
+    /// The request of a line that leads to one of onecred's sockets.
+    pub(super) fn of(line: &Line, machine: Machine) -> Self {
+        Self { id: line.asked_id(machine), sealed: line.leads_to == LeadsTo::SealedSocket }
+    }
+
+    /// All requests that a unit's start makes.
+    pub(super) fn all(machine: Machine, unit: &Unit) -> Vec<Self> {
+        unit.lines.iter().filter(|line| line.is_ours()).map(|line| Self::of(line, machine)).collect()
+    }
+}
+
+/// Whether 1Password is asked for what is not in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asks {
+    /// No.
+    Look,
+    /// Yes, as for a start; not for what a unit that starts before the network would never get.
+    LookUp {
+        /// Whether the unit starts before the network.
+        unless_early: bool,
+    },
+}
+
+/// The answers to all requests of a unit, and to one more.
+pub(super) async fn predict(
+    onecred: &ManagerProxy<'_>,
+    unit: &UnitName,
+    mut requests: Vec<Request>,
+    own: &Request,
+    asks: Asks,
+) -> Result<BTreeMap<Request, Prediction>, Fault> {
+    if !requests.contains(own) {
+        requests.push(own.clone());
+    }
+    let first = ask(onecred, unit, &requests, 0).await?;
+    let Asks::LookUp { unless_early } = asks else { return Ok(first) };
+    let open = |prediction: &Prediction| {
+        let waits_for_itself = unless_early && prediction.needs_network && !prediction.fetched;
+        prediction.allowed && prediction.answer == Answer::Unknown && !waits_for_itself
+    };
+    if !first.values().any(open) {
+        return Ok(first);
+    }
+    match ask(onecred, unit, &requests, 1).await {
+        // what was in memory before is what a unit at boot does not have
+        Ok(mut second) => {
+            for (request, prediction) in &mut second {
+                prediction.fetched = first.get(request).is_some_and(|first| first.fetched);
+                if let Some(first) = first.get(request).filter(|first| !open(first)) {
+                    *prediction = first.clone();
+                }
+            }
+            Ok(second)
+        }
+        Err(fault) if fault.is_not_authorized() => Ok(first),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Asks for predictions. Flags: 0 looks into memory only, 1 has what is not there looked up.
+pub(super) async fn ask(
+    onecred: &ManagerProxy<'_>,
+    unit: &UnitName,
+    requests: &[Request],
+    flags: u64,
+) -> Result<BTreeMap<Request, Prediction>, Fault> {
+    let asked: Vec<(&str, bool)> =
+        requests.iter().map(|request| (request.id.as_str(), request.sealed)).collect();
+    let answers = onecred.predict(unit.as_str(), &asked, flags).await?;
+    Ok(requests.iter().cloned().zip(answers.into_iter().map(of_dict)).collect())
+}
+
+fn of_dict(mut dict: HashMap<String, OwnedVariant>) -> Prediction {
+    let mut flag =
+        |key: &str| dict.remove(key).and_then(|value| bool::try_from(value).ok()).unwrap_or_default();
+    let (allowed, fetched, needs_network) = (flag("Allowed"), flag("Fetched"), flag("NeedsNetwork"));
+    let overrides = dict.remove("Overrides").and_then(|value| value.try_into().ok()).unwrap_or_default();
+    let mut text =
+        |key: &str| dict.remove(key).and_then(|value| String::try_from(value).ok()).unwrap_or_default();
+    let some = |text: String| Some(text).filter(|text| !text.is_empty());
+    let answer = match text("Answer").as_str() {
+        "value" => Answer::Value(some(text("Stale"))),
+        "refused" => Answer::Refusal(text("ErrorName"), text("Error")),
+        _ => Answer::Unknown,
+    };
+    Prediction {
+        allowed,
+        name: text("Name"),
+        reference: text("Reference"),
+        reason: text("Reason"),
+        target: some(text("Target")),
+        answer,
+        overrides,
+        fetched,
+        needs_network,
+    }
+}

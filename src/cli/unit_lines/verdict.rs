@@ -1,0 +1,423 @@
+//! What comes of a line, and of a unit, when the unit starts. Pure: facts in, verdicts out.
+
+use super::facts::{Answer, Directive, LeadsTo, Line, Machine, PLAIN, Prediction, SEALED, State, Unit};
+use crate::glob::Glob;
+use crate::name::{Claim, CredentialId};
+use crate::systemd::unit_type::{Asks, ExecType};
+
+/// What comes of it, from the best to the worst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::cli) enum Effect {
+    /// The unit gets the value.
+    Gets,
+    /// It cannot be known.
+    Unknown,
+    /// The unit starts with something else.
+    Other,
+    /// The unit starts without the credential.
+    Without,
+    /// The unit does not start.
+    Fails,
+}
+
+/// What comes of one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LineVerdict {
+    /// The effect.
+    pub(super) effect: Effect,
+    /// What is wrong, and what to do; none for a line that is right.
+    pub(super) problem: Option<String>,
+}
+
+impl LineVerdict {
+    fn new(effect: Effect, problem: impl Into<String>) -> Self {
+        Self { effect, problem: Some(problem.into()) }
+    }
+
+    const RIGHT: Self = Self { effect: Effect::Gets, problem: None };
+}
+
+/// The line that asks onecred in this form, as a remedy.
+fn instead(directive: Directive, id: &str) -> String {
+    format!("write {}={id}:{}, then: systemctl daemon-reload", directive.name(), directive.socket())
+}
+
+/// Judges a line of a unit that can ask. `prediction` is what onecred would answer, if that was asked.
+pub(super) fn judge_line(
+    machine: Machine,
+    unit: &Unit,
+    line: &Line,
+    prediction: Option<&Prediction>,
+) -> LineVerdict {
+    let Line { directive, id, path, leads_to, .. } = line;
+    let fix = || instead(*directive, id);
+    if machine.has_executor() && (id.contains(' ') || path.contains(' ')) {
+        let what = format!(
+            "systemd {} cannot pass on a credential whose ID or path has a space, and fails the unit",
+            machine.systemd
+        );
+        return LineVerdict::new(Effect::Fails, format!("{what}; take an ID and a path without spaces"));
+    }
+    let literal = unit.literals.contains(id);
+    match leads_to {
+        LeadsTo::PlainSocket | LeadsTo::SealedSocket => judge_request(machine, unit, line, prediction),
+        LeadsTo::ResolverSocket => {
+            LineVerdict::new(Effect::Fails, format!("{path} is not for units, and the unit fails; {}", fix()))
+        }
+        LeadsTo::OtherSocket => LineVerdict::new(
+            Effect::Other,
+            format!("{path} is a socket of another program, so onecred is never asked; {}", fix()),
+        ),
+        LeadsTo::DirectoryOfSockets if machine.systemd < 262 => LineVerdict::new(
+            Effect::Fails,
+            format!(
+                "{path} is a directory of sockets, to which systemd {} cannot connect, and the unit fails; {}",
+                machine.systemd,
+                fix()
+            ),
+        ),
+        LeadsTo::DirectoryOfSockets | LeadsTo::Directory => LineVerdict::new(
+            Effect::Without,
+            format!(
+                "{path} is a directory: the unit starts with a credential {id}_NAME for each entry and none called {id}; {}",
+                fix()
+            ),
+        ),
+        LeadsTo::File if prediction.is_some_and(|prediction| prediction.target.as_ref() == Some(path)) => {
+            LineVerdict::RIGHT
+        }
+        LeadsTo::File => LineVerdict::new(
+            Effect::Other,
+            format!(
+                "the unit starts with the content of the file {path}, and onecred is never asked; {}",
+                fix()
+            ),
+        ),
+        LeadsTo::Missing if literal => LineVerdict::new(
+            Effect::Other,
+            format!(
+                "{path} does not exist, so the unit starts with the value of its SetCredential=; {}",
+                fix()
+            ),
+        ),
+        LeadsTo::Missing => LineVerdict::new(
+            Effect::Fails,
+            format!("{path} does not exist, and the unit fails with 243/CREDENTIALS; {}", fix()),
+        ),
+        LeadsTo::Store(true) => LineVerdict::new(
+            Effect::Other,
+            format!(
+                "without a path, systemd loads {path} from its credential stores and never asks onecred; {}",
+                fix()
+            ),
+        ),
+        LeadsTo::Store(false) if literal => LineVerdict::new(
+            Effect::Other,
+            format!(
+                "without a path, onecred is never asked and the unit starts with the value of its SetCredential=; {}",
+                fix()
+            ),
+        ),
+        LeadsTo::Store(false) => LineVerdict::new(
+            Effect::Without,
+            format!(
+                "without a path, systemd searches its credential stores, which have no {path}, and starts the unit without the credential; {}",
+                fix()
+            ),
+        ),
+        LeadsTo::Unknown => LineVerdict::new(
+            Effect::Unknown,
+            format!("{path} cannot be examined by this user; run it as root"),
+        ),
+    }
+}
+
+/// Judges a line that leads to one of onecred's sockets for units.
+fn judge_request(machine: Machine, unit: &Unit, line: &Line, prediction: Option<&Prediction>) -> LineVerdict {
+    let sealed = line.leads_to == LeadsTo::SealedSocket;
+    let asked = line.asked_id(machine);
+    let bytes = unit.name.as_str().len() + asked.len();
+    if bytes > Claim::MAX {
+        return LineVerdict::new(
+            Effect::Fails,
+            format!(
+                "unit name and ID have {bytes} bytes together, and systemd can ask for {} at most, so the unit fails with \
+                 243/CREDENTIALS before onecred is asked; take an ID that is {} bytes shorter, as UNIT/ID in \"units\"",
+                Claim::MAX,
+                bytes - Claim::MAX
+            ),
+        );
+    }
+    let (listens, socket) = match sealed {
+        true => (machine.sealed_listens, "onecred-sealed.socket"),
+        false => (machine.plain_listens, "onecred.socket"),
+    };
+    if !listens {
+        return LineVerdict::new(
+            Effect::Fails,
+            format!(
+                "{socket} is not active, and the unit fails with 243/CREDENTIALS; start it: systemctl enable --now {socket}"
+            ),
+        );
+    }
+    let refusal = prediction.and_then(|prediction| match (&prediction.answer, prediction.allowed) {
+        (_, false) => Some(prediction.reason.clone()),
+        (Answer::Refusal(_, message), true) => Some(message.clone()),
+        _ => None,
+    });
+    let wrong_form = match (line.directive, sealed) {
+        (Directive::Plain, true) => Some((
+            Effect::Other,
+            format!("{SEALED} answers with encrypted values, and the unit starts with that as its value"),
+        )),
+        (Directive::Encrypted, false) => Some((
+            Effect::Fails,
+            format!(
+                "{PLAIN} answers with values that are not encrypted, and the unit fails with 243/CREDENTIALS"
+            ),
+        )),
+        _ => None,
+    };
+    match (wrong_form, refusal) {
+        (Some((effect, what)), refusal) => LineVerdict::new(
+            if refusal.is_some() { Effect::Fails } else { effect },
+            format!("{what}; {}", instead(Directive::Encrypted, &line.id)),
+        ),
+        (None, Some(refusal)) => LineVerdict::new(Effect::Fails, refusal),
+        (None, None) => match prediction.map(|prediction| &prediction.answer) {
+            Some(Answer::Unknown) => LineVerdict::new(
+                Effect::Unknown,
+                "whether 1Password has it is only known after a lookup; run it as root, or: onecred refresh",
+            ),
+            _ => LineVerdict::RIGHT,
+        },
+    }
+}
+
+/// Why a unit cannot run, or cannot ask, whatever its lines are.
+pub(super) fn judge_unit(machine: Machine, unit: &Unit) -> Option<LineVerdict> {
+    let name = &unit.name;
+    let fails = |what: String| Some(LineVerdict::new(Effect::Fails, what));
+    match &unit.state {
+        State::NotFound(nearest) => {
+            let hint =
+                nearest.as_ref().map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default();
+            return fails(format!("this machine has no unit {name}{hint}"));
+        }
+        State::OfUsers => {
+            return fails(format!(
+                "{name} is a unit of user managers, which cannot reach onecred's sockets; make it a system unit with User="
+            ));
+        }
+        State::Masked => return fails(format!("{name} is masked; systemctl unmask {name}")),
+        State::Broken(state, error) => {
+            return fails(format!(
+                "systemd could not load {name} ({state}): {}; see: systemd-analyze verify {name}",
+                error.trim_end_matches('.')
+            ));
+        }
+        State::Template => {
+            let (prefix, suffix) = (name.prefix(), name.suffix());
+            return fails(format!(
+                "{name} is a template, which never runs itself; name an instance: {prefix}@NAME.{suffix}"
+            ));
+        }
+        State::Loaded => {}
+    }
+    cannot_ask(machine, unit).map(|what| LineVerdict::new(Effect::Without, what))
+}
+
+/// Why units of this type cannot ask for credentials, and what can.
+fn cannot_ask(machine: Machine, unit: &Unit) -> Option<String> {
+    let (name, suffix) = (&unit.name, unit.name.suffix());
+    let service = match unit.triggers.as_slice() {
+        [] => "the service that needs the secret".to_owned(),
+        triggers => triggers.join(", "),
+    };
+    match unit.exec().map(|exec| (exec, exec.asks())) {
+        Some((_, Asks::Always)) => None,
+        Some((_, Asks::Since(version))) if machine.systemd >= version => None,
+        Some((_, Asks::Since(version))) => Some(format!(
+            "{suffix} units ask for credentials since systemd {version}, and this machine has systemd {}, which starts {name} without them; \
+             publish the secret as a file with \"target\"",
+            machine.systemd
+        )),
+        Some((ExecType::Swap, Asks::Never)) => Some(
+            "systemd ignores LoadCredential= in swap units; publish the secret as a file with \"target\""
+                .to_owned(),
+        ),
+        Some((_, Asks::Never)) => {
+            Some(format!("systemd ignores LoadCredential= in {suffix} units; move the line to {service}"))
+        }
+        None => Some(format!("a {suffix} unit cannot have credentials; the line belongs in {service}")),
+    }
+}
+
+/// What comes of a unit's start for one credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::cli) struct Judgement {
+    /// The effect.
+    pub(in crate::cli) effect: Effect,
+    /// How the unit asks.
+    pub(in crate::cli) asks: String,
+    /// What is wrong, and what to do.
+    pub(in crate::cli) problems: Vec<String>,
+    /// What is worth knowing besides.
+    pub(in crate::cli) notes: Vec<String>,
+}
+
+/// Judges a unit and one of its credentials. `of_line` is what onecred would answer a line's request with, and `own` what it would answer
+/// to this unit and ID by whatever line.
+pub(super) fn judge(
+    machine: Machine,
+    unit: &Unit,
+    id: &CredentialId,
+    own: &Prediction,
+    of_line: &dyn Fn(&Line) -> Option<Prediction>,
+) -> Judgement {
+    let line = unit.line(id, machine);
+    let mut judgement = Judgement {
+        effect: Effect::Gets,
+        asks: line.map_or_else(|| "not at all".to_owned(), ToString::to_string),
+        problems: Vec::new(),
+        notes: notes(unit, own),
+    };
+    let mut add = |verdict: LineVerdict| {
+        judgement.effect = judgement.effect.max(verdict.effect);
+        judgement.problems.extend(verdict.problem);
+    };
+    if let Some(verdict) = judge_unit(machine, unit) {
+        add(verdict);
+        return judgement;
+    }
+    // what is not looked up for such a unit is not known
+    let early = early(unit)
+        .filter(|_| line.is_some_and(Line::is_ours) && own.needs_network && !own.fetched && own.allowed);
+    let is_known = |verdict: &LineVerdict| early.is_none() || verdict.effect != Effect::Unknown;
+    early.iter().for_each(|what| add(LineVerdict::new(Effect::Fails, what.as_str())));
+    match line {
+        Some(line) => {
+            let prediction = of_line(line).unwrap_or_else(|| own.clone());
+            Some(judge_line(machine, unit, line, Some(&prediction)))
+                .filter(is_known)
+                .into_iter()
+                .for_each(&mut add);
+        }
+        None => add(no_line(unit, id)),
+    }
+    for other in unit.lines.iter().filter(|other| line.is_none_or(|line| line != *other)) {
+        let verdict = judge_line(machine, unit, other, of_line(other).as_ref());
+        let counts = verdict.effect == Effect::Fails || other.is_ours() && verdict.effect == Effect::Unknown;
+        if let (true, Some(problem)) = (counts && is_known(&verdict), verdict.problem) {
+            add(LineVerdict::new(verdict.effect, format!("by its line {other}: {problem}")));
+        }
+    }
+    environment(unit).into_iter().for_each(&mut add);
+    judgement
+}
+
+fn notes(unit: &Unit, own: &Prediction) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(alias) = &unit.alias {
+        notes.push(format!("{alias} is an alias: the unit asks as {}", unit.name));
+    }
+    if unit.outdated {
+        notes.push(OUTDATED.to_owned());
+    }
+    if let Answer::Value(Some(stale)) = &own.answer {
+        notes.push(format!("the value in memory may be out of date: {stale}"));
+    }
+    if let Some(what) = early(unit).filter(|_| own.needs_network && own.fetched && own.allowed) {
+        notes.push(format!("at the next boot {what}"));
+    }
+    let skipped = unit.environment.iter().filter(|file| file.optional && is_own_credential(unit, &file.path));
+    notes.extend(skipped.map(|file| {
+        format!(
+            "EnvironmentFile=-{} is skipped, since systemd reads it before it sets up credentials; {BY_RUN}",
+            file.path
+        )
+    }));
+    notes
+}
+
+const OUTDATED: &str = "the unit's files have changed since systemd loaded them: systemctl daemon-reload";
+const BY_RUN: &str = "have onecred run set variables, or the program read the file";
+
+/// What comes of an ID that no line of the unit loads.
+pub(super) fn no_line(unit: &Unit, id: &CredentialId) -> LineVerdict {
+    let without = |what: String| LineVerdict::new(Effect::Without, what);
+    let add = instead(Directive::Encrypted, id.as_str());
+    let outdated = if unit.outdated { format!("; {OUTDATED}") } else { String::new() };
+    if let Some(ignored) = unit.ignored.iter().find(|ignored| ignored.id == id.as_str()) {
+        return without(format!("{}; {add}{outdated}", ignored_text(ignored)));
+    }
+    if unit.literals.iter().any(|literal| literal == id.as_str()) {
+        let what = "the unit starts with the value of its SetCredential=, and onecred is never asked";
+        return LineVerdict::new(Effect::Other, format!("{what}; {add}{outdated}"));
+    }
+    if let Some(pattern) = unit.imports.iter().find(|pattern| imports(pattern, id.as_str())) {
+        return without(format!(
+            "ImportCredential={pattern} searches systemd's credential stores and never asks onecred; {add}{outdated}"
+        ));
+    }
+    let others: Vec<String> =
+        unit.lines.iter().filter(|line| line.means_onecred()).map(|line| line.id.clone()).collect();
+    let others = match others.as_slice() {
+        [] => String::new(),
+        others => format!(" (it asks onecred for {})", others.join(", ")),
+    };
+    without(format!(
+        "{} has no line for it that systemd has loaded{others}; add one by onecred add, then: systemctl daemon-reload{outdated}",
+        unit.name
+    ))
+}
+
+/// A line that systemd ignores, in words.
+pub(super) fn ignored_text(ignored: &super::facts::Ignored) -> String {
+    format!("systemd ignores the line {} ({}): {}", ignored.text, ignored.place, ignored.why)
+}
+
+/// Whether a pattern of `ImportCredential=` brings a credential of this ID.
+fn imports(pattern: &str, id: &str) -> bool {
+    let pattern = pattern.split_once(':').map_or(pattern, |(pattern, _)| pattern);
+    Glob::parse(pattern).is_ok_and(|glob| glob.matches(id))
+}
+
+/// Whether a path is in the unit's own credential directory, which exists only once the unit has its credentials.
+fn is_own_credential(unit: &Unit, path: &str) -> bool {
+    let directory =
+        path.strip_prefix("/run/credentials/").and_then(|rest| rest.strip_prefix(unit.name.as_str()));
+    directory.is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// `EnvironmentFile=` lines that fail the unit.
+pub(super) fn environment(unit: &Unit) -> Vec<LineVerdict> {
+    let required = unit.environment.iter().filter(|file| !file.optional);
+    let failing = required.filter_map(|file| match is_own_credential(unit, &file.path) {
+        true => Some(format!(
+            "EnvironmentFile={} is read before systemd sets up credentials, and the unit fails; {BY_RUN}",
+            file.path
+        )),
+        false if !file.exists => {
+            Some(format!("EnvironmentFile={} does not exist, and the unit fails", file.path))
+        }
+        false => None,
+    });
+    failing.map(|what| LineVerdict::new(Effect::Fails, what)).collect()
+}
+
+/// Why a unit that starts before the network waits for itself.
+pub(super) fn early(unit: &Unit) -> Option<String> {
+    let early = unit.early.as_ref()?;
+    let through = early.through.as_ref().map(|unit| format!(", through {unit}")).unwrap_or_default();
+    Some(format!(
+        "{} waits for 1Password and so for the network, which waits for it: it is ordered before {}{through}; \
+         order it after network-online.target, or load this secret in another unit",
+        unit.name, early.target
+    ))
+}
+
+#[cfg(test)]
+#[path = "verdict_tests.rs"]
+mod tests;

@@ -1,0 +1,369 @@
+use super::super::facts::{Early, EnvironmentFile, Ignored};
+use super::*;
+use crate::name::UnitName;
+
+/// systemd 252 with both sockets active.
+const OLD: Machine = Machine { systemd: 252, plain_listens: true, sealed_listens: true };
+/// The same with 262.
+const NEW: Machine = Machine { systemd: 262, ..OLD };
+
+fn unit(name: &str, lines: &[Line]) -> Unit {
+    let name = UnitName::parse(name).expect("valid");
+    Unit { lines: lines.to_vec(), ..Unit::new(name, State::Loaded) }
+}
+
+fn line(directive: Directive, id: &str, path: &str, leads_to: LeadsTo) -> Line {
+    Line { directive, id: id.into(), path: path.into(), leads_to, of_directory: false }
+}
+
+fn plain(path: &str, leads_to: LeadsTo) -> Line {
+    line(Directive::Plain, "db", path, leads_to)
+}
+
+fn right() -> Line {
+    plain(PLAIN, LeadsTo::PlainSocket)
+}
+
+fn allowed(answer: Answer) -> Prediction {
+    Prediction { allowed: true, name: "db".into(), answer, fetched: true, ..Prediction::default() }
+}
+
+fn value() -> Prediction {
+    allowed(Answer::Value(None))
+}
+
+fn refused() -> Prediction {
+    Prediction { reason: "not allowed: why; do this".into(), ..Prediction::default() }
+}
+
+#[track_caller]
+fn is(verdict: &LineVerdict, effect: Effect, words: &[&str]) {
+    assert_eq!(verdict.effect, effect, "{verdict:?}");
+    let problem = verdict.problem.as_deref().unwrap_or_default();
+    assert_eq!(problem.is_empty(), effect == Effect::Gets, "{problem}");
+    for word in words {
+        assert!(problem.contains(word), "{word:?}: {problem}");
+    }
+    assert!(!problem.contains(" gets db"), "{problem}");
+}
+
+#[test]
+fn what_comes_of_a_line() {
+    use Directive::{Encrypted, Plain};
+    use Effect::{Fails, Gets, Other, Unknown, Without};
+    let sealed = |leads_to, path| line(Encrypted, "db", path, leads_to);
+    let rows: [(Line, Effect, &[&str]); 22] = [
+        (right(), Gets, &[]),
+        (sealed(LeadsTo::SealedSocket, SEALED), Gets, &[]),
+        // by a symbolic or hard link, or below /var/run
+        (plain("/srv/link", LeadsTo::PlainSocket), Gets, &[]),
+        (
+            plain(SEALED, LeadsTo::SealedSocket),
+            Other,
+            &[
+                "encrypted values",
+                "write LoadCredentialEncrypted=db:/run/onecred/sealed.sock, then: systemctl daemon-reload",
+            ],
+        ),
+        (
+            sealed(LeadsTo::PlainSocket, PLAIN),
+            Fails,
+            &["not encrypted", "write LoadCredentialEncrypted=db:/run/onecred/sealed.sock"],
+        ),
+        (
+            plain("/run/onecred/credentials.sock", LeadsTo::Missing),
+            Fails,
+            &["does not exist", "243/CREDENTIALS", "write LoadCredential=db:/run/onecred/credential.sock"],
+        ),
+        (plain("/run/onecred/credential.sock/", LeadsTo::Missing), Fails, &["does not exist"]),
+        (
+            sealed(LeadsTo::Missing, "/run/onecred/seal.sock"),
+            Fails,
+            &["write LoadCredentialEncrypted=db:/run/onecred/sealed.sock"],
+        ),
+        (plain("/run/onecred/resolver.sock", LeadsTo::ResolverSocket), Fails, &["not for units"]),
+        (
+            plain("/run/onecred/", LeadsTo::DirectoryOfSockets),
+            Fails,
+            &["directory of sockets", "systemd 252"],
+        ),
+        (plain("/srv/files", LeadsTo::Directory), Without, &["db_NAME", "none called db"]),
+        (plain("/run/other.sock", LeadsTo::OtherSocket), Other, &["another program"]),
+        (plain("/etc/db", LeadsTo::File), Other, &["content of the file /etc/db"]),
+        (plain("/run/secrets/db", LeadsTo::File), Gets, &[]),
+        (
+            plain("db", LeadsTo::Store(false)),
+            Without,
+            &[
+                "without a path",
+                "starts the unit without",
+                "write LoadCredential=db:/run/onecred/credential.sock",
+            ],
+        ),
+        (plain("other", LeadsTo::Store(true)), Other, &["loads other from its credential stores"]),
+        (plain("/root/x", LeadsTo::Unknown), Unknown, &["run it as root"]),
+        (line(Plain, "literal", "/run/onecred/nope", LeadsTo::Missing), Other, &["SetCredential="]),
+        (line(Plain, "literal", "literal", LeadsTo::Store(false)), Other, &["SetCredential="]),
+        (line(Plain, "literal", "literal", LeadsTo::Store(true)), Other, &["credential stores"]),
+        (line(Plain, "literal", PLAIN, LeadsTo::PlainSocket), Gets, &[]),
+        (line(Plain, "a b", PLAIN, LeadsTo::PlainSocket), Gets, &[]),
+    ];
+    let mut unit = unit("app.service", &[]);
+    unit.literals = vec!["literal".into()];
+    let prediction = Prediction { target: Some("/run/secrets/db".into()), ..value() };
+    for (line, effect, words) in rows {
+        is(&judge_line(OLD, &unit, &line, Some(&prediction)), effect, words);
+    }
+}
+
+#[test]
+fn what_depends_on_the_version() {
+    let unit = unit("app.service", &[]);
+    let directory = plain("/run/onecred", LeadsTo::DirectoryOfSockets);
+    is(&judge_line(NEW, &unit, &directory, None), Effect::Without, &["db_NAME"]);
+    for (id, path) in [("a b", PLAIN), ("db", "/srv/a b")] {
+        let line = line(Directive::Plain, id, path, LeadsTo::PlainSocket);
+        is(&judge_line(OLD, &unit, &line, Some(&value())), Effect::Gets, &[]);
+        is(&judge_line(NEW, &unit, &line, Some(&value())), Effect::Fails, &["systemd 262", "space"]);
+    }
+    let escaped = line(Directive::Plain, r"db-a\x2fb", PLAIN, LeadsTo::PlainSocket);
+    assert_eq!((escaped.asked_id(OLD).as_str(), escaped.asked_id(NEW).as_str()), (r"db-a\x2fb", "db-ax2fb"));
+}
+
+#[test]
+fn what_is_too_long_is_never_asked() {
+    let unit = unit(&format!("{}.service", "a".repeat(72)), &[]);
+    for (id, effect) in [("idx", Effect::Gets), ("idxy", Effect::Fails)] {
+        let line = line(Directive::Plain, id, PLAIN, LeadsTo::PlainSocket);
+        let words: &[&str] =
+            if effect == Effect::Fails { &["84 bytes", "83 at most", "1 bytes shorter"] } else { &[] };
+        is(&judge_line(NEW, &unit, &line, Some(&value())), effect, words);
+    }
+}
+
+#[test]
+fn a_socket_that_is_not_active_fails_units() {
+    let unit = unit("app.service", &[]);
+    let sealed = line(Directive::Encrypted, "db", SEALED, LeadsTo::SealedSocket);
+    for (line, machine, name) in [
+        (right(), Machine { plain_listens: false, ..OLD }, " onecred.socket"),
+        (sealed, Machine { sealed_listens: false, ..OLD }, " onecred-sealed.socket"),
+    ] {
+        let verdict = judge_line(machine, &unit, &line, Some(&value()));
+        is(&verdict, Effect::Fails, &["is not active", &format!("systemctl enable --now{name}")]);
+    }
+}
+
+#[test]
+fn what_onecred_answers() {
+    let unit = unit("app.service", &[]);
+    let failing = allowed(Answer::Refusal("org.onecred.Error.NotFound".into(), "not found: x; do y".into()));
+    for (prediction, effect, words) in [
+        (value(), Effect::Gets, ""),
+        (allowed(Answer::Value(Some("away".into()))), Effect::Gets, ""),
+        (failing.clone(), Effect::Fails, "not found: x; do y"),
+        (refused(), Effect::Fails, "not allowed: why; do this"),
+        (allowed(Answer::Unknown), Effect::Unknown, "only known after a lookup"),
+    ] {
+        is(&judge_line(OLD, &unit, &right(), Some(&prediction)), effect, &[words]);
+    }
+    // it is refused before its form matters
+    let wrong = plain(SEALED, LeadsTo::SealedSocket);
+    is(&judge_line(OLD, &unit, &wrong, Some(&failing)), Effect::Fails, &["encrypted values"]);
+}
+
+#[test]
+fn units_that_cannot_run_or_ask() {
+    let state = |name: &str, state: State| Unit { state, ..unit(name, &[right()]) };
+    let broken = State::Broken("bad-setting".into(), "Unit a.service has a bad unit file setting.".into());
+    let triggers = |name: &str| Unit { triggers: vec!["a.service".into()], ..unit(name, &[]) };
+    let rows: [(Machine, Unit, Effect, &[&str]); 15] = [
+        (
+            OLD,
+            state("a.service", State::NotFound(None)),
+            Effect::Fails,
+            &["this machine has no unit a.service"],
+        ),
+        (
+            OLD,
+            state("a.service", State::NotFound(Some("b.service".into()))),
+            Effect::Fails,
+            &["did you mean b.service?"],
+        ),
+        (OLD, state("a.service", State::OfUsers), Effect::Fails, &["user managers", "system unit"]),
+        (OLD, state("a.service", State::Masked), Effect::Fails, &["systemctl unmask a.service"]),
+        (
+            OLD,
+            state("a.service", broken),
+            Effect::Fails,
+            &["(bad-setting)", "has a bad unit file setting; see"],
+        ),
+        (OLD, state("a@.service", State::Template), Effect::Fails, &["is a template", "a@NAME.service"]),
+        (
+            OLD,
+            unit("srv.mount", &[right()]),
+            Effect::Without,
+            &["since systemd 258", "systemd 252", "\"target\""],
+        ),
+        (Machine { systemd: 257, ..OLD }, unit("srv.mount", &[right()]), Effect::Without, &["systemd 257"]),
+        (NEW, unit("a.socket", &[right()]), Effect::Without, &["ignores LoadCredential= in socket units"]),
+        (NEW, triggers("a.socket"), Effect::Without, &["move the line to a.service"]),
+        (NEW, unit("dev-sda.swap", &[right()]), Effect::Without, &["swap units"]),
+        (
+            NEW,
+            triggers("a.timer"),
+            Effect::Without,
+            &["a timer unit cannot have credentials", "belongs in a.service"],
+        ),
+        (
+            NEW,
+            unit("a.target", &[]),
+            Effect::Without,
+            &["a target unit cannot", "the service that needs the secret"],
+        ),
+        (NEW, unit("a.slice", &[]), Effect::Without, &["a slice unit cannot"]),
+        (NEW, unit("a.scope", &[]), Effect::Without, &["a scope unit cannot"]),
+    ];
+    for (machine, unit, effect, words) in rows {
+        is(&judge_unit(machine, &unit).expect("a verdict"), effect, words);
+        let judgement = judge(machine, &unit, &id("db"), &value(), &|_| Some(value()));
+        assert_eq!((judgement.effect, judgement.problems.len()), (effect, 1), "{judgement:?}");
+        assert!(!judgement.problems[0].contains("onecred add"), "{judgement:?}");
+    }
+    for (machine, unit) in
+        [(OLD, unit("a.service", &[])), (Machine { systemd: 258, ..OLD }, unit("srv.mount", &[]))]
+    {
+        assert_eq!(judge_unit(machine, &unit), None);
+    }
+}
+
+fn id(text: &str) -> CredentialId {
+    CredentialId::parse(text).expect("valid")
+}
+
+#[track_caller]
+fn judged(unit: &Unit, effect: Effect, words: &[&str]) {
+    let judgement = judge(OLD, unit, &id("db"), &value(), &|line| line.is_ours().then(value));
+    assert_eq!(judgement.effect, effect, "{judgement:?}");
+    let problems = judgement.problems.join("\n");
+    assert_eq!(problems.is_empty(), effect == Effect::Gets, "{problems}");
+    for word in words {
+        assert!(problems.contains(word), "{word:?}: {problems}");
+    }
+}
+
+#[test]
+fn a_unit_without_a_line_is_told_why() {
+    let ignored = |text: &str| Ignored {
+        place: "/a.service:7".into(),
+        text: text.into(),
+        id: "db".into(),
+        why: "a : stands between ID and path".into(),
+    };
+    let none = unit("app.service", &[line(Directive::Plain, "dbpass", PLAIN, LeadsTo::PlainSocket)]);
+    judged(&none, Effect::Without, &["has no line for it", "(it asks onecred for dbpass)", "onecred add"]);
+    judged(
+        &Unit { outdated: true, ..none.clone() },
+        Effect::Without,
+        &["have changed since", "daemon-reload"],
+    );
+    judged(
+        &Unit { ignored: vec![ignored("LoadCredential=db=/run/x")], ..none.clone() },
+        Effect::Without,
+        &[
+            "systemd ignores the line LoadCredential=db=/run/x (/a.service:7): a : stands",
+            "write LoadCredentialEncrypted=db:",
+        ],
+    );
+    for pattern in ["db", "d*", "d*:renamed"] {
+        judged(
+            &Unit { imports: vec![pattern.into()], ..none.clone() },
+            Effect::Without,
+            &[&format!("ImportCredential={pattern} searches")],
+        );
+    }
+    judged(&Unit { literals: vec!["db".into()], ..none }, Effect::Other, &["SetCredential="]);
+}
+
+#[test]
+fn other_lines_of_the_unit_count() {
+    let other = |path: &str, leads_to| line(Directive::Plain, "other", path, leads_to);
+    judged(&unit("app.service", &[right()]), Effect::Gets, &[]);
+    let missing = other("/etc/none", LeadsTo::Missing);
+    judged(
+        &unit("app.service", &[right(), missing]),
+        Effect::Fails,
+        &["by its line LoadCredential=other:/etc/none: /etc/none does not exist"],
+    );
+    // what starts without another credential starts
+    judged(&unit("app.service", &[right(), other("other", LeadsTo::Store(false))]), Effect::Gets, &[]);
+    judged(&unit("app.service", &[right(), other("/etc/hostname", LeadsTo::File)]), Effect::Gets, &[]);
+    let both = unit("app.service", &[right(), other(PLAIN, LeadsTo::PlainSocket)]);
+    let of_line = |line: &Line| Some(if line.id == "other" { refused() } else { value() });
+    let judgement = judge(OLD, &both, &id("db"), &value(), &of_line);
+    assert_eq!(judgement.effect, Effect::Fails);
+    assert_eq!(
+        judgement.problems,
+        ["by its line LoadCredential=other:/run/onecred/credential.sock: not allowed: why; do this"]
+    );
+}
+
+#[test]
+fn environment_files() {
+    let with = |path: &str, optional, exists| Unit {
+        environment: vec![EnvironmentFile { path: path.into(), optional, exists }],
+        ..unit("app.service", &[right()])
+    };
+    let own = "/run/credentials/app.service/db";
+    judged(
+        &with(own, false, false),
+        Effect::Fails,
+        &["is read before systemd sets up credentials", "onecred run"],
+    );
+    // while the unit runs it does exist
+    judged(&with(own, false, true), Effect::Fails, &["is read before"]);
+    judged(&with("/etc/none", false, false), Effect::Fails, &["EnvironmentFile=/etc/none does not exist"]);
+    judged(&with("/etc/none", true, false), Effect::Gets, &[]);
+    judged(&with("/etc/app.env", false, true), Effect::Gets, &[]);
+    judged(&with("/run/credentials/app.service.d/x", false, true), Effect::Gets, &[]);
+    let skipped = with(own, true, false);
+    judged(&skipped, Effect::Gets, &[]);
+    assert!(notes(&skipped, &value())[0].contains("is skipped"));
+}
+
+#[test]
+fn a_unit_before_the_network_waits_for_itself() {
+    let early = Early { target: "network-pre.target".into(), through: Some("nftables.service".into()) };
+    let unit = Unit { early: Some(early), ..unit("app.service", &[right()]) };
+    for (needs_network, fetched, effect) in
+        [(true, false, Effect::Fails), (true, true, Effect::Gets), (false, false, Effect::Gets)]
+    {
+        let own = Prediction { needs_network, fetched, ..allowed(Answer::Value(None)) };
+        let judgement = judge(OLD, &unit, &id("db"), &own, &|_| Some(own.clone()));
+        assert_eq!(judgement.effect, effect, "{judgement:?}");
+        let said = [judgement.problems, judgement.notes].concat().join("\n");
+        assert_eq!(
+            said.contains("ordered before network-pre.target, through nftables.service"),
+            needs_network,
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn notes_tell_what_is_unusual() {
+    let own = Prediction { answer: Answer::Value(Some("away: x; y".into())), ..value() };
+    let unit = Unit {
+        alias: Some(UnitName::parse("old.service").expect("valid")),
+        outdated: true,
+        ..unit("app.service", &[right()])
+    };
+    let judgement = judge(OLD, &unit, &id("db"), &own, &|_| Some(own.clone()));
+    assert_eq!(judgement.effect, Effect::Gets);
+    let expected = [
+        "old.service is an alias: the unit asks as app.service",
+        OUTDATED,
+        "the value in memory may be out of date: away: x; y",
+    ];
+    assert_eq!(judgement.notes, expected);
+}

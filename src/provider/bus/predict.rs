@@ -1,0 +1,221 @@
+//! What a unit would be answered if it started now, in the same way as a request is: judged, put together, and made fit for its socket.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+use zbus::{DBusError, Variant};
+
+use super::answer::Dict;
+use super::error::BusError;
+use super::{Desk, answer};
+use crate::clock::BootTime;
+use crate::config::Source;
+use crate::name::{Claim, CredentialId, UnitName};
+use crate::policy::Deliverable;
+use crate::provider::assemble::{self, Assembled, Job};
+use crate::provider::base::limits::Form;
+use crate::provider::broker::Thoroughness;
+use crate::provider::peer::ProcessId;
+use crate::provider::refusal::Refusal;
+use crate::provider::request::unit_totals::UnitTotals;
+use crate::wire::Failure;
+
+/// One credential that a unit asks for.
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    /// Its ID.
+    pub(super) credential: CredentialId,
+    /// The form of the socket.
+    pub(super) form: Form,
+}
+
+/// A request of the start that is predicted.
+struct Start<'a> {
+    process: ProcessId,
+    totals: &'a UnitTotals,
+    claim: Claim,
+    form: Form,
+}
+
+/// What would be answered.
+#[derive(Debug, Default)]
+struct Prediction {
+    name: String,
+    references: String,
+    reason: String,
+    /// Nothing, as long as it is not known.
+    answer: Option<Result<Option<Failure>, Refusal>>,
+    overrides: Vec<String>,
+    target: String,
+    fetched: bool,
+    needs_network: bool,
+}
+
+impl Desk {
+    /// Predicts the answers to all requests of one start. With `look_up`, what is not in memory is looked up first, once.
+    pub(super) async fn predict(
+        self: &Arc<Self>,
+        unit: &UnitName,
+        requests: &[Request],
+        look_up: bool,
+    ) -> Vec<Dict> {
+        let mut answers = Vec::with_capacity(requests.len());
+        // one process asks for all of them
+        let (process, totals) = (ProcessId::nobody(), UnitTotals::default());
+        for Request { credential, form } in requests {
+            let start = Start {
+                process,
+                totals: &totals,
+                claim: Claim { unit: unit.clone(), credential: credential.clone() },
+                form: *form,
+            };
+            let (allowed, prediction) = match self.allowed(unit, credential) {
+                Ok(what) => (true, self.predict_one(&what, &start, look_up).await),
+                Err(reason) => (false, Prediction { reason, ..Prediction::default() }),
+            };
+            answers.push(dict(allowed, &prediction, unit, credential));
+        }
+        self.server.broker.forget(process);
+        answers
+    }
+
+    /// What a unit may have by an ID, or why it may have nothing.
+    pub(super) fn allowed(&self, unit: &UnitName, id: &CredentialId) -> Result<Deliverable, String> {
+        let active = self.server.broker.active();
+        if let Some(error) = &active.error {
+            return Err(format!("onecred serves nothing at present: {error}"));
+        }
+        let denied = |denial: crate::policy::Denial| {
+            format!("{}; {}", denial.cause(unit, id), denial.remedy(unit, id))
+        };
+        active.settings.policy.judge(unit, id).map_err(denied)
+    }
+
+    /// Why a unit may have it.
+    pub(super) fn reason(&self, what: &Deliverable) -> String {
+        let (active, label) = (self.server.broker.active(), what.label());
+        match (active.secret(label), active.template(label)) {
+            (Some(secret), _) => format!("secret {label} ({}) names it", secret.declared_at),
+            (_, Some(template)) => format!("template {label} ({}) names it", template.declared_at),
+            _ => format!("{label} matches it"),
+        }
+    }
+
+    async fn predict_one(
+        self: &Arc<Self>,
+        what: &Deliverable,
+        start: &Start<'_>,
+        look_up: bool,
+    ) -> Prediction {
+        let broker = &self.server.broker;
+        let active = broker.active();
+        let conditions: Vec<_> = what.parts().iter().map(|part| (part, broker.condition(part))).collect();
+        let overrides =
+            conditions.iter().filter_map(|(part, it)| Some(format!("{} ({})", part.label, it.held?)));
+        let source = |part: &Arc<crate::secret::Wanted>| active.settings.sources.get(&part.source);
+        let label = what.label();
+        let target = match (active.secret(label), active.template(label)) {
+            (Some(secret), _) => secret.target.as_ref(),
+            (None, template) => template.and_then(|template| template.target.as_ref()),
+        };
+        let mut prediction = Prediction {
+            name: label.to_owned(),
+            references: what.references(),
+            reason: self.reason(what),
+            answer: None,
+            overrides: overrides.collect(),
+            target: target.map(|target| target.path.display().to_string()).unwrap_or_default(),
+            fetched: conditions.iter().all(|(part, it)| it.held.is_some() || broker.has(part)),
+            needs_network: what.parts().iter().filter_map(source).any(Source::needs_network),
+        };
+        let job = Job { what: what.clone(), process: start.process, arrived: BootTime::now() };
+        let failure = match (assemble::at_once(broker, &job), look_up) {
+            (Some(result), _) => {
+                prediction.answer = Some(self.fitted(result, &job, start));
+                None
+            }
+            (None, true) => self.look_up(what).await,
+            (None, false) => None,
+        };
+        if prediction.answer.is_none() && look_up {
+            let answer = match (assemble::at_once(broker, &job), failure) {
+                (Some(result), _) => Some(self.fitted(result, &job, start)),
+                (None, failure) => failure.map(Err),
+            };
+            prediction.answer = answer;
+        }
+        prediction
+    }
+
+    /// Looks up all parts at once, each as a refresh does. Gives the first failure.
+    async fn look_up(self: &Arc<Self>, what: &Deliverable) -> Option<Refusal> {
+        let mut work = JoinSet::new();
+        for (at, part) in what.parts().iter().enumerate() {
+            let (desk, part) = (Arc::clone(self), Arc::clone(part));
+            let asked = desk.server.broker.ask(&part);
+            work.spawn(async move {
+                (at, desk.server.broker.refresh(&part, Thoroughness::Versions, asked).await)
+            });
+        }
+        let mut failures = Vec::new();
+        while let Some(ended) = work.join_next().await {
+            let Ok((at, result)) = ended else { return Some(Refusal::Stopping) };
+            failures.extend(result.err().map(|failure| (at, failure)));
+        }
+        let (at, failure) = failures.into_iter().min_by_key(|(at, _)| *at)?;
+        let refusal = Refusal::Failed { reference: what.parts()[at].reference.clone(), failure };
+        Some(match what {
+            Deliverable::Secret(_) => refusal,
+            Deliverable::Template(filling) => {
+                Refusal::Part { template: filling.name.clone(), refusal: Box::new(refusal) }
+            }
+        })
+    }
+
+    fn fitted(
+        &self,
+        result: Result<Assembled, Refusal>,
+        job: &Job,
+        Start { process, totals, claim, form }: &Start<'_>,
+    ) -> Result<Option<Failure>, Refusal> {
+        let fit = |value| self.server.fit_beside(totals, (*process, claim), value, &job.what, *form);
+        let fit = result.and_then(fit)?;
+        Ok(fit.stale.into_iter().next().map(|(_, failure)| failure))
+    }
+}
+
+fn dict(allowed: bool, prediction: &Prediction, unit: &UnitName, id: &CredentialId) -> Dict {
+    let mut dict = Dict::new();
+    let mut put = |key, value: Variant<'_>| answer::put(&mut dict, key, value);
+    put("Credential", Variant::from(id.as_str()));
+    put("Allowed", Variant::from(allowed));
+    put("Name", Variant::from(prediction.name.as_str()));
+    put("Reference", Variant::from(prediction.references.as_str()));
+    put("Reason", Variant::from(prediction.reason.as_str()));
+    put("Overrides", Variant::from(prediction.overrides.clone()));
+    put("Target", Variant::from(prediction.target.as_str()));
+    put("Fetched", Variant::from(prediction.fetched));
+    put("NeedsNetwork", Variant::from(prediction.needs_network));
+    let (word, stale, name, error) = match &prediction.answer {
+        _ if !allowed => {
+            let denied = BusError::NotAuthorized(prediction.reason.clone());
+            ("refused", String::new(), DBusError::name(&denied).to_string(), prediction.reason.clone())
+        }
+        None => ("unknown", String::new(), String::new(), String::new()),
+        Some(Ok(stale)) => (
+            "value",
+            stale.as_ref().map(ToString::to_string).unwrap_or_default(),
+            String::new(),
+            String::new(),
+        ),
+        Some(Err(refusal)) => {
+            let message = format!("{}; {}", refusal.cause(unit, id), refusal.remedy(unit, id));
+            ("refused", String::new(), answer::refusal_name(refusal).to_owned(), message)
+        }
+    };
+    put("Answer", Variant::from(word));
+    put("Stale", Variant::from(stale));
+    put("ErrorName", Variant::from(name));
+    put("Error", Variant::from(error));
+    dict
+}
