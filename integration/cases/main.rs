@@ -48,6 +48,7 @@ const THEMES: &[&Theme] = &[
     &templates::THEME,
     &refusals::THEME,
     &sizes::THEME,
+    &sizes::STORE,
     &forged::THEME,
     &connect::THEME,
     &connect::IMPATIENT,

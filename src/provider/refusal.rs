@@ -176,7 +176,7 @@ impl Refusal {
                 "{what}: too large: the value has {size} bytes; systemd takes {takes} here, and 1 MiB for all credentials of a unit together"
             ),
             Self::TooLargeTogether { what, size, others } => format!(
-                "{what}: too large beside the unit's other credentials: the value has {size} bytes, and the unit already got {others}; systemd takes 1 MiB for all credentials of a unit together, IDs included"
+                "{what}: too large beside the unit's other credentials: the value has {size} bytes, and the unit already got {others}; systemd takes 1 MiB for all credentials of a unit together, their IDs and (on tmpfs) whole pages included"
             ),
             Self::Unsealed(why) => why.to_string(),
             Self::Unreadable(error) => format!("its snapshot in the store can't be read: {error}"),

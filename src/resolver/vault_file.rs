@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::secret::SecretValue;
-use crate::wire::{Class, Failure, ItemId};
+use crate::wire::{Class, Failure, ItemId, version};
 
 use super::backend::{About, Backend};
 use super::model::{self, File, FullItem, ItemOverview, Value, Vault, VaultId};
@@ -61,8 +61,8 @@ impl VaultFile {
         let mut json = Zeroizing::new(Vec::with_capacity(about.len() as usize + 1));
         file.by_ref().take(MAX_BYTES).read_to_end(&mut json).map_err(failed)?;
         let content: Content = model::parse(&json).map_err(|error| self.malformed(&json, &error))?;
-        let nanoseconds = about.ctime().wrapping_mul(1_000_000_000).wrapping_add(about.ctime_nsec());
-        Ok((content.vaults, nanoseconds.unsigned_abs()))
+        let micros = about.ctime().saturating_mul(1_000_000).saturating_add(about.ctime_nsec() / 1_000);
+        Ok((content.vaults, version::of_micros(u64::try_from(micros).unwrap_or(0))))
     }
 
     fn items_of(&self, vault: &str) -> Result<(Vec<FullItem>, u64), Failure> {

@@ -1,5 +1,5 @@
-//! The versions of items. 1Password numbers them, but tells a service account only the time of the last change: from it a number is made that
-//! the two processes compare. People see the time.
+//! The versions of items. 1Password numbers them, but tells a service account only the time of the last change, and a vault file has only one of
+//! its own: from it a number is made that the two processes compare. People see the time.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -14,6 +14,11 @@ const MAY_REPEAT: u64 = 1;
 
 const SECOND: u64 = 1_000_000;
 const DAY: u64 = 86_400 * SECOND;
+
+/// The version of what was last changed at this time, in microseconds of the Unix epoch.
+pub fn of_micros(micros: u64) -> u64 {
+    micros.saturating_mul(2).clamp(TIMES, DIGESTS - 2)
+}
 
 /// The version of an item that was last changed at this time, such as `2024-01-02T03:04:05Z`.
 pub fn of_change(changed: &str) -> u64 {
@@ -93,6 +98,8 @@ mod tests {
             (of_change("2024-02-29T23:59:59.250Z"), "2024-02-29T23:59:59.25Z"),
             (of_change("2024-02-29T23:59:59.123456789Z"), "2024-02-29T23:59:59.123456Z"),
             (of_recent_change("2024-01-02T03:04:05Z", 0, 300), "2024-01-02T03:04:05Z"),
+            (of_micros(1_704_164_645_000_001), "2024-01-02T03:04:05.000001Z"),
+            (of_micros(0), "1970-01-07T08:42:35.813888Z"),
         ] {
             assert_eq!(text(version), seen);
             assert!(version < 1 << 53, "{version} is rounded by JSON readers");

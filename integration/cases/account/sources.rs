@@ -7,7 +7,7 @@ use onecred_integration::{
     stage::Stage,
     theme::Theme,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub const THEME: Theme = Theme {
     name: "account_sources",
@@ -63,6 +63,7 @@ fn two_accounts_and_connect(stage: &Stage) {
     let all: [(&str, &[u8]); 4] =
         [("of-one", b"hunter2"), ("of-two", b"also of two"), ("theirs", b"of two"), ("of-connect", b"bob")];
     stage.gets("app.service", "", &all);
+    versions_can_be_compared(stage);
     for source in ["one", "two", "office"] {
         stage.sh(&format!("onecred token check --source {source}")).ok();
     }
@@ -80,4 +81,21 @@ fn two_accounts_and_connect(stage: &Stage) {
             "test -s {CONFIG}; onecred token check --source one; onecred token check --source office"
         ))
         .ok();
+}
+
+/// A service account learns the time of a change, Connect a number.
+fn versions_can_be_compared(stage: &Stage) {
+    let list: Value = serde_json::from_str(&stage.sh("onecred list --json").ok()).expect("JSON");
+    let version = |name: &str| {
+        let secret = list.as_array().into_iter().flatten().find(|secret| secret["name"] == name);
+        secret.and_then(|secret| secret["version"].as_str()).unwrap_or_default().to_owned()
+    };
+    assert_eq!(version("of-connect"), "1", "{list}");
+    let of_account = version("of-one");
+    let shape: String = of_account.chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect();
+    assert_eq!(shape.split(['.', 'Z']).next(), Some("9999-99-99T99:99:99"), "{of_account}");
+    let text = stage.sh("onecred list").ok();
+    assert!(text.contains(&of_account), "{text}");
+    let refreshed = stage.sh("onecred refresh of-one").ok();
+    assert!(refreshed.contains(&format!("version {of_account}")), "{refreshed}");
 }

@@ -1,6 +1,8 @@
 //! The bytes that each process setting up a unit's credentials was sent. systemd takes 1 MiB for all credentials of a unit together; above it,
 //! the unit fails without a reason. The process asks for one credential after another, so the one that does not fit can be refused.
 //!
+//! Where systemd keeps credentials in a tmpfs (since 254, on kernels with `noswap`), that tmpfs has 1 MiB too, and whole pages count.
+//!
 //! Credentials from elsewhere (`SetCredential=`, files) are not seen here, although systemd counts them.
 
 use std::cmp::Reverse;
@@ -16,6 +18,8 @@ use crate::provider::peer::ProcessId;
 
 /// The most processes that are remembered. The values of others are sent uncounted, and systemd fails their unit without a reason.
 const MOST: usize = 10_000;
+/// The size of a page in bytes. Where pages are larger, fewer values fit, and systemd fails the unit.
+const PAGE: usize = 4096;
 /// The most credentials of one process that are remembered.
 const MOST_CREDENTIALS: usize = 256;
 /// How long after its last request a process is remembered, even if it still runs.
@@ -65,7 +69,7 @@ impl UnitTotals {
         let sent =
             inner.processes.entry(key).or_insert_with(|| Sent { touched: now, credentials: Vec::new() });
         sent.touched = now;
-        sent.add(&claim.credential, size)
+        sent.add(&claim.credential, size, in_tmpfs)
     }
 
     /// Drops the processes that ended, and those that have not asked for a while. Call it now and then.
@@ -87,8 +91,9 @@ impl Inner {
 }
 
 impl Sent {
-    fn add(&mut self, id: &CredentialId, size: usize) -> Result<(), Others> {
-        if exceeds(&self.credentials, id, size) {
+    fn add(&mut self, id: &CredentialId, size: usize, in_tmpfs: impl Fn() -> bool) -> Result<(), Others> {
+        let exceeds = |count: Count| exceeds(&self.credentials, id, size, count);
+        if exceeds(Count::Bytes) || exceeds(Count::Pages) && in_tmpfs() {
             let mut others: Vec<_> =
                 self.credentials.iter().filter(|(other, _)| other != id).cloned().collect();
             others.sort_by_key(|(_, size)| Reverse(*size));
@@ -103,12 +108,43 @@ impl Sent {
     }
 }
 
+/// What counts of a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Count {
+    /// Its value and its ID, as systemd counts.
+    Bytes,
+    /// The pages of its file.
+    Pages,
+}
+
+impl Count {
+    fn of(self, id: &CredentialId, size: usize) -> usize {
+        match self {
+            Self::Bytes => size.saturating_add(id.as_str().len()),
+            Self::Pages => size.div_ceil(PAGE).saturating_mul(PAGE),
+        }
+    }
+}
+
+/// Whether systemd of this machine keeps credentials in a tmpfs, by those of units that run now. If none has any, this is not known, and the
+/// answer is no.
+fn in_tmpfs() -> bool {
+    std::fs::read_to_string("/proc/self/mountinfo").is_ok_and(|mounts| has_tmpfs_of_credentials(&mounts))
+}
+
+fn has_tmpfs_of_credentials(mounts: &str) -> bool {
+    mounts.lines().any(|line| {
+        let Some((mount, superblock)) = line.split_once(" - ") else { return false };
+        let point = mount.split(' ').nth(4).unwrap_or_default();
+        point.starts_with("/run/credentials/") && superblock.starts_with("tmpfs ")
+    })
+}
+
 /// Whether a value and the other credentials of the same process exceed what systemd takes.
-fn exceeds(sent: &[(CredentialId, usize)], id: &CredentialId, size: usize) -> bool {
+fn exceeds(sent: &[(CredentialId, usize)], id: &CredentialId, size: usize, count: Count) -> bool {
     let others = sent.iter().filter(|(other, _)| other != id);
-    let counted = |id: &CredentialId, size: usize| size.saturating_add(id.as_str().len());
-    let before = others.fold(0, |sum: usize, (id, size)| sum.saturating_add(counted(id, *size)));
-    before.saturating_add(counted(id, size)) > UNIT_TOTAL
+    let before = others.fold(0, |sum: usize, (id, size)| sum.saturating_add(count.of(id, *size)));
+    before.saturating_add(count.of(id, size)) > UNIT_TOTAL
 }
 
 impl fmt::Display for Others {
@@ -155,7 +191,7 @@ mod tests {
         let half = UNIT_TOTAL / 2;
         for (case, refused) in [
             (&[("a", UNIT_TOTAL - 1)][..], None),
-            (&[("a", half - 1), ("b", half - 1)], None),
+            (&[("a", half - 4096), ("b", half - 1)], None),
             (&[("a", half - 1), ("b", half)], Some("a (524287 bytes)")),
             (&[("a", half - 1), ("bb", half - 1)], Some("a (524287 bytes)")),
             (&[("a", half), ("b", half), ("c", 10)], None),
@@ -168,6 +204,28 @@ mod tests {
         ] {
             assert_eq!(ask(case).as_deref(), refused, "{case:?}");
         }
+    }
+
+    #[test]
+    fn whole_pages_count_in_a_tmpfs() {
+        let id = |text: &str| CredentialId::parse(text).unwrap();
+        for (one, other, in_tmpfs, fits) in [
+            (147 * PAGE, 109 * PAGE - 12, true, true),
+            (147 * PAGE - 100, 109 * PAGE - 12, true, true),
+            (147 * PAGE - 100, 109 * PAGE + 1, false, true),
+            (147 * PAGE - 100, 109 * PAGE + 1, true, false),
+        ] {
+            let mut sent = Sent { touched: BootTime::now(), credentials: vec![(id("a"), one)] };
+            assert_eq!(sent.add(&id("b"), other, || in_tmpfs).is_ok(), fits, "{one} {other} {in_tmpfs}");
+        }
+        let mounts = |kind| {
+            format!(
+                "22 1 0:5 / / rw - ext4 /dev/x rw\n99 22 0:33 / /run/credentials/systemd-journald.service ro,nosuid - {kind} {kind} rw,noswap\n"
+            )
+        };
+        assert!(has_tmpfs_of_credentials(&mounts("tmpfs")));
+        assert!(!has_tmpfs_of_credentials(&mounts("ramfs")));
+        assert!(!has_tmpfs_of_credentials("1 2 0:1 / /run rw - tmpfs tmpfs rw\n"));
     }
 
     #[test]
