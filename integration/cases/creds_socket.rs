@@ -161,6 +161,15 @@ fn what_is_wrong_with_the_limits_is_said(stage: &Stage) {
         );
     }
     assert!(check.starts_with("warning: systemd-creds.socket") && check.contains(OVERRIDE), "{check}");
+    let explained = |unit: &str| stage.sh(&format!("onecred explain {unit} password"));
+    assert!(
+        explained("app-hard")
+            .stderr()
+            .starts_with("warning: systemd-creds.socket has no limit for each user")
+    );
+    assert!(!explained("app-soft").stderr().contains(CREDS), "it decrypts by itself");
+    let live = stage.sh("onecred check --live").stderr();
+    assert!(live.contains("warning: systemd-creds.socket has no limit"), "{live}");
     limit(stage, "MaxConnectionsPerSource=512");
     is_silent(stage, "it is large enough");
     limit(stage, "MaxConnectionsPerSource=20");
@@ -171,6 +180,8 @@ fn what_is_wrong_with_the_limits_is_said(stage: &Stage) {
     let (code, check, status) = said(stage);
     assert!(check.starts_with("error: systemd-creds.socket is not active: "), "{check}");
     assert!(code == Some(1) && status.contains("is not active"), "{check}{status}");
+    let explained = explained("app-hard");
+    assert!(explained.code() == Some(1) && explained.stderr().starts_with("error: "), "{explained}");
     let json = stage.sh("onecred check --json");
     assert!(json.code() == Some(1) && json.stdout().contains("\"severity\": \"error\""), "{json}");
     // what a reload runs does not depend on it

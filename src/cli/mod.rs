@@ -12,6 +12,7 @@ pub mod explain;
 pub mod generate;
 pub mod get;
 pub mod hold;
+mod host;
 pub mod import;
 mod live;
 pub mod metrics;
@@ -52,7 +53,7 @@ pub struct Cli {
 enum Verb {
     /// Tell whether secrets can be had, and what is not as it should be
     #[command(
-        after_help = "Exit codes: 0 shown, 1 nothing can be served, or onecred can't be asked, 2 wrong command line, 3 you may not do this"
+        after_help = "Exit codes: 0 shown, 1 nothing can be served, sealed credentials can't be decrypted, or onecred can't be asked, 2 wrong command line, 3 you may not do this"
     )]
     Status(status::StatusArgs),
     /// List secrets, templates and rules, and the state of each
@@ -143,7 +144,9 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::Resolve(args) => resolve::run(args).map(|()| 0),
         Verb::Status(args) => status::run(&args, &mut out),
         Verb::List(args) => secrets::list(&args, &mut out).map(|()| 0),
-        Verb::Explain(args) => explain::run(&args, &mut out),
+        Verb::Explain(args) => {
+            explain::run(&args, &mut out).map(|code| code.max(host::warn_for(&args.unit, &mut err)))
+        }
         Verb::Refresh(args) => refresh::run(&args, &mut out, &mut err),
         Verb::Metrics(args) => metrics::run(&args, &mut out).map(|()| 0),
         Verb::Add(args) => add::run(&args, &mut out, &mut err).map(|()| 0),
