@@ -56,7 +56,13 @@ struct Decision {
 pub fn run(args: &ExplainArgs, out: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
     let unit = UnitName::parse_lenient(&args.unit)?;
     let credential = CredentialId::parse(&args.credential)?;
-    let explained = bus::talk(async |bus| bus.explain(&unit, &credential).await)?;
+    let explained = bus::talk(async |bus| {
+        let mut explained = bus.explain(&unit, &credential).await?;
+        if let Some(finding) = bus.creds_socket_for(&explained.unit).await {
+            explained.add(finding);
+        }
+        Ok(explained)
+    })?;
     let decision = decide(explained, &credential);
     match args.json {
         true => show::json(out, &decision)?,

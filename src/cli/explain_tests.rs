@@ -1,5 +1,6 @@
 use super::*;
 use crate::cli::unit_lines::{Judgement, Prediction};
+use crate::systemd::creds_socket::{Finding, Level};
 
 fn explained(effect: Effect, problems: &[&str], answer: Answer) -> Explained {
     Explained {
@@ -59,6 +60,18 @@ fn every_other_effect_is_a_failure() {
         let (gets, text) = shown(explained(effect, &["p; do q"], answer));
         assert_eq!((gets, text), (false, format!("{headline}\n{ROWS}problem    p; do q\n")));
     }
+}
+
+#[test]
+fn what_is_wrong_with_the_socket_for_decryption() {
+    let with = |level| {
+        let mut it = explained(Effect::Gets, &[], Answer::Value(None));
+        it.add(Finding { level, message: "w".into() });
+        shown(it)
+    };
+    assert_eq!(with(Level::Warning), (true, format!("app.service gets db\n{ROWS}note       w\n")));
+    let fails = format!("app.service does not start with db\n{ROWS}problem    w\n");
+    assert_eq!(with(Level::Error), (false, fails));
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn all_lines_of_a_unit() {
     says(&unit("app.service", &[(Encrypted, "db", SEALED, LeadsTo::SealedSocket)]), &[], &[]);
     // what has nothing to do with onecred is not its business
     let foreign = (Plain, "other", "/etc/none", LeadsTo::Missing);
-    says(&unit("acme-x.service", &[foreign.clone()]), &[], &[]);
+    says(&unit("acme-x.service", std::slice::from_ref(&foreign)), &[], &[]);
     says(
         &unit("acme-x.service", &[(Plain, "db", SEALED, LeadsTo::SealedSocket), foreign]),
         &["acme-x.service: LoadCredential=db:/run/onecred/sealed.sock: "],
@@ -91,7 +91,7 @@ fn lines_that_are_ignored() {
 fn units_that_cannot_ask() {
     let line = (Directive::Plain, "db", PLAIN, LeadsTo::PlainSocket);
     says(
-        &unit("sock.socket", &[line.clone()]),
+        &unit("sock.socket", std::slice::from_ref(&line)),
         &["sock.socket: LoadCredential=db:/run/onecred/credential.sock: systemd ignores"],
         &[],
     );
@@ -107,7 +107,7 @@ fn environment_and_ordering() {
     let line = (Directive::Plain, "db", PLAIN, LeadsTo::PlainSocket);
     let file =
         EnvironmentFile { path: "/run/credentials/app.service/db".into(), optional: false, exists: true };
-    let with = Unit { environment: vec![file.clone()], ..unit("app.service", &[line.clone()]) };
+    let with = Unit { environment: vec![file.clone()], ..unit("app.service", std::slice::from_ref(&line)) };
     says(&with, &["app.service: EnvironmentFile=/run/credentials/app.service/db is read before"], &[]);
     says(&Unit { environment: vec![file], ..unit("acme-x.service", &[]) }, &[], &[]);
     let early = Some(Early { target: "network-pre.target".into(), through: None });

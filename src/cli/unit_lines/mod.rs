@@ -15,6 +15,7 @@ use zbus::Connection;
 
 use super::bus::{Fault, ManagerProxy};
 use crate::name::{CredentialId, UnitName};
+use crate::systemd::creds_socket::{Finding, Level};
 use facts::{Line, State, Unit};
 use gather::Systemd;
 use prediction::{Asks, Request};
@@ -32,6 +33,19 @@ pub(super) struct Explained {
     pub(super) prediction: Prediction,
     /// What comes of it.
     pub(super) judgement: Judgement,
+}
+
+impl Explained {
+    /// Adds what is wrong with the socket through which the unit's credentials are decrypted.
+    pub(super) fn add(&mut self, Finding { level, message }: Finding) {
+        match level {
+            Level::Warning => self.judgement.notes.push(message),
+            Level::Error => {
+                self.judgement.effect = Effect::Fails;
+                self.judgement.problems.push(message);
+            }
+        }
+    }
 }
 
 /// Explains what a unit gets. What is not in memory is looked up in 1Password, as for a start of the unit.
