@@ -188,7 +188,7 @@ fn what_is_shown_fits_80_columns(stage: &Stage) {
         let shown = ran.ok();
         assert!(shown.lines().all(|line| line.chars().count() <= 80), "{verb}: {shown}");
     }
-    let shown = on_terminal(stage, "stty cols 60; env -u COLUMNS onecred get nowhere").stdout();
+    let shown = on_terminal(stage, "stty rows 24 cols 60; env -u COLUMNS onecred get nowhere").stdout();
     assert!(shown.lines().count() > 2 && shown.lines().all(|line| line.chars().count() <= 61), "{shown:?}");
 }
 
