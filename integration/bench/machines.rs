@@ -3,7 +3,7 @@
 use super::{
     Effort,
     ask::{SECRETS, SOCKETS, UNIT, name, value},
-    starts::{CONSUMERS, SEALED_CONSUMER},
+    starts::{CONSUMERS, HARDENED, SEALED_CONSUMER},
     table::Row,
 };
 use onecred_integration::{
@@ -58,10 +58,16 @@ pub fn setup(suite: Suite, count: usize) -> Setup {
 
 fn boot(suite: Suite, layer: &Layer) -> Result<Stage, Box<dyn Error>> {
     let mut units = floor_units()?;
-    let plain = CONSUMERS.into_iter().zip(SOCKETS).map(|(unit, socket)| (unit, "LoadCredential", socket));
-    for (consumer, asks, socket) in plain.chain([(SEALED_CONSUMER, "LoadCredentialEncrypted", SEALED)]) {
+    let [sealed, plain] = ["LoadCredentialEncrypted", "LoadCredential"];
+    let [by_server, hardened] =
+        [CONSUMERS.into_iter().zip(SOCKETS), HARDENED.into_iter().zip([SEALED, SOCKETS[0]])];
+    let consumers = by_server.map(|(unit, socket)| (unit, plain, socket, ""));
+    let consumers = consumers.chain([(SEALED_CONSUMER, sealed, SEALED, "")]);
+    let hardened = hardened.zip([sealed, plain]);
+    let hardened = hardened.map(|((unit, socket), asks)| (unit, asks, socket, "PrivateDevices=yes\n"));
+    for (consumer, asks, socket, line) in consumers.chain(hardened) {
         let text = format!(
-            "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\n{asks}={}:{socket}\nExecStart=/bin/true\n",
+            "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\n{line}{asks}={}:{socket}\nExecStart=/bin/true\n",
             name(0)
         );
         units.push((consumer.to_owned(), text));

@@ -15,6 +15,8 @@ use std::{
 pub const CONSUMERS: [&str; 2] = ["start-onecred.service", "start-floor.service"];
 /// One that gets it at onecred's sealed socket.
 pub const SEALED_CONSUMER: &str = "start-sealed.service";
+/// Two with PrivateDevices=, which since systemd 258 do not decrypt by themselves: one at the sealed socket, one at the plain one.
+pub const HARDENED: [&str; 2] = ["start-hardened-sealed.service", "start-hardened-plain.service"];
 /// The servers.
 pub const SERVERS: [&str; 2] = ["onecred.service", "floor.service"];
 
@@ -24,11 +26,18 @@ pub fn rows() -> io::Result<Vec<Row>> {
     let start = |side: usize| timed(|| systemctl(&["start", CONSUMERS[side]]));
     let sealed =
         in_turn(starts, |side| timed(|| systemctl(&["start", [SEALED_CONSUMER, CONSUMERS[0]][side]])))?;
+    let hardened = in_turn(starts, |side| timed(|| systemctl(&["start", HARDENED[side]])))?;
     let starts = in_turn(starts, start)?;
     let activations = in_turn(activations, first_answer)?;
     Ok(vec![
         Row::events("a unit's start with one warm credential", Unit::Milliseconds, &starts, at_most(1.1)),
         Row::events("the same, sealed; against onecred's plain socket", Unit::Milliseconds, &sealed, None),
+        Row::events(
+            "with PrivateDevices=yes, sealed; against onecred's plain socket",
+            Unit::Milliseconds,
+            &hardened,
+            None,
+        ),
         Row::events("first answer after activation", Unit::Milliseconds, &activations, at_most(1.3)),
     ])
 }
