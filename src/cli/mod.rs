@@ -12,7 +12,6 @@ pub mod explain;
 pub mod generate;
 pub mod get;
 pub mod hold;
-mod host;
 pub mod import;
 mod live;
 pub mod metrics;
@@ -144,9 +143,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::Resolve(args) => resolve::run(args).map(|()| 0),
         Verb::Status(args) => status::run(&args, &mut out),
         Verb::List(args) => secrets::list(&args, &mut out).map(|()| 0),
-        Verb::Explain(args) => {
-            explain::run(&args, &mut out).map(|code| code.max(host::warn_for(&args.unit, &mut err)))
-        }
+        Verb::Explain(args) => explain::run(&args, &mut out),
         Verb::Refresh(args) => refresh::run(&args, &mut out, &mut err),
         Verb::Metrics(args) => metrics::run(&args, &mut out).map(|()| 0),
         Verb::Add(args) => add::run(&args, &mut out, &mut err).map(|()| 0),
