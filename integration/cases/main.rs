@@ -30,6 +30,7 @@ mod sealed;
 mod sealed_crowd;
 mod secrets;
 mod sizes;
+mod sockets;
 mod storm;
 mod templates;
 mod traces;
@@ -90,6 +91,7 @@ const THEMES: &[&Theme] = &[
     &publish::ALONE,
     &publish::TAKEN,
     &sandbox::THEME,
+    &sockets::THEME,
     &traces::THEME,
     &attackers::THEME,
     &attackers::FLOOD,

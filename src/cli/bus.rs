@@ -5,9 +5,11 @@ use std::fmt;
 use std::future::Future;
 
 use serde::Serialize;
+use zbus::names::BusName;
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, OwnedFd, OwnedVariant, fdo};
 
+use super::common::sockets::{self, Socket};
 use super::show;
 use super::unit_lines::{self, Explained, Gathered};
 use crate::config::Settings;
@@ -107,7 +109,26 @@ pub(super) fn talk<T, F: Future<Output = Result<T, Fault>>>(talk: impl FnOnce(Bu
 impl Bus {
     /// The manager of all secrets.
     pub(super) async fn manager(&self) -> Result<ManagerProxy<'_>, Fault> {
+        self.can_be_started().await?;
         Ok(ManagerProxy::builder(&self.0).cache_properties(CacheProperties::No).build().await?)
+    }
+
+    /// A call starts onecred where its socket is active. Where it is not, dbus-daemon would wait for onecred in vain.
+    async fn can_be_started(&self) -> Result<(), Fault> {
+        let name = BusName::try_from(NAME).map_err(zbus::Error::from)?;
+        let runs = fdo::DBusProxy::new(&self.0).await?.name_has_owner(name).await;
+        if runs.unwrap_or(true) {
+            return Ok(());
+        }
+        match sockets::keep_it_down(&self.sockets().await) {
+            Some(why) => Err(Fault::failed(why)),
+            None => Ok(()),
+        }
+    }
+
+    /// How onecred's sockets are.
+    pub(super) async fn sockets(&self) -> Vec<Socket> {
+        sockets::all(&self.0).await
     }
 
     /// What a unit gets for one of its credentials, and what keeps it from that.

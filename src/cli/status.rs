@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::bus::{self, Bus, Fault};
 use super::common::causes;
+use super::common::sockets::{self, Socket};
 use super::common::table::{Cell, Row, table};
 use super::configuration::Configuration;
 use super::secrets::{self, Listed};
@@ -31,6 +32,8 @@ struct Status {
     configuration_error: Option<String>,
     /// How the active configuration relates to the files.
     configuration: Option<Configuration>,
+    /// The units of onecred's sockets.
+    sockets: Vec<Socket>,
     sources: Vec<Source>,
     secrets: Vec<Listed>,
     /// What is wrong with the socket through which hardened units decrypt sealed credentials.
@@ -126,7 +129,8 @@ async fn ask(bus: Bus) -> Result<Status, Fault> {
         }
     }
     let (version, creds_socket) = (manager.version().await?, bus.creds_socket().await);
-    Ok(Status { version, configuration_error, configuration, sources, secrets, creds_socket })
+    let sockets = bus.sockets().await;
+    Ok(Status { version, configuration_error, configuration, sockets, sources, secrets, creds_socket })
 }
 
 fn screen(status: &Status, now: u64, paint: Paint) -> String {
@@ -146,6 +150,10 @@ fn screen(status: &Status, now: u64, paint: Paint) -> String {
     }
     let row = |finding: &Finding| Row::new(vec![Cell::bold("systemd"), Cell::red(&finding.message)]);
     rows.extend(status.creds_socket.iter().map(row));
+    let mut first = Cell::bold("sockets");
+    for problem in sockets::problems(&status.sockets) {
+        rows.push(Row::new(vec![std::mem::replace(&mut first, "".into()), Cell::red(&problem)]));
+    }
     let mut first = Cell::bold("sources");
     for source in &status.sources {
         rows.push(Row::new(vec![std::mem::replace(&mut first, "".into()), line(source, now)]));
@@ -240,7 +248,8 @@ mod tests {
         ];
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let (configuration_error, configuration, creds_socket) = (None, None, None);
-        Status { version, configuration_error, configuration, sources, secrets: sample(), creds_socket }
+        let (sockets, secrets) = (Vec::new(), sample());
+        Status { version, configuration_error, configuration, sockets, sources, secrets, creds_socket }
     }
 
     #[test]

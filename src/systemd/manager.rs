@@ -105,6 +105,9 @@ pub trait Unit {
     /// The units that it starts, for a timer, path or socket.
     #[zbus(property(emits_changed_signal = "false"))]
     fn triggers(&self) -> zbus::Result<Vec<String>>;
+    /// enabled, disabled, masked…; empty where there is no file.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn unit_file_state(&self) -> zbus::Result<String>;
     /// loaded, masked, not-found…
     #[zbus(property(emits_changed_signal = "false"))]
     fn load_state(&self) -> zbus::Result<String>;
@@ -132,6 +135,14 @@ pub trait Unit {
     /// When it was last begun to be started, in microseconds since boot; 0 for never.
     #[zbus(property(emits_changed_signal = "false"))]
     fn inactive_exit_timestamp_monotonic(&self) -> zbus::Result<u64>;
+}
+
+/// A service.
+#[proxy(interface = "org.freedesktop.systemd1.Service", default_service = "org.freedesktop.systemd1")]
+pub trait Service {
+    /// How its main process ended; 0 while one runs.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn exec_main_status(&self) -> zbus::Result<i32>;
 }
 
 /// The way to the manager, made when it is needed and again when it is gone.
