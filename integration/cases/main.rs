@@ -24,6 +24,7 @@ mod morning;
 mod operation;
 mod publish;
 mod refusals;
+mod resolver_token;
 mod rotation;
 mod sandbox;
 mod sealed;
@@ -90,6 +91,7 @@ const THEMES: &[&Theme] = &[
     &publish::THEME,
     &publish::ALONE,
     &publish::TAKEN,
+    &resolver_token::THEME,
     &sandbox::THEME,
     &sockets::THEME,
     &traces::THEME,

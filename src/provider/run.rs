@@ -17,6 +17,7 @@ use super::base::files::Standing;
 use super::base::last_valid::{self, Start};
 use super::broker::Broker;
 use super::bus;
+use super::fetch::resolver_unit::ResolverUnit;
 use super::keeper::Keeper;
 use super::peer::Attestation;
 use super::rotation;
@@ -27,6 +28,7 @@ use crate::clock::{self, BootTime};
 use crate::config::{self, Limits, Paths, Problem, Report};
 use crate::secret::wipe_stack;
 use crate::systemd::{journal, message_id, notify};
+use crate::wire::Resolve;
 use crate::wire::client::SocketResolver;
 
 /// How long those that wait are still answered after a stop was asked for.
@@ -99,7 +101,8 @@ async fn live(options: Options) -> Result<(), Fatal> {
         }
     };
     let (storeless, connections) = (!store.exists(), active.settings.limits.connections);
-    let resolver = Arc::new(SocketResolver::new(options.resolver));
+    let resolver: Arc<dyn Resolve> = Arc::new(SocketResolver::new(options.resolver));
+    let resolver = if options.development { resolver } else { Arc::new(ResolverUnit::new(resolver)) };
     let broker = Arc::new(Broker::new(resolver, store, active));
     let attestation = Attestation { uid: nix::unistd::geteuid().as_raw(), trusting: options.development };
     let sealer = Sealer::new(&options.host_key);

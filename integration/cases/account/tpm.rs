@@ -1,7 +1,11 @@
-//! A token that only the TPM can decrypt. There is none in these machines: systemd is told to find a software TPM by TCP.
+//! A token that only the TPM can decrypt. These machines have none: systemd finds a software TPM by TCP.
 use super::{Account, asks, begin_anew, configure, setup};
 use onecred_integration::{
-    cases, fake_connect::vault::fixture, machine::wait_until, stage::Stage, theme::Theme,
+    cases,
+    fake_connect::vault::fixture,
+    machine::{Suite, wait_until},
+    stage::Stage,
+    theme::Theme,
 };
 use serde_json::json;
 use std::{
@@ -9,15 +13,22 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-pub const THEME: Theme = Theme {
-    name: "account_tpm",
-    // PID 1 decrypts what a unit loads, and looks there instead of at /dev/tpmrm0
-    stage: |suite| setup(suite).plan(|plan| plan.environment("SYSTEMD_TPM2_DEVICE", DEVICE)).stage(),
-    shared: false,
-    cases: cases![a_token_is_kept_by_the_tpm],
-};
+pub const THEME: Theme =
+    Theme { name: "account_tpm", stage, shared: false, cases: cases![a_token_is_kept_by_the_tpm] };
 
 const DEVICE: &str = "swtpm:host=127.0.0.1,port=2321";
+
+/// Up to systemd 257 a child of PID 1 decrypts what a unit loads, and has PID 1's environment. For a unit with PrivateDevices=, which the resolver
+/// is, later versions ask a service of their own to do it.
+fn stage(suite: Suite) -> Stage {
+    let decrypts = format!("[Service]\nEnvironment=SYSTEMD_TPM2_DEVICE={DEVICE}\n");
+    setup(suite)
+        .plan(|plan| {
+            plan.environment("SYSTEMD_TPM2_DEVICE", DEVICE)
+                .unit("systemd-creds@.service.d/tpm.conf", &decrypts)
+        })
+        .stage()
+}
 
 /// A software TPM in a machine's network.
 struct Tpm {

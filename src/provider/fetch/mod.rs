@@ -1,3 +1,4 @@
 //! Getting what requests need.
 
 pub mod preview;
+pub mod resolver_unit;

@@ -1,0 +1,182 @@
+//! Why the resolver does not answer, where systemd knows: it can't load the resolver's token, so the resolver never runs.
+//!
+//! On systemd 258 and later an encrypted token is decrypted by systemd-creds.socket, which may refuse in a crowd. The resolver is started again and
+//! again then, and its questions wait in the queue of its socket. They are given back early, with the reason, and asked again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+use zbus::proxy::CacheProperties;
+
+use crate::secret::SecretValue;
+use crate::systemd::manager::{Link, ServiceProxy, UnitProxy};
+use crate::wire::{
+    Check, Checked, Class, Declarations, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve, Status,
+};
+
+const UNIT: &str = "onecred-resolver.service";
+/// After how long without an answer systemd is asked for the first time; the pause doubles from then on.
+const SILENT_FOR: Duration = Duration::from_millis(1500);
+const SELDOM: Duration = Duration::from_secs(12);
+/// How long systemd may take to say.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often a start that is under way is looked at again, and how many times.
+const NEXT_LOOK: (Duration, u32) = (Duration::from_millis(40), 20);
+/// The status of a unit whose credentials can't be set up.
+const CREDENTIALS: i32 = 243;
+
+/// A resolver that runs as a unit of this machine.
+pub struct ResolverUnit {
+    resolver: Arc<dyn Resolve>,
+    link: Link,
+}
+
+impl ResolverUnit {
+    /// This one.
+    pub fn new(resolver: Arc<dyn Resolve>) -> Self {
+        Self { resolver, link: Link::default() }
+    }
+
+    /// Its answer, or why there won't be one.
+    async fn answer<T>(&self, mut answer: Pending<'_, T>) -> Result<T, Failure> {
+        let mut pause = SILENT_FOR;
+        loop {
+            let why = async {
+                sleep(pause).await;
+                timeout(PATIENCE, self.why_not()).await.ok().flatten()
+            };
+            tokio::select! {
+                biased;
+                result = &mut answer => return result,
+                why = why => if let Some(failure) = why {
+                    return Err(failure);
+                },
+            }
+            pause = (pause * 2).min(SELDOM);
+        }
+    }
+
+    async fn why_not(&self) -> Option<Failure> {
+        for _ in 0..NEXT_LOOK.1 {
+            match judge(&self.look().await.ok()?) {
+                Verdict::Starts => sleep(NEXT_LOOK.0).await,
+                Verdict::Fine => return None,
+                Verdict::NoToken => return Some(no_token()),
+            }
+        }
+        None
+    }
+
+    async fn look(&self) -> zbus::Result<State> {
+        let unit = self.link.unit(UNIT).await?;
+        let path = unit.inner().path().to_owned();
+        let service = ServiceProxy::builder(unit.inner().connection()).path(path);
+        let service = service.cache_properties(CacheProperties::No).build().await?;
+        Ok(State { active: UnitProxy::active_state(&unit).await?, status: service.exec_main_status().await? })
+    }
+}
+
+/// How the unit is.
+#[derive(Debug)]
+struct State {
+    /// active, activating, failed…
+    active: String,
+    /// How its last process ended; 0 while it runs.
+    status: i32,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It runs, or ends for another reason.
+    Fine,
+    /// It is being started: this may go either way.
+    Starts,
+    /// It can't start.
+    NoToken,
+}
+
+fn judge(state: &State) -> Verdict {
+    match (state.active.as_str(), state.status) {
+        ("active" | "reloading", _) => Verdict::Fine,
+        (_, CREDENTIALS) => Verdict::NoToken,
+        ("activating", 0) => Verdict::Starts,
+        _ => Verdict::Fine,
+    }
+}
+
+fn no_token() -> Failure {
+    Failure::new(
+        Class::Away,
+        "the resolver can't start, since systemd can't load or decrypt its token (243/CREDENTIALS)",
+        "systemd tries again; the reason: journalctl -u onecred-resolver",
+    )
+}
+
+impl Resolve for ResolverUnit {
+    fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched> {
+        Box::pin(self.answer(self.resolver.fetch(fetch)))
+    }
+
+    fn check(&self, check: Check) -> Pending<'_, Checked> {
+        Box::pin(self.answer(self.resolver.check(check)))
+    }
+
+    fn probe(&self, probe: Probe, token: Option<SecretValue>) -> Pending<'_, Probed> {
+        Box::pin(self.answer(self.resolver.probe(probe, token)))
+    }
+
+    fn status(&self, sources: Declarations) -> Pending<'_, Status> {
+        Box::pin(self.answer(self.resolver.status(sources)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_systemd_says_of_the_resolver() {
+        let table = [
+            ("active", 0, Verdict::Fine),
+            ("active", CREDENTIALS, Verdict::Fine), // of its life before
+            ("reloading", 0, Verdict::Fine),
+            ("activating", 0, Verdict::Starts),
+            ("activating", CREDENTIALS, Verdict::NoToken), // it waits for its next start
+            ("failed", CREDENTIALS, Verdict::NoToken),
+            ("inactive", CREDENTIALS, Verdict::NoToken),
+            ("inactive", 0, Verdict::Fine),
+            ("failed", 1, Verdict::Fine),
+            ("activating", 9, Verdict::Fine), // killed
+            ("deactivating", 0, Verdict::Fine),
+        ];
+        for (active, status, verdict) in table {
+            let state = State { active: active.into(), status };
+            assert_eq!(judge(&state), verdict, "{state:?}");
+        }
+        assert!(no_token().class.is_transient(), "units wait for the next start");
+    }
+
+    struct Slow;
+
+    impl Resolve for Slow {
+        fn fetch(&self, _: Fetch) -> Pending<'_, Fetched> {
+            Box::pin(std::future::pending())
+        }
+        fn check(&self, _: Check) -> Pending<'_, Checked> {
+            Box::pin(std::future::pending())
+        }
+        fn status(&self, _: Declarations) -> Pending<'_, Status> {
+            Box::pin(async {
+                sleep(Duration::from_secs(60)).await;
+                Ok(Status::default())
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_takes_long_is_awaited_where_systemd_says_nothing() {
+        let unit = ResolverUnit::new(Arc::new(Slow));
+        assert!(unit.status(Declarations::default()).await.is_ok());
+    }
+}
