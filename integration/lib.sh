@@ -74,6 +74,8 @@ mirror() {
 debian_root() {
     local release=$1 key root from
     local packages=systemd,systemd-sysv,dbus,dbus-broker,libpam-systemd,libnss-systemd,polkitd,libtss2-esys-3.0.2-0t64,libtss2-rc0t64,libtss2-tcti-swtpm0t64
+    # systemd-nspawn reads credentials from sockets, too, and is tested with the newest
+    [ "$release" != sid ] || packages+=,systemd-container
     key=$(printf '%s' "$packages" | sha256sum | cut -c1-12)
     root=$cache/$release-$key
     if [ ! -d "$root" ]; then

@@ -25,6 +25,7 @@ pub const THEME: Theme = Theme {
         a_simple_service,
         a_dynamic_user,
         a_user,
+        nspawn_is_refused_and_ends,
         a_unit_named_like_a_cgroup_file,
         one_of_two_credentials,
         a_default_never_stands_in_for_a_refusal,
@@ -148,4 +149,17 @@ fn no_value_is_in_any_journal(stage: &Stage) {
     assert!(!journal.contains("seen by nobody"), "the value is in the journal");
     assert!(journal.contains("not-logged.service"), "the journal shows nothing of this");
     assert!(stage.sh(&format!("test -S {SOCKET}")).succeeded());
+}
+
+/// nspawn reads a credential from a socket as systemd does, but buffers slightly more than 64 MiB before it fails.
+fn nspawn_is_refused_and_ends(stage: &Stage) {
+    let nspawn = "systemd-nspawn --quiet --register=no --keep-unit --directory=/ --load-credential=db:/run/onecred/credential.sock true";
+    if !stage.sh("command -v systemd-nspawn").succeeded() {
+        return;
+    }
+    let ran = stage.sh(&format!("exec timeout 100 {nspawn}"));
+    assert_eq!(ran.code(), Some(1), "{ran}");
+    assert!(ran.stderr().contains("Failed to read credential"), "{ran}");
+    let line = stage.waits_for_line("onecred.service", "a request refused: ");
+    assert!(line.contains("refused"), "{line}");
 }
