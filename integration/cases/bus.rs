@@ -139,7 +139,7 @@ fn each_method_answers_busctl(stage: &Stage) {
 
 fn an_error_has_a_name_and_says_what_to_do(stage: &Stage) {
     let said = stage.sh(&call("Open s passwort")).fails();
-    assert!(said.contains("no secret is called \"passwort\"") && said.contains("onecred list"), "{said}");
+    assert!(said.contains("no secret is called \"passwort\"; did you mean \"password\"?"), "{said}");
     let said = stage.sh(&call("Open s nowhere")).fails();
     assert!(said.contains("nowhere: op://My Vault/nowhere/password: not found: no item"), "{said}");
     let said = stage.sh(&call("Refresh ast 1 password 2")).ok();

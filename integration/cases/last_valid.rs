@@ -274,7 +274,7 @@ fn without_a_configuration_every_verb_says_why(stage: &Stage) {
     let user = stage.sh("setpriv --reuid=nobody --clear-groups onecred list");
     assert_eq!(user.code(), Some(3), "{user}");
     assert!(!user.stderr().contains(WHERE), "{user}");
-    let unit = "systemd-run --quiet --wait --pipe --unit=app-asks -p DynamicUser=yes onecred list";
+    let unit = "systemd-run --quiet --wait --pipe --unit=app-asks -p User=nobody onecred list";
     let said = stage.sh(unit);
     assert!(said.stderr().contains("serves nothing") && !said.stderr().contains(WHERE), "{said}");
 }
