@@ -7,6 +7,7 @@ use onecred_integration::{
     stage::{Stage, consumer},
     theme::Theme,
 };
+use serde_json::json;
 use std::time::Duration;
 
 pub const THEME: Theme = Theme {
@@ -41,6 +42,7 @@ pub const IMPATIENT: Theme = Theme {
         nothing_but_errors,
         a_limit_that_outlasts_the_deadline,
         a_value_of_this_boot_outlives_connect,
+        a_source_is_not_blamed_for_the_one_before,
     ],
 };
 
@@ -242,4 +244,35 @@ fn a_cold_secret_of_the_same_item_costs_one_call(stage: &Stage) {
     let before = stage.calls().len();
     stage.gets("app-two.service", "", &[("username", b"bob")]);
     assert!(stage.calls().len() <= before + 1, "{:?}", &stage.calls()[before..]);
+}
+
+fn a_source_is_not_blamed_for_the_one_before(stage: &Stage) {
+    let config = |source: &serde_json::Value| {
+        let secret =
+            json!({ "name": "password", "reference": "op://My Vault/db/password", "units": ["app*"] });
+        let config = json!({ "source": source, "defaults": { "deadline": "3s" }, "secrets": [secret] });
+        stage.write("/etc/onecred/secrets.json", config.to_string(), 0o644);
+        stage.sh("onecred reload").ok();
+    };
+    let status = || stage.sh("onecred status").stdout();
+    stage.connect_goes();
+    stage.refuses("app-connect.service", "", "password", &["away: "]);
+    wait_until("the server is blamed", || status().contains("Connect at"));
+
+    // a service account without a token yet
+    stage.sh("rm /etc/onecred/token; systemctl restart onecred-resolver.service").ok();
+    config(&json!({ "kind": "service-account" }));
+    assert!(status().contains("no token") && !status().contains("Connect at"), "{}", status());
+    stage.refuses("app-account.service", "", "password", &["no token", "onecred token set"]);
+    assert!(status().contains("no token") && !status().contains("Connect at"), "{}", status());
+    let check = stage.sh("onecred token check").fails();
+    assert!(check.contains("source default has no token: "), "{check}");
+
+    // a vault file needs none
+    stage.write("/etc/onecred/vault.json", json!({ "vaults": [] }).to_string(), 0o644);
+    config(&json!({ "kind": "file", "path": "/etc/onecred/vault.json" }));
+    assert!(status().contains("default: no trouble"), "{}", status());
+    stage.refuses("app-file.service", "", "password", &["no vault \"My Vault\""]);
+    assert!(!status().contains("token"), "{}", status());
+    assert!(!stage.journal("onecred").contains("answers again"), "no source has answered");
 }

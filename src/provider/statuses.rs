@@ -27,6 +27,14 @@ struct Answer {
     told: Arc<Told>,
 }
 
+impl Answer {
+    /// Whether it is still good; one that lacks a source is not, since the resolver may be about to read it.
+    fn is_good_for(&self, sources: &Declarations) -> bool {
+        let is_whole = self.told.as_ref().as_ref().is_none_or(|told| told.sources.len() == sources.len());
+        self.at.elapsed() < GOOD_FOR && self.of == *sources && is_whole
+    }
+}
+
 /// What the resolver told; nothing, where it gave no answer.
 pub type Told = Option<Status>;
 
@@ -35,8 +43,7 @@ impl Statuses {
     pub async fn get(&self, broker: &Broker) -> Arc<Told> {
         let mut last = self.0.lock().await;
         let of = broker.active().declarations().clone();
-        if let Some(answer) = last.as_ref().filter(|answer| answer.at.elapsed() < GOOD_FOR && answer.of == of)
-        {
+        if let Some(answer) = last.as_ref().filter(|answer| answer.is_good_for(&of)) {
             return Arc::clone(&answer.told);
         }
         let answer = timeout(PATIENCE, broker.status(of.clone())).await;

@@ -39,7 +39,11 @@ pub(super) fn vault<'a>(
                 return Err(Failure::new(Class::NotFound, format!("{cause}: {why}"), remedy));
             }
             let near = nearest_of(&segment.text, vaults.iter(), |v| &v.name).map(|v| (&*v.id, &*v.name));
-            Err(missing(cause, near, "correct the reference, or give the token access to that vault"))
+            let remedy = match holders {
+                Some(_) => "correct the reference, or give the token access to that vault",
+                None => "correct the reference, or add that vault to the file", // which needs no token
+            };
+            Err(missing(cause, near, remedy))
         }
         _ => Err(several(
             format!("several vaults are named {wanted}"),

@@ -144,7 +144,7 @@ fn what_is_missing_is_told_with_what_was_probably_meant() {
         ),
         ("personal", holders, "cannot be granted access", "another vault"),
         ("EMPLOYEE", Some("Connect servers"), "Connect servers cannot be granted access", "another vault"),
-        ("Private", None, r#"no vault "Private""#, "correct the reference"),
+        ("Private", None, r#"no vault "Private""#, "add that vault to the file"),
     ];
     for (name, holders, cause, remedy) in cases {
         let Err(failure) = super::vault(&vaults, &segment(name, MatchBy::TitleOrId), holders) else {

@@ -10,7 +10,7 @@ use super::caller::Action;
 use super::error::BusError;
 use super::{Desk, PATH, in_path};
 use crate::name::SourceName;
-use crate::wire::{Failure, SourceStatus};
+use crate::wire::{Failure, SourceState, SourceStatus};
 
 /// A source on the bus.
 pub(super) struct SourceObject {
@@ -65,15 +65,20 @@ impl SourceObject {
         Ok(self.name.to_string())
     }
 
-    /// Why it could not be asked the last time; empty where it could.
+    /// Why it can't be asked, or could not the last time; empty if it could.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn last_error(
         &self,
         #[zbus(header)] header: Option<Header<'_>>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, BusError> {
-        self.allowed(header, connection).await?;
-        Ok(self.trouble().map(|failure| failure.to_string()).unwrap_or_default())
+        // without a token, or with one that is not accepted, an outage of before no longer matters
+        let refused = |status: SourceStatus| match status.state {
+            SourceState::NoToken | SourceState::Refused => status.last_failure,
+            SourceState::Ready | SourceState::Limited => None,
+        };
+        let refused = self.status(header, connection, refused).await?;
+        Ok(refused.or_else(|| self.trouble()).map(|failure| failure.to_string()).unwrap_or_default())
     }
 
     /// What it is, as the configuration has it: service-account, connect or file.
