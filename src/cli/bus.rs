@@ -115,7 +115,7 @@ impl Bus {
 
     /// A call starts onecred where its socket is active. Where it is not, dbus-daemon would wait for onecred in vain.
     async fn can_be_started(&self) -> Result<(), Fault> {
-        let name = BusName::try_from(NAME).map_err(zbus::Error::from)?;
+        let name = BusName::try_from(NAME)?;
         let runs = fdo::DBusProxy::new(&self.0).await?.name_has_owner(name).await;
         if runs.unwrap_or(true) {
             return Ok(());

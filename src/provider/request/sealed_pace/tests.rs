@@ -72,7 +72,7 @@ fn a_slot_is_free_when_its_process_has_come_further() {
         for slot in &mut slots.taken[1..] {
             slot.since = at(now);
         }
-        assert_eq!(slots.enter(process(100), executor(), at(now), &look), enters, "{why}");
+        assert_eq!(slots.enter(process(100), executor(), at(now), look), enters, "{why}");
         assert_eq!(slots.taken.len(), SLOTS, "{why}");
         let more = slots.enter(process(101), executor(), at(now), look);
         assert!(!more, "one slot was given twice: {why}");
