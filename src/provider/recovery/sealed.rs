@@ -2,7 +2,7 @@
 //!
 //! Since systemd 258 a unit with `PrivateDevices=`, `DeviceAllow=` or `DevicePolicy=` needs a connection to systemd-creds.socket, which is
 //! reset when there are too many. Each such unit gets one line in its journal and is restarted up to three times. A restart of the provider
-//! forgets these units: they are restarted within half a minute or not at all.
+//! forgets these units: they are restarted within a minute or not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
