@@ -13,7 +13,7 @@ use super::answer::Dict;
 use super::caller::{Action, Caller};
 use super::error::BusError;
 use super::listing::describe_rule;
-use super::predict::Request;
+use super::predict::{self, Request};
 use super::{Desk, handover};
 use crate::name::{CredentialId, UnitName};
 use crate::policy::Deliverable;
@@ -272,6 +272,7 @@ impl Manager {
     ) -> Result<Vec<Dict>, BusError> {
         let invalid = |error: crate::name::BadName| BusError::InvalidArgument(error.to_string());
         let Requests(credentials) = credentials;
+        predict::bounded(credentials.len())?;
         let unit = UnitName::parse_lenient(&unit).map_err(invalid)?;
         let form = |sealed| if sealed { Form::Sealed } else { Form::Plain };
         let parse = |(id, sealed): &(String, bool)| {

@@ -20,6 +20,19 @@ use crate::provider::refusal::Refusal;
 use crate::provider::request::unit_totals::UnitTotals;
 use crate::wire::Failure;
 
+/// The most credentials of one prediction: no unit has as many, and each may cost as much as a request.
+const MOST: usize = 256;
+
+/// Refuses more than a prediction may have.
+pub(super) fn bounded(credentials: usize) -> Result<(), BusError> {
+    if credentials <= MOST {
+        return Ok(());
+    }
+    Err(BusError::InvalidArgument(format!(
+        "{credentials} credentials are too many for one prediction: ask for at most {MOST} at a time"
+    )))
+}
+
 /// One credential that a unit asks for.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
@@ -74,6 +87,8 @@ impl Desk {
                 Err(reason) => (false, Prediction { reason, ..Prediction::default() }),
             };
             answers.push(dict(allowed, &prediction, unit, credential));
+            // requests and the watchdog run in this thread too
+            tokio::task::yield_now().await;
         }
         self.server.broker.forget(process);
         answers
@@ -218,4 +233,17 @@ fn dict(allowed: bool, prediction: &Prediction, unit: &UnitName, id: &Credential
     put("ErrorName", Variant::from(name));
     put("Error", Variant::from(error));
     dict
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prediction_is_bounded() {
+        assert!(bounded(MOST).is_ok());
+        assert!(
+            matches!(bounded(MOST + 1), Err(BusError::InvalidArgument(text)) if text.starts_with("257 "))
+        );
+    }
 }
