@@ -155,6 +155,7 @@ impl Server {
             Ok(peer) => peer,
             Err(reason) => return connection.refuse(&reason),
         };
+        self.pace.asks_again(peer.process);
         if let Some(handle) = Handle::of(&peer.claim).filter(|_| form == Form::Plain) {
             return self.publish_for(connection, peer, handle, arrived);
         }

@@ -65,6 +65,11 @@ impl SealedPace {
         }
     }
 
+    /// The process asks for its next credential. It has decrypted the one before, and takes a slot again when it is answered.
+    pub(in crate::provider) fn asks_again(&self, process: ProcessId) {
+        self.slots(|slots| slots.asks_again(process));
+    }
+
     fn enter(&self, process: ProcessId, running: Running) -> bool {
         let callers = OnceCell::new();
         let look = |process: ProcessId| Sight {
@@ -114,6 +119,8 @@ struct Slot {
     running: Running,
     /// When, on CLOCK_MONOTONIC.
     since: Duration,
+    /// It has decrypted what it was answered, and asks for its next credential.
+    asks_again: bool,
 }
 
 /// What is seen of a process.
@@ -128,7 +135,12 @@ impl Slots {
     /// Whether the process has a slot. If so, its time starts again.
     fn renew(&mut self, process: ProcessId, now: Duration) -> bool {
         let slot = self.taken.iter_mut().find(|slot| slot.process == process);
-        slot.map(|slot| slot.since = now).is_some()
+        slot.map(|slot| (slot.since, slot.asks_again) = (now, false)).is_some()
+    }
+
+    fn asks_again(&mut self, process: ProcessId) {
+        let slot = self.taken.iter_mut().find(|slot| slot.process == process);
+        slot.into_iter().for_each(|slot| slot.asks_again = true);
     }
 
     /// Gives the process a slot, if one is free.
@@ -155,7 +167,7 @@ impl Slots {
     fn add(&mut self, process: ProcessId, running: Running, now: Duration) {
         if !self.renew(process, now) {
             self.given += 1;
-            self.taken.push(Slot { number: self.given, process, running, since: now });
+            self.taken.push(Slot { number: self.given, process, running, since: now, asks_again: false });
         }
     }
 
@@ -173,7 +185,7 @@ impl Slot {
     fn is_needed(&self, sight: &Sight, now: Duration, last_served: u64) -> bool {
         let age = now.saturating_sub(self.since);
         let longest = if self.number <= last_served { LONGEST } else { STALLED };
-        let may_call = sight.running.as_ref() == Some(&self.running) && age < longest;
+        let may_call = !self.asks_again && sight.running.as_ref() == Some(&self.running) && age < longest;
         age < STALLED && (sight.served || may_call)
     }
 }

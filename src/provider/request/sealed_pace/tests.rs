@@ -48,6 +48,21 @@ fn sees(name: &str, served: bool) -> Sight {
 }
 
 #[test]
+fn a_slot_is_free_when_its_process_asks_for_its_next_credential() {
+    let enters = |served| {
+        let mut slots = full();
+        slots.asks_again(process(3));
+        slots.enter(process(100), executor(), at(1), |of| sees("(app)", served && of == process(3)))
+    };
+    assert!(enters(false));
+    assert!(!enters(true), "systemd-creds has not ended yet");
+    let mut slots = full();
+    slots.asks_again(process(3));
+    assert!(slots.enter(process(3), executor(), at(1), |_| panic!("it has a slot")), "it keeps it");
+    assert!(!slots.enter(process(100), executor(), at(1), |_| sees("(app)", false)));
+}
+
+#[test]
 fn a_slot_is_free_when_its_process_has_come_further() {
     for (why, first, last_is_served, now, enters) in [
         ("it has not come further", ("(app)", false), false, 1, false),
