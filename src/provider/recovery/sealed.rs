@@ -42,8 +42,8 @@ pub(super) struct Sealed {
 struct Inner {
     answers: Vec<Answer>,
     restarts: BTreeMap<String, Restart>,
-    /// How many connections [`DECRYPTS`] has refused.
-    refused: u32,
+    /// How many connections [`DECRYPTS`] had refused when it was last asked; unknown at first, and after a time without answers.
+    refused: Option<u32>,
     /// When it was last seen that it has refused more.
     refused_at: Option<BootTime>,
 }
@@ -97,7 +97,9 @@ impl Sealed {
 
     /// A unit was refused: it fails because of that.
     pub(super) fn refused(&self, unit: &str) {
-        self.inner().answers.retain(|answer| answer.unit != unit);
+        let mut inner = self.inner();
+        inner.answers.retain(|answer| answer.unit != unit);
+        inner.restarts.remove(unit);
     }
 
     /// A job of this unit has ended, which was not ours, or was the one that is awaited.
@@ -139,8 +141,9 @@ impl Inner {
         ended
     }
 
+    /// Notes how many connections were refused until now. The first count says nothing of when that was.
     fn note_refused(&mut self, count: u32, now: BootTime) {
-        if count > mem::replace(&mut self.refused, count) {
+        if self.refused.replace(count).is_some_and(|before| count > before) {
             self.refused_at = Some(now);
         }
     }
@@ -174,15 +177,12 @@ impl Recovery {
 
     /// Restarts units that systemd could not decrypt an answer for, for as long as it is polled.
     pub async fn follow_sealed(self: Arc<Self>, broker: Arc<Broker>) {
-        if let Ok(count) = self.connections_refused().await
-            && self.sealed.is_empty()
-        {
-            self.sealed.inner().refused = count; // of earlier failures
-        }
         loop {
             if self.sealed.is_empty() {
                 self.sealed.begun.notified().await;
+                self.sealed.inner().refused = None; // what was refused meanwhile concerns no answer
             }
+            self.count_refused().await;
             sleep(CHECK).await;
             let ended = self.sealed.inner().take_ended(BootTime::now(), ProcessId::running);
             if !ended.is_empty()
@@ -194,6 +194,14 @@ impl Recovery {
                 sleep(Duration::from_secs(2)).await;
             }
             self.restart_due().await;
+        }
+    }
+
+    /// Asks often, so that a refusal is known to have happened after an answer.
+    async fn count_refused(&self) {
+        match self.connections_refused().await {
+            Ok(count) => self.sealed.inner().note_refused(count, BootTime::now()),
+            Err(error) => tracing::debug!("{DECRYPTS} can't be looked at now: {error}"),
         }
     }
 
@@ -322,7 +330,10 @@ impl Recovery {
                 Ok(true) => {}
                 Ok(false) => drop(self.sealed.inner().restarts.remove(&unit)),
                 Err(error) => {
-                    tracing::debug!("{unit} can't be restarted: {error}");
+                    tracing::error!(
+                        object_systemd_unit = unit.as_str(),
+                        "{unit} could not be restarted after systemd could not decrypt its credentials: {error}; try: systemctl start {unit}"
+                    );
                     self.sealed.inner().restarts.remove(&unit);
                 }
             }

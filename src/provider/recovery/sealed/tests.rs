@@ -75,7 +75,9 @@ fn a_job_of_somebody_else_ends_it() {
 #[test]
 fn refused_connections_are_a_sign_from_when_they_are_seen() {
     let [first, second] = [1, 2].map(|s| BootTime::default().after(Duration::from_secs(s)));
-    let mut inner = Inner { refused: 4, ..Inner::default() };
+    let mut inner = Inner::default();
+    inner.note_refused(4, first);
+    assert_eq!(inner.refused_at, None, "they may have been refused long before");
     inner.note_refused(4, first);
     assert_eq!(inner.refused_at, None);
     inner.note_refused(5, first);
