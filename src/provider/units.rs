@@ -50,6 +50,11 @@ impl UnitFiles {
         self.0.get(&format!("{near}{ending}")).map(String::as_str)
     }
 
+    /// The unit files whose names a pattern matches.
+    pub fn matching(&self, pattern: &UnitPattern) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str).filter(|name| pattern.glob().matches(name))
+    }
+
     /// Whether some unit of this host matches: by its file, or as an instance of a template.
     pub fn any(&self, pattern: &UnitPattern) -> bool {
         match pattern.glob().literal() {

@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 
 use zbus::Connection;
 
-use super::facts::{Answer, Line, Machine, Prediction, State, Unit};
+use super::facts::{Answer, Directive, Line, Machine, Prediction, State, Unit};
 use super::gather::Systemd;
 use super::names;
 use super::prediction::{self, Request};
 use super::verdict::{self, Effect};
 use crate::cli::bus::{Fault, ManagerProxy};
 use crate::config::Settings;
-use crate::name::{CredentialId, UnitName};
+use crate::name::{Claim, CredentialId, UnitName};
 use crate::policy::Policy;
+use crate::provider::publish::Handle;
 
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -46,6 +47,9 @@ pub(in crate::cli) async fn gather_all(
     for listed in systemd.manager.list_units_by_patterns(&[], &types).await? {
         let (name, path) = (UnitName::parse(&listed.0), listed.6);
         let Ok(name) = name else { continue };
+        if is_handle(&name) {
+            continue; // onecred's own, which is answered in another way
+        }
         if listed.2 == "not-found" || !(grants.any(&name) || systemd.has_lines(&name, &path).await?) {
             continue;
         }
@@ -101,6 +105,12 @@ pub(in crate::cli) async fn check(
     Ok(findings)
 }
 
+/// Whether it is a unit of onecred's that stands for published files.
+fn is_handle(unit: &UnitName) -> bool {
+    let asks = |id: &str| Some(Claim { unit: unit.clone(), credential: CredentialId::parse(id).ok()? });
+    asks("file").is_some_and(|claim| Handle::of(&claim).is_some())
+}
+
 /// What the configuration gives to units.
 struct Grants<'a>(&'a Policy);
 
@@ -113,6 +123,12 @@ impl Grants<'_> {
     /// Whether it gives a unit a credential of this ID.
     fn has(&self, unit: &UnitName, id: &str) -> bool {
         CredentialId::parse(id).is_ok_and(|id| self.0.judge(unit, &id).is_ok())
+    }
+
+    /// The paths of published secrets.
+    fn published(&self) -> BTreeSet<&str> {
+        let targets = self.0.secrets().filter_map(|secret| secret.target.as_ref());
+        targets.filter_map(|target| target.path.to_str()).collect()
     }
 
     /// The credentials of a unit that it names.
@@ -131,11 +147,14 @@ fn judge_all(
 ) -> Findings {
     let name = &unit.name;
     let named = grants.named(name);
+    let published = grants.published();
     let mut found = Findings::default();
     let relevant: Vec<&Line> = unit
         .lines
         .iter()
         .filter(|line| line.means_onecred() || grants.has(name, &line.asked_id(machine)))
+        // a published file holds the same value
+        .filter(|line| line.directive == Directive::Encrypted || !published.contains(line.path.as_str()))
         .collect();
     if let Some(verdict) = verdict::judge_unit(machine, unit) {
         let what = verdict.problem.unwrap_or_default();

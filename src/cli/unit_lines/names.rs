@@ -12,6 +12,11 @@ struct Named<'a> {
     place: String,
 }
 
+/// The most units that are loaded to look at their lines.
+const MOST: usize = 2048;
+/// How the place of a rule's pattern begins.
+const OF_A_RULE: &str = "units of the rule at ";
+
 /// A warning for each pattern that matches none of the known units.
 pub(super) fn warnings(settings: &Settings, known: &UnitFiles) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -50,21 +55,29 @@ fn all(settings: &Settings) -> Vec<Named<'_>> {
         all.extend(template.grants.iter().map(|grant| Named { pattern: &grant.units, place: place.clone() }));
     }
     for rule in settings.policy.rules() {
-        let place = format!("units of the rule at {}", rule.declared_at);
+        let place = format!("{OF_A_RULE}{}", rule.declared_at);
         all.extend(rule.units.iter().map(|pattern| Named { pattern, place: place.clone() }));
     }
     all
 }
 
 /// Units that the configuration names or whose template it does: those that may not be loaded. With the place of those that are named in `units`.
-pub(super) fn to_load(settings: &Settings, known: &UnitFiles) -> Vec<(UnitName, Option<String>)> {
+/// No sample stands for the instances of a rule, since its reference may be made of the instance's name.
+pub(super) fn to_load(settings: &Settings, files: &UnitFiles) -> Vec<(UnitName, Option<String>)> {
     let granted = all(settings).into_iter().filter(|named| named.place.starts_with("units"));
-    let known = granted.filter(|named| is_known(named.pattern, known));
+    let known = granted.filter(|named| is_known(named.pattern, files));
     known
-        .filter_map(|Named { pattern, place }| match pattern.glob().literal() {
-            Some(name) => Some((UnitName::parse(name).ok()?, Some(place))),
-            None => Some((sample_instance(pattern)?, None)),
+        .flat_map(|Named { pattern, place }| match pattern.glob().literal() {
+            Some(name) => UnitName::parse(name).ok().map(|name| (name, Some(place))).into_iter().collect(),
+            None => {
+                let sample = sample_instance(pattern).filter(|_| !place.starts_with(OF_A_RULE));
+                let files = files.matching(pattern).filter_map(|name| UnitName::parse(name).ok());
+                // a template itself can't be loaded
+                let units = files.filter(|unit| !unit.as_str().contains("@."));
+                units.chain(sample).map(|unit| (unit, None)).collect::<Vec<_>>()
+            }
         })
+        .take(MOST)
         .collect()
 }
 

@@ -85,7 +85,13 @@ pub(super) fn judge_line(
             ),
         ),
         LeadsTo::File if prediction.is_some_and(|prediction| prediction.target.as_ref() == Some(path)) => {
-            LineVerdict::RIGHT
+            match directive {
+                Directive::Plain => LineVerdict::RIGHT,
+                Directive::Encrypted => LineVerdict::new(
+                    Effect::Fails,
+                    format!("the published file {path} is not encrypted, and the unit fails; {}", fix()),
+                ),
+            }
         }
         LeadsTo::File => LineVerdict::new(
             Effect::Other,
