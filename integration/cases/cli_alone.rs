@@ -164,7 +164,9 @@ fn who_asks_in_the_wrong_form_is_told(stage: &Stage) {
         let said = explained();
         assert!(!said.contains(" gets db-password\n"), "{said}");
         assert!(said.contains(what) && said.contains(sealed), "{said}");
-        let json = stage.sh("onecred explain app db-password --json").ok();
+        let json = stage.sh("onecred explain app db-password --json");
+        assert_eq!(json.code(), Some(1), "{json}");
+        let json = json.stdout();
         assert!(json.contains(&format!("\"asks\": \"{line}\"")), "{json}");
         let live = stage.sh("onecred check --live");
         assert_eq!(live.code(), Some(1), "{live}");

@@ -123,7 +123,8 @@ fn restarts_with_errors_keep_what_worked(stage: &Stage) {
     assert!(property(stage, "ConfigurationFileError").contains(WHERE));
     assert_eq!(property(stage, "ConfigurationError"), "s \"\"");
     assert!(stage.sh("onecred list").ok().contains("five"));
-    stage.sh("onecred explain app.service one").ok();
+    let explained = stage.sh("onecred explain app.service one").stdout();
+    assert!(explained.contains("because    secret one (/etc/onecred/secrets.json:"), "{explained}");
     for unit in ["onecred.service", "onecred-resolver.service"] {
         let said = stage.show(unit, "StatusText");
         assert!(said.contains("stays active") && said.contains(WHERE), "{unit}: {said}");

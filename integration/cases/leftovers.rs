@@ -81,7 +81,7 @@ fn a_full_store_refuses_keeps_what_it_has_and_heals(stage: &Stage) {
     change(stage, |config| config["limits"] = json!({ "storeSize": "1MiB" }));
     stage.sh("systemctl start onecred-file@first.service").ok();
     stage.gets("app.service", "", &[("first", long_value(LARGE).as_bytes())]);
-    let words = ["too large: ", "and its limit is 1048576", "raise limits.storeSize"];
+    let words = ["too large: ", "limits.storeSize allows 1048576", "raise limits.storeSize"];
     stage.refuses("other.service", "", "second", &words);
     stage.sh("systemctl start onecred-file@second.service").fails();
     // a version that does not fit takes nothing away either
