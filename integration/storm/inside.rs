@@ -109,16 +109,17 @@ fn burst(unit: &str, form: Form, threads: u64) -> io::Result<()> {
 fn one_thread(unit: &str, form: Form, seen: BTreeMap<String, u64>) -> io::Result<Asked> {
     let mut asker = Asker::of(unit, form)?;
     let (mut asked, mut lot) = (Asked { seen, ..Asked::default() }, lot());
+    // one process asks for all of them, and gets no more than systemd takes for a unit: one long value and the short ones
+    let (long, other) = if form == Form::Plain { ("long", SEALED) } else { (SEALED, "long") };
     let mut first: Vec<&str> = all_ids();
-    first.retain(|id| form == Form::Plain || *id != "long");
+    first.retain(|id| *id != other);
     for n in 0..BURST {
         let id = match next(&mut lot) % 100 {
             // each of them once: from there on, the provider knows all fields that it has to fetch
             _ if n < first.len() => first[n],
             0 => NOBODYS,
             // long ones are few: they take most of the time
-            1..=3 if form == Form::Plain => "long",
-            1..=4 => SEALED,
+            1..=4 => long,
             5..=9 => "more",
             10..=19 => "buffer",
             n => CREDENTIALS[(n % 4) as usize].0,

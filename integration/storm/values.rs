@@ -12,7 +12,7 @@ pub const CREDENTIALS: [(&str, usize); 8] = [
     ("line", 333),
     ("page", 4096),
     ("buffer", 65_537),
-    ("more", 300_000),
+    ("more", 20_000),
     ("long", 900 << 10),
     (SEALED, 840 << 10),
 ];
