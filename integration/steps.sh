@@ -46,8 +46,8 @@ summary() {
     done
     if [ -s "$work/times" ]; then
         printf '%s cases; the slowest, with their time and the processor time of their machine meanwhile:\n' "$(wc -l <"$work/times")"
-        sort -t $'\t' -k3,3 -nr "$work/times" | head -n 10 \
-            | awk -F '\t' '{ printf "%7.0f %7.0f  %s\n", $3 / 1000, $4 / 1000, $1 }'
+        sort -t $'\t' -k3,3 -nr "$work/times" \
+            | awk -F '\t' 'NR <= 10 { printf "%7.0f %7.0f  %s\n", $3 / 1000, $4 / 1000, $1 }'
     fi
     times >"$work/times.self" # not in a subshell, which has children of its own
     printf 'in all %s s, %s s of processor time\n' "$((SECONDS - started))" \
