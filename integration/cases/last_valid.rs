@@ -126,8 +126,11 @@ fn restarts_with_errors_keep_what_worked(stage: &Stage) {
     let explained = stage.sh("onecred explain app.service one").stdout();
     assert!(explained.contains("because    secret one (/etc/onecred/secrets.json:"), "{explained}");
     for unit in ["onecred.service", "onecred-resolver.service"] {
-        let said = stage.show(unit, "StatusText");
-        assert!(said.contains("stays active") && said.contains(WHERE), "{unit}: {said}");
+        // each updates it now and then
+        wait_until(&format!("{unit} says what stays active"), || {
+            let said = stage.show(unit, "StatusText");
+            said.contains("stays active") && said.contains(WHERE)
+        });
     }
     let rejected = "journalctl -q -o cat -u onecred.service MESSAGE_ID=e04bc59fb56b466aa99fe40cd5671cc0";
     let said = stage.sh(rejected).ok();
