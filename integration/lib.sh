@@ -53,7 +53,8 @@ build_installed() {
     use_auditable
     cargo build --quiet --locked --workspace --all-targets
     cargo ${auditable:+auditable} build --quiet --locked --workspace --bin onecred
-    install -D "$target/debug/onecred" "$target/installed/onecred"
+    # as a release: without symbols, which would be most of it
+    install -D --strip "$target/debug/onecred" "$target/installed/onecred"
     ONECRED_BINARY=$(realpath "$target/installed/onecred")
     export ONECRED_BINARY
 }
