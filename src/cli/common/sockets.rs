@@ -38,6 +38,11 @@ impl Socket {
             "disabled" => *unit != SOCKETS[0],
             _ => true,
         };
+        // while onecred runs, systemd refuses to start another socket of it by itself
+        let start = match unit.as_str() {
+            "onecred-sealed.socket" => "systemctl restart onecred.socket".to_owned(),
+            _ => format!("systemctl start {unit}"),
+        };
         match (self.listens(), enabled) {
             (true, true) => None,
             (true, false) => Some(format!(
@@ -47,9 +52,9 @@ impl Socket {
                 Some(format!("{unit} is not active and not enabled; start it: systemctl enable --now {unit}"))
             }
             (false, true) if active_state == "failed" => {
-                Some(format!("{unit} has failed; see: systemctl status {unit}; then: systemctl start {unit}"))
+                Some(format!("{unit} has failed; see: systemctl status {unit}; then: {start}"))
             }
-            (false, true) => Some(format!("{unit} is not active; start it: systemctl start {unit}")),
+            (false, true) => Some(format!("{unit} is not active; start it: {start}")),
         }
     }
 }
@@ -114,7 +119,7 @@ mod tests {
             ("onecred.socket", "active", "masked-runtime", "systemctl unmask onecred.socket"),
             ("onecred.socket", "inactive", "", "is not active"),
             ("onecred-sealed.socket", "active", "disabled", ""),
-            ("onecred-sealed.socket", "inactive", "disabled", "systemctl start onecred-sealed.socket"),
+            ("onecred-sealed.socket", "inactive", "disabled", "systemctl restart onecred.socket"),
             ("onecred-resolver.socket", "active", "disabled", ""),
             ("onecred-resolver.socket", "inactive", "enabled", "systemctl start onecred-resolver.socket"),
         ];

@@ -149,22 +149,21 @@ fn judge_request(machine: Machine, unit: &Unit, line: &Line, prediction: Option<
             Effect::Fails,
             format!(
                 "unit name and ID have {bytes} bytes together, and systemd can ask for {} at most, so the unit fails with \
-                 243/CREDENTIALS before onecred is asked; take an ID that is {} bytes shorter, as UNIT/ID in \"units\"",
+                 243/CREDENTIALS before onecred is asked; make the ID (as UNIT/ID in \"units\") or the unit's name {} bytes shorter",
                 Claim::MAX,
                 bytes - Claim::MAX
             ),
         );
     }
-    let (listens, socket) = match sealed {
-        true => (machine.sealed_listens, "onecred-sealed.socket"),
-        false => (machine.plain_listens, "onecred.socket"),
+    let (listens, socket, start) = match sealed {
+        // by itself it does not start while onecred runs
+        true => (machine.sealed_listens, "onecred-sealed.socket", "systemctl restart onecred.socket"),
+        false => (machine.plain_listens, "onecred.socket", "systemctl enable --now onecred.socket"),
     };
     if !listens {
         return LineVerdict::new(
             Effect::Fails,
-            format!(
-                "{socket} is not active, and the unit fails with 243/CREDENTIALS; start it: systemctl enable --now {socket}"
-            ),
+            format!("{socket} is not active, and the unit fails with 243/CREDENTIALS; start it: {start}"),
         );
     }
     let refusal = prediction.and_then(|prediction| match (&prediction.answer, prediction.allowed) {

@@ -145,12 +145,12 @@ fn what_is_too_long_is_never_asked() {
 fn a_socket_that_is_not_active_fails_units() {
     let unit = unit("app.service", &[]);
     let sealed = line(Directive::Encrypted, "db", SEALED, LeadsTo::SealedSocket);
-    for (line, machine, name) in [
-        (right(), Machine { plain_listens: false, ..OLD }, " onecred.socket"),
-        (sealed, Machine { sealed_listens: false, ..OLD }, " onecred-sealed.socket"),
+    for (line, machine, start) in [
+        (right(), Machine { plain_listens: false, ..OLD }, "systemctl enable --now onecred.socket"),
+        (sealed, Machine { sealed_listens: false, ..OLD }, "systemctl restart onecred.socket"),
     ] {
         let verdict = judge_line(machine, &unit, &line, Some(&value()));
-        is(&verdict, Effect::Fails, &["is not active", &format!("systemctl enable --now{name}")]);
+        is(&verdict, Effect::Fails, &["is not active", start]);
     }
 }
 
