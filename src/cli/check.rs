@@ -60,7 +60,7 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result
                     .iter()
                     .try_for_each(|(severity, what)| writeln!(err, "{}: {what}", severity.as_str()))?;
                 loaded.warnings.iter().try_for_each(|warning| writeln!(err, "{warning}"))?;
-                writeln!(out, "{}", summary(&loaded))?;
+                writeln!(out, "{}", summary(&loaded, code == 0))?;
             }
             if let Some(pid) = args.then_reload.filter(|pid| *pid > 1) {
                 kill(Pid::from_raw(pid), Signal::SIGHUP)?;
@@ -121,7 +121,8 @@ fn objections(Loaded { settings, .. }: &Loaded, args: &CheckArgs) -> Vec<(Severi
     all
 }
 
-fn summary(Loaded { settings, warnings, .. }: &Loaded) -> String {
+/// One line for all. The files have no errors here; what else is wrong with this machine may be one.
+fn summary(Loaded { settings, warnings, .. }: &Loaded, is_fine: bool) -> String {
     let contents = [
         (settings.policy.secrets().count(), "secret"),
         (settings.templates.len(), "template"),
@@ -129,9 +130,10 @@ fn summary(Loaded { settings, warnings, .. }: &Loaded) -> String {
         (settings.sources.len(), "source"),
     ];
     let contents = counted(&contents).join(", ");
+    let verdict = if is_fine { "fine" } else { "not fine" };
     match counted(&[(warnings.len(), "warning")]).first() {
-        None => format!("{contents}: fine"),
-        Some(warnings) => format!("{contents}: fine, with {warnings}"),
+        None => format!("{contents}: {verdict}"),
+        Some(warnings) => format!("{contents}: {verdict}, with {warnings}"),
     }
 }
 

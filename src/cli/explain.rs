@@ -123,7 +123,9 @@ fn lines(decision: &Decision, paint: Paint) -> String {
     let mut line = |title: &str, text: &str| rows.push(Row::new(vec![title.into(), text.into()]));
     decision.secret.iter().for_each(|secret| line("secret", secret));
     decision.reference.iter().for_each(|reference| line("reference", reference));
-    line("because", &decision.reason);
+    if !decision.reason.is_empty() {
+        line("because", &decision.reason);
+    }
     line("asks", &decision.asks);
     for held in &decision.overrides {
         let name = held.split(' ').next().unwrap_or(held);

@@ -69,10 +69,13 @@ pub(super) async fn explain(
         _ => Asks::Look,
     };
     let predictions = prediction::predict(onecred, &unit.name, requests, &own, look_up).await?;
-    let prediction = predictions.get(&own).cloned().unwrap_or_default();
+    let mut prediction = predictions.get(&own).cloned().unwrap_or_default();
     let of_line =
         |line: &Line| predictions.get(&Request::of(line, machine)).filter(|_| line.is_ours()).cloned();
     let judgement = verdict::judge(machine, &unit, id, &prediction, &of_line);
+    if !starts && !prediction.allowed {
+        prediction.reason.clear(); // how to give it something is no advice for a unit that cannot ask
+    }
     Ok(Explained { unit: unit.name, prediction, judgement })
 }
 
