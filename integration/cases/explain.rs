@@ -8,7 +8,7 @@ use onecred_integration::{
     stage::{Stage, consumer},
     theme::Theme,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fmt::Write as _;
 
 pub const THEME: Theme = Theme {
@@ -24,6 +24,14 @@ pub const THEME: Theme = Theme {
         a_secret_under_another_id,
         check_live_judges_all_units,
     ],
+};
+
+/// A configuration of its own.
+pub const LIVE: Theme = Theme {
+    name: "explain_live",
+    stage: live_stage,
+    shared: false,
+    cases: cases![check_live_looks_at_what_globs_name],
 };
 
 /// What needs 1Password to be away or a value to be overridden.
@@ -365,4 +373,44 @@ fn a_socket_that_was_stopped(stage: &Stage) {
     let stop = "systemctl stop onecred.socket onecred-sealed.socket onecred.service";
     stage.sh(stop).ok();
     assert_eq!(becomes(stage, "row-stopped.service", "db"), "fails");
+}
+
+/// A published secret, one for a glob, and a rule whose reference is made of the instance.
+fn live_stage(suite: Suite) -> Stage {
+    let reference = "op://My Vault/db/password";
+    Setup::connect(suite)
+        .entry(json!({ "name": "db", "reference": reference, "units": ["app", "g-*"], "target": "/run/secrets/db" }))
+        .rule(&["w@*"], &["password"], "op://My Vault/{instance}/password")
+        .stage()
+}
+
+fn check_live_looks_at_what_globs_name(stage: &Stage) {
+    let line = |line: &str| format!("[Service]\nType=oneshot\n{line}\nExecStart=/bin/true\n");
+    let plain = |id: &str| line(&format!("LoadCredential={id}:{SOCKET}"));
+    stage.units([
+        ("app.service", line("LoadCredential=db:/run/secrets/db").as_str()),
+        ("g-1.service", plain("db").as_str()),
+        ("w@.service", plain("password").as_str()),
+    ]);
+    // onecred's own handle asks in its own way, and no instance of the rule has to exist
+    stage
+        .sh("systemctl start onecred-file@db.service; systemctl start app.service g-1.service w@db.service")
+        .ok();
+    let live = stage.sh("onecred check --live");
+    assert_eq!(live.code(), Some(0), "{live}");
+    stage.units([
+        ("app.service", line("LoadCredentialEncrypted=db:/run/secrets/db").as_str()),
+        ("g-2.service", line("LoadCredential=db").as_str()),
+    ]);
+    stage.run(&["systemctl", "daemon-reload"]).ok();
+    stage.sh("systemctl start app.service").fails();
+    let live = stage.sh("onecred check --live");
+    assert_eq!(live.code(), Some(1), "{live}");
+    for unit in ["app.service: ", "g-2.service: "] {
+        assert!(live.stdout().contains(unit), "{live}");
+    }
+    assert_eq!(explained(stage, "app", "db")["outcome"], "fails");
+    // no advice to give a credential to what cannot ask
+    let timer = stage.sh("onecred explain t.timer db").stdout();
+    assert!(timer.contains("problem") && !timer.contains("because"), "{timer}");
 }

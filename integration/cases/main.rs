@@ -70,6 +70,7 @@ const THEMES: &[&Theme] = &[
     &docs::PAGES,
     &explain::THEME,
     &explain::ALONE,
+    &explain::LIVE,
     &journal::THEME,
     &journal::AUDIT,
     &metrics::THEME,
