@@ -73,7 +73,7 @@ pub(super) async fn explain(
     let of_line =
         |line: &Line| predictions.get(&Request::of(line, machine)).filter(|_| line.is_ours()).cloned();
     let judgement = verdict::judge(machine, &unit, id, &prediction, &of_line);
-    if !starts && !prediction.allowed {
+    if !starts && !prediction.allowed && !matches!(unit.state, State::NotFound(_)) {
         prediction.reason.clear(); // how to give it something is no advice for a unit that cannot ask
     }
     Ok(Explained { unit: unit.name, prediction, judgement })
