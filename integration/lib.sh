@@ -13,7 +13,7 @@ can_run() {
     command -v cargo >/dev/null || { echo "$me: no cargo in PATH; install Rust first" >&2; exit 2; }
 }
 
-# Installs the packages that are missing, and says which.
+# Installs the packages that are missing, and says which. Steps side by side do so one after another.
 have_packages() {
     local missing=() package
     for package in "$@"; do
@@ -21,9 +21,12 @@ have_packages() {
     done
     [ ${#missing[@]} -gt 0 ] || return 0
     echo "installing ${missing[*]}"
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >"$cache/apt.log" 2>&1 \
-        || { cat "$cache/apt.log" >&2; return 1; }
+    (
+        flock 6
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >"$cache/apt.log" 2>&1 \
+            || { cat "$cache/apt.log" >&2; exit 1; }
+    ) 6>"$cache/apt.lock"
 }
 
 # Prints where a program of Rust is, built if need be, once for all: its crate, version and name, and flags for cargo install.
