@@ -6,8 +6,8 @@
 //! |---|---|---|
 //! | accept | [`provider::server`] | systemd has connected from an address that says unit and ID; the connection is owed an answer from here on |
 //! | attest | [`provider::peer`] | the peer is root, and its cgroup is that of the unit it claims, or the service manager's own; else it is a stranger |
-//! | judge | [`policy`] | may this unit have this credential, and which reference is it? No, unless a line says so |
-//! | put together | [`provider::assemble`] | one value, or a [`template`] that is filled in with several, all of one generation |
+//! | judge | [`domain::policy`] | may this unit have this credential, and which reference is it? No, unless a line says so |
+//! | put together | [`provider::assemble`] | one value, or a [`template`](domain::template) that is filled in with several, all of one generation |
 //! | look | [`provider::freshness`], [`provider::store`] | the snapshot in the ramfs is fresh: answer at once |
 //! | get | [`provider::broker`] | else one flight per item asks the resolver ([`wire`]), within the deadline |
 //! | resolve | [`resolver`] | the other process, with the network and the token, looks it up in 1Password |
@@ -28,7 +28,7 @@
 //!
 //! # The rooms
 //!
-//! [`name`], [`glob`], [`reference`](mod@reference), [`secret`], [`template`], [`policy`], [`seal`]: what things are and who may have what, without I/O. [`config`]: what the
+//! [`domain`]: names, references, secrets, templates, the policy and the sealed form, without I/O. [`config`]: what the
 //! administrator wrote. [`provider`] and [`resolver`]: the two halves, which know each other by [`wire`] alone. [`systemd`]: sockets,
 //! notifications, the journal, units. [`cli`]: the verbs. `sys`: the system calls that need `unsafe`, which nothing else has.
 
@@ -36,20 +36,13 @@ mod calendar;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod domain;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
-pub mod glob;
-pub mod name;
-pub mod policy;
 pub mod provider;
-pub mod reference;
 pub mod resolver;
-pub mod seal;
-pub mod secret;
 pub mod systemd;
-pub mod template;
 pub mod wire;
 
-mod nearest;
 mod sys;

@@ -8,8 +8,8 @@ use super::{
 };
 use onecred::{
     config::{self, Paths},
-    name::SourceName,
-    reference::Reference,
+    domain::name::SourceName,
+    domain::reference::Reference,
     wire::{Fetch, Resolve as _, client::SocketResolver},
 };
 use onecred_integration::{

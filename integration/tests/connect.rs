@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use onecred::config::{Source, SourceKind};
-use onecred::name::{CredentialId, SourceName};
-use onecred::reference::Reference;
+use onecred::domain::name::{CredentialId, SourceName};
+use onecred::domain::reference::Reference;
+use onecred::domain::secret::SecretValue;
 use onecred::resolver::Resolver;
-use onecred::secret::SecretValue;
 use onecred::wire::{Check, Class, Failure, Fetch, Fetched, ItemState, Known, Probe, Resolve};
 use onecred_integration::fake_connect::{DEFAULT_TOKEN, Edit, FakeConnect, Fault, Kind, Options, TlsFault};
 use serde_json::json;

@@ -9,9 +9,9 @@ use super::core::Draft;
 use super::nixos;
 use super::unit_lines::{PLAIN, SEALED};
 use crate::config::{self, Paths};
-use crate::name::{CredentialId, SecretName, SourceName, UnitName};
+use crate::domain::name::{CredentialId, SecretName, SourceName, UnitName};
+use crate::domain::reference::Reference;
 use crate::provider::units::UnitFiles;
-use crate::reference::Reference;
 use crate::systemd::unit_type::ExecType;
 
 /// The comment in what `onecred add` writes: `onecred remove` removes nothing else.
@@ -142,7 +142,7 @@ impl Addition {
             ));
         }
         let granted = |entry: &String| {
-            let pattern = |grant: &crate::secret::Grant| {
+            let pattern = |grant: &crate::domain::secret::Grant| {
                 entry == grant.units.glob().as_str() && grant.credential == self.id
             };
             secret.grants.iter().any(pattern)

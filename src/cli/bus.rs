@@ -13,7 +13,7 @@ use super::common::sockets::{self, Socket};
 use super::show;
 use super::unit_lines::{self, Explained, Gathered};
 use crate::config::Settings;
-use crate::name::{CredentialId, UnitName};
+use crate::domain::name::{CredentialId, UnitName};
 use crate::provider::bus::{NAME, PATH};
 use crate::systemd::creds_socket::{self, Finding};
 

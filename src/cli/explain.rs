@@ -9,7 +9,7 @@ use super::bus::{self, Fault};
 use super::common::table::{Cell, Row, table};
 use super::show::{self, Paint};
 use super::unit_lines::{Answer, Effect, Explained};
-use crate::name::{CredentialId, UnitName};
+use crate::domain::name::{CredentialId, UnitName};
 
 /// The arguments of `onecred explain`.
 #[derive(Debug, Clone, clap::Args)]

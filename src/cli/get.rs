@@ -8,9 +8,9 @@ use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::{Path, PathBuf};
 
 use super::bus;
-use crate::name::{Claim, CredentialId, SecretName, UnitName};
+use crate::domain::name::{Claim, CredentialId, SecretName, UnitName};
+use crate::domain::secret::SecretValue;
 use crate::provider::reply::REFUSED;
-use crate::secret::SecretValue;
 use crate::sys;
 use crate::wire::packet;
 

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use super::bus;
 use super::secrets::{self, Listed};
 use super::token::prompt;
-use crate::name::SecretName;
+use crate::domain::name::SecretName;
 use crate::provider::base::limits::Form;
 use crate::provider::condition::Unusable;
 use crate::wire::{packet, version};

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use nix::sys::statvfs::{FsFlags, statvfs};
 
-use crate::name::{CredentialId, SecretName, SourceName, UnitName};
-use crate::reference::Reference;
+use crate::domain::name::{CredentialId, SecretName, SourceName, UnitName};
+use crate::domain::reference::Reference;
 
 /// Whether nothing can be written to a folder, or to where it would be made, whoever tries.
 pub(super) fn is_read_only(folder: &Path) -> bool {

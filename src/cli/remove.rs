@@ -15,9 +15,9 @@ use super::core::Draft;
 use super::nixos;
 use super::unit_lines::{PLAIN, SEALED};
 use crate::config::{self, Paths};
-use crate::name::{SecretName, UnitName};
-use crate::nearest::nearest;
-use crate::policy::UnitPattern;
+use crate::domain::name::{SecretName, UnitName};
+use crate::domain::nearest::nearest;
+use crate::domain::policy::UnitPattern;
 
 /// The arguments of `onecred remove`.
 #[derive(Debug, Clone, clap::Args)]

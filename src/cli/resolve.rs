@@ -11,7 +11,7 @@ use nix::sys::socket::SockType;
 use tracing::Level;
 
 use crate::config::Paths;
-use crate::name::CredentialId;
+use crate::domain::name::CredentialId;
 use crate::resolver::run::{Options, run as resolve};
 use crate::resolver::service_account::{Book, Leniency, Surroundings};
 use crate::systemd::{activation, journal, notify};

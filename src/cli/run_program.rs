@@ -12,7 +12,7 @@ use std::path::Path;
 
 use nix::unistd::execvpe;
 
-use crate::name::CredentialId;
+use crate::domain::name::CredentialId;
 
 /// What `onecred run` is told.
 #[derive(Debug, Clone, clap::Args)]

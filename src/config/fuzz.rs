@@ -6,9 +6,9 @@ use serde_json::{Map, Value as Json};
 
 use super::json::{Member, Node, Value};
 use super::*;
+use crate::domain::name::UnitName;
+use crate::domain::policy::Deliverable;
 use crate::fuzzing::{Input, text};
-use crate::name::UnitName;
-use crate::policy::Deliverable;
 
 /// A file.
 pub(crate) fn config(data: &[u8]) {

@@ -18,10 +18,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{CredentialId, SecretName, SourceName};
-use crate::policy::Policy;
-use crate::secret::{Grant, Target};
-use crate::template::Filling;
+use crate::domain::name::{CredentialId, SecretName, SourceName};
+use crate::domain::policy::Policy;
+use crate::domain::secret::{Grant, Target};
+use crate::domain::template::Filling;
 
 pub use checked::ServiceAccount;
 pub use files::Paths;

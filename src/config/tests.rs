@@ -8,8 +8,8 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::*;
-use crate::name::UnitName;
-use crate::secret::MaxAge;
+use crate::domain::name::UnitName;
+use crate::domain::secret::MaxAge;
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/integration/fixtures/config");
 

@@ -19,13 +19,13 @@ pub struct Target {
 
 /// All there are.
 pub const TARGETS: [Target; 16] = [
-    Target { name: "peer", run: crate::name::fuzz::peer, memory: (8 << 10, 64) },
-    Target { name: "cgroup", run: crate::name::fuzz::cgroup, memory: (8 << 10, 128) },
-    Target { name: "reference", run: crate::reference::fuzz::reference, memory: (16 << 10, 600) },
+    Target { name: "peer", run: crate::domain::name::fuzz::peer, memory: (8 << 10, 64) },
+    Target { name: "cgroup", run: crate::domain::name::fuzz::cgroup, memory: (8 << 10, 128) },
+    Target { name: "reference", run: crate::domain::reference::fuzz::reference, memory: (16 << 10, 600) },
     Target { name: "config", run: crate::config::fuzz::config, memory: (512 << 10, 400) },
     Target { name: "opnix", run: crate::config::fuzz::opnix, memory: (512 << 10, 400) },
-    Target { name: "template", run: crate::template::fuzz::template, memory: (64 << 10, 64) },
-    Target { name: "blob", run: crate::seal::fuzz::blob, memory: (16 << 10, 64) },
+    Target { name: "template", run: crate::domain::template::fuzz::template, memory: (64 << 10, 64) },
+    Target { name: "blob", run: crate::domain::seal::fuzz::blob, memory: (16 << 10, 64) },
     Target { name: "wire", run: crate::wire::fuzz::wire, memory: (64 << 10, 200) },
     Target { name: "answers", run: crate::wire::fuzz::answers, memory: (64 << 10, 200) },
     Target { name: "snapshot", run: crate::provider::store::fuzz::snapshot, memory: (64 << 10, 1000) },

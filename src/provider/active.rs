@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::store::{ItemKey, Snapshot};
 use crate::config::{Settings, Source, Template};
-use crate::name::SourceName;
-use crate::policy::UnitPattern;
-use crate::reference::FieldRef;
-use crate::secret::{Grant, Secret, Wanted};
+use crate::domain::name::SourceName;
+use crate::domain::policy::UnitPattern;
+use crate::domain::reference::FieldRef;
+use crate::domain::secret::{Grant, Secret, Wanted};
 use crate::wire::{Declarations, Declared};
 
 /// The configuration in force.

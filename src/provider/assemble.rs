@@ -11,9 +11,9 @@ use super::broker::{Broker, Order, Ready};
 use super::peer::ProcessId;
 use super::refusal::Refusal;
 use crate::clock::BootTime;
-use crate::policy::Deliverable;
-use crate::secret::{SecretValue, Wanted};
-use crate::template::{Filling, Unfit};
+use crate::domain::policy::Deliverable;
+use crate::domain::secret::{SecretValue, Wanted};
+use crate::domain::template::{Filling, Unfit};
 use crate::wire::Failure;
 
 /// What is to be put together, and for whom.

@@ -5,8 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::clock::BootTime;
-use crate::name::CredentialId;
-use crate::secret::{MaxAge, Wanted};
+use crate::domain::name::CredentialId;
+use crate::domain::secret::{MaxAge, Wanted};
 use crate::wire::Failure;
 
 use super::base::limits::{self, Form};

@@ -60,7 +60,7 @@ fn a_value_that_units_are_refused_is_failing() {
                 crate::provider::store::Origin::Put,
                 place,
                 0,
-                crate::secret::SecretValue::new(value.clone()),
+                crate::domain::secret::SecretValue::new(value.clone()),
             )
             .unwrap();
         let held_value = store.held("s").filter(|_| held);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::broadcast;
 
 use super::store::ItemKey;
-use crate::reference::FieldRef;
+use crate::domain::reference::FieldRef;
 use crate::wire::Failure;
 
 /// How many events are kept for a follower that is busy. One that falls behind is told so, and looks at everything anew.

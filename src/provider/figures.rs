@@ -6,8 +6,8 @@ use super::base::limits::Form;
 use super::fetch::preview;
 use super::metrics::{Figures, SecretFigures, SourceFigures, StoreFigures};
 use super::server::Server;
-use crate::name::SourceName;
-use crate::policy::Deliverable;
+use crate::domain::name::SourceName;
+use crate::domain::policy::Deliverable;
 
 /// How many secrets are looked at in one go: units that ask go first.
 const AT_A_TIME: usize = 64;

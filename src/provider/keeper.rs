@@ -15,7 +15,7 @@ use nix::sys::socket::{UnixAddr, getpeername, getsockname};
 use nix::unistd::{Pid, getppid};
 
 use super::reply::{ENOUGH, FILLER};
-use crate::name::Claim;
+use crate::domain::name::Claim;
 use crate::sys;
 
 /// How long a peer that took all of the filler may keep the keeper. To no reader of systemd's is that much a value.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::*;
-use crate::name::SourceName;
+use crate::domain::name::SourceName;
 use crate::provider::tally::Tally;
 use crate::wire::Spent;
 

@@ -13,7 +13,7 @@ use nix::sys::socket::{UnixAddr, getpeername, getsockopt, sockopt};
 use nix::sys::stat::fstat;
 use nix::sys::statfs::fstatfs;
 
-use crate::name::{Claim, UnitName, unit_of_cgroup};
+use crate::domain::name::{Claim, UnitName, unit_of_cgroup};
 
 /// The type of the file system that gives each process's pidfd an inode of its own (Linux 6.9).
 const PIDFS_MAGIC: i64 = 0x5049_4446;

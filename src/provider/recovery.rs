@@ -23,8 +23,8 @@ use super::publish::{self, Handle};
 use super::refusal::Refusal;
 use super::store::Store;
 use crate::clock::BootTime;
-use crate::name::{Claim, CredentialId, UnitName};
-use crate::secret::Wanted;
+use crate::domain::name::{Claim, CredentialId, UnitName};
+use crate::domain::secret::Wanted;
 use crate::systemd::manager::Link;
 use crate::systemd::message_id;
 

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use super::publish::Fault;
 use super::request::unit_totals::Others;
 use super::sealer::Unsealed;
-use crate::name::{CredentialId, SecretName, UnitName};
-use crate::policy::Denial;
-use crate::reference::Reference;
+use crate::domain::name::{CredentialId, SecretName, UnitName};
+use crate::domain::policy::Denial;
+use crate::domain::reference::Reference;
 use crate::systemd::message_id;
 use crate::wire::{Class, Failure};
 

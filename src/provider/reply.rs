@@ -13,7 +13,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::secret::SecretValue;
+use crate::domain::secret::SecretValue;
 use crate::sys::{self, Held};
 
 /// What a refusal is made of.

@@ -11,7 +11,7 @@ use super::refusal::Refusal;
 use super::sealer::Unsealed;
 use super::tally::STRANGER;
 use crate::clock::BootTime;
-use crate::secret::Wanted;
+use crate::domain::secret::Wanted;
 use crate::systemd::message_id;
 use crate::wire::Failure;
 

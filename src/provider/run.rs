@@ -26,7 +26,7 @@ use super::server::Server;
 use super::store::{Kind, Store};
 use crate::clock::{self, BootTime};
 use crate::config::{self, Limits, Paths, Problem, Report};
-use crate::secret::wipe_stack;
+use crate::domain::secret::wipe_stack;
 use crate::systemd::{journal, message_id, notify};
 use crate::wire::Resolve;
 use crate::wire::client::SocketResolver;

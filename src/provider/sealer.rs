@@ -13,9 +13,9 @@ use zeroize::Zeroizing;
 
 pub use super::base::limits::Form;
 use crate::clock;
-use crate::name::CredentialId;
-use crate::seal::{FILE_MAX, HostKey};
-use crate::secret::SecretValue;
+use crate::domain::name::CredentialId;
+use crate::domain::seal::{FILE_MAX, HostKey};
+use crate::domain::secret::SecretValue;
 
 /// How often it is looked whether the key's folder has been mounted.
 const LOOK: Duration = Duration::from_millis(100);

@@ -26,8 +26,8 @@ use super::store::Kind;
 use super::tally::{STRANGER, Tally};
 use crate::clock::BootTime;
 use crate::config::{Audit, Paths};
-use crate::name::Claim;
-use crate::policy::Deliverable;
+use crate::domain::name::Claim;
+use crate::domain::policy::Deliverable;
 use crate::sys;
 
 /// After how long a wait is told of.

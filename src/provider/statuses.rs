@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use super::broker::Broker;
-use crate::name::SourceName;
+use crate::domain::name::SourceName;
 use crate::wire::{Declarations, SourceStatus, Status};
 
 /// How long an answer is good for: one look at all sources asks many times.

@@ -2,14 +2,14 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::*;
-use crate::name::SourceName;
-use crate::secret::SecretValue;
+use crate::domain::name::SourceName;
+use crate::domain::secret::SecretValue;
 use crate::wire::{Class, Failure, FetchedValue, ItemId, ItemState};
 
 /// Snapshots for the tests of this and other rooms.
 pub(crate) mod testing {
     use super::*;
-    use crate::reference::Reference;
+    use crate::domain::reference::Reference;
 
     pub(crate) fn field(name: &str) -> FieldRef {
         Reference::parse(&format!("op://v/i/{name}")).unwrap().field

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::clock::BootTime;
-use crate::name::SourceName;
+use crate::domain::name::SourceName;
 use crate::systemd::message_id;
 use crate::wire::Failure;
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use crate::name::UnitName;
-use crate::nearest::nearest;
-use crate::policy::UnitPattern;
+use crate::domain::name::UnitName;
+use crate::domain::nearest::nearest;
+use crate::domain::policy::UnitPattern;
 
 /// The system manager's load path (systemd.unit(5)).
 const FOLDERS: [&str; 9] = [

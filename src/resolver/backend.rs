@@ -4,7 +4,7 @@ use std::future::Future;
 
 use tokio::time::Instant;
 
-use crate::secret::SecretValue;
+use crate::domain::secret::SecretValue;
 use crate::wire::{Failure, ItemId};
 
 use super::model::{File, FullItem, ItemOverview, Vault};

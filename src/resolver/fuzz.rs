@@ -10,9 +10,9 @@ use super::matching::{self, Found};
 use super::model::{self, Field, FullItem, ItemOverview, Value, Vault};
 use super::value::{self, Moment};
 use super::{otp, ssh};
+use crate::domain::reference::{Reference, Segment};
+use crate::domain::secret::SecretValue;
 use crate::fuzzing::{Input, text};
-use crate::reference::{Reference, Segment};
-use crate::secret::SecretValue;
 use crate::wire::Failure;
 
 /// What came as a list of vaults, a list of items or an item; and what a reference means in it.

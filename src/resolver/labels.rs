@@ -1,8 +1,8 @@
 //! The labels of an item's fields and files, for a message about one that it does not have: nearest first, of bounded length, never a value.
 
 use super::model::{FullItem, Section};
-use crate::nearest::distance;
-use crate::reference::{FieldRef, segment_char};
+use crate::domain::nearest::distance;
+use crate::domain::reference::{FieldRef, segment_char};
 
 /// The most labels in one message.
 const MOST: usize = 10;

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::reference::Reference;
+use crate::domain::reference::Reference;
 use crate::resolver::matching;
 use crate::resolver::model::parse;
 

@@ -3,8 +3,8 @@
 //! Names match without regard to case (in ASCII, which is all that a reference can hold), IDs to the letter. Where several things
 //! match equally well none is picked.
 
-use crate::nearest::nearest_of;
-use crate::reference::{FieldRef, MatchBy, Segment};
+use crate::domain::nearest::nearest_of;
+use crate::domain::reference::{FieldRef, MatchBy, Segment};
 use crate::wire::{Class, Failure};
 
 use super::labels::{self, is_writable, quoted};

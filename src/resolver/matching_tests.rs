@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::reference::Query;
+use crate::domain::reference::Query;
 use crate::resolver::model::parse;
 
 fn segment(text: &str, by: MatchBy) -> Segment {

@@ -31,8 +31,8 @@ pub use vault_file::examine as examine_vault_file;
 
 use crate::calendar;
 use crate::config::Source;
-use crate::name::{CredentialId, SourceName};
-use crate::secret::SecretValue;
+use crate::domain::name::{CredentialId, SourceName};
+use crate::domain::secret::SecretValue;
 use crate::wire::{
     Check, Checked, Class, Declarations, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve, Status,
 };

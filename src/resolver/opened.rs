@@ -11,8 +11,8 @@ use super::record::{Counted, Record};
 use super::service_account::{self, Quota, ServiceAccount, Surroundings};
 use super::vault_file::VaultFile;
 use crate::config::{Source, SourceKind};
-use crate::name::{CredentialId, SourceName};
-use crate::secret::SecretValue;
+use crate::domain::name::{CredentialId, SourceName};
+use crate::domain::secret::SecretValue;
 use crate::wire::{
     Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve, SourceState,
     SourceStatus,

@@ -16,8 +16,8 @@ use super::Resolver;
 use super::service_account::Surroundings;
 use super::shown::{self, Shown};
 use crate::config::{self, Paths, Source};
-use crate::name::{CredentialId, SourceName};
-use crate::secret::{SecretValue, wipe_stack};
+use crate::domain::name::{CredentialId, SourceName};
+use crate::domain::secret::{SecretValue, wipe_stack};
 use crate::systemd::notify;
 use crate::wire::{
     self, Check, Checked, Class, Declarations, Declared, Failure, Fetch, Fetched, Pending, Probe, Probed,

@@ -72,7 +72,7 @@ fn time_of_day(unix: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::name::SourceName;
+    use crate::domain::name::SourceName;
     use crate::wire::{Class, Failure, QuotaStatus, Spent};
 
     fn status(name: &str, kind: &str, state: SourceState, quota: Option<QuotaStatus>) -> SourceStatus {

@@ -2,8 +2,8 @@
 
 use zeroize::Zeroizing;
 
-use crate::reference::Query;
-use crate::secret::SecretValue;
+use crate::domain::reference::Query;
+use crate::domain::secret::SecretValue;
 use crate::wire::{Class, Failure, FetchedValue};
 
 use super::calendar::date_of_days;

@@ -13,7 +13,7 @@ use serde::de::IgnoredAny;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use crate::secret::SecretValue;
+use crate::domain::secret::SecretValue;
 use crate::wire::{Class, Failure, ItemId, version};
 
 use super::backend::{About, Backend};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::SourceKind;
-use crate::reference::Reference;
+use crate::domain::reference::Reference;
 
 const VECTORS: &str = include_str!("../../integration/fixtures/op-resolution-vectors.tsv");
 

@@ -8,7 +8,7 @@ use zbus::names::InterfaceName;
 use zbus::{Connection, OwnedObjectPath, proxy};
 
 use super::unit_type::ExecType;
-use crate::name::UnitName;
+use crate::domain::name::UnitName;
 
 /// After how long an answer counts as lost.
 const LOST: Duration = Duration::from_secs(30);

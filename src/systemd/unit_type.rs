@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::name::UnitName;
+use crate::domain::name::UnitName;
 
 /// A unit type whose unit file has a section for execution settings, `LoadCredential=` among them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use super::{
     Check, Checked, Class, Declarations, Failure, Fetch, Fetched, FetchedValue, ItemId, Pending, Probe,
     Probed, Question, Resolve, Status,
 };
-use crate::secret::SecretValue;
+use crate::domain::secret::SecretValue;
 use crate::sys;
 
 /// How much longer than the resolver's own patience an answer is waited for: it gives up first, and says why.

@@ -12,8 +12,8 @@ use nix::sys::socket::{Backlog, ControlMessage, MsgFlags, bind, listen, sendmsg}
 use serde_json::{Value, json};
 
 use super::*;
-use crate::name::SourceName;
-use crate::reference::Reference;
+use crate::domain::name::SourceName;
+use crate::domain::reference::Reference;
 
 /// A resolver that says the same to everybody who asks.
 struct Liar {

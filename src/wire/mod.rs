@@ -21,9 +21,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::SourceName;
-use crate::reference::{FieldRef, ItemRef};
-use crate::secret::SecretValue;
+use crate::domain::name::SourceName;
+use crate::domain::reference::{FieldRef, ItemRef};
+use crate::domain::secret::SecretValue;
 
 pub use probe::{Probe, Probed, ProbedVault, Spent};
 pub use status::{QuotaStatus, SourceState, SourceStatus, Status};

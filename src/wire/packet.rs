@@ -12,7 +12,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use tokio::io::unix::AsyncFd;
 
-use crate::secret::SecretValue;
+use crate::domain::secret::SecretValue;
 use crate::sys;
 
 /// What each packet begins with: the protocol and its version.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::bounded;
-use crate::name::SourceName;
+use crate::domain::name::SourceName;
 
 /// Asks what a source's token reaches: the one in place, or one that comes along.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use super::client::{FetchedMeta, ValueMeta};
 use super::packet::{self, MAX_META, Packet};
 use super::{Checked, Class, Declarations, Failure, Fetched, Question, Resolve};
-use crate::secret::SecretValue;
+use crate::domain::secret::SecretValue;
 use crate::sys;
 
 /// The most questions that are worked on at once; further ones wait in the listen queue.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Class, Failure, Spent, bounded};
-use crate::name::SourceName;
+use crate::domain::name::SourceName;
 
 /// How all sources are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,11 +7,11 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use onecred::config::{ServiceAccount, Source, SourceKind};
-use onecred::name::{CredentialId, SourceName};
-use onecred::reference::Reference;
+use onecred::domain::name::{CredentialId, SourceName};
+use onecred::domain::reference::Reference;
+use onecred::domain::secret::SecretValue;
 use onecred::resolver::Resolver;
 use onecred::resolver::service_account::{Leniency, Surroundings};
-use onecred::secret::SecretValue;
 use onecred::wire::{Check, Failure, Fetch, Fetched, ItemState, Known, Resolve};
 use onecred_integration::fake_account::{FakeAccount, Options};
 

@@ -1,9 +1,9 @@
 //! How many requests it takes.
 
 use onecred::config::ServiceAccount;
-use onecred::name::CredentialId;
+use onecred::domain::name::CredentialId;
+use onecred::domain::secret::SecretValue;
 use onecred::resolver::Resolver;
-use onecred::secret::SecretValue;
 use onecred::wire::{Class, ItemState, Resolve, SourceState};
 use onecred_integration::fake_account::{Edit, FakeAccount, Options};
 use serde_json::{Value, json};

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use onecred::name::SourceName;
-use onecred::reference::ReferenceTemplate;
-use onecred::secret::SecretValue;
+use onecred::domain::name::SourceName;
+use onecred::domain::reference::ReferenceTemplate;
+use onecred::domain::secret::SecretValue;
 use onecred::wire::{Class, Fetch, Probe, Resolve, Spent};
 use onecred_integration::fake_account::Edit;
 

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::get::{Answer, ask};
-use crate::name::{CredentialId, UnitName};
+use crate::domain::name::{CredentialId, UnitName};
 use halves::Halves;
 
 /// One question of the demonstration.
@@ -132,7 +132,7 @@ fn user_manager(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     command.arg("-p").arg(load).args(["sh", "-c", "cat \"$CREDENTIALS_DIRECTORY/db-password\""]);
     match command.output() {
         Ok(output) if output.status.success() => {
-            let value = crate::secret::SecretValue::new(output.stdout);
+            let value = crate::domain::secret::SecretValue::new(output.stdout);
             tell(&Answer::Value(value), None, out)
         }
         Ok(output) if String::from_utf8_lossy(&output.stderr).contains("Failed to connect") => {

@@ -2,9 +2,9 @@
 
 use super::source::Chosen;
 use crate::config::SourceKind;
+use crate::domain::secret::SecretValue;
 use crate::resolver::looks_like_connect;
 use crate::resolver::service_account::{Leniency, read_token};
-use crate::secret::SecretValue;
 
 /// Looks at a token's form: what is odd about it, or why it is not taken and what to do. Never quotes it.
 pub(super) fn check(

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use super::system;
 use crate::cli::core::Draft;
 use crate::cli::nixos;
-use crate::name::CredentialId;
-use crate::secret::SecretValue;
+use crate::domain::name::CredentialId;
+use crate::domain::secret::SecretValue;
 
 /// The places of one token.
 pub(super) struct Places {

@@ -10,7 +10,7 @@ use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices, Termios, tc
 use nix::unistd::read;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::secret::SecretValue;
+use crate::domain::secret::SecretValue;
 
 /// The most bytes that a token, or a line of a terminal, may have.
 const MOST: usize = 1 << 16;

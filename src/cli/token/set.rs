@@ -8,7 +8,7 @@ use super::source::Chosen;
 use super::verdict::Verdict;
 use super::{Where, form, prompt, report, system};
 use crate::cli::resolve;
-use crate::secret::SecretValue;
+use crate::domain::secret::SecretValue;
 
 /// What `onecred token set` is told.
 #[derive(Debug, Clone, clap::Args)]

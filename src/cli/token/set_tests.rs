@@ -6,7 +6,7 @@ use std::sync::Arc;
 use nix::sys::socket::SockType;
 
 use super::*;
-use crate::name::CredentialId;
+use crate::domain::name::CredentialId;
 use crate::systemd::activation;
 use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve, server};
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::Where;
 use super::system;
 use crate::config::{self, Paths, Source, SourceKind};
-use crate::name::SourceName;
-use crate::secret::SecretValue;
+use crate::domain::name::SourceName;
+use crate::domain::secret::SecretValue;
 use crate::wire::client::SocketResolver;
 use crate::wire::{Failure, Probe, Probed, Resolve};
 

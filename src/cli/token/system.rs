@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use base64ct::{Base64, Encoding};
 
-use crate::secret::SecretValue;
+use crate::domain::secret::SecretValue;
 
 /// Where the sockets of an installed onecred are.
 const SOCKET: &str = "/run/onecred/resolver.sock";

@@ -11,8 +11,8 @@ use super::prediction::{self, Request};
 use super::verdict::{self, Effect};
 use crate::cli::bus::{Fault, ManagerProxy};
 use crate::config::Settings;
-use crate::name::{Claim, CredentialId, UnitName};
-use crate::policy::Policy;
+use crate::domain::name::{Claim, CredentialId, UnitName};
+use crate::domain::policy::Policy;
 use crate::provider::publish::Handle;
 
 /// What was found.

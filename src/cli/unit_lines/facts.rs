@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::name::{CredentialId, UnitName};
+use crate::domain::name::{CredentialId, UnitName};
 use crate::systemd::unit_type::ExecType;
 
 /// The socket that answers with values as they are.

@@ -11,7 +11,7 @@ use zbus::{Connection, OwnedObjectPath, OwnedVariant, fdo};
 
 use super::facts::{Directive, EnvironmentFile, LeadsTo, Line, Machine, PLAIN, SEALED, State, Unit};
 use super::{ordering, unit_files};
-use crate::name::UnitName;
+use crate::domain::name::UnitName;
 use crate::provider::units::UnitFiles;
 use crate::systemd::manager::{ManagerProxy, UnitProxy, exec_interface, version_number};
 

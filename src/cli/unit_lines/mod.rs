@@ -14,7 +14,7 @@ mod verdict;
 use zbus::Connection;
 
 use super::bus::{Fault, ManagerProxy};
-use crate::name::{CredentialId, UnitName};
+use crate::domain::name::{CredentialId, UnitName};
 use crate::systemd::creds_socket::{Finding, Level};
 use facts::{Line, State, Unit};
 use gather::Systemd;

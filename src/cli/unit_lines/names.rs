@@ -1,8 +1,8 @@
 //! Names and globs in the configuration that no unit of this machine goes by: most likely mistyped. Pure.
 
 use crate::config::Settings;
-use crate::name::UnitName;
-use crate::policy::UnitPattern;
+use crate::domain::name::UnitName;
+use crate::domain::policy::UnitPattern;
 use crate::provider::units::UnitFiles;
 
 /// A pattern of the configuration, and where it is.

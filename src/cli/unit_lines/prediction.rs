@@ -6,7 +6,7 @@ use zbus::OwnedVariant;
 
 use super::facts::{Answer, LeadsTo, Line, Machine, Prediction, Unit};
 use crate::cli::bus::{Fault, ManagerProxy};
-use crate::name::UnitName;
+use crate::domain::name::UnitName;
 
 /// What a line asks onecred for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,7 +3,7 @@
 //! Pure: texts in, lines out. The rules are those of systemd's config_parse_load_credential().
 
 use super::facts::{Directive, Ignored};
-use crate::name::{CredentialId, UnitName};
+use crate::domain::name::{CredentialId, UnitName};
 use crate::systemd::unit_type::ExecType;
 
 /// The keys that a line for a credential may have, with those that are not judged here.

@@ -1,8 +1,8 @@
 //! What comes of a line, and of a unit, when the unit starts. Pure: facts in, verdicts out.
 
 use super::facts::{Answer, Directive, LeadsTo, Line, Machine, PLAIN, Prediction, SEALED, State, Unit};
-use crate::glob::Glob;
-use crate::name::{Claim, CredentialId};
+use crate::domain::glob::Glob;
+use crate::domain::name::{Claim, CredentialId};
 use crate::systemd::unit_type::{Asks, ExecType};
 
 /// What comes of it, from the best to the worst.

@@ -1,6 +1,6 @@
 use super::super::facts::{Early, EnvironmentFile, Ignored};
 use super::*;
-use crate::name::UnitName;
+use crate::domain::name::UnitName;
 
 /// systemd 252 with both sockets active.
 const OLD: Machine = Machine { systemd: 252, plain_listens: true, sealed_listens: true };

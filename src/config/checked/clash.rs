@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use super::super::problem::{Place, Problems};
-use crate::name::CredentialId;
-use crate::policy::Rule;
-use crate::secret::Grant;
+use crate::domain::name::CredentialId;
+use crate::domain::policy::Rule;
+use crate::domain::secret::Grant;
 
 /// An entry of `units`, and what it gives.
 pub(super) struct Claimed {

@@ -24,10 +24,10 @@ pub use service_account::ServiceAccount;
 pub(super) use target::ROOTS;
 
 use super::{Limits, Settings, Source, Template};
-use crate::name::SourceName;
-use crate::policy::Policy;
-use crate::reference::{self, Reference};
-use crate::secret::MaxAge;
+use crate::domain::name::SourceName;
+use crate::domain::policy::Policy;
+use crate::domain::reference::{self, Reference};
+use crate::domain::secret::MaxAge;
 
 const DAY: u64 = 86400;
 const MAX_AGES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30 * DAY)];

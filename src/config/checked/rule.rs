@@ -4,9 +4,9 @@ use super::super::at::At;
 use super::super::written;
 use super::Checker;
 use super::units::least;
-use crate::policy::{Glob, Rule, UnitPattern};
-use crate::reference::ReferenceTemplate;
-use crate::secret::Wanted;
+use crate::domain::policy::{Glob, Rule, UnitPattern};
+use crate::domain::reference::ReferenceTemplate;
+use crate::domain::secret::Wanted;
 
 impl Checker<'_> {
     /// A rule; none where something that it can't be without is wrong.

@@ -3,9 +3,9 @@
 use super::super::at::At;
 use super::super::written;
 use super::Checker;
-use crate::name::SecretName;
-use crate::reference::Reference;
-use crate::secret::{Secret, Wanted};
+use crate::domain::name::SecretName;
+use crate::domain::reference::Reference;
+use crate::domain::secret::{Secret, Wanted};
 
 /// What messages call an entry: by its name, or what was written for one.
 pub(super) fn holder(what: &str, name: Option<&SecretName>, written: Option<&At<String>>) -> String {

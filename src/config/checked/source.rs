@@ -10,7 +10,7 @@ use super::super::problem::{Place, Problems};
 use super::super::written::{self, Kind};
 use super::super::{ServiceAccount, Source, SourceKind};
 use super::service_account;
-use crate::name::{CredentialId, SourceName};
+use crate::domain::name::{CredentialId, SourceName};
 
 /// All sources by name; a service account where none is declared.
 pub(super) fn sources(

@@ -6,7 +6,7 @@ use super::super::at::At;
 use super::super::problem::Problems;
 use super::super::written;
 use super::{Checker, clash};
-use crate::secret::Target;
+use crate::domain::secret::Target;
 
 /// The directories that files may be published in without further ado. The second is there where the first is someone else's.
 pub(in super::super) const ROOTS: [&str; 2] = ["/run/secrets", "/run/onecred/files"];

@@ -7,8 +7,8 @@ use super::super::at::At;
 use super::super::shape::nearest;
 use super::super::{Template, written};
 use super::Checker;
-use crate::secret::Wanted;
-use crate::template::{self, Filling, Form};
+use crate::domain::secret::Wanted;
+use crate::domain::template::{self, Filling, Form};
 
 /// What a placeholder can name.
 pub(super) struct Known<'a> {

@@ -3,9 +3,9 @@
 use super::super::at::At;
 use super::super::problem::Place;
 use super::{Checker, clash};
-use crate::name::{Claim, CredentialId, SecretName};
-use crate::policy::{Glob, UnitPattern};
-use crate::secret::Grant;
+use crate::domain::name::{Claim, CredentialId, SecretName};
+use crate::domain::policy::{Glob, UnitPattern};
+use crate::domain::secret::Grant;
 
 impl Checker<'_> {
     /// The grants that the `units` of a secret or a template make. `holder` says whose they are.

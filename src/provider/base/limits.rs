@@ -1,7 +1,7 @@
 //! What systemd takes: the largest value of one credential in each form, and the total of a unit. Pure.
 
-use crate::name::CredentialId;
-use crate::seal;
+use crate::domain::name::CredentialId;
+use crate::domain::seal;
 
 /// The most bytes of all credentials of a unit together, their IDs included (systemd's CREDENTIALS_TOTAL_SIZE_MAX).
 pub const UNIT_TOTAL: usize = 1 << 20;

@@ -27,7 +27,7 @@ fn text(result: Result<assemble::Assembled, Refusal>) -> String {
 }
 
 fn cause(refusal: &Refusal) -> String {
-    let unit = crate::name::UnitName::parse("app.service").unwrap();
+    let unit = crate::domain::name::UnitName::parse("app.service").unwrap();
     refusal.cause(&unit, &CredentialId::parse("app.env").unwrap())
 }
 
@@ -98,7 +98,7 @@ async fn the_first_part_that_comes_to_its_deadline_ends_the_wait() {
 }
 
 fn away_kind() -> &'static str {
-    let reference = crate::reference::Reference::parse("op://v/i/f").unwrap();
+    let reference = crate::domain::reference::Reference::parse("op://v/i/f").unwrap();
     Refusal::Failed { reference, failure: away() }.kind()
 }
 

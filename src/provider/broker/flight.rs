@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::{Broker, redefined};
 use crate::clock::BootTime;
-use crate::name::SourceName;
+use crate::domain::name::SourceName;
+use crate::domain::reference::FieldRef;
 use crate::provider::active::Active;
 use crate::provider::events::Event;
 use crate::provider::store::{Entry, ItemKey, NewSnapshot, Slot, Snapshot};
 use crate::provider::units::UnitFiles;
-use crate::reference::FieldRef;
 use crate::systemd::message_id;
 use crate::wire::{Check, Failure, Fetch, ItemState, Known, version};
 

@@ -11,7 +11,9 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use crate::clock::BootTime;
-use crate::name::{CredentialId, SourceName};
+use crate::domain::name::{CredentialId, SourceName};
+use crate::domain::reference::FieldRef;
+use crate::domain::secret::{SecretValue, Wanted};
 use crate::provider::active::Active;
 use crate::provider::condition::{Condition, Seen};
 use crate::provider::events::{Event, Events};
@@ -22,8 +24,6 @@ use crate::provider::pins::Pins;
 use crate::provider::refusal::Refusal;
 use crate::provider::store::{Entry, Held, ItemKey, Slot, Snapshot, Store};
 use crate::provider::trouble::Troubles;
-use crate::reference::FieldRef;
-use crate::secret::{SecretValue, Wanted};
 use crate::wire::{Class, Declarations, Failure, Resolve, Status};
 
 pub use refresh::{Asked, Refreshed, Thoroughness};

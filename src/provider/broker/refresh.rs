@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::{Broker, FETCH_PATIENCE, MOST_FETCHES, never_fresh};
 use crate::clock::BootTime;
+use crate::domain::secret::Wanted;
 use crate::provider::store::{Entry, ItemKey, Slot};
-use crate::secret::Wanted;
 use crate::wire::Failure;
 
 /// How to refresh.

@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use super::*;
 use crate::config::{Settings, from_text};
-use crate::name::{CredentialId, UnitName};
+use crate::domain::name::{CredentialId, UnitName};
 use crate::provider::store::Kind;
 use crate::provider::store::testing::{self, fetched};
 use crate::wire::{Check, Checked, Fetch, Fetched, ItemState, Known, Pending};
@@ -307,7 +307,7 @@ async fn a_flight_that_lands_under_another_definition_of_its_source_is_thrown_aw
 async fn credentials_of_two_versions_are_not_put_together() {
     let rig = Rig::new("always");
     let order = |process: u64, field: &str| {
-        let reference = crate::reference::Reference::parse(&format!("op://v/many/{field}")).unwrap();
+        let reference = crate::domain::reference::Reference::parse(&format!("op://v/many/{field}")).unwrap();
         let settings = &rig.broker.active().settings;
         let unit = UnitName::parse("app.service").unwrap();
         let some =
@@ -367,7 +367,7 @@ async fn a_check_that_takes_longer_than_the_deadline_holds_up_no_value() {
 async fn fields_that_come_while_a_flight_is_under_way_share_the_next() {
     let rig = Rig::new("1h");
     let wanted = |n: u64| {
-        let reference = crate::reference::Reference::parse(&format!("op://v/many/f{n:02}")).unwrap();
+        let reference = crate::domain::reference::Reference::parse(&format!("op://v/many/f{n:02}")).unwrap();
         let template = &rig.broker.active().settings;
         let unit = UnitName::parse("app.service").unwrap();
         let some =

@@ -10,10 +10,10 @@ use super::Desk;
 use super::answer::outcome;
 use super::caller::Caller;
 use super::error::BusError;
+use crate::domain::reference::FieldRef;
+use crate::domain::secret::{SecretValue, Wanted};
 use crate::provider::events::Event;
 use crate::provider::store::{Entry, ItemKey, Origin};
-use crate::reference::FieldRef;
-use crate::secret::{SecretValue, Wanted};
 use crate::systemd::message_id;
 use crate::wire::version;
 

@@ -12,10 +12,10 @@ use zbus::{Connection, fdo};
 use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
 
 use super::error::BusError;
-use crate::name::UnitName;
-use crate::policy::Policy;
+use crate::domain::name::UnitName;
+use crate::domain::policy::Policy;
+use crate::domain::secret::Secret;
 use crate::provider::peer::unit_of;
-use crate::secret::Secret;
 use crate::systemd::manager::{ManagerProxy, exec_interface};
 use crate::systemd::unit_type::ExecType;
 

@@ -3,7 +3,7 @@
 use zbus::DBusError;
 
 use super::caller::Caller;
-use crate::nearest::nearest;
+use crate::domain::nearest::nearest;
 use crate::provider::active::Active;
 use crate::provider::condition::Unusable;
 use crate::wire::{Class, Failure};

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use nix::sys::stat::{SFlag, fstat};
 
 use super::error::BusError;
-use crate::secret::SecretValue;
+use crate::domain::secret::SecretValue;
 use crate::wire::packet;
 
 /// A value as a memfd that nobody can change, to be read from its beginning.

@@ -6,7 +6,7 @@ use super::Desk;
 use super::answer::{Dict, entries, error_name, last_error};
 use super::caller::Caller;
 use crate::config::Template;
-use crate::policy::Rule;
+use crate::domain::policy::Rule;
 use crate::provider::condition::{Condition, State};
 
 impl Desk {

@@ -15,8 +15,8 @@ use super::error::BusError;
 use super::listing::describe_rule;
 use super::predict::{self, Request};
 use super::{Desk, handover};
-use crate::name::{CredentialId, UnitName};
-use crate::policy::Deliverable;
+use crate::domain::name::{CredentialId, UnitName};
+use crate::domain::policy::Deliverable;
 use crate::provider::active::Active;
 use crate::provider::base::files::Standing;
 use crate::provider::base::limits::Form;
@@ -118,7 +118,7 @@ impl Manager {
         let active = self.desk.active(&caller, Action::Inspect, &header, connection).await?;
         let policy = &active.settings.policy;
         let allowed = caller.may(Action::Inspect, &header, connection).await;
-        let own = |secret: &&crate::secret::Secret| allowed.is_ok() || caller.owns(secret, policy);
+        let own = |secret: &&crate::domain::secret::Secret| allowed.is_ok() || caller.owns(secret, policy);
         let mut secrets: Vec<Dict> = Vec::new();
         for secret in policy.secrets().filter(own) {
             secrets.push(self.desk.describe(secret));
@@ -246,7 +246,7 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(bool, String, String, String), BusError> {
-        let invalid = |error: crate::name::BadName| BusError::InvalidArgument(error.to_string());
+        let invalid = |error: crate::domain::name::BadName| BusError::InvalidArgument(error.to_string());
         let unit = UnitName::parse_lenient(&unit).map_err(invalid)?;
         let credential = CredentialId::parse(&credential).map_err(invalid)?;
         let caller = self.desk.caller(&header, connection).await?;
@@ -270,7 +270,7 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<Dict>, BusError> {
-        let invalid = |error: crate::name::BadName| BusError::InvalidArgument(error.to_string());
+        let invalid = |error: crate::domain::name::BadName| BusError::InvalidArgument(error.to_string());
         let Requests(credentials) = credentials;
         predict::bounded(credentials.len())?;
         let unit = UnitName::parse_lenient(&unit).map_err(invalid)?;

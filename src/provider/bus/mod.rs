@@ -26,7 +26,7 @@ use zbus::{Connection, ObjectServer};
 use super::events::Event;
 use super::server::Server;
 use super::store::ItemKey;
-use crate::reference::FieldRef;
+use crate::domain::reference::FieldRef;
 use caller::Callers;
 use error::BusError;
 use manager::{Manager, ManagerSignals as _};

@@ -10,8 +10,8 @@ use super::error::BusError;
 use super::{Desk, answer};
 use crate::clock::BootTime;
 use crate::config::Source;
-use crate::name::{Claim, CredentialId, UnitName};
-use crate::policy::Deliverable;
+use crate::domain::name::{Claim, CredentialId, UnitName};
+use crate::domain::policy::Deliverable;
 use crate::provider::assemble::{self, Assembled, Job};
 use crate::provider::base::limits::Form;
 use crate::provider::broker::Thoroughness;
@@ -100,7 +100,7 @@ impl Desk {
         if let Some(error) = &active.error {
             return Err(format!("onecred serves nothing at present: {error}"));
         }
-        let denied = |denial: crate::policy::Denial| {
+        let denied = |denial: crate::domain::policy::Denial| {
             format!("{}; {}", denial.cause(unit, id), denial.remedy(unit, id))
         };
         active.settings.policy.judge(unit, id).map_err(denied)
@@ -127,7 +127,7 @@ impl Desk {
         let conditions: Vec<_> = what.parts().iter().map(|part| (part, broker.condition(part))).collect();
         let overrides =
             conditions.iter().filter_map(|(part, it)| Some(format!("{} ({})", part.label, it.held?)));
-        let source = |part: &Arc<crate::secret::Wanted>| active.settings.sources.get(&part.source);
+        let source = |part: &Arc<crate::domain::secret::Wanted>| active.settings.sources.get(&part.source);
         let label = what.label();
         let target = match (active.secret(label), active.template(label)) {
             (Some(secret), _) => secret.target.as_ref(),

@@ -10,7 +10,7 @@ use super::answer::{age, error_name, in_bytes, last_error, outcome, sealed_error
 use super::caller::Action;
 use super::error::BusError;
 use super::{Desk, PATH, in_path};
-use crate::policy::Deliverable;
+use crate::domain::policy::Deliverable;
 use crate::provider::condition::Condition;
 
 /// A secret on the bus.
@@ -42,7 +42,7 @@ impl SecretObject {
         &self,
         header: Option<Header<'_>>,
         connection: &Connection,
-        see: impl FnOnce(&crate::secret::Secret) -> T,
+        see: impl FnOnce(&crate::domain::secret::Secret) -> T,
     ) -> Result<T, BusError> {
         let header = header.ok_or_else(|| BusError::NotAuthorized("the message names no sender".into()))?;
         let found = self.desk.find(&self.name, Action::Inspect, &header, connection).await?;

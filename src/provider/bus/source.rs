@@ -9,7 +9,7 @@ use zbus::{Connection, interface};
 use super::caller::Action;
 use super::error::BusError;
 use super::{Desk, PATH, in_path};
-use crate::name::SourceName;
+use crate::domain::name::SourceName;
 use crate::wire::{Failure, SourceState, SourceStatus};
 
 /// A source on the bus.

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::name::CredentialId;
-use crate::policy::Deliverable;
+use crate::domain::name::CredentialId;
+use crate::domain::policy::Deliverable;
+use crate::domain::secret::Wanted;
+use crate::domain::template::{Filling, Unfit};
 use crate::provider::base::limits::Form;
 use crate::provider::broker::Broker;
 use crate::provider::condition::{Condition, State, Unusable};
-use crate::secret::Wanted;
-use crate::template::{Filling, Unfit};
 use crate::wire::Class;
 
 /// What a request would be answered.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 use zbus::proxy::CacheProperties;
 
-use crate::secret::SecretValue;
+use crate::domain::secret::SecretValue;
 use crate::systemd::manager::{Link, ServiceProxy, UnitProxy};
 use crate::wire::{
     Check, Checked, Class, Declarations, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve, Status,

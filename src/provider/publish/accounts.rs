@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User};
 
 use super::fault::Fault;
-use crate::secret::Target;
+use crate::domain::secret::Target;
 
 /// How long the machine's account services may take.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -14,7 +14,7 @@ use super::handle::Handle;
 use super::plan::File;
 use super::{NO_MORE, Publisher, Ready};
 use crate::clock::BootTime;
-use crate::secret::Wanted;
+use crate::domain::secret::Wanted;
 use crate::systemd::message_id;
 
 impl Publisher {

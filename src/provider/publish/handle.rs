@@ -9,8 +9,8 @@ use super::super::reply::Connection;
 use super::super::report::Asked;
 use super::super::server::{PATIENT_FOR, Server, gone};
 use crate::clock::BootTime;
-use crate::name::{Claim, unescape};
-use crate::secret::SecretValue;
+use crate::domain::name::{Claim, unescape};
+use crate::domain::secret::SecretValue;
 use crate::systemd::message_id;
 
 /// The ID under which handles ask.

@@ -29,8 +29,8 @@ use super::refusal::Refusal;
 use super::store::{ItemKey, Kind};
 use crate::clock::BootTime;
 use crate::config::Settings;
-use crate::reference::FieldRef;
-use crate::secret::{SecretValue, Wanted};
+use crate::domain::reference::FieldRef;
+use crate::domain::secret::{SecretValue, Wanted};
 use crate::systemd::message_id;
 
 use accounts::Accounts;

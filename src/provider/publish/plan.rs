@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::super::store::ItemKey;
 use super::manifest::digest;
 use crate::config::Settings;
-use crate::name::SecretName;
-use crate::policy::Deliverable;
-use crate::secret::{MaxAge, Target, Wanted};
-use crate::template::Filling;
+use crate::domain::name::SecretName;
+use crate::domain::policy::Deliverable;
+use crate::domain::secret::{MaxAge, Target, Wanted};
+use crate::domain::template::Filling;
 
 /// A file that should be there.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{Settings, from_text};
-use crate::policy::Policy;
+use crate::domain::policy::Policy;
+use crate::domain::secret::{MaxAge, Secret, Target};
 use crate::provider::broker::Order;
 use crate::provider::store::Store;
 use crate::provider::store::testing;
-use crate::secret::{MaxAge, Secret, Target};
 use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Resolve};
 
 /// An item's version, and its password and username; or why it can't be had.
@@ -212,7 +212,8 @@ async fn a_file_does_not_outlive_what_it_was_made_of() {
         let mut settings = Rig::settings(rig.root.path(), &["password", "username"], &own());
         let secrets = settings.policy.secrets().cloned().map(|mut secret| {
             if secret.name.as_str() == "password" {
-                secret.wanted.reference = crate::reference::Reference::parse("op://v/j/password").unwrap();
+                secret.wanted.reference =
+                    crate::domain::reference::Reference::parse("op://v/j/password").unwrap();
             }
             secret
         });

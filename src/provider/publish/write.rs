@@ -18,7 +18,7 @@ use super::accounts::Owner;
 use super::dirs::Dir;
 use super::fault::Fault;
 use super::manifest::{Entry, Manifest, Stamp, digest, in_pages};
-use crate::secret::{SecretValue, Target};
+use crate::domain::secret::{SecretValue, Target};
 
 /// What names begin with while they are written.
 pub(super) const UNFINISHED: &str = ".onecred-";

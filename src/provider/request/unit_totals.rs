@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock::BootTime;
-use crate::name::{Claim, CredentialId, UnitName};
+use crate::domain::name::{Claim, CredentialId, UnitName};
 use crate::provider::base::limits::UNIT_TOTAL;
 use crate::provider::peer::ProcessId;
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Doubt, Inner, ItemKey, Slot, Store, format};
 use crate::clock::BootTime;
-use crate::name::SourceName;
+use crate::domain::name::SourceName;
 use crate::wire::{Failure, ItemState, Known};
 
 /// How long an item that could not be compared is left at that.

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{ItemKey, NewSnapshot};
 use crate::clock::{BootTime, Expiry};
-use crate::reference::FieldRef;
-use crate::secret::SecretValue;
+use crate::domain::reference::FieldRef;
+use crate::domain::secret::SecretValue;
 use crate::wire::{Failure, Fetched, ItemId};
 
 const MAGIC: &[u8; 8] = b"onecred1";

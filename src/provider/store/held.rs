@@ -8,8 +8,8 @@ use super::{
     Entry, Inner, ItemKey, NewSnapshot, Origin, Snapshot, StandIn, Store, StoreError, format, in_pages,
 };
 use crate::clock::BootTime;
-use crate::reference::FieldRef;
-use crate::secret::{SecretValue, Wanted};
+use crate::domain::reference::FieldRef;
+use crate::domain::secret::{SecretValue, Wanted};
 use crate::wire::{Fetched, FetchedValue, ItemId};
 
 /// Before the digests in the names of their files.

@@ -6,8 +6,8 @@ use std::hash::{Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::SourceName;
-use crate::reference::{ItemRef, Segment};
+use crate::domain::name::SourceName;
+use crate::domain::reference::{ItemRef, Segment};
 
 /// The length of an ID. What has it may be one, and IDs are told apart by case.
 const ID: usize = 26;
@@ -95,7 +95,7 @@ mod tests {
     use std::hash::BuildHasher;
 
     use super::*;
-    use crate::reference::Reference;
+    use crate::domain::reference::Reference;
 
     fn key(reference: &str) -> ItemKey {
         let reference = Reference::parse(reference).expect(reference);

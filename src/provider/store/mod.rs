@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::BootTime;
-use crate::reference::FieldRef;
+use crate::domain::reference::FieldRef;
 use crate::wire::{Failure, Fetched};
 
 use confirmations::Confirmations;

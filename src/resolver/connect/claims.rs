@@ -4,7 +4,7 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::secret::SecretValue;
+use crate::domain::secret::SecretValue;
 
 /// The claims of a token that are of use. What it may do in its vaults is told in numbers that nobody has documented.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]

@@ -13,7 +13,7 @@ use reqwest::{Certificate, Client, Response, StatusCode, Url, Version, redirect}
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::secret::SecretValue;
+use crate::domain::secret::SecretValue;
 use crate::wire::{Class, Failure};
 
 use super::super::model;

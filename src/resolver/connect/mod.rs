@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
-use crate::secret::SecretValue;
+use crate::domain::secret::SecretValue;
 use crate::wire::{Class, Failure, ItemId};
 
 use super::backend::{About, Backend};

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::name::SourceName;
-use crate::reference::Reference;
+use crate::domain::name::SourceName;
+use crate::domain::reference::Reference;
+use crate::domain::secret::SecretValue;
 use crate::resolver::backend::About;
 use crate::resolver::model;
-use crate::secret::SecretValue;
 use crate::wire::Known;
 
 /// A change of what there is.

@@ -19,7 +19,7 @@ use super::batch::{Batches, Get};
 use super::items::{self, All, CoreItem, CoreOverview, CoreVault};
 use super::session::Session;
 use super::worker::{Work, Worker};
-use crate::secret::SecretValue;
+use crate::domain::secret::SecretValue;
 use crate::wire::{Class, Failure, ItemId};
 
 /// A service account.

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::worker::{Answer, Ask, Refused, Told, Trouble};
 use super::*;
 use crate::clock::{BootTime, simulated};
-use crate::name::{CredentialId, UnitName};
+use crate::domain::name::{CredentialId, UnitName};
 use crate::provider::active::Active;
 use crate::provider::broker::{Broker, Order};
 use crate::provider::peer::ProcessId;

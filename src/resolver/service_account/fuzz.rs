@@ -10,8 +10,8 @@ use super::items::{self, All, CoreItem, CoreOverview, CoreVault, OneOfAll};
 use super::token::{Hosts, Token};
 use super::worker::Refused;
 use super::{verdict, worker};
+use crate::domain::secret::SecretValue;
 use crate::fuzzing::{Input, text};
-use crate::secret::SecretValue;
 
 /// What the core brings: lists, items, batches of such, and errors.
 pub(crate) fn core(data: &[u8]) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::reference::ItemRef;
+use crate::domain::reference::ItemRef;
 use crate::wire::Failure;
 
 const FIRST: Duration = Duration::from_secs(5);
@@ -61,7 +61,7 @@ impl Missing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::Reference;
+    use crate::domain::reference::Reference;
     use crate::wire::Class;
 
     #[tokio::test(start_paused = true)]

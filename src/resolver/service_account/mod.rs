@@ -23,7 +23,7 @@ use std::sync::Arc;
 use super::engine::Engine;
 use super::record::Record;
 use crate::config::ServiceAccount as Configured;
-use crate::secret::SecretValue;
+use crate::domain::secret::SecretValue;
 use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve};
 
 pub use book::Book;

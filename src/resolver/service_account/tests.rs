@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::token::tests::token;
 use super::*;
-use crate::name::SourceName;
-use crate::reference::Reference;
+use crate::domain::name::SourceName;
+use crate::domain::reference::Reference;
 use crate::wire::ItemState;
 
 const SOURCE: &str = include_str!("../../../integration/fixtures/counterfeit-core.c");

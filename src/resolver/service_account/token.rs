@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use zeroize::Zeroizing;
 
-use crate::secret::SecretValue;
+use crate::domain::secret::SecretValue;
 
 /// Where 1Password serves accounts.
 const OWN: [&str; 3] = ["*.1password.com", "*.1password.ca", "*.1password.eu"];

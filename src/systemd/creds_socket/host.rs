@@ -9,7 +9,7 @@ use zbus::names::InterfaceName;
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, fdo};
 
 use super::{Finding, SOCKET, State, judge};
-use crate::name::UnitName;
+use crate::domain::name::UnitName;
 use crate::systemd::manager::{ManagerProxy, exec_interface};
 
 const MANAGER: &str = "/org/freedesktop/systemd1";

@@ -1,9 +1,9 @@
 use super::*;
 use crate::config::from_text;
+use crate::domain::reference::Reference;
 use crate::provider::active::Active;
 use crate::provider::broker::tests::Rig;
 use crate::provider::store::testing;
-use crate::reference::Reference;
 
 /// Secrets, a template and a rule over one item with these values of `password` and `username`.
 async fn rig(password: &[u8], username: &[u8]) -> Rig {
@@ -21,7 +21,8 @@ async fn rig(password: &[u8], username: &[u8]) -> Rig {
 }
 
 fn preview(rig: &Rig, unit: &str, id: &str, form: Form) -> (State, Option<Kind>, String) {
-    let (unit, id) = (crate::name::UnitName::parse_lenient(unit).unwrap(), CredentialId::parse(id).unwrap());
+    let (unit, id) =
+        (crate::domain::name::UnitName::parse_lenient(unit).unwrap(), CredentialId::parse(id).unwrap());
     let what = rig.broker.active().settings.policy.judge(&unit, &id).unwrap();
     let Preview { state, refusal, .. } = of(&rig.broker, &what, form, &[id]);
     let text = refusal.as_ref().map(|why| why.text.clone()).unwrap_or_default();
@@ -84,7 +85,7 @@ async fn a_template_is_as_its_worst_part() {
     let rig = rig(b"hunter2", b"bob").await;
     assert_eq!(preview(&rig, "app", "app.env", Form::Plain).0, State::Fresh);
     let place = (&testing::key("i"), &Reference::parse("op://v/i/username").unwrap().field);
-    let value = crate::secret::SecretValue::new(b"eve".to_vec());
+    let value = crate::domain::secret::SecretValue::new(b"eve".to_vec());
     rig.broker.store().hold("user", crate::provider::store::Origin::Put, place, 0, value).unwrap();
     assert_eq!(preview(&rig, "app", "app.env", Form::Plain).0, State::Held);
     rig.broker.store().remove(&testing::key("i"));

@@ -1,5 +1,5 @@
 use super::*;
-use crate::name::{Claim, CredentialId, UnitName};
+use crate::domain::name::{Claim, CredentialId, UnitName};
 
 fn peer(unit: &str, process: u64) -> Peer {
     let claim =

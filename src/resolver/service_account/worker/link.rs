@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use zeroize::Zeroizing;
 
 use super::protocol::{Ask, Refused, Request, Response, Told, pack, unpack};
-use crate::secret::SecretValue;
+use crate::domain::secret::SecretValue;
 use crate::sys;
 use crate::wire::packet;
 

@@ -1,7 +1,7 @@
 //! References that stand in a template's text without braces, as `op inject` takes them: nothing would replace them.
 
 use super::Mistake;
-use crate::reference::Reference;
+use crate::domain::reference::Reference;
 
 const SCHEME: &str = "op://";
 /// The most that are looked for in one part of a text.

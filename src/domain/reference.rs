@@ -274,7 +274,6 @@ fn fill_segment(
 }
 
 #[cfg(any(test, fuzzing))]
-#[path = "reference_fuzz.rs"]
 pub(crate) mod fuzz;
 
 #[cfg(test)]
@@ -290,7 +289,7 @@ mod tests {
 
     #[test]
     fn the_vectors_of_the_official_core() {
-        let vectors = include_str!("../integration/fixtures/op-reference-vectors.tsv");
+        let vectors = include_str!("../../integration/fixtures/op-reference-vectors.tsv");
         let mut seen = 0;
         for line in vectors.lines() {
             let (literal, verdict) = line.split_once('\t').expect("two columns");

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub use crate::glob::{BadPattern, Glob};
-use crate::name::{CredentialId, SecretName, UnitName, has_unit_type, unescape};
-use crate::reference::{BadTemplate, ReferenceTemplate};
-use crate::secret::{Grant, Secret, Wanted};
-use crate::template::Filling;
+pub use crate::domain::glob::{BadPattern, Glob};
+use crate::domain::name::{CredentialId, SecretName, UnitName, has_unit_type, unescape};
+use crate::domain::reference::{BadTemplate, ReferenceTemplate};
+use crate::domain::secret::{Grant, Secret, Wanted};
+use crate::domain::template::Filling;
 
 /// One unit by name, or many by glob; `.service` is understood where no type stands.
 #[derive(Debug, Clone)]
@@ -372,8 +372,6 @@ fn unescape_dashes_kept(text: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-#[path = "policy_oracle_tests.rs"]
 mod oracle_tests;
 #[cfg(test)]
-#[path = "policy_tests.rs"]
 mod tests;

@@ -1,8 +1,8 @@
 use super::*;
-use crate::name::SourceName;
-use crate::reference::Reference;
-use crate::secret::{Grant, MaxAge};
-use crate::template::{Form, Template};
+use crate::domain::name::SourceName;
+use crate::domain::reference::Reference;
+use crate::domain::secret::{Grant, MaxAge};
+use crate::domain::template::{Form, Template};
 use proptest::prelude::*;
 use std::time::Duration;
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::name::{CredentialId, SecretName, SourceName};
-use crate::policy::UnitPattern;
-use crate::reference::Reference;
+use crate::domain::name::{CredentialId, SecretName, SourceName};
+use crate::domain::policy::UnitPattern;
+use crate::domain::reference::Reference;
 
 /// The bytes of a secret. Wiped when dropped; not `Clone`, not `Display`, not `Serialize`; its `Debug` shows the length alone.
 pub struct SecretValue(Zeroizing<Vec<u8>>);

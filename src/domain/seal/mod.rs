@@ -22,8 +22,8 @@ use ring::error::Unspecified;
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroize;
 
-use crate::name::CredentialId;
-use crate::secret::SecretValue;
+use crate::domain::name::CredentialId;
+use crate::domain::secret::SecretValue;
 
 /// The kind of key, as systemd numbers them: the key of this host.
 const BY_HOST: [u8; 16] =

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use crate::name::SecretName;
-use crate::secret::{SecretValue, Wanted};
+use crate::domain::name::SecretName;
+use crate::domain::secret::{SecretValue, Wanted};
 
 /// The most bytes that a template's text may have: more than systemd takes can't be served.
 pub const MAX_TEXT: usize = 1 << 20;
