@@ -29,20 +29,16 @@
 //! # The rooms
 //!
 //! [`domain`]: names, references, secrets, templates, the policy and the sealed form, without I/O. [`config`]: what the
-//! administrator wrote. [`provider`] and [`resolver`]: the two halves, which know each other by [`wire`] alone. [`systemd`]: sockets,
-//! notifications, the journal, units. [`cli`]: the verbs. `sys`: the system calls that need `unsafe`, which nothing else has.
+//! administrator wrote. [`provider`] and [`resolver`]: the two halves, which know each other by [`wire`] alone. [`host`]: sockets,
+//! notifications, the journal, units. [`cli`]: the verbs. `host::sys`: the system calls that need `unsafe`.
 
-mod calendar;
 pub mod cli;
-pub mod clock;
 pub mod config;
 pub mod domain;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod host;
 pub mod provider;
 pub mod resolver;
-pub mod systemd;
 pub mod wire;
-
-mod sys;

@@ -11,8 +11,8 @@ use super::unit_lines::{PLAIN, SEALED};
 use crate::config::{self, Paths};
 use crate::domain::name::{CredentialId, SecretName, SourceName, UnitName};
 use crate::domain::reference::Reference;
+use crate::host::systemd::unit_type::ExecType;
 use crate::provider::units::UnitFiles;
-use crate::systemd::unit_type::ExecType;
 
 /// The comment in what `onecred add` writes: `onecred remove` removes nothing else.
 pub(super) const MARK: &str = "written by onecred add";

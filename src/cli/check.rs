@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use super::check_report::Configuration;
 use super::{show, vault_files};
 use crate::config::{self, Loaded, Paths, Report, Severity};
-use crate::systemd::creds_socket::{Finding, Level};
+use crate::host::systemd::creds_socket::{Finding, Level};
 
 /// The directory of the configuration that runs.
 const INSTALLED: &str = "/etc/onecred";

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::bus::ManagerProxy;
-use crate::clock;
+use crate::host::clock;
 
 /// How the active configuration relates to the files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use super::bus;
 use crate::domain::name::{Claim, CredentialId, SecretName, UnitName};
 use crate::domain::secret::SecretValue;
+use crate::host::sys;
 use crate::provider::reply::REFUSED;
-use crate::sys;
 use crate::wire::packet;
 
 /// The most bytes that systemd takes, in bytes; a longer answer is a refusal.

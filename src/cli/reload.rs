@@ -5,7 +5,7 @@ use std::io::Write;
 
 use super::bus::{self, Fault};
 use super::configuration::Configuration;
-use crate::clock;
+use crate::host::clock;
 
 /// Reloads.
 pub fn run(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {

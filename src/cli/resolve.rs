@@ -12,9 +12,9 @@ use tracing::Level;
 
 use crate::config::Paths;
 use crate::domain::name::CredentialId;
+use crate::host::systemd::{activation, journal, notify};
 use crate::resolver::run::{Options, run as resolve};
 use crate::resolver::service_account::{Book, Leniency, Surroundings};
-use crate::systemd::{activation, journal, notify};
 
 /// The name under which the service manager keeps the book of what was spent.
 const BOOK: &str = "onecred-book";

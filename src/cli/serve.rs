@@ -7,9 +7,9 @@ use nix::sys::socket::SockType;
 use tracing::Level;
 
 use crate::config::Paths;
+use crate::host::systemd::{activation, journal};
 use crate::provider::keeper::Keeper;
 use crate::provider::run::{Options, run as provide};
-use crate::systemd::{activation, journal};
 
 /// What systemd calls the sealed socket (FileDescriptorName=).
 const SEALED: &str = "sealed";
@@ -52,7 +52,7 @@ pub fn run(args: ServeArgs) -> Result<(), Box<dyn Error>> {
     let keeper = Keeper::start().map_err(|error| format!("the keeper can't be started: {error}"))?;
     journal::start("onecred", if args.verbose { Level::DEBUG } else { Level::INFO });
     warn_if_soft(hardened);
-    crate::sys::give_back_long_memory();
+    crate::host::sys::give_back_long_memory();
     if args.development && handed_over.is_some() && nix::unistd::geteuid().is_root() {
         return Err(
             "--development is not for a service of the system: whoever asks would be believed; leave it out"

@@ -10,10 +10,10 @@ use tokio::task::JoinSet;
 use super::broker::{Broker, Order, Ready};
 use super::peer::ProcessId;
 use super::refusal::Refusal;
-use crate::clock::BootTime;
 use crate::domain::policy::Deliverable;
 use crate::domain::secret::{SecretValue, Wanted};
 use crate::domain::template::{Filling, Unfit};
+use crate::host::clock::BootTime;
 use crate::wire::Failure;
 
 /// What is to be put together, and for whom.

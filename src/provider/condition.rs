@@ -4,9 +4,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::clock::BootTime;
 use crate::domain::name::CredentialId;
 use crate::domain::secret::{MaxAge, Wanted};
+use crate::host::clock::BootTime;
 use crate::wire::Failure;
 
 use super::base::limits::{self, Form};

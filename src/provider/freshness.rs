@@ -1,8 +1,8 @@
 //! Whether what the store has of a field may be served, has to be confirmed first, or has to be fetched. Pure.
 
-use crate::clock::BootTime;
 use crate::domain::reference::FieldRef;
 use crate::domain::secret::MaxAge;
+use crate::host::clock::BootTime;
 use crate::wire::Failure;
 
 use super::store::{Entry, Slot};

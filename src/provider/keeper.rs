@@ -16,7 +16,7 @@ use nix::unistd::{Pid, getppid};
 
 use super::reply::{ENOUGH, FILLER};
 use crate::domain::name::Claim;
-use crate::sys;
+use crate::host::sys;
 
 /// How long a peer that took all of the filler may keep the keeper. To no reader of systemd's is that much a value.
 const LINGER: Duration = Duration::from_secs(60);

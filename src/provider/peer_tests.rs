@@ -2,7 +2,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
 use super::*;
-use crate::sys;
+use crate::host::sys;
 
 /// A connection to ourselves from an address, as the listener sees it.
 fn connection(address: &[u8]) -> (OwnedFd, OwnedFd) {

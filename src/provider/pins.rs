@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::peer::ProcessId;
 use super::store::{ItemKey, Snapshot};
-use crate::clock::BootTime;
+use crate::host::clock::BootTime;
 
 /// How long after its last request a process is remembered.
 const REMEMBERED: Duration = Duration::from_secs(300);

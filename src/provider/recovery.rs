@@ -22,11 +22,11 @@ use super::peer::ProcessId;
 use super::publish::{self, Handle};
 use super::refusal::Refusal;
 use super::store::Store;
-use crate::clock::BootTime;
 use crate::domain::name::{Claim, CredentialId, UnitName};
 use crate::domain::secret::Wanted;
-use crate::systemd::manager::Link;
-use crate::systemd::message_id;
+use crate::host::clock::BootTime;
+use crate::host::systemd::manager::Link;
+use crate::host::systemd::message_id;
 
 /// The most units that are remembered.
 const MOST: usize = 4096;

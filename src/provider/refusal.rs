@@ -9,7 +9,7 @@ use super::sealer::Unsealed;
 use crate::domain::name::{CredentialId, SecretName, UnitName};
 use crate::domain::policy::Denial;
 use crate::domain::reference::Reference;
-use crate::systemd::message_id;
+use crate::host::systemd::message_id;
 use crate::wire::{Class, Failure};
 
 /// Why a request is refused.

@@ -14,7 +14,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::domain::secret::SecretValue;
-use crate::sys::{self, Held};
+use crate::host::sys::{self, Held};
 
 /// What a refusal is made of.
 pub(crate) static FILLER: [u8; 1 << 16] = [b'!'; 1 << 16];

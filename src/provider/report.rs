@@ -10,9 +10,9 @@ use super::peer::{Peer, Stranger};
 use super::refusal::Refusal;
 use super::sealer::Unsealed;
 use super::tally::STRANGER;
-use crate::clock::BootTime;
 use crate::domain::secret::Wanted;
-use crate::systemd::message_id;
+use crate::host::clock::BootTime;
+use crate::host::systemd::message_id;
 use crate::wire::Failure;
 
 /// How long equal lines are counted instead of said.

@@ -13,8 +13,8 @@ use super::broker::Broker;
 use super::events::Event;
 use super::publish::Publisher;
 use super::store::ItemKey;
-use crate::systemd::manager::{Jobs, Link, ManagerProxy, subscribe};
-use crate::systemd::message_id;
+use crate::host::systemd::manager::{Jobs, Link, ManagerProxy, subscribe};
+use crate::host::systemd::message_id;
 
 /// A burst of changes is over when there was none for so long.
 const QUIET: Duration = Duration::from_secs(2);

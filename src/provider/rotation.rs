@@ -10,8 +10,8 @@ use tokio::task::JoinSet;
 
 use super::broker::{Broker, Thoroughness};
 use super::store::ItemKey;
-use crate::clock::BootTime;
 use crate::domain::name::SourceName;
+use crate::host::clock::BootTime;
 
 /// How often it is looked what is due: an interval may begin or end with any new configuration.
 const LOOK: Duration = Duration::from_secs(5);

@@ -24,10 +24,10 @@ use super::rotation;
 use super::sealer::{Form, Sealer};
 use super::server::Server;
 use super::store::{Kind, Store};
-use crate::clock::{self, BootTime};
 use crate::config::{self, Limits, Paths, Problem, Report};
 use crate::domain::secret::wipe_stack;
-use crate::systemd::{journal, message_id, notify};
+use crate::host::clock::{self, BootTime};
+use crate::host::systemd::{journal, message_id, notify};
 use crate::wire::Resolve;
 use crate::wire::client::SocketResolver;
 
@@ -305,7 +305,7 @@ fn line(server: &Server, standing: &Standing) -> String {
 }
 
 fn watch(keeper: &Keeper) -> io::Result<AsyncFd<OwnedFd>> {
-    crate::sys::register(keeper.ended().try_clone_to_owned()?)
+    crate::host::sys::register(keeper.ended().try_clone_to_owned()?)
 }
 
 struct Signals {

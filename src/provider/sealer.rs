@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 pub use super::base::limits::Form;
-use crate::clock;
 use crate::domain::name::CredentialId;
 use crate::domain::seal::{FILE_MAX, HostKey};
 use crate::domain::secret::SecretValue;
+use crate::host::clock;
 
 /// How often it is looked whether the key's folder has been mounted.
 const LOOK: Duration = Duration::from_millis(100);

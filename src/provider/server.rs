@@ -24,11 +24,11 @@ use super::sealer::{Form, Sealer};
 use super::statuses::Statuses;
 use super::store::Kind;
 use super::tally::{STRANGER, Tally};
-use crate::clock::BootTime;
 use crate::config::{Audit, Paths};
 use crate::domain::name::Claim;
 use crate::domain::policy::Deliverable;
-use crate::sys;
+use crate::host::clock::BootTime;
+use crate::host::sys;
 
 /// After how long a wait is told of.
 pub(super) const PATIENT_FOR: Duration = Duration::from_secs(2);

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::clock::BootTime;
+use crate::host::clock::BootTime;
 
 /// The upper bounds of the latency buckets, in microseconds; a last bucket, without a bound, follows them.
 pub const BOUNDS_USEC: [u64; 12] =

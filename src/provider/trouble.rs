@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::clock::BootTime;
 use crate::domain::name::SourceName;
-use crate::systemd::message_id;
+use crate::host::clock::BootTime;
+use crate::host::systemd::message_id;
 use crate::wire::Failure;
 
 /// How long a source that could not be asked is left alone, where it does not say itself.

@@ -23,16 +23,16 @@ mod ssh;
 mod value;
 mod vault_file;
 
-pub use crate::calendar::date_of_unix;
+pub use crate::host::calendar::date_of_unix;
 use std::collections::BTreeMap;
 use std::future::ready;
 use std::sync::Arc;
 pub use vault_file::examine as examine_vault_file;
 
-use crate::calendar;
 use crate::config::Source;
 use crate::domain::name::{CredentialId, SourceName};
 use crate::domain::secret::SecretValue;
+use crate::host::calendar;
 use crate::wire::{
     Check, Checked, Class, Declarations, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve, Status,
 };

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::backend::{About, Backend};
 use super::model::{File, FullItem, ItemOverview, Vault};
-use crate::clock::{self, BootTime};
 use crate::domain::secret::SecretValue;
+use crate::host::clock::{self, BootTime};
 use crate::wire::{Class, Failure, ItemId, SourceState};
 
 /// What came of a source's calls since it was opened.

@@ -18,7 +18,7 @@ use super::shown::{self, Shown};
 use crate::config::{self, Paths, Source};
 use crate::domain::name::{CredentialId, SourceName};
 use crate::domain::secret::{SecretValue, wipe_stack};
-use crate::systemd::notify;
+use crate::host::systemd::notify;
 use crate::wire::{
     self, Check, Checked, Class, Declarations, Declared, Failure, Fetch, Fetched, Pending, Probe, Probed,
     Resolve, Status,

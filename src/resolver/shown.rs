@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use crate::systemd::notify;
+use crate::host::systemd::notify;
 use crate::wire::{SourceState, SourceStatus, Status};
 
 /// How long a line stands at least, so that a busy resolver does not keep the service manager busy, too.

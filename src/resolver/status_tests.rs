@@ -7,7 +7,7 @@ use nix::sys::socket::SockType;
 use super::vectors_tests::ask;
 use super::*;
 use crate::config::SourceKind;
-use crate::systemd::activation;
+use crate::host::systemd::activation;
 use crate::wire::client::SocketResolver;
 use crate::wire::{Declarations, SourceState, server};
 

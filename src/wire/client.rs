@@ -19,7 +19,7 @@ use super::{
     Probed, Question, Resolve, Status,
 };
 use crate::domain::secret::SecretValue;
-use crate::sys;
+use crate::host::sys;
 
 /// How much longer than the resolver's own patience an answer is waited for: it gives up first, and says why.
 const MARGIN: Duration = Duration::from_secs(2);

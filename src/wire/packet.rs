@@ -13,7 +13,7 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, s
 use tokio::io::unix::AsyncFd;
 
 use crate::domain::secret::SecretValue;
-use crate::sys;
+use crate::host::sys;
 
 /// What each packet begins with: the protocol and its version.
 const GREETING: &[u8] = b"onecred 1\n";

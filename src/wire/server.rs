@@ -13,7 +13,7 @@ use super::client::{FetchedMeta, ValueMeta};
 use super::packet::{self, MAX_META, Packet};
 use super::{Checked, Class, Declarations, Failure, Fetched, Question, Resolve};
 use crate::domain::secret::SecretValue;
-use crate::sys;
+use crate::host::sys;
 
 /// The most questions that are worked on at once; further ones wait in the listen queue.
 const AT_ONCE: usize = 512;

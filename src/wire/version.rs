@@ -3,7 +3,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::calendar::{date_of_days, days_of_date};
+use crate::host::calendar::{date_of_days, days_of_date};
 
 /// Numbers from here on are times: microseconds since 1970, doubled. 1Password counts changes, and does not come this far.
 const TIMES: u64 = 1 << 40;

@@ -4,7 +4,7 @@ use serde::Serialize;
 use zbus::Connection;
 use zbus::proxy::CacheProperties;
 
-use crate::systemd::manager::{ManagerProxy, UnitProxy};
+use crate::host::systemd::manager::{ManagerProxy, UnitProxy};
 
 /// The plain one first: the others come with it.
 const SOCKETS: [&str; 3] = ["onecred.socket", "onecred-sealed.socket", "onecred-resolver.socket"];

@@ -99,7 +99,8 @@ impl Halves {
         self.resolver.0.wait()?;
         let path = self.folder.0.join("resolver.sock");
         fs::remove_file(&path)?;
-        let listener = crate::systemd::activation::bound_at(&path, nix::sys::socket::SockType::SeqPacket)?;
+        let listener =
+            crate::host::systemd::activation::bound_at(&path, nix::sys::socket::SockType::SeqPacket)?;
         let listener = std::os::unix::net::UnixListener::from(listener);
         listener.set_nonblocking(false)?;
         self.stand_in = Some(listener);

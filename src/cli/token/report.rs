@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::source::Chosen;
-use crate::clock;
+use crate::host::clock;
 use crate::resolver::date_of_unix;
 use crate::wire::{Probed, ProbedVault};
 

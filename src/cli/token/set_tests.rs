@@ -7,7 +7,7 @@ use nix::sys::socket::SockType;
 
 use super::*;
 use crate::domain::name::CredentialId;
-use crate::systemd::activation;
+use crate::host::systemd::activation;
 use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve, server};
 
 const GOOD: &str = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJjYW5hcnkifQ.c2ln";

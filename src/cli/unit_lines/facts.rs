@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::domain::name::{CredentialId, UnitName};
-use crate::systemd::unit_type::ExecType;
+use crate::host::systemd::unit_type::ExecType;
 
 /// The socket that answers with values as they are.
 pub(in crate::cli) const PLAIN: &str = "/run/onecred/credential.sock";

@@ -12,8 +12,8 @@ use zbus::{Connection, OwnedObjectPath, OwnedVariant, fdo};
 use super::facts::{Directive, EnvironmentFile, LeadsTo, Line, Machine, PLAIN, SEALED, State, Unit};
 use super::{ordering, unit_files};
 use crate::domain::name::UnitName;
+use crate::host::systemd::manager::{ManagerProxy, UnitProxy, exec_interface, version_number};
 use crate::provider::units::UnitFiles;
-use crate::systemd::manager::{ManagerProxy, UnitProxy, exec_interface, version_number};
 
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 const UNKNOWN_OBJECT: &str = "org.freedesktop.DBus.Error.UnknownObject";

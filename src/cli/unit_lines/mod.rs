@@ -15,7 +15,7 @@ use zbus::Connection;
 
 use super::bus::{Fault, ManagerProxy};
 use crate::domain::name::{CredentialId, UnitName};
-use crate::systemd::creds_socket::{Finding, Level};
+use crate::host::systemd::creds_socket::{Finding, Level};
 use facts::{Line, State, Unit};
 use gather::Systemd;
 use prediction::{Asks, Request};

@@ -6,7 +6,7 @@ use zbus::proxy::CacheProperties;
 use zbus::{Connection, OwnedVariant, Variant};
 
 use super::facts::Early;
-use crate::systemd::manager::{ManagerProxy, UnitProxy};
+use crate::host::systemd::manager::{ManagerProxy, UnitProxy};
 
 /// What waits for the network, or makes it wait.
 const NETWORK: [&str; 3] = ["network-pre.target", "network.target", "network-online.target"];

@@ -4,7 +4,7 @@
 
 use super::facts::{Directive, Ignored};
 use crate::domain::name::{CredentialId, UnitName};
-use crate::systemd::unit_type::ExecType;
+use crate::host::systemd::unit_type::ExecType;
 
 /// The keys that a line for a credential may have, with those that are not judged here.
 const KEYS: [&str; 5] = [

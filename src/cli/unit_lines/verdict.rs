@@ -3,7 +3,7 @@
 use super::facts::{Answer, Directive, LeadsTo, Line, Machine, PLAIN, Prediction, SEALED, State, Unit};
 use crate::domain::glob::Glob;
 use crate::domain::name::{Claim, CredentialId};
-use crate::systemd::unit_type::{Asks, ExecType};
+use crate::host::systemd::unit_type::{Asks, ExecType};
 
 /// What comes of it, from the best to the worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]

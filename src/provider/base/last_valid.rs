@@ -8,8 +8,8 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock;
 use crate::config::{self, Paths, Problem, Report, Settings, Texts};
+use crate::host::clock;
 use crate::provider::active::Active;
 use crate::provider::store::Store;
 

@@ -2,7 +2,7 @@
 
 use super::tests::{Rig, away, fresh};
 use super::*;
-use crate::clock::{self, simulated};
+use crate::host::clock::{self, simulated};
 use crate::provider::store::testing::fetched;
 use crate::wire::ItemState;
 

@@ -5,14 +5,14 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::{Broker, redefined};
-use crate::clock::BootTime;
 use crate::domain::name::SourceName;
 use crate::domain::reference::FieldRef;
+use crate::host::clock::BootTime;
+use crate::host::systemd::message_id;
 use crate::provider::active::Active;
 use crate::provider::events::Event;
 use crate::provider::store::{Entry, ItemKey, NewSnapshot, Slot, Snapshot};
 use crate::provider::units::UnitFiles;
-use crate::systemd::message_id;
 use crate::wire::{Check, Failure, Fetch, ItemState, Known, version};
 
 use super::{AHEAD_PATIENCE, CHECK_PATIENCE, FETCH_PATIENCE};

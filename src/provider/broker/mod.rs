@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use crate::clock::BootTime;
 use crate::domain::name::{CredentialId, SourceName};
 use crate::domain::reference::FieldRef;
 use crate::domain::secret::{SecretValue, Wanted};
+use crate::host::clock::BootTime;
 use crate::provider::active::Active;
 use crate::provider::condition::{Condition, Seen};
 use crate::provider::events::{Event, Events};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{Broker, FETCH_PATIENCE, MOST_FETCHES, never_fresh};
-use crate::clock::BootTime;
 use crate::domain::secret::Wanted;
+use crate::host::clock::BootTime;
 use crate::provider::store::{Entry, ItemKey, Slot};
 use crate::wire::Failure;
 

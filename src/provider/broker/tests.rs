@@ -213,7 +213,7 @@ async fn a_vault_that_cannot_be_compared_is_served_as_it_is_and_left_alone_for_a
     let refreshed = rig.broker.refresh(&secret, Thoroughness::Versions, rig.broker.ask(&secret)).await;
     assert_eq!(refreshed, Err(away()), "and costs no fetch");
     assert_eq!(rig.script.asked(), ["check 2"]);
-    crate::clock::simulated::pass(Duration::from_secs(60));
+    crate::host::clock::simulated::pass(Duration::from_secs(60));
     assert_eq!(rig.broker.condition(&secret).error, Some(away()), "until it can be compared again");
 }
 

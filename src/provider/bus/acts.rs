@@ -12,9 +12,9 @@ use super::caller::Caller;
 use super::error::BusError;
 use crate::domain::reference::FieldRef;
 use crate::domain::secret::{SecretValue, Wanted};
+use crate::host::systemd::message_id;
 use crate::provider::events::Event;
 use crate::provider::store::{Entry, ItemKey, Origin};
-use crate::systemd::message_id;
 use crate::wire::version;
 
 /// How many secrets of one call are refreshed at once.

@@ -12,11 +12,12 @@ use super::caller::{Action, Caller};
 use super::error::BusError;
 use super::secret::SecretObject;
 use super::{Desk, handover};
-use crate::clock::BootTime;
 use crate::config::Audit;
 use crate::domain::name::UnitName;
 use crate::domain::policy::Deliverable;
 use crate::domain::secret::{Grant, Secret};
+use crate::host::clock::BootTime;
+use crate::host::systemd::message_id;
 use crate::provider::active::Active;
 use crate::provider::assemble::{self, Job};
 use crate::provider::broker::{Asked, Refreshed, Thoroughness};
@@ -24,7 +25,6 @@ use crate::provider::condition::Condition;
 use crate::provider::peer::ProcessId;
 use crate::provider::refusal::Refusal;
 use crate::provider::tally::Counts;
-use crate::systemd::message_id;
 use crate::wire::version;
 
 /// A dictionary of named values, as the bus has them.

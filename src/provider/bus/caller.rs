@@ -15,9 +15,9 @@ use super::error::BusError;
 use crate::domain::name::UnitName;
 use crate::domain::policy::Policy;
 use crate::domain::secret::Secret;
+use crate::host::systemd::manager::{ManagerProxy, exec_interface};
+use crate::host::systemd::unit_type::ExecType;
 use crate::provider::peer::unit_of;
-use crate::systemd::manager::{ManagerProxy, exec_interface};
-use crate::systemd::unit_type::ExecType;
 
 /// The most callers that are remembered.
 const REMEMBERED: usize = 256;

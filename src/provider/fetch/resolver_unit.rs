@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use zbus::proxy::CacheProperties;
 
 use crate::domain::secret::SecretValue;
-use crate::systemd::manager::{Link, ServiceProxy, UnitProxy};
+use crate::host::systemd::manager::{Link, ServiceProxy, UnitProxy};
 use crate::wire::{
     Check, Checked, Class, Declarations, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve, Status,
 };

@@ -13,9 +13,9 @@ use super::fault::Fault;
 use super::handle::Handle;
 use super::plan::File;
 use super::{NO_MORE, Publisher, Ready};
-use crate::clock::BootTime;
 use crate::domain::secret::Wanted;
-use crate::systemd::message_id;
+use crate::host::clock::BootTime;
+use crate::host::systemd::message_id;
 
 impl Publisher {
     /// Publishes what is configured and not there yet, for those who wait for no handle.

@@ -8,10 +8,10 @@ use super::super::refusal::Refusal;
 use super::super::reply::Connection;
 use super::super::report::Asked;
 use super::super::server::{PATIENT_FOR, Server, gone};
-use crate::clock::BootTime;
 use crate::domain::name::{Claim, unescape};
 use crate::domain::secret::SecretValue;
-use crate::systemd::message_id;
+use crate::host::clock::BootTime;
+use crate::host::systemd::message_id;
 
 /// The ID under which handles ask.
 const CREDENTIAL: &str = "file";

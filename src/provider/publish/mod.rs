@@ -27,11 +27,11 @@ use super::events::Event;
 use super::peer::ProcessId;
 use super::refusal::Refusal;
 use super::store::{ItemKey, Kind};
-use crate::clock::BootTime;
 use crate::config::Settings;
 use crate::domain::reference::FieldRef;
 use crate::domain::secret::{SecretValue, Wanted};
-use crate::systemd::message_id;
+use crate::host::clock::BootTime;
+use crate::host::systemd::message_id;
 
 use accounts::Accounts;
 pub use dirs::objection;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use futures_core::Stream;
 
 use super::{Casualty, MOST, Recovery};
-use crate::clock::BootTime;
-use crate::systemd::manager::{JobRemoved, subscribe};
+use crate::host::clock::BootTime;
+use crate::host::systemd::manager::{JobRemoved, subscribe};
 
 /// How long to wait for a bus that is not there.
 const PAUSE: Duration = Duration::from_secs(2);

@@ -16,10 +16,10 @@ use tokio::time::{Instant, sleep};
 
 use super::verdict::{Command, Failed, Source, is_undecrypted};
 use super::{MOST, Recovery};
-use crate::clock::{self, BootTime};
+use crate::host::clock::{self, BootTime};
+use crate::host::systemd::message_id;
 use crate::provider::broker::Broker;
 use crate::provider::peer::{Peer, ProcessId, Running};
-use crate::systemd::message_id;
 
 /// How often processes that have an answer are looked at.
 const CHECK: Duration = Duration::from_millis(250);

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::clock;
+use crate::host::clock;
 use crate::provider::peer::{ProcessId, Running};
 
 /// How many processes may have an answer and not be done with it. The rest of the 16 connections is for others.

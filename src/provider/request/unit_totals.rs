@@ -11,8 +11,8 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::clock::BootTime;
 use crate::domain::name::{Claim, CredentialId, UnitName};
+use crate::host::clock::BootTime;
 use crate::provider::base::limits::UNIT_TOTAL;
 use crate::provider::peer::ProcessId;
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Doubt, Inner, ItemKey, Slot, Store, format};
-use crate::clock::BootTime;
 use crate::domain::name::SourceName;
+use crate::host::clock::BootTime;
 use crate::wire::{Failure, ItemState, Known};
 
 /// How long an item that could not be compared is left at that.

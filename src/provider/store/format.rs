@@ -9,9 +9,9 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::{ItemKey, NewSnapshot};
-use crate::clock::{BootTime, Expiry};
 use crate::domain::reference::FieldRef;
 use crate::domain::secret::SecretValue;
+use crate::host::clock::{BootTime, Expiry};
 use crate::wire::{Failure, Fetched, ItemId};
 
 const MAGIC: &[u8; 8] = b"onecred1";

@@ -8,11 +8,11 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::format::{Encoded, encode, read};
 use super::{Entry, ItemKey, NewSnapshot, Snapshot};
-use crate::clock::BootTime;
 use crate::domain::name::SourceName;
 use crate::domain::reference::{FieldRef, Reference};
 use crate::domain::secret::SecretValue;
 use crate::fuzzing::{Input, text};
+use crate::host::clock::BootTime;
 use crate::wire::{Class, Failure, Fetched, FetchedValue, ItemId};
 
 /// A file as it stands; or metadata, for which a file is made; or values, from which we make one.

@@ -7,9 +7,9 @@ use super::folder::{BadFolder, Folder};
 use super::{
     Entry, Inner, ItemKey, NewSnapshot, Origin, Snapshot, StandIn, Store, StoreError, format, in_pages,
 };
-use crate::clock::BootTime;
 use crate::domain::reference::FieldRef;
 use crate::domain::secret::{SecretValue, Wanted};
+use crate::host::clock::BootTime;
 use crate::wire::{Fetched, FetchedValue, ItemId};
 
 /// Before the digests in the names of their files.

@@ -16,8 +16,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::clock::BootTime;
 use crate::domain::reference::FieldRef;
+use crate::host::clock::BootTime;
 use crate::wire::{Failure, Fetched};
 
 use confirmations::Confirmations;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustls::CertificateError;
 
-use crate::clock;
+use crate::host::clock;
 use crate::wire::{Class, Failure};
 
 use super::super::calendar::http_date;

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::clock;
 use crate::domain::reference::{FieldRef, ItemRef};
 use crate::domain::secret::SecretValue;
+use crate::host::clock;
 use crate::wire::{
     Check, Checked, Class, Failure, Fetch, Fetched, FetchedValue, ItemId, Pending, Probe, Probed,
     ProbedVault, Resolve,

@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::quota::Ledger;
-use crate::clock::BootTime;
+use crate::host::clock::BootTime;
 
 /// The most bytes that the ledgers may have.
 const MOST: usize = 1 << 18;

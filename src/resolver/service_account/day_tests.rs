@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 
 use super::worker::{Answer, Ask, Refused, Told, Trouble};
 use super::*;
-use crate::clock::{BootTime, simulated};
 use crate::domain::name::{CredentialId, UnitName};
+use crate::host::clock::{BootTime, simulated};
 use crate::provider::active::Active;
 use crate::provider::broker::{Broker, Order};
 use crate::provider::peer::ProcessId;

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::super::model::{Field, File, FullItem, ItemOverview, Section, Value, Vault, VaultId};
-use crate::clock;
+use crate::host::clock;
 use crate::wire::version;
 
 /// Within how many seconds of its change an item may change again and still show the same time.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::book::Book;
-use crate::clock::{self, BootTime};
+use crate::host::clock::{self, BootTime};
 use crate::wire::{Class, Failure, QuotaStatus, Spent};
 
 const HOUR: Duration = Duration::from_secs(3_600);

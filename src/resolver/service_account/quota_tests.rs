@@ -1,7 +1,7 @@
 //! Tests of the quota, on a clock of their own.
 
 use super::*;
-use crate::clock::simulated::pass;
+use crate::host::clock::simulated::pass;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -11,12 +11,12 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::config::Paths;
+use crate::host::sys;
 use crate::provider::broker::tests::Rig;
 use crate::provider::peer::Attestation;
 use crate::provider::reply::REFUSED;
 use crate::provider::sealer::{Form, Sealer};
 use crate::provider::server::Server;
-use crate::sys;
 
 /// After this long something hangs.
 const HANGS: Duration = Duration::from_secs(30);

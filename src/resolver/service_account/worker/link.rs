@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use super::protocol::{Ask, Refused, Request, Response, Told, pack, unpack};
 use crate::domain::secret::SecretValue;
-use crate::sys;
+use crate::host::sys;
 use crate::wire::packet;
 
 /// How long after its asker has given up a call may still be answered.

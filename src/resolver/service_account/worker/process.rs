@@ -14,7 +14,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::protocol::{Ask, Refused, Request, Response, Told, Wanted, pack, unpack};
-use crate::sys;
+use crate::host::sys;
 use crate::wire::packet::{self, MAX_VALUES};
 
 use super::super::core::{Core, CoreError, Fit, Unfit};

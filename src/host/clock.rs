@@ -100,7 +100,7 @@ pub(crate) mod simulated {
         static FOLLOWED: Cell<Option<tokio::time::Instant>> = const { Cell::new(None) };
     }
 
-    pub(super) fn passed() -> Duration {
+    pub(crate) fn passed() -> Duration {
         PASSED.get() + FOLLOWED.get().map_or(Duration::ZERO, |since| since.elapsed())
     }
 
@@ -109,7 +109,7 @@ pub(crate) mod simulated {
         FOLLOWED.set(Some(tokio::time::Instant::now()));
     }
 
-    pub(super) fn jumped() -> i64 {
+    pub(crate) fn jumped() -> i64 {
         JUMPED.get()
     }
 

@@ -25,7 +25,7 @@ pub fn status(status: &str) {
 
 /// A reload has begun; [`ready`] ends it.
 pub fn reloading() {
-    let now = crate::clock::monotonic().as_micros();
+    let now = crate::host::clock::monotonic().as_micros();
     tell(&[NotifyState::Reloading, NotifyState::Other(format!("MONOTONIC_USEC={now}"))]);
 }
 

@@ -10,7 +10,7 @@ use nix::sys::socket::{
 };
 use nix::sys::stat::{Mode, umask};
 
-use crate::sys;
+use crate::host::sys;
 
 /// The listening socket of a service that systemd started by its .socket unit, and what an earlier process of this service has had kept
 /// under a name (see [`super::notify::keep`]). None where systemd handed nothing over.

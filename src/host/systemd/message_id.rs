@@ -69,7 +69,7 @@ mod tests {
     use super::*;
     use std::collections::{BTreeMap, BTreeSet};
 
-    const CATALOG: &str = include_str!("../../units/catalog/onecred.catalog");
+    const CATALOG: &str = include_str!("../../../units/catalog/onecred.catalog");
 
     /// The entries of the catalog: what stands below each ID.
     fn entries() -> BTreeMap<&'static str, String> {

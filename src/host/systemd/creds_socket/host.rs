@@ -10,7 +10,7 @@ use zbus::{Connection, OwnedObjectPath, OwnedVariant, fdo};
 
 use super::{Finding, SOCKET, State, judge};
 use crate::domain::name::UnitName;
-use crate::systemd::manager::{ManagerProxy, exec_interface};
+use crate::host::systemd::manager::{ManagerProxy, exec_interface};
 
 const MANAGER: &str = "/org/freedesktop/systemd1";
 const RESOLVER: &str = "onecred-resolver.service";
