@@ -9,7 +9,7 @@
 //! | judge | [`domain::policy`] | may this unit have this credential, and which reference is it? No, unless a line says so |
 //! | put together | [`provider::assemble`] | one value, or a [`template`](domain::template) that is filled in with several, all of one generation |
 //! | look | [`provider::freshness`], [`provider::store`] | the snapshot in the ramfs is fresh: answer at once |
-//! | get | [`provider::broker`] | else one flight per item asks the resolver ([`wire`]), within the deadline |
+//! | get | [`provider::broker`] | else one flight per item asks the resolver ([`ipc`]), within the deadline |
 //! | resolve | [`resolver`] | the other process, with the network and the token, looks it up in 1Password |
 //! | put together | [`provider::assemble`] | a template is filled in, once all of its parts are there |
 //! | seal | [`provider::sealer`] | at the sealed socket: encrypted with the host key, so that nothing but the whole of it can start a unit |
@@ -26,11 +26,13 @@
 //! [`provider::recovery`] starts units again that were refused for a cause that has passed. [`provider::tally`] counts, [`provider::metrics`] is its text for
 //! Prometheus, and [`provider::statuses`] knows how the sources are.
 //!
-//! # The rooms
+//! # Modules
 //!
-//! [`domain`]: names, references, secrets, templates, the policy and the sealed form, without I/O. [`config`]: what the
-//! administrator wrote. [`provider`] and [`resolver`]: the two halves, which know each other by [`wire`] alone. [`host`]: sockets,
-//! notifications, the journal, units. [`cli`]: the verbs. `host::sys`: the system calls that need `unsafe`.
+//! - [`domain`]: names, references, secrets, templates, the policy and the sealed form, without I/O
+//! - [`config`]: the configuration as written, merged and checked
+//! - [`host`]: what Linux and systemd offer: sockets, notifications, the journal, the manager, the clock, and system calls that need `unsafe`
+//! - [`ipc`]: the protocol between the two processes, [`provider`] and [`resolver`], which share nothing else
+//! - [`cli`]: one module for each verb
 
 pub mod cli;
 pub mod config;
@@ -39,6 +41,6 @@ pub mod domain;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod host;
+pub mod ipc;
 pub mod provider;
 pub mod resolver;
-pub mod wire;

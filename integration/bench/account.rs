@@ -10,7 +10,7 @@ use onecred::{
     config::{self, Paths},
     domain::name::SourceName,
     domain::reference::Reference,
-    wire::{Fetch, Resolve as _, client::SocketResolver},
+    ipc::{Fetch, Resolve as _, client::SocketResolver},
 };
 use onecred_integration::{
     fake_account::{FakeAccount, Options},

@@ -11,8 +11,8 @@ use onecred::config::{Source, SourceKind};
 use onecred::domain::name::{CredentialId, SourceName};
 use onecred::domain::reference::Reference;
 use onecred::domain::secret::SecretValue;
+use onecred::ipc::{Check, Class, Failure, Fetch, Fetched, ItemState, Known, Probe, Resolve};
 use onecred::resolver::Resolver;
-use onecred::wire::{Check, Class, Failure, Fetch, Fetched, ItemState, Known, Probe, Resolve};
 use onecred_integration::fake_connect::{DEFAULT_TOKEN, Edit, FakeConnect, Fault, Kind, Options, TlsFault};
 use serde_json::json;
 

@@ -11,8 +11,8 @@ use super::bus;
 use crate::domain::name::{Claim, CredentialId, SecretName, UnitName};
 use crate::domain::secret::SecretValue;
 use crate::host::sys;
+use crate::ipc::packet;
 use crate::provider::reply::REFUSED;
-use crate::wire::packet;
 
 /// The most bytes that systemd takes, in bytes; a longer answer is a refusal.
 const SYSTEMD_TAKES: usize = 1 << 20;

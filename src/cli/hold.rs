@@ -8,9 +8,9 @@ use super::bus;
 use super::secrets::{self, Listed};
 use super::token::prompt;
 use crate::domain::name::SecretName;
+use crate::ipc::{packet, version};
 use crate::provider::base::limits::Form;
 use crate::provider::condition::Unusable;
-use crate::wire::{packet, version};
 
 /// What these are told.
 #[derive(Debug, Clone, clap::Args)]

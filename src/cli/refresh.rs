@@ -13,7 +13,7 @@ use super::common::causes;
 use super::common::table::{Cell, Row, table};
 use super::secrets;
 use super::show::{self, Paint};
-use crate::wire::version;
+use crate::ipc::version;
 
 /// How many secrets go into one call: as many as the provider refreshes at once.
 const A_CALL: usize = 64;

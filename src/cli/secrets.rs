@@ -12,7 +12,7 @@ use super::common::causes;
 use super::common::table::{Cell, Row, table};
 use super::show::{self, Paint};
 use super::templates::{self, Rule, Template};
-use crate::wire::version;
+use crate::ipc::version;
 
 /// What `onecred list` is told.
 #[derive(Debug, Clone, clap::Args)]

@@ -8,7 +8,7 @@ use crate::domain::name::SourceName;
 use crate::domain::policy::UnitPattern;
 use crate::domain::reference::FieldRef;
 use crate::domain::secret::{Grant, Secret, Wanted};
-use crate::wire::{Declarations, Declared};
+use crate::ipc::{Declarations, Declared};
 
 /// The configuration in force.
 #[derive(Debug, Default)]

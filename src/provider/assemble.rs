@@ -14,7 +14,7 @@ use crate::domain::policy::Deliverable;
 use crate::domain::secret::{SecretValue, Wanted};
 use crate::domain::template::{Filling, Unfit};
 use crate::host::clock::BootTime;
-use crate::wire::Failure;
+use crate::ipc::Failure;
 
 /// What is to be put together, and for whom.
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::domain::name::CredentialId;
 use crate::domain::secret::{MaxAge, Wanted};
 use crate::host::clock::BootTime;
-use crate::wire::Failure;
+use crate::ipc::Failure;
 
 use super::base::limits::{self, Form};
 use super::store::{Entry, Held, Slot};

@@ -6,7 +6,7 @@ use tokio::sync::broadcast;
 
 use super::store::ItemKey;
 use crate::domain::reference::FieldRef;
-use crate::wire::Failure;
+use crate::ipc::Failure;
 
 /// How many events are kept for a follower that is busy. One that falls behind is told so, and looks at everything anew.
 const KEPT: usize = 1024;

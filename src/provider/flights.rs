@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::wire::{Class, Failure};
+use crate::ipc::{Class, Failure};
 
 /// How a flight ended; none while it is under way.
 type Landing = Option<Result<(), Failure>>;

@@ -3,7 +3,7 @@
 use crate::domain::reference::FieldRef;
 use crate::domain::secret::MaxAge;
 use crate::host::clock::BootTime;
-use crate::wire::Failure;
+use crate::ipc::Failure;
 
 use super::store::{Entry, Slot};
 

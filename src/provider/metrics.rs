@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::condition::State;
 use super::tally::{BOUNDS_USEC, Counts, Latency, Totals};
-use crate::wire::{QuotaStatus, SourceState, SourceStatus};
+use crate::ipc::{QuotaStatus, SourceState, SourceStatus};
 
 /// All that is shown, at one moment.
 #[derive(Debug, Clone, Default)]

@@ -270,7 +270,7 @@ async fn can_be_had(broker: &Arc<Broker>, wanted: &Arc<Wanted>) -> bool {
     }
     match timeout(PATIENCE, broker.try_once(wanted)).await {
         Ok(Ok(())) => true,
-        Ok(Err(failure)) => !(failure.class.is_transient() || failure.class == crate::wire::Class::NoToken),
+        Ok(Err(failure)) => !(failure.class.is_transient() || failure.class == crate::ipc::Class::NoToken),
         Err(_elapsed) => false,
     }
 }

@@ -10,7 +10,7 @@ use crate::domain::name::{CredentialId, SecretName, UnitName};
 use crate::domain::policy::Denial;
 use crate::domain::reference::Reference;
 use crate::host::systemd::message_id;
-use crate::wire::{Class, Failure};
+use crate::ipc::{Class, Failure};
 
 /// Why a request is refused.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use super::tally::STRANGER;
 use crate::domain::secret::Wanted;
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
-use crate::wire::Failure;
+use crate::ipc::Failure;
 
 /// How long equal lines are counted instead of said.
 const WINDOW: Duration = Duration::from_secs(60);

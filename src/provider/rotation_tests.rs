@@ -1,8 +1,8 @@
 use super::*;
 use crate::config::from_text;
+use crate::ipc::ItemState;
 use crate::provider::active::Active;
 use crate::provider::broker::tests::Rig;
-use crate::wire::ItemState;
 
 /// Ten secrets of ten items of one source that are kept fresh, and two that are not.
 fn rig() -> Rig {

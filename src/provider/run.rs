@@ -28,8 +28,8 @@ use crate::config::{self, Limits, Paths, Problem, Report};
 use crate::domain::secret::wipe_stack;
 use crate::host::clock::{self, BootTime};
 use crate::host::systemd::{journal, message_id, notify};
-use crate::wire::Resolve;
-use crate::wire::client::SocketResolver;
+use crate::ipc::Resolve;
+use crate::ipc::client::SocketResolver;
 
 /// How long those that wait are still answered after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(5);

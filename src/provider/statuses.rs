@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::broker::Broker;
 use crate::domain::name::SourceName;
-use crate::wire::{Declarations, SourceStatus, Status};
+use crate::ipc::{Declarations, SourceStatus, Status};
 
 /// How long an answer is good for: one look at all sources asks many times.
 const GOOD_FOR: Duration = Duration::from_secs(2);

@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
-use crate::provider::active::Active;
-use crate::provider::store::Store;
-use crate::wire::{
+use crate::ipc::{
     Check, Checked, Class, Declarations, Failure, Fetch, Fetched, Pending, Resolve, SourceState,
 };
+use crate::provider::active::Active;
+use crate::provider::store::Store;
 
 /// A resolver that knows one source, and counts how often it is asked for it.
 #[derive(Default)]

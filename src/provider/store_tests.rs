@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use super::*;
 use crate::domain::name::SourceName;
 use crate::domain::secret::SecretValue;
-use crate::wire::{Class, Failure, FetchedValue, ItemId, ItemState};
+use crate::ipc::{Class, Failure, FetchedValue, ItemId, ItemState};
 
 /// Snapshots for the tests of this and other rooms.
 pub(crate) mod testing {

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use crate::domain::name::SourceName;
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
-use crate::wire::Failure;
+use crate::ipc::Failure;
 
 /// How long a source that could not be asked is left alone, where it does not say itself.
 const LEFT_ALONE_FOR: Duration = Duration::from_secs(10);
@@ -134,7 +134,7 @@ fn report(source: &SourceName, failure: &Failure) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Class;
+    use crate::ipc::Class;
 
     fn failure(class: Class) -> Failure {
         Failure::new(class, "cause", "remedy")

@@ -5,7 +5,7 @@ use std::future::Future;
 use tokio::time::Instant;
 
 use crate::domain::secret::SecretValue;
-use crate::wire::{Failure, ItemId};
+use crate::ipc::{Failure, ItemId};
 
 use super::model::{File, FullItem, ItemOverview, Vault};
 
@@ -22,7 +22,7 @@ pub(super) struct About {
 
 /// A place with vaults in Connect's shapes. Every call gives up by itself at the moment `by`.
 ///
-/// A failure that tells that something is gone ([`Class::NotFound`](crate::wire::Class::NotFound)) is said only where the
+/// A failure that tells that something is gone ([`Class::NotFound`](crate::ipc::Class::NotFound)) is said only where the
 /// backend itself has answered so.
 pub(super) trait Backend: Send + Sync + 'static {
     /// Whether versions are numbers that 1Password only ever raises. Then a lower one than was seen before tells that the server has not

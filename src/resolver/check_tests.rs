@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::world::{ask, calls, check, everything, items_of, known, text, world};
 use super::*;
-use crate::wire::{ItemState, Known};
+use crate::ipc::{ItemState, Known};
 
 #[tokio::test(start_paused = true)]
 async fn later_a_fetch_is_one_call_and_a_check_as_many_as_vaults_have_changed() {

@@ -13,7 +13,7 @@ use super::{otp, ssh};
 use crate::domain::reference::{Reference, Segment};
 use crate::domain::secret::SecretValue;
 use crate::fuzzing::{Input, text};
-use crate::wire::Failure;
+use crate::ipc::Failure;
 
 /// What came as a list of vaults, a list of items or an item; and what a reference means in it.
 pub(crate) fn connect(data: &[u8]) {

@@ -5,7 +5,7 @@
 
 use crate::domain::nearest::nearest_of;
 use crate::domain::reference::{FieldRef, MatchBy, Segment};
-use crate::wire::{Class, Failure};
+use crate::ipc::{Class, Failure};
 
 use super::labels::{self, is_writable, quoted};
 use super::model::{Field, File, FullItem, ItemOverview, Section, Vault, is_absent, is_archived};

@@ -33,7 +33,7 @@ use crate::config::Source;
 use crate::domain::name::{CredentialId, SourceName};
 use crate::domain::secret::SecretValue;
 use crate::host::calendar;
-use crate::wire::{
+use crate::ipc::{
     Check, Checked, Class, Declarations, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve, Status,
 };
 

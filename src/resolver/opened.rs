@@ -13,7 +13,7 @@ use super::vault_file::VaultFile;
 use crate::config::{Source, SourceKind};
 use crate::domain::name::{CredentialId, SourceName};
 use crate::domain::secret::SecretValue;
-use crate::wire::{
+use crate::ipc::{
     Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve, SourceState,
     SourceStatus,
 };

@@ -11,7 +11,7 @@ use super::backend::{About, Backend};
 use super::model::{File, FullItem, ItemOverview, Vault};
 use crate::domain::secret::SecretValue;
 use crate::host::clock::{self, BootTime};
-use crate::wire::{Class, Failure, ItemId, SourceState};
+use crate::ipc::{Class, Failure, ItemId, SourceState};
 
 /// What came of a source's calls since it was opened.
 #[derive(Default)]

@@ -19,7 +19,7 @@ use crate::config::{self, Paths, Source};
 use crate::domain::name::{CredentialId, SourceName};
 use crate::domain::secret::{SecretValue, wipe_stack};
 use crate::host::systemd::notify;
-use crate::wire::{
+use crate::ipc::{
     self, Check, Checked, Class, Declarations, Declared, Failure, Fetch, Fetched, Pending, Probe, Probed,
     Resolve, Status,
 };
@@ -59,7 +59,7 @@ async fn live(options: Options) -> io::Result<()> {
     let mut reload = signal(SignalKind::hangup())?;
     let mut alive = interval(notify::watchdog_interval().unwrap_or(Duration::from_secs(60)));
     let resolver: Arc<dyn Resolve> = Arc::<Current>::clone(&current);
-    let mut serving = std::pin::pin!(wire::server::serve(listener, resolver, allowed_uid));
+    let mut serving = std::pin::pin!(ipc::server::serve(listener, resolver, allowed_uid));
     let mut shown = Shown::default();
     notify::ready(&shown.take(current.line()));
     loop {

@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::host::systemd::notify;
-use crate::wire::{SourceState, SourceStatus, Status};
+use crate::ipc::{SourceState, SourceStatus, Status};
 
 /// How long a line stands at least, so that a busy resolver does not keep the service manager busy, too.
 const STANDS: Duration = Duration::from_secs(3);
@@ -73,7 +73,7 @@ fn time_of_day(unix: u64) -> String {
 mod tests {
     use super::*;
     use crate::domain::name::SourceName;
-    use crate::wire::{Class, Failure, QuotaStatus, Spent};
+    use crate::ipc::{Class, Failure, QuotaStatus, Spent};
 
     fn status(name: &str, kind: &str, state: SourceState, quota: Option<QuotaStatus>) -> SourceStatus {
         SourceStatus {

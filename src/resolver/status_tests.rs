@@ -8,8 +8,8 @@ use super::vectors_tests::ask;
 use super::*;
 use crate::config::SourceKind;
 use crate::host::systemd::activation;
-use crate::wire::client::SocketResolver;
-use crate::wire::{Declarations, SourceState, server};
+use crate::ipc::client::SocketResolver;
+use crate::ipc::{Declarations, SourceState, server};
 
 fn source(kind: SourceKind, token: &str) -> Source {
     Source { kind, token: CredentialId::parse(token).expect("valid"), declared_at: "here:1".into() }

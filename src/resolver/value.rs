@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use crate::domain::reference::Query;
 use crate::domain::secret::SecretValue;
-use crate::wire::{Class, Failure, FetchedValue};
+use crate::ipc::{Class, Failure, FetchedValue};
 
 use super::calendar::date_of_days;
 use super::model::{Field, Value};

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::domain::secret::SecretValue;
-use crate::wire::{Class, Failure, ItemId, version};
+use crate::ipc::{Class, Failure, ItemId, version};
 
 use super::backend::{About, Backend};
 use super::model::{self, File, FullItem, ItemOverview, Value, Vault, VaultId};

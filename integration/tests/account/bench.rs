@@ -10,9 +10,9 @@ use onecred::config::{ServiceAccount, Source, SourceKind};
 use onecred::domain::name::{CredentialId, SourceName};
 use onecred::domain::reference::Reference;
 use onecred::domain::secret::SecretValue;
+use onecred::ipc::{Check, Failure, Fetch, Fetched, ItemState, Known, Resolve};
 use onecred::resolver::Resolver;
 use onecred::resolver::service_account::{Leniency, Surroundings};
-use onecred::wire::{Check, Failure, Fetch, Fetched, ItemState, Known, Resolve};
 use onecred_integration::fake_account::{FakeAccount, Options};
 
 pub(crate) const DB: &str = "op://My Vault/db/password";

@@ -3,8 +3,8 @@
 use onecred::config::ServiceAccount;
 use onecred::domain::name::CredentialId;
 use onecred::domain::secret::SecretValue;
+use onecred::ipc::{Class, ItemState, Resolve, SourceState};
 use onecred::resolver::Resolver;
-use onecred::wire::{Class, ItemState, Resolve, SourceState};
 use onecred_integration::fake_account::{Edit, FakeAccount, Options};
 use serde_json::{Value, json};
 

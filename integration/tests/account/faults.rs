@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
+use onecred::ipc::{Class, Fetch, Resolve};
 use onecred::resolver::service_account::Leniency;
-use onecred::wire::{Class, Fetch, Resolve};
 use onecred_integration::fake_account::{FakeAccount, Fault, Kind, Options, TlsFault};
 
 use crate::Case;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use onecred::domain::name::SourceName;
 use onecred::domain::reference::ReferenceTemplate;
 use onecred::domain::secret::SecretValue;
-use onecred::wire::{Class, Fetch, Probe, Resolve, Spent};
+use onecred::ipc::{Class, Fetch, Probe, Resolve, Spent};
 use onecred_integration::fake_account::Edit;
 
 use crate::Case;

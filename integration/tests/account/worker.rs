@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use onecred::wire::{Class, Fetch, Resolve};
+use onecred::ipc::{Class, Fetch, Resolve};
 
 use crate::Case;
 use crate::bench::{DB, ask, configured, fake, resolver, resolver_with, run, value};

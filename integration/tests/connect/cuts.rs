@@ -1,6 +1,6 @@
 //! A reply that is cut at any of its bytes never becomes a value, and each status has its class.
 
-use onecred::wire::{Class, Failure, Fetch, ItemId, Resolve};
+use onecred::ipc::{Class, Failure, Fetch, ItemId, Resolve};
 use onecred_integration::fake_connect::{FakeConnect, Fault, Kind};
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ use super::source::Chosen;
 use super::verdict::Verdict;
 use super::{CheckArgs, Where, json, report, system};
 use crate::cli::show;
-use crate::wire::Failure;
+use crate::ipc::Failure;
 
 /// Checks a token. Gives the exit code.
 pub(super) fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Box<dyn Error>> {

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::source::Chosen;
 use super::verdict::Verdict;
-use crate::wire::{Failure, Probed, ProbedVault, Spent};
+use crate::ipc::{Failure, Probed, ProbedVault, Spent};
 
 /// What was found.
 #[derive(Debug, Serialize)]
@@ -106,7 +106,7 @@ impl<'a> Reach<'a> {
 mod tests {
     use super::*;
     use crate::cli::token::Where;
-    use crate::wire::Class;
+    use crate::ipc::Class;
 
     fn shown(probed: &Result<Probed, Failure>, notes: &str) -> serde_json::Value {
         let config = tempfile::tempdir().unwrap();

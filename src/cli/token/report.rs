@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use super::source::Chosen;
 use crate::host::clock;
+use crate::ipc::{Probed, ProbedVault};
 use crate::resolver::date_of_unix;
-use crate::wire::{Probed, ProbedVault};
 
 /// When the end of a token is near enough for a warning.
 const NEAR: u64 = 14 * 86_400;

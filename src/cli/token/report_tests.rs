@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cli::token::Where;
-use crate::wire::Spent;
+use crate::ipc::Spent;
 
 fn shown(now: u64, probed: &Probed) -> (String, String) {
     let config = tempfile::tempdir().unwrap();

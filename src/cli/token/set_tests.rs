@@ -8,7 +8,7 @@ use nix::sys::socket::SockType;
 use super::*;
 use crate::domain::name::CredentialId;
 use crate::host::systemd::activation;
-use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve, server};
+use crate::ipc::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve, server};
 
 const GOOD: &str = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJjYW5hcnkifQ.c2ln";
 const BAD: &str = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ3cm9uZyJ9.c2ln";

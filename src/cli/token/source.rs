@@ -7,8 +7,8 @@ use super::system;
 use crate::config::{self, Paths, Source, SourceKind};
 use crate::domain::name::SourceName;
 use crate::domain::secret::SecretValue;
-use crate::wire::client::SocketResolver;
-use crate::wire::{Failure, Probe, Probed, Resolve};
+use crate::ipc::client::SocketResolver;
+use crate::ipc::{Failure, Probe, Probed, Resolve};
 
 /// How long the resolver may take: it starts the core and logs in.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -77,7 +77,7 @@ impl Chosen {
         match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime.block_on(resolver.probe(probe, token)),
             Err(error) => Err(Failure::new(
-                crate::wire::Class::Away,
+                crate::ipc::Class::Away,
                 format!("the resolver can't be asked: {error}"),
                 "try again",
             )),

@@ -1,6 +1,6 @@
 //! What a failed try says about a token: a server that does not answer says nothing about it. Pure.
 
-use crate::wire::{Class, Failure};
+use crate::ipc::{Class, Failure};
 
 /// What is known of a token that was tried in vain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use super::tests::{Rig, away, fresh};
 use super::*;
 use crate::host::clock::{self, simulated};
+use crate::ipc::ItemState;
 use crate::provider::store::testing::fetched;
-use crate::wire::ItemState;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const YEARS: i64 = 5 * 365 * 86_400;

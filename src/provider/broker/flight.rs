@@ -9,11 +9,11 @@ use crate::domain::name::SourceName;
 use crate::domain::reference::FieldRef;
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
+use crate::ipc::{Check, Failure, Fetch, ItemState, Known, version};
 use crate::provider::active::Active;
 use crate::provider::events::Event;
 use crate::provider::store::{Entry, ItemKey, NewSnapshot, Slot, Snapshot};
 use crate::provider::units::UnitFiles;
-use crate::wire::{Check, Failure, Fetch, ItemState, Known, version};
 
 use super::{AHEAD_PATIENCE, CHECK_PATIENCE, FETCH_PATIENCE};
 

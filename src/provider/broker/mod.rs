@@ -14,6 +14,7 @@ use crate::domain::name::{CredentialId, SourceName};
 use crate::domain::reference::FieldRef;
 use crate::domain::secret::{SecretValue, Wanted};
 use crate::host::clock::BootTime;
+use crate::ipc::{Class, Declarations, Failure, Resolve, Status};
 use crate::provider::active::Active;
 use crate::provider::condition::{Condition, Seen};
 use crate::provider::events::{Event, Events};
@@ -24,7 +25,6 @@ use crate::provider::pins::Pins;
 use crate::provider::refusal::Refusal;
 use crate::provider::store::{Entry, Held, ItemKey, Slot, Snapshot, Store};
 use crate::provider::trouble::Troubles;
-use crate::wire::{Class, Declarations, Failure, Resolve, Status};
 
 pub use refresh::{Asked, Refreshed, Thoroughness};
 

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use super::{Broker, FETCH_PATIENCE, MOST_FETCHES, never_fresh};
 use crate::domain::secret::Wanted;
 use crate::host::clock::BootTime;
+use crate::ipc::Failure;
 use crate::provider::store::{Entry, ItemKey, Slot};
-use crate::wire::Failure;
 
 /// How to refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 use super::tests::{Rig, away, fresh, gone, settings};
 use super::*;
 use crate::config::from_text;
+use crate::ipc::ItemState;
 use crate::provider::condition::State;
 use crate::provider::store::{Kind, Origin};
-use crate::wire::ItemState;
 
 #[tokio::test(start_paused = true)]
 async fn a_refresh_compares_versions_first_and_tells_what_changed() {

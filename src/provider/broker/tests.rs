@@ -3,9 +3,9 @@ use std::collections::VecDeque;
 use super::*;
 use crate::config::{Settings, from_text};
 use crate::domain::name::{CredentialId, UnitName};
+use crate::ipc::{Check, Checked, Fetch, Fetched, ItemState, Known, Pending};
 use crate::provider::store::Kind;
 use crate::provider::store::testing::{self, fetched};
-use crate::wire::{Check, Checked, Fetch, Fetched, ItemState, Known, Pending};
 
 /// A resolver that says what it was told to, and remembers what it was asked.
 #[derive(Default)]

@@ -13,9 +13,9 @@ use super::error::BusError;
 use crate::domain::reference::FieldRef;
 use crate::domain::secret::{SecretValue, Wanted};
 use crate::host::systemd::message_id;
+use crate::ipc::version;
 use crate::provider::events::Event;
 use crate::provider::store::{Entry, ItemKey, Origin};
-use crate::wire::version;
 
 /// How many secrets of one call are refreshed at once.
 const AT_ONCE: usize = 64;

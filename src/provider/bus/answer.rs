@@ -18,6 +18,7 @@ use crate::domain::policy::Deliverable;
 use crate::domain::secret::{Grant, Secret};
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
+use crate::ipc::version;
 use crate::provider::active::Active;
 use crate::provider::assemble::{self, Job};
 use crate::provider::broker::{Asked, Refreshed, Thoroughness};
@@ -25,7 +26,6 @@ use crate::provider::condition::Condition;
 use crate::provider::peer::ProcessId;
 use crate::provider::refusal::Refusal;
 use crate::provider::tally::Counts;
-use crate::wire::version;
 
 /// A dictionary of named values, as the bus has them.
 pub(super) type Dict = HashMap<&'static str, OwnedVariant>;

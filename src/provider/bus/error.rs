@@ -4,9 +4,9 @@ use zbus::DBusError;
 
 use super::caller::Caller;
 use crate::domain::nearest::nearest;
+use crate::ipc::{Class, Failure};
 use crate::provider::active::Active;
 use crate::provider::condition::Unusable;
-use crate::wire::{Class, Failure};
 
 /// Why a call failed. The names begin with `org.onecred.Error.`
 #[derive(Debug, DBusError)]

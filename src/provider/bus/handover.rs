@@ -9,7 +9,7 @@ use nix::sys::stat::{SFlag, fstat};
 
 use super::error::BusError;
 use crate::domain::secret::SecretValue;
-use crate::wire::packet;
+use crate::ipc::packet;
 
 /// A value as a memfd that nobody can change, to be read from its beginning.
 pub(super) fn out(value: &SecretValue) -> io::Result<OwnedFd> {

@@ -17,11 +17,11 @@ use super::predict::{self, Request};
 use super::{Desk, handover};
 use crate::domain::name::{CredentialId, UnitName};
 use crate::domain::policy::Deliverable;
+use crate::ipc::bounded;
 use crate::provider::active::Active;
 use crate::provider::base::files::Standing;
 use crate::provider::base::limits::Form;
 use crate::provider::{figures, metrics};
-use crate::wire::bounded;
 
 /// Names of secrets, as callers give them. They are read before it is known whose they are, and short texts take more memory than in a
 /// message.

@@ -12,13 +12,13 @@ use crate::config::Source;
 use crate::domain::name::{Claim, CredentialId, UnitName};
 use crate::domain::policy::Deliverable;
 use crate::host::clock::BootTime;
+use crate::ipc::Failure;
 use crate::provider::assemble::{self, Assembled, Job};
 use crate::provider::base::limits::Form;
 use crate::provider::broker::Thoroughness;
 use crate::provider::peer::ProcessId;
 use crate::provider::refusal::Refusal;
 use crate::provider::request::unit_totals::UnitTotals;
-use crate::wire::Failure;
 
 /// The most credentials of one prediction: no unit has as many, and each may cost as much as a request.
 const MOST: usize = 256;

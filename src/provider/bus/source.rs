@@ -10,7 +10,7 @@ use super::caller::Action;
 use super::error::BusError;
 use super::{Desk, PATH, in_path};
 use crate::domain::name::SourceName;
-use crate::wire::{Failure, SourceState, SourceStatus};
+use crate::ipc::{Failure, SourceState, SourceStatus};
 
 /// A source on the bus.
 pub(super) struct SourceObject {

@@ -6,10 +6,10 @@ use crate::domain::name::CredentialId;
 use crate::domain::policy::Deliverable;
 use crate::domain::secret::Wanted;
 use crate::domain::template::{Filling, Unfit};
+use crate::ipc::Class;
 use crate::provider::base::limits::Form;
 use crate::provider::broker::Broker;
 use crate::provider::condition::{Condition, State, Unusable};
-use crate::wire::Class;
 
 /// What a request would be answered.
 #[derive(Debug, Clone, PartialEq, Eq)]

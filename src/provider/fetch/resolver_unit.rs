@@ -11,7 +11,7 @@ use zbus::proxy::CacheProperties;
 
 use crate::domain::secret::SecretValue;
 use crate::host::systemd::manager::{Link, ServiceProxy, UnitProxy};
-use crate::wire::{
+use crate::ipc::{
     Check, Checked, Class, Declarations, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve, Status,
 };
 

@@ -7,10 +7,10 @@ use super::*;
 use crate::config::{Settings, from_text};
 use crate::domain::policy::Policy;
 use crate::domain::secret::{MaxAge, Secret, Target};
+use crate::ipc::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Resolve};
 use crate::provider::broker::Order;
 use crate::provider::store::Store;
 use crate::provider::store::testing;
-use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Resolve};
 
 /// An item's version, and its password and username; or why it can't be had.
 type Answer = Result<(u64, [&'static str; 2]), Failure>;

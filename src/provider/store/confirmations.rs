@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Doubt, Inner, ItemKey, Slot, Store, format};
 use crate::domain::name::SourceName;
 use crate::host::clock::BootTime;
-use crate::wire::{Failure, ItemState, Known};
+use crate::ipc::{Failure, ItemState, Known};
 
 /// How long an item that could not be compared is left at that.
 const LEFT_ALONE_FOR: Duration = Duration::from_secs(10);

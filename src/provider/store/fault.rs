@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 
-use crate::wire::{Class, Failure};
+use crate::ipc::{Class, Failure};
 
 /// Why the store can't keep something.
 #[derive(Debug, thiserror::Error)]

@@ -12,7 +12,7 @@ use super::{ItemKey, NewSnapshot};
 use crate::domain::reference::FieldRef;
 use crate::domain::secret::SecretValue;
 use crate::host::clock::{BootTime, Expiry};
-use crate::wire::{Failure, Fetched, ItemId};
+use crate::ipc::{Failure, Fetched, ItemId};
 
 const MAGIC: &[u8; 8] = b"onecred1";
 const MAX_META: u32 = 8 << 20;

@@ -13,7 +13,7 @@ use crate::domain::reference::{FieldRef, Reference};
 use crate::domain::secret::SecretValue;
 use crate::fuzzing::{Input, text};
 use crate::host::clock::BootTime;
-use crate::wire::{Class, Failure, Fetched, FetchedValue, ItemId};
+use crate::ipc::{Class, Failure, Fetched, FetchedValue, ItemId};
 
 /// A file as it stands; or metadata, for which a file is made; or values, from which we make one.
 pub(crate) fn snapshot(data: &[u8]) {

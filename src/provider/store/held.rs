@@ -10,7 +10,7 @@ use super::{
 use crate::domain::reference::FieldRef;
 use crate::domain::secret::{SecretValue, Wanted};
 use crate::host::clock::BootTime;
-use crate::wire::{Fetched, FetchedValue, ItemId};
+use crate::ipc::{Fetched, FetchedValue, ItemId};
 
 /// Before the digests in the names of their files.
 const HELD: &str = "held.";

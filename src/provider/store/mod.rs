@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::reference::FieldRef;
 use crate::host::clock::BootTime;
-use crate::wire::{Failure, Fetched};
+use crate::ipc::{Failure, Fetched};
 
 use confirmations::Confirmations;
 pub use fault::StoreError;

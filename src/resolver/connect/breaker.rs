@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::wire::{Class, Failure};
+use crate::ipc::{Class, Failure};
 
 /// How many requests have to fail in a row, each after its own retries.
 const FAILURES: u32 = 3;

@@ -7,7 +7,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::wire::{Class, Failure};
+use crate::ipc::{Class, Failure};
 
 use super::breaker::Breaker;
 use super::verdict::{Again, Trouble};

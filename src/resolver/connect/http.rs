@@ -14,7 +14,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::domain::secret::SecretValue;
-use crate::wire::{Class, Failure};
+use crate::ipc::{Class, Failure};
 
 use super::super::model;
 use super::Address;

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
 use crate::domain::secret::SecretValue;
-use crate::wire::{Class, Failure, ItemId};
+use crate::ipc::{Class, Failure, ItemId};
 
 use super::backend::{About, Backend};
 use super::model::{self, File, FullItem, ItemOverview, Vault};

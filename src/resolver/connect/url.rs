@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use reqwest::Url;
 
-use crate::wire::{Class, Failure};
+use crate::ipc::{Class, Failure};
 
 use super::Address;
 

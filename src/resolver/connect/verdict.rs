@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustls::CertificateError;
 
 use crate::host::clock;
-use crate::wire::{Class, Failure};
+use crate::ipc::{Class, Failure};
 
 use super::super::calendar::http_date;
 

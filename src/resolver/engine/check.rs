@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::wire::{Check, Checked, Class, Failure, ItemId, ItemState, Known};
+use crate::ipc::{Check, Checked, Class, Failure, ItemId, ItemState, Known};
 
 use super::super::backend::Backend;
 use super::super::matching;

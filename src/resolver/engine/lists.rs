@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
-use crate::wire::Failure;
+use crate::ipc::Failure;
 
 use super::too_late;
 

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::domain::reference::{FieldRef, ItemRef};
 use crate::domain::secret::SecretValue;
 use crate::host::clock;
-use crate::wire::{
+use crate::ipc::{
     Check, Checked, Class, Failure, Fetch, Fetched, FetchedValue, ItemId, Pending, Probe, Probed,
     ProbedVault, Resolve,
 };

@@ -9,9 +9,9 @@ use super::*;
 use crate::domain::name::SourceName;
 use crate::domain::reference::Reference;
 use crate::domain::secret::SecretValue;
+use crate::ipc::Known;
 use crate::resolver::backend::About;
 use crate::resolver::model;
-use crate::wire::Known;
 
 /// A change of what there is.
 pub(super) type Change = fn(&mut Json);

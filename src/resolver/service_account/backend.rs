@@ -20,7 +20,7 @@ use super::items::{self, All, CoreItem, CoreOverview, CoreVault};
 use super::session::Session;
 use super::worker::{Work, Worker};
 use crate::domain::secret::SecretValue;
-use crate::wire::{Class, Failure, ItemId};
+use crate::ipc::{Class, Failure, ItemId};
 
 /// A service account.
 pub(super) struct Account<W = Worker> {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::super::model::FullItem;
 use super::verdict;
-use crate::wire::{Failure, ItemId};
+use crate::ipc::{Failure, ItemId};
 
 /// The most items that the core gets at once.
 const MOST: usize = 50;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::wire::Class;
+use crate::ipc::Class;
 
 /// Items that are there, but for those that begin with a letter: `b` fails the batch that it is in, `m` is left out of it.
 #[derive(Default)]

@@ -94,7 +94,7 @@ fn within_budget(ledgers: &BTreeMap<String, Ledger>, page: &str, per_day: u32) {
     let _ = quota.retry_login();
     let status = quota.status();
     assert!(status.left <= per_day && status.kept_back <= per_day);
-    let limited = crate::wire::Failure::new(crate::wire::Class::Limited, "", "");
+    let limited = crate::ipc::Failure::new(crate::ipc::Class::Limited, "", "");
     assert!(quota.noticed(limited).retry_after.is_some_and(|wait| !wait.is_zero()));
     assert!(quota.pay().is_err(), "asked although 1Password limits");
 }

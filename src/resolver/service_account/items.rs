@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::super::model::{Field, File, FullItem, ItemOverview, Section, Value, Vault, VaultId};
 use crate::host::clock;
-use crate::wire::version;
+use crate::ipc::version;
 
 /// Within how many seconds of its change an item may change again and still show the same time.
 const RECENT: u64 = 300;

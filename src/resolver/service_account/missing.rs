@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::domain::reference::ItemRef;
-use crate::wire::Failure;
+use crate::ipc::Failure;
 
 const FIRST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(3_600);
@@ -62,7 +62,7 @@ impl Missing {
 mod tests {
     use super::*;
     use crate::domain::reference::Reference;
-    use crate::wire::Class;
+    use crate::ipc::Class;
 
     #[tokio::test(start_paused = true)]
     async fn intervals_grow_and_end_with_a_find() {

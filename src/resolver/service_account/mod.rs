@@ -24,7 +24,7 @@ use super::engine::Engine;
 use super::record::Record;
 use crate::config::ServiceAccount as Configured;
 use crate::domain::secret::SecretValue;
-use crate::wire::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve};
+use crate::ipc::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve};
 
 pub use book::Book;
 #[cfg(any(test, fuzzing))]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::book::Book;
 use crate::host::clock::{self, BootTime};
-use crate::wire::{Class, Failure, QuotaStatus, Spent};
+use crate::ipc::{Class, Failure, QuotaStatus, Spent};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);

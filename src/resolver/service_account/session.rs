@@ -13,7 +13,7 @@ use super::quota::{self, Quota};
 use super::token::Token;
 use super::verdict::{self, Then};
 use super::worker::{Ask, Launch, Told, Trouble, Wanted, Work, Worker};
-use crate::wire::{Class, Failure};
+use crate::ipc::{Class, Failure};
 
 /// How long a worker may take to load the core (less than the provider waits for an answer, so that it is told why), and then to log in; the
 /// core gives up each request after 30 s.

@@ -9,7 +9,7 @@ use super::token::tests::token;
 use super::*;
 use crate::domain::name::SourceName;
 use crate::domain::reference::Reference;
-use crate::wire::ItemState;
+use crate::ipc::ItemState;
 
 const SOURCE: &str = include_str!("../../../integration/fixtures/counterfeit-core.c");
 /// What makes this test binary a worker.
@@ -96,7 +96,7 @@ async fn a_value_comes_by_the_abi() {
     let value = fetched.fields.into_iter().next().unwrap().unwrap();
     assert_eq!(value.value.expose(), b"hunter2");
     assert_eq!(fetched.vault_version, Some(7));
-    let known = crate::wire::Known {
+    let known = crate::ipc::Known {
         item: fetch(Duration::ZERO).item,
         id: fetched.id,
         version: fetched.version,

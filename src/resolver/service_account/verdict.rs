@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::worker::Refused;
-use crate::wire::{Class, Failure};
+use crate::ipc::{Class, Failure};
 
 /// What is done about a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use super::protocol::{Ask, Refused, Request, Response, Told, pack, unpack};
 use crate::domain::secret::SecretValue;
 use crate::host::sys;
-use crate::wire::packet;
+use crate::ipc::packet;
 
 /// How long after its asker has given up a call may still be answered.
 const GRACE: Duration = Duration::from_secs(1);

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::protocol::{Ask, Refused, Request, Response, Told, Wanted, pack, unpack};
 use crate::host::sys;
-use crate::wire::packet::{self, MAX_VALUES};
+use crate::ipc::packet::{self, MAX_VALUES};
 
 use super::super::core::{Core, CoreError, Fit, Unfit};
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::wire::packet::{self, MAX_META, MAX_VALUES, Packet};
+use crate::ipc::packet::{self, MAX_META, MAX_VALUES, Packet};
 
 /// A question, by a number that its answer bears too: several are under way at once.
 #[derive(Debug, Serialize, Deserialize)]

@@ -216,5 +216,4 @@ fn is_id(text: &str) -> bool {
 }
 
 #[cfg(test)]
-#[path = "client_tests.rs"]
 mod tests;
