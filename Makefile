@@ -29,9 +29,9 @@ units = onecred.socket onecred-sealed.socket onecred.service onecred-resolver.so
   onecred-host-key.service onecred-metrics.service onecred-metrics.timer
 place = sed -e 's|/usr/bin/onecred|$(PREFIX)/bin/onecred|' -e 's|/usr/share/doc|$(PREFIX)/share/doc|' -e 's|/bin/true|$(TRUE)|' -e 's|/usr/bin/systemd-creds|$(SYSTEMD_CREDS)|'
 
-# Limits of the socket through which units decrypt sealed credentials on systemd 258 and later. A daemon-reload applies them.
+# Limits of the socket through which units decrypt sealed credentials on systemd 258 and later. A daemon-reload applies them. Installed with every
+# version, so that an upgrade to 258 needs no second installation: before 256 the socket does not exist, and 256 and 257 do not need the limits.
 creds_limits = systemd-creds.socket.d/10-onecred.conf
-remove_creds_limits = rm -f $(unit)/$(creds_limits); rmdir $(unit)/$(dir $(creds_limits)) 2>/dev/null || :
 
 # where cargo-auditable is installed, the binary tells what it is made of: cargo audit bin, and others, read it
 AUDITABLE ?= $(shell cargo auditable --version >/dev/null 2>&1 && echo auditable)
@@ -53,8 +53,8 @@ install:
 	@if [ "$(SYSTEMD_VERSION)" -ge 253 ] 2>/dev/null; then install -d $(unit)/onecred.service.d && \
 	  $(put_unit) units/systemd/onecred.service.d/10-notify-reload.conf $(unit)/onecred.service.d/10-notify-reload.conf; \
 	  else rm -rf $(unit)/onecred.service.d; fi
-	@if [ "$(SYSTEMD_VERSION)" -ge 258 ] 2>/dev/null; then install -d $(unit)/$(dir $(creds_limits)) && \
-	  $(put) 644 units/systemd/$(creds_limits) $(unit)/$(creds_limits); else $(remove_creds_limits); fi
+	install -d $(unit)/$(dir $(creds_limits))
+	@$(put) 644 units/systemd/$(creds_limits) $(unit)/$(creds_limits)
 	@$(put) 644 units/sysusers.d/onecred.conf $(sysusers)/onecred.conf
 	@$(put) 644 units/catalog/onecred.catalog $(catalog)/onecred.catalog
 	@for f in system-services/org.onecred.Credentials1.service system.d/org.onecred.Credentials1.conf; do \
@@ -97,13 +97,15 @@ deb: deb-tools $(if $(filter file,$(origin BINARY)),build)
 	rm -r target/deb/etc target/deb/usr/share/doc/onecred/LICENSE-* target/deb/usr/share/doc/onecred/CHANGELOG.md
 	install -d target/deb/usr/share/doc/onecred/examples
 	install -D -m644 units/systemd/onecred.service.d/10-notify-reload.conf target/deb/usr/share/onecred/systemd-253/10-notify-reload.conf
-	install -D -m644 units/systemd/$(creds_limits) target/deb/usr/share/onecred/systemd-258/10-onecred.conf
+	install -d target/deb/usr/share/onecred/systemd-258
+	mv target/deb/usr/lib/systemd/system/$(creds_limits) target/deb/usr/share/onecred/systemd-258/10-onecred.conf
+	rmdir target/deb/usr/lib/systemd/system/$(dir $(creds_limits))
 	install -m644 debian/examples/secrets.json target/deb/usr/share/doc/onecred/examples/
 	$(CARGO_DEB) --no-build $(if $(DEB_VERSION),--deb-version $(DEB_VERSION)) $(DEB_FLAGS)
 
 uninstall:
 	cd $(unit) && rm -rf $(units) onecred.service.d
-	$(remove_creds_limits)
+	rm -f $(unit)/$(creds_limits); rmdir $(unit)/$(dir $(creds_limits)) 2>/dev/null || :
 	rm -f $(dbus)/system-services/org.onecred.Credentials1.service $(dbus)/system.d/org.onecred.Credentials1.conf \
 	  $(polkit)/org.onecred.credentials1.policy
 	rm -f $(man)/man1/onecred.1 $(man)/man1/onecred-*.1 $(bash)/onecred $(zsh)/_onecred $(fish)/onecred.fish

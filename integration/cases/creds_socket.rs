@@ -2,13 +2,13 @@
 //! and what onecred says of its limits.
 use onecred_integration::{
     cases,
-    installed::{LIBEXEC, SEALED, SOCKET, make, repository},
+    installed::{LIBEXEC, SEALED, SOCKET, make_for},
     machine::{Layer, Suite, wait_until},
     setup::Setup,
     stage::{Stage, consumer},
     theme::Theme,
 };
-use std::{env, path::Path, process::Command};
+use std::{env, fs, path::Path};
 
 pub const THEME: Theme = Theme {
     name: "creds_socket",
@@ -18,7 +18,7 @@ pub const THEME: Theme = Theme {
         users_hold_all_the_connections_that_they_can_get,
         with_systemds_own_limits_four_users_stop_all_units,
         what_is_wrong_with_the_limits_is_said,
-        an_installation_follows_the_version,
+        an_installation_outlasts_upgrades_of_systemd,
     ],
 };
 
@@ -189,30 +189,37 @@ fn what_is_wrong_with_the_limits_is_said(stage: &Stage) {
     is_silent(stage, "the remedy helps");
 }
 
-fn an_installation_follows_the_version(stage: &Stage) {
+/// The drop-in that an installation on another version of systemd leaves, and that its uninstallation removes.
+fn left_by_an_installation_on(version: u32) -> String {
     let layer = Layer::create("creds-socket").unwrap_or_else(|error| panic!("{error}"));
-    let has = || layer.path().join(DROP_IN).exists();
-    make("install", layer.path(), stage.suite).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(has(), is_needed(stage));
-    for (version, expected) in [("258", true), ("262", true), ("257", false), ("258", true)] {
-        install_for(layer.path(), version);
-        assert_eq!(has(), expected, "{version}");
-        assert_eq!(layer.path().join(DROP_IN).parent().is_some_and(Path::exists), expected, "{version}");
-    }
-    make("uninstall", layer.path(), stage.suite).unwrap_or_else(|error| panic!("{error}"));
-    assert!(!layer.path().join(DROP_IN).parent().is_some_and(Path::exists));
+    let file = layer.path().join(DROP_IN);
+    make_for("install", layer.path(), version).unwrap_or_else(|error| panic!("{error}"));
+    let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{version}: {error}"));
+    make_for("uninstall", layer.path(), version).unwrap_or_else(|error| panic!("{error}"));
+    assert!(
+        !file.parent().is_some_and(Path::exists),
+        "{version}: uninstalling leaves the drop-in's directory"
+    );
+    text
 }
 
-/// Installs again, on a machine whose systemd has become another version.
-fn install_for(destdir: &Path, version: &str) {
-    let binary = destdir.join("usr/bin/onecred");
-    let mut command = Command::new("make");
-    command.args(["--silent", "-C"]).arg(repository()).args(["install", "PREFIX=/usr"]);
-    command.arg(format!("SYSTEMD_VERSION={version}")).arg(format!("DESTDIR={}", destdir.display()));
-    let copy = destdir.join("onecred");
-    let copied = std::fs::copy(&binary, &copy).unwrap_or_else(|error| panic!("{error}"));
-    assert!(copied > 0);
-    let made = command.arg(format!("BINARY={}", copy.display())).output();
-    let made = made.unwrap_or_else(|error| panic!("{error}"));
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+/// What was installed before an upgrade of systemd holds after it, and a newer version's drop-in does no harm after a downgrade.
+fn an_installation_outlasts_upgrades_of_systemd(stage: &Stage) {
+    let [old, new] = [252, 262].map(left_by_an_installation_on);
+    stage.units([("app-hard.service", sealed("PrivateDevices=yes").as_str())]);
+    stage.sh(&format!("rm /{DROP_IN} && systemctl daemon-reload")).ok();
+    if is_needed(stage) {
+        assert!(said(stage).1.contains("10-onecred.conf is missing or masked"), "{}", said(stage).1);
+    }
+    stage.write(&format!("/{DROP_IN}"), if is_needed(stage) { old } else { new }, 0o644);
+    stage.sh("systemctl daemon-reload").ok();
+    is_silent(stage, "installed for another version");
+    if is_needed(stage) {
+        assert_eq!(stage.show(CREDS, "MaxConnectionsPerSource"), LIMITS.0.to_string());
+        return assert_eq!(failed_of_20(stage, "upgraded"), 0);
+    }
+    let exists = stage.suite.version().is_ok_and(|version| version >= 256);
+    assert_eq!(stage.show(CREDS, "LoadState"), if exists { "loaded" } else { "not-found" });
+    assert_eq!(stage.sh("systemctl --failed --quiet --no-legend").stdout(), "");
+    assert_eq!(failed_of_20(stage, "downgraded"), 0);
 }

@@ -25,10 +25,15 @@ pub fn repository() -> &'static Path {
 
 /// Installs into a folder, or removes again, as a packager would; the binary has been built already.
 pub fn make(target: &str, destdir: &Path, suite: Suite) -> io::Result<()> {
+    make_for(target, destdir, suite.version()?)
+}
+
+/// The same on a machine with this version of systemd.
+pub fn make_for(target: &str, destdir: &Path, version: u32) -> io::Result<()> {
     let made = Command::new("make")
         .args(["--silent", "-C"])
         .arg(repository())
-        .args([target, "PREFIX=/usr", &format!("SYSTEMD_VERSION={}", suite.version()?)])
+        .args([target, "PREFIX=/usr", &format!("SYSTEMD_VERSION={version}")])
         .arg(format!("DESTDIR={}", destdir.display()))
         .arg(format!("BINARY={}", binary()?.display()))
         .output()?;

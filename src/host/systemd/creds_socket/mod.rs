@@ -142,7 +142,7 @@ fn remedy(state: &State) -> String {
             others.join(" or ")
         ),
         _ => format!(
-            "onecred's drop-in {SOCKET}.d/{DROP_IN} is missing or does not apply: install onecred again (make install or the package), then run systemctl daemon-reload"
+            "onecred's drop-in {SOCKET}.d/{DROP_IN} is missing or masked: remove a link of this name in /etc/systemd/system/{SOCKET}.d, or install onecred again (make install or the package); then run systemctl daemon-reload"
         ),
     }
 }

@@ -119,6 +119,10 @@ fn the_remedy_names_the_cause() {
     };
     let missing = small(|state| state.drop_ins.clear());
     assert!(missing.contains("10-onecred.conf is missing") && missing.contains("make install"), "{missing}");
+    assert!(
+        missing.contains("remove a link of this name in /etc/systemd/system/systemd-creds.socket.d"),
+        "{missing}"
+    );
     let path = "/etc/systemd/system/systemd-creds.socket.d/override.conf";
     let overridden = small(|state| {
         state.drop_ins.push("/etc/systemd/system/systemd-creds.socket.d/override.conf".into());
