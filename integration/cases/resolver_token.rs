@@ -16,6 +16,7 @@ pub const THEME: Theme = Theme {
         an_encrypted_token_is_there_in_early_boot,
         a_socket_that_refuses_is_waited_for_and_named,
         a_crowd_of_sealed_units_keeps_no_token_away,
+        a_crowd_and_the_token_are_decrypted_at_the_same_time,
     ],
 };
 
@@ -130,4 +131,33 @@ fn a_crowd_of_sealed_units_keeps_no_token_away(stage: &Stage) {
     stage.gets("app-plain.service", "", &[PASSWORD]);
     names.iter().for_each(|name| stage.settled(name));
     assert_eq!(stage.show(RESOLVER, "ActiveState"), "active", "{}", stage.journal(RESOLVER));
+}
+
+/// How many units start at once while the resolver loads its token again and again.
+const CROWD: usize = 200;
+
+/// With systemd's own limits: 16 connections for root, which units and resolver share.
+fn a_crowd_and_the_token_are_decrypted_at_the_same_time(stage: &Stage) {
+    stage
+        .sh("find /etc /usr/lib /usr/local/lib -path '*/systemd-creds.socket.d/*' -delete; systemctl daemon-reload")
+        .ok();
+    if by_socket(stage) {
+        assert_eq!(stage.show("systemd-creds.socket", "MaxConnectionsPerSource"), "16");
+    }
+    let text = format!(
+        "[Service]\nType=oneshot\nPrivateDevices=yes\nLoadCredentialEncrypted=password:{SEALED}\n\
+         ExecStart=/bin/grep -qx hunter2 %d/password\n"
+    );
+    stage.units([("app-crowd@.service", text.as_str())]);
+    forget(stage); // so that the first of them need the token
+    let crowd = stage.sh(&format!(
+        "touch /run/crowd; {{ n=0; while [ -e /run/crowd ]; do systemctl restart {RESOLVER} && n=$((n+1)); done; echo $n; }} &
+         systemctl start $(seq -f app-crowd@%g.service {CROWD}); failed=$?; rm /run/crowd; wait; exit $failed"
+    ));
+    let crowd = crowd.ok();
+    let loaded: u32 = crowd.trim().parse().unwrap_or_default();
+    assert!(loaded > 1, "the resolver loaded its token {crowd:?} times while the units started");
+    let journal = stage.journal_since("");
+    assert!(!journal.contains("systemd could not decrypt"), "a unit only started again");
+    wait_until("the resolver runs", || stage.show(RESOLVER, "ActiveState") == "active");
 }
