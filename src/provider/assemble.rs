@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use super::base::process_id::ProcessId;
 use super::broker::{Broker, Order, Ready};
-use super::peer::ProcessId;
 use super::refusal::Refusal;
 use crate::domain::policy::Deliverable;
 use crate::domain::secret::{SecretValue, Wanted};

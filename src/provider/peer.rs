@@ -6,104 +6,18 @@
 use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{UnixAddr, getpeername, getsockopt, sockopt};
 use nix::sys::stat::fstat;
 use nix::sys::statfs::fstatfs;
 
+use super::base::peer::Peer;
+use super::base::process_id::{ProcessId, Running};
 use crate::domain::name::{Claim, UnitName, unit_of_cgroup};
 
 /// The type of the file system that gives each process's pidfd an inode of its own (Linux 6.9).
 const PIDFS_MAGIC: i64 = 0x5049_4446;
-
-/// A process as long as this machine runs: its ID, and something that tells it from a later process of the same ID.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ProcessId {
-    pid: i32,
-    birth: u64,
-}
-
-impl ProcessId {
-    /// One that is no process's: each call of this is an asker of its own.
-    pub(crate) fn nobody() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        Self { pid: 0, birth: NEXT.fetch_add(1, Ordering::Relaxed) }
-    }
-
-    /// Whether a process with this ID runs. It may be a later one.
-    pub(crate) fn is_running(self) -> bool {
-        std::fs::symlink_metadata(format!("/proc/{}", self.pid)).is_ok()
-    }
-
-    /// The number.
-    pub(crate) fn pid(self) -> i32 {
-        self.pid
-    }
-
-    /// What runs under this ID now; none, if no process does.
-    pub(crate) fn running(self) -> Option<Running> {
-        Running::of(self.pid)
-    }
-}
-
-/// What a process is at a moment. It changes when the process executes another program, and when its ID comes to be another process's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Running {
-    /// The name of the program, cut to 15 bytes. The service manager's own processes have names in parentheses.
-    pub name: String,
-    /// When the process started, in clock ticks since boot.
-    pub started: u64,
-}
-
-impl Running {
-    /// Whether this is the helper that asks for credentials, and decrypts them, before systemd 258.
-    pub fn decrypts_by_itself(&self) -> bool {
-        self.name == "(sd-mkdcreds)"
-    }
-
-    /// Reads `/proc/PID/stat`, which the kernel shows to everybody: comm is the 2nd field, starttime the 22nd.
-    fn of(pid: i32) -> Option<Self> {
-        let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-        let stat = String::from_utf8_lossy(&stat);
-        // the name may hold anything, also spaces and parentheses
-        let (head, rest) = stat.rsplit_once(')')?;
-        let (_pid, name) = head.split_once('(')?;
-        Some(Self { name: name.to_owned(), started: rest.split_whitespace().nth(19)?.parse().ok()? })
-    }
-}
-
-#[cfg(test)]
-impl ProcessId {
-    pub(crate) fn testing(birth: u64) -> Self {
-        Self { pid: 1, birth }
-    }
-
-    pub(crate) fn of_pid(pid: i32) -> Self {
-        Self { pid, birth: 0 }
-    }
-}
-
-#[cfg(test)]
-impl Running {
-    pub(crate) fn testing(name: &str) -> Self {
-        Self { name: name.to_owned(), started: 0 }
-    }
-
-    pub(crate) fn of_self() -> Self {
-        Self::of(std::process::id() as i32).unwrap()
-    }
-}
-
-/// Somebody who was found to be what it claims.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
-    /// What it asks for, as which unit.
-    pub claim: Claim,
-    /// The process that asks.
-    pub process: ProcessId,
-}
 
 /// Why somebody is not heard.
 #[derive(Debug, PartialEq, Eq)]
@@ -219,7 +133,7 @@ impl Watch {
             Some(fd) => fstat(fd).map_err(|_| Stranger::Gone)?.st_ino,
             None => start_time(pid).ok_or(Stranger::Gone)?,
         };
-        Ok(Self { pidfd, process: ProcessId { pid, birth } })
+        Ok(Self { pidfd, process: ProcessId::new(pid, birth) })
     }
 
     fn still_there(&self) -> Result<(), Stranger> {
@@ -228,7 +142,7 @@ impl Watch {
                 let mut ended = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
                 poll(&mut ended, PollTimeout::ZERO) == Ok(0)
             }
-            None => start_time(self.process.pid) == Some(self.process.birth),
+            None => start_time(self.process.pid()) == Some(self.process.birth()),
         };
         if there { Ok(()) } else { Err(Stranger::Gone) }
     }

@@ -32,7 +32,7 @@ fn a_claim_is_believed_only_where_the_cgroup_proves_it() {
     let trusting = Attestation { uid: ours(), trusting: true };
     let peer = trusting.identify(&ours_end).unwrap();
     assert_eq!(peer.claim.unit.as_str(), "onecred-test.service");
-    assert_eq!(peer.process.pid, std::process::id() as i32);
+    assert_eq!(peer.process.pid(), std::process::id() as i32);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::peer::ProcessId;
+use super::base::process_id::ProcessId;
 use super::store::{ItemKey, Snapshot};
 use crate::host::clock::BootTime;
 

@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use super::base::process_id::ProcessId;
 use super::broker::{Broker, Order};
-use super::peer::ProcessId;
 use super::publish::{self, Handle};
 use super::refusal::Refusal;
 use super::store::Store;

@@ -3,9 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::base::seal_error::Unsealed;
 use super::publish::Fault;
 use super::request::unit_totals::Others;
-use super::sealer::Unsealed;
 use crate::domain::name::{CredentialId, SecretName, UnitName};
 use crate::domain::policy::Denial;
 use crate::domain::reference::Reference;

@@ -6,9 +6,10 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::peer::{Peer, Stranger};
+use super::base::peer::Peer;
+use super::base::seal_error::Unsealed;
+use super::peer::Stranger;
 use super::refusal::Refusal;
-use super::sealer::Unsealed;
 use super::tally::STRANGER;
 use crate::domain::secret::Wanted;
 use crate::host::clock::BootTime;

@@ -21,9 +21,9 @@ use crate::host::systemd::message_id;
 use crate::ipc::version;
 use crate::provider::active::Active;
 use crate::provider::assemble::{self, Job};
+use crate::provider::base::process_id::ProcessId;
 use crate::provider::broker::{Asked, Refreshed, Thoroughness};
 use crate::provider::condition::Condition;
-use crate::provider::peer::ProcessId;
 use crate::provider::refusal::Refusal;
 use crate::provider::tally::Counts;
 

@@ -15,8 +15,8 @@ use crate::host::clock::BootTime;
 use crate::ipc::Failure;
 use crate::provider::assemble::{self, Assembled, Job};
 use crate::provider::base::limits::Form;
+use crate::provider::base::process_id::ProcessId;
 use crate::provider::broker::Thoroughness;
-use crate::provider::peer::ProcessId;
 use crate::provider::refusal::Refusal;
 use crate::provider::request::unit_totals::UnitTotals;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::super::assemble::{self, Job};
-use super::super::peer::ProcessId;
+use super::super::base::process_id::ProcessId;
 use super::super::refusal::Refusal;
 use super::accounts::Accounts;
 use super::fault::Fault;

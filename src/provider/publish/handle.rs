@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::super::peer::Peer;
+use super::super::base::peer::Peer;
 use super::super::refusal::Refusal;
 use super::super::reply::Connection;
 use super::super::report::Asked;

@@ -22,9 +22,9 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::active::Active;
 use super::assemble::{self, Job};
+use super::base::process_id::ProcessId;
 use super::broker::Broker;
 use super::events::Event;
-use super::peer::ProcessId;
 use super::refusal::Refusal;
 use super::store::{ItemKey, Kind};
 use crate::config::Settings;

@@ -18,8 +18,9 @@ use super::verdict::{Command, Failed, Source, is_undecrypted};
 use super::{MOST, Recovery};
 use crate::host::clock::{self, BootTime};
 use crate::host::systemd::message_id;
+use crate::provider::base::peer::Peer;
+use crate::provider::base::process_id::{ProcessId, Running};
 use crate::provider::broker::Broker;
-use crate::provider::peer::{Peer, ProcessId, Running};
 
 /// How often processes that have an answer are looked at.
 const CHECK: Duration = Duration::from_millis(250);

@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::host::clock;
-use crate::provider::peer::{ProcessId, Running};
+use crate::provider::base::process_id::{ProcessId, Running};
 
 /// How many processes may have an answer and not be done with it. The rest of the 16 connections is for others.
 const SLOTS: usize = 12;

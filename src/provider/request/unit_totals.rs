@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::domain::name::{Claim, CredentialId, UnitName};
 use crate::host::clock::BootTime;
 use crate::provider::base::limits::UNIT_TOTAL;
-use crate::provider::peer::ProcessId;
+use crate::provider::base::process_id::ProcessId;
 
 /// The most processes that are remembered. The values of others are sent uncounted, and systemd fails their unit without a reason.
 const MOST: usize = 10_000;

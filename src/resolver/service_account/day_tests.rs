@@ -15,8 +15,8 @@ use super::*;
 use crate::domain::name::{CredentialId, UnitName};
 use crate::host::clock::{BootTime, simulated};
 use crate::provider::active::Active;
+use crate::provider::base::process_id::ProcessId;
 use crate::provider::broker::{Broker, Order};
-use crate::provider::peer::ProcessId;
 use crate::provider::store::{Kind, Store, testing};
 
 /// What 1Password allows an account in a day.
