@@ -1,12 +1,10 @@
 //! The privileged half: takes connections, knows who asks, decides, and answers from the store or by the resolver.
 
-pub mod active;
 pub mod assemble;
 pub mod base;
 pub mod broker;
 pub mod bus;
 pub mod condition;
-pub mod events;
 pub mod fetch;
 pub mod figures;
 pub mod flights;
@@ -17,7 +15,6 @@ pub mod peer;
 pub mod pins;
 pub mod publish;
 pub mod recovery;
-pub mod refusal;
 pub mod reply;
 pub mod report;
 pub mod request;

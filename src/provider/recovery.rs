@@ -20,13 +20,13 @@ use tokio::time::timeout;
 use super::base::process_id::ProcessId;
 use super::broker::{Broker, Order};
 use super::publish::{self, Handle};
-use super::refusal::Refusal;
 use super::store::Store;
 use crate::domain::name::{Claim, CredentialId, UnitName};
 use crate::domain::secret::Wanted;
 use crate::host::clock::BootTime;
 use crate::host::systemd::manager::Link;
 use crate::host::systemd::message_id;
+use crate::provider::base::refusal::Refusal;
 
 /// The most units that are remembered.
 const MOST: usize = 4096;

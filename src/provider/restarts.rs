@@ -8,13 +8,13 @@ use futures_core::Stream;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::active::Active;
 use super::broker::Broker;
-use super::events::Event;
 use super::publish::Publisher;
 use super::store::ItemKey;
 use crate::host::systemd::manager::{Jobs, Link, ManagerProxy, subscribe};
 use crate::host::systemd::message_id;
+use crate::provider::base::active_config::Active;
+use crate::provider::base::events::Event;
 
 /// A burst of changes is over when there was none for so long.
 const QUIET: Duration = Duration::from_secs(2);

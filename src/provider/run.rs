@@ -12,7 +12,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::active::Active;
 use super::base::files::Standing;
 use super::base::last_valid::{self, Start};
 use super::broker::Broker;
@@ -30,6 +29,7 @@ use crate::host::clock::{self, BootTime};
 use crate::host::systemd::{journal, message_id, notify};
 use crate::ipc::Resolve;
 use crate::ipc::client::SocketResolver;
+use crate::provider::base::active_config::Active;
 
 /// How long those that wait are still answered after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(5);

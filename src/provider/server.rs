@@ -15,11 +15,9 @@ use super::broker::Broker;
 use super::peer::{Attestation, Stranger};
 use super::publish::{Handle, Publisher};
 use super::recovery::Recovery;
-use super::refusal::Refusal;
 use super::reply::{Connection, Delivery, Place};
 use super::report::{Asked, Report};
 use super::request::sealed_pace::SealedPace;
-use super::request::unit_totals::UnitTotals;
 use super::restarts::Restarts;
 use super::room::{Room, Taken};
 use super::sealer::{Form, Sealer};
@@ -31,6 +29,8 @@ use crate::domain::name::Claim;
 use crate::domain::policy::Deliverable;
 use crate::host::clock::BootTime;
 use crate::host::sys;
+use crate::provider::base::refusal::Refusal;
+use crate::provider::base::unit_totals::UnitTotals;
 
 /// After how long a wait is told of.
 pub(super) const PATIENT_FOR: Duration = Duration::from_secs(2);

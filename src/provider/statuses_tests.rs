@@ -6,7 +6,7 @@ use super::*;
 use crate::ipc::{
     Check, Checked, Class, Declarations, Failure, Fetch, Fetched, Pending, Resolve, SourceState,
 };
-use crate::provider::active::Active;
+use crate::provider::base::active_config::Active;
 use crate::provider::store::Store;
 
 /// A resolver that knows one source, and counts how often it is asked for it.

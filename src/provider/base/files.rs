@@ -1,7 +1,7 @@
 //! How the active configuration relates to the files it was loaded from: they may have changed since, or have errors now.
 
 use crate::config::{self, Paths};
-use crate::provider::active::Active;
+use crate::provider::base::active_config::Active;
 
 /// How the active configuration relates to the files.
 #[derive(Debug, Clone, PartialEq, Eq)]

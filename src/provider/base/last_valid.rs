@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{self, Paths, Problem, Report, Settings, Texts};
 use crate::host::clock;
-use crate::provider::active::Active;
+use crate::provider::base::active_config::Active;
 use crate::provider::store::Store;
 
 /// What the store keeps.

@@ -1,8 +1,13 @@
 //! Leaves that several layers of the provider name.
 
+pub mod active_config;
+pub mod events;
 pub mod files;
 pub mod last_valid;
 pub mod limits;
 pub mod peer;
 pub mod process_id;
+pub(crate) mod publish_error;
+pub mod refusal;
 pub mod seal_error;
+pub mod unit_totals;

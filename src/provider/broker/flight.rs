@@ -10,8 +10,8 @@ use crate::domain::reference::FieldRef;
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
 use crate::ipc::{Check, Failure, Fetch, ItemState, Known, version};
-use crate::provider::active::Active;
-use crate::provider::events::Event;
+use crate::provider::base::active_config::Active;
+use crate::provider::base::events::Event;
 use crate::provider::store::{Entry, ItemKey, NewSnapshot, Slot, Snapshot};
 use crate::provider::units::UnitFiles;
 

@@ -15,14 +15,14 @@ use crate::domain::reference::FieldRef;
 use crate::domain::secret::{SecretValue, Wanted};
 use crate::host::clock::BootTime;
 use crate::ipc::{Class, Declarations, Failure, Resolve, Status};
-use crate::provider::active::Active;
+use crate::provider::base::active_config::Active;
+use crate::provider::base::events::{Event, Events};
 use crate::provider::base::process_id::ProcessId;
+use crate::provider::base::refusal::Refusal;
 use crate::provider::condition::{Condition, Seen};
-use crate::provider::events::{Event, Events};
 use crate::provider::flights::Flights;
 use crate::provider::freshness::{Moment, Step, judge};
 use crate::provider::pins::Pins;
-use crate::provider::refusal::Refusal;
 use crate::provider::store::{Entry, Held, ItemKey, Slot, Snapshot, Store};
 use crate::provider::trouble::Troubles;
 

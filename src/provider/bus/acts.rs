@@ -14,7 +14,7 @@ use crate::domain::reference::FieldRef;
 use crate::domain::secret::{SecretValue, Wanted};
 use crate::host::systemd::message_id;
 use crate::ipc::version;
-use crate::provider::events::Event;
+use crate::provider::base::events::Event;
 use crate::provider::store::{Entry, ItemKey, Origin};
 
 /// How many secrets of one call are refreshed at once.

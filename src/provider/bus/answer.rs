@@ -19,12 +19,12 @@ use crate::domain::secret::{Grant, Secret};
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
 use crate::ipc::version;
-use crate::provider::active::Active;
 use crate::provider::assemble::{self, Job};
+use crate::provider::base::active_config::Active;
 use crate::provider::base::process_id::ProcessId;
+use crate::provider::base::refusal::Refusal;
 use crate::provider::broker::{Asked, Refreshed, Thoroughness};
 use crate::provider::condition::Condition;
-use crate::provider::refusal::Refusal;
 use crate::provider::tally::Counts;
 
 /// A dictionary of named values, as the bus has them.

@@ -271,7 +271,7 @@ async fn ask_polkit(action: Action, header: &Header<'_>, connection: &Connection
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::active::Active;
+    use crate::provider::base::active_config::Active;
 
     fn caller(uid: u32, unit: Option<&str>) -> Caller {
         let unit = unit.map(|unit| UnitName::parse(unit).unwrap());

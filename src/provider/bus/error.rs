@@ -5,7 +5,7 @@ use zbus::DBusError;
 use super::caller::Caller;
 use crate::domain::nearest::nearest;
 use crate::ipc::{Class, Failure};
-use crate::provider::active::Active;
+use crate::provider::base::active_config::Active;
 use crate::provider::condition::Unusable;
 
 /// Why a call failed. The names begin with `org.onecred.Error.`

@@ -18,7 +18,7 @@ use super::{Desk, handover};
 use crate::domain::name::{CredentialId, UnitName};
 use crate::domain::policy::Deliverable;
 use crate::ipc::bounded;
-use crate::provider::active::Active;
+use crate::provider::base::active_config::Active;
 use crate::provider::base::files::Standing;
 use crate::provider::base::limits::Form;
 use crate::provider::{figures, metrics};

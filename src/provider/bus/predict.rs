@@ -16,9 +16,9 @@ use crate::ipc::Failure;
 use crate::provider::assemble::{self, Assembled, Job};
 use crate::provider::base::limits::Form;
 use crate::provider::base::process_id::ProcessId;
+use crate::provider::base::refusal::Refusal;
+use crate::provider::base::unit_totals::UnitTotals;
 use crate::provider::broker::Thoroughness;
-use crate::provider::refusal::Refusal;
-use crate::provider::request::unit_totals::UnitTotals;
 
 /// The most credentials of one prediction: no unit has as many, and each may cost as much as a request.
 const MOST: usize = 256;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User};
 
-use super::fault::Fault;
 use crate::domain::secret::Target;
+use crate::provider::base::publish_error::Fault;
 
 /// How long the machine's account services may take.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -7,15 +7,15 @@ use tokio::task::JoinSet;
 
 use super::super::assemble::{self, Job};
 use super::super::base::process_id::ProcessId;
-use super::super::refusal::Refusal;
 use super::accounts::Accounts;
-use super::fault::Fault;
 use super::handle::Handle;
 use super::plan::File;
 use super::{NO_MORE, Publisher, Ready};
 use crate::domain::secret::Wanted;
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
+use crate::provider::base::publish_error::Fault;
+use crate::provider::base::refusal::Refusal;
 
 impl Publisher {
     /// Publishes what is configured and not there yet, for those who wait for no handle.

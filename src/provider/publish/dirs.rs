@@ -13,7 +13,7 @@ use nix::sys::stat::{Mode, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::geteuid;
 
 use super::super::store::{Kind, is_memory};
-use super::fault::Fault;
+use crate::provider::base::publish_error::Fault;
 
 /// What the mount units of the roots that onecred brings say for `What=`.
 const OURS: &str = "onecred";

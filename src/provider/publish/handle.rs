@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use super::super::base::peer::Peer;
-use super::super::refusal::Refusal;
 use super::super::reply::Connection;
 use super::super::report::Asked;
 use super::super::server::{PATIENT_FOR, Server, gone};
@@ -12,6 +11,7 @@ use crate::domain::name::{Claim, unescape};
 use crate::domain::secret::SecretValue;
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
+use crate::provider::base::refusal::Refusal;
 
 /// The ID under which handles ask.
 const CREDENTIAL: &str = "file";

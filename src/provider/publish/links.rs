@@ -7,8 +7,8 @@ use nix::fcntl::{readlinkat, renameat};
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 
 use super::dirs::Dir;
-use super::fault::Fault;
 use super::write::{UNFINISHED, Writer};
+use crate::provider::base::publish_error::Fault;
 
 impl Writer {
     /// Has a link point to a file. Made only where nothing stands, or one that was made here.

@@ -6,7 +6,6 @@
 mod accounts;
 mod demand;
 mod dirs;
-mod fault;
 mod handle;
 mod links;
 mod manifest;
@@ -20,22 +19,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::broadcast::error::RecvError;
 
-use super::active::Active;
 use super::assemble::{self, Job};
 use super::base::process_id::ProcessId;
 use super::broker::Broker;
-use super::events::Event;
-use super::refusal::Refusal;
 use super::store::{ItemKey, Kind};
 use crate::config::Settings;
 use crate::domain::reference::FieldRef;
 use crate::domain::secret::{SecretValue, Wanted};
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
+use crate::provider::base::active_config::Active;
+use crate::provider::base::events::Event;
+use crate::provider::base::publish_error::Fault;
+use crate::provider::base::refusal::Refusal;
 
 use accounts::Accounts;
 pub use dirs::objection;
-pub use fault::Fault;
 pub use handle::Handle;
 use plan::{File, Plan};
 use write::{Open, Piece, Writer};

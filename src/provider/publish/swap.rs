@@ -10,8 +10,8 @@ use nix::fcntl::{RenameFlags, renameat2};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::dirs::Dir;
-use super::fault::Fault;
 use super::write::{Open, Piece, Staged, Writer, together};
+use crate::provider::base::publish_error::Fault;
 
 impl Writer {
     /// Replaces the directory that is these files' own. None where they have none, or where the file system can't.

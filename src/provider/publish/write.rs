@@ -16,9 +16,9 @@ use nix::unistd::{UnlinkatFlags, fchown, getegid, geteuid, unlinkat};
 use super::super::store::Kind;
 use super::accounts::Owner;
 use super::dirs::Dir;
-use super::fault::Fault;
 use super::manifest::{Entry, Manifest, Stamp, digest, in_pages};
 use crate::domain::secret::{SecretValue, Target};
+use crate::provider::base::publish_error::Fault;
 
 /// What names begin with while they are written.
 pub(super) const UNFINISHED: &str = ".onecred-";

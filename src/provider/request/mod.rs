@@ -1,4 +1,3 @@
 //! The path of a request.
 
 pub(super) mod sealed_pace;
-pub mod unit_totals;

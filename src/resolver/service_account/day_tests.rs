@@ -14,7 +14,7 @@ use super::worker::{Answer, Ask, Refused, Told, Trouble};
 use super::*;
 use crate::domain::name::{CredentialId, UnitName};
 use crate::host::clock::{BootTime, simulated};
-use crate::provider::active::Active;
+use crate::provider::base::active_config::Active;
 use crate::provider::base::process_id::ProcessId;
 use crate::provider::broker::{Broker, Order};
 use crate::provider::store::{Kind, Store, testing};

@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::from_text;
 use crate::domain::reference::Reference;
-use crate::provider::active::Active;
+use crate::provider::base::active_config::Active;
 use crate::provider::broker::tests::Rig;
 use crate::provider::store::testing;
 

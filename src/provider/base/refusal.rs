@@ -3,14 +3,14 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::base::seal_error::Unsealed;
-use super::publish::Fault;
-use super::request::unit_totals::Others;
 use crate::domain::name::{CredentialId, SecretName, UnitName};
 use crate::domain::policy::Denial;
 use crate::domain::reference::Reference;
 use crate::host::systemd::message_id;
 use crate::ipc::{Class, Failure};
+use crate::provider::base::publish_error::Fault;
+use crate::provider::base::seal_error::Unsealed;
+use crate::provider::base::unit_totals::Others;
 
 /// Why a request is refused.
 #[derive(Debug)]

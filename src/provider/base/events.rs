@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::broadcast;
 
-use super::store::ItemKey;
 use crate::domain::reference::FieldRef;
 use crate::ipc::Failure;
+use crate::provider::store::ItemKey;
 
 /// How many events are kept for a follower that is busy. One that falls behind is told so, and looks at everything anew.
 const KEPT: usize = 1024;

@@ -76,7 +76,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub(super) fn io(path: impl Into<PathBuf>, what: &'static str) -> impl FnOnce(Errno) -> Self {
+    pub(crate) fn io(path: impl Into<PathBuf>, what: &'static str) -> impl FnOnce(Errno) -> Self {
         let path = path.into();
         move |errno| Self::Io { path, what, error: errno.into() }
     }

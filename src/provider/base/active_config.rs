@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::store::{ItemKey, Snapshot};
 use crate::config::{Settings, Source, Template};
 use crate::domain::name::SourceName;
 use crate::domain::policy::UnitPattern;
 use crate::domain::reference::FieldRef;
 use crate::domain::secret::{Grant, Secret, Wanted};
 use crate::ipc::{Declarations, Declared};
+use crate::provider::store::{ItemKey, Snapshot};
 
 /// The configuration in force.
 #[derive(Debug, Default)]
