@@ -21,8 +21,8 @@ use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::condition::{Condition, Seen};
 use crate::provider::flights::Flights;
-use crate::provider::freshness::{Moment, Step, judge};
-use crate::provider::pins::Pins;
+use crate::provider::store::freshness::{Moment, Step, judge};
+use crate::provider::store::start_pins::Pins;
 use crate::provider::store::{Entry, Held, ItemKey, Slot, Snapshot, Store};
 use crate::provider::trouble::Troubles;
 

@@ -9,8 +9,8 @@ mod folder;
 mod format;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
-mod held;
 mod key;
+mod overrides;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -25,8 +25,8 @@ pub use fault::StoreError;
 pub(super) use folder::is_memory;
 pub use folder::{BadFolder, Folder, Kind};
 pub use format::{Entry, Origin, Snapshot, StandIn};
-pub use held::Held;
 pub use key::ItemKey;
+pub use overrides::Held;
 
 /// An item that the store has: its snapshot, and what is known of its freshness.
 #[derive(Debug, Clone)]
@@ -301,7 +301,7 @@ impl Inner {
             let previous = slot.previous.as_ref().map(|_| format!("{PREVIOUS}{name}"));
             std::iter::once(name).chain(previous)
         });
-        slots.chain(self.held.keys().map(|name| held::file_name(name))).collect()
+        slots.chain(self.held.keys().map(|name| overrides::file_name(name))).collect()
     }
 }
 
@@ -325,6 +325,8 @@ pub struct NewSnapshot<'a> {
 #[cfg(test)]
 pub(crate) use tests::testing;
 
+pub mod freshness;
+pub mod start_pins;
 #[cfg(test)]
 #[path = "../store_tests.rs"]
 pub(crate) mod tests;

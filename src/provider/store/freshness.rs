@@ -5,7 +5,7 @@ use crate::domain::secret::MaxAge;
 use crate::host::clock::BootTime;
 use crate::ipc::Failure;
 
-use super::store::{Entry, Slot};
+use crate::provider::store::{Entry, Slot};
 
 /// What to do for a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,5 +64,4 @@ pub fn judge(slot: Option<&Slot>, field: &FieldRef, max_age: MaxAge, moment: Mom
 }
 
 #[cfg(test)]
-#[path = "freshness_tests.rs"]
 mod tests;

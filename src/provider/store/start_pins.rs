@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::base::process_id::ProcessId;
-use super::store::{ItemKey, Snapshot};
 use crate::host::clock::BootTime;
+use crate::provider::base::process_id::ProcessId;
+use crate::provider::store::{ItemKey, Snapshot};
 
 /// How long after its last request a process is remembered.
 const REMEMBERED: Duration = Duration::from_secs(300);
