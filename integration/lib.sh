@@ -37,7 +37,8 @@ cargo_program() {
         flock 7 # somebody else may be building it just now
         [ ! -x "$place/bin/$name" ] || exit 0
         echo "building $crate $version" >&2
-        CARGO_TARGET_DIR=$cache/$crate-target CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0 cargo install --quiet --locked --debug "$@" \
+        # niced: most of them are needed late, and are built beside what is needed first
+        CARGO_TARGET_DIR=$cache/$crate-target CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0 nice cargo install --quiet --locked --debug "$@" \
             --root "$place" "$crate@$version" >"$cache/$crate.log" 2>&1 || { tail -n 5 "$cache/$crate.log" >&2; exit 1; }
         rm -rf "$cache/$crate-target"
     ) 7>"$cache/$crate.lock" || return 1
@@ -92,6 +93,7 @@ debian_root() {
         # its package makes it the bus; which one it is, is for the cases to say
         rm -f "$root.part/etc/systemd/system/dbus.service"
         mv "$root.part" "$root"
+        remove_other_roots "$release" "$root"
     fi
     echo "$root"
 }
@@ -102,6 +104,15 @@ prepare() {
     prepare_packages "$@"
     start_roots "$@"
     await_roots "$@"
+}
+
+# Roots made of earlier lists of packages, except those that a machine runs on.
+remove_other_roots() {
+    local old
+    for old in "$cache/$1"-*; do
+        [ "$old" != "$2" ] || continue
+        grep -qsF "lowerdir=$old," /proc/[0-9]*/mountinfo || rm -rf "$old"
+    done
 }
 
 prepare_packages() {

@@ -26,14 +26,21 @@ check() {
     ) 8>"$work/output.lock"
 }
 
-# A function or a program; the latter is ended at the limit with everything that it started.
+# Runs a program or a function, and ends it at the limit with everything that it started. A function runs in a shell of its own, since timeout
+# runs programs only. Each program that cargo tests with also has a limit of its own, TEST_LIMIT in seconds, so that it can be named.
 limited() {
-    if [ "$(type -t "$1")" = function ]; then "$@"; return; fi
-    local status=0
-    timeout --kill-after=10 "${LIMIT:-1200}" "$@" || status=$?
-    [ "$status" != 124 ] || echo "$1 has not ended after ${LIMIT:-1200} s"
+    local status=0 limit=${LIMIT:-1200} what=$1 variables
+    if [ "$(type -t "$1")" = function ]; then
+        variables=$(declare -p cache work me suites auditable 2>/dev/null || true)
+        set -- bash -euo pipefail -c "$variables"$'\n'"$(declare -f)"$'\n''"$@"' "$me" "$@"
+    fi
+    env "$(runner)=timeout --foreground --kill-after=10 ${TEST_LIMIT:-600}" timeout --kill-after=10 "$limit" "$@" || status=$?
+    [ "$status" != 124 ] || echo "$what has not ended after $limit s"
     return "$status"
 }
+
+# The variable that says what cargo starts programs by.
+runner() { echo "CARGO_TARGET_$(rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER"; }
 
 # Prints what took longest, what was left out, and what failed with the command that repeats it. Fails if anything did.
 summary() {
@@ -52,6 +59,7 @@ summary() {
     times >"$work/times.self" # not in a subshell, which has children of its own
     printf 'in all %s s, %s s of processor time\n' "$((SECONDS - started))" \
         "$(awk 'NR == 2 { gsub(/[ms]/, " "); print int($1 * 60 + $2 + $3 * 60 + $4) }' "$work/times.self")"
+    disk_use
     cat "$work"/skipped/* 2>/dev/null | sort -u | sed 's/^/skipped: /' || true
     while IFS=$'\t' read -r status times what; do
         [ "$status" = 0 ] || { echo "FAILED: $what"; failed=1; }
@@ -62,10 +70,22 @@ summary() {
     [ "$failed" = 0 ]
 }
 
+# What the run takes on the disk.
+disk_use() {
+    local target=${CARGO_TARGET_DIR:-target} kib
+    kib=$(du -skc "$target" "$cache" 2>/dev/null | awk 'END { print $1 }')
+    printf 'on disk %s: %s in %s, %s in %s\n' "$(gibibytes "$kib")" "$(gibibytes "$(du -sk "$target" 2>/dev/null | cut -f1)")" "$target" \
+        "$(gibibytes "$(du -sk "$cache" 2>/dev/null | cut -f1)")" "$cache"
+}
+gibibytes() { awk "BEGIN { printf \"%.1f GiB\", ${1:-0} / 1048576 }"; }
+
 # What the files that differ from a commit concern, a word a line, by integration/changed.map.
-concerned() {
-    local file pattern words found line
-    { git diff --name-only "$1"; git ls-files --others --exclude-standard; } | sort -u | while IFS= read -r file; do
+concerned() { { git diff --name-only "$1"; git ls-files --others --exclude-standard; } | sort -u | concerned_by; }
+
+# What the files named on standard input concern.
+concerned_by() {
+    local file pattern words found
+    while IFS= read -r file; do
         found=""
         while read -r pattern words; do
             case $pattern in "" | "#"*) continue ;; esac

@@ -8,7 +8,7 @@ use onecred_integration::{
     installed::{LIBEXEC, SOCKET},
     machine::{Suite, wait_until},
     setup::Setup,
-    stage::{Stage, consumer},
+    stage::{End, Stage, consumer},
     theme::Theme,
 };
 
@@ -75,14 +75,17 @@ fn all_is_well_again(stage: &Stage) {
 /// A unit that was overtaken by the provider's end: the right value or none, and never a start with anything else.
 #[track_caller]
 fn right_or_not_at_all(stage: &Stage, unit: &str, value: (&str, &[u8])) -> bool {
-    stage.settled(unit);
-    let started = stage.show(unit, "Result") == "success";
-    if started {
-        stage.got(unit, &[value])
+    right_or_refused(stage, unit, &stage.settled(unit), value)
+}
+
+#[track_caller]
+fn right_or_refused(stage: &Stage, unit: &str, end: &End, value: (&str, &[u8])) -> bool {
+    if end.succeeded() {
+        stage.took(unit, &[value])
     } else {
-        stage.ended_243(unit)
+        stage.was_243(unit, end);
     }
-    started
+    end.succeeded()
 }
 
 /// A slow reader in a unit's place: it has read a little of the long value when this returns.
@@ -231,8 +234,8 @@ fn kills_in_a_storm_of_units(stage: &Stage) {
             let main = stage.show("onecred.service", "MainPID");
             stage.sh(&format!("kill -KILL {main}")); // it may be gone, or 0: not yet there
         }
-        for name in names {
-            if right_or_not_at_all(stage, name, ("big", big.as_bytes())) {
+        for (name, end) in names.iter().zip(stage.all_settled(&names)) {
+            if right_or_refused(stage, name, &end, ("big", big.as_bytes())) {
                 started += 1
             } else {
                 refused += 1

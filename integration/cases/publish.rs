@@ -357,15 +357,18 @@ fn a_mount_that_comes_late_reaches_the_provider(stage: &Stage) {
 fn kills_leave_whole_files_of_one_version(stage: &Stage) {
     let versions = ["one", "other"].map(|name| document(name).to_string());
     let values = ["one", "other"].map(|name| long_value(name.len()));
-    stage.write("/srv/reader", include_str!("reader.sh"), 0o755);
+    stage.write("/srv/reader", include_str!("reader.pl"), 0o755);
     assert!(start(stage, "user") && start(stage, "password"));
     stage.sh("systemd-run -q --unit=reader /srv/reader").ok();
     wait_until("the reader reads", || exists(stage, "/srv/out/reads"));
+    let change_and_kill = format!(
+        "install -m 640 -g onecred /dev/stdin /etc/onecred/vault.json; systemctl restart --no-block {} {}; \
+         main=$(systemctl show --value -p MainPID onecred.service); [ \"$main\" = 0 ] || kill -KILL \"$main\" || true",
+        handle("user"),
+        handle("password")
+    );
     for round in 0..40 {
-        stage.write("/etc/onecred/vault.json", &versions[round % 2], 0o640);
-        stage.sh("chgrp onecred /etc/onecred/vault.json").ok();
-        stage.run(&["systemctl", "restart", "--no-block", &handle("user"), &handle("password")]).ok();
-        kill(stage);
+        stage.run_with_input(&["sh", "-euc", &change_and_kill], versions[round % 2].as_bytes()).ok();
     }
     stage.settled(&handle("none")); // nothing of this name was ever asked for
     assert!(start(stage, "user") && start(stage, "password"));

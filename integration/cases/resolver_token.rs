@@ -129,7 +129,7 @@ fn a_crowd_of_sealed_units_keeps_no_token_away(stage: &Stage) {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     stage.run(&[&["systemctl", "start", "--no-block"][..], &names].concat()).ok();
     stage.gets("app-plain.service", "", &[PASSWORD]);
-    names.iter().for_each(|name| stage.settled(name));
+    stage.all_settled(&names);
     assert_eq!(stage.show(RESOLVER, "ActiveState"), "active", "{}", stage.journal(RESOLVER));
 }
 

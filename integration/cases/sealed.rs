@@ -272,10 +272,9 @@ fn the_whole_cgroup_is_killed_in_one_stroke(stage: &Stage) {
                     .succeeded(),
             );
         }
-        for (n, name) in names.iter().enumerate() {
-            stage.settled(name);
+        for (n, (name, end)) in names.iter().zip(stage.all_settled(&words)).enumerate() {
             let wrong = |(id, value): &(&str, &[u8])| stage.taken(name, id).as_deref() != Some(*value);
-            let outcome = match stage.show(name, "Result") == "success" {
+            let outcome = match end.succeeded() {
                 true if values.iter().any(wrong) => 2,
                 true => 0,
                 false => 1,

@@ -31,6 +31,31 @@ impl std::ops::Deref for Stage {
     }
 }
 
+/// How a unit ended.
+#[derive(Default)]
+pub struct End {
+    settled: bool,
+    result: String,
+    status: String,
+}
+
+impl End {
+    /// From a block of `systemctl show`.
+    fn of(block: &str) -> Self {
+        let of = |key: &str| {
+            let line = block.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+            line.unwrap_or_default().to_owned()
+        };
+        let settled = matches!(of("ActiveState").as_str(), "inactive" | "failed") && of("Job").is_empty();
+        Self { settled, result: of("Result"), status: of("ExecMainStatus") }
+    }
+
+    /// Whether its last run succeeded.
+    pub fn succeeded(&self) -> bool {
+        self.result == "success"
+    }
+}
+
 /// A unit that takes its credentials to where [`Stage::taken`] finds them, if it ever runs; with more lines for its [Service].
 pub fn consumer(lines: &str, credentials: &[&str]) -> String {
     let asks: String = credentials.iter().map(|id| format!("LoadCredential={id}:{SOCKET}\n")).collect();
@@ -65,8 +90,14 @@ impl Stage {
     /// Waits until a consumer has run, and checks that it got exactly these values.
     #[track_caller]
     pub fn got(&self, unit: &str, values: &[(&str, &[u8])]) {
-        self.settled(unit);
-        assert_eq!(self.show(unit, "Result"), "success", "{unit}: {}", self.journal(unit));
+        let result = self.settled(unit).result;
+        assert!(result == "success", "{unit}: {result}: {}", self.journal(unit));
+        self.took(unit, values);
+    }
+
+    /// Checks that a consumer that has succeeded got exactly these values.
+    #[track_caller]
+    pub fn took(&self, unit: &str, values: &[(&str, &[u8])]) {
         for (id, value) in values {
             let taken = self.taken(unit, id);
             assert!(
@@ -90,8 +121,7 @@ impl Stage {
     #[track_caller]
     pub fn was_refused(&self, unit: &str, id: &str, words: &[&str]) {
         self.own(unit);
-        self.settled(unit);
-        self.ended_243(unit);
+        self.was_243(unit, &self.settled(unit));
         let refusal = format!("]: credential {id} for {unit} refused: ");
         let line = self.waits_for_line(unit, &refusal);
         assert!(line.contains(" onecred["), "not said by onecred: {line}");
@@ -103,8 +133,14 @@ impl Stage {
     /// Checks that a settled unit has failed at its credentials, and has not run.
     #[track_caller]
     pub fn ended_243(&self, unit: &str) {
-        assert_eq!(self.show(unit, "Result"), "exit-code", "{unit} did not fail: {}", self.journal(unit));
-        assert_eq!(self.show(unit, "ExecMainStatus"), "243", "{unit}");
+        self.was_243(unit, &self.end_of(unit));
+    }
+
+    /// The same by what is known already of its end.
+    #[track_caller]
+    pub fn was_243(&self, unit: &str, end: &End) {
+        assert!(end.result == "exit-code", "{unit} did not fail: {}", self.journal(unit));
+        assert_eq!(end.status, "243", "{unit}");
         assert!(!self.out(unit).exists(), "{unit} ran although it was refused");
     }
 
@@ -121,11 +157,40 @@ impl Stage {
 
     /// Waits until a unit that runs to an end has come to it.
     #[track_caller]
-    pub fn settled(&self, unit: &str) {
+    pub fn settled(&self, unit: &str) -> End {
+        let mut end = None;
         wait_until(&format!("{unit} has come to an end"), || {
-            matches!(self.show(unit, "ActiveState").as_str(), "inactive" | "failed")
-                && self.show(unit, "Job").is_empty()
+            end = Some(self.end_of(unit)).filter(|end| end.settled);
+            end.is_some()
         });
+        end.unwrap_or_default()
+    }
+
+    /// All that the end of a unit is judged by, in one call of systemctl.
+    #[track_caller]
+    fn end_of(&self, unit: &str) -> End {
+        self.ends(&[unit]).pop().unwrap_or_default()
+    }
+
+    /// The same of several units, in their order.
+    #[track_caller]
+    fn ends(&self, units: &[&str]) -> Vec<End> {
+        let properties = "ActiveState,Job,Result,ExecMainStatus";
+        let shown = self.run(&[&["systemctl", "show", "-p", properties, "--"][..], units].concat()).ok();
+        let ends: Vec<End> = shown.split("\n\n").map(End::of).collect();
+        assert_eq!(ends.len(), units.len(), "{units:?}: {shown}");
+        ends
+    }
+
+    /// Waits until all of several units have come to their ends, which are returned in the same order.
+    #[track_caller]
+    pub fn all_settled(&self, units: &[&str]) -> Vec<End> {
+        let mut ends = Vec::new();
+        wait_until(&format!("{units:?} have come to an end"), || {
+            ends = self.ends(units);
+            ends.iter().all(|end| end.settled)
+        });
+        ends
     }
 
     /// What a consumer took as a credential.

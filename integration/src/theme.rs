@@ -70,7 +70,10 @@ fn trials_of(theme: &'static Theme, suite: Suite) -> Vec<Trial> {
     theme.cases.iter().map(trial).collect()
 }
 
-/// How long a case may take before it counts as hung: `ONECRED_CASE_LIMIT` in seconds, or ten minutes.
+/// How long a machine with its surroundings may take to come up before that counts as hung.
+const BOOT_LIMIT: Duration = Duration::from_secs(600);
+
+/// How long a case may take on a booted machine before it counts as hung: `ONECRED_CASE_LIMIT` in seconds, or ten minutes.
 fn limit() -> Duration {
     let seconds = env::var("ONECRED_CASE_LIMIT").ok().and_then(|seconds| seconds.parse().ok());
     Duration::from_secs(seconds.unwrap_or(600))
@@ -85,25 +88,43 @@ struct Play {
     stage: Lazy,
 }
 
+/// What the thread of a case reports.
+enum Report {
+    Booted,
+    Ended(Result<(), String>),
+}
+
+/// How a case ended; none if it hangs.
+fn outcome(reports: &mpsc::Receiver<Report>, limit: Duration) -> Option<Result<(), String>> {
+    let mut report = reports.recv_timeout(BOOT_LIMIT).ok()?;
+    if matches!(report, Report::Booted) {
+        report = reports.recv_timeout(limit).ok()?;
+    }
+    match report {
+        Report::Ended(result) => Some(result),
+        Report::Booted => None,
+    }
+}
+
 impl Play {
     /// Plays it in a thread of its own. One that takes longer than the limit fails with its machine's journal, and loses its machine.
     fn within(self, limit: Duration) -> Result<(), Failed> {
         let (name, stage, start) = (self.name.clone(), Arc::clone(&self.stage), Instant::now());
-        let (sender, end) = mpsc::channel();
+        let (sender, reports) = mpsc::channel();
         let before = processor_time(&stage);
         // not scoped: what hangs is left behind
         thread::spawn(move || {
-            let result = self.play();
+            let result = self.play(|| drop(sender.send(Report::Booted)));
             drop(self.stage); // the trial is the last to hold it, and clears the machine before the program ends
-            let _ = sender.send(result);
+            let _ = sender.send(Report::Ended(result));
         });
-        let result = end.recv_timeout(limit).unwrap_or_else(|_| Err(hung(&stage, limit)));
+        let result = outcome(&reports, limit).unwrap_or_else(|| Err(hung(&stage, limit)));
         let processor = processor_time(&stage).map(|after| after.saturating_sub(before.unwrap_or_default()));
         Record { name: &name, passed: result.is_ok(), wall: start.elapsed(), processor }.write();
         result.map_err(Failed::from)
     }
 
-    fn play(&self) -> Result<(), String> {
+    fn play(&self, booted: impl FnOnce()) -> Result<(), String> {
         let stage = self
             .stage
             .get_or_init(|| caught(|| (self.boot)(self.suite))) // what it is set with belongs to all cases on it
@@ -112,6 +133,7 @@ impl Play {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         CASE.set(Some(NEXT.fetch_add(1, Ordering::Relaxed)));
         let from = stage.machine.journal_cursor();
+        booted();
         caught(|| (self.case)(stage)).map_err(|reason| {
             let journal = stage.machine.journal_since(&from);
             format!("{reason}\n---- the machine's journal since the case began\n{journal}")
@@ -126,8 +148,10 @@ fn processor_time(stage: &Lazy) -> Option<Duration> {
 
 /// Says that a case hangs, with its machine's journal, and switches the machine off, which ends what the case waits for.
 fn hung(stage: &Lazy, limit: Duration) -> String {
+    let Some(Ok(stage)) = stage.get() else {
+        return format!("its machine has not booted after {} s", BOOT_LIMIT.as_secs());
+    };
     let why = format!("it has not ended after {} s", limit.as_secs());
-    let Some(Ok(stage)) = stage.get() else { return format!("{why}, and its machine has not booted") };
     let journal = stage.machine.journal_since("");
     stage.machine.switch_off();
     format!("{why}\n---- the machine's whole journal\n{journal}")

@@ -112,10 +112,15 @@ impl Machine {
     }
 
     /// Writes unit files that systemd has not seen yet. It finds new ones by itself; a daemon-reload would get in the way of
-    /// other cases on the machine (on 252 it spoils transient units).
+    /// other cases on the machine (on 252 it spoils transient units). Written from outside, since processes in the machine cost more.
+    #[track_caller]
     pub fn units<'a>(&self, units: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        let folder = self.root().join("run/systemd/system");
         for (name, text) in units {
-            self.write(&format!("/run/systemd/system/{name}"), text, 0o644);
+            let file = folder.join(name);
+            let written =
+                fs::create_dir_all(file.parent().unwrap_or(&folder)).and_then(|()| fs::write(&file, text));
+            written.unwrap_or_else(|error| panic!("can't write {}: {error}", file.display()));
         }
     }
 
@@ -204,11 +209,23 @@ impl Drop for Machine {
     }
 }
 
-/// Waits for something that announces itself in no better way. Gives up, loudly, after two minutes.
-pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+/// Waits for something that announces itself in no better way. Panics after two minutes.
+///
+/// The pauses grow with the time that has passed, up to half a second: most looks cost processes in the machine.
+pub fn wait_until(what: &str, is_so: impl FnMut() -> bool) {
+    wait(what, is_so, |passed| (passed / 8).clamp(Duration::from_millis(20), Duration::from_millis(500)));
+}
+
+/// The same, without long pauses: for what is cheap to look at and must be noticed at once.
+pub fn watch_until(what: &str, is_so: impl FnMut() -> bool) {
+    wait(what, is_so, |_| Duration::from_millis(5));
+}
+
+fn wait(what: &str, mut is_so: impl FnMut() -> bool, pause: impl Fn(Duration) -> Duration) {
     let start = Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < Duration::from_secs(120), "waited two minutes in vain until {what}");
-        thread::sleep(Duration::from_millis(20));
+        let passed = start.elapsed();
+        assert!(passed < Duration::from_secs(120), "waited two minutes in vain until {what}");
+        thread::sleep(pause(passed));
     }
 }
