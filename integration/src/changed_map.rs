@@ -43,9 +43,9 @@ fn lines(map: &str) -> Vec<(&str, Vec<&str>)> {
 fn matches(pattern: &str, path: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == path,
-        Some((start, rest)) => path
-            .strip_prefix(start)
-            .is_some_and(|left| (0..=left.len()).any(|at| left.is_char_boundary(at) && matches(rest, &left[at..]))),
+        Some((start, rest)) => path.strip_prefix(start).is_some_and(|left| {
+            (0..=left.len()).any(|at| left.is_char_boundary(at) && matches(rest, &left[at..]))
+        }),
     }
 }
 
@@ -83,7 +83,9 @@ fn known() -> BTreeSet<String> {
     known.extend(names(&run, "check_if ", ' ').into_iter().map(str::to_owned));
     for file in repository_files() {
         if file.starts_with("integration/cases/") && file.ends_with(".rs") {
-            known.extend(names(&read(repository().join(file)), "name: \"", '"').into_iter().map(str::to_owned));
+            known.extend(
+                names(&read(repository().join(file)), "name: \"", '"').into_iter().map(str::to_owned),
+            );
         }
     }
     known
@@ -104,7 +106,8 @@ fn mistakes_in_a_map_are_found() {
     let known = BTreeSet::from(["unit".to_owned()]);
     assert_eq!(wrong("# x\nsrc/a/* unit\n\nsrc/*/e* unit\n", &files, &known), Vec::<String>::new());
     let found = wrong("src/a/*\tunit typo\nsrc/x* unit\n", &files, &known).join("\n");
-    for part in ["src/a/*: typo is neither", "no file matches src/x*", "no line matches anything in src/c/d:"] {
+    for part in ["src/a/*: typo is neither", "no file matches src/x*", "no line matches anything in src/c/d:"]
+    {
         assert!(found.contains(part), "{part}: {found}");
     }
     assert!(!found.contains("src/a:"), "{found}");

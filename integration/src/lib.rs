@@ -1,6 +1,8 @@
 //! onecred on a real systemd: the machine, the fakes, the cases and the benchmarks.
 
 pub mod attempts;
+#[cfg(test)]
+mod changed_map;
 pub mod fake;
 pub mod fake_account;
 pub mod fake_connect;
