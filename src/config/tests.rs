@@ -259,8 +259,6 @@ const PARTS: &str =
     r#"(\PC|[{}\[\]/@*?:.$0-9 -]|\{\{|\}\}|op://|https?://|/run|/\.\.|\.service|[0-9]{1,20}|ms|MiB|a){0,6}"#;
 
 proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig { cases: 1000, ..Default::default() })]
-
     #[test]
     fn no_mutation_makes_it_panic(file in 0usize..100, cuts in proptest::collection::vec((0.0..1.0f64, 0usize..12, WORDS), 1..6)) {
         let mut text: Vec<char> = TEXTS[file % TEXTS.len()].chars().collect();

@@ -219,8 +219,6 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 5000, ..Default::default() })]
-
         #[test]
         fn parsing_is_total(glob in "(\\PC|[\\[\\]!^*?a-]){0,8}", text in "\\PC{0,8}") {
             let _ = Glob::parse(&glob).map(|glob| glob.matches(&text));

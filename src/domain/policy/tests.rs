@@ -212,8 +212,6 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, ..Default::default() })]
-
     #[test]
     fn what_is_covered_is_matched(a in "[ab*?]{0,4}(\\[[!]?[ab]\\])?[ab*]{0,2}", b in "[ab*?]{0,4}(\\[[!]?[ab]\\])?[ab*]{0,2}", text in "[ab]{0,6}") {
         let (a, b) = (Glob::parse(&a).expect("valid"), Glob::parse(&b).expect("valid"));
