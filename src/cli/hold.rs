@@ -10,7 +10,7 @@ use super::token::prompt;
 use crate::domain::name::SecretName;
 use crate::ipc::{packet, version};
 use crate::provider::base::limits::Form;
-use crate::provider::condition::Unusable;
+use crate::provider::observe::secret_status::Unusable;
 
 /// What these are told.
 #[derive(Debug, Clone, clap::Args)]

@@ -9,12 +9,12 @@ use std::time::Duration;
 use super::base::peer::Peer;
 use super::base::seal_error::Unsealed;
 use super::peer::Stranger;
-use super::tally::STRANGER;
 use crate::domain::secret::Wanted;
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
 use crate::ipc::Failure;
 use crate::provider::base::refusal::Refusal;
+use crate::provider::observe::counters::STRANGER;
 
 /// How long equal lines are counted instead of said.
 const WINDOW: Duration = Duration::from_secs(60);

@@ -23,7 +23,6 @@ use super::room::{Room, Taken};
 use super::sealer::{Form, Sealer};
 use super::statuses::Statuses;
 use super::store::Kind;
-use super::tally::{STRANGER, Tally};
 use crate::config::{Audit, Paths};
 use crate::domain::name::Claim;
 use crate::domain::policy::Deliverable;
@@ -31,6 +30,7 @@ use crate::host::clock::BootTime;
 use crate::host::sys;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::base::unit_totals::UnitTotals;
+use crate::provider::observe::counters::{STRANGER, Tally};
 
 /// After how long a wait is told of.
 pub(super) const PATIENT_FOR: Duration = Duration::from_secs(2);

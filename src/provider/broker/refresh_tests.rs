@@ -4,7 +4,7 @@ use super::tests::{Rig, away, fresh, gone, settings};
 use super::*;
 use crate::config::from_text;
 use crate::ipc::ItemState;
-use crate::provider::condition::State;
+use crate::provider::observe::secret_status::State;
 use crate::provider::store::{Kind, Origin};
 
 #[tokio::test(start_paused = true)]

@@ -409,10 +409,16 @@ async fn what_is_remembered_of_a_source_ends_with_its_definition() {
     rig.broker.activate(Active::new(settings("30s", "another")));
     assert_eq!(rig.broker.last_failure(&source), None);
     assert_eq!(rig.broker.condition(&wanted).error, None);
-    assert_eq!(rig.broker.condition(&wanted).state, crate::provider::condition::State::NeverFetched);
+    assert_eq!(
+        rig.broker.condition(&wanted).state,
+        crate::provider::observe::secret_status::State::NeverFetched
+    );
     // and back: what was remembered of the first definition does not return
     rig.broker.activate(Active::new(settings("30s", "connect")));
-    assert_eq!(rig.broker.condition(&wanted).state, crate::provider::condition::State::NeverFetched);
+    assert_eq!(
+        rig.broker.condition(&wanted).state,
+        crate::provider::observe::secret_status::State::NeverFetched
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -435,6 +441,9 @@ async fn an_answer_of_the_definition_before_counts_for_nothing() {
         let failure = flying.await.unwrap().unwrap_err();
         assert!(failure.cause.contains("got another definition while it was asked"), "{failure}");
         assert_eq!(rig.broker.last_failure(&source), None);
-        assert_eq!(rig.broker.condition(&wanted).state, crate::provider::condition::State::NeverFetched);
+        assert_eq!(
+            rig.broker.condition(&wanted).state,
+            crate::provider::observe::secret_status::State::NeverFetched
+        );
     }
 }

@@ -24,8 +24,8 @@ use crate::provider::base::active_config::Active;
 use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::broker::{Asked, Refreshed, Thoroughness};
-use crate::provider::condition::Condition;
-use crate::provider::tally::Counts;
+use crate::provider::observe::counters::Counts;
+use crate::provider::observe::secret_status::Condition;
 
 /// A dictionary of named values, as the bus has them.
 pub(super) type Dict = HashMap<&'static str, OwnedVariant>;

@@ -6,7 +6,7 @@ use super::caller::Caller;
 use crate::domain::nearest::nearest;
 use crate::ipc::{Class, Failure};
 use crate::provider::base::active_config::Active;
-use crate::provider::condition::Unusable;
+use crate::provider::observe::secret_status::Unusable;
 
 /// Why a call failed. The names begin with `org.onecred.Error.`
 #[derive(Debug, DBusError)]

@@ -7,7 +7,7 @@ use super::answer::{Dict, entries, error_name, last_error};
 use super::caller::Caller;
 use crate::config::Template;
 use crate::domain::policy::Rule;
-use crate::provider::condition::{Condition, State};
+use crate::provider::observe::secret_status::{Condition, State};
 
 impl Desk {
     /// The properties of a template.

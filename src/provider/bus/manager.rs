@@ -21,7 +21,8 @@ use crate::ipc::bounded;
 use crate::provider::base::active_config::Active;
 use crate::provider::base::files::Standing;
 use crate::provider::base::limits::Form;
-use crate::provider::{figures, metrics};
+use crate::provider::figures;
+use crate::provider::observe::metrics;
 
 /// Names of secrets, as callers give them. They are read before it is known whose they are, and short texts take more memory than in a
 /// message.

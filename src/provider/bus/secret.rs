@@ -11,7 +11,7 @@ use super::caller::Action;
 use super::error::BusError;
 use super::{Desk, PATH, in_path};
 use crate::domain::policy::Deliverable;
-use crate::provider::condition::Condition;
+use crate::provider::observe::secret_status::Condition;
 
 /// A secret on the bus.
 pub(super) struct SecretObject {

@@ -9,7 +9,7 @@ use crate::domain::template::{Filling, Unfit};
 use crate::ipc::Class;
 use crate::provider::base::limits::Form;
 use crate::provider::broker::Broker;
-use crate::provider::condition::{Condition, State, Unusable};
+use crate::provider::observe::secret_status::{Condition, State, Unusable};
 
 /// What a request would be answered.
 #[derive(Debug, Clone, PartialEq, Eq)]

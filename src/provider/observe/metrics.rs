@@ -5,9 +5,9 @@
 use std::fmt::{Display, Write};
 use std::time::Duration;
 
-use super::condition::State;
-use super::tally::{BOUNDS_USEC, Counts, Latency, Totals};
 use crate::ipc::{QuotaStatus, SourceState, SourceStatus};
+use crate::provider::observe::counters::{BOUNDS_USEC, Counts, Latency, Totals};
+use crate::provider::observe::secret_status::State;
 
 /// All that is shown, at one moment.
 #[derive(Debug, Clone, Default)]
@@ -228,5 +228,4 @@ fn escaped(text: &str) -> String {
 }
 
 #[cfg(test)]
-#[path = "metrics_tests.rs"]
 mod tests;

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::*;
 use crate::domain::name::SourceName;
 use crate::ipc::Spent;
-use crate::provider::tally::Tally;
+use crate::provider::observe::counters::Tally;
 
 /// One of everything, and names as bad as they can get.
 fn sample() -> Figures {

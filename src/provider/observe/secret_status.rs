@@ -9,8 +9,8 @@ use crate::domain::secret::{MaxAge, Wanted};
 use crate::host::clock::BootTime;
 use crate::ipc::Failure;
 
-use super::base::limits::{self, Form};
-use super::store::{Entry, Held, Slot};
+use crate::provider::base::limits::{self, Form};
+use crate::provider::store::{Entry, Held, Slot};
 
 /// In one word, how a secret stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,5 +185,4 @@ fn judge(wanted: &Wanted, size: usize, form: Form, ids: &[CredentialId]) -> Opti
 }
 
 #[cfg(test)]
-#[path = "condition_tests.rs"]
 mod tests;
