@@ -12,7 +12,7 @@ use crate::config::{self, Paths};
 use crate::domain::name::{CredentialId, SecretName, SourceName, UnitName};
 use crate::domain::reference::Reference;
 use crate::host::systemd::unit_type::ExecType;
-use crate::provider::units::UnitFiles;
+use crate::provider::fetch::unit_files::UnitFiles;
 
 /// The comment in what `onecred add` writes: `onecred remove` removes nothing else.
 pub(super) const MARK: &str = "written by onecred add";

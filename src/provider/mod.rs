@@ -1,12 +1,9 @@
 //! The privileged half: takes connections, knows who asks, decides, and answers from the store or by the resolver.
 
-pub mod assemble;
 pub mod base;
-pub mod broker;
 pub mod bus;
 pub mod fetch;
 pub mod figures;
-pub mod flights;
 pub mod keeper;
 pub mod observe;
 pub mod peer;
@@ -17,11 +14,7 @@ pub mod report;
 pub mod request;
 pub mod restarts;
 mod room;
-pub mod rotation;
 pub mod run;
 pub mod sealer;
 pub mod server;
-pub mod statuses;
 pub mod store;
-pub mod trouble;
-pub mod units;

@@ -18,7 +18,6 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::base::process_id::ProcessId;
-use super::broker::{Broker, Order};
 use super::publish::{self, Handle};
 use super::store::Store;
 use crate::domain::name::{Claim, CredentialId, UnitName};
@@ -27,6 +26,7 @@ use crate::host::clock::BootTime;
 use crate::host::systemd::manager::Link;
 use crate::host::systemd::message_id;
 use crate::provider::base::refusal::Refusal;
+use crate::provider::fetch::broker::{Broker, Order};
 
 /// The most units that are remembered.
 const MOST: usize = 4096;

@@ -14,12 +14,10 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::base::files::Standing;
 use super::base::last_valid::{self, Start};
-use super::broker::Broker;
 use super::bus;
 use super::fetch::resolver_unit::ResolverUnit;
 use super::keeper::Keeper;
 use super::peer::Attestation;
-use super::rotation;
 use super::sealer::{Form, Sealer};
 use super::server::Server;
 use super::store::{Kind, Store};
@@ -30,6 +28,8 @@ use crate::host::systemd::{journal, message_id, notify};
 use crate::ipc::Resolve;
 use crate::ipc::client::SocketResolver;
 use crate::provider::base::active_config::Active;
+use crate::provider::fetch::broker::Broker;
+use crate::provider::fetch::rotation;
 
 /// How long those that wait are still answered after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(5);

@@ -6,12 +6,10 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::assemble::{self, Assembled, Job};
 use super::base::files::Standing;
 use super::base::limits;
 use super::base::peer::Peer;
 use super::base::process_id::ProcessId;
-use super::broker::Broker;
 use super::peer::{Attestation, Stranger};
 use super::publish::{Handle, Publisher};
 use super::recovery::Recovery;
@@ -21,7 +19,6 @@ use super::request::sealed_pace::SealedPace;
 use super::restarts::Restarts;
 use super::room::{Room, Taken};
 use super::sealer::{Form, Sealer};
-use super::statuses::Statuses;
 use super::store::Kind;
 use crate::config::{Audit, Paths};
 use crate::domain::name::Claim;
@@ -30,6 +27,9 @@ use crate::host::clock::BootTime;
 use crate::host::sys;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::base::unit_totals::UnitTotals;
+use crate::provider::fetch::assemble::{self, Assembled, Job};
+use crate::provider::fetch::broker::Broker;
+use crate::provider::fetch::source_status::Statuses;
 use crate::provider::observe::counters::{STRANGER, Tally};
 
 /// After how long a wait is told of.

@@ -13,7 +13,7 @@ use super::facts::{Directive, EnvironmentFile, LeadsTo, Line, Machine, PLAIN, SE
 use super::{ordering, unit_files};
 use crate::domain::name::UnitName;
 use crate::host::systemd::manager::{ManagerProxy, UnitProxy, exec_interface, version_number};
-use crate::provider::units::UnitFiles;
+use crate::provider::fetch::unit_files::UnitFiles;
 
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 const UNKNOWN_OBJECT: &str = "org.freedesktop.DBus.Error.UnknownObject";

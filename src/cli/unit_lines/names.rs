@@ -3,7 +3,7 @@
 use crate::config::Settings;
 use crate::domain::name::UnitName;
 use crate::domain::policy::UnitPattern;
-use crate::provider::units::UnitFiles;
+use crate::provider::fetch::unit_files::UnitFiles;
 
 /// A pattern of the configuration, and where it is.
 struct Named<'a> {

@@ -19,11 +19,11 @@ use crate::domain::secret::{Grant, Secret};
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
 use crate::ipc::version;
-use crate::provider::assemble::{self, Job};
 use crate::provider::base::active_config::Active;
 use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
-use crate::provider::broker::{Asked, Refreshed, Thoroughness};
+use crate::provider::fetch::assemble::{self, Job};
+use crate::provider::fetch::broker::{Asked, Refreshed, Thoroughness};
 use crate::provider::observe::counters::Counts;
 use crate::provider::observe::secret_status::Condition;
 

@@ -13,12 +13,12 @@ use crate::domain::name::{Claim, CredentialId, UnitName};
 use crate::domain::policy::Deliverable;
 use crate::host::clock::BootTime;
 use crate::ipc::Failure;
-use crate::provider::assemble::{self, Assembled, Job};
 use crate::provider::base::limits::Form;
 use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::base::unit_totals::UnitTotals;
-use crate::provider::broker::Thoroughness;
+use crate::provider::fetch::assemble::{self, Assembled, Job};
+use crate::provider::fetch::broker::Thoroughness;
 
 /// The most credentials of one prediction: no unit has as many, and each may cost as much as a request.
 const MOST: usize = 256;

@@ -1,4 +1,11 @@
 //! Getting what requests need.
 
+pub mod assemble;
+pub mod broker;
+pub mod outages;
 pub mod preview;
 pub mod resolver_unit;
+pub mod rotation;
+pub mod single_flight;
+pub mod source_status;
+pub mod unit_files;

@@ -8,7 +8,7 @@ use crate::domain::secret::Wanted;
 use crate::domain::template::{Filling, Unfit};
 use crate::ipc::Class;
 use crate::provider::base::limits::Form;
-use crate::provider::broker::Broker;
+use crate::provider::fetch::broker::Broker;
 use crate::provider::observe::secret_status::{Condition, State, Unusable};
 
 /// What a request would be answered.

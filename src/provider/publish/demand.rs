@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::super::assemble::{self, Job};
 use super::super::base::process_id::ProcessId;
 use super::accounts::Accounts;
 use super::handle::Handle;
@@ -16,6 +15,7 @@ use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
 use crate::provider::base::publish_error::Fault;
 use crate::provider::base::refusal::Refusal;
+use crate::provider::fetch::assemble::{self, Job};
 
 impl Publisher {
     /// Publishes what is configured and not there yet, for those who wait for no handle.

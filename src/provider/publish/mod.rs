@@ -19,9 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::broadcast::error::RecvError;
 
-use super::assemble::{self, Job};
 use super::base::process_id::ProcessId;
-use super::broker::Broker;
 use super::store::{ItemKey, Kind};
 use crate::config::Settings;
 use crate::domain::reference::FieldRef;
@@ -32,6 +30,8 @@ use crate::provider::base::active_config::Active;
 use crate::provider::base::events::Event;
 use crate::provider::base::publish_error::Fault;
 use crate::provider::base::refusal::Refusal;
+use crate::provider::fetch::assemble::{self, Job};
+use crate::provider::fetch::broker::Broker;
 
 use accounts::Accounts;
 pub use dirs::objection;

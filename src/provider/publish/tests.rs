@@ -8,7 +8,7 @@ use crate::config::{Settings, from_text};
 use crate::domain::policy::Policy;
 use crate::domain::secret::{MaxAge, Secret, Target};
 use crate::ipc::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Resolve};
-use crate::provider::broker::Order;
+use crate::provider::fetch::broker::Order;
 use crate::provider::store::Store;
 use crate::provider::store::testing;
 
@@ -242,7 +242,7 @@ async fn what_is_gone_goes_also_where_nobody_was_told() {
     let broker = Arc::clone(&rig.publisher.broker);
     let wanted = rig.publisher.plan().unwrap().files[0].content.parts()[0].clone();
     let asked = broker.ask(&wanted);
-    broker.refresh(&wanted, crate::provider::broker::Thoroughness::Values, asked).await.unwrap_err();
+    broker.refresh(&wanted, crate::provider::fetch::broker::Thoroughness::Values, asked).await.unwrap_err();
     rig.publisher.sync().await; // as after too many events
     assert_eq!(rig.read("password"), None);
 }

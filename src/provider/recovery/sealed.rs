@@ -20,7 +20,7 @@ use crate::host::clock::{self, BootTime};
 use crate::host::systemd::message_id;
 use crate::provider::base::peer::Peer;
 use crate::provider::base::process_id::{ProcessId, Running};
-use crate::provider::broker::Broker;
+use crate::provider::fetch::broker::Broker;
 
 /// How often processes that have an answer are looked at.
 const CHECK: Duration = Duration::from_millis(250);

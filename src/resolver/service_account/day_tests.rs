@@ -16,7 +16,7 @@ use crate::domain::name::{CredentialId, UnitName};
 use crate::host::clock::{BootTime, simulated};
 use crate::provider::base::active_config::Active;
 use crate::provider::base::process_id::ProcessId;
-use crate::provider::broker::{Broker, Order};
+use crate::provider::fetch::broker::{Broker, Order};
 use crate::provider::store::{Kind, Store, testing};
 
 /// What 1Password allows an account in a day.

@@ -2,7 +2,7 @@ use super::*;
 use crate::config::from_text;
 use crate::domain::reference::Reference;
 use crate::provider::base::active_config::Active;
-use crate::provider::broker::tests::Rig;
+use crate::provider::fetch::broker::tests::Rig;
 use crate::provider::store::testing;
 
 /// Secrets, a template and a rule over one item with these values of `password` and `username`.

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::config::Paths;
 use crate::host::sys;
-use crate::provider::broker::tests::Rig;
+use crate::provider::fetch::broker::tests::Rig;
 use crate::provider::peer::Attestation;
 use crate::provider::reply::REFUSED;
 use crate::provider::sealer::{Form, Sealer};

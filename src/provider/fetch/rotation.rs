@@ -9,9 +9,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::broker::{Broker, Thoroughness};
-use super::store::ItemKey;
 use crate::domain::name::SourceName;
 use crate::host::clock::BootTime;
+use crate::provider::store::ItemKey;
 
 /// How often it is looked what is due: an interval may begin or end with any new configuration.
 const LOOK: Duration = Duration::from_secs(5);
@@ -80,5 +80,4 @@ impl Rotation {
 }
 
 #[cfg(test)]
-#[path = "rotation_tests.rs"]
 mod tests;

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::base::process_id::ProcessId;
 use super::broker::{Broker, Order, Ready};
 use crate::domain::policy::Deliverable;
 use crate::domain::secret::{SecretValue, Wanted};
 use crate::domain::template::{Filling, Unfit};
 use crate::host::clock::BootTime;
 use crate::ipc::Failure;
+use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
 
 /// What is to be put together, and for whom.

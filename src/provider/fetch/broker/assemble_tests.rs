@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::tests::{Rig, away, gone};
 use super::*;
 use crate::config::from_text;
-use crate::provider::assemble::{self, Job};
+use crate::provider::fetch::assemble::{self, Job};
 
 fn rig() -> Rig {
     let rig = Rig::new("1h");

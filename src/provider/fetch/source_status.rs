@@ -69,5 +69,4 @@ fn of_definitions(mut status: Status, declared: &Declarations) -> Status {
 }
 
 #[cfg(test)]
-#[path = "statuses_tests.rs"]
 mod tests;

@@ -2,7 +2,7 @@ use super::*;
 use crate::config::from_text;
 use crate::ipc::ItemState;
 use crate::provider::base::active_config::Active;
-use crate::provider::broker::tests::Rig;
+use crate::provider::fetch::broker::tests::Rig;
 
 /// Ten secrets of ten items of one source that are kept fresh, and two that are not.
 fn rig() -> Rig {

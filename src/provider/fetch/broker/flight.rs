@@ -12,8 +12,8 @@ use crate::host::systemd::message_id;
 use crate::ipc::{Check, Failure, Fetch, ItemState, Known, version};
 use crate::provider::base::active_config::Active;
 use crate::provider::base::events::Event;
+use crate::provider::fetch::unit_files::UnitFiles;
 use crate::provider::store::{Entry, ItemKey, NewSnapshot, Slot, Snapshot};
-use crate::provider::units::UnitFiles;
 
 use super::{AHEAD_PATIENCE, CHECK_PATIENCE, FETCH_PATIENCE};
 

@@ -19,12 +19,12 @@ use crate::provider::base::active_config::Active;
 use crate::provider::base::events::{Event, Events};
 use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
-use crate::provider::flights::Flights;
+use crate::provider::fetch::outages::Troubles;
+use crate::provider::fetch::single_flight::Flights;
 use crate::provider::observe::secret_status::{Condition, Seen};
 use crate::provider::store::freshness::{Moment, Step, judge};
 use crate::provider::store::start_pins::Pins;
 use crate::provider::store::{Entry, Held, ItemKey, Slot, Snapshot, Store};
-use crate::provider::trouble::Troubles;
 
 pub use refresh::{Asked, Refreshed, Thoroughness};
 
@@ -174,7 +174,7 @@ impl Broker {
     }
 
     /// What the store has of an item of the source as it is defined now.
-    pub(super) fn slot(&self, key: &ItemKey) -> Option<Slot> {
+    pub(crate) fn slot(&self, key: &ItemKey) -> Option<Slot> {
         let active = self.active();
         self.store.slot(key).filter(|slot| slot.snapshot.source_print == active.print(&key.source))
     }
@@ -279,7 +279,7 @@ impl Broker {
 
     /// Has the source's items compared with 1Password. Whatever comes of it, there is something to serve then: a failure is remembered
     /// as trouble, in which values are served as they are.
-    pub(super) async fn checked(
+    pub(crate) async fn checked(
         self: &Arc<Self>,
         source: &SourceName,
         deadline: Instant,
@@ -297,7 +297,7 @@ impl Broker {
     }
 
     /// Has the item fetched, with the field that is wanted: by this flight, or if it left without it, by the next.
-    pub(super) async fn fetched(self: &Arc<Self>, key: &ItemKey, field: &FieldRef) -> Result<(), Failure> {
+    pub(crate) async fn fetched(self: &Arc<Self>, key: &ItemKey, field: &FieldRef) -> Result<(), Failure> {
         let field = field.clone();
         self.awaited().entry(key.clone()).or_default().insert(field);
         self.fetches.join(key, || Arc::clone(self).fetch(key.clone(), FETCH_PATIENCE)).await
@@ -351,7 +351,7 @@ impl Broker {
     }
 
     /// The value that is there, however old.
-    pub(super) fn stored(&self, wanted: &Wanted) -> Option<Ready> {
+    pub(crate) fn stored(&self, wanted: &Wanted) -> Option<Ready> {
         if let Some(Held { snapshot, offset, len, .. }) = self.held(wanted) {
             return Some(Ready { snapshot, offset, len, stale: None });
         }
@@ -365,7 +365,7 @@ impl Broker {
     }
 
     /// Whether there is a value that is served where its source can't be asked.
-    pub(super) fn has(&self, wanted: &Wanted) -> bool {
+    pub(crate) fn has(&self, wanted: &Wanted) -> bool {
         let slot = self.slot(&ItemKey::new(&wanted.source, &wanted.reference.item));
         slot.is_some_and(|slot| {
             !slot.changed && matches!(slot.snapshot.entry(&wanted.reference.field), Some(Entry::Value { .. }))
@@ -379,7 +379,7 @@ impl Broker {
     }
 
     /// Waits until a source that was in trouble answers again.
-    pub(super) async fn source_is_back(&self) {
+    pub(crate) async fn source_is_back(&self) {
         self.troubles.over().await;
     }
 
