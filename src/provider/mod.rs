@@ -2,17 +2,16 @@
 
 pub mod base;
 pub mod bus;
+pub mod consumers;
 pub mod fetch;
 pub mod figures;
 pub mod keeper;
 pub mod observe;
 pub mod peer;
 pub mod publish;
-pub mod recovery;
 pub mod reply;
 pub mod report;
 pub mod request;
-pub mod restarts;
 mod room;
 pub mod run;
 pub mod sealer;

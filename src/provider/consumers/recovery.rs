@@ -17,16 +17,16 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::base::process_id::ProcessId;
-use super::publish::{self, Handle};
-use super::store::Store;
 use crate::domain::name::{Claim, CredentialId, UnitName};
 use crate::domain::secret::Wanted;
 use crate::host::clock::BootTime;
 use crate::host::systemd::manager::Link;
 use crate::host::systemd::message_id;
+use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::fetch::broker::{Broker, Order};
+use crate::provider::publish::{self, Handle};
+use crate::provider::store::Store;
 
 /// The most units that are remembered.
 const MOST: usize = 4096;

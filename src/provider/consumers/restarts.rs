@@ -8,13 +8,13 @@ use futures_core::Stream;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::publish::Publisher;
-use super::store::ItemKey;
 use crate::host::systemd::manager::{Jobs, Link, ManagerProxy, subscribe};
 use crate::host::systemd::message_id;
 use crate::provider::base::active_config::Active;
 use crate::provider::base::events::Event;
 use crate::provider::fetch::broker::Broker;
+use crate::provider::publish::Publisher;
+use crate::provider::store::ItemKey;
 
 /// A burst of changes is over when there was none for so long.
 const QUIET: Duration = Duration::from_secs(2);
