@@ -12,7 +12,7 @@ use crate::domain::name::{Claim, CredentialId, SecretName, UnitName};
 use crate::domain::secret::SecretValue;
 use crate::host::sys;
 use crate::ipc::packet;
-use crate::provider::reply::REFUSED;
+use crate::provider::request::reply::REFUSED;
 
 /// The most bytes that systemd takes, in bytes; a longer answer is a refusal.
 const SYSTEMD_TAKES: usize = 1 << 20;

@@ -8,7 +8,7 @@ use tracing::Level;
 
 use crate::config::Paths;
 use crate::host::systemd::{activation, journal};
-use crate::provider::keeper::Keeper;
+use crate::provider::request::keeper::Keeper;
 use crate::provider::run::{Options, run as provide};
 
 /// What systemd calls the sealed socket (FileDescriptorName=).

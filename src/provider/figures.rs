@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::base::limits::Form;
 use super::fetch::preview;
-use super::server::Server;
 use crate::domain::name::SourceName;
 use crate::domain::policy::Deliverable;
 use crate::provider::observe::metrics::{Figures, SecretFigures, SourceFigures, StoreFigures};
+use crate::provider::request::server::Server;
 
 /// How many secrets are looked at in one go: units that ask go first.
 const AT_A_TIME: usize = 64;

@@ -16,10 +16,6 @@ use super::base::files::Standing;
 use super::base::last_valid::{self, Start};
 use super::bus;
 use super::fetch::resolver_unit::ResolverUnit;
-use super::keeper::Keeper;
-use super::peer::Attestation;
-use super::sealer::{Form, Sealer};
-use super::server::Server;
 use super::store::{Kind, Store};
 use crate::config::{self, Limits, Paths, Problem, Report};
 use crate::domain::secret::wipe_stack;
@@ -30,6 +26,10 @@ use crate::ipc::client::SocketResolver;
 use crate::provider::base::active_config::Active;
 use crate::provider::fetch::broker::Broker;
 use crate::provider::fetch::rotation;
+use crate::provider::request::attestation::Attestation;
+use crate::provider::request::keeper::Keeper;
+use crate::provider::request::sealer::{Form, Sealer};
+use crate::provider::request::server::Server;
 
 /// How long those that wait are still answered after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(5);

@@ -17,7 +17,7 @@ use crate::domain::policy::Policy;
 use crate::domain::secret::Secret;
 use crate::host::systemd::manager::{ManagerProxy, exec_interface};
 use crate::host::systemd::unit_type::ExecType;
-use crate::provider::peer::unit_of;
+use crate::provider::request::attestation::unit_of;
 
 /// The most callers that are remembered.
 const REMEMBERED: usize = 256;

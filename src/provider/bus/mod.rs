@@ -23,10 +23,10 @@ use zbus::fdo::RequestNameFlags;
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, ObjectServer};
 
-use super::server::Server;
 use super::store::ItemKey;
 use crate::domain::reference::FieldRef;
 use crate::provider::base::events::Event;
+use crate::provider::request::server::Server;
 use caller::Callers;
 use error::BusError;
 use manager::{Manager, ManagerSignals as _};

@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use super::super::base::peer::Peer;
-use super::super::reply::Connection;
-use super::super::report::Asked;
-use super::super::server::{PATIENT_FOR, Server, gone};
 use crate::domain::name::{Claim, unescape};
 use crate::domain::secret::SecretValue;
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
 use crate::provider::base::refusal::Refusal;
+use crate::provider::request::reply::Connection;
+use crate::provider::request::request_log::Asked;
+use crate::provider::request::server::{PATIENT_FOR, Server, gone};
 
 /// The ID under which handles ask.
 const CREDENTIAL: &str = "file";

@@ -1,3 +1,10 @@
 //! The path of a request.
 
+pub mod attestation;
+pub mod keeper;
+pub mod reply;
+pub mod request_log;
 pub(super) mod sealed_pace;
+pub mod sealer;
+pub(crate) mod send_budget;
+pub mod server;

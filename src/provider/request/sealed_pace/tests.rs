@@ -13,10 +13,10 @@ use super::*;
 use crate::config::Paths;
 use crate::host::sys;
 use crate::provider::fetch::broker::tests::Rig;
-use crate::provider::peer::Attestation;
-use crate::provider::reply::REFUSED;
-use crate::provider::sealer::{Form, Sealer};
-use crate::provider::server::Server;
+use crate::provider::request::attestation::Attestation;
+use crate::provider::request::reply::REFUSED;
+use crate::provider::request::sealer::{Form, Sealer};
+use crate::provider::request::server::Server;
 
 /// After this long something hangs.
 const HANGS: Duration = Duration::from_secs(30);

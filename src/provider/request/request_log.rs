@@ -6,15 +6,15 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::base::peer::Peer;
-use super::base::seal_error::Unsealed;
-use super::peer::Stranger;
 use crate::domain::secret::Wanted;
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
 use crate::ipc::Failure;
+use crate::provider::base::peer::Peer;
 use crate::provider::base::refusal::Refusal;
+use crate::provider::base::seal_error::Unsealed;
 use crate::provider::observe::counters::STRANGER;
+use crate::provider::request::attestation::Stranger;
 
 /// How long equal lines are counted instead of said.
 const WINDOW: Duration = Duration::from_secs(60);

@@ -16,11 +16,11 @@ const PART: usize = 1 << 10;
 
 /// The room that there is.
 #[derive(Debug)]
-pub(super) struct Room(Arc<Semaphore>);
+pub(crate) struct Room(Arc<Semaphore>);
 
 /// Room that was taken, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Taken(Option<OwnedSemaphorePermit>);
+pub(crate) struct Taken(Option<OwnedSemaphorePermit>);
 
 impl Default for Room {
     fn default() -> Self {
@@ -30,7 +30,7 @@ impl Default for Room {
 
 impl Room {
     /// Takes room for a value of this size, if there is some; what was taken for it before counts.
-    pub(super) fn take(&self, size: usize, before: Option<Taken>) -> Option<Taken> {
+    pub(crate) fn take(&self, size: usize, before: Option<Taken>) -> Option<Taken> {
         let enough = |taken: &Taken| {
             taken.0.as_ref().is_some_and(|permit| permit.num_permits() >= parts(size) as usize)
         };
@@ -44,7 +44,7 @@ impl Room {
     }
 
     /// Waits for room for a value of this size; whoever came first has it first.
-    pub(super) async fn wait(&self, size: usize) -> Taken {
+    pub(crate) async fn wait(&self, size: usize) -> Taken {
         Taken(Arc::clone(&self.0).acquire_many_owned(parts(size)).await.ok())
     }
 }

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
-pub use super::base::limits::Form;
-use super::base::seal_error::Unsealed;
 use crate::domain::name::CredentialId;
 use crate::domain::seal::{FILE_MAX, HostKey};
 use crate::domain::secret::SecretValue;
 use crate::host::clock;
+pub use crate::provider::base::limits::Form;
+use crate::provider::base::seal_error::Unsealed;
 
 /// How often it is looked whether the key's folder has been mounted.
 const LOOK: Duration = Duration::from_millis(100);

@@ -193,5 +193,4 @@ fn refuse_all(mut open: Vec<Asker>, linger: Duration) {
 }
 
 #[cfg(test)]
-#[path = "keeper_tests.rs"]
 mod tests;

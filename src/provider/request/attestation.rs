@@ -12,9 +12,9 @@ use nix::sys::socket::{UnixAddr, getpeername, getsockopt, sockopt};
 use nix::sys::stat::fstat;
 use nix::sys::statfs::fstatfs;
 
-use super::base::peer::Peer;
-use super::base::process_id::{ProcessId, Running};
 use crate::domain::name::{Claim, UnitName, unit_of_cgroup};
+use crate::provider::base::peer::Peer;
+use crate::provider::base::process_id::{ProcessId, Running};
 
 /// The type of the file system that gives each process's pidfd an inode of its own (Linux 6.9).
 const PIDFS_MAGIC: i64 = 0x5049_4446;
@@ -160,5 +160,4 @@ fn start_time(pid: i32) -> Option<u64> {
 }
 
 #[cfg(test)]
-#[path = "peer_tests.rs"]
 mod tests;

@@ -6,23 +6,17 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::base::files::Standing;
-use super::base::limits;
-use super::base::peer::Peer;
-use super::base::process_id::ProcessId;
-use super::peer::{Attestation, Stranger};
-use super::publish::{Handle, Publisher};
 use super::reply::{Connection, Delivery, Place};
-use super::report::{Asked, Report};
-use super::request::sealed_pace::SealedPace;
-use super::room::{Room, Taken};
 use super::sealer::{Form, Sealer};
-use super::store::Kind;
 use crate::config::{Audit, Paths};
 use crate::domain::name::Claim;
 use crate::domain::policy::Deliverable;
 use crate::host::clock::BootTime;
 use crate::host::sys;
+use crate::provider::base::files::Standing;
+use crate::provider::base::limits;
+use crate::provider::base::peer::Peer;
+use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::base::unit_totals::UnitTotals;
 use crate::provider::consumers::recovery::Recovery;
@@ -31,9 +25,15 @@ use crate::provider::fetch::assemble::{self, Assembled, Job};
 use crate::provider::fetch::broker::Broker;
 use crate::provider::fetch::source_status::Statuses;
 use crate::provider::observe::counters::{STRANGER, Tally};
+use crate::provider::publish::{Handle, Publisher};
+use crate::provider::request::attestation::{Attestation, Stranger};
+use crate::provider::request::request_log::{Asked, Report};
+use crate::provider::request::sealed_pace::SealedPace;
+use crate::provider::request::send_budget::{Room, Taken};
+use crate::provider::store::Kind;
 
 /// After how long a wait is told of.
-pub(super) const PATIENT_FOR: Duration = Duration::from_secs(2);
+pub(crate) const PATIENT_FOR: Duration = Duration::from_secs(2);
 /// The most connections that are accepted before others get a turn.
 const AT_A_TIME: usize = 64;
 
@@ -66,7 +66,7 @@ pub struct Server {
     room: Room,
     pub(super) pace: SealedPace,
     /// Becomes true when those that still wait have to be refused.
-    pub(super) stop: watch::Sender<bool>,
+    pub(crate) stop: watch::Sender<bool>,
 }
 
 impl Server {
@@ -335,7 +335,7 @@ impl Server {
     }
 
     /// The same, counted with what the same process was sent before.
-    pub(super) fn fit_beside(
+    pub(crate) fn fit_beside(
         &self,
         totals: &UnitTotals,
         (process, claim): (ProcessId, &Claim),
@@ -364,7 +364,7 @@ impl Server {
         }
     }
 
-    pub(super) fn refuse(
+    pub(crate) fn refuse(
         &self,
         connection: Connection,
         peer: &Peer,
@@ -398,7 +398,7 @@ fn asked<'a>(peer: &'a Peer, job: &'a Job) -> Asked<'a> {
 }
 
 /// Waits until the peer has hung up. Looked at now and then: nobody is in a hurry to know.
-pub(super) async fn gone(connection: &Connection) {
+pub(crate) async fn gone(connection: &Connection) {
     let mut look = tokio::time::interval(Duration::from_secs(1));
     loop {
         look.tick().await;

@@ -255,5 +255,4 @@ async fn refuse_until_hung_up(socket: Held, head: Vec<u8>, place: Option<Place>)
 }
 
 #[cfg(test)]
-#[path = "reply_tests.rs"]
 mod tests;
