@@ -15,7 +15,7 @@ use super::unit_lines::{self, Explained, Gathered};
 use crate::config::Settings;
 use crate::domain::name::{CredentialId, UnitName};
 use crate::host::systemd::creds_socket::{self, Finding};
-use crate::provider::bus::{NAME, PATH};
+use crate::provider::dbus::{NAME, PATH};
 
 /// What came of the refresh of one secret, as the bus has it.
 pub(super) type Outcome = (String, String, u64, String, String);

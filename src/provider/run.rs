@@ -14,7 +14,6 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::base::files::Standing;
 use super::base::last_valid::{self, Start};
-use super::bus;
 use super::fetch::resolver_unit::ResolverUnit;
 use super::store::{Kind, Store};
 use crate::config::{self, Limits, Paths, Problem, Report};
@@ -24,6 +23,7 @@ use crate::host::systemd::{journal, message_id, notify};
 use crate::ipc::Resolve;
 use crate::ipc::client::SocketResolver;
 use crate::provider::base::active_config::Active;
+use crate::provider::dbus;
 use crate::provider::fetch::broker::Broker;
 use crate::provider::fetch::rotation;
 use crate::provider::request::attestation::Attestation;
@@ -115,7 +115,7 @@ async fn live(options: Options) -> Result<(), Fatal> {
     let fit = || storeless && open().is_ok();
     let (reloads, mut wishes) = mpsc::channel(1);
     if !options.development {
-        tokio::spawn(bus::serve(Arc::clone(&server), reloads));
+        tokio::spawn(dbus::serve(Arc::clone(&server), reloads));
         tokio::spawn(rotation::keep_fresh(Arc::clone(&server.broker)));
         let telling = Arc::clone(&server);
         tokio::spawn(async move { telling.restarts.follow(&telling.broker, &telling.publisher).await });
@@ -134,7 +134,7 @@ async fn serve(
     server: &Arc<Server>,
     (plain, sealed): (OwnedFd, Option<OwnedFd>),
     signals: &mut Signals,
-    wishes: &mut mpsc::Receiver<bus::Reload>,
+    wishes: &mut mpsc::Receiver<dbus::Reload>,
     keeper: &AsyncFd<OwnedFd>,
     mut store_is_back: impl FnMut() -> bool,
 ) -> Result<(), Fatal> {

@@ -8,7 +8,6 @@ use zbus::Connection;
 use zbus::message::Header;
 use zbus::{OwnedVariant, Variant};
 
-use super::caller::{Action, Caller};
 use super::error::BusError;
 use super::secret::SecretObject;
 use super::{Desk, handover};
@@ -22,6 +21,7 @@ use crate::ipc::version;
 use crate::provider::base::active_config::Active;
 use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
+use crate::provider::dbus::authorization::{Action, Caller};
 use crate::provider::fetch::assemble::{self, Job};
 use crate::provider::fetch::broker::{Asked, Refreshed, Thoroughness};
 use crate::provider::observe::counters::Counts;

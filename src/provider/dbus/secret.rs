@@ -7,10 +7,10 @@ use zbus::object_server::SignalEmitter;
 use zbus::{Connection, OwnedFd, interface};
 
 use super::answer::{age, error_name, in_bytes, last_error, outcome, sealed_error, units, version_text};
-use super::caller::Action;
 use super::error::BusError;
 use super::{Desk, PATH, in_path};
 use crate::domain::policy::Deliverable;
+use crate::provider::dbus::authorization::Action;
 use crate::provider::observe::secret_status::Condition;
 
 /// A secret on the bus.

@@ -8,9 +8,7 @@ use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, OwnedFd, interface};
 
-use super::acts::Outcome;
 use super::answer::Dict;
-use super::caller::{Action, Caller};
 use super::error::BusError;
 use super::listing::describe_rule;
 use super::predict::{self, Request};
@@ -21,7 +19,9 @@ use crate::ipc::bounded;
 use crate::provider::base::active_config::Active;
 use crate::provider::base::files::Standing;
 use crate::provider::base::limits::Form;
-use crate::provider::figures;
+use crate::provider::dbus::authorization::{Action, Caller};
+use crate::provider::dbus::metrics_snapshot;
+use crate::provider::dbus::operations::Outcome;
 use crate::provider::observe::metrics;
 
 /// Names of secrets, as callers give them. They are read before it is known whose they are, and short texts take more memory than in a
@@ -399,7 +399,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, BusError> {
         self.allow(Action::Inspect, &header, connection).await?;
-        Ok(metrics::text(&figures::gather(&self.desk.server).await))
+        Ok(metrics::text(&metrics_snapshot::gather(&self.desk.server).await))
     }
 
     /// The version of onecred.

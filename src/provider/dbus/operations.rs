@@ -8,13 +8,13 @@ use zbus::DBusError;
 
 use super::Desk;
 use super::answer::outcome;
-use super::caller::Caller;
 use super::error::BusError;
 use crate::domain::reference::FieldRef;
 use crate::domain::secret::{SecretValue, Wanted};
 use crate::host::systemd::message_id;
 use crate::ipc::version;
 use crate::provider::base::events::Event;
+use crate::provider::dbus::authorization::Caller;
 use crate::provider::store::{Entry, ItemKey, Origin};
 
 /// How many secrets of one call are refreshed at once.

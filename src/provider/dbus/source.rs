@@ -6,11 +6,11 @@ use std::sync::Arc;
 use zbus::message::Header;
 use zbus::{Connection, interface};
 
-use super::caller::Action;
 use super::error::BusError;
 use super::{Desk, PATH, in_path};
 use crate::domain::name::SourceName;
 use crate::ipc::{Failure, SourceState, SourceStatus};
+use crate::provider::dbus::authorization::Action;
 
 /// A source on the bus.
 pub(super) struct SourceObject {

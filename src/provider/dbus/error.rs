@@ -2,10 +2,10 @@
 
 use zbus::DBusError;
 
-use super::caller::Caller;
 use crate::domain::nearest::nearest;
 use crate::ipc::{Class, Failure};
 use crate::provider::base::active_config::Active;
+use crate::provider::dbus::authorization::Caller;
 use crate::provider::observe::secret_status::Unusable;
 
 /// Why a call failed. The names begin with `org.onecred.Error.`

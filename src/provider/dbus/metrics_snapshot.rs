@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::base::limits::Form;
-use super::fetch::preview;
 use crate::domain::name::SourceName;
 use crate::domain::policy::Deliverable;
+use crate::provider::base::limits::Form;
+use crate::provider::fetch::preview;
 use crate::provider::observe::metrics::{Figures, SecretFigures, SourceFigures, StoreFigures};
 use crate::provider::request::server::Server;
 

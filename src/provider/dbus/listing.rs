@@ -4,9 +4,9 @@ use zbus::Variant;
 
 use super::Desk;
 use super::answer::{Dict, entries, error_name, last_error};
-use super::caller::Caller;
 use crate::config::Template;
 use crate::domain::policy::Rule;
+use crate::provider::dbus::authorization::Caller;
 use crate::provider::observe::secret_status::{Condition, State};
 
 impl Desk {

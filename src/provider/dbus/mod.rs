@@ -2,13 +2,14 @@
 //!
 //! The path of a credential knows nothing of it: the bus may come late, go and come back. No value is ever part of a message.
 
-mod acts;
 mod answer;
-mod caller;
+mod authorization;
 mod error;
 mod handover;
 mod listing;
 mod manager;
+pub mod metrics_snapshot;
+mod operations;
 mod predict;
 mod secret;
 mod source;
@@ -27,7 +28,7 @@ use super::store::ItemKey;
 use crate::domain::reference::FieldRef;
 use crate::provider::base::events::Event;
 use crate::provider::request::server::Server;
-use caller::Callers;
+use authorization::Callers;
 use error::BusError;
 use manager::{Manager, ManagerSignals as _};
 use secret::SecretObject;
