@@ -299,5 +299,4 @@ impl Wish {
 }
 
 #[cfg(test)]
-#[path = "add_tests.rs"]
 mod tests;

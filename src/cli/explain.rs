@@ -137,5 +137,4 @@ fn lines(decision: &Decision, paint: Paint) -> String {
 }
 
 #[cfg(test)]
-#[path = "explain_tests.rs"]
 mod tests;

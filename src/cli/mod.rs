@@ -184,5 +184,4 @@ pub fn run(cli: Cli) -> ExitCode {
 #[cfg(test)]
 mod docs_tests;
 #[cfg(test)]
-#[path = "help_tests.rs"]
 mod tests;

@@ -356,5 +356,4 @@ mod definition {
 }
 
 #[cfg(test)]
-#[path = "remove_tests.rs"]
 mod tests;

@@ -195,5 +195,4 @@ pub(super) fn state(state: &str, held: Option<&str>) -> Cell {
 }
 
 #[cfg(test)]
-#[path = "secrets_tests.rs"]
 pub(super) mod tests;

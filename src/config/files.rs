@@ -192,5 +192,4 @@ fn readable(error: &io::Error) -> &'static str {
 }
 
 #[cfg(test)]
-#[path = "files_tests.rs"]
 mod tests;

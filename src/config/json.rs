@@ -233,5 +233,4 @@ impl Reader<'_> {
 }
 
 #[cfg(test)]
-#[path = "json_tests.rs"]
 mod tests;

@@ -330,5 +330,4 @@ fn print(node: &Node, depth: usize) -> String {
 }
 
 #[cfg(test)]
-#[path = "opnix_tests.rs"]
 mod tests;

@@ -71,5 +71,4 @@ pub(super) fn keys_of_kinds() -> Value {
 }
 
 #[cfg(test)]
-#[path = "schema_tests.rs"]
 mod tests;

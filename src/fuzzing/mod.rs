@@ -38,5 +38,4 @@ pub const TARGETS: [Target; 16] = [
 ];
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

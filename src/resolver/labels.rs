@@ -102,5 +102,4 @@ fn listed(mut labels: Vec<Label>, wanted: &FieldRef) -> String {
 }
 
 #[cfg(test)]
-#[path = "labels_tests.rs"]
 mod tests;

@@ -289,5 +289,4 @@ fn several(cause: String, remedy: &str) -> Failure {
 }
 
 #[cfg(test)]
-#[path = "matching_tests.rs"]
 mod tests;

@@ -254,5 +254,4 @@ impl<'de> Visitor<'de> for ReadValue {
 }
 
 #[cfg(test)]
-#[path = "model_tests.rs"]
 mod tests;

@@ -152,5 +152,4 @@ fn address(parts: &[(String, Zeroizing<String>)]) -> Zeroizing<String> {
 }
 
 #[cfg(test)]
-#[path = "value_tests.rs"]
 mod tests;

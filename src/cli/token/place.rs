@@ -150,5 +150,4 @@ fn remove(path: PathBuf) -> Result<(), String> {
 }
 
 #[cfg(test)]
-#[path = "place_tests.rs"]
 mod tests;

@@ -136,5 +136,4 @@ impl Drop for Quiet<'_> {
 }
 
 #[cfg(test)]
-#[path = "prompt_tests.rs"]
 mod tests;

@@ -86,5 +86,4 @@ fn away(now: u64, end: u64) -> String {
 }
 
 #[cfg(test)]
-#[path = "report_tests.rs"]
 mod tests;

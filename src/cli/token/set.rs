@@ -157,5 +157,4 @@ fn take_up(
 }
 
 #[cfg(test)]
-#[path = "set_tests.rs"]
 mod tests;

@@ -203,5 +203,4 @@ fn judge_all(
 }
 
 #[cfg(test)]
-#[path = "check_tests.rs"]
 mod tests;

@@ -424,5 +424,4 @@ pub(super) fn early(unit: &Unit) -> Option<String> {
 }
 
 #[cfg(test)]
-#[path = "verdict_tests.rs"]
 mod tests;

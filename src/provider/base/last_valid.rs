@@ -146,5 +146,4 @@ fn boot() -> Option<String> {
 }
 
 #[cfg(test)]
-#[path = "last_valid_tests.rs"]
 mod tests;

@@ -358,5 +358,4 @@ fn errno(error: std::io::Error) -> Errno {
 }
 
 #[cfg(test)]
-#[path = "write_tests.rs"]
 mod tests;

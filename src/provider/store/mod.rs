@@ -328,5 +328,4 @@ pub(crate) use tests::testing;
 pub mod freshness;
 pub mod start_pins;
 #[cfg(test)]
-#[path = "../store_tests.rs"]
 pub(crate) mod tests;

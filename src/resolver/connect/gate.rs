@@ -148,5 +148,4 @@ fn busy() -> Failure {
 }
 
 #[cfg(test)]
-#[path = "../gate_tests.rs"]
 mod tests;

@@ -321,10 +321,8 @@ fn listed_only(what: &str, failure: &Failure) -> Failure {
 }
 
 #[cfg(test)]
-#[path = "../check_tests.rs"]
 mod check_tests;
 #[cfg(test)]
-#[path = "../engine_tests.rs"]
 mod tests;
 #[cfg(test)]
 mod world;

@@ -156,5 +156,4 @@ fn lock(queues: &Queues) -> MutexGuard<'_, HashMap<String, Vec<Waiting>>> {
 }
 
 #[cfg(test)]
-#[path = "batch_tests.rs"]
 mod tests;

@@ -286,5 +286,4 @@ fn limited(cause: String, wait: Duration) -> Failure {
 }
 
 #[cfg(test)]
-#[path = "quota_tests.rs"]
 mod tests;

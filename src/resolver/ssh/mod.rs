@@ -138,5 +138,4 @@ fn padded(bytes: &[u8], width: usize) -> Option<Bytes> {
 }
 
 #[cfg(test)]
-#[path = "../ssh_tests.rs"]
 mod tests;
