@@ -57,7 +57,8 @@ pub fn run(args: ResolveArgs) -> Result<(), Box<dyn Error>> {
     };
     let tokens = args.tokens.iter().map(|token| named(token)).collect::<Result<BTreeMap<_, _>, _>>()?;
     let allowed_uid = if args.development { nix::unistd::geteuid().as_raw() } else { 0 };
-    let surroundings = Surroundings { leniency: leniency(args.development), book: book(kept)? };
+    let surroundings =
+        Surroundings { leniency: leniency(args.development), book: book(kept)?, ..Surroundings::default() };
     Ok(resolve(Options { listener, config: Paths { dir: args.config }, tokens, allowed_uid, surroundings })?)
 }
 

@@ -6,6 +6,7 @@
 //! means one thing wherever it is looked up.
 
 mod backend;
+mod call_limit;
 mod connect;
 mod engine;
 #[cfg(any(test, fuzzing))]
@@ -24,6 +25,7 @@ mod value;
 mod vault_file;
 
 pub use crate::host::calendar::date_of_unix;
+pub use call_limit::CallLimit;
 use std::collections::BTreeMap;
 use std::future::ready;
 use std::sync::Arc;

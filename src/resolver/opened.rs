@@ -147,7 +147,8 @@ fn working(
         }
         SourceKind::Connect { url, insecure, ca_file } => {
             let address = Address { url: url.clone(), insecure: *insecure, ca_file: ca_file.clone() };
-            (Box::new(Engine::new(Counted::new(Connect::new(address, &token()?)?, record))), None)
+            let connect = Connect::new(address, &token()?, surroundings.limit.clone())?;
+            (Box::new(Engine::new(Counted::new(connect, record))), None)
         }
         SourceKind::ServiceAccount(configured) => {
             let account = ServiceAccount::new(name.as_str(), configured, &token()?, surroundings, record)?;

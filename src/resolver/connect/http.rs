@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use crate::domain::secret::SecretValue;
 use crate::ipc::{Class, Failure};
 
+use super::super::CallLimit;
 use super::super::model;
 use super::Address;
 use super::url;
@@ -43,12 +44,13 @@ pub(super) struct Http {
     address: Address,
     base: Url,
     token: HeaderValue,
+    limit: CallLimit,
     /// Made when it is first needed: at early boot the certificates may not be there yet.
     client: Mutex<Option<Client>>,
 }
 
 impl Http {
-    pub(super) fn new(address: Address, token: &SecretValue) -> Result<Self, Failure> {
+    pub(super) fn new(address: Address, token: &SecretValue, limit: CallLimit) -> Result<Self, Failure> {
         let base = url::read(&address)?;
         // the token itself, for the header: the copy of this buffer inside of it is wiped by the allocator
         let header = Zeroizing::new([b"Bearer ", token.expose()].concat());
@@ -61,7 +63,7 @@ impl Http {
             .malformed_token()
         })?;
         token.set_sensitive(true);
-        Ok(Self { address, base, token, client: Mutex::default() })
+        Ok(Self { address, base, token, limit, client: Mutex::default() })
     }
 
     /// The server, for messages.
@@ -76,6 +78,7 @@ impl Http {
         let accept = if want.json { "application/json" } else { "*/*" };
         let request = client.get(url).timeout(room).header(AUTHORIZATION, self.token.clone());
         let request = request.header(ACCEPT, accept).header(ACCEPT_ENCODING, "identity");
+        self.limit.take(1).map_err(Trouble::final_)?;
         let response = request.send().await.map_err(|error| verdict::of_error(self.label(), &error))?;
         let status = response.status();
         if status == StatusCode::NOT_FOUND {

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use crate::domain::secret::SecretValue;
 use crate::ipc::{Class, Failure, ItemId};
 
+use super::CallLimit;
 use super::backend::{About, Backend};
 use super::model::{self, File, FullItem, ItemOverview, Vault};
 pub(super) use claims::Claims;
@@ -50,9 +51,9 @@ pub(super) struct Connect {
 
 impl Connect {
     /// Makes a server ready to be asked; nothing is asked yet. The token has no white space around it.
-    pub(super) fn new(address: Address, token: &SecretValue) -> Result<Self, Failure> {
+    pub(super) fn new(address: Address, token: &SecretValue, limit: CallLimit) -> Result<Self, Failure> {
         let claims = Claims::read(token).unwrap_or_default();
-        Ok(Self { http: Http::new(address, token)?, gate: Gate::new(Pace::default()), claims })
+        Ok(Self { http: Http::new(address, token, limit)?, gate: Gate::new(Pace::default()), claims })
     }
 
     async fn get(&self, want: &Want<'_>, by: Instant) -> Result<Zeroizing<Vec<u8>>, Failure> {

@@ -141,7 +141,7 @@ impl Host {
     fn restart(&self) {
         let book = Arc::new(Book::in_file(self.book.try_clone().unwrap()));
         let configured = Configured { budget: self.budget, hosts: self.hosts, ..Configured::default() };
-        let surroundings = Surroundings { leniency: Leniency::default(), book };
+        let surroundings = Surroundings { book, ..Surroundings::default() };
         let token = token::tests::token("https://my.1password.com");
         let account = ServiceAccount::with(
             "default",

@@ -10,6 +10,7 @@ pub mod install;
 mod items;
 mod missing;
 mod quota;
+mod raw;
 mod releases;
 mod session;
 mod token;
@@ -20,6 +21,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::CallLimit;
 use super::engine::Engine;
 use super::record::Record;
 use crate::config::ServiceAccount as Configured;
@@ -32,6 +34,7 @@ pub(crate) use book::fuzz::book as fuzz_book;
 use missing::Missing;
 use quota::Budget;
 pub(super) use quota::Quota;
+pub use raw::{RawAccount, Refusal};
 use token::{Hosts, Token};
 pub use worker::run as run_worker;
 use worker::{Launch, Wanted, Work, Worker};
@@ -58,6 +61,8 @@ pub struct Surroundings {
     pub leniency: Leniency,
     /// Where what is spent is written down.
     pub book: Arc<Book>,
+    /// How many calls all sources may make together.
+    pub limit: CallLimit,
 }
 
 /// A source that resolves by a service account.
@@ -96,7 +101,9 @@ impl<W: Work> ServiceAccount<W> {
         let budget = Budget { per_day: configured.calls_per_day() };
         // another token is another account, perhaps, and at least not limited yet
         let page = format!("{name} {}", token.fingerprint());
-        let quota = Arc::new(Quota::new(budget, Arc::clone(&surroundings.book), page));
+        let quota = Arc::new(
+            Quota::new(budget, Arc::clone(&surroundings.book), page).within(surroundings.limit.clone()),
+        );
         let account = session::Account {
             token,
             launch: launch.with(environment(configured)),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::CallLimit;
 use super::book::Book;
 use crate::host::clock::{self, BootTime};
 use crate::ipc::{Class, Failure, QuotaStatus, Spent};
@@ -60,6 +61,7 @@ pub(in crate::resolver) struct Quota {
     budget: Budget,
     book: Arc<Book>,
     page: String,
+    limit: CallLimit,
 }
 
 /// What was spent, as it outlives this process. Times are of this boot.
@@ -90,16 +92,22 @@ struct Purse(Option<(f64, BootTime)>);
 impl Quota {
     /// The quota that is written on this page of the book.
     pub(super) fn new(budget: Budget, book: Arc<Book>, page: String) -> Self {
-        Self { budget, book, page }
+        Self { budget, book, page, limit: CallLimit::default() }
+    }
+
+    /// The same within a limit.
+    pub(super) fn within(self, limit: CallLimit) -> Self {
+        Self { limit, ..self }
     }
 
     fn ledger<T>(&self, turn: impl FnOnce(&mut Ledger, Budget, BootTime) -> T) -> T {
         self.book.page(&self.page, |ledger| turn(ledger, self.budget, BootTime::now()))
     }
 
-    /// Pays for a call, or says why it can't be made and until when. When it was paid for is told to [`answered`](Self::answered).
-    pub(super) fn pay(&self) -> Result<BootTime, Failure> {
-        self.ledger(|ledger, budget, now| ledger.pay(1, budget, now).map(|()| now))
+    /// Pays for a call of this many requests, or says why it can't be made and until when. The time of payment goes to [`answered`](Self::answered).
+    pub(super) fn pay(&self, requests: u32) -> Result<BootTime, Failure> {
+        self.limit.take(requests)?;
+        self.ledger(|ledger, budget, now| ledger.pay(requests, budget, now).map(|()| now))
     }
 
     /// Whether a login could be paid for, and the call that it is made for.
@@ -109,6 +117,7 @@ impl Quota {
 
     /// Pays for a login; it leaves something for the call that it is made for.
     pub(super) fn pay_login(&self) -> Result<(), Failure> {
+        self.limit.take(LOGIN)?;
         self.ledger(|ledger, budget, now| {
             ledger.admit(LOGIN + 1, budget, now)?;
             ledger.pay(LOGIN, budget, now)

@@ -99,7 +99,7 @@ impl<W: Work> Session<W> {
         let mut tried = Vec::new();
         loop {
             let worker = self.worker(by).await?;
-            let paid = self.account.quota.pay()?;
+            let paid = self.account.quota.pay(1)?;
             let (failure, then) = match worker.ask(ask.clone(), None, by).await {
                 Ok(answer) => {
                     self.account.record.count(&Ok(()));

@@ -80,7 +80,7 @@ fn within_budget(ledgers: &BTreeMap<String, Ledger>, page: &str, per_day: u32) {
     let quota = Quota::new(Budget { per_day }, Arc::new(Book::in_file(file.into())), page.to_owned());
     for _ in 0..8 {
         let before = quota.spent().day;
-        match quota.pay() {
+        match quota.pay(1) {
             Ok(_) => assert!(before == 0 || before < per_day, "{before} of {per_day} were spent already"),
             Err(failure) => assert!(failure.retry_after.is_some_and(|wait| !wait.is_zero())),
         }
@@ -96,5 +96,5 @@ fn within_budget(ledgers: &BTreeMap<String, Ledger>, page: &str, per_day: u32) {
     assert!(status.left <= per_day && status.kept_back <= per_day);
     let limited = crate::ipc::Failure::new(crate::ipc::Class::Limited, "", "");
     assert!(quota.noticed(limited).retry_after.is_some_and(|wait| !wait.is_zero()));
-    assert!(quota.pay().is_err(), "asked although 1Password limits");
+    assert!(quota.pay(1).is_err(), "asked although 1Password limits");
 }

@@ -11,7 +11,7 @@ fn quota(per_day: u32) -> Quota {
 
 fn pay(quota: &Quota, calls: u32) {
     for _ in 0..calls {
-        quota.pay().unwrap_or_else(|failure| panic!("{failure}"));
+        quota.pay(1).unwrap_or_else(|failure| panic!("{failure}"));
     }
 }
 
@@ -57,7 +57,7 @@ fn a_budget_ends_and_comes_back() {
     let quota = quota(10);
     pay(&quota, 10);
     pass(Duration::from_secs(100));
-    let failure = quota.pay().unwrap_err();
+    let failure = quota.pay(1).unwrap_err();
     assert_eq!(failure.class, Class::Limited);
     let wait = failure.retry_after.unwrap();
     assert_eq!(wait.as_secs_f64().round(), 86_300.0);
@@ -73,7 +73,7 @@ fn a_call_counts_for_a_whole_day() {
         pass(Duration::from_secs(50)); // all in one lot
     }
     pass(DAY - Duration::from_secs(460));
-    assert!(quota.pay().is_err(), "the first is over a day old, and the last is not");
+    assert!(quota.pay(1).is_err(), "the first is over a day old, and the last is not");
     pass(Duration::from_secs(420));
     pay(&quota, 1);
 }
@@ -99,7 +99,7 @@ fn a_loop_of_crashes_leaves_something() {
         let quota = quota(per_day);
         for _ in 0..1_440 {
             if quota.retry_login().is_ok() && quota.pay_login().is_ok() {
-                let _ = quota.pay();
+                let _ = quota.pay(1);
             }
             pass(MINUTE);
         }
@@ -116,13 +116,13 @@ fn pauses_grow_until_there_is_an_answer() {
         limited_call(&quota)
     };
     assert_eq!([limit(), limit(), limit()], [60, 120, 240]);
-    assert_eq!(quota.pay().unwrap_err().class, Class::Limited);
+    assert_eq!(quota.pay(1).unwrap_err().class, Class::Limited);
     for _ in 0..10 {
         limit();
     }
     assert_eq!(limit(), 900);
     pass(LONGEST_PAUSE);
-    let paid = quota.pay().unwrap();
+    let paid = quota.pay(1).unwrap();
     quota.answered(paid);
     pay(&quota, 1);
     assert_eq!(limit(), 60);
@@ -131,14 +131,14 @@ fn pauses_grow_until_there_is_an_answer() {
 #[test]
 fn an_answer_to_an_older_call_does_not_end_a_limit() {
     let quota = quota(10);
-    let slow = quota.pay().unwrap();
+    let slow = quota.pay(1).unwrap();
     pass(Duration::from_secs(5));
     limited_call(&quota);
     pass(Duration::from_secs(5));
     quota.answered(slow);
-    assert_eq!(quota.pay().unwrap_err().class, Class::Limited, "it was asked before the limit");
+    assert_eq!(quota.pay(1).unwrap_err().class, Class::Limited, "it was asked before the limit");
     pass(MINUTE);
-    let later = quota.pay().unwrap();
+    let later = quota.pay(1).unwrap();
     quota.answered(later);
     assert_eq!(limited_call(&quota), 60);
 }
@@ -152,7 +152,7 @@ fn a_limit_with_a_time_is_kept() {
     let status = quota(&book).status();
     assert!(status.limited_until.is_some_and(|until| until > clock::unix() + 290), "{status:?}");
     pass(Duration::from_secs(299));
-    assert!(quota(&book).pay().is_err());
+    assert!(quota(&book).pay(1).is_err());
     pass(Duration::from_secs(2));
     pay(&quota(&book), 1);
 }
