@@ -15,6 +15,7 @@ pub(crate) const CASES: &[Case] = &[
     ("a_hundred_and_twenty_items_by_name", a_hundred_and_twenty_items_by_name),
     ("checks_cost_one_request_where_nothing_changed", checks_cost_one_request_where_nothing_changed),
     ("the_status_tells_the_calls_and_costs_none", the_status_tells_the_calls_and_costs_none),
+    ("a_file_costs_two_requests", a_file_costs_two_requests),
     ("a_reload_costs_nothing_where_nothing_changed", a_reload_costs_nothing_where_nothing_changed),
     ("what_never_came_to_1password_costs_nothing", what_never_came_to_1password_costs_nothing),
     ("what_is_gone_is_confirmed_gone", what_is_gone_is_confirmed_gone),
@@ -102,6 +103,22 @@ fn the_status_tells_the_calls_and_costs_none() {
         assert_eq!((after.calls["ok"] as usize, after.calls.len()), (1 + calls, 1), "a login is one");
         assert!(after.core.is_some() && after.last_success.is_some() && after.last_failure.is_none());
         assert_eq!(cost(&fake), (0, 0));
+    });
+}
+
+fn a_file_costs_two_requests() {
+    run(async {
+        let fake = fake();
+        let resolver = resolver(&fake);
+        value(&resolver, "op://My Vault/document/readme.txt").await.unwrap();
+        let (login, calls) = cost(&fake);
+        assert_eq!(
+            calls,
+            1 + 1 + 1 + 2,
+            "the vaults, one of them, the item, and for the file its item again and itself"
+        );
+        let status = resolver.status(Default::default()).await.unwrap().sources.remove(0);
+        assert_eq!(status.quota.unwrap().spent.day as usize, login + calls, "all of it is counted");
     });
 }
 

@@ -96,10 +96,11 @@ impl<W: Work> Session<W> {
         by: Instant,
     ) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let ask = Ask::Call { name: name.into(), parameters };
+        let requests = requests_of(name);
         let mut tried = Vec::new();
         loop {
             let worker = self.worker(by).await?;
-            let paid = self.account.quota.pay(1)?;
+            let paid = self.account.quota.pay(requests)?;
             let (failure, then) = match worker.ask(ask.clone(), None, by).await {
                 Ok(answer) => {
                     self.account.record.count(&Ok(()));
@@ -111,7 +112,7 @@ impl<W: Work> Session<W> {
                 Err(Trouble::Refused(refused)) => verdict::of(self.host(), what, &refused),
             };
             if then == Then::Unreached {
-                self.account.quota.give_back(1);
+                self.account.quota.give_back(requests);
             }
             let failure = self.account.quota.noticed(failure);
             self.account.record.count::<()>(&Err(failure.clone()));
@@ -200,6 +201,11 @@ async fn make<W: Work>(
             Err(failure)
         }
     }
+}
+
+/// What a call costs: the core reads a file's item before the file.
+fn requests_of(name: &str) -> u32 {
+    if name == "ItemsFilesRead" { 2 } else { 1 }
 }
 
 /// Why there is no session, and whether it would be in vain to try again soon.
