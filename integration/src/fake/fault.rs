@@ -50,6 +50,8 @@ pub enum Kind {
     InvalidUtf8,
     /// The right body under another content type.
     ContentType { value: String },
+    /// The answer without this header.
+    WithoutHeader { name: String },
     /// A body of so many bytes, its length declared beforehand or not.
     Huge { bytes: u64, declared: bool },
     /// The body is compressed, asked for or not.

@@ -50,6 +50,8 @@ pub(super) fn spoil(
             reply.body.insert(in_string, 0xff);
         }
         Some(Kind::ContentType { value }) => reply.content_type = value,
+        Some(Kind::WithoutHeader { name }) if name == "content-type" => reply.content_type.clear(),
+        Some(Kind::WithoutHeader { name }) => reply.headers.retain(|(header, _)| *header != name),
         Some(Kind::Gzip) => {
             reply.body = gzip(&reply.body);
             reply.headers.push(("content-encoding", "gzip".to_owned()));

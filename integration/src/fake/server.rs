@@ -116,7 +116,9 @@ fn response(reply: Reply, delivery: Delivery) -> Response<Outgoing> {
             headers.insert(name, value);
         }
     };
-    set(CONTENT_TYPE, &reply.content_type);
+    if !reply.content_type.is_empty() {
+        set(CONTENT_TYPE, &reply.content_type);
+    }
     for (name, value) in &reply.headers {
         set(HeaderName::from_static(name), value);
     }

@@ -12,38 +12,53 @@ use crate::fake::service::{Asked, Service};
 use crate::fake::state::Data;
 use crate::fake::vault::{content, is_id, items};
 
+/// The release that this is a fake of.
+const VERSION: &str = "1.7.1";
+
 /// Connect's REST API.
 #[derive(Debug, Default)]
 pub struct Connect;
 
 impl Service for Connect {
     fn answer(&self, data: &Data, asked: &Asked) -> Reply {
-        let parts = asked.parts();
-        match parts.as_slice() {
-            ["heartbeat"] => return Reply::of(200, "text/plain; charset=utf-8", b".".to_vec()),
-            ["health"] => return Reply::json(&health()),
-            ["v1", ..] => {}
-            _ => return error(404, "page not found"),
-        }
-        if asked.header("authorization") != Some(&format!("Bearer {}", data.token)) {
-            return error(401, "Invalid token signature");
-        }
-        if asked.method != "GET" {
-            return error(401, "Unauthorized Request, token does not have write access to the Vault");
-        }
-        look_up(data, asked, &parts[1..]).unwrap_or_else(|refusal| refusal)
+        with_version(answer(data, asked))
     }
 
     fn error(&self, status: u16, message: &str) -> Reply {
-        error(status, message)
+        with_version(error(status, message))
     }
 
     fn spoil(&self, kind: &Kind, data: &Data, asked: &Asked, reply: Reply) -> Reply {
         match kind {
-            Kind::OtherItem => other_item(data, &asked.path).map_or(reply, |other| Reply::json(&full(other))),
+            Kind::OtherItem => {
+                other_item(data, &asked.path).map_or(reply, |other| with_version(Reply::json(&full(other))))
+            }
             _ => reply,
         }
     }
+}
+
+fn answer(data: &Data, asked: &Asked) -> Reply {
+    let parts = asked.parts();
+    match parts.as_slice() {
+        ["heartbeat"] => return Reply::of(200, "text/plain; charset=utf-8", b".".to_vec()),
+        ["health"] => return Reply::json(&health()),
+        ["v1", ..] => {}
+        _ => return error(404, "page not found"),
+    }
+    if asked.header("authorization") != Some(&format!("Bearer {}", data.token)) {
+        return error(401, "Invalid token signature");
+    }
+    if asked.method != "GET" {
+        return error(401, "Unauthorized Request, token does not have write access to the Vault");
+    }
+    look_up(data, asked, &parts[1..]).unwrap_or_else(|refusal| refusal)
+}
+
+/// Connect names its version in a header of each answer; its own clients read it there.
+fn with_version(mut reply: Reply) -> Reply {
+    reply.headers.push(("1password-connect-version", VERSION.to_owned()));
+    reply
 }
 
 /// An error as Connect words them.
@@ -185,7 +200,7 @@ fn shown_file(item: &Value, file: &Value, inline: bool) -> Value {
 }
 
 fn health() -> Value {
-    json!({ "name": "1Password Connect API", "version": "1.7.1", "dependencies": [
+    json!({ "name": "1Password Connect API", "version": VERSION, "dependencies": [
         { "service": "sync", "status": "ACTIVE" },
         { "service": "sqlite", "status": "ACTIVE", "message": "Connected to /home/opuser/.op/data/1password.sqlite" },
     ] })
