@@ -1,6 +1,7 @@
 //! Templates: filled in whole, and read back by systemd's own parser of environment files byte for byte.
 use onecred_integration::{
     cases,
+    fake_connect::vault::long_value,
     machine::Suite,
     setup::{Setup, field, fixture_with},
     stage::{Stage, consumer},
@@ -18,6 +19,7 @@ pub const THEME: Theme = Theme {
         a_json_file_holds_them_too,
         a_missing_part_refuses_the_whole,
         list_shows_what_it_is_made_of,
+        one_that_is_too_large_is_never_fine,
         a_value_that_no_environment_holds_is_refused,
         another_unit_does_not_get_it,
         a_program_gets_its_environment_from_credentials,
@@ -52,6 +54,7 @@ fn stage(suite: Suite) -> Stage {
     let vault = fixture_with([
         ("nasty", fields.collect()),
         ("unfit", vec![field("nul", "a\0b"), field("fine", "fine")]),
+        ("large", vec![field("half", &long_value(600_000))]),
     ]);
     let reference = |at: usize| format!("{{{{op://My Vault/nasty/n{at}}}}}");
     let env: String = (0..NASTY.len())
@@ -77,6 +80,11 @@ fn stage(suite: Suite) -> Stage {
             "unfit.env",
             "A={{op://My Vault/unfit/fine}}\nB={{op://My Vault/unfit/nul}}\n",
             &["tpl-unfit"],
+        ))
+        .template(&template(
+            "whole",
+            "{{op://My Vault/large/half}}{{op://My Vault/large/half}}",
+            &["tpl-large"],
         ))
         .stage()
 }
@@ -138,6 +146,43 @@ fn list_shows_what_it_is_made_of(stage: &Stage) {
         "{listed:?}"
     );
     assert!(stage.sh("onecred list").ok().contains("\nTEMPLATE "));
+}
+
+fn one_that_is_too_large_is_never_fine(stage: &Stage) {
+    stage.sh("systemctl start dbus.socket").ok();
+    stage.units([("tpl-large.service", consumer("", &["whole"]).as_str())]);
+    let refreshed = stage.sh("onecred refresh whole --json");
+    let said: serde_json::Value = serde_json::from_str(&refreshed.stdout()).expect("JSON");
+    let too_large = "org.onecred.Error.TooLarge";
+    assert_eq!((refreshed.code(), &said[0]["error"]["name"]), (Some(1), &json!(too_large)), "{refreshed}");
+    let all: serde_json::Value = serde_json::from_str(&stage.sh("onecred list --json").ok()).expect("JSON");
+    let all = all.as_array().cloned().unwrap_or_default();
+    let named = |name: &str| all.iter().find(|one| one["name"] == name).cloned().unwrap_or_default();
+    let whole = named("whole");
+    assert_eq!((&whole["state"], &whole["error"]["name"]), (&json!("failing"), &json!(too_large)), "{whole}");
+    let list = stage.sh("COLUMNS=200 onecred list").ok();
+    assert!(list.contains("whole: the whole: too large: the value has 1200000 bytes"), "{list}");
+    let said = stage.sh("onecred explain tpl-large whole --json");
+    assert!(said.code() == Some(1) && said.stdout().contains(too_large), "{said}");
+    stage.run(&["systemctl", "start", "tpl-large"]).fails();
+
+    let live = stage.sh("onecred check --live --json");
+    let said: serde_json::Value = serde_json::from_str(&live.stdout()).expect("JSON");
+    let error = |name: &str| {
+        let all = said["templates"].as_array().cloned().unwrap_or_default();
+        let one = all.iter().find(|one| one["name"] == name).cloned().unwrap_or_default();
+        one["error"]["name"].as_str().unwrap_or_default().to_owned()
+    };
+    assert_eq!(live.code(), Some(1), "{live}");
+    for (name, expected) in [
+        ("app.env", ""),
+        ("nasty.env", ""),
+        ("whole", too_large),
+        ("half.env", "org.onecred.Error.NotFound"),
+        ("unfit.env", "org.onecred.Error.Failed"),
+    ] {
+        assert_eq!(error(name), expected, "{name}: {said:#}");
+    }
 }
 
 fn a_missing_part_refuses_the_whole(stage: &Stage) {

@@ -5,21 +5,23 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::bus::{self, Bus, Fault};
+use super::bus::{self, Bus, Fault, ManagerProxy};
 use super::check_report::Configuration;
 use super::common::causes;
 use super::common::text::wrap;
 use super::refresh::{self, Refreshed};
 use super::secrets::{self, Listed};
 use super::show::{self, Paint};
-use super::unit_lines;
+use super::{templates, unit_lines};
 use crate::config::Settings;
 
 /// What was found.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Findings {
     /// What each secret's reference leads to.
     secrets: Vec<Refreshed>,
+    /// Whether each template can be filled in and is served.
+    templates: Vec<Refreshed>,
     /// What is wrong besides.
     problems: Vec<String>,
     /// What is probably a mistake.
@@ -32,10 +34,7 @@ struct Findings {
 /// Shows programs a configuration with errors, for which nothing is fetched.
 pub(super) fn show_invalid(configuration: Configuration, out: &mut dyn Write) -> io::Result<()> {
     let problems = vec!["the configuration has errors; correct them, then check again".to_owned()];
-    show::json(
-        out,
-        &Findings { secrets: Vec::new(), problems, warnings: Vec::new(), configuration: Some(configuration) },
-    )
+    show::json(out, &Findings { problems, configuration: Some(configuration), ..Findings::default() })
 }
 
 /// Checks a configuration that is fine as it is written. Gives the exit code: 1 where anything does not resolve.
@@ -50,22 +49,16 @@ pub(super) fn run(
         (Ok(findings), _) => findings,
         (Err(fault), false) => return Err(fault.into()),
         (Err(fault), true) => {
-            let findings = Findings {
-                secrets: Vec::new(),
-                problems: vec![fault.to_string()],
-                warnings: Vec::new(),
-                configuration: json,
-            };
+            let problems = vec![fault.to_string()];
+            let findings = Findings { problems, configuration: json, ..Findings::default() };
             show::json(out, &findings)?;
             return Err(fault.into());
         }
     };
-    let untried = [
-        (settings.policy.rules().len(), "rule", "what a rule refers to depends on the unit that asks"),
-        (settings.templates.len(), "template", "of a template only what is declared as a secret is"),
-    ];
-    for (number, what, why) in untried.into_iter().filter(|(number, ..)| *number > 0) {
-        writeln!(err, "warning: {} not tried: {why}", show::count(number, what))?;
+    let rules = settings.policy.rules().len();
+    if rules > 0 {
+        let why = "what a rule refers to depends on the unit that asks";
+        writeln!(err, "warning: {} not tried: {why}", show::count(rules, "rule"))?;
     }
     for warning in &findings.warnings {
         writeln!(err, "warning: {}", show::clean(warning))?;
@@ -76,7 +69,7 @@ pub(super) fn run(
         false => write!(out, "{}", lines(&findings, Paint::of_stdout()))?,
     }
     out.flush()?;
-    let failed = findings.secrets.iter().any(|one| one.error.is_some());
+    let failed = findings.secrets.iter().chain(&findings.templates).any(|one| one.error.is_some());
     Ok(u8::from(failed || !findings.problems.is_empty()))
 }
 
@@ -104,7 +97,12 @@ async fn find(bus: &Bus, settings: &Settings, err: &mut dyn Write) -> Result<Fin
         true => Vec::new(),
         false => refresh::try_all(&manager, &names, err).await?,
     };
-    let failing = secrets.iter().filter(|one| one.error.is_some()).map(|one| one.name.clone()).collect();
+    let templates = match error.is_empty() {
+        true => try_templates(&manager, err).await?,
+        false => Vec::new(),
+    };
+    let failing = secrets.iter().chain(&templates).filter(|one| one.error.is_some());
+    let failing = failing.map(|one| one.name.clone()).collect();
     let mut warnings = Vec::new();
     match units {
         Ok(_) if !error.is_empty() => {}
@@ -119,7 +117,20 @@ async fn find(bus: &Bus, settings: &Settings, err: &mut dyn Write) -> Result<Fin
             ));
         }
     }
-    Ok(Findings { secrets, problems, warnings, configuration: None })
+    Ok(Findings { secrets, templates, problems, warnings, configuration: None })
+}
+
+/// Judges all templates after the secrets were fetched. Only those with parts that are not up to date cost a lookup.
+async fn try_templates(manager: &ManagerProxy<'_>, err: &mut dyn Write) -> Result<Vec<Refreshed>, Fault> {
+    let (listed, _) = templates::all(manager).await?;
+    let open = listed.iter().filter(|template| matches!(template.state.as_str(), "never-fetched" | "stale"));
+    let open: Vec<String> = open.map(|template| template.name.clone()).collect();
+    let mut looked_up = refresh::look_up(manager, &open, err).await?;
+    let is_open = |name: &str| open.iter().any(|open| open == name);
+    let known = listed.iter().filter(|template| !is_open(&template.name)).map(Refreshed::of_template);
+    looked_up.extend(known);
+    looked_up.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(looked_up)
 }
 
 /// Whether the provider has other secrets than these.
@@ -149,7 +160,10 @@ fn lines(findings: &Findings, paint: Paint) -> String {
             text.push('\n');
         }
     }
-    text.push_str(&causes::lines(&causes::group(refresh::failures(&findings.secrets)), paint));
+    let of_secrets: Vec<_> = refresh::failures(&findings.secrets).collect();
+    let of_templates: Vec<_> = causes::not_in(&of_secrets, refresh::failures(&findings.templates)).collect();
+    let causes = causes::group(of_secrets.into_iter().chain(of_templates));
+    text.push_str(&causes::lines(&causes, paint));
     let all = findings.secrets.len();
     let good = findings.secrets.iter().filter(|one| one.error.is_none()).count();
     text + &match (all, good == all) {
@@ -173,15 +187,16 @@ mod tests {
                 .map(|text| Fault { name: "org.onecred.Error.NoToken".into(), message: text.into() }),
         };
         let why = Some("no token: there is none; onecred token set");
+        let of_part = Some("op://v/i/f: no token: there is none; onecred token set");
         let mut findings = Findings {
             secrets: vec![one("a", why), one("b", None), one("c", why)],
+            templates: vec![one("t", of_part), one("u", None), one("v", Some("the whole: too large"))],
             problems: vec!["x".into()],
-            warnings: Vec::new(),
-            configuration: None,
+            ..Findings::default()
         };
-        let expected = "x\n2 secrets: no token: there is none; onecred token set\n    a, c\n1 of 3 secrets found in 1Password\n";
+        let expected = "x\n2 secrets: no token: there is none; onecred token set\n    a, c\nv: the whole: too large\n1 of 3 secrets found in 1Password\n";
         assert_eq!(lines(&findings, Paint::NONE), expected);
-        (findings.secrets, findings.problems) = (vec![one("b", None)], Vec::new());
+        findings = Findings { secrets: vec![one("b", None)], ..Findings::default() };
         assert_eq!(lines(&findings, Paint::NONE), "1 secret found in 1Password\n");
     }
 

@@ -13,6 +13,7 @@ use super::common::causes;
 use super::common::table::{Cell, Row, table};
 use super::secrets;
 use super::show::{self, Paint};
+use super::templates::Template;
 use crate::ipc::version;
 
 /// How many secrets go into one call: as many as the provider refreshes at once.
@@ -26,7 +27,7 @@ const VALUES: u64 = 1;
 /// What `onecred refresh` is told.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RefreshArgs {
-    /// The secrets; all, where none is named
+    /// The secrets, or templates; all secrets, where none is named
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
     /// Fetch the values, whatever the versions say
@@ -40,7 +41,7 @@ pub struct RefreshArgs {
     pub json: bool,
 }
 
-/// What came of one secret.
+/// What came of one secret or template.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Refreshed {
     /// Its name.
@@ -63,6 +64,20 @@ impl Refreshed {
         let (error, warning) = if outcome == "failed" { (fault, None) } else { (None, fault) };
         let version = Some(version).filter(|version| *version > 0).map(version::text);
         Self { name, outcome, version, error, warning }
+    }
+
+    /// A template as it was listed.
+    pub(super) fn of_template(template: &Template) -> Self {
+        let problem = template.problem().unwrap_or_default().to_owned();
+        let error = template.error.as_ref().map(|error| Fault { message: problem.clone(), ..error.clone() });
+        let too_large = || Fault { name: "org.onecred.Error.TooLarge".into(), message: problem };
+        Self {
+            name: template.name.clone(),
+            outcome: if error.is_some() { "failed" } else { "unchanged" }.to_owned(),
+            version: None,
+            warning: template.sealed_error.as_ref().filter(|_| error.is_none()).map(|_| too_large()),
+            error,
+        }
     }
 }
 
@@ -140,6 +155,15 @@ pub(super) async fn try_all(
     err: &mut dyn Write,
 ) -> Result<Vec<Refreshed>, Fault> {
     these(manager, names, VALUES, err).await
+}
+
+/// Brings templates up to date: what of them was not fetched yet is.
+pub(super) async fn look_up(
+    manager: &ManagerProxy<'_>,
+    names: &[String],
+    err: &mut dyn Write,
+) -> Result<Vec<Refreshed>, Fault> {
+    if names.is_empty() { Ok(Vec::new()) } else { these(manager, names, VERSIONS, err).await }
 }
 
 async fn these(

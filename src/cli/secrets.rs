@@ -147,16 +147,25 @@ pub fn list(args: &ListArgs, out: &mut dyn Write) -> Result<(), Box<dyn Error>> 
         show::json(out, &all.collect::<Vec<_>>())?;
     } else {
         let paint = Paint::of_stdout();
-        let (secrets, others) = (
-            columns(&secrets, paint),
-            templates::templates(&templates, paint) + &templates::rules(&rules, paint),
-        );
-        write!(out, "{secrets}{others}")?;
+        write!(out, "{}", screen(&secrets, &templates, &rules, paint))?;
     }
     Ok(out.flush()?)
 }
 
-/// The secrets in columns, then what went wrong.
+/// All of it in columns, then what is wrong with secrets and templates.
+fn screen(secrets: &[Listed], templates: &[Template], rules: &[Rule], paint: Paint) -> String {
+    let tables =
+        columns(secrets, paint) + &templates::templates(templates, paint) + &templates::rules(rules, paint);
+    let of_secrets: Vec<_> = problems(secrets).collect();
+    let of_templates =
+        templates.iter().filter_map(|template| Some((template.name.as_str(), template.problem()?)));
+    let of_templates: Vec<_> = causes::not_in(&of_secrets, of_templates).collect();
+    let causes = causes::group(of_secrets.into_iter().chain(of_templates));
+    let gap = if causes.is_empty() { "" } else { "\n" };
+    format!("{tables}{gap}{}", causes::lines(&causes, paint))
+}
+
+/// The secrets in columns.
 fn columns(secrets: &[Listed], paint: Paint) -> String {
     let head = ["NAME", "STATE", "VERSION", "AGE", "SOURCE", "UNITS"];
     let head = Row::new(head.iter().map(|title| Cell::bold(title)).collect());
@@ -174,9 +183,7 @@ fn columns(secrets: &[Listed], paint: Paint) -> String {
     if secrets.is_empty() {
         return "no secrets are declared\n".into();
     }
-    let causes = causes::group(problems(secrets));
-    let gap = if causes.is_empty() { "" } else { "\n" };
-    format!("{}{gap}{}", table(&rows, paint), causes::lines(&causes, paint))
+    table(&rows, paint)
 }
 
 /// What is wrong: the name of each secret, and the message.

@@ -17,17 +17,19 @@ pub(super) struct Template {
     /// Its name.
     pub(super) name: String,
     /// What it is made of in 1Password.
-    references: Vec<String>,
+    pub(super) references: Vec<String>,
     /// Who may have it.
-    units: Vec<String>,
-    /// That of its worst part.
-    state: String,
-    /// Why a part of it failed the last time.
+    pub(super) units: Vec<String>,
+    /// That of its worst part, or `failing` if units are refused the result.
+    pub(super) state: String,
+    /// Why units are refused it.
     pub(super) error: Option<Fault>,
+    /// Why units that ask at the sealed socket are refused it, where the plain one serves it.
+    pub(super) sealed_error: Option<String>,
     /// The file that it is published to.
-    target: Option<String>,
+    pub(super) target: Option<String>,
     /// Where it was declared, as FILE:LINE.
-    declared_at: String,
+    pub(super) declared_at: String,
 }
 
 /// A rule.
@@ -39,11 +41,11 @@ pub(super) struct Rule {
     /// Which source resolves it.
     source: String,
     /// Who may have it.
-    units: Vec<String>,
+    pub(super) units: Vec<String>,
     /// The credential IDs, as globs.
     credentials: Vec<String>,
     /// Where it was declared, as FILE:LINE.
-    declared_at: String,
+    pub(super) declared_at: String,
 }
 
 type Dict = HashMap<String, OwnedVariant>;
@@ -67,9 +69,19 @@ impl Template {
             units: list(dict, "Units"),
             state: text(dict, "State").unwrap_or_default(),
             error: text(dict, "LastError").map(|message| Fault { name, message }),
+            sealed_error: text(dict, "SealedError"),
             target: text(dict, "Target"),
             declared_at: text(dict, "DeclaredAt").unwrap_or_default(),
         }
+    }
+}
+
+impl Template {
+    /// Why some or all units are refused it, without its name.
+    pub(super) fn problem(&self) -> Option<&str> {
+        let message =
+            self.error.as_ref().map(|error| error.message.as_str()).or(self.sealed_error.as_deref())?;
+        Some(message.strip_prefix(&format!("template {}: ", self.name)).unwrap_or(message))
     }
 }
 
@@ -163,11 +175,13 @@ mod tests {
             ("Units", strings(&["app.service"])),
             ("State", "failing".into()),
             ("LastErrorName", "org.onecred.Error.NotFound".into()),
-            ("LastError", "not found: x; do y".into()),
+            ("LastError", "template app-env: op://v/i/f: not found: x; do y".into()),
+            ("SealedError", "too large: x".into()),
             ("Target", "".into()),
         ]));
         assert_eq!(template.target, None);
-        assert_eq!(template.error.as_ref().unwrap().message, "not found: x; do y");
+        assert_eq!(template.problem(), Some("op://v/i/f: not found: x; do y"));
+        assert_eq!(Template { error: None, ..template.clone() }.problem(), Some("too large: x"));
         let rule = Rule::of(dict(&[
             ("Reference", "op://Servers/{instance}/password".into()),
             ("Units", strings(&["web@*.service"])),

@@ -31,6 +31,18 @@ pub(in crate::cli) fn group<'a>(problems: impl IntoIterator<Item = (&'a str, &'a
     causes
 }
 
+/// The problems of templates without those of their parts that are reported for secrets.
+pub(in crate::cli) fn not_in<'a>(
+    reported: &[(&str, &str)],
+    problems: impl Iterator<Item = (&'a str, &'a str)>,
+) -> impl Iterator<Item = (&'a str, &'a str)> {
+    problems.filter(|(_, message)| {
+        let is_part =
+            |of_secret: &str| message.strip_suffix(of_secret).is_some_and(|rest| rest.ends_with(": "));
+        !reported.iter().any(|(_, of_secret)| !of_secret.is_empty() && is_part(of_secret))
+    })
+}
+
 impl Cause<'_> {
     /// `db-password: MESSAGE`, or `40 secrets: MESSAGE`.
     pub(in crate::cli) fn headline(&self) -> String {

@@ -45,9 +45,9 @@ token        fresh          12       5 s     default  app.service
 
 api-key: not found: no item \"openai\"; make it
 ";
-    assert_eq!(columns(&sample(), Paint::NONE), expected);
+    assert_eq!(screen(&sample(), &[], &[], Paint::NONE), expected);
     assert!(expected.lines().all(|line| line.len() <= 80));
-    assert_eq!(columns(&[], Paint::NONE), "no secrets are declared\n");
+    assert_eq!(screen(&[], &[], &[], Paint::NONE), "no secrets are declared\n");
 }
 
 #[test]
@@ -95,6 +95,30 @@ fn a_value_that_some_units_are_refused_is_reported() {
     let sealed_error = Some("too large for the sealed socket: x".into());
     let secret = Listed { name: "cert".into(), state: "fresh".into(), sealed_error, ..Listed::default() };
     assert!(!secret.is_unusable());
-    let text = columns(&[secret], Paint::NONE);
+    let text = screen(&[secret], &[], &[], Paint::NONE);
     assert!(text.ends_with("\n\ncert: too large for the sealed socket: x\n"), "{text}");
+}
+
+#[test]
+fn what_is_wrong_with_a_template_is_shown_unless_its_secret_shows_it() {
+    let fault =
+        |message: &str| Some(Fault { name: "org.onecred.Error.NotFound".into(), message: message.into() });
+    let template = |name: &str, error| Template {
+        name: name.into(),
+        state: "failing".into(),
+        error,
+        ..Template::default()
+    };
+    let same = fault("template same: op://Servers/api-key/password: not found: no item \"openai\"; make it");
+    let own = fault("template own: the whole: too large: x");
+    let text = screen(&sample(), &[template("same", same), template("own", own)], &[], Paint::NONE);
+    let expected = "
+TEMPLATE  STATE    UNITS
+same      failing
+own       failing
+
+api-key: not found: no item \"openai\"; make it
+own: the whole: too large: x
+";
+    assert!(text.ends_with(expected), "{text}");
 }

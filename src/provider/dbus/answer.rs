@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use tokio::task::JoinSet;
 use zbus::Connection;
 use zbus::message::Header;
 use zbus::{OwnedVariant, Variant};
 
 use super::error::BusError;
 use super::secret::SecretObject;
-use super::{Desk, handover};
-use crate::config::Audit;
+use super::{Desk, handover, listing};
+use crate::config::{Audit, Template};
 use crate::domain::name::UnitName;
 use crate::domain::policy::Deliverable;
 use crate::domain::secret::{Grant, Secret};
@@ -150,6 +151,41 @@ impl Desk {
             Some(unusable) => Err(BusError::unusable(secret.name.as_str(), unusable)),
             None => Ok(refreshed),
         }
+    }
+
+    /// Brings all parts of a template up to date, and judges what is made of them.
+    pub(super) async fn refresh_template(
+        &self,
+        template: &Template,
+        flags: u64,
+        asked: Vec<Asked>,
+    ) -> Result<Refreshed, BusError> {
+        let (how, mut work) = (thoroughness(flags)?, JoinSet::new());
+        let parts = &template.filling.parts;
+        for (at, (part, asked)) in parts.iter().cloned().zip(asked).enumerate() {
+            let broker = Arc::clone(&self.server.broker);
+            work.spawn(async move { (at, broker.refresh(&part, how, asked).await) });
+        }
+        let mut refreshed = work.join_all().await;
+        refreshed.sort_by_key(|(at, _)| *at);
+        let name = template.name.as_str();
+        let mut changed = false;
+        for (at, part) in refreshed {
+            let failed = |failure| BusError::of(&format!("{name}: {}", parts[at].reference), &failure);
+            changed |= matches!(part.map_err(failed)?, Refreshed::Changed(_));
+        }
+        match listing::preview_of(&self.server.broker, template).refusal {
+            Some(why) => Err(BusError::of_preview(name, &why)),
+            // a template has no version of its own
+            None if changed => Ok(Refreshed::Changed(0)),
+            None => Ok(Refreshed::Unchanged(0)),
+        }
+    }
+
+    /// What some units are refused a template for: the error's name and words, both empty where there is nothing.
+    pub(super) fn template_warning(&self, template: &Template) -> (&'static str, String) {
+        let sealed = listing::sealed_error_of(&self.server.broker, template);
+        sealed.map(|sealed| (BusError::name_of_unusable(sealed), sealed.to_string())).unwrap_or_default()
     }
 
     /// What some units are refused it for: the error's name and words, both empty where there is nothing.

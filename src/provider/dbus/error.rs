@@ -6,6 +6,7 @@ use crate::domain::nearest::nearest;
 use crate::ipc::{Class, Failure};
 use crate::provider::base::active_config::Active;
 use crate::provider::dbus::authorization::Caller;
+use crate::provider::fetch::preview::{Kind, Why};
 use crate::provider::observe::secret_status::Unusable;
 
 /// Why a call failed. The names begin with `org.onecred.Error.`
@@ -49,7 +50,11 @@ impl BusError {
     /// A failure to have a secret, by its name.
     pub(super) fn of(name: &str, failure: &Failure) -> Self {
         let message = format!("{name}: {}: {}; {}", failure.class.as_str(), failure.cause, failure.remedy);
-        match failure.class {
+        Self::of_class(failure.class, message)
+    }
+
+    fn of_class(class: Class, message: String) -> Self {
+        match class {
             Class::NotFound => Self::NotFound(message),
             Class::Several => Self::Ambiguous(message),
             Class::Denied => Self::Denied(message),
@@ -96,6 +101,27 @@ impl BusError {
         }
     }
 
+    /// A request that would be refused.
+    pub(super) fn of_preview(name: &str, why: &Why) -> Self {
+        let message = format!("{name}: {}", why.text);
+        match why.kind {
+            Kind::Failed(class) => Self::of_class(class, message),
+            Kind::Empty => Self::Empty(message),
+            Kind::TooLarge => Self::TooLarge(message),
+            Kind::Unfit => Self::Failed(message),
+        }
+    }
+
+    /// The name of the error for a kind of refusal.
+    pub(super) fn name_of_kind(kind: Kind) -> &'static str {
+        match kind {
+            Kind::Failed(class) => Self::name_of(class),
+            Kind::Empty => "org.onecred.Error.Empty",
+            Kind::TooLarge => "org.onecred.Error.TooLarge",
+            Kind::Unfit => "org.onecred.Error.Failed",
+        }
+    }
+
     /// No configuration is active, since it or the store can't be used. Why may quote the configuration, and is for those who may see it.
     pub(super) fn serves_nothing(why: Option<&str>) -> Self {
         Self::Misconfigured(match why {
@@ -133,6 +159,11 @@ mod tests {
             let error = BusError::of("db", &Failure::new(class, "cause", "remedy"));
             assert_eq!(DBusError::name(&error).as_str(), BusError::name_of(class));
             assert!(error.description().is_some_and(|text| text.contains("cause; remedy")));
+        }
+        for kind in [Kind::Failed(Class::Away), Kind::Empty, Kind::TooLarge, Kind::Unfit] {
+            let error = BusError::of_preview("db", &Why { kind, text: "cause; remedy".into() });
+            assert_eq!(DBusError::name(&error).as_str(), BusError::name_of_kind(kind));
+            assert_eq!(error.description(), Some("db: cause; remedy"));
         }
         let too_large = Unusable::TooLarge { size: 9, limit: 8, form: Form::Plain };
         for unusable in [Unusable::Empty, too_large] {

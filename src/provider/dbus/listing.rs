@@ -1,34 +1,67 @@
 //! What is listed besides secrets: templates and rules.
 
+use std::sync::Arc;
+
 use zbus::Variant;
 
 use super::Desk;
-use super::answer::{Dict, entries, error_name, last_error};
+use super::answer::{Dict, entries};
+use super::error::BusError;
 use crate::config::Template;
-use crate::domain::policy::Rule;
+use crate::domain::name::CredentialId;
+use crate::domain::policy::{Deliverable, Rule};
+use crate::provider::base::limits::Form;
 use crate::provider::dbus::authorization::Caller;
-use crate::provider::observe::secret_status::{Condition, State};
+use crate::provider::fetch::broker::Broker;
+use crate::provider::fetch::preview::{self, Preview};
+use crate::provider::observe::secret_status::Unusable;
 
 impl Desk {
     /// The properties of a template.
     pub(super) fn describe_template(&self, template: &Template) -> Dict {
-        let parts: Vec<Condition> =
-            template.filling.parts.iter().map(|part| self.server.broker.condition(part)).collect();
-        let references: Vec<String> =
-            template.filling.parts.iter().map(|part| part.reference.to_string()).collect();
-        let failing = parts.iter().find(|part| part.state == State::Failing);
-        let target = template.target.as_ref().map(|target| target.path.display().to_string());
-        dict([
-            ("Name", Variant::from(template.name.as_str())),
-            ("References", Variant::from(references)),
-            ("Units", Variant::from(entries(template.name.as_str(), &template.grants))),
-            ("State", Variant::from(worst(parts.iter().map(|part| part.state)).as_str())),
-            ("LastErrorName", Variant::from(failing.map(error_name).unwrap_or_default())),
-            ("LastError", Variant::from(failing.map(last_error).unwrap_or_default())),
-            ("Target", Variant::from(target.unwrap_or_default())),
-            ("DeclaredAt", Variant::from(template.declared_at.as_str())),
-        ])
+        describe_template(&self.server.broker, template)
     }
+}
+
+/// What a request for a template would be answered at the plain socket, as far as the store knows.
+pub(super) fn preview_of(broker: &Broker, template: &Template) -> Preview {
+    let what = Deliverable::Template(Arc::clone(&template.filling));
+    preview::of(broker, &what, Form::Plain, &ids(template))
+}
+
+/// Why a template is refused at the sealed socket, where the plain one serves it.
+pub(super) fn sealed_error_of(broker: &Broker, template: &Template) -> Option<Unusable> {
+    sealed_error(&preview_of(broker, template), template)
+}
+
+fn sealed_error(it: &Preview, template: &Template) -> Option<Unusable> {
+    let size = it.size.filter(|_| it.refusal.is_none())?;
+    preview::too_large(size, Form::Sealed, &ids(template))
+}
+
+fn ids(template: &Template) -> Vec<CredentialId> {
+    template.grants.iter().map(|grant| grant.credential.clone()).collect()
+}
+
+fn describe_template(broker: &Broker, template: &Template) -> Dict {
+    let it = preview_of(broker, template);
+    let sealed_error = sealed_error(&it, template);
+    let Preview { state, refusal, .. } = it;
+    let references: Vec<String> =
+        template.filling.parts.iter().map(|part| part.reference.to_string()).collect();
+    let target = template.target.as_ref().map(|target| target.path.display().to_string());
+    let error_name = refusal.as_ref().map(|why| BusError::name_of_kind(why.kind)).unwrap_or_default();
+    dict([
+        ("Name", Variant::from(template.name.as_str())),
+        ("References", Variant::from(references)),
+        ("Units", Variant::from(entries(template.name.as_str(), &template.grants))),
+        ("State", Variant::from(state.as_str())),
+        ("LastErrorName", Variant::from(error_name)),
+        ("LastError", Variant::from(refusal.map(|why| why.text).unwrap_or_default())),
+        ("SealedError", Variant::from(sealed_error.map(|error| error.to_string()).unwrap_or_default())),
+        ("Target", Variant::from(target.unwrap_or_default())),
+        ("DeclaredAt", Variant::from(template.declared_at.as_str())),
+    ])
 }
 
 /// The properties of a rule.
@@ -62,29 +95,50 @@ fn dict<const N: usize>(values: [(&'static str, Variant<'_>); N]) -> Dict {
     owned.collect()
 }
 
-/// The state of a template is that of its worst part; one without parts is always complete.
-fn worst(parts: impl Iterator<Item = State>) -> State {
-    let rank = |state: &State| match state {
-        State::Failing => 4,
-        State::NeverFetched => 3,
-        State::Stale => 2,
-        State::Held => 1,
-        State::Fresh => 0,
-    };
-    parts.max_by_key(rank).unwrap_or(State::Fresh)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::base::active_config::Active;
+    use crate::provider::fetch::broker::tests::Rig;
 
-    #[test]
-    fn a_template_is_as_good_as_its_worst_part() {
-        let worst = |states: &[State]| worst(states.iter().copied());
-        assert_eq!(worst(&[]), State::Fresh);
-        assert_eq!(worst(&[State::Fresh, State::Held]), State::Held);
-        assert_eq!(worst(&[State::Stale, State::Failing, State::NeverFetched]), State::Failing);
-        assert_eq!(worst(&[State::Stale, State::NeverFetched, State::Fresh]), State::NeverFetched);
+    #[tokio::test(start_paused = true)]
+    async fn a_template_is_described_as_a_request_for_it_would_be_answered() {
+        let huge = vec![b'v'; 1_048_570];
+        let large = vec![b'v'; 900_000];
+        let ours = "org.onecred.Error.";
+        for (value, name, state, error, sealed) in [
+            (&b"hunter2"[..], "conf", "fresh", "", ""),
+            (&huge, "conf", "failing", "TooLarge", ""),
+            // too large for an ID of 20 bytes, and not for one of 4
+            (&huge, "long", "failing", "TooLarge", ""),
+            (&huge, "short", "fresh", "", "too large for the sealed socket"),
+            (&huge, "file", "fresh", "", ""),
+            (&large, "conf", "fresh", "", "too large for the sealed socket"),
+            (b"", "conf", "failing", "Empty", ""),
+            (b"a\0b", "app.env", "failing", "Failed", ""),
+        ] {
+            let rig = Rig::with_store("1h", 16 << 20);
+            let text = r#"{ "source": { "kind": "connect", "url": "https://one" }, "defaults": { "maxAge": "1h" },
+                "secrets": [ { "name": "pass", "reference": "op://v/i/password", "units": ["app"] } ],
+                "templates": [ { "name": "conf", "content": "P={{pass}}.....\n", "units": ["app"] },
+                               { "name": "long", "content": "{{pass}}", "units": ["x/conf", "x/aaaaaaaaaaaaaaaaaaaa"] },
+                               { "name": "short", "content": "{{pass}}", "units": ["y/conf"] },
+                               { "name": "file", "content": "P={{pass}}.....\n", "target": "/run/secrets/file" },
+                               { "name": "app.env", "content": "P={{pass}}", "units": ["app"] } ] }"#;
+            let settings = crate::config::from_text(std::path::Path::new("s.json"), text).unwrap().settings;
+            rig.broker.activate(Active::new(settings));
+            rig.script.fetch_gives(1, &[Ok(value)]);
+            let active = rig.broker.active();
+            let _ = rig.broker.try_once(&active.secret("pass").unwrap().wanted).await;
+            let described = describe_template(&rig.broker, active.template(name).unwrap());
+            let text = |key| String::try_from(described[key].try_clone().unwrap()).unwrap();
+            let expected = if error.is_empty() { String::new() } else { format!("{ours}{error}") };
+            let case = format!("{name}, {} bytes: {}", value.len(), text("LastError"));
+            assert_eq!((text("State").as_str(), text("LastErrorName")), (state, expected), "{case}");
+            assert_eq!(text("LastError").is_empty(), error.is_empty(), "{case}");
+            assert!(text("SealedError").starts_with(sealed), "{case}");
+            assert_eq!(text("SealedError").is_empty(), sealed.is_empty(), "{case}");
+        }
     }
 
     #[test]

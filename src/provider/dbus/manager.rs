@@ -133,8 +133,8 @@ impl Manager {
         }
     }
 
-    /// All templates, each with its references, units, target and state, which is that of its worst part. A unit that polkit does not
-    /// allow sees its own.
+    /// All templates, each with its references, units, target, state, and why units are refused it. A unit that polkit does not allow sees
+    /// its own.
     #[zbus(out_args("templates"))]
     async fn list_templates(
         &self,
@@ -146,7 +146,11 @@ impl Manager {
         let allowed = caller.may(Action::Inspect, &header, connection).await;
         let templates = active.settings.templates.iter();
         let own = templates.filter(|template| allowed.is_ok() || caller.has_template(template));
-        let templates: Vec<Dict> = own.map(|template| self.desk.describe_template(template)).collect();
+        let mut templates: Vec<Dict> = Vec::new();
+        for template in own {
+            templates.push(self.desk.describe_template(template));
+            tokio::task::yield_now().await; // each is put together; units that ask go first
+        }
         match allowed {
             Err(denied) if templates.is_empty() => Err(denied),
             _ => Ok(templates),
@@ -172,7 +176,7 @@ impl Manager {
         }
     }
 
-    /// Brings secrets up to date. Flags: 0 compares versions with 1Password first, 1 fetches the values in any case.
+    /// Brings secrets and templates up to date. Flags: 0 compares versions with 1Password first, 1 fetches the values in any case.
     /// Each comes back once, with "changed", "unchanged" or "failed", its version, and the error's name and words; without a failure,
     /// those of a warning: the value is too large for the sealed socket.
     #[zbus(out_args("outcomes"))]
@@ -186,16 +190,18 @@ impl Manager {
         let names = distinct(names);
         let caller = self.desk.caller(&header, connection).await?;
         let active = self.desk.active(&caller, Action::Refresh, &header, connection).await?;
-        let own = |name: &String| {
-            active.secret(name).is_some_and(|secret| caller.owns(secret, &active.settings.policy))
+        let policy = &active.settings.policy;
+        let own = |name: &String| match (active.secret(name), active.template(name)) {
+            (Some(secret), _) => caller.owns(secret, policy),
+            (None, template) => template.is_some_and(|template| caller.has_template(template)),
         };
         if !names.iter().all(own) {
             caller.may(Action::Refresh, &header, connection).await?;
         }
-        let unknown = names.iter().find(|name| active.secret(name).is_none());
+        let unknown = names.iter().find(|name| policy.by_name(name).is_none());
         match unknown {
-            // no answer is longer than one about all secrets
-            Some(unknown) if names.len() > active.settings.policy.secrets().count() => {
+            // no answer is longer than one about everything
+            Some(unknown) if names.len() > policy.secrets().count() + active.settings.templates.len() => {
                 Err(BusError::no_secret(&active, unknown, &caller))
             }
             _ => self.desk.refresh_these(names, flags, &caller).await,

@@ -25,7 +25,7 @@ const AT_ONCE: usize = 64;
 pub(super) type Outcome = (String, String, u64, String, String);
 
 impl Desk {
-    /// Brings secrets up to date, many at once. The outcomes come in the order of the names.
+    /// Brings secrets and templates up to date, many at once. The outcomes come in the order of the names.
     pub(super) async fn refresh_these(
         self: &Arc<Self>,
         names: Vec<String>,
@@ -36,22 +36,32 @@ impl Desk {
         let broker = &self.server.broker;
         let active = broker.active();
         // all are asked for before any has its turn, so that one check is enough for a source
-        let asked: Vec<_> =
-            names.iter().map(|name| active.secret(name).map(|secret| broker.ask(&secret.wanted))).collect();
+        let ask = |name: &String| {
+            let what = active.settings.policy.by_name(name)?;
+            Some(what.parts().iter().map(|part| broker.ask(part)).collect::<Vec<_>>())
+        };
+        let asked: Vec<_> = names.iter().map(ask).collect();
         for (at, (name, asked)) in names.into_iter().zip(asked).enumerate() {
             let (desk, turns, caller) = (Arc::clone(self), Arc::clone(&turns), Arc::clone(caller));
             work.spawn(async move {
                 let _turn = turns.acquire().await;
                 let active = desk.server.broker.active();
-                let result = match active.secret(&name).zip(asked) {
-                    Some((secret, asked)) => desk.refresh(secret, flags, asked).await,
-                    None => Err(BusError::no_secret(&active, &name, &caller)),
+                let unknown = || BusError::no_secret(&active, &name, &caller);
+                let mut asked = asked.unwrap_or_default();
+                let result = match (active.secret(&name), active.template(&name)) {
+                    (Some(secret), _) => match asked.pop() {
+                        Some(asked) => desk.refresh(secret, flags, asked).await,
+                        None => Err(unknown()),
+                    },
+                    (None, Some(template)) => desk.refresh_template(template, flags, asked).await,
+                    (None, None) => Err(unknown()),
                 };
                 let outcome = match result {
                     Ok(refreshed) => {
                         let (word, version) = outcome(refreshed);
-                        let (error, warning) =
-                            active.secret(&name).map(|it| desk.warning(it)).unwrap_or_default();
+                        let of_secret = active.secret(&name).map(|it| desk.warning(it));
+                        let of_template = || active.template(&name).map(|it| desk.template_warning(it));
+                        let (error, warning) = of_secret.or_else(of_template).unwrap_or_default();
                         (name, word.to_owned(), version, error.to_owned(), warning)
                     }
                     Err(error) => {

@@ -88,7 +88,6 @@ fn of_template(
 ) -> Preview {
     let within = |why: Why| Why { text: format!("template {}: {}", filling.name, why.text), ..why };
     let size = filled.as_ref().and_then(|filled| filled.as_ref().ok()).copied();
-    let longest = ids.iter().max_by_key(|id| id.as_str().len());
     let of_whole = match filled {
         Some(Err(Unfit { part, why })) => Some(Why {
             kind: Kind::Unfit,
@@ -97,10 +96,7 @@ fn of_template(
                 filling.parts[part].reference
             ),
         }),
-        // an empty template is as its author wrote it
-        Some(Ok(size)) => longest
-            .and_then(|id| Unusable::of(size, true, form, id))
-            .map(|unusable| unusable.why("the whole")),
+        Some(Ok(size)) => too_large(size, form, ids).map(|unusable| unusable.why("the whole")),
         None => None,
     };
     let refusal = parts.iter().find_map(|part| part.refusal.clone()).or(of_whole).map(within);
@@ -111,6 +107,12 @@ fn of_template(
         }
     };
     Preview { state, size, refusal }
+}
+
+/// What is wrong with a template's result of this size; none if no unit asks for it. An empty one is as its author wrote it.
+pub fn too_large(size: usize, form: Form, ids: &[CredentialId]) -> Option<Unusable> {
+    let longest = ids.iter().max_by_key(|id| id.as_str().len())?;
+    Unusable::of(size, true, form, longest)
 }
 
 fn badness(state: State) -> u8 {
