@@ -36,6 +36,7 @@ mod sockets;
 mod storm;
 mod templates;
 mod traces;
+mod vault_access;
 
 use libtest_mimic::Arguments;
 use onecred_integration::{
@@ -97,6 +98,7 @@ const THEMES: &[&Theme] = &[
     &sandbox::THEME,
     &sockets::THEME,
     &traces::THEME,
+    &vault_access::THEME,
     &attackers::THEME,
     &attackers::FLOOD,
     &liar::THEME,
