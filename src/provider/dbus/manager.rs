@@ -13,7 +13,7 @@ use super::error::BusError;
 use super::listing::describe_rule;
 use super::predict::{self, Request};
 use super::{Desk, handover};
-use crate::domain::name::{CredentialId, UnitName};
+use crate::domain::name::{Claim, CredentialId, UnitName};
 use crate::domain::policy::Deliverable;
 use crate::ipc::bounded;
 use crate::provider::base::active_config::Active;
@@ -23,6 +23,7 @@ use crate::provider::dbus::authorization::{Action, Caller};
 use crate::provider::dbus::metrics_snapshot;
 use crate::provider::dbus::operations::Outcome;
 use crate::provider::observe::metrics;
+use crate::provider::publish::Handle;
 
 /// Names of secrets, as callers give them. They are read before it is known whose they are, and short texts take more memory than in a
 /// message.
@@ -259,6 +260,10 @@ impl Manager {
         let caller = self.desk.caller(&header, connection).await?;
         if caller.unit.as_ref() != Some(&unit) {
             caller.may(Action::Inspect, &header, connection).await?;
+        }
+        let claim = Claim { unit: unit.clone(), credential: credential.clone() };
+        if let Some(handle) = Handle::of(&claim) {
+            return Ok(self.desk.explain_handle(&handle, &claim).await);
         }
         Ok(match self.desk.allowed(&unit, &credential) {
             Ok(what) => (true, what.label().to_owned(), what.references(), self.desk.reason(&what)),

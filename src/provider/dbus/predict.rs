@@ -1,5 +1,6 @@
 //! What a unit would be answered if it started now, in the same way as a request is: judged, put together, and made fit for its socket.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -11,6 +12,7 @@ use super::{Desk, answer};
 use crate::config::Source;
 use crate::domain::name::{Claim, CredentialId, UnitName};
 use crate::domain::policy::Deliverable;
+use crate::domain::secret::Wanted;
 use crate::host::clock::BootTime;
 use crate::ipc::Failure;
 use crate::provider::base::limits::Form;
@@ -19,6 +21,7 @@ use crate::provider::base::refusal::Refusal;
 use crate::provider::base::unit_totals::UnitTotals;
 use crate::provider::fetch::assemble::{self, Assembled, Job};
 use crate::provider::fetch::broker::Thoroughness;
+use crate::provider::publish::{Awaited, Handle};
 
 /// The most credentials of one prediction: no unit has as many, and each may cost as much as a request.
 const MOST: usize = 256;
@@ -62,6 +65,8 @@ struct Prediction {
     target: String,
     fetched: bool,
     needs_network: bool,
+    /// The size of the value in bytes, as systemd counts it.
+    size: Option<usize>,
 }
 
 impl Desk {
@@ -82,9 +87,11 @@ impl Desk {
                 claim: Claim { unit: unit.clone(), credential: credential.clone() },
                 form: *form,
             };
-            let (allowed, prediction) = match self.allowed(unit, credential) {
-                Ok(what) => (true, self.predict_one(&what, &start, look_up).await),
-                Err(reason) => (false, Prediction { reason, ..Prediction::default() }),
+            let handle = Handle::of(&start.claim).filter(|_| *form == Form::Plain);
+            let (allowed, prediction) = match (handle, self.allowed(unit, credential)) {
+                (Some(handle), _) => (true, self.predict_handle(&handle, &start, look_up).await),
+                (None, Ok(what)) => (true, self.predict_one(&what, &start, look_up).await),
+                (None, Err(reason)) => (false, Prediction { reason, ..Prediction::default() }),
             };
             answers.push(dict(allowed, &prediction, unit, credential));
             // requests and the watchdog run in this thread too
@@ -127,7 +134,7 @@ impl Desk {
         let conditions: Vec<_> = what.parts().iter().map(|part| (part, broker.condition(part))).collect();
         let overrides =
             conditions.iter().filter_map(|(part, it)| Some(format!("{} ({})", part.label, it.held?)));
-        let source = |part: &Arc<crate::domain::secret::Wanted>| active.settings.sources.get(&part.source);
+        let source = |part: &Arc<Wanted>| active.settings.sources.get(&part.source);
         let label = what.label();
         let target = match (active.secret(label), active.template(label)) {
             (Some(secret), _) => secret.target.as_ref(),
@@ -142,10 +149,12 @@ impl Desk {
             target: target.map(|target| target.path.display().to_string()).unwrap_or_default(),
             fetched: conditions.iter().all(|(part, it)| it.held.is_some() || broker.has(part)),
             needs_network: what.parts().iter().filter_map(source).any(Source::needs_network),
+            size: None,
         };
         let job = Job { what: what.clone(), process: start.process, arrived: BootTime::now() };
         let failure = match (assemble::at_once(broker, &job), look_up) {
             (Some(result), _) => {
+                prediction.size = size_of(&result);
                 prediction.answer = Some(self.fitted(result, &job, start));
                 None
             }
@@ -154,12 +163,111 @@ impl Desk {
         };
         if prediction.answer.is_none() && look_up {
             let answer = match (assemble::at_once(broker, &job), failure) {
-                (Some(result), _) => Some(self.fitted(result, &job, start)),
+                (Some(result), _) => {
+                    prediction.size = size_of(&result);
+                    Some(self.fitted(result, &job, start))
+                }
                 (None, failure) => failure.map(Err),
             };
             prediction.answer = answer;
         }
         prediction
+    }
+
+    /// Predicts the answer to one of onecred's own handles, which gets it when the files that it stands for are published.
+    async fn predict_handle(
+        self: &Arc<Self>,
+        handle: &Handle,
+        start: &Start<'_>,
+        look_up: bool,
+    ) -> Prediction {
+        let broker = &self.server.broker;
+        let files = match self.server.publisher.awaited(handle).await {
+            Ok(files) => files,
+            Err(refusal) => return Prediction { answer: Some(Err(refusal)), ..Prediction::default() },
+        };
+        let active = broker.active();
+        let parts = || files.iter().flat_map(|file| file.content.parts());
+        let needs_network =
+            |part: &Arc<Wanted>| active.settings.sources.get(&part.source).is_some_and(Source::needs_network);
+        let overrides =
+            parts().filter_map(|part| Some(format!("{} ({})", part.label, broker.condition(part).held?)));
+        let mut prediction = Prediction {
+            overrides: overrides.collect::<BTreeSet<_>>().into_iter().collect(),
+            fetched: parts().all(|part| broker.condition(part).held.is_some() || broker.has(part)),
+            needs_network: parts().any(needs_network),
+            answer: Some(Ok(None)),
+            reason: awaits(handle, &files),
+            ..Prediction::default()
+        };
+        if let (Handle::One(_), Some(file)) = (handle, files.first()) {
+            prediction.name.clone_from(&file.name);
+            prediction.references = file.content.references();
+            prediction.target = file.path.display().to_string();
+        }
+        for Awaited { name, content, unwritable, .. } in files {
+            let answer = match unwritable {
+                Some(refusal) => Some(Err(refusal)),
+                None => self.predict_file(&content, start.process, look_up).await,
+            };
+            match answer {
+                Some(Ok(stale)) => {
+                    if let Some(Ok(first)) = &mut prediction.answer {
+                        *first = first.take().or(stale);
+                    }
+                }
+                None => prediction.answer = None,
+                Some(Err(refusal)) => {
+                    prediction.name = name;
+                    prediction.answer = Some(Err(refusal));
+                    break;
+                }
+            }
+        }
+        prediction
+    }
+
+    /// What one of onecred's own handles waits for: allowed, the name, the references and the reason.
+    pub(super) async fn explain_handle(
+        &self,
+        handle: &Handle,
+        claim: &Claim,
+    ) -> (bool, String, String, String) {
+        match self.server.publisher.awaited(handle).await {
+            Ok(files) => {
+                let (name, references) = match (handle, files.first()) {
+                    (Handle::One(_), Some(file)) => (file.name.clone(), file.content.references()),
+                    _ => Default::default(),
+                };
+                (true, name, references, awaits(handle, &files))
+            }
+            Err(refusal) => {
+                let (unit, id) = (&claim.unit, &claim.credential);
+                let reason = format!("{}; {}", refusal.cause(unit, id), refusal.remedy(unit, id));
+                (true, String::new(), String::new(), reason)
+            }
+        }
+    }
+
+    /// Whether a file's content can be had; nothing as long as it is not known.
+    async fn predict_file(
+        self: &Arc<Self>,
+        what: &Deliverable,
+        process: ProcessId,
+        look_up: bool,
+    ) -> Option<Result<Option<Failure>, Refusal>> {
+        let job = Job { what: what.clone(), process, arrived: BootTime::now() };
+        let at_once = || {
+            let stale = |it: Assembled| it.stale.into_iter().next().map(|(_, failure)| failure);
+            assemble::at_once(&self.server.broker, &job).map(|result| result.map(stale))
+        };
+        match at_once() {
+            None if look_up => {
+                let failure = self.look_up(what).await;
+                at_once().or_else(|| failure.map(Err))
+            }
+            answer => answer,
+        }
     }
 
     /// Looks up all parts at once, each as a refresh does. Gives the first failure.
@@ -199,6 +307,17 @@ impl Desk {
     }
 }
 
+fn awaits(handle: &Handle, files: &[Awaited]) -> String {
+    match (handle, files) {
+        (Handle::One(_), [file, ..]) => format!("it starts once {} is published", file.path.display()),
+        _ => "it starts once all files are published".to_owned(),
+    }
+}
+
+fn size_of(result: &Result<Assembled, Refusal>) -> Option<usize> {
+    result.as_ref().ok().map(|assembled| assembled.value.len())
+}
+
 fn dict(allowed: bool, prediction: &Prediction, unit: &UnitName, id: &CredentialId) -> Dict {
     let mut dict = Dict::new();
     let mut put = |key, value: Variant<'_>| answer::put(&mut dict, key, value);
@@ -211,6 +330,7 @@ fn dict(allowed: bool, prediction: &Prediction, unit: &UnitName, id: &Credential
     put("Target", Variant::from(prediction.target.as_str()));
     put("Fetched", Variant::from(prediction.fetched));
     put("NeedsNetwork", Variant::from(prediction.needs_network));
+    put("Size", Variant::from(answer::in_bytes(prediction.size)));
     let (word, stale, name, error) = match &prediction.answer {
         _ if !allowed => {
             let denied = BusError::NotAuthorized(prediction.reason.clone());

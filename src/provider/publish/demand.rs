@@ -147,7 +147,7 @@ impl Publisher {
     }
 }
 
-fn unpublished(file: &File) -> impl Fn(Fault) -> Refusal {
+pub(super) fn unpublished(file: &File) -> impl Fn(Fault) -> Refusal {
     let path = file.target.path.clone();
     move |fault| Refusal::Unpublished { path: path.clone(), fault }
 }

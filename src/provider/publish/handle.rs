@@ -1,10 +1,16 @@
 //! The ordering handles: `onecred-file@NAME.service` and `onecred-publish.service` ask for a credential like any unit, and get it when what they
 //! stand for is published. So units that read files can order themselves after them, and a refusal is in the handle's own journal.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::super::base::peer::Peer;
+use super::Publisher;
+use super::accounts::Accounts;
+use super::demand::unpublished;
+use super::plan::File;
 use crate::domain::name::{Claim, unescape};
+use crate::domain::policy::Deliverable;
 use crate::domain::secret::SecretValue;
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
@@ -39,6 +45,45 @@ impl Handle {
         // names have no slash, so a dash is a dash, also where nobody has escaped it
         let name = unescape(&instance.replace('-', r"\x2d"));
         Some(Self::One(name.unwrap_or_else(|| instance.to_owned())))
+    }
+}
+
+/// A file that a handle waits for.
+#[derive(Debug)]
+pub struct Awaited {
+    /// The secret's or template's name.
+    pub name: String,
+    /// What is in it.
+    pub content: Deliverable,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Why it could not be written, whatever its value is.
+    pub unwritable: Option<Refusal>,
+}
+
+impl Publisher {
+    /// The files that a handle waits for; an error if it stands for none that is configured.
+    pub async fn awaited(&self, handle: &Handle) -> Result<Vec<Awaited>, Refusal> {
+        let plan = self.configured()?;
+        let files: Vec<&File> = match handle {
+            Handle::One(name) => plan.named(name).collect(),
+            Handle::All => plan.files.iter().collect(),
+        };
+        if let (Handle::One(name), []) = (handle, files.as_slice()) {
+            return Err(Refusal::NoFile(name.clone()));
+        }
+        let accounts = Accounts::of(files.iter().map(|file| &file.target)).await;
+        let awaited = |file: &File| {
+            let owner = accounts.owner(&file.target).map(drop);
+            let fault = owner.and_then(|()| self.writer().opens(&file.root)).err();
+            Awaited {
+                name: file.name.to_string(),
+                content: file.content.clone(),
+                path: file.target.path.clone(),
+                unwritable: fault.map(unpublished(file)),
+            }
+        };
+        Ok(files.into_iter().map(awaited).collect())
     }
 }
 

@@ -35,7 +35,7 @@ use crate::provider::fetch::broker::Broker;
 
 use accounts::Accounts;
 pub use dirs::objection;
-pub use handle::Handle;
+pub use handle::{Awaited, Handle};
 use plan::{File, Plan};
 use write::{Open, Piece, Writer};
 
