@@ -31,7 +31,7 @@ pub const LIVE: Theme = Theme {
     name: "explain_live",
     stage: live_stage,
     shared: false,
-    cases: cases![check_live_looks_at_what_globs_name],
+    cases: cases![check_live_looks_at_what_globs_name, onecreds_own_units_are_explained],
 };
 
 /// What needs 1Password to be away or a value to be overridden.
@@ -39,7 +39,7 @@ pub const ALONE: Theme = Theme {
     name: "explain_alone",
     stage,
     shared: false,
-    cases: cases![overrides_and_outages, a_socket_that_was_stopped],
+    cases: cases![overrides_and_outages, a_socket_that_was_stopped, what_is_loaded_counts_until_a_reload],
 };
 
 const VALUE: &[u8] = b"hunter2";
@@ -69,6 +69,7 @@ fn stage(suite: Suite) -> Stage {
         .secret("nowhere", &of("nowhere"), &["row*"])
         .secret("nothing", &of("empty"), &["row*"])
         .secret("large", &of("large"), &["row*"])
+        .secret("large-too", &of("large"), &["row*"])
         .secret("never", &of("early"), &["early"])
         .secret("other", &of("postgres"), &["app/otherpass"])
         .entry(serde_json::json!({ "name": "typo", "reference": of("postgres"), "units": ["oldname"],
@@ -123,6 +124,38 @@ fn rows() -> Vec<(String, &'static str, String)> {
     row("environment-skipped", &[ours, "EnvironmentFile=-%d/db"]);
     row("environment-missing", &[ours, "EnvironmentFile=/etc/nope.env"]);
     row("environment-there", &[ours, "EnvironmentFile=/etc/os-release"]);
+    row("environment-glob", &[ours, "EnvironmentFile=/etc/os-rel*"]);
+    row("environment-braces", &[ours, "EnvironmentFile=/etc/{nope,os-release}"]);
+    row("environment-glob-none", &[ours, "EnvironmentFile=/etc/nope-*.env"]);
+    row("environment-glob-skipped", &[ours, "EnvironmentFile=-/etc/nope-*.env"]);
+    row("environment-directory", &[ours, "EnvironmentFile=/etc"]);
+    row("environment-directory-skipped", &[ours, "EnvironmentFile=-/etc"]);
+    row("environment-glob-directory", &[ours, "EnvironmentFile=/etc/credsto*"]);
+    row("dead-socket", &["LoadCredential=db:/run/systemd/notify"]);
+    row("other-dead-socket", &[ours, "LoadCredential=x:/run/systemd/notify"]);
+    row("quoted-line", &[&format!("LoadCredential=\"db:{SOCKET}\"")]);
+    row("quoted-id", &[&format!("LoadCredential=\"db\":{SOCKET}")]);
+    row("file-as-encrypted", &["LoadCredentialEncrypted=db:/etc/hostname"]);
+    row("store-as-encrypted", &["LoadCredentialEncrypted=db:stored"]);
+    row("other-file", &[ours, "LoadCredential=x:/etc/half"]);
+    row("other-directory", &[ours, "LoadCredential=x:/etc/halves"]);
+    row("other-large", &[ours, "LoadCredential=x:/etc/large"]);
+    row("others-large-together", &[ours, "LoadCredential=x:/etc/half", "LoadCredential=y:/etc/half"]);
+    row(
+        "other-large-with-ours",
+        &[ours, "LoadCredential=x:/etc/half", &format!("LoadCredential=large:{SOCKET}")],
+    );
+    row(
+        "ours-large-together",
+        &[ours, &format!("LoadCredential=large:{SOCKET}\nLoadCredential=large-too:{SOCKET}")],
+    );
+    row("other-set", &[ours, "SetCredential=x:y"]);
+    row("other-encrypted", &[ours, "LoadCredentialEncrypted=x:/etc/x.cred"]);
+    row("other-encrypted-for-another-id", &[ours, "LoadCredentialEncrypted=y:/etc/x.cred"]);
+    row("other-file-as-encrypted", &[ours, "LoadCredentialEncrypted=x:/etc/hostname"]);
+    row("other-missing-encrypted", &[ours, "LoadCredentialEncrypted=x:/etc/nope"]);
+    row("other-set-encrypted", &[ours, "SetCredentialEncrypted=x:bm8gY3JlZGVudGlhbA=="]);
+    row("set-encrypted-beside-ours", &[ours, "SetCredentialEncrypted=db:bm8gY3JlZGVudGlhbA=="]);
     row("other-missing", &[ours, "LoadCredential=x:/etc/nope"]);
     row("other-without-path", &[ours, "LoadCredential=x"]);
     row("other-refused", &[ours, &format!("LoadCredential=stranger:{SOCKET}")]);
@@ -177,6 +210,9 @@ fn lines_are_judged_as_systemd_takes_them(stage: &Stage) {
     stage.sh("mkdir -p /run/links && ln -s /run/onecred/credential.sock /run/link && ln /run/onecred/credential.sock /run/links/entry && ln /run/onecred/credential.sock /run/hard.sock").ok();
     stage.sh("mkdir -p /etc/credstore && printf stored >/etc/credstore/stored && chmod 600 /etc/credstore/stored").ok();
     stage.sh("mkdir -p /run/credstore && printf imported >/run/credstore/db-imported").ok();
+    stage.sh("head -c 600000 /dev/zero >/etc/half; head -c 1048576 /dev/zero >/etc/large").ok();
+    stage.sh("mkdir -p /etc/halves && cp /etc/half /etc/halves/one && cp /etc/half /etc/halves/two").ok();
+    stage.sh("printf x | systemd-creds encrypt --with-key=host --name=x - /etc/x.cred").ok();
     let (mut wrong, mut seen) = (String::new(), Vec::new());
     for (unit, id, lines) in rows() {
         stage.units([(unit.as_str(), self::unit(&lines).as_str())]);
@@ -199,6 +235,27 @@ fn lines_are_judged_as_systemd_takes_them(stage: &Stage) {
     let id = if stage.suite == Suite::Host { r"db-a\x2fb" } else { "db-ax2fb" };
     assert_eq!(explained(stage, instance, id)["outcome"], "gets");
     assert_eq!(becomes(stage, instance, id), "gets");
+}
+
+fn what_is_loaded_counts_until_a_reload(stage: &Stage) {
+    let text = |lines: &str| unit(&format!("RemainAfterExit=yes\n{lines}"));
+    let name = "row-outdated.service";
+    stage.units([(name, text(&format!("LoadCredential=db:{SOCKET}")).as_str())]);
+    stage.run(&["systemctl", "start", name]).ok();
+    assert!(stage.taken(name, "db").is_some());
+    // the unit stays loaded while it is active
+    stage.write(&format!("/run/systemd/system/{name}"), text("").as_bytes(), 0o644);
+    let said = explained(stage, name, "db");
+    assert!(said["notes"].to_string().contains("have changed since systemd loaded them"), "{said}");
+    let restarted = |outcome: &str| {
+        assert_eq!(explained(stage, name, "db")["outcome"], outcome);
+        stage.forget(name);
+        stage.run(&["systemctl", "restart", name]).ok();
+        assert_eq!(stage.taken(name, "db").is_some(), outcome == "gets");
+    };
+    restarted("gets");
+    stage.run(&["systemctl", "daemon-reload"]).ok();
+    restarted("without");
 }
 
 fn what_1password_lacks_is_no_start(stage: &Stage) {
@@ -238,6 +295,11 @@ fn units_that_never_ask(stage: &Stage) {
             "move the line to rowsock.service",
         ),
         ("rowtime.timer", "[Timer]\nOnActiveSec=1h\n".to_owned(), "the line belongs in rowtime.service"),
+        (
+            "mnt-auto.automount",
+            "[Automount]\nWhere=/mnt/auto\n".to_owned(),
+            "an automount unit cannot have credentials",
+        ),
         ("rowtarget.target", "[Unit]\n".to_owned(), "a target unit cannot have credentials"),
         ("row.slice", "[Slice]\n".to_owned(), "a slice unit cannot have credentials"),
     ] {
@@ -262,6 +324,7 @@ fn units_that_do_not_run(stage: &Stage) {
         ("rowtpl@", "name an instance: rowtpl@NAME.service"),
         ("rowuser", "user managers"),
         ("rowbat", "this machine has no unit rowbat.service; did you mean rowbad.service?"),
+        ("rowbad.servce", "did you mean rowbad.service?"),
     ] {
         let said = explained(stage, name, "db");
         assert_eq!(said["outcome"], "fails", "{said}");
@@ -314,9 +377,13 @@ fn check_live_judges_all_units(stage: &Stage) {
         ("rowlive-missing.service", unit("LoadCredential=db:/run/onecred/credentials.sock").as_str()),
         ("rowlive-ignored.service", unit("LoadCredential=db=/run/onecred/credential.sock").as_str()),
         ("rowlive-store.service", unit("LoadCredential=db").as_str()),
+        (
+            "rowlive-others.service",
+            unit(&format!("LoadCredential=db:{SOCKET}\nLoadCredentialEncrypted=x:/etc/hostname\nEnvironmentFile=/etc/nope-*")).as_str(),
+        ),
     ]);
     // a unit that something needs is loaded
-    let needs = "[Unit]\nWants=rowlive-missing.service rowlive-ignored.service rowlive-store.service\n";
+    let needs = "[Unit]\nWants=rowlive-missing.service rowlive-ignored.service rowlive-store.service rowlive-others.service\n";
     stage.units([("rowlive.target", needs)]);
     stage.sh("systemctl start rowlive.target").ok();
     stage.sh("ln -sf app.service /run/systemd/system/oldname.service").ok();
@@ -335,7 +402,14 @@ fn check_live_judges_all_units(stage: &Stage) {
         "problems",
         "rowlive-ignored.service: systemd ignores the line LoadCredential=db=/run/onecred/credential.sock (/run/systemd/system/rowlive-ignored.service:",
     );
+    let fix = "write LoadCredential=db:/run/onecred/credential.sock, then: systemctl daemon-reload";
+    assert!(ran.stdout().contains(&format!("a : stands between ID and path; {fix}")), "{ran}");
     has("problems", "rowlive-store.service: LoadCredential=db: without a path");
+    has(
+        "problems",
+        "rowlive-others.service: LoadCredentialEncrypted=x:/etc/hostname: systemd cannot decrypt /etc/hostname",
+    );
+    has("problems", "rowlive-others.service: EnvironmentFile=/etc/nope-* matches no file");
     has("warnings", "restartUnits of secret typo (/etc/onecred/secrets.json:");
     has("warnings", "this machine has no unit systemd-journal.service");
     has("warnings", "nomatch-*.service matches no unit of this machine");
@@ -414,4 +488,35 @@ fn check_live_looks_at_what_globs_name(stage: &Stage) {
     // no advice to give a credential to what cannot ask
     let target = stage.sh("onecred explain basic.target db").stdout();
     assert!(target.contains("problem") && !target.contains("because"), "{target}");
+}
+
+fn onecreds_own_units_are_explained(stage: &Stage) {
+    let publish = "onecred-publish.service";
+    for (unit, outcome, words) in [
+        ("onecred-file@db.service", "gets", "it starts once /run/secrets/db is published"),
+        ("onecred-file@none.service", "fails", "no secret or template \\\"none\\\" with a"),
+        (publish, "gets", "it starts once all files are published"),
+    ] {
+        let said = explained(stage, unit, "file");
+        assert_eq!(said["outcome"], outcome, "{said}");
+        assert!(said.to_string().contains(words), "{said}");
+        assert_eq!(stage.run(&["systemctl", "start", unit]).succeeded(), outcome == "gets", "{unit}");
+    }
+    let explain = "busctl call org.onecred.Credentials1 /org/onecred/Credentials1 org.onecred.Credentials1.Manager Explain ss";
+    let said = stage.sh(&format!("{explain} onecred-file@db.service file")).ok();
+    assert!(said.starts_with("bsss true \"db\" \"op://My Vault/db/password\""), "{said}");
+    // a file that cannot be written
+    let config = stage.read("/etc/onecred/secrets.json");
+    let config =
+        String::from_utf8_lossy(&config).replace("\"target\":", "\"owner\": \"nobody-knows\", \"target\":");
+    stage.write("/etc/onecred/secrets.json", config.as_bytes(), 0o644);
+    stage.sh("onecred reload").ok();
+    for unit in ["onecred-file@db.service", publish] {
+        let said = explained(stage, unit, "file");
+        assert_eq!(said["outcome"], "fails", "{said}");
+        assert!(said["problem"].as_str().is_some_and(|it| it.contains("nobody-knows")), "{said}");
+        stage.run(&["systemctl", "restart", unit]).fails();
+    }
+    let live = stage.sh("onecred check --live");
+    assert!(live.code() == Some(1) && live.stdout().contains("nobody-knows"), "{live}");
 }

@@ -1,6 +1,7 @@
 //! Helpers that several verbs share: text that fits the screen, tables, and problems grouped by their cause.
 
 pub(super) mod causes;
+pub(super) mod creds;
 pub(super) mod sockets;
 pub(super) mod table;
 pub(super) mod text;

@@ -8,12 +8,11 @@ use super::facts::{Answer, Directive, Line, Machine, Prediction, State, Unit};
 use super::gather::Systemd;
 use super::names;
 use super::prediction::{self, Request};
-use super::verdict::{self, Effect};
+use super::verdict::{self, Effect, Purpose};
 use crate::cli::bus::{Fault, ManagerProxy};
 use crate::config::Settings;
-use crate::domain::name::{Claim, CredentialId, UnitName};
+use crate::domain::name::{CredentialId, UnitName};
 use crate::domain::policy::Policy;
-use crate::provider::publish::Handle;
 
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -47,9 +46,6 @@ pub(in crate::cli) async fn gather_all(
     for listed in systemd.manager.list_units_by_patterns(&[], &types).await? {
         let (name, path) = (UnitName::parse(&listed.0), listed.6);
         let Ok(name) = name else { continue };
-        if is_handle(&name) {
-            continue; // onecred's own, which is answered in another way
-        }
         if listed.2 == "not-found" || !(grants.any(&name) || systemd.has_lines(&name, &path).await?) {
             continue;
         }
@@ -103,12 +99,6 @@ pub(in crate::cli) async fn check(
         findings.warnings.extend(of_unit.warnings);
     }
     Ok(findings)
-}
-
-/// Whether it is a unit of onecred's that stands for published files.
-fn is_handle(unit: &UnitName) -> bool {
-    let asks = |id: &str| Some(Claim { unit: unit.clone(), credential: CredentialId::parse(id).ok()? });
-    asks("file").is_some_and(|claim| Handle::of(&claim).is_some())
 }
 
 /// What the configuration gives to units.
@@ -166,9 +156,20 @@ fn judge_all(
         }
         return found;
     }
-    for line in relevant {
+    let ours = || unit.lines.iter().filter(|line| line.is_ours());
+    for line in &unit.lines {
+        // one that is not meant for onecred counts if it keeps a unit from starting that asks onecred
+        let purpose = if relevant.contains(&line) { Purpose::Asks } else { Purpose::Beside };
+        // a published file may be written right before the unit starts
+        let is_published = line.directive == Directive::Plain && published.contains(line.path.as_str());
+        if purpose == Purpose::Beside && (is_published || ours().next().is_none()) {
+            continue;
+        }
         let prediction = of_line(line);
-        let verdict = verdict::judge_line(machine, unit, line, prediction.as_ref());
+        let verdict = verdict::judge_line(machine, unit, line, prediction.as_ref(), purpose);
+        if purpose == Purpose::Beside && verdict.effect != Effect::Fails {
+            continue;
+        }
         let reported = prediction.is_some_and(|it| {
             matches!(it.answer, Answer::Refusal(..)) && it.allowed && failing.contains(&it.name)
         });
@@ -177,10 +178,11 @@ fn judge_all(
             found.problems.push(format!("{name}: {line}: {problem}"));
         }
     }
-    let ours = || unit.lines.iter().filter(|line| line.is_ours());
     if ours().next().is_some() {
-        let environment = verdict::environment(unit).into_iter().filter_map(|verdict| verdict.problem);
-        found.problems.extend(environment.map(|problem| format!("{name}: {problem}")));
+        let whole =
+            verdict::judge_whole(machine, unit, of_line).into_iter().chain(verdict::environment(unit));
+        let whole = whole.filter_map(|verdict| verdict.problem);
+        found.problems.extend(whole.map(|problem| format!("{name}: {problem}")));
         let needs_network =
             ours().filter_map(of_line).any(|prediction| prediction.allowed && prediction.needs_network);
         found

@@ -23,6 +23,8 @@ pub(super) struct Machine {
     pub(super) plain_listens: bool,
     /// Whether onecred-sealed.socket is active.
     pub(super) sealed_listens: bool,
+    /// Whether systemd keeps credentials in a tmpfs, where whole pages count.
+    pub(super) tmpfs: bool,
 }
 
 impl Machine {
@@ -31,6 +33,9 @@ impl Machine {
         self.systemd >= EXECUTOR_SINCE
     }
 }
+
+/// What people quote with. systemd does not remove it from the lines of credentials.
+pub(super) const QUOTES: [char; 2] = ['"', '\''];
 
 /// How a line loads a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +78,8 @@ pub(super) enum LeadsTo {
     ResolverSocket,
     /// A socket of another program.
     OtherSocket,
+    /// A socket to which systemd cannot connect: it is not of the stream type, or no program listens.
+    DeadSocket,
     /// A directory that holds sockets.
     DirectoryOfSockets,
     /// A directory without sockets.
@@ -100,9 +107,43 @@ pub(super) struct Line {
     pub(super) leads_to: LeadsTo,
     /// Whether systemd makes this credential of an entry of a directory that the line names (262 and later).
     pub(super) of_directory: bool,
+    /// What it brings if it does not lead to a socket.
+    pub(super) content: Content,
+}
+
+/// What a line or a setting brings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) enum Content {
+    /// It is not known.
+    #[default]
+    Unknown,
+    /// Credentials: the ID of each, and its size in bytes.
+    Credentials(Vec<(String, usize)>),
+    /// Nothing, since systemd cannot decrypt it: why.
+    Undecryptable(String),
+}
+
+/// A `SetCredential=` or `SetCredentialEncrypted=` setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Literal {
+    /// The credential's ID.
+    pub(super) id: String,
+    /// What it brings.
+    pub(super) content: Content,
 }
 
 impl Line {
+    /// The ID without quotation marks around the line or the ID, which systemd takes as a part of it.
+    pub(super) fn unquoted_id(&self) -> &str {
+        self.id.trim_matches(QUOTES)
+    }
+
+    /// Whether it has quotation marks that systemd takes as a part of the ID or path.
+    pub(super) fn is_quoted(&self) -> bool {
+        let is_quoted = |text: &str| text.starts_with(QUOTES) || text.ends_with(QUOTES);
+        is_quoted(&self.id) || is_quoted(&self.path)
+    }
+
     /// Whether it leads to one of onecred's sockets for units.
     pub(super) fn is_ours(&self) -> bool {
         matches!(self.leads_to, LeadsTo::PlainSocket | LeadsTo::SealedSocket)
@@ -158,6 +199,8 @@ pub(super) struct Ignored {
     pub(super) id: String,
     /// Why systemd ignores it.
     pub(super) why: String,
+    /// The directive that it probably means.
+    pub(super) directive: Directive,
 }
 
 /// An `EnvironmentFile=` line.
@@ -167,8 +210,21 @@ pub(super) struct EnvironmentFile {
     pub(super) path: String,
     /// Whether it may be missing.
     pub(super) optional: bool,
-    /// Whether it exists; assumed of a glob.
-    pub(super) exists: bool,
+    /// What it is on this machine.
+    pub(super) found: Found,
+}
+
+/// What an `EnvironmentFile=` line finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Files.
+    Files,
+    /// Nothing: no file of this name, or none that the glob matches.
+    Nothing,
+    /// This directory, which systemd cannot read as a file.
+    Directory(String),
+    /// It cannot be examined by this user.
+    Unknown,
 }
 
 /// Whether systemd has the unit.
@@ -212,8 +268,8 @@ pub(super) struct Unit {
     pub(super) lines: Vec<Line>,
     /// The patterns of its `ImportCredential=`.
     pub(super) imports: Vec<String>,
-    /// The IDs of its `SetCredential=` and `SetCredentialEncrypted=`.
-    pub(super) literals: Vec<String>,
+    /// Its `SetCredential=` and `SetCredentialEncrypted=`.
+    pub(super) literals: Vec<Literal>,
     /// Its `EnvironmentFile=` lines.
     pub(super) environment: Vec<EnvironmentFile>,
     /// Lines of its files that systemd ignores.
@@ -277,6 +333,8 @@ pub(in crate::cli) struct Prediction {
     pub(in crate::cli) fetched: bool,
     /// Whether its source needs the network.
     pub(in crate::cli) needs_network: bool,
+    /// The size of its value in bytes, if it is known.
+    pub(in crate::cli) size: Option<usize>,
 }
 
 /// An answer to a request.

@@ -3,16 +3,20 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zbus::names::InterfaceName;
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, fdo};
 
-use super::facts::{Directive, EnvironmentFile, LeadsTo, Line, Machine, PLAIN, SEALED, State, Unit};
-use super::{ordering, unit_files};
+use super::facts::{
+    Content, Directive, EnvironmentFile, LeadsTo, Line, Literal, Machine, PLAIN, SEALED, State, Unit,
+};
+use super::{environment, ordering, unit_files};
+use crate::cli::common::creds::{self, Decrypted};
 use crate::domain::name::UnitName;
 use crate::host::systemd::manager::{ManagerProxy, UnitProxy, exec_interface, version_number};
+use crate::provider::base::unit_totals;
 use crate::provider::fetch::unit_files::UnitFiles;
 
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
@@ -50,7 +54,8 @@ impl<'c> Systemd<'c> {
     pub(super) async fn new(connection: &'c Connection) -> zbus::Result<Self> {
         let manager = ManagerProxy::builder(connection).cache_properties(CacheProperties::No).build().await?;
         let systemd = version_number(&manager.version().await?);
-        let machine = Machine { systemd, plain_listens: false, sealed_listens: false };
+        let tmpfs = unit_totals::in_tmpfs();
+        let machine = Machine { systemd, plain_listens: false, sealed_listens: false, tmpfs };
         let mut it = Self { connection, manager, machine, ordering: ordering::Cache::default() };
         it.machine.plain_listens = it.is_active("onecred.socket").await?;
         it.machine.sealed_listens = it.is_active("onecred-sealed.socket").await?;
@@ -139,17 +144,20 @@ impl<'c> Systemd<'c> {
         let imports: Vec<String> = properties.get("ImportCredential").await.unwrap_or_default();
         let renamed: Vec<(String, String)> = properties.get("ImportCredentialEx").await.unwrap_or_default();
         unit.imports = imports.into_iter().chain(renamed.into_iter().map(|(pattern, _)| pattern)).collect();
-        for key in ["SetCredential", "SetCredentialEncrypted"] {
-            let literals: Vec<(String, Vec<u8>)> = properties.get(key).await.unwrap_or_default();
-            unit.literals.extend(literals.into_iter().map(|(id, _)| id));
-        }
+        let set: Vec<(String, Vec<u8>)> = properties.get("SetCredential").await.unwrap_or_default();
+        let plain = set.into_iter().map(|(id, value)| Literal {
+            content: Content::Credentials(vec![(id.clone(), value.len())]),
+            id,
+        });
+        let set: Vec<(String, Vec<u8>)> = properties.get("SetCredentialEncrypted").await.unwrap_or_default();
+        let encrypted = set
+            .into_iter()
+            .map(|(id, value)| Literal { content: decrypted(&id, creds::literal(&id, &value)), id });
+        unit.literals.extend(plain.chain(encrypted));
         let files: Vec<(String, bool)> = properties.get("EnvironmentFiles").await.unwrap_or_default();
         unit.environment = files
             .into_iter()
-            .map(|(path, optional)| {
-                let exists = path.contains(['*', '?', '[']) || Path::new(&path).exists();
-                EnvironmentFile { path, optional, exists }
-            })
+            .map(|(path, optional)| EnvironmentFile { found: environment::find(&path), path, optional })
             .collect();
         Ok(())
     }
@@ -163,7 +171,8 @@ impl<'c> Systemd<'c> {
             };
             for (id, path) in list {
                 let leads_to = leads_to(&id, &path);
-                let line = Line { directive, id, path, leads_to, of_directory: false };
+                let content = content(directive, &id, &path, &leads_to);
+                let line = Line { directive, id, path, leads_to, of_directory: false, content };
                 if line.leads_to == LeadsTo::DirectoryOfSockets
                     && self.machine.systemd >= CONNECTS_IN_DIRECTORIES
                 {
@@ -248,13 +257,71 @@ fn ignored_in(file: &str, unit: &UnitName) -> Vec<super::facts::Ignored> {
     unit_files::ignored(file, &text, unit)
 }
 
+fn decrypted(id: &str, outcome: Decrypted) -> Content {
+    match outcome {
+        Decrypted::Size(size) => Content::Credentials(vec![(id.to_owned(), size)]),
+        Decrypted::Fails(why) => Content::Undecryptable(why),
+        Decrypted::Unknown => Content::Unknown,
+    }
+}
+
+/// What a line brings that leads to files.
+fn content(directive: Directive, id: &str, path: &str, leads_to: &LeadsTo) -> Content {
+    let path = match leads_to {
+        LeadsTo::File | LeadsTo::Directory | LeadsTo::DirectoryOfSockets => Path::new(path).to_owned(),
+        LeadsTo::Store(true) => match in_stores(if path.is_empty() { id } else { path }) {
+            Some(path) => path,
+            None => return Content::Unknown,
+        },
+        _ => return Content::Unknown,
+    };
+    let Ok(metadata) = fs::metadata(&path) else { return Content::Unknown };
+    match directive {
+        _ if metadata.is_dir() && directive == Directive::Plain => {
+            let mut files = Vec::new();
+            files_in(&path, id, DEPTH, &mut files);
+            Content::Credentials(files)
+        }
+        Directive::Encrypted if metadata.is_file() => decrypted(id, creds::file(id, &path)),
+        Directive::Plain if metadata.is_file() => {
+            let size = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+            Content::Credentials(vec![(id.to_owned(), size)])
+        }
+        _ => Content::Unknown,
+    }
+}
+
+/// How deep directories of credentials are read.
+const DEPTH: usize = 8;
+/// The most files of a directory that are counted.
+const MOST_FILES: usize = 4096;
+
+/// The credentials that systemd makes of the files in a directory.
+fn files_in(directory: &Path, id: &str, depth: usize, found: &mut Vec<(String, usize)>) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let (Ok(name), Ok(metadata)) = (entry.file_name().into_string(), fs::metadata(entry.path())) else {
+            continue;
+        };
+        if name.starts_with('.') || found.len() >= MOST_FILES {
+            continue;
+        }
+        let id = format!("{id}_{name}");
+        if metadata.is_dir() && depth > 0 {
+            files_in(&entry.path(), &id, depth - 1, found);
+        } else if metadata.is_file() {
+            found.push((id, usize::try_from(metadata.len()).unwrap_or(usize::MAX)));
+        }
+    }
+}
+
+fn in_stores(name: &str) -> Option<PathBuf> {
+    STORES.iter().map(|store| Path::new(store).join(name)).find(|path| path.exists())
+}
+
 /// What a path is.
 fn leads_to(id: &str, path: &str) -> LeadsTo {
     if !path.starts_with('/') {
-        let found = STORES
-            .iter()
-            .any(|store| Path::new(store).join(if path.is_empty() { id } else { path }).exists());
-        return LeadsTo::Store(found);
+        return LeadsTo::Store(in_stores(if path.is_empty() { id } else { path }).is_some());
     }
     let Ok(metadata) = fs::metadata(path) else {
         return match fs::metadata(path).map_err(|error| error.kind()) {
@@ -270,6 +337,9 @@ fn leads_to(id: &str, path: &str) -> LeadsTo {
             (true, ..) => LeadsTo::PlainSocket,
             (_, true, _) => LeadsTo::SealedSocket,
             (.., true) => LeadsTo::ResolverSocket,
+            _ if is_dead(&metadata, &fs::read_to_string("/proc/net/unix").unwrap_or_default()) => {
+                LeadsTo::DeadSocket
+            }
             _ => LeadsTo::OtherSocket,
         };
     }
@@ -280,6 +350,29 @@ fn leads_to(id: &str, path: &str) -> LeadsTo {
         true => LeadsTo::Directory,
         false => LeadsTo::DirectoryOfSockets,
     }
+}
+
+/// Whether the kernel's list of sockets (/proc/net/unix) has this one, and only of a kind to which systemd cannot connect. A socket of another
+/// network namespace is not in it.
+fn is_dead(socket: &fs::Metadata, sockets: &str) -> bool {
+    let is_it =
+        |path: &str| fs::metadata(path).is_ok_and(|it| (it.dev(), it.ino()) == (socket.dev(), socket.ino()));
+    let mut kinds =
+        bound_sockets(sockets).filter(|(path, _)| is_it(path)).map(|(_, listens)| listens).peekable();
+    kinds.peek().is_some() && !kinds.any(|listens| listens)
+}
+
+/// The paths of bound sockets, and whether each is a stream socket that listens.
+fn bound_sockets(sockets: &str) -> impl Iterator<Item = (&str, bool)> {
+    /// A socket that accepts connections (SO_ACCEPTCON).
+    const LISTENS: u32 = 1 << 16;
+    const STREAM: &str = "0001";
+    sockets.lines().filter_map(|line| {
+        let (fields, path) = line.split_at(line.find(" /")?);
+        let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
+        let flags = u32::from_str_radix(fields.get(3)?, 16).ok()?;
+        Some((path.trim_start(), *fields.get(4)? == STREAM && flags & LISTENS != 0))
+    })
 }
 
 fn sockets_in(directory: &str) -> BTreeMap<String, String> {
@@ -299,6 +392,7 @@ fn entries(line: &Line) -> Vec<Line> {
         leads_to: leads_to("", &path),
         path,
         of_directory: true,
+        content: Content::Unknown,
     };
     sockets_in(&line.path).into_iter().map(entry).collect()
 }
@@ -306,19 +400,21 @@ fn entries(line: &Line) -> Vec<Line> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::net::UnixListener;
+    use std::os::unix::net::{UnixDatagram, UnixListener};
 
     #[test]
     fn what_paths_are() {
         let place = tempfile::tempdir().unwrap();
         let path = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
         let _listener = UnixListener::bind(path("socket")).unwrap();
+        let _datagrams = UnixDatagram::bind(path("datagrams")).unwrap();
         fs::create_dir(path("empty")).unwrap();
         fs::write(path("file"), "x").unwrap();
         std::os::unix::fs::symlink(path("socket"), path("link")).unwrap();
         for (path, expected) in [
             (path("socket"), LeadsTo::OtherSocket),
             (path("link"), LeadsTo::OtherSocket),
+            (path("datagrams"), LeadsTo::DeadSocket),
             (path("socket/"), LeadsTo::Missing),
             (path("none"), LeadsTo::Missing),
             (path("empty"), LeadsTo::Directory),
@@ -334,8 +430,52 @@ mod tests {
             path: place.path().to_str().unwrap().into(),
             leads_to: LeadsTo::DirectoryOfSockets,
             of_directory: false,
+            content: Content::Unknown,
         };
         let ids: Vec<_> = entries(&line).into_iter().map(|line| line.id).collect();
-        assert_eq!(ids, ["c_socket"]);
+        assert_eq!(ids, ["c_datagrams", "c_socket"]);
+    }
+
+    #[test]
+    fn sockets_that_the_kernel_lists() {
+        let text = "Num       RefCount Protocol Flags    Type St Inode Path
+0000000000000000: 00000002 00000000 00010000 0001 01 1 /run/a b.sock
+0000000000000000: 00000002 00000000 00000000 0001 01 2 /run/not-listening
+0000000000000000: 00000002 00000000 00000000 0002 01 3 /run/systemd/notify
+0000000000000000: 00000002 00000000 00010000 0005 01 4 /run/udev/control
+0000000000000000: 00000003 00000000 00000000 0001 03 5
+0000000000000000: 00000002 00000000 00010000 0001 01 6 @abstract/x
+";
+        let found: Vec<_> = bound_sockets(text).collect();
+        let expected = [
+            ("/run/a b.sock", true),
+            ("/run/not-listening", false),
+            ("/run/systemd/notify", false),
+            ("/run/udev/control", false),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_lines_bring() {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+        fs::create_dir_all(path("d/e")).unwrap();
+        for (name, size) in [("file", 3), ("d/a", 1), ("d/e/b", 2), ("d/.hidden", 9)] {
+            fs::write(path(name), vec![b'x'; size]).unwrap();
+        }
+        let of = |directive, name: &str| {
+            let path = path(name);
+            content(directive, "c", &path, &leads_to("c", &path))
+        };
+        let credentials = |all: &[(&str, usize)]| {
+            Content::Credentials(all.iter().map(|(id, size)| ((*id).to_owned(), *size)).collect())
+        };
+        assert_eq!(of(Directive::Plain, "file"), credentials(&[("c", 3)]));
+        let Content::Credentials(mut found) = of(Directive::Plain, "d") else { panic!("a directory") };
+        found.sort();
+        assert_eq!(Content::Credentials(found), credentials(&[("c_a", 1), ("c_e_b", 2)]));
+        assert_eq!(of(Directive::Plain, "none"), Content::Unknown);
+        assert!(!matches!(of(Directive::Encrypted, "file"), Content::Credentials(_)));
     }
 }

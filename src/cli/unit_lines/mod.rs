@@ -3,6 +3,7 @@
 //! [`facts`] are gathered by [`gather`] from systemd and the file system, onecred predicts its answers, and [`verdict`] judges.
 
 mod check;
+mod environment;
 mod facts;
 mod gather;
 mod names;

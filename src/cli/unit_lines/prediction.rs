@@ -94,6 +94,8 @@ fn of_dict(mut dict: HashMap<String, OwnedVariant>) -> Prediction {
     let mut flag =
         |key: &str| dict.remove(key).and_then(|value| bool::try_from(value).ok()).unwrap_or_default();
     let (allowed, fetched, needs_network) = (flag("Allowed"), flag("Fetched"), flag("NeedsNetwork"));
+    let size =
+        dict.remove("Size").and_then(|size| i64::try_from(size).ok()).and_then(|size| size.try_into().ok());
     let overrides = dict.remove("Overrides").and_then(|value| value.try_into().ok()).unwrap_or_default();
     let mut text =
         |key: &str| dict.remove(key).and_then(|value| String::try_from(value).ok()).unwrap_or_default();
@@ -113,5 +115,6 @@ fn of_dict(mut dict: HashMap<String, OwnedVariant>) -> Prediction {
         overrides,
         fetched,
         needs_network,
+        size,
     }
 }

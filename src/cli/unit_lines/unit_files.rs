@@ -35,7 +35,11 @@ pub(super) fn ignored(file: &str, text: &str, unit: &UnitName) -> Vec<Ignored> {
         let (key, value) = (key.trim(), value.trim());
         let Some(why) = why_ignored(key, value, current, section) else { continue };
         let (place, id) = (format!("{file}:{number}"), probable_id(value));
-        found.push(Ignored { place, text: line, id, why });
+        let directive = match key.to_ascii_lowercase().contains("enc") {
+            true => Directive::Encrypted,
+            false => Directive::Plain,
+        };
+        found.push(Ignored { place, text: line, id, why, directive });
     }
     found
 }

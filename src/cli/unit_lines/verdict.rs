@@ -1,9 +1,14 @@
 //! What comes of a line, and of a unit, when the unit starts. Pure: facts in, verdicts out.
 
-use super::facts::{Answer, Directive, LeadsTo, Line, Machine, PLAIN, Prediction, SEALED, State, Unit};
+use super::facts::{
+    Answer, Content, Directive, Found, LeadsTo, Line, Machine, PLAIN, Prediction, QUOTES, SEALED, State, Unit,
+};
+use crate::cli::show;
 use crate::domain::glob::Glob;
 use crate::domain::name::{Claim, CredentialId};
 use crate::host::systemd::unit_type::{Asks, ExecType};
+use crate::provider::base::limits::UNIT_TOTAL;
+use crate::provider::base::unit_totals;
 
 /// What comes of it, from the best to the worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -40,7 +45,17 @@ impl LineVerdict {
 
 /// The line that asks onecred in this form, as a remedy.
 fn instead(directive: Directive, id: &str) -> String {
+    let id = Some(id.trim_matches(QUOTES)).filter(|id| !id.is_empty()).unwrap_or("ID");
     format!("write {}={id}:{}, then: systemctl daemon-reload", directive.name(), directive.socket())
+}
+
+/// What a line is to the one who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// It should ask onecred.
+    Asks,
+    /// It brings another credential of the unit, which keeps the unit from starting if it fails.
+    Beside,
 }
 
 /// Judges a line of a unit that can ask. `prediction` is what onecred would answer, if that was asked.
@@ -49,9 +64,29 @@ pub(super) fn judge_line(
     unit: &Unit,
     line: &Line,
     prediction: Option<&Prediction>,
+    purpose: Purpose,
+) -> LineVerdict {
+    let verdict = judge_unquoted(machine, unit, line, prediction, purpose);
+    let quoted =
+        |problem| format!("systemd takes the quotation marks as a part of the ID or path: {problem}");
+    match line.is_quoted() {
+        true => LineVerdict { problem: verdict.problem.map(quoted), ..verdict },
+        false => verdict,
+    }
+}
+
+fn judge_unquoted(
+    machine: Machine,
+    unit: &Unit,
+    line: &Line,
+    prediction: Option<&Prediction>,
+    purpose: Purpose,
 ) -> LineVerdict {
     let Line { directive, id, path, leads_to, .. } = line;
-    let fix = || instead(*directive, id);
+    let fix = || match purpose {
+        Purpose::Asks => instead(*directive, id),
+        Purpose::Beside => "correct or remove the line".to_owned(),
+    };
     if machine.has_executor() && (id.contains(' ') || path.contains(' ')) {
         let what = format!(
             "systemd {} cannot pass on a credential whose ID or path has a space, and fails the unit",
@@ -59,7 +94,15 @@ pub(super) fn judge_line(
         );
         return LineVerdict::new(Effect::Fails, format!("{what}; take an ID and a path without spaces"));
     }
-    let literal = unit.literals.contains(id);
+    let literal = unit.literals.iter().any(|literal| literal.id == *id);
+    let published = prediction.is_some_and(|prediction| prediction.target.as_ref() == Some(path));
+    let brings = brings(line, published);
+    if let Some(failure) = brings {
+        return LineVerdict::new(
+            Effect::Fails,
+            format!("{failure}, and the unit fails with 243/CREDENTIALS; {}", fix()),
+        );
+    }
     match leads_to {
         LeadsTo::PlainSocket | LeadsTo::SealedSocket => judge_request(machine, unit, line, prediction),
         LeadsTo::ResolverSocket => {
@@ -68,6 +111,13 @@ pub(super) fn judge_line(
         LeadsTo::OtherSocket => LineVerdict::new(
             Effect::Other,
             format!("{path} is a socket of another program, so onecred is never asked; {}", fix()),
+        ),
+        LeadsTo::DeadSocket => LineVerdict::new(
+            Effect::Fails,
+            format!(
+                "{path} is a socket to which systemd cannot connect (no program accepts streams there), and the unit fails with 243/CREDENTIALS; {}",
+                fix()
+            ),
         ),
         LeadsTo::DirectoryOfSockets if machine.systemd < 262 => LineVerdict::new(
             Effect::Fails,
@@ -84,14 +134,14 @@ pub(super) fn judge_line(
                 fix()
             ),
         ),
-        LeadsTo::File if prediction.is_some_and(|prediction| prediction.target.as_ref() == Some(path)) => {
-            match directive {
-                Directive::Plain => LineVerdict::RIGHT,
-                Directive::Encrypted => LineVerdict::new(
-                    Effect::Fails,
-                    format!("the published file {path} is not encrypted, and the unit fails; {}", fix()),
-                ),
-            }
+        LeadsTo::File if published => LineVerdict::RIGHT,
+        LeadsTo::File | LeadsTo::Store(true)
+            if *directive == Directive::Encrypted && line.content == Content::Unknown =>
+        {
+            LineVerdict::new(
+                Effect::Unknown,
+                format!("whether systemd can decrypt {path} is only known to root; run this as root"),
+            )
         }
         LeadsTo::File => LineVerdict::new(
             Effect::Other,
@@ -139,6 +189,93 @@ pub(super) fn judge_line(
     }
 }
 
+/// Why what a line brings fails the unit.
+fn brings(line: &Line, published: bool) -> Option<String> {
+    let Line { directive, path, leads_to, .. } = line;
+    match &line.content {
+        _ if published && *directive == Directive::Encrypted => {
+            Some(format!("the published file {path} is not encrypted"))
+        }
+        Content::Undecryptable(why) => Some(format!("systemd cannot decrypt {path} ({why})")),
+        Content::Credentials(all) if unit_totals::exceed(all, false) => {
+            let size: usize = all.iter().fold(0, |sum, (_, size)| sum.saturating_add(*size));
+            let what = if *leads_to == LeadsTo::Directory { "the files in " } else { "" };
+            Some(format!(
+                "{what}{path} {} {size} bytes, and systemd takes 1 MiB for a unit, IDs included",
+                if what.is_empty() { "has" } else { "have" }
+            ))
+        }
+        _ => None,
+    }
+}
+
+/// Judges what only counts for the unit as a whole: the settings that hold credentials, and the sum of all.
+pub(super) fn judge_whole(
+    machine: Machine,
+    unit: &Unit,
+    of_line: &dyn Fn(&Line) -> Option<Prediction>,
+) -> Vec<LineVerdict> {
+    let loaded = |id: &str| {
+        let brings = |line: &Line| !matches!(line.leads_to, LeadsTo::Missing | LeadsTo::Store(false));
+        unit.lines.iter().any(|line| line.id == id && brings(line))
+    };
+    // a line of the same ID goes before a setting
+    let literals = || unit.literals.iter().filter(|literal| !loaded(&literal.id));
+    let mut verdicts = Vec::new();
+    let mut all = Vec::new();
+    for literal in literals() {
+        match &literal.content {
+            Content::Undecryptable(why) => verdicts.push(LineVerdict::new(
+                Effect::Fails,
+                format!(
+                    "systemd cannot decrypt the value of SetCredentialEncrypted={0} ({why}), and the unit fails with 243/CREDENTIALS; \
+                     encrypt it on this machine: systemd-creds encrypt --pretty --name={0}",
+                    literal.id
+                ),
+            )),
+            Content::Credentials(credentials) => all.extend(credentials.iter().cloned()),
+            Content::Unknown => {}
+        }
+    }
+    for line in &unit.lines {
+        match &line.content {
+            Content::Credentials(credentials) => all.extend(credentials.iter().cloned()),
+            _ if line.is_ours() => {
+                let size =
+                    of_line(line).filter(|it| matches!(it.answer, Answer::Value(_))).and_then(|it| it.size);
+                all.extend(size.map(|size| (line.asked_id(machine), size)));
+            }
+            _ => {}
+        }
+    }
+    // what one line brings is reported for that line
+    let alone = unit
+        .lines
+        .iter()
+        .any(|line| matches!(&line.content, Content::Credentials(all) if unit_totals::exceed(all, false)));
+    if !alone && unit_totals::exceed(&all, machine.tmpfs) {
+        verdicts.push(LineVerdict::new(Effect::Fails, too_large(all)));
+    }
+    verdicts
+}
+
+fn too_large(mut all: Vec<(String, usize)>) -> String {
+    const NAMED: usize = 3;
+    all.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
+    let sum = all.iter().fold(0, |sum: usize, (id, size)| sum.saturating_add(id.len() + size));
+    let named: Vec<String> =
+        all.iter().take(NAMED).map(|(id, size)| format!("{id} ({size} bytes)")).collect();
+    let more = match all.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {}", show::count(more, "smaller one")),
+    };
+    format!(
+        "its credentials are too large together: {}{more} have {sum} bytes with their IDs, and systemd takes {UNIT_TOTAL} for a unit \
+         (on tmpfs in whole pages), so it fails with 243/CREDENTIALS; keep large data elsewhere",
+        named.join(", ")
+    )
+}
+
 /// Judges a line that leads to one of onecred's sockets for units.
 fn judge_request(machine: Machine, unit: &Unit, line: &Line, prediction: Option<&Prediction>) -> LineVerdict {
     let sealed = line.leads_to == LeadsTo::SealedSocket;
@@ -149,9 +286,9 @@ fn judge_request(machine: Machine, unit: &Unit, line: &Line, prediction: Option<
             Effect::Fails,
             format!(
                 "unit name and ID have {bytes} bytes together, and systemd can ask for {} at most, so the unit fails with \
-                 243/CREDENTIALS before onecred is asked; make the ID (as UNIT/ID in \"units\") or the unit's name {} bytes shorter",
+                 243/CREDENTIALS before onecred is asked; make the ID (as UNIT/ID in \"units\") or the unit's name {} shorter",
                 Claim::MAX,
-                bytes - Claim::MAX
+                show::count(bytes - Claim::MAX, "byte")
             ),
         );
     }
@@ -255,7 +392,10 @@ fn cannot_ask(machine: Machine, unit: &Unit) -> Option<String> {
         Some((_, Asks::Never)) => {
             Some(format!("systemd ignores LoadCredential= in {suffix} units; move the line to {service}"))
         }
-        None => Some(format!("a {suffix} unit cannot have credentials; the line belongs in {service}")),
+        None => {
+            let article = if suffix.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+            Some(format!("{article} {suffix} unit cannot have credentials; the line belongs in {service}"))
+        }
     }
 }
 
@@ -304,7 +444,7 @@ pub(super) fn judge(
     match line {
         Some(line) => {
             let prediction = of_line(line).unwrap_or_else(|| own.clone());
-            Some(judge_line(machine, unit, line, Some(&prediction)))
+            Some(judge_line(machine, unit, line, Some(&prediction), Purpose::Asks))
                 .filter(is_known)
                 .into_iter()
                 .for_each(&mut add);
@@ -312,13 +452,14 @@ pub(super) fn judge(
         None => add(no_line(unit, id)),
     }
     for other in unit.lines.iter().filter(|other| line.is_none_or(|line| line != *other)) {
-        let verdict = judge_line(machine, unit, other, of_line(other).as_ref());
+        let purpose = if other.means_onecred() { Purpose::Asks } else { Purpose::Beside };
+        let verdict = judge_line(machine, unit, other, of_line(other).as_ref(), purpose);
         let counts = verdict.effect == Effect::Fails || other.is_ours() && verdict.effect == Effect::Unknown;
         if let (true, Some(problem)) = (counts && is_known(&verdict), verdict.problem) {
             add(LineVerdict::new(verdict.effect, format!("by its line {other}: {problem}")));
         }
     }
-    environment(unit).into_iter().for_each(&mut add);
+    judge_whole(machine, unit, of_line).into_iter().chain(environment(unit)).for_each(&mut add);
     judgement
 }
 
@@ -353,11 +494,17 @@ const BY_RUN: &str = "have onecred run set variables, or the program read the fi
 pub(super) fn no_line(unit: &Unit, id: &CredentialId) -> LineVerdict {
     let without = |what: String| LineVerdict::new(Effect::Without, what);
     let add = instead(Directive::Encrypted, id.as_str());
+    if let Some(line) = unit.lines.iter().find(|line| line.is_quoted() && line.unquoted_id() == id.as_str()) {
+        let fix = instead(line.directive, id.as_str());
+        return without(format!(
+            "systemd takes the quotation marks of {line} as a part of the ID or path; {fix}"
+        ));
+    }
     let outdated = if unit.outdated { format!("; {OUTDATED}") } else { String::new() };
     if let Some(ignored) = unit.ignored.iter().find(|ignored| ignored.id == id.as_str()) {
-        return without(format!("{}; {add}{outdated}", ignored_text(ignored)));
+        return without(format!("{}{outdated}", ignored_text(ignored)));
     }
-    if unit.literals.iter().any(|literal| literal == id.as_str()) {
+    if unit.literals.iter().any(|literal| literal.id == id.as_str()) {
         let what = "the unit starts with the value of its SetCredential=, and onecred is never asked";
         return LineVerdict::new(Effect::Other, format!("{what}; {add}{outdated}"));
     }
@@ -378,9 +525,10 @@ pub(super) fn no_line(unit: &Unit, id: &CredentialId) -> LineVerdict {
     ))
 }
 
-/// A line that systemd ignores, in words.
+/// A line that systemd ignores, in words, with the line to write.
 pub(super) fn ignored_text(ignored: &super::facts::Ignored) -> String {
-    format!("systemd ignores the line {} ({}): {}", ignored.text, ignored.place, ignored.why)
+    let fix = instead(ignored.directive, &ignored.id);
+    format!("systemd ignores the line {} ({}): {}; {fix}", ignored.text, ignored.place, ignored.why)
 }
 
 /// Whether a pattern of `ImportCredential=` brings a credential of this ID.
@@ -404,10 +552,21 @@ pub(super) fn environment(unit: &Unit) -> Vec<LineVerdict> {
             "EnvironmentFile={} is read before systemd sets up credentials, and the unit fails; {BY_RUN}",
             file.path
         )),
-        false if !file.exists => {
-            Some(format!("EnvironmentFile={} does not exist, and the unit fails", file.path))
-        }
-        false => None,
+        false => match &file.found {
+            Found::Nothing if file.path.contains(['*', '?', '[']) => Some(format!(
+                "EnvironmentFile={0} matches no file, and the unit fails; create one, or write EnvironmentFile=-{0} if there may be none",
+                file.path
+            )),
+            Found::Nothing => Some(format!(
+                "EnvironmentFile={0} does not exist, and the unit fails; create it, or write EnvironmentFile=-{0} if it may be missing",
+                file.path
+            )),
+            Found::Directory(path) => Some(format!(
+                "EnvironmentFile={}: {path} is a directory, and the unit fails; name files, for example {path}/*.env",
+                file.path
+            )),
+            Found::Files | Found::Unknown => None,
+        },
     });
     failing.map(|what| LineVerdict::new(Effect::Fails, what)).collect()
 }

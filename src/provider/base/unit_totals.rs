@@ -119,8 +119,12 @@ enum Count {
 
 impl Count {
     fn of(self, id: &CredentialId, size: usize) -> usize {
+        self.of_bytes(id.as_str().len(), size)
+    }
+
+    fn of_bytes(self, id: usize, size: usize) -> usize {
         match self {
-            Self::Bytes => size.saturating_add(id.as_str().len()),
+            Self::Bytes => size.saturating_add(id),
             Self::Pages => size.div_ceil(PAGE).saturating_mul(PAGE),
         }
     }
@@ -128,7 +132,7 @@ impl Count {
 
 /// Whether systemd of this machine keeps credentials in a tmpfs, by those of units that run now. If none has any, this is not known, and the
 /// answer is no.
-fn in_tmpfs() -> bool {
+pub fn in_tmpfs() -> bool {
     std::fs::read_to_string("/proc/self/mountinfo").is_ok_and(|mounts| has_tmpfs_of_credentials(&mounts))
 }
 
@@ -138,6 +142,16 @@ fn has_tmpfs_of_credentials(mounts: &str) -> bool {
         let point = mount.split(' ').nth(4).unwrap_or_default();
         point.starts_with("/run/credentials/") && superblock.starts_with("tmpfs ")
     })
+}
+
+/// Whether credentials exceed what systemd takes for a unit, by their IDs and sizes in bytes.
+pub fn exceed(credentials: &[(String, usize)], in_tmpfs: bool) -> bool {
+    let total = |count: Count| {
+        credentials
+            .iter()
+            .fold(0, |sum: usize, (id, size)| sum.saturating_add(count.of_bytes(id.len(), *size)))
+    };
+    total(Count::Bytes) > UNIT_TOTAL || in_tmpfs && total(Count::Pages) > UNIT_TOTAL
 }
 
 /// Whether a value and the other credentials of the same process exceed what systemd takes.

@@ -41,8 +41,15 @@ impl UnitFiles {
         self.0.contains(unit.as_str()) || unit.template().is_some_and(|template| self.0.contains(&template))
     }
 
-    /// The unit of this host, of the same type, whose name is nearest to one that does not exist.
+    /// The unit of this host whose name is nearest to one that does not exist: of the same type, or if `.service` was added to a misspelt type, of
+    /// that.
     pub fn nearest(&self, unit: &UnitName) -> Option<&str> {
+        let written = unit.as_str().strip_suffix(".service").filter(|written| written.contains('.'));
+        let names = || self.0.iter().map(String::as_str);
+        self.nearest_of_type(unit).or_else(|| nearest(written?, names()))
+    }
+
+    fn nearest_of_type(&self, unit: &UnitName) -> Option<&str> {
         let suffix = unit.as_str().rsplit_once('.').map_or("", |(_, suffix)| suffix);
         let (stem, ending) = (unit.as_str().strip_suffix(suffix)?, format!(".{suffix}"));
         let stems = self.0.iter().filter_map(|name| name.strip_suffix(&ending));
@@ -80,6 +87,8 @@ mod tests {
         assert!(files.has(&unit("app")) && files.has(&unit("web@1")) && files.has(&unit("web@")));
         assert!(!files.has(&unit("ap")) && !files.has(&unit("app.mount")));
         assert_eq!(files.nearest(&unit("apps")), Some("app.service"));
+        assert_eq!(files.nearest(&unit("app.servce")), Some("app.service"));
+        assert_eq!(files.nearest(&unit("web@.servic")), Some("web@.service"));
         assert_eq!((files.nearest(&unit("apps.mount")), files.nearest(&unit("postgresql"))), (None, None));
         assert!(!any("other") && !any("other@1") && !any("x*"));
     }

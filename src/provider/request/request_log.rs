@@ -172,7 +172,10 @@ impl Report {
 }
 
 fn more(again: u64) -> String {
-    format!(" (and {again} times more within a minute)")
+    match again {
+        1 => " (and once more within a minute)".to_owned(),
+        again => format!(" (and {again} times more within a minute)"),
+    }
 }
 
 impl Line {

@@ -1,7 +1,9 @@
-use super::super::facts::{Directive, Early, EnvironmentFile, Ignored, LeadsTo, PLAIN, SEALED};
+use super::super::facts::{
+    Content, Directive, Early, EnvironmentFile, Found, Ignored, LeadsTo, PLAIN, SEALED,
+};
 use super::*;
 
-const MACHINE: Machine = Machine { systemd: 252, plain_listens: true, sealed_listens: true };
+const MACHINE: Machine = Machine { systemd: 252, plain_listens: true, sealed_listens: true, tmpfs: false };
 
 fn policy() -> Settings {
     let text = r#"{ "source": { "kind": "connect", "url": "http://127.0.0.1:8080" }, "secrets": [
@@ -16,6 +18,7 @@ fn unit(name: &str, lines: &[(Directive, &str, &str, LeadsTo)]) -> Unit {
         path: (*path).into(),
         leads_to: leads_to.clone(),
         of_directory: false,
+        content: Content::Unknown,
     });
     Unit { lines: lines.collect(), ..Unit::new(UnitName::parse(name).unwrap(), State::Loaded) }
 }
@@ -52,7 +55,10 @@ fn all_lines_of_a_unit() {
     says(&unit("acme-x.service", std::slice::from_ref(&foreign)), &[], &[]);
     says(
         &unit("acme-x.service", &[(Plain, "db", SEALED, LeadsTo::SealedSocket), foreign]),
-        &["acme-x.service: LoadCredential=db:/run/onecred/sealed.sock: "],
+        &[
+            "acme-x.service: LoadCredential=db:/run/onecred/sealed.sock: ",
+            "acme-x.service: LoadCredential=other:/etc/none: /etc/none does not exist",
+        ],
         &[],
     );
     // without a path, but meant for onecred, since the configuration gives it
@@ -78,9 +84,10 @@ fn lines_that_are_ignored() {
         text: text.into(),
         id: id.into(),
         why: "why".into(),
+        directive: Directive::Plain,
     };
     let with = |name: &str, line: Ignored| Unit { ignored: vec![line], ..unit(name, &[]) };
-    let expected = "app.service: systemd ignores the line LoadCredential=db=/x (/f:1): why";
+    let expected = "app.service: systemd ignores the line LoadCredential=db=/x (/f:1): why; write LoadCredential=db:/run/onecred/credential.sock, then: systemctl daemon-reload";
     says(&with("app.service", ignored("db", "LoadCredential=db=/x")), &[expected], &[]);
     let expected = "acme-x.service: systemd ignores the line LoadCredential=y=/run/onecred/x";
     says(&with("acme-x.service", ignored("y", "LoadCredential=y=/run/onecred/x")), &[expected], &[]);
@@ -105,8 +112,8 @@ fn units_that_cannot_ask() {
 #[test]
 fn environment_and_ordering() {
     let line = (Directive::Plain, "db", PLAIN, LeadsTo::PlainSocket);
-    let file =
-        EnvironmentFile { path: "/run/credentials/app.service/db".into(), optional: false, exists: true };
+    let path = "/run/credentials/app.service/db".to_owned();
+    let file = EnvironmentFile { path, optional: false, found: Found::Files };
     let with = Unit { environment: vec![file.clone()], ..unit("app.service", std::slice::from_ref(&line)) };
     says(&with, &["app.service: EnvironmentFile=/run/credentials/app.service/db is read before"], &[]);
     says(&Unit { environment: vec![file], ..unit("acme-x.service", &[]) }, &[], &[]);

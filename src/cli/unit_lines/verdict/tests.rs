@@ -1,9 +1,9 @@
-use super::super::facts::{Early, EnvironmentFile, Ignored};
+use super::super::facts::{Early, EnvironmentFile, Ignored, Literal};
 use super::*;
 use crate::domain::name::UnitName;
 
 /// systemd 252 with both sockets active.
-const OLD: Machine = Machine { systemd: 252, plain_listens: true, sealed_listens: true };
+const OLD: Machine = Machine { systemd: 252, plain_listens: true, sealed_listens: true, tmpfs: false };
 /// The same with 262.
 const NEW: Machine = Machine { systemd: 262, ..OLD };
 
@@ -13,11 +13,26 @@ fn unit(name: &str, lines: &[Line]) -> Unit {
 }
 
 fn line(directive: Directive, id: &str, path: &str, leads_to: LeadsTo) -> Line {
-    Line { directive, id: id.into(), path: path.into(), leads_to, of_directory: false }
+    Line {
+        directive,
+        id: id.into(),
+        path: path.into(),
+        leads_to,
+        of_directory: false,
+        content: Content::Unknown,
+    }
 }
 
 fn plain(path: &str, leads_to: LeadsTo) -> Line {
     line(Directive::Plain, "db", path, leads_to)
+}
+
+fn credentials(all: &[(&str, usize)]) -> Content {
+    Content::Credentials(all.iter().map(|(id, size)| ((*id).to_owned(), *size)).collect())
+}
+
+fn literal(id: &str, size: usize) -> Literal {
+    Literal { id: id.into(), content: credentials(&[(id, size)]) }
 }
 
 fn right() -> Line {
@@ -52,7 +67,7 @@ fn what_comes_of_a_line() {
     use Directive::{Encrypted, Plain};
     use Effect::{Fails, Gets, Other, Unknown, Without};
     let sealed = |leads_to, path| line(Encrypted, "db", path, leads_to);
-    let rows: [(Line, Effect, &[&str]); 22] = [
+    let rows: [(Line, Effect, &[&str]); 23] = [
         (right(), Gets, &[]),
         (sealed(LeadsTo::SealedSocket, SEALED), Gets, &[]),
         // by a symbolic or hard link, or below /var/run
@@ -89,6 +104,7 @@ fn what_comes_of_a_line() {
         ),
         (plain("/srv/files", LeadsTo::Directory), Without, &["db_NAME", "none called db"]),
         (plain("/run/other.sock", LeadsTo::OtherSocket), Other, &["another program"]),
+        (plain("/run/systemd/notify", LeadsTo::DeadSocket), Fails, &["cannot connect", "243/CREDENTIALS"]),
         (plain("/etc/db", LeadsTo::File), Other, &["content of the file /etc/db"]),
         (plain("/run/secrets/db", LeadsTo::File), Gets, &[]),
         (
@@ -109,10 +125,10 @@ fn what_comes_of_a_line() {
         (line(Plain, "a b", PLAIN, LeadsTo::PlainSocket), Gets, &[]),
     ];
     let mut unit = unit("app.service", &[]);
-    unit.literals = vec!["literal".into()];
+    unit.literals = vec![literal("literal", 1)];
     let prediction = Prediction { target: Some("/run/secrets/db".into()), ..value() };
     for (line, effect, words) in rows {
-        is(&judge_line(OLD, &unit, &line, Some(&prediction)), effect, words);
+        is(&judge_line(OLD, &unit, &line, Some(&prediction), Purpose::Asks), effect, words);
     }
 }
 
@@ -120,11 +136,15 @@ fn what_comes_of_a_line() {
 fn what_depends_on_the_version() {
     let unit = unit("app.service", &[]);
     let directory = plain("/run/onecred", LeadsTo::DirectoryOfSockets);
-    is(&judge_line(NEW, &unit, &directory, None), Effect::Without, &["db_NAME"]);
+    is(&judge_line(NEW, &unit, &directory, None, Purpose::Asks), Effect::Without, &["db_NAME"]);
     for (id, path) in [("a b", PLAIN), ("db", "/srv/a b")] {
         let line = line(Directive::Plain, id, path, LeadsTo::PlainSocket);
-        is(&judge_line(OLD, &unit, &line, Some(&value())), Effect::Gets, &[]);
-        is(&judge_line(NEW, &unit, &line, Some(&value())), Effect::Fails, &["systemd 262", "space"]);
+        is(&judge_line(OLD, &unit, &line, Some(&value()), Purpose::Asks), Effect::Gets, &[]);
+        is(
+            &judge_line(NEW, &unit, &line, Some(&value()), Purpose::Asks),
+            Effect::Fails,
+            &["systemd 262", "space"],
+        );
     }
     let escaped = line(Directive::Plain, r"db-a\x2fb", PLAIN, LeadsTo::PlainSocket);
     assert_eq!((escaped.asked_id(OLD).as_str(), escaped.asked_id(NEW).as_str()), (r"db-a\x2fb", "db-ax2fb"));
@@ -136,8 +156,8 @@ fn what_is_too_long_is_never_asked() {
     for (id, effect) in [("idx", Effect::Gets), ("idxy", Effect::Fails)] {
         let line = line(Directive::Plain, id, PLAIN, LeadsTo::PlainSocket);
         let words: &[&str] =
-            if effect == Effect::Fails { &["84 bytes", "83 at most", "1 bytes shorter"] } else { &[] };
-        is(&judge_line(NEW, &unit, &line, Some(&value())), effect, words);
+            if effect == Effect::Fails { &["84 bytes", "83 at most", "1 byte shorter"] } else { &[] };
+        is(&judge_line(NEW, &unit, &line, Some(&value()), Purpose::Asks), effect, words);
     }
 }
 
@@ -149,7 +169,7 @@ fn a_socket_that_is_not_active_fails_units() {
         (right(), Machine { plain_listens: false, ..OLD }, "systemctl enable --now onecred.socket"),
         (sealed, Machine { sealed_listens: false, ..OLD }, "systemctl restart onecred.socket"),
     ] {
-        let verdict = judge_line(machine, &unit, &line, Some(&value()));
+        let verdict = judge_line(machine, &unit, &line, Some(&value()), Purpose::Asks);
         is(&verdict, Effect::Fails, &["is not active", start]);
     }
 }
@@ -165,11 +185,11 @@ fn what_onecred_answers() {
         (refused(), Effect::Fails, "not allowed: why; do this"),
         (allowed(Answer::Unknown), Effect::Unknown, "only known after a lookup"),
     ] {
-        is(&judge_line(OLD, &unit, &right(), Some(&prediction)), effect, &[words]);
+        is(&judge_line(OLD, &unit, &right(), Some(&prediction), Purpose::Asks), effect, &[words]);
     }
     // it is refused before its form matters
     let wrong = plain(SEALED, LeadsTo::SealedSocket);
-    is(&judge_line(OLD, &unit, &wrong, Some(&failing)), Effect::Fails, &["encrypted values"]);
+    is(&judge_line(OLD, &unit, &wrong, Some(&failing), Purpose::Asks), Effect::Fails, &["encrypted values"]);
 }
 
 #[test]
@@ -177,7 +197,7 @@ fn units_that_cannot_run_or_ask() {
     let state = |name: &str, state: State| Unit { state, ..unit(name, &[right()]) };
     let broken = State::Broken("bad-setting".into(), "Unit a.service has a bad unit file setting.".into());
     let triggers = |name: &str| Unit { triggers: vec!["a.service".into()], ..unit(name, &[]) };
-    let rows: [(Machine, Unit, Effect, &[&str]); 15] = [
+    let rows: [(Machine, Unit, Effect, &[&str]); 16] = [
         (
             OLD,
             state("a.service", State::NotFound(None)),
@@ -222,6 +242,7 @@ fn units_that_cannot_run_or_ask() {
             &["a target unit cannot", "the service that needs the secret"],
         ),
         (NEW, unit("a.slice", &[]), Effect::Without, &["a slice unit cannot"]),
+        (NEW, unit("a.automount", &[]), Effect::Without, &["an automount unit cannot"]),
         (NEW, unit("a.scope", &[]), Effect::Without, &["a scope unit cannot"]),
     ];
     for (machine, unit, effect, words) in rows {
@@ -259,6 +280,7 @@ fn a_unit_without_a_line_is_told_why() {
         text: text.into(),
         id: "db".into(),
         why: "a : stands between ID and path".into(),
+        directive: Directive::Plain,
     };
     let none = unit("app.service", &[line(Directive::Plain, "dbpass", PLAIN, LeadsTo::PlainSocket)]);
     judged(&none, Effect::Without, &["has no line for it", "(it asks onecred for dbpass)", "onecred add"]);
@@ -272,7 +294,7 @@ fn a_unit_without_a_line_is_told_why() {
         Effect::Without,
         &[
             "systemd ignores the line LoadCredential=db=/run/x (/a.service:7): a : stands",
-            "write LoadCredentialEncrypted=db:",
+            "; write LoadCredential=db:/run/onecred/credential.sock, then",
         ],
     );
     for pattern in ["db", "d*", "d*:renamed"] {
@@ -282,7 +304,7 @@ fn a_unit_without_a_line_is_told_why() {
             &[&format!("ImportCredential={pattern} searches")],
         );
     }
-    judged(&Unit { literals: vec!["db".into()], ..none }, Effect::Other, &["SetCredential="]);
+    judged(&Unit { literals: vec![literal("db", 1)], ..none }, Effect::Other, &["SetCredential="]);
 }
 
 #[test]
@@ -311,7 +333,11 @@ fn other_lines_of_the_unit_count() {
 #[test]
 fn environment_files() {
     let with = |path: &str, optional, exists| Unit {
-        environment: vec![EnvironmentFile { path: path.into(), optional, exists }],
+        environment: vec![EnvironmentFile {
+            path: path.into(),
+            optional,
+            found: if exists { Found::Files } else { Found::Nothing },
+        }],
         ..unit("app.service", &[right()])
     };
     let own = "/run/credentials/app.service/db";
@@ -329,6 +355,130 @@ fn environment_files() {
     let skipped = with(own, true, false);
     judged(&skipped, Effect::Gets, &[]);
     assert!(notes(&skipped, &value())[0].contains("is skipped"));
+}
+
+#[test]
+fn environment_files_that_systemd_cannot_read() {
+    let with = |path: &str, optional, found| Unit {
+        environment: vec![EnvironmentFile { path: path.into(), optional, found }],
+        ..unit("app.service", &[right()])
+    };
+    let directory = || Found::Directory("/etc/app.d".into());
+    for (path, optional, found, effect, words) in [
+        (
+            "/etc/*.env",
+            false,
+            Found::Nothing,
+            Effect::Fails,
+            "matches no file, and the unit fails; create one, or write EnvironmentFile=-/etc/*.env",
+        ),
+        ("/etc/*.env", true, Found::Nothing, Effect::Gets, ""),
+        ("/etc/*.env", false, Found::Files, Effect::Gets, ""),
+        ("/etc/app.d", false, directory(), Effect::Fails, "/etc/app.d is a directory, and the unit fails"),
+        ("/etc/app.d", true, directory(), Effect::Gets, ""),
+        ("/root/x", false, Found::Unknown, Effect::Gets, ""),
+    ] {
+        judged(&with(path, optional, found), effect, &[words]);
+    }
+}
+
+#[test]
+fn what_fails_beside_a_right_line() {
+    use Directive::{Encrypted, Plain};
+    let file = |directive, content| Line { content, ..line(directive, "x", "/etc/x", LeadsTo::File) };
+    let bad = || Content::Undecryptable("Bad message".into());
+    for (other, effect, words) in [
+        (file(Plain, credentials(&[("x", 9)])), Effect::Gets, ""),
+        (file(Plain, credentials(&[("x", 1 << 20)])), Effect::Fails, "/etc/x has 1048576 bytes"),
+        // with the value of 7 bytes that onecred gives
+        (file(Plain, credentials(&[("x", (1 << 20) - 11)])), Effect::Gets, ""),
+        (
+            file(Plain, credentials(&[("x", (1 << 20) - 9)])),
+            Effect::Fails,
+            "too large together: x (1048567 bytes), db (7 bytes) have",
+        ),
+        (file(Encrypted, credentials(&[("x", 9)])), Effect::Gets, ""),
+        (
+            file(Encrypted, bad()),
+            Effect::Fails,
+            "systemd cannot decrypt /etc/x (Bad message), and the unit fails",
+        ),
+        (line(Plain, "x", "/etc/none", LeadsTo::Missing), Effect::Fails, "/etc/none does not exist"),
+        (line(Encrypted, "x", "/etc/none", LeadsTo::Missing), Effect::Fails, "/etc/none does not exist"),
+        (line(Plain, "x", "x", LeadsTo::Store(false)), Effect::Gets, ""),
+        (line(Plain, "x", "/run/n", LeadsTo::DeadSocket), Effect::Fails, "cannot connect"),
+    ] {
+        let unit = unit("app.service", &[right(), other.clone()]);
+        let sized = || Prediction { size: Some(7), ..value() };
+        let judgement = judge(OLD, &unit, &id("db"), &sized(), &|line| line.is_ours().then(sized));
+        let problems = judgement.problems.join("\n");
+        assert_eq!(judgement.effect, effect, "{other}: {problems}");
+        assert!(problems.contains(words) && problems.is_empty() == words.is_empty(), "{other}: {problems}");
+        assert!(!problems.contains("/run/onecred"), "it is not meant for onecred: {problems}");
+    }
+}
+
+#[test]
+fn settings_beside_a_right_line() {
+    let undecryptable =
+        |id: &str| Literal { id: id.into(), content: Content::Undecryptable("Bad message".into()) };
+    let large = literal("x", 1 << 20);
+    let unknown = Literal { id: "x".into(), content: Content::Unknown };
+    for (literal, effect, words) in [
+        (literal("x", 9), Effect::Gets, ""),
+        (unknown, Effect::Gets, ""),
+        (large, Effect::Fails, ""),
+        (undecryptable("x"), Effect::Fails, "SetCredentialEncrypted=x (Bad message)"),
+        // what a line of the same ID loads goes before it
+        (undecryptable("db"), Effect::Gets, ""),
+    ] {
+        let with = Unit { literals: vec![literal], ..unit("app.service", &[right()]) };
+        let judgement = judge(OLD, &with, &id("db"), &value(), &|_| Some(value()));
+        assert_eq!(judgement.effect, effect, "{judgement:?}");
+        assert!(judgement.problems.join("\n").contains(words), "{judgement:?}");
+    }
+}
+
+#[test]
+fn pages_count_in_a_tmpfs() {
+    let file = |id: &str, size| Line {
+        content: credentials(&[(id, size)]),
+        ..line(Directive::Plain, id, "/x", LeadsTo::File)
+    };
+    // 147 pages, 108 or 109 pages, and one for the value of 7 bytes
+    for (size, tmpfs, effect) in [
+        (440_001, false, Effect::Gets),
+        (440_001, true, Effect::Gets),
+        (446_000, false, Effect::Gets),
+        (446_000, true, Effect::Fails),
+    ] {
+        let unit = unit("app.service", &[right(), file("x", 600_001), file("y", size)]);
+        let sized = || Prediction { size: Some(7), ..value() };
+        let judgement =
+            judge(Machine { tmpfs, ..NEW }, &unit, &id("db"), &sized(), &|line| line.is_ours().then(sized));
+        assert_eq!(judgement.effect, effect, "{size} {tmpfs}: {judgement:?}");
+    }
+}
+
+#[test]
+fn quotation_marks_are_a_part_of_the_line() {
+    let fix = "write LoadCredential=db:/run/onecred/credential.sock, then";
+    for (id, path, leads_to) in [
+        ("\"db", "/run/onecred/credential.sock\"", LeadsTo::Missing),
+        ("\"db\"", PLAIN, LeadsTo::PlainSocket),
+        ("'db'", "'db'", LeadsTo::Store(false)),
+    ] {
+        let line = line(Directive::Plain, id, path, leads_to);
+        let with = unit("app.service", std::slice::from_ref(&line));
+        let judgement = judge(OLD, &with, &self::id("db"), &value(), &|_| Some(refused()));
+        assert!(
+            judgement.problems[0].contains("quotation marks") && judgement.problems[0].contains(fix),
+            "{judgement:?}"
+        );
+        let verdict = judge_line(OLD, &with, &line, Some(&refused()), Purpose::Asks);
+        let problem = verdict.problem.unwrap_or_default();
+        assert!(problem.contains("quotation marks"), "{problem}");
+    }
 }
 
 #[test]

@@ -1,0 +1,92 @@
+//! What an `EnvironmentFile=` line finds. systemd expands globs, but not braces, and fails the unit if it finds nothing or a directory.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::facts::Found;
+use crate::domain::glob::Glob;
+
+/// The most paths that are looked at.
+const MOST: usize = 4096;
+
+/// What a line finds on this machine.
+pub(super) fn find(pattern: &str) -> Found {
+    let mut found = Vec::new();
+    let mut hidden = false;
+    expand(Path::new("/"), pattern.trim_start_matches('/'), &mut found, &mut hidden);
+    match found.iter().find(|path| path.is_dir()) {
+        Some(directory) => Found::Directory(directory.display().to_string()),
+        None if !found.is_empty() => Found::Files,
+        None if hidden => Found::Unknown,
+        None => Found::Nothing,
+    }
+}
+
+/// Follows a pattern from a directory. `hidden` becomes true if a directory cannot be examined.
+fn expand(directory: &Path, pattern: &str, found: &mut Vec<PathBuf>, hidden: &mut bool) {
+    let (part, rest) = pattern.split_once('/').map_or((pattern, None), |(part, rest)| (part, Some(rest)));
+    let mut follow = |path: PathBuf| match rest {
+        Some(rest) => expand(&path, rest, found, hidden),
+        None => match fs::metadata(&path) {
+            Ok(_) if found.len() < MOST => found.push(path),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => *hidden = true,
+            _ => {}
+        },
+    };
+    let glob =
+        Some(part).filter(|part| part.contains(['*', '?', '['])).and_then(|part| Glob::parse(part).ok());
+    let Some(glob) = glob else { return follow(directory.join(without_escapes(part))) };
+    match fs::read_dir(directory) {
+        Ok(entries) => {
+            let names = entries.flatten().take(MOST).filter_map(|entry| entry.file_name().into_string().ok());
+            names
+                .filter(|name| glob.matches(name) && (part.starts_with('.') || !name.starts_with('.')))
+                .for_each(|name| follow(directory.join(name)));
+        }
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => *hidden = true,
+        Err(_) => {}
+    }
+}
+
+fn without_escapes(part: &str) -> String {
+    let (mut out, mut rest) = (String::new(), part.chars());
+    while let Some(c) = rest.next() {
+        out.extend(if c == '\\' { rest.next() } else { Some(c) });
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_a_line_finds() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path().to_str().unwrap();
+        fs::create_dir_all(place.path().join("d/dir.env")).unwrap();
+        for file in ["a.env", "b.env", ".hidden.env", "d/c.env"] {
+            fs::write(place.path().join(file), "A=1\n").unwrap();
+        }
+        let directory = Found::Directory(format!("{root}/d/dir.env"));
+        for (pattern, expected) in [
+            ("a.env", Found::Files),
+            ("none.env", Found::Nothing),
+            ("*.env", Found::Files),
+            ("?.env", Found::Files),
+            ("[ab].env", Found::Files),
+            ("x*.env", Found::Nothing),
+            ("h*.env", Found::Nothing),
+            (".h*.env", Found::Files),
+            ("*/c.env", Found::Files),
+            ("*/x.env", Found::Nothing),
+            ("a.env/x*", Found::Nothing),
+            ("{x,a}.env", Found::Nothing),
+            ("d/dir.env", directory.clone()),
+            ("d/*.env", directory),
+        ] {
+            assert_eq!(find(&format!("{root}/{pattern}")), expected, "{pattern}");
+        }
+    }
+}
