@@ -89,7 +89,9 @@ fn refresh_all(stage: &Stage) {
 
 fn status_is_one_screen(stage: &Stage) {
     refresh_all(stage);
-    let said = stage.sh("onecred status").ok();
+    let ran = stage.sh("onecred status");
+    assert_eq!(ran.code(), Some(1), "a secret fails: {ran}");
+    let said = ran.stdout();
     for line in [
         "serves   yes\n",
         "sources  default: no trouble\n",

@@ -1,6 +1,6 @@
 //! The verbs that change something, or that need something to be wrong.
 use crate::cli::{as_user, complaint, stage};
-use onecred_integration::{cases, stage::Stage, theme::Theme};
+use onecred_integration::{cases, machine::wait_until, stage::Stage, theme::Theme};
 
 pub const THEME: Theme = Theme {
     name: "cli_alone",
@@ -13,6 +13,7 @@ pub const THEME: Theme = Theme {
         a_reload_with_errors_says_so,
         check_live_right_after_the_installation,
         check_live_tells_each_problem_with_its_remedy,
+        status_knows_what_a_token_check_found,
         who_asks_in_the_wrong_form_is_told,
         a_unit_gets_what_was_added_until_it_is_removed,
         what_cannot_be_added_is_a_line_for_nixos,
@@ -27,7 +28,7 @@ fn a_value_is_put_and_released(stage: &Stage) {
     assert!(put.stdout().contains("until: onecred release db-password"), "{put}");
     assert_eq!(get(), b"broken glass");
     stage.gets("app.service", "", &[("db-password", b"broken glass")]);
-    let status = stage.sh("onecred status").ok();
+    let status = stage.sh("onecred status").stdout();
     assert!(
         status.contains("held     db-password (put); end that by: onecred release db-password\n"),
         "{status}"
@@ -134,11 +135,21 @@ fn check_live_tells_each_problem_with_its_remedy(stage: &Stage) {
     assert!(ran.stdout().contains("3 secrets: away: "), "{ran}");
     assert!(ran.stdout().contains("\n    db-password, db-user, nowhere\n"), "{ran}");
     assert!(ran.stdout().contains("0 of 3 secrets found in 1Password\n"), "{ran}");
-    let said = stage.sh("onecred status").ok();
+    let said = stage.sh("onecred status").stdout();
     assert!(said.contains("sources  default: away: "), "{said}");
     stage.sh("rm /etc/onecred/token && systemctl restart onecred-resolver").ok();
     let ran = stage.sh("onecred check --live");
     assert!(ran.stdout().contains("no token: ") && ran.stdout().contains("onecred token set"), "{ran}");
+}
+
+fn status_knows_what_a_token_check_found(stage: &Stage) {
+    stage.sh("onecred token check").ok();
+    assert!(stage.sh("onecred status").stdout().contains("sources  default: no trouble"));
+    stage.connect_goes();
+    stage.sh("onecred token check").fails();
+    // an answer about the sources is good for two seconds
+    wait_until("status says so", || stage.sh("onecred status").stdout().contains("sources  default: away: "));
+    assert_eq!(stage.sh("onecred status").code(), Some(1));
 }
 
 fn who_asks_in_the_wrong_form_is_told(stage: &Stage) {

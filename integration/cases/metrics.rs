@@ -89,15 +89,15 @@ fn the_source_s_object_tells_what_the_resolver_knows(stage: &Stage) {
     wait_until("the call is counted", || property("Calls").starts_with("a{st} 1 \"ok\" "));
     assert_eq!(property("State"), "s \"ready\"");
     assert_ne!(property("LastSuccess"), "t 0");
-    assert!(stage.sh("onecred status").ok().contains("sources  default: no trouble\n"));
+    assert!(stage.sh("onecred status").stdout().contains("sources  default: no trouble\n"));
     let status: serde_json::Value =
-        serde_json::from_str(&stage.sh("onecred status --json").ok()).expect("JSON");
+        serde_json::from_str(&stage.sh("onecred status --json").stdout()).expect("JSON");
     assert_eq!(status["sources"][0]["kind"], "file", "{status}");
     // where there is no resolver, all else is told
     stage.sh("systemctl stop onecred-resolver.socket onecred-resolver.service").ok();
     wait_until("it is told that the resolver is gone", || property("State") == "s \"\"");
     has(&stage.sh("onecred metrics").ok(), &["onecred_resolver_answers 0", "onecred_answers_total 1"]);
-    let said = stage.sh("onecred status").ok();
+    let said = stage.sh("onecred status").stdout();
     assert!(said.contains("systemctl status onecred-resolver"), "{said}");
 }
 

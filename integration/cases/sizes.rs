@@ -229,7 +229,7 @@ fn put_warns_at_once(stage: &Stage) {
         (&secret["state"], &secret["error"]["name"]),
         (&json!("held"), &json!("org.onecred.Error.TooLarge"))
     );
-    let said = stage.sh("onecred status").ok();
+    let said = stage.sh("onecred status").stdout();
     assert!(said.contains("overridden: too large"), "{said}");
     stage.sh("onecred release overridden").ok();
 

@@ -72,7 +72,9 @@ fn the_provider_starts_none_that_is_stopped(stage: &Stage) {
     stage
         .sh(&format!("systemctl disable -q --now {}; systemctl stop onecred.service", stopped.join(" ")))
         .ok();
-    let status = stage.sh("onecred status").ok();
+    let ran = stage.sh("onecred status");
+    assert_eq!(ran.code(), Some(1), "units would be refused: {ran}");
+    let status = ran.stdout();
     for unit in stopped {
         assert!(status.contains(&format!("{unit} is not active")), "{status}");
     }

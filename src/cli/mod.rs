@@ -52,7 +52,7 @@ pub struct Cli {
 enum Verb {
     /// Tell whether secrets can be had, and what is not as it should be
     #[command(
-        after_help = "Exit codes: 0 shown, 1 nothing can be served, sealed credentials can't be decrypted, or onecred can't be asked, 2 wrong command line, 3 you may not do this"
+        after_help = "Exit codes: 0 all is well, 1 units are or may be refused (a secret fails, a source can't be asked, a socket is stopped, the configuration can't be used), or onecred can't be asked, 2 wrong command line, 3 you may not do this"
     )]
     Status(status::StatusArgs),
     /// List secrets, templates and rules, and the state of each

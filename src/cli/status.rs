@@ -69,6 +69,11 @@ struct Quota {
 }
 
 impl Source {
+    /// Whether it can be asked, as far as is known.
+    fn is_fine(&self) -> bool {
+        self.error.is_none() && self.state.as_deref() == Some("ready")
+    }
+
     async fn of(source: &bus::SourceProxy<'_>) -> Result<Self, Fault> {
         let some = |text: String| Some(text).filter(|text| !text.is_empty());
         let at = |seconds: u64| Some(seconds).filter(|seconds| *seconds > 0);
@@ -93,7 +98,7 @@ impl Source {
     }
 }
 
-/// Shows it. Gives the exit code: 1 where nothing can be served, or the files of the configuration can't be used.
+/// Shows it. Gives the exit code: 1 if units that start now would be refused, or the files of the configuration can't be used.
 pub fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
     let status = bus::talk(ask)?;
     match args.json {
@@ -101,9 +106,19 @@ pub fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<u8, Box<dyn Error>>
         false => write!(out, "{}", screen(&status, clock::unix(), Paint::of_stdout()))?,
     }
     out.flush()?;
-    let bad = status.configuration.as_ref().is_some_and(Configuration::is_bad);
-    let cannot_start = status.creds_socket.as_ref().is_some_and(|finding| finding.level == Level::Error);
-    Ok(u8::from(bad || cannot_start || status.configuration_error.is_some()))
+    Ok(u8::from(status.is_bad()))
+}
+
+impl Status {
+    /// Whether units that start now would be refused, or could be as soon as a value is not in memory.
+    fn is_bad(&self) -> bool {
+        self.configuration_error.is_some()
+            || self.configuration.as_ref().is_some_and(Configuration::is_bad)
+            || self.creds_socket.as_ref().is_some_and(|finding| finding.level == Level::Error)
+            || self.sockets.iter().any(|socket| !socket.listens())
+            || self.sources.iter().any(|source| !source.is_fine())
+            || failing(&self.secrets).next().is_some()
+    }
 }
 
 async fn ask(bus: Bus) -> Result<Status, Fault> {
@@ -266,6 +281,58 @@ failing  api-key: not found: no item \"openai\"; make it
 "
         );
         assert_eq!(screen(&status(), NOW, Paint::NONE), expected);
+    }
+
+    #[test]
+    fn what_keeps_units_from_their_credentials_is_a_failure() {
+        let source = |state: &str, error: Option<&str>| Source {
+            name: "default".into(),
+            state: Some(state.to_owned()).filter(|state| !state.is_empty()),
+            error: error.map(str::to_owned),
+            ..Source::default()
+        };
+        let fine = || Status {
+            sources: vec![source("ready", None)],
+            secrets: sample().into_iter().filter(|secret| secret.state != "failing").collect(),
+            ..status()
+        };
+        let socket = |active_state: &str, unit_file_state: &str| Socket {
+            unit: "onecred-sealed.socket".into(),
+            active_state: active_state.into(),
+            unit_file_state: unit_file_state.into(),
+        };
+        let finding = |level| Some(Finding { level, message: "m".into() });
+        let too_large = Fault { name: "org.onecred.Error.TooLarge".into(), message: "m".into() };
+        let unusable = Listed { state: "held".into(), error: Some(too_large), ..Listed::default() };
+        for (case, status, bad) in [
+            ("all is well", fine(), false),
+            (
+                "a socket that is stopped",
+                Status { sockets: vec![socket("inactive", "enabled")], ..fine() },
+                true,
+            ),
+            (
+                "one that is not enabled",
+                Status { sockets: vec![socket("active", "disabled")], ..fine() },
+                false,
+            ),
+            ("no token", Status { sources: vec![source("no-token", None)], ..fine() }, true),
+            ("a token that is refused", Status { sources: vec![source("refused", None)], ..fine() }, true),
+            ("calls that are limited", Status { sources: vec![source("limited", None)], ..fine() }, true),
+            ("an outage", Status { sources: vec![source("ready", Some("away"))], ..fine() }, true),
+            ("a resolver that does not answer", Status { sources: vec![source("", None)], ..fine() }, true),
+            ("a failing secret", Status { secrets: sample(), ..fine() }, true),
+            ("an override that is too large", Status { secrets: vec![unusable], ..fine() }, true),
+            (
+                "a configuration that can't be used",
+                Status { configuration_error: Some("x".into()), ..fine() },
+                true,
+            ),
+            ("a warning", Status { creds_socket: finding(Level::Warning), ..fine() }, false),
+            ("an error", Status { creds_socket: finding(Level::Error), ..fine() }, true),
+        ] {
+            assert_eq!(status.is_bad(), bad, "{case}");
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub struct SourceStatus {
     pub kind: String,
     /// Whether it can be asked.
     pub state: SourceState,
-    /// The last failure of a call, or why it can't be asked at all.
+    /// Why the last call failed, unless it succeeded, or why it can't be asked at all.
     pub last_failure: Option<Failure>,
     /// When a call was last answered with success, in seconds of the Unix epoch.
     pub last_success: Option<u64>,

@@ -21,6 +21,7 @@ pub(super) struct Record(Mutex<Entries>);
 pub(super) struct Entries {
     /// Calls by outcome.
     pub(super) calls: BTreeMap<String, u64>,
+    /// Why the last call failed, unless it succeeded.
     pub(super) last_failure: Option<Failure>,
     pub(super) last_success: Option<u64>,
     /// The release of the core that is in use.
@@ -44,6 +45,7 @@ impl Record {
             Ok(_) => {
                 entries.last_success = Some(clock::unix());
                 entries.limited_until = None;
+                entries.last_failure = None;
             }
             Err(failure) => {
                 let wait = failure.retry_after.filter(|_| failure.class == Class::Limited);
@@ -162,6 +164,7 @@ mod tests {
         assert_eq!((entries.state(), entries.last_failure), (SourceState::Limited, Some(limited)));
         assert!(entries.last_success.is_some());
         record.count(&Ok(()));
+        assert_eq!(record.entries().last_failure, None, "an outage ends with an answer");
         let denied = Failure::new(Class::Denied, "the token", "");
         record.logged_in(Err(&denied));
         assert_eq!(record.entries().state(), SourceState::Refused);

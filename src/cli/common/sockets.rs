@@ -23,7 +23,7 @@ pub(in crate::cli) struct Socket {
 
 impl Socket {
     /// Whether a unit that connects now is heard.
-    fn listens(&self) -> bool {
+    pub(in crate::cli) fn listens(&self) -> bool {
         matches!(self.active_state.as_str(), "active" | "activating" | "reloading")
     }
 

@@ -51,6 +51,21 @@ impl SourceObject {
     }
 }
 
+/// Why a source can't be asked, by what the resolver reports and by what the provider has seen.
+fn last_error(status: Option<SourceStatus>, trouble: Option<Failure>) -> Option<Failure> {
+    match status {
+        // without a token, or with one that is not accepted, an outage of before no longer matters
+        Some(SourceStatus { state: SourceState::NoToken | SourceState::Refused, last_failure, .. }) => {
+            last_failure.or(trouble)
+        }
+        // an administrator's check may have found it unreachable: the provider learns of that only here
+        Some(SourceStatus { last_failure, .. }) => {
+            trouble.or(last_failure.filter(|failure| failure.class.is_transient()))
+        }
+        None => trouble,
+    }
+}
+
 /// A source of secrets: an account, a Connect server or a development vault.
 #[interface(name = "org.onecred.Credentials1.Source")]
 impl SourceObject {
@@ -72,13 +87,8 @@ impl SourceObject {
         #[zbus(header)] header: Option<Header<'_>>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, BusError> {
-        // without a token, or with one that is not accepted, an outage of before no longer matters
-        let refused = |status: SourceStatus| match status.state {
-            SourceState::NoToken | SourceState::Refused => status.last_failure,
-            SourceState::Ready | SourceState::Limited => None,
-        };
-        let refused = self.status(header, connection, refused).await?;
-        Ok(refused.or_else(|| self.trouble()).map(|failure| failure.to_string()).unwrap_or_default())
+        let status = self.status(header, connection, Some).await?;
+        Ok(last_error(status, self.trouble()).map(|failure| failure.to_string()).unwrap_or_default())
     }
 
     /// What it is, as the configuration has it: service-account, connect or file.
@@ -169,5 +179,49 @@ impl SourceObject {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<BTreeMap<String, u64>, BusError> {
         self.status(header, connection, |status| status.calls).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipc::Class;
+
+    #[test]
+    fn what_the_resolver_saw_counts_too() {
+        let failure = |class: Class, cause: &str| Failure::new(class, cause, "wait");
+        let away = |cause| failure(Class::Away, cause);
+        let missing = || failure(Class::NotFound, "no item");
+        let status = |state, last_failure| {
+            Some(SourceStatus {
+                name: SourceName::default_source(),
+                print: String::new(),
+                kind: "connect".into(),
+                state,
+                last_failure,
+                last_success: None,
+                calls: BTreeMap::new(),
+                quota: None,
+                core: None,
+            })
+        };
+        use SourceState::{Limited, NoToken, Ready};
+        for (case, status, trouble, expected) in [
+            ("all is well", status(Ready, None), None, None),
+            ("the resolver does not answer", None, Some(away("p")), Some(away("p"))),
+            ("a check found it unreachable", status(Ready, Some(away("r"))), None, Some(away("r"))),
+            ("both", status(Ready, Some(away("r"))), Some(away("p")), Some(away("p"))),
+            ("an item that is missing", status(Ready, Some(missing())), None, None),
+            (
+                "limited",
+                status(Limited, Some(failure(Class::Limited, "r"))),
+                None,
+                Some(failure(Class::Limited, "r")),
+            ),
+            ("no token", status(NoToken, Some(missing())), Some(away("p")), Some(missing())),
+            ("no token and no word of it", status(NoToken, None), Some(away("p")), Some(away("p"))),
+        ] {
+            assert_eq!(last_error(status, trouble), expected, "{case}");
+        }
     }
 }
