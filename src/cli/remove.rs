@@ -17,7 +17,7 @@ use super::unit_lines::{PLAIN, SEALED};
 use crate::config::{self, Paths};
 use crate::domain::name::{SecretName, UnitName};
 use crate::domain::nearest::nearest;
-use crate::domain::policy::UnitPattern;
+use crate::domain::unit_pattern::UnitPattern;
 
 /// The arguments of `onecred remove`.
 #[derive(Debug, Clone, clap::Args)]

@@ -9,6 +9,7 @@ mod opnix;
 mod problem;
 mod schema;
 mod shape;
+mod source_keys;
 mod texts;
 mod written;
 

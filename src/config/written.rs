@@ -61,7 +61,7 @@ pub enum Audit {
 /// A place that secrets come from.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("allOf" = super::schema::keys_of_kinds()))]
+#[schemars(extend("allOf" = super::source_keys::keys_of_kinds()))]
 pub(crate) struct Source {
     /// What it is.
     #[schemars(extend("default" = "service-account"))]

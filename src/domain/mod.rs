@@ -8,3 +8,4 @@ pub mod reference;
 pub mod seal;
 pub mod secret;
 pub mod template;
+pub mod unit_pattern;

@@ -4,39 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use crate::domain::glob::{BadPattern, Glob};
-use crate::domain::name::{CredentialId, SecretName, UnitName, has_unit_type, unescape};
+use crate::domain::name::{CredentialId, SecretName, UnitName, unescape};
 use crate::domain::reference::{BadTemplate, ReferenceTemplate};
 use crate::domain::secret::{Grant, Secret, Wanted};
 use crate::domain::template::Filling;
-
-/// One unit by name, or many by glob; `.service` is understood where no type stands.
-#[derive(Debug, Clone)]
-pub struct UnitPattern(Glob);
-
-impl UnitPattern {
-    /// Reads a unit's name or a glob of such.
-    pub fn parse(text: &str) -> Result<Self, BadPattern> {
-        let whole =
-            if has_unit_type(text) || text == "*" { text.to_owned() } else { format!("{text}.service") };
-        let glob = Glob::parse(&whole)?;
-        if let Some(name) = glob.literal() {
-            UnitName::parse(name).map_err(|error| BadPattern(text.into(), error.to_string()))?;
-        } else if whole.chars().any(|c| c == '/' || c.is_whitespace() || c.is_control()) {
-            return Err(BadPattern(text.into(), "a unit's name holds neither / nor white space".into()));
-        }
-        Ok(Self(glob))
-    }
-
-    /// Whether a unit matches.
-    pub fn matches(&self, unit: &UnitName) -> bool {
-        self.0.matches(unit.as_str())
-    }
-
-    /// The pattern as a glob.
-    pub fn glob(&self) -> &Glob {
-        &self.0
-    }
-}
+use crate::domain::unit_pattern::UnitPattern;
 
 /// A rule: which units may have which credentials, and the reference that each of them stands for.
 #[derive(Debug, Clone)]

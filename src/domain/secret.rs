@@ -7,8 +7,8 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::domain::name::{CredentialId, SecretName, SourceName};
-use crate::domain::policy::UnitPattern;
 use crate::domain::reference::Reference;
+use crate::domain::unit_pattern::UnitPattern;
 
 /// The bytes of a secret. Wiped when dropped; not `Clone`, not `Display`, not `Serialize`; its `Debug` shows the length alone.
 pub struct SecretValue(Zeroizing<Vec<u8>>);

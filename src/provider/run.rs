@@ -13,7 +13,6 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::base::files::Standing;
-use super::base::last_valid::{self, Start};
 use super::fetch::resolver_unit::ResolverUnit;
 use super::store::{Kind, Store};
 use crate::config::{self, Limits, Paths, Problem, Report};
@@ -30,6 +29,7 @@ use crate::provider::request::attestation::Attestation;
 use crate::provider::request::keeper::Keeper;
 use crate::provider::request::sealer::{Form, Sealer};
 use crate::provider::request::server::Server;
+use crate::provider::store::last_valid::{self, Start};
 
 /// How long those that wait are still answered after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(5);

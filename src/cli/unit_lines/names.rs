@@ -2,7 +2,7 @@
 
 use crate::config::Settings;
 use crate::domain::name::UnitName;
-use crate::domain::policy::UnitPattern;
+use crate::domain::unit_pattern::UnitPattern;
 use crate::provider::fetch::unit_files::UnitFiles;
 
 /// A pattern of the configuration, and where it is.

@@ -1,5 +1,6 @@
 //! The configuration checked: from what was merged to what both halves work with. Goes on after an error, to find them all.
 
+mod absolute_path;
 mod clash;
 mod quantity;
 mod rule;

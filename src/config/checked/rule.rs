@@ -4,9 +4,10 @@ use super::super::at::At;
 use super::super::written;
 use super::Checker;
 use super::units::least;
-use crate::domain::policy::{Glob, Rule, UnitPattern};
+use crate::domain::policy::{Glob, Rule};
 use crate::domain::reference::ReferenceTemplate;
 use crate::domain::secret::Wanted;
+use crate::domain::unit_pattern::UnitPattern;
 
 impl Checker<'_> {
     /// A rule; none where something that it can't be without is wrong.

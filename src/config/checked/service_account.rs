@@ -8,7 +8,7 @@ use url::Url;
 use super::super::at::At;
 use super::super::problem::Problems;
 use super::super::written;
-use super::source::absolute;
+use super::absolute_path::absolute;
 
 /// A service account: how 1Password's own core is found, where it may go, and what it may cost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,6 @@
 //! Sources: each kind with the keys it has, and a URL that a token may be sent to.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use url::{Host, Url};
 
@@ -9,6 +8,7 @@ use super::super::at::At;
 use super::super::problem::{Place, Problems};
 use super::super::written::{self, Kind};
 use super::super::{ServiceAccount, Source, SourceKind};
+use super::absolute_path::absolute;
 use super::service_account;
 use crate::domain::name::{CredentialId, SourceName};
 
@@ -179,16 +179,4 @@ fn is_loopback(url: &Url) -> bool {
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,
     }
-}
-
-pub(super) fn absolute(key: &str, text: &At<String>, problems: &mut Problems) -> PathBuf {
-    let path = PathBuf::from(text.as_str());
-    if !path.is_absolute() || text.contains('\0') {
-        problems.error(
-            text.place,
-            format!("the {key} {:?} is not absolute", text.value),
-            "write the whole path, from / on",
-        );
-    }
-    path
 }

@@ -4,8 +4,9 @@ use super::super::at::At;
 use super::super::problem::Place;
 use super::{Checker, clash};
 use crate::domain::name::{Claim, CredentialId, SecretName};
-use crate::domain::policy::{Glob, UnitPattern};
+use crate::domain::policy::Glob;
 use crate::domain::secret::Grant;
+use crate::domain::unit_pattern::UnitPattern;
 
 impl Checker<'_> {
     /// The grants that the `units` of a secret or a template make. `holder` says whose they are.

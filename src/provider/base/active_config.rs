@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::config::{Settings, Source, Template};
 use crate::domain::name::SourceName;
-use crate::domain::policy::UnitPattern;
 use crate::domain::reference::FieldRef;
 use crate::domain::secret::{Grant, Secret, Wanted};
+use crate::domain::unit_pattern::UnitPattern;
 use crate::ipc::{Declarations, Declared};
-use crate::provider::store::{ItemKey, Snapshot};
+use crate::provider::base::item_key::ItemKey;
 
 /// The configuration in force.
 #[derive(Debug, Default)]
@@ -123,12 +123,11 @@ impl Active {
         self.declarations.get(source)?.definition.clone()
     }
 
-    /// Whether a snapshot still belongs to this configuration.
-    pub fn keeps(&self, snapshot: &Snapshot) -> bool {
-        let wanted = self.items.contains_key(&snapshot.key)
-            || snapshot.by_rule
-                && self.settings.policy.rules().iter().any(|rule| rule.wanted.source == snapshot.key.source);
-        let source = self.declarations.get(&snapshot.key.source);
-        wanted && source.is_some_and(|source| source.print == snapshot.source_print)
+    /// Whether an item that was fetched for a rule or not, from a source with this fingerprint, still belongs to this configuration.
+    pub fn keeps(&self, key: &ItemKey, by_rule: bool, source_print: &str) -> bool {
+        let wanted = self.items.contains_key(key)
+            || by_rule && self.settings.policy.rules().iter().any(|rule| rule.wanted.source == key.source);
+        let source = self.declarations.get(&key.source);
+        wanted && source.is_some_and(|source| source.print == source_print)
     }
 }

@@ -6,7 +6,7 @@ use tokio::sync::broadcast;
 
 use crate::domain::reference::FieldRef;
 use crate::ipc::Failure;
-use crate::provider::store::ItemKey;
+use crate::provider::base::item_key::ItemKey;
 
 /// How many events are kept for a follower that is busy. One that falls behind is told so, and looks at everything anew.
 const KEPT: usize = 1024;

@@ -3,7 +3,7 @@
 pub mod active_config;
 pub mod events;
 pub mod files;
-pub mod last_valid;
+pub(crate) mod item_key;
 pub mod limits;
 pub mod peer;
 pub mod process_id;

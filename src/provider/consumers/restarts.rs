@@ -12,9 +12,9 @@ use crate::host::systemd::manager::{Jobs, Link, ManagerProxy, subscribe};
 use crate::host::systemd::message_id;
 use crate::provider::base::active_config::Active;
 use crate::provider::base::events::Event;
+use crate::provider::base::item_key::ItemKey;
 use crate::provider::fetch::broker::Broker;
 use crate::provider::publish::Publisher;
-use crate::provider::store::ItemKey;
 
 /// A burst of changes is over when there was none for so long.
 const QUIET: Duration = Duration::from_secs(2);

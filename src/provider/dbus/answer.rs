@@ -10,8 +10,7 @@ use zbus::message::Header;
 use zbus::{OwnedVariant, Variant};
 
 use super::error::BusError;
-use super::secret::SecretObject;
-use super::{Desk, handover, listing};
+use super::{Desk, PATH, handover, in_path, listing};
 use crate::config::{Audit, Template};
 use crate::domain::name::UnitName;
 use crate::domain::policy::Deliverable;
@@ -41,9 +40,7 @@ pub(super) struct Found {
 impl Found {
     /// The secret.
     pub(super) fn secret(&self) -> Result<&Secret, BusError> {
-        self.active
-            .secret(&self.name)
-            .ok_or_else(|| BusError::no_secret(&self.active, &self.name, &self.caller))
+        self.active.secret(&self.name).ok_or_else(|| self.caller.no_secret(&self.active, &self.name))
     }
 }
 
@@ -133,7 +130,7 @@ impl Desk {
         put("Answers", Variant::from(counts.answers));
         put("Refusals", Variant::from(counts.refusals));
         put("DeclaredAt", Variant::from(secret.declared_at.as_str()));
-        put("Path", Variant::from(SecretObject::path(secret.name.as_str())));
+        put("Path", Variant::from(secret_path(secret.name.as_str())));
         dict
     }
 
@@ -343,4 +340,8 @@ pub(super) fn outcome(refreshed: Refreshed) -> (&'static str, u64) {
         Refreshed::Unchanged(version) => ("unchanged", version),
         Refreshed::Changed(version) => ("changed", version),
     }
+}
+/// Where a secret's object is.
+pub(super) fn secret_path(name: &str) -> String {
+    format!("{PATH}/secret/{}", in_path(name))
 }

@@ -17,6 +17,7 @@ use crate::domain::policy::Policy;
 use crate::domain::secret::Secret;
 use crate::host::systemd::manager::{ManagerProxy, exec_interface};
 use crate::host::systemd::unit_type::ExecType;
+use crate::provider::base::active_config::Active;
 use crate::provider::request::attestation::unit_of;
 
 /// The most callers that are remembered.
@@ -206,6 +207,11 @@ impl Caller {
         secrets.map(|secret| secret.name.as_str())
     }
 
+    /// No secret has this name.
+    pub(super) fn no_secret(&self, active: &Active, name: &str) -> BusError {
+        BusError::no_secret(active, name, self.visible(&active.settings.policy))
+    }
+
     /// Whether it may do this to what is not its own.
     pub(super) async fn may(
         &self,
@@ -288,7 +294,7 @@ mod tests {
             crate::config::from_text(std::path::Path::new("/etc/onecred/secrets.json"), text).unwrap();
         let active = Active::new(loaded.settings);
         let said = |caller: &Caller, name: &str| {
-            let error = BusError::no_secret(&active, name, caller);
+            let error = caller.no_secret(&active, name);
             zbus::DBusError::description(&error).unwrap_or_default().to_owned()
         };
         let (root, app, user) = (caller(0, None), caller(998, Some("app.service")), caller(1000, None));

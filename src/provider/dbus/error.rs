@@ -5,7 +5,6 @@ use zbus::DBusError;
 use crate::domain::nearest::nearest;
 use crate::ipc::{Class, Failure};
 use crate::provider::base::active_config::Active;
-use crate::provider::dbus::authorization::Caller;
 use crate::provider::fetch::preview::{Kind, Why};
 use crate::provider::observe::secret_status::Unusable;
 
@@ -130,9 +129,9 @@ impl BusError {
         })
     }
 
-    /// No secret has this name; a template may. The nearest name is suggested among those that the caller may see.
-    pub(super) fn no_secret(active: &Active, name: &str, caller: &Caller) -> Self {
-        let hint = || match nearest(name, caller.visible(&active.settings.policy)) {
+    /// No secret has this name; a template may. The nearest of the names that the caller may see is suggested.
+    pub(super) fn no_secret<'a>(active: &Active, name: &str, visible: impl Iterator<Item = &'a str>) -> Self {
+        let hint = || match nearest(name, visible) {
             Some(near) => format!("did you mean {near:?}?"),
             None => "see: onecred list".to_owned(),
         };

@@ -203,7 +203,7 @@ impl Manager {
         match unknown {
             // no answer is longer than one about everything
             Some(unknown) if names.len() > policy.secrets().count() + active.settings.templates.len() => {
-                Err(BusError::no_secret(&active, unknown, &caller))
+                Err(caller.no_secret(&active, unknown))
             }
             _ => self.desk.refresh_these(names, flags, &caller).await,
         }
@@ -234,7 +234,7 @@ impl Manager {
         let Names(names) = names;
         let (caller, active) = self.allow_of_active(Action::Inspect, &header, connection).await?;
         if let Some(unknown) = names.iter().find(|name| active.secret(name).is_none()) {
-            return Err(BusError::no_secret(&active, unknown, &caller));
+            return Err(caller.no_secret(&active, unknown));
         }
         let mut names: BTreeSet<String> = names.into_iter().collect();
         if names.is_empty() {

@@ -24,9 +24,9 @@ use zbus::fdo::RequestNameFlags;
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, ObjectServer};
 
-use super::store::ItemKey;
 use crate::domain::reference::FieldRef;
 use crate::provider::base::events::Event;
+use crate::provider::base::item_key::ItemKey;
 use crate::provider::request::server::Server;
 use authorization::Callers;
 use error::BusError;
@@ -103,7 +103,7 @@ async fn show(
     let active = desk.server.broker.active();
     let mut now = BTreeSet::new();
     for secret in active.settings.policy.secrets() {
-        let path = SecretObject::path(secret.name.as_str());
+        let path = answer::secret_path(secret.name.as_str());
         if !shown.contains(&path) {
             let object = SecretObject::new(Arc::clone(desk), secret.name.to_string());
             objects.at(path.as_str(), object).await?;
@@ -129,7 +129,7 @@ async fn show(
 async fn tell(desk: &Arc<Desk>, connection: &Connection, mut events: broadcast::Receiver<Event>) {
     let objects = connection.object_server();
     let active = desk.server.broker.active();
-    let secrets = active.settings.policy.secrets().map(|secret| SecretObject::path(secret.name.as_str()));
+    let secrets = active.settings.policy.secrets().map(|secret| answer::secret_path(secret.name.as_str()));
     let sources = active.settings.sources.keys().map(|name| SourceObject::path(name.as_str()));
     let mut shown: BTreeSet<String> = secrets.chain(sources).collect();
     drop(active);
@@ -206,7 +206,7 @@ fn names(desk: &Desk, key: &ItemKey, fields: Option<&[FieldRef]>) -> Vec<String>
 }
 
 async fn properties_changed(objects: &ObjectServer, name: &str) -> zbus::Result<()> {
-    let object = objects.interface::<_, SecretObject>(SecretObject::path(name)).await?;
+    let object = objects.interface::<_, SecretObject>(answer::secret_path(name)).await?;
     object.get().await.tell_changed(object.signal_emitter()).await
 }
 
@@ -228,6 +228,6 @@ mod tests {
     fn names_become_paths_that_d_bus_allows() {
         assert_eq!(in_path("db-password"), "db_2dpassword");
         assert_eq!(in_path("1st_key"), "_31st_5fkey");
-        assert!(zbus::ObjectPath::try_from(SecretObject::path("a.b@c-d_e")).is_ok());
+        assert!(zbus::ObjectPath::try_from(answer::secret_path("a.b@c-d_e")).is_ok());
     }
 }

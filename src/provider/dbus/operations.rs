@@ -14,8 +14,9 @@ use crate::domain::secret::{SecretValue, Wanted};
 use crate::host::systemd::message_id;
 use crate::ipc::version;
 use crate::provider::base::events::Event;
+use crate::provider::base::item_key::ItemKey;
 use crate::provider::dbus::authorization::Caller;
-use crate::provider::store::{Entry, ItemKey, Origin};
+use crate::provider::store::{Entry, Origin};
 
 /// How many secrets of one call are refreshed at once.
 const AT_ONCE: usize = 64;
@@ -46,7 +47,7 @@ impl Desk {
             work.spawn(async move {
                 let _turn = turns.acquire().await;
                 let active = desk.server.broker.active();
-                let unknown = || BusError::no_secret(&active, &name, &caller);
+                let unknown = || caller.no_secret(&active, &name);
                 let mut asked = asked.unwrap_or_default();
                 let result = match (active.secret(&name), active.template(&name)) {
                     (Some(secret), _) => match asked.pop() {

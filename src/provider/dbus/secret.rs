@@ -6,9 +6,9 @@ use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, OwnedFd, interface};
 
+use super::Desk;
 use super::answer::{age, error_name, in_bytes, last_error, outcome, sealed_error, units, version_text};
 use super::error::BusError;
-use super::{Desk, PATH, in_path};
 use crate::domain::policy::Deliverable;
 use crate::provider::dbus::authorization::Action;
 use crate::provider::observe::secret_status::Condition;
@@ -23,11 +23,6 @@ impl SecretObject {
     /// The object of the secret of this name.
     pub(super) fn new(desk: Arc<Desk>, name: String) -> Self {
         Self { desk, name }
-    }
-
-    /// Where a secret's object is.
-    pub(super) fn path(name: &str) -> String {
-        format!("{PATH}/secret/{}", in_path(name))
     }
 
     /// Tells those who watch that it stands otherwise. What may not be known to everybody is to be read.

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::broker::{Broker, Thoroughness};
 use crate::domain::name::SourceName;
 use crate::host::clock::BootTime;
-use crate::provider::store::ItemKey;
+use crate::provider::base::item_key::ItemKey;
 
 /// How often it is looked what is due: an interval may begin or end with any new configuration.
 const LOOK: Duration = Duration::from_secs(5);

@@ -5,7 +5,7 @@ use std::fs;
 
 use crate::domain::name::UnitName;
 use crate::domain::nearest::nearest;
-use crate::domain::policy::UnitPattern;
+use crate::domain::unit_pattern::UnitPattern;
 
 /// The system manager's load path (systemd.unit(5)).
 const FOLDERS: [&str; 9] = [

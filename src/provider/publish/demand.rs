@@ -8,12 +8,12 @@ use tokio::task::JoinSet;
 use super::super::base::process_id::ProcessId;
 use super::accounts::Accounts;
 use super::handle::Handle;
-use super::plan::File;
+use super::plan::{File, unpublished};
 use super::{NO_MORE, Publisher, Ready};
+use crate::domain::name::SecretName;
 use crate::domain::secret::Wanted;
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
-use crate::provider::base::publish_error::Fault;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::fetch::assemble::{self, Job};
 
@@ -36,7 +36,7 @@ impl Publisher {
     }
 
     /// What a handle's files wait for.
-    pub(super) fn waits_for(&self, handle: &Handle) -> Vec<Arc<Wanted>> {
+    pub(in crate::provider) fn waits_for(&self, handle: &Handle) -> Vec<Arc<Wanted>> {
         let (Handle::One(name), Some(plan)) = (handle, self.plan()) else { return Vec::new() };
         let job = |file: &File| {
             let (process, arrived) = (ProcessId::nobody(), BootTime::now());
@@ -59,9 +59,12 @@ impl Publisher {
         if paths.is_empty() { Err(Refusal::NoFile(name.to_owned())) } else { Ok(paths) }
     }
 
-    /// Publishes everything. Gives back how much is there, and what is not, with the reason.
-    pub(super) async fn publish_all(self: &Arc<Self>) -> Result<(usize, Vec<(File, Refusal)>), Refusal> {
-        Ok(self.publish_each(self.configured()?.files.clone()).await)
+    /// Publishes everything. Returns the number of published files, and the names of the others with the reason.
+    pub(in crate::provider) async fn publish_all(
+        self: &Arc<Self>,
+    ) -> Result<(usize, Vec<(SecretName, Refusal)>), Refusal> {
+        let (count, refusals) = self.publish_each(self.configured()?.files.clone()).await;
+        Ok((count, refusals.into_iter().map(|(file, refusal)| (file.name, refusal)).collect()))
     }
 
     async fn publish_each(self: &Arc<Self>, files: Vec<File>) -> (usize, Vec<(File, Refusal)>) {
@@ -145,11 +148,6 @@ impl Publisher {
         let own = results.into_iter().find(|(of, _)| *of == file);
         own.map_or(Ok(()), |(_, result)| result).map_err(unpublished(file))
     }
-}
-
-pub(super) fn unpublished(file: &File) -> impl Fn(Fault) -> Refusal {
-    let path = file.target.path.clone();
-    move |fault| Refusal::Unpublished { path: path.clone(), fault }
 }
 
 /// Whether 1Password says that it is not there, or not ours to have.

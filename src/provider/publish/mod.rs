@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::base::process_id::ProcessId;
-use super::store::{ItemKey, Kind};
+use super::store::Kind;
 use crate::config::Settings;
 use crate::domain::reference::FieldRef;
 use crate::domain::secret::{SecretValue, Wanted};
@@ -28,6 +28,7 @@ use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
 use crate::provider::base::active_config::Active;
 use crate::provider::base::events::Event;
+use crate::provider::base::item_key::ItemKey;
 use crate::provider::base::publish_error::Fault;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::fetch::assemble::{self, Job};

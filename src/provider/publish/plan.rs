@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::super::store::ItemKey;
 use super::manifest::digest;
 use crate::config::Settings;
 use crate::domain::name::SecretName;
 use crate::domain::policy::Deliverable;
 use crate::domain::secret::{MaxAge, Target, Wanted};
 use crate::domain::template::Filling;
+use crate::provider::base::item_key::ItemKey;
+use crate::provider::base::publish_error::Fault;
+use crate::provider::base::refusal::Refusal;
 
 /// A file that should be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,4 +113,9 @@ fn print(name: &SecretName, content: &Deliverable) -> String {
 
 fn item_of(wanted: &Wanted) -> ItemKey {
     ItemKey::new(&wanted.source, &wanted.reference.item)
+}
+
+pub(super) fn unpublished(file: &File) -> impl Fn(Fault) -> Refusal {
+    let path = file.target.path.clone();
+    move |fault| Refusal::Unpublished { path: path.clone(), fault }
 }

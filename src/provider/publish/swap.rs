@@ -5,12 +5,9 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::rc::Rc;
 
-use nix::errno::Errno;
 use nix::fcntl::{RenameFlags, renameat2};
-use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::dirs::Dir;
-use super::write::{Open, Piece, Staged, Writer, together};
+use super::write::{Open, Piece, Staged, Writer, discard, together};
 use crate::provider::base::publish_error::Fault;
 
 impl Writer {
@@ -84,19 +81,4 @@ impl Writer {
         let alone = below.all(|(file, entry)| entry.stamp.is_none() || among(file));
         (alone && pieces.iter().all(beside)).then_some((path, first.root))
     }
-}
-
-/// Removes something unfinished: a file, or a directory of files.
-pub(super) fn discard(above: &Dir, name: &OsStr) {
-    let _ = match unlinkat(above, name, UnlinkatFlags::NoRemoveDir) {
-        Err(Errno::EISDIR) => {
-            if let Ok(dir) = above.down(name) {
-                for file in dir.names().unwrap_or_default() {
-                    let _ = unlinkat(&dir, file.as_os_str(), UnlinkatFlags::NoRemoveDir);
-                }
-            }
-            unlinkat(above, name, UnlinkatFlags::RemoveDir)
-        }
-        other => other,
-    };
 }

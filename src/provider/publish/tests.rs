@@ -198,7 +198,7 @@ async fn all_that_can_be_is_published_and_the_rest_is_named() {
     let rig = Rig::new(&["password", "username", "third"]);
     rig.gives([Ok((1, ["p1", "u1"]))]);
     let (count, refusals) = rig.publisher.publish_all().await.unwrap();
-    let names: Vec<_> = refusals.iter().map(|(file, _)| file.name.as_str()).collect();
+    let names: Vec<_> = refusals.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!((count, names), (2, vec!["third"]));
     assert_eq!((rig.read("password").as_deref(), rig.read("username").as_deref()), (Some("p1"), Some("u1")));
 }

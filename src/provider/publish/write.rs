@@ -316,7 +316,7 @@ impl Writer {
             let Ok(dir) = self.existing_parent(&path, root, open) else { continue };
             for name in dir.names().unwrap_or_default() {
                 if name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
-                    super::swap::discard(&dir, &name);
+                    discard(&dir, &name);
                 }
             }
         }
@@ -355,6 +355,21 @@ pub(super) fn together<T>(pieces: &[Piece<'_>], results: Vec<Result<T, Fault>>) 
 
 fn errno(error: std::io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// Removes something unfinished: a file, or a directory of files.
+pub(super) fn discard(above: &Dir, name: &OsStr) {
+    let _ = match unlinkat(above, name, UnlinkatFlags::NoRemoveDir) {
+        Err(Errno::EISDIR) => {
+            if let Ok(dir) = above.down(name) {
+                for file in dir.names().unwrap_or_default() {
+                    let _ = unlinkat(&dir, file.as_os_str(), UnlinkatFlags::NoRemoveDir);
+                }
+            }
+            unlinkat(above, name, UnlinkatFlags::RemoveDir)
+        }
+        other => other,
+    };
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The path of a request.
 
 pub mod attestation;
+mod file_handle;
 pub mod keeper;
 pub mod reply;
 pub mod request_log;

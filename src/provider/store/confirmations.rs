@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Doubt, Inner, ItemKey, Slot, Store, format};
+use super::{Doubt, Inner, Slot, Store, format};
 use crate::domain::name::SourceName;
 use crate::host::clock::BootTime;
 use crate::ipc::{Failure, ItemState, Known};
+use crate::provider::base::item_key::ItemKey;
 
 /// How long an item that could not be compared is left at that.
 const LEFT_ALONE_FOR: Duration = Duration::from_secs(10);

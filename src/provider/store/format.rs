@@ -8,11 +8,12 @@ use std::os::unix::fs::FileExt;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-use super::{ItemKey, NewSnapshot};
+use super::NewSnapshot;
 use crate::domain::reference::FieldRef;
 use crate::domain::secret::SecretValue;
 use crate::host::clock::{BootTime, Expiry};
 use crate::ipc::{Failure, Fetched, ItemId};
+use crate::provider::base::item_key::ItemKey;
 
 const MAGIC: &[u8; 8] = b"onecred1";
 const MAX_META: u32 = 8 << 20;

@@ -7,13 +7,14 @@ use std::sync::LazyLock;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::format::{Encoded, encode, read};
-use super::{Entry, ItemKey, NewSnapshot, Snapshot};
+use super::{Entry, NewSnapshot, Snapshot};
 use crate::domain::name::SourceName;
 use crate::domain::reference::{FieldRef, Reference};
 use crate::domain::secret::SecretValue;
 use crate::fuzzing::{Input, text};
 use crate::host::clock::BootTime;
 use crate::ipc::{Class, Failure, Fetched, FetchedValue, ItemId};
+use crate::provider::base::item_key::ItemKey;
 
 /// A file as it stands; or metadata, for which a file is made; or values, from which we make one.
 pub(crate) fn snapshot(data: &[u8]) {

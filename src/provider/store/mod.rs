@@ -9,7 +9,6 @@ mod folder;
 mod format;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
-mod key;
 mod overrides;
 
 use std::collections::HashMap;
@@ -19,13 +18,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::domain::reference::FieldRef;
 use crate::host::clock::BootTime;
 use crate::ipc::{Failure, Fetched};
+use crate::provider::base::item_key::ItemKey;
 
 use confirmations::Confirmations;
 pub use fault::StoreError;
 pub(super) use folder::is_memory;
 pub use folder::{BadFolder, Folder, Kind};
 pub use format::{Entry, Origin, Snapshot, StandIn};
-pub use key::ItemKey;
+
 pub use overrides::Held;
 
 /// An item that the store has: its snapshot, and what is known of its freshness.
@@ -326,6 +326,7 @@ pub struct NewSnapshot<'a> {
 pub(crate) use tests::testing;
 
 pub mod freshness;
+pub mod last_valid;
 pub mod start_pins;
 #[cfg(test)]
 pub(crate) mod tests;

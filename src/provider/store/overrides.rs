@@ -4,13 +4,12 @@
 use std::sync::Arc;
 
 use super::folder::{BadFolder, Folder};
-use super::{
-    Entry, Inner, ItemKey, NewSnapshot, Origin, Snapshot, StandIn, Store, StoreError, format, in_pages,
-};
+use super::{Entry, Inner, NewSnapshot, Origin, Snapshot, StandIn, Store, StoreError, format, in_pages};
 use crate::domain::reference::FieldRef;
 use crate::domain::secret::{SecretValue, Wanted};
 use crate::host::clock::BootTime;
 use crate::ipc::{Fetched, FetchedValue, ItemId};
+use crate::provider::base::item_key::ItemKey;
 
 /// Before the digests in the names of their files.
 const HELD: &str = "held.";

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::host::clock::BootTime;
+use crate::provider::base::item_key::ItemKey;
 use crate::provider::base::process_id::ProcessId;
-use crate::provider::store::{ItemKey, Snapshot};
+use crate::provider::store::Snapshot;
 
 /// How long after its last request a process is remembered.
 const REMEMBERED: Duration = Duration::from_secs(300);

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use super::quota::Ledger;
+use super::ledger::Ledger;
 use crate::host::clock::BootTime;
 
 /// The most bytes that the ledgers may have.

@@ -8,6 +8,7 @@ mod core;
 pub(crate) mod fuzz;
 pub mod install;
 mod items;
+mod ledger;
 mod missing;
 mod quota;
 mod raw;
@@ -31,8 +32,8 @@ use crate::ipc::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe,
 pub use book::Book;
 #[cfg(any(test, fuzzing))]
 pub(crate) use book::fuzz::book as fuzz_book;
+use ledger::Budget;
 use missing::Missing;
-use quota::Budget;
 pub(super) use quota::Quota;
 pub use raw::{RawAccount, Refusal};
 use token::{Hosts, Token};

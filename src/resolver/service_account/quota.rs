@@ -1,60 +1,19 @@
 //! The quota: every call is counted, by hour and day; a budget is kept; checks stop before it is used up, and so leave the rest to what units can't start without.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::super::CallLimit;
 use super::book::Book;
+use super::ledger::{Budget, Ledger};
 use crate::host::clock::{self, BootTime};
 use crate::ipc::{Class, Failure, QuotaStatus, Spent};
 
-const HOUR: Duration = Duration::from_secs(3_600);
-const DAY: Duration = Duration::from_secs(86_400);
-/// Calls within so much time are counted as one lot, which counts from the last of them.
-const LOT: Duration = Duration::from_secs(600);
 /// The pause after a first "rate limited", and the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(900);
 /// What a login costs: four requests, and the keys at the first use of them.
 pub(super) const LOGIN: u32 = 5;
-
-/// What one machine may spend on one source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Budget {
-    /// Calls in 24 hours.
-    pub(super) per_day: u32,
-}
-
-/// A part of a budget that is earned over the day.
-#[derive(Debug, Clone, Copy)]
-struct Share {
-    /// How much of it may come at once.
-    burst: f64,
-    /// What is earned in 24 hours.
-    per_day: f64,
-}
-
-impl Budget {
-    /// The calls that checks don't get.
-    fn kept_back(self) -> u32 {
-        self.per_day / 4
-    }
-
-    /// Checks: together no more than what is not kept back, in any 24 hours.
-    fn checks(self) -> Share {
-        let all = f64::from(self.per_day - self.kept_back());
-        Share { burst: (all / 5.0).max(1.0), per_day: all * 0.8 }
-    }
-
-    /// Logins that come after a failure, such as a crash of the core or a token that is denied: fewer than would use up what is kept back.
-    fn retries(self) -> Share {
-        let all = f64::from(self.per_day);
-        Share { burst: (all / 80.0).max(3.0), per_day: (all / 40.0).max(3.0) }
-    }
-}
 
 /// The quota of one source.
 pub(in crate::resolver) struct Quota {
@@ -63,31 +22,6 @@ pub(in crate::resolver) struct Quota {
     page: String,
     limit: CallLimit,
 }
-
-/// What was spent, as it outlives this process. Times are of this boot.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Ledger {
-    /// Calls, oldest first.
-    lots: VecDeque<Lot>,
-    checks: Purse,
-    retries: Purse,
-    /// How often 1Password has said "rate limited" in a row, when it did so last, and until when it is left alone.
-    limited: u32,
-    since: Option<BootTime>,
-    until: Option<BootTime>,
-}
-
-/// Calls that were made at about the same time.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Lot {
-    first: BootTime,
-    last: BootTime,
-    calls: u32,
-}
-
-/// What has been earned of a share, and when that was reckoned; nothing was taken yet, where it is empty.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-struct Purse(Option<(f64, BootTime)>);
 
 impl Quota {
     /// The quota that is written on this page of the book.
@@ -181,117 +115,6 @@ impl Quota {
             ledger.until.map_or(grown, |until| now.age(until))
         }))
     }
-}
-
-impl Ledger {
-    fn admit(&self, calls: u32, budget: Budget, now: BootTime) -> Result<(), Failure> {
-        let left = self.until.map(|until| now.age(until)).filter(|left| !left.is_zero());
-        if let Some(left) = left {
-            return Err(limited("1Password limits the calls, and is left alone for a while".into(), left));
-        }
-        // a budget that is smaller than a login allows one a day
-        let most = if self.lots.is_empty() { budget.per_day.max(calls) } else { budget.per_day };
-        let spent = self.spent(now, DAY);
-        if spent.saturating_add(calls) <= most {
-            return Ok(());
-        }
-        let cause = format!("the source's budget is used up: {spent} calls of {} a day", budget.per_day);
-        Err(limited(cause, self.room(calls, most, now).max(Duration::from_secs(60))))
-    }
-
-    /// How long it takes until so many lots have aged that there is room for these calls.
-    fn room(&self, calls: u32, most: u32, now: BootTime) -> Duration {
-        let mut spent = self.spent(now, DAY).saturating_add(calls);
-        let counting = self.lots.iter().filter(|lot| lot.last.age(now) < DAY);
-        for lot in counting {
-            spent = spent.saturating_sub(lot.calls);
-            if spent <= most {
-                return now.age(lot.last.after(DAY));
-            }
-        }
-        DAY
-    }
-
-    fn pay(&mut self, calls: u32, budget: Budget, now: BootTime) -> Result<(), Failure> {
-        self.admit(calls, budget, now)?;
-        self.spend(calls, now);
-        Ok(())
-    }
-
-    fn admit_check(&mut self, budget: Budget, now: BootTime) -> Result<(), Failure> {
-        self.admit(1, budget, now)?;
-        let most = budget.per_day - budget.kept_back();
-        if self.spent(now, DAY) >= most && budget.per_day > 1 {
-            let cause = format!(
-                "what is left of the source's budget of {} calls is kept for new secrets",
-                budget.per_day
-            );
-            return Err(limited(cause, self.room(1, most, now).max(Duration::from_secs(60))));
-        }
-        self.checks.take(budget.checks(), now).map_err(|wait| {
-            let cause =
-                format!("the source's budget of {} calls spreads checks over the day", budget.per_day);
-            limited(cause, wait)
-        })
-    }
-
-    /// Whether anything of it still counts.
-    pub(super) fn matters(&self, now: BootTime) -> bool {
-        self.spent(now, DAY) > 0 || self.until.is_some_and(|until| !now.age(until).is_zero())
-    }
-
-    pub(super) fn spend(&mut self, calls: u32, now: BootTime) {
-        match self.lots.back_mut() {
-            Some(lot) if lot.first.age(now) < LOT => {
-                (lot.last, lot.calls) = (now, lot.calls.saturating_add(calls));
-            }
-            _ => self.lots.push_back(Lot { first: now, last: now, calls }),
-        }
-        while self.lots.front().is_some_and(|lot| lot.last.age(now) >= DAY) {
-            self.lots.pop_front();
-        }
-    }
-
-    fn give_back(&mut self, mut calls: u32) {
-        for lot in self.lots.iter_mut().rev() {
-            let back = lot.calls.min(calls);
-            (lot.calls, calls) = (lot.calls - back, calls - back);
-        }
-        self.lots.retain(|lot| lot.calls > 0);
-    }
-
-    /// Calls within this time, rather some too many than one too few.
-    pub(super) fn spent(&self, now: BootTime, within: Duration) -> u32 {
-        let lots = self.lots.iter().filter(|lot| lot.last.age(now) < within);
-        lots.fold(0, |sum, lot| sum.saturating_add(lot.calls))
-    }
-
-    fn spent_of(&self, budget: Budget, now: BootTime) -> Spent {
-        Spent { hour: self.spent(now, HOUR), day: self.spent(now, DAY), budget: budget.per_day }
-    }
-}
-
-impl Purse {
-    /// Takes one, or says how long it is until one is earned.
-    fn take(&mut self, share: Share, now: BootTime) -> Result<(), Duration> {
-        let rate = share.per_day / DAY.as_secs_f64();
-        let earned = match self.0 {
-            Some((earned, then)) => (earned + then.age(now).as_secs_f64() * rate).min(share.burst),
-            None => share.burst,
-        };
-        if earned >= 1.0 {
-            self.0 = Some((earned - 1.0, now));
-            return Ok(());
-        }
-        self.0 = Some((earned, now));
-        Err(Duration::from_secs_f64(((1.0 - earned) / rate.max(1e-9)).min(DAY.as_secs_f64())))
-    }
-}
-
-fn limited(cause: String, wait: Duration) -> Failure {
-    let remedy =
-        "wait, or raise the source's \"budget\"; a longer maxAge, or a Connect server, costs fewer calls";
-    Failure::new(Class::Limited, cause, remedy).retry_after(wait)
 }
 
 #[cfg(test)]

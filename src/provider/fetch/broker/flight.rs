@@ -12,8 +12,9 @@ use crate::host::systemd::message_id;
 use crate::ipc::{Check, Failure, Fetch, ItemState, Known, version};
 use crate::provider::base::active_config::Active;
 use crate::provider::base::events::Event;
+use crate::provider::base::item_key::ItemKey;
 use crate::provider::fetch::unit_files::UnitFiles;
-use crate::provider::store::{Entry, ItemKey, NewSnapshot, Slot, Snapshot};
+use crate::provider::store::{Entry, NewSnapshot, Slot, Snapshot};
 
 use super::{AHEAD_PATIENCE, CHECK_PATIENCE, FETCH_PATIENCE};
 

@@ -17,6 +17,7 @@ use crate::host::clock::BootTime;
 use crate::ipc::{Class, Declarations, Failure, Resolve, Status};
 use crate::provider::base::active_config::Active;
 use crate::provider::base::events::{Event, Events};
+use crate::provider::base::item_key::ItemKey;
 use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::fetch::outages::Troubles;
@@ -24,7 +25,7 @@ use crate::provider::fetch::single_flight::Flights;
 use crate::provider::observe::secret_status::{Condition, Seen};
 use crate::provider::store::freshness::{Moment, Step, judge};
 use crate::provider::store::start_pins::Pins;
-use crate::provider::store::{Entry, Held, ItemKey, Slot, Snapshot, Store};
+use crate::provider::store::{Entry, Held, Slot, Snapshot, Store};
 
 pub use refresh::{Asked, Refreshed, Thoroughness};
 
@@ -120,7 +121,9 @@ impl Broker {
     pub fn activate(&self, active: Active) {
         let limit = active.settings.limits.store_bytes;
         if active.error.is_none() {
-            self.store.retain(limit, |snapshot| active.keeps(snapshot));
+            self.store.retain(limit, |snapshot| {
+                active.keeps(&snapshot.key, snapshot.by_rule, &snapshot.source_print)
+            });
         }
         if active.error.is_none() {
             for name in self.store.all_held() {

@@ -8,7 +8,8 @@ use super::{Broker, FETCH_PATIENCE, MOST_FETCHES, never_fresh};
 use crate::domain::secret::Wanted;
 use crate::host::clock::BootTime;
 use crate::ipc::Failure;
-use crate::provider::store::{Entry, ItemKey, Slot};
+use crate::provider::base::item_key::ItemKey;
+use crate::provider::store::{Entry, Slot};
 
 /// How to refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

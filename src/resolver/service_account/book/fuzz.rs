@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use super::super::quota::{Budget, Quota};
+use super::super::ledger::Budget;
+use super::super::quota::Quota;
 use super::*;
 use crate::fuzzing::Input;
 

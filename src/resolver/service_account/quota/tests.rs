@@ -1,5 +1,8 @@
 //! Tests of the quota, on a clock of their own.
 
+use std::collections::VecDeque;
+
+use super::super::ledger::{DAY, Lot};
 use super::*;
 use crate::host::clock::simulated::pass;
 

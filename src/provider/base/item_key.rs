@@ -28,7 +28,7 @@ impl ItemKey {
     }
 
     /// The item in the spelling that all others are the same as.
-    pub(super) fn folded(&self) -> ItemRef {
+    pub(crate) fn folded(&self) -> ItemRef {
         let fold = |segment: &Segment| {
             let text = match segment.text.len() {
                 ID => segment.text.clone(),
