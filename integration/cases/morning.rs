@@ -14,7 +14,10 @@ pub const THEME: Theme = Theme {
     name: "morning",
     stage: outage,
     shared: false,
-    cases: cases![whoever_failed_at_boot_runs_when_1password_is_back],
+    cases: cases![
+        whoever_failed_at_boot_runs_when_1password_is_back,
+        a_unit_whose_start_cannot_be_queued_stays_failed,
+    ],
 };
 
 /// A machine that was installed without a token.
@@ -117,6 +120,29 @@ fn whoever_failed_at_boot_runs_when_1password_is_back(stage: &Stage) {
     stage.sh("systemctl stop stopped.service").ok();
     stage.connect_comes(&fixture());
     all_but_the_stopped_run(stage);
+}
+
+fn a_unit_whose_start_cannot_be_queued_stays_failed(stage: &Stage) {
+    stage.write(
+        "/etc/systemd/system/plain.service.d/needs.conf",
+        "[Unit]\nRequires=missing.service\n",
+        0o644,
+    );
+    stage.write(
+        "/etc/systemd/system/impatient.service.d/needs.conf",
+        "[Unit]\nRefuseManualStart=yes\n",
+        0o644,
+    );
+    stage.sh("systemctl daemon-reload").ok();
+    stage.connect_comes(&fixture());
+    for (unit, reason) in [
+        ("plain.service", "needs missing.service, which is not-found"),
+        ("impatient.service", "RefuseManualStart="),
+    ] {
+        let line = stage.waits_for_line(unit, "could not be started again");
+        assert!(line.contains(reason), "{line}");
+        assert_eq!(stage.show(unit, "ActiveState"), "failed", "{unit}");
+    }
 }
 
 fn the_first_token_starts_what_was_refused_for_none(stage: &Stage) {

@@ -66,7 +66,10 @@ pub const RECOVERY: Theme = Theme {
     name: "sealed-recovery",
     stage: without_drop_in,
     shared: false,
-    cases: cases![units_that_systemd_could_not_decrypt_for_are_restarted],
+    cases: cases![
+        units_that_systemd_could_not_decrypt_for_are_restarted,
+        units_that_failed_for_one_of_these_are_started_with_it,
+    ],
 };
 
 const LINE: &str = "was sent, but systemd could not decrypt it";
@@ -108,5 +111,45 @@ fn units_that_systemd_could_not_decrypt_for_are_restarted(stage: &Stage) {
     }
     for unit in &left[1..] {
         assert!(!stage.journal(unit).contains(LINE), "{}", stage.journal(unit));
+    }
+}
+
+/// A unit that runs once it is started, and has no credential.
+fn needing(units: &str) -> String {
+    format!("[Unit]\nRequires={units}\nAfter={units}\n[Service]\nType=exec\nExecStart=/bin/sleep infinity\n")
+}
+
+fn units_that_failed_for_one_of_these_are_started_with_it(stage: &Stage) {
+    let app = "crowd-exec@b.service";
+    let broken = "[Service]\nType=exec\nLoadCredential=other:/run/missing\nExecStart=/bin/true\n";
+    stage.units([
+        ("crowd-exec@.service", hardened("Type=exec").as_str()),
+        ("crowd-soft@.service", hardened("Type=exec").replace("PrivateDevices=yes", "").as_str()),
+        ("broken.service", broken),
+        ("first.service", needing(app).as_str()),
+        ("second.service", needing("first.service").as_str()),
+        ("both.service", needing(&format!("{app} broken.service")).as_str()),
+        ("alone.service", needing("broken.service").as_str()),
+    ]);
+    let all = ["second.service", "both.service", "alone.service"];
+    // the value is there then, so that the resolver does not start the socket again
+    stage.run(&["systemctl", "start", "crowd-soft@f.service"]).ok();
+    stage.run(&["systemctl", "stop", "systemd-creds.socket"]).ok();
+    stage.run(&[&["systemctl", "start", "--"][..], &all].concat());
+    for unit in ["first.service", "second.service", "both.service", "alone.service"] {
+        assert_eq!(stage.show(unit, "ActiveState"), "inactive", "{unit}");
+    }
+    let invocation = stage.show("broken.service", "InvocationID");
+    stage.run(&["systemctl", "start", "systemd-creds.socket"]).ok();
+    for unit in ["first.service", "second.service"] {
+        stage.waits_for_line(unit, "which it needs, was restarted");
+        wait_until(&format!("{unit} runs"), || stage.show(unit, "SubState") == "running");
+    }
+    // what failed for another cause is left alone, and so is what needs it
+    assert_eq!(stage.show("broken.service", "InvocationID"), invocation);
+    for (unit, state) in
+        [("broken.service", "failed"), ("both.service", "inactive"), ("alone.service", "inactive")]
+    {
+        assert_eq!(stage.show(unit, "ActiveState"), state, "{unit}");
     }
 }

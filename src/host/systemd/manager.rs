@@ -29,6 +29,8 @@ pub trait Manager {
     fn subscribe(&self) -> zbus::Result<()>;
     /// The units that are in memory and match.
     fn list_units_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<Listed>>;
+    /// These units, loaded if need be.
+    fn list_units_by_names(&self, names: &[&str]) -> zbus::Result<Vec<Listed>>;
     /// A unit's object, loaded if need be.
     fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     /// A unit's object, if the unit is loaded.

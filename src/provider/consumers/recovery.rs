@@ -5,8 +5,10 @@
 //!
 //! [`sealed`] restarts units that systemd could not decrypt an answer for.
 
+mod dependents;
 mod jobs;
 mod sealed;
+mod start;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use self::start::{For, Outcome};
 use crate::domain::name::{Claim, CredentialId, UnitName};
 use crate::domain::secret::Wanted;
 use crate::host::clock::BootTime;
@@ -84,7 +87,7 @@ impl Recovery {
     /// A unit is refused. It is remembered, where the cause is one that passes.
     pub fn note(&self, claim: &Claim, refusal: &Refusal, broker: &Broker) {
         let unit = claim.unit.to_string();
-        self.sealed.refused(&unit);
+        let dependents = self.sealed.refused(&unit);
         if !refusal.passes() || !broker.active().settings.recover {
             self.forget(&unit); // what it fails for now, does not pass
             return;
@@ -95,6 +98,10 @@ impl Recovery {
             why: refusal.cause(&claim.unit, &claim.credential),
         };
         self.forget(&unit); // what it was refused for last is what counts
+        for dependent in dependents {
+            let why = format!("it needs {unit}, which was refused");
+            self.remember(dependent, Casualty { since: casualty.since, credential: None, why });
+        }
         self.remember(unit, casualty);
         self.begun.notify_one();
     }
@@ -198,9 +205,9 @@ impl Recovery {
     async fn start(&self, unit: &str) {
         let Some(casualty) = self.units().get(unit).cloned() else { return };
         tokio::time::sleep(APART.mul_f64(fastrand::f64())).await;
-        let result = self.start_if_failed(unit, &casualty).await;
-        match result {
-            Ok(true) => tracing::info!(
+        let why = if casualty.credential.is_some() { For::Itself } else { For::Another };
+        match self.start_again(unit, why, "replace").await {
+            Ok(Outcome::Started) => tracing::info!(
                 message_id = message_id::RECOVERED,
                 object_systemd_unit = unit,
                 onecred_unit = unit,
@@ -209,9 +216,10 @@ impl Recovery {
                 casualty.since.age(BootTime::now()).as_secs(),
                 casualty.why
             ),
-            Ok(false) => {
-                tracing::debug!("{unit} is not started again: it is in no need of it, or was stopped")
+            Ok(Outcome::NotNeeded) => {
+                tracing::debug!("{unit} is not started again: it runs, or was stopped")
             }
+            Ok(Outcome::Later) => return,
             Err(zbus::Error::InputOutput(_)) => return, // no bus: later
             Err(error) => tracing::error!(
                 object_systemd_unit = unit,
@@ -224,25 +232,6 @@ impl Recovery {
             units.remove(unit);
             self.news.notify_one();
         }
-    }
-
-    /// Starts it, if it is as it was when it failed.
-    async fn start_if_failed(&self, name: &str, casualty: &Casualty) -> zbus::Result<bool> {
-        let unit = self.link.unit(name).await?;
-        let (active, load) = (unit.active_state().await?, unit.load_state().await?);
-        let failed = match casualty.credential {
-            Some(_) => active == "failed",
-            None => active == "inactive" || active == "failed",
-        };
-        if load != "loaded" || !failed {
-            return Ok(false);
-        }
-        let manager = self.link.manager().await?;
-        if active == "failed" {
-            manager.reset_failed_unit(name).await?;
-        }
-        manager.start_unit(name, "replace").await?;
-        Ok(true)
     }
 }
 

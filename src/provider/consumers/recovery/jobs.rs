@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_core::Stream;
 
-use super::{Casualty, MOST, Recovery};
+use super::{Casualty, MOST, Recovery, start};
 use crate::host::clock::BootTime;
 use crate::host::systemd::manager::{JobRemoved, subscribe};
 
@@ -43,19 +43,26 @@ impl Recovery {
         let unit = end.unit.as_str();
         match end.result.as_str() {
             // started by somebody else, or stopped: either way not ours to start any more
-            "done" | "canceled" => {
+            result @ ("done" | "canceled") => {
                 self.forget(unit);
-                self.sealed.job_ended(unit);
+                self.sealed.job_ended(unit, result == "done");
             }
-            "dependency" => {
-                if let Some(for_whom) = self.depends_on_a_casualty(unit).await {
-                    let why = format!("it needs {for_whom}, which was refused");
-                    let casualty = Casualty { since: BootTime::now(), credential: None, why };
-                    self.remember(unit.to_owned(), casualty);
-                }
-            }
+            "dependency" => self.note_dependent(unit).await,
             _ => {}
         }
+    }
+
+    /// A unit did not start, since one that it needs failed.
+    async fn note_dependent(&self, unit: &str) {
+        let Ok(properties) = self.link.properties(unit, "Unit").await else { return };
+        let Ok(needs) = start::needs(&properties).await else { return };
+        let refused = needs.iter().find(|needed| self.units().contains_key(*needed));
+        if let Some(refused) = refused {
+            let why = format!("it needs {refused}, which was refused");
+            let casualty = Casualty { since: BootTime::now(), credential: None, why };
+            return self.remember(unit.to_owned(), casualty);
+        }
+        self.sealed.note_dependent(unit.to_owned(), needs);
     }
 
     /// Finds those that failed for one of these before the bus was there to tell: whatever needs it, was never begun to be started in this
@@ -99,14 +106,5 @@ impl Recovery {
             }
         }
         Ok(false)
-    }
-
-    async fn depends_on_a_casualty(&self, name: &str) -> Option<String> {
-        let unit = self.link.unit(name).await.ok()?;
-        let mut needs = unit.requires().await.ok()?;
-        needs.extend(unit.requisite().await.ok()?);
-        needs.extend(unit.binds_to().await.ok()?);
-        let units = self.units();
-        needs.into_iter().find(|needed| units.contains_key(needed))
     }
 }

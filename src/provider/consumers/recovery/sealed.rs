@@ -14,6 +14,8 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
+use super::dependents::Dependents;
+use super::start::{For, Outcome};
 use super::verdict::{Command, Failed, Source, is_undecrypted};
 use super::{MOST, Recovery};
 use crate::host::clock::{self, BootTime};
@@ -42,7 +44,13 @@ pub(super) struct Sealed {
 #[derive(Debug, Default)]
 struct Inner {
     answers: Vec<Answer>,
+    /// Units with answers whose processes have ended, while the service manager is asked about them.
+    judged: Vec<String>,
     restarts: BTreeMap<String, Restart>,
+    /// Units that did not start, since they need one of these.
+    dependents: Dependents,
+    /// Units that were restarted and have got what they asked for, until their dependents are started.
+    recovered: Vec<String>,
     /// How many connections [`DECRYPTS`] had refused when it was last asked; unknown at first, and after a time without answers.
     refused: Option<u32>,
     /// When it was last seen that it has refused more.
@@ -96,32 +104,65 @@ impl Sealed {
         }
     }
 
-    /// A unit was refused: it fails because of that.
-    pub(super) fn refused(&self, unit: &str) {
+    /// A unit was refused: it fails because of that. Returns the units that failed for it before.
+    pub(super) fn refused(&self, unit: &str) -> Vec<String> {
         let mut inner = self.inner();
         inner.answers.retain(|answer| answer.unit != unit);
         inner.restarts.remove(unit);
+        let mut units = vec![unit.to_owned()];
+        while let Some((dependent, _)) = inner.dependents.take_for(&units) {
+            units.push(dependent);
+        }
+        units.split_off(1)
     }
 
-    /// A job of this unit has ended, which was not ours, or was the one that is awaited.
-    pub(super) fn job_ended(&self, unit: &str) {
+    /// Whether a unit is to be restarted, since systemd could not decrypt an answer for it.
+    pub(super) fn is_to_be_restarted(&self, unit: &str) -> bool {
+        self.inner().restarts.contains_key(unit)
+    }
+
+    /// A job of this unit has ended well, or was canceled: one that was not ours, or the one that is awaited.
+    pub(super) fn job_ended(&self, unit: &str, is_done: bool) {
         let mut inner = self.inner();
         // the start job of Type=simple ends while the process loads its credentials; later it is a stop, or a start that went well
         inner.answers.retain(|answer| answer.unit != unit || answer.process.running() == answer.running);
+        let is_loading = inner.answers.iter().any(|answer| answer.unit == unit);
         match inner.restarts.get_mut(unit) {
-            Some(restart) if restart.own_job => restart.own_job = false,
+            Some(restart) if restart.own_job && is_loading => restart.own_job = false,
+            Some(restart) if restart.own_job && is_done => inner.recovers(unit),
             Some(_) => drop(inner.restarts.remove(unit)),
             None => {}
+        }
+        inner.dependents.forget(unit);
+    }
+
+    /// A unit did not start, since one of those that it needs failed.
+    pub(super) fn note_dependent(&self, unit: String, needs: Vec<String>) {
+        let mut inner = self.inner();
+        if inner.may_restart() {
+            inner.dependents.note(unit, needs);
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         let inner = self.inner();
-        inner.answers.is_empty() && inner.restarts.is_empty()
+        !inner.may_restart() && inner.dependents.is_empty()
     }
 }
 
 impl Inner {
+    /// Whether a unit got a sealed answer that may turn out not to have been decrypted, or is to be restarted for that.
+    fn may_restart(&self) -> bool {
+        !(self.answers.is_empty() && self.judged.is_empty() && self.restarts.is_empty())
+    }
+
+    /// A unit got what it asked for. If it was restarted for that, its dependents are next.
+    fn recovers(&mut self, unit: &str) {
+        if self.restarts.remove(unit).is_some() {
+            self.recovered.push(unit.to_owned());
+        }
+    }
+
     /// Takes the answers whose processes have ended. Those that executed their program have got what they asked for.
     fn take_ended(&mut self, now: BootTime, look: impl Fn(ProcessId) -> Option<Running>) -> Vec<Answer> {
         let mut ended = Vec::new();
@@ -131,10 +172,11 @@ impl Inner {
                 answer.running.as_ref().is_none_or(|before| before.started == running.started)
             };
             match running.filter(same) {
-                None => ended.push(answer),
-                Some(running) if answer.running.as_ref() != Some(&running) => {
-                    self.restarts.remove(&answer.unit);
+                None => {
+                    self.judged.push(answer.unit.clone());
+                    ended.push(answer);
                 }
+                Some(running) if answer.running.as_ref() != Some(&running) => self.recovers(&answer.unit),
                 Some(_) if answer.at.age(now) < REMEMBERED => self.answers.push(answer),
                 Some(_) => {}
             }
@@ -181,7 +223,9 @@ impl Recovery {
         loop {
             if self.sealed.is_empty() {
                 self.sealed.begun.notified().await;
-                self.sealed.inner().refused = None; // what was refused meanwhile concerns no answer
+                let mut inner = self.sealed.inner();
+                inner.refused = None; // what was refused meanwhile concerns no answer
+                inner.recovered.clear(); // it has no dependents
             }
             self.count_refused().await;
             sleep(CHECK).await;
@@ -194,7 +238,43 @@ impl Recovery {
                 self.sealed.inner().answers.extend(ended.into_iter().filter(recent));
                 sleep(Duration::from_secs(2)).await;
             }
+            self.sealed.inner().judged.clear();
             self.restart_due().await;
+            self.start_dependents().await;
+        }
+    }
+
+    /// Starts the units that failed for one that has recovered. Those that wait for a unit that was given up stay as they are.
+    async fn start_dependents(&self) {
+        let mut started = mem::take(&mut self.sealed.inner().recovered);
+        loop {
+            let next = self.sealed.inner().dependents.take_for(&started);
+            let Some((unit, needed)) = next else { break };
+            match self.start_again(&unit, For::Another, "fail").await {
+                Ok(Outcome::Started) => {
+                    tracing::info!(
+                        message_id = message_id::RECOVERED,
+                        object_systemd_unit = unit.as_str(),
+                        onecred_unit = unit.as_str(),
+                        onecred_result = "recovered",
+                        "{unit} is started again, since {needed}, which it needs, was restarted"
+                    );
+                    started.push(unit);
+                }
+                Ok(Outcome::NotNeeded | Outcome::Later) => {
+                    tracing::debug!(
+                        "{unit} is not started again: it runs, or another unit that it needs has failed"
+                    );
+                }
+                Err(error) => tracing::error!(
+                    object_systemd_unit = unit.as_str(),
+                    "{unit} could not be started again after {needed}, which it needs, was restarted: {error}; try: systemctl start {unit}"
+                ),
+            }
+        }
+        let mut inner = self.sealed.inner();
+        if !inner.may_restart() && inner.recovered.is_empty() {
+            inner.dependents.clear();
         }
     }
 
@@ -217,7 +297,7 @@ impl Recovery {
         let (failed, other): (Vec<&Answer>, Vec<&Answer>) =
             ended.iter().partition(|answer| failed.contains(&answer.unit));
         for answer in other {
-            self.sealed.inner().restarts.remove(&answer.unit);
+            self.sealed.inner().recovers(&answer.unit);
         }
         if failed.is_empty() {
             return Ok(());
@@ -354,11 +434,9 @@ impl Recovery {
             }
             _ => return Ok(false),
         }
-        let manager = self.link.manager().await?;
-        manager.reset_failed_unit(name).await?;
-        manager.start_unit(name, "fail").await?;
-        tracing::debug!("{name} is restarted, since systemd could not decrypt its credentials");
-        Ok(true)
+        let outcome = self.start_again(name, For::Itself, "fail").await?;
+        tracing::debug!("restart of {name}, since systemd could not decrypt its credentials: {outcome:?}");
+        Ok(outcome == Outcome::Started)
     }
 }
 

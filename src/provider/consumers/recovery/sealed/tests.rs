@@ -61,14 +61,31 @@ fn a_unit_is_restarted_three_times_with_growing_pauses() {
 }
 
 #[test]
-fn a_job_of_somebody_else_ends_it() {
-    for (own_job, is_left) in [(true, true), (false, false)] {
+fn a_job_ends_a_restart() {
+    // (the job is ours, the process still loads credentials, the job is done), (the restart goes on, it has succeeded)
+    for (own_job, is_loading, is_done, is_left, has_recovered) in [
+        (true, true, true, true, false),
+        (true, true, false, true, false),
+        (true, false, true, false, true),
+        (true, false, false, false, false),
+        (false, true, true, false, false),
+        (false, false, true, false, false),
+    ] {
         let sealed = Sealed::default();
         sealed.inner().restarts.insert("app.service".into(), Restart { own_job, ..Restart::new() });
-        sealed.job_ended("app.service");
-        assert_eq!(!sealed.is_empty(), is_left);
-        sealed.job_ended("app.service");
-        assert!(sealed.is_empty(), "only one job is ours");
+        if is_loading {
+            let mut waiting = answer("app.service", 1, BootTime::now());
+            waiting.running = waiting.process.running();
+            sealed.inner().answers.push(waiting);
+        }
+        sealed.job_ended("app.service", is_done);
+        let inner = sealed.inner();
+        let what = format!("ours: {own_job}, loading: {is_loading}, done: {is_done}");
+        assert_eq!(inner.restarts.contains_key("app.service"), is_left, "{what}");
+        assert_eq!(!inner.recovered.is_empty(), has_recovered, "{what}");
+        drop(inner);
+        sealed.job_ended("app.service", true);
+        assert!(!sealed.is_to_be_restarted("app.service"), "only one job is ours: {what}");
     }
 }
 
@@ -83,4 +100,59 @@ fn refused_connections_are_a_sign_from_when_they_are_seen() {
     inner.note_refused(5, first);
     inner.note_refused(5, second);
     assert_eq!(inner.refused_at, Some(first));
+}
+
+fn note(sealed: &Sealed, unit: &str, needs: &str) {
+    sealed.note_dependent(unit.to_owned(), vec![needs.to_owned()]);
+}
+
+fn started(sealed: &Sealed) -> Vec<String> {
+    let mut inner = sealed.inner();
+    let mut started = mem::take(&mut inner.recovered);
+    while let Some((unit, _)) = inner.dependents.take_for(&started) {
+        started.push(unit);
+    }
+    started
+}
+
+#[test]
+fn dependents_are_noted_from_the_answer_until_their_unit_has_recovered() {
+    let sealed = Sealed::default();
+    note(&sealed, "early.service", "app.service");
+    assert!(sealed.is_empty(), "no answer was sent");
+    sealed.inner().answers.push(answer("app.service", 1, BootTime::now()));
+    note(&sealed, "fourth.service", "third.service");
+    note(&sealed, "first.service", "app.service");
+    let ended = sealed.inner().take_ended(BootTime::now(), |_| None);
+    assert!(ended.len() == 1 && !sealed.is_empty(), "the unit is being looked at");
+    note(&sealed, "second.service", "app.service");
+    sealed.inner().judged.clear();
+    sealed.inner().restarts.insert("app.service".into(), Restart::new());
+    note(&sealed, "third.service", "app.service");
+    sealed.job_ended("second.service", true);
+    assert!(started(&sealed).is_empty(), "nothing has recovered");
+    assert!(sealed.is_to_be_restarted("app.service"));
+    sealed.inner().recovers("app.service");
+    assert!(!sealed.is_to_be_restarted("app.service") && !sealed.is_empty());
+    assert_eq!(started(&sealed), ["app.service", "first.service", "third.service", "fourth.service"]);
+    assert!(sealed.is_empty());
+}
+
+#[test]
+fn a_unit_that_was_not_restarted_has_no_dependents_to_start() {
+    let sealed = Sealed::default();
+    sealed.inner().answers.push(answer("app.service", 1, BootTime::now()));
+    note(&sealed, "first.service", "app.service");
+    sealed.inner().recovers("app.service");
+    assert!(started(&sealed).is_empty());
+}
+
+#[test]
+fn dependents_of_a_unit_that_is_refused_wait_for_its_cause() {
+    let sealed = Sealed::default();
+    sealed.inner().answers.push(answer("app.service", 1, BootTime::now()));
+    note(&sealed, "second.service", "first.service");
+    note(&sealed, "first.service", "app.service");
+    assert_eq!(sealed.refused("app.service"), ["first.service", "second.service"]);
+    assert!(sealed.is_empty());
 }

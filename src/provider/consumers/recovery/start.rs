@@ -1,0 +1,257 @@
+//! Starts a unit again: whether it may be started, and whether its failure must be reset before.
+//!
+//! A reset removes the unit from `systemctl --failed`. It is needed only where the unit's start limit would refuse the start, and comes after a
+//! check of what would keep the service manager from queueing the start.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::Recovery;
+use crate::host::clock;
+use crate::host::systemd::manager::Properties;
+
+/// The most units that are looked at for one start.
+const MOST_NEEDED: usize = 256;
+/// By which settings a unit cannot be without another.
+const NEEDS: [&str; 3] = ["Requires", "Requisite", "BindsTo"];
+
+/// Why a unit is to be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum For {
+    /// It failed itself.
+    Itself,
+    /// A unit that it needs failed.
+    Another,
+}
+
+/// What became of a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It is queued.
+    Started,
+    /// The unit runs, was stopped, or is masked.
+    NotNeeded,
+    /// A unit that it needs has failed, and a start would start that one too.
+    Later,
+}
+
+/// What the service manager knows of a unit.
+#[derive(Debug, Clone)]
+struct Facts {
+    /// `loaded`, `masked`…
+    load: String,
+    /// `failed`, `inactive`, `active`…
+    active: String,
+    /// It may be started by request.
+    can_start: bool,
+    /// The time over which its starts are counted; zero if they are not limited.
+    limit: Duration,
+    /// When it last became inactive or failed, on the clock of `limit`.
+    ended: Duration,
+    /// The units that it needs, and what those that are inactive need.
+    needs: Vec<Needed>,
+}
+
+/// A unit that another one needs.
+#[derive(Debug, Clone)]
+struct Needed {
+    name: String,
+    load: String,
+    active: String,
+    /// It failed for a cause that has passed, and is started again as well.
+    recovers: bool,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Decision {
+    Start {
+        reset: bool,
+    },
+    NotNeeded,
+    Later,
+    /// The service manager would not queue the start.
+    Impossible(String),
+}
+
+fn decide(unit: &Facts, why: For, now: Duration) -> Decision {
+    let is_down = unit.active == "failed" || unit.active == "inactive" && why == For::Another;
+    if unit.load != "loaded" || !is_down {
+        return Decision::NotNeeded;
+    }
+    if unit.needs.iter().any(|needed| needed.active == "failed" && !needed.recovers) {
+        return Decision::Later;
+    }
+    if !unit.can_start {
+        return Decision::Impossible("it cannot be started by request (RefuseManualStart=)".into());
+    }
+    let missing = unit.needs.iter().find(|needed| needed.load != "loaded" && needed.active != "active");
+    if let Some(Needed { name, load, .. }) = missing {
+        return Decision::Impossible(format!("it needs {name}, which is {load}"));
+    }
+    let is_limited = !unit.limit.is_zero() && now <= unit.ended.saturating_add(unit.limit);
+    Decision::Start { reset: unit.active == "failed" && is_limited }
+}
+
+impl Recovery {
+    /// Starts a unit, if it is as it was when it failed.
+    pub(super) async fn start_again(&self, name: &str, why: For, mode: &str) -> zbus::Result<Outcome> {
+        let facts = self.facts(name, why).await?;
+        let reset = match decide(&facts, why, clock::monotonic()) {
+            Decision::Start { reset } => reset,
+            Decision::NotNeeded => return Ok(Outcome::NotNeeded),
+            Decision::Later => return Ok(Outcome::Later),
+            Decision::Impossible(reason) => return Err(zbus::Error::Failure(reason)),
+        };
+        let manager = self.link.manager().await?;
+        if reset {
+            manager.reset_failed_unit(name).await?;
+        }
+        manager.start_unit(name, mode).await?;
+        Ok(Outcome::Started)
+    }
+
+    async fn facts(&self, name: &str, why: For) -> zbus::Result<Facts> {
+        let unit = self.link.properties(name, "Unit").await?;
+        let burst: u32 = unit.get("StartLimitBurst").await?;
+        let interval = if burst == 0 { 0 } else { unit.get("StartLimitIntervalUSec").await? };
+        Ok(Facts {
+            load: unit.get("LoadState").await?,
+            active: unit.get("ActiveState").await?,
+            can_start: unit.get("CanStart").await?,
+            limit: Duration::from_micros(interval),
+            ended: Duration::from_micros(unit.get("InactiveEnterTimestampMonotonic").await?),
+            needs: self.needs_of(name, &unit, why).await?,
+        })
+    }
+
+    async fn needs_of(&self, name: &str, unit: &Properties, why: For) -> zbus::Result<Vec<Needed>> {
+        let manager = self.link.manager().await?;
+        let mut seen = BTreeSet::from([name.to_owned()]);
+        let (mut next, mut all) = (needs(unit).await?, Vec::new());
+        while !next.is_empty() && seen.len() < MOST_NEEDED {
+            next.retain(|name| seen.insert(name.clone()));
+            let names: Vec<&str> = next.iter().map(String::as_str).collect();
+            let listed = manager.list_units_by_names(&names).await?;
+            next.clear();
+            for (name, _, load, active, ..) in listed {
+                if active == "inactive" && load == "loaded" {
+                    next.extend(needs(&self.link.properties(&name, "Unit").await?).await?);
+                }
+                let recovers = why == For::Itself
+                    && (self.units().contains_key(&name) || self.sealed.is_to_be_restarted(&name));
+                all.push(Needed { name, load, active, recovers });
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// What a unit cannot be without.
+pub(super) async fn needs(unit: &Properties) -> zbus::Result<Vec<String>> {
+    let mut all = Vec::new();
+    for setting in NEEDS {
+        all.extend(unit.get::<Vec<String>>(setting).await?);
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENDED: Duration = Duration::from_secs(100);
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    fn unit(active: &str, needs: &[(&str, &str, bool)]) -> Facts {
+        let needed = |(load, active, recovers): &(&str, &str, bool)| Needed {
+            name: "other.service".into(),
+            load: (*load).into(),
+            active: (*active).into(),
+            recovers: *recovers,
+        };
+        Facts {
+            load: "loaded".into(),
+            active: active.into(),
+            can_start: true,
+            limit: LIMIT,
+            ended: ENDED,
+            needs: needs.iter().map(needed).collect(),
+        }
+    }
+
+    fn start(reset: bool) -> Decision {
+        Decision::Start { reset }
+    }
+
+    #[test]
+    fn a_failure_is_reset_only_where_the_start_limit_could_refuse() {
+        let second = Duration::from_secs(1);
+        for (why, active, limit, now, expected) in [
+            ("the limit still counts", "failed", LIMIT, ENDED + second, start(true)),
+            ("at its very end", "failed", LIMIT, ENDED + LIMIT, start(true)),
+            ("the limit has passed", "failed", LIMIT, ENDED + LIMIT + second, start(false)),
+            ("there is no limit", "failed", Duration::ZERO, ENDED, start(false)),
+            ("a limit that never passes", "failed", Duration::MAX, ENDED + second, start(true)),
+            ("it has not failed", "inactive", LIMIT, ENDED + second, start(false)),
+        ] {
+            let facts = Facts { limit, ..unit(active, &[]) };
+            assert_eq!(decide(&facts, For::Another, now), expected, "{why}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_down_is_started() {
+        for (active, itself, another) in [
+            ("failed", start(true), start(true)),
+            ("inactive", Decision::NotNeeded, start(false)),
+            ("active", Decision::NotNeeded, Decision::NotNeeded),
+            ("activating", Decision::NotNeeded, Decision::NotNeeded),
+        ] {
+            assert_eq!(decide(&unit(active, &[]), For::Itself, ENDED), itself, "{active}");
+            assert_eq!(decide(&unit(active, &[]), For::Another, ENDED), another, "{active}");
+        }
+        let masked = Facts { load: "masked".into(), ..unit("failed", &[]) };
+        assert_eq!(decide(&masked, For::Itself, ENDED), Decision::NotNeeded);
+    }
+
+    #[test]
+    fn what_could_not_be_queued_keeps_its_failure() {
+        let refuses = Facts { can_start: false, ..unit("failed", &[]) };
+        let reason = |decision| match decision {
+            Decision::Impossible(reason) => reason,
+            other => panic!("{other:?}"),
+        };
+        assert!(reason(decide(&refuses, For::Itself, ENDED)).contains("RefuseManualStart="));
+        for load in ["not-found", "masked", "bad-setting", "error"] {
+            let facts = unit("failed", &[("loaded", "active", false), (load, "inactive", false)]);
+            let reason = reason(decide(&facts, For::Itself, ENDED));
+            assert_eq!(reason, format!("it needs other.service, which is {load}"));
+        }
+        // its file went while it ran
+        let facts = unit("failed", &[("not-found", "active", false)]);
+        assert_eq!(decide(&facts, For::Itself, ENDED), start(true));
+    }
+
+    #[test]
+    fn a_start_pulls_in_nothing_that_failed_for_another_cause() {
+        for (why, needed, expected) in [
+            ("what it needs runs", ("loaded", "active", false), start(true)),
+            ("what it needs is about to run", ("loaded", "activating", false), start(true)),
+            ("what it needs was not started", ("loaded", "inactive", false), start(true)),
+            ("what it needs is started again too", ("loaded", "failed", true), start(true)),
+            ("what it needs failed by itself", ("loaded", "failed", false), Decision::Later),
+            ("it also went", ("not-found", "failed", false), Decision::Later),
+        ] {
+            for active in ["failed", "inactive"] {
+                let decision = decide(&unit(active, &[needed]), For::Another, ENDED);
+                let expected = if active == "inactive" && expected == start(true) {
+                    start(false)
+                } else {
+                    expected.clone()
+                };
+                assert_eq!(decision, expected, "{why}");
+            }
+        }
+    }
+}
