@@ -19,6 +19,7 @@ pub const THEME: Theme = Theme {
         refusals_with_another_remedy_have_another_id,
         what_is_granted_is_counted_and_not_said,
         a_stranger_is_told_of_in_onecred_s_own_journal,
+        a_failed_reload_is_explained,
     ],
 };
 
@@ -48,6 +49,7 @@ const NOT_FOUND: &str = "2cccbe681e5f47aeb949f89bb663e7a2";
 const UNFIT: &str = "26e172e75dbe43198c8bed636bb5b28a";
 const STRANGER: &str = "02d7fe8b889642d88d475a0b12e44f15";
 const OPENED: &str = "382be0ba90a1486c91b27e2a136f8c0f";
+const CONFIGURATION_REJECTED: &str = "e04bc59fb56b466aa99fe40cd5671cc0";
 const GRANTED: &str = "85ec5f36f73a44c3909cab5f9345534b";
 
 fn stage(suite: Suite) -> Stage {
@@ -129,6 +131,24 @@ fn a_stranger_is_told_of_in_onecred_s_own_journal(stage: &Stage) {
     stage.sh(&format!("{LIBEXEC}/probe {SOCKET} unit/app.service/password")).ok();
     let own = "journalctl -q -o json -u onecred.service MESSAGE_ID=";
     wait_until("a stranger is told of", || !stage.sh(&format!("{own}{STRANGER}")).stdout().is_empty());
+}
+
+fn a_failed_reload_is_explained(stage: &Stage) {
+    let file = "/etc/onecred/secrets.json";
+    let text = stage.read(file);
+    stage.sh("systemctl start onecred.service").ok();
+    stage.write(file, "{ \"secrts\": [] }", 0o644);
+    stage.sh("systemctl reload onecred.service").fails();
+    let find =
+        format!("journalctl -q -o json MESSAGE_ID={CONFIGURATION_REJECTED} _SYSTEMD_UNIT=onecred.service");
+    wait_until("the failed reload has a line with the ID", || !stage.sh(&find).stdout().is_empty());
+    let line = stage.sh(&find).stdout();
+    assert!(line.contains("it was not loaded") && line.contains("onecred check"), "{line}");
+    let said = stage.sh("journalctl --no-pager -x -u onecred.service").ok();
+    assert!(said.contains("unknown key \"secrts\""), "{said}");
+    assert!(said.contains(" Subject: The configuration of onecred has errors"), "{said}");
+    stage.write(file, text, 0o644);
+    stage.sh("systemctl reload onecred.service").ok();
 }
 
 fn each_grant_is_a_line(stage: &Stage) {

@@ -11,6 +11,7 @@ use super::check_report::Configuration;
 use super::{show, vault_files};
 use crate::config::{self, Loaded, Paths, Report, Severity};
 use crate::host::systemd::creds_socket::{Finding, Level};
+use crate::host::systemd::{journal, message_id};
 
 /// The directory of the configuration that runs.
 const INSTALLED: &str = "/etc/onecred";
@@ -36,6 +37,9 @@ pub struct CheckArgs {
     /// Have this process read it, if it is fine: what the unit's ExecReload= does
     #[arg(long, value_name = "PID", hide = true)]
     pub then_reload: Option<i32>,
+    /// Log errors to the journal: what the unit's ExecReload= does on systemd 253 and later
+    #[arg(long, hide = true)]
+    pub for_reload: bool,
 }
 
 /// Checks, and tells problems on `err`, a summary on `out`. Gives the exit code: 0 fine, 1 errors found.
@@ -45,7 +49,8 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result
         files => config::check_files(files),
     };
     // files that are named may be for another machine, and a reload must not depend on what a sandbox may hide
-    let loaded = match args.files.is_empty() && args.then_reload.is_none() {
+    let is_reload = args.for_reload || args.then_reload.is_some();
+    let loaded = match args.files.is_empty() && !is_reload {
         true => loaded.and_then(vault_files::checked),
         false => loaded,
     };
@@ -73,6 +78,10 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result
             }
             Ok(code)
         }
+        Err(report) if is_reload => {
+            log_failed_reload(&report);
+            Ok(1)
+        }
         Err(Report { problems }) if args.json => {
             let configuration = as_asked(Configuration::invalid(&problems), args);
             match args.live {
@@ -93,6 +102,18 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result
             Ok(1)
         }
     }
+}
+
+/// A reload has its errors in the journal of the unit that is reloaded, as the provider has those of a start.
+fn log_failed_reload(report: &Report) {
+    journal::start("onecred", tracing::Level::INFO);
+    for problem in report.problems.iter().filter(|problem| problem.severity == Severity::Error) {
+        tracing::error!("{problem}");
+    }
+    tracing::error!(
+        message_id = message_id::CONFIGURATION_REJECTED,
+        "the configuration has errors or cannot be read, so it was not loaded, and what was active before stays active; see: onecred check"
+    );
 }
 
 fn as_asked(configuration: Configuration, args: &CheckArgs) -> Configuration {
@@ -156,7 +177,15 @@ mod tests {
         let file = dir.path().join("a.json");
         std::fs::write(&file, text).expect("written");
         let files = vec![file];
-        let args = CheckArgs { config: PathBuf::new(), files, quiet, live: false, json, then_reload: None };
+        let args = CheckArgs {
+            config: PathBuf::new(),
+            files,
+            quiet,
+            live: false,
+            json,
+            then_reload: None,
+            for_reload: false,
+        };
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let code = run(&args, &mut out, &mut err).expect("printed");
         let text =
@@ -207,7 +236,15 @@ mod tests {
         std::fs::write(dir.path().join("secrets.json"), text).expect("written");
         let check = |files: Vec<PathBuf>, quiet| {
             let config = dir.path().to_owned();
-            let args = CheckArgs { config, files, quiet, live: false, json: false, then_reload: None };
+            let args = CheckArgs {
+                config,
+                files,
+                quiet,
+                live: false,
+                json: false,
+                then_reload: None,
+                for_reload: false,
+            };
             let (mut out, mut err) = (Vec::new(), Vec::new());
             let code = run(&args, &mut out, &mut err).expect("printed");
             (
