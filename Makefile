@@ -6,6 +6,7 @@ SYSCONFDIR ?= /etc
 # a program that does nothing; NixOS has it elsewhere
 TRUE ?= /bin/true
 SYSTEMD_CREDS ?= /usr/bin/systemd-creds
+SYSTEMCTL ?= /usr/bin/systemctl
 # a onecred that runs on this machine, to make man pages and completions with, where BINARY is for another
 GENERATOR ?= $(BINARY)
 # Drop-ins for newer systemd are installed by the version on this machine; packages set it.
@@ -27,7 +28,8 @@ etc = $(DESTDIR)$(SYSCONFDIR)/onecred
 units = onecred.socket onecred-sealed.socket onecred.service onecred-resolver.socket onecred-resolver.service run-onecred-store.mount \
   run-secrets.mount run-onecred-files.mount onecred-file@.service onecred-publish.service onecred-publish.target \
   onecred-host-key.service onecred-metrics.service onecred-metrics.timer
-place = sed -e 's|/usr/bin/onecred|$(PREFIX)/bin/onecred|' -e 's|/usr/share/doc|$(PREFIX)/share/doc|' -e 's|/bin/true|$(TRUE)|' -e 's|/usr/bin/systemd-creds|$(SYSTEMD_CREDS)|'
+place = sed -e 's|/usr/bin/onecred|$(PREFIX)/bin/onecred|' -e 's|/usr/share/doc|$(PREFIX)/share/doc|' -e 's|/bin/true|$(TRUE)|' -e 's|/usr/bin/systemd-creds|$(SYSTEMD_CREDS)|' \
+  -e 's|/usr/bin/systemctl|$(SYSTEMCTL)|'
 
 # Limits of the socket through which units decrypt sealed credentials on systemd 258 and later. A daemon-reload applies them. Installed with every
 # version, so that an upgrade to 258 needs no second installation: before 256 the socket does not exist, and 256 and 257 do not need the limits.
@@ -57,8 +59,8 @@ install:
 	@$(put) 644 units/systemd/$(creds_limits) $(unit)/$(creds_limits)
 	@$(put) 644 units/sysusers.d/onecred.conf $(sysusers)/onecred.conf
 	@$(put) 644 units/catalog/onecred.catalog $(catalog)/onecred.catalog
-	@for f in system-services/org.onecred.Credentials1.service system.d/org.onecred.Credentials1.conf; do \
-	  $(put) 644 units/dbus-1/$$f $(dbus)/$$f || exit 1; done
+	@$(put_unit) units/dbus-1/system-services/org.onecred.Credentials1.service $(dbus)/system-services/org.onecred.Credentials1.service
+	@$(put) 644 units/dbus-1/system.d/org.onecred.Credentials1.conf $(dbus)/system.d/org.onecred.Credentials1.conf
 	@$(put) 644 units/polkit-1/actions/org.onecred.credentials1.policy $(polkit)/org.onecred.credentials1.policy
 	@$(put) 644 units/schema/secrets.schema.json $(share)/secrets.schema.json
 	rm -rf $(share)/generated

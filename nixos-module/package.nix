@@ -41,7 +41,7 @@ rustPlatform.buildRustPackage {
     runHook preInstall
     # with a DESTDIR the catalog of the machine that builds is left alone
     make install DESTDIR=/ PREFIX=$out SYSCONFDIR=$TMPDIR/etc TRUE=${coreutils}/bin/true \
-      SYSTEMD_CREDS=${systemd}/bin/systemd-creds \
+      SYSTEMD_CREDS=${systemd}/bin/systemd-creds SYSTEMCTL=${systemd}/bin/systemctl \
       SYSTEMD_VERSION=${lib.versions.major systemd.version} \
       BINARY="$(find target -path '*release/onecred' -type f | head -n 1)"
     # the module sets these limits, by the version of the system's own systemd

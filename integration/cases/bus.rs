@@ -389,4 +389,10 @@ fn dbus_broker_does_as_well(stage: &Stage) {
     a_unit_has_its_own_secrets_and_no_others(stage);
     let said = stage.sh(&as_user(&call("ListSecrets"))).fails();
     assert!(said.contains("may not do this"), "{said}");
+    // it starts the provider, and says at once that it can't while the socket is stopped
+    stage.sh("systemctl stop onecred.service").ok();
+    stage.sh(&call("ListSecrets")).ok();
+    stage.sh("systemctl stop onecred.socket onecred.service").ok();
+    let said = stage.sh(&call("ListSecrets")).fails();
+    assert!(said.contains("Could not activate remote peer"), "{said}");
 }
