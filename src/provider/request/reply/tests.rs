@@ -74,7 +74,10 @@ async fn a_value_that_was_sent_in_part_is_refused_when_its_task_dies() {
     let Err((connection, sent)) = connection.answer_at_once(&value) else { panic!("it went at once") };
     assert!(sent > 0 && sent < value.len());
     drop(connection);
-    assert_eq!(read_as_systemd(theirs).await.len(), (1 << 20) + 1);
+    let got = read_as_systemd(theirs).await;
+    assert_eq!(got.len(), (1 << 20) + 1);
+    let reason = b"onecred: refused: something went wrong";
+    assert!(got.windows(reason.len()).any(|part| part == reason), "the reason is behind what was sent");
 }
 
 #[tokio::test]
@@ -106,6 +109,24 @@ async fn a_peer_that_has_hung_up_is_noticed() {
     drop(theirs);
     connection.refuse("too late");
     let _closed = permits.acquire().await.unwrap();
+    let (connection, theirs, _permits) = pair().await;
+    drop(theirs);
+    let at_once = connection.answer_at_once(&SecretValue::new(vec![1; 10])).map_err(|(_, sent)| sent);
+    assert_eq!(at_once, Ok(Delivery::HungUp { sent: 0 }), "no task waits for it");
+}
+
+#[tokio::test]
+async fn a_refusal_that_has_begun_waits_for_nothing_that_a_stop_waits_for() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let [open, waiting] = [(); 2].map(|()| Arc::new(Semaphore::new(1)));
+    let acquire = |permits: &Arc<Semaphore>| Arc::clone(permits).try_acquire_owned().unwrap();
+    let connection = Connection::new(ours.into(), Place::new(acquire(&open), Some(acquire(&waiting))));
+    assert!(waiting.try_acquire().is_err(), "it waits for its answer");
+    connection.refuse("no");
+    assert!(waiting.try_acquire().is_ok(), "the keeper can finish it");
+    assert!(open.try_acquire().is_err(), "it is open until its peer has read all of it");
+    drop(theirs);
 }
 
 /// Bytes that end every reader of systemd's: nspawn's collects up to 67,174,400 before it fails.
