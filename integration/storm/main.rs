@@ -1,4 +1,5 @@
-//! Storms on a booted systemd, each judged by what units would start with: crashes, connections held, many units at once, an hour of load.
+//! Storms on a booted systemd, each judged by what units would start with: crashes, connections held, many units at once, crowds of sealed units,
+//! an hour of load.
 //! Run by `integration/storm/run`.
 //!
 //! What is counted is the same on every machine, and always judged. What is timed is a ratio of figures taken in turn, judged with `--strict`.
@@ -11,6 +12,7 @@ mod holder;
 mod inside;
 mod machines;
 mod outcome;
+mod sealed;
 mod soak;
 mod units;
 mod values;
@@ -43,6 +45,10 @@ pub struct Size {
     pub units: usize,
     /// How often warm, in turn with the floor.
     pub rounds: usize,
+    /// Crowds of hardened units.
+    pub crowds: &'static [usize],
+    /// How often each of these starts at each socket.
+    pub crowd_rounds: usize,
     /// How long the mixed load takes.
     pub soak: Duration,
     /// What it pauses between one round and the next.
@@ -61,6 +67,8 @@ const WHOLE: Size = Size {
     many: 10_000,
     units: 300,
     rounds: 10,
+    crowds: &[96, 200, 500],
+    crowd_rounds: 3,
     soak: Duration::from_secs(3600),
     pause: Duration::from_millis(500),
     patience: Duration::from_secs(7200),
@@ -75,12 +83,14 @@ const QUICK: Size = Size {
     many: 1500,
     units: 60,
     rounds: 2,
+    crowds: &[40],
+    crowd_rounds: 1,
     soak: Duration::from_secs(3),
     pause: Duration::from_millis(50),
     patience: Duration::from_secs(300),
 };
 
-const PHASES: [&str; 4] = ["crashes", "held", "units", "soak"];
+const PHASES: [&str; 5] = ["crashes", "held", "units", "sealed", "soak"];
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).filter(|word| word != "--bench").collect();
@@ -125,6 +135,7 @@ fn outside(words: &[&str]) -> Result<ExitCode, Box<dyn Error>> {
                 "crashes" => crashes::rows(suite, &size)?,
                 "held" => held::rows(suite, &size)?,
                 "units" => units::rows(suite, &size, &floor)?,
+                "sealed" => sealed::rows(suite, &size)?,
                 _ => soak::rows(suite, &size)?,
             });
         }
