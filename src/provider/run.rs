@@ -10,7 +10,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep, timeout};
 
 use super::base::files::Standing;
 use super::fetch::resolver_unit::ResolverUnit;
@@ -89,15 +89,15 @@ async fn live(options: Options) -> Result<(), Fatal> {
     let kind = if options.development { Kind::Anything } else { Kind::Memory };
     // a configuration that becomes active brings its own limit
     let open = || Store::open(&options.store, kind, Limits::default().store_bytes);
-    let (store, active) = match open() {
+    let (store, (active, standing)) = match open() {
         Ok(store) => {
-            let active = load(&options.config, &store);
-            (store, active)
+            let start = load(&options.config, &store);
+            (store, start)
         }
         Err(error) => {
             tracing::error!("{error}");
             // units that ask get this reason, instead of waiting for a provider that does not start
-            (Store::none(), Active::broken(error.to_string()))
+            (Store::none(), (Active::broken(error.to_string()), Standing::None))
         }
     };
     let (storeless, connections) = (!store.exists(), active.settings.limits.connections);
@@ -110,7 +110,7 @@ async fn live(options: Options) -> Result<(), Fatal> {
     let mut signals = Signals::new()?;
     let keeper = watch(&options.keeper)?;
     tracing::info!("serving; the keeper is process {}", options.keeper.pid());
-    notify::ready(&status(&server));
+    notify::ready(&line(&server, &standing));
     tokio::spawn(Arc::clone(&server.publisher).follow());
     let fit = || storeless && open().is_ok();
     let (reloads, mut wishes) = mpsc::channel(1);
@@ -145,7 +145,7 @@ async fn serve(
             None => std::future::pending().await,
         }
     });
-    let mut housekeeping = interval(HOUSEKEEPING);
+    let mut housekeeping = interval_at(Instant::now() + HOUSEKEEPING, HOUSEKEEPING);
     let mut alive = interval(notify::watchdog_interval().unwrap_or(HOUSEKEEPING));
     alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -203,19 +203,19 @@ async fn wind_down(server: &Server, unguarded: bool) {
 }
 
 /// The configuration to start with. Without one, every unit that asks is refused with the reason, so that each consumer's journal has it.
-fn load(paths: &Paths, store: &Store) -> Active {
+fn load(paths: &Paths, store: &Store) -> (Active, Standing) {
     match last_valid::start(paths, store) {
         Start::Files(active, warnings) => {
             warn(&warnings);
-            active
+            (active, Standing::Current)
         }
         Start::Last(active, report) => {
             rejected(&report, &format!("the one of {} stays active", time_of(&active)));
-            active
+            (active, Standing::Rejected(report.first_error()))
         }
         Start::Nothing(report) => {
             rejected(&report, "every unit that asks is refused");
-            Active::broken(report.first_error())
+            (Active::broken(report.first_error()), Standing::None)
         }
     }
 }

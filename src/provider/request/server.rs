@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::reply::{Connection, Delivery, Place};
@@ -105,6 +106,7 @@ impl Server {
     /// Takes connections for as long as it is polled, and answers them in the form of this socket.
     pub async fn accept(self: &Arc<Self>, listener: OwnedFd, form: Form) -> std::io::Result<()> {
         let listener = sys::register(listener)?;
+        self.accept_first(&listener, form);
         loop {
             let mut permit =
                 Some(Arc::clone(&self.permits).acquire_owned().await.map_err(std::io::Error::other)?);
@@ -124,6 +126,15 @@ impl Server {
             }
             drop(guard);
             tokio::task::yield_now().await;
+        }
+    }
+
+    /// Answers those whose connections started the provider, before the event loop and other tasks have their turn. What fails here is seen again.
+    fn accept_first(self: &Arc<Self>, listener: &AsyncFd<OwnedFd>, form: Form) {
+        for _ in 0..AT_A_TIME {
+            let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return };
+            let Ok(socket) = sys::accept(listener.get_ref()) else { return };
+            self.serve(socket, permit, form);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The store's folder: in memory that is never written to a disk, readable by this user alone, each file replaced by a rename.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -110,12 +111,12 @@ impl Folder {
     }
 
     /// Removes everything but these files, the state and the lists that outlive the process.
-    pub(super) fn keep_only(&self, names: &[String]) -> Result<(), BadFolder> {
+    pub(super) fn keep_only(&self, names: &HashSet<String>) -> Result<(), BadFolder> {
         let wrong = |error| BadFolder::Open(self.path.clone(), error);
         for entry in fs::read_dir(&self.path).map_err(wrong)? {
             let name = entry.map_err(wrong)?.file_name();
             let is_list = [STATE, PUBLISHED, REFUSED, CONFIGURATION].iter().any(|list| name == *list);
-            if !is_list && !names.iter().any(|kept| name == kept.as_str()) {
+            if !is_list && !name.to_str().is_some_and(|name| names.contains(name)) {
                 let _ = fs::remove_file(self.path.join(name)); // a folder of someone's stays
             }
         }

@@ -11,7 +11,7 @@ mod format;
 pub(crate) mod fuzz;
 mod overrides;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -295,7 +295,7 @@ impl Slot {
 
 impl Inner {
     /// The names of all files that are in use.
-    fn files(&self) -> Vec<String> {
+    fn files(&self) -> HashSet<String> {
         let slots = self.slots.iter().flat_map(|(key, slot)| {
             let name = format::file_name(key);
             let previous = slot.previous.as_ref().map(|_| format!("{PREVIOUS}{name}"));
