@@ -1,5 +1,5 @@
 //! Hundreds of hardened units at once, without the drop-in of systemd-creds.socket: at the sealed socket, in turn with the same units at the plain one.
-//! None may fail. Before systemd 258 units decrypt by themselves, and this is skipped.
+//! None may fail. Skipped before systemd 258, where the process of each unit decrypts.
 
 use super::Size;
 use onecred_integration::{

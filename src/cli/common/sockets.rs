@@ -105,6 +105,7 @@ mod tests {
             ("onecred.socket", "active", "enabled", ""),
             ("onecred.socket", "active", "enabled-runtime", ""),
             ("onecred.socket", "activating", "linked", ""), // NixOS
+            ("onecred.socket", "reloading", "enabled", ""),
             ("onecred.socket", "active", "disabled", "not enabled, so"),
             (
                 "onecred.socket",
@@ -139,6 +140,8 @@ mod tests {
         let sealed = || socket("onecred-sealed.socket", "inactive", "disabled");
         assert_eq!(keep_it_down(&[fine(), sealed()]), None);
         assert_eq!(keep_it_down(&[]), None, "systemd does not say");
+        let until_the_boot = socket("onecred.socket", "active", "disabled");
+        assert_eq!(keep_it_down(&[until_the_boot]), None, "it listens");
         let why = keep_it_down(&[stopped(), sealed()]).unwrap();
         assert!(why.ends_with("start it: systemctl enable --now onecred.socket"), "{why}");
         assert_eq!(problems(&[stopped(), sealed()]).len(), 2);

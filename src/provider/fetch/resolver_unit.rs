@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout};
 use zbus::proxy::CacheProperties;
 
@@ -39,33 +40,8 @@ impl ResolverUnit {
     }
 
     /// Its answer, or why there won't be one.
-    async fn answer<T>(&self, mut answer: Pending<'_, T>) -> Result<T, Failure> {
-        let mut pause = SILENT_FOR;
-        loop {
-            let why = async {
-                sleep(pause).await;
-                timeout(PATIENCE, self.why_not()).await.ok().flatten()
-            };
-            tokio::select! {
-                biased;
-                result = &mut answer => return result,
-                why = why => if let Some(failure) = why {
-                    return Err(failure);
-                },
-            }
-            pause = (pause * 2).min(SELDOM);
-        }
-    }
-
-    async fn why_not(&self) -> Option<Failure> {
-        for _ in 0..NEXT_LOOK.1 {
-            match judge(&self.look().await.ok()?) {
-                Verdict::Starts => sleep(NEXT_LOOK.0).await,
-                Verdict::Fine => return None,
-                Verdict::NoToken => return Some(no_token()),
-            }
-        }
-        None
+    async fn answer<T>(&self, answer: Pending<'_, T>) -> Result<T, Failure> {
+        unless(answer, || timeout(PATIENCE, why_not(|| self.look()))).await
     }
 
     async fn look(&self) -> zbus::Result<State> {
@@ -75,6 +51,43 @@ impl ResolverUnit {
         let service = service.cache_properties(CacheProperties::No).build().await?;
         Ok(State { active: UnitProxy::active_state(&unit).await?, status: service.exec_main_status().await? })
     }
+}
+
+/// The answer, or why there won't be one: asked ever more seldom while there is none.
+async fn unless<T, F>(mut answer: Pending<'_, T>, ask: impl Fn() -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<Option<Failure>, Elapsed>>,
+{
+    let mut pause = SILENT_FOR;
+    loop {
+        let why = async {
+            sleep(pause).await;
+            ask().await.ok().flatten()
+        };
+        tokio::select! {
+            biased;
+            result = &mut answer => return result,
+            why = why => if let Some(failure) = why {
+                return Err(failure);
+            },
+        }
+        pause = (pause * 2).min(SELDOM);
+    }
+}
+
+/// Why the unit does not answer, if it can't. A start that is under way is looked at again.
+async fn why_not<F>(look: impl Fn() -> F) -> Option<Failure>
+where
+    F: Future<Output = zbus::Result<State>>,
+{
+    for _ in 0..NEXT_LOOK.1 {
+        match judge(&look().await.ok()?) {
+            Verdict::Starts => sleep(NEXT_LOOK.0).await,
+            Verdict::Fine => return None,
+            Verdict::NoToken => return Some(no_token()),
+        }
+    }
+    None
 }
 
 /// How the unit is.
@@ -133,6 +146,10 @@ impl Resolve for ResolverUnit {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use tokio::time::Instant;
+
     use super::*;
 
     #[test]
@@ -141,6 +158,7 @@ mod tests {
             ("active", 0, Verdict::Fine),
             ("active", CREDENTIALS, Verdict::Fine), // of its life before
             ("reloading", 0, Verdict::Fine),
+            ("reloading", CREDENTIALS, Verdict::Fine), // of its life before
             ("activating", 0, Verdict::Starts),
             ("activating", CREDENTIALS, Verdict::NoToken), // it waits for its next start
             ("failed", CREDENTIALS, Verdict::NoToken),
@@ -155,6 +173,36 @@ mod tests {
             assert_eq!(judge(&state), verdict, "{state:?}");
         }
         assert!(no_token().class.is_transient(), "units wait for the next start");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn systemd_is_asked_ever_more_seldom_until_it_says_why() {
+        let (begun, asked) = (Instant::now(), Cell::new(0));
+        let answer: Pending<'_, ()> = Box::pin(std::future::pending());
+        let ask = || {
+            asked.set(asked.get() + 1);
+            let says = asked.get() == 5;
+            async move { Ok(says.then(no_token)) }
+        };
+        assert_eq!(unless(answer, ask).await.unwrap_err().class, Class::Away);
+        assert_eq!(begun.elapsed().as_millis(), 1500 + 3000 + 6000 + 12_000 + 12_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_that_is_under_way_is_looked_at_again() {
+        let starts = ("activating", 0);
+        for (then, is_no_token) in
+            [(("activating", CREDENTIALS), true), (("active", 0), false), (starts, false)]
+        {
+            let looks = Cell::new(0);
+            let look = || {
+                looks.set(looks.get() + 1);
+                let (active, status) = if looks.get() < 3 { starts } else { then };
+                async move { Ok(State { active: active.to_owned(), status }) }
+            };
+            assert_eq!(why_not(look).await.is_some(), is_no_token, "{then:?}");
+            assert_eq!(looks.get(), if then == starts { NEXT_LOOK.1 } else { 3 }, "{then:?}");
+        }
     }
 
     struct Slow;

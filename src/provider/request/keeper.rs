@@ -113,8 +113,8 @@ impl Asker {
 
     /// Sends as much filler as it takes now, within its turn.
     fn refuse(&mut self) -> Outcome {
-        let turn = ENOUGH.min(self.sent + TURN);
-        while self.sent < turn {
+        let end = end_of_turn(self.sent);
+        while self.sent < end {
             match sys::send_now(&self.fd, &FILLER) {
                 Ok(n) => self.sent += n as u64,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -139,6 +139,12 @@ impl Asker {
     }
 }
 
+/// How much a peer is sent in all by the end of its turn.
+fn end_of_turn(sent: u64) -> u64 {
+    ENOUGH.min(sent + TURN)
+}
+
+#[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     Open,
     HungUp,

@@ -1,6 +1,7 @@
 use std::io::Read;
 use std::os::fd::IntoRawFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::mpsc;
 
 use super::*;
@@ -75,4 +76,70 @@ fn who_asks_is_known_by_the_socket_that_took_the_connection() {
     assert!(!is_asker(listener.as_raw_fd()) && !is_asker(client.as_raw_fd()));
     let (end, _other) = UnixStream::pair().unwrap();
     assert!(!is_asker(end.as_raw_fd()));
+}
+
+#[test]
+fn a_claim_is_enough_to_know_who_asks() {
+    let address =
+        |name: &str| SocketAddr::from_abstract_name(format!("{}-{name}", std::process::id())).unwrap();
+    let listener = UnixListener::bind_addr(&address("listens")).unwrap();
+    for (name, is_one) in [("/unit/app.service/db", true), ("/unit/app.service", false), ("other", false)] {
+        let client = sys_socket();
+        let own = UnixAddr::new_abstract(format!("{:x}{name}", std::process::id()).as_bytes()).unwrap();
+        nix::sys::socket::bind(client.as_raw_fd(), &own).unwrap();
+        let to = UnixAddr::new_abstract(format!("{}-listens", std::process::id()).as_bytes()).unwrap();
+        nix::sys::socket::connect(client.as_raw_fd(), &to).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        assert_eq!(is_asker(accepted.as_raw_fd()), is_one, "{name}");
+    }
+}
+
+fn sys_socket() -> OwnedFd {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+    socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap()
+}
+
+#[test]
+fn a_peer_has_its_turn_and_no_more_than_all_of_the_filler() {
+    for (sent, end) in [(0, TURN), (TURN / 2, TURN + TURN / 2), (ENOUGH - 1, ENOUGH), (ENOUGH, ENOUGH)] {
+        assert_eq!(end_of_turn(sent), end, "{sent}");
+    }
+}
+
+#[test]
+fn a_peer_that_has_hung_up_is_left_at_once() {
+    let (mut ours, theirs) = pair();
+    drop(theirs);
+    assert_eq!(ours.refuse(), Outcome::HungUp);
+    let mut open = vec![ours];
+    assert!(!refuse_some(&mut open) && open.is_empty());
+}
+
+#[test]
+fn a_reader_that_hangs_up_after_all_of_the_filler_is_noticed() {
+    let (mut ours, theirs) = pair();
+    ours.sent = ENOUGH;
+    let done = refused(vec![ours], PATIENCE * 10);
+    drop(theirs);
+    done.recv_timeout(PATIENCE).unwrap();
+}
+
+#[test]
+fn a_reader_with_all_of_the_filler_wakes_nobody_until_it_hangs_up() {
+    let (mut ours, _theirs) = pair();
+    assert_eq!(ours.wanted(), PollFlags::POLLOUT);
+    ours.sent = ENOUGH;
+    assert_eq!(ours.refuse(), Outcome::Open);
+    assert_eq!(ours.wanted(), PollFlags::empty());
+}
+
+#[test]
+fn a_peer_that_nothing_can_be_sent_to_now_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    // a send to a file fails, as one does without memory
+    let file = std::fs::File::create(folder.path().join("file")).unwrap();
+    let mut open = vec![Asker::new(file.as_raw_fd())];
+    assert_eq!(open[0].refuse(), Outcome::NoMemory);
+    assert!(refuse_some(&mut open));
+    assert_eq!(open.len(), 1);
 }
