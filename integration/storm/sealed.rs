@@ -74,7 +74,7 @@ fn crowd(stage: &Stage, units: usize, rounds: usize) -> [Row; 2] {
         pairs.push(pair);
     }
     eprintln!(
-        "  {units} units: median of the ratios: {:.2}",
+        "  {units} units, {rounds} times at each socket: {failed} failed; median of the ratios sealed to plain: {:.2}",
         median(pairs.iter().map(|[sealed, plain]| sealed / plain))
     );
     let what = format!("{units} hardened units at once");
