@@ -20,6 +20,7 @@ pub const THEME: Theme = Theme {
         a_restart_that_fails_is_told_and_not_repeated,
         what_is_gone_restarts_nothing,
         a_secret_is_kept_fresh_by_itself,
+        a_longer_interval_is_not_starved_by_a_shorter_one,
         files_are_replaced_before_a_unit_is_told,
         a_running_service_sees_a_restart_a_reload_and_new_credentials,
     ],
@@ -202,6 +203,19 @@ fn a_secret_is_kept_fresh_by_itself(stage: &Stage) {
     set(stage, "db", "password", "hunter3");
     wait_until("the unit was restarted", || lines(stage, "app.service.starts") == ["hunter2", "hunter3"]);
     assert!(stage.calls().len() - before <= 8, "{:?}", stage.calls());
+}
+
+fn a_longer_interval_is_not_starved_by_a_shorter_one(stage: &Stage) {
+    edit(stage, |config| {
+        config["secrets"][0]["refresh"] = serde_json::json!("1m");
+        config["secrets"][2]["refresh"] = serde_json::json!("1h");
+    });
+    stage.units([("app.service", service("token", "").as_str())]);
+    stage.sh("systemctl start app").ok();
+    refresh_all(stage);
+    // the check for the password finds that the token's item has changed
+    set(stage, "multi", "f2", "changed");
+    wait_until("the unit was restarted", || lines(stage, "app.service.starts") == ["devtok", "changed"]);
 }
 
 fn files_are_replaced_before_a_unit_is_told(stage: &Stage) {

@@ -218,8 +218,9 @@ pub(crate) struct Secret {
     /// Whether an empty field is a value. Otherwise a unit that asks for it is refused: it is nearly always a mistake, and nobody notices.
     #[schemars(extend("default" = false))]
     pub(crate) allow_empty: Option<At<bool>>,
-    /// How often the secret is compared with 1Password by itself, and not only when a unit asks: a duration from `1m` to `30d`, or `off`. One call does for
-    /// all secrets of a source that are due. What has changed is fetched, published anew, and told to `restartUnits` and `reloadUnits`.
+    /// How often the secret is compared with 1Password by itself, and not only when a unit asks: a duration from `1m` to `30d`, or `off`. One check
+    /// compares all secrets of a source, and a secret that it finds changed is fetched at once, whatever its interval. What has changed is published anew, and told to
+    /// `restartUnits` and `reloadUnits`.
     #[schemars(example = "15m", extend("default" = "off"))]
     pub(crate) refresh: Option<At<String>>,
     /// Units to restart when the secret has changed, by name or glob.

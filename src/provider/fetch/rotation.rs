@@ -1,82 +1,126 @@
-//! Secrets that are kept fresh by themselves: each is compared with 1Password at its interval, by one call for all that
-//! are due of a source.
+//! Keeps secrets fresh: each is compared with 1Password at its own interval, with one call for all secrets of a source, and fetched if it changed.
 
-use std::collections::HashMap;
+mod schedule;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
+use tokio::time::Instant;
 
-use super::broker::{Broker, Thoroughness};
+use self::schedule::{Candidate, Due, Schedule};
+use super::broker::Broker;
 use crate::domain::name::SourceName;
+use crate::domain::reference::FieldRef;
 use crate::host::clock::BootTime;
 use crate::provider::base::item_key::ItemKey;
+use crate::provider::store::Entry;
 
-/// How often it is looked what is due: an interval may begin or end with any new configuration.
+/// How often to look for what is due: an interval may begin or end with any new configuration, and a unit's start may find a change.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// How many that have changed are fetched at once.
+/// How long a check may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How many changed items of a source are fetched at once.
 const AT_ONCE: usize = 64;
 
-/// Compares what is due for as long as it is polled. What was never asked for on this machine is left alone.
+/// Compares and fetches what is due for as long as it is polled. Leaves alone what was never asked for on this machine.
 pub async fn keep_fresh(broker: Arc<Broker>) {
     let mut rotation = Rotation::default();
     loop {
-        tokio::time::sleep(LOOK).await;
-        rotation.look(&broker, BootTime::now()).await;
+        rotation.wait(LOOK).await;
+        rotation.look(&broker, BootTime::now());
     }
 }
 
-/// The turns of the sources.
-#[derive(Debug, Default)]
-struct Rotation(HashMap<SourceName, Turn>);
-
-#[derive(Debug)]
-struct Turn {
-    /// How much of each interval passes before the next comparison: all of it, give or take a tenth, so that machines do not come at once.
-    part: f64,
-    /// When the last one began, however it ended: what fails is not tried sooner than what succeeds.
-    tried: Option<BootTime>,
+/// The schedule, and the work that is under way: one task for each source, so that a slow source does not delay another.
+#[derive(Default)]
+struct Rotation {
+    schedule: Schedule,
+    work: JoinSet<Vec<Fetched>>,
+    busy: HashMap<task::Id, SourceName>,
 }
 
-impl Default for Turn {
-    fn default() -> Self {
-        Self { part: fastrand::f64().mul_add(0.2, 0.9), tried: None }
-    }
+/// A fetch that ended.
+struct Fetched {
+    key: ItemKey,
+    still_changed: bool,
 }
 
 impl Rotation {
-    /// Compares what is due. What somebody else had compared lately is not, so a source that is checked anyway is not asked twice.
-    async fn look(&mut self, broker: &Arc<Broker>, now: BootTime) {
+    /// Begins what is due of the sources that are not being worked on.
+    fn look(&mut self, broker: &Arc<Broker>, now: BootTime) {
         let active = broker.active();
-        let mut due = Vec::new();
-        for secret in active.settings.policy.secrets() {
-            let (Some(interval), wanted) = (secret.refresh, &secret.wanted) else { continue };
-            let turn = self.0.entry(wanted.source.clone()).or_default();
-            let wait = interval.mul_f64(turn.part);
-            let key = ItemKey::new(&wanted.source, &wanted.reference.item);
-            let Some(slot) = broker.slot(&key) else { continue };
-            let old = slot.changed || slot.confirmed.age(now) >= wait;
-            if old && turn.tried.is_none_or(|tried| tried.age(now) >= wait) {
-                due.push((wanted.clone(), broker.ask(wanted)));
-            }
+        let candidates: Vec<Candidate> = active
+            .settings
+            .policy
+            .secrets()
+            .filter_map(|secret| {
+                let (interval, wanted) = (secret.refresh?, &secret.wanted);
+                let key = ItemKey::new(&wanted.source, &wanted.reference.item);
+                let slot = broker.slot(&key)?;
+                let field = wanted.reference.field.clone();
+                let has_value = matches!(slot.snapshot.entry(&field), Some(Entry::Value { .. }));
+                let (confirmed, fetched, changed) = (slot.confirmed, slot.snapshot.fetched, slot.changed);
+                Some(Candidate { key, field, interval, confirmed, fetched, changed, has_value })
+            })
+            .collect();
+        let part = || fastrand::f64().mul_add(0.2, 0.9);
+        let is_busy = |source: &SourceName| self.busy.values().any(|busy| busy == source);
+        let Due { checks, mut fetches } = self.schedule.take(&candidates, is_busy, now, part);
+        let sources: HashSet<SourceName> =
+            checks.iter().cloned().chain(fetches.keys().map(|key| key.source.clone())).collect();
+        for source in sources {
+            let check = checks.contains(&source);
+            let of_source = fetches.extract_if(.., |key, _| key.source == source).collect();
+            let task = self.work.spawn(work(Arc::clone(broker), source.clone(), check, of_source));
+            self.busy.insert(task.id(), source);
         }
-        for (wanted, _) in &due {
-            self.0.insert(wanted.source.clone(), Turn { tried: Some(now), ..Turn::default() });
-        }
-        let (turns, mut work) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
-        for (wanted, asked) in due {
-            let (broker, turns) = (Arc::clone(broker), Arc::clone(&turns));
-            work.spawn(async move {
-                let _turn = turns.acquire().await;
-                if let Err(failure) = broker.refresh(&wanted, Thoroughness::Versions, asked).await {
-                    tracing::debug!("{}: could not be kept fresh: {failure}", wanted.label);
-                }
-            });
-        }
-        while work.join_next().await.is_some() {}
     }
+
+    /// Waits until work has ended, as it may have found changes, or until so much time has passed.
+    async fn wait(&mut self, limit: Duration) {
+        let ended = async {
+            match self.work.join_next_with_id().await {
+                Some(ended) => ended,
+                None => std::future::pending().await,
+            }
+        };
+        let Ok(ended) = tokio::time::timeout(limit, ended).await else { return };
+        let (id, fetched) = ended.unwrap_or_else(|panicked| (panicked.id(), Vec::new()));
+        self.busy.remove(&id);
+        for Fetched { key, still_changed } in fetched {
+            self.schedule.ended(&key, still_changed);
+        }
+    }
+}
+
+/// Checks a source if that is due, and fetches items.
+async fn work(
+    broker: Arc<Broker>,
+    source: SourceName,
+    check: bool,
+    fetches: Vec<(ItemKey, FieldRef)>,
+) -> Vec<Fetched> {
+    if check && let Err(failure) = broker.checked(&source, Instant::now() + PATIENCE).await {
+        tracing::debug!("source {source} could not be compared with 1Password: {failure}");
+    }
+    let (turns, mut work) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
+    for (key, field) in fetches {
+        let (broker, turns) = (Arc::clone(&broker), Arc::clone(&turns));
+        work.spawn(async move {
+            let _turn = turns.acquire().await;
+            if let Err(failure) = broker.fetched(&key, &field).await {
+                tracing::debug!("{}: could not be fetched: {failure}", key.item);
+            }
+            let still_changed = broker.slot(&key).is_some_and(|slot| slot.changed);
+            Fetched { key, still_changed }
+        });
+    }
+    work.join_all().await
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ pub(in crate::provider) struct Scripted {
     pub(super) checks: Mutex<VecDeque<Result<ItemState, Failure>>>,
     asked: Mutex<Vec<String>>,
     /// Whether checks are never answered.
-    hang: std::sync::atomic::AtomicBool,
+    pub(in crate::provider) hang: std::sync::atomic::AtomicBool,
 }
 
 impl Scripted {

@@ -1,0 +1,142 @@
+//! When each secret is compared with 1Password and fetched. Pure: the state is plain, and the caller passes in what the store has and the time.
+//!
+//! - A check compares all items of a source, so it counts for all of the source's secrets, whether it succeeds or fails.
+//! - An item that a check found changed is fetched at the next opportunity, whatever its interval. If that fails, it is tried again after a pause
+//!   that grows up to the interval.
+//! - A check does not bring a value that is missing, so such an item is fetched at its own interval.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use crate::domain::name::SourceName;
+use crate::domain::reference::FieldRef;
+use crate::host::clock::BootTime;
+use crate::provider::base::item_key::ItemKey;
+
+/// The pause after the first failed fetch of a changed item. Each further failure doubles it.
+const FIRST_PAUSE: Duration = Duration::from_secs(60);
+
+/// A secret with a refresh interval, and what the store has of it.
+#[derive(Debug, Clone)]
+pub(super) struct Candidate {
+    /// Its item.
+    pub(super) key: ItemKey,
+    /// Its field.
+    pub(super) field: FieldRef,
+    /// Its refresh interval.
+    pub(super) interval: Duration,
+    /// When its item was last known to be current.
+    pub(super) confirmed: BootTime,
+    /// When its item was last fetched.
+    pub(super) fetched: BootTime,
+    /// Whether 1Password has another version of its item.
+    pub(super) changed: bool,
+    /// Whether the store has a value of its field.
+    pub(super) has_value: bool,
+}
+
+/// What is due.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Due {
+    /// The sources to check.
+    pub(super) checks: BTreeSet<SourceName>,
+    /// The items to fetch, each with one of the fields that are due.
+    pub(super) fetches: BTreeMap<ItemKey, FieldRef>,
+}
+
+/// The last tries.
+#[derive(Debug, Default)]
+pub(super) struct Schedule {
+    sources: HashMap<SourceName, Turn>,
+    items: HashMap<ItemKey, Fetches>,
+}
+
+/// The checks of a source.
+#[derive(Debug, Clone, Copy)]
+struct Turn {
+    /// The part of each interval that passes before the next try.
+    part: f64,
+    /// When the last check began.
+    checked: Option<BootTime>,
+}
+
+/// The fetches of an item.
+#[derive(Debug, Clone, Copy)]
+struct Fetches {
+    /// When the last one began.
+    tried: BootTime,
+    /// How many have failed in a row while the item was changed.
+    failures: u32,
+}
+
+impl Schedule {
+    /// Takes what is due now, and counts it as tried; nothing of sources that are busy. `part` draws the part of an interval that passes before the
+    /// next check of a source, so that machines do not check at the same time.
+    pub(super) fn take(
+        &mut self,
+        candidates: &[Candidate],
+        is_busy: impl Fn(&SourceName) -> bool,
+        now: BootTime,
+        mut part: impl FnMut() -> f64,
+    ) -> Due {
+        let items: BTreeSet<&ItemKey> = candidates.iter().map(|candidate| &candidate.key).collect();
+        self.items.retain(|key, _| items.contains(key));
+        let mut due = Due::default();
+        for candidate in candidates {
+            let source = &candidate.key.source;
+            self.sources.entry(source.clone()).or_insert_with(|| Turn { part: part(), checked: None });
+            if is_busy(source) || self.due_at(candidate) > now {
+                continue;
+            }
+            if candidate.changed || !candidate.has_value {
+                due.fetches.entry(candidate.key.clone()).or_insert_with(|| candidate.field.clone());
+                if self.items.get(&candidate.key).is_some_and(|fetches| candidate.fetched >= fetches.tried) {
+                    self.items.remove(&candidate.key); // fetched since, for a unit that asked
+                }
+            } else {
+                due.checks.insert(source.clone());
+            }
+        }
+        for source in &due.checks {
+            self.sources.insert(source.clone(), Turn { part: part(), checked: Some(now) });
+        }
+        for key in due.fetches.keys() {
+            self.items.entry(key.clone()).or_insert(Fetches { tried: now, failures: 0 }).tried = now;
+        }
+        due
+    }
+
+    /// Notes how a fetch of a changed item ended. One that leaves the item changed has failed.
+    pub(super) fn ended(&mut self, key: &ItemKey, still_changed: bool) {
+        if let Some(fetches) = self.items.get_mut(key) {
+            fetches.failures = if still_changed { fetches.failures.saturating_add(1) } else { 0 };
+        }
+    }
+
+    /// When a secret is due.
+    fn due_at(&self, candidate: &Candidate) -> BootTime {
+        let turn = self.sources.get(&candidate.key.source);
+        let interval = candidate.interval.mul_f64(turn.map_or(1.0, |turn| turn.part));
+        let fetches = self.items.get(&candidate.key);
+        if candidate.changed {
+            return match fetches {
+                Some(Fetches { tried, failures: failures @ 1.. }) if candidate.fetched < *tried => {
+                    tried.after(pause_after(*failures).min(interval))
+                }
+                _ => BootTime::default(),
+            };
+        }
+        let tried = match candidate.has_value {
+            true => turn.and_then(|turn| turn.checked).max(Some(candidate.confirmed)),
+            false => fetches.map(|fetches| fetches.tried).max(Some(candidate.fetched)),
+        };
+        tried.unwrap_or_default().after(interval)
+    }
+}
+
+fn pause_after(failures: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16))
+}
+
+#[cfg(test)]
+mod tests;
