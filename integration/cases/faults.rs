@@ -4,8 +4,8 @@ use onecred_integration::{
     cases,
     fake_connect::{Edit, FakeConnect, Options, Seen, vault::fixture},
     machine::Suite,
-    setup::{Setup, connect_at},
-    stage::{Stage, consumer},
+    setup::Setup,
+    stage::{Stage, connect_at, consumer},
     theme::Theme,
     upstream::{Cold, How, ROWS, Row, Warm},
 };

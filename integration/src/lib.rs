@@ -3,6 +3,8 @@
 pub mod attempts;
 #[cfg(test)]
 mod changed_map;
+#[cfg(test)]
+mod dependencies;
 pub mod fake;
 pub mod fake_account;
 pub mod fake_connect;

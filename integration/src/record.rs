@@ -3,12 +3,27 @@
 //! A line has four fields separated by tabs: name, `ok` or `failed`, wall time in milliseconds, and the processor time in milliseconds that the
 //! case's machine used meanwhile. On a shared machine that includes the cases that ran at the same time.
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     env,
     fs::{self, File},
     io::Write,
     time::Duration,
 };
+
+thread_local! {
+    static CASE: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// Notes which case this thread plays.
+pub(crate) fn set_case(number: u64) {
+    CASE.set(Some(number));
+}
+
+/// The number of the case that this thread plays, if it plays one.
+pub(crate) fn this_case() -> Option<u64> {
+    CASE.get()
+}
 
 /// What one case took.
 pub struct Record<'a> {

@@ -2,18 +2,15 @@
 use crate::{
     fake_connect::{self, vault},
     installed::Installed,
-    machine::{Machine, Plan, Suite, wait_until},
-    stage::Stage,
+    machine::{Plan, Suite},
+    stage::{CONNECT, Stage},
 };
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
-    io::ErrorKind,
     path::Path,
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
-
-const CONNECT: &str = "127.0.0.1:8080";
 
 /// What `make install` made, once for each suite.
 static INSTALLED: Mutex<BTreeMap<Suite, Arc<Installed>>> = Mutex::new(BTreeMap::new());
@@ -163,26 +160,4 @@ pub fn fixture_with(items: impl IntoIterator<Item = (&'static str, Vec<Value>)>)
         all.push(json!({ "id": id, "title": title, "category": "LOGIN", "version": 1, "fields": fields }));
     }
     document
-}
-
-/// Starts a fake Connect server in a machine's network.
-pub(crate) fn start_connect(machine: &Machine, document: &Value) -> fake_connect::FakeConnect {
-    let listen = CONNECT.parse().unwrap_or_else(|error| panic!("{error}"));
-    connect_at(machine, &fake_connect::Options { listen, document: document.clone(), ..Default::default() })
-}
-
-/// The same at another place, or of another kind. Where one has just gone from there, a process that is being started may still hold its port.
-#[track_caller]
-pub fn connect_at(machine: &Machine, options: &fake_connect::Options) -> fake_connect::FakeConnect {
-    let mut fake = None;
-    wait_until("the port of the fake Connect is free", || {
-        let start = || fake_connect::FakeConnect::start(options.clone());
-        match machine.in_network(start).and_then(|started| started) {
-            Ok(started) => fake = Some(started),
-            Err(error) if error.kind() == ErrorKind::AddrInUse => {}
-            Err(error) => panic!("no fake Connect: {error}"),
-        }
-        fake.is_some()
-    });
-    fake.unwrap_or_else(|| panic!("no fake Connect"))
 }

@@ -1,18 +1,21 @@
 //! What a case plays on: a booted machine, what runs beside it, and what a consumer made of its credentials.
 use crate::{
-    fake_connect::{Control, FakeConnect, Seen},
+    fake_connect::{self, Control, FakeConnect, Seen},
     installed::{LIBEXEC, SOCKET},
     machine::{Machine, Plan, wait_until},
-    setup::start_connect,
-    theme::this_case,
+    record::this_case,
 };
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
     fs,
+    io::ErrorKind,
     path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
 };
+
+/// Where the fake Connect server listens in a machine's network.
+pub(crate) const CONNECT: &str = "127.0.0.1:8080";
 
 /// A machine and its surroundings.
 pub struct Stage {
@@ -253,4 +256,25 @@ fn say(value: Option<&[u8]>) -> String {
         Some(bytes) if bytes.len() > 80 => format!("{} bytes", bytes.len()),
         Some(bytes) => format!("{:?}", String::from_utf8_lossy(bytes)),
     }
+}
+
+fn start_connect(machine: &Machine, document: &Value) -> FakeConnect {
+    let listen = CONNECT.parse().unwrap_or_else(|error| panic!("{error}"));
+    connect_at(machine, &fake_connect::Options { listen, document: document.clone(), ..Default::default() })
+}
+
+/// Starts a fake Connect server in a machine's network. Where one has just gone from there, a process that is being started may still hold its port.
+#[track_caller]
+pub fn connect_at(machine: &Machine, options: &fake_connect::Options) -> fake_connect::FakeConnect {
+    let mut fake = None;
+    wait_until("the port of the fake Connect is free", || {
+        let start = || fake_connect::FakeConnect::start(options.clone());
+        match machine.in_network(start).and_then(|started| started) {
+            Ok(started) => fake = Some(started),
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+            Err(error) => panic!("no fake Connect: {error}"),
+        }
+        fake.is_some()
+    });
+    fake.unwrap_or_else(|| panic!("no fake Connect"))
 }

@@ -7,7 +7,7 @@ use crate::{
 use libtest_mimic::{Failed, Trial};
 use std::{
     any::Any,
-    cell::{Cell, RefCell},
+    cell::RefCell,
     cmp::Reverse,
     env,
     panic::{self, AssertUnwindSafe},
@@ -131,7 +131,7 @@ impl Play {
             .as_ref()
             .map_err(|reason| format!("the stage could not be set: {reason}"))?;
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        CASE.set(Some(NEXT.fetch_add(1, Ordering::Relaxed)));
+        record::set_case(NEXT.fetch_add(1, Ordering::Relaxed));
         let from = stage.machine.journal_cursor();
         booted();
         caught(|| (self.case)(stage)).map_err(|reason| {
@@ -158,13 +158,7 @@ fn hung(stage: &Lazy, limit: Duration) -> String {
 }
 
 thread_local! {
-    static CASE: Cell<Option<u64>> = const { Cell::new(None) };
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
-/// What tells the case that this thread plays from others, if it plays one.
-pub(crate) fn this_case() -> Option<u64> {
-    CASE.get()
 }
 
 /// Keeps what a panic says, and where, for the report of the case instead of the middle of another's.

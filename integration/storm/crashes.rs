@@ -4,8 +4,9 @@ use super::{
     Size,
     asker::Form,
     halves::Halves,
-    inside::{Asked, OUT},
+    inside::Asked,
     machines::{back_at_once, consumer, group, left, main_of, ran_well, runner, setup},
+    out::OUT,
     outcome::{Counts, Outcome},
     values::{CREDENTIALS, VAULT, all_ids, lot, next, value, vault},
 };

@@ -2,7 +2,7 @@
 
 use super::{
     asker::{Asker, Form},
-    inside::{OUT, keep},
+    out::{OUT, keep},
     outcome::Counts,
     values::{NOBODYS, lot, next},
 };

@@ -5,8 +5,8 @@ use super::{
     Size,
     asker::Form,
     holder::Holding,
-    inside::OUT,
     machines::{consumer, left, main_of, ran_well, runner, setup, size_of},
+    out::OUT,
     outcome::{Counts, Outcome},
     values::{NOBODYS, all_ids, vault},
 };

@@ -2,6 +2,7 @@
 
 use super::{
     asker::{Asker, Form},
+    out::{OUT, keep},
     outcome::{Counts, Outcome},
     values::{CREDENTIALS, NOBODYS, SEALED, all_ids, lot, next},
 };
@@ -16,10 +17,6 @@ use std::{
     time::Duration,
 };
 
-/// Where this program is in a machine.
-pub const PROGRAM: &str = "/usr/bin/onecred-storm";
-/// Where those in units leave what they have seen.
-pub const OUT: &str = "/srv/out";
 /// How often one process asks, by each of its threads: as those that systemd forks, it is gone soon.
 const BURST: usize = 100;
 
@@ -77,13 +74,6 @@ fn askers(unit: &str, form: &str, threads: &str, total: u64, pause: u64) -> io::
         thread::sleep(Duration::from_millis(pause));
     }
     Ok(())
-}
-
-/// Leaves a file, whole.
-pub fn keep(name: &str, content: &[u8]) -> io::Result<()> {
-    let path = Path::new(OUT).join(name);
-    fs::write(path.with_extension("new"), content)?;
-    fs::rename(path.with_extension("new"), path)
 }
 
 /// One process of some threads that ask for what comes by lot.

@@ -3,7 +3,7 @@
 use super::{
     asker::Form,
     halves::is_provider,
-    inside::{OUT, PROGRAM},
+    out::{OUT, PROGRAM},
     values::{VAULT, all_ids},
 };
 use onecred_integration::{

@@ -11,6 +11,7 @@ mod held;
 mod holder;
 mod inside;
 mod machines;
+mod out;
 mod outcome;
 mod sealed;
 mod soak;

@@ -4,8 +4,9 @@
 use super::{
     Size,
     asker::Form,
-    inside::{Asked, OUT},
+    inside::Asked,
     machines::{consumer, left, main_of, ran_well, runner, setup, size_of},
+    out::OUT,
     outcome::{Counts, Outcome},
     values::{VAULT, all_ids, lot, next, value, vault},
 };

@@ -60,7 +60,7 @@ fn boot(suite: Suite, units: usize, floor: &Path) -> Result<Stage, Box<dyn Error
     let mut texts = floor_units()?;
     for n in 0..units {
         let ids: Vec<String> = (0..EACH).map(|k| format!("s{}", (n * EACH + k) % ITEMS)).collect();
-        let look = format!("{} inside check-items {}", super::inside::PROGRAM, ids.join(" "));
+        let look = format!("{} inside check-items {}", super::out::PROGRAM, ids.join(" "));
         for (kind, socket, run) in
             [("cold", SOCKET, look.as_str()), ("warm", SOCKET, "/bin/true"), ("floor", FLOOR, "/bin/true")]
         {

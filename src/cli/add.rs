@@ -257,7 +257,7 @@ impl Addition {
 
 /// The section of a unit file that takes credentials.
 fn section(unit: &UnitName) -> Result<&'static str, String> {
-    match ExecType::of(unit) {
+    match ExecType::of(unit.suffix()) {
         Some(exec @ (ExecType::Service | ExecType::Mount)) => Ok(exec.section()),
         _ => Err(format!(
             "{unit} cannot ask for credentials: only services do, and mounts on systemd {} and later; name the service that needs the secret",

@@ -10,11 +10,9 @@ use zbus::proxy::CacheProperties;
 use zbus::{Connection, OwnedFd, OwnedVariant, fdo};
 
 use super::common::sockets::{self, Socket};
-use super::show;
-use super::unit_lines::{self, Explained, Gathered};
-use crate::config::Settings;
-use crate::domain::name::{CredentialId, UnitName};
-use crate::host::systemd::creds_socket::{self, Finding};
+use crate::cli::common::show;
+use crate::cli::creds_socket::{self, Finding};
+use crate::domain::name::UnitName;
 use crate::provider::dbus::{NAME, PATH};
 
 /// What came of the refresh of one secret, as the bus has it.
@@ -131,14 +129,9 @@ impl Bus {
         sockets::all(&self.0).await
     }
 
-    /// What a unit gets for one of its credentials, and what keeps it from that.
-    pub(super) async fn explain(&self, unit: &UnitName, id: &CredentialId) -> Result<Explained, Fault> {
-        unit_lines::explain(&self.0, &self.manager().await?, unit, id).await
-    }
-
-    /// The units that have to do with onecred, as systemd has them.
-    pub(super) async fn units(&self, settings: &Settings) -> zbus::Result<Gathered> {
-        unit_lines::gather_all(&self.0, settings).await
+    /// The connection to the bus.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.0
     }
 
     /// What is wrong with the socket through which hardened units decrypt, if a unit depends on it; none if systemd cannot be asked.

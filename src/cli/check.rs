@@ -8,9 +8,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::check_report::Configuration;
-use super::{show, vault_files};
+use crate::cli::common::show;
+use crate::cli::creds_socket::{Finding, Level};
+use crate::cli::vault_files;
 use crate::config::{self, Loaded, Paths, Report, Severity};
-use crate::host::systemd::creds_socket::{Finding, Level};
 use crate::host::systemd::{journal, message_id};
 
 /// The directory of the configuration that runs.

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::bus::{self, Fault};
 use super::common::table::{Cell, Row, table};
-use super::show::{self, Paint};
 use super::unit_lines::{Answer, Effect, Explained};
+use crate::cli::common::show::{self, Paint};
 use crate::domain::name::{CredentialId, UnitName};
 
 /// The arguments of `onecred explain`.

@@ -11,8 +11,8 @@ use super::common::causes;
 use super::common::text::wrap;
 use super::refresh::{self, Refreshed};
 use super::secrets::{self, Listed};
-use super::show::{self, Paint};
 use super::{templates, unit_lines};
+use crate::cli::common::show::{self, Paint};
 use crate::config::Settings;
 
 /// What was found.

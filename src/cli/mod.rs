@@ -24,7 +24,6 @@ pub mod run_program;
 pub mod schema;
 pub mod secrets;
 pub mod serve;
-mod show;
 pub mod status;
 mod templates;
 pub mod token;
@@ -181,6 +180,7 @@ pub fn run(cli: Cli) -> ExitCode {
     }
 }
 
+pub mod creds_socket;
 #[cfg(test)]
 mod docs_tests;
 #[cfg(test)]

@@ -12,8 +12,8 @@ use super::bus::{self, Bus, Fault, ManagerProxy, Outcome};
 use super::common::causes;
 use super::common::table::{Cell, Row, table};
 use super::secrets;
-use super::show::{self, Paint};
 use super::templates::Template;
+use crate::cli::common::show::{self, Paint};
 use crate::ipc::version;
 
 /// How many secrets go into one call: as many as the provider refreshes at once.

@@ -9,9 +9,10 @@ use zbus::OwnedVariant;
 
 use super::bus::{self, Fault, ManagerProxy};
 use super::common::causes;
+use super::common::state::state;
 use super::common::table::{Cell, Row, table};
-use super::show::{self, Paint};
 use super::templates::{self, Rule, Template};
+use crate::cli::common::show::{self, Paint};
 use crate::ipc::version;
 
 /// What `onecred list` is told.
@@ -189,16 +190,6 @@ fn columns(secrets: &[Listed], paint: Paint) -> String {
 /// What is wrong: the name of each secret, and the message.
 fn problems(secrets: &[Listed]) -> impl Iterator<Item = (&str, &str)> {
     secrets.iter().filter_map(|secret| Some((secret.name.as_str(), secret.problem()?)))
-}
-
-/// The state of a secret or a template.
-pub(super) fn state(state: &str, held: Option<&str>) -> Cell {
-    match (state, held) {
-        ("held", Some(by)) => Cell::bold(&format!("held ({by})")),
-        ("failing", _) => Cell::red("failing"),
-        ("fresh", _) => Cell::green("fresh"),
-        (state, _) => state.into(),
-    }
 }
 
 #[cfg(test)]

@@ -11,9 +11,9 @@ use super::common::sockets::{self, Socket};
 use super::common::table::{Cell, Row, table};
 use super::configuration::Configuration;
 use super::secrets::{self, Listed};
-use super::show::{self, Paint};
+use crate::cli::common::show::{self, Paint};
+use crate::cli::creds_socket::{Finding, Level};
 use crate::host::clock;
-use crate::host::systemd::creds_socket::{Finding, Level};
 
 /// What `onecred status` is told.
 #[derive(Debug, Clone, clap::Args)]

@@ -6,9 +6,9 @@ use serde::Serialize;
 use zbus::OwnedVariant;
 
 use super::bus::{Fault, ManagerProxy};
+use super::common::state::state;
 use super::common::table::{Cell, Row, table};
-use super::secrets::state;
-use super::show::Paint;
+use crate::cli::common::show::Paint;
 
 /// A template, and how it stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

@@ -13,10 +13,7 @@ use super::edit::Edit;
 use super::fault::Fault;
 use super::state::{Seen, Shared};
 use super::tls::TlsFault;
-use super::{control, reply};
-
-/// What control paths begin with.
-pub(super) const PREFIX: &str = "/__fake/";
+use super::{PREFIX, control, reply};
 
 /// The way to a fake's control endpoint.
 #[derive(Clone)]

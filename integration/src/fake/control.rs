@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::client::PREFIX;
+use super::PREFIX;
 use super::edit::Edit;
 use super::fault::Fault;
 use super::reply::Reply;

@@ -5,8 +5,9 @@ use serde_json::Value;
 use super::clock;
 use super::fault::Kind;
 use super::reply::Reply;
-use super::service::{Asked, Service};
+use super::service::Asked;
 use super::state::Data;
+use super::state::Service;
 
 /// How a reply goes out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

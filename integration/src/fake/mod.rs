@@ -18,10 +18,13 @@ pub(crate) mod state;
 mod tls;
 pub mod vault;
 
+/// The start of the paths by which tests control a fake.
+const PREFIX: &str = "/__fake/";
+
 pub use client::Control;
 pub use edit::Edit;
 pub use fault::{Fault, Kind};
-pub use service::Service;
 pub use start::{DEFAULT_TOKEN, Fake, Options, serve_until};
 pub use state::Seen;
+pub use state::Service;
 pub use tls::TlsFault;

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use super::service::Service;
 use super::start::{Options, serve_until};
+use super::state::Service;
 use super::{Control, vault};
 
 const OPTIONS: &str = "

@@ -15,12 +15,12 @@ use tokio::task::JoinSet;
 
 use super::body::Outgoing;
 use super::connection::{Connection, Scissors, Stream};
+use super::control;
 use super::fault::Kind;
 use super::misbehave::{Delivery, spoil};
 use super::reply::Reply;
 use super::service::Asked;
 use super::state::Shared;
-use super::{client, control};
 
 /// Serves until dropped; what runs then ends with it.
 pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener, control: Option<UnixListener>) {
@@ -74,7 +74,7 @@ async fn handle(
     scissors: Scissors,
     request: Request<Incoming>,
 ) -> Result<Response<Outgoing>, Infallible> {
-    if request.uri().path().starts_with(client::PREFIX) {
+    if request.uri().path().starts_with(super::PREFIX) {
         return steer(shared, request).await;
     }
     let version = format!("{:?}", request.version());

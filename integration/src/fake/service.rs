@@ -1,31 +1,6 @@
-//! What one kind of fake adds to the common part: answers to requests.
+//! What of a request matters to a fake.
 
 use hyper::{HeaderMap, Request};
-
-use super::fault::Kind;
-use super::reply::Reply;
-use super::state::Data;
-
-/// One kind of fake. Connections, faults, counters and edits are the same for all.
-pub trait Service: Send + Sync + 'static {
-    /// The reply to a request, no fault thought of.
-    fn answer(&self, data: &Data, asked: &Asked) -> Reply;
-
-    /// An error, as this kind words it.
-    fn error(&self, status: u16, message: &str) -> Reply;
-
-    /// Carries out a fault that only this kind knows how to carry out.
-    fn spoil(&self, kind: &Kind, data: &Data, asked: &Asked, reply: Reply) -> Reply;
-
-    /// The token that clients of the service at `url` are given.
-    fn token(&self, data: &Data, url: &str) -> Result<String, String> {
-        let _ = url;
-        Ok(data.token.clone())
-    }
-
-    /// Forgets what clients did.
-    fn reset(&self) {}
-}
 
 /// What of a request matters.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::client::Control;
 use super::server;
-use super::service::Service;
+use super::state::Service;
 use super::state::{Data, Shared};
 use super::tls::{Identity, TlsFault};
 use super::vault::{Vaults, fixture};

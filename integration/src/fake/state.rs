@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_rustls::TlsAcceptor;
 
-use super::fault::{Fault, Plan, strike};
-use super::service::{Asked, Service};
+use super::fault::{Fault, Kind, Plan, strike};
+use super::reply::Reply;
+use super::service::Asked;
 use super::tls::Identity;
 use super::vault::Vaults;
 
@@ -165,4 +166,25 @@ impl Shared {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One kind of fake. Connections, faults, counters and edits are the same for all.
+pub trait Service: Send + Sync + 'static {
+    /// The reply to a request, no fault thought of.
+    fn answer(&self, data: &Data, asked: &Asked) -> Reply;
+
+    /// An error, as this kind words it.
+    fn error(&self, status: u16, message: &str) -> Reply;
+
+    /// Carries out a fault that only this kind knows how to carry out.
+    fn spoil(&self, kind: &Kind, data: &Data, asked: &Asked, reply: Reply) -> Reply;
+
+    /// The token that clients of the service at `url` are given.
+    fn token(&self, data: &Data, url: &str) -> Result<String, String> {
+        let _ = url;
+        Ok(data.token.clone())
+    }
+
+    /// Forgets what clients did.
+    fn reset(&self) {}
 }

@@ -8,9 +8,9 @@ use super::session::{Refusal, Sessions};
 use super::{details, files};
 use crate::fake::fault::Kind;
 use crate::fake::reply::Reply;
-use crate::fake::service::{Asked, Service};
 use crate::fake::state::Data;
 use crate::fake::vault::items;
+use crate::fake::{Service, service::Asked};
 
 /// What a service account with reading access to a vault may do, as bits.
 const READ: u32 = 32;

@@ -8,9 +8,9 @@ use super::otp;
 use crate::fake::clock;
 use crate::fake::fault::Kind;
 use crate::fake::reply::Reply;
-use crate::fake::service::{Asked, Service};
 use crate::fake::state::Data;
 use crate::fake::vault::{content, is_id, items};
+use crate::fake::{Service, service::Asked};
 
 /// The release that this is a fake of.
 const VERSION: &str = "1.7.1";

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::text::wrap;
-use crate::cli::show::{self, Paint};
+use crate::cli::common::show::{self, Paint};
 
 /// How many names are listed.
 const NAMES: usize = 8;

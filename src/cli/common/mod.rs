@@ -2,6 +2,8 @@
 
 pub(super) mod causes;
 pub(super) mod creds;
+pub(super) mod show;
 pub(super) mod sockets;
+pub(super) mod state;
 pub(super) mod table;
 pub(super) mod text;

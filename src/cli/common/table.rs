@@ -3,7 +3,7 @@
 use unicode_width::UnicodeWidthStr;
 
 use super::text::wrap;
-use crate::cli::show::{Paint, clean};
+use crate::cli::common::show::{Paint, clean};
 
 /// The columns between two cells.
 const GAP: usize = 2;

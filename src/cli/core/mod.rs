@@ -1,5 +1,6 @@
 //! `onecred core install FILE…`: puts 1Password's SDK core where the resolver finds it, if it is a known release.
 
+mod bounded;
 mod candidates;
 mod place;
 mod sdist;

@@ -6,7 +6,7 @@ use std::io::{BufReader, Read};
 use flate2::bufread::GzDecoder;
 use tar::Archive;
 
-use super::wheel;
+use super::bounded::read;
 use crate::resolver::service_account::install::LIBRARY;
 
 /// The most bytes that an archive may unpack to.
@@ -22,7 +22,7 @@ pub(super) fn library(file: File) -> Result<Vec<u8>, String> {
         let entry = entry.map_err(broken)?;
         let path = entry.path().map_err(broken)?.to_string_lossy().into_owned();
         if path.ends_with(&ending) && entry.header().entry_type().is_file() {
-            return wheel::read(entry).map_err(broken);
+            return read(entry).map_err(broken);
         }
         is_for_others |= path.ends_with(LIBRARY);
     }

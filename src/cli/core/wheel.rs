@@ -1,16 +1,14 @@
 //! The library in a file: a wheel is a zip with the library for one architecture.
 
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::{Read as _, Seek as _};
 use std::path::Path;
 
 use zip::ZipArchive;
 
+use super::bounded::read;
 use super::sdist;
 use crate::resolver::service_account::install::LIBRARY;
-
-/// The most bytes that a library may have.
-const MOST: u64 = 256 << 20;
 
 /// The bytes of the library.
 pub(super) fn library(path: &Path) -> Result<Vec<u8>, String> {
@@ -44,13 +42,4 @@ fn in_wheel(file: File) -> Result<Vec<u8>, String> {
         ([], false) => Err(format!("its {LIBRARY} is not for this machine ({})", std::env::consts::ARCH)),
         _ => Err(format!("it holds {} files {ending}", fitting.len())),
     }
-}
-
-pub(super) fn read(from: impl Read) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    from.take(MOST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MOST {
-        return Err(std::io::Error::other(format!("the library has over {MOST} bytes")));
-    }
-    Ok(bytes)
 }

@@ -1,6 +1,6 @@
 use super::*;
+use crate::cli::creds_socket::{Finding, Level};
 use crate::cli::unit_lines::{Judgement, Prediction};
-use crate::host::systemd::creds_socket::{Finding, Level};
 
 fn explained(effect: Effect, problems: &[&str], answer: Answer) -> Explained {
     Explained {

@@ -8,7 +8,7 @@ use super::place::{Openness, Places};
 use super::source::Chosen;
 use super::verdict::Verdict;
 use super::{CheckArgs, Where, json, report, system};
-use crate::cli::show;
+use crate::cli::common::show;
 use crate::ipc::Failure;
 
 /// Checks a token. Gives the exit code.

@@ -300,7 +300,7 @@ impl Unit {
 
     /// The type, unless it has no execution settings.
     pub(super) fn exec(&self) -> Option<ExecType> {
-        ExecType::of(&self.name)
+        ExecType::of(self.name.suffix())
     }
 
     /// The line that gives a credential of this ID, by the ID in the unit or the one that is asked for.

@@ -128,7 +128,7 @@ impl<'c> Systemd<'c> {
         let mut files = object.drop_in_paths().await.unwrap_or_default();
         files.insert(0, object.fragment_path().await.unwrap_or_default());
         unit.ignored = files.iter().flat_map(|file| ignored_in(file, &unit.name)).collect();
-        if let Some(interface) = exec_interface(&unit.name) {
+        if let Some(interface) = exec_interface(unit.name.suffix()) {
             let properties = Properties::new(self.connection, path, interface).await?;
             self.read_lines(&mut unit, &properties).await?;
             if unit.lines.iter().any(Line::means_onecred) && holds_back(&unit, &properties).await {
@@ -186,7 +186,7 @@ impl<'c> Systemd<'c> {
 
     /// Whether a unit has lines that lead to onecred, by the fewest questions.
     pub(super) async fn has_lines(&self, name: &UnitName, path: &OwnedObjectPath) -> zbus::Result<bool> {
-        let Some(interface) = exec_interface(name) else { return Ok(false) };
+        let Some(interface) = exec_interface(name.suffix()) else { return Ok(false) };
         let properties = Properties::new(self.connection, path, interface).await?;
         Ok(!self.lines(&properties).await?.is_empty())
     }

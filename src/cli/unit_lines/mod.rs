@@ -15,8 +15,10 @@ mod verdict;
 use zbus::Connection;
 
 use super::bus::{Fault, ManagerProxy};
+use crate::cli::bus::Bus;
+use crate::cli::creds_socket::{Finding, Level};
+use crate::config::Settings;
 use crate::domain::name::{CredentialId, UnitName};
-use crate::host::systemd::creds_socket::{Finding, Level};
 use facts::{Line, State, Unit};
 use gather::Systemd;
 use prediction::{Asks, Request};
@@ -109,4 +111,20 @@ async fn without_systemd(
     };
     let prediction = predictions.get(&own).cloned().unwrap_or_default();
     Ok(Explained { unit: name.clone(), prediction, judgement })
+}
+
+impl Bus {
+    /// What a unit gets for one of its credentials, and what keeps it from that.
+    pub(in crate::cli) async fn explain(
+        &self,
+        unit: &UnitName,
+        id: &CredentialId,
+    ) -> Result<Explained, Fault> {
+        explain(self.connection(), &self.manager().await?, unit, id).await
+    }
+
+    /// The units that have to do with onecred, as systemd has them.
+    pub(in crate::cli) async fn units(&self, settings: &Settings) -> zbus::Result<Gathered> {
+        gather_all(self.connection(), settings).await
+    }
 }

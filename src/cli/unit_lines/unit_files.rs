@@ -17,7 +17,7 @@ const KEYS: [&str; 5] = [
 
 /// Finds them in one file.
 pub(super) fn ignored(file: &str, text: &str, unit: &UnitName) -> Vec<Ignored> {
-    let section = ExecType::of(unit).map(ExecType::section);
+    let section = ExecType::of(unit.suffix()).map(ExecType::section);
     let mut current = "";
     let mut found = Vec::new();
     for (number, line) in logical_lines(text) {

@@ -3,7 +3,7 @@
 use super::facts::{
     Answer, Content, Directive, Found, LeadsTo, Line, Machine, PLAIN, Prediction, QUOTES, SEALED, State, Unit,
 };
-use crate::cli::show;
+use crate::cli::common::show;
 use crate::domain::glob::Glob;
 use crate::domain::name::{Claim, CredentialId};
 use crate::host::systemd::unit_type::{Asks, ExecType};

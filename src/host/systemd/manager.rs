@@ -8,7 +8,6 @@ use zbus::names::InterfaceName;
 use zbus::{Connection, OwnedObjectPath, proxy};
 
 use super::unit_type::ExecType;
-use crate::domain::name::UnitName;
 
 /// After how long an answer counts as lost.
 const LOST: Duration = Duration::from_secs(30);
@@ -72,8 +71,8 @@ pub async fn subscribe(manager: &ManagerProxy<'_>) -> zbus::Result<()> {
 }
 
 /// The D-Bus interface with a unit's execution settings, unless its type has none.
-pub fn exec_interface(unit: &UnitName) -> Option<InterfaceName<'static>> {
-    let section = ExecType::of(unit)?.section();
+pub fn exec_interface(suffix: &str) -> Option<InterfaceName<'static>> {
+    let section = ExecType::of(suffix)?.section();
     InterfaceName::try_from(format!("org.freedesktop.systemd1.{section}")).ok()
 }
 

@@ -1,20 +1,20 @@
 //! What the objects answer, whichever of them is asked: how a secret stands, its refresh, its value.
 
-use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use zbus::Connection;
+use zbus::Variant;
 use zbus::message::Header;
-use zbus::{OwnedVariant, Variant};
 
+use super::dict::{Dict, entries, put};
 use super::error::BusError;
 use super::{Desk, PATH, handover, in_path, listing};
 use crate::config::{Audit, Template};
 use crate::domain::name::UnitName;
 use crate::domain::policy::Deliverable;
-use crate::domain::secret::{Grant, Secret};
+use crate::domain::secret::Secret;
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
 use crate::ipc::version;
@@ -26,9 +26,6 @@ use crate::provider::fetch::assemble::{self, Job};
 use crate::provider::fetch::broker::{Asked, Refreshed, Thoroughness};
 use crate::provider::observe::counters::Counts;
 use crate::provider::observe::secret_status::Condition;
-
-/// A dictionary of named values, as the bus has them.
-pub(super) type Dict = HashMap<&'static str, OwnedVariant>;
 
 /// A secret as the configuration in force has it.
 pub(super) struct Found {
@@ -264,14 +261,6 @@ pub(super) fn refusal_name(refusal: &Refusal) -> &'static str {
     }
 }
 
-/// Adds a value to a dictionary.
-pub(super) fn put(dict: &mut Dict, key: &'static str, value: Variant<'_>) {
-    // a number, a text or a list of such has no descriptor that could fail to be copied
-    if let Ok(value) = value.try_to_owned() {
-        dict.insert(key, value);
-    }
-}
-
 /// What the flags of a refresh mean: 1 is to fetch the values, whatever the versions say.
 fn thoroughness(flags: u64) -> Result<Thoroughness, BusError> {
     match flags {
@@ -286,15 +275,6 @@ fn thoroughness(flags: u64) -> Result<Thoroughness, BusError> {
 /// The entries of a secret's `units`.
 pub(super) fn units(secret: &Secret) -> Vec<String> {
     entries(secret.name.as_str(), &secret.grants)
-}
-
-/// The entries of `units` of a secret or template of this name.
-pub(super) fn entries(name: &str, grants: &[Grant]) -> Vec<String> {
-    let entry = |grant: &Grant| match grant.credential.as_str() == name {
-        true => grant.units.glob().as_str().to_owned(),
-        false => format!("{}/{}", grant.units.glob().as_str(), grant.credential),
-    };
-    grants.iter().map(entry).collect()
 }
 
 /// Seconds since it was known to be what 1Password has; -1 where there is nothing.

@@ -167,7 +167,7 @@ async fn identify(
 /// scope, so these prove nothing.
 fn read_unit(pid: u32, pidfd: Option<OwnedFd>) -> Option<UnitName> {
     let unit = unit_of(i32::try_from(pid).ok()?, pidfd).ok()?;
-    (ExecType::of(&unit).is_some() && !unit.as_str().starts_with("user@")).then_some(unit)
+    (ExecType::of(unit.suffix()).is_some() && !unit.as_str().starts_with("user@")).then_some(unit)
 }
 
 /// The user that a unit runs as; none for those without `User=`, which run as root.
@@ -175,7 +175,7 @@ fn read_unit(pid: u32, pidfd: Option<OwnedFd>) -> Option<UnitName> {
 /// A unit's credentials can be read by its user alone, so on the bus it is the same: programs of anybody run in the cgroup of cron.service. Nor
 /// can an ID that once was a caller's and is another process's now make a unit of it, where the bus has no pidfd.
 async fn user_of(unit: &UnitName, connection: &Connection) -> Option<u32> {
-    let interface = exec_interface(unit)?;
+    let interface = exec_interface(unit.suffix())?;
     let manager = ManagerProxy::new(connection).await.ok()?;
     let path = manager.load_unit(unit.as_str()).await.ok()?;
     let properties = fdo::PropertiesProxy::builder(connection).destination("org.freedesktop.systemd1");

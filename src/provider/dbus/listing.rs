@@ -5,7 +5,7 @@ use std::sync::Arc;
 use zbus::Variant;
 
 use super::Desk;
-use super::answer::{Dict, entries};
+use super::dict::{Dict, entries};
 use super::error::BusError;
 use crate::config::Template;
 use crate::domain::name::CredentialId;

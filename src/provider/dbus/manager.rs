@@ -8,7 +8,7 @@ use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, OwnedFd, interface};
 
-use super::answer::Dict;
+use super::dict::Dict;
 use super::error::BusError;
 use super::listing::describe_rule;
 use super::predict::{self, Request};

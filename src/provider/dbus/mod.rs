@@ -4,6 +4,7 @@
 
 mod answer;
 mod authorization;
+mod dict;
 mod error;
 mod handover;
 mod listing;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use zbus::{DBusError, Variant};
 
-use super::answer::Dict;
+use super::dict::Dict;
 use super::error::BusError;
 use super::{Desk, answer};
 use crate::config::Source;
@@ -320,7 +320,7 @@ fn size_of(result: &Result<Assembled, Refusal>) -> Option<usize> {
 
 fn dict(allowed: bool, prediction: &Prediction, unit: &UnitName, id: &CredentialId) -> Dict {
     let mut dict = Dict::new();
-    let mut put = |key, value: Variant<'_>| answer::put(&mut dict, key, value);
+    let mut put = |key, value: Variant<'_>| super::dict::put(&mut dict, key, value);
     put("Credential", Variant::from(id.as_str()));
     put("Allowed", Variant::from(allowed));
     put("Name", Variant::from(prediction.name.as_str()));

@@ -27,7 +27,7 @@ fn told(state: &State) -> (Option<Level>, String) {
 
 #[test]
 fn the_drop_in_is_what_is_judged_good() {
-    let file = include_str!("../../../../units/systemd/systemd-creds.socket.d/10-onecred.conf");
+    let file = include_str!("../../../units/systemd/systemd-creds.socket.d/10-onecred.conf");
     for line in [
         format!("MaxConnectionsPerSource={PER_USER}"),
         format!("MaxConnections={TOTAL}"),

@@ -84,7 +84,7 @@ async fn is_needed(connection: &Connection) -> zbus::Result<bool> {
 
 /// Whether a unit decrypts something through the socket.
 async fn needs_it(connection: &Connection, unit: &UnitName) -> zbus::Result<bool> {
-    let Some(interface) = exec_interface(unit) else { return Ok(false) };
+    let Some(interface) = exec_interface(unit.suffix()) else { return Ok(false) };
     let path: OwnedObjectPath = match ManagerProxy::new(connection).await?.load_unit(unit.as_str()).await {
         Ok(path) => path,
         Err(zbus::Error::MethodError(..)) => return Ok(false), // it does not exist

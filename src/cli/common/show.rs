@@ -4,31 +4,31 @@ use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
-use super::common::text::width;
+use crate::cli::common::text::width;
 
 /// How text for people looks: whether it is coloured, and how many columns it may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Paint {
+pub(crate) struct Paint {
     colours: bool,
     width: usize,
 }
 
 impl Paint {
     #[cfg(test)]
-    pub(super) const NONE: Self = Self::plain(super::common::text::USUAL);
+    pub(crate) const NONE: Self = Self::plain(crate::cli::common::text::USUAL);
 
     #[cfg(test)]
-    pub(super) const fn plain(width: usize) -> Self {
+    pub(crate) const fn plain(width: usize) -> Self {
         Self { colours: false, width }
     }
 
     #[cfg(test)]
-    pub(super) const fn coloured(width: usize) -> Self {
+    pub(crate) const fn coloured(width: usize) -> Self {
         Self { colours: true, width }
     }
 
     /// As wide as standard output, with colours if it is a terminal that has them and they are not turned off (<https://no-color.org>).
-    pub(super) fn of_stdout() -> Self {
+    pub(crate) fn of_stdout() -> Self {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         let colours = io::stdout().is_terminal() && !set("NO_COLOR") && !dumb;
@@ -36,22 +36,22 @@ impl Paint {
     }
 
     /// The columns that a line may take.
-    pub(super) fn width(self) -> usize {
+    pub(crate) fn width(self) -> usize {
         self.width
     }
 
     /// A heading, or something to look at.
-    pub(super) fn bold(self, text: &str) -> String {
+    pub(crate) fn bold(self, text: &str) -> String {
         self.with("1", text)
     }
 
     /// A problem.
-    pub(super) fn red(self, text: &str) -> String {
+    pub(crate) fn red(self, text: &str) -> String {
         self.with("31", text)
     }
 
     /// Something that is in order.
-    pub(super) fn green(self, text: &str) -> String {
+    pub(crate) fn green(self, text: &str) -> String {
         self.with("32", text)
     }
 
@@ -61,12 +61,12 @@ impl Paint {
 }
 
 /// Text from elsewhere, without what a terminal would act on.
-pub(super) fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// An age as people say it.
-pub(super) fn age(seconds: u64) -> String {
+pub(crate) fn age(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
         120..7_200 => format!("{} min", seconds / 60),
@@ -76,12 +76,12 @@ pub(super) fn age(seconds: u64) -> String {
 }
 
 /// `3 secrets`, `1 secret`.
-pub(super) fn count(number: usize, what: &str) -> String {
+pub(crate) fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Writes something for programs.
-pub(super) fn json(out: &mut dyn Write, what: &impl Serialize) -> io::Result<()> {
+pub(crate) fn json(out: &mut dyn Write, what: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, what)?;
     writeln!(out)
 }
