@@ -3,7 +3,7 @@ use onecred_integration::{
     cases,
     fake_connect::vault::long_value,
     installed::{LIBEXEC, SEALED, SOCKET},
-    machine::Suite,
+    machine::{Suite, wait_until},
     setup::{Setup, field, fixture_with},
     stage::{Stage, consumer},
     theme::Theme,
@@ -39,7 +39,12 @@ pub const ALONE: Theme = Theme {
     name: "explain_alone",
     stage,
     shared: false,
-    cases: cases![overrides_and_outages, a_socket_that_was_stopped, what_is_loaded_counts_until_a_reload],
+    cases: cases![
+        what_a_user_cannot_examine_is_unknown,
+        overrides_and_outages,
+        a_socket_that_was_stopped,
+        what_is_loaded_counts_until_a_reload
+    ],
 };
 
 const VALUE: &[u8] = b"hunter2";
@@ -158,6 +163,21 @@ fn rows() -> Vec<(String, &'static str, String)> {
     row("set-encrypted-beside-ours", &[ours, "SetCredentialEncrypted=db:bm8gY3JlZGVudGlhbA=="]);
     row("other-missing", &[ours, "LoadCredential=x:/etc/nope"]);
     row("other-without-path", &[ours, "LoadCredential=x"]);
+    row("other-directory-in-store", &[ours, "LoadCredential=x:folder"]);
+    row("directory-in-store", &["LoadCredential=db:folder"]);
+    row("other-directory-encrypted", &[ours, "LoadCredentialEncrypted=x:/etc/encrypted"]);
+    row("other-directory-not-encrypted", &[ours, "LoadCredentialEncrypted=x:/etc/halves"]);
+    // ignored before systemd 254, and with a new name before 258
+    row("import", &["ImportCredential=d*"]);
+    row("import-of-store", &["ImportCredential=stored:db", ours]);
+    row("import-renamed", &["ImportCredential=stored:db"]);
+    row("import-renamed-otherwise", &["ImportCredential=db-imported:x"]);
+    row("import-large", &[ours, "ImportCredential=large-*"]);
+    row("import-large-together", &[ours, "ImportCredential=half-*"]);
+    row("import-undecryptable", &[ours, "ImportCredential=undecryptable"]);
+    row("import-encrypted", &[ours, "ImportCredential=encrypted"]);
+    row("import-directory", &[ours, "ImportCredential=fold*"]);
+    row("import-dangling", &[ours, "ImportCredential=dangl*"]);
     row("other-refused", &[ours, &format!("LoadCredential=stranger:{SOCKET}")]);
     row("as-user", &[ours, "User=games"]);
     for (name, id, line) in [
@@ -212,7 +232,10 @@ fn lines_are_judged_as_systemd_takes_them(stage: &Stage) {
     stage.sh("mkdir -p /run/credstore && printf imported >/run/credstore/db-imported").ok();
     stage.sh("head -c 600000 /dev/zero >/etc/half; head -c 1048576 /dev/zero >/etc/large").ok();
     stage.sh("mkdir -p /etc/halves && cp /etc/half /etc/halves/one && cp /etc/half /etc/halves/two").ok();
+    stage.sh("cd /etc/credstore && mkdir folder && touch folder/file && cp ../large large-1 && cp ../half half-1 && cp ../half half-2 && ln -s /nope dangling").ok();
     stage.sh("printf x | systemd-creds encrypt --with-key=host --name=x - /etc/x.cred").ok();
+    stage.sh("mkdir -p /etc/encrypted && printf x | systemd-creds encrypt --with-key=host --name=x_one - /etc/encrypted/one").ok();
+    stage.sh("mkdir -p /etc/credstore.encrypted && cd /etc/credstore.encrypted && echo no >undecryptable && printf x | systemd-creds encrypt --with-key=host --name=encrypted - encrypted").ok();
     let (mut wrong, mut seen) = (String::new(), Vec::new());
     for (unit, id, lines) in rows() {
         stage.units([(unit.as_str(), self::unit(&lines).as_str())]);
@@ -413,6 +436,42 @@ fn check_live_judges_all_units(stage: &Stage) {
     has("warnings", "restartUnits of secret typo (/etc/onecred/secrets.json:");
     has("warnings", "this machine has no unit systemd-journal.service");
     has("warnings", "nomatch-*.service matches no unit of this machine");
+}
+
+fn what_a_user_cannot_examine_is_unknown(stage: &Stage) {
+    let ours = format!("LoadCredential=db:{SOCKET}");
+    stage.sh("mkdir -pm 700 /etc/hidden && head -c 1048576 /dev/zero >/etc/hidden/large && echo no >/etc/no.cred").ok();
+    let rule = "polkit.addRule(function(action, subject) { if (action.id == \"org.onecred.credentials1.inspect\" && subject.user == \"news\") return polkit.Result.YES; });";
+    stage.write("/srv/news.rules", rule.as_bytes(), 0o644);
+    stage.sh("mkdir -p /etc/polkit-1/rules.d && mv /srv/news.rules /etc/polkit-1/rules.d/10-news.rules").ok();
+    let of_user = |unit: &str| {
+        stage
+            .sh(&format!("setpriv --reuid=news --regid=news --clear-groups onecred explain {unit} db --json"))
+    };
+    stage.units([("row-open.service", unit(&ours).as_str())]);
+    explained(stage, "row-open.service", "db");
+    wait_until("polkit has the rule", || of_user("row-open").stdout().contains("outcome"));
+    let outcome = |unit: &str| {
+        let ran = of_user(unit);
+        let said: Value =
+            serde_json::from_str(&ran.stdout()).unwrap_or_else(|error| panic!("{error}: {ran}"));
+        assert_eq!(ran.code(), Some(if said["gets"] == true { 0 } else { 1 }), "{ran}");
+        said["outcome"].as_str().map(str::to_owned)
+    };
+    assert_eq!(outcome("row-open").as_deref(), Some("gets"));
+    for (name, line) in [
+        ("file", "LoadCredential=x:/etc/hidden/large"),
+        ("directory", "LoadCredential=x:/etc/hidden"),
+        ("encrypted", "LoadCredentialEncrypted=x:/etc/no.cred"),
+        ("set", "SetCredentialEncrypted=x:bm8gY3JlZGVudGlhbA=="),
+        ("environment", "EnvironmentFile=/etc/hidden/*.env"),
+    ] {
+        let name = format!("row-hides-{name}.service");
+        stage.units([(name.as_str(), unit(&format!("{ours}\n{line}")).as_str())]);
+        assert_eq!(outcome(&name).as_deref(), Some("unknown"), "{name}");
+        assert_eq!(explained(stage, &name, "db")["outcome"], "fails", "{name}");
+        assert_eq!(becomes(stage, &name, "db"), "fails", "{name}");
+    }
 }
 
 fn overrides_and_outages(stage: &Stage) {

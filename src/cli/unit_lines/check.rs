@@ -167,22 +167,30 @@ fn judge_all(
         }
         let prediction = of_line(line);
         let verdict = verdict::judge_line(machine, unit, line, prediction.as_ref(), purpose);
-        if purpose == Purpose::Beside && verdict.effect != Effect::Fails {
+        if purpose == Purpose::Beside && !matches!(verdict.effect, Effect::Fails | Effect::Unknown) {
             continue;
         }
         let reported = prediction.is_some_and(|it| {
             matches!(it.answer, Answer::Refusal(..)) && it.allowed && failing.contains(&it.name)
         });
-        let is_right = matches!(verdict.effect, Effect::Gets | Effect::Unknown);
-        if let (false, Some(problem)) = (is_right || reported, verdict.problem) {
-            found.problems.push(format!("{name}: {line}: {problem}"));
+        let Some(problem) = verdict.problem.filter(|_| !reported) else { continue };
+        match verdict.effect {
+            Effect::Gets => {}
+            // what 1Password has is reported for the secret
+            Effect::Unknown if line.is_ours() => {}
+            Effect::Unknown => found.warnings.push(format!("{name}: {line}: {problem}")),
+            _ => found.problems.push(format!("{name}: {line}: {problem}")),
         }
     }
     if ours().next().is_some() {
         let whole =
             verdict::judge_whole(machine, unit, of_line).into_iter().chain(verdict::environment(unit));
-        let whole = whole.filter_map(|verdict| verdict.problem);
-        found.problems.extend(whole.map(|problem| format!("{name}: {problem}")));
+        for verdict in whole {
+            let Some(problem) = verdict.problem.map(|problem| format!("{name}: {problem}")) else { continue };
+            let list =
+                if verdict.effect == Effect::Unknown { &mut found.warnings } else { &mut found.problems };
+            list.push(problem);
+        }
         let needs_network =
             ours().filter_map(of_line).any(|prediction| prediction.allowed && prediction.needs_network);
         found

@@ -119,8 +119,8 @@ pub(super) enum Content {
     Unknown,
     /// Credentials: the ID of each, and its size in bytes.
     Credentials(Vec<(String, usize)>),
-    /// Nothing, since systemd cannot decrypt it: why.
-    Undecryptable(String),
+    /// A failure of the unit, since systemd cannot read or decrypt it: what it cannot.
+    Fails(String),
 }
 
 /// A `SetCredential=` or `SetCredentialEncrypted=` setting.
@@ -128,6 +128,26 @@ pub(super) enum Content {
 pub(super) struct Literal {
     /// The credential's ID.
     pub(super) id: String,
+    /// What it brings.
+    pub(super) content: Content,
+}
+
+/// An `ImportCredential=` setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Import {
+    /// The pattern, with `:` and a new name if it has one.
+    pub(super) text: String,
+    /// What it finds in systemd's credential stores; none if this user cannot examine them.
+    pub(super) found: Option<Vec<Imported>>,
+}
+
+/// A credential that an `ImportCredential=` setting finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Imported {
+    /// The credential's ID in the unit.
+    pub(super) id: String,
+    /// The file.
+    pub(super) path: String,
     /// What it brings.
     pub(super) content: Content,
 }
@@ -266,8 +286,8 @@ pub(super) struct Unit {
     pub(super) outdated: bool,
     /// Its lines, as loaded.
     pub(super) lines: Vec<Line>,
-    /// The patterns of its `ImportCredential=`.
-    pub(super) imports: Vec<String>,
+    /// Its `ImportCredential=` settings.
+    pub(super) imports: Vec<Import>,
     /// Its `SetCredential=` and `SetCredentialEncrypted=`.
     pub(super) literals: Vec<Literal>,
     /// Its `EnvironmentFile=` lines.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -10,8 +11,9 @@ use zbus::proxy::CacheProperties;
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, fdo};
 
 use super::facts::{
-    Content, Directive, EnvironmentFile, LeadsTo, Line, Literal, Machine, PLAIN, SEALED, State, Unit,
+    Content, Directive, EnvironmentFile, Import, LeadsTo, Line, Literal, Machine, PLAIN, SEALED, State, Unit,
 };
+use super::stores::{self, Search, Stores};
 use super::{environment, ordering, unit_files};
 use crate::cli::common::creds::{self, Decrypted};
 use crate::domain::name::UnitName;
@@ -22,19 +24,6 @@ use crate::provider::fetch::unit_files::UnitFiles;
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 const UNKNOWN_OBJECT: &str = "org.freedesktop.DBus.Error.UnknownObject";
 const RESOLVER: &str = "/run/onecred/resolver.sock";
-/// Where systemd searches credentials that have no path (systemd.exec(5)).
-const STORES: [&str; 10] = [
-    "/etc/credstore",
-    "/run/credstore",
-    "/usr/local/lib/credstore",
-    "/usr/lib/credstore",
-    "/etc/credstore.encrypted",
-    "/run/credstore.encrypted",
-    "/usr/local/lib/credstore.encrypted",
-    "/usr/lib/credstore.encrypted",
-    "/run/credentials/@system",
-    "/run/credentials/@encrypted",
-];
 /// Where units of user managers are (systemd.unit(5)).
 const USER_UNITS: [&str; 4] =
     ["/etc/systemd/user", "/run/systemd/user", "/usr/local/lib/systemd/user", "/usr/lib/systemd/user"];
@@ -47,6 +36,7 @@ pub(super) struct Systemd<'c> {
     /// The machine.
     pub(super) machine: Machine,
     ordering: ordering::Cache,
+    stores: Stores,
 }
 
 impl<'c> Systemd<'c> {
@@ -56,7 +46,13 @@ impl<'c> Systemd<'c> {
         let systemd = version_number(&manager.version().await?);
         let tmpfs = unit_totals::in_tmpfs();
         let machine = Machine { systemd, plain_listens: false, sealed_listens: false, tmpfs };
-        let mut it = Self { connection, manager, machine, ordering: ordering::Cache::default() };
+        let mut it = Self {
+            connection,
+            manager,
+            machine,
+            ordering: ordering::Cache::default(),
+            stores: Stores::of_machine(),
+        };
         it.machine.plain_listens = it.is_active("onecred.socket").await?;
         it.machine.sealed_listens = it.is_active("onecred-sealed.socket").await?;
         Ok(it)
@@ -143,7 +139,7 @@ impl<'c> Systemd<'c> {
         unit.lines = self.lines(properties).await?;
         let imports: Vec<String> = properties.get("ImportCredential").await.unwrap_or_default();
         let renamed: Vec<(String, String)> = properties.get("ImportCredentialEx").await.unwrap_or_default();
-        unit.imports = imports.into_iter().chain(renamed.into_iter().map(|(pattern, _)| pattern)).collect();
+        unit.imports = self.imports(imports, renamed);
         let set: Vec<(String, Vec<u8>)> = properties.get("SetCredential").await.unwrap_or_default();
         let plain = set.into_iter().map(|(id, value)| Literal {
             content: Content::Credentials(vec![(id.clone(), value.len())]),
@@ -162,6 +158,21 @@ impl<'c> Systemd<'c> {
         Ok(())
     }
 
+    /// Settings of `ImportCredential=`. Newer versions have all of them in the second property, with the new names.
+    fn imports(&self, patterns: Vec<String>, renamed: Vec<(String, String)>) -> Vec<Import> {
+        let mut all = renamed;
+        for pattern in patterns {
+            if all.iter().all(|(known, _)| *known != pattern) {
+                all.push((pattern, String::new()));
+            }
+        }
+        let import = |(pattern, rename): (String, String)| Import {
+            found: self.stores.import(&pattern, &rename),
+            text: if rename.is_empty() { pattern } else { format!("{pattern}:{rename}") },
+        };
+        all.into_iter().map(import).collect()
+    }
+
     /// The lines of a unit, and on versions that connect to sockets in directories, what comes of those.
     async fn lines(&self, properties: &Properties<'_>) -> zbus::Result<Vec<Line>> {
         let mut lines = Vec::new();
@@ -170,13 +181,13 @@ impl<'c> Systemd<'c> {
                 continue;
             };
             for (id, path) in list {
-                let leads_to = leads_to(&id, &path);
-                let content = content(directive, &id, &path, &leads_to);
+                let leads_to = leads_to(&self.stores, &id, &path);
+                let content = content(&self.stores, directive, &id, &path, &leads_to);
                 let line = Line { directive, id, path, leads_to, of_directory: false, content };
                 if line.leads_to == LeadsTo::DirectoryOfSockets
                     && self.machine.systemd >= CONNECTS_IN_DIRECTORIES
                 {
-                    lines.extend(entries(&line));
+                    lines.extend(entries(&self.stores, &line));
                 }
                 lines.push(line);
             }
@@ -260,35 +271,41 @@ fn ignored_in(file: &str, unit: &UnitName) -> Vec<super::facts::Ignored> {
 fn decrypted(id: &str, outcome: Decrypted) -> Content {
     match outcome {
         Decrypted::Size(size) => Content::Credentials(vec![(id.to_owned(), size)]),
-        Decrypted::Fails(why) => Content::Undecryptable(why),
+        Decrypted::Fails(why) => {
+            Content::Fails(format!("systemd cannot decrypt the value of SetCredentialEncrypted={id} ({why})"))
+        }
         Decrypted::Unknown => Content::Unknown,
     }
 }
 
 /// What a line brings that leads to files.
-fn content(directive: Directive, id: &str, path: &str, leads_to: &LeadsTo) -> Content {
-    let path = match leads_to {
-        LeadsTo::File | LeadsTo::Directory | LeadsTo::DirectoryOfSockets => Path::new(path).to_owned(),
-        LeadsTo::Store(true) => match in_stores(if path.is_empty() { id } else { path }) {
-            Some(path) => path,
-            None => return Content::Unknown,
+fn content(stores: &Stores, directive: Directive, id: &str, path: &str, leads_to: &LeadsTo) -> Content {
+    let encrypted = directive == Directive::Encrypted;
+    match leads_to {
+        LeadsTo::File => stores::content(id, Path::new(path), encrypted),
+        LeadsTo::Directory | LeadsTo::DirectoryOfSockets => of_directory(id, path, encrypted),
+        LeadsTo::Store(true) => match stores.find(if path.is_empty() { id } else { path }) {
+            Search::Found(path) => stores::content(id, &path, encrypted),
+            Search::Nothing | Search::Hidden => Content::Unknown,
         },
-        _ => return Content::Unknown,
-    };
-    let Ok(metadata) = fs::metadata(&path) else { return Content::Unknown };
-    match directive {
-        _ if metadata.is_dir() && directive == Directive::Plain => {
-            let mut files = Vec::new();
-            files_in(&path, id, DEPTH, &mut files);
-            Content::Credentials(files)
-        }
-        Directive::Encrypted if metadata.is_file() => decrypted(id, creds::file(id, &path)),
-        Directive::Plain if metadata.is_file() => {
-            let size = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
-            Content::Credentials(vec![(id.to_owned(), size)])
-        }
         _ => Content::Unknown,
     }
+}
+
+/// What the files of a directory bring.
+fn of_directory(id: &str, path: &str, encrypted: bool) -> Content {
+    let mut files = Vec::new();
+    if !files_in(Path::new(path), id, DEPTH, &mut files) {
+        return Content::Unknown;
+    }
+    let mut all = Vec::new();
+    for (id, path) in files {
+        match stores::content(&id, &path, encrypted) {
+            Content::Credentials(credentials) => all.extend(credentials),
+            other => return other,
+        }
+    }
+    Content::Credentials(all)
 }
 
 /// How deep directories of credentials are read.
@@ -296,36 +313,46 @@ const DEPTH: usize = 8;
 /// The most files of a directory that are counted.
 const MOST_FILES: usize = 4096;
 
-/// The credentials that systemd makes of the files in a directory.
-fn files_in(directory: &Path, id: &str, depth: usize, found: &mut Vec<(String, usize)>) {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let (Ok(name), Ok(metadata)) = (entry.file_name().into_string(), fs::metadata(entry.path())) else {
-            continue;
+/// The credentials that systemd makes of the files in a directory. False if this user cannot examine all of it.
+fn files_in(directory: &Path, id: &str, depth: usize, found: &mut Vec<(String, PathBuf)>) -> bool {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) => return error.kind() != ErrorKind::PermissionDenied,
+    };
+    for entry in entries.flatten() {
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let metadata = match fs::metadata(entry.path()) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return false,
+            Err(_) => continue,
         };
         if name.starts_with('.') || found.len() >= MOST_FILES {
             continue;
         }
         let id = format!("{id}_{name}");
         if metadata.is_dir() && depth > 0 {
-            files_in(&entry.path(), &id, depth - 1, found);
+            if !files_in(&entry.path(), &id, depth - 1, found) {
+                return false;
+            }
         } else if metadata.is_file() {
-            found.push((id, usize::try_from(metadata.len()).unwrap_or(usize::MAX)));
+            found.push((id, entry.path()));
         }
     }
-}
-
-fn in_stores(name: &str) -> Option<PathBuf> {
-    STORES.iter().map(|store| Path::new(store).join(name)).find(|path| path.exists())
+    true
 }
 
 /// What a path is.
-fn leads_to(id: &str, path: &str) -> LeadsTo {
+fn leads_to(stores: &Stores, id: &str, path: &str) -> LeadsTo {
     if !path.starts_with('/') {
-        return LeadsTo::Store(in_stores(if path.is_empty() { id } else { path }).is_some());
+        return match stores.find(if path.is_empty() { id } else { path }) {
+            Search::Found(_) => LeadsTo::Store(true),
+            Search::Nothing => LeadsTo::Store(false),
+            Search::Hidden => LeadsTo::Unknown,
+        };
     }
     let Ok(metadata) = fs::metadata(path) else {
         return match fs::metadata(path).map_err(|error| error.kind()) {
-            Err(std::io::ErrorKind::PermissionDenied) => LeadsTo::Unknown,
+            Err(ErrorKind::PermissionDenied) => LeadsTo::Unknown,
             _ => LeadsTo::Missing,
         };
     };
@@ -345,6 +372,9 @@ fn leads_to(id: &str, path: &str) -> LeadsTo {
     }
     if !metadata.is_dir() {
         return LeadsTo::File;
+    }
+    if fs::read_dir(path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied) {
+        return LeadsTo::Unknown;
     }
     match sockets_in(path).is_empty() {
         true => LeadsTo::Directory,
@@ -385,11 +415,11 @@ fn sockets_in(directory: &str) -> BTreeMap<String, String> {
 }
 
 /// What systemd makes of a line whose path is a directory: a credential for each socket in it.
-fn entries(line: &Line) -> Vec<Line> {
+fn entries(stores: &Stores, line: &Line) -> Vec<Line> {
     let entry = |(name, path): (String, String)| Line {
         directive: line.directive,
         id: format!("{}_{name}", line.id),
-        leads_to: leads_to("", &path),
+        leads_to: leads_to(stores, "", &path),
         path,
         of_directory: true,
         content: Content::Unknown,
@@ -422,7 +452,7 @@ mod tests {
             (place.path().to_str().unwrap().to_owned(), LeadsTo::DirectoryOfSockets),
             ("there-is-none-of-this-name".to_owned(), LeadsTo::Store(false)),
         ] {
-            assert_eq!(leads_to("db", &path), expected, "{path}");
+            assert_eq!(leads_to(&Stores::of_machine(), "db", &path), expected, "{path}");
         }
         let line = Line {
             directive: Directive::Plain,
@@ -432,7 +462,7 @@ mod tests {
             of_directory: false,
             content: Content::Unknown,
         };
-        let ids: Vec<_> = entries(&line).into_iter().map(|line| line.id).collect();
+        let ids: Vec<_> = entries(&Stores::of_machine(), &line).into_iter().map(|line| line.id).collect();
         assert_eq!(ids, ["c_datagrams", "c_socket"]);
     }
 
@@ -466,7 +496,10 @@ mod tests {
         }
         let of = |directive, name: &str| {
             let path = path(name);
-            content(directive, "c", &path, &leads_to("c", &path))
+            {
+                let stores = Stores::of_machine();
+                content(&stores, directive, "c", &path, &leads_to(&stores, "c", &path))
+            }
         };
         let credentials = |all: &[(&str, usize)]| {
             Content::Credentials(all.iter().map(|(id, size)| ((*id).to_owned(), *size)).collect())

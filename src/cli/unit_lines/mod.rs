@@ -9,6 +9,7 @@ mod gather;
 mod names;
 mod ordering;
 mod prediction;
+mod stores;
 mod unit_files;
 mod verdict;
 

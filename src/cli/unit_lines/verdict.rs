@@ -1,10 +1,13 @@
 //! What comes of a line, and of a unit, when the unit starts. Pure: facts in, verdicts out.
 
+use std::collections::BTreeSet;
+
 use super::facts::{
-    Answer, Content, Directive, Found, LeadsTo, Line, Machine, PLAIN, Prediction, QUOTES, SEALED, State, Unit,
+    Answer, Content, Directive, Found, Import, LeadsTo, Line, Machine, PLAIN, Prediction, QUOTES, SEALED,
+    State, Unit,
 };
+use super::stores;
 use crate::cli::common::show;
-use crate::domain::glob::Glob;
 use crate::domain::name::{Claim, CredentialId};
 use crate::host::systemd::unit_type::{Asks, ExecType};
 use crate::provider::base::limits::UNIT_TOTAL;
@@ -127,6 +130,11 @@ fn judge_unquoted(
                 fix()
             ),
         ),
+        LeadsTo::DirectoryOfSockets | LeadsTo::Directory
+            if purpose == Purpose::Beside && line.content == Content::Unknown =>
+        {
+            hidden(&format!("all of {path}"))
+        }
         LeadsTo::DirectoryOfSockets | LeadsTo::Directory => LineVerdict::new(
             Effect::Without,
             format!(
@@ -182,11 +190,13 @@ fn judge_unquoted(
                 fix()
             ),
         ),
-        LeadsTo::Unknown => LineVerdict::new(
-            Effect::Unknown,
-            format!("{path} cannot be examined by this user; run it as root"),
-        ),
+        LeadsTo::Unknown if !path.starts_with('/') => hidden("systemd's credential stores"),
+        LeadsTo::Unknown => hidden(path),
     }
+}
+
+fn hidden(what: &str) -> LineVerdict {
+    LineVerdict::new(Effect::Unknown, format!("this user cannot examine {what}; run this as root"))
 }
 
 /// Why what a line brings fails the unit.
@@ -196,7 +206,7 @@ fn brings(line: &Line, published: bool) -> Option<String> {
         _ if published && *directive == Directive::Encrypted => {
             Some(format!("the published file {path} is not encrypted"))
         }
-        Content::Undecryptable(why) => Some(format!("systemd cannot decrypt {path} ({why})")),
+        Content::Fails(what) => Some(what.clone()),
         Content::Credentials(all) if unit_totals::exceed(all, false) => {
             let size: usize = all.iter().fold(0, |sum, (_, size)| sum.saturating_add(*size));
             let what = if *leads_to == LeadsTo::Directory { "the files in " } else { "" };
@@ -219,22 +229,51 @@ pub(super) fn judge_whole(
         let brings = |line: &Line| !matches!(line.leads_to, LeadsTo::Missing | LeadsTo::Store(false));
         unit.lines.iter().any(|line| line.id == id && brings(line))
     };
-    // a line of the same ID goes before a setting
-    let literals = || unit.literals.iter().filter(|literal| !loaded(&literal.id));
     let mut verdicts = Vec::new();
     let mut all = Vec::new();
-    for literal in literals() {
+    let mut imported = BTreeSet::new();
+    for import in &unit.imports {
+        let Some(found) = &import.found else {
+            verdicts.push(unknown_import(import));
+            continue;
+        };
+        // a line of the same ID goes before an import, and the first import before others
+        for credential in found.iter().filter(|it| !loaded(&it.id)) {
+            if !imported.insert(credential.id.as_str()) {
+                continue;
+            }
+            match &credential.content {
+                Content::Fails(what) => verdicts.push(LineVerdict::new(
+                    Effect::Fails,
+                    format!(
+                        "{what}, and the unit fails with 243/CREDENTIALS; correct or remove the file, or ImportCredential={}",
+                        import.text
+                    ),
+                )),
+                Content::Credentials(credentials) => all.extend(credentials.iter().cloned()),
+                Content::Unknown => verdicts.push(hidden(&credential.path)),
+            }
+        }
+    }
+    // and both before a setting
+    for literal in unit.literals.iter().filter(|it| !loaded(&it.id) && !imported.contains(it.id.as_str())) {
         match &literal.content {
-            Content::Undecryptable(why) => verdicts.push(LineVerdict::new(
+            Content::Fails(what) => verdicts.push(LineVerdict::new(
                 Effect::Fails,
                 format!(
-                    "systemd cannot decrypt the value of SetCredentialEncrypted={0} ({why}), and the unit fails with 243/CREDENTIALS; \
-                     encrypt it on this machine: systemd-creds encrypt --pretty --name={0}",
+                    "{what}, and the unit fails with 243/CREDENTIALS; \
+                     encrypt it on this machine: systemd-creds encrypt --pretty --name={}",
                     literal.id
                 ),
             )),
             Content::Credentials(credentials) => all.extend(credentials.iter().cloned()),
-            Content::Unknown => {}
+            Content::Unknown => verdicts.push(LineVerdict::new(
+                Effect::Unknown,
+                format!(
+                    "whether systemd can decrypt the value of SetCredentialEncrypted={} is only known to root; run this as root",
+                    literal.id
+                ),
+            )),
         }
     }
     for line in &unit.lines {
@@ -257,6 +296,11 @@ pub(super) fn judge_whole(
         verdicts.push(LineVerdict::new(Effect::Fails, too_large(all)));
     }
     verdicts
+}
+
+fn unknown_import(import: &Import) -> LineVerdict {
+    let Import { text, .. } = import;
+    hidden(&format!("systemd's credential stores, which ImportCredential={text} searches"))
 }
 
 fn too_large(mut all: Vec<(String, usize)>) -> String {
@@ -454,7 +498,7 @@ pub(super) fn judge(
     for other in unit.lines.iter().filter(|other| line.is_none_or(|line| line != *other)) {
         let purpose = if other.means_onecred() { Purpose::Asks } else { Purpose::Beside };
         let verdict = judge_line(machine, unit, other, of_line(other).as_ref(), purpose);
-        let counts = verdict.effect == Effect::Fails || other.is_ours() && verdict.effect == Effect::Unknown;
+        let counts = matches!(verdict.effect, Effect::Fails | Effect::Unknown);
         if let (true, Some(problem)) = (counts && is_known(&verdict), verdict.problem) {
             add(LineVerdict::new(verdict.effect, format!("by its line {other}: {problem}")));
         }
@@ -504,13 +548,24 @@ pub(super) fn no_line(unit: &Unit, id: &CredentialId) -> LineVerdict {
     if let Some(ignored) = unit.ignored.iter().find(|ignored| ignored.id == id.as_str()) {
         return without(format!("{}{outdated}", ignored_text(ignored)));
     }
+    let imports = || unit.imports.iter().filter(|import| is_for(import, id.as_str()));
+    if let Some(import) = imports().find(|import| import.found.is_none()) {
+        return unknown_import(import);
+    }
+    let mut found = imports().flat_map(|import| import.found.iter().flatten().map(move |it| (import, it)));
+    if let Some((import, credential)) = found.find(|(_, credential)| credential.id == id.as_str()) {
+        let what =
+            format!("ImportCredential={} loads {}, and onecred is never asked", import.text, credential.path);
+        return LineVerdict::new(Effect::Other, format!("{what}; {add}{outdated}"));
+    }
     if unit.literals.iter().any(|literal| literal.id == id.as_str()) {
         let what = "the unit starts with the value of its SetCredential=, and onecred is never asked";
         return LineVerdict::new(Effect::Other, format!("{what}; {add}{outdated}"));
     }
-    if let Some(pattern) = unit.imports.iter().find(|pattern| imports(pattern, id.as_str())) {
+    if let Some(import) = imports().next() {
         return without(format!(
-            "ImportCredential={pattern} searches systemd's credential stores and never asks onecred; {add}{outdated}"
+            "ImportCredential={} searches systemd's credential stores, which do not have it, and never asks onecred; {add}{outdated}",
+            import.text
         ));
     }
     let others: Vec<String> =
@@ -531,10 +586,13 @@ pub(super) fn ignored_text(ignored: &super::facts::Ignored) -> String {
     format!("systemd ignores the line {} ({}): {}; {fix}", ignored.text, ignored.place, ignored.why)
 }
 
-/// Whether a pattern of `ImportCredential=` brings a credential of this ID.
-fn imports(pattern: &str, id: &str) -> bool {
-    let pattern = pattern.split_once(':').map_or(pattern, |(pattern, _)| pattern);
-    Glob::parse(pattern).is_ok_and(|glob| glob.matches(id))
+/// Whether `ImportCredential=` may bring a credential of this ID.
+fn is_for(import: &Import, id: &str) -> bool {
+    match import.text.split_once(':') {
+        Some((pattern, rename)) if pattern.ends_with('*') => id.starts_with(rename),
+        Some((_, rename)) => id == rename,
+        None => stores::matches(&import.text, id),
+    }
 }
 
 /// Whether a path is in the unit's own credential directory, which exists only once the unit has its credentials.
@@ -544,31 +602,33 @@ fn is_own_credential(unit: &Unit, path: &str) -> bool {
     directory.is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// `EnvironmentFile=` lines that fail the unit.
+/// `EnvironmentFile=` lines that fail the unit, or may.
 pub(super) fn environment(unit: &Unit) -> Vec<LineVerdict> {
     let required = unit.environment.iter().filter(|file| !file.optional);
-    let failing = required.filter_map(|file| match is_own_credential(unit, &file.path) {
-        true => Some(format!(
+    let fails = |what: String| Some(LineVerdict::new(Effect::Fails, what));
+    let verdicts = required.filter_map(|file| match is_own_credential(unit, &file.path) {
+        true => fails(format!(
             "EnvironmentFile={} is read before systemd sets up credentials, and the unit fails; {BY_RUN}",
             file.path
         )),
         false => match &file.found {
-            Found::Nothing if file.path.contains(['*', '?', '[']) => Some(format!(
+            Found::Nothing if file.path.contains(['*', '?', '[']) => fails(format!(
                 "EnvironmentFile={0} matches no file, and the unit fails; create one, or write EnvironmentFile=-{0} if there may be none",
                 file.path
             )),
-            Found::Nothing => Some(format!(
+            Found::Nothing => fails(format!(
                 "EnvironmentFile={0} does not exist, and the unit fails; create it, or write EnvironmentFile=-{0} if it may be missing",
                 file.path
             )),
-            Found::Directory(path) => Some(format!(
+            Found::Directory(path) => fails(format!(
                 "EnvironmentFile={}: {path} is a directory, and the unit fails; name files, for example {path}/*.env",
                 file.path
             )),
-            Found::Files | Found::Unknown => None,
+            Found::Unknown => Some(hidden(&format!("EnvironmentFile={}", file.path))),
+            Found::Files => None,
         },
     });
-    failing.map(|what| LineVerdict::new(Effect::Fails, what)).collect()
+    verdicts.collect()
 }
 
 /// Why a unit that starts before the network waits for itself.

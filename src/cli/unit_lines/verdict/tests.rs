@@ -1,4 +1,4 @@
-use super::super::facts::{Early, EnvironmentFile, Ignored, Literal};
+use super::super::facts::{Early, EnvironmentFile, Ignored, Imported, Literal};
 use super::*;
 use crate::domain::name::UnitName;
 
@@ -33,6 +33,10 @@ fn credentials(all: &[(&str, usize)]) -> Content {
 
 fn literal(id: &str, size: usize) -> Literal {
     Literal { id: id.into(), content: credentials(&[(id, size)]) }
+}
+
+fn imported(id: &str, size: usize) -> Imported {
+    Imported { id: id.into(), path: format!("/etc/credstore/{id}"), content: credentials(&[(id, size)]) }
 }
 
 fn right() -> Line {
@@ -117,7 +121,7 @@ fn what_comes_of_a_line() {
             ],
         ),
         (plain("other", LeadsTo::Store(true)), Other, &["loads other from its credential stores"]),
-        (plain("/root/x", LeadsTo::Unknown), Unknown, &["run it as root"]),
+        (plain("/root/x", LeadsTo::Unknown), Unknown, &["examine /root/x", "as root"]),
         (line(Plain, "literal", "/run/onecred/nope", LeadsTo::Missing), Other, &["SetCredential="]),
         (line(Plain, "literal", "literal", LeadsTo::Store(false)), Other, &["SetCredential="]),
         (line(Plain, "literal", "literal", LeadsTo::Store(true)), Other, &["credential stores"]),
@@ -297,12 +301,15 @@ fn a_unit_without_a_line_is_told_why() {
             "; write LoadCredential=db:/run/onecred/credential.sock, then",
         ],
     );
-    for pattern in ["db", "d*", "d*:renamed"] {
-        judged(
-            &Unit { imports: vec![pattern.into()], ..none.clone() },
-            Effect::Without,
-            &[&format!("ImportCredential={pattern} searches")],
-        );
+    let import =
+        |text: &str, found| Unit { imports: vec![Import { text: text.into(), found }], ..none.clone() };
+    for text in ["db", "d*", "x:db", "x*:d"] {
+        judged(&import(text, Some(vec![])), Effect::Without, &[&format!("ImportCredential={text} searches")]);
+        judged(&import(text, Some(vec![imported("db", 1)])), Effect::Other, &["loads /etc/credstore/db"]);
+        judged(&import(text, None), Effect::Unknown, &["run this as root"]);
+    }
+    for text in ["x", "db:x", "x*"] {
+        judged(&import(text, Some(vec![])), Effect::Without, &["has no line for it"]);
     }
     judged(&Unit { literals: vec![literal("db", 1)], ..none }, Effect::Other, &["SetCredential="]);
 }
@@ -376,7 +383,7 @@ fn environment_files_that_systemd_cannot_read() {
         ("/etc/*.env", false, Found::Files, Effect::Gets, ""),
         ("/etc/app.d", false, directory(), Effect::Fails, "/etc/app.d is a directory, and the unit fails"),
         ("/etc/app.d", true, directory(), Effect::Gets, ""),
-        ("/root/x", false, Found::Unknown, Effect::Gets, ""),
+        ("/root/x", false, Found::Unknown, Effect::Unknown, "run this as root"),
     ] {
         judged(&with(path, optional, found), effect, &[words]);
     }
@@ -386,7 +393,7 @@ fn environment_files_that_systemd_cannot_read() {
 fn what_fails_beside_a_right_line() {
     use Directive::{Encrypted, Plain};
     let file = |directive, content| Line { content, ..line(directive, "x", "/etc/x", LeadsTo::File) };
-    let bad = || Content::Undecryptable("Bad message".into());
+    let bad = || Content::Fails("systemd cannot decrypt /etc/x (Bad message)".into());
     for (other, effect, words) in [
         (file(Plain, credentials(&[("x", 9)])), Effect::Gets, ""),
         (file(Plain, credentials(&[("x", 1 << 20)])), Effect::Fails, "/etc/x has 1048576 bytes"),
@@ -421,14 +428,14 @@ fn what_fails_beside_a_right_line() {
 #[test]
 fn settings_beside_a_right_line() {
     let undecryptable =
-        |id: &str| Literal { id: id.into(), content: Content::Undecryptable("Bad message".into()) };
+        |id: &str| Literal { id: id.into(), content: Content::Fails(format!("cannot decrypt {id}")) };
     let large = literal("x", 1 << 20);
     let unknown = Literal { id: "x".into(), content: Content::Unknown };
     for (literal, effect, words) in [
         (literal("x", 9), Effect::Gets, ""),
-        (unknown, Effect::Gets, ""),
+        (unknown, Effect::Unknown, "only known to root"),
         (large, Effect::Fails, ""),
-        (undecryptable("x"), Effect::Fails, "SetCredentialEncrypted=x (Bad message)"),
+        (undecryptable("x"), Effect::Fails, "cannot decrypt x, and the unit fails"),
         // what a line of the same ID loads goes before it
         (undecryptable("db"), Effect::Gets, ""),
     ] {
@@ -516,4 +523,53 @@ fn notes_tell_what_is_unusual() {
         "the value in memory may be out of date: away: x; y",
     ];
     assert_eq!(judgement.notes, expected);
+}
+
+#[test]
+fn what_imports_bring_beside_a_right_line() {
+    let fails = Imported { content: Content::Fails("systemd cannot decrypt it".into()), ..imported("x", 0) };
+    let unknown = Imported { content: Content::Unknown, ..imported("x", 0) };
+    let of_ours = Imported { id: "db".into(), ..fails.clone() };
+    let rows: [(Option<Vec<Imported>>, Effect, &str); 8] = [
+        (Some(vec![]), Effect::Gets, ""),
+        (Some(vec![imported("x", 9)]), Effect::Gets, ""),
+        (Some(vec![imported("x", 1 << 20)]), Effect::Fails, "too large together: x (1048576 bytes)"),
+        (Some(vec![imported("x", 600_000), imported("y", 600_000)]), Effect::Fails, "too large together"),
+        (Some(vec![fails]), Effect::Fails, "systemd cannot decrypt it, and the unit fails"),
+        (Some(vec![unknown]), Effect::Unknown, "examine /etc/credstore/x; run this as root"),
+        (None, Effect::Unknown, "credential stores"),
+        // what a line of the same ID loads goes before it
+        (Some(vec![of_ours]), Effect::Gets, ""),
+    ];
+    for (found, effect, words) in rows {
+        let imports = vec![Import { text: "*".into(), found }];
+        let with = Unit { imports, ..unit("app.service", &[right()]) };
+        let judgement = judge(NEW, &with, &id("db"), &value(), &|_| Some(value()));
+        assert_eq!(judgement.effect, effect, "{judgement:?}");
+        assert!(judgement.problems.join("\n").contains(words), "{judgement:?}");
+    }
+    // an import goes before a setting of the same ID
+    let imports = vec![Import { text: "x".into(), found: Some(vec![imported("x", 1)]) }];
+    let literals = vec![literal("x", 1 << 20)];
+    let with = Unit { imports, literals, ..unit("app.service", &[right()]) };
+    assert_eq!(judge(NEW, &with, &id("db"), &value(), &|_| Some(value())).effect, Effect::Gets);
+}
+
+#[test]
+fn what_this_user_cannot_examine_is_not_known() {
+    let other = |path: &str, leads_to| line(Directive::Plain, "x", path, leads_to);
+    for line in [
+        other("/etc/hidden/x", LeadsTo::Unknown),
+        other("x", LeadsTo::Unknown),
+        other("/etc/half-hidden", LeadsTo::Directory),
+        line(Directive::Encrypted, "x", "/etc/x.cred", LeadsTo::File),
+        line(Directive::Encrypted, "x", "x", LeadsTo::Store(true)),
+    ] {
+        let beside = unit("app.service", &[right(), line.clone()]);
+        judged(&beside, Effect::Unknown, &["by its line", "root"]);
+    }
+    let environment =
+        vec![EnvironmentFile { path: "/etc/hidden/*.env".into(), optional: false, found: Found::Unknown }];
+    let with = Unit { environment, ..unit("app.service", &[right()]) };
+    judged(&with, Effect::Unknown, &["EnvironmentFile=/etc/hidden/*.env", "run this as root"]);
 }
