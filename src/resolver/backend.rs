@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::domain::secret::SecretValue;
 use crate::ipc::{Failure, ItemId};
 
-use super::model::{File, FullItem, ItemOverview, Vault};
+use crate::resolver::items::model::{File, FullItem, ItemOverview, Vault};
 
 /// What a backend knows without asking.
 #[derive(Default)]

@@ -6,14 +6,15 @@ use std::fmt::Write;
 use base64ct::{Base64, Encoding};
 
 use super::calendar::http_date;
-use super::matching::{self, Found};
-use super::model::{self, Field, FullItem, ItemOverview, Value, Vault};
-use super::value::{self, Moment};
-use super::{otp, ssh};
 use crate::domain::reference::{Reference, Segment};
 use crate::domain::secret::SecretValue;
 use crate::fuzzing::{Input, text};
 use crate::ipc::Failure;
+use crate::resolver::items::matching::{self, Found};
+use crate::resolver::items::model::{self, Field, FullItem, ItemOverview, Value, Vault};
+use crate::resolver::items::otp;
+use crate::resolver::items::ssh;
+use crate::resolver::items::value::{self, Moment};
 
 /// What came as a list of vaults, a list of items or an item; and what a reference means in it.
 pub(crate) fn connect(data: &[u8]) {

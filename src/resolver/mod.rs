@@ -1,9 +1,7 @@
-//! The networked half: it knows references and 1Password, nothing of units or files.
+//! The process with the network and the token. It knows references and 1Password, and nothing of units or files.
 //!
-//! A question names a source. Each source is an `engine` over a `backend`: a service account, a Connect
-//! server or a development vault. What
-//! a reference means is decided in `matching`, what a field resolves to in `value`; both are pure, so that a reference
-//! means one thing wherever it is looked up.
+//! A question names a source. Each source is an `engine` over a `backend`: a service account, a Connect server or a vault file. `items` decides
+//! what a reference means and what a field resolves to, without I/O, so that a reference means the same wherever it is looked up.
 
 mod backend;
 mod call_limit;
@@ -11,17 +9,12 @@ mod connect;
 mod engine;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
-mod labels;
-mod matching;
-mod model;
-mod opened;
-mod otp;
+mod items;
+mod ready_line;
 mod record;
+mod registry;
 pub mod run;
 pub mod service_account;
-mod shown;
-mod ssh;
-mod value;
 mod vault_file;
 
 pub use crate::host::calendar::date_of_unix;
@@ -40,7 +33,7 @@ use crate::ipc::{
 };
 
 use connect::Claims;
-use opened::{Opened, Print};
+use registry::{Opened, Print};
 use service_account::Surroundings;
 
 /// All sources of a configuration.

@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::backend::{About, Backend};
-use super::model::{File, FullItem, ItemOverview, Vault};
 use crate::domain::secret::SecretValue;
 use crate::host::clock::{self, BootTime};
 use crate::ipc::{Class, Failure, ItemId, SourceState};
+use crate::resolver::items::model::{File, FullItem, ItemOverview, Vault};
 
 /// What came of a source's calls since it was opened.
 #[derive(Default)]

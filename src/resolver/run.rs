@@ -14,7 +14,6 @@ use tokio::time::interval;
 
 use super::Resolver;
 use super::service_account::Surroundings;
-use super::shown::{self, Shown};
 use crate::config::{self, Paths, Source};
 use crate::domain::name::{CredentialId, SourceName};
 use crate::domain::secret::{SecretValue, wipe_stack};
@@ -23,6 +22,7 @@ use crate::ipc::{
     self, Check, Checked, Class, Declarations, Declared, Failure, Fetch, Fetched, Pending, Probe, Probed,
     Resolve, Status,
 };
+use crate::resolver::ready_line::{self, Shown};
 
 /// The most bytes that a token may have.
 const TOKEN_MAX: u64 = 1 << 16;
@@ -250,14 +250,14 @@ impl Current {
     fn line(&self) -> String {
         let loaded = self.get();
         match &loaded.error {
-            None => shown::line(&loaded.resolver.about()),
+            None => ready_line::line(&loaded.resolver.about()),
             Some(error) if loaded.sources.is_empty() => {
                 format!(
                     "waiting for onecred.service to say which sources there are, since the configuration can't be used: {error}"
                 )
             }
             Some(error) => {
-                let sources = shown::line(&loaded.resolver.about());
+                let sources = ready_line::line(&loaded.resolver.about());
                 format!("{sources}; the configuration that was active before stays active: {error}")
             }
         }

@@ -17,7 +17,7 @@ use crate::domain::secret::SecretValue;
 use crate::ipc::{Class, Failure, ItemId, version};
 
 use super::backend::{About, Backend};
-use super::model::{self, File, FullItem, ItemOverview, Value, Vault, VaultId};
+use crate::resolver::items::model::{self, File, FullItem, ItemOverview, Value, Vault, VaultId};
 
 /// The most bytes that are read of such a file.
 const MAX_BYTES: u64 = 64 << 20;

@@ -17,10 +17,10 @@ use crate::domain::secret::SecretValue;
 use crate::ipc::{Class, Failure};
 
 use super::super::CallLimit;
-use super::super::model;
 use super::Address;
 use super::url;
 use super::verdict::{self, Trouble};
+use crate::resolver::items::model;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -19,7 +19,7 @@ use crate::ipc::{Class, Failure, ItemId};
 
 use super::CallLimit;
 use super::backend::{About, Backend};
-use super::model::{self, File, FullItem, ItemOverview, Vault};
+use crate::resolver::items::model::{self, File, FullItem, ItemOverview, Vault};
 pub(super) use claims::Claims;
 use gate::{Gate, Pace};
 use http::{Http, Want};

@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use crate::ipc::{Check, Checked, Class, Failure, ItemId, ItemState, Known};
 
 use super::super::backend::Backend;
-use super::super::matching;
-use super::super::model::{ItemOverview, Vault};
 use super::lists::Need;
 use super::{Engine, second_look};
+use crate::resolver::items::matching;
+use crate::resolver::items::model::{ItemOverview, Vault};
 
 /// The lists of items that one round has asked for, by vault.
 type Lists = HashMap<String, Result<Arc<Vec<ItemOverview>>, Failure>>;

@@ -18,9 +18,9 @@ use crate::ipc::{
 };
 
 use super::backend::{About, Backend};
-use super::matching::{self, Found};
-use super::model::{FullItem, ItemOverview, Vault, is_absent};
-use super::value::{self, Moment};
+use crate::resolver::items::matching::{self, Found};
+use crate::resolver::items::model::{FullItem, ItemOverview, Vault, is_absent};
+use crate::resolver::items::value::{self, Moment};
 use lists::{Need, Shared, Ticks};
 
 /// The most references whose IDs are remembered. Only rules for template units could name so many.

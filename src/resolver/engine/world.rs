@@ -11,7 +11,7 @@ use crate::domain::reference::Reference;
 use crate::domain::secret::SecretValue;
 use crate::ipc::Known;
 use crate::resolver::backend::About;
-use crate::resolver::model;
+use crate::resolver::items::model;
 
 /// A change of what there is.
 pub(super) type Change = fn(&mut Json);

@@ -14,13 +14,13 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::super::backend::{About, Backend};
-use super::super::model::{File, FullItem, ItemOverview, Vault};
 use super::batch::{Batches, Get};
 use super::items::{self, All, CoreItem, CoreOverview, CoreVault};
 use super::session::Session;
 use super::worker::{Work, Worker};
 use crate::domain::secret::SecretValue;
 use crate::ipc::{Class, Failure, ItemId};
+use crate::resolver::items::model::{File, FullItem, ItemOverview, Vault};
 
 /// A service account.
 pub(super) struct Account<W = Worker> {

@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::super::model::FullItem;
 use super::verdict;
 use crate::ipc::{Failure, ItemId};
+use crate::resolver::items::model::FullItem;
 
 /// The most items that the core gets at once.
 const MOST: usize = 50;

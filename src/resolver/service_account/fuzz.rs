@@ -4,14 +4,14 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 use serde_json::json;
 
 use super::super::connect::Claims;
-use super::super::model::{FullItem, ItemOverview, Vault};
-use super::core::{CoreError, said};
 use super::items::{self, All, CoreItem, CoreOverview, CoreVault, OneOfAll};
 use super::token::{Hosts, Token};
 use super::worker::Refused;
 use super::{verdict, worker};
 use crate::domain::secret::SecretValue;
 use crate::fuzzing::{Input, text};
+use crate::resolver::items::model::{FullItem, ItemOverview, Vault};
+use crate::resolver::service_account::sdk::{CoreError, said};
 
 /// What the core brings: lists, items, batches of such, and errors.
 pub(crate) fn core(data: &[u8]) {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use nix::unistd::geteuid;
 use tokio::time::Instant;
 
-use super::core::{fits_this_machine, sha256};
 use super::worker::{Ask, Launch, Told, Trouble, Wanted, Work, Worker};
 use super::{PLACES, releases, verdict};
+use crate::resolver::service_account::sdk::{fits_this_machine, sha256};
 
 pub use super::LIBRARY;
 

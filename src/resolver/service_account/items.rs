@@ -4,9 +4,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use super::super::model::{Field, File, FullItem, ItemOverview, Section, Value, Vault, VaultId};
 use crate::host::clock;
 use crate::ipc::version;
+use crate::resolver::items::model::{Field, File, FullItem, ItemOverview, Section, Value, Vault, VaultId};
 
 /// Within how many seconds of its change an item may change again and still show the same time.
 const RECENT: u64 = 300;

@@ -3,7 +3,6 @@
 mod backend;
 mod batch;
 mod book;
-mod core;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 pub mod install;
@@ -13,6 +12,7 @@ mod missing;
 mod quota;
 mod raw;
 mod releases;
+mod sdk;
 mod session;
 mod token;
 mod verdict;

@@ -259,7 +259,7 @@ fn a_library_that_others_could_replace_is_not_loaded() {
     let library = counterfeit(folder.path(), &[]);
     let owner = Some(nix::unistd::geteuid().as_raw());
     let mode = |mode| std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(mode)).unwrap();
-    let refused = |path: &Path| core::Fit::open(path, owner, None).err().map(|unfit| unfit.to_string());
+    let refused = |path: &Path| sdk::Fit::open(path, owner, None).err().map(|unfit| unfit.to_string());
     for fine in [0o700, 0o755, 0o1777] {
         mode(fine);
         assert_eq!(refused(&library), None, "{fine:o}");

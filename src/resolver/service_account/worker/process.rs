@@ -17,7 +17,7 @@ use super::protocol::{Ask, Refused, Request, Response, Told, Wanted, pack, unpac
 use crate::host::sys;
 use crate::ipc::packet::{self, MAX_VALUES};
 
-use super::super::core::{Core, CoreError, Fit, Unfit};
+use crate::resolver::service_account::sdk::{Core, CoreError, Fit, Unfit};
 
 /// In the environment of a worker that only tries a library out.
 pub(super) const STRANGER: &str = "ONECRED_STRANGER";

@@ -11,7 +11,7 @@ use super::labels::{self, is_writable, quoted};
 use super::model::{Field, File, FullItem, ItemOverview, Section, Vault, is_absent, is_archived};
 
 /// What a field reference stands for.
-pub(super) enum Found<'a> {
+pub(crate) enum Found<'a> {
     /// A field.
     Field(&'a Field),
     /// A file, whose content has yet to be fetched.
@@ -19,7 +19,7 @@ pub(super) enum Found<'a> {
 }
 
 /// The vault that a segment means. `holders` are those whom vaults are granted to, such as `service accounts`.
-pub(super) fn vault<'a>(
+pub(crate) fn vault<'a>(
     vaults: &'a [Vault],
     segment: &Segment,
     holders: Option<&str>,
@@ -66,7 +66,7 @@ fn private(name: &str, holders: &str) -> Option<(String, &'static str)> {
 }
 
 /// The item that a segment means, among those of one vault. Deleted and archived ones are not there.
-pub(super) fn item<'a>(
+pub(crate) fn item<'a>(
     items: &'a [ItemOverview],
     vault: &str,
     segment: &Segment,
@@ -133,12 +133,12 @@ fn id_of(id: &str) -> String {
 }
 
 /// Whether an item, fetched by its remembered ID, is still what the segment means.
-pub(super) fn still_means(segment: &Segment, id: &str, title: &str) -> bool {
+pub(crate) fn still_means(segment: &Segment, id: &str, title: &str) -> bool {
     is_title(segment, title) || (is_full_id(segment) && *segment.text == *id)
 }
 
 /// The field or file that a reference means in an item.
-pub(super) fn field<'a>(item: &'a FullItem, wanted: &FieldRef) -> Result<Found<'a>, Failure> {
+pub(crate) fn field<'a>(item: &'a FullItem, wanted: &FieldRef) -> Result<Found<'a>, Failure> {
     let title = item.title.as_deref().unwrap_or(&item.id);
     let sections = match &wanted.section {
         Some(segment) => Some(section_ids(item, wanted, segment, title)?),

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::domain::reference::Query;
-use crate::resolver::model::parse;
+use crate::resolver::items::model::parse;
 
 fn segment(text: &str, by: MatchBy) -> Segment {
     Segment { text: text.into(), by }

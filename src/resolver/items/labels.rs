@@ -12,7 +12,7 @@ const MOST_BYTES: usize = 300;
 const LONGEST: usize = 100;
 
 /// A name in quotes, without control characters, cut where it is long.
-pub(super) fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     let (mut bytes, mut end) = (0, 0);
     for (at, c) in name.char_indices() {
         bytes += c.escape_debug().map(char::len_utf8).sum::<usize>();
@@ -25,7 +25,7 @@ pub(super) fn quoted(name: &str) -> String {
 }
 
 /// Whether a reference can hold a name.
-pub(super) fn is_writable(name: &str) -> bool {
+pub(crate) fn is_writable(name: &str) -> bool {
     !name.is_empty() && name.chars().all(segment_char)
 }
 
@@ -37,7 +37,7 @@ struct Label {
 }
 
 /// The labels of an item, in quotes, the nearest to the wanted one first: `"password", "server/port" and 3 more`.
-pub(super) fn of(item: &FullItem, wanted: &FieldRef) -> String {
+pub(crate) fn of(item: &FullItem, wanted: &FieldRef) -> String {
     let fields = item.fields.iter().filter(|field| field.purpose != "NOTES" || field.text() != Some(""));
     let fields = fields.map(|field| label(&field.section, &field.label, &field.id));
     let files = item.files.iter().map(|file| label(&file.section, &file.name, &file.id));

@@ -11,102 +11,102 @@ use zeroize::Zeroizing;
 /// A vault, as the list of vaults has it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Vault {
-    pub(super) id: String,
+pub(crate) struct Vault {
+    pub(crate) id: String,
     #[serde(default, deserialize_with = "or_default")]
-    pub(super) name: String,
+    pub(crate) name: String,
     #[serde(default)]
-    pub(super) content_version: Option<u64>,
+    pub(crate) content_version: Option<u64>,
     #[serde(default, deserialize_with = "count")]
-    pub(super) items: Option<u64>,
+    pub(crate) items: Option<u64>,
 }
 
 /// An item, as the list of a vault's items has it: without anything secret.
 #[derive(Clone, Deserialize)]
-pub(super) struct ItemOverview {
-    pub(super) id: String,
+pub(crate) struct ItemOverview {
+    pub(crate) id: String,
     #[serde(default, deserialize_with = "or_default")]
-    pub(super) title: String,
+    pub(crate) title: String,
     #[serde(default)]
-    pub(super) vault: Option<VaultId>,
+    pub(crate) vault: Option<VaultId>,
     #[serde(default)]
-    pub(super) version: Option<u64>,
+    pub(crate) version: Option<u64>,
     #[serde(default)]
-    pub(super) state: Option<String>,
+    pub(crate) state: Option<String>,
 }
 
 /// The vault that an item says it is in.
 #[derive(Clone, Deserialize)]
-pub(super) struct VaultId {
-    pub(super) id: String,
+pub(crate) struct VaultId {
+    pub(crate) id: String,
 }
 
 /// An item with all that it holds.
 #[derive(Deserialize)]
-pub(super) struct FullItem {
-    pub(super) id: String,
+pub(crate) struct FullItem {
+    pub(crate) id: String,
     #[serde(default)]
-    pub(super) title: Option<String>,
+    pub(crate) title: Option<String>,
     #[serde(default)]
-    pub(super) vault: Option<VaultId>,
+    pub(crate) vault: Option<VaultId>,
     #[serde(default)]
-    pub(super) version: Option<u64>,
+    pub(crate) version: Option<u64>,
     #[serde(default)]
-    pub(super) state: Option<String>,
+    pub(crate) state: Option<String>,
     #[serde(default, deserialize_with = "or_default")]
-    pub(super) sections: Vec<Section>,
+    pub(crate) sections: Vec<Section>,
     #[serde(default, deserialize_with = "or_default")]
-    pub(super) fields: Vec<Field>,
+    pub(crate) fields: Vec<Field>,
     #[serde(default, deserialize_with = "or_default")]
-    pub(super) files: Vec<File>,
+    pub(crate) files: Vec<File>,
 }
 
 /// A section; fields and files name the one that they are in.
 #[derive(Deserialize)]
-pub(super) struct Section {
+pub(crate) struct Section {
     #[serde(default, deserialize_with = "or_default")]
-    pub(super) id: String,
+    pub(crate) id: String,
     #[serde(default, deserialize_with = "or_default")]
-    pub(super) label: String,
+    pub(crate) label: String,
 }
 
 /// A field of an item.
 #[derive(Deserialize)]
-pub(super) struct Field {
+pub(crate) struct Field {
     #[serde(default, deserialize_with = "or_default")]
-    pub(super) id: String,
+    pub(crate) id: String,
     #[serde(default)]
-    pub(super) section: Option<Section>,
+    pub(crate) section: Option<Section>,
     #[serde(default, rename = "type", deserialize_with = "or_default")]
-    pub(super) kind: String,
+    pub(crate) kind: String,
     #[serde(default, deserialize_with = "or_default")]
-    pub(super) purpose: String,
+    pub(crate) purpose: String,
     #[serde(default, deserialize_with = "or_default")]
-    pub(super) label: String,
+    pub(crate) label: String,
     #[serde(default)]
-    pub(super) value: Option<Value>,
+    pub(crate) value: Option<Value>,
     #[serde(default)]
-    pub(super) totp: Option<Value>,
+    pub(crate) totp: Option<Value>,
 }
 
 /// A file of an item. Its content stands here in a development vault alone.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct File {
+pub(crate) struct File {
     #[serde(default, deserialize_with = "or_default")]
-    pub(super) id: String,
+    pub(crate) id: String,
     #[serde(default, deserialize_with = "or_default")]
-    pub(super) name: String,
+    pub(crate) name: String,
     #[serde(default)]
-    pub(super) section: Option<Section>,
+    pub(crate) section: Option<Section>,
     #[serde(default)]
-    pub(super) content: Option<Value>,
+    pub(crate) content: Option<Value>,
     #[serde(default)]
-    pub(super) content_base64: Option<Value>,
+    pub(crate) content_base64: Option<Value>,
 }
 
 /// What a field holds.
-pub(super) enum Value {
+pub(crate) enum Value {
     /// Text, or a number or truth value as JSON writes it.
     Text(Zeroizing<String>),
     /// Named parts, as an address has them.
@@ -119,14 +119,14 @@ pub(super) enum Value {
 
 impl Field {
     /// The value where it is text; an absent one is the empty text.
-    pub(super) fn text(&self) -> Option<&str> {
+    pub(crate) fn text(&self) -> Option<&str> {
         self.value.as_ref().map_or(Some(""), Value::text)
     }
 }
 
 impl Value {
     /// The text, where it is such.
-    pub(super) fn text(&self) -> Option<&str> {
+    pub(crate) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
             Self::Parts(_) | Self::Nested | Self::Hidden => None,
@@ -135,17 +135,17 @@ impl Value {
 }
 
 /// Whether a state says that an item is archived.
-pub(super) fn is_archived(state: Option<&str>) -> bool {
+pub(crate) fn is_archived(state: Option<&str>) -> bool {
     state.is_some_and(|state| state.eq_ignore_ascii_case("ARCHIVED"))
 }
 
 /// Whether a state says that an item is no longer there: it is deleted, or archived, which 1Password's own core takes for the same.
-pub(super) fn is_absent(state: Option<&str>) -> bool {
+pub(crate) fn is_absent(state: Option<&str>) -> bool {
     is_archived(state) || state.is_some_and(|state| state.eq_ignore_ascii_case("DELETED"))
 }
 
 /// Reads JSON. The error tells the place and nothing of what stands there: serde's own words would quote it.
-pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
+pub(crate) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
     // serde looks at the letters of what it keeps alone; who sends one wrong byte may have sent more
     let json = std::str::from_utf8(json).map_err(|_| "it is not UTF-8".to_owned())?;
     serde_json::from_str(json).map_err(|error| {

@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::*;
 use crate::domain::reference::Reference;
-use crate::resolver::matching;
-use crate::resolver::model::parse;
+use crate::resolver::items::matching;
+use crate::resolver::items::model::parse;
 
 fn item(json: serde_json::Value) -> FullItem {
     parse(json.to_string().as_bytes()).expect("an item")

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::resolver::model::parse;
+use crate::resolver::items::model::parse;
 
 fn resolve(field: serde_json::Value, query: Option<Query>) -> Result<(String, Option<u64>), Failure> {
     let field: Field = parse(field.to_string().as_bytes()).expect("a field");

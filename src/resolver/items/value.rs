@@ -6,19 +6,20 @@ use crate::domain::reference::Query;
 use crate::domain::secret::SecretValue;
 use crate::ipc::{Class, Failure, FetchedValue};
 
-use super::calendar::date_of_days;
 use super::model::{Field, Value};
-use super::{otp, ssh};
+use crate::resolver::calendar::date_of_days;
+use crate::resolver::items::otp;
+use crate::resolver::items::ssh;
 
 /// When an item was asked for and when it had come, in seconds of the Unix epoch.
 #[derive(Clone, Copy)]
-pub(super) struct Moment {
-    pub(super) asked: u64,
-    pub(super) came: u64,
+pub(crate) struct Moment {
+    pub(crate) asked: u64,
+    pub(crate) came: u64,
 }
 
 /// The value of a field. `item` is its item's title, for messages.
-pub(super) fn of_field(
+pub(crate) fn of_field(
     field: &Field,
     query: Option<Query>,
     item: &str,
@@ -50,7 +51,7 @@ pub(super) fn of_field(
 }
 
 /// A value, unless it is longer than any may be.
-pub(super) fn limited(value: SecretValue, name: &str) -> Result<SecretValue, Failure> {
+pub(crate) fn limited(value: SecretValue, name: &str) -> Result<SecretValue, Failure> {
     if value.len() <= SecretValue::MAX {
         return Ok(value);
     }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::*;
 
-const FIXTURE: &[u8] = include_bytes!("../../../integration/fixtures/vault.json");
+const FIXTURE: &[u8] = include_bytes!("../../../../integration/fixtures/vault.json");
 
 fn items() -> Vec<serde_json::Value> {
     let document: serde_json::Value = serde_json::from_slice(FIXTURE).expect("JSON");

@@ -4,13 +4,13 @@ use ring::hmac;
 use zeroize::Zeroizing;
 
 /// A code, and the end of its period in seconds of the Unix epoch.
-pub(super) struct Code {
-    pub(super) digits: Zeroizing<String>,
-    pub(super) expires: u64,
+pub(crate) struct Code {
+    pub(crate) digits: Zeroizing<String>,
+    pub(crate) expires: u64,
 }
 
 /// The code that an otpauth URI, or a bare secret, gives at a moment. None where it can't be read.
-pub(super) fn code(uri: &str, now: u64) -> Option<Code> {
+pub(crate) fn code(uri: &str, now: u64) -> Option<Code> {
     let otp = read(uri)?;
     let counter = now / otp.period;
     // ring keeps its key on this stack for the length of one digest; it has no way to wipe it
@@ -24,7 +24,7 @@ pub(super) fn code(uri: &str, now: u64) -> Option<Code> {
 }
 
 /// The end of the usual period of 30 seconds that a moment lies in.
-pub(super) fn usual_end(now: u64) -> u64 {
+pub(crate) fn usual_end(now: u64) -> u64 {
     (now / 30 + 1) * 30
 }
 

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 /// Why a text is no private key that can be converted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum BadKey {
+pub(crate) enum BadKey {
     /// Not one of the forms known here, or damaged.
     #[error("it is no private key in PKCS#8, PKCS#1, SEC 1 or OpenSSH's form")]
     Form,
@@ -50,7 +50,7 @@ static CURVES: [Curve; 3] = [
 ];
 
 /// The key as PKCS#8 in PEM; one that is so already is given as it stands.
-pub(super) fn to_pkcs8(text: &str) -> Result<Zeroizing<String>, BadKey> {
+pub(crate) fn to_pkcs8(text: &str) -> Result<Zeroizing<String>, BadKey> {
     let (label, _) = read_pem(text)?;
     if label == "PRIVATE KEY" {
         return Ok(Zeroizing::new(text.to_owned()));
@@ -59,7 +59,7 @@ pub(super) fn to_pkcs8(text: &str) -> Result<Zeroizing<String>, BadKey> {
 }
 
 /// The key in OpenSSH's own form.
-pub(super) fn to_openssh(text: &str) -> Result<Zeroizing<String>, BadKey> {
+pub(crate) fn to_openssh(text: &str) -> Result<Zeroizing<String>, BadKey> {
     let (label, _) = read_pem(text)?;
     if label == openssh::LABEL {
         return Ok(Zeroizing::new(text.to_owned()));
