@@ -228,9 +228,15 @@ fn the_other_form_at_the_plain_socket_starts_nothing(stage: &Stage) {
 }
 
 fn without_a_host_key_it_is_refused_with_the_remedy(stage: &Stage) {
-    refuses(stage, "app-keyless.service", "password", &["no key to seal it with", "systemd-creds setup"]);
+    refuses(stage, "app-keyless.service", "password", &["no key to seal values with", "systemd-creds setup"]);
     stage.gets("app-plain.service", "", &[PASSWORD]);
+    let status = stage.run(&["onecred", "status"]);
+    assert!(status.code() == Some(1) && status.stdout().contains("systemd-creds setup"), "{status}");
+    assert!(stage.run(&["onecred", "list"]).ok().contains("no value can be sealed"));
     stage.run(&["systemd-creds", "setup"]).ok();
+    let status = stage.run(&["onecred", "status"]);
+    assert!(!status.stdout().contains("systemd-creds setup"), "{status}");
+    assert!(!stage.run(&["onecred", "list"]).ok().contains("no value can be sealed"));
     gets(stage, "app-keyed.service", "", &[PASSWORD]);
     // another key, and the provider goes on with that
     stage.sh("rm /var/lib/systemd/credential.secret && systemd-creds setup").ok();

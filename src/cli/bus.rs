@@ -62,6 +62,8 @@ pub(super) trait Manager {
     #[zbus(property)]
     fn configuration_error(&self) -> zbus::Result<String>;
     #[zbus(property)]
+    fn sealing_error(&self) -> zbus::Result<String>;
+    #[zbus(property)]
     fn configuration_state(&self) -> zbus::Result<String>;
     #[zbus(property)]
     fn configuration_file_error(&self) -> zbus::Result<String>;

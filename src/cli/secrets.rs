@@ -130,16 +130,17 @@ enum Entry<'a> {
 
 /// Lists secrets, templates and rules.
 pub fn list(args: &ListArgs, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
-    let (secrets, (templates, rules)) = bus::talk(async |bus| {
+    let (secrets, (templates, rules), sealing_error) = bus::talk(async |bus| {
         let manager = bus.manager().await?;
         let secrets = all(&manager).await;
         let others = templates::all(&manager).await?;
+        let sealing_error = manager.sealing_error().await.ok().filter(|text| !text.is_empty());
         match secrets {
             // a unit may have a template, and no secret
             Err(fault) if fault.is_not_authorized() && others != (Vec::new(), Vec::new()) => {
-                Ok((Vec::new(), others))
+                Ok((Vec::new(), others, sealing_error))
             }
-            secrets => Ok((secrets?, others)),
+            secrets => Ok((secrets?, others, sealing_error)),
         }
     })?;
     if args.json {
@@ -149,6 +150,11 @@ pub fn list(args: &ListArgs, out: &mut dyn Write) -> Result<(), Box<dyn Error>> 
     } else {
         let paint = Paint::of_stdout();
         write!(out, "{}", screen(&secrets, &templates, &rules, paint))?;
+        if let Some(why) = sealing_error {
+            let what =
+                format!("no value can be sealed, so units that ask at the sealed socket are refused: {why}");
+            write!(out, "\n{}", table(&[Row::new(vec![Cell::red(&what)])], paint))?;
+        }
     }
     Ok(out.flush()?)
 }

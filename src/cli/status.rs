@@ -32,6 +32,8 @@ struct Status {
     configuration_error: Option<String>,
     /// How the active configuration relates to the files.
     configuration: Option<Configuration>,
+    /// Why units are refused every secret at the sealed socket: the host key cannot be used.
+    sealing_error: Option<String>,
     /// The units of onecred's sockets.
     sockets: Vec<Socket>,
     sources: Vec<Source>,
@@ -115,6 +117,7 @@ impl Status {
         self.configuration_error.is_some()
             || self.configuration.as_ref().is_some_and(Configuration::is_bad)
             || self.creds_socket.as_ref().is_some_and(|finding| finding.level == Level::Error)
+            || self.sealing_error.is_some()
             || self.sockets.iter().any(|socket| !socket.listens())
             || self.sources.iter().any(|source| !source.is_fine())
             || failing(&self.secrets).next().is_some()
@@ -134,6 +137,7 @@ async fn ask(bus: Bus) -> Result<Status, Fault> {
         told => told.ok().and_then(some).or(nothing), // a unit sees its own secrets and no more
     };
     let configuration = Configuration::ask(&manager).await;
+    let sealing_error = manager.sealing_error().await.ok().and_then(some);
     let mut sources = Vec::new();
     for object in bus.sources().await? {
         let source = bus.source(&object).await?;
@@ -145,7 +149,16 @@ async fn ask(bus: Bus) -> Result<Status, Fault> {
     }
     let (version, creds_socket) = (manager.version().await?, bus.creds_socket().await);
     let sockets = bus.sockets().await;
-    Ok(Status { version, configuration_error, configuration, sockets, sources, secrets, creds_socket })
+    Ok(Status {
+        version,
+        configuration_error,
+        configuration,
+        sealing_error,
+        sockets,
+        sources,
+        secrets,
+        creds_socket,
+    })
 }
 
 fn screen(status: &Status, now: u64, paint: Paint) -> String {
@@ -169,6 +182,7 @@ fn screen(status: &Status, now: u64, paint: Paint) -> String {
     for problem in sockets::problems(&status.sockets) {
         rows.push(Row::new(vec![std::mem::replace(&mut first, "".into()), Cell::red(&problem)]));
     }
+    rows.extend(status.sealing_error.iter().map(|why| Row::new(vec![Cell::bold("sealing"), Cell::red(why)])));
     let mut first = Cell::bold("sources");
     for source in &status.sources {
         rows.push(Row::new(vec![std::mem::replace(&mut first, "".into()), line(source, now)]));
@@ -264,7 +278,16 @@ mod tests {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let (configuration_error, configuration, creds_socket) = (None, None, None);
         let (sockets, secrets) = (Vec::new(), sample());
-        Status { version, configuration_error, configuration, sockets, sources, secrets, creds_socket }
+        Status {
+            version,
+            configuration_error,
+            configuration,
+            sealing_error: None,
+            sockets,
+            sources,
+            secrets,
+            creds_socket,
+        }
     }
 
     #[test]
@@ -321,6 +344,11 @@ failing  api-key: not found: no item \"openai\"; make it
             ("calls that are limited", Status { sources: vec![source("limited", None)], ..fine() }, true),
             ("an outage", Status { sources: vec![source("ready", Some("away"))], ..fine() }, true),
             ("a resolver that does not answer", Status { sources: vec![source("", None)], ..fine() }, true),
+            (
+                "values that cannot be sealed",
+                Status { sealing_error: Some("this host has no key; make one".into()), ..fine() },
+                true,
+            ),
             ("a failing secret", Status { secrets: sample(), ..fine() }, true),
             ("an override that is too large", Status { secrets: vec![unusable], ..fine() }, true),
             (

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum Unsealed {
     /// This host has no key yet.
-    #[error("this host has no key to seal it with: there is no {}", .0.display())]
+    #[error("this host has no key to seal values with: there is no {}", .0.display())]
     NoKey(PathBuf),
     /// The folder of the key is not there: on a disk that has not been mounted.
     #[error("the host key can't be read: {} is not there; is its disk mounted?", .0.display())]
@@ -25,6 +25,11 @@ pub enum Unsealed {
 }
 
 impl Unsealed {
+    /// Why, and what to do about it.
+    pub fn with_remedy(&self) -> String {
+        format!("{self}; {}", self.remedy())
+    }
+
     /// What to do about it.
     pub fn remedy(&self) -> &'static str {
         match self {

@@ -430,6 +430,17 @@ impl Manager {
         Ok(self.desk.server.broker.active().error.clone().unwrap_or_default())
     }
 
+    /// Why units are refused every secret at the sealed socket, and what to do, where the host key cannot be used; else empty.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn sealing_error(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, BusError> {
+        self.allow_property(header, connection).await?;
+        Ok(self.desk.server.sealing_error().map(|error| error.with_remedy()).unwrap_or_default())
+    }
+
     /// How the active configuration relates to the files: "current"; "changed": they are valid and were not loaded; "rejected": they have errors
     /// or can't be read, and what was loaded before is active; "none": no configuration is active. The files are read for this.
     #[zbus(property(emits_changed_signal = "false"))]

@@ -73,6 +73,11 @@ impl Sealer {
         key.seal(id, value, clock::unix()).map_err(|_| Unsealed::NoRandom)
     }
 
+    /// Why nothing can be sealed now.
+    pub fn error(&self) -> Option<Unsealed> {
+        self.key().err()
+    }
+
     fn key(&self) -> Result<Arc<HostKey>, Unsealed> {
         let metadata = self.file.metadata().map_err(|error| self.unreadable(&error))?;
         let stamp = stamp(&metadata);

@@ -19,6 +19,7 @@ use crate::provider::base::limits;
 use crate::provider::base::peer::Peer;
 use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
+use crate::provider::base::seal_error::Unsealed;
 use crate::provider::base::unit_totals::UnitTotals;
 use crate::provider::consumers::recovery::Recovery;
 use crate::provider::consumers::restarts::Restarts;
@@ -263,6 +264,11 @@ impl Server {
             self.report.waiting(asked(peer, job), wanted, cause.as_ref(), self.broker.has(wanted));
         }
         work.await
+    }
+
+    /// Why units are refused every secret at the sealed socket.
+    pub fn sealing_error(&self) -> Option<Unsealed> {
+        self.sealer.error()
     }
 
     /// Waits until values can be sealed, or it is known that they can't be, within the deadline. Sealing then says why not.
