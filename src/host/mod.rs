@@ -2,5 +2,6 @@
 
 pub(crate) mod calendar;
 pub mod clock;
+pub mod pause;
 pub(crate) mod sys;
 pub mod systemd;

@@ -23,6 +23,7 @@ use self::start::{For, Outcome};
 use crate::domain::name::{Claim, CredentialId, UnitName};
 use crate::domain::secret::Wanted;
 use crate::host::clock::BootTime;
+use crate::host::pause::{Growing, varied};
 use crate::host::systemd::manager::Link;
 use crate::host::systemd::message_id;
 use crate::provider::base::process_id::ProcessId;
@@ -139,21 +140,23 @@ impl Recovery {
 
     /// Starts them again when their sources are back, for as long as it is polled.
     pub async fn recover(self: Arc<Self>, broker: Arc<Broker>) {
-        let mut pause = PAUSES[0];
+        let mut pauses = Growing::doubling(PAUSES[0], PAUSES[1]);
         loop {
             if self.units().is_empty() {
                 self.begun.notified().await;
-                pause = PAUSES[0];
+                pauses.reset();
                 continue;
             }
-            let _ = timeout(pause.mul_f64(fastrand::f64().mul_add(0.4, 0.8)), broker.source_is_back()).await;
+            let _ = timeout(varied(pauses.pause(), 0.2), broker.source_is_back()).await;
             if !broker.active().settings.recover {
                 self.units().clear();
                 self.news.notify_one();
                 continue;
             }
             let back = self.back(&broker).await;
-            pause = if back.is_empty() { (pause * 2).min(PAUSES[1]) } else { PAUSES[0] };
+            if !back.is_empty() {
+                pauses.reset();
+            }
             for unit in &back {
                 self.start(unit).await;
             }

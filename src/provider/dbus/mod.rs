@@ -26,6 +26,7 @@ use zbus::object_server::SignalEmitter;
 use zbus::{Connection, ObjectServer};
 
 use crate::domain::reference::FieldRef;
+use crate::host::pause::Growing;
 use crate::provider::base::events::Event;
 use crate::provider::base::item_key::ItemKey;
 use crate::provider::request::server::Server;
@@ -58,7 +59,7 @@ pub(super) struct Desk {
 
 /// Serves on the system bus for as long as it is polled, also when the bus is not there at first, or is started anew.
 pub async fn serve(server: Arc<Server>, reloads: mpsc::Sender<Reload>) {
-    let mut pause = PAUSES[0];
+    let mut pauses = Growing::doubling(PAUSES[0], PAUSES[1]);
     loop {
         // followed before the objects are made, so that no change falls between
         let events = server.broker.events.follow();
@@ -70,7 +71,7 @@ pub async fn serve(server: Arc<Server>, reloads: mpsc::Sender<Reload>) {
         match connect(&desk).await {
             Ok(connection) => {
                 tracing::debug!("on the bus as {NAME}");
-                pause = PAUSES[0];
+                pauses.reset();
                 tokio::select! {
                     () = connection.closed() => tracing::info!("the bus has gone; credentials are served all the same"),
                     () = tell(&desk, &connection, events) => {}
@@ -78,8 +79,7 @@ pub async fn serve(server: Arc<Server>, reloads: mpsc::Sender<Reload>) {
             }
             Err(error) => tracing::debug!("the system bus can't be served now: {error}"),
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PAUSES[1]);
+        tokio::time::sleep(pauses.pause()).await;
     }
 }
 

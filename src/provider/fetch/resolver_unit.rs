@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 use zbus::proxy::CacheProperties;
 
 use crate::domain::secret::SecretValue;
+use crate::host::pause::Growing;
 use crate::host::systemd::manager::{Link, ServiceProxy, UnitProxy};
 use crate::ipc::{
     Check, Checked, Class, Declarations, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve, Status,
@@ -58,8 +59,9 @@ async fn unless<T, F>(mut answer: Pending<'_, T>, ask: impl Fn() -> F) -> Result
 where
     F: Future<Output = Result<Option<Failure>, Elapsed>>,
 {
-    let mut pause = SILENT_FOR;
+    let mut pauses = Growing::doubling(SILENT_FOR, SELDOM);
     loop {
+        let pause = pauses.pause();
         let why = async {
             sleep(pause).await;
             ask().await.ok().flatten()
@@ -71,7 +73,6 @@ where
                 return Err(failure);
             },
         }
-        pause = (pause * 2).min(SELDOM);
     }
 }
 

@@ -15,6 +15,7 @@ use super::broker::Broker;
 use crate::domain::name::SourceName;
 use crate::domain::reference::FieldRef;
 use crate::host::clock::BootTime;
+use crate::host::pause::varied;
 use crate::provider::base::item_key::ItemKey;
 use crate::provider::store::Entry;
 
@@ -68,7 +69,7 @@ impl Rotation {
                 Some(Candidate { key, field, interval, confirmed, fetched, changed, has_value })
             })
             .collect();
-        let part = || fastrand::f64().mul_add(0.2, 0.9);
+        let part = || varied(Duration::from_secs(1), 0.1).as_secs_f64();
         let is_busy = |source: &SourceName| self.busy.values().any(|busy| busy == source);
         let Due { checks, mut fetches } = self.schedule.take(&candidates, is_busy, now, part);
         let sources: HashSet<SourceName> =

@@ -14,6 +14,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::domain::secret::SecretValue;
+use crate::host::pause::Growing;
 use crate::host::sys::{self, Held};
 
 /// What a refusal is made of.
@@ -193,7 +194,7 @@ impl Unfinished {
 
     /// Waits until the peer has hung up, however long that takes. A peer that is watched costs no wake-up until then.
     async fn hung_up(&self) {
-        let mut pause = Duration::from_millis(500);
+        let mut pauses = Growing::doubling(Duration::from_millis(500), SELDOM);
         loop {
             let fd = match &self.0 {
                 None => return,
@@ -212,8 +213,7 @@ impl Unfinished {
             if has_hung_up(fd) {
                 return;
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(SELDOM);
+            tokio::time::sleep(pauses.pause()).await;
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::host::pause::{after_failures, varied};
 use crate::ipc::{Class, Failure};
 
 /// How many requests have to fail in a row, each after its own retries.
@@ -73,7 +74,8 @@ impl Pass<'_> {
             return;
         }
         let longest = if unreached { LONGEST_UNREACHED } else { LONGEST };
-        let wait = told.unwrap_or_else(|| jittered(SHORTEST * 2_u32.pow(state.openings.min(5)), longest));
+        let wait = told
+            .unwrap_or_else(|| jittered(after_failures(state.openings.min(5), SHORTEST, longest), longest));
         let until = Instant::now() + wait;
         if !self.probe && state.open.as_ref().is_some_and(|(_, longer)| *longer > until) {
             return; // another was told to wait for longer
@@ -93,7 +95,7 @@ impl Drop for Pass<'_> {
 
 /// Between three quarters and five quarters of a time, within bounds.
 fn jittered(time: Duration, longest: Duration) -> Duration {
-    time.mul_f64(0.75 + fastrand::f64() / 2.0).clamp(SHORTEST, longest)
+    varied(time, 0.25).clamp(SHORTEST, longest)
 }
 
 #[cfg(test)]

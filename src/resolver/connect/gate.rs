@@ -3,10 +3,10 @@
 use std::future::Future;
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::host::pause::{Growing, prolonged};
 use crate::ipc::{Class, Failure};
 
 use super::breaker::Breaker;
@@ -40,15 +40,9 @@ impl Default for Pace {
 }
 
 impl Pace {
-    fn pauses(&self) -> impl Iterator<Item = Duration> {
-        ExponentialBuilder::new()
-            .with_min_delay(self.first)
-            .with_max_delay(self.most)
-            .with_factor(3.0)
-            .with_max_times(self.again)
-            .with_jitter()
-            .with_jitter_seed(fastrand::u64(..)) // else the same on every host
-            .build()
+    fn pauses(&self) -> impl Iterator<Item = Duration> + use<> {
+        let mut pauses = Growing::tripling(self.first, self.most);
+        std::iter::repeat_with(move || prolonged(pauses.pause(), 1.0)).take(self.again)
     }
 }
 

@@ -7,6 +7,7 @@ use super::super::CallLimit;
 use super::book::Book;
 use super::ledger::{Budget, Ledger};
 use crate::host::clock::{self, BootTime};
+use crate::host::pause::after_failures;
 use crate::ipc::{Class, Failure, QuotaStatus, Spent};
 
 /// The pause after a first "rate limited", and the longest.
@@ -107,7 +108,7 @@ impl Quota {
         }
         let named = failure.retry_after;
         failure.retry_after(self.ledger(|ledger, _, now| {
-            let grown = (FIRST_PAUSE * 2_u32.pow(ledger.limited.min(6))).min(LONGEST_PAUSE);
+            let grown = after_failures(ledger.limited, FIRST_PAUSE, LONGEST_PAUSE);
             let until = now.after(named.unwrap_or(grown));
             ledger.limited = ledger.limited.saturating_add(1);
             ledger.since = Some(now);

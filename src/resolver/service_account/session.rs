@@ -13,6 +13,7 @@ use super::quota::{self, Quota};
 use super::token::Token;
 use super::verdict::{self, Then};
 use super::worker::{Ask, Launch, Told, Trouble, Wanted, Work, Worker};
+use crate::host::pause::{after_failures, prolonged};
 use crate::ipc::{Class, Failure};
 
 /// How long a worker may take to load the core (less than the provider waits for an answer, so that it is told why), and then to log in; the
@@ -301,10 +302,9 @@ impl<W> State<W> {
         if self.last.is_none_or(|last| last.elapsed() > CALM) {
             self.failures = 0; // that a login worked in between says little: a core may crash at each call
         }
-        let wait = failure.retry_after.unwrap_or((first * 2_u32.pow(self.failures.min(10))).min(longest));
-        let jitter = wait.mul_f64(fastrand::f64() / 4.0);
+        let wait = failure.retry_after.unwrap_or(after_failures(self.failures, first, longest));
         self.failures = self.failures.saturating_add(1);
         self.last = Some(Instant::now());
-        self.rest = Some((failure, Instant::now() + wait + jitter));
+        self.rest = Some((failure, Instant::now() + prolonged(wait, 0.25)));
     }
 }

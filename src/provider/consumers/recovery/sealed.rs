@@ -10,7 +10,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
@@ -19,6 +18,7 @@ use super::start::{For, Outcome};
 use super::verdict::{Command, Failed, Source, is_undecrypted};
 use super::{MOST, Recovery};
 use crate::host::clock::{self, BootTime};
+use crate::host::pause::{Growing, prolonged};
 use crate::host::systemd::message_id;
 use crate::provider::base::peer::Peer;
 use crate::provider::base::process_id::{ProcessId, Running};
@@ -28,6 +28,8 @@ use crate::provider::fetch::broker::Broker;
 const CHECK: Duration = Duration::from_millis(250);
 /// How long an answer is remembered whose process does not come further, or of which the service manager cannot be asked.
 const REMEMBERED: Duration = Duration::from_secs(600);
+/// The most restarts of a unit in a row.
+const RESTARTS: u32 = 3;
 /// The sockets of this provider.
 const OWN: [&str; 2] = ["/run/onecred/credential.sock", "/run/onecred/sealed.sock"];
 /// Decrypts for units.
@@ -70,7 +72,9 @@ struct Answer {
 /// A unit that is to be restarted.
 #[derive(Debug)]
 struct Restart {
-    pauses: ExponentialBackoff,
+    pauses: Growing,
+    /// How many more restarts there may be.
+    left: u32,
     /// When; none while its start is awaited.
     due: Option<Instant>,
     /// The invocation that failed.
@@ -194,20 +198,17 @@ impl Inner {
 
 impl Restart {
     fn new() -> Self {
-        let pauses = ExponentialBuilder::new()
-            .with_min_delay(Duration::from_secs(2))
-            .with_factor(3.0)
-            .with_max_times(3)
-            .with_jitter()
-            .with_jitter_seed(fastrand::u64(..));
-        Self { pauses: pauses.build(), due: None, invocation: Vec::new(), own_job: false }
+        let pauses = Growing::tripling(Duration::from_secs(2), Duration::from_secs(18));
+        Self { pauses, left: RESTARTS, due: None, invocation: Vec::new(), own_job: false }
     }
 
     /// Plans the next restart of a unit whose invocation failed. False, if there were enough.
     fn plan(&mut self, invocation: Vec<u8>) -> bool {
         self.own_job = false;
         self.invocation = invocation;
-        self.due = self.pauses.next().map(|pause| Instant::now() + pause);
+        let left = self.left.checked_sub(1);
+        self.left = left.unwrap_or(0);
+        self.due = left.map(|_| Instant::now() + prolonged(self.pauses.pause(), 1.0));
         self.due.is_some()
     }
 }

@@ -14,6 +14,7 @@ use crate::domain::name::{CredentialId, SourceName};
 use crate::domain::reference::FieldRef;
 use crate::domain::secret::{SecretValue, Wanted};
 use crate::host::clock::BootTime;
+use crate::host::pause::{Growing, varied};
 use crate::ipc::{Class, Declarations, Failure, Resolve, Status};
 use crate::provider::base::active_config::Active;
 use crate::provider::base::events::{Event, Events};
@@ -239,7 +240,7 @@ impl Broker {
     pub async fn get(self: &Arc<Self>, order: &Order) -> Result<Ready, Failure> {
         let order = &mut order.clone();
         let deadline = Instant::now() + order.wanted.deadline;
-        let mut pause = Duration::from_millis(250);
+        let mut pauses = Growing::doubling(Duration::from_millis(250), Duration::from_secs(8));
         let mut fetched = 0;
         loop {
             let failure = match self.look(order) {
@@ -268,9 +269,8 @@ impl Broker {
                     }
                 }
             };
-            let wait =
-                failure.retry_after.unwrap_or(pause).max(pause).mul_f64(fastrand::f64().mul_add(0.4, 0.8));
-            pause = (pause * 2).min(Duration::from_secs(8));
+            let pause = pauses.pause();
+            let wait = varied(failure.retry_after.unwrap_or(pause).max(pause), 0.2);
             let next = (Instant::now() + wait).min(deadline);
             let _ = timeout_at(next, self.troubles.over()).await;
             order.arrived = BootTime::now(); // what failed for a moment is looked up anew
