@@ -81,6 +81,8 @@ struct Restart {
     invocation: Vec<u8>,
     /// A job of ours has been started, and has not ended.
     own_job: bool,
+    /// When that job ended, while it is not known whether the unit got what it asks for.
+    started: Option<Instant>,
 }
 
 impl Sealed {
@@ -128,11 +130,15 @@ impl Sealed {
     /// A job of this unit has ended well, or was canceled: one that was not ours, or the one that is awaited.
     pub(super) fn job_ended(&self, unit: &str, is_done: bool) {
         let mut inner = self.inner();
-        // the start job of Type=simple ends while the process loads its credentials; later it is a stop, or a start that went well
+        let was_answered = inner.answers.iter().any(|answer| answer.unit == unit);
         inner.answers.retain(|answer| answer.unit != unit || answer.process.running() == answer.running);
         let is_loading = inner.answers.iter().any(|answer| answer.unit == unit);
         match inner.restarts.get_mut(unit) {
-            Some(restart) if restart.own_job && is_loading => restart.own_job = false,
+            // the start job of Type=simple ends at the fork: before the process asks, or while it loads its credentials
+            Some(restart) if restart.own_job && (is_loading || is_done && !was_answered) => {
+                restart.own_job = false;
+                restart.started = Some(Instant::now());
+            }
             Some(restart) if restart.own_job && is_done => inner.recovers(unit),
             Some(_) => drop(inner.restarts.remove(unit)),
             None => {}
@@ -199,12 +205,13 @@ impl Inner {
 impl Restart {
     fn new() -> Self {
         let pauses = Growing::tripling(Duration::from_secs(2), Duration::from_secs(18));
-        Self { pauses, left: RESTARTS, due: None, invocation: Vec::new(), own_job: false }
+        Self { pauses, left: RESTARTS, due: None, invocation: Vec::new(), own_job: false, started: None }
     }
 
     /// Plans the next restart of a unit whose invocation failed. False, if there were enough.
     fn plan(&mut self, invocation: Vec<u8>) -> bool {
         self.own_job = false;
+        self.started = None;
         self.invocation = invocation;
         let left = self.left.checked_sub(1);
         self.left = left.unwrap_or(0);
@@ -399,6 +406,8 @@ impl Recovery {
         let due: Vec<String> = {
             let mut inner = self.sealed.inner();
             let now = Instant::now();
+            // one that no longer asks
+            inner.restarts.retain(|_, restart| restart.started.is_none_or(|at| now - at < REMEMBERED));
             let due =
                 inner.restarts.iter_mut().filter(|(_, restart)| restart.due.is_some_and(|due| due <= now));
             due.map(|(unit, restart)| {

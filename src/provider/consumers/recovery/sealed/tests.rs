@@ -62,25 +62,40 @@ fn a_unit_is_restarted_three_times_with_growing_pauses() {
 
 #[test]
 fn a_job_ends_a_restart() {
-    // (the job is ours, the process still loads credentials, the job is done), (the restart goes on, it has succeeded)
-    for (own_job, is_loading, is_done, is_left, has_recovered) in [
-        (true, true, true, true, false),
-        (true, true, false, true, false),
-        (true, false, true, false, true),
-        (true, false, false, false, false),
-        (false, true, true, false, false),
-        (false, false, true, false, false),
+    use At::*;
+    #[derive(Debug, PartialEq, Clone, Copy)]
+    enum At {
+        /// The process has not asked yet.
+        Fork,
+        /// It still loads credentials.
+        Loading,
+        /// It runs its program.
+        Program,
+    }
+    // (the job is ours, how far the process is, the job is done), (the restart goes on, it has succeeded)
+    for (own_job, at, is_done, is_left, has_recovered) in [
+        (true, Fork, true, true, false),
+        (true, Fork, false, false, false),
+        (true, Loading, true, true, false),
+        (true, Loading, false, true, false),
+        (true, Program, true, false, true),
+        (true, Program, false, false, false),
+        (false, Fork, true, false, false),
+        (false, Loading, true, false, false),
+        (false, Program, true, false, false),
     ] {
         let sealed = Sealed::default();
         sealed.inner().restarts.insert("app.service".into(), Restart { own_job, ..Restart::new() });
-        if is_loading {
+        if at != Fork {
             let mut waiting = answer("app.service", 1, BootTime::now());
-            waiting.running = waiting.process.running();
+            if at == Loading {
+                waiting.running = waiting.process.running();
+            }
             sealed.inner().answers.push(waiting);
         }
         sealed.job_ended("app.service", is_done);
         let inner = sealed.inner();
-        let what = format!("ours: {own_job}, loading: {is_loading}, done: {is_done}");
+        let what = format!("ours: {own_job}, process: {at:?}, done: {is_done}");
         assert_eq!(inner.restarts.contains_key("app.service"), is_left, "{what}");
         assert_eq!(!inner.recovered.is_empty(), has_recovered, "{what}");
         drop(inner);
