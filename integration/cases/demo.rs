@@ -33,14 +33,19 @@ fn shows_the_main_job(said: &str) {
 }
 
 fn without_root_or_a_service_manager(stage: &Stage) {
-    let said = stage.sh(&format!("env -u XDG_RUNTIME_DIR {NOBODY} onecred demo")).ok();
+    // other cases play their demonstrations at the same time, elsewhere
+    let folder = "/tmp/without-a-service-manager";
+    stage.sh(&format!("install -d -o nobody {folder}")).ok();
+    let said = stage.sh(&format!("env -u XDG_RUNTIME_DIR TMPDIR={folder} {NOBODY} onecred demo")).ok();
     shows_the_main_job(&said);
     assert!(
         said.contains("(This user has no service manager running, so no real unit was started.)"),
         "{said}"
     );
     stage
-        .sh("! ls -d /tmp/onecred-demo-* 2>/dev/null && ! pgrep -f 'onecred (serve|resolve) --development'")
+        .sh(&format!(
+            "! ls -d {folder}/onecred-demo-* && ! pgrep -f 'onecred (serve|resolve) --development.*{folder}'"
+        ))
         .ok();
 }
 
