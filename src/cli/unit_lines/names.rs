@@ -1,5 +1,7 @@
 //! Names and globs in the configuration that no unit of this machine goes by: most likely mistyped. Pure.
 
+use std::collections::BTreeSet;
+
 use crate::config::Settings;
 use crate::domain::name::UnitName;
 use crate::domain::unit_pattern::UnitPattern;
@@ -17,27 +19,37 @@ const MOST: usize = 2048;
 /// How the place of a rule's pattern begins.
 const OF_A_RULE: &str = "units of the rule at ";
 
-/// A warning for each pattern that matches none of the known units.
+/// A warning for each pattern that matches none of the known units, with the first place where it stands.
 pub(super) fn warnings(settings: &Settings, known: &UnitFiles) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for Named { pattern, place } in all(settings) {
-        if is_known(pattern, known) {
-            continue;
-        }
-        let text = pattern.glob().as_str();
-        let warning = match pattern.glob().literal().and_then(|name| UnitName::parse(name).ok()) {
-            Some(name) => {
-                let nearest = known.nearest(&name);
-                let hint = nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default();
-                format!("{place}: this machine has no unit {text}{hint}")
+    let mut unknown: Vec<(Named<'_>, BTreeSet<String>)> = Vec::new();
+    for named in all(settings).into_iter().filter(|named| !is_known(named.pattern, known)) {
+        let is_same = |other: &Named<'_>| other.pattern.glob().as_str() == named.pattern.glob().as_str();
+        match unknown.iter_mut().find(|(other, _)| is_same(other)) {
+            Some((_, places)) => drop(places.insert(named.place)),
+            None => {
+                let places = BTreeSet::from([named.place.clone()]);
+                unknown.push((named, places));
             }
-            None => format!("{place}: {text} matches no unit of this machine"),
-        };
-        if !warnings.contains(&warning) {
-            warnings.push(warning);
         }
     }
-    warnings
+    unknown.iter().map(|(named, places)| warning(named, places.len() - 1, known)).collect()
+}
+
+fn warning(Named { pattern, place }: &Named<'_>, others: usize, known: &UnitFiles) -> String {
+    let text = pattern.glob().as_str();
+    let place = match others {
+        0 => place.clone(),
+        1 => format!("{place} and 1 other place"),
+        _ => format!("{place} and {others} other places"),
+    };
+    match pattern.glob().literal().and_then(|name| UnitName::parse(name).ok()) {
+        Some(name) => {
+            let nearest = known.nearest(&name);
+            let hint = nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default();
+            format!("{place}: this machine has no unit {text}{hint}")
+        }
+        None => format!("{place}: {text} matches no unit of this machine"),
+    }
 }
 
 fn all(settings: &Settings) -> Vec<Named<'_>> {
@@ -117,7 +129,9 @@ mod tests {
     fn names_that_no_unit_goes_by() {
         let text = r#"{ "secrets": [
             { "name": "a", "reference": "op://v/i/f", "units": ["postgres", "app", "web@7", "web@prod-*", "acme-*", "al*"],
-              "restartUnits": ["ngnix"], "reloadUnits": ["uapp", "app"] } ],
+              "restartUnits": ["ngnix"], "reloadUnits": ["uapp", "app"] },
+            { "name": "b", "reference": "op://v/i/f", "units": ["postgres", "acme-*"] },
+            { "name": "c", "reference": "op://v/i/f", "units": ["postgres/one", "postgres/two"] } ],
             "templates": [ { "name": "t", "content": "{{a}}", "units": ["ap"] } ],
             "rules": [ { "units": ["job@*"], "reference": "op://v/{instance}/f" } ] }"#;
         let settings = crate::config::from_text(std::path::Path::new("/s.json"), text).unwrap().settings;
@@ -134,12 +148,12 @@ mod tests {
         assert_eq!(
             warnings(&settings, &files),
             [
-                "units of secret a (/s.json:2): this machine has no unit postgres.service; did you mean postgresql.service?",
-                "units of secret a (/s.json:2): acme-*.service matches no unit of this machine",
+                "units of secret a (/s.json:2) and 2 other places: this machine has no unit postgres.service; did you mean postgresql.service?",
+                "units of secret a (/s.json:2) and 1 other place: acme-*.service matches no unit of this machine",
                 "restartUnits of secret a (/s.json:2): this machine has no unit ngnix.service; did you mean nginx.service?",
                 "reloadUnits of secret a (/s.json:2): this machine has no unit uapp.service; did you mean app.service?",
-                "units of template t (/s.json:4): this machine has no unit ap.service; did you mean app.service?",
-                "units of the rule at /s.json:5: job@*.service matches no unit of this machine",
+                "units of template t (/s.json:6): this machine has no unit ap.service; did you mean app.service?",
+                "units of the rule at /s.json:7: job@*.service matches no unit of this machine",
             ]
         );
     }
