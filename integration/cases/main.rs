@@ -37,6 +37,7 @@ mod storm;
 mod templates;
 mod traces;
 mod vault_access;
+mod withheld;
 
 use libtest_mimic::Arguments;
 use onecred_integration::{
@@ -99,6 +100,7 @@ const THEMES: &[&Theme] = &[
     &sockets::THEME,
     &traces::THEME,
     &vault_access::THEME,
+    &withheld::THEME,
     &attackers::THEME,
     &attackers::FLOOD,
     &liar::THEME,

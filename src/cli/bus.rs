@@ -52,7 +52,7 @@ pub(super) trait Manager {
     #[zbus(allow_interactive_auth)]
     fn rollback(&self, name: &str) -> zbus::Result<u64>;
     #[zbus(allow_interactive_auth)]
-    fn affected(&self, names: &[&str]) -> zbus::Result<Vec<(String, String, String)>>;
+    fn affected(&self, names: &[&str]) -> zbus::Result<Vec<(String, String, String, String)>>;
     #[zbus(allow_interactive_auth)]
     fn release(&self, name: &str) -> zbus::Result<()>;
     #[zbus(allow_interactive_auth)]

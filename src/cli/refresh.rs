@@ -109,25 +109,46 @@ struct Due {
     measure: String,
     /// The secret that it is for.
     secret: String,
+    /// Why it would be withheld.
+    withheld: Option<String>,
 }
 
 fn would_be_told(args: &RefreshArgs, out: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
     let names: Vec<&str> = args.names.iter().map(String::as_str).collect();
     let due = bus::talk(async |bus| Ok(bus.manager().await?.affected(&names).await?))?;
-    let due: Vec<Due> =
-        due.into_iter().map(|(unit, measure, secret)| Due { unit, measure, secret }).collect();
-    if args.json {
-        show::json(out, &due)?;
-    } else if due.is_empty() {
-        writeln!(out, "no unit that runs would be restarted or reloaded")?;
-    } else {
-        let row = |due: &Due| {
-            Row::new(vec![due.unit.as_str().into(), due.measure.as_str().into(), due.secret.as_str().into()])
-        };
-        write!(out, "{}", table(&due.iter().map(row).collect::<Vec<_>>(), Paint::of_stdout()))?;
+    let due: Vec<Due> = due
+        .into_iter()
+        .map(|(unit, measure, secret, withheld)| {
+            let withheld = Some(withheld).filter(|reason| !reason.is_empty());
+            Due { unit, measure, secret, withheld }
+        })
+        .collect();
+    match args.json {
+        true => show::json(out, &due)?,
+        false => write!(out, "{}", told(&due, Paint::of_stdout()))?,
     }
     out.flush()?;
     Ok(0)
+}
+
+/// What would be done to each unit, in columns; then why some of it would be withheld.
+fn told(due: &[Due], paint: Paint) -> String {
+    if due.is_empty() {
+        return "no unit that runs would be restarted or reloaded\n".to_owned();
+    }
+    let row = |due: &Due| {
+        let withheld = if due.withheld.is_some() { Cell::red("withheld") } else { "".into() };
+        let texts = [due.unit.as_str(), due.measure.as_str(), due.secret.as_str()];
+        Row::new(texts.into_iter().map(Cell::from).chain([withheld]).collect())
+    };
+    let withheld = due.iter().filter_map(|due| Some((due.unit.as_str(), due.withheld.as_deref()?)));
+    let causes = causes::group(withheld);
+    let gap = if causes.is_empty() { "" } else { "\n" };
+    format!(
+        "{}{gap}{}",
+        table(&due.iter().map(row).collect::<Vec<_>>(), paint),
+        causes::lines(&causes, paint)
+    )
 }
 
 async fn some(bus: &Bus, names: &[String], flags: u64, err: &mut dyn Write) -> Result<Vec<Refreshed>, Fault> {
@@ -291,6 +312,25 @@ key: not found: no item \"key\"; make it
 other: too large for the sealed socket: x
 ";
         assert_eq!(columns(&outcomes(), Paint::NONE), expected);
+    }
+
+    #[test]
+    fn what_would_be_withheld() {
+        let due = |unit: &str, withheld: Option<&str>| Due {
+            unit: unit.into(),
+            measure: "restart".into(),
+            secret: "db".into(),
+            withheld: withheld.map(str::to_owned),
+        };
+        let all = [due("app.service", Some("credential db: the field is empty")), due("web.service", None)];
+        let expected = "\
+app.service  restart  db  withheld
+web.service  restart  db
+
+app.service: credential db: the field is empty
+";
+        assert_eq!(told(&all, Paint::NONE), expected);
+        assert_eq!(told(&[], Paint::NONE), "no unit that runs would be restarted or reloaded\n");
     }
 
     #[test]

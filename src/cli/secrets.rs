@@ -53,6 +53,8 @@ pub(super) struct Listed {
     pub(super) answers: u64,
     /// How often units were refused it since then.
     pub(super) refusals: u64,
+    /// The units whose restart or reload is withheld although it has changed, each with the reason.
+    pub(super) withheld: Vec<String>,
     /// Where it was declared, as FILE:LINE.
     pub(super) declared_at: String,
     /// Its object on the bus.
@@ -80,6 +82,7 @@ impl Listed {
         let mut take = |key: &str| dict.remove(key);
         let mut count = |key: &str| take(key).and_then(|count| count.try_into().ok()).unwrap_or_default();
         (listed.answers, listed.refusals) = (count("Answers"), count("Refusals"));
+        listed.withheld = take("Withheld").and_then(|value| value.try_into().ok()).unwrap_or_default();
         listed.units = take("Units").and_then(|value| value.try_into().ok()).unwrap_or_default();
         // nothing was fetched: 0 and -1 on the bus
         listed.size =
@@ -169,7 +172,15 @@ fn screen(secrets: &[Listed], templates: &[Template], rules: &[Rule], paint: Pai
     let of_templates: Vec<_> = causes::not_in(&of_secrets, of_templates).collect();
     let causes = causes::group(of_secrets.into_iter().chain(of_templates));
     let gap = if causes.is_empty() { "" } else { "\n" };
-    format!("{tables}{gap}{}", causes::lines(&causes, paint))
+    let withheld = withheld(secrets);
+    let before = if withheld.is_empty() { "" } else { "\nrestart or reload withheld:\n" };
+    format!("{tables}{gap}{}{before}{}", causes::lines(&causes, paint), table(&withheld, paint))
+}
+
+/// What is withheld of units, a row each.
+pub(super) fn withheld(secrets: &[Listed]) -> Vec<Row> {
+    let all = secrets.iter().flat_map(|secret| &secret.withheld);
+    all.map(|withheld| Row::new(vec![Cell::red(withheld)])).collect()
 }
 
 /// The secrets in columns.

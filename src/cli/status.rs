@@ -121,6 +121,7 @@ impl Status {
             || self.sockets.iter().any(|socket| !socket.listens())
             || self.sources.iter().any(|source| !source.is_fine())
             || failing(&self.secrets).next().is_some()
+            || self.secrets.iter().any(|secret| !secret.withheld.is_empty())
     }
 }
 
@@ -204,6 +205,10 @@ fn screen(status: &Status, now: u64, paint: Paint) -> String {
         let row = Row::new(vec![std::mem::replace(&mut first, "".into()), Cell::red(&headline)]);
         rows.push(row);
         rows.extend(cause.which().map(|which| Row::new(vec!["".into(), which.into()])));
+    }
+    let mut first = Cell::bold("withheld");
+    for withheld in status.secrets.iter().flat_map(|secret| &secret.withheld) {
+        rows.push(Row::new(vec![std::mem::replace(&mut first, "".into()), Cell::red(withheld)]));
     }
     table(&rows, paint)
 }
@@ -327,6 +332,8 @@ failing  api-key: not found: no item \"openai\"; make it
         let finding = |level| Some(Finding { level, message: "m".into() });
         let too_large = Fault { name: "org.onecred.Error.TooLarge".into(), message: "m".into() };
         let unusable = Listed { state: "held".into(), error: Some(too_large), ..Listed::default() };
+        let withheld = vec!["app.service: m".to_owned()];
+        let withheld = Listed { state: "fresh".into(), withheld, ..Listed::default() };
         for (case, status, bad) in [
             ("all is well", fine(), false),
             (
@@ -350,6 +357,7 @@ failing  api-key: not found: no item \"openai\"; make it
                 true,
             ),
             ("a failing secret", Status { secrets: sample(), ..fine() }, true),
+            ("a restart that is withheld", Status { secrets: vec![withheld], ..fine() }, true),
             ("an override that is too large", Status { secrets: vec![unusable], ..fine() }, true),
             (
                 "a configuration that can't be used",
@@ -407,6 +415,14 @@ failing  40 secrets: the same as source default
         );
         assert!(text(said("no-token", None)).contains("onecred token set"));
         assert!(text(said("", None)).contains("systemctl status onecred-resolver"));
+    }
+
+    #[test]
+    fn a_restart_that_is_withheld_is_a_line() {
+        let mut status = status();
+        status.secrets[3].withheld = vec!["app.service: credential db: empty".into()];
+        let shown = screen(&status, NOW, Paint::NONE);
+        assert!(shown.ends_with("\nwithheld  app.service: credential db: empty\n"), "{shown}");
     }
 
     #[test]

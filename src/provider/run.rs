@@ -118,7 +118,7 @@ async fn live(options: Options) -> Result<(), Fatal> {
         tokio::spawn(dbus::serve(Arc::clone(&server), reloads));
         tokio::spawn(rotation::keep_fresh(Arc::clone(&server.broker)));
         let telling = Arc::clone(&server);
-        tokio::spawn(async move { telling.restarts.follow(&telling.broker, &telling.publisher).await });
+        tokio::spawn(async move { telling.tell_units().await });
         tokio::spawn(Arc::clone(&server.recovery).follow_jobs());
         tokio::spawn(Arc::clone(&server.recovery).follow_sealed(Arc::clone(&server.broker)));
         tokio::spawn(Arc::clone(&server.recovery).keep_list(Arc::clone(&server.broker)));

@@ -51,12 +51,24 @@ api-key: not found: no item \"openai\"; make it
 }
 
 #[test]
+fn what_is_withheld_is_listed() {
+    let reason = "app.service: credential db: the field is empty".to_owned();
+    let secret =
+        Listed { name: "db".into(), state: "fresh".into(), withheld: vec![reason], ..Listed::default() };
+    let shown = screen(&[secret], &[], &[], Paint::NONE);
+    assert!(
+        shown.ends_with("\n\nrestart or reload withheld:\napp.service: credential db: the field is empty\n"),
+        "{shown}"
+    );
+}
+
+#[test]
 fn json_for_programs() {
     let json = serde_json::to_value(sample()).unwrap();
     let expected = serde_json::json!({
         "name": "db-password", "reference": "op://Servers/db-password/password", "source": "default",
         "units": ["app.service/password", "app@*.service"], "state": "held", "version": "7", "age": 3600, "held": "put",
-        "error": null, "sealedError": null, "size": 7, "answers": 4, "refusals": 0, "declaredAt": "/etc/onecred/secrets.json:3", "path": "/org/onecred/Credentials1/secret/db-password",
+        "error": null, "sealedError": null, "size": 7, "answers": 4, "refusals": 0, "withheld": [], "declaredAt": "/etc/onecred/secrets.json:3", "path": "/org/onecred/Credentials1/secret/db-password",
     });
     assert_eq!(json[1], expected);
     assert_eq!(json[0]["error"]["name"], "org.onecred.Error.NotFound");

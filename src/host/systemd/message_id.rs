@@ -56,6 +56,8 @@ message_ids! {
     TOLD = "1aff6b650217451687c6c97cf49971ce";
     /// A unit could not be restarted or reloaded, although a secret has changed.
     NOT_TOLD = "ad58f1f8c961455f99a1a756dc6e5ba8";
+    /// A unit is not restarted or reloaded, since it would be refused a credential.
+    WITHHELD = "85d27b29613743a0b1eafd23a5b88be0";
     /// A unit was started again, since what it was refused for has passed.
     RECOVERED = "6fe23bc0caa94b179a252d41162ce1a8";
     /// A unit failed, since systemd could not decrypt a sealed answer.
@@ -112,6 +114,7 @@ mod tests {
                     OPENED | PUT | ROLLED_BACK | RELEASED => &["ONECRED_SECRET"],
                     CHANGED => &["ONECRED_SECRET", "ONECRED_VERSION"],
                     TOLD | NOT_TOLD => &["ONECRED_UNIT", "ONECRED_SECRET"],
+                    WITHHELD => &["ONECRED_UNIT", "ONECRED_SECRET", "ONECRED_CREDENTIAL"],
                     RECOVERED => &["ONECRED_UNIT"],
                     UNPUBLISHED | STRANGER | CONFIGURATION_REJECTED => &[],
                     NOT_ALLOWED | OWN_TROUBLE | HUNG_UP | UNDECRYPTED => &of_requests[..2],

@@ -105,8 +105,15 @@ impl Desk {
         self.server.tally.of(&secret.wanted.label)
     }
 
-    /// All that can be seen of a secret.
-    pub(super) fn describe(&self, secret: &Secret) -> Dict {
+    /// The units whose restart or reload is withheld for a secret, each with the reason; only this one, if one is given.
+    pub(super) fn withheld(&self, secret: &Secret, only: Option<&UnitName>) -> Vec<String> {
+        let withheld = self.server.restarts.withheld_for(secret.name.as_str()).into_iter();
+        let shown = withheld.filter(|(unit, _)| only.is_none_or(|only| only.as_str() == unit));
+        shown.map(|(unit, reason)| format!("{unit}: {reason}")).collect()
+    }
+
+    /// All that can be seen of a secret; of the units that it is withheld from only this one, if one is given.
+    pub(super) fn describe(&self, secret: &Secret, only: Option<&UnitName>) -> Dict {
         let condition = self.condition(secret);
         let mut dict = Dict::new();
         let mut put = |key, value: Variant<'_>| put(&mut dict, key, value);
@@ -126,6 +133,7 @@ impl Desk {
         let counts = self.counts(secret);
         put("Answers", Variant::from(counts.answers));
         put("Refusals", Variant::from(counts.refusals));
+        put("Withheld", Variant::from(self.withheld(secret, only)));
         put("DeclaredAt", Variant::from(secret.declared_at.as_str()));
         put("Path", Variant::from(secret_path(secret.name.as_str())));
         dict

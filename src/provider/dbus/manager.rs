@@ -122,8 +122,9 @@ impl Manager {
         let allowed = caller.may(Action::Inspect, &header, connection).await;
         let own = |secret: &&crate::domain::secret::Secret| allowed.is_ok() || caller.owns(secret, policy);
         let mut secrets: Vec<Dict> = Vec::new();
+        let only = caller.unit.as_ref().filter(|_| allowed.is_err());
         for secret in policy.secrets().filter(own) {
-            secrets.push(self.desk.describe(secret));
+            secrets.push(self.desk.describe(secret, only));
             if secrets.len().is_multiple_of(64) {
                 tokio::task::yield_now().await; // units that ask go first
             }
@@ -222,15 +223,15 @@ impl Manager {
         self.desk.refresh_these(names, flags, &caller).await
     }
 
-    /// Which units would be told if these secrets had changed (all, where none is named): each unit that runs, "restart" or "reload", and
-    /// the secret that it is for.
+    /// Which units would be told if these secrets had changed (all, where none is named): each unit that runs, "restart" or "reload", the
+    /// secret that it is for, and why that would be withheld by what is in memory; empty where it would not be.
     #[zbus(out_args("units"))]
     async fn affected(
         &self,
         names: Names,
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
-    ) -> Result<Vec<(String, String, String)>, BusError> {
+    ) -> Result<Vec<(String, String, String, String)>, BusError> {
         let Names(names) = names;
         let (caller, active) = self.allow_of_active(Action::Inspect, &header, connection).await?;
         if let Some(unknown) = names.iter().find(|name| active.secret(name).is_none()) {
@@ -241,7 +242,12 @@ impl Manager {
             names = active.settings.policy.secrets().map(|secret| secret.name.to_string()).collect();
         }
         let due = self.desk.server.restarts.due(&active, &names).await?;
-        Ok(due.into_iter().map(|due| (due.unit, due.measure.as_str().to_owned(), due.secret)).collect())
+        let mut units = Vec::with_capacity(due.len());
+        for due in due {
+            let withheld = self.desk.server.foresee(&due).await?;
+            units.push((due.unit, due.measure.as_str().to_owned(), due.secret, withheld));
+        }
+        Ok(units)
     }
 
     /// What a unit would be told that asks for a credential: whether it may have it, which secret or rule it is, the reference, and why, or

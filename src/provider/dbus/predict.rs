@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tokio::task::JoinSet;
 use zbus::{DBusError, Variant};
 
 use super::dict::Dict;
@@ -20,7 +19,7 @@ use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::base::unit_totals::UnitTotals;
 use crate::provider::fetch::assemble::{self, Assembled, Job};
-use crate::provider::fetch::broker::Thoroughness;
+use crate::provider::fetch::start::{self, Start};
 use crate::provider::publish::{Awaited, Handle};
 
 /// The most credentials of one prediction: no unit has as many, and each may cost as much as a request.
@@ -43,14 +42,6 @@ pub(super) struct Request {
     pub(super) credential: CredentialId,
     /// The form of the socket.
     pub(super) form: Form,
-}
-
-/// A request of the start that is predicted.
-struct Start<'a> {
-    process: ProcessId,
-    totals: &'a UnitTotals,
-    claim: Claim,
-    form: Form,
 }
 
 /// What would be answered.
@@ -78,26 +69,24 @@ impl Desk {
         look_up: bool,
     ) -> Vec<Dict> {
         let mut answers = Vec::with_capacity(requests.len());
-        // one process asks for all of them
-        let (process, totals) = (ProcessId::nobody(), UnitTotals::default());
+        let broker = &self.server.broker;
+        let fit = |totals: &UnitTotals, asker: (ProcessId, &Claim), value, what: &Deliverable, form| {
+            self.server.fit_beside(totals, asker, value, what, form)
+        };
+        let start = Start::new(broker, &fit);
         for Request { credential, form } in requests {
-            let start = Start {
-                process,
-                totals: &totals,
-                claim: Claim { unit: unit.clone(), credential: credential.clone() },
-                form: *form,
-            };
-            let handle = Handle::of(&start.claim).filter(|_| *form == Form::Plain);
+            let claim = Claim { unit: unit.clone(), credential: credential.clone() };
+            let handle = Handle::of(&claim).filter(|_| *form == Form::Plain);
             let (allowed, prediction) = match (handle, self.allowed(unit, credential)) {
-                (Some(handle), _) => (true, self.predict_handle(&handle, &start, look_up).await),
-                (None, Ok(what)) => (true, self.predict_one(&what, &start, look_up).await),
+                (Some(handle), _) => (true, self.predict_handle(&handle, start.process, look_up).await),
+                (None, Ok(what)) => (true, self.predict_one(&what, &start, &claim, *form, look_up).await),
                 (None, Err(reason)) => (false, Prediction { reason, ..Prediction::default() }),
             };
             answers.push(dict(allowed, &prediction, unit, credential));
             // requests and the watchdog run in this thread too
             tokio::task::yield_now().await;
         }
-        self.server.broker.forget(process);
+        broker.forget(start.process);
         answers
     }
 
@@ -127,6 +116,8 @@ impl Desk {
         self: &Arc<Self>,
         what: &Deliverable,
         start: &Start<'_>,
+        claim: &Claim,
+        form: Form,
         look_up: bool,
     ) -> Prediction {
         let broker = &self.server.broker;
@@ -151,26 +142,8 @@ impl Desk {
             needs_network: what.parts().iter().filter_map(source).any(Source::needs_network),
             size: None,
         };
-        let job = Job { what: what.clone(), process: start.process, arrived: BootTime::now() };
-        let failure = match (assemble::at_once(broker, &job), look_up) {
-            (Some(result), _) => {
-                prediction.size = size_of(&result);
-                prediction.answer = Some(self.fitted(result, &job, start));
-                None
-            }
-            (None, true) => self.look_up(what).await,
-            (None, false) => None,
-        };
-        if prediction.answer.is_none() && look_up {
-            let answer = match (assemble::at_once(broker, &job), failure) {
-                (Some(result), _) => {
-                    prediction.size = size_of(&result);
-                    Some(self.fitted(result, &job, start))
-                }
-                (None, failure) => failure.map(Err),
-            };
-            prediction.answer = answer;
-        }
+        let answer = start.answer(what, claim, form, look_up).await;
+        (prediction.answer, prediction.size) = (answer.result, answer.size);
         prediction
     }
 
@@ -178,7 +151,7 @@ impl Desk {
     async fn predict_handle(
         self: &Arc<Self>,
         handle: &Handle,
-        start: &Start<'_>,
+        process: ProcessId,
         look_up: bool,
     ) -> Prediction {
         let broker = &self.server.broker;
@@ -208,7 +181,7 @@ impl Desk {
         for Awaited { name, content, unwritable, .. } in files {
             let answer = match unwritable {
                 Some(refusal) => Some(Err(refusal)),
-                None => self.predict_file(&content, start.process, look_up).await,
+                None => self.predict_file(&content, process, look_up).await,
             };
             match answer {
                 Some(Ok(stale)) => {
@@ -263,47 +236,11 @@ impl Desk {
         };
         match at_once() {
             None if look_up => {
-                let failure = self.look_up(what).await;
+                let failure = start::look_up(&self.server.broker, what).await;
                 at_once().or_else(|| failure.map(Err))
             }
             answer => answer,
         }
-    }
-
-    /// Looks up all parts at once, each as a refresh does. Gives the first failure.
-    async fn look_up(self: &Arc<Self>, what: &Deliverable) -> Option<Refusal> {
-        let mut work = JoinSet::new();
-        for (at, part) in what.parts().iter().enumerate() {
-            let (desk, part) = (Arc::clone(self), Arc::clone(part));
-            let asked = desk.server.broker.ask(&part);
-            work.spawn(async move {
-                (at, desk.server.broker.refresh(&part, Thoroughness::Versions, asked).await)
-            });
-        }
-        let mut failures = Vec::new();
-        while let Some(ended) = work.join_next().await {
-            let Ok((at, result)) = ended else { return Some(Refusal::Stopping) };
-            failures.extend(result.err().map(|failure| (at, failure)));
-        }
-        let (at, failure) = failures.into_iter().min_by_key(|(at, _)| *at)?;
-        let refusal = Refusal::Failed { reference: what.parts()[at].reference.clone(), failure };
-        Some(match what {
-            Deliverable::Secret(_) => refusal,
-            Deliverable::Template(filling) => {
-                Refusal::Part { template: filling.name.clone(), refusal: Box::new(refusal) }
-            }
-        })
-    }
-
-    fn fitted(
-        &self,
-        result: Result<Assembled, Refusal>,
-        job: &Job,
-        Start { process, totals, claim, form }: &Start<'_>,
-    ) -> Result<Option<Failure>, Refusal> {
-        let fit = |value| self.server.fit_beside(totals, (*process, claim), value, &job.what, *form);
-        let fit = result.and_then(fit)?;
-        Ok(fit.stale.into_iter().next().map(|(_, failure)| failure))
     }
 }
 
@@ -312,10 +249,6 @@ fn awaits(handle: &Handle, files: &[Awaited]) -> String {
         (Handle::One(_), [file, ..]) => format!("it starts once {} is published", file.path.display()),
         _ => "it starts once all files are published".to_owned(),
     }
-}
-
-fn size_of(result: &Result<Assembled, Refusal>) -> Option<usize> {
-    result.as_ref().ok().map(|assembled| assembled.value.len())
 }
 
 fn dict(allowed: bool, prediction: &Prediction, unit: &UnitName, id: &CredentialId) -> Dict {

@@ -228,6 +228,22 @@ impl SecretObject {
         Ok(self.condition(header, connection).await?.held.unwrap_or_default().to_owned())
     }
 
+    /// The units whose restart or reload is withheld although it has changed, since they would not start: each with the reason. A unit that
+    /// polkit does not allow sees itself.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn withheld(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<Vec<String>, BusError> {
+        let header = header.ok_or_else(|| BusError::NotAuthorized("the message names no sender".into()))?;
+        let found = self.desk.find(&self.name, Action::Inspect, &header, connection).await?;
+        let caller = self.desk.caller(&header, connection).await?;
+        let allowed = caller.may(Action::Inspect, &header, connection).await;
+        let only = caller.unit.as_ref().filter(|_| allowed.is_err());
+        Ok(self.desk.withheld(found.secret()?, only))
+    }
+
     /// How often units were given it since onecred started.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn answers(

@@ -8,4 +8,5 @@ pub mod resolver_unit;
 pub mod rotation;
 pub mod single_flight;
 pub mod source_status;
+pub mod start;
 pub mod unit_files;

@@ -22,7 +22,7 @@ use crate::provider::base::refusal::Refusal;
 use crate::provider::base::seal_error::Unsealed;
 use crate::provider::base::unit_totals::UnitTotals;
 use crate::provider::consumers::recovery::Recovery;
-use crate::provider::consumers::restarts::Restarts;
+use crate::provider::consumers::restarts::{Due, Restarts};
 use crate::provider::fetch::assemble::{self, Assembled, Job};
 use crate::provider::fetch::broker::Broker;
 use crate::provider::fetch::source_status::Statuses;
@@ -85,7 +85,7 @@ impl Server {
         let kind = if attestation.trusting { Kind::Anything } else { Kind::Memory };
         Self {
             publisher: Arc::new(Publisher::new(Arc::clone(&broker), kind)),
-            restarts: Restarts::default(),
+            restarts: Restarts::new(broker.store()),
             recovery: Arc::new(Recovery::new(broker.store())),
             broker,
             report: Report::default(),
@@ -349,6 +349,22 @@ impl Server {
     fn fit(&self, it: Assembled, peer: &Peer, job: &Job, form: Form) -> Result<Assembled, Refusal> {
         let asker = (peer.process, &peer.claim);
         self.fit_beside(&self.unit_totals, asker, it, &job.what, form)
+    }
+
+    /// Restarts and reloads units when secrets change, for as long as it is polled.
+    pub async fn tell_units(&self) {
+        let fit = |totals: &UnitTotals, asker: (ProcessId, &Claim), value, what: &Deliverable, form| {
+            self.fit_beside(totals, asker, value, what, form)
+        };
+        self.restarts.follow(&self.broker, &self.publisher, &fit).await;
+    }
+
+    /// Why what is due would be withheld, by what is in memory; empty where it would not be.
+    pub async fn foresee(&self, due: &Due) -> zbus::Result<String> {
+        let fit = |totals: &UnitTotals, asker: (ProcessId, &Claim), value, what: &Deliverable, form| {
+            self.fit_beside(totals, asker, value, what, form)
+        };
+        self.restarts.foresee(&self.broker, &fit, due).await
     }
 
     /// The same, counted with what the same process was sent before.

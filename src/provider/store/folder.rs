@@ -17,6 +17,8 @@ const STATE: &str = "state.json";
 pub(super) const PUBLISHED: &str = "published.json";
 /// Which units were refused for a cause that passes, which outlives the process, too.
 pub(super) const REFUSED: &str = "refused.json";
+/// Which restarts are withheld, which outlives the process, too.
+pub(super) const WITHHELD: &str = "withheld.json";
 /// The last valid configuration, which outlives the process, too.
 pub(super) const CONFIGURATION: &str = "configuration.json";
 const UNFINISHED: &str = "new.";
@@ -115,7 +117,8 @@ impl Folder {
         let wrong = |error| BadFolder::Open(self.path.clone(), error);
         for entry in fs::read_dir(&self.path).map_err(wrong)? {
             let name = entry.map_err(wrong)?.file_name();
-            let is_list = [STATE, PUBLISHED, REFUSED, CONFIGURATION].iter().any(|list| name == *list);
+            let is_list =
+                [STATE, PUBLISHED, REFUSED, WITHHELD, CONFIGURATION].iter().any(|list| name == *list);
             if !is_list && !name.to_str().is_some_and(|name| names.contains(name)) {
                 let _ = fs::remove_file(self.path.join(name)); // a folder of someone's stays
             }

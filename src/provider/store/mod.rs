@@ -227,6 +227,16 @@ impl Store {
         self.folder.replace(folder::REFUSED, std::iter::once(list)).map(drop)
     }
 
+    /// The restarts that are withheld, as they were written last.
+    pub(super) fn withheld(&self) -> Option<Vec<u8>> {
+        self.folder.read(folder::WITHHELD)
+    }
+
+    /// Keeps the restarts that are withheld.
+    pub(super) fn set_withheld(&self, list: &[u8]) -> std::io::Result<()> {
+        self.folder.replace(folder::WITHHELD, std::iter::once(list)).map(drop)
+    }
+
     /// The last valid configuration, as it was written last.
     pub(super) fn configuration(&self) -> Option<Vec<u8>> {
         self.folder.read(folder::CONFIGURATION)

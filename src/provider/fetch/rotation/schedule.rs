@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::domain::name::SourceName;
 use crate::domain::reference::FieldRef;
 use crate::host::clock::BootTime;
+use crate::host::pause::after_failures;
 use crate::provider::base::item_key::ItemKey;
 
 /// The pause after the first failed fetch of a changed item. Each further failure doubles it.
@@ -121,7 +122,7 @@ impl Schedule {
         if candidate.changed {
             return match fetches {
                 Some(Fetches { tried, failures: failures @ 1.. }) if candidate.fetched < *tried => {
-                    tried.after(pause_after(*failures).min(interval))
+                    tried.after(after_failures(failures - 1, FIRST_PAUSE, interval))
                 }
                 _ => BootTime::default(),
             };
@@ -132,10 +133,6 @@ impl Schedule {
         };
         tried.unwrap_or_default().after(interval)
     }
-}
-
-fn pause_after(failures: u32) -> Duration {
-    FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16))
 }
 
 #[cfg(test)]

@@ -1,0 +1,166 @@
+//! Restarts that are withheld, since the unit would not start with the new values.
+use onecred_integration::{
+    cases,
+    installed::SOCKET,
+    machine::{Suite, wait_until},
+    setup::Setup,
+    stage::Stage,
+    theme::Theme,
+};
+use serde_json::{Value, json};
+use std::fs;
+
+pub const THEME: Theme = Theme {
+    name: "withheld",
+    stage,
+    shared: false,
+    cases: cases![
+        a_password_that_was_emptied,
+        a_password_that_is_too_large,
+        a_field_that_was_renamed_beside_one_that_changed,
+        what_is_withheld_outlives_the_provider,
+        a_unit_that_was_stopped_since_is_left_alone,
+        duplicated_deleted_and_renamed_items_restart_nothing,
+    ],
+};
+
+const VAULT: &str = "/etc/onecred/vault.json";
+const STATUS: &str = "onecred status || true";
+const PROPERTY: &str = "busctl get-property org.onecred.Credentials1 /org/onecred/Credentials1/secret";
+
+fn stage(suite: Suite) -> Stage {
+    let secret = |name: &str, field: &str| json!({ "name": name, "reference": format!("op://Servers/pg/{field}"), "units": ["app"], "restartUnits": ["app"] });
+    let stage = Setup::vault(suite)
+        .holding(vault(1, vec![item("pg", "b", "alice", "one", "password")]))
+        .default("maxAge", "1s")
+        .entry(secret("user", "username"))
+        .entry(secret("password", "password"))
+        .stage();
+    let unit = format!(
+        "[Service]\nType=exec\nReadWritePaths=/srv/out\nLoadCredential=user:{SOCKET}\nLoadCredential=password:{SOCKET}\n\
+         ExecStartPre=/bin/sh -c 'echo \"$(cat $CREDENTIALS_DIRECTORY/user)/$(cat $CREDENTIALS_DIRECTORY/password | head -c 9)\" >>/srv/out/starts'\n\
+         ExecStart=/bin/sleep infinity\n"
+    );
+    stage.units([("app.service", unit.as_str())]);
+    stage.sh("systemctl start dbus.socket onecred.service app.service").ok();
+    wait_until("the provider is on the bus", || stage.sh("onecred refresh").succeeded());
+    assert_eq!(starts(&stage), ["alice/one"]);
+    stage
+}
+
+fn item(title: &str, id: &str, user: &str, password: &str, label: &str) -> Value {
+    let field = if label == "password" { "password" } else { "other" };
+    json!({ "id": id.repeat(26), "title": title, "category": "LOGIN", "version": 1, "fields": [
+        { "id": "username", "label": "username", "type": "STRING", "value": user },
+        { "id": field, "label": label, "type": "CONCEALED", "value": password } ] })
+}
+
+fn vault(version: u64, mut items: Vec<Value>) -> Value {
+    items.iter_mut().for_each(|item| item["version"] = json!(version));
+    let id = "a".repeat(26);
+    json!({ "vaults": [{ "id": id, "name": "Servers", "contentVersion": version, "items": items }] })
+}
+
+/// Changes what 1Password has, and has it looked up.
+fn change(stage: &Stage, version: u64, items: Vec<Value>) {
+    stage.write(VAULT, vault(version, items).to_string(), 0o640);
+    stage.sh(&format!("chgrp onecred {VAULT} && {{ onecred refresh || true; }}")).ok();
+}
+
+fn starts(stage: &Stage) -> Vec<String> {
+    let text = fs::read_to_string(stage.root().join("srv/out/starts")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// The restart is withheld for this reason: the unit runs on, its journal has one line, and it is shown everywhere.
+#[track_caller]
+fn is_withheld(stage: &Stage, secret: &str, reason: &str) {
+    let line = stage.waits_for_line("app.service", "is not restarted although");
+    assert!(line.contains(reason) && line.contains(&format!("secret {secret} has changed")), "{line}");
+    wait_until("the restart is shown as withheld", || stage.sh(STATUS).ok().contains("withheld"));
+    for command in [
+        STATUS.to_owned(),
+        "onecred list".to_owned(),
+        "onecred refresh --dry-run".to_owned(),
+        format!("{PROPERTY}/{secret} org.onecred.Credentials1.Secret Withheld"),
+    ] {
+        // tables break long lines
+        let shown = stage.sh(&command).ok().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(shown.contains("app.service") && shown.contains(reason), "{command}: {shown}");
+    }
+    assert_eq!(stage.show("app.service", "ActiveState"), "active");
+    assert_eq!(starts(stage), ["alice/one"]);
+}
+
+/// Nothing is withheld any more, and the unit was restarted once.
+#[track_caller]
+fn is_restarted(stage: &Stage, with: &str) {
+    wait_until("the unit was restarted", || starts(stage).len() == 2);
+    assert_eq!(starts(stage), ["alice/one", with]);
+    stage.waits_for_line("app.service", "was restarted, since secret");
+    assert!(!stage.sh("onecred list").ok().contains("withheld"));
+    assert_eq!(stage.journal("app.service").matches("is not restarted although").count(), 1);
+}
+
+fn a_password_that_was_emptied(stage: &Stage) {
+    change(stage, 2, vec![item("pg", "b", "alice", "", "password")]);
+    is_withheld(stage, "password", "empty");
+    change(stage, 3, vec![item("pg", "b", "alice", "two", "password")]);
+    is_restarted(stage, "alice/two");
+}
+
+fn a_password_that_is_too_large(stage: &Stage) {
+    change(stage, 2, vec![item("pg", "b", "alice", &"x".repeat(1_100_000), "password")]);
+    is_withheld(stage, "password", "too large");
+    change(stage, 3, vec![item("pg", "b", "alice", "two", "password")]);
+    is_restarted(stage, "alice/two");
+}
+
+fn a_field_that_was_renamed_beside_one_that_changed(stage: &Stage) {
+    change(stage, 2, vec![item("pg", "b", "bob", "two", "db password")]);
+    is_withheld(stage, "user", "not found: no field");
+    change(stage, 3, vec![item("pg", "b", "bob", "two", "password")]);
+    is_restarted(stage, "bob/two");
+}
+
+fn what_is_withheld_outlives_the_provider(stage: &Stage) {
+    change(stage, 2, vec![item("pg", "b", "alice", "", "password")]);
+    is_withheld(stage, "password", "empty");
+    stage.sh("systemctl restart onecred.service").ok();
+    wait_until("the provider is on the bus", || stage.sh("onecred list").succeeded());
+    is_withheld(stage, "password", "empty");
+    change(stage, 3, vec![item("pg", "b", "alice", "two", "password")]);
+    is_restarted(stage, "alice/two");
+}
+
+fn a_unit_that_was_stopped_since_is_left_alone(stage: &Stage) {
+    change(stage, 2, vec![item("pg", "b", "alice", "", "password")]);
+    is_withheld(stage, "password", "empty");
+    stage.sh("systemctl stop app.service").ok();
+    change(stage, 3, vec![item("pg", "b", "alice", "two", "password")]);
+    wait_until("nothing is withheld", || !stage.sh("onecred list").ok().contains("withheld"));
+    assert_eq!(stage.show("app.service", "ActiveState"), "inactive");
+    assert_eq!(starts(stage), ["alice/one"]);
+}
+
+fn duplicated_deleted_and_renamed_items_restart_nothing(stage: &Stage) {
+    let pg = || item("pg", "b", "alice", "one", "password");
+    let mut version = 1;
+    for items in [
+        vec![pg(), item("pg", "c", "carol", "other", "password")],
+        vec![],
+        vec![item("pg-prod", "b", "alice", "one", "password")],
+    ] {
+        version += 1;
+        change(stage, version, items);
+        assert!(stage.sh(STATUS).ok().contains("failing"));
+        version += 1;
+        change(stage, version, vec![pg()]);
+    }
+    // a change that is acted on: whatever came of the others has been decided by then
+    change(stage, version + 1, vec![item("pg", "b", "alice", "two", "password")]);
+    wait_until("the unit was restarted", || starts(stage).len() == 2);
+    assert_eq!(starts(stage), ["alice/one", "alice/two"]);
+    let journal = stage.journal("app.service");
+    assert!(!journal.contains("is not restarted"), "{journal}");
+}

@@ -1,0 +1,184 @@
+//! The credentials that a unit loads, as systemd has its lines loaded, and whether it would get them all if it started now.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::withheld::Problem;
+use crate::domain::name::{Claim, CredentialId, UnitName};
+use crate::domain::policy::Deliverable;
+use crate::host::clock::BootTime;
+use crate::host::systemd::manager::{Link, exec_interface};
+use crate::provider::base::active_config::Active;
+use crate::provider::base::limits::Form;
+use crate::provider::base::refusal::Refusal;
+use crate::provider::fetch::broker::Broker;
+use crate::provider::fetch::preview;
+use crate::provider::fetch::start::{Answer, Fit, Start};
+use crate::provider::publish::Handle;
+
+const PLAIN: &str = "/run/onecred/credential.sock";
+const SEALED: &str = "/run/onecred/sealed.sock";
+
+/// The lines and settings of a unit that bring credentials, as on the bus: each ID with its path, or its value.
+#[derive(Debug, Default)]
+struct Lines {
+    load: Vec<(String, String)>,
+    load_encrypted: Vec<(String, String)>,
+    set: Vec<(String, Vec<u8>)>,
+}
+
+/// What the credentials of a unit are.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Credentials {
+    /// Those that onecred is asked for, and whether at the sealed socket.
+    requests: Vec<(String, bool)>,
+    /// The sizes of others in bytes, where they are known.
+    others: BTreeMap<String, usize>,
+    /// Published files that do not exist: the credential, and the path.
+    missing: Vec<(String, PathBuf)>,
+}
+
+/// What is at a path, with symbolic links followed.
+struct Found {
+    path: PathBuf,
+    /// Its size in bytes, if it is a regular file.
+    size: Option<usize>,
+}
+
+impl Credentials {
+    /// Sorts the lines. `find` looks at a path, and `is_target` says whether the configuration has a file published there.
+    fn of(lines: &Lines, find: impl Fn(&str) -> Option<Found>, is_target: impl Fn(&Path) -> bool) -> Self {
+        let mut it = Self::default();
+        let loads = lines.load.iter().map(|line| (line, true));
+        for ((id, path), plain) in loads.chain(lines.load_encrypted.iter().map(|line| (line, false))) {
+            if !path.starts_with('/') {
+                continue; // of systemd's credential stores
+            }
+            let found = find(path);
+            match found.as_ref().map(|found| found.path.as_path()) {
+                Some(socket) if socket == Path::new(PLAIN) => it.requests.push((id.clone(), false)),
+                Some(socket) if socket == Path::new(SEALED) => it.requests.push((id.clone(), true)),
+                Some(_) => {
+                    // what an encrypted file holds is not known
+                    if let Some(size) = found.and_then(|found| found.size).filter(|_| plain) {
+                        it.others.insert(id.clone(), size);
+                    }
+                }
+                // others may be where this process cannot look
+                None if is_target(Path::new(path)) => it.missing.push((id.clone(), path.into())),
+                None => {}
+            }
+        }
+        let loaded = |id: &String| lines.load.iter().chain(&lines.load_encrypted).any(|(line, _)| line == id);
+        let set = lines.set.iter().filter(|(id, _)| !loaded(id));
+        it.others.extend(set.map(|(id, value)| (id.clone(), value.len())));
+        it
+    }
+
+    /// Reads those of a unit.
+    pub(super) async fn read(link: &Link, active: &Arc<Active>, unit: &UnitName) -> zbus::Result<Self> {
+        let Some(interface) = exec_interface(unit.suffix()) else { return Ok(Self::default()) };
+        let section = interface.as_str().rsplit('.').next().unwrap_or_default();
+        let properties = link.properties(unit.as_str(), section).await?;
+        let lines = Lines {
+            load: properties.get("LoadCredential").await?,
+            load_encrypted: properties.get("LoadCredentialEncrypted").await?,
+            set: properties.get("SetCredential").await?,
+        };
+        let active = Arc::clone(active);
+        // a file system may be slow to answer
+        let sorted = tokio::task::spawn_blocking(move || {
+            Self::of(&lines, find, |path| {
+                let settings = &active.settings;
+                let secrets = settings.policy.secrets().filter_map(|secret| secret.target.as_ref());
+                let templates = settings.templates.iter().filter_map(|template| template.target.as_ref());
+                secrets.chain(templates).any(|target| target.path == path)
+            })
+        });
+        sorted.await.map_err(|error| zbus::Error::Failure(error.to_string()))
+    }
+
+    /// Why the unit would not get all of them if it started now. With `look_up`, what is not in memory is looked up in 1Password, as for a start.
+    pub(super) async fn problem(
+        &self,
+        (broker, fit): (&Arc<Broker>, &Fit<'_>),
+        unit: &UnitName,
+        look_up: bool,
+    ) -> Option<Problem> {
+        if let Some((credential, path)) = self.missing.first() {
+            let reason =
+                format!("{} is not published; see: systemctl status 'onecred-file@*'", path.display());
+            return Some(Problem { credential: credential.clone(), reason });
+        }
+        let start = Start::new(broker, fit);
+        for (id, size) in &self.others {
+            if let Ok(credential) = CredentialId::parse(id) {
+                let claim = Claim { unit: unit.clone(), credential };
+                let _ = start.totals.add(start.process, &claim, *size, BootTime::now());
+            }
+        }
+        let mut problem = None;
+        for (id, sealed) in &self.requests {
+            let Ok(credential) = CredentialId::parse(id) else { continue };
+            let claim = Claim { unit: unit.clone(), credential };
+            let form = if *sealed { Form::Sealed } else { Form::Plain };
+            if Handle::of(&claim).is_some() {
+                continue;
+            }
+            let reason = reason(&start, &claim, form, look_up).await;
+            problem = reason.map(|reason| Problem { credential: id.clone(), reason });
+            if problem.is_some() {
+                break;
+            }
+            tokio::task::yield_now().await; // units that ask go first
+        }
+        broker.forget(start.process);
+        problem
+    }
+}
+
+fn find(path: &str) -> Option<Found> {
+    let path = std::fs::canonicalize(path).ok()?;
+    let metadata = std::fs::metadata(&path).ok()?;
+    let size = metadata.is_file().then(|| usize::try_from(metadata.len()).unwrap_or(usize::MAX));
+    Some(Found { path, size })
+}
+
+/// Why a request would be refused.
+async fn reason(start: &Start<'_>, claim: &Claim, form: Form, look_up: bool) -> Option<String> {
+    let Claim { unit, credential } = claim;
+    let in_words = |refusal: &Refusal| {
+        format!("{}; {}", refusal.cause(unit, credential), refusal.remedy(unit, credential))
+    };
+    let active = start.broker.active();
+    if let Some(error) = &active.error {
+        return Some(in_words(&Refusal::Unconfigured(error.clone())));
+    }
+    let what: Deliverable = match active.settings.policy.judge(unit, credential) {
+        Ok(what) => what,
+        Err(denial) => return Some(in_words(&Refusal::Denied(denial))),
+    };
+    let Answer { result, .. } = start.answer(&what, claim, form, look_up).await;
+    match result {
+        Some(Ok(_)) => None,
+        Some(Err(refusal)) => Some(in_words(&refusal)),
+        None => of_memory(start, claim, form, &what),
+    }
+}
+
+/// The same by what is in memory, however old: its size counts, and what went wrong last.
+fn of_memory(start: &Start<'_>, claim: &Claim, form: Form, what: &Deliverable) -> Option<String> {
+    let preview = preview::of(start.broker, what, form, std::slice::from_ref(&claim.credential));
+    if let Some(why) = preview.refusal {
+        return Some(why.text);
+    }
+    let size = preview.size?;
+    let others = start.totals.add(start.process, claim, size, BootTime::now()).err()?;
+    let refusal = Refusal::TooLargeTogether { what: what.references(), size, others };
+    let Claim { unit, credential } = claim;
+    Some(format!("{}; {}", refusal.cause(unit, credential), refusal.remedy(unit, credential)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! What a unit would be answered if it started now, in the same way as a request is: put together, and made fit for its socket and its unit.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::assemble::{self, Assembled, Job};
+use super::broker::{Broker, Thoroughness};
+use crate::domain::name::Claim;
+use crate::domain::policy::Deliverable;
+use crate::host::clock::BootTime;
+use crate::ipc::Failure;
+use crate::provider::base::limits::Form;
+use crate::provider::base::process_id::ProcessId;
+use crate::provider::base::refusal::Refusal;
+use crate::provider::base::unit_totals::UnitTotals;
+
+/// Makes a value fit for a socket, counted with what the same process was sent before.
+pub type Fit<'a> = dyn Fn(&UnitTotals, (ProcessId, &Claim), Assembled, &Deliverable, Form) -> Result<Assembled, Refusal>
+    + Sync
+    + 'a;
+
+/// A start: one process asks for all credentials of the unit.
+pub struct Start<'a> {
+    /// Gets values.
+    pub broker: &'a Arc<Broker>,
+    /// Makes them fit.
+    pub fit: &'a Fit<'a>,
+    /// The process.
+    pub process: ProcessId,
+    /// What it was sent.
+    pub totals: UnitTotals,
+}
+
+/// What would be answered.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// The value, with the reason if it is older than it should be, or a refusal; none as long as it is not known.
+    pub result: Option<Result<Option<Failure>, Refusal>>,
+    /// The size of the value in bytes, as systemd counts it.
+    pub size: Option<usize>,
+}
+
+impl<'a> Start<'a> {
+    /// The start of a unit. Forget its process at the end.
+    pub fn new(broker: &'a Arc<Broker>, fit: &'a Fit<'a>) -> Self {
+        Self { broker, fit, process: ProcessId::nobody(), totals: UnitTotals::default() }
+    }
+
+    /// Answers one request. With `look_up`, what is not in memory is looked up first, once.
+    pub async fn answer(&self, what: &Deliverable, claim: &Claim, form: Form, look_up: bool) -> Answer {
+        let job = Job { what: what.clone(), process: self.process, arrived: BootTime::now() };
+        if let Some(answer) = self.at_once(&job, claim, form) {
+            return answer;
+        }
+        if !look_up {
+            return Answer::default();
+        }
+        let failure = self::look_up(self.broker, what).await;
+        let looked_up = self.at_once(&job, claim, form);
+        looked_up.unwrap_or_else(|| Answer { result: failure.map(Err), size: None })
+    }
+
+    fn at_once(&self, job: &Job, claim: &Claim, form: Form) -> Option<Answer> {
+        let result = assemble::at_once(self.broker, job)?;
+        let size = result.as_ref().ok().map(|assembled| assembled.value.len());
+        let fit = |value| (self.fit)(&self.totals, (self.process, claim), value, &job.what, form);
+        let stale = |it: Assembled| it.stale.into_iter().next().map(|(_, failure)| failure);
+        Some(Answer { result: Some(result.and_then(fit).map(stale)), size })
+    }
+}
+
+/// Looks up all parts at once, each as a refresh does. Gives the first failure.
+pub async fn look_up(broker: &Arc<Broker>, what: &Deliverable) -> Option<Refusal> {
+    let mut work = JoinSet::new();
+    for (at, part) in what.parts().iter().enumerate() {
+        let (broker, part) = (Arc::clone(broker), Arc::clone(part));
+        let asked = broker.ask(&part);
+        work.spawn(async move { (at, broker.refresh(&part, Thoroughness::Versions, asked).await) });
+    }
+    let mut failures = Vec::new();
+    while let Some(ended) = work.join_next().await {
+        let Ok((at, result)) = ended else { return Some(Refusal::Stopping) };
+        failures.extend(result.err().map(|failure| (at, failure)));
+    }
+    let (at, failure) = failures.into_iter().min_by_key(|(at, _)| *at)?;
+    let refusal = Refusal::Failed { reference: what.parts()[at].reference.clone(), failure };
+    Some(match what {
+        Deliverable::Secret(_) => refusal,
+        Deliverable::Template(filling) => {
+            Refusal::Part { template: filling.name.clone(), refusal: Box::new(refusal) }
+        }
+    })
+}
