@@ -1,30 +1,28 @@
-//! A credential provider for systemd: units get their secrets from 1Password by `LoadCredential=ID:/run/onecred/credential.sock`.
+//! A credential provider for systemd: units get secrets from 1Password by `LoadCredential=ID:/run/onecred/credential.sock`.
 //!
-//! # The path of one request
+//! # The path of a request
 //!
-//! | step | room | what happens |
+//! | step | module | what happens |
 //! |---|---|---|
-//! | accept | [`provider::server`] | systemd has connected from an address that says unit and ID; the connection is owed an answer from here on |
-//! | attest | [`provider::peer`] | the peer is root, and its cgroup is that of the unit it claims, or the service manager's own; else it is a stranger |
-//! | judge | [`domain::policy`] | may this unit have this credential, and which reference is it? No, unless a line says so |
-//! | put together | [`provider::assemble`] | one value, or a [`template`](domain::template) that is filled in with several, all of one generation |
-//! | look | [`provider::freshness`], [`provider::store`] | the snapshot in the ramfs is fresh: answer at once |
-//! | get | [`provider::broker`] | else one flight per item asks the resolver ([`ipc`]), within the deadline |
-//! | resolve | [`resolver`] | the other process, with the network and the token, looks it up in 1Password |
-//! | put together | [`provider::assemble`] | a template is filled in, once all of its parts are there |
-//! | seal | [`provider::sealer`] | at the sealed socket: encrypted with the host key, so that nothing but the whole of it can start a unit |
+//! | accept | [`provider::request::server`] | systemd connects from an address that names unit and credential ID; from here on the connection must get an answer |
+//! | attest | [`provider::request::attestation`] | the peer must be root, in the cgroup of the unit that it claims or of the service manager |
+//! | authorise | [`domain::policy`] | may this unit have this credential, and which reference is it? Denied unless an entry of the configuration allows it |
+//! | look up | [`provider::fetch::assemble`], [`provider::store`] | if the snapshot in the ramfs is fresh, it is used at once |
+//! | fetch | [`provider::fetch::broker`] | otherwise one flight per item asks the resolver ([`ipc`]), within the deadline |
+//! | resolve | [`resolver`] | the other process, which has the network and the token, looks the item up in 1Password |
+//! | fill in | [`provider::fetch::assemble`] | a [`template`](domain::template) is filled in with values of one version |
+//! | seal | [`provider::request::sealer`] | for the sealed socket the value is encrypted with the host key, so that a unit gets all of it or does not start |
 //! | pace | `provider::request::sealed_pace` | on systemd 258 and later a sealed answer waits until systemd can decrypt it |
-//! | answer | [`provider::reply`] | the whole value, then EOF; or a refusal, until the peer hangs up |
-//! | tell | [`provider::report`] | a refusal or a long wait is a line in the journal of the unit that asked |
+//! | reply | [`provider::request::reply`] | the whole value, then EOF; or a refusal, until the peer hangs up |
+//! | log | [`provider::request::request_log`] | a refusal or a long wait is logged in the journal of the unit that asked |
 //!
-//! If the provider dies on the way, its [`provider::keeper`] refuses what is open, so that no unit ever starts with an empty or cut value.
+//! If the provider dies, its [`provider::request::keeper`] refuses the open connections, so that no unit starts with an empty or truncated value.
 //!
-//! # Beside the path
+//! # Beside that path
 //!
-//! What happens to a secret is told as [`provider::events`]. Who follows them: [`provider::publish`] replaces files, [`provider::restarts`]
-//! tells units, [`provider::bus`] tells everybody, by D-Bus, and lets those who may ask and refresh. [`provider::rotation`] keeps secrets fresh by itself.
-//! [`provider::recovery`] starts units again that were refused for a cause that has passed. [`provider::tally`] counts, [`provider::metrics`] is its text for
-//! Prometheus, and [`provider::statuses`] knows how the sources are.
+//! [`provider::fetch::rotation`] keeps secrets fresh. Changes are [`provider::base::events`]. [`provider::publish`] then replaces files,
+//! [`provider::consumers::restarts`] restarts or reloads units, and [`provider::dbus`] sends signals. [`provider::consumers::recovery`] starts units again
+//! that were refused during an outage. [`provider::observe`] counts, and has the states and metrics that administrators see.
 //!
 //! # Modules
 //!
@@ -33,6 +31,8 @@
 //! - [`host`]: what Linux and systemd offer: sockets, notifications, the journal, the manager, the clock, and system calls that need `unsafe`
 //! - [`ipc`]: the protocol between the two processes, [`provider`] and [`resolver`], which share nothing else
 //! - [`cli`]: one module for each verb
+//!
+//! ARCHITECTURE.md has the order in which modules may import each other.
 
 pub mod cli;
 pub mod config;
