@@ -90,7 +90,7 @@ fn stage(suite: Suite) -> Stage {
 }
 
 fn a_template_is_a_credential(stage: &Stage) {
-    stage.gets("tpl-app.service", "", &[("app.env", b"A=\"hunter2\"\nB=\"xhunter2\"\n")]);
+    stage.gets("tpl-app.service", "", &[("app.env", b"A=hunter2\nB=xhunter2\n")]);
 }
 
 fn systemd_reads_nasty_values_from_an_environment_file(stage: &Stage) {

@@ -300,8 +300,10 @@ pub(crate) struct Template {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Escape {
-    /// A file for `EnvironmentFile=`. A variable with a placeholder in it is written in double quotes; the content is read as systemd reads it.
+    /// A file for `EnvironmentFile=`. The content is read as systemd reads it. A value with a placeholder in it is written in double quotes, unless it has only letters, digits and `_-./:@%+,=^`.
     Env,
+    /// An environment file for containers: `podman --env-file`, a quadlet's `EnvironmentFile=`, docker. They keep quotes as part of a value, so that values are written without. A value of several lines is refused.
+    Container,
     /// A JSON file. Within a string a placeholder is a part of it, outside of one it is a whole string.
     Json,
     /// Any other file: values stand in it as they are.

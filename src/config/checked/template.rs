@@ -115,6 +115,7 @@ impl Checker<'_> {
 fn form(written: &written::Template) -> Form {
     let said = written.escape.as_ref().map(|escape| match **escape {
         written::Escape::Env => Form::Env,
+        written::Escape::Container => Form::Container,
         written::Escape::Json => Form::Json,
         written::Escape::Raw => Form::Raw,
     });

@@ -1,8 +1,11 @@
-//! Files for `EnvironmentFile=`, read as systemd reads them: a variable with a placeholder in it is written anew in double quotes, in which
-//! whatever an environment can hold has a form.
+//! Environment files. The template's text is read as systemd reads `EnvironmentFile=`, and the value of each variable with a placeholder is
+//! written again.
+//!
+//! A value of harmless characters is written without quotes, so that systemd, shells and containers read the same. Any other value is written in
+//! double quotes for systemd and shells, or literally for containers: podman and docker keep quotes as part of the value.
 
 use super::split::Token;
-use super::{Escape, Form, Mistake, Pieces, Quotes, Wiped};
+use super::{Bit, Escape, Form, Mistake, Pieces, Quotes, Wiped};
 
 /// What systemd takes for white space, and for the end of a line.
 const SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
@@ -29,7 +32,8 @@ enum State {
     Whole,
 }
 
-enum Bit {
+/// A part of a value that was read.
+enum Read {
     Char(char),
     Value { part: usize, json: Quotes },
 }
@@ -41,19 +45,29 @@ struct Reader<'p> {
     raw: String,
     /// How much of it is the name with its =.
     key: usize,
-    value: Vec<Bit>,
+    value: Vec<Read>,
     /// Where the white space at the value's end begins.
     blanks: Option<usize>,
-    /// The first placeholder of the value.
-    named: Option<String>,
+    /// Whether the value has a placeholder.
+    filled: bool,
+    /// Whether containers read the file.
+    literal: bool,
     pieces: &'p mut Pieces,
 }
 
 /// Says how each value is written, by where it stands.
-pub(super) fn arrange(tokens: &[Token<'_>], pieces: &mut Pieces) -> Result<(), Mistake> {
-    let (raw, value) = (String::new(), Vec::new());
-    let mut reader =
-        Reader { state: State::Start, line: 1, raw, key: 0, value, blanks: None, named: None, pieces };
+pub(super) fn arrange(tokens: &[Token<'_>], literal: bool, pieces: &mut Pieces) -> Result<(), Mistake> {
+    let mut reader = Reader {
+        state: State::Start,
+        line: 1,
+        raw: String::new(),
+        key: 0,
+        value: Vec::new(),
+        blanks: None,
+        filled: false,
+        literal,
+        pieces,
+    };
     for token in tokens {
         match token {
             Token::Text(text) => text.chars().try_for_each(|c| reader.char(c))?,
@@ -72,6 +86,10 @@ impl Reader<'_> {
         self.raw.push(c);
         let newline = NEWLINE.contains(&c);
         self.state = match (self.state, c) {
+            (Start, ';') if self.literal => {
+                return self
+                    .wrong("a comment starts with ;, which containers do not know", "start it with #");
+            }
             (Start, '#' | ';') => Comment,
             (Start, _) if SPACE.contains(&c) => Start,
             (Start | Key, '=') => {
@@ -79,6 +97,11 @@ impl Reader<'_> {
                 Before
             }
             (Start, _) => Key,
+            (Key, _) if newline && self.literal => {
+                let what =
+                    "a line has no =, for which containers take a variable of the program that starts them";
+                return self.wrong(what, "write NAME=VALUE");
+            }
             (Key, _) if newline => Start, // systemd ignores a line without =
             (Key, _) => Key,
             (Before, '\'') => Single,
@@ -108,7 +131,7 @@ impl Reader<'_> {
             (DoubleEscape, '\n') => Double,
             (DoubleEscape, _) => {
                 if !(c.is_ascii() && ESCAPED.contains(&(c as u8))) {
-                    self.value.push(Bit::Char('\\'));
+                    self.value.push(Read::Char('\\'));
                 }
                 self.push(c, Double)
             }
@@ -167,14 +190,14 @@ impl Reader<'_> {
             }
         }
         self.blanks = None;
-        self.named.get_or_insert(shown);
+        self.filled = true;
         let json = if filter == Some(Form::Json) { Quotes::Around } else { Quotes::None };
-        self.value.push(Bit::Value { part, json });
+        self.value.push(Read::Value { part, json });
         Ok(())
     }
 
     fn push(&mut self, c: char, state: State) -> State {
-        self.value.push(Bit::Char(c));
+        self.value.push(Read::Char(c));
         state
     }
 
@@ -190,23 +213,26 @@ impl Reader<'_> {
         }
         let value = std::mem::take(&mut self.value);
         let blanks = self.blanks.take();
-        if self.named.take().is_none() {
+        let filled = std::mem::take(&mut self.filled);
+        if !filled && !self.literal {
             return Ok(()); // it stays as it was written
         }
-        self.pieces.text(&self.raw[..self.key]);
-        self.pieces.text("\"");
-        for bit in value.iter().take(blanks.unwrap_or(value.len())) {
-            match bit {
-                Bit::Char(c) if c.is_ascii() && ESCAPED.contains(&(*c as u8)) => {
-                    self.pieces.text(&format!("\\{c}"));
-                }
-                Bit::Char(c) => self.pieces.text(c.encode_utf8(&mut [0; 4])),
-                Bit::Value { part, json } => {
-                    self.pieces.value(*part, Escape { json: *json, env: Quotes::Around });
-                }
+        let mut bits = Vec::new();
+        for read in value.into_iter().take(blanks.unwrap_or(usize::MAX)) {
+            match (read, bits.last_mut()) {
+                (Read::Char(c), Some(Bit::Text(text))) => text.push(c),
+                (Read::Char(c), _) => bits.push(Bit::Text(c.to_string())),
+                (Read::Value { part, json }, _) => bits.push(Bit::Value { part, json }),
             }
         }
-        self.pieces.text("\"");
+        let has_line = |bit: &Bit| matches!(bit, Bit::Text(text) if text.contains(NEWLINE));
+        if self.literal && bits.iter().any(has_line) {
+            let what = "a value has several lines, which an environment file for containers cannot hold";
+            return self.wrong(what, "write it in one line");
+        }
+        let key = if self.literal { format!("{}=", name) } else { self.raw[..self.key].to_owned() };
+        self.pieces.text(&key);
+        self.pieces.variable(bits, self.literal);
         self.raw = newline.to_string();
         Ok(())
     }
@@ -231,8 +257,8 @@ impl Reader<'_> {
     }
 }
 
-/// Writes a value for double quotes.
-pub(super) fn write(value: &[u8], quotes: bool, out: &mut Wiped) -> Result<(), &'static str> {
+/// Whether a value can stand in an environment file.
+pub(super) fn check(value: &[u8], literal: bool) -> Result<(), &'static str> {
     let text =
         str::from_utf8(value).map_err(|_| "it is not UTF-8, as systemd wants of an environment file")?;
     if text.len() >= MOST {
@@ -246,18 +272,34 @@ pub(super) fn write(value: &[u8], quotes: bool, out: &mut Wiped) -> Result<(), &
         if (0xfdd0..=0xfdef).contains(&code) || code & 0xfffe == 0xfffe {
             return Err("it holds a noncharacter of Unicode, for which systemd refuses the whole file");
         }
+        if literal && NEWLINE.contains(&c) {
+            return Err("it has several lines, which an environment file for containers cannot hold");
+        }
     }
-    if quotes {
-        out.push(b'"');
+    Ok(())
+}
+
+/// Writes the whole value of a variable: as it is where every reader takes it so, or where only containers read it; otherwise in quotes.
+pub(super) fn write_variable(value: &[u8], literal: bool, out: &mut Wiped) {
+    match literal || value.iter().all(|byte| is_harmless(*byte)) {
+        true => out.extend_from_slice(value),
+        false => write_quoted(value, out),
     }
-    for byte in text.bytes() {
+}
+
+/// Whether systemd, shells and containers all take this byte for itself in a value without quotes.
+fn is_harmless(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"_-./:@%+,=^".contains(&byte)
+}
+
+/// Writes a value in double quotes.
+pub(super) fn write_quoted(value: &[u8], out: &mut Wiped) {
+    out.push(b'"');
+    for &byte in value {
         if ESCAPED.contains(&byte) {
             out.push(b'\\');
         }
         out.push(byte);
     }
-    if quotes {
-        out.push(b'"');
-    }
-    Ok(())
+    out.push(b'"');
 }

@@ -5,21 +5,18 @@ use std::collections::BTreeMap;
 use serde::de::IgnoredAny;
 use serde_json::Value as Json;
 
-use super::oracle::systemd;
+use super::oracle::{container, systemd};
 use super::*;
 use crate::fuzzing::{Input, text};
 
 /// The form, a text, and values for its placeholders.
 pub(crate) fn template(data: &[u8]) {
     let mut input = Input(data);
-    let form = [Form::Env, Form::Json, Form::Raw][usize::from(input.byte() % 3)];
+    let form = [Form::Env, Form::Json, Form::Raw, Form::Container][usize::from(input.byte() % 4)];
     let (content, values) = (text(input.upto(0)), input.rest());
     let Ok(template) = Template::parse(&content, form) else { return };
     let count = template.names.len();
-    assert!(
-        template.pieces.iter().filter(|piece| matches!(piece, Piece::Value { .. })).count()
-            <= MAX_PLACEHOLDERS
-    );
+    assert!(placeholders(&template) <= MAX_PLACEHOLDERS);
     assert!(template.names.iter().collect::<std::collections::BTreeSet<_>>().len() == count, "each once");
     let mut parts: Vec<&[u8]> = values.split(|byte| *byte == 0).collect();
     parts.resize(count, b"");
@@ -63,6 +60,12 @@ pub(crate) fn template(data: &[u8]) {
                 systemd(&sample).into_iter().map(|(key, value)| (key, put(&value))).collect();
             assert_eq!(read, expected, "{sample:?}");
         }
+        Form::Container => {
+            let read = container(&text(filled));
+            let expected: BTreeMap<_, _> =
+                container(&sample).into_iter().map(|(key, value)| (key, put(&value))).collect();
+            assert_eq!(read, expected, "{sample:?}");
+        }
         Form::Json => {
             assert!(serde_json::from_slice::<IgnoredAny>(filled).is_ok(), "no JSON: {}", text(filled));
             // numbers of the template's own may be larger than this reader can have them
@@ -72,6 +75,17 @@ pub(crate) fn template(data: &[u8]) {
             }
         }
     }
+}
+
+fn placeholders(template: &Template) -> usize {
+    let of = |piece: &Piece| match piece {
+        Piece::Text(_) => 0,
+        Piece::Value { .. } => 1,
+        Piece::Variable(variable) => {
+            variable.bits.iter().filter(|bit| matches!(bit, Bit::Value { .. })).count()
+        }
+    };
+    template.pieces.iter().map(of).sum()
 }
 
 /// Marks replaced in all strings; none where two keys become the same, of which a reader has one or the other.

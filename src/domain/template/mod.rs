@@ -25,6 +25,8 @@ pub const MAX_PLACEHOLDERS: usize = 512;
 pub enum Form {
     /// A file for `EnvironmentFile=`.
     Env,
+    /// An environment file for containers: `podman --env-file`, a quadlet's `EnvironmentFile=`, docker. They take values literally.
+    Container,
     /// A JSON file.
     Json,
     /// Any other: values stand in it as they are.
@@ -71,7 +73,30 @@ pub struct Template {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
     Text(String),
-    Value { part: usize, escape: Escape },
+    Value {
+        part: usize,
+        escape: Escape,
+    },
+    /// The value of a variable in an environment file. How it is written depends on all of it.
+    Variable(Variable),
+}
+
+/// The value of a variable: its bits one after another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Variable {
+    bits: Vec<Bit>,
+    /// Whether containers read it.
+    literal: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Bit {
+    Text(String),
+    /// A value, and how it is written for JSON.
+    Value {
+        part: usize,
+        json: Quotes,
+    },
 }
 
 /// How a value is written: for JSON first, then for an environment file.
@@ -98,7 +123,7 @@ impl Template {
         let names = split::names(&tokens);
         let mut pieces = Pieces::default();
         match form {
-            Form::Env => env::arrange(&tokens, &mut pieces),
+            Form::Env | Form::Container => env::arrange(&tokens, form == Form::Container, &mut pieces),
             Form::Json => json::arrange(&tokens, &mut pieces),
             Form::Raw => {
                 for token in &tokens {
@@ -121,23 +146,53 @@ impl Template {
         let guess = self.pieces.iter().map(|piece| match piece {
             Piece::Text(text) => text.len(),
             Piece::Value { part, .. } => values.get(*part).map_or(0, |value| 2 * value.len() + 2),
+            Piece::Variable(_) => 0,
         });
         let mut out = Wiped::new(guess.fold(0, usize::saturating_add));
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
-                Piece::Value { part, escape } => {
-                    let unfit = |why| Unfit { part: *part, why };
-                    let value = values.get(*part).ok_or(unfit("it is missing"))?;
-                    // exposed: it is written into what is served
-                    escape.write(value.expose(), &mut out).map_err(unfit)?;
-                    if out.len() > SecretValue::MAX {
-                        return Err(unfit("what is made of it would have more than 4 MiB"));
-                    }
-                }
+                Piece::Value { part, escape } => put(*part, *escape, values, &mut out)?,
+                Piece::Variable(variable) => variable.fill(values, &mut out)?,
             }
         }
         Ok(SecretValue::new(out.take()))
+    }
+}
+
+/// Writes a value.
+fn put(part: usize, escape: Escape, values: &[SecretValue], out: &mut Wiped) -> Result<(), Unfit> {
+    let unfit = |why| Unfit { part, why };
+    let value = values.get(part).ok_or(unfit("it is missing"))?;
+    // exposed: it is written into what is served
+    escape.write(value.expose(), out).map_err(unfit)?;
+    if out.len() > SecretValue::MAX {
+        return Err(unfit("what is made of it would have more than 4 MiB"));
+    }
+    Ok(())
+}
+
+impl Variable {
+    fn fill(&self, values: &[SecretValue], out: &mut Wiped) -> Result<(), Unfit> {
+        let mut all = Wiped::new(0);
+        let mut last = 0;
+        for bit in &self.bits {
+            match bit {
+                Bit::Text(text) => all.extend_from_slice(text.as_bytes()),
+                Bit::Value { part, json } => {
+                    let before = all.len();
+                    put(*part, Escape { json: *json, env: Quotes::None }, values, &mut all)?;
+                    let value = all.bytes().get(before..).unwrap_or_default();
+                    env::check(value, self.literal).map_err(|why| Unfit { part: *part, why })?;
+                    last = *part;
+                }
+            }
+        }
+        env::write_variable(all.bytes(), self.literal, out);
+        if out.len() > SecretValue::MAX {
+            return Err(Unfit { part: last, why: "what is made of it would have more than 4 MiB" });
+        }
+        Ok(())
     }
 }
 
@@ -199,7 +254,10 @@ impl Escape {
         };
         match self.env {
             Quotes::None => out.extend_from_slice(value),
-            quotes => env::write(value, quotes == Quotes::Own, out)?,
+            _ => {
+                env::check(value, false)?;
+                env::write_quoted(value, out);
+            }
         }
         Ok(())
     }
@@ -208,7 +266,7 @@ impl Escape {
 /// How a value is written in a file whose form is not known.
 fn foreign(form: Form) -> Escape {
     match form {
-        Form::Env => Escape { env: Quotes::Own, ..Escape::default() },
+        Form::Env | Form::Container => Escape { env: Quotes::Own, ..Escape::default() },
         Form::Json => Escape { json: Quotes::Around, ..Escape::default() },
         Form::Raw => Escape::default(),
     }
@@ -223,6 +281,10 @@ impl Pieces {
             Some(Piece::Text(before)) => before.push_str(text),
             _ => self.0.push(Piece::Text(text.to_owned())),
         }
+    }
+
+    fn variable(&mut self, bits: Vec<Bit>, literal: bool) {
+        self.0.push(Piece::Variable(Variable { bits, literal }));
     }
 
     fn value(&mut self, part: usize, escape: Escape) {

@@ -1,4 +1,4 @@
-//! How systemd reads an environment file, for tests.
+//! How systemd and containers read an environment file, for tests.
 
 use std::collections::BTreeMap;
 
@@ -58,4 +58,11 @@ pub(super) fn systemd(file: &str) -> BTreeMap<String, String> {
         variables.insert(key.trim().to_owned(), value);
         rest = &rest[end..];
     }
+}
+
+/// What podman makes of an environment file: all that stands behind the first `=` of a line is the value.
+pub(super) fn container(file: &str) -> BTreeMap<String, String> {
+    let lines = file.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let variables = lines.filter_map(|line| line.split_once('='));
+    variables.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
-use super::oracle::systemd;
+use super::oracle::{container, systemd};
 use super::*;
 
 fn fill(text: &str, form: Form, values: &[(&str, &[u8])]) -> Result<Vec<u8>, Unfit> {
@@ -95,7 +95,7 @@ fn text_in_quotes_is_itself() {
     );
     assert_eq!(
         filled("# {{\"op://\"}}v/i/f\nA={{\"op://\"}}{{x}}", Form::Env, &[("x", "1")]),
-        "# op://v/i/f\nA=\"op://1\"\n"
+        "# op://v/i/f\nA=op://1\n"
     );
     assert_eq!(
         filled(r#"{"a": "{{"op://"}}v/i/f {{x}}"}"#, Form::Json, &[("x", "\"")]),
@@ -118,7 +118,7 @@ fn environment_files() {
     assert_eq!(systemd(&written("U='it \\{{x}}\"'\"{{x}}\" "))["U"], "it \\a'b\"c$`\\ \n#\"a'b\"c$`\\ \n#");
     assert_eq!(systemd(&written("; c\nJ={\"k\": \"{{x|json}}\"}"))["J"], r#"{"k": "a'b\"c$`\\ \n#"}"#);
     let lines = |text| filled(text, Form::Env, &[("x", "A=1\nB=2"), ("y", "3")]);
-    assert_eq!(lines("{{x | raw}}\nC={{y}}"), "A=1\nB=2\nC=\"3\"\n");
+    assert_eq!(lines("{{x | raw}}\nC={{y}}"), "A=1\nB=2\nC=3\n");
     for (text, what) in [
         ("{{x}}=1", "stands where the name of a variable should be (line 1)"),
         ("\nexport A={{x}}", "no variable by the name of \"export A\" (line 2)"),
@@ -138,6 +138,72 @@ fn environment_files() {
     {
         assert!(fill("A={{x}}", Form::Env, &[("x", value)]).expect_err(why).why.contains(why));
         assert_eq!(fill("{{x}}", Form::Raw, &[("x", value)]).as_deref(), Ok(value), "raw takes any bytes");
+    }
+}
+
+/// What a shell makes of an environment file.
+fn shell(file: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file.env");
+    std::fs::write(&path, file).unwrap();
+    let mut command = std::process::Command::new("sh");
+    let output = command.args(["-c", r#". "$1"; printf %s "$A""#, "sh"]).arg(path).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn harmless_values_have_no_quotes_so_that_every_reader_takes_them() {
+    for value in [
+        "",
+        "plainpw",
+        "a-Z_0.9/:@%+,=^x",
+        "postgres://u@h:5432/db?",
+        "a b",
+        "$HOME",
+        "~",
+        "#a",
+        "a;b",
+        "ä",
+        "'",
+        "\"",
+        "\\",
+        "`id`",
+        "*",
+    ] {
+        let text = |form| filled("A={{x}}\nB=1\n", form, &[("x", value)]);
+        let file = text(Form::Env);
+        assert_eq!((systemd(&file)["A"].as_str(), shell(&file).as_str()), (value, value), "{file}");
+        let harmless =
+            value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-./:@%+,=^".contains(&byte));
+        assert_eq!(!file.contains('"'), harmless, "{file}");
+        if harmless {
+            assert_eq!(container(&file)["A"], value);
+        }
+        assert_eq!(container(&text(Form::Container))["A"], value, "containers take everything literally");
+    }
+    let text = filled("A=p://{{x}}@h\nB='{{y}}'\n", Form::Env, &[("x", "u"), ("y", "a b")]);
+    assert_eq!(text, "A=p://u@h\nB=\"a b\"\n", "each variable by its own value");
+}
+
+#[test]
+fn environment_files_for_containers() {
+    let written = |text| filled(text, Form::Container, &[("x", "a'b\"c$`\\ #"), ("y", "A=1\nB=2")]);
+    assert_eq!(written("# c\n U = \"p://{{x}}@h\" \n"), "# c\n U=p://a'b\"c$`\\ #@h\n");
+    assert_eq!(written("A=\"it is\" \nB=\\$c"), "A=it is\nB=$c\n", "what has no placeholder, too");
+    assert_eq!(written("J={{x|json}}\n"), "J=a'b\\\"c$`\\\\ #\n");
+    assert_eq!(written("{{y | raw}}\n"), "A=1\nB=2\n");
+    for (text, what) in [
+        ("; c\nA=1", "starts with ;"),
+        ("A\nB=1", "has no ="),
+        ("A=\"1\n2\"", "several lines"),
+        ("A={{x|raw}}", "can't be raw within a variable"),
+        ("export A=1", "no variable by the name of"),
+    ] {
+        assert!(mistake(text, Form::Container).contains(what), "{}", mistake(text, Form::Container));
+    }
+    for value in ["a\nb", "a\rb", "a\n"] {
+        let unfit = fill("A={{x}}", Form::Container, &[("x", value.as_bytes())]).expect_err(value);
+        assert!(unfit.why.contains("several lines"), "{}", unfit.why);
     }
 }
 
@@ -201,7 +267,7 @@ proptest! {
 
     #[test]
     fn no_text_makes_it_panic(text in "(\\PC|[{}|\\\\\"'=\n# a]){0,30}") {
-        for form in [Form::Env, Form::Json, Form::Raw] {
+        for form in [Form::Env, Form::Container, Form::Json, Form::Raw] {
             let _ = Template::parse(&text, form);
         }
     }

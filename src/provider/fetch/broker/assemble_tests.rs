@@ -36,15 +36,9 @@ async fn a_template_is_one_fetch_of_an_item_and_then_at_once() {
     let rig = rig();
     assert!(assemble::at_once(&rig.broker, &job(&rig, "app.env", 1)).is_none());
     rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
-    assert_eq!(
-        text(assemble::get(&rig.broker, &job(&rig, "app.env", 1)).await),
-        "P=\"hunter2\"\nU=\"bob\"\n"
-    );
+    assert_eq!(text(assemble::get(&rig.broker, &job(&rig, "app.env", 1)).await), "P=hunter2\nU=bob\n");
     assert_eq!(rig.script.asked(), ["fetch i password,username"]);
-    assert_eq!(
-        text(assemble::at_once(&rig.broker, &job(&rig, "app.env", 2)).unwrap()),
-        "P=\"hunter2\"\nU=\"bob\"\n"
-    );
+    assert_eq!(text(assemble::at_once(&rig.broker, &job(&rig, "app.env", 2)).unwrap()), "P=hunter2\nU=bob\n");
     assert_eq!(text(assemble::by_name(&rig.broker, "user", ProcessId::nobody()).await), "bob");
     let unknown = assemble::by_name(&rig.broker, "nothing", ProcessId::nobody()).await;
     assert!(matches!(unknown, Err(Refusal::NoSuchName(_))));
@@ -106,10 +100,10 @@ fn away_kind() -> &'static str {
 async fn all_parts_are_of_one_generation_for_one_process() {
     let rig = rig();
     rig.script.fetch_gives(1, &[Ok(b"old"), Ok(b"old")]);
-    assert_eq!(text(assemble::get(&rig.broker, &job(&rig, "app.env", 1)).await), "P=\"old\"\nU=\"old\"\n");
+    assert_eq!(text(assemble::get(&rig.broker, &job(&rig, "app.env", 1)).await), "P=old\nU=old\n");
     let wanted = Arc::clone(&job(&rig, "pass", 1).what.parts()[0]);
     rig.script.fetch_gives(2, &[Ok(b"new"), Ok(b"new")]);
     rig.broker.refresh(&wanted, Thoroughness::Values, rig.broker.ask(&wanted)).await.unwrap();
-    assert_eq!(text(assemble::get(&rig.broker, &job(&rig, "app.env", 1)).await), "P=\"old\"\nU=\"old\"\n");
-    assert_eq!(text(assemble::get(&rig.broker, &job(&rig, "app.env", 2)).await), "P=\"new\"\nU=\"new\"\n");
+    assert_eq!(text(assemble::get(&rig.broker, &job(&rig, "app.env", 1)).await), "P=old\nU=old\n");
+    assert_eq!(text(assemble::get(&rig.broker, &job(&rig, "app.env", 2)).await), "P=new\nU=new\n");
 }
