@@ -151,7 +151,7 @@ impl Restarts {
                     }
                 }
             }
-            if news.names.is_empty() && !(news.any && !self.withheld().is_empty()) {
+            if news.names.is_empty() && (!news.any || self.withheld().is_empty()) {
                 continue;
             }
             match self.judge(broker, publisher, fit, &mut events, &mut news).await {
