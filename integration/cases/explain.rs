@@ -20,7 +20,6 @@ pub const THEME: Theme = Theme {
         what_1password_lacks_is_no_start,
         units_that_never_ask,
         units_that_do_not_run,
-        a_unit_before_the_network_is_not_looked_up_for,
         a_secret_under_another_id,
         check_live_judges_all_units,
     ],
@@ -40,6 +39,8 @@ pub const ALONE: Theme = Theme {
     stage,
     shared: false,
     cases: cases![
+        // a look-up of any other secret fetches ahead what units of this machine may have
+        a_unit_before_the_network_is_not_looked_up_for,
         what_a_user_cannot_examine_is_unknown,
         overrides_and_outages,
         a_socket_that_was_stopped,

@@ -36,11 +36,8 @@ fn stage(suite: Suite) -> Stage {
     ]);
     let mut setup =
         Setup::connect(suite).default("maxAge", "session").default("deadline", "5s").holding(document);
-    for name in ["first", "second", "removed", "revoked", "held"] {
-        setup = setup.entry(
-            json!({ "name": name, "reference": format!("op://My Vault/{name}/password"), "units": ["*"],
-            "target": format!("/run/secrets/{name}") }),
-        );
+    for name in ["first", "removed", "revoked", "held"] {
+        setup = setup.entry(published(name));
     }
     let both = json!({ "name": "both", "content": "{{removed}} {{revoked}}", "escape": "raw", "target": "/run/secrets/both" });
     let stage = setup.template(&both).stage();
@@ -49,6 +46,12 @@ fn stage(suite: Suite) -> Stage {
         stage.sh("busctl --no-pager status org.onecred.Credentials1").succeeded()
     });
     stage
+}
+
+/// A secret that all units may have, and that is published.
+fn published(name: &str) -> Value {
+    let reference = format!("op://My Vault/{name}/password");
+    json!({ "name": name, "reference": reference, "units": ["*"], "target": format!("/run/secrets/{name}") })
 }
 
 fn change(stage: &Stage, change: impl FnOnce(&mut Value)) {
@@ -81,6 +84,10 @@ fn a_full_store_refuses_keeps_what_it_has_and_heals(stage: &Stage) {
     change(stage, |config| config["limits"] = json!({ "storeSize": "1MiB" }));
     stage.sh("systemctl start onecred-file@first.service").ok();
     stage.gets("app.service", "", &[("first", long_value(LARGE).as_bytes())]);
+    // declared after the first is stored: a reload fetches everything that is published, in any order
+    change(stage, |config| {
+        config["secrets"].as_array_mut().into_iter().for_each(|all| all.push(published("second")));
+    });
     let words = ["too large: ", "limits.storeSize allows 1048576", "raise limits.storeSize"];
     stage.refuses("other.service", "", "second", &words);
     stage.sh("systemctl start onecred-file@second.service").fails();
