@@ -4,7 +4,7 @@ use onecred_integration::{
     fake_connect::{Fault, Kind, vault::fixture},
     machine::{Suite, wait_until},
     setup::Setup,
-    stage::{Stage, consumer},
+    stage::{CONNECT, Stage, consumer},
     theme::Theme,
 };
 use serde_json::json;
@@ -38,6 +38,7 @@ pub const IMPATIENT: Theme = Theme {
     shared: false,
     cases: cases![
         nobody_listens,
+        another_user_listens_in_its_place,
         no_answer_ever,
         nothing_but_errors,
         a_limit_that_outlasts_the_deadline,
@@ -175,6 +176,33 @@ fn twenty_units_at_once_cost_one_fetch(stage: &Stage) {
 fn nobody_listens(stage: &Stage) {
     stage.connect_goes();
     stage.refuses("app.service", "", "password", &["away", "op://My Vault/db/password"]);
+}
+
+fn another_user_listens_in_its_place(stage: &Stage) {
+    stage.connect_goes();
+    let (_, port) = CONNECT.rsplit_once(':').unwrap_or_default();
+    let thief = format!(
+        "use Socket; socket(L, AF_INET, SOCK_STREAM, 0); setsockopt(L, SOL_SOCKET, SO_REUSEADDR, 1);
+        bind(L, sockaddr_in({port}, INADDR_LOOPBACK)) and listen(L, 9) or die;
+        while (accept(C, L)) {{ open(O, '>>', '/srv/out/stolen'); print O 'accepted'; while (sysread(C, $_, 99)) {{ print O $_ }} print O \"\\n\"; close O; close C }}"
+    );
+    stage.write("/srv/thief", thief, 0o644);
+    stage.sh("systemd-run -q --unit=thief -p User=nobody perl /srv/thief").ok();
+    wait_until("the other user listens", || {
+        stage
+            .sh(&format!(
+                "grep -q ':{:04X} 00000000:0000 0A' /proc/net/tcp",
+                port.parse::<u16>().unwrap_or(0)
+            ))
+            .succeeded()
+    });
+    let words = ["a process of user ID 65534 answers, so the token was not sent", "connectUsers"];
+    stage.refuses("app.service", "", "password", &words);
+    stage.sh("systemctl stop thief").ok();
+    let stolen = String::from_utf8_lossy(&stage.read("/srv/out/stolen")).into_owned();
+    assert!(!stolen.is_empty() && stolen.lines().all(|line| line == "accepted"), "{stolen}");
+    stage.connect_comes(&fixture());
+    stage.starts("app.service", &[PASSWORD]);
 }
 
 fn no_answer_ever(stage: &Stage) {

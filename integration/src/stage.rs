@@ -15,7 +15,7 @@ use std::{
 };
 
 /// Where the fake Connect server listens in a machine's network.
-pub(crate) const CONNECT: &str = "127.0.0.1:8080";
+pub const CONNECT: &str = "127.0.0.1:8080";
 
 /// A machine and its surroundings.
 pub struct Stage {

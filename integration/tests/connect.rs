@@ -33,7 +33,7 @@ fn fake_with_tls(fault: Option<TlsFault>) -> (FakeConnect, tempfile::TempDir) {
 }
 
 fn resolver_at(url: String, insecure: bool, ca_file: Option<PathBuf>, token: Option<&str>) -> Resolver {
-    let kind = SourceKind::Connect { url, insecure, ca_file };
+    let kind = SourceKind::Connect { url, insecure, users: Vec::new(), ca_file };
     let source = Source { kind, token: CredentialId::parse("token").unwrap(), declared_at: "here:1".into() };
     let token = |_: &CredentialId| token.map(|token| SecretValue::new(token.as_bytes().to_vec()));
     Resolver::new(&BTreeMap::from([(SourceName::default_source(), source)]), token)

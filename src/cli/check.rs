@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use super::check_report::Configuration;
 use crate::cli::common::show;
 use crate::cli::creds_socket::{Finding, Level};
-use crate::cli::vault_files;
+use crate::cli::source_files;
 use crate::config::{self, Loaded, Paths, Report, Severity};
 use crate::host::systemd::{journal, message_id};
 
@@ -52,7 +52,7 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result
     // files that are named may be for another machine, and a reload must not depend on what a sandbox may hide
     let is_reload = args.for_reload || args.then_reload.is_some();
     let loaded = match args.files.is_empty() && !is_reload {
-        true => loaded.and_then(vault_files::checked),
+        true => loaded.and_then(source_files::checked),
         false => loaded,
     };
     match loaded {

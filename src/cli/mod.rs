@@ -28,7 +28,6 @@ pub mod status;
 mod templates;
 pub mod token;
 mod unit_lines;
-mod vault_files;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -183,5 +182,6 @@ pub fn run(cli: Cli) -> ExitCode {
 pub mod creds_socket;
 #[cfg(test)]
 mod docs_tests;
+mod source_files;
 #[cfg(test)]
 mod tests;

@@ -25,6 +25,7 @@ use crate::domain::secret::{Grant, Target};
 use crate::domain::template::Filling;
 
 pub use checked::ServiceAccount;
+pub(crate) use checked::is_local_name;
 pub use files::Paths;
 pub(crate) use opnix::FOLDER as OPNIX_FOLDER;
 pub use opnix::{Imported, import_opnix};
@@ -265,8 +266,10 @@ pub enum SourceKind {
     Connect {
         /// Its base URL, without `/v1`.
         url: String,
-        /// Whether plain http may leave this host.
+        /// Whether plain http may leave this host, and whether on this host nobody checks who answers.
         insecure: bool,
+        /// The users besides root who may run a server on this host: names or numeric IDs.
+        users: Vec<String>,
         /// A PEM file of certificate authorities to trust instead of the system's.
         ca_file: Option<PathBuf>,
     },

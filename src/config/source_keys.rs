@@ -15,7 +15,7 @@ pub(super) fn keys_of_kinds() -> Value {
     let besides = |keys: &[&'static str]| without(&[keys, account.as_slice()].concat());
     json!([
         { "if": of_kind("connect"), "then": { "required": ["url"], "properties": besides(&["path"]) } },
-        { "if": of_kind("file"), "then": { "required": ["path"], "properties": besides(&["url", "insecure", "caFile", "token"]) } },
-        { "if": { "not": { "anyOf": [of_kind("connect"), of_kind("file")] } }, "then": { "properties": without(&["url", "insecure", "path"]) } },
+        { "if": of_kind("file"), "then": { "required": ["path"], "properties": besides(&["url", "insecure", "connectUsers", "caFile", "token"]) } },
+        { "if": { "not": { "anyOf": [of_kind("connect"), of_kind("file")] } }, "then": { "properties": without(&["url", "insecure", "connectUsers", "path"]) } },
     ])
 }

@@ -130,8 +130,12 @@ fn the_file_of_the_origin_publishes_and_gives_nobody_a_credential() {
 #[test]
 fn all_of_it() {
     let settings = good("all-of-it.json");
-    let kind =
-        SourceKind::Connect { url: "https://connect.example:8443".into(), insecure: false, ca_file: None };
+    let kind = SourceKind::Connect {
+        url: "https://connect.example:8443".into(),
+        insecure: false,
+        users: Vec::new(),
+        ca_file: None,
+    };
     assert_eq!(settings.sources[&SourceName::default_source()].kind, kind);
     assert!(
         reference(&settings, "opencode.service", "openai-key")
@@ -166,7 +170,12 @@ fn several_sources_and_every_key() {
     );
     assert_eq!(
         source("staging").kind,
-        SourceKind::Connect { url: "http://connect.internal:8080".into(), insecure: true, ca_file: None }
+        SourceKind::Connect {
+            url: "http://connect.internal:8080".into(),
+            insecure: true,
+            users: Vec::new(),
+            ca_file: None
+        }
     );
     assert_eq!(source("laptop").kind, SourceKind::File { path: "/etc/onecred/vault.json".into() });
     assert_eq!(settings.limits, Limits { store_bytes: 1 << 30, connections: 100 });

@@ -66,12 +66,19 @@ pub(crate) struct Source {
     /// What it is.
     #[schemars(extend("default" = "service-account"))]
     pub(crate) kind: Option<At<Kind>>,
-    /// Connect: the server's base URL. https; plain http only to this host itself, or with `insecure`.
-    #[schemars(example = "https://connect.example:8443")]
+    /// Connect: the server's base URL: https; plain http to a loopback address of this host; `unix:` and the path of a socket; or any
+    /// http with `insecure`. On this host the server must run as root or as one of `connectUsers`.
+    #[schemars(example = "https://connect.example:8443", example = "unix:/run/connect/api.sock")]
     pub(crate) url: Option<At<String>>,
-    /// Connect: let plain http leave this host. The token and every secret can then be read and changed on the way.
+    /// Connect: let plain http leave this host, and on this host do not check which user answers. The token and every secret can then be read
+    /// and changed on the way.
     #[schemars(extend("default" = false))]
     pub(crate) insecure: Option<At<bool>>,
+    /// Connect: the users besides root who may run the server on this host, by name or numeric ID. Any local user can listen on a port
+    /// where no server does, so the user of a connection's other end is checked before the token is sent.
+    #[serde(default)]
+    #[schemars(example = ["opconnect"])]
+    pub(crate) connect_users: Vec<At<String>>,
     /// Service account and Connect: a PEM file with the certificate authorities to trust instead of the system's. The resolver has to be able to read it.
     #[schemars(example = "/etc/onecred/connect-ca.pem")]
     pub(crate) ca_file: Option<At<String>>,

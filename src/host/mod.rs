@@ -2,6 +2,8 @@
 
 pub(crate) mod calendar;
 pub mod clock;
+pub(crate) mod ownership;
 pub mod pause;
 pub(crate) mod sys;
 pub mod systemd;
+pub mod tcp_table;

@@ -4,6 +4,7 @@
 //! what a reference means and what a field resolves to, without I/O, so that a reference means the same wherever it is looked up.
 
 mod backend;
+mod ca_file;
 mod call_limit;
 mod connect;
 mod engine;
@@ -18,6 +19,7 @@ pub mod service_account;
 mod vault_file;
 
 pub use crate::host::calendar::date_of_unix;
+pub use ca_file::examine as examine_ca_file;
 pub use call_limit::CallLimit;
 use std::collections::BTreeMap;
 use std::future::ready;

@@ -145,8 +145,13 @@ fn working(
         SourceKind::File { path } => {
             (Box::new(Engine::new(Counted::new(VaultFile::new(path.clone()), record))), None)
         }
-        SourceKind::Connect { url, insecure, ca_file } => {
-            let address = Address { url: url.clone(), insecure: *insecure, ca_file: ca_file.clone() };
+        SourceKind::Connect { url, insecure, users, ca_file } => {
+            let address = Address {
+                url: url.clone(),
+                insecure: *insecure,
+                users: users.clone(),
+                ca_file: ca_file.clone(),
+            };
             let connect = Connect::new(address, &token()?, surroundings.limit.clone())?;
             (Box::new(Engine::new(Counted::new(connect, record))), None)
         }

@@ -20,7 +20,7 @@ async fn the_status_tells_how_each_source_is() {
     let fixture = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/integration/fixtures/vault.json"));
     let connect = |token| {
         let url = "https://connect.example".into();
-        source(SourceKind::Connect { url, insecure: false, ca_file: None }, token)
+        source(SourceKind::Connect { url, insecure: false, users: Vec::new(), ca_file: None }, token)
     };
     let account = source(SourceKind::ServiceAccount(crate::config::ServiceAccount::default()), "there");
     let name = |text: &str| SourceName::parse(text).expect("valid");

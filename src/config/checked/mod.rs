@@ -22,6 +22,7 @@ use super::merged::Merged;
 use super::problem::{Place, Problems};
 use super::written;
 pub use service_account::ServiceAccount;
+pub(crate) use source::is_local_name;
 pub(super) use target::ROOTS;
 
 use super::{Limits, Settings, Source, Template};

@@ -64,6 +64,7 @@ fn source(written: &At<written::Source>, default_token: &str, problems: &mut Pro
                 .and_then(|text| base_url(text, written.insecure.as_ref(), problems))
                 .unwrap_or_default(),
             insecure: written.insecure.as_ref().is_some_and(|insecure| **insecure),
+            users: written.connect_users.iter().filter_map(|user| user_name(user, problems)).collect(),
             ca_file: written.ca_file.as_ref().map(|file| absolute("caFile", file, problems)),
         },
         Kind::File => SourceKind::File {
@@ -95,12 +96,13 @@ const SERVICE_ACCOUNT: [&str; 8] =
 fn refuse_foreign_keys(kind: Kind, written: &written::Source, problems: &mut Problems) {
     let (name, allowed): (_, &[&str]) = match kind {
         Kind::ServiceAccount => ("service-account", &SERVICE_ACCOUNT),
-        Kind::Connect => ("connect", &["url", "insecure", "caFile", "token"]),
+        Kind::Connect => ("connect", &["url", "insecure", "connectUsers", "caFile", "token"]),
         Kind::File => ("file", &["path"]),
     };
-    let given: [(&str, Option<Place>, &str); 11] = [
+    let given: [(&str, Option<Place>, &str); 12] = [
         ("url", written.url.as_ref().map(|v| v.place), "connect"),
         ("insecure", written.insecure.as_ref().map(|v| v.place), "connect"),
+        ("connectUsers", written.connect_users.first().map(|v| v.place), "connect"),
         ("caFile", written.ca_file.as_ref().map(|v| v.place), "connect"),
         ("path", written.path.as_ref().map(|v| v.place), "file"),
         ("token", written.token.as_ref().map(|v| v.place), "connect"),
@@ -136,8 +138,40 @@ fn required<'a>(
     value
 }
 
+/// A user name or a numeric user ID.
+fn user_name(user: &At<String>, problems: &mut Problems) -> Option<String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let is_name = (1..=32).contains(&user.len()) && user.chars().all(is_plain) && !user.starts_with('-');
+    if !is_name {
+        let what = format!("{:?} in \"connectUsers\" is not a user name", user.value);
+        problems.error(user.place, what, "write the name or the numeric ID of the user who runs Connect");
+    }
+    is_name.then(|| user.value.clone())
+}
+
+/// The absolute path of a `unix:` URL.
+fn socket_url(
+    text: &At<String>,
+    path: &str,
+    insecure: Option<&At<bool>>,
+    problems: &mut Problems,
+) -> Option<String> {
+    let is_plain = path.starts_with('/') && !path.contains(['\0', '?', '#', '%']) && path.len() <= 107;
+    if !is_plain {
+        let remedy = "write it like unix:/run/connect/api.sock, with at most 107 bytes after unix:";
+        problems.error(text.place, "\"url\" does not name the absolute path of a socket", remedy);
+    }
+    if let Some(insecure) = insecure.filter(|insecure| ***insecure) {
+        problems.warn(insecure.place, "\"insecure\" has no effect with this URL", "remove it");
+    }
+    is_plain.then(|| text.value.clone())
+}
+
 /// The URL without a slash at its end and without Connect's own `/v1`.
 fn base_url(text: &At<String>, insecure: Option<&At<bool>>, problems: &mut Problems) -> Option<String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return socket_url(text, path, insecure, problems);
+    }
     let url = match Url::parse(text) {
         Ok(url) if url.has_host() && matches!(url.scheme(), "http" | "https") => url,
         _ => {
@@ -165,7 +199,7 @@ fn base_url(text: &At<String>, insecure: Option<&At<bool>>, problems: &mut Probl
             format!("{:?} would send the token and every secret in clear over the network", text.value);
         problems.error(text.place, what, "use https; or set \"insecure\": true if the network is a safe one");
     }
-    if let (Some(insecure), true, true) = (insecure, allowed, url.scheme() == "https" || is_loopback(&url)) {
+    if let (Some(insecure), true, "https") = (insecure, allowed, url.scheme()) {
         problems.warn(insecure.place, "\"insecure\" has no effect with this URL", "remove it");
     }
     let base = url.as_str().trim_end_matches('/');
@@ -174,9 +208,15 @@ fn base_url(text: &At<String>, insecure: Option<&At<bool>>, problems: &mut Probl
 
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Domain(name)) => is_local_name(name),
         Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
         None => false,
     }
+}
+
+/// Whether a host name is one that always means this host (RFC 6761).
+pub(crate) fn is_local_name(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
 }

@@ -1,28 +1,34 @@
-//! One request to a Connect server: TLS by rustls and ring, no redirects, no proxy, no decompression, and caps on what comes.
+//! One request to a Connect server: TLS by rustls and ring, or an attested connection on this host; no redirects, no proxy, no decompression, and
+//! limits on the size of what comes.
 
-use std::fs;
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Empty;
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue,
-    RETRY_AFTER, TRANSFER_ENCODING,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap,
+    HeaderValue, RETRY_AFTER, TRANSFER_ENCODING, USER_AGENT,
 };
-use reqwest::{Certificate, Client, Response, StatusCode, Url, Version, redirect};
+use reqwest::{Body, Response, StatusCode, Url, Version, redirect};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::domain::secret::SecretValue;
 use crate::ipc::{Class, Failure};
 
-use super::super::CallLimit;
+use super::super::{CallLimit, ca_file};
+use tokio::time::timeout;
+
 use super::Address;
-use super::url;
+use super::local::{self, LocalClient};
+use super::url::{self, Base};
 use super::verdict::{self, Trouble};
 use crate::resolver::items::model;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+const AGENT: &str = concat!("onecred/", env!("CARGO_PKG_VERSION"));
 
 /// The most bytes of an error's body that are read.
 const MAX_ERROR: usize = 64 << 10;
@@ -39,10 +45,19 @@ pub(super) struct Want<'a> {
     pub(super) most: usize,
 }
 
+/// Sends requests.
+#[derive(Clone)]
+enum Client {
+    /// With TLS, or by `insecure` plain HTTP.
+    Network(reqwest::Client),
+    /// Plain HTTP to an attested process of this host.
+    Local(LocalClient),
+}
+
 /// How a server is spoken to.
 pub(super) struct Http {
     address: Address,
-    base: Url,
+    base: Base,
     token: HeaderValue,
     limit: CallLimit,
     /// Made when it is first needed: at early boot the certificates may not be there yet.
@@ -72,14 +87,16 @@ impl Http {
     }
 
     /// Asks once, and takes at most so long.
-    pub(super) async fn get(&self, want: &Want<'_>, room: Duration) -> Result<Zeroizing<Vec<u8>>, Trouble> {
+    pub(super) async fn get(&self, want: &Want<'_>, limit: Duration) -> Result<Zeroizing<Vec<u8>>, Trouble> {
+        let answer = timeout(limit, self.ask(want)).await;
+        answer.unwrap_or_else(|_elapsed| Err(verdict::of_timeout(self.label())))
+    }
+
+    async fn ask(&self, want: &Want<'_>) -> Result<Zeroizing<Vec<u8>>, Trouble> {
         let url = self.url(want)?;
         let client = self.client()?;
-        let accept = if want.json { "application/json" } else { "*/*" };
-        let request = client.get(url).timeout(room).header(AUTHORIZATION, self.token.clone());
-        let request = request.header(ACCEPT, accept).header(ACCEPT_ENCODING, "identity");
         self.limit.take(1).map_err(Trouble::final_)?;
-        let response = request.send().await.map_err(|error| verdict::of_error(self.label(), &error))?;
+        let response = self.send(&client, url, want.json).await?;
         let status = response.status();
         if status == StatusCode::NOT_FOUND {
             let own = self.is_connects_own(response).await;
@@ -93,6 +110,29 @@ impl Http {
         }
         self.is_meant(&response, want)?;
         self.body(response, want).await
+    }
+
+    async fn send(&self, client: &Client, url: Url, json: bool) -> Result<Response, Trouble> {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, self.token.clone());
+        headers.insert(ACCEPT, HeaderValue::from_static(if json { "application/json" } else { "*/*" }));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        match client {
+            Client::Network(client) => {
+                let sent = client.get(url).headers(headers).send().await;
+                sent.map_err(|error| verdict::of_error(self.label(), &error))
+            }
+            Client::Local(client) => {
+                headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+                let uri = http::Uri::try_from(url.as_str()).map_err(|_| self.malformed_url("the request"))?;
+                let mut request = http::Request::new(Empty::<Bytes>::new());
+                *request.uri_mut() = uri;
+                *request.headers_mut() = headers;
+                let sent = client.request(request).await;
+                let response = sent.map_err(|error| verdict::of_local_error(self.label(), &error))?;
+                Ok(response.map(Body::wrap).into())
+            }
+        }
     }
 
     /// Whether a reply can be what was asked for, by what its head says of it.
@@ -164,22 +204,23 @@ impl Http {
             (1..=64).contains(&segment.len())
                 && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
         };
-        let malformed = || {
-            Trouble::final_(Failure::new(
-                Class::Malformed,
-                format!("{} from Connect at {}: its ID is none", want.what, self.label()),
-                "see whether the source's url is that of a Connect server",
-            ))
-        };
         if !want.path.iter().all(plain) {
-            return Err(malformed());
+            return Err(self.malformed_url(want.what));
         }
-        let mut url = self.base.clone();
+        let mut url = self.base.url.clone();
         match url.path_segments_mut() {
             Ok(mut segments) => segments.pop_if_empty().push("v1").extend(want.path),
-            Err(()) => return Err(malformed()),
+            Err(()) => return Err(self.malformed_url(want.what)),
         };
         Ok(url)
+    }
+
+    fn malformed_url(&self, what: &str) -> Trouble {
+        Trouble::final_(Failure::new(
+            Class::Malformed,
+            format!("{what} from Connect at {}: its ID is none", self.label()),
+            "see whether the source's url is that of a Connect server",
+        ))
     }
 
     fn client(&self) -> Result<Client, Trouble> {
@@ -192,18 +233,25 @@ impl Http {
     }
 
     fn make_client(&self) -> Result<Client, Failure> {
+        match &self.base.local {
+            Some(place) => Ok(Client::Local(local::client(place.clone(), &self.address.users))),
+            None => self.make_network_client().map(Client::Network),
+        }
+    }
+
+    fn make_network_client(&self) -> Result<reqwest::Client, Failure> {
         // the first one counts: whoever was faster has installed the same
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let builder = Client::builder()
-            .user_agent(concat!("onecred/", env!("CARGO_PKG_VERSION")))
+        let builder = reqwest::Client::builder()
+            .user_agent(AGENT)
             .redirect(redirect::Policy::none())
             .referer(false)
             .retry(reqwest::retry::never())
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT);
-        let plain = self.base.scheme() == "http";
+        let plain = self.base.url.scheme() == "http";
         let builder = match &self.address.ca_file {
-            Some(path) => builder.tls_certs_only(certificates(path)?),
+            Some(path) => builder.tls_certs_only(ca_file::certificates(path)?),
             None if plain => builder.tls_certs_only([]), // must not fail for want of certificates
             None => builder,
         };
@@ -215,23 +263,6 @@ impl Http {
                 "install the package ca-certificates, or name a PEM file as the source's caFile",
             )
         })
-    }
-}
-
-/// The certificates of a `caFile`.
-fn certificates(path: &Path) -> Result<Vec<Certificate>, Failure> {
-    let failed = |why: &str| {
-        Failure::new(
-            Class::Misconfigured,
-            format!("the certificates of caFile {} can't be read: {why}", path.display()),
-            "name a PEM file with at least one certificate that the resolver's user can read",
-        )
-    };
-    let pem = fs::read(path).map_err(|error| failed(&error.to_string()))?;
-    match Certificate::from_pem_bundle(&pem) {
-        Ok(certificates) if certificates.is_empty() => Err(failed("there is none in it")),
-        Ok(certificates) => Ok(certificates),
-        Err(_) => Err(failed("it is not PEM")),
     }
 }
 

@@ -4,6 +4,7 @@ pub(super) mod breaker;
 mod claims;
 mod gate;
 mod http;
+mod local;
 mod url;
 mod verdict;
 
@@ -34,10 +35,12 @@ const EMPTY_AGAIN: Duration = Duration::from_secs(1);
 
 /// What is needed to speak to a Connect server.
 pub(super) struct Address {
-    /// Its base URL, without `/v1`.
+    /// Its base URL, without `/v1`; or `unix:` and the path of a socket.
     pub(super) url: String,
-    /// Whether plain http may leave this host.
+    /// Whether plain http may leave this host, and whether the server's user is not checked on this host.
     pub(super) insecure: bool,
+    /// The users besides root who may run the server on this host.
+    pub(super) users: Vec<String>,
     /// A PEM file of certificate authorities to trust instead of the system's.
     pub(super) ca_file: Option<PathBuf>,
 }

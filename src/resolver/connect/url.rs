@@ -1,19 +1,40 @@
-//! The URL of a Connect server: what sends a token makes sure where it goes.
+//! The URL of a Connect server: how it is reached, such that the token goes only where it should.
 
-use std::net::IpAddr;
+use std::path::Path;
 
 use reqwest::Url;
 
 use crate::ipc::{Class, Failure};
 
 use super::Address;
+use super::local::Place;
+
+/// A base URL, and how it is reached.
+#[derive(Debug)]
+pub(super) struct Base {
+    /// The URL without `/v1`. That of a socket has the host `localhost`.
+    pub(super) url: Url,
+    /// The place on this host where a process of an allowed user must answer; none if TLS shows who answers, or `insecure` is set.
+    pub(super) local: Option<Place>,
+}
 
 /// Reads it. The configuration has been checked for the same.
-pub(super) fn read(address: &Address) -> Result<Url, Failure> {
+pub(super) fn read(address: &Address) -> Result<Base, Failure> {
     let wrong = |why: &str, remedy: &str| {
         Failure::new(Class::Misconfigured, format!("the url of the Connect source {why}"), remedy)
     };
     let example = "write it like https://connect.example:8443";
+    if let Some(path) = address.url.strip_prefix("unix:") {
+        let path = Path::new(path);
+        if !path.is_absolute() {
+            return Err(wrong(
+                "is not the absolute path of a socket",
+                "write it like unix:/run/connect/api.sock",
+            ));
+        }
+        let url = Url::parse("http://localhost/").map_err(|_| wrong("is no URL", example))?;
+        return Ok(Base { url, local: Some(Place::Unix(path.to_owned())) });
+    }
     let mut url = Url::parse(&address.url).map_err(|_| wrong("is no URL", example))?;
     if !url.username().is_empty()
         || url.password().is_some()
@@ -22,50 +43,64 @@ pub(super) fn read(address: &Address) -> Result<Url, Failure> {
     {
         return Err(wrong("holds more than a scheme, a host, a port and a path", example));
     }
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    match url.scheme() {
-        "https" => {}
-        "http" if loopback || address.insecure => {}
-        "http" => {
-            return Err(wrong(
+    let local = match url.scheme() {
+        "https" => None,
+        "http" if address.insecure => None,
+        "http" => Some(Place::of(&url).ok_or_else(|| {
+            wrong(
                 "is plain http beyond this host, which would show token and secrets to the network",
                 "use https, or set \"insecure\": true for a network that you trust with both",
-            ));
-        }
+            )
+        })?),
         _ => return Err(wrong("is neither https nor http", example)),
-    }
+    };
     let path = url.path().trim_end_matches('/');
     let path = path.strip_suffix("/v1").unwrap_or(path).to_owned();
     url.set_path(&path);
-    Ok(url)
+    Ok(Base { url, local })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn base(url: &str, insecure: bool) -> Result<String, Failure> {
-        read(&Address { url: url.into(), insecure, ca_file: None }).map(|url| url.to_string())
+    fn base(url: &str, insecure: bool) -> Result<Base, Failure> {
+        read(&Address { url: url.into(), insecure, users: Vec::new(), ca_file: None })
     }
 
     #[test]
     fn urls() {
-        for (url, expected) in [
-            ("http://127.0.0.1:8080", "http://127.0.0.1:8080/"),
-            ("http://localhost:8080/v1/", "http://localhost:8080/"),
-            ("http://[::1]:8080", "http://[::1]:8080/"),
-            ("https://connect.example/under/v1", "https://connect.example/under"),
+        let loopback = |addresses: &[&str]| {
+            Some(Place::Loopback(addresses.iter().map(|address| address.parse().unwrap()).collect()))
+        };
+        for (url, insecure, expected, local) in [
+            ("http://127.0.0.1:8080", false, "http://127.0.0.1:8080/", loopback(&["127.0.0.1:8080"])),
+            ("http://127.9.0.1", false, "http://127.9.0.1/", loopback(&["127.9.0.1:80"])),
+            ("http://127.0.0.1:8080", true, "http://127.0.0.1:8080/", None),
+            (
+                "http://localhost:8080/v1/",
+                false,
+                "http://localhost:8080/",
+                loopback(&["127.0.0.1:8080", "[::1]:8080"]),
+            ),
+            ("http://x.LocalHost:1", false, "http://x.localhost:1/", loopback(&["127.0.0.1:1", "[::1]:1"])),
+            ("http://[::1]:8080", false, "http://[::1]:8080/", loopback(&["[::1]:8080"])),
+            ("https://connect.example/under/v1", false, "https://connect.example/under", None),
+            ("https://localhost", false, "https://localhost/", None),
+            ("http://10.0.0.1:8080", true, "http://10.0.0.1:8080/", None),
+            ("unix:/run/c.sock", false, "http://localhost/", Some(Place::Unix("/run/c.sock".into()))),
         ] {
-            assert_eq!(base(url, false).expect(url), expected);
+            let base = base(url, insecure).expect(url);
+            assert_eq!((base.url.as_str(), base.local), (expected, local), "{url}");
         }
-        assert!(base("http://10.0.0.1:8080", true).is_ok());
         for wrong in [
             "",
             "connect.example",
             "ftp://localhost",
             "http://10.0.0.1:8080",
             "http://localhost.example",
+            "http://notlocalhost",
+            "unix:run/c.sock",
             "https://user:word@connect.example",
             "https://connect.example/?a=b",
         ] {

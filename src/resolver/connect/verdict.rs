@@ -4,12 +4,14 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
+use hyper_util::client::legacy;
 use rustls::CertificateError;
 
 use crate::host::clock;
 use crate::ipc::{Class, Failure};
 
 use super::super::calendar::http_date;
+use super::local::{self, Unattested};
 
 /// Why one attempt failed.
 pub(super) struct Trouble {
@@ -183,13 +185,66 @@ pub(super) fn of_error(server: &str, error: &reqwest::Error) -> Trouble {
     if error.is_timeout() {
         return Trouble::passing(away("it does not answer in time".into(), SERVER));
     }
-    let mut innermost: &dyn Error = error;
+    let what = if error.is_connect() { "it can't be reached" } else { "the connection broke" };
+    let failure = away(format!("{what} ({})", innermost(error)), SERVER);
+    Trouble { unreached: error.is_connect(), ..Trouble::passing(failure) }
+}
+
+/// No whole answer within the time of one attempt.
+pub(super) fn of_timeout(server: &str) -> Trouble {
+    let cause = format!("Connect at {server}: it does not answer in time");
+    Trouble::passing(Failure::new(Class::Away, cause, SERVER))
+}
+
+/// No answer, or half of one, from a server on this host.
+pub(super) fn of_local_error(server: &str, error: &legacy::Error) -> Trouble {
+    let Some(reason) = local::unattested(error) else {
+        let cause = format!("Connect at {server}: the connection broke ({})", innermost(error));
+        return Trouble::passing(Failure::new(Class::Away, cause, SERVER));
+    };
+    of_unattested(server, reason)
+}
+
+/// A connection to a server on this host that is not used.
+pub(super) fn of_unattested(server: &str, reason: &Unattested) -> Trouble {
+    let away = |cause: String, remedy: &str| {
+        let failure = Failure::new(Class::Away, format!("Connect at {server}: {cause}"), remedy);
+        Trouble { unreached: true, ..Trouble::passing(failure) }
+    };
+    match reason {
+        Unattested::Unreachable(error) => away(format!("it can't be reached ({error})"), SERVER),
+        Unattested::NotAccepted => away(format!("{reason}, so the token was not sent"), SERVER),
+        Unattested::OtherUser(_) => Trouble {
+            again: Again::No,
+            ..away(
+                format!("{reason}, so the token was not sent"),
+                "if that user runs Connect, add the user to the source's \"connectUsers\"; otherwise find the process: ss -tlpen",
+            )
+        },
+        Unattested::Redirected => Trouble {
+            again: Again::No,
+            ..away(
+                format!(
+                    "{reason}, since the connection is redirected or leaves this network namespace; the token was not sent"
+                ),
+                "use https, or \"url\": \"unix:/run/connect/api.sock\"; or set \"insecure\": true if you trust all local users",
+            )
+        },
+        Unattested::NoUser(user) => Trouble::final_(Failure::new(
+            Class::Misconfigured,
+            format!("user {user:?} of \"connectUsers\" does not exist"),
+            "correct the name, or write the numeric user ID, then: onecred reload",
+        )),
+    }
+}
+
+/// The first cause of an error.
+fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }
-    let what = if error.is_connect() { "it can't be reached" } else { "the connection broke" };
-    let failure = away(format!("{what} ({innermost})"), SERVER);
-    Trouble { unreached: error.is_connect(), ..Trouble::passing(failure) }
+    innermost
 }
 
 /// A certificate that is not accepted: what is wrong, what to do, and whether that may pass by itself. It never speaks of items,

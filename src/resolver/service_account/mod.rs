@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::CallLimit;
+use super::ca_file;
 use super::engine::Engine;
 use super::record::Record;
 use crate::config::ServiceAccount as Configured;
@@ -99,6 +100,9 @@ impl<W: Work> ServiceAccount<W> {
             let cause = format!("the token of source {name} is not used: {bad}");
             Failure::new(Class::Denied, cause, verdict::NEW_TOKEN).malformed_token()
         })?;
+        if let Some(path) = &configured.ca_file {
+            ca_file::examine(path)?;
+        }
         let budget = Budget { per_day: configured.calls_per_day() };
         // another token is another account, perhaps, and at least not limited yet
         let page = format!("{name} {}", token.fingerprint());

@@ -140,6 +140,7 @@ async fn look_at_connect(
         let kind = SourceKind::Connect {
             url: url.to_string(),
             insecure: arguments.is_insecure,
+            users: Vec::new(),
             ca_file: arguments.ca_file.clone(),
         };
         let (questions, unwritable) =

@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ring::digest;
+
+use crate::host::ownership::{changeable_by_others, replaceable_by_others};
 
 /// The most bytes that a library may have. Version 0.4.2 has 20 MB.
 const MOST: u64 = 256 << 20;
@@ -86,11 +88,8 @@ impl Fit {
         if !about.is_file() {
             return Err(Unfit::NoLibrary { path: path.into(), why: "it is not a file".into() });
         }
-        if about.uid() != 0 && Some(about.uid()) != owner {
-            return refuse(format!("it is owned by user {}", about.uid()));
-        }
-        if about.mode() & 0o022 != 0 {
-            return refuse(format!("its mode is {:04o}", about.mode() & 0o7777));
+        if let Some(why) = changeable_by_others(&about, owner) {
+            return refuse(why);
         }
         if about.len() > MOST {
             let why = format!("it has {} bytes, and {MOST} are the most", about.len());
@@ -102,8 +101,7 @@ impl Fit {
         let sha256 = sum(&file).map_err(unreadable)?;
         // what is pinned is known, wherever it lies
         if pin.is_none() {
-            let real = std::fs::canonicalize(path).map_err(unreadable)?;
-            if let Some(why) = real.ancestors().skip(1).find_map(|dir| open_to_others(dir, owner)) {
+            if let Some(why) = replaceable_by_others(path, owner).map_err(unreadable)? {
                 return refuse(format!("{why} (or pin the library by its SHA-256, {sha256})"));
             }
         }
@@ -118,22 +116,6 @@ impl Fit {
     /// Where the loader finds what was looked at, whatever is at the path by now.
     pub(super) fn for_loader(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
-    }
-}
-
-/// Whether somebody else than root can put something into a directory in the place of what is there, and why.
-fn open_to_others(dir: &Path, owner: Option<u32>) -> Option<String> {
-    const STICKY: u32 = 0o1000; // then nobody removes what is another's
-    let dir_is = |what: String| Some(format!("of its directory {} {what}", dir.display()));
-    match std::fs::metadata(dir) {
-        Err(error) => dir_is(format!("nothing is known: {error}")),
-        Ok(about) if about.uid() != 0 && Some(about.uid()) != owner => {
-            dir_is(format!("the owner is user {}", about.uid()))
-        }
-        Ok(about) if about.mode() & 0o022 != 0 && about.mode() & STICKY == 0 => {
-            dir_is(format!("the mode is {:04o}", about.mode() & 0o7777))
-        }
-        Ok(_) => None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whether the vault files that a configuration names are there and can be used, for `onecred check`.
+//! Whether the files that the sources of a configuration name can be used, vault files and `caFile`, for `onecred check`.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 use nix::unistd::{User, getgrouplist};
 
 use crate::config::{Loaded, Position, Problem, Report, Severity, Source, SourceKind};
-use crate::resolver::examine_vault_file;
+use crate::ipc::Failure;
+use crate::resolver::{examine_ca_file, examine_vault_file};
 
 /// The account of the resolver, which reads vault files.
 const ACCOUNT: &str = "onecred";
@@ -26,14 +27,18 @@ const UNIT_FOLDERS: [&str; 4] = [
 /// A place that the resolver's unit can see.
 const ELSEWHERE: &str = "move the file, for example to /etc/onecred";
 
-/// Looks at the vault files of this machine. One that can't be used is an error of its source.
+/// Looks at the files of this machine. One that cannot be used is an error of its source; a `caFile` that does not exist, a warning.
 pub(super) fn checked(mut loaded: Loaded) -> Result<Loaded, Report> {
-    let files = loaded.settings.sources.iter().filter_map(|(name, source)| match &source.kind {
-        SourceKind::File { path } => Some((name, source, path)),
-        _ => None,
+    let files = loaded.settings.sources.iter().filter_map(|(name, source)| {
+        let (file, path) = match &source.kind {
+            SourceKind::File { path } => (VAULT, path),
+            SourceKind::Connect { ca_file, .. } => (CA, ca_file.as_ref()?),
+            SourceKind::ServiceAccount(account) => (CA, account.ca_file.as_ref()?),
+        };
+        Some((name, source, file, path))
     });
     let mut problems: Vec<Problem> =
-        files.filter_map(|(name, source, path)| problem(name.as_str(), source, path)).collect();
+        files.filter_map(|(name, source, file, path)| problem(name.as_str(), source, file, path)).collect();
     problems.append(&mut loaded.warnings);
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
         return Err(Report { problems });
@@ -42,18 +47,27 @@ pub(super) fn checked(mut loaded: Loaded) -> Result<Loaded, Report> {
     Ok(loaded)
 }
 
-fn problem(name: &str, source: &Source, path: &Path) -> Option<Problem> {
+/// A file of a source: what it is called, and whether its content can be used.
+type SourceFile = (&'static str, fn(&Path) -> Result<(), Failure>);
+
+const VAULT: SourceFile = ("vault file", examine_vault_file);
+const CA: SourceFile = ("caFile", examine_ca_file);
+
+fn problem(name: &str, source: &Source, (called, examine): SourceFile, path: &Path) -> Option<Problem> {
     let unseen = File::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
     let (severity, what, remedy) = if unseen && !nix::unistd::geteuid().is_root() {
-        let what = format!("the vault file {} of source {name} was not checked", path.display());
+        let what = format!("the {called} {} of source {name} was not checked", path.display());
         (Severity::Warning, what, "run this as root".to_owned())
     } else {
-        match examine_vault_file(path) {
+        match examine(path) {
+            Err(failure) if called == CA.0 && !path.exists() => {
+                (Severity::Warning, format!("source {name}: {}", failure.cause), failure.remedy)
+            }
             Err(failure) => (Severity::Error, format!("source {name}: {}", failure.cause), failure.remedy),
             Ok(()) => {
                 let (why, remedy) = unreadable(path)?;
                 let what = format!(
-                    "source {name}: the resolver, which runs as user {ACCOUNT}, cannot read the vault file {}: {why}",
+                    "source {name}: the resolver, which runs as user {ACCOUNT}, cannot read the {called} {}: {why}",
                     path.display()
                 );
                 (Severity::Error, what, remedy)
