@@ -2,6 +2,7 @@
 
 pub(crate) mod calendar;
 pub mod clock;
+pub(crate) mod directory;
 pub(crate) mod ownership;
 pub mod pause;
 pub(crate) mod sys;

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// How others than root and `owner` can change an open file's content, if they can.
-pub fn changeable_by_others(about: &Metadata, owner: Option<u32>) -> Option<String> {
+pub(crate) fn changeable_by_others(about: &Metadata, owner: Option<u32>) -> Option<String> {
     if about.uid() != 0 && Some(about.uid()) != owner {
         return Some(format!("it is owned by user {}", about.uid()));
     }
@@ -17,7 +17,7 @@ pub fn changeable_by_others(about: &Metadata, owner: Option<u32>) -> Option<Stri
 ///
 /// # Errors
 /// The real path cannot be determined.
-pub fn replaceable_by_others(path: &Path, owner: Option<u32>) -> io::Result<Option<String>> {
+pub(crate) fn replaceable_by_others(path: &Path, owner: Option<u32>) -> io::Result<Option<String>> {
     let real = fs::canonicalize(path)?;
     Ok(real.ancestors().skip(1).find_map(|directory| open_to_others(directory, owner)))
 }

@@ -51,7 +51,7 @@ enum Client {
     /// With TLS, or by `insecure` plain HTTP.
     Network(reqwest::Client),
     /// Plain HTTP to an attested process of this host.
-    Local(LocalClient),
+    Local(Box<LocalClient>),
 }
 
 /// How a server is spoken to.
@@ -234,7 +234,7 @@ impl Http {
 
     fn make_client(&self) -> Result<Client, Failure> {
         match &self.base.local {
-            Some(place) => Ok(Client::Local(local::client(place.clone(), &self.address.users))),
+            Some(place) => Ok(Client::Local(local::client(place.clone(), &self.address.users).into())),
             None => self.make_network_client().map(Client::Network),
         }
     }

@@ -100,10 +100,10 @@ impl Fit {
         fits_this_machine(&header[..read]).map_err(|why| Unfit::NoLibrary { path: path.into(), why })?;
         let sha256 = sum(&file).map_err(unreadable)?;
         // what is pinned is known, wherever it lies
-        if pin.is_none() {
-            if let Some(why) = replaceable_by_others(path, owner).map_err(unreadable)? {
-                return refuse(format!("{why} (or pin the library by its SHA-256, {sha256})"));
-            }
+        if pin.is_none()
+            && let Some(why) = replaceable_by_others(path, owner).map_err(unreadable)?
+        {
+            return refuse(format!("{why} (or pin the library by its SHA-256, {sha256})"));
         }
         match pin {
             Some(wanted) if !wanted.eq_ignore_ascii_case(&sha256) => {
