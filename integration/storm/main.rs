@@ -46,10 +46,8 @@ pub struct Size {
     pub units: usize,
     /// How often warm, in turn with the floor.
     pub rounds: usize,
-    /// Crowds of hardened units.
-    pub crowds: &'static [usize],
-    /// How often each of these starts at each socket.
-    pub crowd_rounds: usize,
+    /// Crowds of hardened units, and how often each starts at each socket.
+    pub crowds: &'static [(usize, usize)],
     /// How long the mixed load takes.
     pub soak: Duration,
     /// What it pauses between one round and the next.
@@ -68,8 +66,7 @@ const WHOLE: Size = Size {
     many: 10_000,
     units: 300,
     rounds: 10,
-    crowds: &[96, 200, 500],
-    crowd_rounds: 3,
+    crowds: &[(96, 3), (200, 3), (500, 1)],
     soak: Duration::from_secs(3600),
     pause: Duration::from_millis(500),
     patience: Duration::from_secs(7200),
@@ -84,8 +81,7 @@ const QUICK: Size = Size {
     many: 1500,
     units: 60,
     rounds: 2,
-    crowds: &[40],
-    crowd_rounds: 1,
+    crowds: &[(40, 1)],
     soak: Duration::from_secs(3),
     pause: Duration::from_millis(50),
     patience: Duration::from_secs(300),

@@ -26,7 +26,7 @@ pub fn rows(suite: Suite, size: &Size) -> Result<Vec<Row>, Box<dyn Error>> {
     for side in [0, 1] {
         start(&stage, side, 10);
     }
-    Ok(size.crowds.iter().flat_map(|units| crowd(&stage, *units, size.crowd_rounds)).collect())
+    Ok(size.crowds.iter().flat_map(|(units, rounds)| crowd(&stage, *units, *rounds)).collect())
 }
 
 fn boot(suite: Suite) -> Stage {
