@@ -46,14 +46,23 @@ pub struct Size {
     pub units: usize,
     /// How often warm, in turn with the floor.
     pub rounds: usize,
-    /// Crowds of hardened units, and how often each starts at each socket.
-    pub crowds: &'static [(usize, usize)],
+    /// Crowds of hardened units.
+    pub crowds: &'static [Crowd],
     /// How long the mixed load takes.
     pub soak: Duration,
     /// What it pauses between one round and the next.
     pub pause: Duration,
     /// How long something may take before it counts as hung.
     pub patience: Duration,
+}
+
+/// Hardened units that start at once.
+struct Crowd {
+    units: usize,
+    /// How often.
+    rounds: usize,
+    /// Whether they also start at the plain socket, for the ratio. That takes minutes from some 200 units on.
+    plain: bool,
 }
 
 const WHOLE: Size = Size {
@@ -66,7 +75,11 @@ const WHOLE: Size = Size {
     many: 10_000,
     units: 300,
     rounds: 10,
-    crowds: &[(96, 3), (200, 3), (500, 1)],
+    crowds: &[
+        Crowd { units: 96, rounds: 3, plain: true },
+        Crowd { units: 200, rounds: 1, plain: true },
+        Crowd { units: 500, rounds: 1, plain: false },
+    ],
     soak: Duration::from_secs(3600),
     pause: Duration::from_millis(500),
     patience: Duration::from_secs(7200),
@@ -81,7 +94,7 @@ const QUICK: Size = Size {
     many: 1500,
     units: 60,
     rounds: 2,
-    crowds: &[(40, 1)],
+    crowds: &[Crowd { units: 40, rounds: 1, plain: true }],
     soak: Duration::from_secs(3),
     pause: Duration::from_millis(50),
     patience: Duration::from_secs(300),
