@@ -70,6 +70,8 @@ share_target() {
     exec 5>"$cache/target.lock"
     flock -n 5 || return 0 # another clone is being tested
     export CARGO_TARGET_DIR=$cache/target
+    # a panic says its line without this
+    export CARGO_PROFILE_DEV_DEBUG=${CARGO_PROFILE_DEV_DEBUG:-0}
     shared_target=1
 }
 
