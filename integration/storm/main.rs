@@ -57,6 +57,7 @@ pub struct Size {
 }
 
 /// Hardened units that start at once.
+#[derive(Debug)]
 struct Crowd {
     units: usize,
     /// How often.
