@@ -21,7 +21,7 @@ use crate::host::clock::{self, BootTime};
 use crate::host::systemd::{journal, message_id, notify};
 use crate::ipc::Resolve;
 use crate::ipc::client::SocketResolver;
-use crate::provider::base::active_config::Active;
+use crate::provider::base::active_config::{ActiveConfig, CurrentConfig};
 use crate::provider::dbus;
 use crate::provider::fetch::broker::Broker;
 use crate::provider::fetch::rotation;
@@ -97,16 +97,17 @@ async fn live(options: Options) -> Result<(), Fatal> {
         Err(error) => {
             tracing::error!("{error}");
             // units that ask get this reason, instead of waiting for a provider that does not start
-            (Store::none(), (Active::broken(error.to_string()), Standing::None))
+            (Store::none(), (ActiveConfig::broken(error.to_string()), Standing::None))
         }
     };
     let (storeless, connections) = (!store.exists(), active.settings.limits.connections);
     let resolver: Arc<dyn Resolve> = Arc::new(SocketResolver::new(options.resolver));
     let resolver = if options.development { resolver } else { Arc::new(ResolverUnit::new(resolver)) };
-    let broker = Arc::new(Broker::new(resolver, store, active));
+    let config = CurrentConfig::new(active);
+    let broker = Arc::new(Broker::new(resolver, store, Arc::clone(&config)));
     let attestation = Attestation { uid: nix::unistd::geteuid().as_raw(), trusting: options.development };
     let sealer = Sealer::new(&options.host_key);
-    let server = Arc::new(Server::new(broker, attestation, sealer, connections, options.config));
+    let server = Arc::new(Server::new(config, broker, attestation, sealer, connections, options.config));
     let mut signals = Signals::new()?;
     let keeper = watch(&options.keeper)?;
     tracing::info!("serving; the keeper is process {}", options.keeper.pid());
@@ -120,7 +121,7 @@ async fn live(options: Options) -> Result<(), Fatal> {
         let telling = Arc::clone(&server);
         tokio::spawn(async move { telling.tell_units().await });
         tokio::spawn(Arc::clone(&server.recovery).follow_jobs());
-        tokio::spawn(Arc::clone(&server.recovery).follow_sealed(Arc::clone(&server.broker)));
+        tokio::spawn(Arc::clone(&server.recovery).follow_sealed());
         tokio::spawn(Arc::clone(&server.recovery).keep_list(Arc::clone(&server.broker)));
         tokio::spawn(Arc::clone(&server.recovery).recover(Arc::clone(&server.broker)));
     }
@@ -203,7 +204,7 @@ async fn wind_down(server: &Server, unguarded: bool) {
 }
 
 /// The configuration to start with. Without one, every unit that asks is refused with the reason, so that each consumer's journal has it.
-fn load(paths: &Paths, store: &Store) -> (Active, Standing) {
+fn load(paths: &Paths, store: &Store) -> (ActiveConfig, Standing) {
     match last_valid::start(paths, store) {
         Start::Files(active, warnings) => {
             warn(&warnings);
@@ -215,7 +216,7 @@ fn load(paths: &Paths, store: &Store) -> (Active, Standing) {
         }
         Start::Nothing(report) => {
             rejected(&report, "every unit that asks is refused");
-            (Active::broken(report.first_error()), Standing::None)
+            (ActiveConfig::broken(report.first_error()), Standing::None)
         }
     }
 }
@@ -232,22 +233,22 @@ fn rejected(report: &Report, so: &str) {
 }
 
 /// When a configuration was loaded.
-fn time_of(active: &Active) -> String {
+fn time_of(active: &ActiveConfig) -> String {
     clock::time_of_day(active.loaded, clock::unix())
 }
 
 /// Loads the configuration again. If it has errors, the one before stays active, and the first error is the answer.
 fn reload(server: &Arc<Server>) -> Result<(), String> {
     notify::reloading();
-    let active = server.broker.active();
-    let result = match config::load(&server.config) {
+    let active = server.config.get();
+    let result = match config::load(&server.config_paths) {
         Ok(loaded) => {
             warn(&loaded.warnings);
             server.broker.activate(match &active.error {
-                Some(error) if !server.broker.has_store() => Active::broken(error.clone()),
+                Some(error) if !server.broker.has_store() => ActiveConfig::broken(error.clone()),
                 _ => {
                     let (digest, at) = last_valid::keep(server.broker.store(), &loaded.texts);
-                    Active::of_files(loaded.settings, digest, at)
+                    ActiveConfig::of_files(loaded.settings, digest, at)
                 }
             });
             tracing::info!("the configuration was loaded");
@@ -279,12 +280,12 @@ fn warn(warnings: &[Problem]) {
 }
 
 fn status(server: &Server) -> String {
-    line(server, &Standing::of(&server.broker.active(), &server.config))
+    line(server, &Standing::of(&server.config.get(), &server.config_paths))
 }
 
 /// What `systemctl status` shows.
 fn line(server: &Server, standing: &Standing) -> String {
-    let active = server.broker.active();
+    let active = server.config.get();
     if let Some(error) = &active.error {
         return format!("refusing everything: {error}");
     }

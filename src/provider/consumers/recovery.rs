@@ -26,6 +26,7 @@ use crate::host::clock::BootTime;
 use crate::host::pause::{Growing, varied};
 use crate::host::systemd::manager::Link;
 use crate::host::systemd::message_id;
+use crate::provider::base::active_config::{ActiveConfig, CurrentConfig};
 use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::fetch::broker::{Broker, Order};
@@ -54,6 +55,7 @@ struct Casualty {
 /// The units that are to be started again.
 #[derive(Debug)]
 pub struct Recovery {
+    config: Arc<CurrentConfig>,
     units: Mutex<BTreeMap<String, Casualty>>,
     /// Something changed, and is not in the store yet.
     news: Notify,
@@ -65,9 +67,10 @@ pub struct Recovery {
 
 impl Recovery {
     /// Goes on where the process before this one stopped.
-    pub fn new(store: &Store) -> Self {
+    pub fn new(config: Arc<CurrentConfig>, store: &Store) -> Self {
         let known = store.refused().and_then(|list| serde_json::from_slice(&list).ok()).unwrap_or_default();
         Self {
+            config,
             units: Mutex::new(known),
             news: Notify::new(),
             begun: Notify::new(),
@@ -86,10 +89,10 @@ impl Recovery {
     }
 
     /// A unit is refused. It is remembered, where the cause is one that passes.
-    pub fn note(&self, claim: &Claim, refusal: &Refusal, broker: &Broker) {
+    pub fn note(&self, claim: &Claim, refusal: &Refusal) {
         let unit = claim.unit.to_string();
         let dependents = self.sealed.refused(&unit);
-        if !refusal.passes() || !broker.active().settings.recover {
+        if !refusal.passes() || !self.config.get().settings.recover {
             self.forget(&unit); // what it fails for now, does not pass
             return;
         }
@@ -148,7 +151,7 @@ impl Recovery {
                 continue;
             }
             let _ = timeout(varied(pauses.pause(), 0.2), broker.source_is_back()).await;
-            if !broker.active().settings.recover {
+            if !self.config.get().settings.recover {
                 self.units().clear();
                 self.news.notify_one();
                 continue;
@@ -177,7 +180,7 @@ impl Recovery {
         };
         let (mut back, mut away) = (Vec::new(), BTreeSet::new());
         for (unit, credential) in refused {
-            let parts = parts(broker, &unit, credential.as_deref().unwrap_or_default());
+            let parts = parts(&self.config.get(), &unit, credential.as_deref().unwrap_or_default());
             let mut there = true;
             for wanted in parts {
                 if away.contains(&wanted.source) || !can_be_had(broker, &wanted).await {
@@ -239,8 +242,7 @@ impl Recovery {
 }
 
 /// What a unit has to have of 1Password to start.
-fn parts(broker: &Broker, unit: &str, credential: &str) -> Vec<Arc<Wanted>> {
-    let active = broker.active();
+fn parts(active: &ActiveConfig, unit: &str, credential: &str) -> Vec<Arc<Wanted>> {
     let (Ok(unit), Ok(credential)) = (UnitName::parse(unit), CredentialId::parse(credential)) else {
         return Vec::new();
     };

@@ -19,7 +19,7 @@ use crate::domain::name::UnitName;
 use crate::host::pause::Growing;
 use crate::host::systemd::manager::{Jobs, Link, ManagerProxy, subscribe};
 use crate::host::systemd::message_id;
-use crate::provider::base::active_config::Active;
+use crate::provider::base::active_config::{ActiveConfig, CurrentConfig};
 use crate::provider::base::events::Event;
 use crate::provider::base::item_key::ItemKey;
 use crate::provider::fetch::broker::Broker;
@@ -79,6 +79,7 @@ pub struct Due {
 /// Restarts and reloads units.
 #[derive(Debug)]
 pub struct Restarts {
+    config: Arc<CurrentConfig>,
     link: Link,
     withheld: Mutex<Withheld>,
 }
@@ -93,7 +94,7 @@ struct News {
 }
 
 impl News {
-    fn add(&mut self, active: &Active, event: &Event) {
+    fn add(&mut self, active: &ActiveConfig, event: &Event) {
         self.names.extend(changed(active, event));
         self.any |= matches!(event, Event::Changed { .. } | Event::Held { .. } | Event::Configured);
     }
@@ -101,9 +102,9 @@ impl News {
 
 impl Restarts {
     /// Goes on with what the process before this one withheld.
-    pub fn new(store: &Store) -> Self {
+    pub fn new(config: Arc<CurrentConfig>, store: &Store) -> Self {
         let known = store.withheld().and_then(|list| serde_json::from_slice(&list).ok()).unwrap_or_default();
-        Self { link: Link::default(), withheld: Mutex::new(known) }
+        Self { config, link: Link::default(), withheld: Mutex::new(known) }
     }
 
     fn withheld(&self) -> MutexGuard<'_, Withheld> {
@@ -133,14 +134,14 @@ impl Restarts {
                 }
                 event = events.recv() => {
                     match event {
-                        Ok(event) => news.add(&broker.active(), &event),
+                        Ok(event) => news.add(&self.config.get(), &event),
                         Err(RecvError::Lagged(_)) => too_many(),
                         Err(RecvError::Closed) => return,
                     }
                     let latest = Instant::now() + LONGEST;
                     while let Ok(event) = timeout_at(latest.min(Instant::now() + QUIET), events.recv()).await {
                         match event {
-                            Ok(event) => news.add(&broker.active(), &event),
+                            Ok(event) => news.add(&self.config.get(), &event),
                             Err(RecvError::Lagged(_)) => too_many(),
                             Err(RecvError::Closed) => return,
                         }
@@ -178,7 +179,7 @@ impl Restarts {
         let mut judged = Vec::new();
         for _ in 0..ROUNDS {
             publisher.sync().await;
-            let active = broker.active();
+            let active = self.config.get();
             let due = self.due(&active, &news.names).await?;
             let mut running = BTreeMap::new();
             let units: BTreeSet<String> =
@@ -195,7 +196,7 @@ impl Restarts {
             }
             let known = news.names.len();
             while let Ok(event) = events.try_recv() {
-                news.add(&broker.active(), &event);
+                news.add(&self.config.get(), &event);
             }
             if news.names.len() == known {
                 break;
@@ -227,18 +228,18 @@ impl Restarts {
     async fn problem(
         &self,
         how: (&Arc<Broker>, &Fit<'_>),
-        active: &Arc<Active>,
+        active: &Arc<ActiveConfig>,
         due: &Due,
         look_up: bool,
     ) -> zbus::Result<Option<Problem>> {
         let Ok(unit) = UnitName::parse(&due.unit) else { return Ok(None) };
         let credentials = Credentials::read(&self.link, active, &unit).await?;
-        Ok(credentials.problem(how, &unit, look_up).await)
+        Ok(credentials.problem(how, active, &unit, look_up).await)
     }
 
     /// Why what is due would be withheld, by what is in memory; empty where it would not be.
     pub async fn foresee(&self, broker: &Arc<Broker>, fit: &Fit<'_>, due: &Due) -> zbus::Result<String> {
-        let problem = self.problem((broker, fit), &broker.active(), due, false).await?;
+        let problem = self.problem((broker, fit), &self.config.get(), due, false).await?;
         Ok(problem.as_ref().map(Problem::in_words).unwrap_or_default())
     }
 
@@ -253,7 +254,7 @@ impl Restarts {
     }
 
     /// What is to be done for secrets that have changed: to units that run. One that is just being started, stopped or reloaded is left alone.
-    pub async fn due(&self, active: &Active, names: &BTreeSet<String>) -> zbus::Result<Vec<Due>> {
+    pub async fn due(&self, active: &ActiveConfig, names: &BTreeSet<String>) -> zbus::Result<Vec<Due>> {
         let mut due: BTreeMap<String, Due> = BTreeMap::new();
         let manager = self.link.manager().await?;
         for secret in names.iter().filter_map(|name| active.secret(name)) {
@@ -366,7 +367,7 @@ fn failed(due: &Due, why: &str) {
 }
 
 /// The secrets that have another value since an event. What was fetched for the first time is news to nobody.
-fn changed(active: &Active, event: &Event) -> Vec<String> {
+fn changed(active: &ActiveConfig, event: &Event) -> Vec<String> {
     match event {
         Event::Changed { key, fields, first: false, .. } => {
             let secrets = active.settings.policy.secrets().filter(|secret| {

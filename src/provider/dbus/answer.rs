@@ -18,7 +18,7 @@ use crate::domain::secret::Secret;
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
 use crate::ipc::version;
-use crate::provider::base::active_config::Active;
+use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::dbus::authorization::{Action, Caller};
@@ -29,7 +29,7 @@ use crate::provider::observe::secret_status::Condition;
 
 /// A secret as the configuration in force has it.
 pub(super) struct Found {
-    active: Arc<Active>,
+    active: Arc<ActiveConfig>,
     name: String,
     caller: Arc<Caller>,
 }
@@ -59,8 +59,8 @@ impl Desk {
         action: Action,
         header: &Header<'_>,
         connection: &Connection,
-    ) -> Result<Arc<Active>, BusError> {
-        let active = self.server.broker.active();
+    ) -> Result<Arc<ActiveConfig>, BusError> {
+        let active = self.server.config.get();
         let Some(why) = &active.error else { return Ok(active) };
         match (caller.may(action, header, connection).await, &caller.unit) {
             (Ok(()), _) => Err(BusError::serves_nothing(Some(why))),
@@ -79,11 +79,8 @@ impl Desk {
     ) -> Result<Found, BusError> {
         let caller = self.caller(header, connection).await?;
         self.active(&caller, action, header, connection).await?;
-        let found = || Found {
-            active: self.server.broker.active(),
-            name: name.to_owned(),
-            caller: Arc::clone(&caller),
-        };
+        let found =
+            || Found { active: self.server.config.get(), name: name.to_owned(), caller: Arc::clone(&caller) };
         let is_own = |found: &Found| {
             found.secret().is_ok_and(|secret| caller.owns(secret, &found.active.settings.policy))
         };
@@ -213,7 +210,7 @@ impl Desk {
         let value = result.map_err(|refusal| refused(name, &refusal))?.value;
         let handed = handover::out(&value)
             .map_err(|error| BusError::Failed(format!("{name}: no memory file for it: {error}")))?;
-        if broker.active().settings.audit == Audit::All {
+        if self.server.config.get().settings.audit == Audit::All {
             opened(name, what, caller);
         }
         Ok(handed)

@@ -17,7 +17,7 @@ use crate::domain::policy::Policy;
 use crate::domain::secret::Secret;
 use crate::host::systemd::manager::{ManagerProxy, exec_interface};
 use crate::host::systemd::unit_type::ExecType;
-use crate::provider::base::active_config::Active;
+use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::request::attestation::unit_of;
 
 /// The most callers that are remembered.
@@ -208,7 +208,7 @@ impl Caller {
     }
 
     /// No secret has this name.
-    pub(super) fn no_secret(&self, active: &Active, name: &str) -> BusError {
+    pub(super) fn no_secret(&self, active: &ActiveConfig, name: &str) -> BusError {
         BusError::no_secret(active, name, self.visible(&active.settings.policy))
     }
 
@@ -277,7 +277,7 @@ async fn ask_polkit(action: Action, header: &Header<'_>, connection: &Connection
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::base::active_config::Active;
+    use crate::provider::base::active_config::ActiveConfig;
 
     fn caller(uid: u32, unit: Option<&str>) -> Caller {
         let unit = unit.map(|unit| UnitName::parse(unit).unwrap());
@@ -292,7 +292,7 @@ mod tests {
             { "name": "api-key", "reference": "op://v/i/g", "units": ["web"] } ] }"#;
         let loaded =
             crate::config::from_text(std::path::Path::new("/etc/onecred/secrets.json"), text).unwrap();
-        let active = Active::new(loaded.settings);
+        let active = ActiveConfig::new(loaded.settings);
         let said = |caller: &Caller, name: &str| {
             let error = caller.no_secret(&active, name);
             zbus::DBusError::description(&error).unwrap_or_default().to_owned()

@@ -98,7 +98,7 @@ fn dict<const N: usize>(values: [(&'static str, Variant<'_>); N]) -> Dict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::base::active_config::Active;
+    use crate::provider::base::active_config::ActiveConfig;
     use crate::provider::fetch::broker::tests::Rig;
 
     #[tokio::test(start_paused = true)]
@@ -126,9 +126,9 @@ mod tests {
                                { "name": "file", "content": "P={{pass}}.....\n", "target": "/run/secrets/file" },
                                { "name": "app.env", "content": "P={{pass}}", "units": ["app"] } ] }"#;
             let settings = crate::config::from_text(std::path::Path::new("s.json"), text).unwrap().settings;
-            rig.broker.activate(Active::new(settings));
+            rig.broker.activate(ActiveConfig::new(settings));
             rig.script.fetch_gives(1, &[Ok(value)]);
-            let active = rig.broker.active();
+            let active = rig.config.get();
             let _ = rig.broker.try_once(&active.secret("pass").unwrap().wanted).await;
             let described = describe_template(&rig.broker, active.template(name).unwrap());
             let text = |key| String::try_from(described[key].try_clone().unwrap()).unwrap();

@@ -16,7 +16,7 @@ use super::{Desk, handover};
 use crate::domain::name::{Claim, CredentialId, UnitName};
 use crate::domain::policy::Deliverable;
 use crate::ipc::bounded;
-use crate::provider::base::active_config::Active;
+use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::base::files::Standing;
 use crate::provider::base::limits::Form;
 use crate::provider::dbus::authorization::{Action, Caller};
@@ -90,7 +90,7 @@ impl Manager {
         action: Action,
         header: &Header<'_>,
         connection: &Connection,
-    ) -> Result<(Arc<Caller>, Arc<Active>), BusError> {
+    ) -> Result<(Arc<Caller>, Arc<ActiveConfig>), BusError> {
         let caller = self.desk.caller(header, connection).await?;
         let active = self.desk.active(&caller, action, header, connection).await?;
         caller.may(action, header, connection).await?;
@@ -433,7 +433,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, BusError> {
         self.allow_property(header, connection).await?;
-        Ok(self.desk.server.broker.active().error.clone().unwrap_or_default())
+        Ok(self.desk.server.config.get().error.clone().unwrap_or_default())
     }
 
     /// Why units are refused every secret at the sealed socket, and what to do, where the host key cannot be used; else empty.
@@ -479,7 +479,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<u64, BusError> {
         self.allow_property(header, connection).await?;
-        Ok(self.desk.server.broker.active().loaded)
+        Ok(self.desk.server.config.get().loaded)
     }
 
     /// A secret has another value than before. Whoever follows it calls Open.

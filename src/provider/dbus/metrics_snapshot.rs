@@ -14,7 +14,7 @@ const AT_A_TIME: usize = 64;
 
 /// The figures of this moment.
 pub async fn gather(server: &Server) -> Figures {
-    let (broker, active) = (&server.broker, server.broker.active());
+    let (broker, active) = (&server.broker, server.config.get());
     let mut secrets = Vec::new();
     for secret in active.settings.policy.secrets() {
         let condition = broker.condition_for(&secret.wanted, &secret.ids());

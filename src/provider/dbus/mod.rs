@@ -101,7 +101,7 @@ async fn show(
     objects: &ObjectServer,
     shown: &BTreeSet<String>,
 ) -> zbus::Result<BTreeSet<String>> {
-    let active = desk.server.broker.active();
+    let active = desk.server.config.get();
     let mut now = BTreeSet::new();
     for secret in active.settings.policy.secrets() {
         let path = answer::secret_path(secret.name.as_str());
@@ -129,7 +129,7 @@ async fn show(
 /// Tells what happens as signals, until the connection ends.
 async fn tell(desk: &Arc<Desk>, connection: &Connection, mut events: broadcast::Receiver<Event>) {
     let objects = connection.object_server();
-    let active = desk.server.broker.active();
+    let active = desk.server.config.get();
     let secrets = active.settings.policy.secrets().map(|secret| answer::secret_path(secret.name.as_str()));
     let sources = active.settings.sources.keys().map(|name| SourceObject::path(name.as_str()));
     let mut shown: BTreeSet<String> = secrets.chain(sources).collect();
@@ -202,7 +202,7 @@ async fn failed(
 
 /// The secrets that an item's fields are; of all its fields, where none are said.
 fn names(desk: &Desk, key: &ItemKey, fields: Option<&[FieldRef]>) -> Vec<String> {
-    let active = desk.server.broker.active();
+    let active = desk.server.config.get();
     active.secrets_of(key, fields).map(|secret| secret.name.to_string()).collect()
 }
 

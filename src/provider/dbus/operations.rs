@@ -35,7 +35,7 @@ impl Desk {
     ) -> Result<Vec<Outcome>, BusError> {
         let (turns, mut work) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
         let broker = &self.server.broker;
-        let active = broker.active();
+        let active = self.server.config.get();
         // all are asked for before any has its turn, so that one check is enough for a source
         let ask = |name: &String| {
             let what = active.settings.policy.by_name(name)?;
@@ -46,7 +46,7 @@ impl Desk {
             let (desk, turns, caller) = (Arc::clone(self), Arc::clone(&turns), Arc::clone(caller));
             work.spawn(async move {
                 let _turn = turns.acquire().await;
-                let active = desk.server.broker.active();
+                let active = desk.server.config.get();
                 let unknown = || caller.no_secret(&active, &name);
                 let mut asked = asked.unwrap_or_default();
                 let result = match (active.secret(&name), active.template(&name)) {

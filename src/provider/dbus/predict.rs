@@ -92,7 +92,7 @@ impl Desk {
 
     /// What a unit may have by an ID, or why it may have nothing.
     pub(super) fn allowed(&self, unit: &UnitName, id: &CredentialId) -> Result<Deliverable, String> {
-        let active = self.server.broker.active();
+        let active = self.server.config.get();
         if let Some(error) = &active.error {
             return Err(format!("onecred serves nothing at present: {error}"));
         }
@@ -104,7 +104,7 @@ impl Desk {
 
     /// Why a unit may have it.
     pub(super) fn reason(&self, what: &Deliverable) -> String {
-        let (active, label) = (self.server.broker.active(), what.label());
+        let (active, label) = (self.server.config.get(), what.label());
         match (active.secret(label), active.template(label)) {
             (Some(secret), _) => format!("secret {label} ({}) names it", secret.declared_at),
             (_, Some(template)) => format!("template {label} ({}) names it", template.declared_at),
@@ -121,7 +121,7 @@ impl Desk {
         look_up: bool,
     ) -> Prediction {
         let broker = &self.server.broker;
-        let active = broker.active();
+        let active = self.server.config.get();
         let conditions: Vec<_> = what.parts().iter().map(|part| (part, broker.condition(part))).collect();
         let overrides =
             conditions.iter().filter_map(|(part, it)| Some(format!("{} ({})", part.label, it.held?)));
@@ -159,7 +159,7 @@ impl Desk {
             Ok(files) => files,
             Err(refusal) => return Prediction { answer: Some(Err(refusal)), ..Prediction::default() },
         };
-        let active = broker.active();
+        let active = self.server.config.get();
         let parts = || files.iter().flat_map(|file| file.content.parts());
         let needs_network =
             |part: &Arc<Wanted>| active.settings.sources.get(&part.source).is_some_and(Source::needs_network);

@@ -99,7 +99,7 @@ impl SourceObject {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, BusError> {
         self.allowed(header, connection).await?;
-        let active = self.desk.server.broker.active();
+        let active = self.desk.server.config.get();
         Ok(active
             .settings
             .sources

@@ -87,7 +87,7 @@ pub async fn get(broker: &Arc<Broker>, job: &Job) -> Result<Assembled, Refusal> 
 
 /// Puts together what goes by a name in the configuration, for an asker of its own or one that is named.
 pub async fn by_name(broker: &Arc<Broker>, name: &str, process: ProcessId) -> Result<Assembled, Refusal> {
-    let what = broker.active().settings.policy.by_name(name).cloned();
+    let what = broker.config().settings.policy.by_name(name).cloned();
     let what = what.ok_or_else(|| Refusal::NoSuchName(name.to_owned()))?;
     get(broker, &Job { what, process, arrived: BootTime::now() }).await
 }

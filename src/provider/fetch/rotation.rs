@@ -54,7 +54,7 @@ struct Fetched {
 impl Rotation {
     /// Begins what is due of the sources that are not being worked on.
     fn look(&mut self, broker: &Arc<Broker>, now: BootTime) {
-        let active = broker.active();
+        let active = broker.config();
         let candidates: Vec<Candidate> = active
             .settings
             .policy

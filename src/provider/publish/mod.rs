@@ -26,7 +26,7 @@ use crate::domain::reference::FieldRef;
 use crate::domain::secret::{SecretValue, Wanted};
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
-use crate::provider::base::active_config::Active;
+use crate::provider::base::active_config::{ActiveConfig, CurrentConfig};
 use crate::provider::base::events::Event;
 use crate::provider::base::item_key::ItemKey;
 use crate::provider::base::publish_error::Fault;
@@ -42,10 +42,11 @@ use write::{Open, Piece, Writer};
 
 /// Publishes files.
 pub struct Publisher {
+    config: Arc<CurrentConfig>,
     broker: Arc<Broker>,
     writer: Mutex<Writer>,
     /// The plan that was made last, and of what.
-    plan: Mutex<Option<(Arc<Active>, Arc<Plan>)>>,
+    plan: Mutex<Option<(Arc<ActiveConfig>, Arc<Plan>)>>,
 }
 
 /// Why a file goes.
@@ -63,10 +64,10 @@ type Ready<'a> = Vec<(&'a File, SecretValue)>;
 
 impl Publisher {
     /// A publisher that goes on where the process before this one stopped.
-    pub fn new(broker: Arc<Broker>, kind: Kind) -> Self {
+    pub fn new(config: Arc<CurrentConfig>, broker: Arc<Broker>, kind: Kind) -> Self {
         let manifest = broker.store().published().and_then(|list| serde_json::from_slice(&list).ok());
         let writer = Mutex::new(Writer::new(kind, manifest.unwrap_or_default()));
-        Self { writer, plan: Mutex::default(), broker }
+        Self { config, writer, plan: Mutex::default(), broker }
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
@@ -252,7 +253,7 @@ impl Publisher {
     /// Writes groups of files, each group of one version.
     fn put<'a>(&self, groups: Vec<Ready<'a>>, accounts: &Accounts) -> Vec<(&'a File, Result<(), Fault>)> {
         let mut writer = self.writer();
-        writer.limit = self.broker.active().settings.limits.store_bytes;
+        writer.limit = self.config.get().settings.limits.store_bytes;
         let all = groups.iter().flatten();
         let news = all.fold(false, |news, (file, _)| writer.note(&file.target, &file.root) | news);
         if news {
@@ -299,7 +300,7 @@ impl Publisher {
     }
 
     fn configured(&self) -> Result<Arc<Plan>, Refusal> {
-        let active = self.broker.active();
+        let active = self.config.get();
         if let Some(error) = &active.error {
             return Err(Refusal::Unconfigured(error.clone()));
         }

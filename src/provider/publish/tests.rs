@@ -61,10 +61,9 @@ impl Rig {
     fn start(script: &Arc<Scripted>, store: &Path, settings: Settings) -> Arc<Publisher> {
         let store = Store::open(store, Kind::Anything, 1 << 20).unwrap();
         let resolver: Arc<dyn Resolve> = Arc::<Scripted>::clone(script);
-        Arc::new(Publisher::new(
-            Arc::new(Broker::new(resolver, store, Active::new(settings))),
-            Kind::Anything,
-        ))
+        let config = CurrentConfig::new(ActiveConfig::new(settings));
+        let broker = Arc::new(Broker::new(resolver, store, Arc::clone(&config)));
+        Arc::new(Publisher::new(config, broker, Kind::Anything))
     }
 
     /// Secrets that are fields of one item, each published to a file of its name.
@@ -184,12 +183,12 @@ async fn a_failure_that_may_pass_leaves_what_is_there() {
 async fn an_owner_who_is_not_there_costs_no_call() {
     let rig = Rig::new(&["password"]);
     let settings = Rig::settings(rig.root.path(), &["password"], "nobody-of-this-name");
-    rig.publisher.broker.activate(Active::new(settings));
+    rig.publisher.broker.activate(ActiveConfig::new(settings));
     let refusal = rig.refusal("password").await;
     assert!(matches!(refusal, Refusal::Unpublished { fault: Fault::Account { .. }, .. }), "{refusal:?}");
     assert!(refusal.outright("password").contains("systemctl restart onecred-file@password"));
     rig.gives([Ok((1, ["", "u1"]))]);
-    rig.publisher.broker.activate(Active::new(Rig::settings(rig.root.path(), &["password"], &own())));
+    rig.publisher.broker.activate(ActiveConfig::new(Rig::settings(rig.root.path(), &["password"], &own())));
     assert!(matches!(rig.refusal("password").await, Refusal::Empty(_)));
 }
 
@@ -221,7 +220,7 @@ async fn a_file_does_not_outlive_what_it_was_made_of() {
         settings
     };
     let settings = elsewhere(&rig);
-    rig.publisher.broker.activate(Active::new(settings));
+    rig.publisher.broker.activate(ActiveConfig::new(settings));
     rig.publisher.prune();
     assert_eq!((rig.read("password"), rig.read("username").as_deref()), (None, Some("u1")));
     // so it is for a process that starts with another configuration

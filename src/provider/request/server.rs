@@ -14,6 +14,7 @@ use crate::domain::name::Claim;
 use crate::domain::policy::Deliverable;
 use crate::host::clock::BootTime;
 use crate::host::sys;
+use crate::provider::base::active_config::CurrentConfig;
 use crate::provider::base::files::Standing;
 use crate::provider::base::limits;
 use crate::provider::base::peer::Peer;
@@ -41,6 +42,8 @@ const AT_A_TIME: usize = 64;
 
 /// Serves credentials.
 pub struct Server {
+    /// The configuration in force.
+    pub config: Arc<CurrentConfig>,
     /// Gets values.
     pub broker: Arc<Broker>,
     /// Says what happened.
@@ -58,7 +61,7 @@ pub struct Server {
     /// What each process setting up a unit's credentials was sent.
     pub unit_totals: UnitTotals,
     /// Where the configuration's files are.
-    pub config: Paths,
+    pub config_paths: Paths,
     attestation: Attestation,
     sealer: Sealer,
     permits: Arc<Semaphore>,
@@ -74,25 +77,27 @@ pub struct Server {
 impl Server {
     /// A server that has at most this many connections open at once.
     pub fn new(
+        config: Arc<CurrentConfig>,
         broker: Arc<Broker>,
         attestation: Attestation,
         sealer: Sealer,
         connections: usize,
-        config: Paths,
+        config_paths: Paths,
     ) -> Self {
         let most = u32::try_from(connections).unwrap_or(u32::MAX).max(1);
         let permits = Arc::new(Semaphore::new(most as usize));
         let kind = if attestation.trusting { Kind::Anything } else { Kind::Memory };
         Self {
-            publisher: Arc::new(Publisher::new(Arc::clone(&broker), kind)),
-            restarts: Restarts::new(broker.store()),
-            recovery: Arc::new(Recovery::new(broker.store())),
+            publisher: Arc::new(Publisher::new(Arc::clone(&config), Arc::clone(&broker), kind)),
+            restarts: Restarts::new(Arc::clone(&config), broker.store()),
+            recovery: Arc::new(Recovery::new(Arc::clone(&config), broker.store())),
+            config,
             broker,
             report: Report::default(),
             tally: Arc::default(),
             statuses: Statuses::default(),
             unit_totals: UnitTotals::default(),
-            config,
+            config_paths,
             attestation,
             sealer,
             permits,
@@ -141,7 +146,7 @@ impl Server {
 
     /// How the active configuration relates to the files, which are read for this in another thread.
     pub async fn standing(&self) -> Standing {
-        let (active, paths) = (self.broker.active(), self.config.clone());
+        let (active, paths) = (self.config.get(), self.config_paths.clone());
         let looked = tokio::task::spawn_blocking(move || Standing::of(&active, &paths)).await;
         looked.unwrap_or_else(|error| Standing::Rejected(format!("the files could not be read: {error}")))
     }
@@ -198,7 +203,7 @@ impl Server {
     }
 
     fn judge(&self, peer: &Peer) -> Result<Deliverable, Refusal> {
-        let active = self.broker.active();
+        let active = self.config.get();
         if let Some(error) = &active.error {
             return Err(Refusal::Unconfigured(error.clone()));
         }
@@ -340,7 +345,7 @@ impl Server {
             self.recovery.answered_sealed(peer);
         }
         self.tally.answered(job.what.label(), job.arrived);
-        if self.broker.active().settings.audit == Audit::All {
+        if self.config.get().settings.audit == Audit::All {
             self.report.granted(asked(peer, job), job.what.references());
         }
     }
@@ -407,8 +412,8 @@ impl Server {
     ) {
         let secret = what.map(Deliverable::label).or_else(|| refusal.secret());
         self.tally.refused(secret, refusal.kind());
-        self.recovery.note(&peer.claim, refusal, &self.broker);
-        let active = self.broker.active();
+        self.recovery.note(&peer.claim, refusal);
+        let active = self.config.get();
         let named = || active.secret(refusal.secret()?).map(|secret| secret.wanted.reference.to_string());
         let reference = refusal.reference().map(ToString::to_string);
         let reference = reference.or_else(|| what.map(Deliverable::references)).or_else(named);

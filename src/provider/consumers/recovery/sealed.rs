@@ -22,7 +22,6 @@ use crate::host::pause::{Growing, prolonged};
 use crate::host::systemd::message_id;
 use crate::provider::base::peer::Peer;
 use crate::provider::base::process_id::{ProcessId, Running};
-use crate::provider::fetch::broker::Broker;
 
 /// How often processes that have an answer are looked at.
 const CHECK: Duration = Duration::from_millis(250);
@@ -227,7 +226,7 @@ impl Recovery {
     }
 
     /// Restarts units that systemd could not decrypt an answer for, for as long as it is polled.
-    pub async fn follow_sealed(self: Arc<Self>, broker: Arc<Broker>) {
+    pub async fn follow_sealed(self: Arc<Self>) {
         loop {
             if self.sealed.is_empty() {
                 self.sealed.begun.notified().await;
@@ -239,7 +238,7 @@ impl Recovery {
             sleep(CHECK).await;
             let ended = self.sealed.inner().take_ended(BootTime::now(), ProcessId::running);
             if !ended.is_empty()
-                && let Err(error) = self.judge(&ended, &broker).await
+                && let Err(error) = self.judge(&ended).await
             {
                 tracing::debug!("units with sealed answers can't be looked at now: {error}");
                 let recent = |answer: &Answer| answer.at.age(BootTime::now()) < REMEMBERED;
@@ -298,7 +297,7 @@ impl Recovery {
         self.link.properties(DECRYPTS, "Socket").await?.get("NRefused").await
     }
 
-    async fn judge(&self, ended: &[Answer], broker: &Broker) -> zbus::Result<()> {
+    async fn judge(&self, ended: &[Answer]) -> zbus::Result<()> {
         let failed = self.link.manager().await?.list_units_by_patterns(&["failed"], &[]).await?;
         let idle = failed.into_iter().filter(|(.., job, _, _)| *job == 0);
         let failed: BTreeSet<String> = idle.map(|(name, ..)| name).collect();
@@ -316,7 +315,7 @@ impl Recovery {
             let process = u32::try_from(answer.process.pid()).unwrap_or_default();
             let is_ours = self.look_at(answer).await.map(|failed| is_undecrypted(process, &failed));
             match is_ours {
-                Ok(true) => self.plan_restart(answer, broker).await,
+                Ok(true) => self.plan_restart(answer).await,
                 Ok(false) => drop(self.sealed.inner().restarts.remove(&answer.unit)),
                 Err(error) => tracing::debug!("{} can't be looked at: {error}", answer.unit),
             }
@@ -370,9 +369,9 @@ impl Recovery {
         Ok(refused || !active || up_for < since.age(BootTime::now()))
     }
 
-    async fn plan_restart(&self, answer: &Answer, broker: &Broker) {
+    async fn plan_restart(&self, answer: &Answer) {
         let Answer { unit, credential, .. } = answer;
-        let recovers = broker.active().settings.recover;
+        let recovers = self.config.get().settings.recover;
         let Ok(invocation) = self.invocation(unit).await else { return };
         let (is_new, is_planned) = {
             let mut inner = self.sealed.inner();

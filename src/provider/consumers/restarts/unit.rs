@@ -9,7 +9,7 @@ use crate::domain::name::{Claim, CredentialId, UnitName};
 use crate::domain::policy::Deliverable;
 use crate::host::clock::BootTime;
 use crate::host::systemd::manager::{Link, exec_interface};
-use crate::provider::base::active_config::Active;
+use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::base::limits::Form;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::fetch::broker::Broker;
@@ -77,7 +77,7 @@ impl Credentials {
     }
 
     /// Reads those of a unit.
-    pub(super) async fn read(link: &Link, active: &Arc<Active>, unit: &UnitName) -> zbus::Result<Self> {
+    pub(super) async fn read(link: &Link, active: &Arc<ActiveConfig>, unit: &UnitName) -> zbus::Result<Self> {
         let Some(interface) = exec_interface(unit.suffix()) else { return Ok(Self::default()) };
         let section = interface.as_str().rsplit('.').next().unwrap_or_default();
         let properties = link.properties(unit.as_str(), section).await?;
@@ -103,6 +103,7 @@ impl Credentials {
     pub(super) async fn problem(
         &self,
         (broker, fit): (&Arc<Broker>, &Fit<'_>),
+        active: &ActiveConfig,
         unit: &UnitName,
         look_up: bool,
     ) -> Option<Problem> {
@@ -126,7 +127,7 @@ impl Credentials {
             if Handle::of(&claim).is_some() {
                 continue;
             }
-            let reason = reason(&start, &claim, form, look_up).await;
+            let reason = reason(&start, active, &claim, form, look_up).await;
             problem = reason.map(|reason| Problem { credential: id.clone(), reason });
             if problem.is_some() {
                 break;
@@ -146,12 +147,17 @@ fn find(path: &str) -> Option<Found> {
 }
 
 /// Why a request would be refused.
-async fn reason(start: &Start<'_>, claim: &Claim, form: Form, look_up: bool) -> Option<String> {
+async fn reason(
+    start: &Start<'_>,
+    active: &ActiveConfig,
+    claim: &Claim,
+    form: Form,
+    look_up: bool,
+) -> Option<String> {
     let Claim { unit, credential } = claim;
     let in_words = |refusal: &Refusal| {
         format!("{}; {}", refusal.cause(unit, credential), refusal.remedy(unit, credential))
     };
-    let active = start.broker.active();
     if let Some(error) = &active.error {
         return Some(in_words(&Refusal::Unconfigured(error.clone())));
     }

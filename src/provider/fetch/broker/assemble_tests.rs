@@ -13,12 +13,13 @@ fn rig() -> Rig {
         "secrets": [ { "name": "pass", "reference": "op://v/i/password" }, { "name": "user", "reference": "op://v/i/username", "deadline": "10s" } ],
         "templates": [ { "name": "app.env", "content": "P={{pass}}\nU={{user}}", "units": ["app"] },
                        { "name": "two", "content": "{{pass}}{{op://v/other/f}}", "units": ["app"] } ] }"#;
-    rig.broker.activate(Active::new(from_text(std::path::Path::new("test.json"), text).unwrap().settings));
+    rig.broker
+        .activate(ActiveConfig::new(from_text(std::path::Path::new("test.json"), text).unwrap().settings));
     rig
 }
 
 fn job(rig: &Rig, name: &str, process: u64) -> Job {
-    let what = rig.broker.active().settings.policy.by_name(name).unwrap().clone();
+    let what = rig.config.get().settings.policy.by_name(name).unwrap().clone();
     Job { what, process: ProcessId::testing(process), arrived: BootTime::now() }
 }
 
@@ -48,7 +49,7 @@ async fn a_template_is_one_fetch_of_an_item_and_then_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_reference_in_a_template_makes_its_item_wanted() {
     let rig = rig();
-    let names: Vec<_> = rig.broker.active().keys().map(|key| key.item.item.text.to_string()).collect();
+    let names: Vec<_> = rig.config.get().keys().map(|key| key.item.item.text.to_string()).collect();
     assert_eq!(names, ["i", "other"]);
 }
 

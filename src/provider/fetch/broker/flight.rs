@@ -10,7 +10,7 @@ use crate::domain::reference::FieldRef;
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
 use crate::ipc::{Check, Failure, Fetch, ItemState, Known, version};
-use crate::provider::base::active_config::Active;
+use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::base::events::Event;
 use crate::provider::base::item_key::ItemKey;
 use crate::provider::fetch::unit_files::UnitFiles;
@@ -22,7 +22,7 @@ impl Broker {
     /// The flight of one item: all its configured fields, those that its snapshot has, and those that are waited for.
     pub(super) async fn fetch(self: Arc<Self>, key: ItemKey, patience: Duration) -> Result<(), Failure> {
         let asked_at = BootTime::now();
-        let active = self.active();
+        let active = self.config();
         let print = active.print(&key.source);
         let slot = self.store.slot(&key).filter(|slot| slot.snapshot.source_print == print);
         let mut fields: BTreeSet<FieldRef> = active.fields(&key).iter().cloned().collect();
@@ -114,7 +114,7 @@ impl Broker {
 
     fn log_changes(&self, key: &ItemKey, fields: &[FieldRef], version: u64) {
         let version = version::text(version);
-        for secret in self.active().secrets_of(key, Some(fields)) {
+        for secret in self.config().secrets_of(key, Some(fields)) {
             tracing::info!(
                 message_id = message_id::CHANGED,
                 onecred_secret = secret.name.as_str(),
@@ -130,7 +130,7 @@ impl Broker {
     pub(super) async fn check(self: Arc<Self>, source: SourceName) -> Result<(), Failure> {
         let began = BootTime::now();
         let items = self.store.known(&source);
-        let active = self.active();
+        let active = self.config();
         let print = active.print(&source).to_owned();
         let check = Check {
             source: source.clone(),
@@ -191,7 +191,7 @@ impl Broker {
     }
 
     /// Fetches the other secrets of units that this host has, since systemd asks for credentials one after another.
-    fn fetch_ahead(self: &Arc<Self>, active: &Arc<Active>) {
+    fn fetch_ahead(self: &Arc<Self>, active: &Arc<ActiveConfig>) {
         let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
         let missing = |key: &ItemKey| !ahead.contains(key) && self.store.slot(key).is_none();
         let candidates: Vec<ItemKey> = active.keys().filter(|key| missing(key)).cloned().collect();

@@ -4,7 +4,7 @@ mod flight;
 mod refresh;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -16,7 +16,7 @@ use crate::domain::secret::{SecretValue, Wanted};
 use crate::host::clock::BootTime;
 use crate::host::pause::{Growing, varied};
 use crate::ipc::{Class, Declarations, Failure, Resolve, Status};
-use crate::provider::base::active_config::Active;
+use crate::provider::base::active_config::{ActiveConfig, CurrentConfig};
 use crate::provider::base::events::{Event, Events};
 use crate::provider::base::item_key::ItemKey;
 use crate::provider::base::process_id::ProcessId;
@@ -46,7 +46,7 @@ const MOST_FETCHES: u32 = 3;
 pub struct Broker {
     resolver: Arc<dyn Resolve>,
     store: Store,
-    active: RwLock<Arc<Active>>,
+    config: Arc<CurrentConfig>,
     pins: Pins,
     fetches: Flights<ItemKey>,
     /// Fields that somebody waits for, and that the next flight of their item brings.
@@ -93,12 +93,12 @@ pub struct Order {
 }
 
 impl Broker {
-    /// A broker over a store and a resolver.
-    pub fn new(resolver: Arc<dyn Resolve>, store: Store, active: Active) -> Self {
+    /// A broker over a store and a resolver. What the configuration does not have leaves the store.
+    pub fn new(resolver: Arc<dyn Resolve>, store: Store, config: Arc<CurrentConfig>) -> Self {
         let broker = Self {
             resolver,
             store,
-            active: RwLock::default(),
+            config,
             pins: Pins::default(),
             fetches: Flights::default(),
             awaited: Mutex::default(),
@@ -109,41 +109,44 @@ impl Broker {
             failing: Mutex::default(),
             events: Events::default(),
         };
-        broker.activate(active);
+        broker.keep_only(&broker.config());
         broker
     }
 
-    /// What is configured now.
-    pub fn active(&self) -> Arc<Active> {
-        Arc::clone(&self.active.read().unwrap_or_else(PoisonError::into_inner))
+    /// The configuration in force.
+    pub(super) fn config(&self) -> Arc<ActiveConfig> {
+        self.config.get()
     }
 
-    /// Goes over to another configuration: what it no longer has leaves the store.
-    pub fn activate(&self, active: Active) {
-        let limit = active.settings.limits.store_bytes;
-        if active.error.is_none() {
-            self.store.retain(limit, |snapshot| {
-                active.keeps(&snapshot.key, snapshot.by_rule, &snapshot.source_print)
-            });
-        }
-        if active.error.is_none() {
-            for name in self.store.all_held() {
-                let Some(held) = self.store.held(&name) else { continue };
-                if !active.secret(&name).is_some_and(|secret| held.is_of(&secret.wanted)) {
-                    self.store.release(&name);
-                    tracing::warn!(
-                        onecred_secret = name.as_str(),
-                        "secret {name}: what stood in for it is released, since it is configured otherwise now"
-                    );
-                }
-            }
-            let before = self.active();
-            let is_same = |source: &SourceName| before.print(source) == active.print(source);
-            self.failing().retain(|key, _| !active.fields(key).is_empty() && is_same(&key.source));
-        }
-        *self.active.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(active);
+    /// Puts another configuration in force. What it does not have leaves the store first, so that a request never finds it there.
+    pub fn activate(&self, next: ActiveConfig) {
+        self.keep_only(&next);
+        self.config.replace(next);
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.events.tell(Event::Configured);
+    }
+
+    /// Removes from the store, and from what is remembered, all that a configuration does not have. One with errors removes nothing.
+    fn keep_only(&self, next: &ActiveConfig) {
+        if next.error.is_some() {
+            return;
+        }
+        let limit = next.settings.limits.store_bytes;
+        self.store
+            .retain(limit, |snapshot| next.keeps(&snapshot.key, snapshot.by_rule, &snapshot.source_print));
+        for name in self.store.all_held() {
+            let Some(held) = self.store.held(&name) else { continue };
+            if !next.secret(&name).is_some_and(|secret| held.is_of(&secret.wanted)) {
+                self.store.release(&name);
+                tracing::warn!(
+                    onecred_secret = name.as_str(),
+                    "secret {name}: its override is removed, since the secret is configured differently now"
+                );
+            }
+        }
+        let before = self.config();
+        let is_same = |source: &SourceName| before.print(source) == next.print(source);
+        self.failing().retain(|key, _| !next.fields(key).is_empty() && is_same(&key.source));
     }
 
     /// The store.
@@ -179,7 +182,7 @@ impl Broker {
 
     /// What the store has of an item of the source as it is defined now.
     pub(crate) fn slot(&self, key: &ItemKey) -> Option<Slot> {
-        let active = self.active();
+        let active = self.config();
         self.store.slot(key).filter(|slot| slot.snapshot.source_print == active.print(&key.source))
     }
 
@@ -198,7 +201,7 @@ impl Broker {
             self.failing().remove(key);
             return;
         };
-        if self.active().fields(key).is_empty() {
+        if self.config().fields(key).is_empty() {
             return; // by a rule: there may be any number of those
         }
         let before = self.failing().insert(key.clone(), failure.clone());
@@ -289,7 +292,7 @@ impl Broker {
     ) -> Result<(), Failure> {
         let limit = deadline.min(Instant::now() + CHECK_PATIENCE);
         let check = self.checks.join(source, || Arc::clone(self).check(source.clone()));
-        let print = self.active().print(source).to_owned();
+        let print = self.config().print(source).to_owned();
         timeout_at(limit, check).await.unwrap_or_else(|_elapsed| {
             let failure = no_answer(source);
             if self.is_current(source, &print) {
@@ -311,7 +314,7 @@ impl Broker {
     }
 
     fn why_late(&self, source: &SourceName) -> Failure {
-        self.troubles.present(source, self.active().print(source)).unwrap_or_else(|| no_answer(source))
+        self.troubles.present(source, self.config().print(source)).unwrap_or_else(|| no_answer(source))
     }
 
     fn look(&self, order: &Order) -> Look {
@@ -321,7 +324,7 @@ impl Broker {
         }
         let key = ItemKey::new(&wanted.source, &wanted.reference.item);
         let field = &wanted.reference.field;
-        let active = self.active();
+        let active = self.config();
         // what comes from another source of this name is not of this one
         let print = active.print(&wanted.source);
         let pinned = self.pins.get(order.process, &key).filter(|pinned| pinned.source_print == print);
@@ -393,12 +396,12 @@ impl Broker {
 
     /// Whether a source is still defined as it was when it was asked: if not, what comes of that is not of it.
     fn is_current(&self, source: &SourceName, print: &str) -> bool {
-        self.active().print(source) == print
+        self.config().print(source) == print
     }
 
     /// The last failure of a source, as a cause for waiting.
     pub fn last_failure(&self, source: &SourceName) -> Option<Failure> {
-        self.troubles.last(source, self.active().print(source))
+        self.troubles.last(source, self.config().print(source))
     }
 }
 

@@ -86,6 +86,7 @@ fn with_deadline(max_age: &str, url: &str, deadline: &str) -> Settings {
 
 pub(in crate::provider) struct Rig {
     pub(in crate::provider) script: Arc<Scripted>,
+    pub(in crate::provider) config: Arc<CurrentConfig>,
     pub(in crate::provider) broker: Arc<Broker>,
     pub(super) _folder: tempfile::TempDir,
 }
@@ -111,14 +112,15 @@ impl Rig {
         let (script, folder) = (Arc::new(Scripted::default()), testing::folder());
         let store = Store::open(folder.path(), Kind::Anything, limit).unwrap();
         let resolver: Arc<dyn Resolve> = Arc::<Scripted>::clone(&script);
-        let broker = Arc::new(Broker::new(resolver, store, Active::new(settings)));
-        Self { script, broker, _folder: folder }
+        let config = CurrentConfig::new(ActiveConfig::new(settings));
+        let broker = Arc::new(Broker::new(resolver, store, Arc::clone(&config)));
+        Self { script, config, broker, _folder: folder }
     }
 
     /// What a process gets, as an order that comes now.
     pub(super) async fn get(&self, process: u64, credential: &str) -> Result<(Vec<u8>, bool), Failure> {
         let unit = UnitName::parse("app.service").unwrap();
-        let active = self.broker.active();
+        let active = self.config.get();
         let wanted = active.settings.policy.judge(&unit, &CredentialId::parse(credential).unwrap()).unwrap();
         let wanted = Arc::clone(&wanted.parts()[0]);
         let order = Order { wanted, process: ProcessId::testing(process), arrived: BootTime::now() };
@@ -204,7 +206,7 @@ async fn a_vault_that_cannot_be_compared_is_served_as_it_is_and_left_alone_for_a
     assert_eq!(rig.get(3, "other").await, fresh("else"));
     let source = SourceName::parse("default").unwrap();
     assert_eq!(rig.broker.last_failure(&source), None, "others of the source are none of its trouble");
-    let secret = rig.broker.active().secret("pass").unwrap().wanted.clone();
+    let secret = rig.config.get().secret("pass").unwrap().wanted.clone();
     rig.script.check_gives(Ok(ItemState::Unchanged { vault_version: Some(1) }));
     assert!(rig.broker.refresh(&secret, Thoroughness::Versions, rig.broker.ask(&secret)).await.is_ok());
     assert_eq!(rig.broker.condition(&secret).error, None);
@@ -296,7 +298,7 @@ async fn a_flight_that_lands_under_another_definition_of_its_source_is_thrown_aw
     rig.script.fetch_gives(1, &[Ok(b"of two"), Ok(b"bob")]);
     let redefine = async {
         tokio::task::yield_now().await; // the flight is under way
-        rig.broker.activate(Active::new(settings("session", "two")));
+        rig.broker.activate(ActiveConfig::new(settings("session", "two")));
     };
     let (got, ()) = tokio::join!(rig.get(1, "pass"), redefine);
     assert_eq!(got, fresh("of two"));
@@ -308,7 +310,7 @@ async fn credentials_of_two_versions_are_not_put_together() {
     let rig = Rig::new("always");
     let order = |process: u64, field: &str| {
         let reference = crate::domain::reference::Reference::parse(&format!("op://v/many/{field}")).unwrap();
-        let settings = &rig.broker.active().settings;
+        let settings = &rig.config.get().settings;
         let unit = UnitName::parse("app.service").unwrap();
         let some =
             settings.policy.judge(&unit, &CredentialId::parse("pass").unwrap()).unwrap().parts()[0].clone();
@@ -328,13 +330,13 @@ async fn another_source_under_the_same_name_has_none_of_the_old_values() {
     let rig = Rig::new("session");
     rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
     assert_eq!(rig.get(1, "pass").await, fresh("hunter2"));
-    rig.broker.activate(Active::new(settings("session", "one")));
+    rig.broker.activate(ActiveConfig::new(settings("session", "one")));
     assert_eq!(rig.get(2, "pass").await, fresh("hunter2"));
-    rig.broker.activate(Active::new(settings("session", "two")));
+    rig.broker.activate(ActiveConfig::new(settings("session", "two")));
     assert_eq!(rig.broker.size(), (0, 0));
     rig.script.fetch_gives(1, &[Ok(b"other"), Ok(b"eve")]);
     assert_eq!(rig.get(3, "pass").await, fresh("other"));
-    rig.broker.activate(Active::broken("secrets.json:1:1: error".into()));
+    rig.broker.activate(ActiveConfig::broken("secrets.json:1:1: error".into()));
     assert_eq!(rig.broker.size().0, 1, "errors in a file throw nothing away");
 }
 
@@ -368,7 +370,7 @@ async fn fields_that_come_while_a_flight_is_under_way_share_the_next() {
     let rig = Rig::new("1h");
     let wanted = |n: u64| {
         let reference = crate::domain::reference::Reference::parse(&format!("op://v/many/f{n:02}")).unwrap();
-        let template = &rig.broker.active().settings;
+        let template = &rig.config.get().settings;
         let unit = UnitName::parse("app.service").unwrap();
         let some =
             template.policy.judge(&unit, &CredentialId::parse("pass").unwrap()).unwrap().parts()[0].clone();
@@ -396,8 +398,7 @@ async fn fields_that_come_while_a_flight_is_under_way_share_the_next() {
 #[tokio::test(start_paused = true)]
 async fn what_is_remembered_of_a_source_ends_with_its_definition() {
     let rig = Rig::new("30s");
-    let (source, secret) =
-        (SourceName::default_source(), rig.broker.active().secret("pass").unwrap().clone());
+    let (source, secret) = (SourceName::default_source(), rig.config.get().secret("pass").unwrap().clone());
     let wanted = Arc::new(secret.wanted);
     for outcome in [away(), gone()] {
         rig.script.then(Err(outcome));
@@ -406,7 +407,7 @@ async fn what_is_remembered_of_a_source_ends_with_its_definition() {
     rig.script.then(Err(away()));
     assert!(rig.broker.try_once(&wanted).await.is_err());
     assert!(rig.broker.last_failure(&source).is_some() && rig.broker.condition(&wanted).error.is_some());
-    rig.broker.activate(Active::new(settings("30s", "another")));
+    rig.broker.activate(ActiveConfig::new(settings("30s", "another")));
     assert_eq!(rig.broker.last_failure(&source), None);
     assert_eq!(rig.broker.condition(&wanted).error, None);
     assert_eq!(
@@ -414,7 +415,7 @@ async fn what_is_remembered_of_a_source_ends_with_its_definition() {
         crate::provider::observe::secret_status::State::NeverFetched
     );
     // and back: what was remembered of the first definition does not return
-    rig.broker.activate(Active::new(settings("30s", "connect")));
+    rig.broker.activate(ActiveConfig::new(settings("30s", "connect")));
     assert_eq!(
         rig.broker.condition(&wanted).state,
         crate::provider::observe::secret_status::State::NeverFetched
@@ -426,7 +427,7 @@ async fn an_answer_of_the_definition_before_counts_for_nothing() {
     for outcome in [Err(away()), Err(gone()), Ok(fetched(1, &[Ok(b"old"), Ok(b"old")]))] {
         let rig = Rig::new("30s");
         let (source, secret) =
-            (SourceName::default_source(), rig.broker.active().secret("pass").unwrap().clone());
+            (SourceName::default_source(), rig.config.get().secret("pass").unwrap().clone());
         let wanted = Arc::new(secret.wanted);
         rig.script.then(outcome);
         let broker = Arc::clone(&rig.broker);
@@ -437,7 +438,7 @@ async fn an_answer_of_the_definition_before_counts_for_nothing() {
         while rig.script.asked().is_empty() {
             tokio::task::yield_now().await;
         }
-        rig.broker.activate(Active::new(settings("30s", "another")));
+        rig.broker.activate(ActiveConfig::new(settings("30s", "another")));
         let failure = flying.await.unwrap().unwrap_err();
         assert!(failure.cause.contains("got another definition while it was asked"), "{failure}");
         assert_eq!(rig.broker.last_failure(&source), None);

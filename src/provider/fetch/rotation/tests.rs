@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::from_text;
 use crate::ipc::ItemState;
-use crate::provider::base::active_config::Active;
+use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::fetch::broker::tests::Rig;
 
 /// Ten secrets of ten items of one source that are kept fresh, and two that are not.
@@ -16,7 +16,8 @@ fn rig() -> Rig {
     let text =
         format!(r#"{{ "source": {{ "kind": "connect", "url": "https://one" }}, "secrets": [ {secrets} ] }}"#);
     let rig = Rig::new("1h");
-    rig.broker.activate(Active::new(from_text(std::path::Path::new("test.json"), &text).unwrap().settings));
+    rig.broker
+        .activate(ActiveConfig::new(from_text(std::path::Path::new("test.json"), &text).unwrap().settings));
     rig
 }
 
@@ -27,7 +28,7 @@ fn later(seconds: u64) -> BootTime {
 async fn fetch_all(rig: &Rig) {
     for n in 0..12 {
         rig.script.fetch_gives(1, &[Ok(b"first")]);
-        let wanted = rig.broker.active().secret(&format!("s{n}")).unwrap().wanted.clone();
+        let wanted = rig.config.get().secret(&format!("s{n}")).unwrap().wanted.clone();
         rig.broker.try_once(&wanted).await.unwrap();
     }
     rig.script.asked();
@@ -99,10 +100,11 @@ async fn a_source_that_hangs_does_not_delay_another() {
         secret("a", "one"),
         secret("b", "two")
     );
-    rig.broker.activate(Active::new(from_text(std::path::Path::new("test.json"), &text).unwrap().settings));
+    rig.broker
+        .activate(ActiveConfig::new(from_text(std::path::Path::new("test.json"), &text).unwrap().settings));
     let fetch = async |name: &str| {
         rig.script.fetch_gives(1, &[Ok(b"first")]);
-        let wanted = rig.broker.active().secret(name).unwrap().wanted.clone();
+        let wanted = rig.config.get().secret(name).unwrap().wanted.clone();
         rig.broker.try_once(&wanted).await.unwrap();
     };
     fetch("a").await;

@@ -190,6 +190,7 @@ impl Crowded {
         std::fs::write(&key, [1; 48]).unwrap();
         let attestation = Attestation { uid: nix::unistd::geteuid().as_raw(), trusting: true };
         let server = Arc::new(Server::new(
+            Arc::clone(&rig.config),
             Arc::clone(&rig.broker),
             attestation,
             Sealer::new(&key),
