@@ -39,6 +39,7 @@ pub mod config;
 pub mod domain;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
+#[path = "../fuzz/rules/mod.rs"]
 pub mod fuzzing;
 pub mod host;
 pub mod ipc;

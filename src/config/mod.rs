@@ -309,6 +309,7 @@ impl Default for Limits {
 #[cfg(test)]
 mod document_tests;
 #[cfg(any(test, fuzzing))]
+#[path = "../../fuzz/rules/config.rs"]
 pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@
 pub(crate) mod bounded;
 pub mod client;
 #[cfg(any(test, fuzzing))]
+#[path = "../../fuzz/rules/ipc.rs"]
 pub(crate) mod fuzz;
 pub mod packet;
 mod probe;

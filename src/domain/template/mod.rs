@@ -304,8 +304,10 @@ pub struct Filling {
 }
 
 #[cfg(any(test, fuzzing))]
+#[path = "../../../fuzz/rules/template.rs"]
 pub(crate) mod fuzz;
 #[cfg(any(test, fuzzing))]
+#[path = "../../../fuzz/rules/template_oracle.rs"]
 mod oracle;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ mod fault;
 mod folder;
 mod format;
 #[cfg(any(test, fuzzing))]
+#[path = "../../../fuzz/rules/store.rs"]
 pub(crate) mod fuzz;
 mod overrides;
 
