@@ -26,6 +26,7 @@ const PROVIDER: &[&[&str]] = &[
     &["fetch"],
     &["publish"],
     &["consumers"],
+    &["context"],
     &["request"],
     &["dbus"],
     &["run"],

@@ -10,4 +10,5 @@ pub mod process_id;
 pub(crate) mod publish_error;
 pub mod refusal;
 pub mod seal_error;
+pub mod sealer;
 pub mod unit_totals;

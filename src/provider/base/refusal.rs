@@ -62,8 +62,6 @@ pub enum Refusal {
         /// Why not.
         why: &'static str,
     },
-    /// Nothing in the configuration goes by this name.
-    NoSuchName(String),
     /// A snapshot could not be read.
     Unreadable(io::Error),
     /// It is not published: the configuration says no file for it.
@@ -95,7 +93,7 @@ impl Refusal {
     /// One word for the kind of refusal, as a field of the journal.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Denied(_) | Self::NoSuchName(_) => "not-allowed",
+            Self::Denied(_) => "not-allowed",
             Self::Unconfigured(_) => "unconfigured",
             Self::Failed { failure, .. } => failure.class.kind(),
             Self::Empty(_) => "empty",
@@ -114,7 +112,7 @@ impl Refusal {
     /// What the journal has as MESSAGE_ID: one for all that share a remedy.
     pub fn message_id(&self) -> &'static str {
         match self {
-            Self::Denied(_) | Self::NoSuchName(_) => message_id::NOT_ALLOWED,
+            Self::Denied(_) => message_id::NOT_ALLOWED,
             Self::Failed { failure, .. } => match failure.class {
                 Class::NotFound | Class::Several => message_id::NOT_FOUND,
                 Class::Denied | Class::NoToken => message_id::NO_ACCESS,
@@ -171,7 +169,6 @@ impl Refusal {
                 format!("template {template} can't be filled in: {}", refusal.cause(unit, credential))
             }
             Self::Unfit { reference, why } => format!("{reference}: the value can't stand there: {why}"),
-            Self::NoSuchName(name) => format!("no secret or template has the name {name}"),
             Self::TooLarge { what, size, takes } => format!(
                 "{what}: too large: the value has {size} bytes; systemd takes {takes} here, and 1 MiB for all credentials of a unit together"
             ),
@@ -210,9 +207,6 @@ impl Refusal {
             Self::Part { refusal, .. } => refusal.remedy(unit, credential),
             Self::Unfit { .. } => {
                 "give it to the unit as a credential of its own, which can be any bytes".to_owned()
-            }
-            Self::NoSuchName(_) => {
-                "declare it in /etc/onecred/secrets.json, then: onecred reload".to_owned()
             }
             Self::Unreadable(_) => "see: systemctl status onecred run-onecred-store.mount".to_owned(),
             Self::NoFile(_) => {

@@ -29,7 +29,7 @@ use crate::host::systemd::message_id;
 use crate::provider::base::active_config::{ActiveConfig, CurrentConfig};
 use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
-use crate::provider::fetch::broker::{Broker, Order};
+use crate::provider::fetch::broker::{Broker, LookUp, Order};
 use crate::provider::publish::{self, Handle};
 use crate::provider::store::Store;
 
@@ -259,7 +259,7 @@ fn parts(active: &ActiveConfig, unit: &str, credential: &str) -> Vec<Arc<Wanted>
 /// Whether a secret can be had now, or is at least no longer out of reach for a cause that passes: then the unit is told that other cause.
 async fn can_be_had(broker: &Arc<Broker>, wanted: &Arc<Wanted>) -> bool {
     let order = Order { wanted: Arc::clone(wanted), process: ProcessId::nobody(), arrived: BootTime::now() };
-    if broker.at_once(&order).is_some() {
+    if let LookUp::Ready(_) = broker.look_up(&order) {
         return true;
     }
     match timeout(PATIENCE, broker.try_once(wanted)).await {

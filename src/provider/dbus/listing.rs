@@ -19,7 +19,7 @@ use crate::provider::observe::secret_status::Unusable;
 impl Desk {
     /// The properties of a template.
     pub(super) fn describe_template(&self, template: &Template) -> Dict {
-        describe_template(&self.server.broker, template)
+        describe_template(&self.context.broker, template)
     }
 }
 

@@ -81,7 +81,7 @@ impl Manager {
         connection: &Connection,
     ) -> Result<Standing, BusError> {
         self.allow_property(header, connection).await?;
-        Ok(self.desk.server.standing().await)
+        Ok(self.desk.context.standing().await)
     }
 
     /// The active configuration, for a caller who may do this to all of it.
@@ -241,10 +241,10 @@ impl Manager {
         if names.is_empty() {
             names = active.settings.policy.secrets().map(|secret| secret.name.to_string()).collect();
         }
-        let due = self.desk.server.restarts.due(&active, &names).await?;
+        let due = self.desk.context.restarts.due(&active, &names).await?;
         let mut units = Vec::with_capacity(due.len());
         for due in due {
-            let withheld = self.desk.server.foresee(&due).await?;
+            let withheld = self.desk.context.foresee(&due).await?;
             units.push((due.unit, due.measure.as_str().to_owned(), due.secret, withheld));
         }
         Ok(units)
@@ -416,7 +416,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, BusError> {
         self.allow(Action::Inspect, &header, connection).await?;
-        Ok(metrics::text(&metrics_snapshot::gather(&self.desk.server).await))
+        Ok(metrics::text(&metrics_snapshot::gather(&self.desk.context).await))
     }
 
     /// The version of onecred.
@@ -433,7 +433,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, BusError> {
         self.allow_property(header, connection).await?;
-        Ok(self.desk.server.config.get().error.clone().unwrap_or_default())
+        Ok(self.desk.context.config.get().error.clone().unwrap_or_default())
     }
 
     /// Why units are refused every secret at the sealed socket, and what to do, where the host key cannot be used; else empty.
@@ -444,7 +444,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, BusError> {
         self.allow_property(header, connection).await?;
-        Ok(self.desk.server.sealing_error().map(|error| error.with_remedy()).unwrap_or_default())
+        Ok(self.desk.context.sealer.error().map(|error| error.with_remedy()).unwrap_or_default())
     }
 
     /// How the active configuration relates to the files: "current"; "changed": they are valid and were not loaded; "rejected": they have errors
@@ -479,7 +479,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<u64, BusError> {
         self.allow_property(header, connection).await?;
-        Ok(self.desk.server.config.get().loaded)
+        Ok(self.desk.context.config.get().loaded)
     }
 
     /// A secret has another value than before. Whoever follows it calls Open.

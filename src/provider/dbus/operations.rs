@@ -34,8 +34,8 @@ impl Desk {
         caller: &Arc<Caller>,
     ) -> Result<Vec<Outcome>, BusError> {
         let (turns, mut work) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
-        let broker = &self.server.broker;
-        let active = self.server.config.get();
+        let broker = &self.context.broker;
+        let active = self.context.config.get();
         // all are asked for before any has its turn, so that one check is enough for a source
         let ask = |name: &String| {
             let what = active.settings.policy.by_name(name)?;
@@ -46,7 +46,7 @@ impl Desk {
             let (desk, turns, caller) = (Arc::clone(self), Arc::clone(&turns), Arc::clone(caller));
             work.spawn(async move {
                 let _turn = turns.acquire().await;
-                let active = desk.server.config.get();
+                let active = desk.context.config.get();
                 let unknown = || caller.no_secret(&active, &name);
                 let mut asked = asked.unwrap_or_default();
                 let result = match (active.secret(&name), active.template(&name)) {
@@ -93,7 +93,7 @@ impl Desk {
     /// Has the version before stand in for a secret's value. Gives that version.
     pub(super) fn rollback(&self, name: &str, wanted: &Wanted) -> Result<u64, BusError> {
         let (key, field) = (ItemKey::new(&wanted.source, &wanted.reference.item), &wanted.reference.field);
-        let broker = &self.server.broker;
+        let broker = &self.context.broker;
         let previous = broker.slot(&key).and_then(|slot| slot.previous);
         let entry = previous.as_ref().and_then(|previous| previous.entry(field));
         let (Some(previous), Some(&Entry::Value { offset, len, .. })) = (&previous, entry) else {
@@ -124,7 +124,7 @@ impl Desk {
 
     /// Ends what stands in for a secret.
     pub(super) fn release(&self, name: String) -> Result<(), BusError> {
-        let broker = &self.server.broker;
+        let broker = &self.context.broker;
         if !broker.store().release(&name) {
             return Err(BusError::InvalidArgument(format!("nothing stands in for {name}")));
         }
@@ -145,7 +145,7 @@ impl Desk {
         version: u64,
         value: SecretValue,
     ) -> Result<(), BusError> {
-        let broker = &self.server.broker;
+        let broker = &self.context.broker;
         let kept = broker.store().hold(name, origin, place, version, value);
         kept.map_err(|error| BusError::of(name, &error.failure()))?;
         broker.events.tell(Event::Held { name: name.to_owned() });

@@ -67,7 +67,7 @@ impl SecretObject {
     ) -> Result<(String, u64), BusError> {
         let found = self.desk.find(&self.name, Action::Refresh, &header, connection).await?;
         let secret = found.secret()?;
-        let asked = self.desk.server.broker.ask(&secret.wanted);
+        let asked = self.desk.context.broker.ask(&secret.wanted);
         let (word, version) = outcome(self.desk.refresh(secret, flags, asked).await?);
         Ok((word.to_owned(), version))
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::broker::{Broker, Order, Ready};
+use super::broker::{self, Broker, Order, Ready};
 use crate::domain::policy::Deliverable;
 use crate::domain::secret::{SecretValue, Wanted};
 use crate::domain::template::{Filling, Unfit};
@@ -45,22 +45,52 @@ impl Job {
     pub fn patience(&self) -> Duration {
         self.what.parts().iter().map(|wanted| wanted.deadline).min().unwrap_or_default()
     }
+}
 
-    /// The part that is waited for: the first that is not there.
-    pub fn missing(&self, broker: &Broker) -> Option<&Arc<Wanted>> {
-        self.what.parts().iter().find(|wanted| broker.at_once(&self.order(wanted)).is_none())
+/// What a look-up yields, without a wait.
+#[derive(Debug)]
+pub enum LookUp {
+    /// The whole value, or why it cannot be made of the parts.
+    Known(Result<Assembled, Refusal>),
+    /// The first part that must be waited for.
+    Pending(Missing),
+}
+
+/// A part that must be waited for.
+#[derive(Debug)]
+pub struct Missing {
+    /// The part.
+    pub wanted: Arc<Wanted>,
+    /// Whether an older value is served if its source does not answer.
+    pub has_older: bool,
+}
+
+impl LookUp {
+    /// The answer, if it is known.
+    pub fn known(self) -> Option<Result<Assembled, Refusal>> {
+        match self {
+            Self::Known(result) => Some(result),
+            Self::Pending(_) => None,
+        }
     }
 }
 
-/// Puts it together without a wait, if that can be: where every part is at hand.
-pub fn at_once(broker: &Broker, job: &Job) -> Option<Result<Assembled, Refusal>> {
-    match &job.what {
-        Deliverable::Secret(wanted) => Some(one(wanted, broker.at_once(&job.order(wanted))?)),
-        Deliverable::Template(filling) => {
-            let ready = filling.parts.iter().map(|wanted| broker.at_once(&job.order(wanted)));
-            Some(filled(filling, ready.collect::<Option<_>>()?))
+/// Looks all parts up, and puts them together if none must be waited for.
+pub fn look_up(broker: &Broker, job: &Job) -> LookUp {
+    let look_up = |wanted: &Arc<Wanted>| match broker.look_up(&job.order(wanted)) {
+        broker::LookUp::Ready(ready) => Ok(ready),
+        broker::LookUp::Pending(pending) => {
+            Err(Missing { wanted: Arc::clone(wanted), has_older: pending.older.is_some() })
         }
-    }
+    };
+    let result = match &job.what {
+        Deliverable::Secret(wanted) => look_up(wanted).map(|ready| one(wanted, ready)),
+        Deliverable::Template(filling) => {
+            let ready: Result<Vec<_>, _> = filling.parts.iter().map(look_up).collect();
+            ready.map(|ready| filled(filling, ready))
+        }
+    };
+    result.map_or_else(LookUp::Pending, LookUp::Known)
 }
 
 /// Puts it together, within the deadline of each part.
@@ -83,13 +113,6 @@ pub async fn get(broker: &Arc<Broker>, job: &Job) -> Result<Assembled, Refusal> 
         ready[index] = Some(got.map_err(|failure| within(filling, failed(&filling.parts[index], failure)))?);
     }
     filled(filling, ready.into_iter().flatten().collect())
-}
-
-/// Puts together what goes by a name in the configuration, for an asker of its own or one that is named.
-pub async fn by_name(broker: &Arc<Broker>, name: &str, process: ProcessId) -> Result<Assembled, Refusal> {
-    let what = broker.config().settings.policy.by_name(name).cloned();
-    let what = what.ok_or_else(|| Refusal::NoSuchName(name.to_owned()))?;
-    get(broker, &Job { what, process, arrived: BootTime::now() }).await
 }
 
 fn one(wanted: &Arc<Wanted>, mut ready: Ready) -> Result<Assembled, Refusal> {

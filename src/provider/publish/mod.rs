@@ -245,7 +245,7 @@ impl Publisher {
     fn at_hand<'a>(&self, files: impl Iterator<Item = &'a File>, process: ProcessId) -> Ready<'a> {
         let value = |file: &File| {
             let job = Job { what: file.of_any_age(), process, arrived: BootTime::now() };
-            assemble::at_once(&self.broker, &job)?.ok().map(|assembled| assembled.value)
+            assemble::look_up(&self.broker, &job).known()?.ok().map(|assembled| assembled.value)
         };
         files.filter_map(|file| Some((file, value(file)?))).collect()
     }

@@ -16,7 +16,7 @@ use crate::domain::name::{CredentialId, UnitName};
 use crate::host::clock::{BootTime, simulated};
 use crate::provider::base::active_config::{ActiveConfig, CurrentConfig};
 use crate::provider::base::process_id::ProcessId;
-use crate::provider::fetch::broker::{Broker, Order};
+use crate::provider::fetch::broker::{Broker, LookUp, Order};
 use crate::provider::store::{Kind, Store, testing};
 
 /// What 1Password allows an account in a day.
@@ -165,7 +165,7 @@ impl Host {
             let wanted = active.settings.policy.judge(&unit, &CredentialId::parse(name).unwrap()).unwrap();
             let wanted = Arc::clone(&wanted.parts()[0]);
             let order = Order { wanted, process: ProcessId::testing(process), arrived: BootTime::now() };
-            if self.broker.at_once(&order).is_none() {
+            if let LookUp::Pending(_) = self.broker.look_up(&order) {
                 self.broker.get(&order).await?;
             }
         }

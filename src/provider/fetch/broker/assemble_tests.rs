@@ -23,6 +23,10 @@ fn job(rig: &Rig, name: &str, process: u64) -> Job {
     Job { what, process: ProcessId::testing(process), arrived: BootTime::now() }
 }
 
+fn known(rig: &Rig, name: &str, process: u64) -> Option<Result<assemble::Assembled, Refusal>> {
+    assemble::look_up(&rig.broker, &job(rig, name, process)).known()
+}
+
 fn text(result: Result<assemble::Assembled, Refusal>) -> String {
     String::from_utf8(result.unwrap().value.expose().to_vec()).unwrap()
 }
@@ -35,14 +39,11 @@ fn cause(refusal: &Refusal) -> String {
 #[tokio::test(start_paused = true)]
 async fn a_template_is_one_fetch_of_an_item_and_then_at_once() {
     let rig = rig();
-    assert!(assemble::at_once(&rig.broker, &job(&rig, "app.env", 1)).is_none());
+    assert!(known(&rig, "app.env", 1).is_none());
     rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
     assert_eq!(text(assemble::get(&rig.broker, &job(&rig, "app.env", 1)).await), "P=hunter2\nU=bob\n");
     assert_eq!(rig.script.asked(), ["fetch i password,username"]);
-    assert_eq!(text(assemble::at_once(&rig.broker, &job(&rig, "app.env", 2)).unwrap()), "P=hunter2\nU=bob\n");
-    assert_eq!(text(assemble::by_name(&rig.broker, "user", ProcessId::nobody()).await), "bob");
-    let unknown = assemble::by_name(&rig.broker, "nothing", ProcessId::nobody()).await;
-    assert!(matches!(unknown, Err(Refusal::NoSuchName(_))));
+    assert_eq!(text(known(&rig, "app.env", 2).unwrap()), "P=hunter2\nU=bob\n");
     assert_eq!(rig.script.asked(), [""; 0]);
 }
 

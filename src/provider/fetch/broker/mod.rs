@@ -74,7 +74,31 @@ pub struct Ready {
     pub stale: Option<Failure>,
 }
 
+/// What a look-up yields.
+#[derive(Debug)]
+pub enum LookUp {
+    /// A value that may be served.
+    Ready(Ready),
+    /// Something must happen first.
+    Pending(Pending),
+}
+
+/// What must happen before a value can be served.
+#[derive(Debug)]
+pub struct Pending {
+    step: Step,
+    key: ItemKey,
+    /// The value that is served if the source does not answer.
+    pub older: Option<Ready>,
+}
+
 impl Ready {
+    /// The value of a field in a snapshot.
+    fn of(snapshot: Arc<Snapshot>, field: &FieldRef) -> Option<Self> {
+        let Some(&Entry::Value { offset, len, .. }) = snapshot.entry(field) else { return None };
+        Some(Self { snapshot, offset, len, stale: None })
+    }
+
     /// Reads it.
     pub fn read(&self) -> Result<SecretValue, Refusal> {
         self.snapshot.read(self.offset, self.len).map_err(Refusal::Unreadable)
@@ -231,14 +255,6 @@ impl Broker {
         self.pins.forget(process);
     }
 
-    /// What can be served without a wait, if it can.
-    pub fn at_once(&self, order: &Order) -> Option<Ready> {
-        match self.look(order) {
-            Look::Ready(ready) => Some(ready),
-            Look::Todo { .. } => None,
-        }
-    }
-
     /// Gets what is wanted, within its deadline. A failure that passes is waited out until then; any other ends it at once.
     pub async fn get(self: &Arc<Self>, order: &Order) -> Result<Ready, Failure> {
         let order = &mut order.clone();
@@ -246,21 +262,23 @@ impl Broker {
         let mut pauses = Growing::doubling(Duration::from_millis(250), Duration::from_secs(8));
         let mut fetched = 0;
         loop {
-            let failure = match self.look(order) {
-                Look::Ready(ready) => return Ok(ready),
-                Look::Todo { step: Step::Refuse(failure), .. } if !failure.class.is_transient() => {
+            let failure = match self.look_up(order) {
+                LookUp::Ready(ready) => return Ok(ready),
+                LookUp::Pending(Pending { step: Step::Refuse(failure), .. })
+                    if !failure.class.is_transient() =>
+                {
                     return Err(failure);
                 }
-                Look::Todo { step: Step::Refuse(failure), .. } => failure,
-                Look::Todo { .. } if Instant::now() >= deadline => {
+                LookUp::Pending(Pending { step: Step::Refuse(failure), .. }) => failure,
+                LookUp::Pending(_) if Instant::now() >= deadline => {
                     return Err(self.why_late(&order.wanted.source));
                 }
-                Look::Todo { step: Step::Check, .. } => {
+                LookUp::Pending(Pending { step: Step::Check, .. }) => {
                     let _ = self.checked(&order.wanted.source, deadline).await;
                     continue;
                 }
-                Look::Todo { .. } if fetched == MOST_FETCHES => return Err(never_fresh()),
-                Look::Todo { key, .. } => {
+                LookUp::Pending(_) if fetched == MOST_FETCHES => return Err(never_fresh()),
+                LookUp::Pending(Pending { key, .. }) => {
                     match timeout_at(deadline, self.fetched(&key, &order.wanted.reference.field)).await {
                         Ok(Ok(())) => {
                             fetched += 1;
@@ -317,10 +335,11 @@ impl Broker {
         self.troubles.present(source, self.config().print(source)).unwrap_or_else(|| no_answer(source))
     }
 
-    fn look(&self, order: &Order) -> Look {
+    /// Looks a value up without a wait: yields it, or what must happen first. The process then has its generation of the item.
+    pub fn look_up(&self, order: &Order) -> LookUp {
         let (wanted, now) = (&order.wanted, BootTime::now());
         if let Some(Held { snapshot, offset, len, .. }) = self.held(wanted) {
-            return Look::Ready(Ready { snapshot, offset, len, stale: None });
+            return LookUp::Ready(Ready { snapshot, offset, len, stale: None });
         }
         let key = ItemKey::new(&wanted.source, &wanted.reference.item);
         let field = &wanted.reference.field;
@@ -328,15 +347,8 @@ impl Broker {
         // what comes from another source of this name is not of this one
         let print = active.print(&wanted.source);
         let pinned = self.pins.get(order.process, &key).filter(|pinned| pinned.source_print == print);
-        if let Some(snapshot) = &pinned
-            && let Some(Entry::Value { offset, len, .. }) = snapshot.entry(field)
-        {
-            return Look::Ready(Ready {
-                snapshot: Arc::clone(snapshot),
-                offset: *offset,
-                len: *len,
-                stale: None,
-            });
+        if let Some(ready) = pinned.as_ref().and_then(|snapshot| Ready::of(Arc::clone(snapshot), field)) {
+            return LookUp::Ready(ready);
         }
         let slot = self.store.slot(&key).filter(|slot| slot.snapshot.source_print == print);
         let doubt = || slot.as_ref().and_then(|slot| slot.doubt(now).cloned());
@@ -346,36 +358,18 @@ impl Broker {
             (Step::Serve { .. }, Some(slot))
                 if pinned.is_some_and(|pinned| pinned.version != slot.snapshot.version) =>
             {
-                Look::Todo { step: Step::Refuse(torn()), key }
+                LookUp::Pending(Pending { step: Step::Refuse(torn()), key, older: None })
             }
             (Step::Serve { offset, len, stale }, Some(Slot { snapshot, .. })) => {
                 self.pins.set(order.process, &snapshot, now);
-                Look::Ready(Ready { snapshot, offset, len, stale: trouble.filter(|_| stale) })
+                LookUp::Ready(Ready { snapshot, offset, len, stale: trouble.filter(|_| stale) })
             }
-            (step, _) => Look::Todo { step, key },
-        }
-    }
-
-    /// The value that is there, however old.
-    pub(crate) fn stored(&self, wanted: &Wanted) -> Option<Ready> {
-        if let Some(Held { snapshot, offset, len, .. }) = self.held(wanted) {
-            return Some(Ready { snapshot, offset, len, stale: None });
-        }
-        let slot = self.slot(&ItemKey::new(&wanted.source, &wanted.reference.item))?;
-        match slot.snapshot.entry(&wanted.reference.field) {
-            Some(&Entry::Value { offset, len, .. }) => {
-                Some(Ready { snapshot: slot.snapshot, offset, len, stale: None })
+            (step, slot) => {
+                let older =
+                    slot.filter(|slot| !slot.changed).and_then(|slot| Ready::of(slot.snapshot, field));
+                LookUp::Pending(Pending { step, key, older })
             }
-            _ => None,
         }
-    }
-
-    /// Whether there is a value that is served where its source can't be asked.
-    pub(crate) fn has(&self, wanted: &Wanted) -> bool {
-        let slot = self.slot(&ItemKey::new(&wanted.source, &wanted.reference.item));
-        slot.is_some_and(|slot| {
-            !slot.changed && matches!(slot.snapshot.entry(&wanted.reference.field), Some(Entry::Value { .. }))
-        })
     }
 
     /// Fetches the item of what is wanted once, whatever comes of it.
@@ -403,11 +397,6 @@ impl Broker {
     pub fn last_failure(&self, source: &SourceName) -> Option<Failure> {
         self.troubles.last(source, self.config().print(source))
     }
-}
-
-enum Look {
-    Ready(Ready),
-    Todo { step: Step, key: ItemKey },
 }
 
 fn redefined(source: &SourceName) -> Failure {

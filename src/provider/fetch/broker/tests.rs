@@ -124,9 +124,9 @@ impl Rig {
         let wanted = active.settings.policy.judge(&unit, &CredentialId::parse(credential).unwrap()).unwrap();
         let wanted = Arc::clone(&wanted.parts()[0]);
         let order = Order { wanted, process: ProcessId::testing(process), arrived: BootTime::now() };
-        let ready = match self.broker.at_once(&order) {
-            Some(ready) => ready,
-            None => self.broker.get(&order).await?,
+        let ready = match self.broker.look_up(&order) {
+            LookUp::Ready(ready) => ready,
+            LookUp::Pending(_) => self.broker.get(&order).await?,
         };
         let stale = ready.stale.is_some();
         Ok((ready.read().unwrap().expose().to_vec(), stale))
