@@ -281,6 +281,9 @@ pub struct Failure {
     /// The token does not have the form of one, so that no server was asked.
     #[serde(default)]
     pub is_malformed_token: bool,
+    /// It concerns one item alone: its source has answered.
+    #[serde(default)]
+    pub is_of_item: bool,
 }
 
 impl Failure {
@@ -292,6 +295,7 @@ impl Failure {
             remedy: remedy.into(),
             retry_after: None,
             is_malformed_token: false,
+            is_of_item: false,
         }
     }
 
@@ -307,11 +311,17 @@ impl Failure {
         self
     }
 
+    /// The same, of one item alone.
+    pub fn of_item(mut self) -> Self {
+        self.is_of_item = true;
+        self
+    }
+
     /// Whether the source itself has answered, rather than that it was not asked or something else answered for it.
     pub fn is_answer(&self) -> bool {
         let answered =
             matches!(self.class, Class::NotFound | Class::Several | Class::Denied | Class::TooLarge);
-        answered && !self.is_malformed_token
+        (answered || self.is_of_item) && !self.is_malformed_token
     }
 
     /// The failure as it may be logged, whoever sent it: control characters out, cut to lengths fit for a line.

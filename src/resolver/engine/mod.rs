@@ -164,11 +164,8 @@ impl<B: Backend> Engine<B> {
                 let cause = format!(
                     "{at} is behind: it has version {now} of {what}, of which it had {before} before"
                 );
-                Err(Failure::new(
-                    Class::Away,
-                    cause,
-                    "wait until it has synchronised, or see whether it does",
-                ))
+                let remedy = "wait until it has synchronised, or see whether it does";
+                Err(Failure::new(Class::Away, cause, remedy).of_item())
             }
             _ => Ok(()),
         }
@@ -311,13 +308,15 @@ fn too_late() -> Failure {
 }
 
 fn in_motion(item: &ItemRef) -> Failure {
-    Failure::new(Class::Away, format!("{item} changes while it is read"), "ask again in a moment")
+    let cause = format!("{item} changes while it is read");
+    Failure::new(Class::Away, cause, "ask again in a moment").of_item()
 }
 
 /// A list and an item that contradict each other: that confirms nothing, least of all that the item is gone.
 fn listed_only(what: &str, failure: &Failure) -> Failure {
     let cause = format!("the {what} is listed, but {}", failure.cause);
-    Failure::new(Class::Away, cause, "ask again in a moment; see whether the server has synchronised")
+    let remedy = "ask again in a moment; see whether the server has synchronised";
+    Failure::new(Class::Away, cause, remedy).of_item()
 }
 
 #[cfg(test)]
