@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::tests::{Rig, away, gone};
 use super::*;
 use crate::config::from_text;
+use crate::provider::base::refusal::Refusal;
 use crate::provider::fetch::assemble::{self, Job};
 
 fn rig() -> Rig {

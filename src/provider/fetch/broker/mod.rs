@@ -1,6 +1,7 @@
 //! Gets what a request is allowed: from the store while it is fresh, else by the resolver, one flight per item, until the deadline.
 
 mod flight;
+mod look_up;
 mod refresh;
 
 use std::collections::{BTreeSet, HashMap};
@@ -12,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::domain::name::{CredentialId, SourceName};
 use crate::domain::reference::FieldRef;
-use crate::domain::secret::{SecretValue, Wanted};
+use crate::domain::secret::Wanted;
 use crate::host::clock::BootTime;
 use crate::host::pause::{Growing, varied};
 use crate::ipc::{Class, Declarations, Failure, Resolve, Status};
@@ -20,14 +21,14 @@ use crate::provider::base::active_config::{ActiveConfig, CurrentConfig};
 use crate::provider::base::events::{Event, Events};
 use crate::provider::base::item_key::ItemKey;
 use crate::provider::base::process_id::ProcessId;
-use crate::provider::base::refusal::Refusal;
 use crate::provider::fetch::outages::Troubles;
 use crate::provider::fetch::single_flight::Flights;
 use crate::provider::observe::secret_status::{Condition, Seen};
-use crate::provider::store::freshness::{Moment, Step, judge};
+use crate::provider::store::freshness::Step;
 use crate::provider::store::start_pins::Pins;
-use crate::provider::store::{Entry, Held, Slot, Snapshot, Store};
+use crate::provider::store::{Held, Slot, Store};
 
+pub use look_up::{LookUp, Order, Pending, Ready};
 pub use refresh::{Asked, Refreshed, Thoroughness};
 
 /// How long the resolver may take for one try; within the deadline another follows.
@@ -61,59 +62,6 @@ pub struct Broker {
     failing: Mutex<HashMap<ItemKey, Failure>>,
     /// Tells what happens to secrets.
     pub events: Events,
-}
-
-/// A value that may be served: where it is in its snapshot.
-#[derive(Debug)]
-pub struct Ready {
-    /// The snapshot it is in.
-    pub snapshot: Arc<Snapshot>,
-    offset: u64,
-    len: usize,
-    /// Why it is older than it should be, if it is.
-    pub stale: Option<Failure>,
-}
-
-/// What a look-up yields.
-#[derive(Debug)]
-pub enum LookUp {
-    /// A value that may be served.
-    Ready(Ready),
-    /// Something must happen first.
-    Pending(Pending),
-}
-
-/// What must happen before a value can be served.
-#[derive(Debug)]
-pub struct Pending {
-    step: Step,
-    key: ItemKey,
-    /// The value that is served if the source does not answer.
-    pub older: Option<Ready>,
-}
-
-impl Ready {
-    /// The value of a field in a snapshot.
-    fn of(snapshot: Arc<Snapshot>, field: &FieldRef) -> Option<Self> {
-        let Some(&Entry::Value { offset, len, .. }) = snapshot.entry(field) else { return None };
-        Some(Self { snapshot, offset, len, stale: None })
-    }
-
-    /// Reads it.
-    pub fn read(&self) -> Result<SecretValue, Refusal> {
-        self.snapshot.read(self.offset, self.len).map_err(Refusal::Unreadable)
-    }
-}
-
-/// What is asked of the broker.
-#[derive(Debug, Clone)]
-pub struct Order {
-    /// What to get.
-    pub wanted: Arc<Wanted>,
-    /// The process that asks.
-    pub process: ProcessId,
-    /// When it came.
-    pub arrived: BootTime,
 }
 
 impl Broker {
@@ -257,8 +205,12 @@ impl Broker {
 
     /// Gets what is wanted, within its deadline. A failure that passes is waited out until then; any other ends it at once.
     pub async fn get(self: &Arc<Self>, order: &Order) -> Result<Ready, Failure> {
+        self.get_by(order, Instant::now() + order.wanted.deadline).await
+    }
+
+    /// The same, by a deadline that may have begun before. At the deadline an older value is better than none.
+    pub async fn get_by(self: &Arc<Self>, order: &Order, deadline: Instant) -> Result<Ready, Failure> {
         let order = &mut order.clone();
-        let deadline = Instant::now() + order.wanted.deadline;
         let mut pauses = Growing::doubling(Duration::from_millis(250), Duration::from_secs(8));
         let mut fetched = 0;
         loop {
@@ -270,8 +222,11 @@ impl Broker {
                     return Err(failure);
                 }
                 LookUp::Pending(Pending { step: Step::Refuse(failure), .. }) => failure,
-                LookUp::Pending(_) if Instant::now() >= deadline => {
-                    return Err(self.why_late(&order.wanted.source));
+                LookUp::Pending(Pending { older, .. }) if Instant::now() >= deadline => {
+                    let why = self.why_late(&order.wanted.source);
+                    let Some(older) = older else { return Err(why) };
+                    self.pins.set(order.process, &older.snapshot, BootTime::now());
+                    return Ok(older.stale(why));
                 }
                 LookUp::Pending(Pending { step: Step::Check, .. }) => {
                     let _ = self.checked(&order.wanted.source, deadline).await;
@@ -279,17 +234,21 @@ impl Broker {
                 }
                 LookUp::Pending(_) if fetched == MOST_FETCHES => return Err(never_fresh()),
                 LookUp::Pending(Pending { key, .. }) => {
+                    let print = self.config().print(&key.source).to_owned();
                     match timeout_at(deadline, self.fetched(&key, &order.wanted.reference.field)).await {
                         Ok(Ok(())) => {
                             fetched += 1;
                             continue;
                         }
+                        // the flight has ended, and before this request had its turn the source got another definition
+                        Ok(Err(_)) if !self.is_current(&key.source, &print) => redefined(&key.source),
                         Ok(Err(failure)) if failure.class.is_transient() => failure,
                         Ok(Err(failure)) => return Err(failure),
-                        Err(_elapsed) => return Err(self.why_late(&order.wanted.source)),
+                        Err(_elapsed) => continue, // as at any deadline
                     }
                 }
             };
+            fetched = 0; // what follows is another attempt
             let pause = pauses.pause();
             let wait = varied(failure.retry_after.unwrap_or(pause).max(pause), 0.2);
             let next = (Instant::now() + wait).min(deadline);
@@ -308,12 +267,13 @@ impl Broker {
         source: &SourceName,
         deadline: Instant,
     ) -> Result<(), Failure> {
-        let limit = deadline.min(Instant::now() + CHECK_PATIENCE);
+        let patience = Instant::now() + CHECK_PATIENCE;
         let check = self.checks.join(source, || Arc::clone(self).check(source.clone()));
         let print = self.config().print(source).to_owned();
-        timeout_at(limit, check).await.unwrap_or_else(|_elapsed| {
+        timeout_at(deadline.min(patience), check).await.unwrap_or_else(|_elapsed| {
             let failure = no_answer(source);
-            if self.is_current(source, &print) {
+            // a request with little time says nothing about the source
+            if deadline >= patience && self.is_current(source, &print) {
                 self.troubles.begin(source, &print, &failure);
             }
             Err(failure)
@@ -333,43 +293,6 @@ impl Broker {
 
     fn why_late(&self, source: &SourceName) -> Failure {
         self.troubles.present(source, self.config().print(source)).unwrap_or_else(|| no_answer(source))
-    }
-
-    /// Looks a value up without a wait: yields it, or what must happen first. The process then has its generation of the item.
-    pub fn look_up(&self, order: &Order) -> LookUp {
-        let (wanted, now) = (&order.wanted, BootTime::now());
-        if let Some(Held { snapshot, offset, len, .. }) = self.held(wanted) {
-            return LookUp::Ready(Ready { snapshot, offset, len, stale: None });
-        }
-        let key = ItemKey::new(&wanted.source, &wanted.reference.item);
-        let field = &wanted.reference.field;
-        let active = self.config();
-        // what comes from another source of this name is not of this one
-        let print = active.print(&wanted.source);
-        let pinned = self.pins.get(order.process, &key).filter(|pinned| pinned.source_print == print);
-        if let Some(ready) = pinned.as_ref().and_then(|snapshot| Ready::of(Arc::clone(snapshot), field)) {
-            return LookUp::Ready(ready);
-        }
-        let slot = self.store.slot(&key).filter(|slot| slot.snapshot.source_print == print);
-        let doubt = || slot.as_ref().and_then(|slot| slot.doubt(now).cloned());
-        let trouble = self.troubles.present(&wanted.source, print).or_else(doubt);
-        let moment = Moment { now, arrived: order.arrived, troubled: trouble.is_some() };
-        match (judge(slot.as_ref(), field, wanted.max_age, moment), slot) {
-            (Step::Serve { .. }, Some(slot))
-                if pinned.is_some_and(|pinned| pinned.version != slot.snapshot.version) =>
-            {
-                LookUp::Pending(Pending { step: Step::Refuse(torn()), key, older: None })
-            }
-            (Step::Serve { offset, len, stale }, Some(Slot { snapshot, .. })) => {
-                self.pins.set(order.process, &snapshot, now);
-                LookUp::Ready(Ready { snapshot, offset, len, stale: trouble.filter(|_| stale) })
-            }
-            (step, slot) => {
-                let older =
-                    slot.filter(|slot| !slot.changed).and_then(|slot| Ready::of(slot.snapshot, field));
-                LookUp::Pending(Pending { step, key, older })
-            }
-        }
     }
 
     /// Fetches the item of what is wanted once, whatever comes of it.
@@ -409,12 +332,6 @@ fn never_fresh() -> Failure {
     Failure::new(Class::Malformed, cause, "if it is a one-time password: is the clock right? (timedatectl)")
 }
 
-fn torn() -> Failure {
-    let cause =
-        "the item changed while the unit was starting, so that its credentials would not belong together";
-    Failure::new(Class::Several, cause, "start the unit again")
-}
-
 fn no_answer(source: &SourceName) -> Failure {
     let remedy = "look at: systemctl status onecred-resolver; is 1Password reachable from here?";
     Failure::new(Class::Away, format!("no answer from source {source} in time"), remedy)
@@ -424,6 +341,10 @@ fn no_answer(source: &SourceName) -> Failure {
 mod assemble_tests;
 #[cfg(test)]
 mod clock_tests;
+#[cfg(test)]
+mod deadline_tests;
+#[cfg(test)]
+mod redefined_tests;
 #[cfg(test)]
 mod refresh_tests;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::tests::{Rig, away, fresh, gone, settings};
 use super::*;
 use crate::config::from_text;
+use crate::domain::secret::SecretValue;
 use crate::ipc::ItemState;
 use crate::provider::observe::secret_status::State;
 use crate::provider::store::{Kind, Origin};

@@ -22,7 +22,7 @@ impl Scripted {
         self.fetches.lock().unwrap().push_back(Ok(fetched(version, values)));
     }
 
-    pub(super) fn then(&self, outcome: Result<Fetched, Failure>) {
+    pub(in crate::provider) fn then(&self, outcome: Result<Fetched, Failure>) {
         self.fetches.lock().unwrap().push_back(outcome);
     }
 
@@ -63,7 +63,7 @@ impl Resolve for Scripted {
     }
 }
 
-pub(super) fn away() -> Failure {
+pub(in crate::provider) fn away() -> Failure {
     Failure::new(Class::Away, "nobody there", "wait")
 }
 
@@ -292,20 +292,6 @@ async fn a_field_that_fails_for_a_moment_is_waited_out_and_takes_nothing_away() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flight_that_lands_under_another_definition_of_its_source_is_thrown_away() {
-    let rig = Rig::new("session");
-    rig.script.fetch_gives(1, &[Ok(b"of one"), Ok(b"bob")]);
-    rig.script.fetch_gives(1, &[Ok(b"of two"), Ok(b"bob")]);
-    let redefine = async {
-        tokio::task::yield_now().await; // the flight is under way
-        rig.broker.activate(ActiveConfig::new(settings("session", "two")));
-    };
-    let (got, ()) = tokio::join!(rig.get(1, "pass"), redefine);
-    assert_eq!(got, fresh("of two"));
-    assert_eq!(rig.get(2, "pass").await, fresh("of two"));
-}
-
-#[tokio::test(start_paused = true)]
 async fn credentials_of_two_versions_are_not_put_together() {
     let rig = Rig::new("always");
     let order = |process: u64, field: &str| {
@@ -323,21 +309,6 @@ async fn credentials_of_two_versions_are_not_put_together() {
     let torn = rig.broker.get(&order(1, "b")).await.unwrap_err();
     assert!(torn.cause.contains("changed while the unit was starting"), "{torn}");
     assert_eq!(rig.broker.get(&order(2, "b")).await.unwrap().read().unwrap().expose(), b"two");
-}
-
-#[tokio::test(start_paused = true)]
-async fn another_source_under_the_same_name_has_none_of_the_old_values() {
-    let rig = Rig::new("session");
-    rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
-    assert_eq!(rig.get(1, "pass").await, fresh("hunter2"));
-    rig.broker.activate(ActiveConfig::new(settings("session", "one")));
-    assert_eq!(rig.get(2, "pass").await, fresh("hunter2"));
-    rig.broker.activate(ActiveConfig::new(settings("session", "two")));
-    assert_eq!(rig.broker.size(), (0, 0));
-    rig.script.fetch_gives(1, &[Ok(b"other"), Ok(b"eve")]);
-    assert_eq!(rig.get(3, "pass").await, fresh("other"));
-    rig.broker.activate(ActiveConfig::broken("secrets.json:1:1: error".into()));
-    assert_eq!(rig.broker.size().0, 1, "errors in a file throw nothing away");
 }
 
 #[tokio::test(start_paused = true)]
@@ -393,58 +364,4 @@ async fn fields_that_come_while_a_flight_is_under_way_share_the_next() {
         assert_eq!(task.await.unwrap(), Ok(()));
     }
     assert!(rig.script.asked().len() <= 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_is_remembered_of_a_source_ends_with_its_definition() {
-    let rig = Rig::new("30s");
-    let (source, secret) = (SourceName::default_source(), rig.config.get().secret("pass").unwrap().clone());
-    let wanted = Arc::new(secret.wanted);
-    for outcome in [away(), gone()] {
-        rig.script.then(Err(outcome));
-        assert!(rig.broker.try_once(&wanted).await.is_err());
-    }
-    rig.script.then(Err(away()));
-    assert!(rig.broker.try_once(&wanted).await.is_err());
-    assert!(rig.broker.last_failure(&source).is_some() && rig.broker.condition(&wanted).error.is_some());
-    rig.broker.activate(ActiveConfig::new(settings("30s", "another")));
-    assert_eq!(rig.broker.last_failure(&source), None);
-    assert_eq!(rig.broker.condition(&wanted).error, None);
-    assert_eq!(
-        rig.broker.condition(&wanted).state,
-        crate::provider::observe::secret_status::State::NeverFetched
-    );
-    // and back: what was remembered of the first definition does not return
-    rig.broker.activate(ActiveConfig::new(settings("30s", "connect")));
-    assert_eq!(
-        rig.broker.condition(&wanted).state,
-        crate::provider::observe::secret_status::State::NeverFetched
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_answer_of_the_definition_before_counts_for_nothing() {
-    for outcome in [Err(away()), Err(gone()), Ok(fetched(1, &[Ok(b"old"), Ok(b"old")]))] {
-        let rig = Rig::new("30s");
-        let (source, secret) =
-            (SourceName::default_source(), rig.config.get().secret("pass").unwrap().clone());
-        let wanted = Arc::new(secret.wanted);
-        rig.script.then(outcome);
-        let broker = Arc::clone(&rig.broker);
-        let flying = {
-            let wanted = Arc::clone(&wanted);
-            tokio::spawn(async move { broker.try_once(&wanted).await })
-        };
-        while rig.script.asked().is_empty() {
-            tokio::task::yield_now().await;
-        }
-        rig.broker.activate(ActiveConfig::new(settings("30s", "another")));
-        let failure = flying.await.unwrap().unwrap_err();
-        assert!(failure.cause.contains("got another definition while it was asked"), "{failure}");
-        assert_eq!(rig.broker.last_failure(&source), None);
-        assert_eq!(
-            rig.broker.condition(&wanted).state,
-            crate::provider::observe::secret_status::State::NeverFetched
-        );
-    }
 }
