@@ -17,7 +17,7 @@ use crate::domain::reference::FieldRef;
 use crate::host::clock::BootTime;
 use crate::host::pause::varied;
 use crate::provider::base::item_key::ItemKey;
-use crate::provider::store::Entry;
+use crate::provider::store::{Entry, Slot};
 
 /// How often to look for what is due: an interval may begin or end with any new configuration, and a unit's start may find a change.
 const LOOK: Duration = Duration::from_secs(5);
@@ -65,8 +65,9 @@ impl Rotation {
                 let slot = broker.slot(&key)?;
                 let field = wanted.reference.field.clone();
                 let has_value = matches!(slot.snapshot.entry(&field), Some(Entry::Value { .. }));
-                let (confirmed, fetched, changed) = (slot.confirmed, slot.snapshot.fetched, slot.changed);
-                Some(Candidate { key, field, interval, confirmed, fetched, changed, has_value })
+                let (changed, incomplete) = (slot.changed, is_incomplete(&slot, &field));
+                let (confirmed, fetched) = (slot.confirmed, slot.snapshot.fetched);
+                Some(Candidate { key, field, interval, confirmed, fetched, changed, incomplete, has_value })
             })
             .collect();
         let part = || varied(Duration::from_secs(1), 0.1).as_secs_f64();
@@ -117,11 +118,17 @@ async fn work(
             if let Err(failure) = broker.fetched(&key, &field).await {
                 tracing::debug!("{}: could not be fetched: {failure}", key.item);
             }
-            let still_changed = broker.slot(&key).is_some_and(|slot| slot.changed);
+            let still_changed =
+                broker.slot(&key).is_some_and(|slot| slot.changed || is_incomplete(&slot, &field));
             Fetched { key, still_changed }
         });
     }
     work.join_all().await
+}
+
+/// Whether the last fetch did not bring a value, for a cause that passes.
+fn is_incomplete(slot: &Slot, field: &FieldRef) -> bool {
+    matches!(slot.snapshot.entry(field), Some(Entry::Failed(failure)) if failure.class.is_transient())
 }
 
 #[cfg(test)]

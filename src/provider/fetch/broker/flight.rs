@@ -9,7 +9,7 @@ use crate::domain::name::SourceName;
 use crate::domain::reference::FieldRef;
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
-use crate::ipc::{Check, Failure, Fetch, ItemState, Known, version};
+use crate::ipc::{Check, Failure, Fetch, Fetched, FetchedValue, ItemState, Known, version};
 use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::base::events::Event;
 use crate::provider::base::item_key::ItemKey;
@@ -48,15 +48,13 @@ impl Broker {
             self.troubles.note(&key.source, print, result.as_ref().err()); // what is fetched ahead in a crowd may be late without any trouble
         }
         match result {
-            Ok(fetched) => {
-                let passing = fetched
-                    .fields
-                    .iter()
-                    .filter_map(|field| field.as_ref().err())
-                    .find(|f| f.class.is_transient());
-                if let (Some(failure), Some(_)) = (passing, &slot) {
-                    self.note(&key, Some(failure));
-                    return Err(failure.clone()); // what was there before is better than a part of what is there now
+            Ok(mut fetched) => {
+                if let Some(slot) = &slot {
+                    if let Some(failure) = nothing_came(&fetched) {
+                        self.note(&key, Some(&failure));
+                        return Err(failure);
+                    }
+                    keep_values(&mut fetched, &fields, &slot.snapshot);
                 }
                 let by_rule = active.fields(&key).is_empty();
                 let source_print = print;
@@ -106,9 +104,11 @@ impl Broker {
                 self.events.tell(Event::Changed { key, fields, version, first });
             }
         }
-        if let Some(Entry::Failed(failure)) = failed.first().and_then(|field| now.entry(field)) {
-            let (key, failure) = (key.clone(), failure.clone());
-            self.events.tell(Event::Failed { key, fields: Some(failed.into()), failure });
+        for field in failed {
+            if let Some(Entry::Failed(failure)) = now.entry(&field) {
+                let (key, failure) = (key.clone(), failure.clone());
+                self.events.tell(Event::Failed { key, fields: Some([field].into()), failure });
+            }
         }
     }
 
@@ -215,6 +215,30 @@ impl Broker {
                     tracing::debug!("{}: could not be fetched ahead: {failure}", key.item);
                 }
             });
+        }
+    }
+}
+
+/// Why no field could be had, if each failed for a cause that passes.
+fn nothing_came(fetched: &Fetched) -> Option<Failure> {
+    let mut failures = fetched.fields.iter().map(|field| field.as_ref().err());
+    let first = failures.next()??;
+    let passes = |failure: &Failure| failure.class.is_transient();
+    (passes(first) && failures.all(|failure| failure.is_some_and(passes))).then(|| first.clone())
+}
+
+/// Fields that could not be had for a cause that passes keep the values of a snapshot of the same version.
+fn keep_values(fetched: &mut Fetched, fields: &[FieldRef], before: &Snapshot) {
+    if (&fetched.id, fetched.version) != (&before.id, before.version) {
+        return; // what another version had is not the value now
+    }
+    for (field, got) in fields.iter().zip(&mut fetched.fields) {
+        if let Err(failure) = got
+            && failure.class.is_transient()
+            && let Some(&Entry::Value { offset, len, expires: None }) = before.entry(field)
+            && let Ok(value) = before.read(offset, len)
+        {
+            *got = Ok(FetchedValue { value, expires: None });
         }
     }
 }

@@ -344,6 +344,8 @@ mod clock_tests;
 #[cfg(test)]
 mod deadline_tests;
 #[cfg(test)]
+mod partial_tests;
+#[cfg(test)]
 mod redefined_tests;
 #[cfg(test)]
 mod refresh_tests;
