@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::handler::Handler;
 use super::reply::{Connection, Place};
-use crate::host::sys;
+use crate::host::{accept, sys};
 use crate::provider::base::limits::Form;
 
 /// The most connections that are accepted before other tasks get a turn.
@@ -37,6 +37,7 @@ impl Listener {
     pub async fn accept(&self, socket: OwnedFd, form: Form) -> std::io::Result<()> {
         let socket = sys::register(socket)?;
         self.accept_first(&socket, form);
+        let mut failures = accept::Failures::of("onecred.service");
         loop {
             let mut permit =
                 Some(Arc::clone(&self.open).acquire_owned().await.map_err(std::io::Error::other)?);
@@ -49,7 +50,7 @@ impl Listener {
                 };
                 match guard.try_io(|socket| sys::accept(socket.get_ref())) {
                     Ok(Ok(accepted)) => self.hand_over(accepted, permit, form),
-                    Ok(Err(error)) => sys::after_failed_accept(error).await?,
+                    Ok(Err(error)) => failures.wait_out(error).await?,
                     Err(_would_block) => break,
                 }
             }
