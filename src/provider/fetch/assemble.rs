@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::broker::{self, Broker, Order, Ready};
 use crate::domain::policy::Deliverable;
@@ -95,17 +96,22 @@ pub fn look_up(broker: &Broker, job: &Job) -> LookUp {
 
 /// Puts it together, within the deadline of each part.
 pub async fn get(broker: &Arc<Broker>, job: &Job) -> Result<Assembled, Refusal> {
+    get_since(broker, job, Instant::now()).await
+}
+
+/// The same, with deadlines that began at a time that may have passed.
+pub async fn get_since(broker: &Arc<Broker>, job: &Job, began: Instant) -> Result<Assembled, Refusal> {
     let filling = match &job.what {
         Deliverable::Secret(wanted) => {
-            let ready = broker.get(&job.order(wanted)).await;
+            let ready = broker.get_by(&job.order(wanted), began + wanted.deadline).await;
             return one(wanted, ready.map_err(|failure| failed(wanted, failure))?);
         }
         Deliverable::Template(filling) => filling,
     };
     let mut parts = JoinSet::new();
     for (index, wanted) in filling.parts.iter().enumerate() {
-        let (broker, order) = (Arc::clone(broker), job.order(wanted));
-        parts.spawn(async move { (index, broker.get(&order).await) });
+        let (broker, order, deadline) = (Arc::clone(broker), job.order(wanted), began + wanted.deadline);
+        parts.spawn(async move { (index, broker.get_by(&order, deadline).await) });
     }
     let mut ready: Vec<_> = filling.parts.iter().map(|_| None).collect();
     while let Some(ended) = parts.join_next().await {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::reply::{Connection, Delivery};
 use crate::config::Audit;
@@ -37,11 +38,19 @@ pub struct Handler {
 }
 
 /// A request of a unit that may have what it asks for.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Request {
     peer: Peer,
     job: Job,
     form: Form,
+    /// When it came. All waits together end at its deadline.
+    began: Instant,
+}
+
+impl Request {
+    fn deadline(&self) -> Instant {
+        self.began + self.job.patience()
+    }
 }
 
 /// What is lacking to send a value that is there.
@@ -92,7 +101,7 @@ impl Handler {
             Err(refusal) => return self.refuse(connection, &peer, None, arrived, &refusal),
         };
         let job = Job { what, process: peer.process, arrived };
-        let request = Request { peer, job, form };
+        let request = Request { peer, job, form, began: Instant::now() };
         match self.look_up(&request) {
             Some(result) => self.answer(connection, request, result, None),
             None => drop(tokio::spawn(Arc::clone(self).answer_later(connection, request, None))),
@@ -150,36 +159,46 @@ impl Handler {
         lack: Option<Lack>,
         taken: &mut Option<Taken>,
     ) -> Result<Assembled, Refusal> {
-        let Request { peer, job, .. } = request;
-        let left = job.patience().saturating_sub(job.arrived.age(BootTime::now()));
         match lack {
             Some(Lack::Memory { size }) if taken.is_none() => {
-                let wait = tokio::time::timeout(left, self.send_budget.wait(size)).await;
+                let wait = timeout_at(request.deadline(), self.send_budget.wait(size)).await;
                 *taken = Some(wait.map_err(|_elapsed| Refusal::Crowded { size })?);
             }
-            Some(Lack::Slot) => self.pace.wait(peer.process, left).await,
+            Some(Lack::Slot) => {
+                let left = request.deadline().saturating_duration_since(Instant::now());
+                self.pace.wait(request.peer.process, left).await;
+            }
             Some(Lack::Memory { .. }) | None => {}
         }
         if lack.is_some()
-            && let Some(result) = assemble::look_up(&self.context.broker, job).known()
+            && let Some(result) = assemble::look_up(&self.context.broker, &request.job).known()
         {
             return result;
         }
         self.wait(request).await
     }
 
+    /// Waits for the value, and at the same time for the key that seals it.
     async fn wait(&self, request: &Request) -> Result<Assembled, Refusal> {
-        let Request { job, form, .. } = request;
-        if *form == Form::Sealed {
-            self.wait_for_key(request).await;
+        let value = self.wait_for_value(request);
+        if request.form == Form::Plain {
+            return value.await;
         }
+        let key = async {
+            self.wait_for_key(request).await;
+            Ok(())
+        };
+        tokio::try_join!(value, key).map(|(value, ())| value)
+    }
+
+    async fn wait_for_value(&self, request: &Request) -> Result<Assembled, Refusal> {
         let broker = &self.context.broker;
-        let mut work = std::pin::pin!(assemble::get(broker, job));
-        if let Ok(result) = tokio::time::timeout(PATIENT_FOR, &mut work).await {
+        let mut work = std::pin::pin!(assemble::get_since(broker, &request.job, request.began));
+        if let Ok(result) = timeout(PATIENT_FOR, &mut work).await {
             return result;
         }
         self.context.counters.waiting();
-        if let LookUp::Pending(missing) = assemble::look_up(broker, job) {
+        if let LookUp::Pending(missing) = assemble::look_up(broker, &request.job) {
             let cause = broker.last_failure(&missing.wanted.source);
             self.log.waiting(asked(request), &missing.wanted, cause.as_ref(), missing.has_older);
         }
@@ -190,10 +209,11 @@ impl Handler {
     async fn wait_for_key(&self, request: &Request) {
         let sealer = &self.context.sealer;
         let mut settled = std::pin::pin!(sealer.settled());
-        if tokio::time::timeout(PATIENT_FOR, &mut settled).await.is_err() {
+        let patient = (Instant::now() + PATIENT_FOR).min(request.deadline());
+        if timeout_at(patient, &mut settled).await.is_err() && Instant::now() < request.deadline() {
             self.context.counters.waiting();
             self.log.waiting_for_key(asked(request), &sealer.not_settled());
-            let _ = tokio::time::timeout(request.job.patience().saturating_sub(PATIENT_FOR), settled).await;
+            let _ = timeout_at(request.deadline(), settled).await;
         }
     }
 
@@ -205,7 +225,7 @@ impl Handler {
         result: Result<Assembled, Refusal>,
         taken: Option<Taken>,
     ) {
-        let Request { peer, job, form } = &request;
+        let Request { peer, job, form, .. } = &request;
         let (context, asker) = (&self.context, (peer.process, &peer.claim));
         let fit = result.and_then(|it| context.fit(&context.unit_totals, asker, it, &job.what, *form));
         let Assembled { value, stale } = match fit {
@@ -304,3 +324,6 @@ pub(super) async fn gone(connection: &Connection) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
