@@ -87,7 +87,7 @@ impl Desk {
         let is_own = |found: &Found| {
             found.secret().is_ok_and(|secret| caller.owns(secret, &found.active.settings.policy))
         };
-        if action == Action::Put || !is_own(&found()) {
+        if !action.is_allowed_to_owner() || !is_own(&found()) {
             caller.may(action, header, connection).await?;
         }
         let found = found(); // whoever was asked may have taken a while
