@@ -120,3 +120,13 @@ async fn not_found_in_the_source_before_refuses_no_unit() {
     let ready = broker.get(&order).await.expect("the second source has it");
     assert_eq!(ready.read().unwrap().expose(), b"of two");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_began_with_the_source_before_gets_nothing_of_it() {
+    let rig = Rig::new("session");
+    rig.script.fetch_gives(1, &[Ok(b"of one"), Ok(b"bob")]);
+    assert_eq!(rig.get(1, "pass").await, fresh("of one"));
+    rig.broker.activate(ActiveConfig::new(settings("session", "two")));
+    rig.script.fetch_gives(2, &[Ok(b"of two"), Ok(b"eve")]);
+    assert_eq!((rig.get(1, "pass").await, rig.get(1, "user").await), (fresh("of two"), fresh("eve")));
+}
