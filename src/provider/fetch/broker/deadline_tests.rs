@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use super::tests::{Rig, away, fresh, gone};
 use super::*;
 use crate::domain::secret::MaxAge;
+use crate::ipc::ItemState;
 
 fn order(rig: &Rig, secret: &str, deadline: u64, max_age: MaxAge) -> Order {
     let wanted = rig.config.get().secret(secret).unwrap().wanted.clone();
@@ -64,4 +65,28 @@ async fn a_failure_of_one_item_leaves_its_source_out_of_trouble() {
     assert!(rig.broker.try_once(&wanted).await.is_err() && rig.broker.last_failure(&wanted.source).is_some());
     assert!(rig.broker.try_once(&wanted).await.is_err());
     assert_eq!(rig.broker.last_failure(&wanted.source), None);
+}
+
+/// The only vault of a source is behind: nothing of it can be compared, though it answers.
+#[tokio::test(start_paused = true)]
+async fn a_source_of_which_nothing_can_be_compared_stays_in_trouble_until_something_can() {
+    let rig = Rig::new("1h");
+    rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
+    assert_eq!(rig.get(1, "pass").await, fresh("hunter2"));
+    let source = SourceName::default_source();
+    let check = || rig.broker.checked(&source, Instant::now() + CHECK_PATIENCE);
+    let mut over = std::pin::pin!(rig.broker.source_is_back());
+    for _ in 0..2 {
+        rig.script.check_gives(Ok(ItemState::Unknown(away().of_item())));
+        tokio::select! {
+            biased;
+            () = &mut over => panic!("it is not back"),
+            result = check() => assert_eq!(result, Err(away().of_item())),
+        }
+        assert_eq!(rig.broker.last_failure(&source), Some(away().of_item()));
+    }
+    rig.script.check_gives(Ok(ItemState::Unchanged { vault_version: Some(1) }));
+    assert_eq!(check().await, Ok(()));
+    timeout_at(Instant::now() + CHECK_PATIENCE, over).await.expect("it is back");
+    assert_eq!(rig.broker.last_failure(&source), None);
 }

@@ -147,9 +147,11 @@ impl Broker {
         if !self.is_current(&source, &print) {
             return Err(redefined(&source));
         }
-        self.troubles.note(&source, &print, result.as_ref().err());
         let states = match result {
-            Ok(checked) => checked.items,
+            Ok(checked) => {
+                self.troubles.note(&source, &print, None);
+                checked.items
+            }
             Err(failure) => {
                 // whatever the class: what was fetched before is served as it is, until the source can be asked again
                 self.troubles.begin(&source, &print, &failure);
