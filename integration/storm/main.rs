@@ -58,7 +58,7 @@ pub struct Size {
 
 /// Hardened units that start at once.
 #[derive(Debug)]
-struct Crowd {
+pub struct Crowd {
     units: usize,
     /// How often.
     rounds: usize,
