@@ -237,7 +237,7 @@ fn keep_values(fetched: &mut Fetched, fields: &[FieldRef], before: &Snapshot) {
     for (field, got) in fields.iter().zip(&mut fetched.fields) {
         if let Err(failure) = got
             && failure.class.is_transient()
-            && let Some(&Entry::Value { offset, len, expires: None }) = before.entry(field)
+            && let Some(&Entry::Value { offset, len, expires: None, .. }) = before.entry(field)
             && let Ok(value) = before.read(offset, len)
         {
             *got = Ok(FetchedValue { value, expires: None });
