@@ -26,6 +26,7 @@ mod operation;
 mod publish;
 mod refusals;
 mod resolver_token;
+mod restarts;
 mod rotation;
 mod sandbox;
 mod sealed;
@@ -81,6 +82,7 @@ const THEMES: &[&Theme] = &[
     &sealed::ALONE,
     &creds_socket::THEME,
     &rotation::THEME,
+    &restarts::THEME,
     &rotation::RECOVERY,
     &morning::THEME,
     &morning::TOKEN,

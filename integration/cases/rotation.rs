@@ -42,7 +42,7 @@ pub const RECOVERY: Theme = Theme {
 const CONFIG: &str = "/etc/onecred/secrets.json";
 const MANAGER: &str = "org.onecred.Credentials1 /org/onecred/Credentials1 org.onecred.Credentials1.Manager";
 
-fn rotating(suite: Suite) -> Stage {
+pub(super) fn rotating(suite: Suite) -> Stage {
     let stage = Setup::connect(suite)
         .default("maxAge", "1h")
         .secret("password", "op://My Vault/db/password", &["*"])
@@ -77,7 +77,7 @@ fn outage(suite: Suite) -> Stage {
     stage
 }
 
-fn edit(stage: &Stage, change: impl FnOnce(&mut serde_json::Value)) {
+pub(super) fn edit(stage: &Stage, change: impl FnOnce(&mut serde_json::Value)) {
     let mut config = serde_json::from_slice(&stage.read(CONFIG)).expect("JSON");
     change(&mut config);
     stage.write(CONFIG, config.to_string(), 0o644);
@@ -85,14 +85,14 @@ fn edit(stage: &Stage, change: impl FnOnce(&mut serde_json::Value)) {
 }
 
 #[track_caller]
-fn on_the_bus(stage: &Stage) {
+pub(super) fn on_the_bus(stage: &Stage) {
     wait_until("the provider is on the bus", || {
         stage.sh("busctl --no-pager status org.onecred.Credentials1").succeeded()
     });
 }
 
 /// A service that stays up, and counts how often it was started and reloaded, with what.
-fn service(credential: &str, lines: &str) -> String {
+pub(super) fn service(credential: &str, lines: &str) -> String {
     format!(
         "[Service]\nType=exec\nReadWritePaths=/srv/out\nLoadCredential={credential}:{SOCKET}\n\
          ExecStartPre=/bin/sh -c 'cat \"$CREDENTIALS_DIRECTORY/{credential}\" >>/srv/out/%n.starts; echo >>/srv/out/%n.starts'\n\
@@ -100,16 +100,16 @@ fn service(credential: &str, lines: &str) -> String {
     )
 }
 
-fn lines(stage: &Stage, file: &str) -> Vec<String> {
+pub(super) fn lines(stage: &Stage, file: &str) -> Vec<String> {
     let text = fs::read_to_string(stage.root().join("srv/out").join(file)).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
 }
 
-fn set(stage: &Stage, item: &str, field: &str, value: &str) {
+pub(super) fn set(stage: &Stage, item: &str, field: &str, value: &str) {
     stage.connect().set("My Vault", item, field, value).unwrap_or_else(|error| panic!("{error}"));
 }
 
-fn refresh_all(stage: &Stage) -> String {
+pub(super) fn refresh_all(stage: &Stage) -> String {
     stage.sh(&format!("busctl call {MANAGER} RefreshAll t 0")).ok()
 }
 

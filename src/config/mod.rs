@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::name::{CredentialId, SecretName, SourceName};
 use crate::domain::policy::Policy;
-use crate::domain::secret::{Grant, Target};
+use crate::domain::secret::{Grant, Rotation, Target};
 use crate::domain::template::Filling;
 
 pub use checked::ServiceAccount;
@@ -228,6 +228,8 @@ pub struct Template {
     pub target: Option<Target>,
     /// Who may have it as a credential.
     pub grants: Vec<Grant>,
+    /// What happens when one of its values changes.
+    pub rotation: Rotation,
     /// Where it was declared, as `FILE:LINE`.
     pub declared_at: String,
 }

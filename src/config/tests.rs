@@ -147,7 +147,7 @@ fn all_of_it() {
     );
     let secret = settings.policy.secrets().nth(1).expect("two secrets");
     assert_eq!(
-        (secret.restart_units.len(), secret.reload_units.len(), secret.wanted.deadline),
+        (secret.rotation.restart_units.len(), secret.rotation.reload_units.len(), secret.wanted.deadline),
         (1, 0, Duration::from_secs(60))
     );
     assert_eq!(settings.templates[0].filling.template.names, ["openai-api-key"]);

@@ -238,6 +238,26 @@ pub(crate) struct Secret {
     #[serde(default)]
     #[schemars(example = ["nginx"])]
     pub(crate) reload_units: Vec<At<String>>,
+    /// Units to send a signal when the secret has changed, by name or glob, each with the signal: `SIGHUP`, `SIGUSR1`, `SIGUSR2`, `SIGINT`, `SIGQUIT`,
+    /// `SIGTERM`, `SIGCONT` or `SIGWINCH`. The main process gets it.
+    #[serde(default)]
+    #[schemars(extend("examples" = [{ "app": "SIGHUP" }]))]
+    pub(crate) signal_units: BTreeMap<String, At<String>>,
+    /// Units that are restarted, reloaded or signalled first. The others follow only if these are still active after a time.
+    pub(crate) wave: Option<At<Wave>>,
+}
+
+/// Units that come first when a secret or template has changed.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("examples" = [{ "units": ["app@1"], "after": "10m" }]))]
+pub(crate) struct Wave {
+    /// The units, by name or glob. Each has to be in `restartUnits`, `reloadUnits` or `signalUnits` as well.
+    #[schemars(required, example = ["app@1"])]
+    pub(crate) units: Option<Vec<At<String>>>,
+    /// How long they have to be active before the others follow: a duration from `1s` to `1d`. If one of them fails, the others keep the old value.
+    #[schemars(required, example = "10m")]
+    pub(crate) after: Option<At<String>>,
 }
 
 /// A rule: gives many units many secrets, each by a reference made from the unit's name and the credential ID.
@@ -301,6 +321,23 @@ pub(crate) struct Template {
     #[serde(default)]
     #[schemars(example = ["opencode"])]
     pub(crate) units: Vec<At<String>>,
+    /// How often the values in the content are compared with 1Password by themselves, those of secrets and of references. See a secret's `refresh`.
+    #[schemars(example = "15m", extend("default" = "off"))]
+    pub(crate) refresh: Option<At<String>>,
+    /// Units to restart when one of the values has changed. See a secret's `restartUnits`.
+    #[serde(default)]
+    #[schemars(example = ["app@*.service"])]
+    pub(crate) restart_units: Vec<At<String>>,
+    /// Units to reload when one of the values has changed. See a secret's `reloadUnits`.
+    #[serde(default)]
+    #[schemars(example = ["nginx"])]
+    pub(crate) reload_units: Vec<At<String>>,
+    /// Units to send a signal when one of the values has changed. See a secret's `signalUnits`.
+    #[serde(default)]
+    #[schemars(extend("examples" = [{ "app": "SIGHUP" }]))]
+    pub(crate) signal_units: BTreeMap<String, At<String>>,
+    /// See a secret's `wave`.
+    pub(crate) wave: Option<At<Wave>>,
 }
 
 /// The kinds of files that templates make.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use zeroize::Zeroizing;
 
 use crate::domain::name::{CredentialId, SecretName, SourceName};
@@ -110,6 +111,86 @@ pub struct Wanted {
     pub allow_empty: bool,
 }
 
+impl Wanted {
+    /// What tells it from everything else that a unit can have: the secret's name, or source and reference, if it has no name.
+    pub fn identity(&self) -> String {
+        match self.label.contains(['/', ':']) {
+            true => format!("{} {}", self.source, self.reference),
+            false => self.label.clone(),
+        }
+    }
+}
+
+/// What happens when a secret or template changes, and how often it is compared with 1Password to find out.
+#[derive(Debug, Clone, Default)]
+pub struct Rotation {
+    /// How often it is compared with 1Password.
+    pub refresh: Option<Duration>,
+    /// Units to restart.
+    pub restart_units: Vec<UnitPattern>,
+    /// Units to reload.
+    pub reload_units: Vec<UnitPattern>,
+    /// Units to send a signal to.
+    pub signal_units: Vec<(UnitPattern, Signal)>,
+    /// The units that come first.
+    pub wave: Option<Wave>,
+}
+
+impl Rotation {
+    /// Whether anything is done to a unit.
+    pub fn names_units(&self) -> bool {
+        !(self.restart_units.is_empty() && self.reload_units.is_empty() && self.signal_units.is_empty())
+    }
+
+    /// All units to which something is done.
+    pub fn units(&self) -> impl Iterator<Item = &UnitPattern> {
+        let signalled = self.signal_units.iter().map(|(units, _)| units);
+        self.restart_units.iter().chain(&self.reload_units).chain(signalled)
+    }
+}
+
+/// Units that come first. The others follow only if these are still active after a time.
+#[derive(Debug, Clone)]
+pub struct Wave {
+    /// The units.
+    pub units: Vec<UnitPattern>,
+    /// How long they have to be active.
+    pub after: Duration,
+}
+
+/// A signal that a unit can be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Signal(&'static str);
+
+impl Signal {
+    /// The names of all signals that can be sent: those by which services are asked for something.
+    pub const NAMES: [&'static str; 8] =
+        ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGINT", "SIGQUIT", "SIGTERM", "SIGCONT", "SIGWINCH"];
+
+    /// A signal by its name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::NAMES.into_iter().find(|known| *known == name).map(Self)
+    }
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        self.0
+    }
+}
+
+impl Serialize for Signal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Signal {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Self::parse(&name).ok_or_else(|| de::Error::custom("not a signal that can be sent"))
+    }
+}
+
 /// A secret as a configuration declares it.
 #[derive(Debug, Clone)]
 pub struct Secret {
@@ -121,12 +202,8 @@ pub struct Secret {
     pub grants: Vec<Grant>,
     /// The file to publish it to, if any.
     pub target: Option<Target>,
-    /// How often it is compared with 1Password by itself.
-    pub refresh: Option<Duration>,
-    /// Units to restart when it changes.
-    pub restart_units: Vec<UnitPattern>,
-    /// Units to reload when it changes.
-    pub reload_units: Vec<UnitPattern>,
+    /// What happens when it changes.
+    pub rotation: Rotation,
     /// Where it was declared, as `FILE:LINE`.
     pub declared_at: String,
 }

@@ -116,7 +116,7 @@ impl Context {
     }
 
     /// Why a restart that is due would be withheld, by what is in memory; empty if it would not be.
-    pub async fn foresee(&self, due: &Due) -> zbus::Result<String> {
+    pub async fn foresee(&self, due: &Due) -> String {
         let fit = |totals: &UnitTotals, asker: (ProcessId, &Claim), value, what: &Deliverable, form| {
             self.fit(totals, asker, value, what, form)
         };

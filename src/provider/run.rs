@@ -134,6 +134,8 @@ async fn live(options: Options) -> Result<(), Fatal> {
         tokio::spawn(rotation::keep_fresh(Arc::clone(&context.broker)));
         let restarting = Arc::clone(context);
         tokio::spawn(async move { restarting.restart_units().await });
+        let keeping = Arc::clone(context);
+        tokio::spawn(async move { keeping.restarts.keep_received(&keeping.broker).await });
         tokio::spawn(Arc::clone(&context.recovery).follow_jobs());
         tokio::spawn(Arc::clone(&context.recovery).follow_sealed());
         tokio::spawn(Arc::clone(&context.recovery).keep_list(Arc::clone(&context.broker)));
@@ -215,6 +217,9 @@ async fn wind_down(Served { context, handler, listener }: &Served, unguarded: bo
     }
     handler.log.sweep(true);
     context.broker.sweep();
+    if context.broker.has_store() {
+        context.restarts.save_received(context.broker.store());
+    }
 }
 
 /// The configuration to start with. Without one, every unit that asks is refused with the reason, so that each consumer's journal has it.

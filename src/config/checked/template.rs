@@ -34,6 +34,7 @@ impl Checker<'_> {
         }
         let grants = self.grants(&written.units, name.as_ref(), &holder);
         let target = self.target(&super::target::Written::of_template(written), &holder);
+        let rotation = self.rotation(&super::rotation::Written::of_template(written));
         let filling = self.filling(written, known);
         if written.units.is_empty() && written.target.is_none() && written.whole {
             let what = format!("nobody gets {holder}: it has neither \"units\" nor a \"target\"");
@@ -46,7 +47,7 @@ impl Checker<'_> {
         let declared_at = self.problems.line(written.place);
         let (name, (template, parts)) = (name?, filling?);
         let filling = Arc::new(Filling { name: name.clone(), template, parts });
-        Some(Template { name, filling, target, grants, declared_at })
+        Some(Template { name, filling, target, grants, rotation, declared_at })
     }
 
     fn filling(

@@ -1,7 +1,7 @@
 use super::*;
 use crate::domain::name::SourceName;
 use crate::domain::reference::Reference;
-use crate::domain::secret::{Grant, MaxAge};
+use crate::domain::secret::{Grant, MaxAge, Rotation};
 use crate::domain::template::{Form, Template};
 use proptest::prelude::*;
 use std::time::Duration;
@@ -31,9 +31,7 @@ fn secret(name: &str, units: &[&str]) -> Secret {
         grants: units.iter().map(grant).collect(),
         name,
         target: None,
-        refresh: None,
-        restart_units: vec![],
-        reload_units: vec![],
+        rotation: Rotation::default(),
         declared_at: "secrets.json:1".into(),
     }
 }

@@ -40,6 +40,8 @@ pub trait Manager {
     fn try_restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     /// Has a unit reload.
     fn reload_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    /// Sends a signal to processes of a unit: `main`, `control` or `all`.
+    fn kill_unit(&self, name: &str, whom: &str, signal: i32) -> zbus::Result<()>;
     /// Has a unit that failed be as if it had not.
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
 

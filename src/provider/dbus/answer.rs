@@ -105,11 +105,18 @@ impl Desk {
         self.context.counters.of(&secret.wanted.label)
     }
 
-    /// The units whose restart or reload is withheld for a secret, each with the reason; only this one, if one is given.
-    pub(super) fn withheld(&self, secret: &Secret, only: Option<&UnitName>) -> Vec<String> {
-        let withheld = self.context.restarts.withheld_for(secret.name.as_str()).into_iter();
+    /// The units whose restart or reload is withheld for a secret or template, each with the reason; only this one, if one is given.
+    pub(super) fn withheld(&self, name: &str, only: Option<&UnitName>) -> Vec<String> {
+        let withheld = self.context.restarts.withheld_for(name).into_iter();
         let shown = withheld.filter(|(unit, _)| only.is_none_or(|only| only.as_str() == unit));
         shown.map(|(unit, reason)| format!("{unit}: {reason}")).collect()
+    }
+
+    /// The units that run with another value of a secret than the current one, each with the version of its own; only this one, if one is given.
+    pub(super) fn outdated(&self, secret: &Secret, only: Option<&UnitName>) -> Vec<String> {
+        let outdated = self.context.restarts.outdated(&self.context.broker, secret.name.as_str()).into_iter();
+        let shown = outdated.filter(|(unit, _)| only.is_none_or(|only| only.as_str() == unit));
+        shown.map(|(unit, version)| format!("{unit}: version {}", version::text(version))).collect()
     }
 
     /// All that can be seen of a secret; of the units that it is withheld from only this one, if one is given.
@@ -133,7 +140,8 @@ impl Desk {
         let counts = self.counts(secret);
         put("Answers", Variant::from(counts.answers));
         put("Refusals", Variant::from(counts.refusals));
-        put("Withheld", Variant::from(self.withheld(secret, only)));
+        put("Withheld", Variant::from(self.withheld(secret.name.as_str(), only)));
+        put("Outdated", Variant::from(self.outdated(secret, only)));
         put("DeclaredAt", Variant::from(secret.declared_at.as_str()));
         put("Path", Variant::from(secret_path(secret.name.as_str())));
         dict

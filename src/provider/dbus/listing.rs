@@ -5,10 +5,10 @@ use std::sync::Arc;
 use zbus::Variant;
 
 use super::Desk;
-use super::dict::{Dict, entries};
+use super::dict::{Dict, entries, put};
 use super::error::BusError;
 use crate::config::Template;
-use crate::domain::name::CredentialId;
+use crate::domain::name::{CredentialId, UnitName};
 use crate::domain::policy::{Deliverable, Rule};
 use crate::provider::base::limits::Form;
 use crate::provider::dbus::authorization::Caller;
@@ -17,9 +17,11 @@ use crate::provider::fetch::preview::{self, Preview};
 use crate::provider::observe::secret_status::Unusable;
 
 impl Desk {
-    /// The properties of a template.
-    pub(super) fn describe_template(&self, template: &Template) -> Dict {
-        describe_template(&self.context.broker, template)
+    /// The properties of a template; of the units that it is withheld from only this one, if one is given.
+    pub(super) fn describe_template(&self, template: &Template, only: Option<&UnitName>) -> Dict {
+        let mut dict = describe_template(&self.context.broker, template);
+        put(&mut dict, "Withheld", Variant::from(self.withheld(template.name.as_str(), only)));
+        dict
     }
 }
 

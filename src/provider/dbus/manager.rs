@@ -148,9 +148,10 @@ impl Manager {
         let allowed = caller.may(Action::Inspect, &header, connection).await;
         let templates = active.settings.templates.iter();
         let own = templates.filter(|template| allowed.is_ok() || caller.has_template(template));
+        let only = caller.unit.as_ref().filter(|_| allowed.is_err());
         let mut templates: Vec<Dict> = Vec::new();
         for template in own {
-            templates.push(self.desk.describe_template(template));
+            templates.push(self.desk.describe_template(template, only));
             tokio::task::yield_now().await; // each is put together; units that ask go first
         }
         match allowed {
@@ -223,8 +224,9 @@ impl Manager {
         self.desk.refresh_these(names, flags, &caller).await
     }
 
-    /// Which units would be told if these secrets had changed (all, where none is named): each unit that runs, "restart" or "reload", the
-    /// secret that it is for, and why that would be withheld by what is in memory; empty where it would not be.
+    /// Which units would be restarted, reloaded or sent a signal if these secrets and templates had changed (all, if none is named): each unit that
+    /// runs, "restart", "reload" or the signal's name, the secret or template that it is for, and why that would be withheld by what is in memory, or
+    /// an empty text.
     #[zbus(out_args("units"))]
     async fn affected(
         &self,
@@ -234,17 +236,20 @@ impl Manager {
     ) -> Result<Vec<(String, String, String, String)>, BusError> {
         let Names(names) = names;
         let (caller, active) = self.allow_of_active(Action::Inspect, &header, connection).await?;
-        if let Some(unknown) = names.iter().find(|name| active.secret(name).is_none()) {
+        let is_unknown = |name: &&String| active.secret(name).is_none() && active.template(name).is_none();
+        if let Some(unknown) = names.iter().find(is_unknown) {
             return Err(caller.no_secret(&active, unknown));
         }
         let mut names: BTreeSet<String> = names.into_iter().collect();
         if names.is_empty() {
-            names = active.settings.policy.secrets().map(|secret| secret.name.to_string()).collect();
+            let secrets = active.settings.policy.secrets().map(|secret| secret.name.to_string());
+            let templates = active.settings.templates.iter().map(|template| template.name.to_string());
+            names = secrets.chain(templates).collect();
         }
         let due = self.desk.context.restarts.due(&active, &names).await?;
         let mut units = Vec::with_capacity(due.len());
         for due in due {
-            let withheld = self.desk.context.foresee(&due).await?;
+            let withheld = self.desk.context.foresee(&due).await;
             units.push((due.unit, due.measure.as_str().to_owned(), due.secret, withheld));
         }
         Ok(units)
@@ -384,7 +389,8 @@ impl Manager {
         self.desk.put(&name, wanted, value)
     }
 
-    /// Has the version before stand in for a secret's value until it is released. Gives back that version.
+    /// Overrides a secret with its previous value until it is released: the last value that differs from the current one. Returns the version
+    /// of the item that it is of.
     #[zbus(out_args("version"))]
     async fn rollback(
         &self,

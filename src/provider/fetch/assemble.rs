@@ -16,6 +16,7 @@ use crate::host::clock::BootTime;
 use crate::ipc::Failure;
 use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
+use crate::provider::store::Digest;
 
 /// What is to be put together, and for whom.
 #[derive(Debug, Clone)]
@@ -35,6 +36,19 @@ pub struct Assembled {
     pub value: SecretValue,
     /// The parts that are older than they should be, with the reason.
     pub stale: Vec<(Arc<Wanted>, Failure)>,
+    /// What it is made of.
+    pub parts: Vec<Part>,
+}
+
+/// A value that something was made of, without the value itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// What it is; see [`Wanted::identity`].
+    pub name: String,
+    /// Its digest.
+    pub digest: Option<Digest>,
+    /// The version of the item that it is of.
+    pub version: u64,
 }
 
 impl Job {
@@ -123,22 +137,26 @@ pub async fn get_since(broker: &Arc<Broker>, job: &Job, began: Instant) -> Resul
 
 fn one(wanted: &Arc<Wanted>, mut ready: Ready) -> Result<Assembled, Refusal> {
     let stale = ready.stale.take().map(|failure| (Arc::clone(wanted), failure));
-    Ok(Assembled { value: read(wanted, &ready)?, stale: stale.into_iter().collect() })
+    let (value, field) = (read(wanted, &ready)?, &wanted.reference.field);
+    let (digest, version) = (ready.snapshot.digest(field), ready.snapshot.version_of(field));
+    let parts = vec![Part { name: wanted.identity(), digest, version }];
+    Ok(Assembled { value, stale: stale.into_iter().collect(), parts })
 }
 
 fn filled(filling: &Arc<Filling>, ready: Vec<Ready>) -> Result<Assembled, Refusal> {
-    let mut stale = Vec::new();
+    let (mut stale, mut parts) = (Vec::new(), Vec::with_capacity(ready.len()));
     let mut values = Vec::with_capacity(ready.len());
     for (wanted, part) in filling.parts.iter().zip(ready) {
         let part = one(wanted, part).map_err(|refusal| within(filling, refusal))?;
         stale.extend(part.stale);
+        parts.extend(part.parts);
         values.push(part.value);
     }
     let value = filling.template.fill(&values).map_err(|Unfit { part, why }| {
         let reference = filling.parts[part].reference.clone();
         within(filling, Refusal::Unfit { reference, why })
     })?;
-    Ok(Assembled { value, stale })
+    Ok(Assembled { value, stale, parts })
 }
 
 fn read(wanted: &Wanted, ready: &Ready) -> Result<SecretValue, Refusal> {

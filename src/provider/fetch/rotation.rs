@@ -12,8 +12,10 @@ use tokio::time::Instant;
 
 use self::schedule::{Candidate, Due, Schedule};
 use super::broker::Broker;
+use crate::config::Settings;
 use crate::domain::name::SourceName;
 use crate::domain::reference::FieldRef;
+use crate::domain::secret::Wanted;
 use crate::host::clock::BootTime;
 use crate::host::pause::varied;
 use crate::provider::base::item_key::ItemKey;
@@ -55,12 +57,8 @@ impl Rotation {
     /// Begins what is due of the sources that are not being worked on.
     fn look(&mut self, broker: &Arc<Broker>, now: BootTime) {
         let active = broker.config();
-        let candidates: Vec<Candidate> = active
-            .settings
-            .policy
-            .secrets()
-            .filter_map(|secret| {
-                let (interval, wanted) = (secret.refresh?, &secret.wanted);
+        let candidates: Vec<Candidate> = kept_fresh(&active.settings)
+            .filter_map(|(interval, wanted)| {
                 let key = ItemKey::new(&wanted.source, &wanted.reference.item);
                 let slot = broker.slot(&key)?;
                 let field = wanted.reference.field.clone();
@@ -98,6 +96,16 @@ impl Rotation {
             self.schedule.ended(&key, still_changed);
         }
     }
+}
+
+/// What is kept fresh, with its interval: secrets, and all that templates are made of.
+fn kept_fresh(settings: &Settings) -> impl Iterator<Item = (Duration, &Wanted)> {
+    let secrets = settings.policy.secrets();
+    let secrets = secrets.filter_map(|secret| Some((secret.rotation.refresh?, &secret.wanted)));
+    let templates =
+        settings.templates.iter().filter_map(|it| Some((it.rotation.refresh?, &it.filling.parts)));
+    let parts = templates.flat_map(|(interval, parts)| parts.iter().map(move |part| (interval, &**part)));
+    secrets.chain(parts)
 }
 
 /// Checks a source if that is due, and fetches items.

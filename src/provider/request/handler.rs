@@ -14,7 +14,7 @@ use crate::provider::base::limits::Form;
 use crate::provider::base::peer::Peer;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::context::Context;
-use crate::provider::fetch::assemble::{self, Assembled, Job, LookUp};
+use crate::provider::fetch::assemble::{self, Assembled, Job, LookUp, Part};
 use crate::provider::observe::counters::STRANGER;
 use crate::provider::publish::Handle;
 use crate::provider::request::attestation::{Attestation, Stranger};
@@ -228,7 +228,7 @@ impl Handler {
         let Request { peer, job, form, .. } = &request;
         let (context, asker) = (&self.context, (peer.process, &peer.claim));
         let fit = result.and_then(|it| context.fit(&context.unit_totals, asker, it, &job.what, *form));
-        let Assembled { value, stale } = match fit {
+        let Assembled { value, stale, parts } = match fit {
             Ok(assembled) => assembled,
             Err(refusal) => return self.refuse(connection, peer, Some(&job.what), job.arrived, &refusal),
         };
@@ -249,24 +249,25 @@ impl Handler {
             self.log.stale(asked(&request), wanted, cause);
         }
         match connection.answer_at_once(&value) {
-            Ok(delivery) => self.delivered(&request, delivery, None),
+            Ok(delivery) => self.delivered(&request, delivery, &parts, None),
             Err((connection, sent)) => {
                 let handler = Arc::clone(self);
                 tokio::spawn(async move {
                     let delivery = connection.answer_rest(value, sent).await;
                     drop(taken);
-                    handler.delivered(&request, delivery, Some(size));
+                    handler.delivered(&request, delivery, &parts, Some(size));
                 });
             }
         }
     }
 
     /// Counts and logs what became of an answer; `size` is that of a long one, of which a part may have arrived.
-    fn delivered(&self, request: &Request, delivery: Delivery, size: Option<usize>) {
+    fn delivered(&self, request: &Request, delivery: Delivery, parts: &[Part], size: Option<usize>) {
         let claim = &request.peer.claim;
         match (delivery, size) {
             (Delivery::Whole, _) => {
                 tracing::debug!("credential {} for {}: served", claim.credential, claim.unit);
+                self.context.restarts.delivered(&claim.unit, parts);
                 self.granted(request);
             }
             (Delivery::HungUp { sent }, size) => {

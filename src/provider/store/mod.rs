@@ -88,7 +88,9 @@ impl Store {
     /// Opens the store in a folder, with what an earlier process left there. `limit` is in bytes.
     pub fn open(path: &Path, kind: Kind, limit: u64) -> Result<Self, BadFolder> {
         let folder = Folder::open(path, kind)?;
-        let digests = DigestKey::random();
+        let received = folder.read(folder::RECEIVED).and_then(|file| String::from_utf8(file).ok());
+        let key = received.and_then(|text| DigestKey::parse(text.lines().next()?));
+        let digests = key.unwrap_or_default();
         let mut inner = Inner { limit, digests: digests.clone(), ..Inner::default() };
         let confirmations: Confirmations =
             folder.read_state().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
@@ -252,14 +254,27 @@ impl Store {
         self.folder.replace(folder::REFUSED, std::iter::once(list)).map(drop)
     }
 
-    /// The restarts that are withheld, as they were written last.
-    pub(super) fn withheld(&self) -> Option<Vec<u8>> {
-        self.folder.read(folder::WITHHELD)
+    /// What units received, as it was written last.
+    pub(super) fn received(&self) -> Option<Vec<u8>> {
+        let file = self.folder.read(folder::RECEIVED)?;
+        let end = file.iter().position(|byte| *byte == b'\n')?;
+        Some(file[end + 1..].to_vec())
     }
 
-    /// Keeps the restarts that are withheld.
-    pub(super) fn set_withheld(&self, list: &[u8]) -> std::io::Result<()> {
-        self.folder.replace(folder::WITHHELD, std::iter::once(list)).map(drop)
+    /// Keeps what units received, and the key of the digests in it.
+    pub(super) fn set_received(&self, list: &[u8]) -> std::io::Result<()> {
+        let key = format!("{}\n", self.inner().digests.text());
+        self.folder.replace(folder::RECEIVED, [key.as_bytes(), list].into_iter()).map(drop)
+    }
+
+    /// The restarts that are due, as they were written last.
+    pub(super) fn pending(&self) -> Option<Vec<u8>> {
+        self.folder.read(folder::PENDING)
+    }
+
+    /// Keeps the restarts that are due.
+    pub(super) fn set_pending(&self, list: &[u8]) -> std::io::Result<()> {
+        self.folder.replace(folder::PENDING, std::iter::once(list)).map(drop)
     }
 
     /// The last valid configuration, as it was written last.

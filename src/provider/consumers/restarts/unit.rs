@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::withheld::Problem;
+use super::pending::Problem;
 use crate::domain::name::{Claim, CredentialId, UnitName};
 use crate::domain::policy::Deliverable;
 use crate::host::clock::BootTime;
@@ -110,7 +110,7 @@ impl Credentials {
         if let Some((credential, path)) = self.missing.first() {
             let reason =
                 format!("{} is not published; see: systemctl status 'onecred-file@*'", path.display());
-            return Some(Problem { credential: credential.clone(), reason });
+            return Some(Problem::Refused(credential.clone(), reason));
         }
         let start = Start::new(broker, fit);
         for (id, size) in &self.others {
@@ -128,7 +128,7 @@ impl Credentials {
                 continue;
             }
             let reason = reason(&start, active, &claim, form, look_up).await;
-            problem = reason.map(|reason| Problem { credential: id.clone(), reason });
+            problem = reason.map(|reason| Problem::Refused(id.clone(), reason));
             if problem.is_some() {
                 break;
             }

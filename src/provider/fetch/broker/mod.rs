@@ -26,7 +26,7 @@ use crate::provider::fetch::single_flight::Flights;
 use crate::provider::observe::secret_status::{Condition, Seen};
 use crate::provider::store::freshness::Step;
 use crate::provider::store::start_pins::Pins;
-use crate::provider::store::{Held, Slot, Store};
+use crate::provider::store::{Digest, Held, Slot, Store};
 
 pub use look_up::{LookUp, Order, Pending, Ready};
 pub use refresh::{Asked, Refreshed, Thoroughness};
@@ -161,6 +161,15 @@ impl Broker {
     /// What stands in for a secret. What was held while the configuration changed may be of what it was before.
     fn held(&self, wanted: &Wanted) -> Option<Held> {
         self.store.held(&wanted.label).filter(|held| held.is_of(wanted))
+    }
+
+    /// The digest of the value that is there, however old.
+    pub(in crate::provider) fn digest(&self, wanted: &Wanted) -> Option<Digest> {
+        let field = &wanted.reference.field;
+        match self.held(wanted) {
+            Some(held) => held.snapshot.digest(field),
+            None => self.slot(&ItemKey::new(&wanted.source, &wanted.reference.item))?.snapshot.digest(field),
+        }
     }
 
     fn failing(&self) -> MutexGuard<'_, HashMap<ItemKey, Failure>> {

@@ -122,3 +122,14 @@ async fn a_source_that_hangs_does_not_delay_another() {
     task::yield_now().await;
     assert_eq!(rig.script.asked(), ["check 1"], "the other source's, and not the same once more");
 }
+
+#[test]
+fn what_templates_are_made_of_is_kept_fresh_too() {
+    let text = r#"{ "secrets": [ { "name": "a", "reference": "op://v/a/f", "units": ["app"] },
+                                 { "name": "b", "reference": "op://v/b/f", "units": ["app"], "refresh": "1h" } ],
+                    "templates": [ { "name": "often", "content": "{{a}} {{op://v/c/f}}", "units": ["app"], "refresh": "5m" },
+                                   { "name": "never", "content": "{{op://v/d/f}}", "units": ["app"] } ] }"#;
+    let settings = from_text(std::path::Path::new("test.json"), text).unwrap().settings;
+    let kept = kept_fresh(&settings).map(|(interval, wanted)| (interval.as_secs(), wanted.label.as_str()));
+    assert_eq!(kept.collect::<Vec<_>>(), [(3600, "b"), (300, "a"), (300, "op://v/c/f")]);
+}

@@ -101,7 +101,7 @@ async fn all_credentials_of_a_unit_are_judged() {
             match (&problem, expected) {
                 (None, None) => {}
                 (Some(problem), Some(words)) => {
-                    assert!(problem.reason.contains(words), "{case}: {problem:?}")
+                    assert!(problem.in_words().contains(words), "{case}: {problem:?}")
                 }
                 _ => panic!("{case}, look up {look_up}: {problem:?}"),
             }
@@ -116,5 +116,5 @@ async fn a_published_file_that_is_missing_is_a_problem() {
     let credentials = Credentials { missing, ..Credentials::default() };
     let unit = UnitName::parse("app.service").unwrap();
     let problem = credentials.problem((&rig.broker, &fit), &rig.config.get(), &unit, true).await.unwrap();
-    assert!(problem.credential == "db" && problem.reason.contains("/run/secrets/db"), "{problem:?}");
+    assert!(problem.in_words().starts_with("credential db: /run/secrets/db"), "{problem:?}");
 }
