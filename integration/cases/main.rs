@@ -14,6 +14,7 @@ mod docs;
 mod explain;
 mod faults;
 mod forged;
+mod handles;
 mod hangs;
 mod journal;
 mod last_valid;
@@ -94,6 +95,7 @@ const THEMES: &[&Theme] = &[
     &storm::CHECK,
     &operation::THEME,
     &operation::LOOK,
+    &handles::THEME,
     &publish::THEME,
     &publish::ALONE,
     &publish::TAKEN,

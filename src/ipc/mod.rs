@@ -179,7 +179,8 @@ pub enum ItemState {
     Changed,
     /// 1Password confirms that it is gone, ambiguous or out of scope: what is left of it is to be forgotten.
     Gone(Failure),
-    /// Nothing can be told of it: what it would be compared in makes no sense, or is older than what was seen before.
+    /// It can't be compared: the list makes no sense or is older than one that was seen before, or several items match by now, among them this one,
+    /// unchanged.
     Unknown(Failure),
 }
 

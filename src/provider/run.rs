@@ -132,6 +132,7 @@ async fn live(options: Options) -> Result<(), Fatal> {
     if !options.development {
         tokio::spawn(dbus::serve(Arc::clone(context), reloads));
         tokio::spawn(rotation::keep_fresh(Arc::clone(&context.broker)));
+        tokio::spawn(Arc::clone(&context.publisher).follow_handles());
         let restarting = Arc::clone(context);
         tokio::spawn(async move { restarting.restart_units().await });
         let keeping = Arc::clone(context);

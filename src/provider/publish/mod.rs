@@ -7,6 +7,7 @@ mod accounts;
 mod demand;
 mod dirs;
 mod handle;
+mod handle_units;
 mod links;
 mod manifest;
 mod plan;
@@ -17,6 +18,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::base::process_id::ProcessId;
@@ -47,6 +49,8 @@ pub struct Publisher {
     writer: Mutex<Writer>,
     /// The plan that was made last, and of what.
     plan: Mutex<Option<(Arc<ActiveConfig>, Arc<Plan>)>>,
+    /// A file came or went, so that the state of its handle may be another.
+    files_changed: Notify,
 }
 
 /// Why a file goes.
@@ -67,7 +71,7 @@ impl Publisher {
     pub fn new(config: Arc<CurrentConfig>, broker: Arc<Broker>, kind: Kind) -> Self {
         let manifest = broker.store().published().and_then(|list| serde_json::from_slice(&list).ok());
         let writer = Mutex::new(Writer::new(kind, manifest.unwrap_or_default()));
-        Self { config, writer, plan: Mutex::default(), broker }
+        Self { config, writer, plan: Mutex::default(), files_changed: Notify::new(), broker }
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
@@ -125,6 +129,7 @@ impl Publisher {
         if !old_files.is_empty() || !old_links.is_empty() {
             writer.remove_empty_dirs(&plan.roots, open);
             self.save(&writer);
+            self.files_changed.notify_one();
         }
     }
 
@@ -133,6 +138,7 @@ impl Publisher {
         self.prune();
         self.refresh(|_| true).await;
         self.withdraw_gone();
+        self.files_changed.notify_one(); // also those that an earlier process has removed
     }
 
     /// Withdraws what 1Password is known to have no more: of more events than can be kept, some are told to nobody.
@@ -215,6 +221,7 @@ impl Publisher {
             }
         }
         self.save(&writer);
+        self.files_changed.notify_one();
     }
 
     async fn refresh(&self, which: impl Fn(&File) -> bool) {
@@ -260,12 +267,13 @@ impl Publisher {
             self.save(&writer);
         }
         let open = &mut Open::default();
-        let (mut results, mut wrote) = (Vec::new(), false);
+        let (mut results, mut wrote, mut came) = (Vec::new(), false, false);
         for group in groups {
             let (mut files, mut pieces) = (Vec::new(), Vec::new());
             for (file, value) in group {
                 match accounts.owner(&file.target) {
                     Ok(owner) => {
+                        came |= !writer.has(&file.target.path);
                         files.push(file);
                         let made_of = file.print.clone();
                         pieces.push(Piece { target: &file.target, root: &file.root, owner, value, made_of });
@@ -281,6 +289,9 @@ impl Publisher {
             }
         }
         writer.unsaved |= wrote;
+        if came {
+            self.files_changed.notify_one();
+        }
         results
     }
 

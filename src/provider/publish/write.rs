@@ -272,6 +272,23 @@ impl Writer {
         Ok(())
     }
 
+    /// Whether there is a file at a path; none where that can't be determined.
+    pub(super) fn exists(&self, path: &Path, root: &Path, open: &mut Open) -> Option<bool> {
+        let is_missing = |error: &std::io::Error| error.raw_os_error() == Some(libc::ENOENT);
+        match self.existing_parent(path, root, open) {
+            Ok(dir) => {
+                match fstatat(&dir, path.file_name().unwrap_or_default(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+                    Ok(_) => Some(true),
+                    Err(Errno::ENOENT) => Some(false),
+                    Err(_) => None,
+                }
+            }
+            Err(Fault::Root { taken: false, .. }) => Some(false), // nothing is mounted
+            Err(Fault::Io { error, .. }) if is_missing(&error) => Some(false),
+            Err(_) => None,
+        }
+    }
+
     fn existing_parent(&self, path: &Path, root: &Path, open: &mut Open) -> Result<Rc<Dir>, Fault> {
         let parent = path.parent().unwrap_or(root);
         if let Some(dir) = open.0.get(parent) {

@@ -39,7 +39,10 @@ impl Handler {
                         connection.answer_rest(answer, sent).await;
                     }
                 }
-                Err(refusal) => handler.refuse(connection, &peer, None, arrived, &refusal),
+                Err(refusal) => {
+                    handler.refuse(connection, &peer, None, arrived, &refusal);
+                    handler.context.publisher.tell_consumers(&peer.claim.unit, &refusal).await;
+                }
             }
         });
     }

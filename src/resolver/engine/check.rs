@@ -16,7 +16,7 @@ use super::super::backend::Backend;
 use super::lists::Need;
 use super::{Engine, lock, second_look, too_late};
 use crate::resolver::items::matching;
-use crate::resolver::items::model::{ItemOverview, Vault};
+use crate::resolver::items::model::{ItemOverview, Vault, is_absent};
 
 /// How many lists of items one check requests at once.
 const AT_ONCE: usize = 8;
@@ -143,6 +143,10 @@ impl<B: Backend> Engine<B> {
         };
         let item = match matching::item(items, &vault.name, &known.item.item) {
             Ok(item) => item,
+            // the one that was meant before is still here: that another came confirms nothing about it
+            Err(failure) if failure.class == Class::Several && is_unchanged(items, known) => {
+                return ItemState::Unknown(failure);
+            }
             Err(failure) => return ItemState::Gone(failure),
         };
         self.remember(&known.item, Some(ItemId { vault: vault.id.clone(), item: item.id.clone() }));
@@ -176,4 +180,15 @@ async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> 
     })
     .await;
     results.into_iter().flatten().collect()
+}
+
+/// Whether an item is in a list as it was, and is still what its reference means.
+fn is_unchanged(items: &[ItemOverview], known: &Known) -> bool {
+    let is_same = |item: &ItemOverview| {
+        item.id == known.id.item
+            && item.version == Some(known.version)
+            && !is_absent(item.state.as_deref())
+            && matching::still_means(&known.item.item, &item.id, &item.title)
+    };
+    items.iter().any(is_same)
 }

@@ -72,13 +72,25 @@ async fn a_thing_is_gone_only_when_it_was_missed_twice() {
 
     world.edit(less);
     let checked = engine.check(check(all.clone())).await.expect("checked");
-    let gone = |i: usize| match &checked.items[i] {
-        ItemState::Gone(failure) => Some(failure.class),
-        _ => None,
-    };
-    let classes: Vec<_> = (0..6).map(gone).collect();
-    let (not_found, several) = (Some(Class::NotFound), Some(Class::Several));
-    assert_eq!(classes, [None, not_found, several, None, None, not_found]);
+    let classes: Vec<_> = checked.items[..6].iter().map(gone_of).collect();
+    let not_found = Some(Class::NotFound);
+    assert_eq!(classes, [None, not_found, None, None, None, not_found]);
+    // the one that was fetched is still what it was
+    let is_several = |state: &ItemState| matches!(state, ItemState::Unknown(f) if f.class == Class::Several);
+    assert!(is_several(&checked.items[2]), "{checked:?}");
+    for (key, value) in [("version", json!(9)), ("state", json!("ARCHIVED")), ("title", json!("Item 3"))] {
+        let before = lock(&world.document).clone();
+        world.edit(|document| {
+            document["vaults"][0]["contentVersion"] = json!(3);
+            let mut third = items_of(document, 0)[1].clone();
+            third["id"] = json!("third");
+            items_of(document, 0).push(third);
+            items_of(document, 0)[2][key] = value;
+        });
+        let checked = engine.check(check(all.clone())).await.expect("checked");
+        assert_eq!(gone_of(&checked.items[2]), Some(Class::Several), "{key}: {checked:?}");
+        world.edit(|document| *document = before);
+    }
 
     // a server that had not everything for a moment
     let moment = lock(&world.document).clone();
@@ -114,6 +126,13 @@ async fn a_thing_is_gone_only_when_it_was_missed_twice() {
     });
     without_verdict(engine.check(check(all)).await.expect("asked"));
     fail.await.expect("failed");
+}
+
+fn gone_of(state: &ItemState) -> Option<Class> {
+    match state {
+        ItemState::Gone(failure) => Some(failure.class),
+        _ => None,
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use crate::domain::name::SourceName;
 use crate::domain::reference::FieldRef;
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
-use crate::ipc::{Check, Failure, Fetch, Fetched, FetchedValue, ItemState, Known, version};
+use crate::ipc::{Check, Class, Failure, Fetch, Fetched, FetchedValue, ItemState, Known, version};
 use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::base::events::Event;
 use crate::provider::base::item_key::ItemKey;
@@ -248,7 +248,8 @@ fn keep_values(fetched: &mut Fetched, fields: &[FieldRef], before: &Snapshot) {
 /// Why nothing could be told of any item, if so: then the source is in trouble, and not some of its vaults.
 fn nothing_told(items: &[ItemState]) -> Option<&Failure> {
     let mut failures = items.iter().map(|state| match state {
-        ItemState::Unknown(failure) => Some(failure),
+        // that several items match says something of these items only
+        ItemState::Unknown(failure) if failure.class != Class::Several => Some(failure),
         _ => None,
     });
     let first = failures.next().flatten();
