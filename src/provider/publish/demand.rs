@@ -74,9 +74,8 @@ impl Publisher {
         let accounts = Arc::new(Accounts::of(files.iter().map(|file| &file.target)).await);
         {
             let mut writer = self.writer();
-            if files.iter().fold(false, |news, file| writer.note(&file.target, &file.root) | news) {
-                self.save(&writer); // once for all
-            }
+            files.iter().for_each(|file| writer.manifest.note(&file.target, &file.root));
+            self.save(&mut writer); // once for all
         }
         let (mut count, mut refusals) = (0, Vec::new());
         // what needs no wait goes in one round

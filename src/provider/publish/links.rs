@@ -19,7 +19,7 @@ impl Writer {
             Ok(()) => {}
             Err(Errno::EEXIST) => {
                 let there = readlinkat(&dir, name).map_err(|_| Fault::Occupied(path.to_owned()))?;
-                let made = self.manifest.links.get(path).is_some_and(|made| there == made.as_os_str());
+                let made = self.manifest.links().get(path).is_some_and(|made| there == made.as_os_str());
                 if there != to.as_os_str() {
                     if !made {
                         return Err(Fault::Occupied(path.to_owned()));
@@ -33,13 +33,13 @@ impl Writer {
             }
             Err(errno) => return Err(Fault::io(path, "linked")(errno)),
         }
-        self.manifest.links.insert(path.to_owned(), to.to_owned());
+        self.manifest.set_link(path, to);
         Ok(())
     }
 
     /// Removes a link that was made here, if it is still what it was.
     pub(super) fn unlink(&mut self, path: &Path) -> Result<(), Fault> {
-        let Some(to) = self.manifest.links.get(path) else { return Ok(()) };
+        let Some(to) = self.manifest.links().get(path).cloned() else { return Ok(()) };
         let name = path.file_name().unwrap_or_default();
         let dir = match Dir::absolute(path.parent().unwrap_or(path)) {
             Ok(dir) => Some(dir),
@@ -50,7 +50,7 @@ impl Writer {
         {
             unlinkat(&dir, name, UnlinkatFlags::NoRemoveDir).map_err(Fault::io(path, "removed"))?;
         }
-        self.manifest.links.remove(path);
+        self.manifest.remove_link(path);
         Ok(())
     }
 }

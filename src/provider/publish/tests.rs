@@ -253,8 +253,52 @@ async fn a_link_that_stays_keeps_no_file() {
     rig.publisher.publish("password").await.unwrap();
     let mut file = rig.publisher.plan().unwrap().files[0].clone();
     let link = PathBuf::from("/tmp/link"); // a directory that anybody can write in
-    rig.publisher.writer().manifest.links.insert(link.clone(), file.target.path.clone());
+    rig.publisher.writer().manifest.set_link(&link, &file.target.path);
     file.target.links.push(link);
     rig.publisher.withdraw(std::iter::once(&file), NO_MORE);
     assert_eq!(rig.read("password"), None);
+}
+
+#[tokio::test]
+async fn what_was_published_of_an_item_comes_along_with_a_newer_version() {
+    let rig = Rig::new(&["password", "username"]);
+    rig.gives([Ok((1, ["p1", "u1"])), Ok((2, ["p2", "u2"]))]);
+    rig.publisher.publish("password").await.unwrap();
+    rig.publisher.publish("username").await.unwrap();
+    // the next one that asks gets another version; the events are not followed here
+    let wanted = rig.publisher.plan().unwrap().files[0].content.parts()[0].clone();
+    rig.publisher.broker.store().remove(&ItemKey::new(&wanted.source, &wanted.reference.item));
+    rig.publisher.publish("password").await.unwrap();
+    assert_eq!((rig.read("password").as_deref(), rig.read("username").as_deref()), (Some("p2"), Some("u2")));
+}
+
+#[tokio::test]
+async fn a_list_that_outlived_the_process_is_enough_to_remove_what_it_published() {
+    let mut rig = Rig::new(&["password", "username"]);
+    rig.gives([Ok((1, ["p1", "u1"]))]);
+    rig.publisher.publish("password").await.unwrap();
+    rig.publisher.publish("username").await.unwrap(); // this one is appended to the list
+    rig.restart(&[]);
+    rig.publisher.prune();
+    assert_eq!((rig.read("password"), rig.read("username")), (None, None));
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_or_back_is_looked_at() {
+    let rig = Rig::new(&["password"]);
+    let is_due = async || {
+        let due = rig.publisher.files_changed.notified();
+        tokio::time::timeout(Duration::ZERO, due).await.is_ok()
+    };
+    assert!(!is_due().await);
+    rig.gives([Ok((1, ["p1", "u1"])), Ok((2, ["p2", "u2"]))]);
+    rig.publisher.publish("password").await.unwrap();
+    assert!(is_due().await, "it has come");
+    rig.publisher.refresh(Which::All).await;
+    assert!(!is_due().await, "nothing has changed");
+    let plan = rig.publisher.plan().unwrap();
+    rig.publisher.withdraw(plan.files.iter(), NO_MORE);
+    assert!(is_due().await, "it has gone");
+    rig.publisher.sync().await;
+    assert!(is_due().await, "an earlier process may have removed some");
 }

@@ -142,6 +142,12 @@ impl Folder {
         result
     }
 
+    /// Writes at the end of a file.
+    pub(super) fn append(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let options = OpenOptions::new().append(true).custom_flags(libc::O_NOFOLLOW).clone();
+        options.open(self.path.join(name))?.write_all(bytes)
+    }
+
     /// Gives a file another name as well, in the place of what had that name before.
     pub(super) fn also_call(&self, name: &str, other: &str) -> io::Result<()> {
         let unfinished = self.path.join(format!("{UNFINISHED}{other}"));

@@ -244,6 +244,11 @@ impl Store {
         self.folder.replace(folder::PUBLISHED, std::iter::once(list)).map(drop)
     }
 
+    /// Adds to the list of what was published. If the process dies meanwhile, a part of this may be there.
+    pub(super) fn append_published(&self, more: &[u8]) -> std::io::Result<()> {
+        self.folder.append(folder::PUBLISHED, more)
+    }
+
     /// The list of units that were refused, as it was written last.
     pub(super) fn refused(&self) -> Option<Vec<u8>> {
         self.folder.read(folder::REFUSED)
