@@ -30,7 +30,8 @@ fn stage(suite: Suite) -> Stage {
         .entry(db())
         .secret("other", "op://Servers/other/password", &["other"])
         .stage();
-    let needs = format!("[Unit]\nRequires={HANDLE}\nAfter={HANDLE}\n[Service]\nEnvironmentFile=/run/secrets/db\n");
+    let needs =
+        format!("[Unit]\nRequires={HANDLE}\nAfter={HANDLE}\n[Service]\nEnvironmentFile=/run/secrets/db\n");
     stage.units([
         ("app.service", format!("{needs}ExecStart=/bin/sleep infinity\n").as_str()),
         ("late.service", format!("{needs}Type=oneshot\nExecStart=/bin/true\n").as_str()),
@@ -76,7 +77,9 @@ fn has_failed(stage: &Stage, invocation: &str, reason: &str) {
     waits_for_state(stage, "failed");
     stage.sh("test ! -e /run/secrets/db").ok();
     for unit in [HANDLE, "app.service", "late.service"] {
-        wait_until(&format!("{unit}'s journal has the reason {reason}"), || stage.journal(unit).contains(reason));
+        wait_until(&format!("{unit}'s journal has the reason {reason}"), || {
+            stage.journal(unit).contains(reason)
+        });
     }
     stage.waits_for_line("app.service", &format!("requires {HANDLE}, which is refused"));
     assert_eq!(stage.show("app.service", "ActiveState"), "active");
@@ -112,7 +115,7 @@ fn a_file_that_went_while_the_provider_was_stopped(stage: &Stage) {
     let invocation = stage.show("app.service", "InvocationID");
     stage.write(VAULT, vault(2, vec![]).to_string(), 0o640);
     // the file was removed, and the process ended before the handle could be told
-    stage.sh(&format!("chgrp onecred {VAULT}; systemctl stop onecred.service; rm -f /run/secrets/db /run/onecred/rw/secrets/db; rm -rf /run/onecred/store/*; systemctl start onecred.service")).ok();
+    stage.sh(&format!("chgrp onecred {VAULT}; systemctl stop onecred.service; rm /run/onecred/rw/secrets/db; rm -rf /run/onecred/store/*; systemctl start onecred.service")).ok();
     has_failed(stage, &invocation, "no item \"pg\" in vault \"Servers\"");
 }
 

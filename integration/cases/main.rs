@@ -25,6 +25,7 @@ mod metrics;
 mod morning;
 mod operation;
 mod publish;
+mod publish_mounts;
 mod refusals;
 mod resolver_token;
 mod restarts;
@@ -98,7 +99,7 @@ const THEMES: &[&Theme] = &[
     &handles::THEME,
     &publish::THEME,
     &publish::ALONE,
-    &publish::TAKEN,
+    &publish_mounts::THEME,
     &resolver_token::THEME,
     &sandbox::THEME,
     &sockets::THEME,

@@ -14,6 +14,7 @@ use super::secrets::{self, Listed};
 use crate::cli::common::show::{self, Paint};
 use crate::cli::creds_socket::{Finding, Level};
 use crate::host::clock;
+use crate::provider::publish;
 
 /// What `onecred status` is told.
 #[derive(Debug, Clone, clap::Args)]
@@ -40,6 +41,8 @@ struct Status {
     secrets: Vec<Listed>,
     /// What is wrong with the socket through which hardened units decrypt sealed credentials.
     creds_socket: Option<Finding>,
+    /// Where published files are still in a writable mount, and what that means.
+    writable_mounts: Vec<String>,
 }
 
 /// How a source stands.
@@ -159,6 +162,7 @@ async fn ask(bus: Bus) -> Result<Status, Fault> {
         sources,
         secrets,
         creds_socket,
+        writable_mounts: publish::old_mounts(),
     })
 }
 
@@ -179,6 +183,10 @@ fn screen(status: &Status, now: u64, paint: Paint) -> String {
     }
     let row = |finding: &Finding| Row::new(vec![Cell::bold("systemd"), Cell::red(&finding.message)]);
     rows.extend(status.creds_socket.iter().map(row));
+    let mut first = Cell::bold("files");
+    for mount in &status.writable_mounts {
+        rows.push(Row::new(vec![std::mem::replace(&mut first, "".into()), Cell::bold(mount)]));
+    }
     let mut first = Cell::bold("sockets");
     for problem in sockets::problems(&status.sockets) {
         rows.push(Row::new(vec![std::mem::replace(&mut first, "".into()), Cell::red(&problem)]));
@@ -292,6 +300,7 @@ mod tests {
             sources,
             secrets,
             creds_socket,
+            writable_mounts: Vec::new(),
         }
     }
 

@@ -163,9 +163,7 @@ impl Condition {
         let (unusable, sealed) = (judge(Form::Plain), judge(Form::Sealed));
         let state = match (seen.held, has_value) {
             (Some(_), _) => State::Held,
-            (None, _)
-                if failed.is_some() || seen.failing.is_some() || unusable.is_some() || ambiguous =>
-            {
+            (None, _) if failed.is_some() || seen.failing.is_some() || unusable.is_some() || ambiguous => {
                 State::Failing
             }
             (None, false) => State::NeverFetched,

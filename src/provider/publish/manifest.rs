@@ -279,7 +279,12 @@ mod tests {
         manifest.file_mut(&target("three").path).unwrap().coming = Some((1, 2));
         write(&mut store, &mut manifest);
         assert_eq!(manifest.update(), None);
-        assert_eq!(store.iter().filter(|byte| **byte == b'\n').count(), 9, "{}", String::from_utf8_lossy(&store));
+        assert_eq!(
+            store.iter().filter(|byte| **byte == b'\n').count(),
+            9,
+            "{}",
+            String::from_utf8_lossy(&store)
+        );
         let same = |read: &Manifest, of: &Manifest| {
             let form = |it: &Manifest| serde_json::to_string(it).unwrap();
             assert_eq!(form(read), form(of));
@@ -306,7 +311,8 @@ mod tests {
 
     #[test]
     fn a_thousand_changes_write_as_much_as_a_thousand_files() {
-        let (mut manifest, root, mut written, mut whole) = (Manifest::default(), Path::new("/run/secrets"), 0, 0);
+        let (mut manifest, root, mut written, mut whole) =
+            (Manifest::default(), Path::new("/run/secrets"), 0, 0);
         for round in 0..3 {
             for n in 0..1000 {
                 let target = target(&format!("secret-{n}"));

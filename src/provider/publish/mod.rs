@@ -10,6 +10,7 @@ mod handle;
 mod handle_units;
 mod links;
 mod manifest;
+mod mounts;
 mod plan;
 mod removal;
 mod swap;
@@ -40,8 +41,9 @@ use crate::provider::fetch::broker::Broker;
 use accounts::Accounts;
 pub use dirs::objection;
 pub use handle::{Awaited, Handle};
-use plan::{File, Plan, Which};
 use manifest::{Manifest, Update};
+pub use mounts::old_mounts;
+use plan::{File, Plan, Which};
 use removal::Removed;
 use write::{Open, Piece, Writer};
 
@@ -125,10 +127,14 @@ impl Publisher {
         let open = &mut Open::default();
         let unlinked = old_links.iter().map(|link| writer.unlink(link)).collect::<Vec<_>>();
         let removed = old_files.iter().map(|path| writer.remove(path, open)).collect::<Vec<_>>();
-        for (path, _) in old_files.iter().zip(&removed).filter(|(_, it)| matches!(it, Ok(Removed::LeftOfOthers))) {
+        for (path, _) in
+            old_files.iter().zip(&removed).filter(|(_, it)| matches!(it, Ok(Removed::LeftOfOthers)))
+        {
             tracing::warn!("{} is left: it is not the file that onecred published there", path.display());
         }
-        for fault in unlinked.into_iter().filter_map(Result::err).chain(removed.into_iter().filter_map(Result::err)) {
+        for fault in
+            unlinked.into_iter().filter_map(Result::err).chain(removed.into_iter().filter_map(Result::err))
+        {
             tracing::error!("what is no longer configured is still there: {fault}");
         }
         writer.clean(&plan.roots, open);
@@ -287,7 +293,9 @@ impl Publisher {
                     Err(fault) => results.push((file, Err(fault))),
                 }
             }
-            for (file, result) in files.into_iter().zip(writer.put(&pieces, open, &|manifest| self.keep(manifest))) {
+            for (file, result) in
+                files.into_iter().zip(writer.put(&pieces, open, &|manifest| self.keep(manifest)))
+            {
                 let linked =
                     |_| file.target.links.iter().try_for_each(|link| writer.link(link, &file.target.path));
                 results.push((file, result.and_then(linked)));

@@ -31,7 +31,8 @@ impl Writer {
                 let name = path.file_name().unwrap_or_default();
                 match fstatat(&dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
                     Ok(stat) if entry.is_of(&stat) => {
-                        unlinkat(&dir, name, UnlinkatFlags::NoRemoveDir).map_err(Fault::io(path, "removed"))?;
+                        unlinkat(&dir, name, UnlinkatFlags::NoRemoveDir)
+                            .map_err(Fault::io(path, "removed"))?;
                     }
                     Ok(_) => removed = Removed::LeftOfOthers,
                     Err(Errno::ENOENT) => {}

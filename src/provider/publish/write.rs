@@ -41,7 +41,7 @@ pub(super) struct Writer {
     /// The most bytes that the files may take.
     pub(super) limit: u64,
     pub(super) manifest: Manifest,
-    used: u64,
+    pub(super) used: u64,
     next: u64,
 }
 

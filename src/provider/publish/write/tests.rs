@@ -321,7 +321,10 @@ fn a_file_that_was_put_in_its_place_right_before_the_end_is_known_as_ours() {
             .collect();
         let kept = std::cell::RefCell::new(Vec::new());
         let keep = |manifest: &mut Manifest| *kept.borrow_mut() = serde_json::to_vec(manifest).unwrap();
-        rig.writer.put(&pieces, &mut Open::default(), &keep).into_iter().for_each(|result| drop(result.unwrap()));
+        rig.writer
+            .put(&pieces, &mut Open::default(), &keep)
+            .into_iter()
+            .for_each(|result| drop(result.unwrap()));
         // what was kept after that is lost
         rig.writer = Writer::new(Kind::Anything, Manifest::read(&kept.borrow()));
         for target in &targets {
