@@ -76,6 +76,11 @@ let
     links = units ''
       Symbolic links to the file, for programs that insist on a path of theirs. Their directories have to be there; onecred is let write to them.
     '' [ "/etc/app/key.pem" ];
+    makeDirectories = mkOption {
+      type = types.nullOr types.bool;
+      default = null;
+      description = "Whether missing directories of `links` are created. The directory above them must exist; onecred is let write to it.";
+    };
     units =
       units
         ''

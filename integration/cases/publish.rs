@@ -101,6 +101,8 @@ fn setup(suite: Suite) -> Setup {
         file("no-user", db, json!({ "owner": "latecomer" })),
         file("theirs", db, json!({ "target": "/run/secrets/theirs/key" })),
         file("linked", db, json!({ "links": ["/etc/linked/key"] })),
+        file("deeper", db, json!({ "links": ["/etc/linked/made/key"], "makeDirectories": true })),
+        file("of-root", db, json!({ "links": ["/root/keys/key"] })),
         file("other-root", db, json!({ "target": "/run/onecred/files/other" })),
         file("user", "op://My Vault/pair/user", json!({ "target": "/run/secrets/pair/user" })),
         file("password", "op://My Vault/pair/password", json!({ "target": "/run/secrets/pair/password" })),
@@ -281,6 +283,12 @@ fn a_link_needs_a_drop_in_and_stands_only_where_nothing_does(stage: &Stage) {
     refuses(stage, "linked", &["/etc/linked can be written by others"]);
     stage.sh("chmod 755 /etc/linked").ok();
     refuses(stage, "linked", &["/etc/linked/key can't be linked", "ReadWritePaths=-/etc/linked in it"]);
+    refuses(stage, "deeper", &["/etc/linked/made can't be made", "ReadWritePaths=-/etc/linked in it"]);
+    refuses(
+        stage,
+        "of-root",
+        &["the link /root/keys/key can't be made", "ProtectHome=tmpfs and BindPaths=-/root/keys in it"],
+    );
 }
 
 pub(super) fn change(stage: &Stage, change: impl FnOnce(&mut Value)) {
@@ -297,12 +305,17 @@ fn exists(stage: &Stage, path: &str) -> bool {
 fn what_is_no_longer_configured_goes_at_a_reload(stage: &Stage) {
     stage.write(
         "/run/systemd/system/onecred.service.d/links.conf",
-        "[Service]\nReadWritePaths=-/etc/linked\n",
+        "[Service]\nReadWritePaths=-/etc/linked\nProtectHome=tmpfs\nBindPaths=-/root/keys\n",
         0o644,
     );
-    stage.sh("install -d -m 755 /etc/linked; systemctl daemon-reload; systemctl restart onecred").ok();
-    assert!(start(stage, "linked"), "{}", stage.journal(&handle("linked")));
-    assert_eq!(stage.run(&["readlink", "/etc/linked/key"]).ok().trim(), "/run/secrets/linked");
+    stage
+        .sh("install -d -m 755 /etc/linked /root/keys; systemctl daemon-reload; systemctl restart onecred")
+        .ok();
+    for (name, link) in [("linked", "/etc/linked/key"), ("deeper", "/etc/linked/made/key"), ("of-root", "/root/keys/key")] {
+        assert!(start(stage, name), "{}", stage.journal(&handle(name)));
+        assert_eq!(stage.run(&["readlink", link]).ok().trim(), format!("/run/secrets/{name}"));
+    }
+    assert_eq!(stat(stage, "/etc/linked/made"), "directory root:root 755");
     assert!(start(stage, "owned") && start(stage, "db-password"));
     change(stage, |config| {
         let secrets = config["secrets"].as_array_mut().into_iter();
@@ -311,7 +324,7 @@ fn what_is_no_longer_configured_goes_at_a_reload(stage: &Stage) {
     for path in ["/run/secrets/deep", "/run/secrets/linked", "/run/onecred/files/other"] {
         wait_until(&format!("{path} is gone"), || !exists(stage, path));
     }
-    stage.sh("test ! -L /etc/linked/key").ok();
+    stage.sh("test ! -L /etc/linked/key; test ! -L /root/keys/key; test ! -e /etc/linked/made; test -d /etc/linked").ok();
     assert_eq!(stage.read("/run/secrets/db-password"), b"hunter2");
     assert!(!stage.sh("cat /run/onecred/store/published.json").ok().contains("hunter2"));
 }

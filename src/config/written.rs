@@ -200,11 +200,15 @@ pub(crate) struct Secret {
     /// What reads it is ordered after `onecred-file@NAME.service`.
     #[schemars(example = "/run/secrets/openai-api-key")]
     pub(crate) target: Option<At<String>>,
-    /// With `target`: symbolic links to the file, for programs that insist on a path of theirs, below `/etc`, `/run`, `/var/lib` or `/opt`.
-    /// Their directories have to be there, and root's alone; the provider has to be let write there, by a drop-in with `ReadWritePaths=`.
+    /// With `target`: symbolic links to the file, for programs that insist on a path of theirs, below `/etc`, `/run`, `/var/lib`, `/opt` or `/root`.
+    /// Their directories must belong to root and be writable only by root. The provider needs a drop-in to write there; the error shows it.
     #[serde(default)]
     #[schemars(example = ["/etc/app/key.pem"])]
     pub(crate) links: Vec<At<String>>,
+    /// With `links`: whether missing directories of links are created. They belong to root with mode 0755, and are removed when they are empty and
+    /// no longer configured. Directories of the target are always created.
+    #[schemars(extend("default" = false))]
+    pub(crate) make_directories: Option<At<bool>>,
     /// With `target`: the file's owner, as `USER` or `USER:GROUP`, by name or number.
     #[schemars(example = "opencode:opencode", extend("default" = "root"))]
     pub(crate) owner: Option<At<String>>,
@@ -308,6 +312,9 @@ pub(crate) struct Template {
     #[serde(default)]
     #[schemars(example = ["/etc/opencode/env"])]
     pub(crate) links: Vec<At<String>>,
+    /// See a secret's `makeDirectories`.
+    #[schemars(extend("default" = false))]
+    pub(crate) make_directories: Option<At<bool>>,
     /// See a secret's `owner`.
     #[schemars(example = &"opencode", extend("default" = "root"))]
     pub(crate) owner: Option<At<String>>,

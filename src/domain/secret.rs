@@ -92,6 +92,8 @@ pub struct Target {
     pub mode: u32,
     /// Symbolic links to it.
     pub links: Vec<PathBuf>,
+    /// Whether directories of links are made where they are missing.
+    pub make_directories: bool,
 }
 
 /// Where a value comes from and how fresh it has to be: all that is needed to get it, whoever asks.

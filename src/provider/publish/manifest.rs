@@ -18,8 +18,11 @@ pub(super) struct Manifest {
     files: BTreeMap<PathBuf, Entry>,
     /// The links, and what each points to.
     links: BTreeMap<PathBuf, PathBuf>,
-    /// The directories that were made for them.
+    /// The directories that were made for the files.
     dirs: BTreeSet<PathBuf>,
+    /// The directories that were made for the links.
+    #[serde(default)]
+    link_dirs: BTreeSet<PathBuf>,
     /// What the store does not have yet.
     #[serde(skip)]
     news: BTreeSet<Key>,
@@ -34,6 +37,7 @@ enum Key {
     File(PathBuf),
     Link(PathBuf),
     Dir(PathBuf),
+    LinkDir(PathBuf),
 }
 
 /// A change, as a line of the stored form. What was removed has no content.
@@ -43,6 +47,7 @@ enum Change {
     File(PathBuf, Option<Entry>),
     Link(PathBuf, Option<PathBuf>),
     Dir(PathBuf, bool),
+    LinkDir(PathBuf, bool),
 }
 
 /// What has to be written to the store.
@@ -123,6 +128,8 @@ impl Manifest {
             Change::Link(path, None) => drop(self.links.remove(&path)),
             Change::Dir(path, true) => drop(self.dirs.insert(path)),
             Change::Dir(path, false) => drop(self.dirs.remove(&path)),
+            Change::LinkDir(path, true) => drop(self.link_dirs.insert(path)),
+            Change::LinkDir(path, false) => drop(self.link_dirs.remove(&path)),
         }
     }
 
@@ -159,6 +166,7 @@ impl Manifest {
             Key::File(path) => Change::File(path.clone(), self.files.get(&path).cloned()),
             Key::Link(path) => Change::Link(path.clone(), self.links.get(&path).cloned()),
             Key::Dir(path) => Change::Dir(path.clone(), self.dirs.contains(&path)),
+            Key::LinkDir(path) => Change::LinkDir(path.clone(), self.link_dirs.contains(&path)),
         }
     }
 
@@ -172,6 +180,22 @@ impl Manifest {
 
     pub(super) fn dirs(&self) -> &BTreeSet<PathBuf> {
         &self.dirs
+    }
+
+    pub(super) fn link_dirs(&self) -> &BTreeSet<PathBuf> {
+        &self.link_dirs
+    }
+
+    pub(super) fn add_link_dir(&mut self, path: &Path) {
+        if self.link_dirs.insert(path.to_owned()) {
+            self.news.insert(Key::LinkDir(path.to_owned()));
+        }
+    }
+
+    pub(super) fn remove_link_dir(&mut self, path: &Path) {
+        if self.link_dirs.remove(path) {
+            self.news.insert(Key::LinkDir(path.to_owned()));
+        }
     }
 
     /// An entry to be changed.
@@ -254,7 +278,7 @@ mod tests {
     fn target(name: &str) -> Target {
         let path = Path::new("/run/secrets/dir").join(name);
         let links = vec![Path::new("/etc").join(name)];
-        Target { path, user: "root".into(), group: None, mode: 0o400, links }
+        Target { path, user: "root".into(), group: None, mode: 0o400, links, make_directories: false }
     }
 
     /// What a store has after these updates.

@@ -27,7 +27,7 @@ use super::base::process_id::ProcessId;
 use super::store::Kind;
 use crate::config::Settings;
 use crate::domain::reference::FieldRef;
-use crate::domain::secret::{SecretValue, Wanted};
+use crate::domain::secret::{SecretValue, Target, Wanted};
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
 use crate::provider::base::active_config::{ActiveConfig, CurrentConfig};
@@ -140,6 +140,7 @@ impl Publisher {
         writer.clean(&plan.roots, open);
         if !old_files.is_empty() || !old_links.is_empty() {
             writer.remove_empty_dirs(&plan.roots, open);
+            writer.remove_link_dirs(&links.keys().copied().collect::<Vec<_>>());
             self.save(&mut writer);
             self.files_changed.notify_one();
         }
@@ -296,8 +297,8 @@ impl Publisher {
             for (file, result) in
                 files.into_iter().zip(writer.put(&pieces, open, &|manifest| self.keep(manifest)))
             {
-                let linked =
-                    |_| file.target.links.iter().try_for_each(|link| writer.link(link, &file.target.path));
+                let Target { path, links, make_directories, .. } = &file.target;
+                let linked = |_| links.iter().try_for_each(|link| writer.link(link, path, *make_directories));
                 results.push((file, result.and_then(linked)));
             }
         }

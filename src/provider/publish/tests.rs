@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::{Settings, from_text};
 use crate::domain::policy::Policy;
-use crate::domain::secret::{MaxAge, Secret, Target};
+use crate::domain::secret::{MaxAge, Secret};
 use crate::ipc::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Resolve};
 use crate::provider::fetch::broker::Order;
 use crate::provider::store::Store;
@@ -76,7 +76,7 @@ impl Rig {
             let loaded = from_text("x".as_ref(), &text).unwrap().settings;
             let secret = loaded.policy.secrets().next().unwrap().clone();
             let (user, group) = (user.to_owned(), None);
-            let target = Target { path: root.join(name), user, group, mode: 0o400, links: Vec::new() };
+            let target = Target { path: root.join(name), user, group, mode: 0o400, links: Vec::new(), make_directories: false };
             Secret { target: Some(target), ..secret }
         };
         settings.policy = Policy::new(files.iter().map(secret).collect(), Vec::new());

@@ -28,7 +28,7 @@ impl Rig {
 
     fn target(&self, name: &str, mode: u32) -> Target {
         let path = self.root().join(name);
-        Target { path, user: "root".into(), group: None, mode, links: Vec::new() }
+        Target { path, user: "root".into(), group: None, mode, links: Vec::new(), make_directories: false }
     }
 
     fn put(&mut self, files: &[(&Target, &str)]) -> Vec<Result<bool, Fault>> {
@@ -244,7 +244,7 @@ fn links_stand_only_where_nothing_of_others_does() {
     let mut rig = Rig::new();
     // a link's directories are looked at from the top, and a temporary directory is everybody's
     let target = rig.root().join("key");
-    let why = rig.writer.link(&rig.root().join("link"), &target).unwrap_err();
+    let why = rig.writer.link(&rig.root().join("link"), &target, false).unwrap_err();
     assert!(why.to_string().contains("/tmp can be written by others"), "{why}");
 }
 
@@ -343,14 +343,14 @@ fn a_symlink_of_somebody_else_is_left() {
         (folder.path().join("link"), rig.root().join("key"), rig.root().join("other"));
     rig.writer.manifest.note(&Target { links: vec![link.clone()], ..rig.target("key", 0o400) }, &other);
     symlink("/of/somebody/else", &link).unwrap();
-    let why = rig.writer.link(&link, &target).unwrap_err();
+    let why = rig.writer.link(&link, &target, false).unwrap_err();
     assert!(matches!(why, Fault::Occupied(_)), "{why}");
     rig.writer.unlink(&link).unwrap();
     assert_eq!(fs::read_link(&link).unwrap(), Path::new("/of/somebody/else"));
     // one of ours is pointed elsewhere, and removed
     fs::remove_file(&link).unwrap();
-    rig.writer.link(&link, &target).unwrap();
-    rig.writer.link(&link, &other).unwrap();
+    rig.writer.link(&link, &target, false).unwrap();
+    rig.writer.link(&link, &other, false).unwrap();
     assert_eq!(fs::read_link(&link).unwrap(), other);
     rig.writer.unlink(&link).unwrap();
     fs::read_link(&link).unwrap_err();
@@ -361,4 +361,35 @@ fn another_mount_below_a_root_is_refused() {
     let Ok(top) = Dir::root(Path::new("/"), Kind::Anything) else { return };
     let why = top.down(OsStr::new("proc")).unwrap_err();
     assert!(why.to_string().contains("/proc is a mount of someone else's"), "{why}");
+}
+
+#[test]
+fn directories_of_links_are_made_and_removed_only_if_that_is_wanted() {
+    // below /run, since the directories of a link have to be root's alone
+    let Ok(folder) = tempfile::tempdir_in("/run") else { return };
+    let mut rig = Rig::new();
+    let (link, target) = (folder.path().join("a/b/link"), rig.root().join("key"));
+    let why = rig.writer.link(&link, &target, false).unwrap_err();
+    let remedy = why.remedy("key");
+    for words in ["install -d", "/etc/tmpfiles.d/", "0755 root root -", "\"makeDirectories\": true"] {
+        assert!(remedy.contains(words), "{remedy}");
+    }
+    rig.writer.link(&link, &target, true).unwrap();
+    let mode = |name: &str| fs::metadata(folder.path().join(name)).unwrap().mode() & 0o7777;
+    assert_eq!((mode("a"), mode("a/b")), (0o755, 0o755));
+    // a process that comes later knows them by the list
+    rig.writer.manifest.lost();
+    let Some(super::super::manifest::Update::Replace(list)) = rig.writer.manifest.update() else {
+        panic!("nothing is new")
+    };
+    rig.writer = Writer::new(Kind::Anything, Manifest::read(&list));
+    rig.writer.remove_link_dirs(&[link.as_path()]);
+    assert!(link.is_symlink(), "it is in use");
+    rig.writer.unlink(&link).unwrap();
+    fs::write(folder.path().join("a/of-an-admin"), "").unwrap();
+    rig.writer.remove_link_dirs(&[]);
+    assert!(!folder.path().join("a/b").exists() && folder.path().join("a").exists());
+    fs::remove_file(folder.path().join("a/of-an-admin")).unwrap();
+    rig.writer.remove_link_dirs(&[]);
+    assert!(!folder.path().join("a").exists() && folder.path().exists());
 }
