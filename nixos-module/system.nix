@@ -128,7 +128,12 @@ in
           }
           # by itself the unit sees nothing of /root
           // optionalAttrs (ofRoot != [ ]) {
-            ProtectHome = "tmpfs";
+            ProtectHome = false;
+            InaccessiblePaths = [
+              "-/home"
+              "-/run/user"
+            ];
+            TemporaryFileSystem = "/root:ro,mode=0755";
             BindPaths = lib.unique (map (dir: "-${dir}") ofRoot);
           };
         }

@@ -16,6 +16,7 @@ pub const THEME: Theme = Theme {
         a_handle_fails_when_its_file_goes_and_comes_back_with_it,
         a_file_that_went_while_the_provider_was_stopped,
         a_duplicated_item_removes_nothing,
+        a_restart_is_withheld_while_a_handle_has_failed,
     ],
 };
 
@@ -25,10 +26,10 @@ const HANDLE: &str = "onecred-file@db.service";
 
 fn stage(suite: Suite) -> Stage {
     let stage = Setup::vault(suite)
-        .holding(vault(1, vec![item("pg", "b", "one")]))
+        .holding(vault(1, vec![item("pg", "b", "one"), item("other", "e", "first")]))
         .default("maxAge", "1s")
         .entry(db())
-        .secret("other", "op://Servers/other/password", &["other"])
+        .entry(json!({ "name": "other", "reference": "op://Servers/other/password", "units": ["app"], "restartUnits": ["app"] }))
         .stage();
     let needs =
         format!("[Unit]\nRequires={HANDLE}\nAfter={HANDLE}\n[Service]\nEnvironmentFile=/run/secrets/db\n");
@@ -76,7 +77,7 @@ fn waits_for_state(stage: &Stage, state: &str) {
 fn has_failed(stage: &Stage, invocation: &str, reason: &str) {
     waits_for_state(stage, "failed");
     stage.sh("test ! -e /run/secrets/db").ok();
-    for unit in [HANDLE, "app.service", "late.service"] {
+    for unit in [HANDLE, "app.service"] {
         wait_until(&format!("{unit}'s journal has the reason {reason}"), || {
             stage.journal(unit).contains(reason)
         });
@@ -86,6 +87,7 @@ fn has_failed(stage: &Stage, invocation: &str, reason: &str) {
     assert_eq!(stage.show("app.service", "InvocationID"), invocation, "it was restarted");
     stage.sh("systemctl start late.service").fails();
     assert_eq!(stage.show("late.service", "ActiveState"), "inactive", "it was tried without its file");
+    wait_until("its journal has the reason", || stage.journal("late.service").contains(reason));
 }
 
 fn is_back(stage: &Stage) {
@@ -127,10 +129,27 @@ fn a_duplicated_item_removes_nothing(stage: &Stage) {
     stage.sh(&format!("systemctl restart {HANDLE} app.service late.service")).ok();
     assert_eq!(stage.read("/run/secrets/db"), b"one");
     // the one that was served is another now: no one can say which of them is meant
-    let mut changed = twins();
-    changed[0]["version"] = json!(2);
-    change(stage, 3, changed);
+    change(stage, 3, vec![item("pg", "b", "two"), item("pg", "c", "other")]);
     has_failed(stage, &stage.show("app.service", "InvocationID"), "several items of vault");
     change(stage, 4, vec![item("pg", "b", "one")]);
+    is_back(stage);
+}
+
+fn a_restart_is_withheld_while_a_handle_has_failed(stage: &Stage) {
+    let invocation = stage.show("app.service", "InvocationID");
+    change(stage, 2, vec![item("other", "e", "first")]);
+    has_failed(stage, &invocation, "no item \"pg\" in vault \"Servers\"");
+    let other = |version: u64| {
+        let mut item = item("other", "e", &format!("value {version}"));
+        item["version"] = json!(version);
+        item
+    };
+    change(stage, 3, vec![other(2)]);
+    let line = stage.waits_for_line("app.service", "is not restarted although");
+    assert!(line.contains(&format!("it requires {HANDLE}, which is failed")), "{line}");
+    assert_eq!(stage.show("app.service", "InvocationID"), invocation);
+    change(stage, 4, vec![item("pg", "b", "one"), other(2)]);
+    wait_until("it is restarted", || stage.show("app.service", "InvocationID") != invocation);
+    assert_eq!(stage.show("app.service", "ActiveState"), "active");
     is_back(stage);
 }

@@ -287,7 +287,10 @@ fn a_link_needs_a_drop_in_and_stands_only_where_nothing_does(stage: &Stage) {
     refuses(
         stage,
         "of-root",
-        &["the link /root/keys/key can't be made", "ProtectHome=tmpfs and BindPaths=-/root/keys in it"],
+        &[
+            "the link /root/keys/key can't be made",
+            "TemporaryFileSystem=/root:ro,mode=0755 and BindPaths=-/root/keys in it",
+        ],
     );
 }
 
@@ -305,13 +308,16 @@ fn exists(stage: &Stage, path: &str) -> bool {
 fn what_is_no_longer_configured_goes_at_a_reload(stage: &Stage) {
     stage.write(
         "/run/systemd/system/onecred.service.d/links.conf",
-        "[Service]\nReadWritePaths=-/etc/linked\nProtectHome=tmpfs\nBindPaths=-/root/keys\n",
+        "[Service]\nReadWritePaths=-/etc/linked\nProtectHome=no\nInaccessiblePaths=-/home -/run/user\n\
+         TemporaryFileSystem=/root:ro,mode=0755\nBindPaths=-/root/keys\n",
         0o644,
     );
     stage
         .sh("install -d -m 755 /etc/linked /root/keys; systemctl daemon-reload; systemctl restart onecred")
         .ok();
-    for (name, link) in [("linked", "/etc/linked/key"), ("deeper", "/etc/linked/made/key"), ("of-root", "/root/keys/key")] {
+    for (name, link) in
+        [("linked", "/etc/linked/key"), ("deeper", "/etc/linked/made/key"), ("of-root", "/root/keys/key")]
+    {
         assert!(start(stage, name), "{}", stage.journal(&handle(name)));
         assert_eq!(stage.run(&["readlink", link]).ok().trim(), format!("/run/secrets/{name}"));
     }

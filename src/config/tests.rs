@@ -120,6 +120,7 @@ fn the_file_of_the_origin_publishes_and_gives_nobody_a_credential() {
         group: Some("opencode".into()),
         mode: 0o400,
         links: Vec::new(),
+        make_directories: false,
     };
     assert_eq!(
         (secret.target.as_ref(), secret.grants.len(), secret.declared_at.as_str()),

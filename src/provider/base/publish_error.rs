@@ -116,7 +116,7 @@ impl Fault {
             Self::OfRoot { link, .. } => {
                 let dir = link.parent().unwrap_or(link).display();
                 format!(
-                    "create its directory if it is missing (install -d -m 0700 {dir}), and let the provider write there: systemctl edit onecred, with [Service], ProtectHome=tmpfs and BindPaths=-{dir} in it; then: systemctl restart onecred"
+                    "create its directory if it is missing (install -d -m 0700 {dir}), and let the provider write there: systemctl edit onecred, with [Service], ProtectHome=no, InaccessiblePaths=-/home -/run/user, TemporaryFileSystem=/root:ro,mode=0755 and BindPaths=-{dir} in it; then: systemctl restart onecred"
                 )
             }
             Self::Io { path, error, .. } if error.raw_os_error() == Some(libc::EROFS) => {
@@ -163,6 +163,9 @@ mod tests {
         assert!(fault.remedy("key").contains("ReadWritePaths=-/etc/app in it"), "{}", fault.remedy("key"));
         let fault = Fault::OfRoot { link: "/root/.ssh/id".into(), why: "Permission denied".into() };
         let remedy = fault.remedy("key");
-        assert!(remedy.contains("ProtectHome=tmpfs and BindPaths=-/root/.ssh in it"), "{remedy}");
+        assert!(
+            remedy.contains("TemporaryFileSystem=/root:ro,mode=0755 and BindPaths=-/root/.ssh in it"),
+            "{remedy}"
+        );
     }
 }

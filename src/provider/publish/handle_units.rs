@@ -65,12 +65,11 @@ fn step(state: &str, has_job: bool, files: Files) -> Step {
 impl Publisher {
     /// Follows the files for as long as it is polled.
     pub async fn follow_handles(self: Arc<Self>) {
-        let link = Link::default();
         let mut pauses = Growing::doubling(PAUSES[0], PAUSES[1]);
         loop {
             self.files_changed.notified().await;
             loop {
-                match self.settle_handles(&link).await {
+                match self.settle_handles().await {
                     Ok(true) => {
                         pauses.reset();
                         break;
@@ -86,8 +85,8 @@ impl Publisher {
     }
 
     /// Compares the units with the files once. Says whether all are as they should be.
-    async fn settle_handles(&self, link: &Link) -> zbus::Result<bool> {
-        let manager = link.manager().await?;
+    async fn settle_handles(&self) -> zbus::Result<bool> {
+        let manager = self.link.manager().await?;
         let units = manager.list_units_by_patterns(&STATES, &[ALL]).await?;
         let mut settled = true;
         for (unit, step) in self.steps(units) {
@@ -152,7 +151,7 @@ impl Publisher {
     pub(in crate::provider) async fn tell_consumers(&self, unit: &UnitName, refusal: &Refusal) {
         let Some(name) = Handle::name_of(unit).filter(|_| self.writer().kind == Kind::Memory) else { return };
         let unit = unit.as_str();
-        let consumers = match consumers(unit).await {
+        let consumers = match consumers(&self.link, unit).await {
             Ok(consumers) => consumers,
             Err(error) => return tracing::debug!("units that require {unit} can't be listed now: {error}"),
         };
@@ -171,8 +170,8 @@ impl Publisher {
 }
 
 /// The units that can't start without another.
-async fn consumers(unit: &str) -> zbus::Result<Vec<String>> {
-    let unit = Link::default().unit(unit).await?;
+async fn consumers(link: &Link, unit: &str) -> zbus::Result<Vec<String>> {
+    let unit = link.unit(unit).await?;
     let mut all = unit.required_by().await?;
     all.extend(unit.requisite_of().await?);
     all.extend(unit.bound_by().await?);

@@ -69,9 +69,10 @@ impl Writer {
         let made: Vec<PathBuf> = self.manifest.link_dirs().iter().rev().filter(is_unused).cloned().collect();
         for path in made {
             // one that is another user's by now, or that others can write to, is not ours any more
-            let removed = Dir::absolute(&path).and_then(|_| Dir::absolute(path.parent().unwrap_or(&path))).map(|above| {
-                unlinkat(&above, path.file_name().unwrap_or_default(), UnlinkatFlags::RemoveDir)
-            });
+            let removed =
+                Dir::absolute(&path).and_then(|_| Dir::absolute(path.parent().unwrap_or(&path))).map(
+                    |above| unlinkat(&above, path.file_name().unwrap_or_default(), UnlinkatFlags::RemoveDir),
+                );
             match removed {
                 Ok(Err(Errno::ENOTEMPTY)) => {}
                 Ok(Ok(())) => self.manifest.remove_link_dir(&path),

@@ -29,6 +29,7 @@ use crate::config::Settings;
 use crate::domain::reference::FieldRef;
 use crate::domain::secret::{SecretValue, Target, Wanted};
 use crate::host::clock::BootTime;
+use crate::host::systemd::manager::Link;
 use crate::host::systemd::message_id;
 use crate::provider::base::active_config::{ActiveConfig, CurrentConfig};
 use crate::provider::base::events::Event;
@@ -56,6 +57,7 @@ pub struct Publisher {
     plan: Mutex<Option<(Arc<ActiveConfig>, Arc<Plan>)>>,
     /// A file came or went, so that the state of its handle may be another.
     files_changed: Notify,
+    link: Link,
 }
 
 /// Why a file goes.
@@ -76,7 +78,14 @@ impl Publisher {
     pub fn new(config: Arc<CurrentConfig>, broker: Arc<Broker>, kind: Kind) -> Self {
         let manifest = broker.store().published().map(|list| Manifest::read(&list)).unwrap_or_default();
         let writer = Mutex::new(Writer::new(kind, manifest));
-        Self { config, writer, plan: Mutex::default(), files_changed: Notify::new(), broker }
+        Self {
+            config,
+            writer,
+            plan: Mutex::default(),
+            files_changed: Notify::new(),
+            link: Link::default(),
+            broker,
+        }
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {

@@ -76,7 +76,14 @@ impl Rig {
             let loaded = from_text("x".as_ref(), &text).unwrap().settings;
             let secret = loaded.policy.secrets().next().unwrap().clone();
             let (user, group) = (user.to_owned(), None);
-            let target = Target { path: root.join(name), user, group, mode: 0o400, links: Vec::new(), make_directories: false };
+            let target = Target {
+                path: root.join(name),
+                user,
+                group,
+                mode: 0o400,
+                links: Vec::new(),
+                make_directories: false,
+            };
             Secret { target: Some(target), ..secret }
         };
         settings.policy = Policy::new(files.iter().map(secret).collect(), Vec::new());

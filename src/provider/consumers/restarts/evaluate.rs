@@ -8,7 +8,7 @@ use zbus::OwnedObjectPath;
 
 use super::orders::Order;
 use super::pending::{Activity, Decision, Found, Problem, State, Step};
-use super::unit::Credentials;
+use super::unit::{Credentials, handle_problem};
 use super::waves::{self, First};
 use super::{Context, Due, Measure, Restarts, digests, now, rotation};
 use crate::domain::name::UnitName;
@@ -183,6 +183,11 @@ impl Restarts {
         unit: &str,
         look_up: bool,
     ) -> Option<Problem> {
+        match handle_problem(&self.link, unit).await {
+            Ok(None) => {}
+            Ok(problem) => return problem,
+            Err(error) => return Some(Problem::Unknown(error.to_string())),
+        }
         let unit = UnitName::parse(unit).ok()?;
         match Credentials::read(&self.link, active, &unit).await {
             Ok(credentials) => credentials.problem(how, active, &unit, look_up).await,

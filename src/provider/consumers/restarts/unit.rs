@@ -139,6 +139,25 @@ impl Credentials {
     }
 }
 
+/// Why a restart would fail with a published file that the unit requires: its handle has failed, or waits.
+pub(super) async fn handle_problem(link: &Link, unit: &str) -> zbus::Result<Option<Problem>> {
+    let properties = link.properties(unit, "Unit").await?;
+    for setting in ["Requires", "Requisite", "BindsTo"] {
+        for needed in properties.get::<Vec<String>>(setting).await? {
+            if !needed.starts_with("onecred-file@") {
+                continue;
+            }
+            let state: String = link.properties(&needed, "Unit").await?.get("ActiveState").await?;
+            if state == "failed" || state == "activating" {
+                let reason =
+                    format!("it requires {needed}, which is {state}; see: systemctl status {needed}");
+                return Ok(Some(Problem::Refused("file".to_owned(), reason)));
+            }
+        }
+    }
+    Ok(None)
+}
+
 fn find(path: &str) -> Option<Found> {
     let path = std::fs::canonicalize(path).ok()?;
     let metadata = std::fs::metadata(&path).ok()?;

@@ -324,7 +324,7 @@ fn a_file_that_was_put_in_its_place_right_before_the_end_is_known_as_ours() {
         rig.writer
             .put(&pieces, &mut Open::default(), &keep)
             .into_iter()
-            .for_each(|result| drop(result.unwrap()));
+            .for_each(|result| assert!(result.unwrap()));
         // what was kept after that is lost
         rig.writer = Writer::new(Kind::Anything, Manifest::read(&kept.borrow()));
         for target in &targets {
