@@ -7,6 +7,7 @@ mod cli;
 mod cli_alone;
 mod clocks;
 mod connect;
+mod corrections;
 mod creds_socket;
 mod death;
 mod demo;
@@ -88,6 +89,7 @@ const THEMES: &[&Theme] = &[
     &rotation::RECOVERY,
     &morning::THEME,
     &morning::TOKEN,
+    &corrections::THEME,
     &last_valid::THEME,
     &last_valid::STRICT,
     &leftovers::THEME,

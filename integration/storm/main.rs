@@ -1,5 +1,5 @@
-//! Storms on a booted systemd, each judged by what units would start with: crashes, connections held, many units at once, crowds of sealed units,
-//! an hour of load.
+//! Storms on a booted systemd, each judged by what units would start with: crashes, connections held, many units at once, an outage that
+//! ends, crowds of sealed units, an hour of load.
 //! Run by `integration/storm/run`.
 //!
 //! What is counted is the same on every machine, and always judged. What is timed is a ratio of figures taken in turn, judged with `--strict`.
@@ -13,6 +13,7 @@ mod inside;
 mod machines;
 mod out;
 mod outcome;
+mod recovery;
 mod sealed;
 mod soak;
 mod units;
@@ -44,6 +45,8 @@ pub struct Size {
     pub many: usize,
     /// Units at once.
     pub units: usize,
+    /// Units that were refused in an outage.
+    pub recovering: usize,
     /// How often warm, in turn with the floor.
     pub rounds: usize,
     /// Crowds of hardened units.
@@ -75,6 +78,7 @@ const WHOLE: Size = Size {
     held: 6000,
     many: 10_000,
     units: 300,
+    recovering: 500,
     rounds: 10,
     crowds: &[
         Crowd { units: 96, rounds: 3, plain: true },
@@ -94,6 +98,7 @@ const QUICK: Size = Size {
     held: 700,
     many: 1500,
     units: 60,
+    recovering: 60,
     rounds: 2,
     crowds: &[Crowd { units: 40, rounds: 1, plain: true }],
     soak: Duration::from_secs(3),
@@ -101,7 +106,7 @@ const QUICK: Size = Size {
     patience: Duration::from_secs(300),
 };
 
-const PHASES: [&str; 5] = ["crashes", "held", "units", "sealed", "soak"];
+const PHASES: [&str; 6] = ["crashes", "held", "units", "recovery", "sealed", "soak"];
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).filter(|word| word != "--bench").collect();
@@ -146,6 +151,7 @@ fn outside(words: &[&str]) -> Result<ExitCode, Box<dyn Error>> {
                 "crashes" => crashes::rows(suite, &size)?,
                 "held" => held::rows(suite, &size)?,
                 "units" => units::rows(suite, &size, &floor)?,
+                "recovery" => recovery::rows(suite, &size)?,
                 "sealed" => sealed::rows(suite, &size)?,
                 _ => soak::rows(suite, &size)?,
             });

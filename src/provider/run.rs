@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep, timeout};
 
 use super::base::files::Standing;
-use super::fetch::resolver_unit::ResolverUnit;
+use super::fetch::resolver_unit::{ResolverUnit, take_up_tokens};
 use super::store::{Kind, Store};
 use crate::config::{self, Limits, Paths, Problem, Report};
 use crate::domain::secret::wipe_stack;
@@ -137,6 +137,7 @@ async fn live(options: Options) -> Result<(), Fatal> {
         tokio::spawn(async move { restarting.restart_units().await });
         let keeping = Arc::clone(context);
         tokio::spawn(async move { keeping.restarts.keep_received(&keeping.broker).await });
+        tokio::spawn(take_up_tokens(context.broker.events.follow()));
         tokio::spawn(Arc::clone(&context.recovery).follow_jobs());
         tokio::spawn(Arc::clone(&context.recovery).follow_sealed());
         tokio::spawn(Arc::clone(&context.recovery).keep_list(Arc::clone(&context.broker)));
@@ -207,15 +208,20 @@ async fn wind_down(Served { context, handler, listener }: &Served, unguarded: bo
     notify::stopping("answering what can be answered soon");
     if unguarded {
         // nobody would refuse what is open: so nothing is left open
+        let queued = context.recovery.queued().await;
         handler.refuse_waiting();
+        context.recovery.note_queued(queued);
         while timeout(GRACE, listener.idle()).await.is_err() {
             notify::alive();
         }
     }
     if timeout(GRACE, listener.answered()).await.is_err() {
+        let queued = context.recovery.queued().await;
         handler.refuse_waiting();
         let _ = timeout(FINISHING, listener.answered()).await;
+        context.recovery.note_queued(queued);
     }
+    context.recovery.keep(context.broker.store());
     handler.log.sweep(true);
     context.broker.sweep();
     if context.broker.has_store() {

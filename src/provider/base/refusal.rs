@@ -12,6 +12,15 @@ use crate::provider::base::publish_error::Fault;
 use crate::provider::base::seal_error::Unsealed;
 use crate::provider::base::unit_totals::Others;
 
+/// What ends the cause of a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ends {
+    /// It passes: 1Password was away or limited calls, there was no token yet, readers held the memory, or the provider was stopped.
+    ByItself,
+    /// An administrator corrects it: with another token, with 1Password's core, or in the configuration.
+    WithCorrection,
+}
+
 /// Why a request is refused.
 #[derive(Debug)]
 pub enum Refusal {
@@ -77,8 +86,8 @@ pub enum Refusal {
     SomeUnpublished {
         /// Their names.
         names: Vec<String>,
-        /// Whether some are not for a cause that passes.
-        passes: bool,
+        /// What ends the cause for the first of them, if something does.
+        ends: Option<Ends>,
     },
     /// Readers that don't read hold all the memory that there is for long values.
     Crowded {
@@ -223,15 +232,19 @@ impl Refusal {
         }
     }
 
-    /// Whether it is for a cause that passes: 1Password was away or limited calls, there was no token yet, readers held its memory, or it was
-    /// stopped.
-    pub fn passes(&self) -> bool {
+    /// What ends its cause, if units that were refused for it are to be started again.
+    pub fn ends(&self) -> Option<Ends> {
         match self {
-            Self::Failed { failure, .. } => failure.class.is_transient() || failure.class == Class::NoToken,
-            Self::Part { refusal, .. } => refusal.passes(),
-            Self::Stopping | Self::Crowded { .. } => true,
-            Self::SomeUnpublished { passes, .. } => *passes,
-            _ => false,
+            Self::Failed { failure, .. } => match failure.class {
+                Class::Away | Class::Limited | Class::NoToken => Some(Ends::ByItself),
+                Class::Denied | Class::Misconfigured | Class::Malformed => Some(Ends::WithCorrection),
+                Class::NotFound | Class::Several | Class::TooLarge | Class::Store => None,
+            },
+            Self::Part { refusal, .. } => refusal.ends(),
+            Self::Stopping | Self::Crowded { .. } => Some(Ends::ByItself),
+            Self::Unconfigured(_) => Some(Ends::WithCorrection),
+            Self::SomeUnpublished { ends, .. } => *ends,
+            _ => None,
         }
     }
 
@@ -241,6 +254,38 @@ impl Refusal {
         match unit.ok().zip(CredentialId::parse("file").ok()) {
             Some((unit, id)) => format!("{}; {}", self.cause(&unit, &id), self.remedy(&unit, &id)),
             None => self.kind().to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_started_again_when_the_cause_of_their_refusal_has_ended() {
+        let failed = |class| Refusal::Failed {
+            reference: Reference::parse("op://v/i/f").unwrap(),
+            failure: Failure::new(class, "cause", "remedy"),
+        };
+        for class in Class::ALL {
+            let ends = match class {
+                Class::Away | Class::Limited | Class::NoToken => Some(Ends::ByItself),
+                Class::Denied | Class::Misconfigured | Class::Malformed => Some(Ends::WithCorrection),
+                _ => None,
+            };
+            assert_eq!(failed(class).ends(), ends, "{class:?}");
+            let template = SecretName::parse("app.env").unwrap();
+            let part = Refusal::Part { template, refusal: Box::new(failed(class)) };
+            assert_eq!(part.ends(), ends, "{class:?}");
+        }
+        for (refusal, ends) in [
+            (Refusal::Stopping, Some(Ends::ByItself)),
+            (Refusal::Crowded { size: 1 }, Some(Ends::ByItself)),
+            (Refusal::Unconfigured("why".into()), Some(Ends::WithCorrection)),
+            (Refusal::NoFile("name".into()), None),
+        ] {
+            assert_eq!(refusal.ends(), ends, "{refusal:?}");
         }
     }
 }

@@ -453,6 +453,28 @@ impl Manager {
         Ok(self.desk.context.sealer.error().map(|error| error.with_remedy()).unwrap_or_default())
     }
 
+    /// How many units are to be started again, since they were refused a credential or need such a unit.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn units_to_recover(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<u32, BusError> {
+        self.allow_property(header, connection).await?;
+        Ok(u32::try_from(self.desk.context.recovery.progress().0).unwrap_or(u32::MAX))
+    }
+
+    /// How many units were started again since the first refusal after which UnitsToRecover was not 0.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn units_recovered(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<u32, BusError> {
+        self.allow_property(header, connection).await?;
+        Ok(u32::try_from(self.desk.context.recovery.progress().1).unwrap_or(u32::MAX))
+    }
+
     /// How the active configuration relates to the files: "current"; "changed": they are valid and were not loaded; "rejected": they have errors
     /// or can't be read, and what was loaded before is active; "none": no configuration is active. The files are read for this.
     #[zbus(property(emits_changed_signal = "false"))]

@@ -88,8 +88,8 @@ impl Handler {
         if refusals.is_empty() {
             return Ok(format!("published all files: {count}"));
         }
-        let passes = refusals.iter().any(|(_, refusal)| refusal.passes());
+        let ends = refusals.iter().filter_map(|(_, refusal)| refusal.ends()).min();
         let names = refusals.into_iter().map(|(name, _)| name.to_string()).collect();
-        Err(Refusal::SomeUnpublished { names, passes })
+        Err(Refusal::SomeUnpublished { names, ends })
     }
 }
