@@ -111,6 +111,11 @@ in
           default = null;
           description = "Whether an empty field is a value; else a unit that asks is refused.";
         };
+        trim = mkOption {
+          type = types.nullOr types.bool;
+          default = null;
+          description = "Whether line ends at the end of the value are left out.";
+        };
       };
     }
   );
@@ -125,7 +130,7 @@ in
           description = "Its text; `{{NAME}}` is a secret, `{{op://VAULT/ITEM/FIELD}}` what a reference gives.";
           example = "OPENAI_API_KEY={{openai-api-key}}\n";
         };
-        escape = text "`env`, `json` or `raw`; by default what its name ends in." "env";
+        escape = text "`env`, `container`, `json`, `yaml`, `toml` or `raw`; by default what its name ends in." "env";
       };
     }
   );

@@ -229,6 +229,10 @@ pub(crate) struct Secret {
     /// Whether an empty field is a value. Otherwise a unit that asks for it is refused: it is nearly always a mistake, and nobody notices.
     #[schemars(extend("default" = false))]
     pub(crate) allow_empty: Option<At<bool>>,
+    /// Whether line feeds and carriage returns at the end of the value are left out, however many there are. Spaces stay. A value of which nothing
+    /// is left counts as empty.
+    #[schemars(extend("default" = false))]
+    pub(crate) trim: Option<At<bool>>,
     /// How often the secret is compared with 1Password by itself, and not only when a unit asks: a duration from `1m` to `30d`, or `off`. One check
     /// compares all secrets of a source, and a secret that it finds changed is fetched at once, whatever its interval. What has changed is published anew, and told to
     /// `restartUnits` and `reloadUnits`.
@@ -298,7 +302,8 @@ pub(crate) struct Template {
     #[schemars(required, example = "opencode.env")]
     pub(crate) name: Option<At<String>>,
     /// Its text. `{{NAME}}` stands for the value of the secret of that name, `{{op://VAULT/ITEM/FIELD}}` for what a reference gives. A reference
-    /// without braces is an error. `{{{{` is `{{` itself, and `{{"op://"}}` is `op://` itself. A value is escaped by where it stands, as `escape` says; `{{NAME | json}}`, `env` or `raw` says otherwise for one place.
+    /// without braces is an error. `{{{{` is `{{` itself, and `{{"op://"}}` is `op://` itself. A value is escaped by where it stands, as `escape` says; `{{NAME | json}}`, `env`, `yaml`, `toml` or `raw` says otherwise for one place.
+    /// `{{NAME | trim}}` leaves line feeds and carriage returns at the end of the value out; `{{NAME | trim | json}}` does both.
     #[schemars(required, example = "OPENAI_API_KEY={{openai-api-key}}\n")]
     pub(crate) content: Option<At<String>>,
     /// What kind of file it is, so that values come out in it exactly as they are. Default: by the ending of `target`, or else of `name`.
@@ -357,6 +362,10 @@ pub(crate) enum Escape {
     Container,
     /// A JSON file. Within a string a placeholder is a part of it, outside of one it is a whole string.
     Json,
+    /// A YAML file. Within double quotes a placeholder is a part of the string, outside of quotes it is a whole string. Single quotes, block scalars and text without quotes can't hold one.
+    Yaml,
+    /// A TOML file. Within double quotes a placeholder is a part of the string, outside of quotes it is a whole string. Single quotes can't hold one.
+    Toml,
     /// Any other file: values stand in it as they are.
     Raw,
 }

@@ -29,6 +29,15 @@ impl SecretValue {
         &self.0
     }
 
+    /// The same without the line ends at its end.
+    pub fn trimmed(self) -> Self {
+        let length = trimmed(&self.0).len();
+        match length == self.0.len() {
+            true => self,
+            false => Self::new(self.0[..length].to_vec()), // what it was is wiped
+        }
+    }
+
     /// How many bytes there are.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -38,6 +47,12 @@ impl SecretValue {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+/// Bytes without the line feeds and carriage returns at their end, however many there are. Spaces stay: they can be meant.
+pub(crate) fn trimmed(value: &[u8]) -> &[u8] {
+    let end = value.iter().rposition(|byte| !b"\r\n".contains(byte)).map_or(0, |last| last + 1);
+    &value[..end]
 }
 
 /// How much of the stack is wiped: more than anything here has ever been seen to need.
@@ -111,6 +126,8 @@ pub struct Wanted {
     pub deadline: Duration,
     /// Whether an empty value is a value. Else it is refused: it is nearly always a mistake that nobody would notice.
     pub allow_empty: bool,
+    /// Whether the line ends at its end are left out.
+    pub trim: bool,
 }
 
 impl Wanted {
@@ -225,6 +242,23 @@ mod tests {
     fn debug_shows_no_value() {
         let value = SecretValue::new(b"hunter2".to_vec());
         assert_eq!(format!("{value:?}"), "[secret, 7 bytes]");
+    }
+
+    #[test]
+    fn trimming_leaves_line_ends_at_the_end_out_and_nothing_else() {
+        for (value, expected) in [
+            ("a", "a"),
+            ("a\n", "a"),
+            ("a\r\n", "a"),
+            ("a\n\n\r", "a"),
+            ("\n a\nb \t\n", "\n a\nb \t"),
+            ("a\u{85}", "a\u{85}"),
+            ("\n", ""),
+            ("", ""),
+        ] {
+            let trimmed = SecretValue::new(value.as_bytes().to_vec()).trimmed();
+            assert_eq!(trimmed.expose(), expected.as_bytes(), "{value:?}");
+        }
     }
 
     /// Leaves something on the stack, and tells where: far below whoever looks for it.

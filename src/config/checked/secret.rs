@@ -39,8 +39,10 @@ impl Checker<'_> {
         let declared_at = self.problems.line(written.place);
         let name = name?;
         let allow_empty = written.allow_empty.as_ref().is_some_and(|allow| allow.value);
+        let trim = written.trim.as_ref().is_some_and(|trim| trim.value);
         let label = name.to_string();
-        let wanted = Wanted { label, reference: reference?, source: source?, max_age, deadline, allow_empty };
+        let wanted =
+            Wanted { label, reference: reference?, source: source?, max_age, deadline, allow_empty, trim };
         Some(Secret { name, wanted, grants, target, rotation, declared_at })
     }
 

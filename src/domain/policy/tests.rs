@@ -14,6 +14,7 @@ fn wanted(label: &str) -> Wanted {
         max_age: MaxAge::Age(Duration::from_secs(30)),
         deadline: Duration::from_secs(60),
         allow_empty: false,
+        trim: false,
     }
 }
 

@@ -161,6 +161,7 @@ fn filled(filling: &Arc<Filling>, ready: Vec<Ready>) -> Result<Assembled, Refusa
 
 fn read(wanted: &Wanted, ready: &Ready) -> Result<SecretValue, Refusal> {
     let value = ready.read()?;
+    let value = if wanted.trim { value.trimmed() } else { value };
     if value.is_empty() && !wanted.allow_empty {
         return Err(Refusal::Empty(wanted.reference.clone()));
     }

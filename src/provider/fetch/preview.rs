@@ -145,7 +145,8 @@ fn fill(broker: &Broker, filling: &Arc<Filling>) -> Option<Result<usize, Unfit>>
             LookUp::Ready(ready) => ready,
             LookUp::Pending(pending) => pending.older?,
         };
-        ready.read().ok()
+        let value = ready.read().ok()?;
+        Some(if wanted.trim { value.trimmed() } else { value })
     };
     let values: Option<Vec<_>> = filling.parts.iter().map(value).collect();
     broker.forget(process);
