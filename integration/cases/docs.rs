@@ -204,6 +204,7 @@ fn nixos(stage: &Stage) {
 fn migration(stage: &Stage) {
     let theirs = json!({ "secrets": [{ "path": "api-key", "reference": "op://Servers/api/key" }] });
     stage.write("/root/secrets.json", theirs.to_string(), 0o644);
+    stage.write("/root/prod.env", format!("DB_PASSWORD={PASSWORD}\n"), 0o600);
     play(stage, "docs/migration.md");
 }
 
