@@ -55,10 +55,14 @@ impl Context {
         sealer: Sealer,
         kind: Kind,
     ) -> Self {
+        let publisher = Publisher::new(Arc::clone(&config), Arc::clone(&broker), kind);
+        let recovery = Arc::new(Recovery::new(Arc::clone(&config), broker.store()));
+        let recovers = Arc::clone(&recovery);
+        publisher.leave_to_recovery(move |unit| recovers.will_start(unit));
         Self {
-            publisher: Arc::new(Publisher::new(Arc::clone(&config), Arc::clone(&broker), kind)),
+            publisher: Arc::new(publisher),
             restarts: Restarts::new(Arc::clone(&config), broker.store()),
-            recovery: Arc::new(Recovery::new(Arc::clone(&config), broker.store())),
+            recovery,
             config,
             config_paths,
             broker,

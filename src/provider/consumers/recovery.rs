@@ -92,6 +92,11 @@ impl Recovery {
         self.units.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a unit is to be started again.
+    pub fn will_start(&self, unit: &str) -> bool {
+        self.units().get(unit).is_some()
+    }
+
     /// How many units are to be started again, and how many were since the list was empty.
     pub fn progress(&self) -> (usize, usize) {
         (self.units().all().len(), self.started.load(Ordering::Relaxed))

@@ -123,6 +123,8 @@ impl Publisher {
         let step_of = |(unit, _, _, state, _, _, _, job, ..): Listed| {
             let name = Handle::name_of(&UnitName::parse(&unit).ok()?)?;
             let step = step(&state, job != 0, self.files_of(&name));
+            let recovers = || self.is_to_recover.get().is_some_and(|is_to_recover| is_to_recover(&unit));
+            let step = if step == Step::Start && recovers() { Step::Nothing } else { step };
             (step != Step::Nothing).then_some((unit, step))
         };
         units.into_iter().filter_map(step_of).collect()

@@ -18,7 +18,7 @@ mod write;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
@@ -58,6 +58,8 @@ pub struct Publisher {
     /// A file came or went, so that the state of its handle may be another.
     files_changed: Notify,
     link: Link,
+    /// Whether a failed unit is in the list of those that are started after an outage.
+    is_to_recover: OnceLock<Box<dyn Fn(&str) -> bool + Send + Sync>>,
 }
 
 /// Why a file goes.
@@ -84,8 +86,14 @@ impl Publisher {
             plan: Mutex::default(),
             files_changed: Notify::new(),
             link: Link::default(),
+            is_to_recover: OnceLock::new(),
             broker,
         }
+    }
+
+    /// Leaves failed units of which this is true to recovery, which also starts the units that failed with them.
+    pub fn leave_to_recovery(&self, is_to_recover: impl Fn(&str) -> bool + Send + Sync + 'static) {
+        let _ = self.is_to_recover.set(Box::new(is_to_recover));
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
