@@ -42,7 +42,6 @@ let
         "group"
         "mode"
         "links"
-        "makeDirectories"
       ];
     in
     said (

@@ -7,7 +7,6 @@ mod cli;
 mod cli_alone;
 mod clocks;
 mod connect;
-mod corrections;
 mod creds_socket;
 mod death;
 mod demo;
@@ -15,7 +14,6 @@ mod docs;
 mod explain;
 mod faults;
 mod forged;
-mod handles;
 mod hangs;
 mod journal;
 mod last_valid;
@@ -26,10 +24,8 @@ mod metrics;
 mod morning;
 mod operation;
 mod publish;
-mod publish_mounts;
 mod refusals;
 mod resolver_token;
-mod restarts;
 mod rotation;
 mod sandbox;
 mod sealed;
@@ -85,11 +81,9 @@ const THEMES: &[&Theme] = &[
     &sealed::ALONE,
     &creds_socket::THEME,
     &rotation::THEME,
-    &restarts::THEME,
     &rotation::RECOVERY,
     &morning::THEME,
     &morning::TOKEN,
-    &corrections::THEME,
     &last_valid::THEME,
     &last_valid::STRICT,
     &leftovers::THEME,
@@ -98,10 +92,9 @@ const THEMES: &[&Theme] = &[
     &storm::CHECK,
     &operation::THEME,
     &operation::LOOK,
-    &handles::THEME,
     &publish::THEME,
     &publish::ALONE,
-    &publish_mounts::THEME,
+    &publish::TAKEN,
     &resolver_token::THEME,
     &sandbox::THEME,
     &sockets::THEME,

@@ -43,7 +43,7 @@ pub const LOOK: Theme = Theme {
     ],
 };
 
-const UNITS: [&str; 15] = [
+const UNITS: [&str; 14] = [
     "onecred.socket",
     "onecred-sealed.socket",
     "onecred-host-key.service",
@@ -51,7 +51,6 @@ const UNITS: [&str; 15] = [
     "onecred-resolver.socket",
     "onecred-resolver.service",
     "run-onecred-store.mount",
-    "run-onecred-rw.mount",
     "run-secrets.mount",
     "run-onecred-files.mount",
     "onecred-file@.service",

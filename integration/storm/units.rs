@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub const ITEMS: usize = 60;
+const ITEMS: usize = 60;
 const EACH: usize = 5;
 /// How long a call to Connect takes.
 const LATENCY: Duration = Duration::from_millis(100);
@@ -42,19 +42,15 @@ pub fn rows(suite: Suite, size: &Size, floor: &Path) -> Result<Vec<Row>, Box<dyn
     Ok(rows)
 }
 
-/// A vault with all items.
-pub fn document() -> Value {
+fn boot(suite: Suite, units: usize, floor: &Path) -> Result<Stage, Box<dyn Error>> {
     let items: Vec<Value> = (0..ITEMS)
         .map(|n| {
             let text = String::from_utf8_lossy(&of_item(n)).into_owned();
             json!({ "id": id(&letters(n)), "title": item(n), "category": "LOGIN", "version": 1, "fields": [field("password", &text)] })
         })
         .collect();
-    json!({ "vaults": [{ "id": id("storm"), "name": "Items", "items": items }] })
-}
-
-fn boot(suite: Suite, units: usize, floor: &Path) -> Result<Stage, Box<dyn Error>> {
-    let (setup, _layer) = setup(suite, document())?;
+    let vault = json!({ "vaults": [{ "id": id("storm"), "name": "Items", "items": items }] });
+    let (setup, _layer) = setup(suite, vault)?;
     let with_floor = Layer::create("storm-floor")?;
     fs::create_dir_all(with_floor.path().join("usr/bin"))?;
     fs::copy(floor, with_floor.path().join("usr/bin/floor"))?;
@@ -92,7 +88,7 @@ fn unit(kind: &str, n: usize) -> String {
     format!("{kind}-{n}.service")
 }
 
-pub fn item(n: usize) -> String {
+fn item(n: usize) -> String {
     format!("app-{n}")
 }
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::domain::name::SourceName;
 use crate::domain::reference::Reference;
-use crate::domain::secret::{Grant, MaxAge, Rotation};
+use crate::domain::secret::{Grant, MaxAge};
 use crate::domain::template::{Form, Template};
 use proptest::prelude::*;
 use std::time::Duration;
@@ -14,7 +14,6 @@ fn wanted(label: &str) -> Wanted {
         max_age: MaxAge::Age(Duration::from_secs(30)),
         deadline: Duration::from_secs(60),
         allow_empty: false,
-        trim: false,
     }
 }
 
@@ -32,7 +31,9 @@ fn secret(name: &str, units: &[&str]) -> Secret {
         grants: units.iter().map(grant).collect(),
         name,
         target: None,
-        rotation: Rotation::default(),
+        refresh: None,
+        restart_units: vec![],
+        reload_units: vec![],
         declared_at: "secrets.json:1".into(),
     }
 }

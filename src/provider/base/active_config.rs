@@ -1,7 +1,6 @@
-//! The configuration in force, and which fields of which items it wants for which units.
+//! The configuration in force, arranged for the broker: which fields of which items are wanted, and whose they are.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::config::{Settings, Source, Template};
 use crate::domain::name::SourceName;
@@ -11,30 +10,9 @@ use crate::domain::unit_pattern::UnitPattern;
 use crate::ipc::{Declarations, Declared};
 use crate::provider::base::item_key::ItemKey;
 
-/// Owns the configuration in force. A reload replaces it; who has taken it keeps what it took.
+/// The configuration in force.
 #[derive(Debug, Default)]
-pub struct CurrentConfig(RwLock<Arc<ActiveConfig>>);
-
-impl CurrentConfig {
-    /// Starts with this configuration.
-    pub fn new(active: ActiveConfig) -> Arc<Self> {
-        Arc::new(Self(RwLock::new(Arc::new(active))))
-    }
-
-    /// The configuration in force at this moment.
-    pub fn get(&self) -> Arc<ActiveConfig> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Puts another one in force.
-    pub(in crate::provider) fn replace(&self, next: ActiveConfig) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
-    }
-}
-
-/// A valid configuration, or the reason why none can be used.
-#[derive(Debug, Default)]
-pub struct ActiveConfig {
+pub struct Active {
     /// What is configured.
     pub settings: Settings,
     /// Why nothing is configured, where the configuration could not be read.
@@ -55,7 +33,7 @@ struct Item {
     grants: Vec<UnitPattern>,
 }
 
-impl ActiveConfig {
+impl Active {
     /// Arranges a configuration.
     pub fn new(settings: Settings) -> Self {
         let mut items: BTreeMap<ItemKey, Item> = BTreeMap::new();

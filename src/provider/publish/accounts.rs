@@ -121,14 +121,7 @@ mod tests {
 
     fn target(user: &str, group: Option<&str>) -> Target {
         let group = group.map(str::to_owned);
-        Target {
-            path: "/x".into(),
-            user: user.to_owned(),
-            group,
-            mode: 0o400,
-            links: Vec::new(),
-            make_directories: false,
-        }
+        Target { path: "/x".into(), user: user.to_owned(), group, mode: 0o400, links: Vec::new() }
     }
 
     #[tokio::test]

@@ -2,18 +2,17 @@
 
 use std::sync::Arc;
 
-use super::handler::{Handler, PATIENT_FOR, gone};
 use super::reply::Connection;
 use super::request_log::Asked;
+use super::server::{PATIENT_FOR, Server, gone};
 use crate::domain::secret::SecretValue;
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
 use crate::provider::base::peer::Peer;
 use crate::provider::base::refusal::Refusal;
-use crate::provider::fetch::assemble::Missing;
 use crate::provider::publish::Handle;
 
-impl Handler {
+impl Server {
     /// Publishes what a handle stands for, then lets it start.
     pub(super) fn publish_for(
         self: &Arc<Self>,
@@ -22,13 +21,14 @@ impl Handler {
         handle: Handle,
         arrived: BootTime,
     ) {
-        let handler = Arc::clone(self);
+        let server = Arc::clone(self);
         tokio::spawn(async move {
+            let mut stop = server.stop.subscribe();
             let result = tokio::select! {
                 biased;
-                result = handler.published(&peer, &handle, arrived) => result,
-                () = gone(&connection) => return, // its place is free then, and nobody reads an answer
-                () = handler.stopped() => Err(Refusal::Stopping),
+                result = server.published(&peer, &handle, arrived) => result,
+                () = gone(&connection) => return, // nobody is told, and its place is free
+                _ = stop.wait_for(|stop| *stop) => Err(Refusal::Stopping),
             };
             match result {
                 Ok(said) => {
@@ -39,10 +39,7 @@ impl Handler {
                         connection.answer_rest(answer, sent).await;
                     }
                 }
-                Err(refusal) => {
-                    handler.refuse(connection, &peer, None, arrived, &refusal);
-                    handler.context.publisher.tell_consumers(&peer.claim.unit, &refusal).await;
-                }
+                Err(refusal) => server.refuse(connection, &peer, None, arrived, &refusal),
             }
         });
     }
@@ -51,7 +48,7 @@ impl Handler {
         let mut work = std::pin::pin!(async {
             match handle {
                 Handle::One(name) => {
-                    let paths = self.context.publisher.publish(name).await?;
+                    let paths = self.publisher.publish(name).await?;
                     let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
                     Ok(format!("published {}", paths.join(", ")))
                 }
@@ -61,10 +58,10 @@ impl Handler {
         match tokio::time::timeout(PATIENT_FOR, &mut work).await {
             Ok(result) => result,
             Err(_elapsed) => {
-                for Missing { wanted, has_older } in self.context.publisher.waits_for(handle) {
+                for wanted in self.publisher.waits_for(handle) {
                     let asked = Asked { peer, secret: Some(&wanted.label), arrived };
-                    let cause = self.context.broker.last_failure(&wanted.source);
-                    self.log.waiting(asked, &wanted, cause.as_ref(), has_older);
+                    let cause = self.broker.last_failure(&wanted.source);
+                    self.report.waiting(asked, &wanted, cause.as_ref(), self.broker.has(&wanted));
                 }
                 work.await
             }
@@ -72,7 +69,7 @@ impl Handler {
     }
 
     async fn all_published(&self, peer: &Peer) -> Result<String, Refusal> {
-        let (count, refusals) = self.context.publisher.publish_all().await?;
+        let (count, refusals) = self.publisher.publish_all().await?;
         let unit = peer.claim.unit.as_str();
         for (name, refusal) in &refusals {
             tracing::warn!(
@@ -88,8 +85,8 @@ impl Handler {
         if refusals.is_empty() {
             return Ok(format!("published all files: {count}"));
         }
-        let ends = refusals.iter().filter_map(|(_, refusal)| refusal.ends()).min();
+        let passes = refusals.iter().any(|(_, refusal)| refusal.passes());
         let names = refusals.into_iter().map(|(name, _)| name.to_string()).collect();
-        Err(Refusal::SomeUnpublished { names, ends })
+        Err(Refusal::SomeUnpublished { names, passes })
     }
 }

@@ -2,9 +2,8 @@
 
 mod check;
 mod lists;
-mod senseless;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,7 +22,6 @@ use crate::resolver::items::matching::{self, Found};
 use crate::resolver::items::model::{FullItem, ItemOverview, Vault, is_absent};
 use crate::resolver::items::value::{self, Moment};
 use lists::{Need, Shared, Ticks};
-use senseless::Senseless;
 
 /// The most references whose IDs are remembered. Only rules for template units could name so many.
 const MAX_REMEMBERED: usize = 10_000;
@@ -40,9 +38,6 @@ pub(super) struct Engine<B> {
     ids: Mutex<HashMap<ItemRef, Option<ItemId>>>,
     /// The versions of items that a check has found changed: who has an older one is behind.
     seen: Mutex<HashMap<ItemId, u64>>,
-    senseless: Senseless,
-    /// The vaults whose lists did not come the last time: the next check asks for them first.
-    late: Mutex<HashSet<String>>,
 }
 
 impl<B: Backend> Resolve for Engine<B> {
@@ -86,8 +81,6 @@ impl<B: Backend> Engine<B> {
             newest: Mutex::default(),
             ids: Mutex::default(),
             seen: Mutex::default(),
-            senseless: Senseless::default(),
-            late: Mutex::default(),
         }
     }
 
@@ -171,8 +164,11 @@ impl<B: Backend> Engine<B> {
                 let cause = format!(
                     "{at} is behind: it has version {now} of {what}, of which it had {before} before"
                 );
-                let remedy = "wait until it has synchronised, or see whether it does";
-                Err(Failure::new(Class::Away, cause, remedy).of_item())
+                Err(Failure::new(
+                    Class::Away,
+                    cause,
+                    "wait until it has synchronised, or see whether it does",
+                ))
             }
             _ => Ok(()),
         }
@@ -315,15 +311,13 @@ fn too_late() -> Failure {
 }
 
 fn in_motion(item: &ItemRef) -> Failure {
-    let cause = format!("{item} changes while it is read");
-    Failure::new(Class::Away, cause, "ask again in a moment").of_item()
+    Failure::new(Class::Away, format!("{item} changes while it is read"), "ask again in a moment")
 }
 
 /// A list and an item that contradict each other: that confirms nothing, least of all that the item is gone.
 fn listed_only(what: &str, failure: &Failure) -> Failure {
     let cause = format!("the {what} is listed, but {}", failure.cause);
-    let remedy = "ask again in a moment; see whether the server has synchronised";
-    Failure::new(Class::Away, cause, remedy).of_item()
+    Failure::new(Class::Away, cause, "ask again in a moment; see whether the server has synchronised")
 }
 
 #[cfg(test)]

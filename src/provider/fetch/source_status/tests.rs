@@ -6,7 +6,7 @@ use super::*;
 use crate::ipc::{
     Check, Checked, Class, Declarations, Failure, Fetch, Fetched, Pending, Resolve, SourceState,
 };
-use crate::provider::base::active_config::{ActiveConfig, CurrentConfig};
+use crate::provider::base::active_config::Active;
 use crate::provider::store::Store;
 
 /// A resolver that knows one source, and counts how often it is asked for it.
@@ -62,19 +62,15 @@ fn name(text: &str) -> SourceName {
     SourceName::parse(text).unwrap()
 }
 
-fn active(server: &str) -> ActiveConfig {
+fn active(server: &str) -> Active {
     let text =
         format!(r#"{{ "source": {{ "kind": "connect", "url": "https://{server}" }}, "secrets": [] }}"#);
-    ActiveConfig::new(crate::config::from_text(std::path::Path::new("test.json"), &text).unwrap().settings)
+    Active::new(crate::config::from_text(std::path::Path::new("test.json"), &text).unwrap().settings)
 }
 
 fn parts() -> (Arc<Counting>, Broker, Statuses) {
     let resolver = Arc::new(Counting::default());
-    let broker = Broker::new(
-        Arc::clone(&resolver) as Arc<dyn Resolve>,
-        Store::none(),
-        CurrentConfig::new(active("a")),
-    );
+    let broker = Broker::new(Arc::clone(&resolver) as Arc<dyn Resolve>, Store::none(), active("a"));
     (resolver, broker, Statuses::default())
 }
 
