@@ -26,7 +26,7 @@ fish = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 doc = $(DESTDIR)$(PREFIX)/share/doc/onecred
 etc = $(DESTDIR)$(SYSCONFDIR)/onecred
 units = onecred.socket onecred-sealed.socket onecred.service onecred-resolver.socket onecred-resolver.service run-onecred-store.mount \
-  run-secrets.mount run-onecred-files.mount onecred-file@.service onecred-publish.service onecred-publish.target \
+  run-onecred-rw.mount run-secrets.mount run-onecred-files.mount onecred-file@.service onecred-publish.service onecred-publish.target \
   onecred-host-key.service onecred-metrics.service onecred-metrics.timer
 place = sed -e 's|/usr/bin/onecred|$(PREFIX)/bin/onecred|' -e 's|/usr/share/doc|$(PREFIX)/share/doc|' -e 's|/bin/true|$(TRUE)|' -e 's|/usr/bin/systemd-creds|$(SYSTEMD_CREDS)|' \
   -e 's|/usr/bin/systemctl|$(SYSTEMCTL)|'

@@ -64,6 +64,24 @@ build_installed() {
     export ONECRED_BINARY
 }
 
+# In a clone without a target directory, builds in one that the cache keeps, so that dependencies are compiled once for all clones.
+share_target() {
+    [ -z "${CARGO_TARGET_DIR:-}" ] && [ ! -e target ] || return 0
+    exec 5>"$cache/target.lock"
+    flock -n 5 || return 0 # another clone is being tested
+    export CARGO_TARGET_DIR=$cache/target
+    # a panic says its line without this
+    export CARGO_PROFILE_DEV_DEBUG=${CARGO_PROFILE_DEV_DEBUG:-0}
+    shared_target=1
+}
+
+# Removes from it what only this clone can use.
+clean_shared_target() {
+    [ -n "${shared_target:-}" ] || return 0
+    cargo clean --quiet -p onecred -p onecred-integration
+    rm -rf "$CARGO_TARGET_DIR/installed" "$CARGO_TARGET_DIR/debian" "$CARGO_TARGET_DIR/release"
+}
+
 use_auditable() {
     if auditable=$(cargo_program cargo-auditable 0.7.7 cargo-auditable); then PATH=${auditable%/*}:$PATH; else auditable=""; fi
 }

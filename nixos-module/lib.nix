@@ -69,5 +69,5 @@ rec {
   inStore = path: builtins.isPath path || hasPrefix "${builtins.storeDir}/" (toString path);
 
   # What is written and not left out.
-  said = lib.filterAttrs (_: value: value != null && value != [ ]);
+  said = lib.filterAttrs (_: value: value != null && value != [ ] && value != { });
 }

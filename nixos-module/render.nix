@@ -42,6 +42,7 @@ let
         "group"
         "mode"
         "links"
+        "makeDirectories"
       ];
     in
     said (

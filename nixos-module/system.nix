@@ -44,9 +44,17 @@ let
     builtins.filter (path: !lib.hasPrefix builtins.storeDir (toString path)) files
   );
 
-  linked = lib.concatMap (entry: entry.links or [ ]) (
-    cfg.rendered.secrets ++ cfg.rendered.templates or [ ]
-  );
+  entries = cfg.rendered.secrets ++ cfg.rendered.templates or [ ];
+  # the directories that onecred makes links in, and those that it makes directories in
+  linked = lib.concatMap (
+    entry:
+    let
+      dirs = map dirOf (entry.links or [ ]);
+    in
+    dirs ++ lib.optionals (entry.makeDirectories or false) (map dirOf dirs)
+  ) entries;
+  ofRoot = builtins.filter (lib.hasPrefix "/root/") linked;
+  others = builtins.filter (dir: !lib.hasPrefix "/root/" dir) linked;
   roots = cfg.rendered.publish.roots or [ ];
 
   version = config.systemd.package.version or "0";
@@ -115,9 +123,19 @@ in
         dropIn
         {
           reloadTriggers = [ file ];
-          serviceConfig.ReadWritePaths = lib.unique (
-            map (link: "-${dirOf link}") linked ++ map (root: "-${root}") roots
-          );
+          serviceConfig = {
+            ReadWritePaths = lib.unique (map (dir: "-${dir}") others ++ map (root: "-${root}") roots);
+          }
+          # by itself the unit sees nothing of /root
+          // optionalAttrs (ofRoot != [ ]) {
+            ProtectHome = false;
+            InaccessiblePaths = [
+              "-/home"
+              "-/run/user"
+            ];
+            TemporaryFileSystem = "/root:ro,mode=0755";
+            BindPaths = lib.unique (map (dir: "-${dir}") ofRoot);
+          };
         }
       ];
       onecred-resolver = mkMerge [

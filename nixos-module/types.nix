@@ -23,6 +23,29 @@ let
       default = [ ];
       inherit description example;
     };
+  # What happens when a secret or template has changed.
+  rotation = {
+    refresh = text "How often it is compared with 1Password by itself." "15m";
+    restartUnits = units "Units to restart when it has changed." [ "opencode" ];
+    reloadUnits = units "Units to reload when it has changed." [ "nginx" ];
+    signalUnits = mkOption {
+      type = types.attrsOf types.str;
+      default = { };
+      description = "Units to send a signal when it has changed, each with the signal.";
+      example = {
+        app = "SIGHUP";
+      };
+    };
+    wave = mkOption {
+      type = types.nullOr json.type;
+      default = null;
+      description = "Units that come first when it has changed: `units`, and in `after` how long they have to be active before the others follow.";
+      example = {
+        units = [ "app@1" ];
+        after = "10m";
+      };
+    };
+  };
   published = kind: name: config: {
     publish = mkOption {
       type = types.bool;
@@ -53,6 +76,11 @@ let
     links = units ''
       Symbolic links to the file, for programs that insist on a path of theirs. Their directories have to be there; onecred is let write to them.
     '' [ "/etc/app/key.pem" ];
+    makeDirectories = mkOption {
+      type = types.nullOr types.bool;
+      default = null;
+      description = "Whether missing directories of `links` are created. The directory above them must exist; onecred is let write to it.";
+    };
     units =
       units
         ''
@@ -71,21 +99,23 @@ in
     { name, config, ... }:
     {
       freeformType = json.type;
-      options = published "secrets" name config // {
+      options = published "secrets" name config // rotation // {
         reference = text "The secret reference, as the 1Password apps copy it." "op://Servers/postgres/password";
         opItem = text "Instead of `reference`: vault and item, as `VAULT/ITEM`." "Infrastructure Secrets/openai-api-key";
         opField = text "With `opItem`: the field; `password` by default." "password";
         source = text "The source, by its name, where there are several." "staging";
         maxAge = text "How old it may be before it is compared with 1Password again." "5m";
         deadline = text "How long a unit waits while 1Password can't be reached." "30s";
-        refresh = text "How often it is compared with 1Password by itself." "15m";
         allowEmpty = mkOption {
           type = types.nullOr types.bool;
           default = null;
           description = "Whether an empty field is a value; else a unit that asks is refused.";
         };
-        restartUnits = units "Units to restart when it has changed." [ "opencode" ];
-        reloadUnits = units "Units to reload when it has changed." [ "nginx" ];
+        trim = mkOption {
+          type = types.nullOr types.bool;
+          default = null;
+          description = "Whether line ends at the end of the value are left out.";
+        };
       };
     }
   );
@@ -94,13 +124,13 @@ in
     { name, config, ... }:
     {
       freeformType = json.type;
-      options = published "templates" name config // {
+      options = published "templates" name config // rotation // {
         content = mkOption {
           type = types.str;
           description = "Its text; `{{NAME}}` is a secret, `{{op://VAULT/ITEM/FIELD}}` what a reference gives.";
           example = "OPENAI_API_KEY={{openai-api-key}}\n";
         };
-        escape = text "`env`, `json` or `raw`; by default what its name ends in." "env";
+        escape = text "`env`, `container`, `json`, `yaml`, `toml` or `raw`; by default what its name ends in." "env";
       };
     }
   );

@@ -4,18 +4,19 @@
 //!
 //! | step | module | what happens |
 //! |---|---|---|
-//! | accept | [`provider::request::server`] | systemd connects from an address that names unit and credential ID; from here on the connection must get an answer |
+//! | accept | [`provider::request::listener`] | systemd connects from an address that names unit and credential ID; from here on the connection must get an answer |
 //! | attest | [`provider::request::attestation`] | the peer must be root, in the cgroup of the unit that it claims or of the service manager |
 //! | authorise | [`domain::policy`] | may this unit have this credential, and which reference is it? Denied unless an entry of the configuration allows it |
 //! | look up | [`provider::fetch::assemble`], [`provider::store`] | if the snapshot in the ramfs is fresh, it is used at once |
 //! | fetch | [`provider::fetch::broker`] | otherwise one flight per item asks the resolver ([`ipc`]), within the deadline |
 //! | resolve | [`resolver`] | the other process, which has the network and the token, looks the item up in 1Password |
 //! | fill in | [`provider::fetch::assemble`] | a [`template`](domain::template) is filled in with values of one version |
-//! | seal | [`provider::request::sealer`] | for the sealed socket the value is encrypted with the host key, so that a unit gets all of it or does not start |
+//! | seal | [`provider::base::sealer`] | for the sealed socket the value is encrypted with the host key, so that a unit gets all of it or does not start |
 //! | pace | `provider::request::sealed_pace` | on systemd 258 and later a sealed answer waits until systemd can decrypt it |
 //! | reply | [`provider::request::reply`] | the whole value, then EOF; or a refusal, until the peer hangs up |
 //! | log | [`provider::request::request_log`] | a refusal or a long wait is logged in the journal of the unit that asked |
 //!
+//! [`provider::request::handler`] has these steps in this order.
 //! If the provider dies, its [`provider::request::keeper`] refuses the open connections, so that no unit starts with an empty or truncated value.
 //!
 //! # Beside that path
@@ -39,6 +40,7 @@ pub mod config;
 pub mod domain;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
+#[path = "../fuzz/rules/mod.rs"]
 pub mod fuzzing;
 pub mod host;
 pub mod ipc;

@@ -80,7 +80,7 @@ const ATTEMPTS: [Attempt; 13] = [
     ("list-store", "ls /run/onecred/store"),
     ("read-store", "grep -rq hunter2 /run/onecred/store"),
     ("read-published", "cat /run/secrets/published"),
-    ("write-published", "touch /run/secrets/x && rm /run/secrets/x"),
+    ("write-published", "touch /run/onecred/rw/secrets/x && rm /run/onecred/rw/secrets/x"),
     ("link-store", "ln -s /etc/passwd /run/onecred/store/x && rm /run/onecred/store/x"),
     ("read-token", "cat /etc/onecred/token"),
     ("read-credentials", "cat /run/credentials/held.service/password"),

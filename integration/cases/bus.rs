@@ -303,10 +303,13 @@ fn a_value_that_was_put_stands_until_it_is_released(stage: &Stage) {
 fn a_rollback_stands_until_it_is_released(stage: &Stage) {
     stage.gets("app.service", "", &[("password", b"hunter2")]);
     let said = stage.sh(&call("Rollback s password")).fails();
-    assert!(said.contains("no version before"), "{said}");
+    assert!(said.contains("no previous value"), "{said}");
     stage.connect().set("My Vault", "db", "password", "hunter3").unwrap_or_else(|error| panic!("{error}"));
     stage.sh(&call("Refresh ast 1 password 0")).ok();
     stage.starts("app.service", &[("password", b"hunter3")]);
+    // another version of the item with the same password
+    stage.connect().set("My Vault", "db", "username", "bob").unwrap_or_else(|error| panic!("{error}"));
+    stage.sh(&call("Refresh ast 1 password 0")).ok();
     assert_eq!(stage.sh(&call("Rollback s password")).ok().trim(), "t 1");
     stage.starts("app.service", &[("password", b"hunter2")]);
     assert_eq!(stage.sh(&property("password", "Held")).ok().trim(), "s \"rollback\"");
@@ -315,7 +318,7 @@ fn a_rollback_stands_until_it_is_released(stage: &Stage) {
     on_the_bus(stage);
     stage.sh(&call("Release s password")).ok();
     stage.starts("app.service", &[("password", b"hunter3")]);
-    let line = stage.waits_for_line("onecred.service", "version 1 stands in for it");
+    let line = stage.waits_for_line("onecred.service", "overridden by its previous value, of version 1");
     assert!(line.contains("onecred release password"), "{line}");
 }
 

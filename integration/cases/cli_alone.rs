@@ -54,7 +54,7 @@ fn a_value_is_put_and_released(stage: &Stage) {
 fn the_version_before_comes_back(stage: &Stage) {
     assert_eq!(stage.sh("onecred get db-password").ok(), "hunter2");
     let (code, said) = complaint(&stage.sh("onecred rollback db-password"));
-    assert!(code == Some(1) && said.contains("there is no version before"), "{said}");
+    assert!(code == Some(1) && said.contains("no previous value"), "{said}");
     stage
         .connect()
         .set("Servers", "postgres", "password", "broken")

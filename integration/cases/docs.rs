@@ -18,7 +18,7 @@ pub const THEME: Theme = Theme {
     name: "docs",
     stage,
     shared: false,
-    cases: cases![the_readme, getting_started, operations, the_bus, nixos, migration],
+    cases: cases![the_readme, getting_started, how_to_guides, operations, the_bus, nixos, migration],
 };
 
 /// Pages that tell nobody to run anything, and what looks at all of them.
@@ -182,6 +182,13 @@ fn getting_started(stage: &Stage) {
     play(stage, "docs/getting-started.md");
 }
 
+fn how_to_guides(stage: &Stage) {
+    play(stage, "docs/templates.md");
+    play(stage, "docs/files.md");
+    play(stage, "docs/tokens.md");
+    play(stage, "docs/rotation.md");
+}
+
 fn operations(stage: &Stage) {
     play(stage, "docs/operations.md");
 }
@@ -197,11 +204,14 @@ fn nixos(stage: &Stage) {
 fn migration(stage: &Stage) {
     let theirs = json!({ "secrets": [{ "path": "api-key", "reference": "op://Servers/api/key" }] });
     stage.write("/root/secrets.json", theirs.to_string(), 0o644);
+    stage.write("/root/prod.env", format!("DB_PASSWORD={PASSWORD}\n"), 0o600);
     play(stage, "docs/migration.md");
 }
 
 fn security(stage: &Stage) {
     play(stage, "docs/security.md");
+    play(stage, "docs/failures.md");
+    play(stage, "docs/SUMMARY.md");
 }
 
 fn configuration(stage: &Stage) {

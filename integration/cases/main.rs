@@ -7,6 +7,7 @@ mod cli;
 mod cli_alone;
 mod clocks;
 mod connect;
+mod corrections;
 mod creds_socket;
 mod death;
 mod demo;
@@ -14,6 +15,7 @@ mod docs;
 mod explain;
 mod faults;
 mod forged;
+mod handles;
 mod hangs;
 mod journal;
 mod last_valid;
@@ -24,8 +26,10 @@ mod metrics;
 mod morning;
 mod operation;
 mod publish;
+mod publish_mounts;
 mod refusals;
 mod resolver_token;
+mod restarts;
 mod rotation;
 mod sandbox;
 mod sealed;
@@ -81,9 +85,11 @@ const THEMES: &[&Theme] = &[
     &sealed::ALONE,
     &creds_socket::THEME,
     &rotation::THEME,
+    &restarts::THEME,
     &rotation::RECOVERY,
     &morning::THEME,
     &morning::TOKEN,
+    &corrections::THEME,
     &last_valid::THEME,
     &last_valid::STRICT,
     &leftovers::THEME,
@@ -92,9 +98,10 @@ const THEMES: &[&Theme] = &[
     &storm::CHECK,
     &operation::THEME,
     &operation::LOOK,
+    &handles::THEME,
     &publish::THEME,
     &publish::ALONE,
-    &publish::TAKEN,
+    &publish_mounts::THEME,
     &resolver_token::THEME,
     &sandbox::THEME,
     &sockets::THEME,

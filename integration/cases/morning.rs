@@ -25,7 +25,7 @@ pub const TOKEN: Theme = Theme {
     name: "first-token",
     stage: tokenless,
     shared: false,
-    cases: cases![the_first_token_starts_what_was_refused_for_none],
+    cases: cases![the_first_token_starts_what_was_refused_for_none, no_unit_of_a_crowd_is_lost],
 };
 
 fn service(unit: &str, lines: &str) -> String {
@@ -152,4 +152,31 @@ fn the_first_token_starts_what_was_refused_for_none(stage: &Stage) {
     let set = ["onecred", "token", "set", "--no-check", "--file"];
     stage.run_with_input(&set, DEFAULT_TOKEN.as_bytes()).ok();
     all_but_the_stopped_run(stage);
+}
+
+/// How many units of `Type=simple`, whose start jobs end before they are refused.
+const CROWD: usize = 200;
+
+fn count(stage: &Stage, state: &str) -> usize {
+    let list = format!("systemctl list-units --all --no-legend --plain --state={state} 'crowd@*'");
+    stage.sh(&list).ok().lines().count()
+}
+
+fn no_unit_of_a_crowd_is_lost(stage: &Stage) {
+    let text = format!(
+        "[Service]\nType=simple\nRemainAfterExit=yes\nLoadCredential=password:{SOCKET}\nExecStart=/bin/true\n"
+    );
+    stage.units([("crowd@.service", text.as_str())]);
+    stage.sh(&format!("systemctl start --no-block $(seq -f crowd@%g.service {CROWD})")).ok();
+    wait_until("all were refused", || count(stage, "failed") == CROWD);
+    let listed = || stage.sh("grep -o 'crowd@' /run/onecred/store/refused.json").stdout().lines().count();
+    wait_until("all are in the list", || listed() == CROWD);
+    stage.connect_comes(&fixture());
+    let set = ["onecred", "token", "set", "--no-check", "--file"];
+    stage.run_with_input(&set, DEFAULT_TOKEN.as_bytes()).ok();
+    wait_until("all run", || count(stage, "active") == CROWD);
+    let calls = stage.calls();
+    let items: Vec<&str> =
+        calls.iter().map(|call| call.path.as_str()).filter(|path| path.contains("/items/")).collect();
+    assert_eq!(items.iter().collect::<std::collections::BTreeSet<_>>().len(), items.len(), "{items:?}");
 }

@@ -43,7 +43,7 @@ pub const LOOK: Theme = Theme {
     ],
 };
 
-const UNITS: [&str; 14] = [
+const UNITS: [&str; 15] = [
     "onecred.socket",
     "onecred-sealed.socket",
     "onecred-host-key.service",
@@ -51,6 +51,7 @@ const UNITS: [&str; 14] = [
     "onecred-resolver.socket",
     "onecred-resolver.service",
     "run-onecred-store.mount",
+    "run-onecred-rw.mount",
     "run-secrets.mount",
     "run-onecred-files.mount",
     "onecred-file@.service",

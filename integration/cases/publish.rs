@@ -23,6 +23,7 @@ pub const THEME: Theme = Theme {
         a_user_who_is_not_there_is_named_and_may_come_later,
         a_secret_without_a_file_is_refused,
         unprivileged_users_can_do_nothing,
+        an_owner_reads_a_file_and_can_neither_change_nor_grow_it,
         a_directory_of_someone_elses_is_not_written_in,
         a_link_needs_a_drop_in_and_stands_only_where_nothing_does,
     ],
@@ -42,22 +43,9 @@ pub const ALONE: Theme = Theme {
     ],
 };
 
-/// Where /run/secrets is someone else's before anything starts.
-pub const TAKEN: Theme = Theme {
-    name: "publish-taken",
-    stage: bare,
-    shared: false,
-    cases: cases![
-        a_symbolic_link_is_left_alone_and_the_other_root_named,
-        a_foreign_mount_is_left_alone_and_the_other_root_named,
-        the_mount_is_its_own_when_started_again,
-        a_mount_that_comes_late_reaches_the_provider,
-    ],
-};
-
 const CONFIG: &str = "/etc/onecred/secrets.json";
 
-fn file(name: &str, reference: &str, more: Value) -> Value {
+pub(super) fn file(name: &str, reference: &str, more: Value) -> Value {
     let mut secret =
         json!({ "name": name, "reference": reference, "target": format!("/run/secrets/{name}") });
     for (key, value) in more.as_object().into_iter().flatten() {
@@ -94,7 +82,7 @@ fn document(pair: &str) -> Value {
     ])
 }
 
-fn bare(suite: Suite) -> Stage {
+pub(super) fn bare(suite: Suite) -> Stage {
     setup(suite).stage()
 }
 
@@ -109,9 +97,12 @@ fn setup(suite: Suite) -> Setup {
             db,
             json!({ "target": "/run/secrets/deep/er/owned", "owner": "nobody:adm", "mode": "0440" }),
         ),
+        file("own", db, json!({ "owner": "nobody", "mode": "0600" })),
         file("no-user", db, json!({ "owner": "latecomer" })),
         file("theirs", db, json!({ "target": "/run/secrets/theirs/key" })),
         file("linked", db, json!({ "links": ["/etc/linked/key"] })),
+        file("deeper", db, json!({ "links": ["/etc/linked/made/key"], "makeDirectories": true })),
+        file("of-root", db, json!({ "links": ["/root/keys/key"] })),
         file("other-root", db, json!({ "target": "/run/onecred/files/other" })),
         file("user", "op://My Vault/pair/user", json!({ "target": "/run/secrets/pair/user" })),
         file("password", "op://My Vault/pair/password", json!({ "target": "/run/secrets/pair/password" })),
@@ -137,17 +128,17 @@ fn stage(suite: Suite) -> Stage {
     stage
 }
 
-fn handle(name: &str) -> String {
+pub(super) fn handle(name: &str) -> String {
     format!("onecred-file@{name}.service")
 }
 
-fn start(stage: &Stage, name: &str) -> bool {
+pub(super) fn start(stage: &Stage, name: &str) -> bool {
     stage.run(&["systemctl", "restart", &handle(name)]).succeeded()
 }
 
 /// Starts a handle that has to fail for these reasons, in its own journal.
 #[track_caller]
-fn refuses(stage: &Stage, name: &str, words: &[&str]) {
+pub(super) fn refuses(stage: &Stage, name: &str, words: &[&str]) {
     let unit = handle(name);
     assert!(!start(stage, name), "{unit} has started");
     assert_eq!(stage.show(&unit, "ExecMainStatus"), "243", "{unit}");
@@ -162,7 +153,7 @@ fn stat(stage: &Stage, path: &str) -> String {
     stage.run(&["stat", "-c", "%F %U:%G %a", path]).ok().trim().to_owned()
 }
 
-fn as_nobody(stage: &Stage, script: &str) -> bool {
+pub(super) fn as_nobody(stage: &Stage, script: &str) -> bool {
     stage
         .run(&["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "sh", "-euc", script])
         .succeeded()
@@ -243,23 +234,47 @@ fn unprivileged_users_can_do_nothing(stage: &Stage) {
     ] {
         assert!(!as_nobody(stage, script), "nobody could: {script}");
     }
-    // whoever owns a file may change its mode, and the next publication mends it
-    assert!(as_nobody(
-        stage,
-        "chmod 666 /run/secrets/deep/er/owned; echo forged >/run/secrets/deep/er/owned"
-    ));
-    assert!(start(stage, "owned"));
-    assert_eq!(stat(stage, "/run/secrets/deep/er/owned"), "regular file nobody:adm 440");
-    assert_eq!(stage.read("/run/secrets/deep/er/owned"), b"hunter2");
+}
+
+fn an_owner_reads_a_file_and_can_neither_change_nor_grow_it(stage: &Stage) {
+    assert!(start(stage, "own"));
+    let own = "/run/secrets/own";
+    assert_eq!(stat(stage, own), "regular file nobody:nogroup 600");
+    assert!(as_nobody(stage, &format!("test \"$(cat {own})\" = hunter2")));
+    let tries = [
+        format!("echo x >>{own}"),
+        format!("chmod 640 {own}"),
+        format!("exec 3<{own}; echo x >>/proc/self/fd/3"),
+        format!("truncate -s 1G {own}"),
+    ];
+    for script in tries {
+        let ran = stage.run(&[
+            "setpriv",
+            "--reuid=nobody",
+            "--regid=nogroup",
+            "--clear-groups",
+            "sh",
+            "-euc",
+            &script,
+        ]);
+        assert!(!ran.succeeded() && ran.stderr().contains("Read-only file system"), "{script}: {ran}");
+    }
+    assert!(!as_nobody(stage, "ls /run/onecred/rw") && !as_nobody(stage, "cat /run/onecred/rw/secrets/own"));
+    let before = stage.run(&["stat", "-c", "%i", own]).ok();
+    stage.sh("rm /run/onecred/rw/secrets/own").ok();
+    assert!(start(stage, "own"));
+    assert_ne!(stage.run(&["stat", "-c", "%i", own]).ok(), before, "it was not replaced");
 }
 
 fn a_directory_of_someone_elses_is_not_written_in(stage: &Stage) {
-    stage.sh("rm -rf /run/secrets/theirs; install -d -o nobody -m 755 /run/secrets/theirs").ok();
-    assert!(as_nobody(stage, "ln -s /etc/shadow /run/secrets/theirs/key"));
+    let theirs = "/run/onecred/rw/secrets/theirs";
+    stage
+        .sh(&format!("rm -rf {theirs}; install -d -o nobody -m 755 {theirs}; ln -s /etc/shadow {theirs}/key"))
+        .ok();
     refuses(stage, "theirs", &["/run/secrets/theirs", "belongs to user"]);
-    stage.sh("rm -rf /run/secrets/theirs; ln -s /etc /run/secrets/theirs").ok();
+    stage.sh(&format!("rm -rf {theirs}; ln -s /etc {theirs}")).ok();
     refuses(stage, "theirs", &["/run/secrets/theirs is a symbolic link"]);
-    stage.sh("test ! -e /etc/key; rm /run/secrets/theirs").ok();
+    stage.sh(&format!("test ! -e /etc/key; rm {theirs}")).ok();
     assert!(start(stage, "theirs"));
 }
 
@@ -268,9 +283,18 @@ fn a_link_needs_a_drop_in_and_stands_only_where_nothing_does(stage: &Stage) {
     refuses(stage, "linked", &["/etc/linked can be written by others"]);
     stage.sh("chmod 755 /etc/linked").ok();
     refuses(stage, "linked", &["/etc/linked/key can't be linked", "ReadWritePaths=-/etc/linked in it"]);
+    refuses(stage, "deeper", &["/etc/linked/made can't be made", "ReadWritePaths=-/etc/linked in it"]);
+    refuses(
+        stage,
+        "of-root",
+        &[
+            "the link /root/keys/key can't be made",
+            "TemporaryFileSystem=/root:ro,mode=0755 and BindPaths=-/root/keys in it",
+        ],
+    );
 }
 
-fn change(stage: &Stage, change: impl FnOnce(&mut Value)) {
+pub(super) fn change(stage: &Stage, change: impl FnOnce(&mut Value)) {
     let mut config: Value = serde_json::from_slice(&stage.read(CONFIG)).unwrap_or_default();
     change(&mut config);
     stage.write(CONFIG, config.to_string(), 0o644);
@@ -284,12 +308,20 @@ fn exists(stage: &Stage, path: &str) -> bool {
 fn what_is_no_longer_configured_goes_at_a_reload(stage: &Stage) {
     stage.write(
         "/run/systemd/system/onecred.service.d/links.conf",
-        "[Service]\nReadWritePaths=-/etc/linked\n",
+        "[Service]\nReadWritePaths=-/etc/linked\nProtectHome=no\nInaccessiblePaths=-/home -/run/user\n\
+         TemporaryFileSystem=/root:ro,mode=0755\nBindPaths=-/root/keys\n",
         0o644,
     );
-    stage.sh("install -d -m 755 /etc/linked; systemctl daemon-reload; systemctl restart onecred").ok();
-    assert!(start(stage, "linked"), "{}", stage.journal(&handle("linked")));
-    assert_eq!(stage.run(&["readlink", "/etc/linked/key"]).ok().trim(), "/run/secrets/linked");
+    stage
+        .sh("install -d -m 755 /etc/linked /root/keys; systemctl daemon-reload; systemctl restart onecred")
+        .ok();
+    for (name, link) in
+        [("linked", "/etc/linked/key"), ("deeper", "/etc/linked/made/key"), ("of-root", "/root/keys/key")]
+    {
+        assert!(start(stage, name), "{}", stage.journal(&handle(name)));
+        assert_eq!(stage.run(&["readlink", link]).ok().trim(), format!("/run/secrets/{name}"));
+    }
+    assert_eq!(stat(stage, "/etc/linked/made"), "directory root:root 755");
     assert!(start(stage, "owned") && start(stage, "db-password"));
     change(stage, |config| {
         let secrets = config["secrets"].as_array_mut().into_iter();
@@ -298,7 +330,7 @@ fn what_is_no_longer_configured_goes_at_a_reload(stage: &Stage) {
     for path in ["/run/secrets/deep", "/run/secrets/linked", "/run/onecred/files/other"] {
         wait_until(&format!("{path} is gone"), || !exists(stage, path));
     }
-    stage.sh("test ! -L /etc/linked/key").ok();
+    stage.sh("test ! -L /etc/linked/key; test ! -L /root/keys/key; test ! -e /etc/linked/made; test -d /etc/linked").ok();
     assert_eq!(stage.read("/run/secrets/db-password"), b"hunter2");
     assert!(!stage.sh("cat /run/onecred/store/published.json").ok().contains("hunter2"));
 }
@@ -320,9 +352,9 @@ fn kill(stage: &Stage) {
 fn a_provider_that_starts_publishes_from_its_store(stage: &Stage) {
     assert!(start(stage, "db-password"));
     stage
-        .sh("rm /run/secrets/db-password; systemctl stop onecred-resolver.socket onecred-resolver.service")
+        .sh("rm /run/onecred/rw/secrets/db-password; systemctl stop onecred-resolver.socket onecred-resolver.service")
         .ok();
-    stage.sh("touch /run/secrets/.onecred-5").ok();
+    stage.sh("touch /run/onecred/rw/secrets/.onecred-5").ok();
     kill(stage);
     wait_until("the file is back", || exists(stage, "/run/secrets/db-password"));
     assert_eq!(stage.read("/run/secrets/db-password"), b"hunter2");
@@ -342,16 +374,6 @@ fn a_secrets_directory_of_someone_elses_is_left_alone(stage: &Stage) {
     assert!(check.succeeded() && check.stderr().contains("/run/secrets is an ordinary directory"), "{check}");
     stage.sh("rm /run/secrets/of-others; systemctl restart run-secrets.mount onecred").ok();
     assert!(start(stage, "db-password"), "{}", stage.journal(&handle("db-password")));
-}
-
-fn a_mount_that_comes_late_reaches_the_provider(stage: &Stage) {
-    stage.run(&["systemctl", "mask", "--runtime", "run-secrets.mount"]).ok();
-    refuses(stage, "db-password", &["/run/secrets is not there", "systemctl start run-secrets.mount"]);
-    let main = stage.show("onecred.service", "MainPID");
-    stage.sh("systemctl unmask --runtime run-secrets.mount; systemctl start run-secrets.mount").ok();
-    assert!(start(stage, "db-password"), "{}", stage.journal(&handle("db-password")));
-    assert_eq!(stage.show("onecred.service", "MainPID"), main);
-    assert_eq!(stage.read("/run/secrets/db-password"), b"hunter2");
 }
 
 fn kills_leave_whole_files_of_one_version(stage: &Stage) {
@@ -387,33 +409,4 @@ fn kills_leave_whole_files_of_one_version(stage: &Stage) {
     }
     let names = stage.sh("ls -A /run/secrets /run/secrets/pair").ok();
     assert!(!names.contains(".onecred-"), "{names}");
-}
-
-fn a_symbolic_link_is_left_alone_and_the_other_root_named(stage: &Stage) {
-    stage.sh("mkdir /run/secrets.d; ln -s secrets.d /run/secrets").ok();
-    refuses(stage, "db-password", &["/run/secrets is a symbolic link", "/run/onecred/files"]);
-    assert!(start(stage, "other-root"), "{}", stage.journal(&handle("other-root")));
-    assert_eq!(stage.read("/run/onecred/files/other"), b"hunter2");
-    stage.sh("test -L /run/secrets; test -z \"$(ls -A /run/secrets.d)\"").ok();
-    let check = stage.run(&["onecred", "check"]);
-    assert!(check.succeeded() && check.stderr().contains("/run/secrets is a symbolic link"), "{check}");
-}
-
-fn a_foreign_mount_is_left_alone_and_the_other_root_named(stage: &Stage) {
-    stage.sh("mkdir /run/secrets; mount -t ramfs -o mode=0755 theirs /run/secrets").ok();
-    refuses(stage, "db-password", &["/run/secrets is a mount of someone else's", "/run/onecred/files"]);
-    assert!(start(stage, "other-root"));
-    stage.sh("test -z \"$(ls -A /run/secrets)\"; test \"$(findmnt -n /run/secrets | wc -l)\" = 1").ok();
-    let check = stage.run(&["onecred", "check"]);
-    assert!(check.succeeded() && check.stderr().contains("a mount of someone else's"), "{check}");
-}
-
-fn the_mount_is_its_own_when_started_again(stage: &Stage) {
-    assert!(start(stage, "db-password"));
-    stage.sh("systemctl daemon-reload; systemctl start run-secrets.mount; systemctl restart onecred").ok();
-    assert!(start(stage, "db-password"));
-    assert_eq!(stage.sh("findmnt -n /run/secrets | wc -l").ok().trim(), "1");
-    assert_eq!(stage.read("/run/secrets/db-password"), b"hunter2");
-    let check = stage.run(&["onecred", "check"]);
-    assert!(check.succeeded() && !check.stderr().contains("someone else"), "{check}");
 }

@@ -36,13 +36,15 @@ pub const RECOVERY: Theme = Theme {
         who_was_stopped_or_masked_is_left_alone,
         the_next_provider_knows_them,
         nothing_is_started_where_it_is_turned_off,
+        what_the_outage_did_not_cause_is_not_started,
+        a_provider_that_stops_leaves_them_to_the_next,
     ],
 };
 
 const CONFIG: &str = "/etc/onecred/secrets.json";
 const MANAGER: &str = "org.onecred.Credentials1 /org/onecred/Credentials1 org.onecred.Credentials1.Manager";
 
-fn rotating(suite: Suite) -> Stage {
+pub(super) fn rotating(suite: Suite) -> Stage {
     let stage = Setup::connect(suite)
         .default("maxAge", "1h")
         .secret("password", "op://My Vault/db/password", &["*"])
@@ -77,7 +79,7 @@ fn outage(suite: Suite) -> Stage {
     stage
 }
 
-fn edit(stage: &Stage, change: impl FnOnce(&mut serde_json::Value)) {
+pub(super) fn edit(stage: &Stage, change: impl FnOnce(&mut serde_json::Value)) {
     let mut config = serde_json::from_slice(&stage.read(CONFIG)).expect("JSON");
     change(&mut config);
     stage.write(CONFIG, config.to_string(), 0o644);
@@ -85,14 +87,14 @@ fn edit(stage: &Stage, change: impl FnOnce(&mut serde_json::Value)) {
 }
 
 #[track_caller]
-fn on_the_bus(stage: &Stage) {
+pub(super) fn on_the_bus(stage: &Stage) {
     wait_until("the provider is on the bus", || {
         stage.sh("busctl --no-pager status org.onecred.Credentials1").succeeded()
     });
 }
 
 /// A service that stays up, and counts how often it was started and reloaded, with what.
-fn service(credential: &str, lines: &str) -> String {
+pub(super) fn service(credential: &str, lines: &str) -> String {
     format!(
         "[Service]\nType=exec\nReadWritePaths=/srv/out\nLoadCredential={credential}:{SOCKET}\n\
          ExecStartPre=/bin/sh -c 'cat \"$CREDENTIALS_DIRECTORY/{credential}\" >>/srv/out/%n.starts; echo >>/srv/out/%n.starts'\n\
@@ -100,16 +102,16 @@ fn service(credential: &str, lines: &str) -> String {
     )
 }
 
-fn lines(stage: &Stage, file: &str) -> Vec<String> {
+pub(super) fn lines(stage: &Stage, file: &str) -> Vec<String> {
     let text = fs::read_to_string(stage.root().join("srv/out").join(file)).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
 }
 
-fn set(stage: &Stage, item: &str, field: &str, value: &str) {
+pub(super) fn set(stage: &Stage, item: &str, field: &str, value: &str) {
     stage.connect().set("My Vault", item, field, value).unwrap_or_else(|error| panic!("{error}"));
 }
 
-fn refresh_all(stage: &Stage) -> String {
+pub(super) fn refresh_all(stage: &Stage) -> String {
     stage.sh(&format!("busctl call {MANAGER} RefreshAll t 0")).ok()
 }
 
@@ -363,4 +365,56 @@ fn nothing_is_started_where_it_is_turned_off(stage: &Stage) {
     stage.sh(&format!("busctl call {MANAGER} RefreshAll t 1")).ok();
     stage.sh("! grep -qs plain /run/onecred/store/refused.json").ok();
     assert_eq!(stage.show("plain.service", "ActiveState"), "failed");
+}
+
+fn what_the_outage_did_not_cause_is_not_started(stage: &Stage) {
+    let needing = |unit: &str| {
+        format!(
+            "[Unit]\nRequires={unit}\nAfter={unit}\n[Service]\nType=exec\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n"
+        )
+    };
+    stage.units([
+        ("base.service", service("password", "").as_str()),
+        ("dependent.service", needing("base.service").as_str()),
+        ("other.service", service("token", "").as_str()),
+        ("enabled.service", needing("other.service").as_str()),
+        ("failed.service", needing("other.service").as_str()),
+    ]);
+    stage.sh("systemctl enable -q enabled; systemctl start --no-block dependent failed").ok();
+    let list = |unit: &str| stage.sh(&format!("grep -q {unit} /run/onecred/store/refused.json")).succeeded();
+    wait_until("all are in the list", || {
+        ["base", "dependent", "other", "failed"].iter().all(|unit| list(&format!("{unit}.service")))
+    });
+    // an administrator starts the one by hand, which asks for no credential any more
+    stage.write(
+        "/etc/systemd/system/base.service.d/none.conf",
+        "[Service]\nLoadCredential=\nExecStartPre=\n",
+        0o644,
+    );
+    stage.sh("systemctl daemon-reload; systemctl start base").ok();
+    wait_until("it is not in the list", || !list("base.service") && !list("dependent.service"));
+    stage.connect_comes(&onecred_integration::fake_connect::vault::fixture());
+    wait_until("the others run", || {
+        ["other.service", "failed.service"].iter().all(|unit| stage.show(unit, "ActiveState") == "active")
+    });
+    wait_until("the provider is through", || !list("service"));
+    for unit in ["dependent.service", "enabled.service"] {
+        assert_eq!(stage.show(unit, "ActiveState"), "inactive", "{unit}");
+        assert!(!stage.journal(unit).contains("is started again"), "{unit}");
+    }
+}
+
+fn a_provider_that_stops_leaves_them_to_the_next(stage: &Stage) {
+    edit(stage, |config| config["defaults"]["deadline"] = serde_json::json!("5m"));
+    let dependent = "[Unit]\nRequires=plain.service\nAfter=plain.service\n[Service]\nType=exec\nExecStart=/bin/sleep infinity\n";
+    stage.units([("plain.service", service("password", "").as_str()), ("dependent.service", dependent)]);
+    stage.sh("systemctl start --no-block dependent").ok();
+    stage.waits_for_line("plain.service", "is waiting for 1Password");
+    stage.sh("systemctl restart onecred.service").ok();
+    stage.waits_for_line("plain.service", "onecred was stopped before it had the value");
+    stage.connect_comes(&onecred_integration::fake_connect::vault::fixture());
+    for unit in ["plain.service", "dependent.service"] {
+        wait_until(&format!("{unit} runs"), || stage.show(unit, "ActiveState") == "active");
+        stage.waits_for_line(unit, "is started again");
+    }
 }

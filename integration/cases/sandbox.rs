@@ -27,20 +27,20 @@ const FORBIDDEN: &[Attempt] = &[
     ("write-tmp", "echo x >/tmp/x"),
     ("write-shm", "echo x >/dev/shm/x"),
     ("take-on", "setpriv --reuid=1 true"),
-    ("change-owner-by-path", "chown 1 /run/onecred/files/mine"),
-    ("read-of-others", "cat /run/onecred/files/theirs"),
+    ("change-owner-by-path", "chown 1 /run/onecred/rw/files/mine"),
+    ("read-of-others", "cat /run/onecred/rw/files/theirs"),
     ("see-memory", "head -c0 /proc/1/mem"),
-    ("set-user-id", "chmod 4755 /run/onecred/files/mine"),
+    ("set-user-id", "chmod 4755 /run/onecred/rw/files/mine"),
     ("tcp-socket", "perl -e 'socket(my $s, 2, 1, 6) or exit 1'"),
 ];
 
 /// What it needs, and what shows that the attempts are heard.
 const ALLOWED: &[Attempt] = &[
     ("write-store", "echo x >/run/onecred/store/x"),
-    ("write-files", "echo x >/run/onecred/files/x"),
+    ("write-files", "echo x >/run/onecred/rw/files/x"),
     (
         "change-owner",
-        "perl -e 'open(my $f, \">\", \"/run/onecred/files/y\") or exit 1; chown(1, 1, $f) or exit 1'",
+        "perl -e 'open(my $f, \">\", \"/run/onecred/rw/files/y\") or exit 1; chown(1, 1, $f) or exit 1'",
     ),
     ("unix-socket", "perl -e 'socket(my $s, 1, 1, 0) or exit 1'"),
 ];
@@ -49,7 +49,7 @@ fn the_provider_writes_its_store_and_published_files_alone(stage: &Stage) {
     stage
         .sh("systemctl start onecred.service run-onecred-files.mount && systemctl stop onecred.service")
         .ok();
-    stage.sh("mkdir -p /run/mounted && mount -t tmpfs x /run/mounted && touch /run/onecred/files/mine /run/onecred/files/theirs && chmod 0400 /run/onecred/files/theirs && chown 1 /run/onecred/files/theirs").ok();
+    stage.sh("mkdir -p /run/mounted && mount -t tmpfs x /run/mounted && touch /run/onecred/rw/files/mine /run/onecred/rw/files/theirs && chmod 0400 /run/onecred/rw/files/theirs && chown 1 /run/onecred/rw/files/theirs").ok();
     let inside = taken_over(stage, "onecred.service");
     let units = [("inside.service", inside.as_str()), ("outside.service", &made_by(""))];
     let attempts = [FILTERED, FORBIDDEN, ALLOWED].concat();

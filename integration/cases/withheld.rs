@@ -21,6 +21,7 @@ pub const THEME: Theme = Theme {
         what_is_withheld_outlives_the_provider,
         a_unit_that_was_stopped_since_is_left_alone,
         duplicated_deleted_and_renamed_items_restart_nothing,
+        what_was_made_again_with_another_value_restarts_units,
     ],
 };
 
@@ -163,4 +164,16 @@ fn duplicated_deleted_and_renamed_items_restart_nothing(stage: &Stage) {
     assert_eq!(starts(stage), ["alice/one", "alice/two"]);
     let journal = stage.journal("app.service");
     assert!(!journal.contains("is not restarted"), "{journal}");
+}
+
+fn what_was_made_again_with_another_value_restarts_units(stage: &Stage) {
+    change(stage, 2, vec![]);
+    assert!(stage.sh(STATUS).ok().contains("failing"));
+    change(stage, 3, vec![item("pg", "c", "alice", "two", "password")]);
+    wait_until("the unit was restarted", || starts(stage).len() == 2);
+    change(stage, 4, vec![item("pg", "c", "alice", "two", "another field")]);
+    assert!(stage.sh(STATUS).ok().contains("failing"));
+    change(stage, 5, vec![item("pg", "c", "alice", "three", "password")]);
+    wait_until("the unit was restarted again", || starts(stage).len() == 3);
+    assert_eq!(starts(stage), ["alice/one", "alice/two", "alice/three"]);
 }

@@ -1,7 +1,7 @@
-//! Hundreds of hardened units at once, without the drop-in of systemd-creds.socket: at the sealed socket, in turn with the same units at the plain one.
-//! None may fail. Skipped before systemd 258, where the process of each unit decrypts.
+//! Hundreds of hardened units at once, without the drop-in of systemd-creds.socket: at the sealed socket, and for the ratio of times in turn with the
+//! same units at the plain one. None may fail. Skipped before systemd 258, where the process of each unit decrypts.
 
-use super::Size;
+use super::{Crowd, Size};
 use onecred_integration::{
     installed::{SEALED, SOCKET},
     machine::Suite,
@@ -26,7 +26,7 @@ pub fn rows(suite: Suite, size: &Size) -> Result<Vec<Row>, Box<dyn Error>> {
     for side in [0, 1] {
         start(&stage, side, 10);
     }
-    Ok(size.crowds.iter().flat_map(|units| crowd(&stage, *units, size.crowd_rounds)).collect())
+    Ok(size.crowds.iter().flat_map(|crowd| start_crowd(&stage, crowd)).collect())
 }
 
 fn boot(suite: Suite) -> Stage {
@@ -62,34 +62,37 @@ fn start(stage: &Stage, side: usize, units: usize) -> (f64, usize) {
     (took, failed)
 }
 
-fn crowd(stage: &Stage, units: usize, rounds: usize) -> [Row; 2] {
+fn start_crowd(stage: &Stage, &Crowd { units, rounds, plain }: &Crowd) -> Vec<Row> {
     let (mut pairs, mut failed) = (Vec::new(), 0);
     for round in 0..rounds {
         let mut pair = [0.0; 2];
-        for side in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
+        let sides: &[usize] = if !plain {
+            &[0]
+        } else if round % 2 == 0 {
+            &[0, 1]
+        } else {
+            &[1, 0]
+        };
+        for &side in sides {
             let (took, lost) = start(stage, side, units);
             pair[side] = took;
             failed += lost;
         }
         pairs.push(pair);
     }
-    eprintln!(
-        "  {units} units, {rounds} times at each socket: {failed} failed; median of the ratios sealed to plain: {:.2}",
-        median(pairs.iter().map(|[sealed, plain]| sealed / plain))
-    );
     let what = format!("{units} hardened units at once");
-    [
-        Row::alone(
-            format!("{what}, {rounds} times at each socket: failed"),
-            Unit::Times,
-            failed as f64,
-            Some(Wanted::AtMost(0.0)),
-        ),
-        Row::neighbours(
-            format!("{what}: sealed; against onecred's plain socket"),
-            Unit::Milliseconds,
-            &pairs,
-            None,
-        ),
-    ]
+    let place = if plain { "each socket" } else { "the sealed socket" };
+    let count = format!("{what}, {rounds} times at {place}: failed");
+    eprintln!("  {count} {failed}");
+    let mut rows = vec![Row::alone(count, Unit::Times, failed as f64, Some(Wanted::AtMost(0.0)))];
+    if plain {
+        let ratio = median(pairs.iter().map(|[sealed, plain]| sealed / plain));
+        eprintln!("  {what}: median of the ratios sealed to plain: {ratio:.2}");
+        let what = format!("{what}: sealed; against onecred's plain socket");
+        rows.push(Row::neighbours(what, Unit::Milliseconds, &pairs, None));
+    } else {
+        let took = median(pairs.iter().map(|[sealed, _]| *sealed));
+        rows.push(Row::alone(format!("{what}: sealed"), Unit::Milliseconds, took, None));
+    }
+    rows
 }

@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-const ITEMS: usize = 60;
+pub const ITEMS: usize = 60;
 const EACH: usize = 5;
 /// How long a call to Connect takes.
 const LATENCY: Duration = Duration::from_millis(100);
@@ -42,15 +42,19 @@ pub fn rows(suite: Suite, size: &Size, floor: &Path) -> Result<Vec<Row>, Box<dyn
     Ok(rows)
 }
 
-fn boot(suite: Suite, units: usize, floor: &Path) -> Result<Stage, Box<dyn Error>> {
+/// A vault with all items.
+pub fn document() -> Value {
     let items: Vec<Value> = (0..ITEMS)
         .map(|n| {
             let text = String::from_utf8_lossy(&of_item(n)).into_owned();
             json!({ "id": id(&letters(n)), "title": item(n), "category": "LOGIN", "version": 1, "fields": [field("password", &text)] })
         })
         .collect();
-    let vault = json!({ "vaults": [{ "id": id("storm"), "name": "Items", "items": items }] });
-    let (setup, _layer) = setup(suite, vault)?;
+    json!({ "vaults": [{ "id": id("storm"), "name": "Items", "items": items }] })
+}
+
+fn boot(suite: Suite, units: usize, floor: &Path) -> Result<Stage, Box<dyn Error>> {
+    let (setup, _layer) = setup(suite, document())?;
     let with_floor = Layer::create("storm-floor")?;
     fs::create_dir_all(with_floor.path().join("usr/bin"))?;
     fs::copy(floor, with_floor.path().join("usr/bin/floor"))?;
@@ -88,7 +92,7 @@ fn unit(kind: &str, n: usize) -> String {
     format!("{kind}-{n}.service")
 }
 
-fn item(n: usize) -> String {
+pub fn item(n: usize) -> String {
     format!("app-{n}")
 }
 

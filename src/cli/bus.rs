@@ -64,6 +64,10 @@ pub(super) trait Manager {
     #[zbus(property)]
     fn sealing_error(&self) -> zbus::Result<String>;
     #[zbus(property)]
+    fn units_to_recover(&self) -> zbus::Result<u32>;
+    #[zbus(property)]
+    fn units_recovered(&self) -> zbus::Result<u32>;
+    #[zbus(property)]
     fn configuration_state(&self) -> zbus::Result<String>;
     #[zbus(property)]
     fn configuration_file_error(&self) -> zbus::Result<String>;

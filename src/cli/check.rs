@@ -12,6 +12,7 @@ use crate::cli::common::show;
 use crate::cli::creds_socket::{Finding, Level};
 use crate::cli::source_files;
 use crate::config::{self, Loaded, Paths, Report, Severity};
+use crate::domain::secret::Target;
 use crate::host::systemd::{journal, message_id};
 
 /// The directory of the configuration that runs.
@@ -127,9 +128,13 @@ fn objections(Loaded { settings, .. }: &Loaded, args: &CheckArgs) -> Vec<(Severi
         let secrets = settings.policy.secrets().filter_map(|secret| secret.target.as_ref());
         secrets.chain(settings.templates.iter().filter_map(|template| template.target.as_ref()))
     };
-    let used = settings.roots.iter().filter(|root| targets().any(|target| target.path.starts_with(root)));
+    let below =
+        |root: &Path| targets().filter(move |target| target.path.starts_with(root)).collect::<Vec<_>>();
+    let used = settings.roots.iter().map(|root| (root, below(root))).filter(|(_, below)| !below.is_empty());
+    let has_owners =
+        |below: &[&Target]| below.iter().any(|target| !["root", "0"].contains(&target.user.as_str()));
     let mut all: Vec<_> = used
-        .filter_map(|root| crate::provider::publish::objection(root))
+        .filter_map(|(root, below)| crate::provider::publish::objection(root, has_owners(&below)))
         .map(|what| (Severity::Warning, what))
         .collect();
     // a reload checks with --quiet, and must not depend on the bus

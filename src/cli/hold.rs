@@ -70,7 +70,7 @@ fn warning(name: &SecretName, size: usize, secret: Option<&Listed>) -> Option<St
     })
 }
 
-/// Has the version before stand in for a secret's value.
+/// Overrides a secret with its previous value.
 pub fn rollback(args: &NameArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let name = SecretName::parse(&args.name)?;
     let (version, secret) = bus::talk(async |bus| {

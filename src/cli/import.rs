@@ -1,4 +1,5 @@
-//! `onecred import opnix`: OpNix's secrets.json as a configuration of ours, and what it leaves behind.
+//! `onecred import opnix`: OpNix's secrets.json as a configuration of ours, and what it leaves behind. `onecred import op-env`: an environment file
+//! with references as a template.
 
 use std::error::Error;
 use std::fs::{self, OpenOptions};
@@ -16,6 +17,25 @@ pub enum ImportVerb {
     /// If the result would have errors, such as a reference that is not one, they are reported with their place in OpNix's file, and nothing is written.
     #[command(after_help = "Exit codes: 0 imported, 1 nothing was imported, 2 wrong command line")]
     Opnix(OpnixArgs),
+    /// Turn an environment file with secret references, as `op run --env-file` reads it, into a template
+    ///
+    /// Each KEY=op://… becomes KEY={{op://…}}. Variables such as ${ENV} and other lines that can't be converted are reported, and become comments.
+    #[command(after_help = "Exit codes: 0 imported, 1 nothing was imported, 2 wrong command line")]
+    OpEnv(OpEnvArgs),
+}
+
+/// What `onecred import op-env` is told.
+#[derive(Debug, Clone, clap::Args)]
+pub struct OpEnvArgs {
+    /// The environment file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Write the configuration to this file instead of standard output
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Write over the output file, if there is one
+    #[arg(long, requires = "output")]
+    pub force: bool,
 }
 
 /// What `onecred import opnix` is told.
@@ -40,7 +60,24 @@ const NAMED: usize = 20;
 
 /// Imports.
 pub fn run(verb: &ImportVerb, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Box<dyn Error>> {
-    let ImportVerb::Opnix(args) = verb;
+    match verb {
+        ImportVerb::Opnix(args) => opnix(args, out, err),
+        ImportVerb::OpEnv(args) => op_env(args, out, err),
+    }
+}
+
+fn op_env(args: &OpEnvArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Box<dyn Error>> {
+    let file = args.file.display();
+    let text = fs::read_to_string(&args.file).map_err(|error| format!("{file} can't be read: {error}"))?;
+    let Imported { json, notes } = config::import_op_env(&args.file, &text);
+    match &args.output {
+        None => out.write_all(json.as_bytes())?,
+        Some(output) => write(output, &json, args.force)?,
+    }
+    Ok(notes.iter().try_for_each(|note| writeln!(err, "{file}: {note}"))?)
+}
+
+fn opnix(args: &OpnixArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let file = args.file.display();
     let text = fs::read_to_string(&args.file).map_err(|error| format!("{file} can't be read: {error}"))?;
     let Imported { json, notes } = config::import_opnix(&text).map_err(|error| format!("{file}: {error}"))?;
@@ -164,5 +201,25 @@ mod tests {
         assert!(run(&args).0.expect_err("there").contains("say --force"));
         args.force = true;
         assert_eq!(run(&args).0, Ok(()));
+    }
+
+    #[test]
+    fn an_environment_file_becomes_a_template() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("prod.env"), "A=op://v/i/f\nB=op://$ENV/i/f\n").expect("written");
+        let args = OpEnvArgs { file: at("prod.env"), output: Some(at("secrets.json")), force: false };
+        let run = || {
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let result = run(&ImportVerb::OpEnv(args.clone()), &mut out, &mut err);
+            (result.map_err(|error| error.to_string()), String::from_utf8(err).expect("text"))
+        };
+        let (result, err) = run();
+        assert_eq!(result, Ok(()));
+        assert!(err.contains("prod.env: line 2: B: the reference has the variable $ENV"), "{err}");
+        let made = fs::read_to_string(at("secrets.json")).expect("there");
+        assert!(made.contains(r#""content": "A={{op://v/i/f}}\n# B={{\"op://\"}}$ENV/i/f\n""#), "{made}");
+        assert!(config::from_text(&at("secrets.json"), &made).is_ok());
+        assert!(run().0.expect_err("there").contains("say --force"));
     }
 }

@@ -96,7 +96,7 @@ enum Verb {
     /// Break the glass: have a value from standard input stand in for a secret's, until it is released
     #[command(after_help = EXIT_CODES)]
     Put(hold::NameArgs),
-    /// Have the version before stand in for a secret's value, until it is released
+    /// Override a secret with its previous value, until it is released
     #[command(after_help = EXIT_CODES)]
     Rollback(hold::NameArgs),
     /// End what stands in for a secret

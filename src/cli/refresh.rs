@@ -145,7 +145,7 @@ fn told(due: &[Due], paint: Paint) -> String {
     let causes = causes::group(withheld);
     let gap = if causes.is_empty() { "" } else { "\n" };
     format!(
-        "{}{gap}{}",
+        "{}{gap}{}\njudged by the values in memory; 1Password was not asked\n",
         table(&due.iter().map(row).collect::<Vec<_>>(), paint),
         causes::lines(&causes, paint)
     )
@@ -328,6 +328,8 @@ app.service  restart  db  withheld
 web.service  restart  db
 
 app.service: credential db: the field is empty
+
+judged by the values in memory; 1Password was not asked
 ";
         assert_eq!(told(&all, Paint::NONE), expected);
         assert_eq!(told(&[], Paint::NONE), "no unit that runs would be restarted or reloaded\n");

@@ -55,6 +55,8 @@ pub(super) struct Listed {
     pub(super) refusals: u64,
     /// The units whose restart or reload is withheld although it has changed, each with the reason.
     pub(super) withheld: Vec<String>,
+    /// The units that run with another value of it than the current one, each with the version of its own.
+    pub(super) outdated: Vec<String>,
     /// Where it was declared, as FILE:LINE.
     pub(super) declared_at: String,
     /// Its object on the bus.
@@ -83,6 +85,7 @@ impl Listed {
         let mut count = |key: &str| take(key).and_then(|count| count.try_into().ok()).unwrap_or_default();
         (listed.answers, listed.refusals) = (count("Answers"), count("Refusals"));
         listed.withheld = take("Withheld").and_then(|value| value.try_into().ok()).unwrap_or_default();
+        listed.outdated = take("Outdated").and_then(|value| value.try_into().ok()).unwrap_or_default();
         listed.units = take("Units").and_then(|value| value.try_into().ok()).unwrap_or_default();
         // nothing was fetched: 0 and -1 on the bus
         listed.size =
@@ -172,15 +175,28 @@ fn screen(secrets: &[Listed], templates: &[Template], rules: &[Rule], paint: Pai
     let of_templates: Vec<_> = causes::not_in(&of_secrets, of_templates).collect();
     let causes = causes::group(of_secrets.into_iter().chain(of_templates));
     let gap = if causes.is_empty() { "" } else { "\n" };
-    let withheld = withheld(secrets);
+    let mut withheld = withheld(secrets);
+    withheld.extend(
+        templates.iter().flat_map(|template| &template.withheld).map(|text| Row::new(vec![Cell::red(text)])),
+    );
     let before = if withheld.is_empty() { "" } else { "\nrestart or reload withheld:\n" };
-    format!("{tables}{gap}{}{before}{}", causes::lines(&causes, paint), table(&withheld, paint))
+    let outdated = outdated(secrets);
+    let title = if outdated.is_empty() { "" } else { "\nrunning with an old value:\n" };
+    let (causes, withheld) = (causes::lines(&causes, paint), table(&withheld, paint));
+    format!("{tables}{gap}{causes}{before}{withheld}{title}{}", table(&outdated, paint))
 }
 
 /// What is withheld of units, a row each.
 pub(super) fn withheld(secrets: &[Listed]) -> Vec<Row> {
     let all = secrets.iter().flat_map(|secret| &secret.withheld);
     all.map(|withheld| Row::new(vec![Cell::red(withheld)])).collect()
+}
+
+/// The units that run with an old value, a row for each and its secret.
+fn outdated(secrets: &[Listed]) -> Vec<Row> {
+    let row =
+        |secret: &Listed, unit: &String| Row::new(vec![secret.name.as_str().into(), unit.as_str().into()]);
+    secrets.iter().flat_map(|secret| secret.outdated.iter().map(move |unit| row(secret, unit))).collect()
 }
 
 /// The secrets in columns.

@@ -14,6 +14,7 @@ use super::secrets::{self, Listed};
 use crate::cli::common::show::{self, Paint};
 use crate::cli::creds_socket::{Finding, Level};
 use crate::host::clock;
+use crate::provider::publish;
 
 /// What `onecred status` is told.
 #[derive(Debug, Clone, clap::Args)]
@@ -34,12 +35,45 @@ struct Status {
     configuration: Option<Configuration>,
     /// Why units are refused every secret at the sealed socket: the host key cannot be used.
     sealing_error: Option<String>,
+    /// Units that were refused or need such a unit, and are started again; none where the provider is older, or does not show it.
+    recovery: Option<Recovery>,
     /// The units of onecred's sockets.
     sockets: Vec<Socket>,
     sources: Vec<Source>,
     secrets: Vec<Listed>,
     /// What is wrong with the socket through which hardened units decrypt sealed credentials.
     creds_socket: Option<Finding>,
+    /// Where published files are still in a writable mount, and what that means.
+    writable_mounts: Vec<String>,
+}
+
+/// How far units have been started again after an outage.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Recovery {
+    /// How many are to be started again.
+    waiting: u32,
+    /// How many were.
+    started: u32,
+}
+
+impl Recovery {
+    async fn ask(manager: &bus::ManagerProxy<'_>) -> Option<Self> {
+        let waiting = manager.units_to_recover().await.ok()?;
+        Some(Self { waiting, started: manager.units_recovered().await.ok()? })
+    }
+
+    /// `37 units were started again, 463 wait for their secrets`, while there are any.
+    fn line(&self) -> Option<String> {
+        let units = |count| format!("{count} {}", if count == 1 { "unit waits" } else { "units wait" });
+        match *self {
+            Self { waiting: 0, .. } => None,
+            Self { waiting, started: 0 } => Some(format!("{} to be started again", units(waiting))),
+            Self { waiting, started } => {
+                Some(format!("{} to be started again, after {started} that were", units(waiting)))
+            }
+        }
+    }
 }
 
 /// How a source stands.
@@ -148,6 +182,7 @@ async fn ask(bus: Bus) -> Result<Status, Fault> {
             Err(_) => {}
         }
     }
+    let recovery = Recovery::ask(&manager).await;
     let (version, creds_socket) = (manager.version().await?, bus.creds_socket().await);
     let sockets = bus.sockets().await;
     Ok(Status {
@@ -155,10 +190,12 @@ async fn ask(bus: Bus) -> Result<Status, Fault> {
         configuration_error,
         configuration,
         sealing_error,
+        recovery,
         sockets,
         sources,
         secrets,
         creds_socket,
+        writable_mounts: publish::old_mounts(),
     })
 }
 
@@ -179,6 +216,10 @@ fn screen(status: &Status, now: u64, paint: Paint) -> String {
     }
     let row = |finding: &Finding| Row::new(vec![Cell::bold("systemd"), Cell::red(&finding.message)]);
     rows.extend(status.creds_socket.iter().map(row));
+    let mut first = Cell::bold("files");
+    for mount in &status.writable_mounts {
+        rows.push(Row::new(vec![std::mem::replace(&mut first, "".into()), Cell::bold(mount)]));
+    }
     let mut first = Cell::bold("sockets");
     for problem in sockets::problems(&status.sockets) {
         rows.push(Row::new(vec![std::mem::replace(&mut first, "".into()), Cell::red(&problem)]));
@@ -206,6 +247,8 @@ fn screen(status: &Status, now: u64, paint: Paint) -> String {
         rows.push(row);
         rows.extend(cause.which().map(|which| Row::new(vec!["".into(), which.into()])));
     }
+    let recovery = status.recovery.as_ref().and_then(Recovery::line);
+    rows.extend(recovery.map(|line| Row::new(vec![Cell::bold("recovery"), Cell::bold(&line)])));
     let mut first = Cell::bold("withheld");
     for withheld in status.secrets.iter().flat_map(|secret| &secret.withheld) {
         rows.push(Row::new(vec![std::mem::replace(&mut first, "".into()), Cell::red(withheld)]));
@@ -288,10 +331,12 @@ mod tests {
             configuration_error,
             configuration,
             sealing_error: None,
+            recovery: None,
             sockets,
             sources,
             secrets,
             creds_socket,
+            writable_mounts: Vec::new(),
         }
     }
 
@@ -415,6 +460,18 @@ failing  40 secrets: the same as source default
         );
         assert!(text(said("no-token", None)).contains("onecred token set"));
         assert!(text(said("", None)).contains("systemctl status onecred-resolver"));
+    }
+
+    #[test]
+    fn units_that_are_to_be_started_again_are_a_line() {
+        let line = |waiting, started| {
+            let recovery = Some(Recovery { waiting, started });
+            let screen = screen(&Status { recovery, ..status() }, NOW, Paint::NONE);
+            screen.lines().find_map(|line| line.strip_prefix("recovery  ").map(str::to_owned))
+        };
+        assert_eq!(line(0, 500), None);
+        assert_eq!(line(1, 0).as_deref(), Some("1 unit waits to be started again"));
+        assert_eq!(line(463, 37).as_deref(), Some("463 units wait to be started again, after 37 that were"));
     }
 
     #[test]

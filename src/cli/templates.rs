@@ -28,6 +28,8 @@ pub(super) struct Template {
     pub(super) sealed_error: Option<String>,
     /// The file that it is published to.
     pub(super) target: Option<String>,
+    /// The units whose restart or reload is withheld although one of its values has changed, each with the reason.
+    pub(super) withheld: Vec<String>,
     /// Where it was declared, as FILE:LINE.
     pub(super) declared_at: String,
 }
@@ -71,6 +73,7 @@ impl Template {
             error: text(dict, "LastError").map(|message| Fault { name, message }),
             sealed_error: text(dict, "SealedError"),
             target: text(dict, "Target"),
+            withheld: list(dict, "Withheld"),
             declared_at: text(dict, "DeclaredAt").unwrap_or_default(),
         }
     }

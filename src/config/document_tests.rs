@@ -12,8 +12,10 @@ const HEAD: &str = "# The configuration\n\n\
     <!-- made of the JSON Schema: UPDATE_EXPECTED=1 cargo test -p onecred the_reference_is_current -->\n";
 
 /// The parts, in the order in which they are told.
-const PARTS: [&str; 10] =
-    ["Secret", "Rule", "Template", "Escape", "Source", "Kind", "Defaults", "Publish", "Limits", "Audit"];
+const PARTS: [&str; 11] = [
+    "Secret", "Rule", "Template", "Wave", "Escape", "Source", "Kind", "Defaults", "Publish", "Limits",
+    "Audit",
+];
 
 fn reference(schema: &Value) -> String {
     let mut page = HEAD.to_owned();

@@ -5,6 +5,7 @@ mod checked;
 mod files;
 mod json;
 mod merged;
+mod op_env;
 mod opnix;
 mod problem;
 mod schema;
@@ -21,12 +22,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::name::{CredentialId, SecretName, SourceName};
 use crate::domain::policy::Policy;
-use crate::domain::secret::{Grant, Target};
+use crate::domain::secret::{Grant, Rotation, Target};
 use crate::domain::template::Filling;
 
 pub use checked::ServiceAccount;
 pub(crate) use checked::is_local_name;
 pub use files::Paths;
+pub use op_env::import_op_env;
 pub(crate) use opnix::FOLDER as OPNIX_FOLDER;
 pub use opnix::{Imported, import_opnix};
 pub use problem::{Position, Problem, Report, Severity};
@@ -228,6 +230,8 @@ pub struct Template {
     pub target: Option<Target>,
     /// Who may have it as a credential.
     pub grants: Vec<Grant>,
+    /// What happens when one of its values changes.
+    pub rotation: Rotation,
     /// Where it was declared, as `FILE:LINE`.
     pub declared_at: String,
 }
@@ -309,6 +313,7 @@ impl Default for Limits {
 #[cfg(test)]
 mod document_tests;
 #[cfg(any(test, fuzzing))]
+#[path = "../../fuzz/rules/config.rs"]
 pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;

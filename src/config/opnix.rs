@@ -13,7 +13,7 @@ const TARGETS: &str = "/run/secrets";
 /// How long names become: a secret's can have 128 bytes, and a number comes to what is called like another.
 const LONGEST: usize = 100;
 /// Where links may be.
-const LINKED: [&str; 4] = ["/etc/", "/run/", "/var/lib/", "/opt/"];
+const LINKED: [&str; 5] = ["/etc/", "/run/", "/var/lib/", "/opt/", "/root/"];
 
 /// What was made of OpNix's file.
 #[derive(Debug)]
@@ -178,7 +178,7 @@ impl Import {
                 self.note(byte, format!("the link {link} of {name}"), why);
                 links.push(text(byte, &link));
             } else {
-                let why = "links can be below /etc, /run, /var/lib and /opt; make it yourself";
+                let why = "links can be below /etc, /run, /var/lib, /opt and /root; make it yourself";
                 self.note(byte, format!("the link {link} of {name} is left out"), why);
             }
         }

@@ -120,6 +120,7 @@ fn the_file_of_the_origin_publishes_and_gives_nobody_a_credential() {
         group: Some("opencode".into()),
         mode: 0o400,
         links: Vec::new(),
+        make_directories: false,
     };
     assert_eq!(
         (secret.target.as_ref(), secret.grants.len(), secret.declared_at.as_str()),
@@ -147,7 +148,7 @@ fn all_of_it() {
     );
     let secret = settings.policy.secrets().nth(1).expect("two secrets");
     assert_eq!(
-        (secret.restart_units.len(), secret.reload_units.len(), secret.wanted.deadline),
+        (secret.rotation.restart_units.len(), secret.rotation.reload_units.len(), secret.wanted.deadline),
         (1, 0, Duration::from_secs(60))
     );
     assert_eq!(settings.templates[0].filling.template.names, ["openai-api-key"]);

@@ -200,11 +200,15 @@ pub(crate) struct Secret {
     /// What reads it is ordered after `onecred-file@NAME.service`.
     #[schemars(example = "/run/secrets/openai-api-key")]
     pub(crate) target: Option<At<String>>,
-    /// With `target`: symbolic links to the file, for programs that insist on a path of theirs, below `/etc`, `/run`, `/var/lib` or `/opt`.
-    /// Their directories have to be there, and root's alone; the provider has to be let write there, by a drop-in with `ReadWritePaths=`.
+    /// With `target`: symbolic links to the file, for programs that insist on a path of theirs, below `/etc`, `/run`, `/var/lib`, `/opt` or `/root`.
+    /// Their directories must belong to root and be writable only by root. The provider needs a drop-in to write there; the error shows it.
     #[serde(default)]
     #[schemars(example = ["/etc/app/key.pem"])]
     pub(crate) links: Vec<At<String>>,
+    /// With `links`: whether missing directories of links are created. They belong to root with mode 0755, and are removed when they are empty and
+    /// no longer configured. Directories of the target are always created.
+    #[schemars(extend("default" = false))]
+    pub(crate) make_directories: Option<At<bool>>,
     /// With `target`: the file's owner, as `USER` or `USER:GROUP`, by name or number.
     #[schemars(example = "opencode:opencode", extend("default" = "root"))]
     pub(crate) owner: Option<At<String>>,
@@ -225,6 +229,10 @@ pub(crate) struct Secret {
     /// Whether an empty field is a value. Otherwise a unit that asks for it is refused: it is nearly always a mistake, and nobody notices.
     #[schemars(extend("default" = false))]
     pub(crate) allow_empty: Option<At<bool>>,
+    /// Whether line feeds and carriage returns at the end of the value are left out, however many there are. Spaces stay. A value of which nothing
+    /// is left counts as empty.
+    #[schemars(extend("default" = false))]
+    pub(crate) trim: Option<At<bool>>,
     /// How often the secret is compared with 1Password by itself, and not only when a unit asks: a duration from `1m` to `30d`, or `off`. One check
     /// compares all secrets of a source, and a secret that it finds changed is fetched at once, whatever its interval. What has changed is published anew, and told to
     /// `restartUnits` and `reloadUnits`.
@@ -238,6 +246,26 @@ pub(crate) struct Secret {
     #[serde(default)]
     #[schemars(example = ["nginx"])]
     pub(crate) reload_units: Vec<At<String>>,
+    /// Units to send a signal when the secret has changed, by name or glob, each with the signal: `SIGHUP`, `SIGUSR1`, `SIGUSR2`, `SIGINT`, `SIGQUIT`,
+    /// `SIGTERM`, `SIGCONT` or `SIGWINCH`. The main process gets it.
+    #[serde(default)]
+    #[schemars(extend("examples" = [{ "app": "SIGHUP" }]))]
+    pub(crate) signal_units: BTreeMap<String, At<String>>,
+    /// Units that are restarted, reloaded or signalled first. The others follow only if these are still active after a time.
+    pub(crate) wave: Option<At<Wave>>,
+}
+
+/// Units that come first when a secret or template has changed.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("examples" = [{ "units": ["app@1"], "after": "10m" }]))]
+pub(crate) struct Wave {
+    /// The units, by name or glob. Each has to be in `restartUnits`, `reloadUnits` or `signalUnits` as well.
+    #[schemars(required, example = ["app@1"])]
+    pub(crate) units: Option<Vec<At<String>>>,
+    /// How long they have to be active before the others follow: a duration from `1s` to `1d`. If one of them fails, the others keep the old value.
+    #[schemars(required, example = "10m")]
+    pub(crate) after: Option<At<String>>,
 }
 
 /// A rule: gives many units many secrets, each by a reference made from the unit's name and the credential ID.
@@ -274,7 +302,8 @@ pub(crate) struct Template {
     #[schemars(required, example = "opencode.env")]
     pub(crate) name: Option<At<String>>,
     /// Its text. `{{NAME}}` stands for the value of the secret of that name, `{{op://VAULT/ITEM/FIELD}}` for what a reference gives. A reference
-    /// without braces is an error. `{{{{` is `{{` itself, and `{{"op://"}}` is `op://` itself. A value is escaped by where it stands, as `escape` says; `{{NAME | json}}`, `env` or `raw` says otherwise for one place.
+    /// without braces is an error. `{{{{` is `{{` itself, and `{{"op://"}}` is `op://` itself. A value is escaped by where it stands, as `escape` says; `{{NAME | json}}`, `env`, `yaml`, `toml` or `raw` says otherwise for one place.
+    /// `{{NAME | trim}}` leaves line feeds and carriage returns at the end of the value out; `{{NAME | trim | json}}` does both.
     #[schemars(required, example = "OPENAI_API_KEY={{openai-api-key}}\n")]
     pub(crate) content: Option<At<String>>,
     /// What kind of file it is, so that values come out in it exactly as they are. Default: by the ending of `target`, or else of `name`.
@@ -288,6 +317,9 @@ pub(crate) struct Template {
     #[serde(default)]
     #[schemars(example = ["/etc/opencode/env"])]
     pub(crate) links: Vec<At<String>>,
+    /// See a secret's `makeDirectories`.
+    #[schemars(extend("default" = false))]
+    pub(crate) make_directories: Option<At<bool>>,
     /// See a secret's `owner`.
     #[schemars(example = &"opencode", extend("default" = "root"))]
     pub(crate) owner: Option<At<String>>,
@@ -301,6 +333,23 @@ pub(crate) struct Template {
     #[serde(default)]
     #[schemars(example = ["opencode"])]
     pub(crate) units: Vec<At<String>>,
+    /// How often the values in the content are compared with 1Password by themselves, those of secrets and of references. See a secret's `refresh`.
+    #[schemars(example = "15m", extend("default" = "off"))]
+    pub(crate) refresh: Option<At<String>>,
+    /// Units to restart when one of the values has changed. See a secret's `restartUnits`.
+    #[serde(default)]
+    #[schemars(example = ["app@*.service"])]
+    pub(crate) restart_units: Vec<At<String>>,
+    /// Units to reload when one of the values has changed. See a secret's `reloadUnits`.
+    #[serde(default)]
+    #[schemars(example = ["nginx"])]
+    pub(crate) reload_units: Vec<At<String>>,
+    /// Units to send a signal when one of the values has changed. See a secret's `signalUnits`.
+    #[serde(default)]
+    #[schemars(extend("examples" = [{ "app": "SIGHUP" }]))]
+    pub(crate) signal_units: BTreeMap<String, At<String>>,
+    /// See a secret's `wave`.
+    pub(crate) wave: Option<At<Wave>>,
 }
 
 /// The kinds of files that templates make.
@@ -313,6 +362,10 @@ pub(crate) enum Escape {
     Container,
     /// A JSON file. Within a string a placeholder is a part of it, outside of one it is a whole string.
     Json,
+    /// A YAML file. Within double quotes a placeholder is a part of the string, outside of quotes it is a whole string. Single quotes, block scalars and text without quotes can't hold one.
+    Yaml,
+    /// A TOML file. Within double quotes a placeholder is a part of the string, outside of quotes it is a whole string. Single quotes can't hold one.
+    Toml,
     /// Any other file: values stand in it as they are.
     Raw,
 }

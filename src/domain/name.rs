@@ -286,6 +286,7 @@ pub fn unit_of_cgroup(file: &str, manager: &str) -> Option<UnitName> {
 }
 
 #[cfg(any(test, fuzzing))]
+#[path = "../../fuzz/rules/name.rs"]
 pub(crate) mod fuzz;
 
 #[cfg(test)]

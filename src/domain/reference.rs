@@ -274,6 +274,7 @@ fn fill_segment(
 }
 
 #[cfg(any(test, fuzzing))]
+#[path = "../../fuzz/rules/reference.rs"]
 pub(crate) mod fuzz;
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use zeroize::Zeroizing;
 
 use crate::domain::name::{CredentialId, SecretName, SourceName};
@@ -28,6 +29,15 @@ impl SecretValue {
         &self.0
     }
 
+    /// The same without the line ends at its end.
+    pub fn trimmed(self) -> Self {
+        let length = trimmed(&self.0).len();
+        match length == self.0.len() {
+            true => self,
+            false => Self::new(self.0[..length].to_vec()), // what it was is wiped
+        }
+    }
+
     /// How many bytes there are.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -37,6 +47,12 @@ impl SecretValue {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+/// Bytes without the line feeds and carriage returns at their end, however many there are. Spaces stay: they can be meant.
+pub(crate) fn trimmed(value: &[u8]) -> &[u8] {
+    let end = value.iter().rposition(|byte| !b"\r\n".contains(byte)).map_or(0, |last| last + 1);
+    &value[..end]
 }
 
 /// How much of the stack is wiped: more than anything here has ever been seen to need.
@@ -91,6 +107,8 @@ pub struct Target {
     pub mode: u32,
     /// Symbolic links to it.
     pub links: Vec<PathBuf>,
+    /// Whether directories of links are made where they are missing.
+    pub make_directories: bool,
 }
 
 /// Where a value comes from and how fresh it has to be: all that is needed to get it, whoever asks.
@@ -108,6 +126,88 @@ pub struct Wanted {
     pub deadline: Duration,
     /// Whether an empty value is a value. Else it is refused: it is nearly always a mistake that nobody would notice.
     pub allow_empty: bool,
+    /// Whether the line ends at its end are left out.
+    pub trim: bool,
+}
+
+impl Wanted {
+    /// What tells it from everything else that a unit can have: the secret's name, or source and reference, if it has no name.
+    pub fn identity(&self) -> String {
+        match self.label.contains(['/', ':']) {
+            true => format!("{} {}", self.source, self.reference),
+            false => self.label.clone(),
+        }
+    }
+}
+
+/// What happens when a secret or template changes, and how often it is compared with 1Password to find out.
+#[derive(Debug, Clone, Default)]
+pub struct Rotation {
+    /// How often it is compared with 1Password.
+    pub refresh: Option<Duration>,
+    /// Units to restart.
+    pub restart_units: Vec<UnitPattern>,
+    /// Units to reload.
+    pub reload_units: Vec<UnitPattern>,
+    /// Units to send a signal to.
+    pub signal_units: Vec<(UnitPattern, Signal)>,
+    /// The units that come first.
+    pub wave: Option<Wave>,
+}
+
+impl Rotation {
+    /// Whether anything is done to a unit.
+    pub fn names_units(&self) -> bool {
+        !(self.restart_units.is_empty() && self.reload_units.is_empty() && self.signal_units.is_empty())
+    }
+
+    /// All units to which something is done.
+    pub fn units(&self) -> impl Iterator<Item = &UnitPattern> {
+        let signalled = self.signal_units.iter().map(|(units, _)| units);
+        self.restart_units.iter().chain(&self.reload_units).chain(signalled)
+    }
+}
+
+/// Units that come first. The others follow only if these are still active after a time.
+#[derive(Debug, Clone)]
+pub struct Wave {
+    /// The units.
+    pub units: Vec<UnitPattern>,
+    /// How long they have to be active.
+    pub after: Duration,
+}
+
+/// A signal that a unit can be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Signal(&'static str);
+
+impl Signal {
+    /// The names of all signals that can be sent: those by which services are asked for something.
+    pub const NAMES: [&'static str; 8] =
+        ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGINT", "SIGQUIT", "SIGTERM", "SIGCONT", "SIGWINCH"];
+
+    /// A signal by its name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::NAMES.into_iter().find(|known| *known == name).map(Self)
+    }
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        self.0
+    }
+}
+
+impl Serialize for Signal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Signal {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Self::parse(&name).ok_or_else(|| de::Error::custom("not a signal that can be sent"))
+    }
 }
 
 /// A secret as a configuration declares it.
@@ -121,12 +221,8 @@ pub struct Secret {
     pub grants: Vec<Grant>,
     /// The file to publish it to, if any.
     pub target: Option<Target>,
-    /// How often it is compared with 1Password by itself.
-    pub refresh: Option<Duration>,
-    /// Units to restart when it changes.
-    pub restart_units: Vec<UnitPattern>,
-    /// Units to reload when it changes.
-    pub reload_units: Vec<UnitPattern>,
+    /// What happens when it changes.
+    pub rotation: Rotation,
     /// Where it was declared, as `FILE:LINE`.
     pub declared_at: String,
 }
@@ -146,6 +242,23 @@ mod tests {
     fn debug_shows_no_value() {
         let value = SecretValue::new(b"hunter2".to_vec());
         assert_eq!(format!("{value:?}"), "[secret, 7 bytes]");
+    }
+
+    #[test]
+    fn trimming_leaves_line_ends_at_the_end_out_and_nothing_else() {
+        for (value, expected) in [
+            ("a", "a"),
+            ("a\n", "a"),
+            ("a\r\n", "a"),
+            ("a\n\n\r", "a"),
+            ("\n a\nb \t\n", "\n a\nb \t"),
+            ("a\u{85}", "a\u{85}"),
+            ("\n", ""),
+            ("", ""),
+        ] {
+            let trimmed = SecretValue::new(value.as_bytes().to_vec()).trimmed();
+            assert_eq!(trimmed.expose(), expected.as_bytes(), "{value:?}");
+        }
     }
 
     /// Leaves something on the stack, and tells where: far below whoever looks for it.

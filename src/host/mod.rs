@@ -1,5 +1,6 @@
 //! What Linux and systemd offer: socket activation, notifications, the journal, the service manager, clocks and system calls.
 
+pub(crate) mod accept;
 pub(crate) mod calendar;
 pub mod clock;
 pub(crate) mod directory;

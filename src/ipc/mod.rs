@@ -6,6 +6,7 @@
 pub(crate) mod bounded;
 pub mod client;
 #[cfg(any(test, fuzzing))]
+#[path = "../../fuzz/rules/ipc.rs"]
 pub(crate) mod fuzz;
 pub mod packet;
 mod probe;
@@ -178,7 +179,8 @@ pub enum ItemState {
     Changed,
     /// 1Password confirms that it is gone, ambiguous or out of scope: what is left of it is to be forgotten.
     Gone(Failure),
-    /// Nothing can be told of it: what it would be compared in makes no sense, or is older than what was seen before.
+    /// It can't be compared: the list makes no sense or is older than one that was seen before, or several items match by now, among them this one,
+    /// unchanged.
     Unknown(Failure),
 }
 
@@ -280,6 +282,9 @@ pub struct Failure {
     /// The token does not have the form of one, so that no server was asked.
     #[serde(default)]
     pub is_malformed_token: bool,
+    /// It concerns one item alone: its source has answered.
+    #[serde(default)]
+    pub is_of_item: bool,
 }
 
 impl Failure {
@@ -291,6 +296,7 @@ impl Failure {
             remedy: remedy.into(),
             retry_after: None,
             is_malformed_token: false,
+            is_of_item: false,
         }
     }
 
@@ -306,11 +312,17 @@ impl Failure {
         self
     }
 
+    /// The same, of one item alone.
+    pub fn of_item(mut self) -> Self {
+        self.is_of_item = true;
+        self
+    }
+
     /// Whether the source itself has answered, rather than that it was not asked or something else answered for it.
     pub fn is_answer(&self) -> bool {
         let answered =
             matches!(self.class, Class::NotFound | Class::Several | Class::Denied | Class::TooLarge);
-        answered && !self.is_malformed_token
+        (answered || self.is_of_item) && !self.is_malformed_token
     }
 
     /// The failure as it may be logged, whoever sent it: control characters out, cut to lengths fit for a line.

@@ -13,6 +13,7 @@ use super::client::{FetchedMeta, ValueMeta};
 use super::packet::{self, MAX_META, Packet};
 use super::{Checked, Class, Declarations, Failure, Fetched, Question, Resolve};
 use crate::domain::secret::SecretValue;
+use crate::host::accept::Failures;
 use crate::host::sys;
 
 /// The most questions that are worked on at once; further ones wait in the listen queue.
@@ -23,9 +24,10 @@ const AT_ONCE: usize = 512;
 pub async fn serve(listener: OwnedFd, resolver: Arc<dyn Resolve>, allowed_uid: u32) -> io::Result<()> {
     let listener = sys::register(listener)?;
     let permits = Arc::new(Semaphore::new(AT_ONCE));
+    let mut failures = Failures::of("onecred-resolver.service");
     loop {
         let permit = Arc::clone(&permits).acquire_owned().await.map_err(io::Error::other)?;
-        let socket = accept(&listener).await?;
+        let socket = accept(&listener, &mut failures).await?;
         let uid = getsockopt(&socket, PeerCredentials)?.uid();
         if uid != allowed_uid && uid != 0 {
             tracing::warn!(
@@ -44,12 +46,12 @@ pub async fn serve(listener: OwnedFd, resolver: Arc<dyn Resolve>, allowed_uid: u
     }
 }
 
-async fn accept(listener: &AsyncFd<OwnedFd>) -> io::Result<OwnedFd> {
+async fn accept(listener: &AsyncFd<OwnedFd>, failures: &mut Failures) -> io::Result<OwnedFd> {
     loop {
         let mut guard = listener.readable().await?;
         match guard.try_io(|listener| sys::accept(listener.get_ref())) {
             Ok(Ok(socket)) => return Ok(socket),
-            Ok(Err(error)) => sys::after_failed_accept(error).await?,
+            Ok(Err(error)) => failures.wait_out(error).await?,
             Err(_would_block) => {}
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod base;
 pub mod consumers;
+pub mod context;
 pub mod dbus;
 pub mod fetch;
 pub mod observe;

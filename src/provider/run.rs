@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep, timeout};
 
 use super::base::files::Standing;
-use super::fetch::resolver_unit::ResolverUnit;
+use super::fetch::resolver_unit::{ResolverUnit, take_up_tokens};
 use super::store::{Kind, Store};
 use crate::config::{self, Limits, Paths, Problem, Report};
 use crate::domain::secret::wipe_stack;
@@ -21,14 +21,17 @@ use crate::host::clock::{self, BootTime};
 use crate::host::systemd::{journal, message_id, notify};
 use crate::ipc::Resolve;
 use crate::ipc::client::SocketResolver;
-use crate::provider::base::active_config::Active;
+use crate::provider::base::active_config::{ActiveConfig, CurrentConfig};
+use crate::provider::base::limits::Form;
+use crate::provider::base::sealer::Sealer;
+use crate::provider::context::Context;
 use crate::provider::dbus;
 use crate::provider::fetch::broker::Broker;
 use crate::provider::fetch::rotation;
 use crate::provider::request::attestation::Attestation;
+use crate::provider::request::handler::Handler;
 use crate::provider::request::keeper::Keeper;
-use crate::provider::request::sealer::{Form, Sealer};
-use crate::provider::request::server::Server;
+use crate::provider::request::listener::Listener;
 use crate::provider::store::last_valid::{self, Start};
 
 /// How long those that wait are still answered after a stop was asked for.
@@ -85,6 +88,13 @@ pub fn run(options: Options) -> Result<(), Fatal> {
     result
 }
 
+/// What serves requests, and what it works with.
+struct Served {
+    context: Arc<Context>,
+    handler: Arc<Handler>,
+    listener: Listener,
+}
+
 async fn live(options: Options) -> Result<(), Fatal> {
     let kind = if options.development { Kind::Anything } else { Kind::Memory };
     // a configuration that becomes active brings its own limit
@@ -97,51 +107,60 @@ async fn live(options: Options) -> Result<(), Fatal> {
         Err(error) => {
             tracing::error!("{error}");
             // units that ask get this reason, instead of waiting for a provider that does not start
-            (Store::none(), (Active::broken(error.to_string()), Standing::None))
+            (Store::none(), (ActiveConfig::broken(error.to_string()), Standing::None))
         }
     };
     let (storeless, connections) = (!store.exists(), active.settings.limits.connections);
     let resolver: Arc<dyn Resolve> = Arc::new(SocketResolver::new(options.resolver));
     let resolver = if options.development { resolver } else { Arc::new(ResolverUnit::new(resolver)) };
-    let broker = Arc::new(Broker::new(resolver, store, active));
+    let config = CurrentConfig::new(active);
+    let broker = Arc::new(Broker::new(resolver, store, Arc::clone(&config)));
     let attestation = Attestation { uid: nix::unistd::geteuid().as_raw(), trusting: options.development };
     let sealer = Sealer::new(&options.host_key);
-    let server = Arc::new(Server::new(broker, attestation, sealer, connections, options.config));
+    let context = Arc::new(Context::new(config, options.config, broker, sealer, kind));
+    let handler = Arc::new(Handler::new(Arc::clone(&context), attestation));
+    let listener = Listener::new(Arc::clone(&handler), connections);
+    let served = Served { context, handler, listener };
+    let context = &served.context;
     let mut signals = Signals::new()?;
     let keeper = watch(&options.keeper)?;
     tracing::info!("serving; the keeper is process {}", options.keeper.pid());
-    notify::ready(&line(&server, &standing));
-    tokio::spawn(Arc::clone(&server.publisher).follow());
+    notify::ready(&line(context, &standing));
+    tokio::spawn(Arc::clone(&context.publisher).follow());
     let fit = || storeless && open().is_ok();
     let (reloads, mut wishes) = mpsc::channel(1);
     if !options.development {
-        tokio::spawn(dbus::serve(Arc::clone(&server), reloads));
-        tokio::spawn(rotation::keep_fresh(Arc::clone(&server.broker)));
-        let telling = Arc::clone(&server);
-        tokio::spawn(async move { telling.tell_units().await });
-        tokio::spawn(Arc::clone(&server.recovery).follow_jobs());
-        tokio::spawn(Arc::clone(&server.recovery).follow_sealed(Arc::clone(&server.broker)));
-        tokio::spawn(Arc::clone(&server.recovery).keep_list(Arc::clone(&server.broker)));
-        tokio::spawn(Arc::clone(&server.recovery).recover(Arc::clone(&server.broker)));
+        tokio::spawn(dbus::serve(Arc::clone(context), reloads));
+        tokio::spawn(rotation::keep_fresh(Arc::clone(&context.broker)));
+        tokio::spawn(Arc::clone(&context.publisher).follow_handles());
+        let restarting = Arc::clone(context);
+        tokio::spawn(async move { restarting.restart_units().await });
+        let keeping = Arc::clone(context);
+        tokio::spawn(async move { keeping.restarts.keep_received(&keeping.broker).await });
+        tokio::spawn(take_up_tokens(context.broker.events.follow()));
+        tokio::spawn(Arc::clone(&context.recovery).follow_jobs());
+        tokio::spawn(Arc::clone(&context.recovery).follow_sealed());
+        tokio::spawn(Arc::clone(&context.recovery).keep_list(Arc::clone(&context.broker)));
+        tokio::spawn(Arc::clone(&context.recovery).recover(Arc::clone(&context.broker)));
     }
     let result =
-        serve(&server, (options.listener, options.sealed), &mut signals, &mut wishes, &keeper, fit).await;
-    wind_down(&server, matches!(result, Err(Fatal::KeeperGone))).await;
+        serve(&served, (options.listener, options.sealed), &mut signals, &mut wishes, &keeper, fit).await;
+    wind_down(&served, matches!(result, Err(Fatal::KeeperGone))).await;
     result
 }
 
 async fn serve(
-    server: &Arc<Server>,
+    Served { context, handler, listener }: &Served,
     (plain, sealed): (OwnedFd, Option<OwnedFd>),
     signals: &mut Signals,
     wishes: &mut mpsc::Receiver<dbus::Reload>,
     keeper: &AsyncFd<OwnedFd>,
     mut store_is_back: impl FnMut() -> bool,
 ) -> Result<(), Fatal> {
-    let mut accepting = std::pin::pin!(server.accept(plain, Form::Plain));
+    let mut accepting = std::pin::pin!(listener.accept(plain, Form::Plain));
     let mut accepting_sealed = std::pin::pin!(async {
         match sealed {
-            Some(listener) => server.accept(listener, Form::Sealed).await,
+            Some(socket) => listener.accept(socket, Form::Sealed).await,
             None => std::future::pending().await,
         }
     });
@@ -159,10 +178,10 @@ async fn serve(
                 if store_is_back() {
                     return Err(Fatal::StoreIsBack);
                 }
-                let _ = reload(server);
+                let _ = reload(context);
             }
             Some(wish) = wishes.recv() => {
-                let _ = wish.send(reload(server));
+                let _ = wish.send(reload(context));
             }
             _ = alive.tick() => notify::alive(),
             () = sleep(CATCHING_UP), if journal::is_behind() => journal::catch_up(),
@@ -171,13 +190,13 @@ async fn serve(
                     return Err(Fatal::StoreIsBack);
                 }
                 journal::catch_up();
-                server.report.sweep(false);
-                server.broker.sweep();
-                server.unit_totals.sweep(BootTime::now());
-                let server = Arc::clone(server);
+                handler.log.sweep(false);
+                context.broker.sweep();
+                context.unit_totals.sweep(BootTime::now());
+                let context = Arc::clone(context);
                 tokio::spawn(async move {
-                    let standing = server.standing().await;
-                    notify::status(&line(&server, &standing));
+                    let standing = context.standing().await;
+                    notify::status(&line(&context, &standing));
                 });
             }
         }
@@ -185,25 +204,33 @@ async fn serve(
 }
 
 /// Ends what was begun: answers what can be answered soon, refuses the rest. What has not been accepted waits for the next provider.
-async fn wind_down(server: &Server, unguarded: bool) {
+async fn wind_down(Served { context, handler, listener }: &Served, unguarded: bool) {
     notify::stopping("answering what can be answered soon");
     if unguarded {
         // nobody would refuse what is open: so nothing is left open
-        server.refuse_waiting();
-        while timeout(GRACE, server.idle()).await.is_err() {
+        let queued = context.recovery.queued().await;
+        handler.refuse_waiting();
+        context.recovery.note_queued(queued);
+        while timeout(GRACE, listener.idle()).await.is_err() {
             notify::alive();
         }
     }
-    if timeout(GRACE, server.answered()).await.is_err() {
-        server.refuse_waiting();
-        let _ = timeout(FINISHING, server.answered()).await;
+    if timeout(GRACE, listener.answered()).await.is_err() {
+        let queued = context.recovery.queued().await;
+        handler.refuse_waiting();
+        let _ = timeout(FINISHING, listener.answered()).await;
+        context.recovery.note_queued(queued);
     }
-    server.report.sweep(true);
-    server.broker.sweep();
+    context.recovery.keep(context.broker.store());
+    handler.log.sweep(true);
+    context.broker.sweep();
+    if context.broker.has_store() {
+        context.restarts.save_received(context.broker.store());
+    }
 }
 
 /// The configuration to start with. Without one, every unit that asks is refused with the reason, so that each consumer's journal has it.
-fn load(paths: &Paths, store: &Store) -> (Active, Standing) {
+fn load(paths: &Paths, store: &Store) -> (ActiveConfig, Standing) {
     match last_valid::start(paths, store) {
         Start::Files(active, warnings) => {
             warn(&warnings);
@@ -215,7 +242,7 @@ fn load(paths: &Paths, store: &Store) -> (Active, Standing) {
         }
         Start::Nothing(report) => {
             rejected(&report, "every unit that asks is refused");
-            (Active::broken(report.first_error()), Standing::None)
+            (ActiveConfig::broken(report.first_error()), Standing::None)
         }
     }
 }
@@ -232,31 +259,31 @@ fn rejected(report: &Report, so: &str) {
 }
 
 /// When a configuration was loaded.
-fn time_of(active: &Active) -> String {
+fn time_of(active: &ActiveConfig) -> String {
     clock::time_of_day(active.loaded, clock::unix())
 }
 
 /// Loads the configuration again. If it has errors, the one before stays active, and the first error is the answer.
-fn reload(server: &Arc<Server>) -> Result<(), String> {
+fn reload(context: &Arc<Context>) -> Result<(), String> {
     notify::reloading();
-    let active = server.broker.active();
-    let result = match config::load(&server.config) {
+    let active = context.config.get();
+    let result = match config::load(&context.config_paths) {
         Ok(loaded) => {
             warn(&loaded.warnings);
-            server.broker.activate(match &active.error {
-                Some(error) if !server.broker.has_store() => Active::broken(error.clone()),
+            context.broker.activate(match &active.error {
+                Some(error) if !context.broker.has_store() => ActiveConfig::broken(error.clone()),
                 _ => {
-                    let (digest, at) = last_valid::keep(server.broker.store(), &loaded.texts);
-                    Active::of_files(loaded.settings, digest, at)
+                    let (digest, at) = last_valid::keep(context.broker.store(), &loaded.texts);
+                    ActiveConfig::of_files(loaded.settings, digest, at)
                 }
             });
             tracing::info!("the configuration was loaded");
-            server.publisher.prune();
-            let server = Arc::clone(server);
+            context.publisher.prune();
+            let context = Arc::clone(context);
             tokio::spawn(async move {
-                server.publisher.sync().await;
-                notify::ready(&status(&server));
-                server.publisher.complete().await;
+                context.publisher.sync().await;
+                notify::ready(&status(&context));
+                context.publisher.complete().await;
             });
             return Ok(());
         }
@@ -268,7 +295,7 @@ fn reload(server: &Arc<Server>) -> Result<(), String> {
             Err(report.first_error())
         }
     };
-    notify::ready(&status(server));
+    notify::ready(&status(context));
     result
 }
 
@@ -278,18 +305,18 @@ fn warn(warnings: &[Problem]) {
     }
 }
 
-fn status(server: &Server) -> String {
-    line(server, &Standing::of(&server.broker.active(), &server.config))
+fn status(context: &Context) -> String {
+    line(context, &Standing::of(&context.config.get(), &context.config_paths))
 }
 
 /// What `systemctl status` shows.
-fn line(server: &Server, standing: &Standing) -> String {
-    let active = server.broker.active();
+fn line(context: &Context, standing: &Standing) -> String {
+    let active = context.config.get();
     if let Some(error) = &active.error {
         return format!("refusing everything: {error}");
     }
     let (secrets, rules) = (active.settings.policy.secrets().count(), active.settings.policy.rules().len());
-    let (items, bytes) = server.broker.size();
+    let (items, bytes) = context.broker.size();
     let count = |n: usize, thing: &str| format!("{n} {thing}{}", if n == 1 { "" } else { "s" });
     let (secrets, rules, items) = (count(secrets, "secret"), count(rules, "rule"), count(items, "item"));
     let line = format!("serving {secrets} and {rules}; {items} ({bytes} bytes) in the store");

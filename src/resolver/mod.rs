@@ -9,6 +9,7 @@ mod call_limit;
 mod connect;
 mod engine;
 #[cfg(any(test, fuzzing))]
+#[path = "../../fuzz/rules/resolver.rs"]
 pub(crate) mod fuzz;
 mod items;
 mod ready_line;

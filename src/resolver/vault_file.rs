@@ -1,11 +1,14 @@
 //! The development vault: a JSON file in Connect's shapes, for demos, tests and laptops.
 //!
-//! It is read anew for every question, so that an edit counts at once and nothing of it stays in memory.
+//! It is read again for every question, so that an edit counts at once. Only a keyed digest of each item stays in memory.
 
+use std::collections::HashMap;
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use base64ct::{Base64, Encoding};
 use serde::Deserialize;
@@ -25,7 +28,12 @@ const MAX_BYTES: u64 = 64 << 20;
 /// A development vault.
 pub(super) struct VaultFile {
     path: PathBuf,
+    /// The digest of each item, by the IDs of its vault and its own, and the version that it has had since it is this.
+    seen: Mutex<Seen>,
+    digests: RandomState,
 }
+
+type Seen = HashMap<(String, String), (u64, u64)>;
 
 #[derive(Deserialize)]
 struct Content {
@@ -42,11 +50,11 @@ struct FileVault {
 
 impl VaultFile {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path }
+        Self { path, seen: Mutex::default(), digests: RandomState::new() }
     }
 
-    /// The vaults, and the version of the whole file: who edits by hand forgets to count versions up, so what the file says
-    /// of versions is not believed. The time of its last change is its version, and that of all it holds.
+    /// The vaults, and the version of the whole file. People who edit a file forget to count versions, so that versions in the file are ignored: the
+    /// time of the file's last change is its version and that of the items that have changed with it.
     fn read(&self) -> Result<(Vec<FileVault>, u64), Failure> {
         let failed = |error: io::Error| match error.kind() {
             io::ErrorKind::NotFound => self.failure(Class::Misconfigured, "does not exist".into()),
@@ -60,15 +68,35 @@ impl VaultFile {
         // room for one byte more than there are, so that reading to the end never has to grow the buffer
         let mut json = Zeroizing::new(Vec::with_capacity(about.len() as usize + 1));
         file.by_ref().take(MAX_BYTES).read_to_end(&mut json).map_err(failed)?;
-        let content: Content = model::parse(&json).map_err(|error| self.malformed(&json, &error))?;
+        let mut content: Content = model::parse(&json).map_err(|error| self.malformed(&json, &error))?;
         let micros = about.ctime().saturating_mul(1_000_000).saturating_add(about.ctime_nsec() / 1_000);
-        Ok((content.vaults, version::of_micros(u64::try_from(micros).unwrap_or(0))))
+        let version = version::of_micros(u64::try_from(micros).unwrap_or(0));
+        self.set_versions(&mut content.vaults, version);
+        Ok((content.vaults, version))
     }
 
-    fn items_of(&self, vault: &str) -> Result<(Vec<FullItem>, u64), Failure> {
-        let (vaults, version) = self.read()?;
+    /// Gives each item the version of the file in which it was first seen as it is.
+    fn set_versions(&self, vaults: &mut [FileVault], version: u64) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = Seen::new();
+        for vault in vaults {
+            for item in &mut vault.items {
+                item.version = None;
+                let digest = self.digests.hash_one(&*item);
+                let key = (vault.id.clone(), item.id.clone());
+                let version =
+                    seen.get(&key).filter(|(known, _)| *known == digest).map_or(version, |(_, v)| *v);
+                item.version = Some(version);
+                now.insert(key, (digest, version));
+            }
+        }
+        *seen = now;
+    }
+
+    fn items_of(&self, vault: &str) -> Result<Vec<FullItem>, Failure> {
+        let (vaults, _) = self.read()?;
         match vaults.into_iter().find(|v| v.id == vault) {
-            Some(found) => Ok((found.items, version)),
+            Some(found) => Ok(found.items),
             None => Err(self.failure(Class::NotFound, format!("has no vault with the ID {vault:?}"))),
         }
     }
@@ -143,21 +171,21 @@ impl Backend for VaultFile {
     }
 
     async fn items(&self, vault: &str, _by: Instant) -> Result<Vec<ItemOverview>, Failure> {
-        let (items, version) = self.items_of(vault)?;
+        let items = self.items_of(vault)?;
         let overview = |item: FullItem| ItemOverview {
             id: item.id,
             title: item.title.unwrap_or_default(),
             vault: Some(VaultId { id: vault.to_owned() }),
-            version: Some(version),
+            version: item.version,
             state: item.state,
         };
         Ok(items.into_iter().map(overview).collect())
     }
 
     async fn item(&self, id: &ItemId, _by: Instant) -> Result<FullItem, Failure> {
-        let (items, version) = self.items_of(&id.vault)?;
+        let items = self.items_of(&id.vault)?;
         match items.into_iter().find(|item| item.id == id.item) {
-            Some(item) => Ok(FullItem { version: Some(version), ..item }),
+            Some(item) => Ok(item),
             None => Err(self.failure(Class::NotFound, format!("has no item with the ID {:?}", id.item))),
         }
     }
@@ -223,5 +251,29 @@ mod tests {
         fs::remove_file(&path).expect("removed");
         fs::create_dir(&path).expect("made");
         assert!(said().contains("can't be read: "), "{}", said());
+    }
+
+    #[test]
+    fn only_items_that_changed_get_another_version() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let vault = VaultFile::new(folder.path().join("vault.json"));
+        let versions = |value: &str, counted: u64| {
+            let text = format!(
+                r#"{{"vaults": [{{"id": "v", "name": "V", "items": [
+                    {{"id": "a", "version": {counted}, "fields": [{{"id": "f", "value": {value:?}}}]}}, {{"id": "b"}}]}}]}}"#
+            );
+            fs::write(&vault.path, text).expect("written");
+            let (vaults, file) = vault.read().expect("read");
+            (vaults[0].items.iter().map(|item| item.version).collect::<Vec<_>>(), file)
+        };
+        let (first, file) = versions("one", 1);
+        assert_eq!(first, [Some(file); 2]);
+        // until the file has another time
+        let (second, later) =
+            std::iter::repeat_with(|| versions("one", 2)).find(|(_, now)| *now != file).expect("endless");
+        assert_eq!(second, first, "its own count is ignored");
+        let (third, last) =
+            std::iter::repeat_with(|| versions("two", 2)).find(|(_, now)| *now != later).expect("endless");
+        assert_eq!((third[0] > second[0], third[1]), (true, second[1]), "{last}");
     }
 }

@@ -1,7 +1,12 @@
 //! The token's way: from a terminal or a pipe into a credential or a file, to the resolver, and nowhere else.
 use super::{Account, PASSWORD, asks, configure, core, prepared};
 use onecred_integration::{
-    cases, fake_connect::vault::fixture, machine::wait_until, setup::Setup, stage::Stage, theme::Theme,
+    cases,
+    fake_connect::vault::fixture,
+    machine::wait_until,
+    setup::Setup,
+    stage::{Stage, consumer},
+    theme::Theme,
 };
 use serde_json::{Value, json};
 use std::{
@@ -13,7 +18,11 @@ pub const THEME: Theme = Theme {
     name: "account",
     stage: |suite| prepared(Setup::vault(suite)).stage(),
     shared: false,
-    cases: cases![a_machine_without_a_token_heals_when_it_comes, a_token_is_kept_as_it_was_said],
+    cases: cases![
+        a_machine_without_a_token_heals_when_it_comes,
+        a_token_is_kept_as_it_was_said,
+        units_that_lacked_the_core_start_once_it_is_installed,
+    ],
 };
 
 fn config(account: &Account) -> Value {
@@ -176,4 +185,21 @@ fn typed(stage: &Stage, command: &str, line: &str) -> String {
     drop(keys);
     child.wait().expect("script ends");
     String::from_utf8_lossy(&shown).into_owned()
+}
+
+fn units_that_lacked_the_core_start_once_it_is_installed(stage: &Stage) {
+    let account = Account::comes(stage, 8443, fixture());
+    configure(stage, &config(&account));
+    stage.write("/etc/onecred/token", account.token(), 0o600);
+    let unit = consumer("Type=simple\nRemainAfterExit=yes", &["password"]);
+    stage.units([("app.service", unit.as_str())]);
+    stage.run(&["systemctl", "start", "app.service"]);
+    let line = stage.waits_for_line("app.service", "refused: ");
+    assert!(line.contains("misconfigured: ") && line.contains("onecred core install"), "{line}");
+    wait_until("it has failed", || stage.show("app.service", "ActiveState") == "failed");
+    stage.write("/srv/libop_uniffi_core.so", core(), 0o644);
+    let installed = stage.sh("onecred core install /srv/libop_uniffi_core.so").ok();
+    assert!(installed.contains("onecred-resolver.service"), "{installed}");
+    wait_until("it runs", || stage.show("app.service", "ActiveState") == "active");
+    stage.took("app.service", &[PASSWORD]);
 }

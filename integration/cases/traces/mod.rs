@@ -24,8 +24,14 @@ const HALVES: [&str; 2] = ["onecred.service", "onecred-resolver.service"];
 /// Where files may be that anybody could have written to.
 const FOLDERS: [&str; 6] = ["/tmp", "/var", "/etc", "/run", "/dev/shm", "/srv"];
 /// Where values are meant to be: the store, what is published, systemd's own memory for credentials, and what the units themselves write.
-const MEANT: [&str; 5] =
-    ["/run/onecred/store", "/run/onecred/files", "/run/secrets", "/run/credentials", "/srv/out"];
+const MEANT: [&str; 6] = [
+    "/run/onecred/store",
+    "/run/onecred/rw",
+    "/run/onecred/files",
+    "/run/secrets",
+    "/run/credentials",
+    "/srv/out",
+];
 /// Where the token is kept.
 const TOKEN: &str = "/etc/onecred/token";
 

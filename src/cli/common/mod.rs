@@ -5,5 +5,6 @@ pub(super) mod creds;
 pub(super) mod show;
 pub(super) mod sockets;
 pub(super) mod state;
+pub(super) mod systemd;
 pub(super) mod table;
 pub(super) mod text;

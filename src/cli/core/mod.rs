@@ -8,10 +8,11 @@ mod wheel;
 
 use std::error::Error;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 
+use crate::cli::common::systemd;
 use crate::resolver::service_account::install::{self, LIBRARY};
 use candidates::{Candidate, Choice, Unused};
 pub(in crate::cli) use place::Draft;
@@ -82,10 +83,21 @@ pub fn run(verb: &CoreVerb, out: &mut dyn Write, err: &mut dyn Write) -> Result<
             "warning: it is not looked for there; name it: {{ \"source\": {{ \"library\": \"{path}\" }} }}"
         )?;
     }
-    Ok(writeln!(
-        out,
-        "a resolver that has another one loaded takes it up by: systemctl restart onecred-resolver"
-    )?)
+    take_up(&args.to, out, err)
+}
+
+/// Restarts the resolver, which may have another core loaded, or none.
+fn take_up(to: &Path, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Box<dyn Error>> {
+    if !geteuid().is_root() || !systemd::runs() || !install::is_looked_for_in(to) {
+        return Ok(writeln!(out, "a resolver that runs takes it up by: systemctl restart onecred-resolver")?);
+    }
+    match systemd::systemctl(&["try-restart", "onecred-resolver.service"]) {
+        Ok(()) => Ok(writeln!(out, "restarted, if it ran: onecred-resolver.service")?),
+        Err(why) => Ok(writeln!(
+            err,
+            "warning: the core is installed, but the resolver does not take it up: {why}; see: journalctl -u onecred-resolver"
+        )?),
+    }
 }
 
 /// The files with a library for this machine, and the others, each with the reason. It is an error if no file has one.

@@ -63,12 +63,25 @@ fn what_is_withheld_is_listed() {
 }
 
 #[test]
+fn units_with_an_old_value_are_listed() {
+    let secret = |name: &str, units: &[&str]| Listed {
+        name: name.into(),
+        outdated: units.iter().map(|unit| (*unit).to_owned()).collect(),
+        ..Listed::default()
+    };
+    let secrets = [secret("db", &["app.service: version 2", "web.service: version 1"]), secret("other", &[])];
+    let shown = screen(&secrets, &[], &[], Paint::NONE);
+    let expected = "\n\nrunning with an old value:\ndb  app.service: version 2\ndb  web.service: version 1\n";
+    assert!(shown.ends_with(&expected[1..]), "{shown}");
+}
+
+#[test]
 fn json_for_programs() {
     let json = serde_json::to_value(sample()).unwrap();
     let expected = serde_json::json!({
         "name": "db-password", "reference": "op://Servers/db-password/password", "source": "default",
         "units": ["app.service/password", "app@*.service"], "state": "held", "version": "7", "age": 3600, "held": "put",
-        "error": null, "sealedError": null, "size": 7, "answers": 4, "refusals": 0, "withheld": [], "declaredAt": "/etc/onecred/secrets.json:3", "path": "/org/onecred/Credentials1/secret/db-password",
+        "error": null, "sealedError": null, "size": 7, "answers": 4, "refusals": 0, "withheld": [], "outdated": [], "declaredAt": "/etc/onecred/secrets.json:3", "path": "/org/onecred/Credentials1/secret/db-password",
     });
     assert_eq!(json[1], expected);
     assert_eq!(json[0]["error"]["name"], "org.onecred.Error.NotFound");

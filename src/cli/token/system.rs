@@ -1,11 +1,12 @@
 //! What is asked of systemd: `systemctl` and `systemd-creds`, with a secret on standard input alone.
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use base64ct::{Base64, Encoding};
 
+use crate::cli::common::systemd::said;
+pub(super) use crate::cli::common::systemd::{runs, systemctl};
 use crate::domain::secret::SecretValue;
 
 /// Where the sockets of an installed onecred are.
@@ -14,24 +15,11 @@ const SOCKET: &str = "/run/onecred/resolver.sock";
 const RESOLVER: &str = "/org/freedesktop/systemd1/unit/onecred_2dresolver_2eservice";
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
 
-/// Whether systemd runs this machine.
-pub(super) fn runs() -> bool {
-    Path::new("/run/systemd/system").is_dir()
-}
-
 /// Has the resolver's socket listen, where it is the installed one. Whether that worked is seen when it is asked.
 pub(super) fn start_socket(path: &Path) {
     if path == Path::new(SOCKET) && runs() {
         let _ = systemctl(&["start", "onecred-resolver.socket"]);
     }
-}
-
-/// Runs systemctl. The error holds what it said.
-pub(super) fn systemctl(arguments: &[&str]) -> Result<(), String> {
-    let mut command = Command::new("systemctl");
-    said(command.args(arguments), None)
-        .map(drop)
-        .map_err(|why| format!("systemctl {}: {why}", arguments.join(" ")))
 }
 
 /// The file that the resolver's unit loads a credential from in plain text, as systemd has it.
@@ -75,27 +63,6 @@ pub(super) fn is_only_encoded(credential: &[u8]) -> bool {
         credential.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).take(24).collect();
     let mut start = [0; 18];
     Base64::decode(&text, &mut start).is_ok_and(|start| start.starts_with(&NULL_KEY))
-}
-
-/// Runs a program, which gets a secret on its standard input. What it says on standard error is the reason when it fails.
-fn said(command: &mut Command, input: Option<&SecretValue>) -> Result<Vec<u8>, String> {
-    let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
-    let child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = child.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => "it is not installed".to_owned(),
-        _ => error.to_string(),
-    })?;
-    if let (Some(mut pipe), Some(input)) = (child.stdin.take(), input) {
-        // exposed: the program has to read it. One that ends before says why by its status
-        let _ = pipe.write_all(input.expose());
-    }
-    let output = child.wait_with_output().map_err(|error| error.to_string())?;
-    if output.status.success() {
-        return Ok(output.stdout);
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    Err(if lines.is_empty() { output.status.to_string() } else { lines.join("; ") })
 }
 
 #[cfg(test)]

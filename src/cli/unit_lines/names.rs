@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::config::Settings;
 use crate::domain::name::UnitName;
+use crate::domain::secret::Rotation;
 use crate::domain::unit_pattern::UnitPattern;
 use crate::provider::fetch::unit_files::UnitFiles;
 
@@ -59,18 +60,28 @@ fn all(settings: &Settings) -> Vec<Named<'_>> {
         let place = |key: &str| format!("{key} of {of}");
         let named = |key: &str, pattern| Named { pattern, place: place(key) };
         all.extend(secret.grants.iter().map(|grant| named("units", &grant.units)));
-        all.extend(secret.restart_units.iter().map(|pattern| named("restartUnits", pattern)));
-        all.extend(secret.reload_units.iter().map(|pattern| named("reloadUnits", pattern)));
+        all.extend(rotated(&secret.rotation, &of));
     }
     for template in &settings.templates {
         let place = format!("units of template {} ({})", template.name, template.declared_at);
         all.extend(template.grants.iter().map(|grant| Named { pattern: &grant.units, place: place.clone() }));
+        let of = format!("template {} ({})", template.name, template.declared_at);
+        all.extend(rotated(&template.rotation, &of));
     }
     for rule in settings.policy.rules() {
         let place = format!("{OF_A_RULE}{}", rule.declared_at);
         all.extend(rule.units.iter().map(|pattern| Named { pattern, place: place.clone() }));
     }
     all
+}
+
+/// The units that are restarted, reloaded or signalled for a secret or template.
+fn rotated<'a>(rotation: &'a Rotation, of: &str) -> Vec<Named<'a>> {
+    let named = |key: &str, pattern| Named { pattern, place: format!("{key} of {of}") };
+    let restarted = rotation.restart_units.iter().map(|pattern| named("restartUnits", pattern));
+    let reloaded = rotation.reload_units.iter().map(|pattern| named("reloadUnits", pattern));
+    let signalled = rotation.signal_units.iter().map(|(pattern, _)| named("signalUnits", pattern));
+    restarted.chain(reloaded).chain(signalled).collect()
 }
 
 /// Units that the configuration names or whose template it does: those that may not be loaded. With the place of those that are named in `units`.

@@ -47,8 +47,15 @@ impl Checker<'_> {
         let declared_at = self.problems.line(written.place);
         let (label, reference) = (format!("the rule at {declared_at}"), reference?);
         let stand_in = reference.fill(&|_| "x".to_owned()).ok()?;
-        let wanted =
-            Wanted { label, reference: stand_in, source: source?, max_age, deadline, allow_empty: false };
+        let wanted = Wanted {
+            label,
+            reference: stand_in,
+            source: source?,
+            max_age,
+            deadline,
+            allow_empty: false,
+            trim: false,
+        };
         Some(Rule { units, credentials, reference, wanted, declared_at })
     }
 

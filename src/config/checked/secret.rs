@@ -27,9 +27,7 @@ impl Checker<'_> {
         let deadline = self.deadline(written.deadline.as_ref());
         let grants = self.grants(&written.units, name.as_ref(), &holder);
         let target = self.target(&super::target::Written::of_secret(written), &holder);
-        let refresh = self.refresh(written.refresh.as_ref());
-        let restart_units = written.restart_units.iter().filter_map(|entry| self.unit_alone(entry)).collect();
-        let reload_units = written.reload_units.iter().filter_map(|entry| self.unit_alone(entry)).collect();
+        let rotation = self.rotation(&super::rotation::Written::of_secret(written));
         if written.units.is_empty() && written.target.is_none() && written.whole {
             let what = format!("nobody gets {holder}: it has neither \"units\" nor a \"target\"");
             self.problems.warn(
@@ -41,9 +39,11 @@ impl Checker<'_> {
         let declared_at = self.problems.line(written.place);
         let name = name?;
         let allow_empty = written.allow_empty.as_ref().is_some_and(|allow| allow.value);
+        let trim = written.trim.as_ref().is_some_and(|trim| trim.value);
         let label = name.to_string();
-        let wanted = Wanted { label, reference: reference?, source: source?, max_age, deadline, allow_empty };
-        Some(Secret { name, wanted, grants, target, refresh, restart_units, reload_units, declared_at })
+        let wanted =
+            Wanted { label, reference: reference?, source: source?, max_age, deadline, allow_empty, trim };
+        Some(Secret { name, wanted, grants, target, rotation, declared_at })
     }
 
     pub(super) fn name(&mut self, name: Option<&At<String>>) -> Option<SecretName> {

@@ -13,7 +13,11 @@ pub(in super::super) const ROOTS: [&str; 2] = ["/run/secrets", "/run/onecred/fil
 /// The directories that are systemd's and our own.
 const TAKEN: [&str; 5] = ["/run/onecred", "/run/credentials", "/run/systemd", "/run/dbus", "/run/udev"];
 /// The directories that a link may be below.
-const LINKED: [&str; 4] = ["/etc", "/run", "/var/lib", "/opt"];
+const LINKED: [&str; 5] = ["/etc", "/run", "/var/lib", "/opt", "/root"];
+/// Where links may be, as a remedy.
+const LINK_RULE: &str = "write an absolute path like \"/etc/app/key.pem\", below /etc, /run, /var/lib, /opt or /root, but not below /run/onecred, /run/credentials, /run/systemd, /run/dbus or /run/udev; each directory on the way must belong to root, be writable only by root, and be no symbolic link";
+/// What to do instead of a link below /home.
+const HOME: &str = "its owner could put something else in the place of the link; for SSH keys set AuthorizedKeysFile= of sshd to the published path, otherwise publish the file with \"target\" and \"owner\", and have the program read that path";
 /// The longest name that `onecred-file@NAME.service` can ask for, with its credential `file`: systemd has 83 bytes for a unit and an ID.
 const HANDLED: usize = 83 - "onecred-file@.service".len() - "file".len();
 
@@ -31,30 +35,33 @@ pub(super) struct Written<'a> {
     group: Option<&'a At<String>>,
     mode: Option<&'a At<String>>,
     links: &'a [At<String>],
+    make_directories: Option<&'a At<bool>>,
     name: Option<&'a At<String>>,
 }
 
 impl<'a> Written<'a> {
     pub(super) fn of_secret(secret: &'a written::Secret) -> Self {
-        let written::Secret { target, owner, group, mode, links, name, .. } = secret;
+        let written::Secret { target, owner, group, mode, links, make_directories, name, .. } = secret;
         Self {
             target: target.as_ref(),
             owner: owner.as_ref(),
             group: group.as_ref(),
             mode: mode.as_ref(),
             links,
+            make_directories: make_directories.as_ref(),
             name: name.as_ref(),
         }
     }
 
     pub(super) fn of_template(template: &'a written::Template) -> Self {
-        let written::Template { target, owner, group, mode, links, name, .. } = template;
+        let written::Template { target, owner, group, mode, links, make_directories, name, .. } = template;
         Self {
             target: target.as_ref(),
             owner: owner.as_ref(),
             group: group.as_ref(),
             mode: mode.as_ref(),
             links,
+            make_directories: make_directories.as_ref(),
             name: name.as_ref(),
         }
     }
@@ -96,6 +103,13 @@ impl Checker<'_> {
                     );
                 }
             }
+            if let Some(make) = written.make_directories {
+                self.problems.warn(
+                    make.place,
+                    "\"makeDirectories\" has no effect without a \"target\"",
+                    "remove it, or add the target",
+                );
+            }
             return None;
         };
         let path = self.path(text)?;
@@ -116,7 +130,8 @@ impl Checker<'_> {
                 ),
             );
         }
-        Some(Target { path, user: owner.user, group: owner.group, mode, links })
+        let make_directories = written.make_directories.is_some_and(|make| make.value);
+        Some(Target { path, user: owner.user, group: owner.group, mode, links, make_directories })
     }
 
     fn path(&mut self, text: &At<String>) -> Option<PathBuf> {
@@ -153,8 +168,11 @@ impl Checker<'_> {
             if is_taken(&path) {
                 return Err("is in a directory that belongs to others");
             }
+            if path.starts_with("/home") {
+                return Err("is below /home");
+            }
             let below = LINKED.iter().any(|dir| path.starts_with(dir) && path.as_os_str() != *dir);
-            if below { Ok(path) } else { Err("is in none of /etc, /run, /var/lib and /opt") }
+            if below { Ok(path) } else { Err("is in none of /etc, /run, /var/lib, /opt and /root") }
         });
         match path {
             Ok(path) => {
@@ -163,7 +181,7 @@ impl Checker<'_> {
                 Some(path)
             }
             Err(why) => {
-                let remedy = "write it like \"/etc/app/key.pem\"";
+                let remedy = if text.starts_with("/home/") { HOME } else { LINK_RULE };
                 self.problems.error(text.place, format!("the link {:?} {why}", text.value), remedy);
                 None
             }

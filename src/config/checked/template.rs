@@ -34,6 +34,7 @@ impl Checker<'_> {
         }
         let grants = self.grants(&written.units, name.as_ref(), &holder);
         let target = self.target(&super::target::Written::of_template(written), &holder);
+        let rotation = self.rotation(&super::rotation::Written::of_template(written));
         let filling = self.filling(written, known);
         if written.units.is_empty() && written.target.is_none() && written.whole {
             let what = format!("nobody gets {holder}: it has neither \"units\" nor a \"target\"");
@@ -46,7 +47,7 @@ impl Checker<'_> {
         let declared_at = self.problems.line(written.place);
         let (name, (template, parts)) = (name?, filling?);
         let filling = Arc::new(Filling { name: name.clone(), template, parts });
-        Some(Template { name, filling, target, grants, declared_at })
+        Some(Template { name, filling, target, grants, rotation, declared_at })
     }
 
     fn filling(
@@ -67,9 +68,33 @@ impl Checker<'_> {
                 return None;
             }
         };
+        self.warn_of_raw_values(&template, written, content);
         let parts: Vec<_> =
             template.names.iter().map(|name| self.part(name, content, written, known)).collect();
         Some((template, parts.into_iter().collect::<Option<_>>()?))
+    }
+
+    /// Warns where a value stands as it is in a file in which many values would not mean themselves, unless the configuration says "raw".
+    fn warn_of_raw_values(
+        &mut self,
+        template: &template::Template,
+        written: &written::Template,
+        content: &At<String>,
+    ) {
+        let ending = |name: Option<&At<String>>| Some(name?.rsplit_once('.')?.1.to_owned());
+        let ending = ending(written.target.as_ref()).or_else(|| ending(written.name.as_ref()));
+        let (kind, remedy) = match ending.as_deref() {
+            Some("yml" | "yaml") => ("YAML", "say \"escape\": \"yaml\""),
+            Some("toml") => ("TOML", "say \"escape\": \"toml\""),
+            Some("ini") => ("INI", "see what its reader takes for quotes and comments"),
+            _ => return,
+        };
+        if written.escape.is_none() && template.has_raw_values() {
+            let what =
+                format!("values stand in this {kind} file as they are, so that some of them would break it");
+            let remedy = format!("{remedy}; or, if that is meant: \"escape\": \"raw\"");
+            self.problems.warn(content.place, what, remedy);
+        }
     }
 
     /// What one placeholder stands for.
@@ -92,6 +117,7 @@ impl Checker<'_> {
                 max_age,
                 deadline,
                 allow_empty: false,
+                trim: false,
             }));
         }
         if let Some(wanted) = known.wanted.get(name) {
@@ -117,10 +143,63 @@ fn form(written: &written::Template) -> Form {
         written::Escape::Env => Form::Env,
         written::Escape::Container => Form::Container,
         written::Escape::Json => Form::Json,
+        written::Escape::Yaml => Form::Yaml,
+        written::Escape::Toml => Form::Toml,
         written::Escape::Raw => Form::Raw,
     });
     let ending = |name: Option<&At<String>>| name.and_then(|name| Form::of(name));
     said.or_else(|| ending(written.target.as_ref()))
         .or_else(|| ending(written.name.as_ref()))
         .unwrap_or(Form::Raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::{Loaded, from_text};
+
+    fn load(secret: &str, template: &str) -> Loaded {
+        let text = format!(
+            r#"{{ "secrets": [{{ "name": "v", "reference": "op://v/i/f", "units": ["a"]{secret} }}],
+                  "templates": [{{ {template}, "units": ["a"] }}] }}"#
+        );
+        from_text(Path::new("f"), &text).unwrap_or_else(|report| panic!("{:?}", report.problems))
+    }
+
+    #[test]
+    fn values_that_stand_raw_in_a_file_with_a_syntax_are_a_warning() {
+        for (template, expected) in [
+            (r#""name": "t.yaml", "content": "k: {{v}}""#, Some(r#""escape": "yaml""#)),
+            (r#""name": "t.yml", "content": "k: {{v}}""#, Some(r#""escape": "yaml""#)),
+            (
+                r#""name": "t", "target": "/run/secrets/t.toml", "content": "k = {{v}}""#,
+                Some(r#""escape": "toml""#),
+            ),
+            (r#""name": "t.ini", "content": "k = {{v}}""#, Some("quotes and comments")),
+            (r#""name": "t.yaml", "escape": "yaml", "content": "k: {{v}}""#, None),
+            (r#""name": "t.yaml", "escape": "raw", "content": "k: {{v}}""#, None),
+            (r#""name": "t.toml", "content": "k = \"{{v | toml}}\"""#, None),
+            (r#""name": "t.toml", "content": "k = 1""#, None),
+            (r#""name": "t.conf", "content": "{{v}}""#, None),
+            (r#""name": "t.toml", "target": "/run/secrets/t.conf", "content": "{{v}}""#, None),
+        ] {
+            let warnings: Vec<String> = load("", template).warnings.iter().map(ToString::to_string).collect();
+            match expected {
+                Some(part) => assert!(warnings.len() == 1 && warnings[0].contains(part), "{warnings:?}"),
+                None => assert!(warnings.is_empty(), "{template}: {warnings:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_secret_is_trimmed_where_that_is_said() {
+        for (secret, expected) in [("", false), (r#", "trim": false"#, false), (r#", "trim": true"#, true)] {
+            let loaded = load(secret, r#""name": "t.env", "content": "A={{v}}""#);
+            let trims: Vec<bool> =
+                loaded.settings.policy.secrets().map(|secret| secret.wanted.trim).collect();
+            assert_eq!(trims, [expected]);
+            assert_eq!(loaded.settings.templates[0].filling.parts[0].trim, expected);
+        }
+    }
 }

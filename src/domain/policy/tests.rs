@@ -1,7 +1,7 @@
 use super::*;
 use crate::domain::name::SourceName;
 use crate::domain::reference::Reference;
-use crate::domain::secret::{Grant, MaxAge};
+use crate::domain::secret::{Grant, MaxAge, Rotation};
 use crate::domain::template::{Form, Template};
 use proptest::prelude::*;
 use std::time::Duration;
@@ -14,6 +14,7 @@ fn wanted(label: &str) -> Wanted {
         max_age: MaxAge::Age(Duration::from_secs(30)),
         deadline: Duration::from_secs(60),
         allow_empty: false,
+        trim: false,
     }
 }
 
@@ -31,9 +32,7 @@ fn secret(name: &str, units: &[&str]) -> Secret {
         grants: units.iter().map(grant).collect(),
         name,
         target: None,
-        refresh: None,
-        restart_units: vec![],
-        reload_units: vec![],
+        rotation: Rotation::default(),
         declared_at: "secrets.json:1".into(),
     }
 }

@@ -119,8 +119,10 @@ fn about(id: &CredentialId) -> usize {
 }
 
 #[cfg(any(test, fuzzing))]
+#[path = "../../../fuzz/rules/seal.rs"]
 pub(crate) mod fuzz;
 #[cfg(any(test, fuzzing))]
+#[path = "../../../fuzz/rules/seal_oracle.rs"]
 mod oracle;
 #[cfg(test)]
 mod tests;

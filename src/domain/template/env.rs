@@ -35,7 +35,7 @@ enum State {
 /// A part of a value that was read.
 enum Read {
     Char(char),
-    Value { part: usize, json: Quotes },
+    Value { part: usize, escape: Escape },
 }
 
 struct Reader<'p> {
@@ -71,7 +71,9 @@ pub(super) fn arrange(tokens: &[Token<'_>], literal: bool, pieces: &mut Pieces) 
     for token in tokens {
         match token {
             Token::Text(text) => text.chars().try_for_each(|c| reader.char(c))?,
-            Token::Value { part, name, filter, .. } => reader.placeholder(*part, name, *filter)?,
+            Token::Value { part, name, filter, trim, .. } => {
+                reader.placeholder(*part, name, *filter, *trim)?
+            }
         }
     }
     reader.end()
@@ -159,14 +161,24 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn placeholder(&mut self, part: usize, name: &str, filter: Option<Form>) -> Result<(), Mistake> {
+    fn placeholder(
+        &mut self,
+        part: usize,
+        name: &str,
+        filter: Option<Form>,
+        trim: bool,
+    ) -> Result<(), Mistake> {
         let shown = format!("{{{{{name}}}}}");
         let raw = filter == Some(Form::Raw);
+        if matches!(filter, Some(Form::Yaml | Form::Toml)) {
+            let what = format!("{shown} is written for a file of another kind");
+            return self.wrong(&what, "what can follow the | here is env, json or raw");
+        }
         match self.state {
             State::Start if raw => {
                 self.pieces.text(&self.raw);
                 self.raw.clear();
-                self.pieces.value(part, Escape::default());
+                self.pieces.value(part, Escape { trim, ..Escape::default() });
                 self.state = State::Whole;
                 return Ok(());
             }
@@ -192,7 +204,7 @@ impl Reader<'_> {
         self.blanks = None;
         self.filled = true;
         let json = if filter == Some(Form::Json) { Quotes::Around } else { Quotes::None };
-        self.value.push(Read::Value { part, json });
+        self.value.push(Read::Value { part, escape: Escape { json, trim, ..Escape::default() } });
         Ok(())
     }
 
@@ -222,7 +234,7 @@ impl Reader<'_> {
             match (read, bits.last_mut()) {
                 (Read::Char(c), Some(Bit::Text(text))) => text.push(c),
                 (Read::Char(c), _) => bits.push(Bit::Text(c.to_string())),
-                (Read::Value { part, json }, _) => bits.push(Bit::Value { part, json }),
+                (Read::Value { part, escape }, _) => bits.push(Bit::Value { part, escape }),
             }
         }
         let has_line = |bit: &Bit| matches!(bit, Bit::Text(text) if text.contains(NEWLINE));

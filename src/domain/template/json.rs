@@ -5,6 +5,9 @@ use serde::de::IgnoredAny;
 use super::split::Token;
 use super::{Escape, Form, Mistake, Pieces, Quotes, Wiped};
 
+/// Line ends, and what is not a character, to YAML.
+const SPECIAL: [char; 5] = ['\u{2028}', '\u{2029}', '\u{feff}', '\u{fffe}', '\u{ffff}'];
+
 /// Says how each value is written, by where it stands.
 pub(super) fn arrange(tokens: &[Token<'_>], pieces: &mut Pieces) -> Result<(), Mistake> {
     let (mut within, mut escaped) = (false, false);
@@ -23,11 +26,11 @@ pub(super) fn arrange(tokens: &[Token<'_>], pieces: &mut Pieces) -> Result<(), M
                 let what = format!("a \\ stands before {{{{{name}}}}} on line {line} of the content");
                 return Err(Mistake { what, remedy: "remove it: values are escaped as they need it".into() });
             }
-            Token::Value { name, line, filter: Some(Form::Env), .. } => {
-                let what = format!("{{{{{name} | env}}}} stands in a JSON file (line {line} of the content)");
-                return Err(Mistake { what, remedy: "remove the | env".into() });
+            Token::Value { name, line, filter: Some(Form::Env | Form::Yaml | Form::Toml), .. } => {
+                let what = format!("{{{{{name}}}}} stands in a JSON file (line {line} of the content)");
+                return Err(Mistake { what, remedy: "what can follow the | here is json or raw".into() });
             }
-            Token::Value { part, filter, .. } => {
+            Token::Value { part, filter, trim, .. } => {
                 let raw = *filter == Some(Form::Raw);
                 let json = match within {
                     _ if raw => Quotes::None,
@@ -39,7 +42,7 @@ pub(super) fn arrange(tokens: &[Token<'_>], pieces: &mut Pieces) -> Result<(), M
                     false if raw => "0",
                     false => "\"x\"",
                 });
-                pieces.value(*part, Escape { json, ..Escape::default() });
+                pieces.value(*part, Escape { json, trim: *trim, ..Escape::default() });
             }
         }
     }
@@ -49,20 +52,22 @@ pub(super) fn arrange(tokens: &[Token<'_>], pieces: &mut Pieces) -> Result<(), M
     })
 }
 
-/// Writes a value as a JSON string, or the inside of one.
+/// Writes a value as a JSON string, or the inside of one. YAML and TOML read it alike: what one of them does not take as it is, is escaped.
 pub(super) fn write(value: &[u8], quotes: bool, out: &mut Wiped) -> Result<(), &'static str> {
     let text = str::from_utf8(value).map_err(|_| "it is not UTF-8, as a JSON string has to be")?;
     if quotes {
         out.push(b'"');
     }
-    for byte in text.bytes() {
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            0..0x20 => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
-            _ => out.push(byte),
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend_from_slice(&[b'\\', c as u8]),
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\r' => out.extend_from_slice(b"\\r"),
+            '\t' => out.extend_from_slice(b"\\t"),
+            _ if c.is_control() || SPECIAL.contains(&c) => {
+                out.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes());
+            }
+            _ => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }
     if quotes {

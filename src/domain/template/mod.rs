@@ -1,19 +1,21 @@
 //! Templates: texts in which `{{NAME}}` and `{{op://…}}` stand for values, and what a value has to look like where it stands. Pure.
 //!
 //! A value comes out exactly as it is in 1Password, whatever is in it, or the template is refused; it never ends a string, a line or a
-//! variable. In a file for `EnvironmentFile=` and in a JSON file that follows from where the placeholder stands.
+//! variable. In a file for `EnvironmentFile=` and in a JSON, YAML or TOML file that follows from where the placeholder stands.
 
 mod bare;
 mod env;
 mod json;
 mod split;
+mod toml;
+mod yaml;
 
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
 use crate::domain::name::SecretName;
-use crate::domain::secret::{SecretValue, Wanted};
+use crate::domain::secret::{SecretValue, Wanted, trimmed};
 
 /// The most bytes that a template's text may have: more than systemd takes can't be served.
 pub const MAX_TEXT: usize = 1 << 20;
@@ -29,6 +31,10 @@ pub enum Form {
     Container,
     /// A JSON file.
     Json,
+    /// A YAML file.
+    Yaml,
+    /// A TOML file.
+    Toml,
     /// Any other: values stand in it as they are.
     Raw,
 }
@@ -47,6 +53,8 @@ impl Form {
         match word {
             "env" => Some(Self::Env),
             "json" => Some(Self::Json),
+            "yaml" => Some(Self::Yaml),
+            "toml" => Some(Self::Toml),
             "raw" => Some(Self::Raw),
             _ => None,
         }
@@ -95,13 +103,15 @@ enum Bit {
     /// A value, and how it is written for JSON.
     Value {
         part: usize,
-        json: Quotes,
+        escape: Escape,
     },
 }
 
-/// How a value is written: for JSON first, then for an environment file.
+/// How a value is written: without the line ends at its end, then for JSON, then for an environment file. YAML and TOML read the strings of JSON
+/// alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Escape {
+    trim: bool,
     json: Quotes,
     env: Quotes,
 }
@@ -125,12 +135,15 @@ impl Template {
         match form {
             Form::Env | Form::Container => env::arrange(&tokens, form == Form::Container, &mut pieces),
             Form::Json => json::arrange(&tokens, &mut pieces),
+            Form::Yaml => yaml::arrange(&tokens, &mut pieces),
+            Form::Toml => toml::arrange(&tokens, &mut pieces),
             Form::Raw => {
                 for token in &tokens {
                     match token {
                         split::Token::Text(text) => pieces.text(text),
-                        split::Token::Value { part, filter, .. } => {
-                            pieces.value(*part, foreign(filter.unwrap_or(Form::Raw)));
+                        split::Token::Value { part, filter, trim, .. } => {
+                            pieces
+                                .value(*part, Escape { trim: *trim, ..foreign(filter.unwrap_or(Form::Raw)) });
                         }
                     }
                 }
@@ -139,6 +152,15 @@ impl Template {
         }
         .map_err(|mistake| vec![mistake])?;
         Ok(Self { pieces: pieces.0, names })
+    }
+
+    /// Whether a value stands in it as it is, without an escape.
+    pub fn has_raw_values(&self) -> bool {
+        let is_raw = |piece: &Piece| match piece {
+            Piece::Value { escape, .. } => escape.json == Quotes::None && escape.env == Quotes::None,
+            Piece::Text(_) | Piece::Variable(_) => false,
+        };
+        self.pieces.iter().any(is_raw)
     }
 
     /// Puts values in, in the order of [`Template::names`].
@@ -179,9 +201,9 @@ impl Variable {
         for bit in &self.bits {
             match bit {
                 Bit::Text(text) => all.extend_from_slice(text.as_bytes()),
-                Bit::Value { part, json } => {
+                Bit::Value { part, escape } => {
                     let before = all.len();
-                    put(*part, Escape { json: *json, env: Quotes::None }, values, &mut all)?;
+                    put(*part, *escape, values, &mut all)?;
                     let value = all.bytes().get(before..).unwrap_or_default();
                     env::check(value, self.literal).map_err(|why| Unfit { part: *part, why })?;
                     last = *part;
@@ -245,6 +267,10 @@ impl Wiped {
 impl Escape {
     fn write(self, value: &[u8], out: &mut Wiped) -> Result<(), &'static str> {
         let mut escaped = Wiped::new(0);
+        let value = if self.trim { trimmed(value) } else { value };
+        if self.trim && value.is_empty() {
+            return Err("nothing is left of it without the line ends at its end");
+        }
         let value = match self.json {
             Quotes::None => value,
             quotes => {
@@ -267,7 +293,7 @@ impl Escape {
 fn foreign(form: Form) -> Escape {
     match form {
         Form::Env | Form::Container => Escape { env: Quotes::Own, ..Escape::default() },
-        Form::Json => Escape { json: Quotes::Around, ..Escape::default() },
+        Form::Json | Form::Yaml | Form::Toml => Escape { json: Quotes::Around, ..Escape::default() },
         Form::Raw => Escape::default(),
     }
 }
@@ -304,8 +330,10 @@ pub struct Filling {
 }
 
 #[cfg(any(test, fuzzing))]
+#[path = "../../../fuzz/rules/template.rs"]
 pub(crate) mod fuzz;
 #[cfg(any(test, fuzzing))]
+#[path = "../../../fuzz/rules/template_oracle.rs"]
 mod oracle;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! A template's text and its placeholders: `{{NAME}}`, `{{ op://… }}`, `{{NAME | json}}`; `{{{{` is `{{` itself, `{{"TEXT"}}` is TEXT.
+//! A template's text and its placeholders: `{{NAME}}`, `{{ op://… }}`, `{{NAME | trim | json}}`; `{{{{` is `{{` itself, `{{"TEXT"}}` is TEXT.
 
 use super::bare;
 use super::{Form, MAX_PLACEHOLDERS, MAX_TEXT, Mistake};
@@ -11,6 +11,8 @@ pub(super) enum Token<'t> {
         part: usize,
         name: &'t str,
         filter: Option<Form>,
+        /// Whether the line ends at the end of the value are left out.
+        trim: bool,
         /// The line it stands on, from 1.
         line: usize,
     },
@@ -50,12 +52,12 @@ pub(super) fn split(text: &str) -> Result<Vec<Token<'_>>, Vec<Mistake>> {
         }
         count += 1;
         match read(inner, line, text) {
-            Ok((name, filter)) => {
+            Ok((name, filter, trim)) => {
                 let part = names.iter().position(|known| *known == name).unwrap_or_else(|| {
                     names.push(name);
                     names.len() - 1
                 });
-                tokens.push(Token::Value { part, name, filter, line });
+                tokens.push(Token::Value { part, name, filter, trim, line });
             }
             Err(mistake) => mistakes.push(mistake),
         }
@@ -84,23 +86,27 @@ fn literal(inner: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty() && !text.contains(['"', '\n', '\r']))
 }
 
-fn read<'t>(inner: &'t str, line: usize, text: &str) -> Result<(&'t str, Option<Form>), Mistake> {
-    let (name, filter) = match inner.split_once('|') {
-        Some((name, filter)) => (name.trim(), Some(filter.trim())),
-        None => (inner.trim(), None),
-    };
+fn read<'t>(inner: &'t str, line: usize, text: &str) -> Result<(&'t str, Option<Form>, bool), Mistake> {
+    let mut words = inner.split('|').map(str::trim);
+    let name = words.next().unwrap_or_default();
     if name.is_empty() || name.contains(['{', '}', '\n']) {
         let what = format!("the content holds {{{{{inner:.80}}}}}{}, which names nothing", on(line, text));
         return Err(Mistake { what, remedy: REMEDY.into() });
     }
-    let form = filter.map(|word| {
-        Form::by_word(word).ok_or_else(|| {
-            let what =
-                format!("the content holds {{{{{inner:.80}}}}}{}: there is no {word:?}", on(line, text));
-            Mistake { what, remedy: "what can follow the | is env, json or raw".into() }
-        })
-    });
-    Ok((name, form.transpose()?))
+    let (mut filter, mut trim) = (None, false);
+    for word in words {
+        match Form::by_word(word) {
+            _ if word == "trim" && !trim => trim = true,
+            Some(form) if filter.is_none() => filter = Some(form),
+            _ => {
+                let what =
+                    format!("the content holds {{{{{inner:.80}}}}}{}: there is no {word:?}", on(line, text));
+                let remedy = "what can follow the | is trim, and one of env, json, yaml, toml and raw";
+                return Err(Mistake { what, remedy: remedy.into() });
+            }
+        }
+    }
+    Ok((name, filter, trim))
 }
 
 fn lines(text: &str) -> usize {

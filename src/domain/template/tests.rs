@@ -42,7 +42,7 @@ fn placeholders() {
         ("\n {{x", "a {{ in the content is not closed (line 2 of it)"),
         ("{{}}", "which names nothing"),
         ("{{ {x}}", "which names nothing"),
-        ("{{x | yaml}}", "there is no \"yaml\""),
+        ("{{x | xml}}", "there is no \"xml\""),
         (&"{{x}}".repeat(MAX_PLACEHOLDERS + 1), "has 513 placeholders"),
         (&"x".repeat(MAX_TEXT + 1), "has 1048577 bytes"),
     ] {
@@ -230,6 +230,29 @@ fn a_value_makes_no_file_without_bounds() {
 }
 
 #[test]
+fn line_ends_at_the_end_are_left_out_where_that_is_said() {
+    let v: &[(&str, &[u8])] = &[("v", b" a\n\nb \r\n\n")];
+    for (text, form, expected) in [
+        ("<{{v | trim}}>", Form::Raw, "< a\n\nb >"),
+        ("{{v}}", Form::Raw, " a\n\nb \r\n\n"),
+        ("\"{{ v | trim | json }}\"", Form::Raw, "\" a\\n\\nb \""),
+        ("\"{{v|json|trim}}\"", Form::Raw, "\" a\\n\\nb \""),
+        ("A={{v | trim}}c\n", Form::Env, "A=\" a\n\nb c\"\n"),
+        ("[{{v | trim}}, \"{{v | trim}}\"]", Form::Json, "[\" a\\n\\nb \", \" a\\n\\nb \"]"),
+        ("k: {{v | trim}}", Form::Yaml, "k: \" a\\n\\nb \""),
+        ("k = {{v | trim}}", Form::Toml, "k = \" a\\n\\nb \""),
+    ] {
+        let filled = fill(text, form, v).expect(text);
+        assert_eq!(str::from_utf8(&filled), Ok(expected), "{text}");
+    }
+    let empty = fill("{{v | trim}}", Form::Raw, &[("v", b"\r\n")]).expect_err("nothing");
+    assert!(empty.why.contains("nothing is left"), "{}", empty.why);
+    for wrong in ["{{v | trim | trim}}", "{{v | json | env}}", "{{v | }}", "{{v | Trim}}"] {
+        assert!(Template::parse(wrong, Form::Raw).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn forms() {
     assert_eq!(Form::of("/run/secrets/app.env"), Some(Form::Env));
     assert_eq!((Form::of("a.json"), Form::of("a.conf"), Form::of("env")), (Some(Form::Json), None, None));
@@ -267,7 +290,7 @@ proptest! {
 
     #[test]
     fn no_text_makes_it_panic(text in "(\\PC|[{}|\\\\\"'=\n# a]){0,30}") {
-        for form in [Form::Env, Form::Container, Form::Json, Form::Raw] {
+        for form in [Form::Env, Form::Container, Form::Json, Form::Yaml, Form::Toml, Form::Raw] {
             let _ = Template::parse(&text, form);
         }
     }

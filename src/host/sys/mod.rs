@@ -64,21 +64,6 @@ pub(crate) fn connect_from(
     Ok(fd)
 }
 
-/// What to do when accepting failed: passing troubles are waited out, others are the caller's.
-pub(crate) async fn after_failed_accept(error: io::Error) -> io::Result<()> {
-    use nix::errno::Errno;
-    match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ECONNABORTED | Errno::EINTR) => Ok(()),
-        Some(Errno::EBADF | Errno::EINVAL | Errno::ENOTSOCK | Errno::EOPNOTSUPP) => Err(error),
-        _ => {
-            // out of descriptors or memory, or a security module's no: the connection stays in the listen queue, the one state that
-            // fails safe by itself
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            Ok(())
-        }
-    }
-}
-
 /// Takes over the descriptors of a received SCM_RIGHTS message.
 pub(crate) fn adopt_received(fds: &[RawFd]) -> Vec<OwnedFd> {
     // SAFETY: the kernel has just made these numbers for us in recvmsg; nothing else knows them.

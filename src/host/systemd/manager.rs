@@ -4,11 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use zbus::message::Sequence;
 use zbus::names::InterfaceName;
-use zbus::{Connection, OwnedObjectPath, proxy};
+use zbus::{Connection, MatchRule, MessageStream, OwnedObjectPath, proxy};
 
 use super::unit_type::ExecType;
 
+/// The manager's name on the bus.
+const SYSTEMD: &str = "org.freedesktop.systemd1";
 /// After how long an answer counts as lost.
 const LOST: Duration = Duration::from_secs(30);
 
@@ -16,6 +19,9 @@ const LOST: Duration = Duration::from_secs(30);
 /// and its job: the number (0 for none), the type and the object.
 pub type Listed =
     (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
+
+/// A job as `ListJobs` has it: its number, its unit, its type, its state, its object and the unit's.
+pub type Queued = (u32, String, String, String, OwnedObjectPath, OwnedObjectPath);
 
 /// The manager.
 #[proxy(
@@ -30,16 +36,22 @@ pub trait Manager {
     fn list_units_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<Listed>>;
     /// These units, loaded if need be.
     fn list_units_by_names(&self, names: &[&str]) -> zbus::Result<Vec<Listed>>;
+    /// The jobs that have not ended.
+    fn list_jobs(&self) -> zbus::Result<Vec<Queued>>;
     /// A unit's object, loaded if need be.
     fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     /// A unit's object, if the unit is loaded.
     fn get_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     /// Starts a unit. Gives the job.
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    /// Restarts a unit, or starts it if it does not run.
+    fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     /// Restarts a unit, if it runs.
     fn try_restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     /// Has a unit reload.
     fn reload_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    /// Sends a signal to processes of a unit: `main`, `control` or `all`.
+    fn kill_unit(&self, name: &str, whom: &str, signal: i32) -> zbus::Result<()>;
     /// Has a unit that failed be as if it had not.
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
 
@@ -130,12 +142,6 @@ pub trait Unit {
     /// The same, and that ends with it.
     #[zbus(property(emits_changed_signal = "false"))]
     fn bound_by(&self) -> zbus::Result<Vec<String>>;
-    /// What wants it started.
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn wanted_by(&self) -> zbus::Result<Vec<String>>;
-    /// When it was last begun to be started, in microseconds since boot; 0 for never.
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn inactive_exit_timestamp_monotonic(&self) -> zbus::Result<u64>;
 }
 
 /// A service.
@@ -175,7 +181,8 @@ impl Link {
         Ok(Properties(proxy.build().await?))
     }
 
-    async fn connection(&self) -> zbus::Result<Connection> {
+    /// The connection to the bus.
+    pub async fn connection(&self) -> zbus::Result<Connection> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(connection) = known.filter(|connection| !connection.is_closed()) {
             return Ok(connection);
@@ -184,6 +191,31 @@ impl Link {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
         Ok(connection)
     }
+}
+
+/// The ends of jobs, as the manager reports them on this connection, in the order in which it sent them.
+pub async fn job_ends(connection: &Connection) -> zbus::Result<MessageStream> {
+    let rule = MatchRule::builder()
+        .msg_type(zbus::message::Type::Signal)
+        .sender(SYSTEMD)
+        .path("/org/freedesktop/systemd1")
+        .interface("org.freedesktop.systemd1.Manager")
+        .member("JobRemoved");
+    let ends = MessageStream::for_match_rule(rule.build()?, connection, None).await?;
+    subscribe(&ManagerProxy::new(connection).await?).await?;
+    Ok(ends)
+}
+
+/// Asks the manager for an answer. Whatever it had sent before has a lower position than the result.
+pub async fn barrier(connection: &Connection) -> zbus::Result<Sequence> {
+    let ping = connection.call_method(
+        Some(SYSTEMD),
+        "/org/freedesktop/systemd1",
+        Some("org.freedesktop.DBus.Peer"),
+        "Ping",
+        &(),
+    );
+    Ok(ping.await?.recv_position())
 }
 
 /// Properties that are read one at a time.

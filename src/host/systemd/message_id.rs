@@ -46,7 +46,7 @@ message_ids! {
     CHANGED = "b994dff3aa7c49a2983006872d06f92a";
     /// An admin's value stands in for a secret's.
     PUT = "a50ff43bc2a943d5abef0a73f6017fcc";
-    /// The version before stands in for a secret's value.
+    /// A secret is overridden with its previous value.
     ROLLED_BACK = "73a257ac30b74288bccb4e40134faac5";
     /// What stood in for a secret's value is gone.
     RELEASED = "33e5099c942c4e80806ca3e545ee97a6";

@@ -1,6 +1,7 @@
-//! The configuration in force, arranged for the broker: which fields of which items are wanted, and whose they are.
+//! The configuration in force, and which fields of which items it wants for which units.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::config::{Settings, Source, Template};
 use crate::domain::name::SourceName;
@@ -10,9 +11,30 @@ use crate::domain::unit_pattern::UnitPattern;
 use crate::ipc::{Declarations, Declared};
 use crate::provider::base::item_key::ItemKey;
 
-/// The configuration in force.
+/// Owns the configuration in force. A reload replaces it; who has taken it keeps what it took.
 #[derive(Debug, Default)]
-pub struct Active {
+pub struct CurrentConfig(RwLock<Arc<ActiveConfig>>);
+
+impl CurrentConfig {
+    /// Starts with this configuration.
+    pub fn new(active: ActiveConfig) -> Arc<Self> {
+        Arc::new(Self(RwLock::new(Arc::new(active))))
+    }
+
+    /// The configuration in force at this moment.
+    pub fn get(&self) -> Arc<ActiveConfig> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts another one in force.
+    pub(in crate::provider) fn replace(&self, next: ActiveConfig) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+    }
+}
+
+/// A valid configuration, or the reason why none can be used.
+#[derive(Debug, Default)]
+pub struct ActiveConfig {
     /// What is configured.
     pub settings: Settings,
     /// Why nothing is configured, where the configuration could not be read.
@@ -33,7 +55,7 @@ struct Item {
     grants: Vec<UnitPattern>,
 }
 
-impl Active {
+impl ActiveConfig {
     /// Arranges a configuration.
     pub fn new(settings: Settings) -> Self {
         let mut items: BTreeMap<ItemKey, Item> = BTreeMap::new();

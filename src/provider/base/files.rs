@@ -1,7 +1,7 @@
 //! How the active configuration relates to the files it was loaded from: they may have changed since, or have errors now.
 
 use crate::config::{self, Paths};
-use crate::provider::base::active_config::Active;
+use crate::provider::base::active_config::ActiveConfig;
 
 /// How the active configuration relates to the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum Standing {
 
 impl Standing {
     /// Looks at the files. Reads them, which may take a moment.
-    pub fn of(active: &Active, paths: &Paths) -> Self {
+    pub fn of(active: &ActiveConfig, paths: &Paths) -> Self {
         if active.error.is_some() {
             return Self::None;
         }
@@ -58,7 +58,7 @@ mod tests {
         let text = r#"{ "secrets": [ { "name": "a", "reference": "op://v/i/f", "units": ["a"] } ] }"#;
         fs::write(&main, text).unwrap();
         let loaded = config::load(&paths).unwrap();
-        let active = Active::of_files(loaded.settings, loaded.texts.digest(), 1);
+        let active = ActiveConfig::of_files(loaded.settings, loaded.texts.digest(), 1);
         assert_eq!(Standing::of(&active, &paths), Standing::Current);
         fs::write(&main, text.replace("op://v/", "op://w/")).unwrap();
         assert_eq!(Standing::of(&active, &paths), Standing::Changed);
@@ -72,6 +72,6 @@ mod tests {
         assert_eq!(Standing::of(&active, &paths), Standing::Changed, "a part has come");
         fs::remove_dir_all(folder.path()).unwrap();
         assert!(matches!(Standing::of(&active, &paths), Standing::Rejected(_)), "nothing is left");
-        assert_eq!(Standing::of(&Active::broken("x".into()), &paths), Standing::None);
+        assert_eq!(Standing::of(&ActiveConfig::broken("x".into()), &paths), Standing::None);
     }
 }

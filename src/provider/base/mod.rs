@@ -10,4 +10,6 @@ pub mod process_id;
 pub(crate) mod publish_error;
 pub mod refusal;
 pub mod seal_error;
+pub mod sealer;
+pub(in crate::provider) mod side_by_side;
 pub mod unit_totals;

@@ -47,6 +47,14 @@ pub enum Fault {
     /// Something of someone's stands where a link should.
     #[error("the link {0} can't be made: something stands there that onecred did not put there")]
     Occupied(PathBuf),
+    /// A link below /root can't be made; by itself the provider does not see what is there.
+    #[error("the link {link} can't be made: {why}")]
+    OfRoot {
+        /// The link.
+        link: PathBuf,
+        /// What the file system says.
+        why: String,
+    },
     /// Published files would take more memory than they may.
     #[error("published files would have {would} bytes, and their limit is {limit}")]
     Full {
@@ -93,7 +101,7 @@ impl Fault {
             }
             Self::Directory { path, .. } => {
                 format!(
-                    "it has to be a directory that only root can write in; see: namei -l {}",
+                    "each directory on the way must belong to root, be writable only by root, and be no symbolic link; see: namei -l {}",
                     path.display()
                 )
             }
@@ -105,6 +113,12 @@ impl Fault {
                 format!("remove it, if it is not needed: rm {}; then: {again}", path.display())
             }
             Self::Full { .. } => "raise limits.storeSize, or publish less".to_owned(),
+            Self::OfRoot { link, .. } => {
+                let dir = link.parent().unwrap_or(link).display();
+                format!(
+                    "create its directory if it is missing (install -d -m 0700 {dir}), and let the provider write there: systemctl edit onecred, with [Service], ProtectHome=no, InaccessiblePaths=-/home -/run/user, TemporaryFileSystem=/root:ro,mode=0755 and BindPaths=-{dir} in it; then: systemctl restart onecred"
+                )
+            }
             Self::Io { path, error, .. } if error.raw_os_error() == Some(libc::EROFS) => {
                 let parent = path.parent().unwrap_or(path).display();
                 format!(
@@ -112,7 +126,10 @@ impl Fault {
                 )
             }
             Self::Io { path, error, .. } if error.raw_os_error() == Some(libc::ENOENT) => {
-                format!("make it: install -d {}; then: {again}", path.display())
+                let path = path.display();
+                format!(
+                    "create it now: install -d -m 0755 {path}; and at each boot: echo 'd {path} 0755 root root -' >>/etc/tmpfiles.d/onecred-links.conf; or set \"makeDirectories\": true; then: {again}"
+                )
             }
             Self::Together { .. } => "mend that first; see: systemctl status onecred".to_owned(),
             Self::Io { .. } => "see: systemctl status onecred".to_owned(),
@@ -144,5 +161,11 @@ mod tests {
         let error = io::Error::from_raw_os_error(libc::EROFS);
         let fault = Fault::Io { path: "/etc/app/key".into(), what: "linked", error };
         assert!(fault.remedy("key").contains("ReadWritePaths=-/etc/app in it"), "{}", fault.remedy("key"));
+        let fault = Fault::OfRoot { link: "/root/.ssh/id".into(), why: "Permission denied".into() };
+        let remedy = fault.remedy("key");
+        assert!(
+            remedy.contains("TemporaryFileSystem=/root:ro,mode=0755 and BindPaths=-/root/.ssh in it"),
+            "{remedy}"
+        );
     }
 }

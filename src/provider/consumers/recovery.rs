@@ -1,129 +1,137 @@
-//! The morning after: units that were refused while 1Password was away, and those that failed for them, are started again when it is back.
+//! Starts units again after an outage: those that were refused a credential, and those that failed because they need such a unit.
 //!
-//! Each once, a little apart from each other; none that runs, that comes back by itself, that is masked, or that an admin has stopped
-//! meanwhile. They are remembered in the store, so that also the next provider knows them.
+//! Causes that pass are looked at again and again. What an administrator must correct (a token, 1Password's core, the configuration) is looked at
+//! after the resolver was started or the configuration was loaded, and else seldom.
 //!
-//! [`sealed`] restarts units that systemd could not decrypt an answer for.
+//! Each is started once. Left alone are units that run or come back by themselves, that are masked, and that an administrator has started or
+//! stopped since. The list of units is in the store, where the next provider finds it.
+//!
+//! [`undecrypted`] restarts units that systemd could not decrypt an answer for.
 
 mod dependents;
+mod failed_units;
 mod jobs;
+mod lookups;
 mod sealed;
+mod slots;
 mod start;
+mod tries;
+mod undecrypted;
 mod verdict;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use zbus::message::Sequence;
 
+use self::failed_units::{FailedUnit, FailedUnits, MOST};
+use self::lookups::Refused;
+use self::slots::Slots;
 use self::start::{For, Outcome};
-use crate::domain::name::{Claim, CredentialId, UnitName};
-use crate::domain::secret::Wanted;
+use self::tries::Tries;
+use crate::domain::name::{Claim, SourceName};
 use crate::host::clock::BootTime;
-use crate::host::pause::{Growing, varied};
 use crate::host::systemd::manager::Link;
-use crate::host::systemd::message_id;
-use crate::provider::base::process_id::ProcessId;
-use crate::provider::base::refusal::Refusal;
-use crate::provider::fetch::broker::{Broker, Order};
-use crate::provider::publish::{self, Handle};
+use crate::host::systemd::{invocation, message_id};
+use crate::provider::base::active_config::CurrentConfig;
+use crate::provider::base::events::Event;
+use crate::provider::base::refusal::{Ends, Refusal};
+use crate::provider::fetch::broker::Broker;
 use crate::provider::store::Store;
 
-/// The most units that are remembered.
-const MOST: usize = 4096;
-/// How often it is tried whether a source is back: the first time, and at most.
-const PAUSES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(60)];
-/// How long such a try may take.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Units are started within this time, so that not all come at once.
-const APART: Duration = Duration::from_millis(500);
-
-/// A unit that did not start.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Casualty {
-    since: BootTime,
-    /// The credential that it was refused; none where it failed for another unit.
-    credential: Option<String>,
-    /// Why, in a few words.
-    why: String,
-}
+/// How often a start is tried again if the connection to the service manager breaks, and when.
+const RETRIES: u32 = 5;
+const RETRY: Duration = Duration::from_secs(1);
 
 /// The units that are to be started again.
 #[derive(Debug)]
 pub struct Recovery {
-    units: Mutex<BTreeMap<String, Casualty>>,
-    /// Something changed, and is not in the store yet.
+    config: Arc<CurrentConfig>,
+    units: Mutex<FailedUnits<Sequence>>,
+    /// The list may have changed, and is not in the store yet.
     news: Notify,
+    /// A unit was refused, and it is not known yet what the service manager had reported until then.
+    refused: Notify,
     /// There is a unit to be started again.
     begun: Notify,
+    /// Something has changed that may end the causes of all refusals.
+    now: Notify,
+    slots: Slots,
+    /// How many units were started again since the list was empty.
+    started: AtomicUsize,
     sealed: sealed::Sealed,
     link: Link,
 }
 
 impl Recovery {
     /// Goes on where the process before this one stopped.
-    pub fn new(store: &Store) -> Self {
+    pub fn new(config: Arc<CurrentConfig>, store: &Store) -> Self {
         let known = store.refused().and_then(|list| serde_json::from_slice(&list).ok()).unwrap_or_default();
         Self {
-            units: Mutex::new(known),
+            config,
+            units: Mutex::new(FailedUnits::new(known)),
             news: Notify::new(),
+            refused: Notify::new(),
             begun: Notify::new(),
+            now: Notify::new(),
+            slots: Slots::default(),
+            started: AtomicUsize::new(0),
             sealed: sealed::Sealed::default(),
             link: Link::default(),
         }
     }
 
-    fn units(&self) -> MutexGuard<'_, BTreeMap<String, Casualty>> {
+    fn units(&self) -> MutexGuard<'_, FailedUnits<Sequence>> {
         self.units.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many units wait to be started again.
-    pub fn waiting(&self) -> usize {
-        self.units().len()
+    /// Whether a unit is to be started again.
+    pub fn will_start(&self, unit: &str) -> bool {
+        self.units().get(unit).is_some()
     }
 
-    /// A unit is refused. It is remembered, where the cause is one that passes.
-    pub fn note(&self, claim: &Claim, refusal: &Refusal, broker: &Broker) {
+    /// How many units are to be started again, and how many were since the list was empty.
+    pub fn progress(&self) -> (usize, usize) {
+        (self.units().all().len(), self.started.load(Ordering::Relaxed))
+    }
+
+    /// A unit is about to be refused. It is noted if the cause is one that passes. Its process still runs.
+    pub fn note(&self, claim: &Claim, refusal: &Refusal) {
         let unit = claim.unit.to_string();
         let dependents = self.sealed.refused(&unit);
-        if !refusal.passes() || !broker.active().settings.recover {
-            self.forget(&unit); // what it fails for now, does not pass
+        let Some(ends) = refusal.ends().filter(|_| self.config.get().settings.recover) else {
+            self.units().forget(&unit); // what it fails for now, does not end
+            self.news.notify_one();
             return;
-        }
-        let casualty = Casualty {
+        };
+        let failed = FailedUnit {
             since: BootTime::now(),
             credential: Some(claim.credential.to_string()),
+            invocation: invocation::current(&unit),
+            awaits_correction: (ends == Ends::WithCorrection).then(|| refusal.kind().to_owned()),
             why: refusal.cause(&claim.unit, &claim.credential),
+            ..FailedUnit::default()
         };
-        self.forget(&unit); // what it was refused for last is what counts
-        for dependent in dependents {
-            let why = format!("it needs {unit}, which was refused");
-            self.remember(dependent, Casualty { since: casualty.since, credential: None, why });
+        let mut units = self.units();
+        if units.is_empty() {
+            self.started.store(0, Ordering::Relaxed);
         }
-        self.remember(unit, casualty);
+        units.refuse(unit, failed);
+        units.fail_with(dependents, BootTime::now());
+        drop(units);
+        self.news.notify_one();
+        self.refused.notify_one();
         self.begun.notify_one();
     }
 
-    /// Remembers a unit, if it is not remembered yet and there is room.
-    fn remember(&self, unit: String, casualty: Casualty) {
-        let mut units = self.units();
-        if units.len() < MOST {
-            units.entry(unit).or_insert(casualty);
-        }
-        drop(units);
-        self.news.notify_one();
-    }
-
-    fn forget(&self, unit: &str) {
-        if self.units().remove(unit).is_some() {
-            self.news.notify_one();
-        }
-    }
-
-    /// Keeps the store's list as it is here, for as long as it is polled: once for all that comes at a time.
+    /// Writes the list to the store after each change, for as long as it is polled.
     pub async fn keep_list(self: Arc<Self>, broker: Arc<Broker>) {
         loop {
             self.news.notified().await;
@@ -131,138 +139,141 @@ impl Recovery {
         }
     }
 
-    fn keep(&self, store: &Store) {
-        let list = serde_json::to_vec(&*self.units()).unwrap_or_default();
+    /// Writes the list to the store, if it has changed.
+    pub fn keep(&self, store: &Store) {
+        let list = {
+            let mut units = self.units();
+            if !units.take_changed() {
+                return;
+            }
+            serde_json::to_vec(units.all()).unwrap_or_default()
+        };
         if let Err(error) = store.set_refused(&list) {
-            tracing::warn!("which units are to be started again can't be written to the store: {error}");
+            tracing::warn!("the list of units to be started again can't be written to the store: {error}");
         }
+    }
+
+    /// Has all units tried at once whose causes may have passed.
+    fn try_now(&self) {
+        self.now.notify_one();
     }
 
     /// Starts them again when their sources are back, for as long as it is polled.
     pub async fn recover(self: Arc<Self>, broker: Arc<Broker>) {
-        let mut pauses = Growing::doubling(PAUSES[0], PAUSES[1]);
+        let (mut tries, mut events) = (Tries::default(), broker.events.follow());
+        // what the process before this one could not send may be in the store
+        let mut is_first = true;
         loop {
             if self.units().is_empty() {
+                is_first = false;
                 self.begun.notified().await;
-                pauses.reset();
+                events = events.resubscribe();
                 continue;
             }
-            let _ = timeout(varied(pauses.pause(), 0.2), broker.source_is_back()).await;
-            if !broker.active().settings.recover {
+            if !self.config.get().settings.recover {
                 self.units().clear();
                 self.news.notify_one();
                 continue;
             }
-            let back = self.back(&broker).await;
-            if !back.is_empty() {
-                pauses.reset();
-            }
-            for unit in &back {
-                self.start(unit).await;
-            }
-            // those that failed for one of these have their turn when all of them are up
-            self.look_back(&back).await;
-            for unit in self.for_others(&back) {
-                self.start(&unit).await;
-            }
-        }
-    }
-
-    /// The refused units whose secrets can be had now. For each source one secret is tried; what it brings is there for the unit then.
-    async fn back(&self, broker: &Arc<Broker>) -> Vec<String> {
-        let refused: Vec<(String, Option<String>)> = {
-            let units = self.units();
-            let refused = units.iter().filter(|(_, casualty)| casualty.credential.is_some());
-            refused.map(|(unit, casualty)| (unit.clone(), casualty.credential.clone())).collect()
-        };
-        let (mut back, mut away) = (Vec::new(), BTreeSet::new());
-        for (unit, credential) in refused {
-            let parts = parts(broker, &unit, credential.as_deref().unwrap_or_default());
-            let mut there = true;
-            for wanted in parts {
-                if away.contains(&wanted.source) || !can_be_had(broker, &wanted).await {
-                    away.insert(wanted.source.clone());
-                    there = false;
-                    break;
+            let sources = self.sources();
+            let wait = tries.wait(&sources, Instant::now());
+            let wait = if std::mem::take(&mut is_first) { Duration::ZERO } else { wait };
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = broker.source_is_back() => {
+                    let answers = |source: &&SourceName| broker.last_failure(source).is_none();
+                    sources.iter().filter(answers).for_each(|source| tries.now(source));
                 }
+                () = self.now.notified() => tries.all_now(),
+                () = configured(&mut events) => tries.all_now(),
             }
-            if there {
-                back.push(unit);
+            if self.config.get().error.is_some() {
+                continue; // all would be refused
+            }
+            let (back, tried) = self.back(&broker, &mut tries).await;
+            self.start_all(back.iter().map(|refused| refused.unit.clone())).await;
+            let left = |refused: &&Refused| self.units().get(&refused.unit).is_none();
+            let started = back.iter().filter(left).flat_map(|refused| &refused.parts);
+            let progress: BTreeSet<&SourceName> = started.map(|wanted| &wanted.source).collect();
+            for source in &tried {
+                tries.tried(source, progress.contains(source), Instant::now());
             }
         }
-        back
     }
 
-    fn for_others(&self, back: &[String]) -> Vec<String> {
-        if back.is_empty() {
-            return Vec::new();
+    /// Starts these units, and those that failed for them.
+    async fn start_all(self: &Arc<Self>, units: impl Iterator<Item = String>) {
+        let mut starts = JoinSet::new();
+        for unit in units {
+            starts.spawn(Arc::clone(self).start(unit));
         }
-        let units = self.units();
-        units
-            .iter()
-            .filter(|(_, casualty)| casualty.credential.is_none())
-            .map(|(unit, _)| unit.clone())
-            .collect()
+        while let Some(next) = starts.join_next().await {
+            for unit in next.unwrap_or_default() {
+                starts.spawn(Arc::clone(self).start(unit));
+            }
+        }
     }
 
-    async fn start(&self, unit: &str) {
-        let Some(casualty) = self.units().get(unit).cloned() else { return };
-        tokio::time::sleep(APART.mul_f64(fastrand::f64())).await;
-        let why = if casualty.credential.is_some() { For::Itself } else { For::Another };
-        match self.start_again(unit, why, "replace").await {
-            Ok(Outcome::Started) => tracing::info!(
-                message_id = message_id::RECOVERED,
-                object_systemd_unit = unit,
-                onecred_unit = unit,
-                onecred_result = "recovered",
-                "{unit} is started again, since what it failed for {} s ago has passed: {}",
-                casualty.since.age(BootTime::now()).as_secs(),
-                casualty.why
-            ),
+    /// Starts a unit, if it is as it was when it failed. Returns those that failed for it and are next.
+    async fn start(self: Arc<Self>, unit: String) -> Vec<String> {
+        let slot = self.slots.take(&unit).await;
+        let Some(failed) = self.units().begin(&unit) else { return Vec::new() };
+        let why = if failed.credential.is_some() { For::Refused(&failed) } else { For::Another };
+        let mut result = self.start_again(&unit, why, "replace").await;
+        for _ in 0..RETRIES {
+            if !matches!(result, Err(zbus::Error::InputOutput(_))) {
+                break;
+            }
+            sleep(RETRY).await; // the service manager is being executed again
+            result = self.start_again(&unit, why, "replace").await;
+        }
+        let next = match result {
+            Ok(Outcome::Started) => {
+                tracing::info!(
+                    message_id = message_id::RECOVERED,
+                    object_systemd_unit = unit,
+                    onecred_unit = unit,
+                    onecred_result = "recovered",
+                    "{unit} is started again, since what it failed for {} s ago has passed: {}",
+                    failed.since.age(BootTime::now()).as_secs(),
+                    failed.why
+                );
+                self.started.fetch_add(1, Ordering::Relaxed);
+                let next = self.units().started(&unit, &failed);
+                slot.until_ended().await;
+                next
+            }
+            // without a connection: later
+            Ok(Outcome::Later) | Err(zbus::Error::InputOutput(_)) => {
+                self.units().waits(&unit);
+                Vec::new()
+            }
             Ok(Outcome::NotNeeded) => {
-                tracing::debug!("{unit} is not started again: it runs, or was stopped")
+                tracing::debug!("{unit} is not started again: it runs, or was stopped");
+                self.units().is_over(&unit, &failed);
+                Vec::new()
             }
-            Ok(Outcome::Later) => return,
-            Err(zbus::Error::InputOutput(_)) => return, // no bus: later
-            Err(error) => tracing::error!(
-                object_systemd_unit = unit,
-                "{unit} could not be started again after it was refused for a cause that has passed: {error}; try: systemctl start {unit}"
-            ),
-        }
-        // refused anew meanwhile, it is a new casualty, which stays
-        let mut units = self.units();
-        if units.get(unit) == Some(&casualty) {
-            units.remove(unit);
-            self.news.notify_one();
-        }
+            Err(error) => {
+                tracing::error!(
+                    object_systemd_unit = unit,
+                    "{unit} could not be started again after it was refused for a cause that has passed: {error}; try: systemctl start {unit}"
+                );
+                self.units().is_over(&unit, &failed);
+                Vec::new()
+            }
+        };
+        self.news.notify_one();
+        next
     }
 }
 
-/// What a unit has to have of 1Password to start.
-fn parts(broker: &Broker, unit: &str, credential: &str) -> Vec<Arc<Wanted>> {
-    let active = broker.active();
-    let (Ok(unit), Ok(credential)) = (UnitName::parse(unit), CredentialId::parse(credential)) else {
-        return Vec::new();
-    };
-    let claim = Claim { unit, credential };
-    let policy = &active.settings.policy;
-    let what = match Handle::of(&claim) {
-        Some(Handle::One(name)) => policy.by_name(&name).cloned(),
-        Some(Handle::All) => return publish::parts(&active.settings),
-        None => policy.judge(&claim.unit, &claim.credential).ok(),
-    };
-    what.map(|what| what.parts().to_vec()).unwrap_or_default()
-}
-
-/// Whether a secret can be had now, or is at least no longer out of reach for a cause that passes: then the unit is told that other cause.
-async fn can_be_had(broker: &Arc<Broker>, wanted: &Arc<Wanted>) -> bool {
-    let order = Order { wanted: Arc::clone(wanted), process: ProcessId::nobody(), arrived: BootTime::now() };
-    if broker.at_once(&order).is_some() {
-        return true;
-    }
-    match timeout(PATIENCE, broker.try_once(wanted)).await {
-        Ok(Ok(())) => true,
-        Ok(Err(failure)) => !(failure.class.is_transient() || failure.class == crate::ipc::Class::NoToken),
-        Err(_elapsed) => false,
+/// Waits until another configuration is active.
+async fn configured(events: &mut Receiver<Event>) {
+    loop {
+        match events.recv().await {
+            Ok(Event::Configured) | Err(RecvError::Lagged(_)) => return,
+            Ok(_) => {}
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
     }
 }

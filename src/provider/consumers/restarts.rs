@@ -1,47 +1,57 @@
-//! Restarts and reloads units when a secret changes: those that run, once for a burst of changes, and only if they can start with the new values.
+//! Restarts, reloads and signals units when a secret or template changes: those that run with another value, once for a burst of changes, and only
+//! if they can start with the new values.
 
+mod evaluate;
+mod orders;
+mod pending;
 mod unit;
-mod withheld;
+mod waves;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_core::Stream;
 use serde::{Deserialize, Serialize};
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::{Notify, broadcast, mpsc};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use self::unit::Credentials;
-use self::withheld::{Decision, Problem, Running, Withheld};
+use self::orders::Order;
+use self::pending::{Pending, Problem};
+use super::received::Received;
 use crate::domain::name::UnitName;
+use crate::domain::secret::{Rotation, Signal, Wanted};
+use crate::host::clock::{self, BootTime};
 use crate::host::pause::Growing;
-use crate::host::systemd::manager::{Jobs, Link, ManagerProxy, subscribe};
-use crate::host::systemd::message_id;
-use crate::provider::base::active_config::Active;
+use crate::host::systemd::invocation;
+use crate::host::systemd::manager::Link;
+use crate::provider::base::active_config::{ActiveConfig, CurrentConfig};
 use crate::provider::base::events::Event;
 use crate::provider::base::item_key::ItemKey;
+use crate::provider::fetch::assemble::Part;
 use crate::provider::fetch::broker::Broker;
 use crate::provider::fetch::start::Fit;
 use crate::provider::publish::Publisher;
-use crate::provider::store::Store;
+use crate::provider::store::{Digest, Store};
 
 /// A burst of changes is over when there was none for so long.
 const QUIET: Duration = Duration::from_secs(2);
 /// What comes later than this after the first change is another burst.
 const LONGEST: Duration = Duration::from_secs(30);
-/// How long a restart is watched.
-const WATCHED: Duration = Duration::from_secs(180);
+/// How often what waits for a unit to become active is looked at: the first time, and at most.
+const LOOKS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 /// How often the units whose restart is withheld are judged again where no change is noticed: the first time, and at most. What they lack may be
 /// looked up in 1Password each time.
 const PAUSES: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(1800)];
-/// How often units are judged before they are told, if each time finds further changes.
-const ROUNDS: usize = 3;
+/// How long to wait for more before the record of what units received is written.
+const SAVED: Duration = Duration::from_millis(200);
+/// How often it is searched for units that have ended.
+const SWEPT: Duration = Duration::from_secs(60);
 
-/// What is done to a unit.
+/// What is done to a unit; the strongest last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Measure {
+    /// `systemctl kill --kill-whom=main`.
+    Signal(Signal),
     /// `systemctl reload`.
     Reload,
     /// `systemctl try-restart`.
@@ -49,333 +59,321 @@ pub enum Measure {
 }
 
 impl Measure {
-    /// In a word.
+    /// As the bus has it.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Signal(signal) => signal.as_str(),
             Self::Reload => "reload",
             Self::Restart => "restart",
         }
     }
 
-    fn past(self) -> &'static str {
+    fn past(self) -> String {
         match self {
-            Self::Reload => "reloaded",
-            Self::Restart => "restarted",
+            Self::Signal(signal) => format!("sent {}", signal.as_str()),
+            Self::Reload => "reloaded".to_owned(),
+            Self::Restart => "restarted".to_owned(),
+        }
+    }
+
+    /// What an administrator enters to do it.
+    fn command(self) -> String {
+        match self {
+            Self::Signal(signal) => format!("systemctl kill --kill-whom=main --signal={}", signal.as_str()),
+            Self::Reload => "systemctl reload".to_owned(),
+            Self::Restart => "systemctl restart".to_owned(),
         }
     }
 }
 
-/// What is done to a unit, and for which secret.
+/// What is done to a unit, and for what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Due {
     /// The unit.
     pub unit: String,
     /// What is done.
     pub measure: Measure,
-    /// The secret that changed; one of them, where there are several.
+    /// The secret or template that changed; one of them, where there are several.
     pub secret: String,
 }
 
-/// Restarts and reloads units.
+/// Restarts, reloads and signals units.
 #[derive(Debug)]
 pub struct Restarts {
+    config: Arc<CurrentConfig>,
     link: Link,
-    withheld: Mutex<Withheld>,
+    pending: Mutex<Pending>,
+    received: Mutex<Received>,
+    /// Units received something.
+    news: Notify,
 }
 
-/// What happened since units were told last.
-#[derive(Debug, Default)]
-struct News {
-    /// The secrets that changed.
-    names: BTreeSet<String>,
-    /// Whether a value came or went, so that units that lacked it are judged again.
-    any: bool,
-}
-
-impl News {
-    fn add(&mut self, active: &Active, event: &Event) {
-        self.names.extend(changed(active, event));
-        self.any |= matches!(event, Event::Changed { .. } | Event::Held { .. } | Event::Configured);
-    }
+/// What the work needs: where values come from, where files are published, and how values are made fit for a socket.
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    broker: &'a Arc<Broker>,
+    publisher: &'a Publisher,
+    fit: &'a Fit<'a>,
 }
 
 impl Restarts {
-    /// Goes on with what the process before this one withheld.
-    pub fn new(store: &Store) -> Self {
-        let known = store.withheld().and_then(|list| serde_json::from_slice(&list).ok()).unwrap_or_default();
-        Self { link: Link::default(), withheld: Mutex::new(known) }
+    /// Continues where the previous process stopped.
+    pub fn new(config: Arc<CurrentConfig>, store: &Store) -> Self {
+        let pending = store.pending().and_then(|list| serde_json::from_slice(&list).ok());
+        let received = store.received().and_then(|list| serde_json::from_slice(&list).ok());
+        Self {
+            config,
+            link: Link::default(),
+            pending: Mutex::new(pending.unwrap_or_default()),
+            received: Mutex::new(received.unwrap_or_default()),
+            news: Notify::new(),
+        }
     }
 
-    fn withheld(&self) -> MutexGuard<'_, Withheld> {
-        self.withheld.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn received(&self) -> MutexGuard<'_, Received> {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A unit received a credential that was made of these parts.
+    pub fn delivered(&self, unit: &UnitName, parts: &[Part]) {
+        let Some(invocation) = invocation::current(unit.as_str()) else { return };
+        self.received().note(unit.as_str(), &invocation, parts, BootTime::now());
+        self.news.notify_one();
+    }
+
+    /// Keeps the store's record of what units received, for as long as it is polled.
+    pub async fn keep_received(&self, broker: &Broker) {
+        let mut swept = Instant::now();
+        loop {
+            let due = swept + SWEPT;
+            let noted = timeout_at(due, self.news.notified()).await.is_ok();
+            if noted {
+                sleep(SAVED).await; // a unit asks for one credential after another
+            }
+            let ended = Instant::now() >= due && {
+                swept = Instant::now();
+                self.forget_ended().await
+            };
+            if noted || ended {
+                self.save_received(broker.store());
+            }
+        }
+    }
+
+    /// Writes the record of what units received to the store.
+    pub fn save_received(&self, store: &Store) {
+        let list = serde_json::to_vec(&*self.received()).unwrap_or_default();
+        if let Err(error) = store.set_received(&list) {
+            tracing::warn!("which units received what can't be written to the store: {error}");
+        }
+    }
+
+    async fn forget_ended(&self) -> bool {
+        let all = self.received().invocations();
+        let ended = tokio::task::spawn_blocking(move || {
+            all.into_iter()
+                .filter(|(unit, known)| invocation::current(unit).as_ref() != Some(known))
+                .collect::<Vec<_>>()
+        });
+        let ended = ended.await.unwrap_or_default();
+        self.received().forget(&ended)
+    }
+
+    /// The units that run with another value of a secret than the current one, each with the version of its own.
+    pub fn outdated(&self, broker: &Broker, secret: &str) -> Vec<(String, u64)> {
+        let active = self.config.get();
+        let Some(wanted) = active.secret(secret).map(|secret| &secret.wanted) else { return Vec::new() };
+        let Some(current) = broker.digest(wanted) else { return Vec::new() };
+        let others = self.received().others(&wanted.identity(), current);
+        let runs =
+            others.into_iter().filter(|(unit, run, _)| invocation::current(unit).as_ref() == Some(run));
+        runs.map(|(unit, _, version)| (unit, version)).collect()
     }
 
     /// What is withheld for a secret: each unit, and why.
     pub fn withheld_for(&self, secret: &str) -> Vec<(String, String)> {
-        let withheld = self.withheld();
-        let of_secret = withheld.entries().filter(|(_, entry)| entry.secret == secret);
-        of_secret.map(|(unit, entry)| (unit.to_owned(), entry.problem.in_words())).collect()
+        let pending = self.pending();
+        let of_secret = pending.entries().filter(|(_, entry)| entry.causes.contains_key(secret));
+        of_secret
+            .filter_map(|(unit, entry)| Some((unit.to_owned(), entry.problem.as_ref()?.in_words())))
+            .collect()
     }
 
-    /// Follows what changes for as long as it is polled. Files are replaced before a unit is told.
+    /// Follows what changes for as long as it is polled. Files are replaced before a unit is restarted.
     pub async fn follow(&self, broker: &Arc<Broker>, publisher: &Publisher, fit: &Fit<'_>) {
+        let context = Context { broker, publisher, fit };
         let mut events = broker.events.follow();
+        let (ended, mut ends) = mpsc::unbounded_channel::<Order>();
+        let mut looks = Growing::doubling(LOOKS[0], LOOKS[1]);
         let mut pauses = Growing::doubling(PAUSES[0], PAUSES[1]);
-        // what the process before this one withheld may be possible by now
-        let mut again_at = Instant::now();
+        // what the previous process left may be possible by now
+        let (mut look_at, mut again_at) = (Instant::now(), Instant::now());
         loop {
-            let waits = !self.withheld().is_empty();
-            let mut news = News::default();
+            let waiting = self.pending().is_waiting();
+            let withheld = self.pending().is_withheld();
+            let mut all = false;
             tokio::select! {
-                () = sleep_until(again_at), if waits => {
-                    news.any = true;
-                    again_at = Instant::now() + pauses.pause();
+                () = sleep_until(look_at), if waiting => {}
+                () = sleep_until(again_at), if withheld => all = true,
+                Some(order) = ends.recv() => {
+                    self.pending().ended(&order.due.unit, &order.causes, now());
+                    looks.reset();
                 }
                 event = events.recv() => {
-                    match event {
-                        Ok(event) => news.add(&broker.active(), &event),
-                        Err(RecvError::Lagged(_)) => too_many(),
-                        Err(RecvError::Closed) => return,
-                    }
-                    let latest = Instant::now() + LONGEST;
-                    while let Ok(event) = timeout_at(latest.min(Instant::now() + QUIET), events.recv()).await {
-                        match event {
-                            Ok(event) => news.add(&broker.active(), &event),
-                            Err(RecvError::Lagged(_)) => too_many(),
-                            Err(RecvError::Closed) => return,
-                        }
-                    }
-                    if news.any {
+                    let Some(news) = self.collect(context, event, &mut events).await else { return };
+                    all = news;
+                    looks.reset();
+                    if news {
                         pauses.reset();
-                        again_at = Instant::now() + pauses.pause();
                     }
                 }
             }
-            if news.names.is_empty() && (!news.any || self.withheld().is_empty()) {
-                continue;
+            let orders = self.evaluate(context, all, &mut events).await;
+            self.keep(broker.store());
+            look_at = Instant::now() + looks.pause();
+            if all {
+                again_at = Instant::now() + pauses.pause();
             }
-            match self.judge(broker, publisher, fit, &mut events, &mut news).await {
-                Ok(due) if due.is_empty() => {}
-                Ok(due) => self.take(&due).await,
-                Err(error) => tracing::error!(
-                    "units that use {} can't be told that it changed, since the service manager can't be asked: {error}; restart them by hand",
-                    news.names.into_iter().collect::<Vec<_>>().join(", ")
-                ),
+            if !orders.is_empty() {
+                tokio::spawn(orders::carry_out(self.link.manager().await, orders, ended.clone()));
             }
         }
     }
 
-    /// Judges the units that are due, and those of which a restart is withheld. Gives those to be told. What is found changed on the way is
-    /// included, so that a unit is restarted once.
-    async fn judge(
+    /// Takes a burst of events. Gives whether a value came or went, so that units that lacked it are judged again; none at the end.
+    async fn collect(
         &self,
-        broker: &Arc<Broker>,
-        publisher: &Publisher,
-        fit: &Fit<'_>,
+        context: Context<'_>,
+        first: Result<Event, RecvError>,
         events: &mut broadcast::Receiver<Event>,
-        news: &mut News,
-    ) -> zbus::Result<Vec<Due>> {
-        let mut judged = Vec::new();
-        for _ in 0..ROUNDS {
-            publisher.sync().await;
-            let active = broker.active();
-            let due = self.due(&active, &news.names).await?;
-            let mut running = BTreeMap::new();
-            let units: BTreeSet<String> =
-                due.iter().map(|due| due.unit.clone()).chain(self.withheld().units()).collect();
-            for unit in units {
-                running.extend(self.running(&unit).await?.map(|it| (unit, it)));
+    ) -> Option<bool> {
+        let latest = Instant::now() + LONGEST;
+        let (mut event, mut news) = (first, false);
+        loop {
+            news |= self.note(event)?;
+            news |= self.note_all(context, events);
+            let withheld = self.pending().is_withheld();
+            let concerns = self.pending().is_waiting() || news && withheld;
+            if !concerns {
+                return Some(false); // no unit is concerned
             }
-            let due = self.withheld().merge(due, &running);
-            judged.clear();
-            for due in due {
-                let Some(running) = running.remove(&due.unit) else { continue };
-                let problem = self.problem((broker, fit), &active, &due, true).await?;
-                judged.push((due, running, problem));
-            }
-            let known = news.names.len();
-            while let Ok(event) = events.try_recv() {
-                news.add(&broker.active(), &event);
-            }
-            if news.names.len() == known {
-                break;
+            match timeout_at(latest.min(Instant::now() + QUIET), events.recv()).await {
+                Ok(next) => event = next,
+                Err(_quiet) => return Some(news),
             }
         }
-        let mut tell = Vec::new();
-        for (due, running, problem) in judged {
-            let decision = self.withheld().decide(&due, &running, problem.clone());
-            match (decision, problem) {
-                (Decision::Withhold { first: true }, Some(problem)) => log_withheld(&due, &problem),
-                (Decision::Withhold { .. }, _) => {}
-                (Decision::Tell, _) => tell.push(due),
+    }
+
+    /// Notes what has come already, and writes it down before anything is waited for.
+    fn note_all(&self, context: Context<'_>, events: &mut broadcast::Receiver<Event>) -> bool {
+        let mut news = false;
+        loop {
+            let event = match events.try_recv() {
+                Ok(event) => Ok(event),
+                Err(TryRecvError::Lagged(count)) => Err(RecvError::Lagged(count)),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            };
+            news |= self.note(event).unwrap_or_default();
+        }
+        self.keep(context.broker.store());
+        news
+    }
+
+    /// Notes an event. Gives whether a value came or went; none at the end.
+    fn note(&self, event: Result<Event, RecvError>) -> Option<bool> {
+        let active = self.config.get();
+        let (names, first): (Vec<String>, bool) = match &event {
+            Ok(Event::Changed { key, fields, first, .. }) => {
+                let is_of = |part: &Wanted| {
+                    fields.contains(&part.reference.field)
+                        && ItemKey::new(&part.source, &part.reference.item) == *key
+                };
+                (rotating(&active, is_of), *first)
             }
-        }
-        self.keep(broker.store());
-        Ok(tell)
-    }
-
-    /// A unit that runs, and has no job.
-    async fn running(&self, unit: &str) -> zbus::Result<Option<Running>> {
-        let properties = self.link.properties(unit, "Unit").await?;
-        if properties.get::<String>("ActiveState").await? != "active" {
-            return Ok(None);
-        }
-        Ok(Some(Running { invocation: properties.get("InvocationID").await? }))
-    }
-
-    /// Why a unit that is due would not start with the new values. Without `look_up`, only what is in memory counts.
-    async fn problem(
-        &self,
-        how: (&Arc<Broker>, &Fit<'_>),
-        active: &Arc<Active>,
-        due: &Due,
-        look_up: bool,
-    ) -> zbus::Result<Option<Problem>> {
-        let Ok(unit) = UnitName::parse(&due.unit) else { return Ok(None) };
-        let credentials = Credentials::read(&self.link, active, &unit).await?;
-        Ok(credentials.problem(how, &unit, look_up).await)
-    }
-
-    /// Why what is due would be withheld, by what is in memory; empty where it would not be.
-    pub async fn foresee(&self, broker: &Arc<Broker>, fit: &Fit<'_>, due: &Due) -> zbus::Result<String> {
-        let problem = self.problem((broker, fit), &broker.active(), due, false).await?;
-        Ok(problem.as_ref().map(Problem::in_words).unwrap_or_default())
+            Ok(Event::Held { name }) => (rotating(&active, |part| part.label == *name), false),
+            Ok(Event::Configured) => return Some(true),
+            Ok(Event::Failed { .. }) => return Some(false),
+            Err(RecvError::Lagged(_)) => {
+                too_many();
+                (rotating(&active, |_| true), true)
+            }
+            Err(RecvError::Closed) => return None,
+        };
+        let received = self.received();
+        let concerns = |name: &String| {
+            !first || parts(&active, name).iter().any(|part| received.knows(&part.identity()))
+        };
+        let names: Vec<String> = names.into_iter().filter(concerns).collect();
+        drop(received);
+        let mut pending = self.pending();
+        names.into_iter().for_each(|name| pending.note(name, first));
+        Some(true)
     }
 
     fn keep(&self, store: &Store) {
-        let list = serde_json::to_vec(&*self.withheld()).unwrap_or_default();
-        if store.withheld().unwrap_or_default() == list {
+        let list = serde_json::to_vec(&*self.pending()).unwrap_or_default();
+        let written = store.pending();
+        if written.as_ref() == Some(&list) || written.is_none() && *self.pending() == Pending::default() {
             return;
         }
-        if let Err(error) = store.set_withheld(&list) {
-            tracing::warn!("the list of withheld restarts can't be written to the store: {error}");
-        }
-    }
-
-    /// What is to be done for secrets that have changed: to units that run. One that is just being started, stopped or reloaded is left alone.
-    pub async fn due(&self, active: &Active, names: &BTreeSet<String>) -> zbus::Result<Vec<Due>> {
-        let mut due: BTreeMap<String, Due> = BTreeMap::new();
-        let manager = self.link.manager().await?;
-        for secret in names.iter().filter_map(|name| active.secret(name)) {
-            let lists = [(Measure::Restart, &secret.restart_units), (Measure::Reload, &secret.reload_units)];
-            for (measure, patterns) in lists {
-                let patterns: Vec<&str> = patterns.iter().map(|pattern| pattern.glob().as_str()).collect();
-                if patterns.is_empty() {
-                    continue;
-                }
-                for (unit, .., job, _, _) in manager.list_units_by_patterns(&["active"], &patterns).await? {
-                    if job != 0 || due.get(&unit).is_some_and(|known| known.measure >= measure) {
-                        continue;
-                    }
-                    due.insert(unit.clone(), Due { unit, measure, secret: secret.name.to_string() });
-                }
-            }
-        }
-        Ok(due.into_values().collect())
-    }
-
-    async fn take(&self, due: &[Due]) {
-        let result = async {
-            let manager = self.link.manager().await?;
-            let mut ends = manager.receive_job_removed().await?;
-            subscribe(&manager).await?;
-            let mut jobs = Jobs::new();
-            for due in due {
-                match order(&manager, due).await {
-                    Ok(job) => drop(jobs.insert(job, due.unit.clone())),
-                    Err(error) => failed(due, &error.to_string()),
-                }
-            }
-            let deadline = Instant::now() + WATCHED;
-            while !jobs.is_empty() {
-                let next = std::future::poll_fn(|cx| std::pin::Pin::new(&mut ends).poll_next(cx));
-                let Ok(Some(end)) = timeout_at(deadline, next).await else { break };
-                let Ok(end) = end.args() else { continue };
-                let Some(unit) = jobs.remove(&end.job) else { continue };
-                let Some(due) = due.iter().find(|due| due.unit == unit) else { continue };
-                match end.result.as_str() {
-                    "done" => tracing::info!(
-                        message_id = message_id::TOLD,
-                        object_systemd_unit = unit.as_str(),
-                        onecred_unit = unit.as_str(),
-                        onecred_secret = due.secret.as_str(),
-                        "{unit} was {}, since secret {} has changed",
-                        due.measure.past(),
-                        due.secret
-                    ),
-                    result => failed(due, result),
-                }
-            }
-            zbus::Result::Ok(())
-        };
-        match timeout(WATCHED * 2, result).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!("units can't be told of a change: {error}"),
-            Err(_elapsed) => tracing::error!("the service manager does not answer; see: systemctl list-jobs"),
+        if let Err(error) = store.set_pending(&list) {
+            tracing::warn!("the list of restarts that are due can't be written to the store: {error}");
         }
     }
 }
 
 impl Problem {
     fn in_words(&self) -> String {
-        format!("credential {}: {}", self.credential, self.reason)
+        match self {
+            Self::Refused(credential, reason) => format!("credential {credential}: {reason}"),
+            Self::Unknown(error) => format!("the service manager gives no answer about it: {error}"),
+            Self::Wave(reason) => reason.clone(),
+        }
     }
 }
 
-fn log_withheld(due: &Due, problem: &Problem) {
-    let Due { unit, measure, secret } = due;
-    tracing::warn!(
-        message_id = message_id::WITHHELD,
-        object_systemd_unit = unit.as_str(),
-        onecred_unit = unit.as_str(),
-        onecred_secret = secret.as_str(),
-        onecred_credential = problem.credential.as_str(),
-        "{unit} is not {} although secret {secret} has changed, since it would not start: {}; it is {} once it can start",
-        measure.past(),
-        problem.in_words(),
-        measure.past()
-    );
+/// What happens when a secret or template of this name changes.
+fn rotation<'a>(active: &'a ActiveConfig, name: &str) -> Option<&'a Rotation> {
+    let of_secret = active.secret(name).map(|secret| &secret.rotation);
+    of_secret.or_else(|| active.template(name).map(|template| &template.rotation))
+}
+
+/// What a secret or template of this name is made of.
+fn parts<'a>(active: &'a ActiveConfig, name: &str) -> &'a [Arc<Wanted>] {
+    active.settings.policy.by_name(name).map(|what| what.parts()).unwrap_or_default()
+}
+
+/// The secrets and templates that units are restarted, reloaded or signalled for, and that have such a part.
+fn rotating(active: &ActiveConfig, has: impl Fn(&Wanted) -> bool) -> Vec<String> {
+    let secrets = active.settings.policy.secrets();
+    let secrets = secrets.filter(|secret| secret.rotation.names_units() && has(&secret.wanted));
+    let secrets = secrets.map(|secret| secret.name.to_string());
+    let templates = active.settings.templates.iter();
+    let templates =
+        templates.filter(|it| it.rotation.names_units() && it.filling.parts.iter().any(|part| has(part)));
+    secrets.chain(templates.map(|template| template.name.to_string())).collect()
+}
+
+/// The digests of the current values of all parts.
+fn digests(broker: &Broker, active: &ActiveConfig, name: &str) -> Vec<(String, Option<Digest>)> {
+    parts(active, name).iter().map(|part| (part.identity(), broker.digest(part))).collect()
+}
+
+/// Now, in microseconds on CLOCK_MONOTONIC.
+fn now() -> u64 {
+    u64::try_from(clock::monotonic().as_micros()).unwrap_or(u64::MAX)
 }
 
 /// More changed while units were restarted than is remembered.
 fn too_many() {
     tracing::error!(
-        "more secrets have changed at once than can be followed, so some units may not have been told; restart those that use old values"
+        "more secrets have changed at once than can be followed; units that are known to have an old value are restarted or reloaded, but those that read published files may not be"
     );
 }
 
-async fn order(manager: &ManagerProxy<'_>, due: &Due) -> zbus::Result<zbus::OwnedObjectPath> {
-    match due.measure {
-        Measure::Restart => manager.try_restart_unit(&due.unit, "replace").await,
-        Measure::Reload => manager.reload_unit(&due.unit, "replace").await,
-    }
-}
-
-/// It is said, and not tried again: a unit that does not come up with a new secret would not with the next try either.
-fn failed(due: &Due, why: &str) {
-    let Due { unit, measure, secret } = due;
-    tracing::error!(
-        message_id = message_id::NOT_TOLD,
-        object_systemd_unit = unit.as_str(),
-        onecred_unit = unit.as_str(),
-        onecred_secret = secret.as_str(),
-        "{unit} could not be {}, since secret {secret} has changed: {why}; it is not tried again: systemctl {} {unit}",
-        measure.past(),
-        measure.as_str()
-    );
-}
-
-/// The secrets that have another value since an event. What was fetched for the first time is news to nobody.
-fn changed(active: &Active, event: &Event) -> Vec<String> {
-    match event {
-        Event::Changed { key, fields, first: false, .. } => {
-            let secrets = active.settings.policy.secrets().filter(|secret| {
-                ItemKey::new(&secret.wanted.source, &secret.wanted.reference.item) == *key
-                    && fields.contains(&secret.wanted.reference.field)
-            });
-            secrets.map(|secret| secret.name.to_string()).collect()
-        }
-        Event::Held { name } => vec![name.clone()],
-        _ => Vec::new(),
-    }
-}
+#[cfg(test)]
+mod tests;

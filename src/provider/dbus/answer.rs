@@ -18,18 +18,18 @@ use crate::domain::secret::Secret;
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
 use crate::ipc::version;
-use crate::provider::base::active_config::Active;
+use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::dbus::authorization::{Action, Caller};
-use crate::provider::fetch::assemble::{self, Job};
+use crate::provider::fetch::assemble::{self, Job, LookUp};
 use crate::provider::fetch::broker::{Asked, Refreshed, Thoroughness};
 use crate::provider::observe::counters::Counts;
 use crate::provider::observe::secret_status::Condition;
 
 /// A secret as the configuration in force has it.
 pub(super) struct Found {
-    active: Arc<Active>,
+    active: Arc<ActiveConfig>,
     name: String,
     caller: Arc<Caller>,
 }
@@ -59,8 +59,8 @@ impl Desk {
         action: Action,
         header: &Header<'_>,
         connection: &Connection,
-    ) -> Result<Arc<Active>, BusError> {
-        let active = self.server.broker.active();
+    ) -> Result<Arc<ActiveConfig>, BusError> {
+        let active = self.context.config.get();
         let Some(why) = &active.error else { return Ok(active) };
         match (caller.may(action, header, connection).await, &caller.unit) {
             (Ok(()), _) => Err(BusError::serves_nothing(Some(why))),
@@ -80,14 +80,14 @@ impl Desk {
         let caller = self.caller(header, connection).await?;
         self.active(&caller, action, header, connection).await?;
         let found = || Found {
-            active: self.server.broker.active(),
+            active: self.context.config.get(),
             name: name.to_owned(),
             caller: Arc::clone(&caller),
         };
         let is_own = |found: &Found| {
             found.secret().is_ok_and(|secret| caller.owns(secret, &found.active.settings.policy))
         };
-        if action == Action::Put || !is_own(&found()) {
+        if !action.is_allowed_to_owner() || !is_own(&found()) {
             caller.may(action, header, connection).await?;
         }
         let found = found(); // whoever was asked may have taken a while
@@ -97,19 +97,26 @@ impl Desk {
 
     /// How a secret stands.
     pub(super) fn condition(&self, secret: &Secret) -> Condition {
-        self.server.broker.condition_for(&secret.wanted, &secret.ids())
+        self.context.broker.condition_for(&secret.wanted, &secret.ids())
     }
 
     /// How often units were given and refused a secret.
     pub(super) fn counts(&self, secret: &Secret) -> Counts {
-        self.server.tally.of(&secret.wanted.label)
+        self.context.counters.of(&secret.wanted.label)
     }
 
-    /// The units whose restart or reload is withheld for a secret, each with the reason; only this one, if one is given.
-    pub(super) fn withheld(&self, secret: &Secret, only: Option<&UnitName>) -> Vec<String> {
-        let withheld = self.server.restarts.withheld_for(secret.name.as_str()).into_iter();
+    /// The units whose restart or reload is withheld for a secret or template, each with the reason; only this one, if one is given.
+    pub(super) fn withheld(&self, name: &str, only: Option<&UnitName>) -> Vec<String> {
+        let withheld = self.context.restarts.withheld_for(name).into_iter();
         let shown = withheld.filter(|(unit, _)| only.is_none_or(|only| only.as_str() == unit));
         shown.map(|(unit, reason)| format!("{unit}: {reason}")).collect()
+    }
+
+    /// The units that run with another value of a secret than the current one, each with the version of its own; only this one, if one is given.
+    pub(super) fn outdated(&self, secret: &Secret, only: Option<&UnitName>) -> Vec<String> {
+        let outdated = self.context.restarts.outdated(&self.context.broker, secret.name.as_str()).into_iter();
+        let shown = outdated.filter(|(unit, _)| only.is_none_or(|only| only.as_str() == unit));
+        shown.map(|(unit, version)| format!("{unit}: version {}", version::text(version))).collect()
     }
 
     /// All that can be seen of a secret; of the units that it is withheld from only this one, if one is given.
@@ -133,7 +140,8 @@ impl Desk {
         let counts = self.counts(secret);
         put("Answers", Variant::from(counts.answers));
         put("Refusals", Variant::from(counts.refusals));
-        put("Withheld", Variant::from(self.withheld(secret, only)));
+        put("Withheld", Variant::from(self.withheld(secret.name.as_str(), only)));
+        put("Outdated", Variant::from(self.outdated(secret, only)));
         put("DeclaredAt", Variant::from(secret.declared_at.as_str()));
         put("Path", Variant::from(secret_path(secret.name.as_str())));
         dict
@@ -147,7 +155,7 @@ impl Desk {
         asked: Asked,
     ) -> Result<Refreshed, BusError> {
         let how = thoroughness(flags)?;
-        let refreshed = self.server.broker.refresh(&secret.wanted, how, asked).await;
+        let refreshed = self.context.broker.refresh(&secret.wanted, how, asked).await;
         let refreshed = refreshed.map_err(|failure| BusError::of(secret.name.as_str(), &failure))?;
         match self.condition(secret).unusable {
             Some(unusable) => Err(BusError::unusable(secret.name.as_str(), unusable)),
@@ -165,7 +173,7 @@ impl Desk {
         let (how, mut work) = (thoroughness(flags)?, JoinSet::new());
         let parts = &template.filling.parts;
         for (at, (part, asked)) in parts.iter().cloned().zip(asked).enumerate() {
-            let broker = Arc::clone(&self.server.broker);
+            let broker = Arc::clone(&self.context.broker);
             work.spawn(async move { (at, broker.refresh(&part, how, asked).await) });
         }
         let mut refreshed = work.join_all().await;
@@ -176,7 +184,7 @@ impl Desk {
             let failed = |failure| BusError::of(&format!("{name}: {}", parts[at].reference), &failure);
             changed |= matches!(part.map_err(failed)?, Refreshed::Changed(_));
         }
-        match listing::preview_of(&self.server.broker, template).refusal {
+        match listing::preview_of(&self.context.broker, template).refusal {
             Some(why) => Err(BusError::of_preview(name, &why)),
             // a template has no version of its own
             None if changed => Ok(Refreshed::Changed(0)),
@@ -186,7 +194,7 @@ impl Desk {
 
     /// What some units are refused a template for: the error's name and words, both empty where there is nothing.
     pub(super) fn template_warning(&self, template: &Template) -> (&'static str, String) {
-        let sealed = listing::sealed_error_of(&self.server.broker, template);
+        let sealed = listing::sealed_error_of(&self.context.broker, template);
         sealed.map(|sealed| (BusError::name_of_unusable(sealed), sealed.to_string())).unwrap_or_default()
     }
 
@@ -204,16 +212,16 @@ impl Desk {
         caller: &Caller,
     ) -> Result<OwnedFd, BusError> {
         let job = Job { what: what.clone(), process: ProcessId::nobody(), arrived: BootTime::now() };
-        let broker = &self.server.broker;
-        let result = match assemble::at_once(broker, &job) {
-            Some(result) => result,
-            None => assemble::get(broker, &job).await,
+        let broker = &self.context.broker;
+        let result = match assemble::look_up(broker, &job) {
+            LookUp::Known(result) => result,
+            LookUp::Pending(_) => assemble::get(broker, &job).await,
         };
         broker.forget(job.process);
         let value = result.map_err(|refusal| refused(name, &refusal))?.value;
         let handed = handover::out(&value)
             .map_err(|error| BusError::Failed(format!("{name}: no memory file for it: {error}")))?;
-        if broker.active().settings.audit == Audit::All {
+        if self.context.config.get().settings.audit == Audit::All {
             opened(name, what, caller);
         }
         Ok(handed)

@@ -17,7 +17,7 @@ use crate::domain::policy::Policy;
 use crate::domain::secret::Secret;
 use crate::host::systemd::manager::{ManagerProxy, exec_interface};
 use crate::host::systemd::unit_type::ExecType;
-use crate::provider::base::active_config::Active;
+use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::request::attestation::unit_of;
 
 /// The most callers that are remembered.
@@ -58,6 +58,14 @@ impl Action {
             Self::Refresh => "org.onecred.credentials1.refresh",
             Self::Put => "org.onecred.credentials1.put",
             Self::Reload => "org.onecred.credentials1.reload",
+        }
+    }
+
+    /// Whether a unit may do this to what policy gives to it. Anything else needs root or polkit.
+    pub(super) fn is_allowed_to_owner(self) -> bool {
+        match self {
+            Self::Inspect | Self::Read | Self::Refresh => true,
+            Self::Put | Self::Reload => false,
         }
     }
 }
@@ -154,8 +162,7 @@ async fn identify(
         (told.process_id(), told.process_fd().and_then(|fd| fd.as_fd().try_clone_to_owned().ok()));
     let mut unit = pid.and_then(|pid| read_unit(pid, pidfd));
     if let Some(name) = &unit
-        && uid != 0
-        && user_of(name, connection).await != Some(uid)
+        && !acts_as_unit(uid, if uid == 0 { None } else { user_of(name, connection).await })
     {
         unit = None;
     }
@@ -163,11 +170,20 @@ async fn identify(
     Ok(Caller { uid, unit, inspects: Mutex::default(), asking })
 }
 
-/// The unit of a process, if it is one that can ask for credentials. All processes of a user are in that user's manager or in a session's
-/// scope, so these prove nothing.
+/// The unit of a process, if it is one that can ask for credentials.
 fn read_unit(pid: u32, pidfd: Option<OwnedFd>) -> Option<UnitName> {
-    let unit = unit_of(i32::try_from(pid).ok()?, pidfd).ok()?;
-    (ExecType::of(unit.suffix()).is_some() && !unit.as_str().starts_with("user@")).then_some(unit)
+    unit_of(i32::try_from(pid).ok()?, pidfd).ok().filter(has_credentials)
+}
+
+/// Whether a unit is of a type that has credentials. All processes of a user are in that user's manager or in a session's scope, so these
+/// prove nothing.
+fn has_credentials(unit: &UnitName) -> bool {
+    ExecType::of(unit.suffix()).is_some() && !unit.as_str().starts_with("user@")
+}
+
+/// Whether a process of this user in a unit's cgroup acts as the unit: root does, and the unit's own user.
+fn acts_as_unit(uid: u32, user: Option<u32>) -> bool {
+    uid == 0 || user == Some(uid)
 }
 
 /// The user that a unit runs as; none for those without `User=`, which run as root.
@@ -208,7 +224,7 @@ impl Caller {
     }
 
     /// No secret has this name.
-    pub(super) fn no_secret(&self, active: &Active, name: &str) -> BusError {
+    pub(super) fn no_secret(&self, active: &ActiveConfig, name: &str) -> BusError {
         BusError::no_secret(active, name, self.visible(&active.settings.policy))
     }
 
@@ -277,12 +293,71 @@ async fn ask_polkit(action: Action, header: &Header<'_>, connection: &Connection
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::base::active_config::Active;
+    use crate::provider::base::active_config::ActiveConfig;
 
     fn caller(uid: u32, unit: Option<&str>) -> Caller {
         let unit = unit.map(|unit| UnitName::parse(unit).unwrap());
         let asking = [Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(1))];
         Caller { uid, unit, inspects: Mutex::default(), asking }
+    }
+
+    #[test]
+    fn what_a_unit_may_do_to_its_own_secrets() {
+        for (action, is_allowed) in [
+            (Action::Inspect, true),
+            (Action::Read, true),
+            (Action::Refresh, true),
+            (Action::Put, false),
+            (Action::Reload, false),
+        ] {
+            assert_eq!(action.is_allowed_to_owner(), is_allowed, "{action:?}");
+        }
+    }
+
+    #[test]
+    fn which_processes_are_units() {
+        for (unit, expected) in [
+            ("app.service", true),
+            ("app@1.service", true),
+            ("home.mount", true),
+            ("user@1000.service", false),
+            ("user@0.service", false),
+            ("session-3.scope", false),
+            ("system.slice", false),
+        ] {
+            assert_eq!(has_credentials(&UnitName::parse(unit).unwrap()), expected, "{unit}");
+        }
+        for (uid, user, expected) in [
+            (0, None, true),
+            (0, Some(998), true),
+            (998, Some(998), true),
+            (998, Some(997), false),
+            (998, Some(0), false),
+            (998, None, false),
+        ] {
+            assert_eq!(acts_as_unit(uid, user), expected, "user {uid} in a unit of {user:?}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_owned_by_the_units_of_its_grants() {
+        let text = r#"{ "secrets": [
+            { "name": "db-password", "reference": "op://v/i/f", "units": ["app", "web@*/db"] },
+            { "name": "none", "reference": "op://v/i/g", "units": [] } ] }"#;
+        let loaded = crate::config::from_text(std::path::Path::new("test.json"), text).unwrap();
+        let policy = &loaded.settings.policy;
+        for (unit, owns) in [
+            (Some("app.service"), true),
+            (Some("web@1.service"), true),
+            (Some("web.service"), false),
+            (Some("other.service"), false),
+            (None, false),
+        ] {
+            let caller = caller(998, unit);
+            let owned: Vec<_> =
+                policy.secrets().filter(|it| caller.owns(it, policy)).map(|it| it.name.as_str()).collect();
+            assert_eq!(owned, if owns { vec!["db-password"] } else { vec![] }, "{unit:?}");
+        }
     }
 
     #[test]
@@ -292,7 +367,7 @@ mod tests {
             { "name": "api-key", "reference": "op://v/i/g", "units": ["web"] } ] }"#;
         let loaded =
             crate::config::from_text(std::path::Path::new("/etc/onecred/secrets.json"), text).unwrap();
-        let active = Active::new(loaded.settings);
+        let active = ActiveConfig::new(loaded.settings);
         let said = |caller: &Caller, name: &str| {
             let error = caller.no_secret(&active, name);
             zbus::DBusError::description(&error).unwrap_or_default().to_owned()

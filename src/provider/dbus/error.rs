@@ -4,7 +4,7 @@ use zbus::DBusError;
 
 use crate::domain::nearest::nearest;
 use crate::ipc::{Class, Failure};
-use crate::provider::base::active_config::Active;
+use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::fetch::preview::{Kind, Why};
 use crate::provider::observe::secret_status::Unusable;
 
@@ -130,7 +130,11 @@ impl BusError {
     }
 
     /// No secret has this name; a template may. The nearest of the names that the caller may see is suggested.
-    pub(super) fn no_secret<'a>(active: &Active, name: &str, visible: impl Iterator<Item = &'a str>) -> Self {
+    pub(super) fn no_secret<'a>(
+        active: &ActiveConfig,
+        name: &str,
+        visible: impl Iterator<Item = &'a str>,
+    ) -> Self {
         let hint = || match nearest(name, visible) {
             Some(near) => format!("did you mean {near:?}?"),
             None => "see: onecred list".to_owned(),

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use zbus::Variant;
 
 use super::Desk;
-use super::dict::{Dict, entries};
+use super::dict::{Dict, entries, put};
 use super::error::BusError;
 use crate::config::Template;
-use crate::domain::name::CredentialId;
+use crate::domain::name::{CredentialId, UnitName};
 use crate::domain::policy::{Deliverable, Rule};
 use crate::provider::base::limits::Form;
 use crate::provider::dbus::authorization::Caller;
@@ -17,9 +17,11 @@ use crate::provider::fetch::preview::{self, Preview};
 use crate::provider::observe::secret_status::Unusable;
 
 impl Desk {
-    /// The properties of a template.
-    pub(super) fn describe_template(&self, template: &Template) -> Dict {
-        describe_template(&self.server.broker, template)
+    /// The properties of a template; of the units that it is withheld from only this one, if one is given.
+    pub(super) fn describe_template(&self, template: &Template, only: Option<&UnitName>) -> Dict {
+        let mut dict = describe_template(&self.context.broker, template);
+        put(&mut dict, "Withheld", Variant::from(self.withheld(template.name.as_str(), only)));
+        dict
     }
 }
 
@@ -98,7 +100,7 @@ fn dict<const N: usize>(values: [(&'static str, Variant<'_>); N]) -> Dict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::base::active_config::Active;
+    use crate::provider::base::active_config::ActiveConfig;
     use crate::provider::fetch::broker::tests::Rig;
 
     #[tokio::test(start_paused = true)]
@@ -126,9 +128,9 @@ mod tests {
                                { "name": "file", "content": "P={{pass}}.....\n", "target": "/run/secrets/file" },
                                { "name": "app.env", "content": "P={{pass}}", "units": ["app"] } ] }"#;
             let settings = crate::config::from_text(std::path::Path::new("s.json"), text).unwrap().settings;
-            rig.broker.activate(Active::new(settings));
+            rig.broker.activate(ActiveConfig::new(settings));
             rig.script.fetch_gives(1, &[Ok(value)]);
-            let active = rig.broker.active();
+            let active = rig.config.get();
             let _ = rig.broker.try_once(&active.secret("pass").unwrap().wanted).await;
             let described = describe_template(&rig.broker, active.template(name).unwrap());
             let text = |key| String::try_from(described[key].try_clone().unwrap()).unwrap();

@@ -16,7 +16,7 @@ use super::{Desk, handover};
 use crate::domain::name::{Claim, CredentialId, UnitName};
 use crate::domain::policy::Deliverable;
 use crate::ipc::bounded;
-use crate::provider::base::active_config::Active;
+use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::base::files::Standing;
 use crate::provider::base::limits::Form;
 use crate::provider::dbus::authorization::{Action, Caller};
@@ -81,7 +81,7 @@ impl Manager {
         connection: &Connection,
     ) -> Result<Standing, BusError> {
         self.allow_property(header, connection).await?;
-        Ok(self.desk.server.standing().await)
+        Ok(self.desk.context.standing().await)
     }
 
     /// The active configuration, for a caller who may do this to all of it.
@@ -90,7 +90,7 @@ impl Manager {
         action: Action,
         header: &Header<'_>,
         connection: &Connection,
-    ) -> Result<(Arc<Caller>, Arc<Active>), BusError> {
+    ) -> Result<(Arc<Caller>, Arc<ActiveConfig>), BusError> {
         let caller = self.desk.caller(header, connection).await?;
         let active = self.desk.active(&caller, action, header, connection).await?;
         caller.may(action, header, connection).await?;
@@ -148,9 +148,10 @@ impl Manager {
         let allowed = caller.may(Action::Inspect, &header, connection).await;
         let templates = active.settings.templates.iter();
         let own = templates.filter(|template| allowed.is_ok() || caller.has_template(template));
+        let only = caller.unit.as_ref().filter(|_| allowed.is_err());
         let mut templates: Vec<Dict> = Vec::new();
         for template in own {
-            templates.push(self.desk.describe_template(template));
+            templates.push(self.desk.describe_template(template, only));
             tokio::task::yield_now().await; // each is put together; units that ask go first
         }
         match allowed {
@@ -223,8 +224,9 @@ impl Manager {
         self.desk.refresh_these(names, flags, &caller).await
     }
 
-    /// Which units would be told if these secrets had changed (all, where none is named): each unit that runs, "restart" or "reload", the
-    /// secret that it is for, and why that would be withheld by what is in memory; empty where it would not be.
+    /// Which units would be restarted, reloaded or sent a signal if these secrets and templates had changed (all, if none is named): each unit that
+    /// runs, "restart", "reload" or the signal's name, the secret or template that it is for, and why that would be withheld by what is in memory, or
+    /// an empty text.
     #[zbus(out_args("units"))]
     async fn affected(
         &self,
@@ -234,17 +236,20 @@ impl Manager {
     ) -> Result<Vec<(String, String, String, String)>, BusError> {
         let Names(names) = names;
         let (caller, active) = self.allow_of_active(Action::Inspect, &header, connection).await?;
-        if let Some(unknown) = names.iter().find(|name| active.secret(name).is_none()) {
+        let is_unknown = |name: &&String| active.secret(name).is_none() && active.template(name).is_none();
+        if let Some(unknown) = names.iter().find(is_unknown) {
             return Err(caller.no_secret(&active, unknown));
         }
         let mut names: BTreeSet<String> = names.into_iter().collect();
         if names.is_empty() {
-            names = active.settings.policy.secrets().map(|secret| secret.name.to_string()).collect();
+            let secrets = active.settings.policy.secrets().map(|secret| secret.name.to_string());
+            let templates = active.settings.templates.iter().map(|template| template.name.to_string());
+            names = secrets.chain(templates).collect();
         }
-        let due = self.desk.server.restarts.due(&active, &names).await?;
+        let due = self.desk.context.restarts.due(&active, &names).await?;
         let mut units = Vec::with_capacity(due.len());
         for due in due {
-            let withheld = self.desk.server.foresee(&due).await?;
+            let withheld = self.desk.context.foresee(&due).await;
             units.push((due.unit, due.measure.as_str().to_owned(), due.secret, withheld));
         }
         Ok(units)
@@ -384,7 +389,8 @@ impl Manager {
         self.desk.put(&name, wanted, value)
     }
 
-    /// Has the version before stand in for a secret's value until it is released. Gives back that version.
+    /// Overrides a secret with its previous value until it is released: the last value that differs from the current one. Returns the version
+    /// of the item that it is of.
     #[zbus(out_args("version"))]
     async fn rollback(
         &self,
@@ -416,7 +422,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, BusError> {
         self.allow(Action::Inspect, &header, connection).await?;
-        Ok(metrics::text(&metrics_snapshot::gather(&self.desk.server).await))
+        Ok(metrics::text(&metrics_snapshot::gather(&self.desk.context).await))
     }
 
     /// The version of onecred.
@@ -433,7 +439,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, BusError> {
         self.allow_property(header, connection).await?;
-        Ok(self.desk.server.broker.active().error.clone().unwrap_or_default())
+        Ok(self.desk.context.config.get().error.clone().unwrap_or_default())
     }
 
     /// Why units are refused every secret at the sealed socket, and what to do, where the host key cannot be used; else empty.
@@ -444,7 +450,29 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, BusError> {
         self.allow_property(header, connection).await?;
-        Ok(self.desk.server.sealing_error().map(|error| error.with_remedy()).unwrap_or_default())
+        Ok(self.desk.context.sealer.error().map(|error| error.with_remedy()).unwrap_or_default())
+    }
+
+    /// How many units are to be started again, since they were refused a credential or need such a unit.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn units_to_recover(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<u32, BusError> {
+        self.allow_property(header, connection).await?;
+        Ok(u32::try_from(self.desk.context.recovery.progress().0).unwrap_or(u32::MAX))
+    }
+
+    /// How many units were started again since the first refusal after which UnitsToRecover was not 0.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn units_recovered(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<u32, BusError> {
+        self.allow_property(header, connection).await?;
+        Ok(u32::try_from(self.desk.context.recovery.progress().1).unwrap_or(u32::MAX))
     }
 
     /// How the active configuration relates to the files: "current"; "changed": they are valid and were not loaded; "rejected": they have errors
@@ -479,7 +507,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<u64, BusError> {
         self.allow_property(header, connection).await?;
-        Ok(self.desk.server.broker.active().loaded)
+        Ok(self.desk.context.config.get().loaded)
     }
 
     /// A secret has another value than before. Whoever follows it calls Open.

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use crate::domain::name::SourceName;
 use crate::domain::policy::Deliverable;
 use crate::provider::base::limits::Form;
+use crate::provider::context::Context;
 use crate::provider::fetch::preview;
 use crate::provider::observe::metrics::{Figures, SecretFigures, SourceFigures, StoreFigures};
-use crate::provider::request::server::Server;
 
 /// How many secrets are looked at in one go: units that ask go first.
 const AT_A_TIME: usize = 64;
 
 /// The figures of this moment.
-pub async fn gather(server: &Server) -> Figures {
-    let (broker, active) = (&server.broker, server.broker.active());
+pub async fn gather(context: &Context) -> Figures {
+    let (broker, active) = (&context.broker, context.config.get());
     let mut secrets = Vec::new();
     for secret in active.settings.policy.secrets() {
         let condition = broker.condition_for(&secret.wanted, &secret.ids());
@@ -22,7 +22,7 @@ pub async fn gather(server: &Server) -> Figures {
             name: secret.name.to_string(),
             state: Some(condition.state),
             age: condition.age,
-            counts: server.tally.of(&secret.wanted.label),
+            counts: context.counters.of(&secret.wanted.label),
         });
         if secrets.len().is_multiple_of(AT_A_TIME) {
             tokio::task::yield_now().await;
@@ -35,11 +35,11 @@ pub async fn gather(server: &Server) -> Figures {
             name: template.name.to_string(),
             state: Some(preview::of(broker, &what, Form::Plain, &ids).state),
             age: None,
-            counts: server.tally.of(template.name.as_str()),
+            counts: context.counters.of(template.name.as_str()),
         });
         tokio::task::yield_now().await; // its values are read
     }
-    let told = server.statuses.get(broker).await;
+    let told = context.statuses.get(broker).await;
     let status = |name: &SourceName| {
         told.as_ref().as_ref()?.sources.iter().find(|source| source.name == *name).cloned()
     };
@@ -52,7 +52,7 @@ pub async fn gather(server: &Server) -> Figures {
     Figures {
         version: env!("CARGO_PKG_VERSION"),
         serves: active.error.is_none(),
-        totals: server.tally.totals(),
+        totals: context.counters.totals(),
         secrets,
         resolver_answers: told.is_some(),
         sources: sources.collect(),

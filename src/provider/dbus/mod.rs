@@ -29,7 +29,7 @@ use crate::domain::reference::FieldRef;
 use crate::host::pause::Growing;
 use crate::provider::base::events::Event;
 use crate::provider::base::item_key::ItemKey;
-use crate::provider::request::server::Server;
+use crate::provider::context::Context;
 use authorization::Callers;
 use error::BusError;
 use manager::{Manager, ManagerSignals as _};
@@ -52,19 +52,19 @@ pub type Reload = oneshot::Sender<Result<(), String>>;
 
 /// What all objects work with.
 pub(super) struct Desk {
-    server: Arc<Server>,
+    context: Arc<Context>,
     reloads: mpsc::Sender<Reload>,
     callers: Callers,
 }
 
 /// Serves on the system bus for as long as it is polled, also when the bus is not there at first, or is started anew.
-pub async fn serve(server: Arc<Server>, reloads: mpsc::Sender<Reload>) {
+pub async fn serve(context: Arc<Context>, reloads: mpsc::Sender<Reload>) {
     let mut pauses = Growing::doubling(PAUSES[0], PAUSES[1]);
     loop {
         // followed before the objects are made, so that no change falls between
-        let events = server.broker.events.follow();
+        let events = context.broker.events.follow();
         let desk = Arc::new(Desk {
-            server: Arc::clone(&server),
+            context: Arc::clone(&context),
             reloads: reloads.clone(),
             callers: Callers::default(),
         });
@@ -101,7 +101,7 @@ async fn show(
     objects: &ObjectServer,
     shown: &BTreeSet<String>,
 ) -> zbus::Result<BTreeSet<String>> {
-    let active = desk.server.broker.active();
+    let active = desk.context.config.get();
     let mut now = BTreeSet::new();
     for secret in active.settings.policy.secrets() {
         let path = answer::secret_path(secret.name.as_str());
@@ -129,7 +129,7 @@ async fn show(
 /// Tells what happens as signals, until the connection ends.
 async fn tell(desk: &Arc<Desk>, connection: &Connection, mut events: broadcast::Receiver<Event>) {
     let objects = connection.object_server();
-    let active = desk.server.broker.active();
+    let active = desk.context.config.get();
     let secrets = active.settings.policy.secrets().map(|secret| answer::secret_path(secret.name.as_str()));
     let sources = active.settings.sources.keys().map(|name| SourceObject::path(name.as_str()));
     let mut shown: BTreeSet<String> = secrets.chain(sources).collect();
@@ -202,7 +202,7 @@ async fn failed(
 
 /// The secrets that an item's fields are; of all its fields, where none are said.
 fn names(desk: &Desk, key: &ItemKey, fields: Option<&[FieldRef]>) -> Vec<String> {
-    let active = desk.server.broker.active();
+    let active = desk.context.config.get();
     active.secrets_of(key, fields).map(|secret| secret.name.to_string()).collect()
 }
 

@@ -16,7 +16,7 @@ use crate::ipc::version;
 use crate::provider::base::events::Event;
 use crate::provider::base::item_key::ItemKey;
 use crate::provider::dbus::authorization::Caller;
-use crate::provider::store::{Entry, Origin};
+use crate::provider::store::{Entry, Origin, Snapshot};
 
 /// How many secrets of one call are refreshed at once.
 const AT_ONCE: usize = 64;
@@ -34,8 +34,8 @@ impl Desk {
         caller: &Arc<Caller>,
     ) -> Result<Vec<Outcome>, BusError> {
         let (turns, mut work) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
-        let broker = &self.server.broker;
-        let active = broker.active();
+        let broker = &self.context.broker;
+        let active = self.context.config.get();
         // all are asked for before any has its turn, so that one check is enough for a source
         let ask = |name: &String| {
             let what = active.settings.policy.by_name(name)?;
@@ -46,7 +46,7 @@ impl Desk {
             let (desk, turns, caller) = (Arc::clone(self), Arc::clone(&turns), Arc::clone(caller));
             work.spawn(async move {
                 let _turn = turns.acquire().await;
-                let active = desk.server.broker.active();
+                let active = desk.context.config.get();
                 let unknown = || caller.no_secret(&active, &name);
                 let mut asked = asked.unwrap_or_default();
                 let result = match (active.secret(&name), active.template(&name)) {
@@ -90,15 +90,20 @@ impl Desk {
         Ok(())
     }
 
-    /// Has the version before stand in for a secret's value. Gives that version.
+    /// Overrides a secret with its previous value: the last one that differs from the current one. Gives the version that it is of.
     pub(super) fn rollback(&self, name: &str, wanted: &Wanted) -> Result<u64, BusError> {
         let (key, field) = (ItemKey::new(&wanted.source, &wanted.reference.item), &wanted.reference.field);
-        let broker = &self.server.broker;
-        let previous = broker.slot(&key).and_then(|slot| slot.previous);
-        let entry = previous.as_ref().and_then(|previous| previous.entry(field));
-        let (Some(previous), Some(&Entry::Value { offset, len, .. })) = (&previous, entry) else {
+        let broker = &self.context.broker;
+        let slot = broker.slot(&key);
+        let differs = |previous: &&Arc<Snapshot>| {
+            let current = slot.as_ref().and_then(|slot| slot.snapshot.digest(field));
+            previous.digest(field) != current
+        };
+        let previous = slot.as_ref().and_then(|slot| slot.previous.as_ref()).filter(differs);
+        let entry = previous.and_then(|previous| previous.entry(field));
+        let (Some(previous), Some(&Entry::Value { offset, len, .. })) = (previous, entry) else {
             return Err(BusError::InvalidArgument(format!(
-                "{name}: there is no version before the current one: it has not changed since the boot, or was removed since; to put a value in its place: onecred put {name}"
+                "{name}: no previous value: it has not changed since boot, or was removed since; to override it: onecred put {name}"
             )));
         };
         let unreadable = |_| {
@@ -112,19 +117,20 @@ impl Desk {
                 "{name}: the previous version is empty, which units are refused; to override the value: onecred put {name}"
             )));
         }
-        self.hold(name, Origin::Rollback, (&key, field), previous.version, value)?;
+        let version = previous.version_of(field);
+        self.hold(name, Origin::Rollback, (&key, field), version, value)?;
         tracing::warn!(
             message_id = message_id::ROLLED_BACK,
             onecred_secret = name,
-            "secret {name}: version {} stands in for it from now on; end that by: onecred release {name}",
-            version::text(previous.version)
+            "secret {name}: overridden by its previous value, of version {}; end that by: onecred release {name}",
+            version::text(version)
         );
-        Ok(previous.version)
+        Ok(version)
     }
 
     /// Ends what stands in for a secret.
     pub(super) fn release(&self, name: String) -> Result<(), BusError> {
-        let broker = &self.server.broker;
+        let broker = &self.context.broker;
         if !broker.store().release(&name) {
             return Err(BusError::InvalidArgument(format!("nothing stands in for {name}")));
         }
@@ -145,10 +151,13 @@ impl Desk {
         version: u64,
         value: SecretValue,
     ) -> Result<(), BusError> {
-        let broker = &self.server.broker;
+        let broker = &self.context.broker;
         let kept = broker.store().hold(name, origin, place, version, value);
         kept.map_err(|error| BusError::of(name, &error.failure()))?;
         broker.events.tell(Event::Held { name: name.to_owned() });
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,9 +69,9 @@ impl Desk {
         look_up: bool,
     ) -> Vec<Dict> {
         let mut answers = Vec::with_capacity(requests.len());
-        let broker = &self.server.broker;
+        let broker = &self.context.broker;
         let fit = |totals: &UnitTotals, asker: (ProcessId, &Claim), value, what: &Deliverable, form| {
-            self.server.fit_beside(totals, asker, value, what, form)
+            self.context.fit(totals, asker, value, what, form)
         };
         let start = Start::new(broker, &fit);
         for Request { credential, form } in requests {
@@ -92,7 +92,7 @@ impl Desk {
 
     /// What a unit may have by an ID, or why it may have nothing.
     pub(super) fn allowed(&self, unit: &UnitName, id: &CredentialId) -> Result<Deliverable, String> {
-        let active = self.server.broker.active();
+        let active = self.context.config.get();
         if let Some(error) = &active.error {
             return Err(format!("onecred serves nothing at present: {error}"));
         }
@@ -104,7 +104,7 @@ impl Desk {
 
     /// Why a unit may have it.
     pub(super) fn reason(&self, what: &Deliverable) -> String {
-        let (active, label) = (self.server.broker.active(), what.label());
+        let (active, label) = (self.context.config.get(), what.label());
         match (active.secret(label), active.template(label)) {
             (Some(secret), _) => format!("secret {label} ({}) names it", secret.declared_at),
             (_, Some(template)) => format!("template {label} ({}) names it", template.declared_at),
@@ -120,8 +120,8 @@ impl Desk {
         form: Form,
         look_up: bool,
     ) -> Prediction {
-        let broker = &self.server.broker;
-        let active = broker.active();
+        let broker = &self.context.broker;
+        let active = self.context.config.get();
         let conditions: Vec<_> = what.parts().iter().map(|part| (part, broker.condition(part))).collect();
         let overrides =
             conditions.iter().filter_map(|(part, it)| Some(format!("{} ({})", part.label, it.held?)));
@@ -138,7 +138,7 @@ impl Desk {
             answer: None,
             overrides: overrides.collect(),
             target: target.map(|target| target.path.display().to_string()).unwrap_or_default(),
-            fetched: conditions.iter().all(|(part, it)| it.held.is_some() || broker.has(part)),
+            fetched: conditions.iter().all(|(_, it)| it.size.is_some()),
             needs_network: what.parts().iter().filter_map(source).any(Source::needs_network),
             size: None,
         };
@@ -154,12 +154,12 @@ impl Desk {
         process: ProcessId,
         look_up: bool,
     ) -> Prediction {
-        let broker = &self.server.broker;
-        let files = match self.server.publisher.awaited(handle).await {
+        let broker = &self.context.broker;
+        let files = match self.context.publisher.awaited(handle).await {
             Ok(files) => files,
             Err(refusal) => return Prediction { answer: Some(Err(refusal)), ..Prediction::default() },
         };
-        let active = broker.active();
+        let active = self.context.config.get();
         let parts = || files.iter().flat_map(|file| file.content.parts());
         let needs_network =
             |part: &Arc<Wanted>| active.settings.sources.get(&part.source).is_some_and(Source::needs_network);
@@ -167,7 +167,7 @@ impl Desk {
             parts().filter_map(|part| Some(format!("{} ({})", part.label, broker.condition(part).held?)));
         let mut prediction = Prediction {
             overrides: overrides.collect::<BTreeSet<_>>().into_iter().collect(),
-            fetched: parts().all(|part| broker.condition(part).held.is_some() || broker.has(part)),
+            fetched: parts().all(|part| broker.condition(part).size.is_some()),
             needs_network: parts().any(needs_network),
             answer: Some(Ok(None)),
             reason: awaits(handle, &files),
@@ -206,7 +206,7 @@ impl Desk {
         handle: &Handle,
         claim: &Claim,
     ) -> (bool, String, String, String) {
-        match self.server.publisher.awaited(handle).await {
+        match self.context.publisher.awaited(handle).await {
             Ok(files) => {
                 let (name, references) = match (handle, files.first()) {
                     (Handle::One(_), Some(file)) => (file.name.clone(), file.content.references()),
@@ -232,11 +232,11 @@ impl Desk {
         let job = Job { what: what.clone(), process, arrived: BootTime::now() };
         let at_once = || {
             let stale = |it: Assembled| it.stale.into_iter().next().map(|(_, failure)| failure);
-            assemble::at_once(&self.server.broker, &job).map(|result| result.map(stale))
+            assemble::look_up(&self.context.broker, &job).known().map(|result| result.map(stale))
         };
         match at_once() {
             None if look_up => {
-                let failure = start::look_up(&self.server.broker, what).await;
+                let failure = start::look_up(&self.context.broker, what).await;
                 at_once().or_else(|| failure.map(Err))
             }
             answer => answer,

@@ -9,7 +9,9 @@ use zbus::{Connection, OwnedFd, interface};
 use super::Desk;
 use super::answer::{age, error_name, in_bytes, last_error, outcome, sealed_error, units, version_text};
 use super::error::BusError;
+use crate::domain::name::UnitName;
 use crate::domain::policy::Deliverable;
+use crate::domain::secret::Secret;
 use crate::provider::dbus::authorization::Action;
 use crate::provider::observe::secret_status::Condition;
 
@@ -37,11 +39,26 @@ impl SecretObject {
         &self,
         header: Option<Header<'_>>,
         connection: &Connection,
-        see: impl FnOnce(&crate::domain::secret::Secret) -> T,
+        see: impl FnOnce(&Secret) -> T,
     ) -> Result<T, BusError> {
         let header = header.ok_or_else(|| BusError::NotAuthorized("the message names no sender".into()))?;
         let found = self.desk.find(&self.name, Action::Inspect, &header, connection).await?;
         Ok(see(found.secret()?))
+    }
+
+    /// What is to be seen of units; a unit that polkit does not allow sees only itself.
+    async fn of_units<T>(
+        &self,
+        header: Option<Header<'_>>,
+        connection: &Connection,
+        see: impl FnOnce(&Secret, Option<&UnitName>) -> T,
+    ) -> Result<T, BusError> {
+        let header = header.ok_or_else(|| BusError::NotAuthorized("the message names no sender".into()))?;
+        let found = self.desk.find(&self.name, Action::Inspect, &header, connection).await?;
+        let caller = self.desk.caller(&header, connection).await?;
+        let allowed = caller.may(Action::Inspect, &header, connection).await;
+        let only = caller.unit.as_ref().filter(|_| allowed.is_err());
+        Ok(see(found.secret()?, only))
     }
 
     async fn condition(
@@ -67,7 +84,7 @@ impl SecretObject {
     ) -> Result<(String, u64), BusError> {
         let found = self.desk.find(&self.name, Action::Refresh, &header, connection).await?;
         let secret = found.secret()?;
-        let asked = self.desk.server.broker.ask(&secret.wanted);
+        let asked = self.desk.context.broker.ask(&secret.wanted);
         let (word, version) = outcome(self.desk.refresh(secret, flags, asked).await?);
         Ok((word.to_owned(), version))
     }
@@ -236,12 +253,18 @@ impl SecretObject {
         #[zbus(header)] header: Option<Header<'_>>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<String>, BusError> {
-        let header = header.ok_or_else(|| BusError::NotAuthorized("the message names no sender".into()))?;
-        let found = self.desk.find(&self.name, Action::Inspect, &header, connection).await?;
-        let caller = self.desk.caller(&header, connection).await?;
-        let allowed = caller.may(Action::Inspect, &header, connection).await;
-        let only = caller.unit.as_ref().filter(|_| allowed.is_err());
-        Ok(self.desk.withheld(found.secret()?, only))
+        self.of_units(header, connection, |secret, only| self.desk.withheld(secret.name.as_str(), only)).await
+    }
+
+    /// The units that run with another value of it than the current one, each with the version that its value is of. A unit that polkit does not
+    /// allow sees itself.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn outdated(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<Vec<String>, BusError> {
+        self.of_units(header, connection, |secret, only| self.desk.outdated(secret, only)).await
     }
 
     /// How often units were given it since onecred started.

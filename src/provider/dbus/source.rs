@@ -42,12 +42,12 @@ impl SourceObject {
         see: impl FnOnce(SourceStatus) -> T,
     ) -> Result<T, BusError> {
         self.allowed(header, connection).await?;
-        let server = &self.desk.server;
-        Ok(server.statuses.of(&server.broker, &self.name).await.map(see).unwrap_or_default())
+        let context = &self.desk.context;
+        Ok(context.statuses.of(&context.broker, &self.name).await.map(see).unwrap_or_default())
     }
 
     fn trouble(&self) -> Option<Failure> {
-        self.desk.server.broker.last_failure(&self.name)
+        self.desk.context.broker.last_failure(&self.name)
     }
 }
 
@@ -99,7 +99,7 @@ impl SourceObject {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, BusError> {
         self.allowed(header, connection).await?;
-        let active = self.desk.server.broker.active();
+        let active = self.desk.context.config.get();
         Ok(active
             .settings
             .sources

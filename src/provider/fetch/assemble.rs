@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-use super::broker::{Broker, Order, Ready};
+use super::broker::{self, Broker, Order, Ready};
 use crate::domain::policy::Deliverable;
 use crate::domain::secret::{SecretValue, Wanted};
 use crate::domain::template::{Filling, Unfit};
@@ -15,6 +16,7 @@ use crate::host::clock::BootTime;
 use crate::ipc::Failure;
 use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
+use crate::provider::store::Digest;
 
 /// What is to be put together, and for whom.
 #[derive(Debug, Clone)]
@@ -34,6 +36,19 @@ pub struct Assembled {
     pub value: SecretValue,
     /// The parts that are older than they should be, with the reason.
     pub stale: Vec<(Arc<Wanted>, Failure)>,
+    /// What it is made of.
+    pub parts: Vec<Part>,
+}
+
+/// A value that something was made of, without the value itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// What it is; see [`Wanted::identity`].
+    pub name: String,
+    /// Its digest.
+    pub digest: Option<Digest>,
+    /// The version of the item that it is of.
+    pub version: u64,
 }
 
 impl Job {
@@ -45,37 +60,72 @@ impl Job {
     pub fn patience(&self) -> Duration {
         self.what.parts().iter().map(|wanted| wanted.deadline).min().unwrap_or_default()
     }
-
-    /// The part that is waited for: the first that is not there.
-    pub fn missing(&self, broker: &Broker) -> Option<&Arc<Wanted>> {
-        self.what.parts().iter().find(|wanted| broker.at_once(&self.order(wanted)).is_none())
-    }
 }
 
-/// Puts it together without a wait, if that can be: where every part is at hand.
-pub fn at_once(broker: &Broker, job: &Job) -> Option<Result<Assembled, Refusal>> {
-    match &job.what {
-        Deliverable::Secret(wanted) => Some(one(wanted, broker.at_once(&job.order(wanted))?)),
-        Deliverable::Template(filling) => {
-            let ready = filling.parts.iter().map(|wanted| broker.at_once(&job.order(wanted)));
-            Some(filled(filling, ready.collect::<Option<_>>()?))
+/// What a look-up yields, without a wait.
+#[derive(Debug)]
+pub enum LookUp {
+    /// The whole value, or why it cannot be made of the parts.
+    Known(Result<Assembled, Refusal>),
+    /// The first part that must be waited for.
+    Pending(Missing),
+}
+
+/// A part that must be waited for.
+#[derive(Debug)]
+pub struct Missing {
+    /// The part.
+    pub wanted: Arc<Wanted>,
+    /// Whether an older value is served if its source does not answer.
+    pub has_older: bool,
+}
+
+impl LookUp {
+    /// The answer, if it is known.
+    pub fn known(self) -> Option<Result<Assembled, Refusal>> {
+        match self {
+            Self::Known(result) => Some(result),
+            Self::Pending(_) => None,
         }
     }
 }
 
+/// Looks all parts up, and puts them together if none must be waited for.
+pub fn look_up(broker: &Broker, job: &Job) -> LookUp {
+    let look_up = |wanted: &Arc<Wanted>| match broker.look_up(&job.order(wanted)) {
+        broker::LookUp::Ready(ready) => Ok(ready),
+        broker::LookUp::Pending(pending) => {
+            Err(Missing { wanted: Arc::clone(wanted), has_older: pending.older.is_some() })
+        }
+    };
+    let result = match &job.what {
+        Deliverable::Secret(wanted) => look_up(wanted).map(|ready| one(wanted, ready)),
+        Deliverable::Template(filling) => {
+            let ready: Result<Vec<_>, _> = filling.parts.iter().map(look_up).collect();
+            ready.map(|ready| filled(filling, ready))
+        }
+    };
+    result.map_or_else(LookUp::Pending, LookUp::Known)
+}
+
 /// Puts it together, within the deadline of each part.
 pub async fn get(broker: &Arc<Broker>, job: &Job) -> Result<Assembled, Refusal> {
+    get_since(broker, job, Instant::now()).await
+}
+
+/// The same, with deadlines that began at a time that may have passed.
+pub async fn get_since(broker: &Arc<Broker>, job: &Job, began: Instant) -> Result<Assembled, Refusal> {
     let filling = match &job.what {
         Deliverable::Secret(wanted) => {
-            let ready = broker.get(&job.order(wanted)).await;
+            let ready = broker.get_by(&job.order(wanted), began + wanted.deadline).await;
             return one(wanted, ready.map_err(|failure| failed(wanted, failure))?);
         }
         Deliverable::Template(filling) => filling,
     };
     let mut parts = JoinSet::new();
     for (index, wanted) in filling.parts.iter().enumerate() {
-        let (broker, order) = (Arc::clone(broker), job.order(wanted));
-        parts.spawn(async move { (index, broker.get(&order).await) });
+        let (broker, order, deadline) = (Arc::clone(broker), job.order(wanted), began + wanted.deadline);
+        parts.spawn(async move { (index, broker.get_by(&order, deadline).await) });
     }
     let mut ready: Vec<_> = filling.parts.iter().map(|_| None).collect();
     while let Some(ended) = parts.join_next().await {
@@ -85,35 +135,33 @@ pub async fn get(broker: &Arc<Broker>, job: &Job) -> Result<Assembled, Refusal> 
     filled(filling, ready.into_iter().flatten().collect())
 }
 
-/// Puts together what goes by a name in the configuration, for an asker of its own or one that is named.
-pub async fn by_name(broker: &Arc<Broker>, name: &str, process: ProcessId) -> Result<Assembled, Refusal> {
-    let what = broker.active().settings.policy.by_name(name).cloned();
-    let what = what.ok_or_else(|| Refusal::NoSuchName(name.to_owned()))?;
-    get(broker, &Job { what, process, arrived: BootTime::now() }).await
-}
-
 fn one(wanted: &Arc<Wanted>, mut ready: Ready) -> Result<Assembled, Refusal> {
     let stale = ready.stale.take().map(|failure| (Arc::clone(wanted), failure));
-    Ok(Assembled { value: read(wanted, &ready)?, stale: stale.into_iter().collect() })
+    let (value, field) = (read(wanted, &ready)?, &wanted.reference.field);
+    let (digest, version) = (ready.snapshot.digest(field), ready.snapshot.version_of(field));
+    let parts = vec![Part { name: wanted.identity(), digest, version }];
+    Ok(Assembled { value, stale: stale.into_iter().collect(), parts })
 }
 
 fn filled(filling: &Arc<Filling>, ready: Vec<Ready>) -> Result<Assembled, Refusal> {
-    let mut stale = Vec::new();
+    let (mut stale, mut parts) = (Vec::new(), Vec::with_capacity(ready.len()));
     let mut values = Vec::with_capacity(ready.len());
     for (wanted, part) in filling.parts.iter().zip(ready) {
         let part = one(wanted, part).map_err(|refusal| within(filling, refusal))?;
         stale.extend(part.stale);
+        parts.extend(part.parts);
         values.push(part.value);
     }
     let value = filling.template.fill(&values).map_err(|Unfit { part, why }| {
         let reference = filling.parts[part].reference.clone();
         within(filling, Refusal::Unfit { reference, why })
     })?;
-    Ok(Assembled { value, stale })
+    Ok(Assembled { value, stale, parts })
 }
 
 fn read(wanted: &Wanted, ready: &Ready) -> Result<SecretValue, Refusal> {
     let value = ready.read()?;
+    let value = if wanted.trim { value.trimmed() } else { value };
     if value.is_empty() && !wanted.allow_empty {
         return Err(Refusal::Empty(wanted.reference.clone()));
     }

@@ -45,9 +45,10 @@ enum Means {
 impl Means {
     fn of(failure: Option<&Failure>) -> Self {
         match failure {
+            Some(failure) if failure.is_answer() => Self::Answer,
             Some(failure) if failure.class.is_transient() => Self::Trouble,
-            Some(failure) if !failure.is_answer() => Self::NoAnswer,
-            Some(_) | None => Self::Answer,
+            Some(_) => Self::NoAnswer,
+            None => Self::Answer,
         }
     }
 }
@@ -154,6 +155,7 @@ mod tests {
             (Some(failure(Class::Misconfigured)), Means::NoAnswer),
             (Some(failure(Class::Away)), Means::Trouble),
             (Some(failure(Class::Limited)), Means::Trouble),
+            (Some(failure(Class::Away).of_item()), Means::Answer),
         ];
         for (failure, means) in cases {
             assert_eq!(Means::of(failure.as_ref()), means, "{failure:?}");

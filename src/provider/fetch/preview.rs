@@ -6,9 +6,11 @@ use crate::domain::name::CredentialId;
 use crate::domain::policy::Deliverable;
 use crate::domain::secret::Wanted;
 use crate::domain::template::{Filling, Unfit};
+use crate::host::clock::BootTime;
 use crate::ipc::Class;
 use crate::provider::base::limits::Form;
-use crate::provider::fetch::broker::Broker;
+use crate::provider::base::process_id::ProcessId;
+use crate::provider::fetch::broker::{Broker, LookUp, Order};
 use crate::provider::observe::secret_status::{Condition, State, Unusable};
 
 /// What a request would be answered.
@@ -136,11 +138,19 @@ impl Unusable {
 }
 
 fn fill(broker: &Broker, filling: &Arc<Filling>) -> Option<Result<usize, Unfit>> {
-    let mut values = Vec::with_capacity(filling.parts.len());
-    for wanted in &filling.parts {
-        values.push(broker.stored(wanted)?.read().ok()?);
-    }
-    Some(filling.template.fill(&values).map(|whole| whole.len()))
+    let process = ProcessId::nobody();
+    let value = |wanted: &Arc<Wanted>| {
+        let order = Order { wanted: Arc::clone(wanted), process, arrived: BootTime::now() };
+        let ready = match broker.look_up(&order) {
+            LookUp::Ready(ready) => ready,
+            LookUp::Pending(pending) => pending.older?,
+        };
+        let value = ready.read().ok()?;
+        Some(if wanted.trim { value.trimmed() } else { value })
+    };
+    let values: Option<Vec<_>> = filling.parts.iter().map(value).collect();
+    broker.forget(process);
+    Some(filling.template.fill(&values?).map(|whole| whole.len()))
 }
 
 #[cfg(test)]

@@ -3,9 +3,14 @@
 //! On systemd 258 and later an encrypted token is decrypted by systemd-creds.socket, which may refuse in a crowd. The resolver is started again and
 //! again then, and its questions wait in the queue of its socket. They are given back early, with the reason, and asked again.
 
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout};
 use zbus::proxy::CacheProperties;
@@ -16,6 +21,7 @@ use crate::host::systemd::manager::{Link, ServiceProxy, UnitProxy};
 use crate::ipc::{
     Check, Checked, Class, Declarations, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve, Status,
 };
+use crate::provider::base::events::Event;
 
 const UNIT: &str = "onecred-resolver.service";
 /// After how long without an answer systemd is asked for the first time; the pause doubles from then on.
@@ -127,6 +133,49 @@ fn no_token() -> Failure {
     )
 }
 
+/// Restarts the resolver after a reload if a file with a token is newer than its process: systemd loads tokens when it starts the resolver.
+pub async fn take_up_tokens(mut events: Receiver<Event>) {
+    let link = Link::default();
+    loop {
+        match events.recv().await {
+            Ok(Event::Configured) | Err(RecvError::Lagged(_)) => {}
+            Ok(_) => continue,
+            Err(RecvError::Closed) => return,
+        }
+        match restart_for_newer_token(&link).await {
+            Ok(true) => tracing::info!("{UNIT} is restarted, since a file with its token was replaced"),
+            Ok(false) => {}
+            Err(error) => tracing::debug!("whether {UNIT} has the present token can't be seen: {error}"),
+        }
+    }
+}
+
+async fn restart_for_newer_token(link: &Link) -> zbus::Result<bool> {
+    let active: String = link.properties(UNIT, "Unit").await?.get("ActiveState").await?;
+    let service = link.properties(UNIT, "Service").await?;
+    let started = Duration::from_micros(service.get("ExecMainStartTimestamp").await?);
+    let mut loaded: Vec<(String, String)> = service.get("LoadCredential").await?;
+    loaded.extend(service.get::<Vec<(String, String)>>("LoadCredentialEncrypted").await?);
+    let is_newer = loaded.iter().any(|(_, path)| is_newer(Path::new(path), started));
+    let restarts = is_newer && matches!(active.as_str(), "active" | "reloading");
+    if restarts {
+        link.manager().await?.try_restart_unit(UNIT, "replace").await?;
+    }
+    Ok(restarts)
+}
+
+/// Whether a file, or a link to it, was changed or put there after this time of the Unix epoch.
+fn is_newer(path: &Path, time: Duration) -> bool {
+    let changed = |metadata: Metadata| {
+        let nanoseconds = |n: i64| Duration::from_nanos(u64::try_from(n).unwrap_or_default());
+        let seconds = |n: i64| Duration::from_secs(u64::try_from(n).unwrap_or_default());
+        let modified = seconds(metadata.mtime()) + nanoseconds(metadata.mtime_nsec());
+        modified.max(seconds(metadata.ctime()) + nanoseconds(metadata.ctime_nsec()))
+    };
+    let all = [path.metadata(), path.symlink_metadata()];
+    all.into_iter().flatten().any(|metadata| changed(metadata) > time)
+}
+
 impl Resolve for ResolverUnit {
     fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched> {
         Box::pin(self.answer(self.resolver.fetch(fetch)))
@@ -204,6 +253,21 @@ mod tests {
             assert_eq!(why_not(look).await.is_some(), is_no_token, "{then:?}");
             assert_eq!(looks.get(), if then == starts { NEXT_LOOK.1 } else { 3 }, "{then:?}");
         }
+    }
+
+    #[test]
+    fn a_file_that_was_replaced_is_newer() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        std::fs::write(at("token"), "one").unwrap();
+        let old = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+        std::fs::File::open(at("token")).unwrap().set_modified(old).unwrap();
+        // it was put there just now, though its content is old
+        assert!(is_newer(&at("token"), Duration::from_secs(2000)));
+        let later = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap() + Duration::from_secs(60);
+        assert!(!is_newer(&at("token"), later) && !is_newer(&at("none"), Duration::ZERO));
+        std::os::unix::fs::symlink("none", at("link")).unwrap();
+        assert!(is_newer(&at("link"), Duration::from_secs(2000)), "what it leads to can't be seen");
     }
 
     struct Slow;

@@ -12,12 +12,14 @@ use tokio::time::Instant;
 
 use self::schedule::{Candidate, Due, Schedule};
 use super::broker::Broker;
+use crate::config::Settings;
 use crate::domain::name::SourceName;
 use crate::domain::reference::FieldRef;
+use crate::domain::secret::Wanted;
 use crate::host::clock::BootTime;
 use crate::host::pause::varied;
 use crate::provider::base::item_key::ItemKey;
-use crate::provider::store::Entry;
+use crate::provider::store::{Entry, Slot};
 
 /// How often to look for what is due: an interval may begin or end with any new configuration, and a unit's start may find a change.
 const LOOK: Duration = Duration::from_secs(5);
@@ -54,19 +56,16 @@ struct Fetched {
 impl Rotation {
     /// Begins what is due of the sources that are not being worked on.
     fn look(&mut self, broker: &Arc<Broker>, now: BootTime) {
-        let active = broker.active();
-        let candidates: Vec<Candidate> = active
-            .settings
-            .policy
-            .secrets()
-            .filter_map(|secret| {
-                let (interval, wanted) = (secret.refresh?, &secret.wanted);
+        let active = broker.config();
+        let candidates: Vec<Candidate> = kept_fresh(&active.settings)
+            .filter_map(|(interval, wanted)| {
                 let key = ItemKey::new(&wanted.source, &wanted.reference.item);
                 let slot = broker.slot(&key)?;
                 let field = wanted.reference.field.clone();
                 let has_value = matches!(slot.snapshot.entry(&field), Some(Entry::Value { .. }));
-                let (confirmed, fetched, changed) = (slot.confirmed, slot.snapshot.fetched, slot.changed);
-                Some(Candidate { key, field, interval, confirmed, fetched, changed, has_value })
+                let (changed, incomplete) = (slot.changed, is_incomplete(&slot, &field));
+                let (confirmed, fetched) = (slot.confirmed, slot.snapshot.fetched);
+                Some(Candidate { key, field, interval, confirmed, fetched, changed, incomplete, has_value })
             })
             .collect();
         let part = || varied(Duration::from_secs(1), 0.1).as_secs_f64();
@@ -99,6 +98,16 @@ impl Rotation {
     }
 }
 
+/// What is kept fresh, with its interval: secrets, and all that templates are made of.
+fn kept_fresh(settings: &Settings) -> impl Iterator<Item = (Duration, &Wanted)> {
+    let secrets = settings.policy.secrets();
+    let secrets = secrets.filter_map(|secret| Some((secret.rotation.refresh?, &secret.wanted)));
+    let templates =
+        settings.templates.iter().filter_map(|it| Some((it.rotation.refresh?, &it.filling.parts)));
+    let parts = templates.flat_map(|(interval, parts)| parts.iter().map(move |part| (interval, &**part)));
+    secrets.chain(parts)
+}
+
 /// Checks a source if that is due, and fetches items.
 async fn work(
     broker: Arc<Broker>,
@@ -117,11 +126,17 @@ async fn work(
             if let Err(failure) = broker.fetched(&key, &field).await {
                 tracing::debug!("{}: could not be fetched: {failure}", key.item);
             }
-            let still_changed = broker.slot(&key).is_some_and(|slot| slot.changed);
+            let still_changed =
+                broker.slot(&key).is_some_and(|slot| slot.changed || is_incomplete(&slot, &field));
             Fetched { key, still_changed }
         });
     }
     work.join_all().await
+}
+
+/// Whether the last fetch did not bring a value, for a cause that passes.
+fn is_incomplete(slot: &Slot, field: &FieldRef) -> bool {
+    matches!(slot.snapshot.entry(field), Some(Entry::Failed(failure)) if failure.class.is_transient())
 }
 
 #[cfg(test)]

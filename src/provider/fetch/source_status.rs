@@ -42,7 +42,7 @@ impl Statuses {
     /// How all sources are, as they are defined now. Whoever comes while the resolver is asked, waits for the same answer.
     pub async fn get(&self, broker: &Broker) -> Arc<Told> {
         let mut last = self.0.lock().await;
-        let of = broker.active().declarations().clone();
+        let of = broker.config().declarations().clone();
         if let Some(answer) = last.as_ref().filter(|answer| answer.is_good_for(&of)) {
             return Arc::clone(&answer.told);
         }

@@ -62,7 +62,7 @@ impl<'a> Start<'a> {
     }
 
     fn at_once(&self, job: &Job, claim: &Claim, form: Form) -> Option<Answer> {
-        let result = assemble::at_once(self.broker, job)?;
+        let result = assemble::look_up(self.broker, job).known()?;
         let size = result.as_ref().ok().map(|assembled| assembled.value.len());
         let fit = |value| (self.fit)(&self.totals, (self.process, claim), value, &job.what, form);
         let stale = |it: Assembled| it.stale.into_iter().next().map(|(_, failure)| failure);

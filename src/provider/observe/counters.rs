@@ -18,7 +18,7 @@ pub const STRANGER: &str = "stranger";
 
 /// Counts since the provider started.
 #[derive(Debug, Default)]
-pub struct Tally(Mutex<Inner>);
+pub struct Counters(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -61,7 +61,7 @@ pub struct Latency {
     pub sum: Duration,
 }
 
-impl Tally {
+impl Counters {
     /// A value was handed over whole.
     pub fn answered(&self, label: &str, arrived: BootTime) {
         let now = BootTime::now();
@@ -134,16 +134,16 @@ mod tests {
 
     #[test]
     fn answers_and_refusals_are_counted_by_label_and_kind() {
-        let (tally, now) = (Tally::default(), BootTime::now());
-        tally.answered("db", now);
-        tally.answered("db", now);
-        tally.refused(Some("db"), "away");
-        tally.refused(None, STRANGER);
-        let db = tally.of("db");
+        let (counters, now) = (Counters::default(), BootTime::now());
+        counters.answered("db", now);
+        counters.answered("db", now);
+        counters.refused(Some("db"), "away");
+        counters.refused(None, STRANGER);
+        let db = counters.of("db");
         assert_eq!((db.answers, db.refusals), (2, 1));
         assert!(db.last_answer >= Some(now));
-        assert_eq!(tally.of("web"), Counts::default());
-        let totals = tally.totals();
+        assert_eq!(counters.of("web"), Counts::default());
+        let totals = counters.totals();
         assert_eq!(totals.answers, 2);
         assert_eq!(totals.refusals, BTreeMap::from([("away", 1), (STRANGER, 1)]));
         assert_eq!(totals.latency.buckets.iter().sum::<u64>(), 2);
@@ -160,11 +160,11 @@ mod tests {
 
     #[test]
     fn labels_without_end_are_counted_in_the_totals_alone() {
-        let tally = Tally::default();
+        let counters = Counters::default();
         for n in 0..=LABELS {
-            tally.refused(Some(&n.to_string()), "empty");
+            counters.refused(Some(&n.to_string()), "empty");
         }
-        assert_eq!(tally.inner().labels.len(), LABELS);
-        assert_eq!(tally.totals().refusals["empty"], LABELS as u64 + 1);
+        assert_eq!(counters.inner().labels.len(), LABELS);
+        assert_eq!(counters.totals().refusals["empty"], LABELS as u64 + 1);
     }
 }

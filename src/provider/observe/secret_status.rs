@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::domain::name::CredentialId;
 use crate::domain::secret::{MaxAge, Wanted};
 use crate::host::clock::BootTime;
-use crate::ipc::Failure;
+use crate::ipc::{Class, Failure};
 
 use crate::provider::base::limits::{self, Form};
 use crate::provider::store::{Entry, Held, Slot};
@@ -154,11 +154,18 @@ impl Condition {
             (None, Some(Entry::Value { len, .. })) if !changed => Some(*len),
             _ => None,
         };
+        // units get what is there, but only for as long as it is there
+        let ambiguous = seen
+            .slot
+            .and_then(|slot| slot.doubt.as_ref())
+            .is_some_and(|doubt| doubt.failure.class == Class::Several);
         let judge = |form| size.and_then(|size| judge(wanted, size, form, seen.ids));
         let (unusable, sealed) = (judge(Form::Plain), judge(Form::Sealed));
         let state = match (seen.held, has_value) {
             (Some(_), _) => State::Held,
-            (None, _) if failed.is_some() || seen.failing.is_some() || unusable.is_some() => State::Failing,
+            (None, _) if failed.is_some() || seen.failing.is_some() || unusable.is_some() || ambiguous => {
+                State::Failing
+            }
             (None, false) => State::NeverFetched,
             (None, true) if fresh && !changed => State::Fresh,
             (None, true) => State::Stale,

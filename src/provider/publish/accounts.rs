@@ -121,7 +121,14 @@ mod tests {
 
     fn target(user: &str, group: Option<&str>) -> Target {
         let group = group.map(str::to_owned);
-        Target { path: "/x".into(), user: user.to_owned(), group, mode: 0o400, links: Vec::new() }
+        Target {
+            path: "/x".into(),
+            user: user.to_owned(),
+            group,
+            mode: 0o400,
+            links: Vec::new(),
+            make_directories: false,
+        }
     }
 
     #[tokio::test]

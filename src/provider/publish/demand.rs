@@ -11,11 +11,10 @@ use super::handle::Handle;
 use super::plan::{File, unpublished};
 use super::{NO_MORE, Publisher, Ready};
 use crate::domain::name::SecretName;
-use crate::domain::secret::Wanted;
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
 use crate::provider::base::refusal::Refusal;
-use crate::provider::fetch::assemble::{self, Job};
+use crate::provider::fetch::assemble::{self, Job, LookUp, Missing};
 
 impl Publisher {
     /// Publishes what is configured and not there yet, for those who wait for no handle.
@@ -36,13 +35,17 @@ impl Publisher {
     }
 
     /// What a handle's files wait for.
-    pub(in crate::provider) fn waits_for(&self, handle: &Handle) -> Vec<Arc<Wanted>> {
+    pub(in crate::provider) fn waits_for(&self, handle: &Handle) -> Vec<Missing> {
         let (Handle::One(name), Some(plan)) = (handle, self.plan()) else { return Vec::new() };
-        let job = |file: &File| {
+        let missing = |file: &File| {
             let (process, arrived) = (ProcessId::nobody(), BootTime::now());
-            Job { what: file.content.clone(), process, arrived }
+            let job = Job { what: file.content.clone(), process, arrived };
+            match assemble::look_up(&self.broker, &job) {
+                LookUp::Pending(missing) => Some(missing),
+                LookUp::Known(_) => None,
+            }
         };
-        plan.named(name).filter_map(|file| job(file).missing(&self.broker).cloned()).collect()
+        plan.named(name).filter_map(missing).collect()
     }
 
     /// Publishes the files of a secret or template, as fresh as a unit would get it. Gives back where they are.
@@ -71,9 +74,8 @@ impl Publisher {
         let accounts = Arc::new(Accounts::of(files.iter().map(|file| &file.target)).await);
         {
             let mut writer = self.writer();
-            if files.iter().fold(false, |news, file| writer.note(&file.target, &file.root) | news) {
-                self.save(&writer); // once for all
-            }
+            files.iter().for_each(|file| writer.manifest.note(&file.target, &file.root));
+            self.save(&mut writer); // once for all
         }
         let (mut count, mut refusals) = (0, Vec::new());
         // what needs no wait goes in one round
@@ -115,7 +117,7 @@ impl Publisher {
         let (process, arrived) = (ProcessId::nobody(), BootTime::now());
         let value = |file: &'a File| {
             let job = Job { what: file.content.clone(), process, arrived };
-            Some((file, assemble::at_once(&self.broker, &job)?.ok()?.value))
+            Some((file, assemble::look_up(&self.broker, &job).known()?.ok()?.value))
         };
         group.iter().map(value).collect()
     }

@@ -13,12 +13,9 @@ use nix::sys::stat::{Mode, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::geteuid;
 
 use super::super::store::{Kind, is_memory};
+use super::mounts::{self, Mounted};
 use crate::provider::base::publish_error::Fault;
 
-/// What the mount units of the roots that onecred brings say for `What=`.
-const OURS: &str = "onecred";
-/// Those roots.
-const BROUGHT: [&str; 2] = ["/run/secrets", "/run/onecred/files"];
 const WALK: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
@@ -54,8 +51,16 @@ impl Dir {
             })?,
         };
         if kind == Kind::Memory {
-            if let Some(why) = not_ours(path) {
-                return Err(bad(why, true));
+            match mounts::at(path) {
+                Mounted::View { written, .. } => {
+                    let private = Self::absolute(&written)?;
+                    return Ok(Self { path: path.to_owned(), ..private });
+                }
+                Mounted::Foreign(why) => return Err(bad(why, true)),
+                Mounted::Old { read_only: true } => {
+                    return Err(bad("is still the mount of an earlier version, and read-only by now", true));
+                }
+                Mounted::Old { .. } | Mounted::Configured => {}
             }
             if !is_memory(&dir.fd, path).unwrap_or(false) {
                 let why = "is neither a ramfs nor a tmpfs with noswap, so that secrets could reach a disk";
@@ -142,36 +147,20 @@ impl Dir {
     }
 }
 
-/// Why a root that onecred brings is not the one that it brought.
-fn not_ours(root: &Path) -> Option<&'static str> {
-    if !BROUGHT.iter().any(|brought| root.as_os_str() == *brought) {
-        return None; // configured by an admin, who knows what is there
-    }
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    // the last one is on top
-    let top = mounts.lines().rev().find_map(|line| {
-        let (mount, superblock) = line.split_once(" - ")?;
-        let mut mount = mount.split(' ').skip(3);
-        let (inner, at) = (mount.next()?, mount.next()?);
-        (at == root.to_str()?).then(|| (inner == "/", superblock.split(' ').nth(1) == Some(OURS)))
-    });
-    match top {
-        Some((true, true)) => None,
-        Some((true, false)) => Some("is a mount of someone else's"),
-        // what the sandbox has made of it is a mount, too: one of a part of a file system
-        Some((false, _)) | None => Some("is an ordinary directory, and no memory that onecred brought"),
-    }
-}
-
-/// What a machine's own state says against a root, for those who write a configuration: none where it is fine, or not there yet.
-pub fn objection(root: &Path) -> Option<String> {
+/// What a machine's own state says against a root, for those who write a configuration; none where it is fine, or not there yet. `has_owners` is
+/// whether files below it belong to others than root.
+pub fn objection(root: &Path, has_owners: bool) -> Option<String> {
     let stat = fstatat(AT_FDCWD, root, AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
     let is_link = stat.st_mode & libc::S_IFMT == libc::S_IFLNK;
     let empty = || std::fs::read_dir(root).is_ok_and(|mut names| names.next().is_none());
-    let why = if is_link {
-        "is a symbolic link"
-    } else {
-        not_ours(root).filter(|_| !empty() || is_mount(stat.st_dev, root))?
+    let why = match mounts::at(root) {
+        _ if is_link => "is a symbolic link",
+        Mounted::Foreign(why) if !empty() || is_mount(stat.st_dev, root) => why,
+        Mounted::Old { .. } => return Some(mounts::is_old(&root.display().to_string())),
+        Mounted::Configured | Mounted::View { read_only: false, .. } if has_owners => {
+            return Some(mounts::is_writable(root));
+        }
+        Mounted::Foreign(_) | Mounted::Configured | Mounted::View { .. } => return None,
     };
     let fault = Fault::Root { root: root.to_owned(), why: why.to_owned(), taken: true };
     Some(format!("{fault}, so that nothing is published below it; {}", fault.remedy("NAME")))

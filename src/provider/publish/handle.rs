@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::Publisher;
 use super::accounts::Accounts;
 use super::plan::{File, unpublished};
-use crate::domain::name::{Claim, unescape};
+use crate::domain::name::{Claim, UnitName, unescape};
 use crate::domain::policy::Deliverable;
 use crate::provider::base::refusal::Refusal;
 
@@ -31,11 +31,16 @@ impl Handle {
         if claim.unit.as_str() == "onecred-publish.service" {
             return Some(Self::All);
         }
-        let instance = claim.unit.instance().filter(|_| claim.unit.prefix() == "onecred-file")?;
-        claim.unit.as_str().ends_with(".service").then_some(())?;
+        Self::name_of(&claim.unit).map(Self::One)
+    }
+
+    /// The secret or template that a unit `onecred-file@NAME.service` is for.
+    pub(super) fn name_of(unit: &UnitName) -> Option<String> {
+        let instance = unit.instance().filter(|_| unit.prefix() == "onecred-file")?;
+        unit.as_str().ends_with(".service").then_some(())?;
         // names have no slash, so a dash is a dash, also where nobody has escaped it
         let name = unescape(&instance.replace('-', r"\x2d"));
-        Some(Self::One(name.unwrap_or_else(|| instance.to_owned())))
+        Some(name.unwrap_or_else(|| instance.to_owned()))
     }
 }
 

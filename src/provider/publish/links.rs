@@ -1,6 +1,6 @@
 //! Symbolic links to published files, for programs that insist on a path of theirs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{readlinkat, renameat};
@@ -11,15 +11,28 @@ use super::write::{UNFINISHED, Writer};
 use crate::provider::base::publish_error::Fault;
 
 impl Writer {
-    /// Has a link point to a file. Made only where nothing stands, or one that was made here.
-    pub(super) fn link(&mut self, path: &Path, to: &Path) -> Result<(), Fault> {
-        let (dir, name) =
-            (Dir::absolute(path.parent().unwrap_or(path))?, path.file_name().unwrap_or_default());
+    /// Has a link point to a file. Made only where nothing stands, or one that was made here. With `make_directories` its missing directories are
+    /// made, too.
+    pub(super) fn link(&mut self, path: &Path, to: &Path, make_directories: bool) -> Result<(), Fault> {
+        self.try_link(path, to, make_directories).map_err(|fault| match fault {
+            Fault::Io { error, .. } if path.starts_with("/root") => {
+                Fault::OfRoot { link: path.to_owned(), why: error.to_string() }
+            }
+            fault => fault,
+        })
+    }
+
+    fn try_link(&mut self, path: &Path, to: &Path, make_directories: bool) -> Result<(), Fault> {
+        let (parent, name) = (path.parent().unwrap_or(path), path.file_name().unwrap_or_default());
+        let dir = match Dir::absolute(parent) {
+            Err(fault) if make_directories && is_missing(&fault) => self.make_link_dir(parent)?,
+            dir => dir?,
+        };
         match symlinkat(to, &dir, name) {
             Ok(()) => {}
             Err(Errno::EEXIST) => {
                 let there = readlinkat(&dir, name).map_err(|_| Fault::Occupied(path.to_owned()))?;
-                let made = self.manifest.links.get(path).is_some_and(|made| there == made.as_os_str());
+                let made = self.manifest.links().get(path).is_some_and(|made| there == made.as_os_str());
                 if there != to.as_os_str() {
                     if !made {
                         return Err(Fault::Occupied(path.to_owned()));
@@ -33,13 +46,45 @@ impl Writer {
             }
             Err(errno) => return Err(Fault::io(path, "linked")(errno)),
         }
-        self.manifest.links.insert(path.to_owned(), to.to_owned());
+        self.manifest.set_link(path, to);
         Ok(())
+    }
+
+    /// Makes a directory and those above it that are missing.
+    fn make_link_dir(&mut self, path: &Path) -> Result<Dir, Fault> {
+        let above = path.parent().unwrap_or(path);
+        let above = match Dir::absolute(above) {
+            Err(fault) if is_missing(&fault) && above != path => self.make_link_dir(above)?,
+            dir => dir?,
+        };
+        let name = path.file_name().unwrap_or_default();
+        above.make(name)?;
+        self.manifest.add_link_dir(path);
+        above.down(name)
+    }
+
+    /// Removes directories that were made for links, and that are empty and of no use for these links.
+    pub(super) fn remove_link_dirs(&mut self, links: &[&Path]) {
+        let is_unused = |dir: &&PathBuf| !links.iter().any(|link| link.starts_with(dir));
+        let made: Vec<PathBuf> = self.manifest.link_dirs().iter().rev().filter(is_unused).cloned().collect();
+        for path in made {
+            // one that is another user's by now, or that others can write to, is not ours any more
+            let removed =
+                Dir::absolute(&path).and_then(|_| Dir::absolute(path.parent().unwrap_or(&path))).map(
+                    |above| unlinkat(&above, path.file_name().unwrap_or_default(), UnlinkatFlags::RemoveDir),
+                );
+            match removed {
+                Ok(Err(Errno::ENOTEMPTY)) => {}
+                Ok(Ok(())) => self.manifest.remove_link_dir(&path),
+                Ok(Err(errno)) => tracing::warn!("{}", Fault::io(&path, "removed")(errno)),
+                Err(_) => self.manifest.remove_link_dir(&path),
+            }
+        }
     }
 
     /// Removes a link that was made here, if it is still what it was.
     pub(super) fn unlink(&mut self, path: &Path) -> Result<(), Fault> {
-        let Some(to) = self.manifest.links.get(path) else { return Ok(()) };
+        let Some(to) = self.manifest.links().get(path).cloned() else { return Ok(()) };
         let name = path.file_name().unwrap_or_default();
         let dir = match Dir::absolute(path.parent().unwrap_or(path)) {
             Ok(dir) => Some(dir),
@@ -50,7 +95,11 @@ impl Writer {
         {
             unlinkat(&dir, name, UnlinkatFlags::NoRemoveDir).map_err(Fault::io(path, "removed"))?;
         }
-        self.manifest.links.remove(path);
+        self.manifest.remove_link(path);
         Ok(())
     }
+}
+
+fn is_missing(fault: &Fault) -> bool {
+    matches!(fault, Fault::Io { error, .. } if error.raw_os_error() == Some(libc::ENOENT))
 }

@@ -1,20 +1,62 @@
 //! What was published: paths and what tells that a file is still as it was written, kept in the store for the process after this one. No value is in it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::sys::stat::FileStat;
 use serde::{Deserialize, Serialize};
+
+use crate::domain::secret::Target;
+
+/// How many changes are appended to a short manifest before it is written again.
+const FEW: usize = 64;
 
 /// What was published.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub(super) struct Manifest {
     /// The files.
-    pub(super) files: BTreeMap<PathBuf, Entry>,
+    files: BTreeMap<PathBuf, Entry>,
     /// The links, and what each points to.
-    pub(super) links: BTreeMap<PathBuf, PathBuf>,
-    /// The directories that were made for them.
-    pub(super) dirs: BTreeSet<PathBuf>,
+    links: BTreeMap<PathBuf, PathBuf>,
+    /// The directories that were made for the files.
+    dirs: BTreeSet<PathBuf>,
+    /// The directories that were made for the links.
+    #[serde(default)]
+    link_dirs: BTreeSet<PathBuf>,
+    /// What the store does not have yet.
+    #[serde(skip)]
+    news: BTreeSet<Key>,
+    /// How many changes were appended in the store; none where it may not have what they would be appended to.
+    #[serde(skip)]
+    appended: Option<usize>,
+}
+
+/// What is in the manifest, by type and path.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    File(PathBuf),
+    Link(PathBuf),
+    Dir(PathBuf),
+    LinkDir(PathBuf),
+}
+
+/// A change, as a line of the stored form. What was removed has no content.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Change {
+    File(PathBuf, Option<Entry>),
+    Link(PathBuf, Option<PathBuf>),
+    Dir(PathBuf, bool),
+    LinkDir(PathBuf, bool),
+}
+
+/// What has to be written to the store.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Update {
+    /// This, in the place of what was there.
+    Replace(Vec<u8>),
+    /// This, after what is there.
+    Append(Vec<u8>),
 }
 
 /// A published file.
@@ -24,6 +66,9 @@ pub(super) struct Entry {
     pub(super) root: PathBuf,
     /// What it was when it was written; none where it may not have been.
     pub(super) stamp: Option<Stamp>,
+    /// The device and inode of the file that was to be put there, until that is known to have happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) coming: Option<(u64, u64)>,
     /// What it was made of: see [`super::plan::File::print`].
     #[serde(default)]
     pub(super) made_of: String,
@@ -64,6 +109,143 @@ pub(super) fn digest(bytes: &[u8]) -> String {
 }
 
 impl Manifest {
+    /// Reads what was stored: the manifest on the first line, then changes. A line that is not whole was being written when the process died.
+    pub(super) fn read(bytes: &[u8]) -> Self {
+        let mut lines = bytes.split(|byte| *byte == b'\n');
+        let first = lines.next().and_then(|line| serde_json::from_slice(line).ok());
+        let mut manifest: Self = first.unwrap_or_default();
+        for change in lines.map_while(|line| serde_json::from_slice(line).ok()) {
+            manifest.apply(change);
+        }
+        manifest
+    }
+
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::File(path, Some(entry)) => drop(self.files.insert(path, entry)),
+            Change::File(path, None) => drop(self.files.remove(&path)),
+            Change::Link(path, Some(to)) => drop(self.links.insert(path, to)),
+            Change::Link(path, None) => drop(self.links.remove(&path)),
+            Change::Dir(path, true) => drop(self.dirs.insert(path)),
+            Change::Dir(path, false) => drop(self.dirs.remove(&path)),
+            Change::LinkDir(path, true) => drop(self.link_dirs.insert(path)),
+            Change::LinkDir(path, false) => drop(self.link_dirs.remove(&path)),
+        }
+    }
+
+    /// What has changed since this was called last, if anything. Appended changes cost no more than they are; all is written again only after as
+    /// many changes as there are entries.
+    pub(super) fn update(&mut self) -> Option<Update> {
+        if self.news.is_empty() {
+            return None;
+        }
+        let news = std::mem::take(&mut self.news);
+        let all = self.files.len() + self.links.len() + self.dirs.len();
+        match self.appended {
+            Some(appended) if appended + news.len() <= all.max(FEW) => {
+                self.appended = Some(appended + news.len());
+                let lines = news.into_iter().filter_map(|key| serde_json::to_vec(&self.change(key)).ok());
+                Some(Update::Append(lines.flat_map(|line| [line, b"\n".to_vec()].concat()).collect()))
+            }
+            _ => {
+                self.appended = Some(0);
+                let mut whole = serde_json::to_vec(self).unwrap_or_default();
+                whole.push(b'\n');
+                Some(Update::Replace(whole))
+            }
+        }
+    }
+
+    /// An update could not be written: the next one replaces all.
+    pub(super) fn lost(&mut self) {
+        self.appended = None;
+    }
+
+    fn change(&self, key: Key) -> Change {
+        match key {
+            Key::File(path) => Change::File(path.clone(), self.files.get(&path).cloned()),
+            Key::Link(path) => Change::Link(path.clone(), self.links.get(&path).cloned()),
+            Key::Dir(path) => Change::Dir(path.clone(), self.dirs.contains(&path)),
+            Key::LinkDir(path) => Change::LinkDir(path.clone(), self.link_dirs.contains(&path)),
+        }
+    }
+
+    pub(super) fn files(&self) -> &BTreeMap<PathBuf, Entry> {
+        &self.files
+    }
+
+    pub(super) fn links(&self) -> &BTreeMap<PathBuf, PathBuf> {
+        &self.links
+    }
+
+    pub(super) fn dirs(&self) -> &BTreeSet<PathBuf> {
+        &self.dirs
+    }
+
+    pub(super) fn link_dirs(&self) -> &BTreeSet<PathBuf> {
+        &self.link_dirs
+    }
+
+    pub(super) fn add_link_dir(&mut self, path: &Path) {
+        if self.link_dirs.insert(path.to_owned()) {
+            self.news.insert(Key::LinkDir(path.to_owned()));
+        }
+    }
+
+    pub(super) fn remove_link_dir(&mut self, path: &Path) {
+        if self.link_dirs.remove(path) {
+            self.news.insert(Key::LinkDir(path.to_owned()));
+        }
+    }
+
+    /// An entry to be changed.
+    pub(super) fn file_mut(&mut self, path: &Path) -> Option<&mut Entry> {
+        let entry = self.files.get_mut(path)?;
+        self.news.insert(Key::File(path.to_owned()));
+        Some(entry)
+    }
+
+    /// Notes a file, its directories below the root and its links, so that they can be removed later whatever happens before.
+    pub(super) fn note(&mut self, target: &Target, root: &Path) {
+        if !self.files.contains_key(&target.path) {
+            let entry = Entry { root: root.to_owned(), stamp: None, coming: None, made_of: String::new() };
+            self.files.insert(target.path.clone(), entry);
+            self.news.insert(Key::File(target.path.clone()));
+        }
+        for dir in target.path.ancestors().skip(1).take_while(|dir| *dir != root) {
+            if self.dirs.insert(dir.to_owned()) {
+                self.news.insert(Key::Dir(dir.to_owned()));
+            }
+        }
+        for link in target.links.iter().filter(|link| !self.links.contains_key(*link)).collect::<Vec<_>>() {
+            self.set_link(link, &target.path);
+        }
+    }
+
+    pub(super) fn remove_file(&mut self, path: &Path) {
+        if self.files.remove(path).is_some() {
+            self.news.insert(Key::File(path.to_owned()));
+        }
+    }
+
+    pub(super) fn set_link(&mut self, path: &Path, to: &Path) {
+        if self.links.insert(path.to_owned(), to.to_owned()).as_deref() != Some(to) {
+            self.news.insert(Key::Link(path.to_owned()));
+        }
+    }
+
+    pub(super) fn remove_link(&mut self, path: &Path) {
+        if self.links.remove(path).is_some() {
+            self.news.insert(Key::Link(path.to_owned()));
+        }
+    }
+
+    pub(super) fn remove_dir(&mut self, path: &Path) {
+        if self.dirs.remove(path) {
+            self.news.insert(Key::Dir(path.to_owned()));
+        }
+    }
+
     /// The memory that the files take, in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.files.values().map(Entry::bytes).sum()
@@ -71,6 +253,13 @@ impl Manifest {
 }
 
 impl Entry {
+    /// Whether a file is one that was put there, whatever its owner did with it since.
+    pub(super) fn is_of(&self, stat: &FileStat) -> bool {
+        let there = (stat.st_dev, stat.st_ino);
+        self.coming == Some(there)
+            || self.stamp.as_ref().is_some_and(|stamp| (stamp.device, stamp.inode) == there)
+    }
+
     /// The memory that the file takes, in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.stamp.as_ref().map_or(0, |stamp| in_pages(stamp.size))
@@ -80,4 +269,88 @@ impl Entry {
 /// The memory that a file of this size takes, in bytes.
 pub(super) fn in_pages(size: u64) -> u64 {
     size.div_ceil(4096) * 4096
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(name: &str) -> Target {
+        let path = Path::new("/run/secrets/dir").join(name);
+        let links = vec![Path::new("/etc").join(name)];
+        Target { path, user: "root".into(), group: None, mode: 0o400, links, make_directories: false }
+    }
+
+    /// What a store has after these updates.
+    fn write(store: &mut Vec<u8>, manifest: &mut Manifest) {
+        match manifest.update() {
+            Some(Update::Replace(whole)) => *store = whole,
+            Some(Update::Append(more)) => store.extend(more),
+            None => {}
+        }
+    }
+
+    #[test]
+    fn what_was_appended_is_read_again() {
+        let (mut manifest, mut store, root) = (Manifest::default(), Vec::new(), Path::new("/run/secrets"));
+        for name in ["one", "two", "three"] {
+            manifest.note(&target(name), root);
+            write(&mut store, &mut manifest);
+        }
+        manifest.remove_file(&target("two").path);
+        manifest.remove_link(&target("two").links[0]);
+        manifest.set_link(&target("one").links[0], &target("three").path);
+        manifest.file_mut(&target("three").path).unwrap().coming = Some((1, 2));
+        write(&mut store, &mut manifest);
+        assert_eq!(manifest.update(), None);
+        assert_eq!(
+            store.iter().filter(|byte| **byte == b'\n').count(),
+            9,
+            "{}",
+            String::from_utf8_lossy(&store)
+        );
+        let same = |read: &Manifest, of: &Manifest| {
+            let form = |it: &Manifest| serde_json::to_string(it).unwrap();
+            assert_eq!(form(read), form(of));
+        };
+        same(&Manifest::read(&store), &manifest);
+        // the process died while it wrote the last line
+        let torn = Manifest::read(&store[..store.len() - 3]);
+        assert!(!torn.files().contains_key(&target("two").path));
+        assert!(torn.links().contains_key(&target("two").links[0]), "the last change was removing it");
+        // what comes after a line that is not whole is not appended to it
+        let mut next = Manifest::read(&store[..store.len() - 3]);
+        next.remove_dir(Path::new("/run/secrets/dir"));
+        assert!(matches!(next.update(), Some(Update::Replace(_))));
+        next.note(&target("four"), root);
+        assert!(matches!(next.update(), Some(Update::Append(_))));
+        next.lost();
+        next.note(&target("five"), root);
+        assert!(matches!(next.update(), Some(Update::Replace(_))));
+        // of the version before, which had no lines
+        let whole = serde_json::to_vec(&manifest).unwrap();
+        same(&Manifest::read(&whole), &manifest);
+        assert!(Manifest::read(b"").files().is_empty());
+    }
+
+    #[test]
+    fn a_thousand_changes_write_as_much_as_a_thousand_files() {
+        let (mut manifest, root, mut written, mut whole) =
+            (Manifest::default(), Path::new("/run/secrets"), 0, 0);
+        for round in 0..3 {
+            for n in 0..1000 {
+                let target = target(&format!("secret-{n}"));
+                manifest.note(&target, root);
+                manifest.file_mut(&target.path).unwrap().coming = Some((round, n));
+                written += match manifest.update().unwrap() {
+                    Update::Replace(bytes) => {
+                        whole = bytes.len();
+                        bytes.len()
+                    }
+                    Update::Append(bytes) => bytes.len(),
+                };
+            }
+        }
+        assert!(written < 10 * whole, "{written} bytes were written for a list of {whole} bytes");
+    }
 }

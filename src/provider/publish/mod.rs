@@ -7,26 +7,31 @@ mod accounts;
 mod demand;
 mod dirs;
 mod handle;
+mod handle_units;
 mod links;
 mod manifest;
+mod mounts;
 mod plan;
+mod removal;
 mod swap;
 mod write;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::base::process_id::ProcessId;
 use super::store::Kind;
 use crate::config::Settings;
 use crate::domain::reference::FieldRef;
-use crate::domain::secret::{SecretValue, Wanted};
+use crate::domain::secret::{SecretValue, Target, Wanted};
 use crate::host::clock::BootTime;
+use crate::host::systemd::manager::Link;
 use crate::host::systemd::message_id;
-use crate::provider::base::active_config::Active;
+use crate::provider::base::active_config::{ActiveConfig, CurrentConfig};
 use crate::provider::base::events::Event;
 use crate::provider::base::item_key::ItemKey;
 use crate::provider::base::publish_error::Fault;
@@ -37,15 +42,24 @@ use crate::provider::fetch::broker::Broker;
 use accounts::Accounts;
 pub use dirs::objection;
 pub use handle::{Awaited, Handle};
-use plan::{File, Plan};
+use manifest::{Manifest, Update};
+pub use mounts::old_mounts;
+use plan::{File, Plan, Which};
+use removal::Removed;
 use write::{Open, Piece, Writer};
 
 /// Publishes files.
 pub struct Publisher {
+    config: Arc<CurrentConfig>,
     broker: Arc<Broker>,
     writer: Mutex<Writer>,
     /// The plan that was made last, and of what.
-    plan: Mutex<Option<(Arc<Active>, Arc<Plan>)>>,
+    plan: Mutex<Option<(Arc<ActiveConfig>, Arc<Plan>)>>,
+    /// A file came or went, so that the state of its handle may be another.
+    files_changed: Notify,
+    link: Link,
+    /// Whether a failed unit is in the list of those that are started after an outage.
+    is_to_recover: OnceLock<Box<dyn Fn(&str) -> bool + Send + Sync>>,
 }
 
 /// Why a file goes.
@@ -63,10 +77,23 @@ type Ready<'a> = Vec<(&'a File, SecretValue)>;
 
 impl Publisher {
     /// A publisher that goes on where the process before this one stopped.
-    pub fn new(broker: Arc<Broker>, kind: Kind) -> Self {
-        let manifest = broker.store().published().and_then(|list| serde_json::from_slice(&list).ok());
-        let writer = Mutex::new(Writer::new(kind, manifest.unwrap_or_default()));
-        Self { writer, plan: Mutex::default(), broker }
+    pub fn new(config: Arc<CurrentConfig>, broker: Arc<Broker>, kind: Kind) -> Self {
+        let manifest = broker.store().published().map(|list| Manifest::read(&list)).unwrap_or_default();
+        let writer = Mutex::new(Writer::new(kind, manifest));
+        Self {
+            config,
+            writer,
+            plan: Mutex::default(),
+            files_changed: Notify::new(),
+            link: Link::default(),
+            is_to_recover: OnceLock::new(),
+            broker,
+        }
+    }
+
+    /// Leaves failed units of which this is true to recovery, which also starts the units that failed with them.
+    pub fn leave_to_recovery(&self, is_to_recover: impl Fn(&str) -> bool + Send + Sync + 'static) {
+        let _ = self.is_to_recover.set(Box::new(is_to_recover));
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
@@ -107,31 +134,41 @@ impl Publisher {
             others.contains(path) || files.get(path).is_none_or(|file| file.root != root)
         };
         let old_files: Vec<PathBuf> = {
-            let old = writer.manifest.files.iter().filter(|(path, entry)| gone(path, &entry.root));
+            let old = writer.manifest.files().iter().filter(|(path, entry)| gone(path, &entry.root));
             old.map(|(path, _)| path.clone()).collect()
         };
         let old_links: Vec<PathBuf> = {
-            let old = writer.manifest.links.iter().filter(|(link, _)| !links.contains_key(link.as_path()));
+            let old = writer.manifest.links().iter().filter(|(link, _)| !links.contains_key(link.as_path()));
             old.map(|(link, _)| link.clone()).collect()
         };
         let open = &mut Open::default();
         let unlinked = old_links.iter().map(|link| writer.unlink(link)).collect::<Vec<_>>();
         let removed = old_files.iter().map(|path| writer.remove(path, open)).collect::<Vec<_>>();
-        for fault in unlinked.into_iter().chain(removed).filter_map(Result::err) {
+        for (path, _) in
+            old_files.iter().zip(&removed).filter(|(_, it)| matches!(it, Ok(Removed::LeftOfOthers)))
+        {
+            tracing::warn!("{} is left: it is not the file that onecred published there", path.display());
+        }
+        for fault in
+            unlinked.into_iter().filter_map(Result::err).chain(removed.into_iter().filter_map(Result::err))
+        {
             tracing::error!("what is no longer configured is still there: {fault}");
         }
         writer.clean(&plan.roots, open);
         if !old_files.is_empty() || !old_links.is_empty() {
             writer.remove_empty_dirs(&plan.roots, open);
-            self.save(&writer);
+            writer.remove_link_dirs(&links.keys().copied().collect::<Vec<_>>());
+            self.save(&mut writer);
+            self.files_changed.notify_one();
         }
     }
 
     /// Brings the files into line with configuration and store, without asking 1Password for anything.
     pub async fn sync(&self) {
         self.prune();
-        self.refresh(|_| true).await;
+        self.refresh(Which::All).await;
         self.withdraw_gone();
+        self.files_changed.notify_one(); // also those that an earlier process has removed
     }
 
     /// Withdraws what 1Password is known to have no more: of more events than can be kept, some are told to nobody.
@@ -160,17 +197,14 @@ impl Publisher {
         self.sync().await;
         loop {
             match events.recv().await {
-                Ok(Event::Changed { key, .. }) => {
-                    self.refresh(|file| file.parts_of(&key).next().is_some()).await
-                }
+                Ok(Event::Changed { key, .. }) => self.refresh(Which::OfItem(&key)).await,
                 Ok(Event::Failed { key, fields, failure }) if failure.class.is_confirmed_gone() => {
                     self.gone(&key, fields.as_deref());
                 }
                 Ok(Event::Held { name }) => {
-                    let of_it = |file: &File| file.content.parts().iter().any(|wanted| wanted.label == name);
-                    self.refresh(of_it).await;
+                    self.refresh(Which::OfSecret(&name)).await;
                     if self.broker.store().held(&name).is_none() {
-                        self.withdraw_what_is_not_there(of_it, RELEASED);
+                        self.withdraw_what_is_not_there(Which::OfSecret(&name), |_| true, RELEASED);
                     }
                 }
                 Ok(Event::Failed { .. } | Event::Configured) => {} // who reloads syncs
@@ -183,13 +217,13 @@ impl Publisher {
     /// An item, or these fields of it, are no longer there, or no longer ours to have: nothing of them is left.
     fn gone(&self, key: &ItemKey, fields: Option<&[FieldRef]>) {
         let is_gone = |wanted: &Arc<Wanted>| fields.is_none_or(|gone| gone.contains(&wanted.reference.field));
-        self.withdraw_what_is_not_there(|file| file.parts_of(key).any(is_gone), NO_MORE);
+        self.withdraw_what_is_not_there(Which::OfItem(key), |file| file.parts_of(key).any(is_gone), NO_MORE);
     }
 
     /// Removes those of these files whose values are not there any more. What an admin holds in the place of one is there all the same.
-    fn withdraw_what_is_not_there(&self, which: impl Fn(&File) -> bool, why: &str) {
+    fn withdraw_what_is_not_there(&self, which: Which<'_>, is_concerned: impl Fn(&File) -> bool, why: &str) {
         let Some(plan) = self.plan() else { return };
-        let files = plan.files.iter().filter(|file| which(file));
+        let files = plan.select(which).into_iter().flatten().filter(|file| is_concerned(file));
         let gone = files.filter(|file| self.at_hand(std::iter::once(*file), ProcessId::nobody()).is_empty());
         self.withdraw(gone, why);
     }
@@ -201,30 +235,35 @@ impl Publisher {
             let published = writer.has(&file.target.path);
             let links = file.target.links.iter().try_for_each(|link| writer.unlink(link));
             // a link that can't be removed keeps no secret
-            match writer.remove(&file.target.path, open).and(links) {
-                Ok(()) if published => tracing::error!(
+            match writer.remove(&file.target.path, open).and_then(|removed| links.map(|()| removed)) {
+                Ok(Removed::LeftOfOthers) => tracing::warn!(
+                    "{} is left, although {} can't be had ({why}): it is not the file that onecred published there",
+                    file.target.path.display(),
+                    file.name
+                ),
+                Ok(Removed::Ours) if published => tracing::error!(
                     message_id = message_id::UNPUBLISHED,
                     onecred_secret = file.name.as_str(),
                     "{} of {} is no longer there: {why}",
                     file.target.path.display(),
                     file.name
                 ),
-                Ok(()) => {}
+                Ok(Removed::Ours) => {}
                 Err(fault) => tracing::error!("{}: {why}, and {fault}", file.name),
             }
         }
-        self.save(&writer);
+        self.save(&mut writer);
+        self.files_changed.notify_one();
     }
 
-    async fn refresh(&self, which: impl Fn(&File) -> bool) {
+    async fn refresh(&self, which: Which<'_>) {
         let Some(plan) = self.plan() else { return };
-        let accounts =
-            Accounts::of(plan.files.iter().filter(|file| which(file)).map(|file| &file.target)).await;
+        let accounts = Accounts::of(plan.select(which).into_iter().flatten().map(|file| &file.target)).await;
         let Some(plan) = self.plan() else { return }; // what counts is what is configured now
         let groups: Vec<Ready<'_>> = plan
-            .groups()
-            .map(|group| group.iter().filter(|file| which(file)).collect::<Vec<_>>())
-            .map(|files| self.at_hand(files.into_iter(), ProcessId::nobody()))
+            .select(which)
+            .into_iter()
+            .map(|group| self.at_hand(group.iter(), ProcessId::nobody()))
             .collect();
         for (file, result) in self.put(groups, &accounts) {
             if let Err(fault) = result {
@@ -244,7 +283,7 @@ impl Publisher {
     fn at_hand<'a>(&self, files: impl Iterator<Item = &'a File>, process: ProcessId) -> Ready<'a> {
         let value = |file: &File| {
             let job = Job { what: file.of_any_age(), process, arrived: BootTime::now() };
-            assemble::at_once(&self.broker, &job)?.ok().map(|assembled| assembled.value)
+            assemble::look_up(&self.broker, &job).known()?.ok().map(|assembled| assembled.value)
         };
         files.filter_map(|file| Some((file, value(file)?))).collect()
     }
@@ -252,19 +291,19 @@ impl Publisher {
     /// Writes groups of files, each group of one version.
     fn put<'a>(&self, groups: Vec<Ready<'a>>, accounts: &Accounts) -> Vec<(&'a File, Result<(), Fault>)> {
         let mut writer = self.writer();
-        writer.limit = self.broker.active().settings.limits.store_bytes;
-        let all = groups.iter().flatten();
-        let news = all.fold(false, |news, (file, _)| writer.note(&file.target, &file.root) | news);
-        if news {
-            self.save(&writer);
+        writer.limit = self.config.get().settings.limits.store_bytes;
+        for (file, _) in groups.iter().flatten() {
+            writer.manifest.note(&file.target, &file.root);
         }
+        self.save(&mut writer);
         let open = &mut Open::default();
-        let (mut results, mut wrote) = (Vec::new(), false);
+        let (mut results, mut came) = (Vec::new(), false);
         for group in groups {
             let (mut files, mut pieces) = (Vec::new(), Vec::new());
             for (file, value) in group {
                 match accounts.owner(&file.target) {
                     Ok(owner) => {
+                        came |= !writer.has(&file.target.path);
                         files.push(file);
                         let made_of = file.print.clone();
                         pieces.push(Piece { target: &file.target, root: &file.root, owner, value, made_of });
@@ -272,34 +311,43 @@ impl Publisher {
                     Err(fault) => results.push((file, Err(fault))),
                 }
             }
-            for (file, result) in files.into_iter().zip(writer.put(&pieces, open)) {
-                wrote |= matches!(result, Ok(true));
-                let linked =
-                    |_| file.target.links.iter().try_for_each(|link| writer.link(link, &file.target.path));
+            for (file, result) in
+                files.into_iter().zip(writer.put(&pieces, open, &|manifest| self.keep(manifest)))
+            {
+                let Target { path, links, make_directories, .. } = &file.target;
+                let linked = |_| links.iter().try_for_each(|link| writer.link(link, path, *make_directories));
                 results.push((file, result.and_then(linked)));
             }
         }
-        writer.unsaved |= wrote;
+        if came {
+            self.files_changed.notify_one();
+        }
         results
     }
 
-    /// Keeps what is new in the list. What a process that died has not kept is written once more by the next, no worse.
+    /// Keeps what is new in the list. What a process that died has not kept is written again by the next.
     fn flush(&self) {
-        let mut writer = self.writer();
-        if std::mem::take(&mut writer.unsaved) {
-            self.save(&writer);
-        }
+        self.save(&mut self.writer());
     }
 
-    fn save(&self, writer: &Writer) {
-        let list = serde_json::to_vec(&writer.manifest).map_err(std::io::Error::other);
-        if let Err(error) = list.and_then(|list| self.broker.store().set_published(&list)) {
+    fn save(&self, writer: &mut Writer) {
+        self.keep(&mut writer.manifest);
+    }
+
+    fn keep(&self, manifest: &mut Manifest) {
+        let stored = match manifest.update() {
+            Some(Update::Replace(whole)) => self.broker.store().set_published(&whole),
+            Some(Update::Append(more)) => self.broker.store().append_published(&more),
+            None => return,
+        };
+        if let Err(error) = stored {
+            manifest.lost();
             tracing::error!("the list of published files can't be written to the store: {error}");
         }
     }
 
     fn configured(&self) -> Result<Arc<Plan>, Refusal> {
-        let active = self.broker.active();
+        let active = self.config.get();
         if let Some(error) = &active.error {
             return Err(Refusal::Unconfigured(error.clone()));
         }

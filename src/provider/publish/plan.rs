@@ -1,5 +1,6 @@
 //! What should be published, by the configuration: which files, of what, and which of them belong together.
 
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,6 +37,18 @@ pub(super) struct Plan {
     pub(super) files: Vec<File>,
     /// The directories that files may be in.
     pub(super) roots: Vec<PathBuf>,
+    /// The files of templates in which an item has a part.
+    templates: HashMap<ItemKey, Vec<usize>>,
+}
+
+/// Some of the files.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Which<'a> {
+    All,
+    /// Those with something of this item.
+    OfItem(&'a ItemKey),
+    /// Those with this secret.
+    OfSecret(&'a str),
 }
 
 impl Plan {
@@ -61,7 +74,12 @@ impl Plan {
         });
         let mut files: Vec<File> = secrets.chain(templates).collect();
         files.sort_by(|one, other| one.item.cmp(&other.item));
-        Self { files, roots: settings.roots.clone() }
+        let mut templates: HashMap<ItemKey, Vec<usize>> = HashMap::new();
+        for (at, file) in files.iter().enumerate().filter(|(_, file)| file.item.is_none()) {
+            let items: HashSet<ItemKey> = file.content.parts().iter().map(|part| item_of(part)).collect();
+            items.into_iter().for_each(|item| templates.entry(item).or_default().push(at));
+        }
+        Self { files, roots: settings.roots.clone(), templates }
     }
 
     /// The files of a secret or template.
@@ -77,9 +95,24 @@ impl Plan {
         Some((now, if file.item.is_some() { &self.files[start..end] } else { std::slice::from_ref(now) }))
     }
 
-    /// The files in groups that belong together: those of one item are of one version.
-    pub(super) fn groups(&self) -> impl Iterator<Item = &[File]> {
-        self.files.chunk_by(|one, other| one.item.is_some() && one.item == other.item)
+    /// Some of the files, in groups that belong together: those of one item are of one version.
+    pub(super) fn select(&self, which: Which<'_>) -> Vec<&[File]> {
+        let together = |one: &File, other: &File| one.item.is_some() && one.item == other.item;
+        match which {
+            Which::All => self.files.chunk_by(together).collect(),
+            Which::OfItem(key) => {
+                let start = self.files.partition_point(|file| file.item.as_ref() < Some(key));
+                let end = start + self.files[start..].partition_point(|file| file.item.as_ref() == Some(key));
+                let own = Some(&self.files[start..end]).filter(|files| !files.is_empty());
+                let templates = self.templates.get(key).into_iter().flatten();
+                own.into_iter().chain(templates.map(|&at| &self.files[at..=at])).collect()
+            }
+            Which::OfSecret(name) => {
+                let is_of = |file: &File| file.content.parts().iter().any(|wanted| wanted.label == name);
+                let all = (0..self.files.len()).filter(|&at| is_of(&self.files[at]));
+                all.map(|at| &self.files[at..=at]).collect()
+            }
+        }
     }
 }
 

@@ -7,12 +7,18 @@ use std::rc::Rc;
 
 use nix::fcntl::{RenameFlags, renameat2};
 
+use super::manifest::Manifest;
 use super::write::{Open, Piece, Staged, Writer, discard, together};
 use crate::provider::base::publish_error::Fault;
 
 impl Writer {
     /// Replaces the directory that is these files' own. None where they have none, or where the file system can't.
-    pub(super) fn swap(&mut self, pieces: &[Piece<'_>], open: &mut Open) -> Option<Vec<Result<bool, Fault>>> {
+    pub(super) fn swap(
+        &mut self,
+        pieces: &[Piece<'_>],
+        open: &mut Open,
+        keep: &dyn Fn(&mut Manifest),
+    ) -> Option<Vec<Result<bool, Fault>>> {
         let (path, root) = self.own_directory(pieces)?;
         let above = self.parent(path, root, open).ok()?;
         let name = path.file_name()?;
@@ -55,6 +61,7 @@ impl Writer {
             discard(&above, first.as_ref());
             return Some(together(pieces, staged));
         }
+        self.announce(pieces, staged.iter().flatten(), keep);
         let flags =
             if there.is_some() { RenameFlags::RENAME_EXCHANGE } else { RenameFlags::RENAME_NOREPLACE };
         let swapped = renameat2(&above, first.as_str(), &above, name, flags);
@@ -77,7 +84,7 @@ impl Writer {
         let among = |file: &Path| pieces.iter().any(|piece| piece.target.path == file);
         let beside = |piece: &Piece<'_>| piece.target.path.parent() == Some(path) && piece.root == first.root;
         let mut below =
-            self.manifest.files.range(path.to_owned()..).take_while(|(file, _)| file.starts_with(path));
+            self.manifest.files().range(path.to_owned()..).take_while(|(file, _)| file.starts_with(path));
         let alone = below.all(|(file, entry)| entry.stamp.is_none() || among(file));
         (alone && pieces.iter().all(beside)).then_some((path, first.root))
     }

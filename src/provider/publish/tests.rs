@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::{Settings, from_text};
 use crate::domain::policy::Policy;
-use crate::domain::secret::{MaxAge, Secret, Target};
+use crate::domain::secret::{MaxAge, Secret};
 use crate::ipc::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Resolve};
 use crate::provider::fetch::broker::Order;
 use crate::provider::store::Store;
@@ -61,10 +61,9 @@ impl Rig {
     fn start(script: &Arc<Scripted>, store: &Path, settings: Settings) -> Arc<Publisher> {
         let store = Store::open(store, Kind::Anything, 1 << 20).unwrap();
         let resolver: Arc<dyn Resolve> = Arc::<Scripted>::clone(script);
-        Arc::new(Publisher::new(
-            Arc::new(Broker::new(resolver, store, Active::new(settings))),
-            Kind::Anything,
-        ))
+        let config = CurrentConfig::new(ActiveConfig::new(settings));
+        let broker = Arc::new(Broker::new(resolver, store, Arc::clone(&config)));
+        Arc::new(Publisher::new(config, broker, Kind::Anything))
     }
 
     /// Secrets that are fields of one item, each published to a file of its name.
@@ -77,7 +76,14 @@ impl Rig {
             let loaded = from_text("x".as_ref(), &text).unwrap().settings;
             let secret = loaded.policy.secrets().next().unwrap().clone();
             let (user, group) = (user.to_owned(), None);
-            let target = Target { path: root.join(name), user, group, mode: 0o400, links: Vec::new() };
+            let target = Target {
+                path: root.join(name),
+                user,
+                group,
+                mode: 0o400,
+                links: Vec::new(),
+                make_directories: false,
+            };
             Secret { target: Some(target), ..secret }
         };
         settings.policy = Policy::new(files.iter().map(secret).collect(), Vec::new());
@@ -184,12 +190,12 @@ async fn a_failure_that_may_pass_leaves_what_is_there() {
 async fn an_owner_who_is_not_there_costs_no_call() {
     let rig = Rig::new(&["password"]);
     let settings = Rig::settings(rig.root.path(), &["password"], "nobody-of-this-name");
-    rig.publisher.broker.activate(Active::new(settings));
+    rig.publisher.broker.activate(ActiveConfig::new(settings));
     let refusal = rig.refusal("password").await;
     assert!(matches!(refusal, Refusal::Unpublished { fault: Fault::Account { .. }, .. }), "{refusal:?}");
     assert!(refusal.outright("password").contains("systemctl restart onecred-file@password"));
     rig.gives([Ok((1, ["", "u1"]))]);
-    rig.publisher.broker.activate(Active::new(Rig::settings(rig.root.path(), &["password"], &own())));
+    rig.publisher.broker.activate(ActiveConfig::new(Rig::settings(rig.root.path(), &["password"], &own())));
     assert!(matches!(rig.refusal("password").await, Refusal::Empty(_)));
 }
 
@@ -221,7 +227,7 @@ async fn a_file_does_not_outlive_what_it_was_made_of() {
         settings
     };
     let settings = elsewhere(&rig);
-    rig.publisher.broker.activate(Active::new(settings));
+    rig.publisher.broker.activate(ActiveConfig::new(settings));
     rig.publisher.prune();
     assert_eq!((rig.read("password"), rig.read("username").as_deref()), (None, Some("u1")));
     // so it is for a process that starts with another configuration
@@ -254,8 +260,52 @@ async fn a_link_that_stays_keeps_no_file() {
     rig.publisher.publish("password").await.unwrap();
     let mut file = rig.publisher.plan().unwrap().files[0].clone();
     let link = PathBuf::from("/tmp/link"); // a directory that anybody can write in
-    rig.publisher.writer().manifest.links.insert(link.clone(), file.target.path.clone());
+    rig.publisher.writer().manifest.set_link(&link, &file.target.path);
     file.target.links.push(link);
     rig.publisher.withdraw(std::iter::once(&file), NO_MORE);
     assert_eq!(rig.read("password"), None);
+}
+
+#[tokio::test]
+async fn what_was_published_of_an_item_comes_along_with_a_newer_version() {
+    let rig = Rig::new(&["password", "username"]);
+    rig.gives([Ok((1, ["p1", "u1"])), Ok((2, ["p2", "u2"]))]);
+    rig.publisher.publish("password").await.unwrap();
+    rig.publisher.publish("username").await.unwrap();
+    // the next one that asks gets another version; the events are not followed here
+    let wanted = rig.publisher.plan().unwrap().files[0].content.parts()[0].clone();
+    rig.publisher.broker.store().remove(&ItemKey::new(&wanted.source, &wanted.reference.item));
+    rig.publisher.publish("password").await.unwrap();
+    assert_eq!((rig.read("password").as_deref(), rig.read("username").as_deref()), (Some("p2"), Some("u2")));
+}
+
+#[tokio::test]
+async fn a_list_that_outlived_the_process_is_enough_to_remove_what_it_published() {
+    let mut rig = Rig::new(&["password", "username"]);
+    rig.gives([Ok((1, ["p1", "u1"]))]);
+    rig.publisher.publish("password").await.unwrap();
+    rig.publisher.publish("username").await.unwrap(); // this one is appended to the list
+    rig.restart(&[]);
+    rig.publisher.prune();
+    assert_eq!((rig.read("password"), rig.read("username")), (None, None));
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_or_back_is_looked_at() {
+    let rig = Rig::new(&["password"]);
+    let is_due = async || {
+        let due = rig.publisher.files_changed.notified();
+        tokio::time::timeout(Duration::ZERO, due).await.is_ok()
+    };
+    assert!(!is_due().await);
+    rig.gives([Ok((1, ["p1", "u1"])), Ok((2, ["p2", "u2"]))]);
+    rig.publisher.publish("password").await.unwrap();
+    assert!(is_due().await, "it has come");
+    rig.publisher.refresh(Which::All).await;
+    assert!(!is_due().await, "nothing has changed");
+    let plan = rig.publisher.plan().unwrap();
+    rig.publisher.withdraw(plan.files.iter(), NO_MORE);
+    assert!(is_due().await, "it has gone");
+    rig.publisher.sync().await;
+    assert!(is_due().await, "an earlier process may have removed some");
 }

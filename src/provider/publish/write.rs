@@ -41,9 +41,7 @@ pub(super) struct Writer {
     /// The most bytes that the files may take.
     pub(super) limit: u64,
     pub(super) manifest: Manifest,
-    /// Whether the manifest has something that was not kept yet.
-    pub(super) unsaved: bool,
-    used: u64,
+    pub(super) used: u64,
     next: u64,
 }
 
@@ -63,20 +61,7 @@ pub(super) struct Staged<'a> {
 
 impl Writer {
     pub(super) fn new(kind: Kind, manifest: Manifest) -> Self {
-        Self { kind, limit: u64::MAX, used: manifest.bytes(), manifest, unsaved: false, next: 0 }
-    }
-
-    /// Notes what will be there, so that whatever happens meanwhile it can be removed later. Says whether that is news, which has to be kept.
-    pub(super) fn note(&mut self, target: &Target, root: &Path) -> bool {
-        let before = (self.manifest.files.len(), self.manifest.dirs.len(), self.manifest.links.len());
-        let entry = || Entry { root: root.to_owned(), stamp: None, made_of: String::new() };
-        self.manifest.files.entry(target.path.clone()).or_insert_with(entry);
-        let between = target.path.ancestors().skip(1).take_while(|dir| *dir != root);
-        self.manifest.dirs.extend(between.map(Path::to_owned));
-        for link in &target.links {
-            self.manifest.links.entry(link.clone()).or_insert_with(|| target.path.clone());
-        }
-        before != (self.manifest.files.len(), self.manifest.dirs.len(), self.manifest.links.len())
+        Self { kind, limit: u64::MAX, used: manifest.bytes(), manifest, next: 0 }
     }
 
     /// Whether a root can be written below.
@@ -86,13 +71,13 @@ impl Writer {
 
     /// Whether a file was published.
     pub(super) fn has(&self, path: &Path) -> bool {
-        self.manifest.files.get(path).is_some_and(|entry| entry.stamp.is_some())
+        self.manifest.files().get(path).is_some_and(|entry| entry.stamp.is_some())
     }
 
     /// What a published file was made of.
     pub(super) fn made_of(&self, path: &Path) -> Option<&str> {
         self.manifest
-            .files
+            .files()
             .get(path)
             .filter(|entry| entry.stamp.is_some())
             .map(|entry| entry.made_of.as_str())
@@ -121,24 +106,36 @@ impl Writer {
     ///
     /// Files that have a directory for themselves are replaced with it in one step, or none is. Others are written first, then renamed one right after
     /// another.
-    pub(super) fn put(&mut self, pieces: &[Piece<'_>], open: &mut Open) -> Vec<Result<bool, Fault>> {
-        let results = match self.swap(pieces, open) {
+    ///
+    /// `keep` stores the manifest: before a file gets its name, so that it is known as onecred's whatever happens then.
+    pub(super) fn put(
+        &mut self,
+        pieces: &[Piece<'_>],
+        open: &mut Open,
+        keep: &dyn Fn(&mut Manifest),
+    ) -> Vec<Result<bool, Fault>> {
+        let results = match self.swap(pieces, open, keep) {
             Some(results) => results,
-            None => self.put_each(pieces, open),
+            None => self.put_each(pieces, open, keep),
         };
         for piece in pieces.iter().zip(&results).filter_map(|(piece, result)| result.is_ok().then_some(piece))
         {
-            if let Some(entry) = self.manifest.files.get_mut(&piece.target.path)
-                && entry.made_of != piece.made_of
+            let path = &piece.target.path;
+            if self.manifest.files().get(path).is_some_and(|entry| entry.made_of != piece.made_of)
+                && let Some(entry) = self.manifest.file_mut(path)
             {
                 entry.made_of.clone_from(&piece.made_of);
-                self.unsaved = true;
             }
         }
         results
     }
 
-    fn put_each(&mut self, pieces: &[Piece<'_>], open: &mut Open) -> Vec<Result<bool, Fault>> {
+    fn put_each(
+        &mut self,
+        pieces: &[Piece<'_>],
+        open: &mut Open,
+        keep: &dyn Fn(&mut Manifest),
+    ) -> Vec<Result<bool, Fault>> {
         let mut results: Vec<Result<bool, Fault>> = Vec::with_capacity(pieces.len());
         let mut staged = Vec::new();
         for (at, piece) in pieces.iter().enumerate() {
@@ -150,6 +147,7 @@ impl Writer {
             staged.iter().for_each(Staged::discard);
             return together(pieces, results);
         }
+        self.announce(pieces, staged.iter(), keep);
         for staged in staged {
             let path = &pieces[staged.at].target.path;
             let result = renameat(&staged.dir, staged.first.as_os_str(), &staged.dir, staged.name)
@@ -163,12 +161,34 @@ impl Writer {
         results
     }
 
+    /// Notes which files are about to get their names.
+    pub(super) fn announce<'a, 'p: 'a>(
+        &mut self,
+        pieces: &[Piece<'_>],
+        staged: impl Iterator<Item = &'a Staged<'p>>,
+        keep: &dyn Fn(&mut Manifest),
+    ) {
+        let mut any = false;
+        for staged in staged {
+            if let (Ok(stat), Some(entry)) =
+                (fstat(&staged.file), self.manifest.file_mut(&pieces[staged.at].target.path))
+            {
+                entry.coming = Some((stat.st_dev, stat.st_ino));
+                any = true;
+            }
+        }
+        if any {
+            keep(&mut self.manifest);
+        }
+    }
+
     /// Notes a file as it was written.
     pub(super) fn stamp(&mut self, path: &Path, staged: &Staged<'_>) -> Result<(), Fault> {
         let stat = fstat(&staged.file).map_err(Fault::io(path, "looked at"))?;
-        if let Some(entry) = self.manifest.files.get_mut(path) {
+        if let Some(entry) = self.manifest.file_mut(path) {
             self.used -= entry.bytes();
             entry.stamp = Some(Stamp::new(&stat, staged.digest.clone()));
+            entry.coming = None;
             self.used += entry.bytes();
         }
         Ok(())
@@ -176,7 +196,7 @@ impl Writer {
 
     /// Whether a file is there as it was published, with this content and owner.
     pub(super) fn is_as_it_should_be(&self, piece: &Piece<'_>, dir: &Dir, name: &OsStr) -> bool {
-        let known = self.manifest.files.get(&piece.target.path).and_then(|entry| entry.stamp.as_ref());
+        let known = self.manifest.files().get(&piece.target.path).and_then(|entry| entry.stamp.as_ref());
         let Ok(stat) = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) else { return false };
         let owned = stat.st_uid == piece.owner.uid.as_raw() && stat.st_gid == piece.owner.gid.as_raw();
         owned
@@ -219,7 +239,7 @@ impl Writer {
         let path = &piece.target.path;
         // exposed: to be told from others, and to be written
         let bytes = piece.value.expose();
-        let before = self.manifest.files.get(path).map_or(0, Entry::bytes);
+        let before = self.manifest.files().get(path).map_or(0, Entry::bytes);
         let would = self.used - before + in_pages(bytes.len() as u64);
         if would > self.limit {
             return Err(Fault::Full { would, limit: self.limit });
@@ -251,74 +271,6 @@ impl Writer {
                 create()
             }
             created => created,
-        }
-    }
-
-    /// Removes a published file, its links' part aside. What stands there now and was not published is left.
-    pub(super) fn remove(&mut self, path: &Path, open: &mut Open) -> Result<(), Fault> {
-        let Some(entry) = self.manifest.files.get(path).cloned() else { return Ok(()) };
-        match self.existing_parent(path, &entry.root, open) {
-            Ok(dir) => match unlinkat(&dir, path.file_name().unwrap_or_default(), UnlinkatFlags::NoRemoveDir)
-            {
-                Ok(()) | Err(Errno::ENOENT) => {}
-                Err(errno) => return Err(Fault::io(path, "removed")(errno)),
-            },
-            Err(Fault::Root { .. }) => {} // gone with its memory
-            Err(Fault::Io { error, .. }) if error.raw_os_error() == Some(libc::ENOENT) => {}
-            Err(fault) => return Err(fault),
-        }
-        self.used -= entry.bytes();
-        self.manifest.files.remove(path);
-        Ok(())
-    }
-
-    fn existing_parent(&self, path: &Path, root: &Path, open: &mut Open) -> Result<Rc<Dir>, Fault> {
-        let parent = path.parent().unwrap_or(root);
-        if let Some(dir) = open.0.get(parent) {
-            return Ok(Rc::clone(dir));
-        }
-        let dir = if parent == root {
-            Dir::root(root, self.kind)?
-        } else {
-            self.existing_parent(parent, root, open)?.down(parent.file_name().unwrap_or_default())?
-        };
-        let dir = Rc::new(dir);
-        open.0.insert(parent.to_owned(), Rc::clone(&dir));
-        Ok(dir)
-    }
-
-    /// Removes directories that were made for files and that nothing is in any more.
-    pub(super) fn remove_empty_dirs(&mut self, roots: &[PathBuf], open: &mut Open) {
-        let made: Vec<PathBuf> = self.manifest.dirs.iter().rev().cloned().collect(); // the inner ones first
-        for path in made {
-            let Some(root) = roots.iter().find(|root| path.starts_with(root)) else {
-                self.manifest.dirs.remove(&path); // the root is no longer one
-                continue;
-            };
-            let Ok(dir) = self.existing_parent(&path, root, open) else { continue };
-            match unlinkat(&dir, path.file_name().unwrap_or_default(), UnlinkatFlags::RemoveDir) {
-                Ok(()) | Err(Errno::ENOENT) => {
-                    self.manifest.dirs.remove(&path);
-                    open.0.remove(&path);
-                }
-                Err(_not_empty) => {}
-            }
-        }
-    }
-
-    /// Removes what a process that died has left unfinished, in the root and the directories of what was published.
-    pub(super) fn clean(&self, roots: &[PathBuf], open: &mut Open) {
-        let dirs = self.manifest.dirs.iter().filter_map(|dir| {
-            let root = roots.iter().find(|root| dir.starts_with(root))?;
-            Some((dir.join("x"), root))
-        });
-        for (path, root) in dirs.chain(roots.iter().map(|root| (root.join("x"), root))) {
-            let Ok(dir) = self.existing_parent(&path, root, open) else { continue };
-            for name in dir.names().unwrap_or_default() {
-                if name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
-                    discard(&dir, &name);
-                }
-            }
         }
     }
 }

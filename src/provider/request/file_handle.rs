@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
+use super::handler::{Handler, PATIENT_FOR, gone};
 use super::reply::Connection;
 use super::request_log::Asked;
-use super::server::{PATIENT_FOR, Server, gone};
 use crate::domain::secret::SecretValue;
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
 use crate::provider::base::peer::Peer;
 use crate::provider::base::refusal::Refusal;
+use crate::provider::fetch::assemble::Missing;
 use crate::provider::publish::Handle;
 
-impl Server {
+impl Handler {
     /// Publishes what a handle stands for, then lets it start.
     pub(super) fn publish_for(
         self: &Arc<Self>,
@@ -21,14 +22,13 @@ impl Server {
         handle: Handle,
         arrived: BootTime,
     ) {
-        let server = Arc::clone(self);
+        let handler = Arc::clone(self);
         tokio::spawn(async move {
-            let mut stop = server.stop.subscribe();
             let result = tokio::select! {
                 biased;
-                result = server.published(&peer, &handle, arrived) => result,
-                () = gone(&connection) => return, // nobody is told, and its place is free
-                _ = stop.wait_for(|stop| *stop) => Err(Refusal::Stopping),
+                result = handler.published(&peer, &handle, arrived) => result,
+                () = gone(&connection) => return, // its place is free then, and nobody reads an answer
+                () = handler.stopped() => Err(Refusal::Stopping),
             };
             match result {
                 Ok(said) => {
@@ -39,7 +39,10 @@ impl Server {
                         connection.answer_rest(answer, sent).await;
                     }
                 }
-                Err(refusal) => server.refuse(connection, &peer, None, arrived, &refusal),
+                Err(refusal) => {
+                    handler.refuse(connection, &peer, None, arrived, &refusal);
+                    handler.context.publisher.tell_consumers(&peer.claim.unit, &refusal).await;
+                }
             }
         });
     }
@@ -48,7 +51,7 @@ impl Server {
         let mut work = std::pin::pin!(async {
             match handle {
                 Handle::One(name) => {
-                    let paths = self.publisher.publish(name).await?;
+                    let paths = self.context.publisher.publish(name).await?;
                     let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
                     Ok(format!("published {}", paths.join(", ")))
                 }
@@ -58,10 +61,10 @@ impl Server {
         match tokio::time::timeout(PATIENT_FOR, &mut work).await {
             Ok(result) => result,
             Err(_elapsed) => {
-                for wanted in self.publisher.waits_for(handle) {
+                for Missing { wanted, has_older } in self.context.publisher.waits_for(handle) {
                     let asked = Asked { peer, secret: Some(&wanted.label), arrived };
-                    let cause = self.broker.last_failure(&wanted.source);
-                    self.report.waiting(asked, &wanted, cause.as_ref(), self.broker.has(&wanted));
+                    let cause = self.context.broker.last_failure(&wanted.source);
+                    self.log.waiting(asked, &wanted, cause.as_ref(), has_older);
                 }
                 work.await
             }
@@ -69,7 +72,7 @@ impl Server {
     }
 
     async fn all_published(&self, peer: &Peer) -> Result<String, Refusal> {
-        let (count, refusals) = self.publisher.publish_all().await?;
+        let (count, refusals) = self.context.publisher.publish_all().await?;
         let unit = peer.claim.unit.as_str();
         for (name, refusal) in &refusals {
             tracing::warn!(
@@ -85,8 +88,8 @@ impl Server {
         if refusals.is_empty() {
             return Ok(format!("published all files: {count}"));
         }
-        let passes = refusals.iter().any(|(_, refusal)| refusal.passes());
+        let ends = refusals.iter().filter_map(|(_, refusal)| refusal.ends()).min();
         let names = refusals.into_iter().map(|(name, _)| name.to_string()).collect();
-        Err(Refusal::SomeUnpublished { names, passes })
+        Err(Refusal::SomeUnpublished { names, ends })
     }
 }

@@ -69,7 +69,8 @@ impl Store {
                 }
                 ItemState::Gone(failure) => gone.push((key, failure)),
                 ItemState::Unknown(failure) => {
-                    let until = BootTime::now().after(LEFT_ALONE_FOR);
+                    let pause = failure.retry_after.unwrap_or_default().max(LEFT_ALONE_FOR);
+                    let until = BootTime::now().after(pause);
                     slot.doubt = Some(Doubt { at, until, failure });
                 }
             }

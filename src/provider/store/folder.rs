@@ -17,8 +17,10 @@ const STATE: &str = "state.json";
 pub(super) const PUBLISHED: &str = "published.json";
 /// Which units were refused for a cause that passes, which outlives the process, too.
 pub(super) const REFUSED: &str = "refused.json";
-/// Which restarts are withheld, which outlives the process, too.
-pub(super) const WITHHELD: &str = "withheld.json";
+/// Which restarts are due, which outlives the process, too.
+pub(super) const PENDING: &str = "pending.json";
+/// What units received, which outlives the process, too. Its first line is the key of the digests.
+pub(super) const RECEIVED: &str = "received.json";
 /// The last valid configuration, which outlives the process, too.
 pub(super) const CONFIGURATION: &str = "configuration.json";
 const UNFINISHED: &str = "new.";
@@ -117,8 +119,9 @@ impl Folder {
         let wrong = |error| BadFolder::Open(self.path.clone(), error);
         for entry in fs::read_dir(&self.path).map_err(wrong)? {
             let name = entry.map_err(wrong)?.file_name();
-            let is_list =
-                [STATE, PUBLISHED, REFUSED, WITHHELD, CONFIGURATION].iter().any(|list| name == *list);
+            let is_list = [STATE, PUBLISHED, REFUSED, PENDING, RECEIVED, CONFIGURATION]
+                .iter()
+                .any(|list| name == *list);
             if !is_list && !name.to_str().is_some_and(|name| names.contains(name)) {
                 let _ = fs::remove_file(self.path.join(name)); // a folder of someone's stays
             }
@@ -137,6 +140,12 @@ impl Folder {
             let _ = fs::remove_file(&unfinished);
         }
         result
+    }
+
+    /// Writes at the end of a file.
+    pub(super) fn append(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let options = OpenOptions::new().append(true).custom_flags(libc::O_NOFOLLOW).clone();
+        options.open(self.path.join(name))?.write_all(bytes)
     }
 
     /// Gives a file another name as well, in the place of what had that name before.

@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::NewSnapshot;
+use super::digest::{Digest, DigestKey, hex};
 use crate::domain::reference::FieldRef;
 use crate::domain::secret::SecretValue;
 use crate::host::clock::{BootTime, Expiry};
@@ -39,8 +41,16 @@ pub struct Snapshot {
     pub stand_in: Option<StandIn>,
     /// Its file's size, in bytes.
     pub size: u64,
-    entries: HashMap<FieldRef, Entry>,
+    entries: HashMap<FieldRef, Kept>,
     file: File,
+    digests: DigestKey,
+}
+
+/// An entry, and the digest of its value once that was needed.
+#[derive(Debug)]
+struct Kept {
+    entry: Entry,
+    digest: OnceLock<Digest>,
 }
 
 /// What a snapshot has of one field.
@@ -55,6 +65,9 @@ pub enum Entry {
         len: usize,
         /// When it stops being right.
         expires: Option<Expiry>,
+        /// The version of the item that it is of, where that is not the snapshot's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<u64>,
     },
     /// Why there is none.
     Failed(Failure),
@@ -106,10 +119,34 @@ struct Meta {
 impl Snapshot {
     /// What there is of a field. A value that has expired is none.
     pub fn entry(&self, field: &FieldRef) -> Option<&Entry> {
-        self.entries.get(field).filter(|entry| match entry {
+        self.entries.get(field).map(|kept| &kept.entry).filter(|entry| match entry {
             Entry::Value { expires: Some(expires), .. } => !expires.is_over(),
             _ => true,
         })
+    }
+
+    /// The digest of a field's value; none, if there is no value or it can't be read. One-time passwords have one digest.
+    pub fn digest(&self, field: &FieldRef) -> Option<Digest> {
+        let kept = self.entries.get(field)?;
+        match kept.entry {
+            Entry::Value { expires: Some(_), .. } => Some(Digest::OF_A_CODE),
+            Entry::Value { offset, len, .. } => {
+                if let Some(known) = kept.digest.get() {
+                    return Some(*known);
+                }
+                let value = self.read(offset, len).ok()?;
+                Some(*kept.digest.get_or_init(|| self.digests.digest(&value)))
+            }
+            Entry::Failed(_) => None,
+        }
+    }
+
+    /// The version of the item that a field's value is of.
+    pub fn version_of(&self, field: &FieldRef) -> u64 {
+        match self.entries.get(field).map(|kept| &kept.entry) {
+            Some(Entry::Value { version: Some(version), .. }) => *version,
+            _ => self.version,
+        }
     }
 
     /// The fields that it has something of.
@@ -119,19 +156,12 @@ impl Snapshot {
 
     /// Whether a field has the same value in another snapshot; one-time passwords, which always change, count as the same.
     pub fn agrees(&self, other: &Self, field: &FieldRef) -> bool {
-        match (self.entries.get(field), other.entries.get(field)) {
-            (Some(Entry::Value { expires: Some(_), .. }), Some(Entry::Value { expires: Some(_), .. })) => {
-                true
+        let entries = [self, other].map(|it| it.entries.get(field).map(|kept| &kept.entry));
+        match entries {
+            [Some(Entry::Value { .. }), Some(Entry::Value { .. })] => {
+                self.digest(field).is_some_and(|digest| other.digest(field) == Some(digest))
             }
-            (
-                Some(Entry::Value { offset, len, .. }),
-                Some(Entry::Value { offset: at, len: other_len, .. }),
-            ) => {
-                let read = || Ok::<_, io::Error>((self.read(*offset, *len)?, other.read(*at, *other_len)?));
-                // exposed: to be compared, and nothing else
-                len == other_len && read().is_ok_and(|(one, two)| one.expose() == two.expose())
-            }
-            (Some(Entry::Failed(one)), Some(Entry::Failed(two))) => one == two,
+            [Some(Entry::Failed(one)), Some(Entry::Failed(two))] => one == two,
             _ => false,
         }
     }
@@ -155,10 +185,6 @@ pub(super) fn digest_of(text: &str) -> String {
     hex(&digest(&SHA256, text.as_bytes()).as_ref()[..16])
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// A snapshot on its way into a file.
 pub(super) struct Encoded {
     meta: Meta,
@@ -173,8 +199,8 @@ pub(super) fn encode(new: &NewSnapshot<'_>, fetched: Fetched) -> Encoded {
         let entry = match outcome {
             Err(failure) => Entry::Failed(failure),
             Ok(got) => {
-                let entry =
-                    Entry::Value { offset, len: got.value.len(), expires: got.expires.map(Expiry::at) };
+                let (len, expires) = (got.value.len(), got.expires.map(Expiry::at));
+                let entry = Entry::Value { offset, len, expires, version: None };
                 offset += got.value.len() as u64;
                 values.push(got.value);
                 entry
@@ -193,17 +219,17 @@ pub(super) fn encode(new: &NewSnapshot<'_>, fetched: Fetched) -> Encoded {
         stand_in: new.stand_in.cloned(),
         entries,
     };
-    // serialising a struct of strings and numbers does not fail; an empty file would be refused by `read`
-    let json = serde_json::to_vec(&meta).unwrap_or_default();
-    let mut head = MAGIC.to_vec();
-    head.extend_from_slice(&u32::try_from(json.len()).unwrap_or(u32::MAX).to_le_bytes());
-    head.extend_from_slice(&json);
-    Encoded { meta, head, values }
+    Encoded::of(meta, values)
 }
 
 impl Encoded {
-    pub(super) fn version(&self) -> u64 {
-        self.meta.version
+    fn of(meta: Meta, values: Vec<SecretValue>) -> Self {
+        // serialising a struct of strings and numbers does not fail; an empty file would be refused by `read`
+        let json = serde_json::to_vec(&meta).unwrap_or_default();
+        let mut head = MAGIC.to_vec();
+        head.extend_from_slice(&u32::try_from(json.len()).unwrap_or(u32::MAX).to_le_bytes());
+        head.extend_from_slice(&json);
+        Self { meta, head, values }
     }
 
     pub(super) fn size(&self) -> u64 {
@@ -215,16 +241,31 @@ impl Encoded {
         std::iter::once(self.head.as_slice()).chain(self.values.iter().map(SecretValue::expose))
     }
 
-    pub(super) fn into_snapshot(self, key: ItemKey, file: File) -> Snapshot {
+    pub(super) fn into_snapshot(self, key: ItemKey, file: File, digests: &DigestKey) -> Snapshot {
         let size = self.size();
-        snapshot(key, self.meta, self.head.len() as u64, size, file)
+        snapshot(key, self.meta, self.head.len() as u64, size, (file, digests))
+    }
+
+    /// The digest of a field's value, as [`Snapshot::digest`] has it.
+    pub(super) fn digest(&self, field: &FieldRef, digests: &DigestKey) -> Option<Digest> {
+        let values = self.meta.entries.iter().filter(|(_, entry)| matches!(entry, Entry::Value { .. }));
+        let ((_, entry), value) = values.zip(&self.values).find(|((known, _), _)| known == field)?;
+        match entry {
+            Entry::Value { expires: Some(_), .. } => Some(Digest::OF_A_CODE),
+            _ => Some(digests.digest(value)),
+        }
     }
 }
 
-fn snapshot(key: ItemKey, meta: Meta, base: u64, size: u64, file: File) -> Snapshot {
-    let placed = |entry| match entry {
-        Entry::Value { offset, len, expires } => Entry::Value { offset: base + offset, len, expires },
-        failed => failed,
+fn snapshot(key: ItemKey, meta: Meta, base: u64, size: u64, (file, digests): (File, &DigestKey)) -> Snapshot {
+    let placed = |entry| {
+        let entry = match entry {
+            Entry::Value { offset, len, expires, version } => {
+                Entry::Value { offset: base + offset, len, expires, version }
+            }
+            failed => failed,
+        };
+        Kept { entry, digest: OnceLock::new() }
     };
     Snapshot {
         key,
@@ -238,11 +279,43 @@ fn snapshot(key: ItemKey, meta: Meta, base: u64, size: u64, file: File) -> Snaps
         size,
         entries: meta.entries.into_iter().map(|(field, entry)| (field, placed(entry))).collect(),
         file,
+        digests: digests.clone(),
     }
 }
 
+/// Puts values of two snapshots of one item together: those that are taken from each. Each value keeps the version that it is of.
+pub(super) fn merged(one: (&Snapshot, &[FieldRef]), other: (&Snapshot, &[FieldRef])) -> io::Result<Encoded> {
+    let (mut entries, mut values, mut at) = (Vec::new(), Vec::new(), 0);
+    for (snapshot, fields) in [one, other] {
+        for field in fields {
+            let Some(&Entry::Value { offset, len, expires, .. }) =
+                snapshot.entries.get(field).map(|kept| &kept.entry)
+            else {
+                continue;
+            };
+            let version = Some(snapshot.version_of(field));
+            entries.push((field.clone(), Entry::Value { offset: at, len, expires, version }));
+            values.push(snapshot.read(offset, len)?);
+            at += len as u64;
+        }
+    }
+    let Snapshot { key, id, version, vault_version, fetched, source_print, by_rule, .. } = one.0;
+    let meta = Meta {
+        key: key.clone(),
+        id: id.clone(),
+        version: *version,
+        vault_version: *vault_version,
+        fetched: *fetched,
+        source_print: source_print.clone(),
+        by_rule: *by_rule,
+        stand_in: None,
+        entries,
+    };
+    Ok(Encoded::of(meta, values))
+}
+
 /// Reads a snapshot's file, but for its values; they must fill it to its end.
-pub(super) fn read(file: File) -> io::Result<Snapshot> {
+pub(super) fn read(file: File, digests: &DigestKey) -> io::Result<Snapshot> {
     let bad = |why: &str| io::Error::new(ErrorKind::InvalidData, why.to_owned());
     let size = file.metadata()?.len();
     let mut start = [0; 12];
@@ -269,5 +342,5 @@ pub(super) fn read(file: File) -> io::Result<Snapshot> {
     if end != size {
         return Err(bad("its values do not fill it"));
     }
-    Ok(snapshot(meta.key.clone(), meta, base, size, file))
+    Ok(snapshot(meta.key.clone(), meta, base, size, (file, digests)))
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{self, Paths, Problem, Report, Settings, Texts};
 use crate::host::clock;
-use crate::provider::base::active_config::Active;
+use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::store::Store;
 
 /// What the store keeps.
@@ -65,9 +65,9 @@ fn choose(files: Files, last: Last) -> Choice {
 /// What a provider starts with.
 pub enum Start {
     /// What the files say, with warnings.
-    Files(Active, Vec<Problem>),
+    Files(ActiveConfig, Vec<Problem>),
     /// The last valid configuration, and why the files can't be used.
-    Last(Active, Report),
+    Last(ActiveConfig, Report),
     /// Nothing, for this reason.
     Nothing(Report),
 }
@@ -89,10 +89,10 @@ pub fn start(paths: &Paths, store: &Store) -> Start {
     match (choose(files, last), loaded, recalled) {
         (_, Ok(loaded), _) => {
             let (digest, at) = keep(store, &loaded.texts);
-            Start::Files(Active::of_files(loaded.settings, digest, at), loaded.warnings)
+            Start::Files(ActiveConfig::of_files(loaded.settings, digest, at), loaded.warnings)
         }
         (Choice::Last, Err(report), Some((settings, digest, at))) => {
-            Start::Last(Active::of_files(settings, digest, at), report)
+            Start::Last(ActiveConfig::of_files(settings, digest, at), report)
         }
         (_, Err(report), _) => {
             if files == Files::Missing {

@@ -4,12 +4,15 @@
 //! current, so that whoever took a snapshot can read it to its end, whatever replaces it.
 
 mod confirmations;
+mod digest;
 mod fault;
 mod folder;
 mod format;
 #[cfg(any(test, fuzzing))]
+#[path = "../../../fuzz/rules/store.rs"]
 pub(crate) mod fuzz;
 mod overrides;
+mod previous;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -21,10 +24,13 @@ use crate::ipc::{Failure, Fetched};
 use crate::provider::base::item_key::ItemKey;
 
 use confirmations::Confirmations;
+pub use digest::Digest;
+use digest::DigestKey;
 pub use fault::StoreError;
 pub(super) use folder::is_memory;
 pub use folder::{BadFolder, Folder, Kind};
 pub use format::{Entry, Origin, Snapshot, StandIn};
+use previous::Keep;
 
 pub use overrides::Held;
 
@@ -41,7 +47,7 @@ pub struct Slot {
     pub changed: bool,
     /// Why it could not be compared the last time that its source was asked, if it could not.
     pub doubt: Option<Doubt>,
-    /// The version before, to go back to.
+    /// The last values that differ from the current ones, to go back to.
     pub previous: Option<Arc<Snapshot>>,
 }
 
@@ -75,17 +81,21 @@ struct Inner {
     limit: u64,
     /// Whether checks have confirmed something since the confirmations were written.
     unsaved: bool,
+    digests: DigestKey,
 }
 
 impl Store {
     /// Opens the store in a folder, with what an earlier process left there. `limit` is in bytes.
     pub fn open(path: &Path, kind: Kind, limit: u64) -> Result<Self, BadFolder> {
         let folder = Folder::open(path, kind)?;
-        let mut inner = Inner { limit, ..Inner::default() };
+        let received = folder.read(folder::RECEIVED).and_then(|file| String::from_utf8(file).ok());
+        let key = received.and_then(|text| DigestKey::parse(text.lines().next()?));
+        let digests = key.unwrap_or_default();
+        let mut inner = Inner { limit, digests: digests.clone(), ..Inner::default() };
         let confirmations: Confirmations =
             folder.read_state().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
         for (name, file) in folder.snapshots("")? {
-            match format::read(file) {
+            match format::read(file, &digests) {
                 Ok(snapshot) if format::file_name(&snapshot.key) == name => {
                     let mut slot = Slot {
                         confirmed: snapshot.fetched,
@@ -112,13 +122,10 @@ impl Store {
             }
         }
         for (name, file) in folder.snapshots(PREVIOUS)? {
-            let Ok(snapshot) = format::read(file) else { continue };
+            let Ok(snapshot) = format::read(file, &digests) else { continue };
             let right = name.strip_prefix(PREVIOUS) == Some(&format::file_name(&snapshot.key));
-            let Some(slot) = inner
-                .slots
-                .get_mut(&snapshot.key)
-                .filter(|slot| right && slot.snapshot.version != snapshot.version)
-            else {
+            let slot = inner.slots.get_mut(&snapshot.key).filter(|_| right);
+            let Some(slot) = slot.filter(|slot| previous::differs(&snapshot, &slot.snapshot)) else {
                 continue;
             };
             inner.used += in_pages(snapshot.size);
@@ -163,33 +170,22 @@ impl Store {
         let name = format::file_name(new.key);
         let previous_name = format!("{PREVIOUS}{name}");
         let before = inner.slots.get(new.key).cloned();
-        let previous = before.as_ref().and_then(|slot| {
-            // what another source of this name had is none to go back to, and neither is the same version
-            if slot.snapshot.source_print != new.source_print {
-                None
-            } else if slot.snapshot.version == encoded.version() {
-                slot.previous.clone()
-            } else {
-                Some(Arc::clone(&slot.snapshot))
-            }
-        });
+        // what another source of this name had is nothing to go back to
+        let same = before.as_ref().filter(|slot| slot.snapshot.source_print == new.source_print);
+        let keep = same
+            .map(|slot| previous::keep(&slot.snapshot, slot.previous.as_deref(), &encoded, &inner.digests));
+        let keep = keep.transpose().map_err(|error| self.unwritable(error))?.unwrap_or(Keep::Nothing);
         let freed = before.as_ref().map_or(0, Slot::pages);
         let would_without = inner.used - freed + pages;
         if would_without > inner.limit {
             return Err(StoreError::Full { would: would_without, limit: inner.limit });
         }
-        // where there is no room for both, the one to go back to gives way
-        let previous = previous.filter(|previous| would_without + in_pages(previous.size) <= inner.limit);
-        match (&previous, before.as_ref().and_then(|slot| slot.previous.as_ref())) {
-            (Some(now), Some(was)) if Arc::ptr_eq(now, was) => {}
-            (Some(_), _) => {
-                self.folder.also_call(&name, &previous_name).map_err(|error| self.unwritable(error))?
-            }
-            (None, Some(_)) => self.folder.remove(&previous_name),
-            (None, None) => {}
-        }
+        // where there is not enough memory for both, the previous values are dropped
+        let free = inner.limit - would_without;
+        let previous =
+            self.keep_previous(keep, before.as_ref(), (&name, &previous_name), free, &inner.digests)?;
         let file = self.folder.replace(&name, encoded.pieces()).map_err(|error| self.unwritable(error))?;
-        let snapshot = Arc::new(encoded.into_snapshot(new.key.clone(), file));
+        let snapshot = Arc::new(encoded.into_snapshot(new.key.clone(), file, &inner.digests));
         inner.used = would_without + previous.as_ref().map_or(0, |previous| in_pages(previous.size));
         let slot = Slot {
             confirmed: fetched_at,
@@ -201,6 +197,37 @@ impl Store {
         };
         inner.slots.insert(new.key.clone(), slot);
         Ok(snapshot)
+    }
+
+    /// Keeps what is to be kept of an item that is replaced, in at most `free` bytes.
+    fn keep_previous(
+        &self,
+        keep: Keep,
+        before: Option<&Slot>,
+        (name, previous_name): (&str, &str),
+        free: u64,
+        digests: &DigestKey,
+    ) -> Result<Option<Arc<Snapshot>>, StoreError> {
+        let earlier = before.and_then(|slot| slot.previous.as_ref());
+        let fits = |size: u64| in_pages(size) <= free;
+        let kept = match (keep, before) {
+            (Keep::Earlier, _) => earlier.filter(|earlier| fits(earlier.size)).map(Arc::clone),
+            (Keep::Current, Some(slot)) if fits(slot.snapshot.size) => {
+                let linked = self.folder.also_call(name, previous_name);
+                linked.map_err(|error| self.unwritable(error))?;
+                Some(Arc::clone(&slot.snapshot))
+            }
+            (Keep::Merged(merged), Some(slot)) if fits(merged.size()) => {
+                let file = self.folder.replace(previous_name, merged.pieces());
+                let file = file.map_err(|error| self.unwritable(error))?;
+                Some(Arc::new(merged.into_snapshot(slot.snapshot.key.clone(), file, digests)))
+            }
+            _ => None,
+        };
+        if kept.is_none() && earlier.is_some() {
+            self.folder.remove(previous_name);
+        }
+        Ok(kept)
     }
 
     fn unwritable(&self, error: std::io::Error) -> StoreError {
@@ -217,6 +244,11 @@ impl Store {
         self.folder.replace(folder::PUBLISHED, std::iter::once(list)).map(drop)
     }
 
+    /// Adds to the list of what was published. If the process dies meanwhile, a part of this may be there.
+    pub(super) fn append_published(&self, more: &[u8]) -> std::io::Result<()> {
+        self.folder.append(folder::PUBLISHED, more)
+    }
+
     /// The list of units that were refused, as it was written last.
     pub(super) fn refused(&self) -> Option<Vec<u8>> {
         self.folder.read(folder::REFUSED)
@@ -227,14 +259,27 @@ impl Store {
         self.folder.replace(folder::REFUSED, std::iter::once(list)).map(drop)
     }
 
-    /// The restarts that are withheld, as they were written last.
-    pub(super) fn withheld(&self) -> Option<Vec<u8>> {
-        self.folder.read(folder::WITHHELD)
+    /// What units received, as it was written last.
+    pub(super) fn received(&self) -> Option<Vec<u8>> {
+        let file = self.folder.read(folder::RECEIVED)?;
+        let end = file.iter().position(|byte| *byte == b'\n')?;
+        Some(file[end + 1..].to_vec())
     }
 
-    /// Keeps the restarts that are withheld.
-    pub(super) fn set_withheld(&self, list: &[u8]) -> std::io::Result<()> {
-        self.folder.replace(folder::WITHHELD, std::iter::once(list)).map(drop)
+    /// Keeps what units received, and the key of the digests in it.
+    pub(super) fn set_received(&self, list: &[u8]) -> std::io::Result<()> {
+        let key = format!("{}\n", self.inner().digests.text());
+        self.folder.replace(folder::RECEIVED, [key.as_bytes(), list].into_iter()).map(drop)
+    }
+
+    /// The restarts that are due, as they were written last.
+    pub(super) fn pending(&self) -> Option<Vec<u8>> {
+        self.folder.read(folder::PENDING)
+    }
+
+    /// Keeps the restarts that are due.
+    pub(super) fn set_pending(&self, list: &[u8]) -> std::io::Result<()> {
+        self.folder.replace(folder::PENDING, std::iter::once(list)).map(drop)
     }
 
     /// The last valid configuration, as it was written last.

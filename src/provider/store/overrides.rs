@@ -56,7 +56,7 @@ impl Inner {
     /// Takes over what an earlier process held.
     pub(super) fn find_held(&mut self, folder: &Folder) -> Result<(), BadFolder> {
         for (file, content) in folder.snapshots(HELD)? {
-            match format::read(content).map(Held::of) {
+            match format::read(content, &self.digests).map(Held::of) {
                 Ok(Some((name, held))) if file_name(&name) == file => {
                     self.used += in_pages(held.snapshot.size);
                     self.held.insert(name, held);
@@ -105,7 +105,7 @@ impl Store {
         let file = self.folder.replace(&file_name(secret), encoded.pieces());
         let file = file.map_err(|error| self.unwritable(error))?;
         inner.used = would;
-        if let Some((name, held)) = Held::of(encoded.into_snapshot(place.0.clone(), file)) {
+        if let Some((name, held)) = Held::of(encoded.into_snapshot(place.0.clone(), file, &inner.digests)) {
             inner.held.insert(name, held);
         }
         Ok(())

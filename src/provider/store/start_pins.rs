@@ -88,3 +88,44 @@ impl Pinned {
         self.snapshots.binary_search_by(|snapshot| snapshot.key.cmp(key))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::store::testing;
+
+    #[test]
+    fn a_process_is_remembered_for_a_while_after_its_last_request() {
+        let (pins, snapshot) = (Pins::default(), testing::slot(&[("password", Ok(b"hunter2"))]).snapshot);
+        let at = |seconds| BootTime::default().after(Duration::from_secs(seconds));
+        let process = ProcessId::testing;
+        let has = |number| pins.get(process(number), &snapshot.key).is_some();
+        pins.set(process(1), &snapshot, at(0));
+        pins.set(process(2), &snapshot, at(10));
+        for (now, first, second) in
+            [(299, true, true), (300, false, true), (309, false, true), (310, false, false)]
+        {
+            pins.sweep(at(now));
+            assert_eq!((has(1), has(2)), (first, second), "{now}");
+        }
+        pins.set(process(3), &snapshot, at(310));
+        pins.forget(process(3));
+        assert!(!has(3));
+    }
+
+    #[test]
+    fn many_processes_are_swept_while_they_come() {
+        let (pins, snapshot) = (Pins::default(), testing::slot(&[("password", Ok(b"hunter2"))]).snapshot);
+        let (crowd, later) = (MANY as u64, BootTime::default().after(REMEMBERED));
+        for number in 0..crowd {
+            pins.set(ProcessId::testing(number), &snapshot, BootTime::default());
+        }
+        assert_eq!(pins.inner().processes.len(), MANY);
+        pins.set(ProcessId::testing(crowd), &snapshot, later);
+        assert_eq!(pins.inner().processes.len(), 1, "the old ones are gone");
+        for number in 0..4 * crowd {
+            pins.set(ProcessId::testing(number), &snapshot, later);
+        }
+        assert!(pins.inner().processes.len() > MANY, "those that still count stay");
+    }
+}

@@ -1,20 +1,31 @@
-//! Whether known items have changed: one call where nothing did, one more for each vault that did, and none for values.
+//! Whether known items have changed: one call if nothing did, one more for each vault that did, and none for values.
+//!
+//! What is learned counts, whatever becomes of the rest: an item that could not be compared is unknown, and the next check asks for its vault first.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
-use tokio::time::Instant;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 
 use crate::ipc::{Check, Checked, Class, Failure, ItemId, ItemState, Known};
 
 use super::super::backend::Backend;
 use super::lists::Need;
-use super::{Engine, second_look};
+use super::{Engine, lock, second_look, too_late};
 use crate::resolver::items::matching;
-use crate::resolver::items::model::{ItemOverview, Vault};
+use crate::resolver::items::model::{ItemOverview, Vault, is_absent};
 
-/// The lists of items that one round has asked for, by vault.
-type Lists = HashMap<String, Result<Arc<Vec<ItemOverview>>, Failure>>;
+/// How many lists of items one check requests at once.
+const AT_ONCE: usize = 8;
+
+/// The items of a vault.
+type List = Result<Arc<Vec<ItemOverview>>, Failure>;
+
+/// The lists of items that one round has asked for, by the ID of the vault.
+type Lists<'v> = BTreeMap<&'v str, List>;
 
 impl<B: Backend> Engine<B> {
     pub(super) async fn check_by(&self, check: Check, by: Instant) -> Result<Checked, Failure> {
@@ -25,9 +36,17 @@ impl<B: Backend> Engine<B> {
         let doubtful: Vec<usize> =
             (0..items.len()).filter(|&i| matches!(items[i], ItemState::Gone(_))).collect();
         if !doubtful.is_empty() {
-            second_look(by).await?;
-            let again: Vec<&Known> = doubtful.iter().map(|&i| &check.items[i]).collect();
-            for (i, state) in doubtful.into_iter().zip(self.round(&again, by).await?) {
+            let known: Vec<&Known> = doubtful.iter().map(|&i| &check.items[i]).collect();
+            let again = match second_look(by).await {
+                Ok(()) => self.round(&known, by).await,
+                Err(failure) => Err(failure),
+            };
+            // what was found out about the others counts in any case
+            let again = again.unwrap_or_else(|failure| {
+                let unknown = ItemState::Unknown(failure.sanitized());
+                vec![unknown; doubtful.len()]
+            });
+            for (i, state) in doubtful.into_iter().zip(again) {
                 if matches!(state, ItemState::Gone(_)) {
                     self.remember(&check.items[i].item, None);
                 }
@@ -40,23 +59,57 @@ impl<B: Backend> Engine<B> {
     /// One look at each item, in lists that are asked for now.
     async fn round(&self, items: &[&Known], by: Instant) -> Result<Vec<ItemState>, Failure> {
         let need = Need::Since(self.ticks.now());
-        let vaults = self.vaults(need, by).await?;
-        let mut lists = Lists::new();
-        let mut states = Vec::with_capacity(items.len());
-        for known in items {
-            states.push(self.state(known, &vaults, &mut lists, need, by).await?);
+        if let Some(failure) = self.senseless.pause(None) {
+            return Err(failure);
         }
-        Ok(states)
+        let vaults = self.vaults(need, by).await;
+        self.senseless.note(None, vaults.as_ref().err());
+        let vaults = vaults?;
+        self.senseless.retain(|id| vaults.iter().any(|vault| vault.id == id));
+        let by_vault: Vec<_> = items.iter().map(|known| self.by_vault(known, &vaults)).collect();
+        let undecided: BTreeSet<&str> =
+            by_vault.iter().filter_map(|state| Some(state.as_ref().err()?.id.as_str())).collect();
+        let lists = self.lists(undecided, need, by).await;
+        let states = items.iter().zip(by_vault).map(|(known, state)| match state {
+            Ok(state) => state,
+            Err(vault) => self.by_list(known, vault, &lists[vault.id.as_str()]),
+        });
+        Ok(states.collect())
     }
 
-    async fn state(
-        &self,
-        known: &Known,
-        vaults: &[Vault],
-        lists: &mut Lists,
-        need: Need,
-        by: Instant,
-    ) -> Result<ItemState, Failure> {
+    /// Requests the lists of items of these vaults, some at once.
+    async fn lists<'v>(&self, vaults: BTreeSet<&'v str>, need: Need, by: Instant) -> Lists<'v> {
+        let mut order: Vec<&str> = vaults.into_iter().collect();
+        {
+            let late = lock(&self.late);
+            order.sort_by_key(|vault| !late.contains(*vault)); // stable
+        }
+        let turns = Semaphore::new(AT_ONCE);
+        let requests = order.iter().map(|vault| async {
+            let request = async {
+                let _turn = turns.acquire().await;
+                self.list(vault, need, by).await
+            };
+            timeout_at(by, request).await.unwrap_or_else(|_elapsed| Err(too_late()))
+        });
+        let lists: Lists<'v> = order.iter().copied().zip(all(requests).await).collect();
+        let is_late = |list: &List| list.as_ref().is_err_and(|failure| failure.class.is_transient());
+        *lock(&self.late) =
+            lists.iter().filter(|(_, list)| is_late(list)).map(|(id, _)| (*id).to_owned()).collect();
+        lists
+    }
+
+    async fn list(&self, vault: &str, need: Need, by: Instant) -> List {
+        if let Some(failure) = self.senseless.pause(Some(vault)) {
+            return Err(failure);
+        }
+        let list = self.items(vault, need, by).await;
+        self.senseless.note(Some(vault), list.as_ref().err());
+        list
+    }
+
+    /// The state of an item, or the vault whose list of items decides.
+    fn by_vault<'v>(&self, known: &Known, vaults: &'v [Vault]) -> Result<ItemState, &'v Vault> {
         let vault = match matching::vault(vaults, &known.item.vault, B::HOLDERS) {
             Ok(vault) => vault,
             Err(failure) => return Ok(ItemState::Gone(failure)),
@@ -70,43 +123,72 @@ impl<B: Backend> Engine<B> {
             return Ok(ItemState::Unchanged { vault_version });
         }
         let what = format!("vault {:?}", vault.name);
-        if let Err(failure) = self.not_behind(&what, vault_version, known.vault_version) {
-            return Ok(ItemState::Unknown(failure.sanitized()));
+        match self.not_behind(&what, vault_version, known.vault_version) {
+            Ok(()) => Err(vault),
+            Err(failure) => Ok(ItemState::Unknown(failure.sanitized())),
         }
-        if !lists.contains_key(&vault.id) {
-            let list = self.items(&vault.id, need, by).await;
-            lists.insert(vault.id.clone(), list);
-        }
-        let items = match lists.get(&vault.id) {
-            Some(Ok(items)) => items,
-            // one vault that the token may not list must not keep the others from being checked: its items are fetched, which tells
-            Some(Err(failure)) if matches!(failure.class, Class::Denied | Class::NotFound) => {
-                return Ok(ItemState::Changed);
+    }
+
+    /// The state of an item by its vault's list.
+    fn by_list(&self, known: &Known, vault: &Vault, list: &List) -> ItemState {
+        let vault_version = vault.content_version;
+        let items = match list {
+            Ok(items) => items,
+            // the token may not list this vault: its items are fetched, which shows what they are
+            Err(failure) if matches!(failure.class, Class::Denied | Class::NotFound) => {
+                return ItemState::Changed;
             }
-            // what is no list tells nothing, of this vault alone
-            Some(Err(failure)) if matches!(failure.class, Class::Malformed | Class::TooLarge) => {
-                return Ok(ItemState::Unknown(failure.clone().sanitized()));
-            }
-            Some(Err(failure)) => return Err(failure.clone()),
-            None => return Ok(ItemState::Changed),
+            // a list that did not come, or makes no sense, says nothing about this vault, and the others count all the same
+            Err(failure) => return ItemState::Unknown(failure.clone().sanitized()),
         };
         let item = match matching::item(items, &vault.name, &known.item.item) {
             Ok(item) => item,
-            Err(failure) => return Ok(ItemState::Gone(failure)),
+            // the one that was meant before is still here: that another came confirms nothing about it
+            Err(failure) if failure.class == Class::Several && is_unchanged(items, known) => {
+                return ItemState::Unknown(failure);
+            }
+            Err(failure) => return ItemState::Gone(failure),
         };
         self.remember(&known.item, Some(ItemId { vault: vault.id.clone(), item: item.id.clone() }));
         if item.id == known.id.item && item.version == Some(known.version) {
-            return Ok(ItemState::Unchanged { vault_version });
+            return ItemState::Unchanged { vault_version };
         }
         if item.id == known.id.item {
             let what = format!("item {:?}", item.title);
             if let Err(failure) = self.not_behind(&what, item.version, Some(known.version)) {
-                return Ok(ItemState::Unknown(failure.sanitized()));
+                return ItemState::Unknown(failure.sanitized());
             }
             if let Some(version) = item.version {
-                super::lock(&self.seen).insert(known.id.clone(), version);
+                lock(&self.seen).insert(known.id.clone(), version);
             }
         }
-        Ok(ItemState::Changed)
+        ItemState::Changed
     }
+}
+
+/// Drives all futures at the same time. The results are in the order of the futures.
+async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    let mut pending: Vec<_> = futures.into_iter().map(|future| Some(Box::pin(future))).collect();
+    let mut results: Vec<Option<F::Output>> = pending.iter().map(|_| None).collect();
+    poll_fn(|context| {
+        for (future, result) in pending.iter_mut().zip(&mut results) {
+            if let Some(Poll::Ready(output)) = future.as_mut().map(|future| future.as_mut().poll(context)) {
+                (*future, *result) = (None, Some(output));
+            }
+        }
+        if pending.iter().all(Option::is_none) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    results.into_iter().flatten().collect()
+}
+
+/// Whether an item is in a list as it was, and is still what its reference means.
+fn is_unchanged(items: &[ItemOverview], known: &Known) -> bool {
+    let is_same = |item: &ItemOverview| {
+        item.id == known.id.item
+            && item.version == Some(known.version)
+            && !is_absent(item.state.as_deref())
+            && matching::still_means(&known.item.item, &item.id, &item.title)
+    };
+    items.iter().any(is_same)
 }

@@ -72,13 +72,25 @@ async fn a_thing_is_gone_only_when_it_was_missed_twice() {
 
     world.edit(less);
     let checked = engine.check(check(all.clone())).await.expect("checked");
-    let gone = |i: usize| match &checked.items[i] {
-        ItemState::Gone(failure) => Some(failure.class),
-        _ => None,
-    };
-    let classes: Vec<_> = (0..6).map(gone).collect();
-    let (not_found, several) = (Some(Class::NotFound), Some(Class::Several));
-    assert_eq!(classes, [None, not_found, several, None, None, not_found]);
+    let classes: Vec<_> = checked.items[..6].iter().map(gone_of).collect();
+    let not_found = Some(Class::NotFound);
+    assert_eq!(classes, [None, not_found, None, None, None, not_found]);
+    // the one that was fetched is still what it was
+    let is_several = |state: &ItemState| matches!(state, ItemState::Unknown(f) if f.class == Class::Several);
+    assert!(is_several(&checked.items[2]), "{checked:?}");
+    for (key, value) in [("version", json!(9)), ("state", json!("ARCHIVED")), ("title", json!("Item 3"))] {
+        let before = lock(&world.document).clone();
+        world.edit(|document| {
+            document["vaults"][0]["contentVersion"] = json!(3);
+            let mut third = items_of(document, 0)[1].clone();
+            third["id"] = json!("third");
+            items_of(document, 0).push(third);
+            items_of(document, 0)[2][key] = value;
+        });
+        let checked = engine.check(check(all.clone())).await.expect("checked");
+        assert_eq!(gone_of(&checked.items[2]), Some(Class::Several), "{key}: {checked:?}");
+        world.edit(|document| *document = before);
+    }
 
     // a server that had not everything for a moment
     let moment = lock(&world.document).clone();
@@ -92,12 +104,25 @@ async fn a_thing_is_gone_only_when_it_was_missed_twice() {
     });
     let checked = engine.check(check(all.clone())).await.expect("checked");
     heal.await.expect("healed");
-    assert!(checked.items.iter().all(|state| matches!(state, ItemState::Unchanged { .. })), "{checked:?}");
+    // of the third nothing was said to be gone, so that it is not looked at again
+    let others = checked.items.iter().enumerate().filter(|(i, _)| *i != 2);
+    assert!(
+        others.map(|(_, state)| state).all(|state| matches!(state, ItemState::Unchanged { .. })),
+        "{checked:?}"
+    );
 
     // no time for a second look, or a second look that fails
     world.edit(|document| *document = moment);
     let hasty = Check { patience: Duration::from_millis(900), ..check(all.clone()) };
-    assert_eq!(engine.check(hasty).await.expect_err("no verdict").class, Class::Away);
+    let is_unknown =
+        |state: &ItemState| matches!(state, ItemState::Unknown(failure) if failure.class == Class::Away);
+    let without_verdict = |checked: Checked| {
+        let unknown: Vec<usize> = (0..6).filter(|&i| is_unknown(&checked.items[i])).collect();
+        assert_eq!(unknown, [1, 5], "the others count: {checked:?}");
+        assert!(is_several(&checked.items[2]));
+        assert!(matches!(checked.items[0], ItemState::Unchanged { .. }));
+    };
+    without_verdict(engine.check(hasty).await.expect("asked"));
     let fail = tokio::spawn({
         let world = Arc::clone(&world);
         async move {
@@ -105,8 +130,15 @@ async fn a_thing_is_gone_only_when_it_was_missed_twice() {
             lock(&world.failures).push(("vaults", Failure::new(Class::Away, "away", "wait")));
         }
     });
-    assert_eq!(engine.check(check(all)).await.expect_err("no verdict").class, Class::Away);
+    without_verdict(engine.check(check(all)).await.expect("asked"));
     fail.await.expect("failed");
+}
+
+fn gone_of(state: &ItemState) -> Option<Class> {
+    match state {
+        ItemState::Gone(failure) => Some(failure.class),
+        _ => None,
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -128,7 +160,80 @@ async fn a_vault_that_cannot_be_listed_does_not_hold_up_the_others() {
     assert!(checked.items[5..].iter().all(|state| matches!(state, ItemState::Unchanged { .. })));
     assert_eq!(calls(&world), ["vaults", "items vault0", "items vault1"]);
     lock(&world.failures).push(("items vault1", Failure::new(Class::Away, "away", "wait")));
-    assert_eq!(engine.check(check(all)).await.expect_err("passes").class, Class::Away);
+    let checked = engine.check(check(all)).await.expect("checked");
+    assert!(checked.items[..5].iter().all(|state| matches!(state, ItemState::Unchanged { .. })));
+    assert!(checked.items[5..10].iter().all(|state| matches!(state, ItemState::Unknown(_))));
+    assert!(checked.items[10..].iter().all(|state| matches!(state, ItemState::Unchanged { .. })));
+}
+
+/// All items as they were fetched, in vaults that have changed since.
+async fn fetched_and_changed(world: &world::World, engine: &Engine<Arc<world::World>>) -> Vec<Known> {
+    let mut all = Vec::new();
+    for fetch in everything() {
+        all.push(known(&fetch, &engine.fetch(fetch.clone()).await.expect("found")));
+    }
+    world.edit(|document| {
+        for vault in document["vaults"].as_array_mut().expect("vaults") {
+            vault["contentVersion"] = json!(2);
+        }
+    });
+    all
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_vaults_are_listed_at_the_same_time() {
+    let (world, engine) = world();
+    let all = fetched_and_changed(&world, &engine).await;
+    lock(&world.latency).push(("items", Duration::from_millis(1_700)));
+    let hasty = Check { patience: Duration::from_secs(5), ..check(all) };
+    let checked = engine.check(hasty).await.expect("checked");
+    assert!(checked.items.iter().all(|state| *state == ItemState::Unchanged { vault_version: Some(2) }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_learned_before_the_time_ran_out_counts_and_the_rest_comes_first_next_time() {
+    let (world, engine) = world();
+    let all = fetched_and_changed(&world, &engine).await;
+    lock(&world.latency).push(("items vault2", Duration::from_secs(60)));
+    let hasty = || Check { patience: Duration::from_secs(5), ..check(all.clone()) };
+    let checked = engine.check(hasty()).await.expect("checked");
+    let confirmed = ItemState::Unchanged { vault_version: Some(2) };
+    assert!(checked.items[..10].iter().all(|state| *state == confirmed), "{checked:?}");
+    assert!(checked.items[10..].iter().all(|state| matches!(state, ItemState::Unknown(_))), "{checked:?}");
+    lock(&world.latency).clear();
+    calls(&world);
+    let checked = engine.check(hasty()).await.expect("checked");
+    assert!(checked.items.iter().all(|state| *state == confirmed), "{checked:?}");
+    assert_eq!(calls(&world), ["vaults", "items vault2", "items vault0", "items vault1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_makes_no_sense_is_not_requested_by_every_check() {
+    let (world, engine) = world();
+    let all = fetched_and_changed(&world, &engine).await;
+    let of_vault0 =
+        |state: &ItemState| matches!(state, ItemState::Unknown(failure) if failure.class == Class::Malformed);
+    for (call, after, expected) in [
+        ("items vault0", 0, &["vaults", "items vault0", "items vault1", "items vault2"][..]),
+        ("items vault0", 30, &["vaults", "items vault1", "items vault2"]),
+        ("items vault0", 70, &["vaults", "items vault0", "items vault1", "items vault2"]),
+        ("vaults", 0, &["vaults"]),
+        ("vaults", 30, &[]),
+        ("vaults", 70, &["vaults"]),
+    ] {
+        tokio::time::advance(Duration::from_secs(after)).await;
+        lock(&world.failures).clear();
+        lock(&world.failures).push((call, Failure::new(Class::Malformed, "it is not JSON", "look")));
+        calls(&world);
+        match engine.check(check(all.clone())).await {
+            Ok(checked) => assert!(checked.items[..5].iter().all(of_vault0), "{call}: {checked:?}"),
+            Err(failure) => assert_eq!((call, failure.class), ("vaults", Class::Malformed)),
+        }
+        assert_eq!(calls(&world), expected, "{call} after {after} s");
+    }
+    // an item can be fetched all the same
+    lock(&world.failures).clear();
+    assert!(engine.fetch(everything().remove(0)).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -186,6 +291,7 @@ async fn a_vault_that_makes_no_sense_does_not_hold_up_the_others() {
         world.edit(|document| document["vaults"][vault]["contentVersion"] = json!(version));
     };
     for class in [Class::Malformed, Class::TooLarge] {
+        tokio::time::advance(Duration::from_secs(600)).await; // the pause after the list before is over
         of_vault(0, 2);
         of_vault(1, 2);
         lock(&world.failures).push(("items vault0", Failure::new(class, "it is not JSON", "look")));
@@ -232,7 +338,9 @@ async fn a_server_that_is_behind_is_not_believed() {
         items_of(document, 0)[0]["version"] = json!(2);
     });
     behind(unknown(&engine, &before).await, "version 2 of item \"Item 0\"");
-    behind(engine.fetch(again).await.unwrap_err(), "of which it had 3 before");
+    let failure = engine.fetch(again).await.unwrap_err();
+    assert!(failure.is_of_item, "the source answers");
+    behind(failure, "of which it had 3 before");
     // the list is of one replica, and the item of another
     let engine = Engine::new(Arc::clone(&world));
     world
@@ -297,6 +405,7 @@ async fn what_is_no_list_says_of_nothing_that_it_is_gone() {
     world.edit(|document| document["vaults"][0]["contentVersion"] = json!(2));
     fails("items vault0", Failure::new(Class::Malformed, "it is not JSON", "look"));
     assert_eq!(unknown(&engine, &before).await.class, Class::Malformed);
+    tokio::time::advance(Duration::from_secs(600)).await; // the pause after that list is over
     fails("items vault0", Failure::new(Class::Denied, "no access", "give it"));
     assert_eq!(engine.check(check(vec![before])).await.expect("one of many").items, [ItemState::Changed]);
 }

@@ -2,8 +2,9 @@
 
 mod check;
 mod lists;
+mod senseless;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use crate::resolver::items::matching::{self, Found};
 use crate::resolver::items::model::{FullItem, ItemOverview, Vault, is_absent};
 use crate::resolver::items::value::{self, Moment};
 use lists::{Need, Shared, Ticks};
+use senseless::Senseless;
 
 /// The most references whose IDs are remembered. Only rules for template units could name so many.
 const MAX_REMEMBERED: usize = 10_000;
@@ -38,6 +40,9 @@ pub(super) struct Engine<B> {
     ids: Mutex<HashMap<ItemRef, Option<ItemId>>>,
     /// The versions of items that a check has found changed: who has an older one is behind.
     seen: Mutex<HashMap<ItemId, u64>>,
+    senseless: Senseless,
+    /// The vaults whose lists did not come the last time: the next check asks for them first.
+    late: Mutex<HashSet<String>>,
 }
 
 impl<B: Backend> Resolve for Engine<B> {
@@ -81,6 +86,8 @@ impl<B: Backend> Engine<B> {
             newest: Mutex::default(),
             ids: Mutex::default(),
             seen: Mutex::default(),
+            senseless: Senseless::default(),
+            late: Mutex::default(),
         }
     }
 
@@ -164,11 +171,8 @@ impl<B: Backend> Engine<B> {
                 let cause = format!(
                     "{at} is behind: it has version {now} of {what}, of which it had {before} before"
                 );
-                Err(Failure::new(
-                    Class::Away,
-                    cause,
-                    "wait until it has synchronised, or see whether it does",
-                ))
+                let remedy = "wait until it has synchronised, or see whether it does";
+                Err(Failure::new(Class::Away, cause, remedy).of_item())
             }
             _ => Ok(()),
         }
@@ -311,13 +315,15 @@ fn too_late() -> Failure {
 }
 
 fn in_motion(item: &ItemRef) -> Failure {
-    Failure::new(Class::Away, format!("{item} changes while it is read"), "ask again in a moment")
+    let cause = format!("{item} changes while it is read");
+    Failure::new(Class::Away, cause, "ask again in a moment").of_item()
 }
 
 /// A list and an item that contradict each other: that confirms nothing, least of all that the item is gone.
 fn listed_only(what: &str, failure: &Failure) -> Failure {
     let cause = format!("the {what} is listed, but {}", failure.cause);
-    Failure::new(Class::Away, cause, "ask again in a moment; see whether the server has synchronised")
+    let remedy = "ask again in a moment; see whether the server has synchronised";
+    Failure::new(Class::Away, cause, remedy).of_item()
 }
 
 #[cfg(test)]

@@ -26,12 +26,16 @@ pub(super) struct World {
     /// What happens once a call of a name has come in.
     pub(super) events: Mutex<Vec<(&'static str, Change)>>,
     pub(super) hangs: AtomicBool,
+    /// How long calls of a name take.
+    pub(super) latency: Mutex<Vec<(&'static str, Duration)>>,
 }
 
 impl World {
     async fn call(&self, name: &str) -> Result<(), Failure> {
         lock(&self.calls).push(name.to_owned());
-        sleep(Duration::from_millis(20)).await;
+        let latency =
+            lock(&self.latency).iter().find(|(of, _)| name.starts_with(of)).map(|(_, latency)| *latency);
+        sleep(latency.unwrap_or(Duration::from_millis(20))).await;
         if self.hangs.load(Ordering::SeqCst) {
             pending::<()>().await;
         }

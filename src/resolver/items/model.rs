@@ -3,6 +3,8 @@
 //! Types and categories are text, since Connect sends more of them than its own specification names. None of these has a `Debug`.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::mem;
 
 use serde::de::{DeserializeOwned, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -36,13 +38,13 @@ pub(crate) struct ItemOverview {
 }
 
 /// The vault that an item says it is in.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, Hash)]
 pub(crate) struct VaultId {
     pub(crate) id: String,
 }
 
 /// An item with all that it holds.
-#[derive(Deserialize)]
+#[derive(Deserialize, Hash)]
 pub(crate) struct FullItem {
     pub(crate) id: String,
     #[serde(default)]
@@ -62,7 +64,7 @@ pub(crate) struct FullItem {
 }
 
 /// A section; fields and files name the one that they are in.
-#[derive(Deserialize)]
+#[derive(Deserialize, Hash)]
 pub(crate) struct Section {
     #[serde(default, deserialize_with = "or_default")]
     pub(crate) id: String,
@@ -71,7 +73,7 @@ pub(crate) struct Section {
 }
 
 /// A field of an item.
-#[derive(Deserialize)]
+#[derive(Deserialize, Hash)]
 pub(crate) struct Field {
     #[serde(default, deserialize_with = "or_default")]
     pub(crate) id: String,
@@ -90,7 +92,7 @@ pub(crate) struct Field {
 }
 
 /// A file of an item. Its content stands here in a development vault alone.
-#[derive(Deserialize)]
+#[derive(Deserialize, Hash)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct File {
     #[serde(default, deserialize_with = "or_default")]
@@ -121,6 +123,17 @@ impl Field {
     /// The value where it is text; an absent one is the empty text.
     pub(crate) fn text(&self) -> Option<&str> {
         self.value.as_ref().map_or(Some(""), Value::text)
+    }
+}
+
+impl Hash for Value {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        mem::discriminant(self).hash(state);
+        match self {
+            Self::Text(text) => text.as_str().hash(state),
+            Self::Parts(parts) => parts.iter().for_each(|(name, part)| (name, part.as_str()).hash(state)),
+            Self::Nested | Self::Hidden => {}
+        }
     }
 }
 

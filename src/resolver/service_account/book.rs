@@ -119,6 +119,7 @@ fn digest(head: &[u8], json: &[u8]) -> [u8; DIGEST] {
 }
 
 #[cfg(any(test, fuzzing))]
+#[path = "../../../fuzz/rules/book.rs"]
 pub(crate) mod fuzz;
 
 #[cfg(test)]

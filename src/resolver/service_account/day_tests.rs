@@ -14,9 +14,9 @@ use super::worker::{Answer, Ask, Refused, Told, Trouble};
 use super::*;
 use crate::domain::name::{CredentialId, UnitName};
 use crate::host::clock::{BootTime, simulated};
-use crate::provider::base::active_config::Active;
+use crate::provider::base::active_config::{ActiveConfig, CurrentConfig};
 use crate::provider::base::process_id::ProcessId;
-use crate::provider::fetch::broker::{Broker, Order};
+use crate::provider::fetch::broker::{Broker, LookUp, Order};
 use crate::provider::store::{Kind, Store, testing};
 
 /// What 1Password allows an account in a day.
@@ -116,6 +116,7 @@ struct Host {
     budget: u32,
     hosts: u32,
     resolver: Arc<Restarted>,
+    config: Arc<CurrentConfig>,
     broker: Arc<Broker>,
     book: OwnedFd,
     _store: tempfile::TempDir,
@@ -131,8 +132,10 @@ impl Host {
             { "name": "c", "reference": "op://v/c/password", "units": ["app"] } ] }"#;
         let settings = crate::config::from_text(std::path::Path::new("test.json"), text).unwrap().settings;
         let asked: Arc<dyn Resolve> = Arc::<Restarted>::clone(&resolver);
-        let broker = Arc::new(Broker::new(asked, store, Active::new(settings)));
-        let host = Self { budget, hosts, resolver, broker, book: Book::file().unwrap(), _store: folder };
+        let config = CurrentConfig::new(ActiveConfig::new(settings));
+        let broker = Arc::new(Broker::new(asked, store, Arc::clone(&config)));
+        let host =
+            Self { budget, hosts, resolver, config, broker, book: Book::file().unwrap(), _store: folder };
         host.restart();
         host
     }
@@ -158,11 +161,11 @@ impl Host {
     async fn start(&self, process: u64) -> Result<(), Failure> {
         let unit = UnitName::parse("app.service").unwrap();
         for name in ["a", "b", "c"] {
-            let active = self.broker.active();
+            let active = self.config.get();
             let wanted = active.settings.policy.judge(&unit, &CredentialId::parse(name).unwrap()).unwrap();
             let wanted = Arc::clone(&wanted.parts()[0]);
             let order = Order { wanted, process: ProcessId::testing(process), arrived: BootTime::now() };
-            if self.broker.at_once(&order).is_none() {
+            if let LookUp::Pending(_) = self.broker.look_up(&order) {
                 self.broker.get(&order).await?;
             }
         }

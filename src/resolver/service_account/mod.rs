@@ -4,6 +4,7 @@ mod backend;
 mod batch;
 mod book;
 #[cfg(any(test, fuzzing))]
+#[path = "../../../fuzz/rules/service_account.rs"]
 pub(crate) mod fuzz;
 pub mod install;
 mod items;

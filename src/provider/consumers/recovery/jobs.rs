@@ -1,5 +1,5 @@
-//! What becomes of units meanwhile, by the service manager's jobs: one that fails for a refused unit is a casualty, too; one that an admin
-//! has stopped or started is none any more.
+//! Follows the service manager's jobs: a unit whose start failed with one that was refused is started again as well, and a unit that somebody
+//! has started or stopped is not.
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -7,104 +7,199 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_core::Stream;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::timeout;
+use zbus::message::Sequence;
+use zbus::{Connection, MessageStream};
 
-use super::{Casualty, MOST, Recovery, start};
+use super::{MOST, Recovery, start};
 use crate::host::clock::BootTime;
-use crate::host::systemd::manager::{JobRemoved, subscribe};
+use crate::host::systemd::manager::{JobRemoved, Properties, barrier, job_ends};
 
-/// How long to wait for a bus that is not there.
-const PAUSE: Duration = Duration::from_secs(2);
+/// How long to wait before the manager is tried again.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How many reports are looked at together, at most.
+const TOGETHER: usize = 256;
+/// How long the manager may take to list jobs while the provider ends.
+const AT_THE_END: Duration = Duration::from_secs(1);
+/// The unit with the tokens: when it was started, there may be other ones.
+const RESOLVER: &str = "onecred-resolver.service";
+
+/// The end of a job.
+struct End {
+    unit: String,
+    result: String,
+    at: Sequence,
+}
 
 impl Recovery {
     /// Follows the jobs for as long as it is polled.
     pub async fn follow_jobs(self: Arc<Self>) {
         loop {
-            if let Err(error) = self.until_the_bus_goes().await {
+            if let Err(error) = self.until_the_connection_closes().await {
                 tracing::debug!("jobs can't be followed now: {error}");
             }
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    async fn until_the_bus_goes(&self) -> zbus::Result<()> {
-        let manager = self.link.manager().await?;
-        let mut ends = manager.receive_job_removed().await?;
-        subscribe(&manager).await?;
-        while let Some(end) = std::future::poll_fn(|cx| Pin::new(&mut ends).poll_next(cx)).await {
-            if !self.units().is_empty() || !self.sealed.is_empty() {
-                self.take_note(&end).await;
+    async fn until_the_connection_closes(&self) -> zbus::Result<()> {
+        let connection = self.link.connection().await?;
+        let ends = job_ends(&connection).await?;
+        let early = self.units().reconnect();
+        self.refused.notify_one();
+        let (sender, receiver) = unbounded_channel();
+        // Reports are taken whatever the calls do that follow from them: a connection with a full queue gives no answer to a call.
+        tokio::select! {
+            () = take(ends, &sender) => Ok(()),
+            result = async {
+                self.look_back(early).await?;
+                self.follow(&connection, receiver).await
+            } => result,
+        }
+    }
+
+    /// Finds the units that failed for one of these before there was a connection: those that were never started in this boot, have no job, and are
+    /// wanted by something that runs or is being started.
+    async fn look_back(&self, early: Vec<String>) -> zbus::Result<()> {
+        let (mut seen, mut next): (BTreeSet<String>, _) = (early.iter().cloned().collect(), early);
+        let mut failed = Vec::new();
+        while let Some(name) = next.pop() {
+            for dependent in self.names(&name, &["RequiredBy", "RequisiteOf", "BoundBy"]).await? {
+                if seen.len() < MOST
+                    && seen.insert(dependent.clone())
+                    && self.was_left_out(&dependent).await?
+                {
+                    failed.push((dependent.clone(), vec![name.clone()]));
+                    next.push(dependent);
+                }
             }
         }
+        self.units().fail_with(failed, BootTime::now());
         Ok(())
     }
 
-    async fn take_note(&self, end: &JobRemoved) {
-        let Ok(end) = end.args() else { return };
-        let unit = end.unit.as_str();
-        match end.result.as_str() {
-            // started by somebody else, or stopped: either way not ours to start any more
-            result @ ("done" | "canceled") => {
-                self.forget(unit);
-                self.sealed.job_ended(unit, result == "done");
-            }
-            "dependency" => self.note_dependent(unit).await,
-            _ => {}
-        }
-    }
-
-    /// A unit did not start, since one that it needs failed.
-    async fn note_dependent(&self, unit: &str) {
-        let Ok(properties) = self.link.properties(unit, "Unit").await else { return };
-        let Ok(needs) = start::needs(&properties).await else { return };
-        let refused = needs.iter().find(|needed| self.units().contains_key(*needed));
-        if let Some(refused) = refused {
-            let why = format!("it needs {refused}, which was refused");
-            let casualty = Casualty { since: BootTime::now(), credential: None, why };
-            return self.remember(unit.to_owned(), casualty);
-        }
-        self.sealed.note_dependent(unit.to_owned(), needs);
-    }
-
-    /// Finds those that failed for one of these before the bus was there to tell: whatever needs it, was never begun to be started in this
-    /// boot, and is wanted by something that runs.
-    pub(super) async fn look_back(&self, units: &[String]) {
-        let mut seen: BTreeSet<String> = units.iter().cloned().collect();
-        let mut next: Vec<String> = units.to_vec();
-        while let Some(name) = next.pop() {
-            for dependent in self.dependents(&name).await.unwrap_or_default() {
-                if seen.len() >= MOST || !seen.insert(dependent.clone()) {
-                    continue;
-                }
-                next.push(dependent.clone());
-                if self.was_left_out(&dependent).await.unwrap_or(false) {
-                    let why = format!("it needs {name}, which did not start");
-                    let casualty = Casualty { since: BootTime::now(), credential: None, why };
-                    self.remember(dependent, casualty);
-                }
-            }
-        }
-    }
-
-    async fn dependents(&self, name: &str) -> zbus::Result<Vec<String>> {
-        let unit = self.link.unit(name).await?;
-        let mut all = unit.required_by().await?;
-        all.extend(unit.requisite_of().await?);
-        all.extend(unit.bound_by().await?);
-        Ok(all)
-    }
-
     async fn was_left_out(&self, name: &str) -> zbus::Result<bool> {
-        let unit = self.link.unit(name).await?;
-        if unit.active_state().await? != "inactive" || unit.inactive_exit_timestamp_monotonic().await? != 0 {
+        let unit = self.link.properties(name, "Unit").await?;
+        let has_job = async |unit: &Properties| {
+            zbus::Result::Ok(unit.get::<(u32, zbus::OwnedObjectPath)>("Job").await?.0 != 0)
+        };
+        if unit.get::<String>("ActiveState").await? != "inactive"
+            || unit.get::<u64>("InactiveExitTimestampMonotonic").await? != 0
+            || has_job(&unit).await?
+        {
             return Ok(false);
         }
-        let mut wanters = unit.wanted_by().await?;
-        wanters.extend(unit.required_by().await?);
-        for wanter in wanters {
-            if self.link.unit(&wanter).await?.active_state().await? == "active" {
+        for wanter in self.names(name, &["WantedBy", "RequiredBy"]).await? {
+            let wanter = self.link.properties(&wanter, "Unit").await?;
+            let runs = wanter.get::<String>("ActiveState").await? == "active";
+            if runs || has_job(&wanter).await? {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Some properties of a unit that are lists of units.
+    async fn names(&self, unit: &str, properties: &[&str]) -> zbus::Result<Vec<String>> {
+        let unit = self.link.properties(unit, "Unit").await?;
+        let mut all = Vec::new();
+        for name in properties {
+            all.extend(unit.get::<Vec<String>>(name).await?);
+        }
+        Ok(all)
+    }
+
+    async fn follow(&self, connection: &Connection, mut ends: UnboundedReceiver<End>) -> zbus::Result<()> {
+        let mut some = Vec::new();
+        loop {
+            tokio::select! {
+                count = ends.recv_many(&mut some, TOGETHER) => match count {
+                    0 => return Ok(()),
+                    _ => self.take_note(some.drain(..)).await,
+                },
+                () = self.refused.notified() => {
+                    let number = self.units().unsettled();
+                    if let Some(number) = number {
+                        let at = barrier(connection).await?;
+                        self.units().settle(number, at);
+                        self.news.notify_one();
+                    }
+                }
+            }
+        }
+    }
+
+    async fn take_note(&self, ends: impl Iterator<Item = End>) {
+        let mut dependents = Vec::new();
+        for End { unit, result, at } in ends {
+            self.slots.ended(&unit);
+            if self.units().is_empty() && self.sealed.is_empty() {
+                continue;
+            }
+            match result.as_str() {
+                "done" | "canceled" => {
+                    self.note_dependents(&mut dependents).await;
+                    self.units().ended(&unit, at);
+                    self.sealed.job_ended(&unit, result == "done");
+                    if unit == RESOLVER {
+                        self.try_now();
+                    }
+                }
+                "dependency" => dependents.push(unit),
+                _ => {}
+            }
+        }
+        self.note_dependents(&mut dependents).await;
+        self.news.notify_one();
+    }
+
+    /// The units whose start waits for others, each with what it needs. To be called before the provider refuses those that wait and ends: it does
+    /// not see any more which units fail with them.
+    pub async fn queued(&self) -> Vec<(String, Vec<String>)> {
+        let queued = async {
+            let jobs = self.link.manager().await?.list_jobs().await?;
+            let starts = jobs.into_iter().filter(|(_, _, what, state, ..)| {
+                state == "waiting" && matches!(what.as_str(), "start" | "restart")
+            });
+            let mut queued = Vec::new();
+            for (_, unit, ..) in starts.take(TOGETHER) {
+                let needs = start::needs(&self.link.properties(&unit, "Unit").await?).await?;
+                queued.push((unit, needs));
+            }
+            zbus::Result::Ok(queued)
+        };
+        timeout(AT_THE_END, queued).await.ok().and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// Units were refused for which some of these have waited.
+    pub fn note_queued(&self, queued: Vec<(String, Vec<String>)>) {
+        self.units().fail_with(queued, BootTime::now());
+    }
+
+    /// The starts of these units failed, since one that they need failed.
+    async fn note_dependents(&self, units: &mut Vec<String>) {
+        let mut failed = Vec::new();
+        for unit in units.drain(..) {
+            let Ok(properties) = self.link.properties(&unit, "Unit").await else { continue };
+            let Ok(needs) = start::needs(&properties).await else { continue };
+            failed.push((unit, needs));
+        }
+        let others = self.units().fail_with(failed, BootTime::now());
+        for (unit, needs) in others {
+            self.sealed.note_dependent(unit, needs);
+        }
+    }
+}
+
+/// Passes the ends of jobs on, until the connection closes.
+async fn take(mut ends: MessageStream, to: &UnboundedSender<End>) {
+    while let Some(Ok(message)) = std::future::poll_fn(|cx| Pin::new(&mut ends).poll_next(cx)).await {
+        let at = message.recv_position();
+        let Some(end) = JobRemoved::from_message(message) else { continue };
+        let Ok(end) = end.args() else { continue };
+        if to.send(End { unit: end.unit.clone(), result: end.result.clone(), at }).is_err() {
+            return;
+        }
     }
 }

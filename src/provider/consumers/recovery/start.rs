@@ -6,8 +6,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::Recovery;
-use crate::host::clock;
+use super::{FailedUnit, Recovery};
+use crate::host::clock::{self, BootTime};
+use crate::host::systemd::invocation;
 use crate::host::systemd::manager::Properties;
 
 /// The most units that are looked at for one start.
@@ -15,11 +16,16 @@ const MOST_NEEDED: usize = 256;
 /// By which settings a unit cannot be without another.
 const NEEDS: [&str; 3] = ["Requires", "Requisite", "BindsTo"];
 
+/// How long a unit that was refused may still be on its way to its end.
+const ENDS_WITHIN: Duration = Duration::from_secs(30);
+
 /// Why a unit is to be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum For {
-    /// It failed itself.
-    Itself,
+pub(super) enum For<'a> {
+    /// It was refused a credential.
+    Refused(&'a FailedUnit),
+    /// Systemd could not decrypt its credential.
+    Undecrypted,
     /// A unit that it needs failed.
     Another,
 }
@@ -29,9 +35,9 @@ pub(super) enum For {
 pub(super) enum Outcome {
     /// It is queued.
     Started,
-    /// The unit runs, was stopped, or is masked.
+    /// The unit runs, comes back by itself, was stopped, or is masked.
     NotNeeded,
-    /// A unit that it needs has failed, and a start would start that one too.
+    /// The unit has not ended yet, or another one that it needs has failed, and a start would start that one too.
     Later,
 }
 
@@ -42,6 +48,8 @@ struct Facts {
     load: String,
     /// `failed`, `inactive`, `active`…
     active: String,
+    /// The ID of its invocation, the last one if it does not run.
+    invocation: String,
     /// It may be started by request.
     can_start: bool,
     /// The time over which its starts are counted; zero if they are not limited.
@@ -58,7 +66,7 @@ struct Needed {
     name: String,
     load: String,
     active: String,
-    /// It failed for a cause that has passed, and is started again as well.
+    /// It failed for a cause that has passed, and is started again as well, or is about to be started.
     recovers: bool,
 }
 
@@ -74,9 +82,32 @@ enum Decision {
     Impossible(String),
 }
 
-fn decide(unit: &Facts, why: For, now: Duration) -> Decision {
+/// The times that a decision depends on.
+#[derive(Debug, Clone, Copy)]
+struct Now {
+    boot: BootTime,
+    monotonic: Duration,
+}
+
+fn decide(unit: &Facts, why: For, now: Now) -> Decision {
+    if unit.load != "loaded" {
+        return Decision::NotNeeded;
+    }
+    if let For::Refused(FailedUnit { invocation: Some(refused), since, .. }) = why {
+        let is_ending = match unit.active.as_str() {
+            "failed" | "inactive" => false,
+            // a reload can be refused, too, which ends nothing
+            "active" => since.age(now.boot) < ENDS_WITHIN,
+            _ => true,
+        };
+        match *refused == unit.invocation {
+            true if is_ending => return Decision::Later,
+            true => {}
+            false => return Decision::NotNeeded, // somebody has started it since
+        }
+    }
     let is_down = unit.active == "failed" || unit.active == "inactive" && why == For::Another;
-    if unit.load != "loaded" || !is_down {
+    if !is_down {
         return Decision::NotNeeded;
     }
     if unit.needs.iter().any(|needed| needed.active == "failed" && !needed.recovers) {
@@ -89,15 +120,16 @@ fn decide(unit: &Facts, why: For, now: Duration) -> Decision {
     if let Some(Needed { name, load, .. }) = missing {
         return Decision::Impossible(format!("it needs {name}, which is {load}"));
     }
-    let is_limited = !unit.limit.is_zero() && now <= unit.ended.saturating_add(unit.limit);
+    let is_limited = !unit.limit.is_zero() && now.monotonic <= unit.ended.saturating_add(unit.limit);
     Decision::Start { reset: unit.active == "failed" && is_limited }
 }
 
 impl Recovery {
     /// Starts a unit, if it is as it was when it failed.
-    pub(super) async fn start_again(&self, name: &str, why: For, mode: &str) -> zbus::Result<Outcome> {
+    pub(super) async fn start_again(&self, name: &str, why: For<'_>, mode: &str) -> zbus::Result<Outcome> {
         let facts = self.facts(name, why).await?;
-        let reset = match decide(&facts, why, clock::monotonic()) {
+        let now = Now { boot: BootTime::now(), monotonic: clock::monotonic() };
+        let reset = match decide(&facts, why, now) {
             Decision::Start { reset } => reset,
             Decision::NotNeeded => return Ok(Outcome::NotNeeded),
             Decision::Later => return Ok(Outcome::Later),
@@ -111,13 +143,14 @@ impl Recovery {
         Ok(Outcome::Started)
     }
 
-    async fn facts(&self, name: &str, why: For) -> zbus::Result<Facts> {
+    async fn facts(&self, name: &str, why: For<'_>) -> zbus::Result<Facts> {
         let unit = self.link.properties(name, "Unit").await?;
         let burst: u32 = unit.get("StartLimitBurst").await?;
         let interval = if burst == 0 { 0 } else { unit.get("StartLimitIntervalUSec").await? };
         Ok(Facts {
             load: unit.get("LoadState").await?,
             active: unit.get("ActiveState").await?,
+            invocation: invocation::of_bytes(&unit.get::<Vec<u8>>("InvocationID").await?),
             can_start: unit.get("CanStart").await?,
             limit: Duration::from_micros(interval),
             ended: Duration::from_micros(unit.get("InactiveEnterTimestampMonotonic").await?),
@@ -125,7 +158,7 @@ impl Recovery {
         })
     }
 
-    async fn needs_of(&self, name: &str, unit: &Properties, why: For) -> zbus::Result<Vec<Needed>> {
+    async fn needs_of(&self, name: &str, unit: &Properties, why: For<'_>) -> zbus::Result<Vec<Needed>> {
         let manager = self.link.manager().await?;
         let mut seen = BTreeSet::from([name.to_owned()]);
         let (mut next, mut all) = (needs(unit).await?, Vec::new());
@@ -134,12 +167,12 @@ impl Recovery {
             let names: Vec<&str> = next.iter().map(String::as_str).collect();
             let listed = manager.list_units_by_names(&names).await?;
             next.clear();
-            for (name, _, load, active, ..) in listed {
+            for (name, _, load, active, _, _, _, job, ..) in listed {
                 if active == "inactive" && load == "loaded" {
                     next.extend(needs(&self.link.properties(&name, "Unit").await?).await?);
                 }
-                let recovers = why == For::Itself
-                    && (self.units().contains_key(&name) || self.sealed.is_to_be_restarted(&name));
+                let is_listed = self.units().get(&name).is_some() || self.sealed.is_to_be_restarted(&name);
+                let recovers = job != 0 || why != For::Another && is_listed;
                 all.push(Needed { name, load, active, recovers });
             }
         }
@@ -173,11 +206,16 @@ mod tests {
         Facts {
             load: "loaded".into(),
             active: active.into(),
+            invocation: "first".into(),
             can_start: true,
             limit: LIMIT,
             ended: ENDED,
             needs: needs.iter().map(needed).collect(),
         }
+    }
+
+    fn at(monotonic: Duration) -> Now {
+        Now { boot: BootTime::default(), monotonic }
     }
 
     fn start(reset: bool) -> Decision {
@@ -196,7 +234,7 @@ mod tests {
             ("it has not failed", "inactive", LIMIT, ENDED + second, start(false)),
         ] {
             let facts = Facts { limit, ..unit(active, &[]) };
-            assert_eq!(decide(&facts, For::Another, now), expected, "{why}");
+            assert_eq!(decide(&facts, For::Another, at(now)), expected, "{why}");
         }
     }
 
@@ -208,11 +246,38 @@ mod tests {
             ("active", Decision::NotNeeded, Decision::NotNeeded),
             ("activating", Decision::NotNeeded, Decision::NotNeeded),
         ] {
-            assert_eq!(decide(&unit(active, &[]), For::Itself, ENDED), itself, "{active}");
-            assert_eq!(decide(&unit(active, &[]), For::Another, ENDED), another, "{active}");
+            assert_eq!(decide(&unit(active, &[]), For::Undecrypted, at(ENDED)), itself, "{active}");
+            assert_eq!(decide(&unit(active, &[]), For::Another, at(ENDED)), another, "{active}");
         }
         let masked = Facts { load: "masked".into(), ..unit("failed", &[]) };
-        assert_eq!(decide(&masked, For::Itself, ENDED), Decision::NotNeeded);
+        assert_eq!(decide(&masked, For::Undecrypted, at(ENDED)), Decision::NotNeeded);
+    }
+
+    #[test]
+    fn a_refused_unit_is_started_when_the_refused_invocation_has_ended() {
+        let (soon, late) = (Duration::from_secs(1), ENDS_WITHIN);
+        for (active, refused, age, expected) in [
+            ("failed", "first", soon, start(true)),
+            ("activating", "first", soon, Decision::Later),
+            ("deactivating", "first", late, Decision::Later),
+            // Type=simple is active until its process has noticed the refusal
+            ("active", "first", soon, Decision::Later),
+            // it was a reload that was refused
+            ("active", "first", late, Decision::NotNeeded),
+            ("inactive", "first", soon, Decision::NotNeeded),
+            // somebody has started it since
+            ("failed", "zeroth", soon, Decision::NotNeeded),
+            ("active", "zeroth", soon, Decision::NotNeeded),
+            ("activating", "zeroth", soon, Decision::NotNeeded),
+        ] {
+            let refused = FailedUnit { invocation: Some(refused.into()), ..FailedUnit::default() };
+            let now = Now { boot: BootTime::default().after(age), monotonic: ENDED };
+            let decision = decide(&unit(active, &[]), For::Refused(&refused), now);
+            assert_eq!(decision, expected, "{active}, {refused:?}, {age:?}");
+        }
+        let unknown = FailedUnit::default();
+        assert_eq!(decide(&unit("failed", &[]), For::Refused(&unknown), at(ENDED)), start(true));
+        assert_eq!(decide(&unit("active", &[]), For::Refused(&unknown), at(ENDED)), Decision::NotNeeded);
     }
 
     #[test]
@@ -222,15 +287,15 @@ mod tests {
             Decision::Impossible(reason) => reason,
             other => panic!("{other:?}"),
         };
-        assert!(reason(decide(&refuses, For::Itself, ENDED)).contains("RefuseManualStart="));
+        assert!(reason(decide(&refuses, For::Undecrypted, at(ENDED))).contains("RefuseManualStart="));
         for load in ["not-found", "masked", "bad-setting", "error"] {
             let facts = unit("failed", &[("loaded", "active", false), (load, "inactive", false)]);
-            let reason = reason(decide(&facts, For::Itself, ENDED));
+            let reason = reason(decide(&facts, For::Undecrypted, at(ENDED)));
             assert_eq!(reason, format!("it needs other.service, which is {load}"));
         }
         // its file went while it ran
         let facts = unit("failed", &[("not-found", "active", false)]);
-        assert_eq!(decide(&facts, For::Itself, ENDED), start(true));
+        assert_eq!(decide(&facts, For::Undecrypted, at(ENDED)), start(true));
     }
 
     #[test]
@@ -244,7 +309,7 @@ mod tests {
             ("it also went", ("not-found", "failed", false), Decision::Later),
         ] {
             for active in ["failed", "inactive"] {
-                let decision = decide(&unit(active, &[needed]), For::Another, ENDED);
+                let decision = decide(&unit(active, &[needed]), For::Another, at(ENDED));
                 let expected = if active == "inactive" && expected == start(true) {
                     start(false)
                 } else {

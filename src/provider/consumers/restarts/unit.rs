@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::withheld::Problem;
+use super::pending::Problem;
 use crate::domain::name::{Claim, CredentialId, UnitName};
 use crate::domain::policy::Deliverable;
 use crate::host::clock::BootTime;
 use crate::host::systemd::manager::{Link, exec_interface};
-use crate::provider::base::active_config::Active;
+use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::base::limits::Form;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::fetch::broker::Broker;
@@ -77,7 +77,7 @@ impl Credentials {
     }
 
     /// Reads those of a unit.
-    pub(super) async fn read(link: &Link, active: &Arc<Active>, unit: &UnitName) -> zbus::Result<Self> {
+    pub(super) async fn read(link: &Link, active: &Arc<ActiveConfig>, unit: &UnitName) -> zbus::Result<Self> {
         let Some(interface) = exec_interface(unit.suffix()) else { return Ok(Self::default()) };
         let section = interface.as_str().rsplit('.').next().unwrap_or_default();
         let properties = link.properties(unit.as_str(), section).await?;
@@ -103,13 +103,14 @@ impl Credentials {
     pub(super) async fn problem(
         &self,
         (broker, fit): (&Arc<Broker>, &Fit<'_>),
+        active: &ActiveConfig,
         unit: &UnitName,
         look_up: bool,
     ) -> Option<Problem> {
         if let Some((credential, path)) = self.missing.first() {
             let reason =
                 format!("{} is not published; see: systemctl status 'onecred-file@*'", path.display());
-            return Some(Problem { credential: credential.clone(), reason });
+            return Some(Problem::Refused(credential.clone(), reason));
         }
         let start = Start::new(broker, fit);
         for (id, size) in &self.others {
@@ -126,8 +127,8 @@ impl Credentials {
             if Handle::of(&claim).is_some() {
                 continue;
             }
-            let reason = reason(&start, &claim, form, look_up).await;
-            problem = reason.map(|reason| Problem { credential: id.clone(), reason });
+            let reason = reason(&start, active, &claim, form, look_up).await;
+            problem = reason.map(|reason| Problem::Refused(id.clone(), reason));
             if problem.is_some() {
                 break;
             }
@@ -138,6 +139,25 @@ impl Credentials {
     }
 }
 
+/// Why a restart would fail with a published file that the unit requires: its handle has failed, or waits.
+pub(super) async fn handle_problem(link: &Link, unit: &str) -> zbus::Result<Option<Problem>> {
+    let properties = link.properties(unit, "Unit").await?;
+    for setting in ["Requires", "Requisite", "BindsTo"] {
+        for needed in properties.get::<Vec<String>>(setting).await? {
+            if !needed.starts_with("onecred-file@") {
+                continue;
+            }
+            let state: String = link.properties(&needed, "Unit").await?.get("ActiveState").await?;
+            if state == "failed" || state == "activating" {
+                let reason =
+                    format!("it requires {needed}, which is {state}; see: systemctl status {needed}");
+                return Ok(Some(Problem::Refused("file".to_owned(), reason)));
+            }
+        }
+    }
+    Ok(None)
+}
+
 fn find(path: &str) -> Option<Found> {
     let path = std::fs::canonicalize(path).ok()?;
     let metadata = std::fs::metadata(&path).ok()?;
@@ -146,12 +166,17 @@ fn find(path: &str) -> Option<Found> {
 }
 
 /// Why a request would be refused.
-async fn reason(start: &Start<'_>, claim: &Claim, form: Form, look_up: bool) -> Option<String> {
+async fn reason(
+    start: &Start<'_>,
+    active: &ActiveConfig,
+    claim: &Claim,
+    form: Form,
+    look_up: bool,
+) -> Option<String> {
     let Claim { unit, credential } = claim;
     let in_words = |refusal: &Refusal| {
         format!("{}; {}", refusal.cause(unit, credential), refusal.remedy(unit, credential))
     };
-    let active = start.broker.active();
     if let Some(error) = &active.error {
         return Some(in_words(&Refusal::Unconfigured(error.clone())));
     }

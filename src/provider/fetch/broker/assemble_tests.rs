@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::tests::{Rig, away, gone};
 use super::*;
 use crate::config::from_text;
+use crate::provider::base::refusal::Refusal;
 use crate::provider::fetch::assemble::{self, Job};
 
 fn rig() -> Rig {
@@ -13,13 +14,18 @@ fn rig() -> Rig {
         "secrets": [ { "name": "pass", "reference": "op://v/i/password" }, { "name": "user", "reference": "op://v/i/username", "deadline": "10s" } ],
         "templates": [ { "name": "app.env", "content": "P={{pass}}\nU={{user}}", "units": ["app"] },
                        { "name": "two", "content": "{{pass}}{{op://v/other/f}}", "units": ["app"] } ] }"#;
-    rig.broker.activate(Active::new(from_text(std::path::Path::new("test.json"), text).unwrap().settings));
+    rig.broker
+        .activate(ActiveConfig::new(from_text(std::path::Path::new("test.json"), text).unwrap().settings));
     rig
 }
 
 fn job(rig: &Rig, name: &str, process: u64) -> Job {
-    let what = rig.broker.active().settings.policy.by_name(name).unwrap().clone();
+    let what = rig.config.get().settings.policy.by_name(name).unwrap().clone();
     Job { what, process: ProcessId::testing(process), arrived: BootTime::now() }
+}
+
+fn known(rig: &Rig, name: &str, process: u64) -> Option<Result<assemble::Assembled, Refusal>> {
+    assemble::look_up(&rig.broker, &job(rig, name, process)).known()
 }
 
 fn text(result: Result<assemble::Assembled, Refusal>) -> String {
@@ -34,21 +40,18 @@ fn cause(refusal: &Refusal) -> String {
 #[tokio::test(start_paused = true)]
 async fn a_template_is_one_fetch_of_an_item_and_then_at_once() {
     let rig = rig();
-    assert!(assemble::at_once(&rig.broker, &job(&rig, "app.env", 1)).is_none());
+    assert!(known(&rig, "app.env", 1).is_none());
     rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
     assert_eq!(text(assemble::get(&rig.broker, &job(&rig, "app.env", 1)).await), "P=hunter2\nU=bob\n");
     assert_eq!(rig.script.asked(), ["fetch i password,username"]);
-    assert_eq!(text(assemble::at_once(&rig.broker, &job(&rig, "app.env", 2)).unwrap()), "P=hunter2\nU=bob\n");
-    assert_eq!(text(assemble::by_name(&rig.broker, "user", ProcessId::nobody()).await), "bob");
-    let unknown = assemble::by_name(&rig.broker, "nothing", ProcessId::nobody()).await;
-    assert!(matches!(unknown, Err(Refusal::NoSuchName(_))));
+    assert_eq!(text(known(&rig, "app.env", 2).unwrap()), "P=hunter2\nU=bob\n");
     assert_eq!(rig.script.asked(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_reference_in_a_template_makes_its_item_wanted() {
     let rig = rig();
-    let names: Vec<_> = rig.broker.active().keys().map(|key| key.item.item.text.to_string()).collect();
+    let names: Vec<_> = rig.config.get().keys().map(|key| key.item.item.text.to_string()).collect();
     assert_eq!(names, ["i", "other"]);
 }
 

@@ -9,8 +9,8 @@ use crate::domain::name::SourceName;
 use crate::domain::reference::FieldRef;
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
-use crate::ipc::{Check, Failure, Fetch, ItemState, Known, version};
-use crate::provider::base::active_config::Active;
+use crate::ipc::{Check, Class, Failure, Fetch, Fetched, FetchedValue, ItemState, Known, version};
+use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::base::events::Event;
 use crate::provider::base::item_key::ItemKey;
 use crate::provider::fetch::unit_files::UnitFiles;
@@ -22,7 +22,7 @@ impl Broker {
     /// The flight of one item: all its configured fields, those that its snapshot has, and those that are waited for.
     pub(super) async fn fetch(self: Arc<Self>, key: ItemKey, patience: Duration) -> Result<(), Failure> {
         let asked_at = BootTime::now();
-        let active = self.active();
+        let active = self.config();
         let print = active.print(&key.source);
         let slot = self.store.slot(&key).filter(|slot| slot.snapshot.source_print == print);
         let mut fields: BTreeSet<FieldRef> = active.fields(&key).iter().cloned().collect();
@@ -48,15 +48,13 @@ impl Broker {
             self.troubles.note(&key.source, print, result.as_ref().err()); // what is fetched ahead in a crowd may be late without any trouble
         }
         match result {
-            Ok(fetched) => {
-                let passing = fetched
-                    .fields
-                    .iter()
-                    .filter_map(|field| field.as_ref().err())
-                    .find(|f| f.class.is_transient());
-                if let (Some(failure), Some(_)) = (passing, &slot) {
-                    self.note(&key, Some(failure));
-                    return Err(failure.clone()); // what was there before is better than a part of what is there now
+            Ok(mut fetched) => {
+                if let Some(slot) = &slot {
+                    if let Some(failure) = nothing_came(&fetched) {
+                        self.note(&key, Some(&failure));
+                        return Err(failure);
+                    }
+                    keep_values(&mut fetched, &fields, &slot.snapshot);
                 }
                 let by_rule = active.fields(&key).is_empty();
                 let source_print = print;
@@ -106,15 +104,17 @@ impl Broker {
                 self.events.tell(Event::Changed { key, fields, version, first });
             }
         }
-        if let Some(Entry::Failed(failure)) = failed.first().and_then(|field| now.entry(field)) {
-            let (key, failure) = (key.clone(), failure.clone());
-            self.events.tell(Event::Failed { key, fields: Some(failed.into()), failure });
+        for field in failed {
+            if let Some(Entry::Failed(failure)) = now.entry(&field) {
+                let (key, failure) = (key.clone(), failure.clone());
+                self.events.tell(Event::Failed { key, fields: Some([field].into()), failure });
+            }
         }
     }
 
     fn log_changes(&self, key: &ItemKey, fields: &[FieldRef], version: u64) {
         let version = version::text(version);
-        for secret in self.active().secrets_of(key, Some(fields)) {
+        for secret in self.config().secrets_of(key, Some(fields)) {
             tracing::info!(
                 message_id = message_id::CHANGED,
                 onecred_secret = secret.name.as_str(),
@@ -130,7 +130,7 @@ impl Broker {
     pub(super) async fn check(self: Arc<Self>, source: SourceName) -> Result<(), Failure> {
         let began = BootTime::now();
         let items = self.store.known(&source);
-        let active = self.active();
+        let active = self.config();
         let print = active.print(&source).to_owned();
         let check = Check {
             source: source.clone(),
@@ -147,9 +147,11 @@ impl Broker {
         if !self.is_current(&source, &print) {
             return Err(redefined(&source));
         }
-        self.troubles.note(&source, &print, result.as_ref().err());
         let states = match result {
-            Ok(checked) => checked.items,
+            Ok(checked) => {
+                self.troubles.note(&source, &print, None);
+                checked.items
+            }
             Err(failure) => {
                 // whatever the class: what was fetched before is served as it is, until the source can be asked again
                 self.troubles.begin(&source, &print, &failure);
@@ -191,7 +193,7 @@ impl Broker {
     }
 
     /// Fetches the other secrets of units that this host has, since systemd asks for credentials one after another.
-    fn fetch_ahead(self: &Arc<Self>, active: &Arc<Active>) {
+    fn fetch_ahead(self: &Arc<Self>, active: &Arc<ActiveConfig>) {
         let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
         let missing = |key: &ItemKey| !ahead.contains(key) && self.store.slot(key).is_none();
         let candidates: Vec<ItemKey> = active.keys().filter(|key| missing(key)).cloned().collect();
@@ -219,10 +221,35 @@ impl Broker {
     }
 }
 
+/// Why no field could be had, if each failed for a cause that passes.
+fn nothing_came(fetched: &Fetched) -> Option<Failure> {
+    let mut failures = fetched.fields.iter().map(|field| field.as_ref().err());
+    let first = failures.next()??;
+    let passes = |failure: &Failure| failure.class.is_transient();
+    (passes(first) && failures.all(|failure| failure.is_some_and(passes))).then(|| first.clone())
+}
+
+/// Fields that could not be had for a cause that passes keep the values of a snapshot of the same version.
+fn keep_values(fetched: &mut Fetched, fields: &[FieldRef], before: &Snapshot) {
+    if (&fetched.id, fetched.version) != (&before.id, before.version) {
+        return; // what another version had is not the value now
+    }
+    for (field, got) in fields.iter().zip(&mut fetched.fields) {
+        if let Err(failure) = got
+            && failure.class.is_transient()
+            && let Some(&Entry::Value { offset, len, expires: None, .. }) = before.entry(field)
+            && let Ok(value) = before.read(offset, len)
+        {
+            *got = Ok(FetchedValue { value, expires: None });
+        }
+    }
+}
+
 /// Why nothing could be told of any item, if so: then the source is in trouble, and not some of its vaults.
 fn nothing_told(items: &[ItemState]) -> Option<&Failure> {
     let mut failures = items.iter().map(|state| match state {
-        ItemState::Unknown(failure) => Some(failure),
+        // that several items match says something of these items only
+        ItemState::Unknown(failure) if failure.class != Class::Several => Some(failure),
         _ => None,
     });
     let first = failures.next().flatten();

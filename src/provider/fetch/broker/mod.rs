@@ -1,10 +1,11 @@
 //! Gets what a request is allowed: from the store while it is fresh, else by the resolver, one flight per item, until the deadline.
 
 mod flight;
+mod look_up;
 mod refresh;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -12,22 +13,22 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::domain::name::{CredentialId, SourceName};
 use crate::domain::reference::FieldRef;
-use crate::domain::secret::{SecretValue, Wanted};
+use crate::domain::secret::Wanted;
 use crate::host::clock::BootTime;
 use crate::host::pause::{Growing, varied};
 use crate::ipc::{Class, Declarations, Failure, Resolve, Status};
-use crate::provider::base::active_config::Active;
+use crate::provider::base::active_config::{ActiveConfig, CurrentConfig};
 use crate::provider::base::events::{Event, Events};
 use crate::provider::base::item_key::ItemKey;
 use crate::provider::base::process_id::ProcessId;
-use crate::provider::base::refusal::Refusal;
 use crate::provider::fetch::outages::Troubles;
 use crate::provider::fetch::single_flight::Flights;
 use crate::provider::observe::secret_status::{Condition, Seen};
-use crate::provider::store::freshness::{Moment, Step, judge};
+use crate::provider::store::freshness::Step;
 use crate::provider::store::start_pins::Pins;
-use crate::provider::store::{Entry, Held, Slot, Snapshot, Store};
+use crate::provider::store::{Digest, Held, Slot, Store};
 
+pub use look_up::{LookUp, Order, Pending, Ready};
 pub use refresh::{Asked, Refreshed, Thoroughness};
 
 /// How long the resolver may take for one try; within the deadline another follows.
@@ -46,7 +47,7 @@ const MOST_FETCHES: u32 = 3;
 pub struct Broker {
     resolver: Arc<dyn Resolve>,
     store: Store,
-    active: RwLock<Arc<Active>>,
+    config: Arc<CurrentConfig>,
     pins: Pins,
     fetches: Flights<ItemKey>,
     /// Fields that somebody waits for, and that the next flight of their item brings.
@@ -63,42 +64,13 @@ pub struct Broker {
     pub events: Events,
 }
 
-/// A value that may be served: where it is in its snapshot.
-#[derive(Debug)]
-pub struct Ready {
-    /// The snapshot it is in.
-    pub snapshot: Arc<Snapshot>,
-    offset: u64,
-    len: usize,
-    /// Why it is older than it should be, if it is.
-    pub stale: Option<Failure>,
-}
-
-impl Ready {
-    /// Reads it.
-    pub fn read(&self) -> Result<SecretValue, Refusal> {
-        self.snapshot.read(self.offset, self.len).map_err(Refusal::Unreadable)
-    }
-}
-
-/// What is asked of the broker.
-#[derive(Debug, Clone)]
-pub struct Order {
-    /// What to get.
-    pub wanted: Arc<Wanted>,
-    /// The process that asks.
-    pub process: ProcessId,
-    /// When it came.
-    pub arrived: BootTime,
-}
-
 impl Broker {
-    /// A broker over a store and a resolver.
-    pub fn new(resolver: Arc<dyn Resolve>, store: Store, active: Active) -> Self {
+    /// A broker over a store and a resolver. What the configuration does not have leaves the store.
+    pub fn new(resolver: Arc<dyn Resolve>, store: Store, config: Arc<CurrentConfig>) -> Self {
         let broker = Self {
             resolver,
             store,
-            active: RwLock::default(),
+            config,
             pins: Pins::default(),
             fetches: Flights::default(),
             awaited: Mutex::default(),
@@ -109,41 +81,44 @@ impl Broker {
             failing: Mutex::default(),
             events: Events::default(),
         };
-        broker.activate(active);
+        broker.keep_only(&broker.config());
         broker
     }
 
-    /// What is configured now.
-    pub fn active(&self) -> Arc<Active> {
-        Arc::clone(&self.active.read().unwrap_or_else(PoisonError::into_inner))
+    /// The configuration in force.
+    pub(super) fn config(&self) -> Arc<ActiveConfig> {
+        self.config.get()
     }
 
-    /// Goes over to another configuration: what it no longer has leaves the store.
-    pub fn activate(&self, active: Active) {
-        let limit = active.settings.limits.store_bytes;
-        if active.error.is_none() {
-            self.store.retain(limit, |snapshot| {
-                active.keeps(&snapshot.key, snapshot.by_rule, &snapshot.source_print)
-            });
-        }
-        if active.error.is_none() {
-            for name in self.store.all_held() {
-                let Some(held) = self.store.held(&name) else { continue };
-                if !active.secret(&name).is_some_and(|secret| held.is_of(&secret.wanted)) {
-                    self.store.release(&name);
-                    tracing::warn!(
-                        onecred_secret = name.as_str(),
-                        "secret {name}: what stood in for it is released, since it is configured otherwise now"
-                    );
-                }
-            }
-            let before = self.active();
-            let is_same = |source: &SourceName| before.print(source) == active.print(source);
-            self.failing().retain(|key, _| !active.fields(key).is_empty() && is_same(&key.source));
-        }
-        *self.active.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(active);
+    /// Puts another configuration in force. What it does not have leaves the store first, so that a request never finds it there.
+    pub fn activate(&self, next: ActiveConfig) {
+        self.keep_only(&next);
+        self.config.replace(next);
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.events.tell(Event::Configured);
+    }
+
+    /// Removes from the store, and from what is remembered, all that a configuration does not have. One with errors removes nothing.
+    fn keep_only(&self, next: &ActiveConfig) {
+        if next.error.is_some() {
+            return;
+        }
+        let limit = next.settings.limits.store_bytes;
+        self.store
+            .retain(limit, |snapshot| next.keeps(&snapshot.key, snapshot.by_rule, &snapshot.source_print));
+        for name in self.store.all_held() {
+            let Some(held) = self.store.held(&name) else { continue };
+            if !next.secret(&name).is_some_and(|secret| held.is_of(&secret.wanted)) {
+                self.store.release(&name);
+                tracing::warn!(
+                    onecred_secret = name.as_str(),
+                    "secret {name}: its override is removed, since the secret is configured differently now"
+                );
+            }
+        }
+        let before = self.config();
+        let is_same = |source: &SourceName| before.print(source) == next.print(source);
+        self.failing().retain(|key, _| !next.fields(key).is_empty() && is_same(&key.source));
     }
 
     /// The store.
@@ -179,13 +154,22 @@ impl Broker {
 
     /// What the store has of an item of the source as it is defined now.
     pub(crate) fn slot(&self, key: &ItemKey) -> Option<Slot> {
-        let active = self.active();
+        let active = self.config();
         self.store.slot(key).filter(|slot| slot.snapshot.source_print == active.print(&key.source))
     }
 
     /// What stands in for a secret. What was held while the configuration changed may be of what it was before.
     fn held(&self, wanted: &Wanted) -> Option<Held> {
         self.store.held(&wanted.label).filter(|held| held.is_of(wanted))
+    }
+
+    /// The digest of the value that is there, however old.
+    pub(in crate::provider) fn digest(&self, wanted: &Wanted) -> Option<Digest> {
+        let field = &wanted.reference.field;
+        match self.held(wanted) {
+            Some(held) => held.snapshot.digest(field),
+            None => self.slot(&ItemKey::new(&wanted.source, &wanted.reference.item))?.snapshot.digest(field),
+        }
     }
 
     fn failing(&self) -> MutexGuard<'_, HashMap<ItemKey, Failure>> {
@@ -198,7 +182,7 @@ impl Broker {
             self.failing().remove(key);
             return;
         };
-        if self.active().fields(key).is_empty() {
+        if self.config().fields(key).is_empty() {
             return; // by a rule: there may be any number of those
         }
         let before = self.failing().insert(key.clone(), failure.clone());
@@ -228,47 +212,52 @@ impl Broker {
         self.pins.forget(process);
     }
 
-    /// What can be served without a wait, if it can.
-    pub fn at_once(&self, order: &Order) -> Option<Ready> {
-        match self.look(order) {
-            Look::Ready(ready) => Some(ready),
-            Look::Todo { .. } => None,
-        }
-    }
-
     /// Gets what is wanted, within its deadline. A failure that passes is waited out until then; any other ends it at once.
     pub async fn get(self: &Arc<Self>, order: &Order) -> Result<Ready, Failure> {
+        self.get_by(order, Instant::now() + order.wanted.deadline).await
+    }
+
+    /// The same, by a deadline that may have begun before. At the deadline an older value is better than none.
+    pub async fn get_by(self: &Arc<Self>, order: &Order, deadline: Instant) -> Result<Ready, Failure> {
         let order = &mut order.clone();
-        let deadline = Instant::now() + order.wanted.deadline;
         let mut pauses = Growing::doubling(Duration::from_millis(250), Duration::from_secs(8));
         let mut fetched = 0;
         loop {
-            let failure = match self.look(order) {
-                Look::Ready(ready) => return Ok(ready),
-                Look::Todo { step: Step::Refuse(failure), .. } if !failure.class.is_transient() => {
+            let failure = match self.look_up(order) {
+                LookUp::Ready(ready) => return Ok(ready),
+                LookUp::Pending(Pending { step: Step::Refuse(failure), .. })
+                    if !failure.class.is_transient() =>
+                {
                     return Err(failure);
                 }
-                Look::Todo { step: Step::Refuse(failure), .. } => failure,
-                Look::Todo { .. } if Instant::now() >= deadline => {
-                    return Err(self.why_late(&order.wanted.source));
+                LookUp::Pending(Pending { step: Step::Refuse(failure), .. }) => failure,
+                LookUp::Pending(Pending { older, .. }) if Instant::now() >= deadline => {
+                    let why = self.why_late(&order.wanted.source);
+                    let Some(older) = older else { return Err(why) };
+                    self.pins.set(order.process, &older.snapshot, BootTime::now());
+                    return Ok(older.stale(why));
                 }
-                Look::Todo { step: Step::Check, .. } => {
+                LookUp::Pending(Pending { step: Step::Check, .. }) => {
                     let _ = self.checked(&order.wanted.source, deadline).await;
                     continue;
                 }
-                Look::Todo { .. } if fetched == MOST_FETCHES => return Err(never_fresh()),
-                Look::Todo { key, .. } => {
+                LookUp::Pending(_) if fetched == MOST_FETCHES => return Err(never_fresh()),
+                LookUp::Pending(Pending { key, .. }) => {
+                    let print = self.config().print(&key.source).to_owned();
                     match timeout_at(deadline, self.fetched(&key, &order.wanted.reference.field)).await {
                         Ok(Ok(())) => {
                             fetched += 1;
                             continue;
                         }
+                        // the flight has ended, and before this request had its turn the source got another definition
+                        Ok(Err(_)) if !self.is_current(&key.source, &print) => redefined(&key.source),
                         Ok(Err(failure)) if failure.class.is_transient() => failure,
                         Ok(Err(failure)) => return Err(failure),
-                        Err(_elapsed) => return Err(self.why_late(&order.wanted.source)),
+                        Err(_elapsed) => continue, // as at any deadline
                     }
                 }
             };
+            fetched = 0; // what follows is another attempt
             let pause = pauses.pause();
             let wait = varied(failure.retry_after.unwrap_or(pause).max(pause), 0.2);
             let next = (Instant::now() + wait).min(deadline);
@@ -287,12 +276,13 @@ impl Broker {
         source: &SourceName,
         deadline: Instant,
     ) -> Result<(), Failure> {
-        let limit = deadline.min(Instant::now() + CHECK_PATIENCE);
+        let patience = Instant::now() + CHECK_PATIENCE;
         let check = self.checks.join(source, || Arc::clone(self).check(source.clone()));
-        let print = self.active().print(source).to_owned();
-        timeout_at(limit, check).await.unwrap_or_else(|_elapsed| {
+        let print = self.config().print(source).to_owned();
+        timeout_at(deadline.min(patience), check).await.unwrap_or_else(|_elapsed| {
             let failure = no_answer(source);
-            if self.is_current(source, &print) {
+            // a request with little time says nothing about the source
+            if deadline >= patience && self.is_current(source, &print) {
                 self.troubles.begin(source, &print, &failure);
             }
             Err(failure)
@@ -311,68 +301,7 @@ impl Broker {
     }
 
     fn why_late(&self, source: &SourceName) -> Failure {
-        self.troubles.present(source, self.active().print(source)).unwrap_or_else(|| no_answer(source))
-    }
-
-    fn look(&self, order: &Order) -> Look {
-        let (wanted, now) = (&order.wanted, BootTime::now());
-        if let Some(Held { snapshot, offset, len, .. }) = self.held(wanted) {
-            return Look::Ready(Ready { snapshot, offset, len, stale: None });
-        }
-        let key = ItemKey::new(&wanted.source, &wanted.reference.item);
-        let field = &wanted.reference.field;
-        let active = self.active();
-        // what comes from another source of this name is not of this one
-        let print = active.print(&wanted.source);
-        let pinned = self.pins.get(order.process, &key).filter(|pinned| pinned.source_print == print);
-        if let Some(snapshot) = &pinned
-            && let Some(Entry::Value { offset, len, .. }) = snapshot.entry(field)
-        {
-            return Look::Ready(Ready {
-                snapshot: Arc::clone(snapshot),
-                offset: *offset,
-                len: *len,
-                stale: None,
-            });
-        }
-        let slot = self.store.slot(&key).filter(|slot| slot.snapshot.source_print == print);
-        let doubt = || slot.as_ref().and_then(|slot| slot.doubt(now).cloned());
-        let trouble = self.troubles.present(&wanted.source, print).or_else(doubt);
-        let moment = Moment { now, arrived: order.arrived, troubled: trouble.is_some() };
-        match (judge(slot.as_ref(), field, wanted.max_age, moment), slot) {
-            (Step::Serve { .. }, Some(slot))
-                if pinned.is_some_and(|pinned| pinned.version != slot.snapshot.version) =>
-            {
-                Look::Todo { step: Step::Refuse(torn()), key }
-            }
-            (Step::Serve { offset, len, stale }, Some(Slot { snapshot, .. })) => {
-                self.pins.set(order.process, &snapshot, now);
-                Look::Ready(Ready { snapshot, offset, len, stale: trouble.filter(|_| stale) })
-            }
-            (step, _) => Look::Todo { step, key },
-        }
-    }
-
-    /// The value that is there, however old.
-    pub(crate) fn stored(&self, wanted: &Wanted) -> Option<Ready> {
-        if let Some(Held { snapshot, offset, len, .. }) = self.held(wanted) {
-            return Some(Ready { snapshot, offset, len, stale: None });
-        }
-        let slot = self.slot(&ItemKey::new(&wanted.source, &wanted.reference.item))?;
-        match slot.snapshot.entry(&wanted.reference.field) {
-            Some(&Entry::Value { offset, len, .. }) => {
-                Some(Ready { snapshot: slot.snapshot, offset, len, stale: None })
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether there is a value that is served where its source can't be asked.
-    pub(crate) fn has(&self, wanted: &Wanted) -> bool {
-        let slot = self.slot(&ItemKey::new(&wanted.source, &wanted.reference.item));
-        slot.is_some_and(|slot| {
-            !slot.changed && matches!(slot.snapshot.entry(&wanted.reference.field), Some(Entry::Value { .. }))
-        })
+        self.troubles.present(source, self.config().print(source)).unwrap_or_else(|| no_answer(source))
     }
 
     /// Fetches the item of what is wanted once, whatever comes of it.
@@ -393,18 +322,13 @@ impl Broker {
 
     /// Whether a source is still defined as it was when it was asked: if not, what comes of that is not of it.
     fn is_current(&self, source: &SourceName, print: &str) -> bool {
-        self.active().print(source) == print
+        self.config().print(source) == print
     }
 
     /// The last failure of a source, as a cause for waiting.
     pub fn last_failure(&self, source: &SourceName) -> Option<Failure> {
-        self.troubles.last(source, self.active().print(source))
+        self.troubles.last(source, self.config().print(source))
     }
-}
-
-enum Look {
-    Ready(Ready),
-    Todo { step: Step, key: ItemKey },
 }
 
 fn redefined(source: &SourceName) -> Failure {
@@ -417,12 +341,6 @@ fn never_fresh() -> Failure {
     Failure::new(Class::Malformed, cause, "if it is a one-time password: is the clock right? (timedatectl)")
 }
 
-fn torn() -> Failure {
-    let cause =
-        "the item changed while the unit was starting, so that its credentials would not belong together";
-    Failure::new(Class::Several, cause, "start the unit again")
-}
-
 fn no_answer(source: &SourceName) -> Failure {
     let remedy = "look at: systemctl status onecred-resolver; is 1Password reachable from here?";
     Failure::new(Class::Away, format!("no answer from source {source} in time"), remedy)
@@ -432,6 +350,12 @@ fn no_answer(source: &SourceName) -> Failure {
 mod assemble_tests;
 #[cfg(test)]
 mod clock_tests;
+#[cfg(test)]
+mod deadline_tests;
+#[cfg(test)]
+mod partial_tests;
+#[cfg(test)]
+mod redefined_tests;
 #[cfg(test)]
 mod refresh_tests;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::tests::{Rig, away, fresh, gone, settings};
 use super::*;
 use crate::config::from_text;
+use crate::domain::secret::SecretValue;
 use crate::ipc::ItemState;
 use crate::provider::observe::secret_status::State;
 use crate::provider::store::{Kind, Origin};
@@ -10,7 +11,7 @@ use crate::provider::store::{Kind, Origin};
 #[tokio::test(start_paused = true)]
 async fn a_refresh_compares_versions_first_and_tells_what_changed() {
     let rig = Rig::new("1h");
-    let wanted = rig.broker.active().secret("pass").unwrap().wanted.clone();
+    let wanted = rig.config.get().secret("pass").unwrap().wanted.clone();
     let refresh = |how| rig.broker.refresh(&wanted, how, rig.broker.ask(&wanted));
     let mut events = rig.broker.events.follow();
     let mut told = move || match events.try_recv() {
@@ -37,7 +38,7 @@ async fn a_refresh_compares_versions_first_and_tells_what_changed() {
 #[tokio::test(start_paused = true)]
 async fn a_storm_of_refreshes_is_one_flight() {
     let rig = Rig::new("1h");
-    let wanted = rig.broker.active().secret("pass").unwrap().wanted.clone();
+    let wanted = rig.config.get().secret("pass").unwrap().wanted.clone();
     for _ in 0..3 {
         rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
     }
@@ -59,7 +60,7 @@ async fn a_held_value_stands_in_until_it_is_released() {
     let rig = Rig::new("1h");
     rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
     assert_eq!(rig.get(1, "pass").await, fresh("hunter2"));
-    let active = rig.broker.active();
+    let active = rig.config.get();
     let wanted = &active.secret("pass").unwrap().wanted;
     let key = ItemKey::new(&wanted.source, &wanted.reference.item);
     let value = SecretValue::new(b"break glass".to_vec());
@@ -67,7 +68,7 @@ async fn a_held_value_stands_in_until_it_is_released() {
     assert_eq!(rig.get(2, "pass").await, fresh("break glass"));
     assert_eq!(rig.get(2, "user").await, fresh("bob"));
     assert_eq!(rig.broker.condition(wanted).state, State::Held);
-    rig.broker.activate(Active::new(settings("1h", "one")));
+    rig.broker.activate(ActiveConfig::new(settings("1h", "one")));
     assert_eq!(rig.get(3, "pass").await, fresh("break glass"), "it outlives a reload");
     let store = Store::open(rig._folder.path(), Kind::Anything, 1 << 20).unwrap();
     assert_eq!(
@@ -82,7 +83,7 @@ async fn a_held_value_stands_in_until_it_is_released() {
 #[tokio::test(start_paused = true)]
 async fn a_held_value_goes_when_the_secret_becomes_another() {
     let rig = Rig::new("1h");
-    let active = rig.broker.active();
+    let active = rig.config.get();
     let (wanted, other) = (&active.secret("pass").unwrap().wanted, &active.secret("user").unwrap().wanted);
     let key = ItemKey::new(&wanted.source, &wanted.reference.item);
     let hold = |field| {
@@ -98,7 +99,7 @@ async fn a_held_value_goes_when_the_secret_becomes_another() {
     assert_eq!(rig.get(2, "pass").await, fresh("of another"));
     let text = r#"{ "source": { "kind": "connect", "url": "https://one" },
         "secrets": [ { "name": "pass", "reference": "op://v/j/password", "units": ["app"] } ] }"#;
-    rig.broker.activate(Active::new(from_text(std::path::Path::new("x"), text).unwrap().settings));
+    rig.broker.activate(ActiveConfig::new(from_text(std::path::Path::new("x"), text).unwrap().settings));
     assert!(rig.broker.store().held("pass").is_none(), "nothing is left of it");
     rig.script.fetch_gives(1, &[Ok(b"new")]);
     assert_eq!(rig.get(3, "pass").await, fresh("new"));
@@ -111,7 +112,7 @@ async fn a_field_that_is_there_for_the_first_time_is_news_to_nobody() {
     rig.script.fetch_gives(1, &[Ok(b"hunter2"), Err(gone())]);
     assert_eq!(rig.get(1, "pass").await, fresh("hunter2"));
     rig.script.fetch_gives(2, &[Ok(b"hunter3"), Ok(b"bob")]);
-    let wanted = rig.broker.active().secret("user").unwrap().wanted.clone();
+    let wanted = rig.config.get().secret("user").unwrap().wanted.clone();
     rig.broker.refresh(&wanted, Thoroughness::Values, rig.broker.ask(&wanted)).await.unwrap();
     let mut told = Vec::new();
     while let Ok(event) = events.try_recv() {

@@ -22,7 +22,7 @@ impl Scripted {
         self.fetches.lock().unwrap().push_back(Ok(fetched(version, values)));
     }
 
-    pub(super) fn then(&self, outcome: Result<Fetched, Failure>) {
+    pub(in crate::provider) fn then(&self, outcome: Result<Fetched, Failure>) {
         self.fetches.lock().unwrap().push_back(outcome);
     }
 
@@ -63,7 +63,7 @@ impl Resolve for Scripted {
     }
 }
 
-pub(super) fn away() -> Failure {
+pub(in crate::provider) fn away() -> Failure {
     Failure::new(Class::Away, "nobody there", "wait")
 }
 
@@ -86,6 +86,7 @@ fn with_deadline(max_age: &str, url: &str, deadline: &str) -> Settings {
 
 pub(in crate::provider) struct Rig {
     pub(in crate::provider) script: Arc<Scripted>,
+    pub(in crate::provider) config: Arc<CurrentConfig>,
     pub(in crate::provider) broker: Arc<Broker>,
     pub(super) _folder: tempfile::TempDir,
 }
@@ -111,20 +112,21 @@ impl Rig {
         let (script, folder) = (Arc::new(Scripted::default()), testing::folder());
         let store = Store::open(folder.path(), Kind::Anything, limit).unwrap();
         let resolver: Arc<dyn Resolve> = Arc::<Scripted>::clone(&script);
-        let broker = Arc::new(Broker::new(resolver, store, Active::new(settings)));
-        Self { script, broker, _folder: folder }
+        let config = CurrentConfig::new(ActiveConfig::new(settings));
+        let broker = Arc::new(Broker::new(resolver, store, Arc::clone(&config)));
+        Self { script, config, broker, _folder: folder }
     }
 
     /// What a process gets, as an order that comes now.
     pub(super) async fn get(&self, process: u64, credential: &str) -> Result<(Vec<u8>, bool), Failure> {
         let unit = UnitName::parse("app.service").unwrap();
-        let active = self.broker.active();
+        let active = self.config.get();
         let wanted = active.settings.policy.judge(&unit, &CredentialId::parse(credential).unwrap()).unwrap();
         let wanted = Arc::clone(&wanted.parts()[0]);
         let order = Order { wanted, process: ProcessId::testing(process), arrived: BootTime::now() };
-        let ready = match self.broker.at_once(&order) {
-            Some(ready) => ready,
-            None => self.broker.get(&order).await?,
+        let ready = match self.broker.look_up(&order) {
+            LookUp::Ready(ready) => ready,
+            LookUp::Pending(_) => self.broker.get(&order).await?,
         };
         let stale = ready.stale.is_some();
         Ok((ready.read().unwrap().expose().to_vec(), stale))
@@ -204,7 +206,7 @@ async fn a_vault_that_cannot_be_compared_is_served_as_it_is_and_left_alone_for_a
     assert_eq!(rig.get(3, "other").await, fresh("else"));
     let source = SourceName::parse("default").unwrap();
     assert_eq!(rig.broker.last_failure(&source), None, "others of the source are none of its trouble");
-    let secret = rig.broker.active().secret("pass").unwrap().wanted.clone();
+    let secret = rig.config.get().secret("pass").unwrap().wanted.clone();
     rig.script.check_gives(Ok(ItemState::Unchanged { vault_version: Some(1) }));
     assert!(rig.broker.refresh(&secret, Thoroughness::Versions, rig.broker.ask(&secret)).await.is_ok());
     assert_eq!(rig.broker.condition(&secret).error, None);
@@ -290,25 +292,11 @@ async fn a_field_that_fails_for_a_moment_is_waited_out_and_takes_nothing_away() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flight_that_lands_under_another_definition_of_its_source_is_thrown_away() {
-    let rig = Rig::new("session");
-    rig.script.fetch_gives(1, &[Ok(b"of one"), Ok(b"bob")]);
-    rig.script.fetch_gives(1, &[Ok(b"of two"), Ok(b"bob")]);
-    let redefine = async {
-        tokio::task::yield_now().await; // the flight is under way
-        rig.broker.activate(Active::new(settings("session", "two")));
-    };
-    let (got, ()) = tokio::join!(rig.get(1, "pass"), redefine);
-    assert_eq!(got, fresh("of two"));
-    assert_eq!(rig.get(2, "pass").await, fresh("of two"));
-}
-
-#[tokio::test(start_paused = true)]
 async fn credentials_of_two_versions_are_not_put_together() {
     let rig = Rig::new("always");
     let order = |process: u64, field: &str| {
         let reference = crate::domain::reference::Reference::parse(&format!("op://v/many/{field}")).unwrap();
-        let settings = &rig.broker.active().settings;
+        let settings = &rig.config.get().settings;
         let unit = UnitName::parse("app.service").unwrap();
         let some =
             settings.policy.judge(&unit, &CredentialId::parse("pass").unwrap()).unwrap().parts()[0].clone();
@@ -321,21 +309,6 @@ async fn credentials_of_two_versions_are_not_put_together() {
     let torn = rig.broker.get(&order(1, "b")).await.unwrap_err();
     assert!(torn.cause.contains("changed while the unit was starting"), "{torn}");
     assert_eq!(rig.broker.get(&order(2, "b")).await.unwrap().read().unwrap().expose(), b"two");
-}
-
-#[tokio::test(start_paused = true)]
-async fn another_source_under_the_same_name_has_none_of_the_old_values() {
-    let rig = Rig::new("session");
-    rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
-    assert_eq!(rig.get(1, "pass").await, fresh("hunter2"));
-    rig.broker.activate(Active::new(settings("session", "one")));
-    assert_eq!(rig.get(2, "pass").await, fresh("hunter2"));
-    rig.broker.activate(Active::new(settings("session", "two")));
-    assert_eq!(rig.broker.size(), (0, 0));
-    rig.script.fetch_gives(1, &[Ok(b"other"), Ok(b"eve")]);
-    assert_eq!(rig.get(3, "pass").await, fresh("other"));
-    rig.broker.activate(Active::broken("secrets.json:1:1: error".into()));
-    assert_eq!(rig.broker.size().0, 1, "errors in a file throw nothing away");
 }
 
 #[tokio::test(start_paused = true)]
@@ -368,7 +341,7 @@ async fn fields_that_come_while_a_flight_is_under_way_share_the_next() {
     let rig = Rig::new("1h");
     let wanted = |n: u64| {
         let reference = crate::domain::reference::Reference::parse(&format!("op://v/many/f{n:02}")).unwrap();
-        let template = &rig.broker.active().settings;
+        let template = &rig.config.get().settings;
         let unit = UnitName::parse("app.service").unwrap();
         let some =
             template.policy.judge(&unit, &CredentialId::parse("pass").unwrap()).unwrap().parts()[0].clone();
@@ -391,59 +364,4 @@ async fn fields_that_come_while_a_flight_is_under_way_share_the_next() {
         assert_eq!(task.await.unwrap(), Ok(()));
     }
     assert!(rig.script.asked().len() <= 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_is_remembered_of_a_source_ends_with_its_definition() {
-    let rig = Rig::new("30s");
-    let (source, secret) =
-        (SourceName::default_source(), rig.broker.active().secret("pass").unwrap().clone());
-    let wanted = Arc::new(secret.wanted);
-    for outcome in [away(), gone()] {
-        rig.script.then(Err(outcome));
-        assert!(rig.broker.try_once(&wanted).await.is_err());
-    }
-    rig.script.then(Err(away()));
-    assert!(rig.broker.try_once(&wanted).await.is_err());
-    assert!(rig.broker.last_failure(&source).is_some() && rig.broker.condition(&wanted).error.is_some());
-    rig.broker.activate(Active::new(settings("30s", "another")));
-    assert_eq!(rig.broker.last_failure(&source), None);
-    assert_eq!(rig.broker.condition(&wanted).error, None);
-    assert_eq!(
-        rig.broker.condition(&wanted).state,
-        crate::provider::observe::secret_status::State::NeverFetched
-    );
-    // and back: what was remembered of the first definition does not return
-    rig.broker.activate(Active::new(settings("30s", "connect")));
-    assert_eq!(
-        rig.broker.condition(&wanted).state,
-        crate::provider::observe::secret_status::State::NeverFetched
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_answer_of_the_definition_before_counts_for_nothing() {
-    for outcome in [Err(away()), Err(gone()), Ok(fetched(1, &[Ok(b"old"), Ok(b"old")]))] {
-        let rig = Rig::new("30s");
-        let (source, secret) =
-            (SourceName::default_source(), rig.broker.active().secret("pass").unwrap().clone());
-        let wanted = Arc::new(secret.wanted);
-        rig.script.then(outcome);
-        let broker = Arc::clone(&rig.broker);
-        let flying = {
-            let wanted = Arc::clone(&wanted);
-            tokio::spawn(async move { broker.try_once(&wanted).await })
-        };
-        while rig.script.asked().is_empty() {
-            tokio::task::yield_now().await;
-        }
-        rig.broker.activate(Active::new(settings("30s", "another")));
-        let failure = flying.await.unwrap().unwrap_err();
-        assert!(failure.cause.contains("got another definition while it was asked"), "{failure}");
-        assert_eq!(rig.broker.last_failure(&source), None);
-        assert_eq!(
-            rig.broker.condition(&wanted).state,
-            crate::provider::observe::secret_status::State::NeverFetched
-        );
-    }
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::from_text;
 use crate::domain::reference::Reference;
-use crate::provider::base::active_config::Active;
+use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::fetch::broker::tests::Rig;
 use crate::provider::store::testing;
 
@@ -14,16 +14,17 @@ async fn rig(password: &[u8], username: &[u8]) -> Rig {
         "templates": [ { "name": "app.env", "content": "P={{pass}}\nU={{user}}", "units": ["app"] },
                        { "name": "conf", "content": "P={{pass}}\nU={{user}}", "units": ["app"] } ],
         "rules": [ { "units": ["web@*"], "credentials": ["*"], "reference": "op://v/i/password" } ] }"#;
-    rig.broker.activate(Active::new(from_text(std::path::Path::new("test.json"), text).unwrap().settings));
+    rig.broker
+        .activate(ActiveConfig::new(from_text(std::path::Path::new("test.json"), text).unwrap().settings));
     rig.script.fetch_gives(1, &[Ok(password), Ok(username)]);
-    let _ = rig.broker.try_once(&rig.broker.active().secret("pass").unwrap().wanted).await;
+    let _ = rig.broker.try_once(&rig.config.get().secret("pass").unwrap().wanted).await;
     rig
 }
 
 fn preview(rig: &Rig, unit: &str, id: &str, form: Form) -> (State, Option<Kind>, String) {
     let (unit, id) =
         (crate::domain::name::UnitName::parse_lenient(unit).unwrap(), CredentialId::parse(id).unwrap());
-    let what = rig.broker.active().settings.policy.judge(&unit, &id).unwrap();
+    let what = rig.config.get().settings.policy.judge(&unit, &id).unwrap();
     let Preview { state, refusal, .. } = of(&rig.broker, &what, form, &[id]);
     let text = refusal.as_ref().map(|why| why.text.clone()).unwrap_or_default();
     (state, refusal.map(|why| why.kind), text)
@@ -90,6 +91,6 @@ async fn a_template_is_as_its_worst_part() {
     assert_eq!(preview(&rig, "app", "app.env", Form::Plain).0, State::Held);
     rig.broker.store().remove(&testing::key("i"));
     assert_eq!(preview(&rig, "app", "app.env", Form::Plain), (State::NeverFetched, None, String::new()));
-    let _ = rig.broker.try_once(&rig.broker.active().secret("pass").unwrap().wanted).await;
+    let _ = rig.broker.try_once(&rig.config.get().secret("pass").unwrap().wanted).await;
     assert_eq!(preview(&rig, "app", "app.env", Form::Plain).1, Some(Kind::Failed(Class::Away)));
 }

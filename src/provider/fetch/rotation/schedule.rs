@@ -2,7 +2,7 @@
 //!
 //! - A check compares all items of a source, so it counts for all of the source's secrets, whether it succeeds or fails.
 //! - An item that a check found changed is fetched at the next opportunity, whatever its interval. If that fails, it is tried again after a pause
-//!   that grows up to the interval.
+//!   that grows up to the interval. The same holds for a value that a fetch did not bring for a cause that passes.
 //! - A check does not bring a value that is missing, so such an item is fetched at its own interval.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -32,6 +32,8 @@ pub(super) struct Candidate {
     pub(super) fetched: BootTime,
     /// Whether 1Password has another version of its item.
     pub(super) changed: bool,
+    /// Whether the last fetch of its item did not bring its value, for a cause that passes.
+    pub(super) incomplete: bool,
     /// Whether the store has a value of its field.
     pub(super) has_value: bool,
 }
@@ -91,7 +93,8 @@ impl Schedule {
             }
             if candidate.changed || !candidate.has_value {
                 due.fetches.entry(candidate.key.clone()).or_insert_with(|| candidate.field.clone());
-                if self.items.get(&candidate.key).is_some_and(|fetches| candidate.fetched >= fetches.tried) {
+                let tried = self.items.get(&candidate.key).map(|fetches| fetches.tried);
+                if !candidate.incomplete && tried.is_some_and(|tried| candidate.fetched >= tried) {
                     self.items.remove(&candidate.key); // fetched since, for a unit that asked
                 }
             } else {
@@ -107,7 +110,7 @@ impl Schedule {
         due
     }
 
-    /// Notes how a fetch of a changed item ended. One that leaves the item changed has failed.
+    /// Notes how a fetch of a changed item ended. One that leaves the item changed or incomplete has failed.
     pub(super) fn ended(&mut self, key: &ItemKey, still_changed: bool) {
         if let Some(fetches) = self.items.get_mut(key) {
             fetches.failures = if still_changed { fetches.failures.saturating_add(1) } else { 0 };
@@ -119,6 +122,11 @@ impl Schedule {
         let turn = self.sources.get(&candidate.key.source);
         let interval = candidate.interval.mul_f64(turn.map_or(1.0, |turn| turn.part));
         let fetches = self.items.get(&candidate.key);
+        if candidate.incomplete && !candidate.changed {
+            let failures = fetches.map_or(0, |fetches| fetches.failures.saturating_sub(1));
+            let tried = fetches.map(|fetches| fetches.tried).max(Some(candidate.fetched)).unwrap_or_default();
+            return tried.after(after_failures(failures, FIRST_PAUSE, interval));
+        }
         if candidate.changed {
             return match fetches {
                 Some(Fetches { tried, failures: failures @ 1.. }) if candidate.fetched < *tried => {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::from_text;
 use crate::ipc::ItemState;
-use crate::provider::base::active_config::Active;
+use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::fetch::broker::tests::Rig;
 
 /// Ten secrets of ten items of one source that are kept fresh, and two that are not.
@@ -16,7 +16,8 @@ fn rig() -> Rig {
     let text =
         format!(r#"{{ "source": {{ "kind": "connect", "url": "https://one" }}, "secrets": [ {secrets} ] }}"#);
     let rig = Rig::new("1h");
-    rig.broker.activate(Active::new(from_text(std::path::Path::new("test.json"), &text).unwrap().settings));
+    rig.broker
+        .activate(ActiveConfig::new(from_text(std::path::Path::new("test.json"), &text).unwrap().settings));
     rig
 }
 
@@ -27,7 +28,7 @@ fn later(seconds: u64) -> BootTime {
 async fn fetch_all(rig: &Rig) {
     for n in 0..12 {
         rig.script.fetch_gives(1, &[Ok(b"first")]);
-        let wanted = rig.broker.active().secret(&format!("s{n}")).unwrap().wanted.clone();
+        let wanted = rig.config.get().secret(&format!("s{n}")).unwrap().wanted.clone();
         rig.broker.try_once(&wanted).await.unwrap();
     }
     rig.script.asked();
@@ -99,10 +100,11 @@ async fn a_source_that_hangs_does_not_delay_another() {
         secret("a", "one"),
         secret("b", "two")
     );
-    rig.broker.activate(Active::new(from_text(std::path::Path::new("test.json"), &text).unwrap().settings));
+    rig.broker
+        .activate(ActiveConfig::new(from_text(std::path::Path::new("test.json"), &text).unwrap().settings));
     let fetch = async |name: &str| {
         rig.script.fetch_gives(1, &[Ok(b"first")]);
-        let wanted = rig.broker.active().secret(name).unwrap().wanted.clone();
+        let wanted = rig.config.get().secret(name).unwrap().wanted.clone();
         rig.broker.try_once(&wanted).await.unwrap();
     };
     fetch("a").await;
@@ -119,4 +121,15 @@ async fn a_source_that_hangs_does_not_delay_another() {
     rotation.look(&rig.broker, later(341));
     task::yield_now().await;
     assert_eq!(rig.script.asked(), ["check 1"], "the other source's, and not the same once more");
+}
+
+#[test]
+fn what_templates_are_made_of_is_kept_fresh_too() {
+    let text = r#"{ "secrets": [ { "name": "a", "reference": "op://v/a/f", "units": ["app"] },
+                                 { "name": "b", "reference": "op://v/b/f", "units": ["app"], "refresh": "1h" } ],
+                    "templates": [ { "name": "often", "content": "{{a}} {{op://v/c/f}}", "units": ["app"], "refresh": "5m" },
+                                   { "name": "never", "content": "{{op://v/d/f}}", "units": ["app"] } ] }"#;
+    let settings = from_text(std::path::Path::new("test.json"), text).unwrap().settings;
+    let kept = kept_fresh(&settings).map(|(interval, wanted)| (interval.as_secs(), wanted.label.as_str()));
+    assert_eq!(kept.collect::<Vec<_>>(), [(3600, "b"), (300, "a"), (300, "op://v/c/f")]);
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::ipc::{
     Check, Checked, Class, Declarations, Failure, Fetch, Fetched, Pending, Resolve, SourceState,
 };
-use crate::provider::base::active_config::Active;
+use crate::provider::base::active_config::{ActiveConfig, CurrentConfig};
 use crate::provider::store::Store;
 
 /// A resolver that knows one source, and counts how often it is asked for it.
@@ -62,15 +62,19 @@ fn name(text: &str) -> SourceName {
     SourceName::parse(text).unwrap()
 }
 
-fn active(server: &str) -> Active {
+fn active(server: &str) -> ActiveConfig {
     let text =
         format!(r#"{{ "source": {{ "kind": "connect", "url": "https://{server}" }}, "secrets": [] }}"#);
-    Active::new(crate::config::from_text(std::path::Path::new("test.json"), &text).unwrap().settings)
+    ActiveConfig::new(crate::config::from_text(std::path::Path::new("test.json"), &text).unwrap().settings)
 }
 
 fn parts() -> (Arc<Counting>, Broker, Statuses) {
     let resolver = Arc::new(Counting::default());
-    let broker = Broker::new(Arc::clone(&resolver) as Arc<dyn Resolve>, Store::none(), active("a"));
+    let broker = Broker::new(
+        Arc::clone(&resolver) as Arc<dyn Resolve>,
+        Store::none(),
+        CurrentConfig::new(active("a")),
+    );
     (resolver, broker, Statuses::default())
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::*;
 use crate::domain::name::SourceName;
 use crate::ipc::Spent;
-use crate::provider::observe::counters::Tally;
+use crate::provider::observe::counters::Counters;
 
 /// One of everything, and names as bad as they can get.
 fn sample() -> Figures {
@@ -101,6 +101,6 @@ fn of_a_source_that_nothing_is_told_of_nothing_is_said() {
 
 #[test]
 fn nothing_counted_is_still_a_whole_text() {
-    let said = text(&Figures { totals: Tally::default().totals(), ..Figures::default() });
+    let said = text(&Figures { totals: Counters::default().totals(), ..Figures::default() });
     assert!(said.contains("onecred_answers_total 0\n") && said.contains("onecred_serves 0\n"), "{said}");
 }

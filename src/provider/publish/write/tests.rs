@@ -3,6 +3,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use nix::unistd::{Gid, Uid};
 
+use super::super::removal::Removed;
 use super::*;
 use crate::provider::store::testing;
 
@@ -27,20 +28,20 @@ impl Rig {
 
     fn target(&self, name: &str, mode: u32) -> Target {
         let path = self.root().join(name);
-        Target { path, user: "root".into(), group: None, mode, links: Vec::new() }
+        Target { path, user: "root".into(), group: None, mode, links: Vec::new(), make_directories: false }
     }
 
     fn put(&mut self, files: &[(&Target, &str)]) -> Vec<Result<bool, Fault>> {
         let root = self.folder.path().to_owned();
         for (target, _) in files {
-            self.writer.note(target, &root);
+            self.writer.manifest.note(target, &root);
         }
         let mut pieces = Vec::new();
         for &(target, value) in files {
             let value = SecretValue::new(value.as_bytes().to_vec());
             pieces.push(Piece { target, root: &root, owner: owner(), value, made_of: String::new() });
         }
-        self.writer.put(&pieces, &mut Open::default())
+        self.writer.put(&pieces, &mut Open::default(), &|_| {})
     }
 
     /// One file, which has to be written or to be left.
@@ -137,7 +138,7 @@ fn a_link_at_any_step_is_not_followed() {
     let root = rig.root().join("a");
     let value = SecretValue::new(b"value".to_vec());
     let piece = Piece { target: &target, root: &root, owner: owner(), value, made_of: String::new() };
-    rig.writer.put(&[piece], &mut Open::default()).remove(0).unwrap_err();
+    rig.writer.put(&[piece], &mut Open::default(), &|_| {}).remove(0).unwrap_err();
 }
 
 #[test]
@@ -217,7 +218,7 @@ fn what_is_removed_leaves_nothing_of_ours_and_all_of_others() {
     assert!(!rig.root().join("a/b").exists());
     let left: Vec<_> = fs::read_dir(rig.root().join("a")).unwrap().flatten().map(|e| e.file_name()).collect();
     assert_eq!(left, ["of-others"]);
-    assert!(rig.writer.manifest.files.is_empty());
+    assert!(rig.writer.manifest.files().is_empty());
 }
 
 #[test]
@@ -227,12 +228,12 @@ fn an_owner_gets_the_file() {
     }
     let mut rig = Rig::new();
     let (target, root) = (rig.target("key", 0o440), rig.root().to_owned());
-    rig.writer.note(&target, &root);
+    rig.writer.manifest.note(&target, &root);
     let owner = Owner { uid: Uid::from_raw(4321), gid: Gid::from_raw(8765) };
     for fresh in [true, false] {
         let value = SecretValue::new(b"value".to_vec());
         let piece = Piece { target: &target, root: &root, owner, value, made_of: String::new() };
-        assert_eq!(rig.writer.put(&[piece], &mut Open::default()).remove(0).unwrap(), fresh);
+        assert_eq!(rig.writer.put(&[piece], &mut Open::default(), &|_| {}).remove(0).unwrap(), fresh);
     }
     let stat = rig.stat("key");
     assert_eq!((stat.uid(), stat.gid(), stat.mode() & 0o7777), (4321, 8765, 0o440));
@@ -243,7 +244,7 @@ fn links_stand_only_where_nothing_of_others_does() {
     let mut rig = Rig::new();
     // a link's directories are looked at from the top, and a temporary directory is everybody's
     let target = rig.root().join("key");
-    let why = rig.writer.link(&rig.root().join("link"), &target).unwrap_err();
+    let why = rig.writer.link(&rig.root().join("link"), &target, false).unwrap_err();
     assert!(why.to_string().contains("/tmp can be written by others"), "{why}");
 }
 
@@ -284,4 +285,111 @@ fn files_with_a_directory_for_themselves_are_replaced_with_it() {
     assert!(whys[0].contains("belongs together with") && whys[1].contains("limit"), "{whys:?}");
     assert_eq!((rig.read("pair/user").as_str(), rig.read("pair/password").as_str()), ("u4", "p4"));
     assert!(rig.is_tidy(""));
+}
+
+#[test]
+fn a_file_of_somebody_else_in_the_place_of_ours_is_left() {
+    let mut rig = Rig::new();
+    rig.puts("key", "value");
+    let path = rig.root().join("key");
+    // whatever its owner did with it, it is ours
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&path, "of the owner").unwrap();
+    assert_eq!(rig.writer.remove(&path, &mut Open::default()).unwrap(), Removed::Ours);
+    assert!(!path.exists());
+    rig.puts("key", "value");
+    fs::write(rig.root().join("new"), "of an admin").unwrap();
+    fs::rename(rig.root().join("new"), &path).unwrap();
+    assert_eq!(rig.writer.remove(&path, &mut Open::default()).unwrap(), Removed::LeftOfOthers);
+    assert_eq!(rig.read("key"), "of an admin");
+    assert!(rig.writer.manifest.files().is_empty(), "it is none of ours");
+}
+
+#[test]
+fn a_file_that_was_put_in_its_place_right_before_the_end_is_known_as_ours() {
+    for files in [&["key"][..], &["dir/user", "dir/password"]] {
+        let mut rig = Rig::new();
+        let targets: Vec<Target> = files.iter().map(|name| rig.target(name, 0o400)).collect();
+        let root = rig.root().to_owned();
+        targets.iter().for_each(|target| rig.writer.manifest.note(target, &root));
+        let pieces: Vec<Piece<'_>> = targets
+            .iter()
+            .map(|target| {
+                let value = SecretValue::new(b"value".to_vec());
+                Piece { target, root: &root, owner: owner(), value, made_of: String::new() }
+            })
+            .collect();
+        let kept = std::cell::RefCell::new(Vec::new());
+        let keep = |manifest: &mut Manifest| *kept.borrow_mut() = serde_json::to_vec(manifest).unwrap();
+        rig.writer
+            .put(&pieces, &mut Open::default(), &keep)
+            .into_iter()
+            .for_each(|result| assert!(result.unwrap()));
+        // what was kept after that is lost
+        rig.writer = Writer::new(Kind::Anything, Manifest::read(&kept.borrow()));
+        for target in &targets {
+            assert_eq!(rig.writer.remove(&target.path, &mut Open::default()).unwrap(), Removed::Ours);
+            assert!(!target.path.exists());
+        }
+    }
+}
+
+#[test]
+fn a_symlink_of_somebody_else_is_left() {
+    // below /run, since the directories of a link have to be root's alone
+    let Ok(folder) = tempfile::tempdir_in("/run") else { return };
+    let mut rig = Rig::new();
+    let (link, target, other) =
+        (folder.path().join("link"), rig.root().join("key"), rig.root().join("other"));
+    rig.writer.manifest.note(&Target { links: vec![link.clone()], ..rig.target("key", 0o400) }, &other);
+    symlink("/of/somebody/else", &link).unwrap();
+    let why = rig.writer.link(&link, &target, false).unwrap_err();
+    assert!(matches!(why, Fault::Occupied(_)), "{why}");
+    rig.writer.unlink(&link).unwrap();
+    assert_eq!(fs::read_link(&link).unwrap(), Path::new("/of/somebody/else"));
+    // one of ours is pointed elsewhere, and removed
+    fs::remove_file(&link).unwrap();
+    rig.writer.link(&link, &target, false).unwrap();
+    rig.writer.link(&link, &other, false).unwrap();
+    assert_eq!(fs::read_link(&link).unwrap(), other);
+    rig.writer.unlink(&link).unwrap();
+    fs::read_link(&link).unwrap_err();
+}
+
+#[test]
+fn another_mount_below_a_root_is_refused() {
+    let Ok(top) = Dir::root(Path::new("/"), Kind::Anything) else { return };
+    let why = top.down(OsStr::new("proc")).unwrap_err();
+    assert!(why.to_string().contains("/proc is a mount of someone else's"), "{why}");
+}
+
+#[test]
+fn directories_of_links_are_made_and_removed_only_if_that_is_wanted() {
+    // below /run, since the directories of a link have to be root's alone
+    let Ok(folder) = tempfile::tempdir_in("/run") else { return };
+    let mut rig = Rig::new();
+    let (link, target) = (folder.path().join("a/b/link"), rig.root().join("key"));
+    let why = rig.writer.link(&link, &target, false).unwrap_err();
+    let remedy = why.remedy("key");
+    for words in ["install -d", "/etc/tmpfiles.d/", "0755 root root -", "\"makeDirectories\": true"] {
+        assert!(remedy.contains(words), "{remedy}");
+    }
+    rig.writer.link(&link, &target, true).unwrap();
+    let mode = |name: &str| fs::metadata(folder.path().join(name)).unwrap().mode() & 0o7777;
+    assert_eq!((mode("a"), mode("a/b")), (0o755, 0o755));
+    // a process that comes later knows them by the list
+    rig.writer.manifest.lost();
+    let Some(super::super::manifest::Update::Replace(list)) = rig.writer.manifest.update() else {
+        panic!("nothing is new")
+    };
+    rig.writer = Writer::new(Kind::Anything, Manifest::read(&list));
+    rig.writer.remove_link_dirs(&[link.as_path()]);
+    assert!(link.is_symlink(), "it is in use");
+    rig.writer.unlink(&link).unwrap();
+    fs::write(folder.path().join("a/of-an-admin"), "").unwrap();
+    rig.writer.remove_link_dirs(&[]);
+    assert!(!folder.path().join("a/b").exists() && folder.path().join("a").exists());
+    fs::remove_file(folder.path().join("a/of-an-admin")).unwrap();
+    rig.writer.remove_link_dirs(&[]);
+    assert!(!folder.path().join("a").exists() && folder.path().exists());
 }

@@ -12,11 +12,15 @@ use tokio::time::timeout;
 use super::*;
 use crate::config::Paths;
 use crate::host::sys;
+use crate::provider::base::limits::Form;
+use crate::provider::base::sealer::Sealer;
+use crate::provider::context::Context;
 use crate::provider::fetch::broker::tests::Rig;
 use crate::provider::request::attestation::Attestation;
+use crate::provider::request::handler::Handler;
+use crate::provider::request::listener::Listener;
 use crate::provider::request::reply::REFUSED;
-use crate::provider::request::sealer::{Form, Sealer};
-use crate::provider::request::server::Server;
+use crate::provider::store::Kind;
 
 /// After this long something hangs.
 const HANGS: Duration = Duration::from_secs(30);
@@ -173,9 +177,9 @@ impl Drop for Asker {
     }
 }
 
-/// A server whose slots are all taken, by processes that keep them for as long as they can.
+/// A handler whose slots are all taken, by processes that keep them for as long as they can.
 struct Crowded {
-    server: Arc<Server>,
+    handler: Arc<Handler>,
     askers: Vec<Asker>,
     folder: tempfile::TempDir,
     _rig: Rig,
@@ -189,20 +193,16 @@ impl Crowded {
         let key = folder.path().join("key");
         std::fs::write(&key, [1; 48]).unwrap();
         let attestation = Attestation { uid: nix::unistd::geteuid().as_raw(), trusting: true };
-        let server = Arc::new(Server::new(
-            Arc::clone(&rig.broker),
-            attestation,
-            Sealer::new(&key),
-            100,
-            Paths::default(),
-        ));
+        let (config, broker) = (Arc::clone(&rig.config), Arc::clone(&rig.broker));
+        let context = Context::new(config, Paths::default(), broker, Sealer::new(&key), Kind::Anything);
+        let handler = Arc::new(Handler::new(Arc::new(context), attestation));
         for (name, form) in [("plain", Form::Plain), ("sealed", Form::Sealed)] {
-            let listener = UnixListener::bind(folder.path().join(name)).unwrap();
-            listener.set_nonblocking(true).unwrap();
-            let server = Arc::clone(&server);
-            tokio::spawn(async move { server.accept(listener.into(), form).await });
+            let socket = UnixListener::bind(folder.path().join(name)).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let listener = Listener::new(Arc::clone(&handler), 100);
+            tokio::spawn(async move { listener.accept(socket.into(), form).await });
         }
-        let crowded = Self { server, askers: Vec::new(), folder, _rig: rig };
+        let crowded = Self { handler, askers: Vec::new(), folder, _rig: rig };
         assert_eq!(crowded.answer("plain").await, b"hunter2");
         let askers: Vec<Asker> = (0..SLOTS).map(|_| Asker::of(Path::new("/bin/sleep"))).collect();
         let own = Running::of_self();
@@ -210,7 +210,7 @@ impl Crowded {
             while asker.id().running().unwrap().name == own.name {
                 tokio::task::yield_now().await;
             }
-            assert!(crowded.server.pace.try_enter(asker.id()));
+            assert!(crowded.handler.pace.try_enter(asker.id()));
         }
         Self { askers, ..crowded }
     }
@@ -277,7 +277,7 @@ async fn a_sealed_request_waits_for_a_slot_and_plain_ones_do_not() {
 async fn a_stop_refuses_those_that_wait_for_a_slot() {
     let crowded = Crowded::new("60s").await;
     let mut waiting = crowded.wait().await;
-    crowded.server.refuse_waiting();
+    crowded.handler.refuse_waiting();
     let answer = String::from_utf8(read(&mut waiting).await).unwrap();
     assert!(answer.starts_with(REFUSED) && answer.contains("was stopped"), "{answer}");
 }
@@ -286,10 +286,10 @@ async fn a_stop_refuses_those_that_wait_for_a_slot() {
 async fn one_that_hangs_up_leaves_the_line() {
     let crowded = Crowded::new("60s").await;
     drop(crowded.wait().await);
-    let _line = timeout(HANGS, crowded.server.pace.line.lock()).await.expect("it still waits");
+    let _line = timeout(HANGS, crowded.handler.pace.line.lock()).await.expect("it still waits");
     let own = Running::of_self();
     assert!(
-        crowded.server.pace.slots(|slots| slots.taken.iter().all(|slot| slot.running != own)),
+        crowded.handler.pace.slots(|slots| slots.taken.iter().all(|slot| slot.running != own)),
         "it got a slot"
     );
 }

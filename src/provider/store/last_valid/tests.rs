@@ -45,7 +45,7 @@ impl Rig {
     /// The names of the secrets that the next provider starts with, and whether by the files.
     fn start(&self) -> (&'static str, Vec<String>) {
         let paths = Paths { dir: self.config.path().to_owned() };
-        let names = |active: &Active| {
+        let names = |active: &ActiveConfig| {
             active.settings.policy.secrets().map(|secret| secret.name.to_string()).collect()
         };
         match start(&paths, &self.open()) {

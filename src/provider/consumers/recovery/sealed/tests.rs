@@ -168,6 +168,29 @@ fn dependents_of_a_unit_that_is_refused_wait_for_its_cause() {
     sealed.inner().answers.push(answer("app.service", 1, BootTime::now()));
     note(&sealed, "second.service", "first.service");
     note(&sealed, "first.service", "app.service");
-    assert_eq!(sealed.refused("app.service"), ["first.service", "second.service"]);
+    let dependents = [("first.service", "app.service"), ("second.service", "first.service")];
+    let dependents = dependents.map(|(unit, needed)| (unit.to_owned(), vec![needed.to_owned()]));
+    assert_eq!(sealed.refused("app.service"), dependents);
     assert!(sealed.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_looked_at_until_it_is_due() {
+    let (now, minute) = (Instant::now(), Duration::from_secs(60));
+    let mut inner = Inner::default();
+    assert_eq!(inner.next(now), None);
+    inner.restarts.insert("app.service".into(), Restart { due: Some(now + minute), ..Restart::new() });
+    inner.restarts.insert("other.service".into(), Restart { due: Some(now + minute * 2), ..Restart::new() });
+    assert_eq!(inner.next(now), Some(now + minute));
+    assert!(inner.take_due(now).is_empty());
+    assert_eq!(inner.take_due(now + minute), ["app.service"]);
+    inner.restarts.remove("other.service");
+    // it does not ask any more
+    inner.restarts.get_mut("app.service").unwrap().begin(now + minute);
+    assert_eq!(inner.next(now), Some(now + minute + REMEMBERED));
+    assert!(inner.take_due(now + REMEMBERED).is_empty() && inner.may_restart());
+    assert!(inner.take_due(now + minute + REMEMBERED).is_empty() && !inner.may_restart());
+    // while there are answers, their processes are looked at
+    inner.answers.push(answer("app.service", 1, BootTime::now()));
+    assert_eq!(inner.next(now), Some(now + CHECK));
 }

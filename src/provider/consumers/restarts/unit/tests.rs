@@ -83,11 +83,11 @@ async fn all_credentials_of_a_unit_are_judged() {
                 { "name": "password", "reference": "op://v/i/password", "units": ["app"] },
                 { "name": "user", "reference": "op://v/i/username", "units": ["app"] } ] }"#;
             let settings = from_text(Path::new("x"), text).unwrap().settings;
-            rig.broker.activate(Active::new(settings));
+            rig.broker.activate(ActiveConfig::new(settings));
             let gone = || crate::ipc::Failure::new(crate::ipc::Class::NotFound, "no item", "make one");
             rig.script.fetch_gives(1, &[password.map_err(|()| gone()), user.map_err(|(): ()| gone())]);
             rig.script.fetch_gives(1, &[password.map_err(|()| gone()), user.map_err(|()| gone())]);
-            let wanted = rig.broker.active().secret("user").unwrap().wanted.clone();
+            let wanted = rig.config.get().secret("user").unwrap().wanted.clone();
             rig.broker.try_once(&wanted).await.unwrap();
             let request = |id: &&str| (id.trim_end_matches("/sealed").to_owned(), id.ends_with("/sealed"));
             let others = if others > 0 { [("file".to_owned(), others)].into() } else { BTreeMap::new() };
@@ -97,11 +97,11 @@ async fn all_credentials_of_a_unit_are_judged() {
                 ..Credentials::default()
             };
             let unit = UnitName::parse("app.service").unwrap();
-            let problem = credentials.problem((&rig.broker, &fit), &unit, look_up).await;
+            let problem = credentials.problem((&rig.broker, &fit), &rig.config.get(), &unit, look_up).await;
             match (&problem, expected) {
                 (None, None) => {}
                 (Some(problem), Some(words)) => {
-                    assert!(problem.reason.contains(words), "{case}: {problem:?}")
+                    assert!(problem.in_words().contains(words), "{case}: {problem:?}")
                 }
                 _ => panic!("{case}, look up {look_up}: {problem:?}"),
             }
@@ -115,6 +115,6 @@ async fn a_published_file_that_is_missing_is_a_problem() {
     let missing = vec![("db".to_owned(), "/run/secrets/db".into())];
     let credentials = Credentials { missing, ..Credentials::default() };
     let unit = UnitName::parse("app.service").unwrap();
-    let problem = credentials.problem((&rig.broker, &fit), &unit, true).await.unwrap();
-    assert!(problem.credential == "db" && problem.reason.contains("/run/secrets/db"), "{problem:?}");
+    let problem = credentials.problem((&rig.broker, &fit), &rig.config.get(), &unit, true).await.unwrap();
+    assert!(problem.in_words().starts_with("credential db: /run/secrets/db"), "{problem:?}");
 }

@@ -22,6 +22,7 @@ fn candidate(source: &str, item: &str, interval: u64) -> Candidate {
         confirmed: at(0),
         fetched: at(0),
         changed: false,
+        incomplete: false,
         has_value: true,
     }
 }
@@ -201,4 +202,28 @@ fn seven_days() {
         let most = usize::try_from(7 * DAY * 10 / (first * 9)).unwrap();
         assert!(world.checks.len() <= most + 1, "{} checks of {most}", world.checks.len());
     }
+}
+
+/// A fetch brought the other fields of a changed item, and not this one.
+#[test]
+fn a_value_that_did_not_come_is_fetched_after_a_growing_pause() {
+    let mut schedule = Schedule::default();
+    let changed = Candidate { changed: true, ..candidate("one", "a", HOUR) };
+    assert_eq!(take(&mut schedule, std::slice::from_ref(&changed), 10), ["fetch op://v/a"]);
+    let mut tried = 10;
+    for pause in [1, 2, 4, 8, 16, 32, 60, 60].map(|minutes| minutes * MINUTE) {
+        schedule.ended(&changed.key, true);
+        let incomplete = [Candidate {
+            incomplete: true,
+            has_value: false,
+            fetched: at(tried + 1),
+            ..candidate("one", "a", HOUR)
+        }];
+        assert_eq!(take(&mut schedule, &incomplete, tried + pause), [""; 0], "{pause}");
+        tried += pause + 1;
+        assert_eq!(take(&mut schedule, &incomplete, tried), ["fetch op://v/a"], "{pause}");
+    }
+    let of_a_start = [Candidate { incomplete: true, has_value: false, ..candidate("one", "b", HOUR) }];
+    assert_eq!(take(&mut Schedule::default(), &of_a_start, MINUTE - 1), [""; 0]);
+    assert_eq!(take(&mut Schedule::default(), &of_a_start, MINUTE), ["fetch op://v/b"]);
 }

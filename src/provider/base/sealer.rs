@@ -1,4 +1,4 @@
-//! The host key, for the sealed socket: read once, and again when its file changes. Which of the two sockets an answer goes to is known here.
+//! Seals values with the host key, for the sealed socket. The key is read once, and again when its file changes.
 //!
 //! What was sealed is not kept: to seal 32 bytes takes 2 µs, and a unit's start, in which systemd opens them, 5 ms more than without.
 
@@ -15,7 +15,6 @@ use crate::domain::name::CredentialId;
 use crate::domain::seal::{FILE_MAX, HostKey};
 use crate::domain::secret::SecretValue;
 use crate::host::clock;
-pub use crate::provider::base::limits::Form;
 use crate::provider::base::seal_error::Unsealed;
 
 /// How often it is looked whether the key's folder has been mounted.

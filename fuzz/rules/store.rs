@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
+use super::digest::DigestKey;
 use super::format::{Encoded, encode, read};
 use super::{Entry, NewSnapshot, Snapshot};
 use crate::domain::name::SourceName;
@@ -44,7 +45,8 @@ fn open(bytes: &[u8]) -> Option<Snapshot> {
     let file = FILE.as_ref()?;
     file.set_len(bytes.len() as u64).ok()?;
     file.write_all_at(bytes, 0).ok()?;
-    read(file.try_clone().ok()?).ok()
+    static KEY: LazyLock<DigestKey> = LazyLock::new(DigestKey::random);
+    read(file.try_clone().ok()?, &KEY).ok()
 }
 
 /// All values of it can be read, and together they are no more than there is.

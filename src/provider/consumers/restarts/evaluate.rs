@@ -1,0 +1,292 @@
+//! Looks at the units that something is due for: how each is, whether it would start with the new values, and what to do then.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tokio::sync::broadcast;
+use zbus::OwnedObjectPath;
+
+use super::orders::Order;
+use super::pending::{Activity, Decision, Found, Problem, State, Step};
+use super::unit::{Credentials, handle_problem};
+use super::waves::{self, First};
+use super::{Context, Due, Measure, Restarts, digests, now, rotation};
+use crate::domain::name::UnitName;
+use crate::domain::unit_pattern::UnitPattern;
+use crate::host::systemd::{invocation, message_id};
+use crate::provider::base::active_config::ActiveConfig;
+use crate::provider::base::events::Event;
+use crate::provider::base::side_by_side::side_by_side;
+use crate::provider::fetch::broker::Broker;
+use crate::provider::fetch::start::Fit;
+
+/// How often units are judged before anything is done, if each time finds further changes.
+const ROUNDS: usize = 3;
+/// How many units are looked at and judged at once.
+const AT_ONCE: usize = 8;
+/// The states of units that can have an old value.
+const RUNNING: [&str; 3] = ["active", "activating", "reloading"];
+/// The states of units that a wave looks at. One that was stopped does not hold up the others, one that failed does.
+const IN_WAVE: [&str; 5] = ["active", "activating", "reloading", "deactivating", "failed"];
+
+impl Restarts {
+    /// Looks at the units that something is due for; with `all`, also at those that it is withheld of. Gives what is to be carried out. What is
+    /// found changed on the way is included, so that a unit is restarted once.
+    pub(super) async fn evaluate(
+        &self,
+        context: Context<'_>,
+        all: bool,
+        events: &mut broadcast::Receiver<Event>,
+    ) -> Vec<Order> {
+        let (mut all, mut judged) = (all, BTreeMap::new());
+        for _ in 0..ROUNDS {
+            let active = self.config.get();
+            self.list(context, &active).await;
+            judged = self.judge(context, &active, all).await;
+            let before = self.pending().news();
+            all |= self.note_all(context, events);
+            if self.pending().news() == before {
+                break;
+            }
+        }
+        let active = self.config.get();
+        let mut orders = Vec::new();
+        for (unit, problem) in judged {
+            let mut pending = self.pending();
+            let Some(due) = pending.due(&unit) else { continue };
+            let what = match active.template(&due.secret) {
+                Some(_) => format!("template {}", due.secret),
+                None => format!("secret {}", due.secret),
+            };
+            match (pending.decide(&unit, problem.clone()), problem) {
+                (Decision::Act, _) => orders.push(Order { due, what, causes: pending.causes(&unit) }),
+                (Decision::Withhold { first: true }, Some(problem)) => log_withheld(&due, &what, &problem),
+                (Decision::Withhold { .. }, _) => {}
+            }
+        }
+        orders
+    }
+
+    /// Takes over the units of what has changed.
+    async fn list(&self, context: Context<'_>, active: &ActiveConfig) {
+        let news = self.pending().news();
+        if news.is_empty() {
+            return;
+        }
+        context.publisher.sync().await;
+        let names: BTreeSet<String> = news.keys().cloned().collect();
+        match self.units_of(active, &names, &RUNNING).await {
+            Ok(due) => self.pending().listed(due, &news, now()),
+            Err(error) => tracing::warn!(
+                "the units that use {} can't be listed, so none is restarted or reloaded yet: {error}; trying again",
+                names.into_iter().collect::<Vec<_>>().join(", ")
+            ),
+        }
+    }
+
+    /// Judges the units that something can be done for: why it is withheld, or none.
+    async fn judge(
+        &self,
+        context: Context<'_>,
+        active: &Arc<ActiveConfig>,
+        all: bool,
+    ) -> BTreeMap<String, Option<Problem>> {
+        let units = self.pending().units(all);
+        // loops, since a closure that borrows its argument can't give a future here
+        let mut looks = Vec::new();
+        for unit in &units {
+            looks.push(self.find(unit));
+        }
+        let found = side_by_side(AT_ONCE, looks).await;
+        let held = self.held(active).await;
+        let (mut judged, mut possible) = (BTreeMap::new(), Vec::new());
+        for (unit, found) in units.into_iter().zip(found) {
+            let received = self.received();
+            let has = |name: &str, state: &State| {
+                received.has(&unit, &state.invocation, &digests(context.broker, active, name))
+            };
+            let comes_later = |name: &str| held.get(name).and_then(|wave| wave.holds(&unit));
+            match self.pending().settle(&unit, &found, has, comes_later) {
+                Step::Drop | Step::Wait => {}
+                Step::Withhold(problem) => drop(judged.insert(unit.clone(), Some(problem))),
+                Step::Judge => possible.push(unit.clone()),
+            }
+        }
+        let mut looks = Vec::new();
+        for unit in &possible {
+            looks.push(self.problem((context.broker, context.fit), active, unit, true));
+        }
+        let problems = side_by_side(AT_ONCE, looks).await;
+        judged.extend(possible.into_iter().zip(problems));
+        judged
+    }
+
+    /// How a unit is.
+    async fn find(&self, unit: &str) -> Found {
+        let found = async {
+            let it = self.link.properties(unit, "Unit").await?;
+            let (job, _): (u32, OwnedObjectPath) = it.get("Job").await?;
+            let id: Vec<u8> = it.get("InvocationID").await?;
+            zbus::Result::Ok(State {
+                activity: Activity::of(&it.get::<String>("ActiveState").await?),
+                job: job != 0,
+                invocation: invocation::of_bytes(&id),
+                started: it.get("InactiveExitTimestampMonotonic").await?,
+                active_since: it.get("ActiveEnterTimestampMonotonic").await?,
+            })
+        };
+        found.await.map_or_else(|error| Found::Unknown(error.to_string()), Found::Known)
+    }
+
+    /// The waves of the secrets and templates that something is due for.
+    async fn held(&self, active: &ActiveConfig) -> BTreeMap<String, Wave> {
+        let names: BTreeSet<String> =
+            self.pending().entries().flat_map(|(_, entry)| entry.causes.keys().cloned()).collect();
+        let mut held = BTreeMap::new();
+        for name in names {
+            let Some(wave) = rotation(active, &name).and_then(|rotation| rotation.wave.as_ref()) else {
+                continue;
+            };
+            let first = match self.listed(&wave.units, &IN_WAVE).await {
+                Ok(units) => units,
+                Err(error) => {
+                    let reason = Some(format!("the units of its wave can't be listed: {error}"));
+                    held.insert(name, Wave { units: wave.units.clone(), reason });
+                    continue;
+                }
+            };
+            let mut looks = Vec::new();
+            for unit in &first {
+                looks.push(self.find(unit));
+            }
+            let found = side_by_side(AT_ONCE, looks).await;
+            let pending = self.pending();
+            let first: Vec<First> = first
+                .into_iter()
+                .zip(found)
+                .map(|(unit, found)| First { due: pending.is_due(&unit, &name), unit, found })
+                .collect();
+            let changed =
+                pending.entries().filter_map(|(_, entry)| Some(entry.causes.get(&name)?.since)).max();
+            let carried_out = pending.carried_out(&name).max(changed).unwrap_or_default();
+            let reason = waves::held(&first, wave.after, carried_out, now());
+            held.insert(name, Wave { units: wave.units.clone(), reason });
+        }
+        held
+    }
+
+    /// Why a unit would not start with the new values. Without `look_up`, only what is in memory counts.
+    async fn problem(
+        &self,
+        how: (&Arc<Broker>, &Fit<'_>),
+        active: &Arc<ActiveConfig>,
+        unit: &str,
+        look_up: bool,
+    ) -> Option<Problem> {
+        match handle_problem(&self.link, unit).await {
+            Ok(None) => {}
+            Ok(problem) => return problem,
+            Err(error) => return Some(Problem::Unknown(error.to_string())),
+        }
+        let unit = UnitName::parse(unit).ok()?;
+        match Credentials::read(&self.link, active, &unit).await {
+            Ok(credentials) => credentials.problem(how, active, &unit, look_up).await,
+            Err(error) => Some(Problem::Unknown(error.to_string())),
+        }
+    }
+
+    /// Why what is due would be withheld, by what is in memory; empty where it would not be.
+    pub async fn foresee(&self, broker: &Arc<Broker>, fit: &Fit<'_>, due: &Due) -> String {
+        let problem = self.problem((broker, fit), &self.config.get(), &due.unit, false).await;
+        problem.as_ref().map(Problem::in_words).unwrap_or_default()
+    }
+
+    /// What would be done to each unit that runs, if secrets and templates changed: the strongest measure.
+    pub async fn due(&self, active: &ActiveConfig, names: &BTreeSet<String>) -> zbus::Result<Vec<Due>> {
+        let mut units: BTreeMap<String, Due> = BTreeMap::new();
+        for due in self.units_of(active, names, &["active"]).await? {
+            if units.get(&due.unit).is_none_or(|known| known.measure < due.measure) {
+                units.insert(due.unit.clone(), due);
+            }
+        }
+        Ok(units.into_values().collect())
+    }
+
+    /// What is to be done for secrets and templates that have changed, to units in these states: for each unit and name the strongest measure.
+    async fn units_of(
+        &self,
+        active: &ActiveConfig,
+        names: &BTreeSet<String>,
+        states: &[&str],
+    ) -> zbus::Result<Vec<Due>> {
+        let mut due: BTreeMap<(String, &String), Measure> = BTreeMap::new();
+        for name in names {
+            let Some(rotation) = rotation(active, name) else { continue };
+            let lists =
+                [(Measure::Restart, &rotation.restart_units), (Measure::Reload, &rotation.reload_units)];
+            for (measure, patterns) in lists {
+                for unit in self.listed(patterns, states).await? {
+                    let known = due.entry((unit, name)).or_insert(measure);
+                    *known = measure.max(*known);
+                }
+            }
+            for (pattern, signal) in &rotation.signal_units {
+                for unit in self.listed(std::slice::from_ref(pattern), states).await? {
+                    due.entry((unit, name)).or_insert(Measure::Signal(*signal));
+                }
+            }
+        }
+        let due = due.into_iter();
+        Ok(due.map(|((unit, name), measure)| Due { unit, measure, secret: name.clone() }).collect())
+    }
+
+    /// The units in these states that match.
+    async fn listed(&self, patterns: &[UnitPattern], states: &[&str]) -> zbus::Result<Vec<String>> {
+        if patterns.is_empty() {
+            return Ok(Vec::new());
+        }
+        let patterns: Vec<&str> = patterns.iter().map(|pattern| pattern.glob().as_str()).collect();
+        let units = self.link.manager().await?.list_units_by_patterns(states, &patterns).await?;
+        Ok(units.into_iter().map(|(unit, ..)| unit).collect())
+    }
+}
+
+/// The units that come first for a secret or template, and why the others wait.
+struct Wave {
+    units: Vec<UnitPattern>,
+    reason: Option<String>,
+}
+
+impl Wave {
+    /// Why a unit waits, if it does.
+    fn holds(&self, unit: &str) -> Option<String> {
+        let unit = UnitName::parse(unit).ok()?;
+        let is_first = self.units.iter().any(|pattern| pattern.matches(&unit));
+        self.reason.clone().filter(|_| !is_first)
+    }
+}
+
+fn log_withheld(due: &Due, what: &str, problem: &Problem) {
+    let Due { unit, measure, secret } = due;
+    let (past, reason) = (measure.past(), problem.in_words());
+    let credential = match problem {
+        Problem::Refused(credential, _) => Some(credential.as_str()),
+        _ => None,
+    };
+    let text = match problem {
+        Problem::Refused(..) => format!(
+            "{unit} is not {past} although {what} has changed, since it would not start: {reason}; it is {past} once it can start"
+        ),
+        Problem::Unknown(_) | Problem::Wave(_) => {
+            format!("{unit} is not {past} yet although {what} has changed: {reason}")
+        }
+    };
+    tracing::warn!(
+        message_id = message_id::WITHHELD,
+        object_systemd_unit = unit.as_str(),
+        onecred_unit = unit.as_str(),
+        onecred_secret = secret.as_str(),
+        onecred_credential = credential,
+        "{text}"
+    );
+}

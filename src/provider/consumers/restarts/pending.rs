@@ -1,0 +1,277 @@
+//! The restarts, reloads and signals that are due: what led to each, and whether it waits or is withheld. Pure. The next provider continues with them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Due, Measure};
+use crate::host::systemd::invocation::Invocation;
+use crate::provider::consumers::received::Has;
+
+/// Why a unit is withheld something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Problem {
+    /// It would be refused a credential: its ID, the cause and the remedy.
+    Refused(String, String),
+    /// The service manager gives no answer about it, for this reason.
+    Unknown(String),
+    /// Other units come first, as this says.
+    Wave(String),
+}
+
+/// Why something is due for a unit: a secret or a template has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Cause {
+    pub(super) measure: Measure,
+    /// When the new value had been published, in microseconds on CLOCK_MONOTONIC. A unit that started later has it.
+    pub(super) since: u64,
+    /// Whether there was no value before. Then it concerns only units that are known to have another value.
+    pub(super) first: bool,
+}
+
+/// What led to what is due for a unit, by the name of the secret or template.
+pub(super) type Causes = BTreeMap<String, Cause>;
+
+/// What is due for a unit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Entry {
+    pub(super) causes: Causes,
+    /// Why it is withheld, if it is.
+    pub(super) problem: Option<Problem>,
+    /// Whether it is being carried out.
+    #[serde(skip)]
+    ordered: bool,
+}
+
+impl Entry {
+    /// Whether it can become possible at any time, so that it is looked at often. Otherwise a look may cost requests to 1Password.
+    fn is_waiting(&self) -> bool {
+        !self.ordered && matches!(self.problem, None | Some(Problem::Wave(_)))
+    }
+}
+
+/// What the service manager says of a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Found {
+    Known(State),
+    /// It could not be asked, for this reason.
+    Unknown(String),
+}
+
+/// How a unit is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct State {
+    pub(super) activity: Activity,
+    /// Whether it has a job.
+    pub(super) job: bool,
+    pub(super) invocation: Invocation,
+    /// When it began to start, in microseconds on CLOCK_MONOTONIC.
+    pub(super) started: u64,
+    /// When it became active, in the same way.
+    pub(super) active_since: u64,
+}
+
+/// Whether a unit runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Activity {
+    Active,
+    /// It starts or reloads.
+    Busy,
+    /// It has ended or failed, or is being stopped.
+    Ended,
+}
+
+impl Activity {
+    /// By systemd's word.
+    pub(super) fn of(word: &str) -> Self {
+        match word {
+            "active" => Self::Active,
+            "activating" | "reloading" | "refreshing" => Self::Busy,
+            _ => Self::Ended,
+        }
+    }
+}
+
+/// What to do for a unit.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Nothing is due any more.
+    Drop,
+    /// Look at it again later.
+    Wait,
+    /// See whether it can start with the new values.
+    Judge,
+    /// Withhold it, for this reason.
+    Withhold(Problem),
+}
+
+/// Decides by how a unit is and by what it received. `has` says the latter for the name of a secret or template, `held` why other units come first.
+fn step(
+    causes: &mut Causes,
+    found: &Found,
+    has: impl Fn(&str, &State) -> Has,
+    held: impl Fn(&str) -> Option<String>,
+) -> Step {
+    let state = match found {
+        Found::Known(state) => state,
+        Found::Unknown(error) => return Step::Withhold(Problem::Unknown(error.clone())),
+    };
+    if state.activity == Activity::Ended {
+        return Step::Drop; // when it starts, it gets the new values
+    }
+    causes.retain(|name, cause| match has(name, state) {
+        Has::Current => false,
+        Has::Other => true,
+        Has::Unknown => !cause.first && state.started <= cause.since,
+    });
+    if causes.is_empty() {
+        return Step::Drop;
+    }
+    if state.activity == Activity::Busy || state.job {
+        return Step::Wait;
+    }
+    let reasons: Option<Vec<String>> = causes.keys().map(|name| held(name)).collect();
+    match reasons.and_then(|reasons| reasons.into_iter().next()) {
+        Some(reason) => Step::Withhold(Problem::Wave(reason)),
+        None => Step::Judge,
+    }
+}
+
+/// What to do for a unit that was judged.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// Carry it out.
+    Act,
+    /// Withhold it.
+    Withhold {
+        /// Whether the unit's journal gets a line.
+        first: bool,
+    },
+}
+
+/// All that is due.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Pending {
+    /// Secrets and templates that have changed, and whose units were not listed yet; each with whether it had no value before.
+    news: BTreeMap<String, bool>,
+    units: BTreeMap<String, Entry>,
+    /// When something was last carried out for a secret or template.
+    waves: BTreeMap<String, u64>,
+}
+
+impl Pending {
+    /// Notes that a secret or template has changed.
+    pub(super) fn note(&mut self, name: String, first: bool) {
+        self.news.entry(name).and_modify(|known| *known &= first).or_insert(first);
+    }
+
+    /// What has changed, and whose units were not listed yet.
+    pub(super) fn news(&self) -> BTreeMap<String, bool> {
+        self.news.clone()
+    }
+
+    /// Takes over the units of what has changed.
+    pub(super) fn listed(&mut self, due: Vec<Due>, news: &BTreeMap<String, bool>, since: u64) {
+        for Due { unit, measure, secret } in due {
+            let first = news.get(&secret).copied().unwrap_or_default();
+            let causes = &mut self.units.entry(unit).or_default().causes;
+            let first = first && causes.get(&secret).is_none_or(|before| before.first);
+            causes.insert(secret, Cause { measure, since, first });
+        }
+        self.news.retain(|name, first| news.get(name) != Some(first));
+    }
+
+    /// The units to look at: with `all`, also those that something is withheld of.
+    pub(super) fn units(&self, all: bool) -> Vec<String> {
+        let open = |entry: &Entry| entry.is_waiting() || all && !entry.ordered;
+        self.units.iter().filter(|(_, entry)| open(entry)).map(|(unit, _)| unit.clone()).collect()
+    }
+
+    /// Whether anything waits.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.news.is_empty() || self.units.values().any(Entry::is_waiting)
+    }
+
+    /// Whether anything is withheld.
+    pub(super) fn is_withheld(&self) -> bool {
+        self.units.values().any(|entry| !entry.ordered && !entry.is_waiting())
+    }
+
+    /// All units, with what is due for them.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        self.units.iter().map(|(unit, entry)| (unit.as_str(), entry))
+    }
+
+    /// Whether something is due for a unit because of a secret or template.
+    pub(super) fn is_due(&self, unit: &str, name: &str) -> bool {
+        self.units.get(unit).is_some_and(|entry| entry.causes.contains_key(name))
+    }
+
+    /// When something was last carried out for a secret or template.
+    pub(super) fn carried_out(&self, name: &str) -> Option<u64> {
+        self.waves.get(name).copied()
+    }
+
+    /// Decides what to do for a unit, and forgets it where that is nothing.
+    pub(super) fn settle(
+        &mut self,
+        unit: &str,
+        found: &Found,
+        has: impl Fn(&str, &State) -> Has,
+        held: impl Fn(&str) -> Option<String>,
+    ) -> Step {
+        let Some(entry) = self.units.get_mut(unit) else { return Step::Drop };
+        let step = step(&mut entry.causes, found, has, held);
+        match &step {
+            Step::Drop => self.forget(unit),
+            Step::Wait => entry.problem = None,
+            _ => {}
+        }
+        step
+    }
+
+    fn forget(&mut self, unit: &str) {
+        self.units.remove(unit);
+        let named: BTreeSet<&String> = self.units.values().flat_map(|entry| entry.causes.keys()).collect();
+        self.waves.retain(|name, _| named.contains(name));
+    }
+
+    /// What is due for a unit: the strongest measure, and the secret or template that it is for.
+    pub(super) fn due(&self, unit: &str) -> Option<Due> {
+        let causes = self.units.get(unit)?.causes.iter();
+        let (secret, cause) = causes.rev().max_by_key(|(_, cause)| cause.measure)?;
+        Some(Due { unit: unit.to_owned(), measure: cause.measure, secret: secret.clone() })
+    }
+
+    /// Decides about a unit that was judged.
+    pub(super) fn decide(&mut self, unit: &str, problem: Option<Problem>) -> Decision {
+        let Some(entry) = self.units.get_mut(unit) else { return Decision::Withhold { first: false } };
+        let first = match (&entry.problem, &problem) {
+            (Some(Problem::Refused(..)), _) => false,
+            (Some(_), Some(now)) => matches!(now, Problem::Refused(..)),
+            (None, _) | (_, None) => true,
+        };
+        entry.ordered = problem.is_none();
+        entry.problem = problem;
+        if entry.ordered { Decision::Act } else { Decision::Withhold { first } }
+    }
+
+    /// What led to what is carried out for a unit now.
+    pub(super) fn causes(&self, unit: &str) -> Causes {
+        self.units.get(unit).map(|entry| entry.causes.clone()).unwrap_or_default()
+    }
+
+    /// What was due for a unit was carried out, or failed. What came after that is still due.
+    pub(super) fn ended(&mut self, unit: &str, done: &Causes, now: u64) {
+        self.waves.extend(done.keys().map(|name| (name.clone(), now)));
+        let Some(entry) = self.units.get_mut(unit) else { return self.forget(unit) };
+        entry.ordered = false;
+        entry.causes.retain(|name, cause| done.get(name).is_none_or(|done| done.since < cause.since));
+        if entry.causes.is_empty() {
+            self.forget(unit);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! What the request path, the D-Bus interface and the provider's life share. It is made once and passed on.
+
+use std::sync::Arc;
+
+use crate::config::Paths;
+use crate::domain::name::Claim;
+use crate::domain::policy::Deliverable;
+use crate::host::clock::BootTime;
+use crate::provider::base::active_config::CurrentConfig;
+use crate::provider::base::files::Standing;
+use crate::provider::base::limits::{self, Form};
+use crate::provider::base::process_id::ProcessId;
+use crate::provider::base::refusal::Refusal;
+use crate::provider::base::sealer::Sealer;
+use crate::provider::base::unit_totals::UnitTotals;
+use crate::provider::consumers::recovery::Recovery;
+use crate::provider::consumers::restarts::{Due, Restarts};
+use crate::provider::fetch::assemble::Assembled;
+use crate::provider::fetch::broker::Broker;
+use crate::provider::fetch::source_status::Statuses;
+use crate::provider::observe::counters::Counters;
+use crate::provider::publish::Publisher;
+use crate::provider::store::Kind;
+
+/// What the parts of the provider share.
+pub struct Context {
+    /// The configuration in force.
+    pub config: Arc<CurrentConfig>,
+    /// Where its files are.
+    pub config_paths: Paths,
+    /// Gets values.
+    pub broker: Arc<Broker>,
+    /// Publishes files.
+    pub publisher: Arc<Publisher>,
+    /// Restarts and reloads units when secrets change.
+    pub restarts: Restarts,
+    /// Starts units again that were refused during an outage.
+    pub recovery: Arc<Recovery>,
+    /// Counts answers and refusals.
+    pub counters: Counters,
+    /// The state of each source.
+    pub statuses: Statuses,
+    /// What each process setting up a unit's credentials was sent.
+    pub unit_totals: UnitTotals,
+    /// Seals values for the sealed socket.
+    pub sealer: Sealer,
+}
+
+impl Context {
+    /// Makes everything that is shared. `kind` says where files may be published.
+    pub fn new(
+        config: Arc<CurrentConfig>,
+        config_paths: Paths,
+        broker: Arc<Broker>,
+        sealer: Sealer,
+        kind: Kind,
+    ) -> Self {
+        let publisher = Publisher::new(Arc::clone(&config), Arc::clone(&broker), kind);
+        let recovery = Arc::new(Recovery::new(Arc::clone(&config), broker.store()));
+        let recovers = Arc::clone(&recovery);
+        publisher.leave_to_recovery(move |unit| recovers.will_start(unit));
+        Self {
+            publisher: Arc::new(publisher),
+            restarts: Restarts::new(Arc::clone(&config), broker.store()),
+            recovery,
+            config,
+            config_paths,
+            broker,
+            counters: Counters::default(),
+            statuses: Statuses::default(),
+            unit_totals: UnitTotals::default(),
+            sealer,
+        }
+    }
+
+    /// How the configuration in force relates to its files, which another thread reads for this.
+    pub async fn standing(&self) -> Standing {
+        let (active, paths) = (self.config.get(), self.config_paths.clone());
+        let looked = tokio::task::spawn_blocking(move || Standing::of(&active, &paths)).await;
+        looked.unwrap_or_else(|error| Standing::Rejected(format!("the files could not be read: {error}")))
+    }
+
+    /// Makes a value fit for a socket: within its limit and the unit's, and sealed if the socket wants that. `totals` has what the same
+    /// process was sent before, and counts this value.
+    pub fn fit(
+        &self,
+        totals: &UnitTotals,
+        (process, claim): (ProcessId, &Claim),
+        it: Assembled,
+        what: &Deliverable,
+        form: Form,
+    ) -> Result<Assembled, Refusal> {
+        let (size, id) = (it.value.len(), &claim.credential);
+        let takes = limits::largest(form, id);
+        let what = || match what {
+            Deliverable::Secret(wanted) => wanted.reference.to_string(),
+            Deliverable::Template(filling) => format!("template {}", filling.name),
+        };
+        if size > takes {
+            return Err(Refusal::TooLarge { what: what(), size, takes });
+        }
+        // the plain size in either form: systemd counts what it decrypted
+        let counted = totals.add(process, claim, size, BootTime::now());
+        counted.map_err(|others| Refusal::TooLargeTogether { what: what(), size, others })?;
+        match form {
+            Form::Plain => Ok(it),
+            Form::Sealed => {
+                let value = self.sealer.seal(id, &it.value).map_err(Refusal::Unsealed)?;
+                Ok(Assembled { value, ..it })
+            }
+        }
+    }
+
+    /// Restarts and reloads units when secrets change, for as long as it is polled.
+    pub async fn restart_units(&self) {
+        let fit = |totals: &UnitTotals, asker: (ProcessId, &Claim), value, what: &Deliverable, form| {
+            self.fit(totals, asker, value, what, form)
+        };
+        self.restarts.follow(&self.broker, &self.publisher, &fit).await;
+    }
+
+    /// Why a restart that is due would be withheld, by what is in memory; empty if it would not be.
+    pub async fn foresee(&self, due: &Due) -> String {
+        let fit = |totals: &UnitTotals, asker: (ProcessId, &Claim), value, what: &Deliverable, form| {
+            self.fit(totals, asker, value, what, form)
+        };
+        self.restarts.foresee(&self.broker, &fit, due).await
+    }
+}

@@ -1,0 +1,208 @@
+//! Keeps `onecred-file@NAME.service` active only while its files exist, so that the next start of a unit that requires it waits or fails.
+//!
+//! A unit whose files are gone is restarted without its dependencies: it asks again, and is refused with the reason in its journal, or waits.
+//! Stopping it in any other way would stop the units that require it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+use super::Publisher;
+use super::handle::Handle;
+use super::write::Open;
+use crate::domain::name::UnitName;
+use crate::host::pause::Growing;
+use crate::host::systemd::manager::{Link, Listed};
+use crate::host::systemd::message_id;
+use crate::provider::base::refusal::Refusal;
+use crate::provider::store::Kind;
+
+/// The units of this type.
+const ALL: &str = "onecred-file@*.service";
+/// The states of units that are looked at: the others have not been asked for.
+const STATES: [&str; 4] = ["active", "activating", "deactivating", "failed"];
+/// After how long units that were starting or stopping are looked at again.
+const SOON: Duration = Duration::from_secs(1);
+/// How often the bus is tried: the first time, and at most.
+const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
+/// The most consumers of one unit whose journals get the reason of its refusal.
+const MOST_CONSUMERS: usize = 64;
+
+/// Whether the files of a unit exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Files {
+    /// All of them exist, and their values have no error.
+    Good,
+    /// One of them does not exist, or none is configured.
+    Gone,
+    /// Neither is certain.
+    Unclear,
+}
+
+/// What to do with a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Nothing,
+    /// It is active without its files: it has to ask for them again.
+    AskAgain,
+    /// It failed, and its files are here.
+    Start,
+    /// It is about to become active or to fail.
+    LookAgain,
+}
+
+/// Decides by the state of the unit, and whether it has a job.
+fn step(state: &str, has_job: bool, files: Files) -> Step {
+    match (files, state) {
+        (Files::Gone, "active") if !has_job => Step::AskAgain,
+        (Files::Gone, "active" | "activating") => Step::LookAgain,
+        (Files::Good, "failed") if !has_job => Step::Start,
+        _ => Step::Nothing,
+    }
+}
+
+impl Publisher {
+    /// Follows the files for as long as it is polled.
+    pub async fn follow_handles(self: Arc<Self>) {
+        let mut pauses = Growing::doubling(PAUSES[0], PAUSES[1]);
+        loop {
+            self.files_changed.notified().await;
+            loop {
+                match self.settle_handles().await {
+                    Ok(true) => {
+                        pauses.reset();
+                        break;
+                    }
+                    Ok(false) => sleep(SOON).await,
+                    Err(error) => {
+                        tracing::debug!("the state of {ALL} can't be compared with the files now: {error}");
+                        let _ = timeout(pauses.pause(), self.files_changed.notified()).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Compares the units with the files once. Says whether all are as they should be.
+    async fn settle_handles(&self) -> zbus::Result<bool> {
+        let manager = self.link.manager().await?;
+        let units = manager.list_units_by_patterns(&STATES, &[ALL]).await?;
+        let mut settled = true;
+        for (unit, step) in self.steps(units) {
+            let job = match step {
+                Step::AskAgain => manager.restart_unit(&unit, "ignore-dependencies").await,
+                Step::Start => manager.start_unit(&unit, "replace").await,
+                Step::LookAgain => {
+                    settled = false;
+                    continue;
+                }
+                Step::Nothing => continue,
+            };
+            match job {
+                Ok(_) if step == Step::AskAgain => tracing::info!(
+                    object_systemd_unit = unit.as_str(),
+                    onecred_unit = unit.as_str(),
+                    "{unit} asks again, since its file is gone; units that require it are not stopped"
+                ),
+                Ok(_) => {}
+                // the service manager refuses, rather than does not answer
+                Err(zbus::Error::MethodError(name, why, _)) => {
+                    tracing::warn!(
+                        "{unit} can't be started again after its file was removed or restored: {name}: {}",
+                        why.unwrap_or_default()
+                    );
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(settled)
+    }
+
+    fn steps(&self, units: Vec<Listed>) -> Vec<(String, Step)> {
+        let step_of = |(unit, _, _, state, _, _, _, job, ..): Listed| {
+            let name = Handle::name_of(&UnitName::parse(&unit).ok()?)?;
+            let step = step(&state, job != 0, self.files_of(&name));
+            let recovers = || self.is_to_recover.get().is_some_and(|is_to_recover| is_to_recover(&unit));
+            let step = if step == Step::Start && recovers() { Step::Nothing } else { step };
+            (step != Step::Nothing).then_some((unit, step))
+        };
+        units.into_iter().filter_map(step_of).collect()
+    }
+
+    fn files_of(&self, name: &str) -> Files {
+        let Some(plan) = self.plan() else { return Files::Unclear };
+        let (writer, open) = (self.writer(), &mut Open::default());
+        let mut files = plan.named(name).peekable();
+        if files.peek().is_none() {
+            return Files::Gone;
+        }
+        let mut all = Files::Good;
+        for file in files {
+            let mut parts = file.content.parts().iter();
+            match writer.exists(&file.target.path, &file.root, open) {
+                Some(false) => return Files::Gone,
+                Some(true) if parts.all(|wanted| self.broker.condition(wanted).error.is_none()) => {}
+                _ => all = Files::Unclear,
+            }
+        }
+        all
+    }
+
+    /// Logs why a handle's unit is refused in the journals of the units that require it, which would say only that a dependency failed.
+    pub(in crate::provider) async fn tell_consumers(&self, unit: &UnitName, refusal: &Refusal) {
+        let Some(name) = Handle::name_of(unit).filter(|_| self.writer().kind == Kind::Memory) else { return };
+        let unit = unit.as_str();
+        let consumers = match consumers(&self.link, unit).await {
+            Ok(consumers) => consumers,
+            Err(error) => return tracing::debug!("units that require {unit} can't be listed now: {error}"),
+        };
+        let reason = refusal.outright(&name);
+        for consumer in consumers.into_iter().take(MOST_CONSUMERS) {
+            tracing::error!(
+                message_id = message_id::UNPUBLISHED,
+                object_systemd_unit = consumer.as_str(),
+                onecred_unit = consumer.as_str(),
+                onecred_secret = name.as_str(),
+                onecred_result = refusal.kind(),
+                "{consumer} requires {unit}, which is refused, so that it can't start: {reason}"
+            );
+        }
+    }
+}
+
+/// The units that can't start without another.
+async fn consumers(link: &Link, unit: &str) -> zbus::Result<Vec<String>> {
+    let unit = link.unit(unit).await?;
+    let mut all = unit.required_by().await?;
+    all.extend(unit.requisite_of().await?);
+    all.extend(unit.bound_by().await?);
+    all.sort();
+    all.dedup();
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_asks_again_only_where_its_files_are_gone() {
+        for (state, has_job, files, expected) in [
+            ("active", false, Files::Gone, Step::AskAgain),
+            ("active", true, Files::Gone, Step::LookAgain),
+            ("activating", true, Files::Gone, Step::LookAgain),
+            ("activating", false, Files::Gone, Step::LookAgain),
+            ("deactivating", true, Files::Gone, Step::Nothing),
+            ("failed", false, Files::Gone, Step::Nothing),
+            ("active", false, Files::Good, Step::Nothing),
+            ("active", false, Files::Unclear, Step::Nothing),
+            ("failed", false, Files::Good, Step::Start),
+            ("failed", true, Files::Good, Step::Nothing),
+            ("failed", false, Files::Unclear, Step::Nothing),
+            ("activating", true, Files::Good, Step::Nothing),
+        ] {
+            assert_eq!(step(state, has_job, files), expected, "{state}, job {has_job}, {files:?}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Removes what was published and is no longer to be there, and nothing that others put in its place.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use nix::errno::Errno;
+use nix::fcntl::AtFlags;
+use nix::sys::stat::fstatat;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::dirs::Dir;
+use super::write::{Open, UNFINISHED, Writer, discard};
+use crate::provider::base::publish_error::Fault;
+
+/// What came of a removal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Removed {
+    /// The file that onecred put there is gone.
+    Ours,
+    /// Somebody put another in its place, which is still there.
+    LeftOfOthers,
+}
+
+impl Writer {
+    /// Removes a published file, without its links. A file that onecred did not put there is left. Says whether that is so.
+    pub(super) fn remove(&mut self, path: &Path, open: &mut Open) -> Result<Removed, Fault> {
+        let Some(entry) = self.manifest.files().get(path).cloned() else { return Ok(Removed::Ours) };
+        let mut removed = Removed::Ours;
+        match self.existing_parent(path, &entry.root, open) {
+            Ok(dir) => {
+                let name = path.file_name().unwrap_or_default();
+                match fstatat(&dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+                    Ok(stat) if entry.is_of(&stat) => {
+                        unlinkat(&dir, name, UnlinkatFlags::NoRemoveDir)
+                            .map_err(Fault::io(path, "removed"))?;
+                    }
+                    Ok(_) => removed = Removed::LeftOfOthers,
+                    Err(Errno::ENOENT) => {}
+                    Err(errno) => return Err(Fault::io(path, "removed")(errno)),
+                }
+            }
+            Err(Fault::Root { .. }) => {} // gone with its memory
+            Err(Fault::Io { error, .. }) if error.raw_os_error() == Some(libc::ENOENT) => {}
+            Err(fault) => return Err(fault),
+        }
+        self.used -= entry.bytes();
+        self.manifest.remove_file(path);
+        Ok(removed)
+    }
+
+    /// Whether there is a file at a path; none where that can't be determined.
+    pub(super) fn exists(&self, path: &Path, root: &Path, open: &mut Open) -> Option<bool> {
+        let is_missing = |error: &std::io::Error| error.raw_os_error() == Some(libc::ENOENT);
+        match self.existing_parent(path, root, open) {
+            Ok(dir) => {
+                match fstatat(&dir, path.file_name().unwrap_or_default(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+                    Ok(_) => Some(true),
+                    Err(Errno::ENOENT) => Some(false),
+                    Err(_) => None,
+                }
+            }
+            Err(Fault::Root { taken: false, .. }) => Some(false), // nothing is mounted
+            Err(Fault::Io { error, .. }) if is_missing(&error) => Some(false),
+            Err(_) => None,
+        }
+    }
+
+    fn existing_parent(&self, path: &Path, root: &Path, open: &mut Open) -> Result<Rc<Dir>, Fault> {
+        let parent = path.parent().unwrap_or(root);
+        if let Some(dir) = open.0.get(parent) {
+            return Ok(Rc::clone(dir));
+        }
+        let dir = if parent == root {
+            Dir::root(root, self.kind)?
+        } else {
+            self.existing_parent(parent, root, open)?.down(parent.file_name().unwrap_or_default())?
+        };
+        let dir = Rc::new(dir);
+        open.0.insert(parent.to_owned(), Rc::clone(&dir));
+        Ok(dir)
+    }
+
+    /// Removes directories that were made for files and that nothing is in any more.
+    pub(super) fn remove_empty_dirs(&mut self, roots: &[PathBuf], open: &mut Open) {
+        let made: Vec<PathBuf> = self.manifest.dirs().iter().rev().cloned().collect(); // the inner ones first
+        for path in made {
+            let Some(root) = roots.iter().find(|root| path.starts_with(root)) else {
+                self.manifest.remove_dir(&path); // the root is no longer one
+                continue;
+            };
+            let Ok(dir) = self.existing_parent(&path, root, open) else { continue };
+            match unlinkat(&dir, path.file_name().unwrap_or_default(), UnlinkatFlags::RemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => {
+                    self.manifest.remove_dir(&path);
+                    open.0.remove(&path);
+                }
+                Err(_not_empty) => {}
+            }
+        }
+    }
+
+    /// Removes what a process that died has left unfinished, in the root and the directories of what was published.
+    pub(super) fn clean(&self, roots: &[PathBuf], open: &mut Open) {
+        let dirs = self.manifest.dirs().iter().filter_map(|dir| {
+            let root = roots.iter().find(|root| dir.starts_with(root))?;
+            Some((dir.join("x"), root))
+        });
+        for (path, root) in dirs.chain(roots.iter().map(|root| (root.join("x"), root))) {
+            let Ok(dir) = self.existing_parent(&path, root, open) else { continue };
+            for name in dir.names().unwrap_or_default() {
+                if name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+                    discard(&dir, &name);
+                }
+            }
+        }
+    }
+}
