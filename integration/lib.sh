@@ -55,9 +55,11 @@ build_release() {
 build_installed() {
     local target=${CARGO_TARGET_DIR:-target}
     use_auditable
-    cargo build --quiet --locked --workspace --all-targets
+    [ -z "$auditable" ] || audit_all_builds
     # not optimized: that takes 110 s of processor time more, and saves the cases about 30
-    cargo ${auditable:+auditable} build --quiet --locked --workspace --bin onecred
+    cargo build --quiet --locked --workspace --all-targets
+    # the tests' copy of it has features that only tests need; with the same dependencies this links one more program
+    cargo build --quiet --locked --workspace --bin onecred
     # as a release: without symbols, which would be most of it
     install -D --strip "$target/debug/onecred" "$target/installed/onecred"
     ONECRED_BINARY=$(realpath "$target/installed/onecred")
@@ -84,6 +86,19 @@ clean_shared_target() {
 
 use_auditable() {
     if auditable=$(cargo_program cargo-auditable 0.7.7 cargo-auditable); then PATH=${auditable%/*}:$PATH; else auditable=""; fi
+}
+
+# Has every `cargo build` and `cargo test` go through cargo-auditable, which wraps rustc: crates of ours would be compiled once with it and once
+# without it otherwise.
+audit_all_builds() {
+    local cargo bin=$cache/bin
+    case :$PATH: in *":$bin:"*) return 0 ;; esac
+    cargo=$(command -v cargo)
+    mkdir -p "$bin"
+    printf '#!/bin/sh\ncase $1 in build | test) set -- auditable "$@" ;; esac\nexec %q "$@"\n' "$cargo" >"$bin/cargo.$$"
+    chmod +x "$bin/cargo.$$"
+    mv "$bin/cargo.$$" "$bin/cargo"
+    export PATH=$bin:$PATH
 }
 
 # Where this machine itself gets its Debian from.

@@ -85,7 +85,8 @@ impl Machine {
 
     /// A command that will run inside, for a caller that wants to drive it.
     pub fn inside(&self) -> Command {
-        let mut command = Command::new("nsenter");
+        // by its path: with another PATH, std looks a name up in a copy of this process, and a copy of all its memory is slow
+        let mut command = Command::new("/usr/bin/nsenter");
         command.args(["-t", &self.init.to_string(), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", "--"]);
         command.env_clear().envs([
             ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
