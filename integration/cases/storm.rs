@@ -67,7 +67,7 @@ fn load(stage: &Stage, document: &Value) {
 }
 
 fn refresh_all(stage: &Stage) -> String {
-    stage.sh(&format!("busctl --timeout=120 call {MANAGER} RefreshAll t 0")).ok()
+    stage.sh(&format!("busctl --timeout=500 call {MANAGER} RefreshAll t 0")).ok()
 }
 
 #[track_caller]
