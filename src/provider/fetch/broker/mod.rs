@@ -33,8 +33,10 @@ pub use refresh::{Asked, Refreshed, Thoroughness};
 
 /// How long the resolver may take for one try; within the deadline another follows.
 const FETCH_PATIENCE: Duration = Duration::from_secs(20);
-/// How long a check may hold up a value that is there.
+/// How long a check may take in the resolver.
 const CHECK_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a check may hold up a value that is there: the resolver's answer says why a check failed, and arrives late on a busy machine.
+const CHECK_LIMIT: Duration = Duration::from_secs(7);
 
 /// How many items are fetched ahead at once: enough for one batch, not so many that a unit that asks has to wait behind all.
 const AHEAD_AT_ONCE: usize = 128;
@@ -276,7 +278,7 @@ impl Broker {
         source: &SourceName,
         deadline: Instant,
     ) -> Result<(), Failure> {
-        let patience = Instant::now() + CHECK_PATIENCE;
+        let patience = Instant::now() + CHECK_LIMIT;
         let check = self.checks.join(source, || Arc::clone(self).check(source.clone()));
         let print = self.config().print(source).to_owned();
         timeout_at(deadline.min(patience), check).await.unwrap_or_else(|_elapsed| {
