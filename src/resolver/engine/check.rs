@@ -24,6 +24,13 @@ const AT_ONCE: usize = 8;
 /// The items of a vault.
 type List = Result<Arc<Vec<ItemOverview>>, Failure>;
 
+/// A known item whose vault may have changed: its list of items decides.
+struct Undecided<'v> {
+    vault: &'v Vault,
+    /// Set if other vaults have the same name: nothing confirms a change then, but the item may be as it was.
+    ambiguous: Option<Failure>,
+}
+
 /// The lists of items that one round has asked for, by the ID of the vault.
 type Lists<'v> = BTreeMap<&'v str, List>;
 
@@ -68,11 +75,18 @@ impl<B: Backend> Engine<B> {
         self.senseless.retain(|id| vaults.iter().any(|vault| vault.id == id));
         let by_vault: Vec<_> = items.iter().map(|known| self.by_vault(known, &vaults)).collect();
         let undecided: BTreeSet<&str> =
-            by_vault.iter().filter_map(|state| Some(state.as_ref().err()?.id.as_str())).collect();
+            by_vault.iter().filter_map(|state| Some(state.as_ref().err()?.vault.id.as_str())).collect();
         let lists = self.lists(undecided, need, by).await;
         let states = items.iter().zip(by_vault).map(|(known, state)| match state {
             Ok(state) => state,
-            Err(vault) => self.by_list(known, vault, &lists[vault.id.as_str()]),
+            Err(Undecided { vault, ambiguous }) => {
+                let state = self.by_list(known, vault, &lists[vault.id.as_str()]);
+                match (ambiguous, state) {
+                    (None, state) | (Some(_), state @ ItemState::Unknown(_)) => state,
+                    (Some(failure), ItemState::Unchanged { .. }) => ItemState::Unknown(failure),
+                    (Some(failure), ItemState::Changed | ItemState::Gone(_)) => ItemState::Gone(failure),
+                }
+            }
         });
         Ok(states.collect())
     }
@@ -109,10 +123,20 @@ impl<B: Backend> Engine<B> {
     }
 
     /// The state of an item, or the vault whose list of items decides.
-    fn by_vault<'v>(&self, known: &Known, vaults: &'v [Vault]) -> Result<ItemState, &'v Vault> {
+    fn by_vault<'v>(&self, known: &Known, vaults: &'v [Vault]) -> Result<ItemState, Undecided<'v>> {
         let vault = match matching::vault(vaults, &known.item.vault, B::HOLDERS) {
             Ok(vault) => vault,
-            Err(failure) => return Ok(ItemState::Gone(failure)),
+            Err(failure) => {
+                let is_same = |vault: &&Vault| {
+                    vault.id == known.id.vault
+                        && matching::still_means(&known.item.vault, &vault.id, &vault.name)
+                };
+                let ambiguous = (failure.class == Class::Several).then(|| failure.clone());
+                return match vaults.iter().find(is_same).filter(|_| ambiguous.is_some()) {
+                    Some(vault) => Err(Undecided { vault, ambiguous }),
+                    None => Ok(ItemState::Gone(failure)),
+                };
+            }
         };
         if vault.id != known.id.vault {
             self.remember(&known.item, None);
@@ -124,7 +148,7 @@ impl<B: Backend> Engine<B> {
         }
         let what = format!("vault {:?}", vault.name);
         match self.not_behind(&what, vault_version, known.vault_version) {
-            Ok(()) => Err(vault),
+            Ok(()) => Err(Undecided { vault, ambiguous: None }),
             Err(failure) => Ok(ItemState::Unknown(failure.sanitized())),
         }
     }

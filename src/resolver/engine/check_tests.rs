@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::world::{ask, calls, check, everything, items_of, known, text, world};
+use super::world::{Change, ask, calls, check, everything, items_of, known, text, world};
 use super::*;
 use crate::ipc::{ItemState, Known};
 
@@ -138,6 +138,37 @@ fn gone_of(state: &ItemState) -> Option<Class> {
     match state {
         ItemState::Gone(failure) => Some(failure.class),
         _ => None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_vault_of_the_same_name_says_nothing_of_items_that_are_as_they_were() {
+    let cases: [(Change, bool); 4] = [
+        (|_| {}, false),
+        (|d| items_of(d, 0)[0]["version"] = json!(9), true),
+        (|d| items_of(d, 0)[0]["title"] = json!("Other"), true),
+        (|d| drop(items_of(d, 0).remove(0)), true),
+    ];
+    for (i, (change, is_gone)) in cases.into_iter().enumerate() {
+        let (world, engine) = world();
+        let fetch = ask("op://Vault 0/Item 0/a");
+        let known = known(&fetch, &engine.fetch(fetch.clone()).await.expect("found"));
+        world.edit(|document| {
+            document["vaults"][1]["name"] = json!("Vault 0");
+            document["vaults"][0]["contentVersion"] = json!(2);
+        });
+        world.edit(change);
+        let checked = engine.check(check(vec![known.clone()])).await.expect("checked");
+        let class = match &checked.items[0] {
+            ItemState::Unknown(failure) if !is_gone => failure.class,
+            ItemState::Gone(failure) if is_gone => failure.class,
+            other => panic!("case {i}: {other:?}"),
+        };
+        assert_eq!(class, Class::Several, "case {i}");
+        // the one that was fetched has another name: the reference means the other vault
+        world.edit(|document| document["vaults"][0]["name"] = json!("Vault 9"));
+        let checked = engine.check(check(vec![known])).await.expect("checked");
+        assert!(matches!(checked.items[0], ItemState::Changed), "case {i}: {checked:?}");
     }
 }
 

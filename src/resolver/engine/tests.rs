@@ -85,6 +85,35 @@ async fn a_remembered_id_is_good_only_while_the_reference_means_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_remembered_id_is_not_used_once_its_vault_has_another_name() {
+    type Outcome = Result<&'static str, Class>;
+    let cases: [(Change, Outcome); 3] = [
+        (|d| d["vaults"][0]["name"] = json!("Other"), Err(Class::NotFound)),
+        (
+            |d| {
+                d["vaults"][0]["name"] = json!("Other");
+                d["vaults"][1]["name"] = json!("vault 0");
+            },
+            Ok("canary 10a"),
+        ),
+        (|d| d["vaults"][1]["name"] = json!("Vault 0"), Err(Class::Several)),
+    ];
+    for (i, (change, expected)) in cases.into_iter().enumerate() {
+        let (world, engine) = world();
+        let question = || ask("op://Vault 0/Item 0/a");
+        let id = engine.fetch(question()).await.expect("found").id;
+        world.edit(change);
+        sleep(lists::RECENT).await;
+        engine.fetch(ask("op://Vault 2/Item 0/a")).await.expect("found, in a new list of vaults");
+        for known in [None, Some(id)] {
+            let got = engine.fetch(Fetch { known, ..question() }).await;
+            let got = got.as_ref().map(text).map_err(|failure| failure.class);
+            assert_eq!(got.as_deref().map_err(|class| *class), expected, "case {i}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_vaults_version_is_never_newer_than_the_values() {
     let (world, engine) = world();
     lock(&world.events).push(("items vault0", |document| document["vaults"][0]["contentVersion"] = json!(2)));
