@@ -29,7 +29,7 @@ pub async fn serve(listener: OwnedFd, resolver: Arc<dyn Resolve>, allowed_uid: u
         let permit = Arc::clone(&permits).acquire_owned().await.map_err(io::Error::other)?;
         let socket = accept(&listener, &mut failures).await?;
         let uid = getsockopt(&socket, PeerCredentials)?.uid();
-        if uid != allowed_uid && uid != 0 {
+        if !may_ask(uid, allowed_uid) {
             tracing::warn!(
                 uid,
                 "onecred-resolver: a connection of user {uid} was closed: only root and user {allowed_uid} may ask"
@@ -44,6 +44,10 @@ pub async fn serve(listener: OwnedFd, resolver: Arc<dyn Resolve>, allowed_uid: u
             drop(permit);
         });
     }
+}
+
+fn may_ask(uid: u32, allowed_uid: u32) -> bool {
+    uid == 0 || uid == allowed_uid
 }
 
 async fn accept(listener: &AsyncFd<OwnedFd>, failures: &mut Failures) -> io::Result<OwnedFd> {
@@ -133,4 +137,18 @@ pub(super) fn pack(result: Result<Fetched, Failure>) -> io::Result<Packet> {
     // exposed: this is the hand-over of the values to the other half
     let values = packet::sealed("onecred-values", values.iter().map(SecretValue::expose))?;
     Ok(Packet { meta: metadata(&Ok(meta))?, values: Some(values) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_root_and_the_provider_may_ask() {
+        for (uid, allowed_uid, may) in
+            [(0, 990, true), (990, 990, true), (0, 0, true), (989, 990, false), (65534, 0, false)]
+        {
+            assert_eq!(may_ask(uid, allowed_uid), may, "user {uid}, allowed {allowed_uid}");
+        }
+    }
 }

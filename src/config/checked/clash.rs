@@ -123,3 +123,6 @@ pub(super) fn rules(rules: &[(Rule, Place)], problems: &mut Problems) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
