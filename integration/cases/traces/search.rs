@@ -1,4 +1,5 @@
 //! Looks for values everywhere on a machine: in files, in processes, in the journal; as they are, and in the disguises that programs give them.
+use aho_corasick::AhoCorasick;
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD, engine::general_purpose::URL_SAFE_NO_PAD};
 use onecred_integration::stage::Stage;
 use std::{
@@ -14,8 +15,7 @@ const PIECE: usize = 1 << 20;
 /// What is looked for: each disguise under its name.
 pub(crate) struct Needles {
     all: Vec<(String, Vec<u8>)>,
-    /// What they begin with.
-    first: [bool; 256],
+    needles: AhoCorasick,
 }
 
 impl Needles {
@@ -46,21 +46,14 @@ impl Needles {
                 }
             }
         }
-        let mut first = [false; 256];
-        all.iter().for_each(|(_, needle)| first[usize::from(needle[0])] = true);
-        Self { all, first }
+        let needles = AhoCorasick::new(all.iter().map(|(_, needle)| needle));
+        Self { needles: needles.unwrap_or_else(|error| panic!("needles: {error}")), all }
     }
 
     /// The first that is in these bytes.
     pub(crate) fn found_in(&self, bytes: &[u8]) -> Option<&str> {
-        for (at, byte) in bytes.iter().enumerate() {
-            if self.first[usize::from(*byte)]
-                && let Some((name, _)) = self.all.iter().find(|(_, needle)| bytes[at..].starts_with(needle))
-            {
-                return Some(name);
-            }
-        }
-        None
+        let found = self.needles.find(bytes)?;
+        Some(&self.all[found.pattern().as_usize()].0)
     }
 
     /// The longest of them.

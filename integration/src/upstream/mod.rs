@@ -84,7 +84,7 @@ type Group = (&'static str, fn(&Row) -> bool);
 const GROUPS: [Group; 4] = [
     (
         "What passes, or is mended elsewhere. A unit whose secret was never fetched waits, and is refused at its deadline. One whose secret is there, and \
-         older than its `maxAge`, gets it as it is after 5 seconds at most, or at its deadline if that is earlier, and its journal says so:",
+         older than its `maxAge`, gets it as it is after 7 seconds at most, or at its deadline if that is earlier, and its journal says so:",
         |row| row.passes() && matches!(row.warm, Warm::Stale(_)),
     ),
     (
