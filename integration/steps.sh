@@ -11,7 +11,7 @@ trap 'rm -rf "$work"' EXIT
 skip() { printf '%s\n' "$*" | tee -a "$work/skipped/$BASHPID" | sed 's/^/skipped: /'; }
 
 # Runs a command as a step, and prints its output when it has ended. A step that fails does not end the run.
-# LIMIT is its time limit in seconds.
+# LIMIT is its time limit in seconds, NICE what is added to its niceness.
 check() {
     local what=$1 log status=0
     shift
@@ -34,7 +34,7 @@ limited() {
         variables=$(declare -p cache work me suites auditable 2>/dev/null || true)
         set -- bash -euo pipefail -c "$variables"$'\n'"$(declare -f)"$'\n''"$@"' "$me" "$@"
     fi
-    env "$(runner)=timeout --foreground --kill-after=10 ${TEST_LIMIT:-600}" timeout --kill-after=10 "$limit" "$@" || status=$?
+    env "$(runner)=timeout --foreground --kill-after=10 ${TEST_LIMIT:-600}" nice -n "${NICE:-0}" timeout --kill-after=10 "$limit" "$@" || status=$?
     [ "$status" != 124 ] || echo "$what has not ended after $limit s"
     return "$status"
 }

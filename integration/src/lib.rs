@@ -10,6 +10,7 @@ pub mod fake_account;
 pub mod fake_connect;
 pub mod floor;
 pub mod installed;
+mod load;
 pub mod machine;
 pub mod record;
 pub mod setup;

@@ -1,5 +1,6 @@
 //! Themes of cases, each case a trial of its own in every suite; what fails shows its machine's journal.
 use crate::{
+    load,
     machine::Suite,
     record::{self, Record},
     stage::Stage,
@@ -109,6 +110,7 @@ fn outcome(reports: &mpsc::Receiver<Report>, limit: Duration) -> Option<Result<(
 impl Play {
     /// Plays it in a thread of its own. One that takes longer than the limit fails with its machine's journal, and loses its machine.
     fn within(self, limit: Duration) -> Result<(), Failed> {
+        let _room = self.stage.get().is_none().then(load::wait_for_room);
         let (name, stage, start) = (self.name.clone(), Arc::clone(&self.stage), Instant::now());
         let (sender, reports) = mpsc::channel();
         let before = processor_time(&stage);

@@ -256,7 +256,8 @@ async fn what_passes_is_tried_again_and_what_stays_has_its_class() {
 async fn one_fault(fault: Fault, class: Class, attempts: usize, words: &str) {
     let (fake, name) = (fake(), format!("{:?}", fault.kind));
     fake.control.fail(&fault.clone().exactly_on(DB_PATH)).unwrap();
-    let failure = value(&resolver(&fake), DB).await.expect_err(&name);
+    let question = Fetch { patience: Duration::from_secs(120), ..ask(DB) };
+    let failure = resolver(&fake).fetch(question).await.expect_err(&name);
     assert_eq!(failure.class, class, "{name}: {failure}");
     assert!(failure.cause.contains(words) && !failure.remedy.is_empty(), "{name}: {failure}");
     assert!(!format!("{failure:?}").contains("hunter2"), "{failure:?}");
