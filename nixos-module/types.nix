@@ -99,24 +99,27 @@ in
     { name, config, ... }:
     {
       freeformType = json.type;
-      options = published "secrets" name config // rotation // {
-        reference = text "The secret reference, as the 1Password apps copy it." "op://Servers/postgres/password";
-        opItem = text "Instead of `reference`: vault and item, as `VAULT/ITEM`." "Infrastructure Secrets/openai-api-key";
-        opField = text "With `opItem`: the field; `password` by default." "password";
-        source = text "The source, by its name, where there are several." "staging";
-        maxAge = text "How old it may be before it is compared with 1Password again." "5m";
-        deadline = text "How long a unit waits while 1Password can't be reached." "30s";
-        allowEmpty = mkOption {
-          type = types.nullOr types.bool;
-          default = null;
-          description = "Whether an empty field is a value; else a unit that asks is refused.";
+      options =
+        published "secrets" name config
+        // rotation
+        // {
+          reference = text "The secret reference, as the 1Password apps copy it." "op://Servers/postgres/password";
+          opItem = text "Instead of `reference`: vault and item, as `VAULT/ITEM`." "Infrastructure Secrets/openai-api-key";
+          opField = text "With `opItem`: the field; `password` by default." "password";
+          source = text "The source, by its name, where there are several." "staging";
+          maxAge = text "How old it may be before it is compared with 1Password again." "5m";
+          deadline = text "How long a unit waits while 1Password can't be reached." "30s";
+          allowEmpty = mkOption {
+            type = types.nullOr types.bool;
+            default = null;
+            description = "Whether an empty field is a value; else a unit that asks is refused.";
+          };
+          trim = mkOption {
+            type = types.nullOr types.bool;
+            default = null;
+            description = "Whether line ends at the end of the value are left out.";
+          };
         };
-        trim = mkOption {
-          type = types.nullOr types.bool;
-          default = null;
-          description = "Whether line ends at the end of the value are left out.";
-        };
-      };
     }
   );
 
@@ -124,14 +127,17 @@ in
     { name, config, ... }:
     {
       freeformType = json.type;
-      options = published "templates" name config // rotation // {
-        content = mkOption {
-          type = types.str;
-          description = "Its text; `{{NAME}}` is a secret, `{{op://VAULT/ITEM/FIELD}}` what a reference gives.";
-          example = "OPENAI_API_KEY={{openai-api-key}}\n";
+      options =
+        published "templates" name config
+        // rotation
+        // {
+          content = mkOption {
+            type = types.str;
+            description = "Its text; `{{NAME}}` is a secret, `{{op://VAULT/ITEM/FIELD}}` what a reference gives.";
+            example = "OPENAI_API_KEY={{openai-api-key}}\n";
+          };
+          escape = text "`env`, `container`, `json`, `yaml`, `toml` or `raw`; by default what its name ends in." "env";
         };
-        escape = text "`env`, `container`, `json`, `yaml`, `toml` or `raw`; by default what its name ends in." "env";
-      };
     }
   );
 

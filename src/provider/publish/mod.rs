@@ -59,13 +59,16 @@ pub struct Publisher {
     files_changed: Notify,
     link: Link,
     /// Whether a failed unit is in the list of those that are started after an outage.
-    is_to_recover: OnceLock<Box<dyn Fn(&str) -> bool + Send + Sync>>,
+    is_to_recover: OnceLock<IsToRecover>,
 }
 
 /// Why a file goes.
 const NO_MORE: &str = "1Password has it no more";
 /// The same, where an admin's value has stood in for it.
 const RELEASED: &str = "what stood in for it was released, and there is nothing else";
+
+/// Says of a unit whether it is in the list of those that are started after an outage.
+type IsToRecover = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// What all published files are made of.
 pub(super) fn parts(settings: &Settings) -> Vec<Arc<Wanted>> {
