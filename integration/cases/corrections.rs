@@ -68,7 +68,7 @@ fn a_corrected_token_or_configuration_starts_units(stage: &Stage) {
     stage.write(&format!("{TOKEN}.new"), DEFAULT_TOKEN, 0o600);
     stage.sh(&format!("mv {TOKEN}.new {TOKEN}; systemctl reload onecred.service")).ok();
     runs(stage, "by-file.service");
-    assert_eq!(provider.is_empty(), false);
+    assert!(!provider.is_empty());
 
     let right = String::from_utf8(stage.read(CONFIG)).expect("text");
     stage.write(CONFIG, right.replace("127.0.0.1:8080", "127.0.0.1:8080/elsewhere"), 0o644);
