@@ -29,9 +29,7 @@ pub const LOOK: Theme = Theme {
     shared: true,
     cases: cases![
         verify_is_silent,
-        the_provider_is_sandboxed,
-        the_resolver_is_sandboxed,
-        the_metrics_are_sandboxed,
+        services_are_sandboxed,
         the_resolver_is_no_root,
         nobody_else_can_reach_the_sockets,
         check_finds_nothing_wrong,
@@ -105,25 +103,20 @@ fn verify_is_silent(stage: &Stage) {
     assert!(ran.succeeded() && ran.stdout().is_empty() && ran.stderr().is_empty(), "{ran}");
 }
 
-#[track_caller]
-fn exposure_is_at_most(stage: &Stage, unit: &str, most: f64) {
-    let said = stage.run(&["systemd-analyze", "security", "--no-pager", unit]).stdout();
-    let level = said.lines().find_map(|line| {
-        line.split_once("exposure level for ")?.1.split_whitespace().nth(1)?.parse::<f64>().ok()
-    });
-    assert!(level.is_some_and(|level| level <= most), "{unit}: {level:?} is not at most {most}\n{said}");
-}
-
-fn the_provider_is_sandboxed(stage: &Stage) {
-    exposure_is_at_most(stage, "onecred.service", 1.5);
-}
-
-fn the_resolver_is_sandboxed(stage: &Stage) {
-    exposure_is_at_most(stage, "onecred-resolver.service", 1.5);
-}
-
-fn the_metrics_are_sandboxed(stage: &Stage) {
-    exposure_is_at_most(stage, "onecred-metrics.service", 1.5);
+fn services_are_sandboxed(stage: &Stage) {
+    let services: Vec<String> = UNITS
+        .iter()
+        .filter(|unit| unit.ends_with(".service"))
+        .map(|unit| unit.replace("@.service", "@db.service"))
+        .collect();
+    assert!(services.len() >= 6, "{services:?}");
+    for unit in services {
+        let said = stage.run(&["systemd-analyze", "security", "--no-pager", &unit]).stdout();
+        let level = said.lines().find_map(|line| {
+            line.split_once("exposure level for ")?.1.split_whitespace().nth(1)?.parse::<f64>().ok()
+        });
+        assert!(level.is_some_and(|level| level <= 1.5), "{unit}: {level:?} is more than 1.5\n{said}");
+    }
 }
 
 fn the_resolver_is_no_root(stage: &Stage) {
