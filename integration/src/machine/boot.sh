@@ -18,9 +18,12 @@ printf '%s' "$LAYERS" | while IFS= read -r layer; do cp -a --no-preserve=ownersh
 ln -sf /usr/lib/systemd/system/multi-user.target ./etc/systemd/system/default.target
 # These need a kernel, a console or a network of their own, or only cost time.
 for unit in console-getty.service ldconfig.service systemd-firstboot.service systemd-networkd.service \
-    systemd-resolved.service systemd-timesyncd.service systemd-journal-catalog-update.service; do
+    systemd-resolved.service systemd-timesyncd.service systemd-journal-catalog-update.service dev-hugepages.mount dev-mqueue.mount \
+    sys-fs-fuse-connections.mount systemd-update-utmp.service systemd-update-utmp-runlevel.service systemd-user-sessions.service; do
     ln -sf /dev/null "./etc/systemd/system/$unit"
 done
+# It takes a quarter of a boot, and the bus starts it where a case needs it.
+rm -f ./usr/lib/systemd/system/multi-user.target.wants/systemd-logind.service
 tr -d - </proc/sys/kernel/random/uuid >./etc/machine-id
 echo "$NAME" >./etc/hostname
 hostname "$NAME"
