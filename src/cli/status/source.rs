@@ -1,0 +1,73 @@
+//! How a source stands, and what it may cost.
+
+use serde::Serialize;
+
+use crate::cli::bus::{self, Fault};
+use crate::cli::common::show;
+
+/// How a source stands.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Source {
+    pub(super) name: String,
+    /// `service-account`, `connect` or `file`.
+    pub(super) kind: String,
+    /// `ready`, `no-token`, `limited` or `refused`; none where the resolver gives no answer.
+    pub(super) state: Option<String>,
+    /// Why it could not be asked the last time.
+    pub(super) error: Option<String>,
+    /// When it last answered with success, in seconds of the Unix epoch.
+    pub(super) last_success: Option<u64>,
+    /// What it may cost, where calls are counted.
+    pub(super) quota: Option<Quota>,
+}
+
+/// What a source may cost.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Quota {
+    pub(super) calls_today: u32,
+    pub(super) budget: u32,
+    pub(super) left: u32,
+    /// Until when it is left alone, in seconds of the Unix epoch.
+    pub(super) limited_until: Option<u64>,
+}
+
+impl Source {
+    /// Whether it can be asked, as far as is known.
+    pub(super) fn is_fine(&self) -> bool {
+        self.error.is_none() && self.state.as_deref() == Some("ready")
+    }
+
+    pub(super) async fn of(source: &bus::SourceProxy<'_>) -> Result<Self, Fault> {
+        let some = |text: String| Some(text).filter(|text| !text.is_empty());
+        let at = |seconds: u64| Some(seconds).filter(|seconds| *seconds > 0);
+        let budget = source.budget().await?;
+        let quota = match budget {
+            0 => None,
+            _ => Some(Quota {
+                calls_today: source.calls_today().await?,
+                budget,
+                left: source.left().await?,
+                limited_until: at(source.limited_until().await?),
+            }),
+        };
+        Ok(Self {
+            name: source.name().await?,
+            kind: source.kind().await?,
+            state: some(source.state().await?),
+            error: some(source.last_error().await?),
+            last_success: at(source.last_success().await?),
+            quota,
+        })
+    }
+}
+
+impl Quota {
+    /// `; 12 of 800 calls today`, and until when none is made.
+    pub(super) fn words(&self, now: u64) -> String {
+        let wait = self.limited_until.and_then(|until| until.checked_sub(now)).filter(|wait| *wait > 0);
+        let wait = wait.map(|wait| format!(", none for another {}", show::age(wait))).unwrap_or_default();
+        format!("; {} of {} calls today{wait}", self.calls_today, self.budget)
+    }
+}
