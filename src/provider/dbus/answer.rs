@@ -4,9 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
-use zbus::Connection;
 use zbus::Variant;
-use zbus::message::Header;
 
 use super::dict::{Dict, entries, put};
 use super::error::BusError;
@@ -18,83 +16,15 @@ use crate::domain::secret::Secret;
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
 use crate::ipc::version;
-use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
-use crate::provider::dbus::authorization::{Action, Caller};
+use crate::provider::dbus::authorization::Caller;
 use crate::provider::fetch::assemble::{self, Job, LookUp};
 use crate::provider::fetch::broker::{Asked, Refreshed, Thoroughness};
 use crate::provider::observe::counters::Counts;
 use crate::provider::observe::secret_status::Condition;
 
-/// A secret as the configuration in force has it.
-pub(super) struct Found {
-    active: Arc<ActiveConfig>,
-    name: String,
-    caller: Arc<Caller>,
-}
-
-impl Found {
-    /// The secret.
-    pub(super) fn secret(&self) -> Result<&Secret, BusError> {
-        self.active.secret(&self.name).ok_or_else(|| self.caller.no_secret(&self.active, &self.name))
-    }
-}
-
 impl Desk {
-    /// Who has sent a message.
-    pub(super) async fn caller(
-        &self,
-        header: &Header<'_>,
-        connection: &Connection,
-    ) -> Result<Arc<Caller>, BusError> {
-        self.callers.of(header, connection).await
-    }
-
-    /// The active configuration, for a caller who wants to do this. Where none is active, the error says why to those who may do it. A unit
-    /// learns only that it is so: which secrets are its own can't be known then.
-    pub(super) async fn active(
-        &self,
-        caller: &Caller,
-        action: Action,
-        header: &Header<'_>,
-        connection: &Connection,
-    ) -> Result<Arc<ActiveConfig>, BusError> {
-        let active = self.context.config.get();
-        let Some(why) = &active.error else { return Ok(active) };
-        match (caller.may(action, header, connection).await, &caller.unit) {
-            (Ok(()), _) => Err(BusError::serves_nothing(Some(why))),
-            (Err(_), Some(_)) => Err(BusError::serves_nothing(None)),
-            (Err(denied), None) => Err(denied),
-        }
-    }
-
-    /// Finds a secret for a caller who may do this to it, or whose own it is. Who may not learns nothing of which secrets there are.
-    pub(super) async fn find(
-        &self,
-        name: &str,
-        action: Action,
-        header: &Header<'_>,
-        connection: &Connection,
-    ) -> Result<Found, BusError> {
-        let caller = self.caller(header, connection).await?;
-        self.active(&caller, action, header, connection).await?;
-        let found = || Found {
-            active: self.context.config.get(),
-            name: name.to_owned(),
-            caller: Arc::clone(&caller),
-        };
-        let is_own = |found: &Found| {
-            found.secret().is_ok_and(|secret| caller.owns(secret, &found.active.settings.policy))
-        };
-        if !action.is_allowed_to_owner() || !is_own(&found()) {
-            caller.may(action, header, connection).await?;
-        }
-        let found = found(); // whoever was asked may have taken a while
-        found.secret()?;
-        Ok(found)
-    }
-
     /// How a secret stands.
     pub(super) fn condition(&self, secret: &Secret) -> Condition {
         self.context.broker.condition_for(&secret.wanted, &secret.ids())

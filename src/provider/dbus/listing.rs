@@ -1,8 +1,9 @@
-//! What is listed besides secrets: templates and rules.
+//! Lists secrets, templates and rules.
 
 use std::sync::Arc;
 
-use zbus::Variant;
+use zbus::message::Header;
+use zbus::{Connection, Variant};
 
 use super::Desk;
 use super::dict::{Dict, entries, put};
@@ -10,8 +11,9 @@ use super::error::BusError;
 use crate::config::Template;
 use crate::domain::name::{CredentialId, UnitName};
 use crate::domain::policy::{Deliverable, Rule};
+use crate::domain::secret::Secret;
 use crate::provider::base::limits::Form;
-use crate::provider::dbus::authorization::Caller;
+use crate::provider::dbus::authorization::{Action, Caller};
 use crate::provider::fetch::broker::Broker;
 use crate::provider::fetch::preview::{self, Preview};
 use crate::provider::observe::secret_status::Unusable;
@@ -22,6 +24,72 @@ impl Desk {
         let mut dict = describe_template(&self.context.broker, template);
         put(&mut dict, "Withheld", Variant::from(self.withheld(template.name.as_str(), only)));
         dict
+    }
+
+    /// All secrets; for a unit that may not see them, its own.
+    pub(super) async fn list_secrets(
+        &self,
+        header: &Header<'_>,
+        connection: &Connection,
+    ) -> Result<Vec<Dict>, BusError> {
+        let caller = self.caller(header, connection).await?;
+        let active = self.active(&caller, Action::Inspect, header, connection).await?;
+        let policy = &active.settings.policy;
+        let allowed = caller.may(Action::Inspect, header, connection).await;
+        let own = |secret: &&Secret| allowed.is_ok() || caller.owns(secret, policy);
+        let mut secrets: Vec<Dict> = Vec::new();
+        let only = caller.unit.as_ref().filter(|_| allowed.is_err());
+        for secret in policy.secrets().filter(own) {
+            secrets.push(self.describe(secret, only));
+            if secrets.len().is_multiple_of(64) {
+                tokio::task::yield_now().await; // units that ask go first
+            }
+        }
+        match allowed {
+            Err(denied) if secrets.is_empty() => Err(denied),
+            _ => Ok(secrets),
+        }
+    }
+
+    /// All templates, in the same way.
+    pub(super) async fn list_templates(
+        &self,
+        header: &Header<'_>,
+        connection: &Connection,
+    ) -> Result<Vec<Dict>, BusError> {
+        let caller = self.caller(header, connection).await?;
+        let active = self.active(&caller, Action::Inspect, header, connection).await?;
+        let allowed = caller.may(Action::Inspect, header, connection).await;
+        let templates = active.settings.templates.iter();
+        let own = templates.filter(|template| allowed.is_ok() || caller.has_template(template));
+        let only = caller.unit.as_ref().filter(|_| allowed.is_err());
+        let mut templates: Vec<Dict> = Vec::new();
+        for template in own {
+            templates.push(self.describe_template(template, only));
+            tokio::task::yield_now().await; // each is put together; units that ask go first
+        }
+        match allowed {
+            Err(denied) if templates.is_empty() => Err(denied),
+            _ => Ok(templates),
+        }
+    }
+
+    /// All rules, in the same way.
+    pub(super) async fn list_rules(
+        &self,
+        header: &Header<'_>,
+        connection: &Connection,
+    ) -> Result<Vec<Dict>, BusError> {
+        let caller = self.caller(header, connection).await?;
+        let active = self.active(&caller, Action::Inspect, header, connection).await?;
+        let allowed = caller.may(Action::Inspect, header, connection).await;
+        let rules = active.settings.policy.rules().iter();
+        let own = rules.filter(|rule| allowed.is_ok() || caller.has_rule(rule));
+        let rules: Vec<Dict> = own.map(describe_rule).collect();
+        match allowed {
+            Err(denied) if rules.is_empty() => Err(denied),
+            _ => Ok(rules),
+        }
     }
 }
 
@@ -67,7 +135,7 @@ fn describe_template(broker: &Broker, template: &Template) -> Dict {
 }
 
 /// The properties of a rule.
-pub(super) fn describe_rule(rule: &Rule) -> Dict {
+fn describe_rule(rule: &Rule) -> Dict {
     let units: Vec<String> = rule.units.iter().map(|units| units.glob().as_str().to_owned()).collect();
     let credentials: Vec<String> = rule.credentials.iter().map(|id| id.as_str().to_owned()).collect();
     dict([

@@ -1,6 +1,5 @@
 //! The manager's object: all secrets at once, and what is done to them.
 
-use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -8,41 +7,18 @@ use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, OwnedFd, interface};
 
+use super::arguments::{Names, Requests, distinct};
 use super::dict::Dict;
 use super::error::BusError;
-use super::listing::describe_rule;
-use super::predict::{self, Request};
 use super::{Desk, handover};
 use crate::domain::name::{Claim, CredentialId, UnitName};
 use crate::domain::policy::Deliverable;
-use crate::ipc::bounded;
-use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::base::files::Standing;
-use crate::provider::base::limits::Form;
-use crate::provider::dbus::authorization::{Action, Caller};
+use crate::provider::dbus::authorization::Action;
 use crate::provider::dbus::metrics_snapshot;
 use crate::provider::dbus::operations::Outcome;
 use crate::provider::observe::metrics;
 use crate::provider::publish::Handle;
-
-/// Names of secrets, as callers give them. They are read before it is known whose they are, and short texts take more memory than in a
-/// message.
-#[derive(serde::Deserialize)]
-#[serde(transparent)]
-pub(super) struct Names(#[serde(deserialize_with = "bounded::vec")] Vec<String>);
-
-impl zbus::Type for Names {
-    const SIGNATURE: &'static zbus::Signature = <Vec<String> as zbus::Type>::SIGNATURE;
-}
-
-/// Credentials that a unit asks for: each ID, and whether it asks at the sealed socket.
-#[derive(serde::Deserialize)]
-#[serde(transparent)]
-pub(super) struct Requests(#[serde(deserialize_with = "bounded::vec")] Vec<(String, bool)>);
-
-impl zbus::Type for Requests {
-    const SIGNATURE: &'static zbus::Signature = <Vec<(String, bool)> as zbus::Type>::SIGNATURE;
-}
 
 /// The manager on the bus.
 pub(super) struct Manager {
@@ -55,54 +31,14 @@ impl Manager {
         Self { desk }
     }
 
-    async fn allow(
-        &self,
-        action: Action,
-        header: &Header<'_>,
-        connection: &Connection,
-    ) -> Result<Arc<Caller>, BusError> {
-        let caller = self.desk.caller(header, connection).await?;
-        caller.may(action, header, connection).await?;
-        Ok(caller)
-    }
-
-    async fn allow_property(
-        &self,
-        header: Option<Header<'_>>,
-        connection: &Connection,
-    ) -> Result<(), BusError> {
-        let header = header.ok_or_else(|| BusError::NotAuthorized("the message names no sender".into()))?;
-        self.allow(Action::Inspect, &header, connection).await.map(drop)
-    }
-
     async fn standing(
         &self,
         header: Option<Header<'_>>,
         connection: &Connection,
     ) -> Result<Standing, BusError> {
-        self.allow_property(header, connection).await?;
+        self.desk.allow_property(header, connection).await?;
         Ok(self.desk.context.standing().await)
     }
-
-    /// The active configuration, for a caller who may do this to all of it.
-    async fn allow_of_active(
-        &self,
-        action: Action,
-        header: &Header<'_>,
-        connection: &Connection,
-    ) -> Result<(Arc<Caller>, Arc<ActiveConfig>), BusError> {
-        let caller = self.desk.caller(header, connection).await?;
-        let active = self.desk.active(&caller, action, header, connection).await?;
-        caller.may(action, header, connection).await?;
-        Ok((caller, active))
-    }
-}
-
-/// Each name once, in the order in which they come first.
-fn distinct(Names(mut names): Names) -> Vec<String> {
-    let mut seen = HashSet::new();
-    names.retain(|name| seen.insert(name.clone()));
-    names
 }
 
 /// All secrets, and what can be done with them. Names of secrets and versions are told to everybody on the bus by signals; all else is
@@ -116,23 +52,7 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<Dict>, BusError> {
-        let caller = self.desk.caller(&header, connection).await?;
-        let active = self.desk.active(&caller, Action::Inspect, &header, connection).await?;
-        let policy = &active.settings.policy;
-        let allowed = caller.may(Action::Inspect, &header, connection).await;
-        let own = |secret: &&crate::domain::secret::Secret| allowed.is_ok() || caller.owns(secret, policy);
-        let mut secrets: Vec<Dict> = Vec::new();
-        let only = caller.unit.as_ref().filter(|_| allowed.is_err());
-        for secret in policy.secrets().filter(own) {
-            secrets.push(self.desk.describe(secret, only));
-            if secrets.len().is_multiple_of(64) {
-                tokio::task::yield_now().await; // units that ask go first
-            }
-        }
-        match allowed {
-            Err(denied) if secrets.is_empty() => Err(denied),
-            _ => Ok(secrets),
-        }
+        self.desk.list_secrets(&header, connection).await
     }
 
     /// All templates, each with its references, units, target, state, and why units are refused it. A unit that polkit does not allow sees
@@ -143,21 +63,7 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<Dict>, BusError> {
-        let caller = self.desk.caller(&header, connection).await?;
-        let active = self.desk.active(&caller, Action::Inspect, &header, connection).await?;
-        let allowed = caller.may(Action::Inspect, &header, connection).await;
-        let templates = active.settings.templates.iter();
-        let own = templates.filter(|template| allowed.is_ok() || caller.has_template(template));
-        let only = caller.unit.as_ref().filter(|_| allowed.is_err());
-        let mut templates: Vec<Dict> = Vec::new();
-        for template in own {
-            templates.push(self.desk.describe_template(template, only));
-            tokio::task::yield_now().await; // each is put together; units that ask go first
-        }
-        match allowed {
-            Err(denied) if templates.is_empty() => Err(denied),
-            _ => Ok(templates),
-        }
+        self.desk.list_templates(&header, connection).await
     }
 
     /// All rules, in their order: reference, units, credential IDs. A unit that polkit does not allow sees its own.
@@ -167,16 +73,7 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<Dict>, BusError> {
-        let caller = self.desk.caller(&header, connection).await?;
-        let active = self.desk.active(&caller, Action::Inspect, &header, connection).await?;
-        let allowed = caller.may(Action::Inspect, &header, connection).await;
-        let rules = active.settings.policy.rules().iter();
-        let own = rules.filter(|rule| allowed.is_ok() || caller.has_rule(rule));
-        let rules: Vec<Dict> = own.map(describe_rule).collect();
-        match allowed {
-            Err(denied) if rules.is_empty() => Err(denied),
-            _ => Ok(rules),
-        }
+        self.desk.list_rules(&header, connection).await
     }
 
     /// Brings secrets and templates up to date. Flags: 0 compares versions with 1Password first, 1 fetches the values in any case.
@@ -219,7 +116,7 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<Outcome>, BusError> {
-        let (caller, active) = self.allow_of_active(Action::Refresh, &header, connection).await?;
+        let (caller, active) = self.desk.allow_of_active(Action::Refresh, &header, connection).await?;
         let names = active.settings.policy.secrets().map(|secret| secret.name.to_string()).collect();
         self.desk.refresh_these(names, flags, &caller).await
     }
@@ -234,25 +131,7 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<(String, String, String, String)>, BusError> {
-        let Names(names) = names;
-        let (caller, active) = self.allow_of_active(Action::Inspect, &header, connection).await?;
-        let is_unknown = |name: &&String| active.secret(name).is_none() && active.template(name).is_none();
-        if let Some(unknown) = names.iter().find(is_unknown) {
-            return Err(caller.no_secret(&active, unknown));
-        }
-        let mut names: BTreeSet<String> = names.into_iter().collect();
-        if names.is_empty() {
-            let secrets = active.settings.policy.secrets().map(|secret| secret.name.to_string());
-            let templates = active.settings.templates.iter().map(|template| template.name.to_string());
-            names = secrets.chain(templates).collect();
-        }
-        let due = self.desk.context.restarts.due(&active, &names).await?;
-        let mut units = Vec::with_capacity(due.len());
-        for due in due {
-            let withheld = self.desk.context.foresee(&due).await;
-            units.push((due.unit, due.measure.as_str().to_owned(), due.secret, withheld));
-        }
-        Ok(units)
+        self.desk.affected(names, &header, connection).await
     }
 
     /// What a unit would be told that asks for a credential: whether it may have it, which secret or rule it is, the reference, and why, or
@@ -293,30 +172,7 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<Dict>, BusError> {
-        let invalid = |error: crate::domain::name::BadName| BusError::InvalidArgument(error.to_string());
-        let Requests(credentials) = credentials;
-        predict::bounded(credentials.len())?;
-        let unit = UnitName::parse_lenient(&unit).map_err(invalid)?;
-        let form = |sealed| if sealed { Form::Sealed } else { Form::Plain };
-        let parse = |(id, sealed): &(String, bool)| {
-            let credential = CredentialId::parse(id).map_err(invalid)?;
-            Ok(Request { credential, form: form(*sealed) })
-        };
-        let requests = credentials.iter().map(parse).collect::<Result<Vec<_>, BusError>>()?;
-        let action = match flags {
-            0 => Action::Inspect,
-            1 => Action::Refresh,
-            _ => {
-                return Err(BusError::InvalidArgument(format!(
-                    "flags {flags:#x} are not known: 0 looks into memory only, 1 looks up in 1Password"
-                )));
-            }
-        };
-        let caller = self.desk.caller(&header, connection).await?;
-        if caller.unit.as_ref() != Some(&unit) {
-            caller.may(action, &header, connection).await?;
-        }
-        Ok(self.desk.predict(&unit, &requests, flags == 1).await)
+        self.desk.predict_start(&unit, &credentials, flags, &header, connection).await
     }
 
     /// Loads the configuration again. If it has errors, the one before stays active, and the first error is the answer.
@@ -325,7 +181,7 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(), BusError> {
-        self.allow(Action::Reload, &header, connection).await?;
+        self.desk.allow(Action::Reload, &header, connection).await?;
         let (answer, answered) = oneshot::channel();
         let gone = || BusError::Failed("onecred is being stopped".to_owned());
         self.desk.reloads.send(answer).await.map_err(|_| gone())?;
@@ -421,7 +277,7 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, BusError> {
-        self.allow(Action::Inspect, &header, connection).await?;
+        self.desk.allow(Action::Inspect, &header, connection).await?;
         Ok(metrics::text(&metrics_snapshot::gather(&self.desk.context).await))
     }
 
@@ -438,7 +294,7 @@ impl Manager {
         #[zbus(header)] header: Option<Header<'_>>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, BusError> {
-        self.allow_property(header, connection).await?;
+        self.desk.allow_property(header, connection).await?;
         Ok(self.desk.context.config.get().error.clone().unwrap_or_default())
     }
 
@@ -449,7 +305,7 @@ impl Manager {
         #[zbus(header)] header: Option<Header<'_>>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, BusError> {
-        self.allow_property(header, connection).await?;
+        self.desk.allow_property(header, connection).await?;
         Ok(self.desk.context.sealer.error().map(|error| error.with_remedy()).unwrap_or_default())
     }
 
@@ -460,7 +316,7 @@ impl Manager {
         #[zbus(header)] header: Option<Header<'_>>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<u32, BusError> {
-        self.allow_property(header, connection).await?;
+        self.desk.allow_property(header, connection).await?;
         Ok(u32::try_from(self.desk.context.recovery.progress().0).unwrap_or(u32::MAX))
     }
 
@@ -471,7 +327,7 @@ impl Manager {
         #[zbus(header)] header: Option<Header<'_>>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<u32, BusError> {
-        self.allow_property(header, connection).await?;
+        self.desk.allow_property(header, connection).await?;
         Ok(u32::try_from(self.desk.context.recovery.progress().1).unwrap_or(u32::MAX))
     }
 
@@ -506,7 +362,7 @@ impl Manager {
         #[zbus(header)] header: Option<Header<'_>>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<u64, BusError> {
-        self.allow_property(header, connection).await?;
+        self.desk.allow_property(header, connection).await?;
         Ok(self.desk.context.config.get().loaded)
     }
 
@@ -517,15 +373,4 @@ impl Manager {
     /// A secret could not be had; the error's name says of what kind that is.
     #[zbus(signal)]
     async fn failed(emitter: &SignalEmitter<'_>, name: &str, error: &str) -> zbus::Result<()>;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_name_counts_once_where_it_comes_first() {
-        let names = Names(["b", "a", "b", "c", "a"].map(str::to_owned).to_vec());
-        assert_eq!(distinct(names), ["b", "a", "c"]);
-    }
 }

@@ -2,7 +2,9 @@
 //!
 //! The path of a credential knows nothing of it: the bus may come late, go and come back. No value is ever part of a message.
 
+mod access;
 mod answer;
+mod arguments;
 mod authorization;
 mod dict;
 mod error;

@@ -1,15 +1,18 @@
-//! What a unit would be answered if it started now, in the same way as a request is: judged, put together, and made fit for its socket.
+//! Predicts: what a unit would be answered if it started now, in the same way as a request is (judged, put together, and made fit for its socket);
+//! and which units a change would restart.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use zbus::{DBusError, Variant};
+use zbus::message::Header;
+use zbus::{Connection, DBusError, Variant};
 
+use super::arguments::{Names, Requests};
 use super::dict::Dict;
 use super::error::BusError;
 use super::{Desk, answer};
 use crate::config::Source;
-use crate::domain::name::{Claim, CredentialId, UnitName};
+use crate::domain::name::{BadName, Claim, CredentialId, UnitName};
 use crate::domain::policy::Deliverable;
 use crate::domain::secret::Wanted;
 use crate::host::clock::BootTime;
@@ -18,6 +21,7 @@ use crate::provider::base::limits::Form;
 use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::base::unit_totals::UnitTotals;
+use crate::provider::dbus::authorization::Action;
 use crate::provider::fetch::assemble::{self, Assembled, Job};
 use crate::provider::fetch::start::{self, Start};
 use crate::provider::publish::{Awaited, Handle};
@@ -26,7 +30,7 @@ use crate::provider::publish::{Awaited, Handle};
 const MOST: usize = 256;
 
 /// Refuses more than a prediction may have.
-pub(super) fn bounded(credentials: usize) -> Result<(), BusError> {
+fn bounded(credentials: usize) -> Result<(), BusError> {
     if credentials <= MOST {
         return Ok(());
     }
@@ -37,11 +41,11 @@ pub(super) fn bounded(credentials: usize) -> Result<(), BusError> {
 
 /// One credential that a unit asks for.
 #[derive(Debug, Clone)]
-pub(super) struct Request {
+struct Request {
     /// Its ID.
-    pub(super) credential: CredentialId,
+    credential: CredentialId,
     /// The form of the socket.
-    pub(super) form: Form,
+    form: Form,
 }
 
 /// What would be answered.
@@ -61,13 +65,69 @@ struct Prediction {
 }
 
 impl Desk {
-    /// Predicts the answers to all requests of one start. With `look_up`, what is not in memory is looked up first, once.
-    pub(super) async fn predict(
+    /// What would be done to units if these secrets and templates had changed; all, if none is named.
+    pub(super) async fn affected(
+        &self,
+        Names(names): Names,
+        header: &Header<'_>,
+        connection: &Connection,
+    ) -> Result<Vec<(String, String, String, String)>, BusError> {
+        let (caller, active) = self.allow_of_active(Action::Inspect, header, connection).await?;
+        let is_unknown = |name: &&String| active.secret(name).is_none() && active.template(name).is_none();
+        if let Some(unknown) = names.iter().find(is_unknown) {
+            return Err(caller.no_secret(&active, unknown));
+        }
+        let mut names: BTreeSet<String> = names.into_iter().collect();
+        if names.is_empty() {
+            let secrets = active.settings.policy.secrets().map(|secret| secret.name.to_string());
+            let templates = active.settings.templates.iter().map(|template| template.name.to_string());
+            names = secrets.chain(templates).collect();
+        }
+        let due = self.context.restarts.due(&active, &names).await?;
+        let mut units = Vec::with_capacity(due.len());
+        for due in due {
+            let withheld = self.context.foresee(&due).await;
+            units.push((due.unit, due.measure.as_str().to_owned(), due.secret, withheld));
+        }
+        Ok(units)
+    }
+
+    /// Predicts the answers to all requests of one start, for a caller who may know them.
+    pub(super) async fn predict_start(
         self: &Arc<Self>,
-        unit: &UnitName,
-        requests: &[Request],
-        look_up: bool,
-    ) -> Vec<Dict> {
+        unit: &str,
+        Requests(credentials): &Requests,
+        flags: u64,
+        header: &Header<'_>,
+        connection: &Connection,
+    ) -> Result<Vec<Dict>, BusError> {
+        let invalid = |error: BadName| BusError::InvalidArgument(error.to_string());
+        bounded(credentials.len())?;
+        let unit = UnitName::parse_lenient(unit).map_err(invalid)?;
+        let form = |sealed| if sealed { Form::Sealed } else { Form::Plain };
+        let parse = |(id, sealed): &(String, bool)| {
+            let credential = CredentialId::parse(id).map_err(invalid)?;
+            Ok(Request { credential, form: form(*sealed) })
+        };
+        let requests = credentials.iter().map(parse).collect::<Result<Vec<_>, BusError>>()?;
+        let action = match flags {
+            0 => Action::Inspect,
+            1 => Action::Refresh,
+            _ => {
+                return Err(BusError::InvalidArgument(format!(
+                    "flags {flags:#x} are not known: 0 looks into memory only, 1 looks up in 1Password"
+                )));
+            }
+        };
+        let caller = self.caller(header, connection).await?;
+        if caller.unit.as_ref() != Some(&unit) {
+            caller.may(action, header, connection).await?;
+        }
+        Ok(self.predict(&unit, &requests, flags == 1).await)
+    }
+
+    /// Predicts the answers to all requests of one start. With `look_up`, what is not in memory is looked up first, once.
+    async fn predict(self: &Arc<Self>, unit: &UnitName, requests: &[Request], look_up: bool) -> Vec<Dict> {
         let mut answers = Vec::with_capacity(requests.len());
         let broker = &self.context.broker;
         let fit = |totals: &UnitTotals, asker: (ProcessId, &Claim), value, what: &Deliverable, form| {
