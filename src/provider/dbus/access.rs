@@ -71,7 +71,7 @@ impl Desk {
         let is_own = |found: &Found| {
             found.secret().is_ok_and(|secret| caller.owns(secret, &found.active.settings.policy))
         };
-        if !action.is_allowed_to_owner() || !is_own(&found()) {
+        if action.needs_polkit(|| is_own(&found())) {
             caller.may(action, header, connection).await?;
         }
         let found = found(); // whoever was asked may have taken a while

@@ -61,11 +61,11 @@ impl Action {
         }
     }
 
-    /// Whether a unit may do this to what policy gives to it. Anything else needs root or polkit.
-    pub(super) fn is_allowed_to_owner(self) -> bool {
+    /// Whether only root, and those whom polkit allows, may do this to a secret. A unit may do other things to what policy gives to it.
+    pub(super) fn needs_polkit(self, is_own: impl FnOnce() -> bool) -> bool {
         match self {
-            Self::Inspect | Self::Read | Self::Refresh => true,
-            Self::Put | Self::Reload => false,
+            Self::Inspect | Self::Read | Self::Refresh => !is_own(),
+            Self::Put | Self::Reload => true,
         }
     }
 }
@@ -310,7 +310,8 @@ mod tests {
             (Action::Put, false),
             (Action::Reload, false),
         ] {
-            assert_eq!(action.is_allowed_to_owner(), is_allowed, "{action:?}");
+            assert_eq!(action.needs_polkit(|| true), !is_allowed, "{action:?}");
+            assert!(action.needs_polkit(|| false), "{action:?}");
         }
     }
 
