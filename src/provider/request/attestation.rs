@@ -89,13 +89,11 @@ impl Attestation {
             return Err(Stranger::User(credentials.uid()));
         }
         let watch = Watch::on(&socket, credentials.pid())?;
-        let cgroup = read_cgroup(credentials.pid());
-        watch.still_there()?; // else what was read may be another process's
-        if self.trusting {
+        let cgroup = watch.cgroup(read_cgroup);
+        if self.trusting && cgroup != Err(Stranger::Gone) {
             return Ok(Peer { claim, process: watch.process });
         }
-        let cgroup = cgroup.map_err(|error| Stranger::Unreadable(error.to_string()))?;
-        match unit_of_cgroup(&cgroup, "") {
+        match unit_of_cgroup(&cgroup?, "") {
             Some(found) if found == claim.unit || found.as_str() == MANAGER => {
                 Ok(Peer { claim, process: watch.process })
             }
@@ -107,10 +105,7 @@ impl Attestation {
 
 /// The unit that a process is of. With its pidfd there is no doubt which process; without, its start time tells it from a later one.
 pub(crate) fn unit_of(pid: i32, pidfd: Option<OwnedFd>) -> Result<UnitName, Stranger> {
-    let watch = Watch::over(pid, pidfd)?;
-    let cgroup = read_cgroup(pid);
-    watch.still_there()?;
-    let cgroup = cgroup.map_err(|error| Stranger::Unreadable(error.to_string()))?;
+    let cgroup = Watch::over(pid, pidfd)?.cgroup(read_cgroup)?;
     unit_of_cgroup(&cgroup, "").ok_or_else(|| Stranger::Unreadable("it is in no unit's cgroup".to_owned()))
 }
 
@@ -134,6 +129,13 @@ impl Watch {
             None => start_time(pid).ok_or(Stranger::Gone)?,
         };
         Ok(Self { pidfd, process: ProcessId::new(pid, birth) })
+    }
+
+    /// The process's cgroup as `read` finds it. If the process has ended by then, this may be the cgroup of a later process of the same ID.
+    fn cgroup(&self, read: impl FnOnce(i32) -> io::Result<String>) -> Result<String, Stranger> {
+        let cgroup = read(self.process.pid());
+        self.still_there()?;
+        cgroup.map_err(|error| Stranger::Unreadable(error.to_string()))
     }
 
     fn still_there(&self) -> Result<(), Stranger> {

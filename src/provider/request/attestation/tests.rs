@@ -1,5 +1,9 @@
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
 
 use super::*;
 use crate::host::sys;
@@ -58,4 +62,47 @@ fn one_process_is_one_process() {
     assert_eq!(trusting.identify(&a).unwrap().process, trusting.identify(&b).unwrap().process);
     assert!(start_time(std::process::id() as i32).unwrap() > 0);
     assert_eq!(start_time(i32::MAX), None);
+}
+
+/// A process that runs until it is ended.
+fn process() -> (Child, Pid) {
+    let child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let pid = Pid::from_raw(child.id() as i32);
+    (child, pid)
+}
+
+/// Ends a process. Until its parent has waited for it, its ID is not another process's, and its cgroup can be read.
+fn end(child: &mut Child, pid: Pid) {
+    child.kill().unwrap();
+    waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
+}
+
+#[test]
+fn what_was_read_of_a_process_that_has_ended_since_does_not_count() {
+    let cgroup = || Ok("0::/system.slice/app.service\n".to_owned());
+    for has_pidfd in [true, false] {
+        let (mut child, pid) = process();
+        let pidfd = has_pidfd.then(|| sys::pidfd_open(pid).unwrap());
+        let watch = Watch::over(pid.as_raw(), pidfd).unwrap();
+        assert_eq!(watch.cgroup(|_| cgroup()), Ok(cgroup().unwrap()), "pidfd: {has_pidfd}");
+        let read = |_| {
+            end(&mut child, pid);
+            if !has_pidfd {
+                child.wait()?; // its start time can be read until then
+            }
+            cgroup()
+        };
+        assert_eq!(watch.cgroup(read), Err(Stranger::Gone), "pidfd: {has_pidfd}");
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_process_that_has_ended_is_of_no_unit() {
+    let (mut child, pid) = process();
+    let pidfd = sys::pidfd_open(pid).unwrap();
+    end(&mut child, pid);
+    assert!(read_cgroup(pid.as_raw()).is_ok());
+    assert_eq!(unit_of(pid.as_raw(), Some(pidfd)), Err(Stranger::Gone));
+    child.wait().unwrap();
 }
