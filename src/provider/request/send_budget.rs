@@ -56,9 +56,16 @@ fn parts(size: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
     use super::*;
 
-    #[tokio::test]
+    /// After this long something hangs.
+    const HANGS: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
     async fn long_values_wait_for_those_before_and_short_ones_never() {
         let room = Room::default();
         let long = 900 << 10;
@@ -73,14 +80,14 @@ mod tests {
             () = std::future::ready(()) => {}
         }
         drop(taken);
-        let had = waiting.await;
+        let had = timeout(HANGS, waiting).await.expect("nothing was given back");
         assert!(room.take(long, Some(had)).is_some());
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn what_was_taken_counts_if_it_is_enough() {
         let room = Room::default();
-        let all = room.wait(usize::MAX).await;
+        let all = timeout(HANGS, room.wait(usize::MAX)).await.expect("there is less than all");
         let all = room.take(ALL, Some(all));
         assert!(all.is_some(), "it was not taken twice");
         assert!(room.take(SHORT + 1, None).is_none());

@@ -75,9 +75,7 @@ async fn an_answer_of_the_definition_before_counts_for_nothing() {
             let wanted = Arc::clone(&wanted);
             tokio::spawn(async move { broker.try_once(&wanted).await })
         };
-        while rig.script.asked().is_empty() {
-            tokio::task::yield_now().await;
-        }
+        rig.script.until_asked().await;
         rig.broker.activate(ActiveConfig::new(settings("30s", "another")));
         let failure = flying.await.unwrap().unwrap_err();
         assert!(failure.cause.contains("got another definition while it was asked"), "{failure}");

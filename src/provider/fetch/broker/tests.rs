@@ -33,6 +33,15 @@ impl Scripted {
     pub(in crate::provider) fn asked(&self) -> Vec<String> {
         std::mem::take(&mut *self.asked.lock().unwrap())
     }
+
+    /// Waits until it was asked something. By the clock of the machine, since tests stop the one of the runtime.
+    pub(in crate::provider) async fn until_asked(&self) {
+        let began = std::time::Instant::now();
+        while self.asked().is_empty() {
+            assert!(began.elapsed() < Duration::from_secs(60), "it is not asked");
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 impl Resolve for Scripted {

@@ -45,7 +45,7 @@ async fn the_key_and_the_value_are_waited_for_at_the_same_time() {
         // the folder of the key is never mounted, and the source never answers
         let handler = handler(&rig, Path::new("/nonexistent/folder/key"));
         let request = request(&handler, Form::Sealed);
-        let result = handler.wait(&request).await;
+        let result = timeout(HANGS * 2, handler.wait(&request)).await.expect("it waits forever");
         assert!(matches!(result, Err(Refusal::Failed { .. })), "{result:?}");
         assert_eq!(request.began.elapsed(), Duration::from_secs(deadline));
     }
@@ -58,11 +58,14 @@ async fn the_wait_for_what_is_lacking_counts() {
     let _all = handler.send_budget.wait(usize::MAX).await;
     let request = request(&handler, Form::Plain);
     let lack = Some(Lack::Memory { size: 900 << 10 });
-    let result = handler.wait_for_all(&request, lack, &mut None).await;
+    let mut taken = None;
+    let wait = timeout(HANGS * 2, handler.wait_for_all(&request, lack, &mut taken));
+    let result = wait.await.expect("it waits forever");
     assert!(matches!(result, Err(Refusal::Crowded { .. })), "{result:?}");
     assert_eq!(request.began.elapsed(), Duration::from_secs(30));
     // what it waited for is no longer in the store
-    let result = handler.wait_for_all(&request, Some(Lack::Slot), &mut None).await;
+    let wait = timeout(HANGS * 2, handler.wait_for_all(&request, Some(Lack::Slot), &mut taken));
+    let result = wait.await.expect("it waits forever");
     assert!(matches!(result, Err(Refusal::Failed { .. })), "{result:?}");
     assert_eq!(request.began.elapsed(), Duration::from_secs(30));
 }
@@ -129,9 +132,7 @@ async fn what_counts_is_the_configuration_at_the_end_of_the_wait() {
         rig.script.fetch_gives(1, &[Ok(b"of the first item"), Ok(b"bob")]);
         rig.script.fetch_gives(1, &[Ok(b"of the other item")]);
         let stream = asked.ask();
-        while rig.script.asked().is_empty() {
-            tokio::task::yield_now().await;
-        }
+        rig.script.until_asked().await;
         rig.broker.activate(config(secrets));
         let answer = read(stream).await;
         assert!(answer.starts_with(expected), "{case}: {answer}");
@@ -143,9 +144,7 @@ async fn a_caller_that_hangs_up_gives_its_place_back() {
     let rig = Rig::with_deadline("10m");
     let asked = Asked::of(&handler(&rig, Path::new("/nonexistent/folder/key")));
     let stream = asked.ask();
-    while rig.script.asked().is_empty() {
-        tokio::task::yield_now().await;
-    }
+    rig.script.until_asked().await;
     asked.accepting.abort(); // it has a place at hand for the next caller
     drop(stream);
     timeout(HANGS, asked.listener.idle()).await.expect("its place is not free");

@@ -3,8 +3,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::*;
+
+/// After this long something hangs.
+const HANGS: Duration = Duration::from_secs(60);
 
 /// A connection, the end that systemd has, and the permits that show when it is closed.
 async fn pair() -> (Connection, UnixStream, Arc<Semaphore>) {
@@ -15,8 +19,14 @@ async fn pair() -> (Connection, UnixStream, Arc<Semaphore>) {
     (Connection::new(ours.into(), Place::new(permit, None)), theirs, permits)
 }
 
+/// Waits until a connection is closed, or keeps no other from being accepted.
+async fn until_closed(permits: &Semaphore) {
+    drop(timeout(HANGS, permits.acquire()).await.expect("it is not closed").unwrap());
+}
+
 /// Reads as systemd does: up to its limit and one byte more, then hangs up.
 async fn read_as_systemd(mut theirs: UnixStream) -> Vec<u8> {
+    theirs.set_read_timeout(Some(HANGS)).unwrap();
     tokio::task::spawn_blocking(move || {
         let mut got = Vec::new();
         Read::by_ref(&mut theirs).take((1 << 20) + 1).read_to_end(&mut got).unwrap();
@@ -29,7 +39,9 @@ async fn read_as_systemd(mut theirs: UnixStream) -> Vec<u8> {
 async fn answer(connection: Connection, value: SecretValue) -> Delivery {
     match connection.answer_at_once(&value) {
         Ok(delivery) => delivery,
-        Err((connection, sent)) => connection.answer_rest(value, sent).await,
+        Err((connection, sent)) => {
+            timeout(HANGS, connection.answer_rest(value, sent)).await.expect("it is not sent")
+        }
     }
 }
 
@@ -42,7 +54,7 @@ async fn a_value_arrives_whole_whatever_its_length() {
             tokio::join!(answer(connection, SecretValue::new(value.clone())), read_as_systemd(theirs));
         assert_eq!(delivery, Delivery::Whole);
         assert!(got == value, "{len} bytes");
-        let _closed = permits.acquire().await.unwrap();
+        until_closed(&permits).await;
     }
 }
 
@@ -53,7 +65,7 @@ async fn a_refusal_goes_over_the_limit_and_ends_when_the_peer_hangs_up() {
     let got = read_as_systemd(theirs).await;
     assert_eq!(got.len(), (1 << 20) + 1);
     assert!(got.starts_with(b"onecred: refused: no item of this name\n!!!!"));
-    let _closed = permits.acquire().await.unwrap();
+    until_closed(&permits).await;
 }
 
 #[tokio::test]
@@ -91,6 +103,7 @@ async fn a_socket_in_use_stays_open_when_its_task_is_aborted() {
     assert!(task.await.unwrap_err().is_cancelled());
     // what was sent is there, and then there is no end: the keeper's work begins when the process ends
     let mut got = vec![0; sent];
+    theirs.set_read_timeout(Some(HANGS)).unwrap();
     theirs.read_exact(&mut got).unwrap();
     theirs.set_nonblocking(true).unwrap();
     let mut rest = Vec::new();
@@ -108,7 +121,7 @@ async fn a_peer_that_has_hung_up_is_noticed() {
     let (connection, theirs, permits) = pair().await;
     drop(theirs);
     connection.refuse("too late");
-    let _closed = permits.acquire().await.unwrap();
+    until_closed(&permits).await;
     let (connection, theirs, _permits) = pair().await;
     drop(theirs);
     let at_once = connection.answer_at_once(&SecretValue::new(vec![1; 10])).map_err(|(_, sent)| sent);
@@ -134,7 +147,7 @@ const NSPAWN: u64 = 67_174_400;
 
 /// Reads this much, and says how much came: less, where the end came first or nothing more for a minute.
 fn read_up_to(mut theirs: &UnixStream, most: u64) -> u64 {
-    theirs.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    theirs.set_read_timeout(Some(HANGS)).unwrap();
     let (mut read, mut buffer) = (0, vec![0; 1 << 20]);
     while read < most {
         match theirs.read(&mut buffer) {
@@ -151,7 +164,7 @@ async fn a_refusal_ends_readers_that_buffer_64_mib_and_more() {
     connection.refuse("no");
     let read = tokio::task::spawn_blocking(move || read_up_to(&theirs, NSPAWN)).await.unwrap();
     assert!(read >= NSPAWN, "it got {read} bytes");
-    let _closed = permits.acquire().await.unwrap();
+    until_closed(&permits).await;
 }
 
 #[tokio::test]
@@ -163,7 +176,7 @@ async fn a_reader_that_never_hangs_up_keeps_a_descriptor_and_nothing_else() {
         theirs
     });
     let mut theirs = theirs.await.unwrap();
-    let _its_place_is_free = permits.acquire().await.unwrap();
+    until_closed(&permits).await;
     theirs.set_nonblocking(true).unwrap();
     let mut rest = Vec::new();
     assert_eq!(theirs.read_to_end(&mut rest).unwrap_err().kind(), io::ErrorKind::WouldBlock, "it was closed");
@@ -179,8 +192,8 @@ async fn the_wait_for_a_hang_up_wakes_nobody() {
         polls += 1;
         wait.as_mut().poll(context)
     });
-    tokio::time::timeout(Duration::from_secs(3600), counted).await.unwrap_err();
+    timeout(Duration::from_secs(3600), counted).await.unwrap_err();
     assert!(polls < 10, "it was polled {polls} times in an hour");
     drop(theirs);
-    wait.await;
+    timeout(HANGS, wait).await.expect("the hang-up was not noticed");
 }
