@@ -1,6 +1,9 @@
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::*;
+use crate::domain::reference::Reference;
+use crate::ipc::{Class, Failure};
 
 #[test]
 fn a_change_concerns_secrets_and_templates_that_name_units() {
@@ -33,4 +36,59 @@ fn measures_in_words() {
         assert_eq!(serde_json::from_str::<Measure>(&json).unwrap(), measure);
     }
     assert!(serde_json::from_str::<Measure>(r#"{"Signal":"SIGKILL"}"#).is_err());
+}
+
+const ROTATING: &str = r#"{ "secrets": [
+    { "name": "a", "reference": "op://v/i/password", "units": ["x"], "restartUnits": ["x"] },
+    { "name": "b", "reference": "op://v/i/username", "units": ["x"] } ] }"#;
+
+fn restarts() -> Restarts {
+    let settings = crate::config::from_text(Path::new("s.json"), ROTATING).unwrap().settings;
+    Restarts::new(CurrentConfig::new(ActiveConfig::new(settings)), &Store::none())
+}
+
+fn changed(item: &str, field: &str, first: bool) -> Result<Event, RecvError> {
+    let Reference { item, field, .. } = Reference::parse(&format!("op://v/{item}/{field}")).unwrap();
+    let key = ItemKey::new(&crate::domain::name::SourceName::default_source(), &item);
+    Ok(Event::Changed { key, fields: [field].into(), version: 2, first })
+}
+
+fn held(name: &str) -> Result<Event, RecvError> {
+    Ok(Event::Held { name: name.to_owned() })
+}
+
+#[test]
+fn which_events_concern_which_secrets() {
+    let failure = Failure::new(Class::Away, "cause", "remedy");
+    let Ok(Event::Changed { key, .. }) = changed("i", "password", false) else { return };
+    let failed = Ok(Event::Failed { key, fields: None, failure });
+    for (case, event, news, noted) in [
+        ("another value", changed("i", "password", false), Some(true), Some(false)),
+        ("another value of a field without units", changed("i", "username", false), Some(true), None),
+        ("another value in another item", changed("j", "password", false), Some(true), None),
+        ("a value that no unit received before", changed("i", "password", true), Some(true), None),
+        ("an override", held("a"), Some(true), Some(false)),
+        ("an override of a secret without units", held("b"), Some(true), None),
+        ("another configuration", Ok(Event::Configured), Some(true), None),
+        ("a failure", failed, Some(false), None),
+        ("lost events", Err(RecvError::Lagged(1)), Some(true), None),
+        ("the end", Err(RecvError::Closed), None, None),
+    ] {
+        let restarts = restarts();
+        assert_eq!(restarts.note(event), news, "{case}");
+        let expected: BTreeMap<_, _> = noted.into_iter().map(|first| ("a".to_owned(), first)).collect();
+        assert_eq!(restarts.pending().news(), expected, "{case}");
+    }
+}
+
+#[test]
+fn a_value_that_came_again_concerns_those_who_received_another() {
+    for event in [changed("i", "password", true), Err(RecvError::Lagged(1))] {
+        let restarts = restarts();
+        let name = parts(&restarts.config.get(), "a")[0].identity();
+        let part = Part { name, digest: Some(Digest::testing(1)), version: 1 };
+        restarts.received().note("x.service", &"1".to_owned(), &[part], BootTime::default());
+        assert_eq!(restarts.note(event.clone()), Some(true));
+        assert_eq!(restarts.pending().news(), BTreeMap::from([("a".to_owned(), true)]), "{event:?}");
+    }
 }
