@@ -10,7 +10,7 @@ use crate::host::clock::BootTime;
 use crate::ipc::{Class, Failure};
 
 use crate::provider::base::limits::{self, Form};
-use crate::provider::store::{Entry, Held, Slot};
+use crate::provider::store::{Entry, Held, Slot, Snapshot};
 
 /// In one word, how a secret stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub struct Condition {
     pub unusable: Option<Unusable>,
     /// The same for units that ask at the sealed socket, where the plain one takes the value.
     pub sealed: Option<Unusable>,
-    /// The size of the value that is there, in bytes.
+    /// The size in bytes of the value that is there, as units get it.
     pub size: Option<usize>,
     /// What stands in for it, if anything: `put`, `rollback`.
     pub held: Option<&'static str>,
@@ -149,9 +149,11 @@ impl Condition {
         };
         let changed = seen.slot.is_some_and(|slot| slot.changed);
         // a changed item is fetched before it is served: nothing is known of its value
-        let size = match (seen.held, entry) {
-            (Some(held), _) => Some(held.len),
-            (None, Some(Entry::Value { len, .. })) if !changed => Some(*len),
+        let size = match (seen.held, seen.slot, entry) {
+            (Some(held), ..) => Some(size(wanted, &held.snapshot, held.len)),
+            (None, Some(slot), Some(Entry::Value { len, .. })) if !changed => {
+                Some(size(wanted, &slot.snapshot, *len))
+            }
             _ => None,
         };
         // units get what is there, but only for as long as it is there
@@ -181,6 +183,12 @@ impl Condition {
             held: seen.held.map(|held| held.origin.as_str()),
         }
     }
+}
+
+/// The size of a value as units get it.
+fn size(wanted: &Wanted, snapshot: &Snapshot, len: usize) -> usize {
+    let trimmed = wanted.trim.then(|| snapshot.trimmed_len(&wanted.reference.field)).flatten();
+    trimmed.unwrap_or(len)
 }
 
 /// What is wrong for the ID that leaves the least to the value. A value that no unit asks for can have any size.

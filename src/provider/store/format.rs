@@ -46,11 +46,13 @@ pub struct Snapshot {
     digests: DigestKey,
 }
 
-/// An entry, and the digest of its value once that was needed.
+/// An entry, and what was found out about its value.
 #[derive(Debug)]
 struct Kept {
     entry: Entry,
     digest: OnceLock<Digest>,
+    /// The length of its value without the line ends at its end, once that was needed.
+    trimmed: OnceLock<usize>,
 }
 
 /// What a snapshot has of one field.
@@ -139,6 +141,17 @@ impl Snapshot {
             }
             Entry::Failed(_) => None,
         }
+    }
+
+    /// The length in bytes of a field's value without the line ends at its end; none, if there is no value or it can't be read.
+    pub fn trimmed_len(&self, field: &FieldRef) -> Option<usize> {
+        let kept = self.entries.get(field)?;
+        let Entry::Value { offset, len, .. } = kept.entry else { return None };
+        if let Some(known) = kept.trimmed.get() {
+            return Some(*known);
+        }
+        let value = self.read(offset, len).ok()?;
+        Some(*kept.trimmed.get_or_init(|| value.trimmed().len()))
     }
 
     /// The version of the item that a field's value is of.
@@ -265,7 +278,7 @@ fn snapshot(key: ItemKey, meta: Meta, base: u64, size: u64, (file, digests): (Fi
             }
             failed => failed,
         };
-        Kept { entry, digest: OnceLock::new() }
+        Kept { entry, digest: OnceLock::new(), trimmed: OnceLock::new() }
     };
     Snapshot {
         key,

@@ -42,6 +42,40 @@ fn a_source_in_trouble_is_told_of_and_changes_no_state() {
 }
 
 #[test]
+fn what_units_get_of_a_trimmed_value_counts() {
+    let limit = (1 << 20) - "db".len();
+    let ids = [CredentialId::parse("db").unwrap()];
+    let folder = crate::provider::store::testing::folder();
+    let kind = crate::provider::store::Kind::Anything;
+    let store = crate::provider::store::Store::open(folder.path(), kind, 8 << 20).unwrap();
+    for (length, line_ends, trim, size, state) in [
+        (7, 2, true, 7, State::Fresh),
+        (7, 2, false, 9, State::Fresh),
+        (limit, 1, true, limit, State::Fresh),
+        (limit, 1, false, limit + 1, State::Failing),
+        (0, 2, true, 0, State::Failing),
+        (0, 2, false, 2, State::Fresh),
+    ] {
+        let wanted = Wanted { trim, ..wanted("30s") };
+        let value = [vec![b'v'; length], vec![b'\n'; line_ends]].concat();
+        let fetched = crate::provider::store::testing::fetched(1, &[Ok(&value)]);
+        let field = std::slice::from_ref(&wanted.reference.field);
+        crate::provider::store::testing::put(&store, "i", field, fetched).unwrap();
+        let slot = store.slot(&crate::provider::store::testing::key("i")).unwrap();
+        let case = format!("{length} bytes, {line_ends} line ends, trim: {trim}");
+        let condition = Condition::of(&wanted, &Seen { ids: &ids, ..seen(Some(&slot), 0) });
+        assert_eq!((condition.size, condition.state), (Some(size), state), "{case}");
+        let (origin, place) = (crate::provider::store::Origin::Put, (&slot.snapshot.key, &field[0]));
+        store.hold("s", origin, place, 0, crate::domain::secret::SecretValue::new(value)).unwrap();
+        let held = store.held("s");
+        let condition =
+            Condition::of(&wanted, &Seen { held: held.as_ref(), ids: &ids, ..seen(Some(&slot), 0) });
+        assert_eq!((condition.size, condition.state), (Some(size), State::Held), "{case}");
+        assert_eq!(condition.unusable.is_some(), state == State::Failing, "{case}");
+    }
+}
+
+#[test]
 fn a_value_that_units_are_refused_is_failing() {
     use State::{Failing, Fresh, Held};
     let plain = (1 << 20) - "db".len();
