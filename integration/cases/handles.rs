@@ -14,6 +14,7 @@ pub const THEME: Theme = Theme {
     shared: false,
     cases: cases![
         a_handle_fails_when_its_file_goes_and_comes_back_with_it,
+        the_handle_of_all_files_fails_when_one_goes_and_comes_back_with_it,
         a_file_that_went_while_the_provider_was_stopped,
         a_duplicated_item_removes_nothing,
         a_restart_is_withheld_while_a_handle_has_failed,
@@ -23,6 +24,7 @@ pub const THEME: Theme = Theme {
 const VAULT: &str = "/etc/onecred/vault.json";
 const CONFIG: &str = "/etc/onecred/secrets.json";
 const HANDLE: &str = "onecred-file@db.service";
+const ALL: &str = "onecred-publish.service";
 
 fn stage(suite: Suite) -> Stage {
     let stage = Setup::vault(suite)
@@ -36,6 +38,11 @@ fn stage(suite: Suite) -> Stage {
     stage.units([
         ("app.service", format!("{needs}ExecStart=/bin/sleep infinity\n").as_str()),
         ("late.service", format!("{needs}Type=oneshot\nExecStart=/bin/true\n").as_str()),
+        (
+            "all.service",
+            format!("[Unit]\nRequires={ALL}\nAfter={ALL}\n[Service]\nExecStart=/bin/sleep infinity\n")
+                .as_str(),
+        ),
     ]);
     stage.sh("systemctl start dbus.socket onecred.service app.service").ok();
     wait_until("the provider is on the bus", || stage.sh("onecred list").succeeded());
@@ -111,6 +118,20 @@ fn a_handle_fails_when_its_file_goes_and_comes_back_with_it(stage: &Stage) {
     has_failed(stage, &invocation, "there is no secret or template \"db\" with a \"target\"");
     configure(stage, |secrets| secrets.push(db()));
     is_back(stage);
+}
+
+fn the_handle_of_all_files_fails_when_one_goes_and_comes_back_with_it(stage: &Stage) {
+    stage.sh("systemctl start all.service").ok();
+    let invocation = stage.show("all.service", "InvocationID");
+    let waits_for =
+        |state| wait_until(&format!("{ALL} is {state}"), || stage.show(ALL, "ActiveState") == state);
+    change(stage, 2, vec![]);
+    waits_for("failed");
+    stage.waits_for_line(ALL, "no item \"pg\" in vault \"Servers\"");
+    stage.waits_for_line("all.service", &format!("requires {ALL}, which is refused"));
+    assert_eq!(stage.show("all.service", "InvocationID"), invocation, "it was restarted");
+    change(stage, 3, vec![item("pg", "b", "one")]);
+    waits_for("active");
 }
 
 fn a_file_that_went_while_the_provider_was_stopped(stage: &Stage) {

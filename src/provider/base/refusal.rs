@@ -223,7 +223,7 @@ impl Refusal {
             }
             Self::Unpublished { fault, .. } => fault.remedy(unit.instance().unwrap_or("NAME")),
             Self::SomeUnpublished { .. } => {
-                format!("the others are there; when it is mended: systemctl restart {unit}")
+                format!("the other files are published; when the cause is fixed: systemctl restart {unit}")
             }
             Self::Crowded { .. } => format!(
                 "see which they are: ss -xp src /run/onecred/credential.sock (or sealed.sock); end them, then: systemctl start {unit}"
@@ -250,10 +250,17 @@ impl Refusal {
 
     /// Cause and remedy, where a file is published that no unit waits for.
     pub fn outright(&self, name: &str) -> String {
-        let unit = UnitName::parse_lenient(&format!("onecred-file@{name}"));
-        match unit.ok().zip(CredentialId::parse("file").ok()) {
-            Some((unit, id)) => format!("{}; {}", self.cause(&unit, &id), self.remedy(&unit, &id)),
-            None => self.kind().to_owned(),
+        match UnitName::parse_lenient(&format!("onecred-file@{name}")) {
+            Ok(unit) => self.outright_for(&unit),
+            Err(_) => self.kind().to_owned(),
+        }
+    }
+
+    /// The same where a unit waits for files.
+    pub fn outright_for(&self, unit: &UnitName) -> String {
+        match CredentialId::parse("file") {
+            Ok(id) => format!("{}; {}", self.cause(unit, &id), self.remedy(unit, &id)),
+            Err(_) => self.kind().to_owned(),
         }
     }
 }

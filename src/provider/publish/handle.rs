@@ -5,13 +5,15 @@ use std::path::PathBuf;
 
 use super::Publisher;
 use super::accounts::Accounts;
-use super::plan::{File, unpublished};
+use super::plan::{File, Plan, unpublished};
 use crate::domain::name::{Claim, UnitName, unescape};
 use crate::domain::policy::Deliverable;
 use crate::provider::base::refusal::Refusal;
 
 /// The ID under which handles ask.
 const CREDENTIAL: &str = "file";
+/// The handle of all files.
+pub(super) const ALL: &str = "onecred-publish.service";
 
 /// What is to be published before a unit goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,17 +27,19 @@ pub enum Handle {
 impl Handle {
     /// The handle that a claim is of, if it is of one.
     pub fn of(claim: &Claim) -> Option<Self> {
-        if claim.credential.as_str() != CREDENTIAL {
-            return None;
+        Self::of_unit(&claim.unit).filter(|_| claim.credential.as_str() == CREDENTIAL)
+    }
+
+    /// The handle that a unit is, if it is one.
+    pub fn of_unit(unit: &UnitName) -> Option<Self> {
+        match unit.as_str() {
+            ALL => Some(Self::All),
+            _ => Self::name_of(unit).map(Self::One),
         }
-        if claim.unit.as_str() == "onecred-publish.service" {
-            return Some(Self::All);
-        }
-        Self::name_of(&claim.unit).map(Self::One)
     }
 
     /// The secret or template that a unit `onecred-file@NAME.service` is for.
-    pub(super) fn name_of(unit: &UnitName) -> Option<String> {
+    fn name_of(unit: &UnitName) -> Option<String> {
         let instance = unit.instance().filter(|_| unit.prefix() == "onecred-file")?;
         unit.as_str().ends_with(".service").then_some(())?;
         // names have no slash, so a dash is a dash, also where nobody has escaped it
@@ -57,14 +61,19 @@ pub struct Awaited {
     pub unwritable: Option<Refusal>,
 }
 
+/// The files that a handle stands for.
+pub(super) fn files<'a>(plan: &'a Plan, handle: &Handle) -> Vec<&'a File> {
+    match handle {
+        Handle::One(name) => plan.named(name).collect(),
+        Handle::All => plan.files.iter().collect(),
+    }
+}
+
 impl Publisher {
     /// The files that a handle waits for; an error if it stands for none that is configured.
     pub async fn awaited(&self, handle: &Handle) -> Result<Vec<Awaited>, Refusal> {
         let plan = self.configured()?;
-        let files: Vec<&File> = match handle {
-            Handle::One(name) => plan.named(name).collect(),
-            Handle::All => plan.files.iter().collect(),
-        };
+        let files = files(&plan, handle);
         if let (Handle::One(name), []) = (handle, files.as_slice()) {
             return Err(Refusal::NoFile(name.clone()));
         }

@@ -1,4 +1,5 @@
-//! Keeps `onecred-file@NAME.service` active only while its files exist, so that the next start of a unit that requires it waits or fails.
+//! Keeps `onecred-file@NAME.service` and `onecred-publish.service` active only while their files exist, so that the next start of a unit that
+//! requires them waits or fails.
 //!
 //! A unit whose files are gone is restarted without its dependencies: it asks again, and is refused with the reason in its journal, or waits.
 //! Stopping it in any other way would stop the units that require it.
@@ -9,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use super::Publisher;
-use super::handle::Handle;
+use super::handle::{self, Handle};
 use super::write::Open;
 use crate::domain::name::UnitName;
 use crate::host::pause::Growing;
@@ -18,8 +19,8 @@ use crate::host::systemd::message_id;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::store::Kind;
 
-/// The units of this type.
-const ALL: &str = "onecred-file@*.service";
+/// The names of these units, as patterns.
+const UNITS: [&str; 2] = ["onecred-file@*.service", handle::ALL];
 /// The states of units that are looked at: the others have not been asked for.
 const STATES: [&str; 4] = ["active", "activating", "deactivating", "failed"];
 /// After how long units that were starting or stopping are looked at again.
@@ -42,7 +43,7 @@ enum Files {
 
 /// What to do with a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     Nothing,
     /// It is active without its files: it has to ask for them again.
     AskAgain,
@@ -76,7 +77,7 @@ impl Publisher {
                     }
                     Ok(false) => sleep(SOON).await,
                     Err(error) => {
-                        tracing::debug!("the state of {ALL} can't be compared with the files now: {error}");
+                        tracing::debug!("the state of handles can't be compared with the files now: {error}");
                         let _ = timeout(pauses.pause(), self.files_changed.notified()).await;
                     }
                 }
@@ -87,7 +88,7 @@ impl Publisher {
     /// Compares the units with the files once. Says whether all are as they should be.
     async fn settle_handles(&self) -> zbus::Result<bool> {
         let manager = self.link.manager().await?;
-        let units = manager.list_units_by_patterns(&STATES, &[ALL]).await?;
+        let units = manager.list_units_by_patterns(&STATES, &UNITS).await?;
         let mut settled = true;
         for (unit, step) in self.steps(units) {
             let job = match step {
@@ -103,7 +104,7 @@ impl Publisher {
                 Ok(_) if step == Step::AskAgain => tracing::info!(
                     object_systemd_unit = unit.as_str(),
                     onecred_unit = unit.as_str(),
-                    "{unit} asks again, since its file is gone; units that require it are not stopped"
+                    "{unit} asks again, since a file that it stands for is gone; units that require it are not stopped"
                 ),
                 Ok(_) => {}
                 // the service manager refuses, rather than does not answer
@@ -119,10 +120,10 @@ impl Publisher {
         Ok(settled)
     }
 
-    fn steps(&self, units: Vec<Listed>) -> Vec<(String, Step)> {
+    pub(super) fn steps(&self, units: Vec<Listed>) -> Vec<(String, Step)> {
         let step_of = |(unit, _, _, state, _, _, _, job, ..): Listed| {
-            let name = Handle::name_of(&UnitName::parse(&unit).ok()?)?;
-            let step = step(&state, job != 0, self.files_of(&name));
+            let handle = Handle::of_unit(&UnitName::parse(&unit).ok()?)?;
+            let step = step(&state, job != 0, self.files_of(&handle));
             let recovers = || self.is_to_recover.get().is_some_and(|is_to_recover| is_to_recover(&unit));
             let step = if step == Step::Start && recovers() { Step::Nothing } else { step };
             (step != Step::Nothing).then_some((unit, step))
@@ -130,11 +131,11 @@ impl Publisher {
         units.into_iter().filter_map(step_of).collect()
     }
 
-    fn files_of(&self, name: &str) -> Files {
+    fn files_of(&self, handle: &Handle) -> Files {
         let Some(plan) = self.plan() else { return Files::Unclear };
         let (writer, open) = (self.writer(), &mut Open::default());
-        let mut files = plan.named(name).peekable();
-        if files.peek().is_none() {
+        let files = handle::files(&plan, handle);
+        if files.is_empty() && *handle != Handle::All {
             return Files::Gone;
         }
         let mut all = Files::Good;
@@ -151,23 +152,39 @@ impl Publisher {
 
     /// Logs why a handle's unit is refused in the journals of the units that require it, which would say only that a dependency failed.
     pub(in crate::provider) async fn tell_consumers(&self, unit: &UnitName, refusal: &Refusal) {
-        let Some(name) = Handle::name_of(unit).filter(|_| self.writer().kind == Kind::Memory) else { return };
-        let unit = unit.as_str();
-        let consumers = match consumers(&self.link, unit).await {
+        let Some(handle) = Handle::of_unit(unit).filter(|_| self.writer().kind == Kind::Memory) else {
+            return;
+        };
+        let consumers = match consumers(&self.link, unit.as_str()).await {
             Ok(consumers) => consumers,
             Err(error) => return tracing::debug!("units that require {unit} can't be listed now: {error}"),
         };
-        let reason = refusal.outright(&name);
+        let reason = reason(unit, &handle, refusal);
+        let name = match &handle {
+            Handle::One(name) => Some(name.as_str()),
+            Handle::All => None,
+        };
         for consumer in consumers.into_iter().take(MOST_CONSUMERS) {
             tracing::error!(
                 message_id = message_id::UNPUBLISHED,
                 object_systemd_unit = consumer.as_str(),
                 onecred_unit = consumer.as_str(),
-                onecred_secret = name.as_str(),
+                onecred_secret = name,
                 onecred_result = refusal.kind(),
                 "{consumer} requires {unit}, which is refused, so that it can't start: {reason}"
             );
         }
+    }
+}
+
+/// Why a handle's unit is refused, for the journals of other units.
+fn reason(unit: &UnitName, handle: &Handle, refusal: &Refusal) -> String {
+    match (handle, refusal) {
+        (_, Refusal::SomeUnpublished { names, .. }) => {
+            format!("not everything is published: {}; see: journalctl -u {unit}", names.join(", "))
+        }
+        (Handle::One(name), _) => refusal.outright(name),
+        (Handle::All, _) => refusal.outright_for(unit),
     }
 }
 
@@ -185,6 +202,19 @@ async fn consumers(link: &Link, unit: &str) -> zbus::Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn consumers_are_told_why_their_handle_is_refused() {
+        let unit = |name| UnitName::parse(name).unwrap();
+        let some = Refusal::SomeUnpublished { names: vec!["db".into(), "key".into()], ends: None };
+        let said = reason(&unit(handle::ALL), &Handle::All, &some);
+        assert_eq!(said, "not everything is published: db, key; see: journalctl -u onecred-publish.service");
+        let said = reason(&unit(handle::ALL), &Handle::All, &Refusal::Stopping);
+        assert!(said.ends_with("systemctl start onecred-publish.service"), "{said}");
+        let (one, none) = (Handle::One("db".into()), Refusal::NoFile("db".into()));
+        let said = reason(&unit("onecred-file@db.service"), &one, &none);
+        assert!(said.starts_with("there is no secret or template \"db\" with a \"target\""), "{said}");
+    }
 
     #[test]
     fn a_unit_asks_again_only_where_its_files_are_gone() {

@@ -3,10 +3,12 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
+use super::handle_units::Step;
 use super::*;
 use crate::config::{Settings, from_text};
 use crate::domain::policy::Policy;
 use crate::domain::secret::{MaxAge, Secret};
+use crate::host::systemd::manager::Listed;
 use crate::ipc::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Resolve};
 use crate::provider::fetch::broker::Order;
 use crate::provider::store::Store;
@@ -308,4 +310,44 @@ async fn a_file_that_is_gone_or_back_is_looked_at() {
     assert!(is_due().await, "it has gone");
     rig.publisher.sync().await;
     assert!(is_due().await, "an earlier process may have removed some");
+}
+
+/// A unit as the service manager lists it.
+fn listed(unit: &str, state: &str) -> Listed {
+    let (text, path) = (String::new, zbus::OwnedObjectPath::try_from("/").unwrap());
+    (unit.into(), text(), text(), state.into(), text(), text(), path.clone(), 0, text(), path)
+}
+
+#[tokio::test]
+async fn handles_follow_their_files() {
+    let rig = Rig::new(&["password", "username"]);
+    let step = |unit: &str, state: &str| {
+        let steps = rig.publisher.steps(vec![listed(unit, state)]);
+        steps.into_iter().next().map(|(_, step)| step)
+    };
+    let (password, username) = ("onecred-file@password.service", "onecred-file@username.service");
+    let all = "onecred-publish.service";
+    for unit in [password, username, all] {
+        assert_eq!(step(unit, "active"), Some(Step::AskAgain), "{unit}: no file was published");
+    }
+    rig.gives([Ok((1, ["p1", "u1"]))]);
+    rig.publisher.publish("password").await.unwrap();
+    assert_eq!((step(password, "active"), step(password, "failed")), (None, Some(Step::Start)));
+    assert_eq!((step(all, "active"), step(all, "failed")), (Some(Step::AskAgain), None));
+    rig.publisher.publish("username").await.unwrap();
+    assert_eq!((step(all, "active"), step(all, "failed")), (None, Some(Step::Start)));
+    let plan = rig.publisher.plan().unwrap();
+    rig.publisher.withdraw(plan.named("username"), NO_MORE);
+    for (unit, expected) in [(password, None), (username, Some(Step::AskAgain)), (all, Some(Step::AskAgain))]
+    {
+        assert_eq!(step(unit, "active"), expected, "{unit}: one file is gone");
+    }
+    assert_eq!(step("other.service", "active"), None);
+}
+
+#[tokio::test]
+async fn without_files_the_handle_of_all_stays() {
+    let rig = Rig::new(&[]);
+    let steps = |unit| rig.publisher.steps(vec![listed(unit, "active")]).len();
+    assert_eq!((steps("onecred-publish.service"), steps("onecred-file@password.service")), (0, 1));
 }

@@ -144,7 +144,7 @@ pub(super) async fn handle_problem(link: &Link, unit: &str) -> zbus::Result<Opti
     let properties = link.properties(unit, "Unit").await?;
     for setting in ["Requires", "Requisite", "BindsTo"] {
         for needed in properties.get::<Vec<String>>(setting).await? {
-            if !needed.starts_with("onecred-file@") {
+            if UnitName::parse(&needed).ok().and_then(|unit| Handle::of_unit(&unit)).is_none() {
                 continue;
             }
             let state: String = link.properties(&needed, "Unit").await?.get("ActiveState").await?;
