@@ -17,6 +17,7 @@ pub const THEME: Theme = Theme {
     cases: cases![
         whoever_failed_at_boot_runs_when_1password_is_back,
         a_unit_whose_start_cannot_be_queued_stays_failed,
+        who_failed_for_a_unit_that_returns_by_itself_is_started,
     ],
 };
 
@@ -143,6 +144,25 @@ fn a_unit_whose_start_cannot_be_queued_stays_failed(stage: &Stage) {
         assert!(line.contains(reason), "{line}");
         assert_eq!(stage.show(unit, "ActiveState"), "failed", "{unit}");
     }
+}
+
+fn who_failed_for_a_unit_that_returns_by_itself_is_started(stage: &Stage) {
+    let returns = format!(
+        "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=exec\nRestart=on-failure\nRestartSec=1s\n\
+         LoadCredential=password:{SOCKET}\nExecStart=/bin/sleep infinity\n"
+    );
+    let needs =
+        "[Unit]\nRequires=returns.service\nAfter=returns.service\n[Service]\nExecStart=/bin/sleep infinity\n";
+    stage.units([("returns.service", returns.as_str()), ("needs.service", needs)]);
+    stage.sh("systemctl start --no-block needs.service").ok();
+    wait_until("it is in the list with the other", || {
+        stage.sh("grep -q needs.service /run/onecred/store/refused.json").succeeded()
+    });
+    wait_until("it is restarted by itself", || stage.show("returns.service", "NRestarts") != "0");
+    stage.connect_comes(&fixture());
+    wait_until("it has returned", || stage.show("returns.service", "ActiveState") == "active");
+    wait_until("the other runs", || stage.show("needs.service", "ActiveState") == "active");
+    assert!(!stage.journal("returns.service").contains("is started again"), "systemd has started it");
 }
 
 fn the_first_token_starts_what_was_refused_for_none(stage: &Stage) {

@@ -3,7 +3,8 @@
 //! Causes that pass are looked at again and again. What an administrator must correct (a token, 1Password's core, the configuration) is looked at
 //! after the resolver was started or the configuration was loaded, and else seldom.
 //!
-//! Each is started once. Left alone are units that run or come back by themselves, that are masked, and that an administrator has started or
+//! Each is started once. A unit whose own `Restart=` has started it counts as started here, so that those that failed for it are started. Left alone
+//! are units that run, that are masked, and that an administrator has started or
 //! stopped since. The list of units is in the store, where the next provider finds it.
 //!
 //! [`undecrypted`] restarts units that systemd could not decrypt an answer for.
@@ -63,6 +64,8 @@ pub struct Recovery {
     begun: Notify,
     /// Something has changed that may end the causes of all refusals.
     now: Notify,
+    /// A unit that others failed for was started by its own `Restart=`. If it has received its values, they are in the store.
+    returned: Notify,
     slots: Slots,
     /// How many units were started again since the list was empty.
     started: AtomicUsize,
@@ -81,6 +84,7 @@ impl Recovery {
             refused: Notify::new(),
             begun: Notify::new(),
             now: Notify::new(),
+            returned: Notify::new(),
             slots: Slots::default(),
             started: AtomicUsize::new(0),
             sealed: sealed::Sealed::default(),
@@ -185,6 +189,7 @@ impl Recovery {
                     sources.iter().filter(answers).for_each(|source| tries.now(source));
                 }
                 () = self.now.notified() => tries.all_now(),
+                () = self.returned.notified() => {}
                 () = configured(&mut events) => tries.all_now(),
             }
             if self.config.get().error.is_some() {
@@ -247,6 +252,10 @@ impl Recovery {
             Ok(Outcome::Later) | Err(zbus::Error::InputOutput(_)) => {
                 self.units().waits(&unit);
                 Vec::new()
+            }
+            Ok(Outcome::Returned) => {
+                tracing::debug!("{unit} is not started again: it has returned by its own Restart=");
+                self.units().started(&unit, &failed)
             }
             Ok(Outcome::NotNeeded) => {
                 tracing::debug!("{unit} is not started again: it runs, or was stopped");

@@ -123,6 +123,11 @@ impl<P: Copy + Ord> FailedUnits<P> {
         true
     }
 
+    /// Whether others failed for this unit.
+    pub(super) fn is_needed(&self, unit: &str) -> bool {
+        self.units.values().any(|failed| failed.needs.contains(unit))
+    }
+
     /// A job of a unit was done or canceled: somebody has started or stopped it, unless it is the start that was refused.
     pub(super) fn ended(&mut self, unit: &str, at: P) {
         if self.starting.contains(unit) {

@@ -140,7 +140,12 @@ impl Recovery {
             match result.as_str() {
                 "done" | "canceled" => {
                     self.note_dependents(&mut dependents).await;
-                    self.units().ended(&unit, at);
+                    // one that its own Restart= has started keeps those that failed for it, until its source is back
+                    let is_needed = self.units().is_needed(&unit);
+                    match is_needed && result == "done" && self.restarts(&unit).await > 0 {
+                        true => self.returned.notify_one(),
+                        false => self.units().ended(&unit, at),
+                    }
                     self.sealed.job_ended(&unit, result == "done");
                     if unit == RESOLVER {
                         self.try_now();

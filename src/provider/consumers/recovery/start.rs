@@ -35,8 +35,10 @@ pub(super) enum For<'a> {
 pub(super) enum Outcome {
     /// It is queued.
     Started,
-    /// The unit runs, comes back by itself, was stopped, or is masked.
+    /// The unit was stopped, started by somebody else, or is masked.
     NotNeeded,
+    /// The unit runs, since its own `Restart=` has started it.
+    Returned,
     /// The unit has not ended yet, or another one that it needs has failed, and a start would start that one too.
     Later,
 }
@@ -50,6 +52,8 @@ struct Facts {
     active: String,
     /// The ID of its invocation, the last one if it does not run.
     invocation: String,
+    /// How often its own `Restart=` has started it since somebody else did.
+    restarts: u32,
     /// It may be started by request.
     can_start: bool,
     /// The time over which its starts are counted; zero if they are not limited.
@@ -77,6 +81,7 @@ enum Decision {
         reset: bool,
     },
     NotNeeded,
+    Returned,
     Later,
     /// The service manager would not queue the start.
     Impossible(String),
@@ -100,10 +105,17 @@ fn decide(unit: &Facts, why: For, now: Now) -> Decision {
             "active" => since.age(now.boot) < ENDS_WITHIN,
             _ => true,
         };
-        match *refused == unit.invocation {
-            true if is_ending => return Decision::Later,
-            true => {}
-            false => return Decision::NotNeeded, // somebody has started it since
+        match (*refused == unit.invocation, unit.restarts) {
+            (true, _) if is_ending => return Decision::Later,
+            (true, _) => {}
+            (false, 0) => return Decision::NotNeeded, // somebody has started it since
+            (false, _) => {
+                return match unit.active.as_str() {
+                    "active" => Decision::Returned,
+                    "activating" | "deactivating" => Decision::Later,
+                    _ => Decision::NotNeeded,
+                };
+            }
         }
     }
     let is_down = unit.active == "failed" || unit.active == "inactive" && why == For::Another;
@@ -132,6 +144,7 @@ impl Recovery {
         let reset = match decide(&facts, why, now) {
             Decision::Start { reset } => reset,
             Decision::NotNeeded => return Ok(Outcome::NotNeeded),
+            Decision::Returned => return Ok(Outcome::Returned),
             Decision::Later => return Ok(Outcome::Later),
             Decision::Impossible(reason) => return Err(zbus::Error::Failure(reason)),
         };
@@ -151,11 +164,18 @@ impl Recovery {
             load: unit.get("LoadState").await?,
             active: unit.get("ActiveState").await?,
             invocation: invocation::of_bytes(&unit.get::<Vec<u8>>("InvocationID").await?),
+            restarts: self.restarts(name).await,
             can_start: unit.get("CanStart").await?,
             limit: Duration::from_micros(interval),
             ended: Duration::from_micros(unit.get("InactiveEnterTimestampMonotonic").await?),
             needs: self.needs_of(name, &unit, why).await?,
         })
+    }
+
+    /// How often the unit's own `Restart=` has started it since somebody else did.
+    pub(super) async fn restarts(&self, name: &str) -> u32 {
+        let Ok(service) = self.link.properties(name, "Service").await else { return 0 };
+        service.get("NRestarts").await.unwrap_or_default() // other types of units have no Restart=
     }
 
     async fn needs_of(&self, name: &str, unit: &Properties, why: For<'_>) -> zbus::Result<Vec<Needed>> {
@@ -207,6 +227,7 @@ mod tests {
             load: "loaded".into(),
             active: active.into(),
             invocation: "first".into(),
+            restarts: 0,
             can_start: true,
             limit: LIMIT,
             ended: ENDED,
@@ -278,6 +299,24 @@ mod tests {
         let unknown = FailedUnit::default();
         assert_eq!(decide(&unit("failed", &[]), For::Refused(&unknown), at(ENDED)), start(true));
         assert_eq!(decide(&unit("active", &[]), For::Refused(&unknown), at(ENDED)), Decision::NotNeeded);
+    }
+
+    #[test]
+    fn a_unit_that_its_own_restart_has_started_has_returned() {
+        for (active, refused, restarts, expected) in [
+            ("active", "zeroth", 3, Decision::Returned),
+            ("activating", "zeroth", 3, Decision::Later),
+            ("deactivating", "zeroth", 3, Decision::Later),
+            ("failed", "zeroth", 3, Decision::NotNeeded),
+            ("active", "zeroth", 0, Decision::NotNeeded),
+            ("activating", "zeroth", 0, Decision::NotNeeded),
+            ("failed", "first", 3, start(true)),
+        ] {
+            let facts = Facts { restarts, ..unit(active, &[]) };
+            let refused = FailedUnit { invocation: Some(refused.into()), ..FailedUnit::default() };
+            let decision = decide(&facts, For::Refused(&refused), at(ENDED));
+            assert_eq!(decision, expected, "{active}, {refused:?}, {restarts} restarts");
+        }
     }
 
     #[test]

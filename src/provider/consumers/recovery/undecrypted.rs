@@ -89,7 +89,7 @@ impl Recovery {
                     );
                     started.push(unit);
                 }
-                Ok(Outcome::NotNeeded | Outcome::Later) => {
+                Ok(Outcome::NotNeeded | Outcome::Returned | Outcome::Later) => {
                     tracing::debug!(
                         "{unit} is not started again: it runs, or another unit that it needs has failed"
                     );
