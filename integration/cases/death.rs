@@ -131,11 +131,22 @@ fn with_an_alert_watchdog(stage: &Stage) {
     stage.run(&["systemctl", "daemon-reload"]).ok();
 }
 
+/// Has refused units stay as they are, so that their ends can be judged.
+fn nothing_is_started_again(stage: &Stage) {
+    let config = "/etc/onecred/secrets.json";
+    let mut written: serde_json::Value = serde_json::from_slice(&stage.read(config)).unwrap_or_default();
+    written["recover"] = serde_json::json!(false);
+    stage.write(config, written.to_string(), 0o644);
+    stage.sh("systemctl try-reload-or-restart onecred.service").ok();
+}
+
 fn kill_9_while_a_unit_waits(stage: &Stage) {
     a_unit_waits(stage, "app.service");
     kill(stage);
     right_or_not_at_all(stage, "app.service", PASSWORD);
     all_is_well_again(stage);
+    stage.waits_for_line("app.service", "is started again, since what it failed for");
+    wait_until("it has its value", || right_or_not_at_all(stage, "app.service", PASSWORD));
 }
 
 fn kill_9_while_a_long_value_is_written(stage: &Stage) {
@@ -200,6 +211,7 @@ fn a_watchdog_abort_while_a_long_value_is_written(stage: &Stage) {
 
 /// No more memory is to be had, and the next long value takes some. What the kernel's own killer does is a `kill -9`, as above.
 fn out_of_memory_while_a_long_value_is_written(stage: &Stage) {
+    nothing_is_started_again(stage);
     a_long_value_is_half_read(stage);
     let main = stage.show("onecred.service", "MainPID");
     stage.sh(&format!("prlimit --pid {main} --as=4096")).ok();
@@ -221,6 +233,7 @@ fn the_resolver_is_killed_while_a_unit_waits(stage: &Stage) {
 }
 
 fn kills_in_a_storm_of_units(stage: &Stage) {
+    nothing_is_started_again(stage);
     stage.gets("app-warm.service", "", &[("big", long_value(BIG).as_bytes())]);
     let big = long_value(BIG);
     let text = consumer("", &["big"]);

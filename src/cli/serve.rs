@@ -49,7 +49,8 @@ pub fn run(args: ServeArgs) -> Result<(), Box<dyn Error>> {
     // both before any thread is started and before any secret is known
     let (handed_over, sealed) = activation::handed_over_and_another(SockType::Stream, SEALED)?;
     let hardened = hardened(); // the keeper, too: its descriptors are the provider's
-    let keeper = Keeper::start().map_err(|error| format!("the keeper can't be started: {error}"))?;
+    let keeper =
+        Keeper::start(&args.store).map_err(|error| format!("the keeper can't be started: {error}"))?;
     journal::start("onecred", if args.verbose { Level::DEBUG } else { Level::INFO });
     warn_if_soft(hardened);
     crate::host::sys::give_back_long_memory();

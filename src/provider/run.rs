@@ -192,6 +192,7 @@ async fn serve(
                 journal::catch_up();
                 handler.log.sweep(false);
                 context.broker.sweep();
+                context.recovery.take_unanswered(context.broker.store());
                 context.unit_totals.sweep(BootTime::now());
                 let context = Arc::clone(context);
                 tokio::spawn(async move {

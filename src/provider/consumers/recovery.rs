@@ -46,6 +46,7 @@ use crate::provider::base::events::Event;
 use crate::provider::base::refusal::{Ends, Refusal};
 use crate::provider::fetch::broker::Broker;
 use crate::provider::store::Store;
+use crate::provider::store::unanswered::Unanswered;
 
 /// How often a start is tried again if the connection to the service manager breaks, and when.
 const RETRIES: u32 = 5;
@@ -77,7 +78,7 @@ impl Recovery {
     /// Goes on where the process before this one stopped.
     pub fn new(config: Arc<CurrentConfig>, store: &Store) -> Self {
         let known = store.refused().and_then(|list| serde_json::from_slice(&list).ok()).unwrap_or_default();
-        Self {
+        let recovery = Self {
             config,
             units: Mutex::new(FailedUnits::new(known)),
             news: Notify::new(),
@@ -89,7 +90,34 @@ impl Recovery {
             started: AtomicUsize::new(0),
             sealed: sealed::Sealed::default(),
             link: Link::default(),
+        };
+        recovery.take_unanswered(store);
+        recovery
+    }
+
+    /// Notes the units that the keeper of a provider that was killed has refused. To be called again, since that keeper may be late.
+    pub fn take_unanswered(&self, store: &Store) {
+        let unanswered = store.take_unanswered();
+        if unanswered.is_empty() || !self.config.get().settings.recover {
+            return;
         }
+        let mut units = self.units();
+        for Unanswered { unit, credential, invocation } in unanswered {
+            let failed = FailedUnit {
+                since: BootTime::now(),
+                credential: Some(credential),
+                invocation: Some(invocation),
+                why: "onecred was killed before it had the value".to_owned(),
+                ..FailedUnit::default()
+            };
+            if units.get(&unit).is_none() {
+                units.refuse(unit, failed); // else it was noted before, with its cause
+            }
+        }
+        drop(units);
+        self.news.notify_one();
+        self.refused.notify_one();
+        self.begun.notify_one();
     }
 
     fn units(&self) -> MutexGuard<'_, FailedUnits<Sequence>> {
@@ -286,3 +314,6 @@ async fn configured(events: &mut Receiver<Event>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,10 +3,12 @@
 //! It is made before any thread and any secret, shares the provider's descriptor table (`CLONE_FILES`), and waits for the provider's end.
 //! Connections outlive the provider in that table. Each gets filler until its peer hangs up, which takes a value that was half sent over the
 //! size limit of every reader ([`ENOUGH`]). The keeper has no state, costs nothing per request, and ends when no connection is left. A peer that
-//! does not read keeps it, asleep; one that took all of the filler and does not hang up is closed after [`LINGER`].
+//! does not read keeps it, asleep; one that took all of the filler and does not hang up is closed after [`LINGER`]. The units that it refuses are
+//! listed in the store, so that the next provider starts them again.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -17,6 +19,8 @@ use nix::unistd::{Pid, getppid};
 use super::reply::{ENOUGH, FILLER};
 use crate::domain::name::Claim;
 use crate::host::sys;
+use crate::host::systemd::invocation::{self, Invocation};
+use crate::provider::store::unanswered::{self, Unanswered};
 
 /// How long a peer that took all of the filler may keep the keeper. To no reader of systemd's is that much a value.
 const LINGER: Duration = Duration::from_secs(60);
@@ -33,10 +37,10 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Makes the keeper of this process. To be called before any thread is started and any secret is known.
-    pub fn start() -> io::Result<Self> {
+    /// Makes the keeper of this process, which has its store there. To be called before any thread is started and any secret is known.
+    pub fn start(store: &Path) -> io::Result<Self> {
         let (this, provider) = (Pid::this(), sys::pidfd_open(Pid::this())?);
-        let pid = sys::clone_sharing_files(|| keep(this, &provider))?;
+        let pid = sys::clone_sharing_files(|| keep(this, &provider, store))?;
         Ok(Self { pid, pidfd: sys::pidfd_open(pid)?, _provider: provider })
     }
 
@@ -52,7 +56,7 @@ impl Keeper {
 }
 
 /// The keeper's whole life.
-fn keep(provider: Pid, pidfd: &OwnedFd) {
+fn keep(provider: Pid, pidfd: &OwnedFd, store: &Path) {
     let _ = nix::sys::prctl::set_name(c"onecred-keeper");
     // an orphan is what proves the provider's end: the descriptor is one of a table that is not ours alone
     while getppid() == provider {
@@ -62,12 +66,16 @@ fn keep(provider: Pid, pidfd: &OwnedFd) {
         }
     }
     let (askers, others): (Vec<RawFd>, Vec<RawFd>) = open_files().into_iter().partition(|&fd| is_asker(fd));
+    let requests = requests(&askers, invocation::current);
     let mut open: Vec<Asker> = askers.into_iter().map(Asker::new).collect();
     let count = open.len();
     refuse_some(&mut open);
     // the provider's other descriptors are nobody's now: values in memory files, its place on the bus
     for fd in others.into_iter().filter(|&fd| fd > 2 && fd != pidfd.as_raw_fd()) {
         let _ = nix::unistd::close(fd);
+    }
+    if !requests.is_empty() {
+        let _ = unanswered::write(store, Pid::this().as_raw(), &requests); // without the store the units are only refused
     }
     // said after the first round, and only where it goes at once: a journal that stands still must not hold up refusals
     let mut journal = [PollFd::new(sys::borrow(2), PollFlags::POLLOUT)];
@@ -92,9 +100,23 @@ fn open_files() -> Vec<RawFd> {
 /// Whether a descriptor is a connection of a process that asks for a credential: its own address is the path of a listening socket, or its
 /// peer's address is a claim. nspawn and others connect without an address.
 fn is_asker(fd: RawFd) -> bool {
-    let Ok(peer) = getpeername::<UnixAddr>(fd) else { return false };
-    let claims = peer.as_abstract().is_some_and(|address| Claim::parse(address).is_some());
-    claims || getsockname::<UnixAddr>(fd).is_ok_and(|own| own.path().is_some())
+    getpeername::<UnixAddr>(fd).is_ok()
+        && (claim(fd).is_some() || getsockname::<UnixAddr>(fd).is_ok_and(|own| own.path().is_some()))
+}
+
+/// What a connection's peer claims.
+fn claim(fd: RawFd) -> Option<Claim> {
+    getpeername::<UnixAddr>(fd).ok()?.as_abstract().and_then(Claim::parse)
+}
+
+/// The requests of units that run, by their invocations. A caller whose unit has ended waits for nothing any more.
+fn requests(askers: &[RawFd], current: impl Fn(&str) -> Option<Invocation>) -> Vec<Unanswered> {
+    let request = |fd: &RawFd| {
+        let Claim { unit, credential } = claim(*fd)?;
+        let invocation = current(unit.as_str())?;
+        Some(Unanswered { unit: unit.to_string(), credential: credential.to_string(), invocation })
+    };
+    askers.iter().filter_map(request).take(unanswered::MOST).collect()
 }
 
 /// A connection that is refused.

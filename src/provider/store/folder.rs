@@ -23,6 +23,8 @@ pub(super) const PENDING: &str = "pending.json";
 pub(super) const RECEIVED: &str = "received.json";
 /// The last valid configuration, which outlives the process, too.
 pub(super) const CONFIGURATION: &str = "configuration.json";
+/// Which requests were open when a provider was killed; the number of its keeper follows.
+pub(super) const UNANSWERED: &str = "unanswered.";
 const UNFINISHED: &str = "new.";
 
 /// What the folder may be.
@@ -114,6 +116,13 @@ impl Folder {
         Ok(found)
     }
 
+    /// The names of the files that begin with this.
+    pub(super) fn names(&self, prefix: &str) -> Vec<String> {
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(|name| name.starts_with(prefix)).collect()
+    }
+
     /// Removes everything but these files, the state and the lists that outlive the process.
     pub(super) fn keep_only(&self, names: &HashSet<String>) -> Result<(), BadFolder> {
         let wrong = |error| BadFolder::Open(self.path.clone(), error);
@@ -122,7 +131,8 @@ impl Folder {
             let is_list = [STATE, PUBLISHED, REFUSED, PENDING, RECEIVED, CONFIGURATION]
                 .iter()
                 .any(|list| name == *list);
-            if !is_list && !name.to_str().is_some_and(|name| names.contains(name)) {
+            let stays = |name: &str| names.contains(name) || name.starts_with(UNANSWERED);
+            if !is_list && !name.to_str().is_some_and(stays) {
                 let _ = fs::remove_file(self.path.join(name)); // a folder of someone's stays
             }
         }

@@ -385,3 +385,4 @@ pub mod last_valid;
 pub mod start_pins;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod unanswered;

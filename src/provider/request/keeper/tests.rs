@@ -79,6 +79,25 @@ fn who_asks_is_known_by_the_socket_that_took_the_connection() {
 }
 
 #[test]
+fn the_units_that_were_refused_are_listed_by_their_invocations() {
+    let listens = SocketAddr::from_abstract_name(format!("{}-asked", std::process::id())).unwrap();
+    let listener = UnixListener::bind_addr(&listens).unwrap();
+    let mut open = Vec::new();
+    for name in ["/unit/app.service/db", "/unit/ended.service/db", "other"] {
+        let client = sys_socket();
+        let own = UnixAddr::new_abstract(format!("{:x}f{name}", std::process::id()).as_bytes()).unwrap();
+        nix::sys::socket::bind(client.as_raw_fd(), &own).unwrap();
+        let to = UnixAddr::new_abstract(format!("{}-asked", std::process::id()).as_bytes()).unwrap();
+        nix::sys::socket::connect(client.as_raw_fd(), &to).unwrap();
+        open.push((listener.accept().unwrap().0, client));
+    }
+    let fds: Vec<RawFd> = open.iter().map(|(accepted, _)| accepted.as_raw_fd()).collect();
+    let current = |unit: &str| (unit == "app.service").then(|| "1".to_owned());
+    let app = Unanswered { unit: "app.service".into(), credential: "db".into(), invocation: "1".into() };
+    assert_eq!(requests(&fds, current), [app]);
+}
+
+#[test]
 fn a_claim_is_enough_to_know_who_asks() {
     let address =
         |name: &str| SocketAddr::from_abstract_name(format!("{}-{name}", std::process::id())).unwrap();
