@@ -8,6 +8,7 @@ mod rule;
 mod secret;
 mod service_account;
 mod source;
+mod start_cost;
 mod target;
 mod template;
 mod units;
@@ -42,6 +43,7 @@ const CONNECTIONS: [u64; 2] = [1, 512];
 
 /// Checks everything. What comes out is only to be used where no error was found.
 pub(super) fn check(merged: Merged, problems: &mut Problems) -> Settings {
+    let places = start_cost::places(&merged);
     let sources = source::sources(merged.source, merged.sources, problems);
     let limits = limits(merged.limits.as_deref(), problems);
     let roots = target::roots(merged.publish.as_deref(), problems);
@@ -64,7 +66,7 @@ pub(super) fn check(merged: Merged, problems: &mut Problems) -> Settings {
     for Template { filling, grants, declared_at, .. } in &templates {
         policy.add_template(Arc::clone(filling), grants, declared_at);
     }
-    Settings {
+    let settings = Settings {
         sources: checker.sources,
         policy,
         templates,
@@ -73,7 +75,9 @@ pub(super) fn check(merged: Merged, problems: &mut Problems) -> Settings {
         recover: merged.recover.is_none_or(|recover| *recover),
         audit: merged.audit.map(|audit| *audit).unwrap_or_default(),
         strict: merged.strict.is_some_and(|strict| *strict),
-    }
+    };
+    start_cost::check(&settings, &places, checker.problems);
+    settings
 }
 
 fn limits(written: Option<&written::Limits>, problems: &mut Problems) -> Limits {
