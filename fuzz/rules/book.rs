@@ -85,7 +85,7 @@ fn within_budget(ledgers: &BTreeMap<String, Ledger>, page: &str, per_day: u32) {
             Ok(_) => assert!(before == 0 || before < per_day, "{before} of {per_day} were spent already"),
             Err(failure) => assert!(failure.retry_after.is_some_and(|wait| !wait.is_zero())),
         }
-        if quota.admit_check().is_ok() {
+        if quota.admit_check(Default::default()).is_ok() {
             assert!(
                 per_day <= 1 || quota.spent().day < per_day - per_day / 4,
                 "a check takes what is kept back"

@@ -146,6 +146,8 @@ fn first_value(
             known: None,
             version: None,
             fields: vec![field],
+            look_again: None,
+            asker: Default::default(),
             patience,
         };
         let begun = Instant::now();

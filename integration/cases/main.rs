@@ -15,6 +15,7 @@ mod docs;
 mod explain;
 mod faults;
 mod forged;
+mod greedy;
 mod handles;
 mod hangs;
 mod journal;
@@ -112,6 +113,7 @@ const THEMES: &[&Theme] = &[
     &attackers::FLOOD,
     &liar::THEME,
     &hangs::THEME,
+    &greedy::THEME,
 ];
 
 fn main() -> ExitCode {

@@ -54,6 +54,8 @@ fn ask(reference: &str) -> Fetch {
         known: None,
         version: None,
         fields: vec![field],
+        look_again: None,
+        asker: Default::default(),
         patience: Duration::from_secs(20),
     }
 }
@@ -76,6 +78,7 @@ async fn check(resolver: &Resolver, items: &[Known]) -> Result<Vec<ItemState>, F
         print: String::new(),
         definition: None,
         items: items.to_vec(),
+        asker: Default::default(),
         patience: Duration::from_secs(20),
     };
     Ok(resolver.check(question).await?.items)

@@ -92,6 +92,8 @@ pub(super) trait Source {
     #[zbus(property)]
     fn left(&self) -> zbus::Result<u32>;
     #[zbus(property)]
+    fn spenders(&self) -> zbus::Result<Vec<(String, u32)>>;
+    #[zbus(property)]
     fn limited_until(&self) -> zbus::Result<u64>;
     #[zbus(property)]
     fn last_success(&self) -> zbus::Result<u64>;

@@ -30,6 +30,11 @@ impl BootTime {
         now.0.saturating_sub(self.0)
     }
 
+    /// This much earlier, but not before the boot.
+    pub fn before(self, time: Duration) -> Self {
+        Self(self.0.saturating_sub(time))
+    }
+
     /// This much later.
     pub fn after(self, wait: Duration) -> Self {
         Self(self.0.saturating_add(wait))

@@ -6,6 +6,7 @@ pub mod clock;
 pub(crate) mod directory;
 pub(crate) mod ownership;
 pub mod pause;
+pub mod pauses;
 pub(crate) mod sys;
 pub mod systemd;
 pub mod tcp_table;

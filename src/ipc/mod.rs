@@ -3,6 +3,7 @@
 //! One connection carries one question and one answer, so an answer can only count for the flight that asked. Each is one packet
 //! with sealed memfds (see [`packet`]): metadata as JSON, values as bytes, so that no value is ever part of a message.
 
+mod asker;
 pub(crate) mod bounded;
 pub mod client;
 #[cfg(any(test, fuzzing))]
@@ -26,6 +27,7 @@ use crate::domain::name::SourceName;
 use crate::domain::reference::{FieldRef, ItemRef};
 use crate::domain::secret::SecretValue;
 
+pub use asker::{Asker, Purpose, Spender};
 pub use probe::{Probe, Probed, ProbedVault, Spent};
 pub use status::{QuotaStatus, SourceState, SourceStatus, Status};
 
@@ -82,6 +84,13 @@ pub struct Fetch {
     pub version: Option<u64>,
     /// What is wanted of it.
     pub fields: Vec<FieldRef>,
+    /// What was not found this long ago, or longer, is looked up again instead of answered from memory: the configuration was reloaded since, or
+    /// an administrator orders it now (zero). A resolver that does not know this key looks again when its own pause ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub look_again: Option<Duration>,
+    /// For whom it is.
+    #[serde(default, deserialize_with = "Asker::tolerant")]
+    pub asker: Asker,
     /// How long an answer is waited for; the resolver gives up by itself before.
     pub patience: Duration,
 }
@@ -129,6 +138,9 @@ pub struct Check {
     pub definition: Option<String>,
     /// What is known of each.
     pub items: Vec<Known>,
+    /// For whom it is.
+    #[serde(default, deserialize_with = "Asker::tolerant")]
+    pub asker: Asker,
     /// How long an answer is waited for.
     pub patience: Duration,
 }
@@ -285,6 +297,9 @@ pub struct Failure {
     /// It concerns one item alone: its source has answered.
     #[serde(default)]
     pub is_of_item: bool,
+    /// It concerns whoever asked alone: what it may spend is spent, and others may still ask.
+    #[serde(default)]
+    pub is_of_asker: bool,
 }
 
 impl Failure {
@@ -297,6 +312,7 @@ impl Failure {
             retry_after: None,
             is_malformed_token: false,
             is_of_item: false,
+            is_of_asker: false,
         }
     }
 
@@ -315,6 +331,12 @@ impl Failure {
     /// The same, of one item alone.
     pub fn of_item(mut self) -> Self {
         self.is_of_item = true;
+        self
+    }
+
+    /// The same, of whoever asked alone.
+    pub fn of_asker(mut self) -> Self {
+        self.is_of_asker = true;
         self
     }
 

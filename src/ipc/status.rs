@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Class, Failure, Spent, bounded};
+use super::{Class, Failure, Spender, Spent, bounded};
 use crate::domain::name::SourceName;
 
 /// How all sources are.
@@ -35,6 +35,9 @@ pub struct SourceStatus {
     pub calls: BTreeMap<String, u64>,
     /// What it may cost, where calls are counted.
     pub quota: Option<QuotaStatus>,
+    /// The five consumers with the most calls of the last 24 hours, the first with most.
+    #[serde(default, deserialize_with = "bounded::vec")]
+    pub spenders: Vec<Spender>,
     /// The release of 1Password's core that is in use, or `unknown`; none before the first call.
     pub core: Option<String>,
 }
@@ -98,6 +101,7 @@ impl Status {
         for source in &mut self.sources {
             plain(&mut source.kind);
             plain(&mut source.print);
+            source.spenders.truncate(5);
             source.core.iter_mut().for_each(plain);
             source.last_failure = source.last_failure.take().map(Failure::sanitized);
             source.calls.retain(|outcome, _| {

@@ -25,6 +25,9 @@ pub(super) struct About {
 /// A failure that tells that something is gone ([`Class::NotFound`](crate::ipc::Class::NotFound)) is said only where the
 /// backend itself has answered so.
 pub(super) trait Backend: Send + Sync + 'static {
+    /// Whether a call costs something: a request over a network, or a part of a quota.
+    const CALLS_COST: bool;
+
     /// Whether versions are numbers that 1Password only ever raises. Then a lower one than was seen before tells that the server has not
     /// synchronised, and nothing that it says of that vault or item is news.
     const VERSIONS_GROW: bool;

@@ -12,11 +12,13 @@ mod engine;
 #[path = "../../fuzz/rules/resolver.rs"]
 pub(crate) mod fuzz;
 mod items;
+mod payer;
 mod ready_line;
 mod record;
 mod registry;
 pub mod run;
 pub mod service_account;
+mod shares;
 mod vault_file;
 
 pub use crate::host::calendar::date_of_unix;

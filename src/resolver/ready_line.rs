@@ -85,6 +85,7 @@ mod tests {
             last_success: None,
             calls: [("ok".into(), 3)].into(),
             quota,
+            spenders: Vec::new(),
             core: None,
         }
     }

@@ -12,6 +12,8 @@ use crate::domain::secret::SecretValue;
 use crate::host::clock::{self, BootTime};
 use crate::ipc::{Class, Failure, ItemId, SourceState};
 use crate::resolver::items::model::{File, FullItem, ItemOverview, Vault};
+use crate::resolver::payer;
+use crate::resolver::shares::Shares;
 
 /// What came of a source's calls since it was opened.
 #[derive(Default)]
@@ -26,6 +28,8 @@ pub(super) struct Entries {
     pub(super) last_success: Option<u64>,
     /// The release of the core that is in use.
     pub(super) core: Option<String>,
+    /// The calls of each consumer, where no quota counts them.
+    pub(super) shares: Shares,
     /// The token was not accepted, when it was last tried.
     denied: bool,
     /// Until when the source wants to be left alone.
@@ -55,6 +59,11 @@ impl Record {
                 entries.last_failure = Some(failure.clone());
             }
         }
+    }
+
+    /// Counts a call for a consumer.
+    fn spend(&self, consumer: u64) {
+        self.lock().shares.spend(consumer, 1, false, BootTime::now());
     }
 
     /// Whether the token is accepted, as a login has shown.
@@ -117,11 +126,15 @@ impl<B: Backend> Counted<B> {
     ) -> Result<T, Failure> {
         let outcome = call.await;
         self.record.count(&outcome);
+        if B::CALLS_COST {
+            self.record.spend(payer::asker().share);
+        }
         outcome
     }
 }
 
 impl<B: Backend> Backend for Counted<B> {
+    const CALLS_COST: bool = B::CALLS_COST;
     const VERSIONS_GROW: bool = B::VERSIONS_GROW;
     const HOLDERS: Option<&'static str> = B::HOLDERS;
 

@@ -9,10 +9,12 @@ use super::connect::{Address, Connect};
 use super::engine::Engine;
 use super::record::{Counted, Record};
 use super::service_account::{self, Quota, ServiceAccount, Surroundings};
+use super::shares;
 use super::vault_file::VaultFile;
 use crate::config::{Source, SourceKind};
 use crate::domain::name::{CredentialId, SourceName};
 use crate::domain::secret::SecretValue;
+use crate::host::clock::BootTime;
 use crate::ipc::{
     Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve, SourceState,
     SourceStatus,
@@ -100,6 +102,10 @@ impl Opened {
     pub(super) fn about(&self, name: &SourceName) -> SourceStatus {
         let entries = self.record.entries();
         let quota = self.quota.as_ref().map(|quota| quota.status());
+        let spenders = match &self.quota {
+            Some(quota) => quota.spenders(),
+            None => entries.shares.top(shares::SHOWN, BootTime::now()),
+        };
         let state = match &self.refused {
             Some(failure) if failure.class == Class::NoToken => SourceState::NoToken,
             Some(_) => SourceState::Refused,
@@ -115,6 +121,7 @@ impl Opened {
             last_success: entries.last_success,
             calls: entries.calls,
             quota,
+            spenders,
             core: entries.core,
         }
     }

@@ -24,6 +24,8 @@ pub(super) fn ask(reference: &str) -> Fetch {
         known: None,
         version: None,
         fields: vec![reference.field],
+        look_again: None,
+        asker: Default::default(),
         patience: Duration::from_secs(20),
     }
 }

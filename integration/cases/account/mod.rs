@@ -1,6 +1,7 @@
 //! A service account on booted machines: what its cases stand on, and their themes, one a file.
 mod bootstrap;
 mod faults;
+mod greedy;
 mod library;
 mod sandbox;
 mod sources;
@@ -19,10 +20,11 @@ use serde_json::{Value, json};
 use std::{fs, net::Ipv4Addr, path::Path, process::Command, sync::OnceLock};
 
 /// All of them.
-pub const THEMES: [&Theme; 7] = [
+pub const THEMES: [&Theme; 8] = [
     &token::THEME,
     &tpm::THEME,
     &faults::THEME,
+    &greedy::THEME,
     &sources::THEME,
     &library::THEME,
     &sandbox::THEME,

@@ -73,6 +73,8 @@ pub(crate) fn ask(reference: &str) -> Fetch {
         known: None,
         version: None,
         fields: vec![field],
+        look_again: None,
+        asker: Default::default(),
         patience: Duration::from_secs(20),
     }
 }
@@ -95,6 +97,7 @@ pub(crate) async fn check(resolver: &Resolver, items: &[Known]) -> Result<Vec<It
         print: String::new(),
         definition: None,
         items: items.to_vec(),
+        asker: Default::default(),
         patience: Duration::from_secs(20),
     };
     Ok(resolver.check(question).await?.items)

@@ -37,6 +37,7 @@ pub(super) fn screen(status: &Status, now: u64, paint: Paint) -> String {
     let mut first = Cell::bold("sources");
     for source in &status.sources {
         rows.push(Row::new(vec![std::mem::replace(&mut first, "".into()), line(source, now)]));
+        rows.extend(source.spenders_line().map(|line| Row::new(vec!["".into(), line.as_str().into()])));
     }
     rows.push(Row::new(vec![Cell::bold("secrets"), counts(&status.secrets).into()]));
     let mut first = Cell::bold("held");

@@ -20,6 +20,15 @@ pub(super) struct Source {
     pub(super) last_success: Option<u64>,
     /// What it may cost, where calls are counted.
     pub(super) quota: Option<Quota>,
+    /// The units and users that caused the most calls in the last 24 hours; empty where the provider is older.
+    pub(super) spenders: Vec<Consumer>,
+}
+
+/// A unit or user that caused calls.
+#[derive(Debug, Serialize)]
+pub(super) struct Consumer {
+    name: String,
+    calls: u32,
 }
 
 /// What a source may cost.
@@ -34,6 +43,12 @@ pub(super) struct Quota {
 }
 
 impl Source {
+    /// `most calls in 24 h: app.service 300, user 1000 12`, if any were counted.
+    pub(super) fn spenders_line(&self) -> Option<String> {
+        let words = self.spenders.iter().map(|it| format!("{} {}", it.name, it.calls)).collect::<Vec<_>>();
+        (!words.is_empty()).then(|| format!("most calls in 24 h: {}", words.join(", ")))
+    }
+
     /// Whether it can be asked, as far as is known.
     pub(super) fn is_fine(&self) -> bool {
         self.error.is_none() && self.state.as_deref() == Some("ready")
@@ -59,6 +74,7 @@ impl Source {
             error: some(source.last_error().await?),
             last_success: at(source.last_success().await?),
             quota,
+            spenders: source.spenders().await.map(consumers).unwrap_or_default(),
         })
     }
 }
@@ -70,4 +86,9 @@ impl Quota {
         let wait = wait.map(|wait| format!(", none for another {}", show::age(wait))).unwrap_or_default();
         format!("; {} of {} calls today{wait}", self.calls_today, self.budget)
     }
+}
+
+/// The units and users as the bus has them.
+pub(super) fn consumers(spenders: Vec<(String, u32)>) -> Vec<Consumer> {
+    spenders.into_iter().map(|(name, calls)| Consumer { name, calls }).collect()
 }

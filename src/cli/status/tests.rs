@@ -143,6 +143,20 @@ fn a_source_tells_what_it_may_still_be_asked_for() {
 }
 
 #[test]
+fn the_units_that_cause_the_most_calls_are_a_line() {
+    let mut status = status();
+    status.sources[0].spenders =
+        source::consumers(vec![("app.service".into(), 300), ("user 1000".into(), 12)]);
+    let screen = screen(&status, NOW, Paint::NONE);
+    let expected =
+        "sources  default: no trouble\n         most calls in 24 h: app.service 300, user 1000 12\n";
+    assert!(screen.contains(expected), "{screen}");
+    let json = serde_json::to_value(&status).unwrap();
+    let spender = serde_json::json!({ "name": "app.service", "calls": 300 });
+    assert_eq!(json["sources"][0]["spenders"][0], spender);
+}
+
+#[test]
 fn units_that_are_to_be_started_again_are_a_line() {
     let line = |waiting, started| {
         let recovery = Some(Recovery { waiting, started });

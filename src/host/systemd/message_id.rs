@@ -62,6 +62,8 @@ message_ids! {
     RECOVERED = "6fe23bc0caa94b179a252d41162ce1a8";
     /// A unit failed, since systemd could not decrypt a sealed answer.
     UNDECRYPTED = "919f490e65e74054adfe718f49d7b9f2";
+    /// A unit's or user's share of the budget of a source is used up, or all of the budget.
+    SHARE_USED_UP = "4c1de0a9b0f84d6d9fb2c9e0a3d7715e";
     /// The configuration has errors.
     CONFIGURATION_REJECTED = "e04bc59fb56b466aa99fe40cd5671cc0";
 }
@@ -110,7 +112,7 @@ mod tests {
                 let of_requests =
                     ["ONECRED_UNIT", "ONECRED_CREDENTIAL", "ONECRED_SECRET", "ONECRED_REFERENCE"];
                 let known = match id {
-                    SOURCE_IN_TROUBLE | IN_DOUBT | SOURCE_ANSWERS => &["ONECRED_SOURCE"][..],
+                    SOURCE_IN_TROUBLE | IN_DOUBT | SOURCE_ANSWERS | SHARE_USED_UP => &["ONECRED_SOURCE"][..],
                     OPENED | PUT | ROLLED_BACK | RELEASED => &["ONECRED_SECRET"],
                     CHANGED => &["ONECRED_SECRET", "ONECRED_VERSION"],
                     TOLD | NOT_TOLD => &["ONECRED_UNIT", "ONECRED_SECRET"],

@@ -74,6 +74,8 @@ fn question(fields: usize) -> Fetch {
         known: None,
         version: None,
         fields: vec![reference.field; fields],
+        look_again: None,
+        asker: Default::default(),
         patience: Duration::from_secs(60),
     }
 }
@@ -150,6 +152,7 @@ async fn answers_that_are_too_large_are_not_looked_at() {
         print: String::new(),
         definition: None,
         items: vec![known(); 200],
+        asker: Default::default(),
         patience: Duration::from_secs(60),
     };
     let liar = saying(json!({ "Ok": { "items": many } }).to_string(), None);

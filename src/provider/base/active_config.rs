@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::config::{Settings, Source, Template};
+use crate::config::{Settings, Source, SourceKind, Template};
 use crate::domain::name::SourceName;
 use crate::domain::reference::FieldRef;
 use crate::domain::secret::{Grant, Secret, Wanted};
@@ -143,6 +143,12 @@ impl ActiveConfig {
     /// A source's definition as JSON, for the resolver.
     pub fn definition(&self, source: &SourceName) -> Option<String> {
         self.declarations.get(source)?.definition.clone()
+    }
+
+    /// Whether calls to a source cost something: a request over a network, or a part of a quota.
+    pub fn calls_cost(&self, source: &SourceName) -> bool {
+        let source = self.settings.sources.get(source);
+        source.is_some_and(|source| !matches!(source.kind, SourceKind::File { .. }))
     }
 
     /// Whether an item that was fetched for a rule or not, from a source with this fingerprint, still belongs to this configuration.

@@ -1,6 +1,7 @@
 //! Leaves that several layers of the provider name.
 
 pub mod active_config;
+pub mod asker;
 pub mod events;
 pub mod files;
 pub(crate) mod item_key;

@@ -12,15 +12,17 @@ use super::{Desk, PATH, handover, in_path, listing};
 use crate::config::{Audit, Template};
 use crate::domain::name::UnitName;
 use crate::domain::policy::Deliverable;
-use crate::domain::secret::Secret;
+use crate::domain::secret::{Secret, Wanted};
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
 use crate::ipc::version;
+use crate::provider::base::asker::Asker;
 use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::dbus::authorization::Caller;
 use crate::provider::fetch::assemble::{self, Job, LookUp};
 use crate::provider::fetch::broker::{Asked, Refreshed, Thoroughness};
+use crate::provider::fetch::bus_pace;
 use crate::provider::observe::counters::Counts;
 use crate::provider::observe::secret_status::Condition;
 
@@ -77,15 +79,37 @@ impl Desk {
         dict
     }
 
+    /// Whether looking any of these up costs calls.
+    fn cost_calls<'a>(&self, parts: impl IntoIterator<Item = &'a Wanted>) -> bool {
+        let active = self.context.config.get();
+        parts.into_iter().any(|part| active.calls_cost(&part.source))
+    }
+
+    /// Admits an order to look these up, or says when the next one can come.
+    pub(super) fn admit<'a>(
+        &self,
+        asker: &Asker,
+        name: &str,
+        parts: impl IntoIterator<Item = &'a Wanted>,
+    ) -> Result<(), BusError> {
+        match self.cost_calls(parts) {
+            true => self.pace.admit(asker, name).map_err(|failure| BusError::of(name, &failure)),
+            false => Ok(()),
+        }
+    }
+
     /// Brings a secret up to date as of the moment of asking.
     pub(super) async fn refresh(
         &self,
         secret: &Secret,
         flags: u64,
         asked: Asked,
+        asker: &Asker,
     ) -> Result<Refreshed, BusError> {
         let how = thoroughness(flags)?;
-        let refreshed = self.context.broker.refresh(&secret.wanted, how, asked).await;
+        let name = secret.name.as_str();
+        self.admit(asker, name, [&secret.wanted])?;
+        let refreshed = self.context.broker.refresh(&secret.wanted, how, asked, asker).await;
         let refreshed = refreshed.map_err(|failure| BusError::of(secret.name.as_str(), &failure))?;
         match self.condition(secret).unusable {
             Some(unusable) => Err(BusError::unusable(secret.name.as_str(), unusable)),
@@ -99,16 +123,18 @@ impl Desk {
         template: &Template,
         flags: u64,
         asked: Vec<Asked>,
+        asker: &Asker,
     ) -> Result<Refreshed, BusError> {
         let (how, mut work) = (thoroughness(flags)?, JoinSet::new());
+        let name = template.name.as_str();
+        self.admit(asker, name, template.filling.parts.iter().map(|part| &**part))?;
         let parts = &template.filling.parts;
         for (at, (part, asked)) in parts.iter().cloned().zip(asked).enumerate() {
-            let broker = Arc::clone(&self.context.broker);
-            work.spawn(async move { (at, broker.refresh(&part, how, asked).await) });
+            let (broker, asker) = (Arc::clone(&self.context.broker), asker.clone());
+            work.spawn(async move { (at, broker.refresh(&part, how, asked, &asker).await) });
         }
         let mut refreshed = work.join_all().await;
         refreshed.sort_by_key(|(at, _)| *at);
-        let name = template.name.as_str();
         let mut changed = false;
         for (at, part) in refreshed {
             let failed = |failure| BusError::of(&format!("{name}: {}", parts[at].reference), &failure);
@@ -141,7 +167,12 @@ impl Desk {
         what: &Deliverable,
         caller: &Caller,
     ) -> Result<OwnedFd, BusError> {
-        let job = Job { what: what.clone(), process: ProcessId::nobody(), arrived: BootTime::now() };
+        let (process, asker) = (ProcessId::nobody(), caller.asker());
+        let arrived = match self.cost_calls(what.parts().iter().map(|part| &**part)) {
+            true => bus_pace::arrived(&asker, BootTime::now()),
+            false => BootTime::now(),
+        };
+        let job = Job { what: what.clone(), process, arrived, asker };
         let broker = &self.context.broker;
         let result = match assemble::look_up(broker, &job) {
             LookUp::Known(result) => result,

@@ -18,6 +18,7 @@ use crate::domain::secret::Secret;
 use crate::host::systemd::manager::{ManagerProxy, exec_interface};
 use crate::host::systemd::unit_type::ExecType;
 use crate::provider::base::active_config::ActiveConfig;
+use crate::provider::base::asker::Asker;
 use crate::provider::request::attestation::unit_of;
 
 /// The most callers that are remembered.
@@ -201,6 +202,11 @@ async fn user_of(unit: &UnitName, connection: &Connection) -> Option<u32> {
 }
 
 impl Caller {
+    /// For whom something is looked up on its order.
+    pub(super) fn asker(&self) -> Asker {
+        Asker::on_bus(self.uid, self.unit.as_ref())
+    }
+
     /// Whether it is root, who may do all of it.
     pub(super) fn is_root(&self) -> bool {
         self.uid == 0

@@ -199,7 +199,10 @@ mod tests {
             rig.broker.activate(ActiveConfig::new(settings));
             rig.script.fetch_gives(1, &[Ok(value)]);
             let active = rig.config.get();
-            let _ = rig.broker.try_once(&active.secret("pass").unwrap().wanted).await;
+            let _ = rig
+                .broker
+                .try_once(&active.secret("pass").unwrap().wanted, &crate::provider::base::asker::Asker::Admin)
+                .await;
             let described = describe_template(&rig.broker, active.template(name).unwrap());
             let text = |key| String::try_from(described[key].try_clone().unwrap()).unwrap();
             let expected = if error.is_empty() { String::new() } else { format!("{ours}{error}") };

@@ -32,6 +32,7 @@ use crate::host::pause::Growing;
 use crate::provider::base::events::Event;
 use crate::provider::base::item_key::ItemKey;
 use crate::provider::context::Context;
+use crate::provider::fetch::bus_pace::BusPace;
 use authorization::Callers;
 use error::BusError;
 use manager::{Manager, ManagerSignals as _};
@@ -57,6 +58,7 @@ pub(super) struct Desk {
     context: Arc<Context>,
     reloads: mpsc::Sender<Reload>,
     callers: Callers,
+    pace: BusPace,
 }
 
 /// Serves on the system bus for as long as it is polled, also when the bus is not there at first, or is started anew.
@@ -69,6 +71,7 @@ pub async fn serve(context: Arc<Context>, reloads: mpsc::Sender<Reload>) {
             context: Arc::clone(&context),
             reloads: reloads.clone(),
             callers: Callers::default(),
+            pace: BusPace::default(),
         });
         match connect(&desk).await {
             Ok(connection) => {

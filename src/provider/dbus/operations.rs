@@ -51,10 +51,12 @@ impl Desk {
                 let mut asked = asked.unwrap_or_default();
                 let result = match (active.secret(&name), active.template(&name)) {
                     (Some(secret), _) => match asked.pop() {
-                        Some(asked) => desk.refresh(secret, flags, asked).await,
+                        Some(asked) => desk.refresh(secret, flags, asked, &caller.asker()).await,
                         None => Err(unknown()),
                     },
-                    (None, Some(template)) => desk.refresh_template(template, flags, asked).await,
+                    (None, Some(template)) => {
+                        desk.refresh_template(template, flags, asked, &caller.asker()).await
+                    }
                     (None, None) => Err(unknown()),
                 };
                 let outcome = match result {

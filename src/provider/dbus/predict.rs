@@ -17,6 +17,7 @@ use crate::domain::policy::Deliverable;
 use crate::domain::secret::Wanted;
 use crate::host::clock::BootTime;
 use crate::ipc::Failure;
+use crate::provider::base::asker::Asker;
 use crate::provider::base::limits::Form;
 use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
@@ -123,22 +124,35 @@ impl Desk {
         if caller.unit.as_ref() != Some(&unit) {
             caller.may(action, header, connection).await?;
         }
-        Ok(self.predict(&unit, &requests, flags == 1).await)
+        let asker = caller.asker();
+        if flags == 1 {
+            let allowed = requests.iter().filter_map(|it| self.allowed(&unit, &it.credential).ok());
+            let allowed: Vec<_> = allowed.collect();
+            let parts = allowed.iter().flat_map(Deliverable::parts).map(|part| &**part);
+            self.admit(&asker, unit.as_str(), parts)?;
+        }
+        Ok(self.predict(&unit, &requests, flags == 1, asker).await)
     }
 
     /// Predicts the answers to all requests of one start. With `look_up`, what is not in memory is looked up first, once.
-    async fn predict(self: &Arc<Self>, unit: &UnitName, requests: &[Request], look_up: bool) -> Vec<Dict> {
+    async fn predict(
+        self: &Arc<Self>,
+        unit: &UnitName,
+        requests: &[Request],
+        look_up: bool,
+        asker: Asker,
+    ) -> Vec<Dict> {
         let mut answers = Vec::with_capacity(requests.len());
         let broker = &self.context.broker;
         let fit = |totals: &UnitTotals, asker: (ProcessId, &Claim), value, what: &Deliverable, form| {
             self.context.fit(totals, asker, value, what, form)
         };
-        let start = Start::new(broker, &fit);
+        let start = Start::new(broker, &fit, asker);
         for Request { credential, form } in requests {
             let claim = Claim { unit: unit.clone(), credential: credential.clone() };
             let handle = Handle::of(&claim).filter(|_| *form == Form::Plain);
             let (allowed, prediction) = match (handle, self.allowed(unit, credential)) {
-                (Some(handle), _) => (true, self.predict_handle(&handle, start.process, look_up).await),
+                (Some(handle), _) => (true, self.predict_handle(&handle, &start, look_up).await),
                 (None, Ok(what)) => (true, self.predict_one(&what, &start, &claim, *form, look_up).await),
                 (None, Err(reason)) => (false, Prediction { reason, ..Prediction::default() }),
             };
@@ -211,7 +225,7 @@ impl Desk {
     async fn predict_handle(
         self: &Arc<Self>,
         handle: &Handle,
-        process: ProcessId,
+        start: &Start<'_>,
         look_up: bool,
     ) -> Prediction {
         let broker = &self.context.broker;
@@ -241,7 +255,7 @@ impl Desk {
         for Awaited { name, content, unwritable, .. } in files {
             let answer = match unwritable {
                 Some(refusal) => Some(Err(refusal)),
-                None => self.predict_file(&content, process, look_up).await,
+                None => self.predict_file(&content, start, look_up).await,
             };
             match answer {
                 Some(Ok(stale)) => {
@@ -286,17 +300,18 @@ impl Desk {
     async fn predict_file(
         self: &Arc<Self>,
         what: &Deliverable,
-        process: ProcessId,
+        start: &Start<'_>,
         look_up: bool,
     ) -> Option<Result<Option<Failure>, Refusal>> {
-        let job = Job { what: what.clone(), process, arrived: BootTime::now() };
+        let (process, arrived, asker) = (start.process, BootTime::now(), start.asker.clone());
+        let job = Job { what: what.clone(), process, arrived, asker };
         let at_once = || {
             let stale = |it: Assembled| it.stale.into_iter().next().map(|(_, failure)| failure);
             assemble::look_up(&self.context.broker, &job).known().map(|result| result.map(stale))
         };
         match at_once() {
             None if look_up => {
-                let failure = start::look_up(&self.context.broker, what).await;
+                let failure = start::look_up(&self.context.broker, what, &start.asker).await;
                 at_once().or_else(|| failure.map(Err))
             }
             answer => answer,

@@ -85,7 +85,8 @@ impl SecretObject {
         let found = self.desk.find(&self.name, Action::Refresh, &header, connection).await?;
         let secret = found.secret()?;
         let asked = self.desk.context.broker.ask(&secret.wanted);
-        let (word, version) = outcome(self.desk.refresh(secret, flags, asked).await?);
+        let asker = self.desk.caller(&header, connection).await?.asker();
+        let (word, version) = outcome(self.desk.refresh(secret, flags, asked, &asker).await?);
         Ok((word.to_owned(), version))
     }
 

@@ -148,6 +148,16 @@ impl SourceObject {
         self.status(header, connection, |status| status.quota.map_or(0, |quota| quota.left)).await
     }
 
+    /// The units and users that caused the most calls in the last 24 hours, each with its calls; five at most.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn spenders(
+        &self,
+        #[zbus(header)] header: Option<Header<'_>>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<Vec<(String, u32)>, BusError> {
+        self.status(header, connection, |status| self.desk.context.broker.spenders(&status)).await
+    }
+
     /// Until when it is left alone, in seconds of the Unix epoch; 0 where it is not.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn limited_until(
@@ -202,6 +212,7 @@ mod tests {
                 last_success: None,
                 calls: BTreeMap::new(),
                 quota: None,
+                spenders: Vec::new(),
                 core: None,
             })
         };

@@ -14,6 +14,7 @@ use crate::domain::secret::{SecretValue, Wanted};
 use crate::domain::template::{Filling, Unfit};
 use crate::host::clock::BootTime;
 use crate::ipc::Failure;
+use crate::provider::base::asker::Asker;
 use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::store::Digest;
@@ -27,6 +28,8 @@ pub struct Job {
     pub process: ProcessId,
     /// When it came.
     pub arrived: BootTime,
+    /// For whom it is.
+    pub asker: Asker,
 }
 
 /// What was put together.
@@ -53,7 +56,8 @@ pub struct Part {
 
 impl Job {
     fn order(&self, wanted: &Arc<Wanted>) -> Order {
-        Order { wanted: Arc::clone(wanted), process: self.process, arrived: self.arrived }
+        let (process, arrived, asker) = (self.process, self.arrived, self.asker.clone());
+        Order { wanted: Arc::clone(wanted), process, arrived, asker }
     }
 
     /// How long the unit may be kept waiting for it.

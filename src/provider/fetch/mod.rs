@@ -1,7 +1,10 @@
 //! Getting what requests need.
 
+pub mod absent;
+mod askers;
 pub mod assemble;
 pub mod broker;
+pub mod bus_pace;
 pub mod outages;
 pub mod preview;
 pub mod resolver_unit;

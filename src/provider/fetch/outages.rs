@@ -40,11 +40,14 @@ enum Means {
     Answer,
     /// It was not asked, or what came was not its answer.
     NoAnswer,
+    /// The one who asked may not ask now, and others may.
+    Nothing,
 }
 
 impl Means {
     fn of(failure: Option<&Failure>) -> Self {
         match failure {
+            Some(failure) if failure.is_of_asker => Self::Nothing,
             Some(failure) if failure.is_answer() => Self::Answer,
             Some(failure) if failure.class.is_transient() => Self::Trouble,
             Some(_) => Self::NoAnswer,
@@ -78,6 +81,7 @@ impl Troubles {
         match (Means::of(failure), failure) {
             (Means::Trouble, Some(failure)) => self.begin(source, print, failure),
             (Means::NoAnswer, Some(failure)) => self.replace(source, print, failure),
+            (Means::Nothing, _) => {}
             (Means::Answer, _) | (_, None) => self.end(source, print),
         }
     }
@@ -156,6 +160,7 @@ mod tests {
             (Some(failure(Class::Away)), Means::Trouble),
             (Some(failure(Class::Limited)), Means::Trouble),
             (Some(failure(Class::Away).of_item()), Means::Answer),
+            (Some(failure(Class::Limited).of_asker()), Means::Nothing),
         ];
         for (failure, means) in cases {
             assert_eq!(Means::of(failure.as_ref()), means, "{failure:?}");

@@ -8,6 +8,7 @@ use crate::domain::secret::Wanted;
 use crate::domain::template::{Filling, Unfit};
 use crate::host::clock::BootTime;
 use crate::ipc::Class;
+use crate::provider::base::asker::Asker;
 use crate::provider::base::limits::Form;
 use crate::provider::base::process_id::ProcessId;
 use crate::provider::fetch::broker::{Broker, LookUp, Order};
@@ -140,7 +141,8 @@ impl Unusable {
 fn fill(broker: &Broker, filling: &Arc<Filling>) -> Option<Result<usize, Unfit>> {
     let process = ProcessId::nobody();
     let value = |wanted: &Arc<Wanted>| {
-        let order = Order { wanted: Arc::clone(wanted), process, arrived: BootTime::now() };
+        let (arrived, asker) = (BootTime::now(), Asker::Onecred);
+        let order = Order { wanted: Arc::clone(wanted), process, arrived, asker };
         let ready = match broker.look_up(&order) {
             LookUp::Ready(ready) => ready,
             LookUp::Pending(pending) => pending.older?,

@@ -18,6 +18,7 @@ use crate::domain::reference::FieldRef;
 use crate::domain::secret::Wanted;
 use crate::host::clock::BootTime;
 use crate::host::pause::varied;
+use crate::provider::base::asker::Asker;
 use crate::provider::base::item_key::ItemKey;
 use crate::provider::store::{Entry, Slot};
 
@@ -115,7 +116,7 @@ async fn work(
     check: bool,
     fetches: Vec<(ItemKey, FieldRef)>,
 ) -> Vec<Fetched> {
-    if check && let Err(failure) = broker.checked(&source, Instant::now() + PATIENCE).await {
+    if check && let Err(failure) = broker.checked(&source, Instant::now() + PATIENCE, &Asker::Onecred).await {
         tracing::debug!("source {source} could not be compared with 1Password: {failure}");
     }
     let (turns, mut work) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
@@ -123,7 +124,7 @@ async fn work(
         let (broker, turns) = (Arc::clone(&broker), Arc::clone(&turns));
         work.spawn(async move {
             let _turn = turns.acquire().await;
-            if let Err(failure) = broker.fetched(&key, &field).await {
+            if let Err(failure) = broker.fetched(&key, &field, &Asker::Onecred).await {
                 tracing::debug!("{}: could not be fetched: {failure}", key.item);
             }
             let still_changed =

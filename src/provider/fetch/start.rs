@@ -10,6 +10,7 @@ use crate::domain::name::Claim;
 use crate::domain::policy::Deliverable;
 use crate::host::clock::BootTime;
 use crate::ipc::Failure;
+use crate::provider::base::asker::Asker;
 use crate::provider::base::limits::Form;
 use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
@@ -30,6 +31,8 @@ pub struct Start<'a> {
     pub process: ProcessId,
     /// What it was sent.
     pub totals: UnitTotals,
+    /// For whom values are looked up.
+    pub asker: Asker,
 }
 
 /// What would be answered.
@@ -43,20 +46,21 @@ pub struct Answer {
 
 impl<'a> Start<'a> {
     /// The start of a unit. Forget its process at the end.
-    pub fn new(broker: &'a Arc<Broker>, fit: &'a Fit<'a>) -> Self {
-        Self { broker, fit, process: ProcessId::nobody(), totals: UnitTotals::default() }
+    pub fn new(broker: &'a Arc<Broker>, fit: &'a Fit<'a>, asker: Asker) -> Self {
+        Self { broker, fit, process: ProcessId::nobody(), totals: UnitTotals::default(), asker }
     }
 
     /// Answers one request. With `look_up`, what is not in memory is looked up first, once.
     pub async fn answer(&self, what: &Deliverable, claim: &Claim, form: Form, look_up: bool) -> Answer {
-        let job = Job { what: what.clone(), process: self.process, arrived: BootTime::now() };
+        let (process, arrived, asker) = (self.process, BootTime::now(), self.asker.clone());
+        let job = Job { what: what.clone(), process, arrived, asker };
         if let Some(answer) = self.at_once(&job, claim, form) {
             return answer;
         }
         if !look_up {
             return Answer::default();
         }
-        let failure = self::look_up(self.broker, what).await;
+        let failure = self::look_up(self.broker, what, &self.asker).await;
         let looked_up = self.at_once(&job, claim, form);
         looked_up.unwrap_or_else(|| Answer { result: failure.map(Err), size: None })
     }
@@ -71,12 +75,12 @@ impl<'a> Start<'a> {
 }
 
 /// Looks up all parts at once, each as a refresh does. Gives the first failure.
-pub async fn look_up(broker: &Arc<Broker>, what: &Deliverable) -> Option<Refusal> {
+pub async fn look_up(broker: &Arc<Broker>, what: &Deliverable, asker: &Asker) -> Option<Refusal> {
     let mut work = JoinSet::new();
     for (at, part) in what.parts().iter().enumerate() {
-        let (broker, part) = (Arc::clone(broker), Arc::clone(part));
+        let (broker, part, asker) = (Arc::clone(broker), Arc::clone(part), asker.clone());
         let asked = broker.ask(&part);
-        work.spawn(async move { (at, broker.refresh(&part, Thoroughness::Versions, asked).await) });
+        work.spawn(async move { (at, broker.refresh(&part, Thoroughness::Versions, asked, &asker).await) });
     }
     let mut failures = Vec::new();
     while let Some(ended) = work.join_next().await {

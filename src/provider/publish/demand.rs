@@ -10,9 +10,10 @@ use super::accounts::Accounts;
 use super::handle::Handle;
 use super::plan::{File, unpublished};
 use super::{NO_MORE, Publisher, Ready};
-use crate::domain::name::SecretName;
+use crate::domain::name::{SecretName, UnitName};
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
+use crate::provider::base::asker::Asker;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::fetch::assemble::{self, Job, LookUp, Missing};
 
@@ -39,7 +40,7 @@ impl Publisher {
         let (Handle::One(name), Some(plan)) = (handle, self.plan()) else { return Vec::new() };
         let missing = |file: &File| {
             let (process, arrived) = (ProcessId::nobody(), BootTime::now());
-            let job = Job { what: file.content.clone(), process, arrived };
+            let job = Job { what: file.content.clone(), process, arrived, asker: asker(file) };
             match assemble::look_up(&self.broker, &job) {
                 LookUp::Pending(missing) => Some(missing),
                 LookUp::Known(_) => None,
@@ -116,7 +117,7 @@ impl Publisher {
     fn fresh<'a>(&self, group: &'a [File]) -> Option<Ready<'a>> {
         let (process, arrived) = (ProcessId::nobody(), BootTime::now());
         let value = |file: &'a File| {
-            let job = Job { what: file.content.clone(), process, arrived };
+            let job = Job { what: file.content.clone(), process, arrived, asker: asker(file) };
             Some((file, assemble::look_up(&self.broker, &job).known()?.ok()?.value))
         };
         group.iter().map(value).collect()
@@ -127,7 +128,8 @@ impl Publisher {
         accounts.owner(&file.target).map_err(unpublished(file))?;
         self.writer().opens(&file.root).map_err(unpublished(file))?;
         let process = ProcessId::nobody();
-        let job = Job { what: file.content.clone(), process, arrived: BootTime::now() };
+        let arrived = BootTime::now();
+        let job = Job { what: file.content.clone(), process, arrived, asker: asker(file) };
         let value = match assemble::get(&self.broker, &job).await {
             Ok(assembled) => assembled.value,
             Err(refusal) => {
@@ -150,6 +152,11 @@ impl Publisher {
         let own = results.into_iter().find(|(of, _)| *of == file);
         own.map_or(Ok(()), |(_, result)| result).map_err(unpublished(file))
     }
+}
+
+/// A file is looked up for the unit that starts once it is published.
+fn asker(file: &File) -> Asker {
+    UnitName::parse(&format!("onecred-file@{}.service", file.name)).map_or(Asker::Onecred, Asker::Start)
 }
 
 /// Whether 1Password says that it is not there, or not ours to have.

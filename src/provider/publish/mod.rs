@@ -32,6 +32,7 @@ use crate::host::clock::BootTime;
 use crate::host::systemd::manager::Link;
 use crate::host::systemd::message_id;
 use crate::provider::base::active_config::{ActiveConfig, CurrentConfig};
+use crate::provider::base::asker::Asker;
 use crate::provider::base::events::Event;
 use crate::provider::base::item_key::ItemKey;
 use crate::provider::base::publish_error::Fault;
@@ -285,7 +286,8 @@ impl Publisher {
     /// The files whose values are in the store, however old: whether those are still right is found out elsewhere.
     fn at_hand<'a>(&self, files: impl Iterator<Item = &'a File>, process: ProcessId) -> Ready<'a> {
         let value = |file: &File| {
-            let job = Job { what: file.of_any_age(), process, arrived: BootTime::now() };
+            let (what, arrived, asker) = (file.of_any_age(), BootTime::now(), Asker::Onecred);
+            let job = Job { what, process, arrived, asker };
             assemble::look_up(&self.broker, &job).known()?.ok().map(|assembled| assembled.value)
         };
         files.filter_map(|file| Some((file, value(file)?))).collect()

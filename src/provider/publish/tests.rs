@@ -167,7 +167,8 @@ async fn what_changes_is_replaced_and_what_is_gone_goes() {
         let wanted = Arc::new(Wanted { max_age: MaxAge::Always, ..Wanted::clone(&wanted) });
         let key = ItemKey::new(&wanted.source, &wanted.reference.item);
         broker.store().remove(&key);
-        let order = Order { wanted, process: ProcessId::nobody(), arrived: BootTime::now() };
+        let order =
+            Order { wanted, process: ProcessId::nobody(), arrived: BootTime::now(), asker: Asker::Onecred };
         let result = broker.get(&order).await;
         settle().await;
         result.map(drop)
@@ -250,7 +251,10 @@ async fn what_is_gone_goes_also_where_nobody_was_told() {
     let broker = Arc::clone(&rig.publisher.broker);
     let wanted = rig.publisher.plan().unwrap().files[0].content.parts()[0].clone();
     let asked = broker.ask(&wanted);
-    broker.refresh(&wanted, crate::provider::fetch::broker::Thoroughness::Values, asked).await.unwrap_err();
+    broker
+        .refresh(&wanted, crate::provider::fetch::broker::Thoroughness::Values, asked, &Asker::Admin)
+        .await
+        .unwrap_err();
     rig.publisher.sync().await; // as after too many events
     assert_eq!(rig.read("password"), None);
 }

@@ -10,6 +10,7 @@ use super::reply::{Connection, Delivery};
 use crate::config::Audit;
 use crate::domain::policy::Deliverable;
 use crate::host::clock::BootTime;
+use crate::provider::base::asker::Asker;
 use crate::provider::base::limits::Form;
 use crate::provider::base::peer::Peer;
 use crate::provider::base::refusal::Refusal;
@@ -100,7 +101,8 @@ impl Handler {
             Ok(what) => what,
             Err(refusal) => return self.refuse(connection, &peer, None, arrived, &refusal),
         };
-        let job = Job { what, process: peer.process, arrived };
+        let asker = Asker::Start(peer.claim.unit.clone());
+        let job = Job { what, process: peer.process, arrived, asker };
         let request = Request { peer, job, form, began: Instant::now() };
         match self.look_up(&request) {
             Some(result) => self.answer(connection, request, result, None),

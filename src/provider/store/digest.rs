@@ -90,6 +90,12 @@ impl DigestKey {
         hex(&self.bytes)
     }
 
+    /// An opaque number for a name, the same as long as the key is.
+    pub(super) fn number(&self, name: &str) -> u64 {
+        let tag = hmac::sign(&self.key, format!("asker {name}").as_bytes());
+        tag.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
+
     /// The digest of a value.
     pub(super) fn digest(&self, value: &SecretValue) -> Digest {
         // exposed: to be compared, and nothing else

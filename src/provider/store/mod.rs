@@ -150,6 +150,12 @@ impl Store {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// An opaque number for a name: the same for all processes with this store, and without a meaning to others.
+    pub fn number(&self, name: &str) -> u64 {
+        let digests = self.inner().digests.clone();
+        digests.number(name)
+    }
+
     /// What there is of an item.
     pub fn slot(&self, key: &ItemKey) -> Option<Slot> {
         self.inner().slots.get(key).cloned()

@@ -96,6 +96,7 @@ fn of_list(mut failure: Failure) -> Failure {
 }
 
 impl Backend for Connect {
+    const CALLS_COST: bool = true;
     const VERSIONS_GROW: bool = true;
     const HOLDERS: Option<&'static str> = Some("Connect servers");
 

@@ -100,7 +100,8 @@ impl<T> Shared<T> {
                 Ok(list)
             }
             Err(failure) => {
-                last.failed = (Instant::now() < by).then(|| (ticks.next(), failure.clone()));
+                let is_shared = Instant::now() < by && !failure.is_of_asker;
+                last.failed = is_shared.then(|| (ticks.next(), failure.clone()));
                 Err(failure)
             }
         }

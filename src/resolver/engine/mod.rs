@@ -2,6 +2,7 @@
 
 mod check;
 mod lists;
+mod missing;
 mod senseless;
 
 use std::collections::{HashMap, HashSet};
@@ -22,7 +23,9 @@ use super::backend::{About, Backend};
 use crate::resolver::items::matching::{self, Found};
 use crate::resolver::items::model::{FullItem, ItemOverview, Vault, is_absent};
 use crate::resolver::items::value::{self, Moment};
+use crate::resolver::payer::Payer;
 use lists::{Need, Shared, Ticks};
+use missing::{Missing, VaultSeen};
 use senseless::Senseless;
 
 /// The most references whose IDs are remembered. Only rules for template units could name so many.
@@ -41,25 +44,35 @@ pub(super) struct Engine<B> {
     /// The versions of items that a check has found changed: who has an older one is behind.
     seen: Mutex<HashMap<ItemId, u64>>,
     senseless: Senseless,
+    missing: Missing,
     /// The vaults whose lists did not come the last time: the next check asks for them first.
     late: Mutex<HashSet<String>>,
 }
 
 impl<B: Backend> Resolve for Engine<B> {
     fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched> {
-        Box::pin(async move {
+        Box::pin(Payer::of_fetch(fetch.asker).scope(async move {
             let end = Instant::now() + fetch.patience;
             let by = end - margin(fetch.patience);
-            timeout_at(end, self.fetch_by(fetch, by)).await.unwrap_or_else(|_| Err(too_late()))
-        })
+            let (item, not_older_than) = (fetch.item.clone(), fetch.look_again);
+            if B::CALLS_COST
+                && let Some(failure) =
+                    self.missing.known(&item, self.vault_seen(&item).as_ref(), not_older_than)
+            {
+                return Err(failure);
+            }
+            let outcome = timeout_at(end, self.fetch_by(fetch, by)).await.unwrap_or_else(|_| Err(too_late()));
+            self.missing.note(&item, outcome.as_ref().err(), self.vault_seen(&item).flatten());
+            outcome
+        }))
     }
 
     fn check(&self, check: Check) -> Pending<'_, Checked> {
-        Box::pin(async move {
+        Box::pin(Payer::of_check(check.asker).scope(async move {
             let end = Instant::now() + check.patience;
             let by = end - margin(check.patience);
             timeout_at(end, self.check_by(check, by)).await.unwrap_or_else(|_| Err(too_late()))
-        })
+        }))
     }
 
     /// Of the token that the backend was made with: another one takes another backend.
@@ -87,6 +100,7 @@ impl<B: Backend> Engine<B> {
             ids: Mutex::default(),
             seen: Mutex::default(),
             senseless: Senseless::default(),
+            missing: Missing::default(),
             late: Mutex::default(),
         }
     }
@@ -257,6 +271,13 @@ impl<B: Backend> Engine<B> {
 
     fn vault_version(&self, vault: &str) -> Option<u64> {
         lock(&self.newest).as_ref()?.iter().find(|v| v.id == vault)?.content_version
+    }
+
+    /// What the newest list of vaults shows of an item's vault, if there is a list.
+    fn vault_seen(&self, item: &ItemRef) -> Option<VaultSeen> {
+        let newest = lock(&self.newest).clone()?;
+        let vault = matching::vault(&newest, &item.vault, B::HOLDERS).ok();
+        Some(vault.map(|vault| (vault.id.clone(), vault.content_version)))
     }
 
     /// The IDs that a reference had, by this process or whoever asks, unless the newest list of vaults says otherwise.

@@ -146,8 +146,34 @@ async fn what_was_there_once_is_missed_twice_before_a_fetch_says_so() {
     assert_eq!(engine.fetch(hasty).await.expect_err("no verdict").class, Class::Away);
     assert_eq!(engine.fetch(question()).await.expect_err("gone").class, Class::NotFound);
     calls(&world);
-    assert_eq!(engine.fetch(question()).await.expect_err("gone").class, Class::NotFound);
+    let ordered = || Fetch { look_again: Some(Duration::ZERO), ..question() };
+    assert_eq!(engine.fetch(ordered()).await.expect_err("gone").class, Class::NotFound);
     assert_eq!(calls(&world), ["vaults", "items vault0"], "and once it is known to be gone, no second look");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_item_costs_nothing_until_its_vault_changes_or_a_look_is_ordered() {
+    let (world, engine) = world();
+    let question = || ask("op://Vault 0/Nothing/a");
+    let is_missing = async |question: Fetch| engine.fetch(question).await.expect_err("gone").class;
+    assert_eq!(is_missing(question()).await, Class::NotFound);
+    calls(&world);
+    for _ in 0..10 {
+        assert_eq!(is_missing(question()).await, Class::NotFound);
+    }
+    assert_eq!(calls(&world), [""; 0]);
+    assert_eq!(is_missing(Fetch { look_again: Some(Duration::ZERO), ..question() }).await, Class::NotFound);
+    assert_eq!(calls(&world), ["vaults", "items vault0"], "an administrator looks again at once");
+    world.edit(|document| {
+        items_of(document, 0)[0]["title"] = json!("Nothing");
+        document["vaults"][0]["contentVersion"] = json!(2);
+    });
+    assert_eq!(is_missing(question()).await, Class::NotFound, "nothing has shown the change yet");
+    let mut other = ask("op://Vault 1/Item 0/a");
+    other.look_again = Some(Duration::ZERO);
+    sleep(lists::RECENT).await;
+    engine.fetch(other).await.expect("found, by a new list of vaults");
+    assert_eq!(text(&engine.fetch(question()).await.expect("there now")), "canary 00a");
 }
 
 #[tokio::test(start_paused = true)]

@@ -72,6 +72,7 @@ impl World {
 }
 
 impl Backend for Arc<World> {
+    const CALLS_COST: bool = true;
     const VERSIONS_GROW: bool = true;
     const HOLDERS: Option<&'static str> = Some("test accounts");
 
@@ -139,6 +140,8 @@ pub(super) fn ask(reference: &str) -> Fetch {
         known: None,
         version: None,
         fields: vec![field],
+        look_again: None,
+        asker: Default::default(),
         patience: Duration::from_secs(20),
     }
 }
@@ -165,6 +168,7 @@ pub(super) fn check(items: Vec<Known>) -> Check {
         print: String::new(),
         definition: None,
         items,
+        asker: Default::default(),
         patience: Duration::from_secs(20),
     }
 }

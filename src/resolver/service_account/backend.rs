@@ -36,6 +36,7 @@ impl<W: Work> Account<W> {
 }
 
 impl<W: Work> Backend for Account<W> {
+    const CALLS_COST: bool = true;
     const VERSIONS_GROW: bool = false; // they are made of times
     const HOLDERS: Option<&'static str> = Some("service accounts");
 

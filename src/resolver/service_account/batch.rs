@@ -10,8 +10,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::verdict;
-use crate::ipc::{Failure, ItemId};
+use crate::ipc::{Asker, Failure, ItemId};
 use crate::resolver::items::model::FullItem;
+use crate::resolver::payer::{self, Payer};
 
 /// The most items that the core gets at once.
 const MOST: usize = 50;
@@ -44,6 +45,8 @@ pub(super) struct Batches<G> {
 struct Waiting {
     item: String,
     by: Instant,
+    /// For whom.
+    asker: Asker,
     answer: oneshot::Sender<Result<FullItem, Failure>>,
 }
 
@@ -57,7 +60,7 @@ impl<G: Get> Batches<G> {
     /// An item, in a batch with others.
     pub(super) async fn item(&self, id: &ItemId, by: Instant) -> Result<FullItem, Failure> {
         let (answer, receiver) = oneshot::channel();
-        let waiting = Waiting { item: id.item.clone(), by, answer };
+        let waiting = Waiting { item: id.item.clone(), by, asker: payer::asker(), answer };
         let first = {
             let mut queues = lock(&self.queues);
             let first = !queues.contains_key(&id.vault);
@@ -120,7 +123,11 @@ fn run<'a, G: Get>(
         let Some(by) = batch.values().map(|waiting| waiting.by).max() else { return };
         if batch.len() > 1 {
             let items: Vec<String> = batch.keys().cloned().collect();
-            match get.several(vault, &items, by).await {
+            // one of them pays for all: the one with the first claim to what is left
+            let Some(asker) = batch.values().map(|waiting| waiting.asker).min_by_key(|it| it.class) else {
+                return;
+            };
+            match Payer::of_fetch(asker).scope(get.several(vault, &items, by)).await {
                 Ok(mut got) => {
                     for item in items {
                         if let Some(full) = got.remove(&item)
@@ -129,6 +136,11 @@ fn run<'a, G: Get>(
                             let _ = waiting.answer.send(Ok(full));
                         }
                     }
+                }
+                Err(failure) if failure.is_of_asker => {
+                    let own = batch.extract_if(.., |_, waiting| waiting.asker == asker);
+                    own.for_each(|(_, waiting)| drop(waiting.answer.send(Err(failure.clone()))));
+                    return run(get, vault, batch).await; // at another's expense
                 }
                 Err(failure) if failure.class.is_transient() => {
                     for waiting in batch.into_values() {
@@ -146,7 +158,8 @@ fn run<'a, G: Get>(
         }
         for (item, waiting) in batch {
             let id = ItemId { vault: vault.to_owned(), item };
-            let _ = waiting.answer.send(get.one(&id, by).await);
+            let got = Payer::of_fetch(waiting.asker).scope(get.one(&id, by)).await;
+            let _ = waiting.answer.send(got);
         }
     })
 }

@@ -22,15 +22,17 @@ use crate::provider::store::{Kind, Store, testing};
 /// What 1Password allows an account in a day.
 const ALLOWED: u32 = 1_000;
 const HOSTS: usize = 4;
-const VAULT: &str = "vvvvvvvvvvvvvvvvvvvvvvvvvv";
+pub(super) const VAULT: &str = "vvvvvvvvvvvvvvvvvvvvvvvvvv";
 
 thread_local! {
     /// The account: requests of all machines, and how often its vault has changed.
-    static ACCOUNT: RefCell<(u32, u64)> = const { RefCell::new((0, 1)) };
+    pub(super) static ACCOUNT: RefCell<(u32, u64)> = const { RefCell::new((0, 1)) };
+    /// The titles of the vault's items.
+    pub(super) static ITEMS: RefCell<Vec<String>> = RefCell::new(["a", "b", "c"].map(str::to_owned).to_vec());
 }
 
 /// A core that has all it is asked for. 1Password answers no more than it allows.
-struct Counting(Instant);
+pub(super) struct Counting(Instant);
 
 impl Work for Counting {
     fn start(_launch: &Launch) -> io::Result<Self> {
@@ -69,18 +71,20 @@ impl Work for Counting {
 }
 
 fn said(name: &str, parameters: &serde_json::Value, version: u64) -> String {
-    let items = ["a", "b", "c"].map(|title| (title, title.repeat(26)));
-    let item = |(title, id): &(&str, String)| {
+    let titles = ITEMS.with_borrow(Clone::clone);
+    let items: Vec<(String, String)> =
+        titles.into_iter().map(|title| (title.clone(), format!("{title:x<26}"))).collect();
+    let item = |(title, id): &(String, String)| {
         let about = format!(r#""id":"{id}","title":"{title}","vaultId":"{VAULT}""#);
         let field = r#"{"id":"password","title":"password","fieldType":"Concealed","value":"p"}"#;
         format!(r#"{{{about},"updatedAt":"2024-01-01T00:00:00Z","state":"active","fields":[{field}]}}"#)
     };
     match name {
         "VaultsList" => format!(r#"[{{"id":"{VAULT}","title":"v","contentVersion":{version}}}]"#),
-        "ItemsList" => format!("[{}]", items.each_ref().map(item).join(",")),
+        "ItemsList" => format!("[{}]", items.iter().map(item).collect::<Vec<_>>().join(",")),
         "ItemsGet" => items.iter().find(|(_, id)| parameters["item_id"] == **id).map(item).expect("there"),
         "ItemsGetAll" => {
-            let one = |wanted: &(&str, String)| format!(r#"{{"content":{},"error":null}}"#, item(wanted));
+            let one = |wanted: &(String, String)| format!(r#"{{"content":{},"error":null}}"#, item(wanted));
             let ids = parameters["item_ids"].as_array().expect("IDs");
             let all = items.iter().filter(|(_, id)| ids.iter().any(|wanted| wanted == id)).map(one);
             format!(r#"{{"individualResponses":[{}]}}"#, all.collect::<Vec<_>>().join(","))
@@ -164,7 +168,12 @@ impl Host {
             let active = self.config.get();
             let wanted = active.settings.policy.judge(&unit, &CredentialId::parse(name).unwrap()).unwrap();
             let wanted = Arc::clone(&wanted.parts()[0]);
-            let order = Order { wanted, process: ProcessId::testing(process), arrived: BootTime::now() };
+            let order = Order {
+                wanted,
+                process: ProcessId::testing(process),
+                arrived: BootTime::now(),
+                asker: crate::provider::base::asker::Asker::Start(unit.clone()),
+            };
             if let LookUp::Pending(_) = self.broker.look_up(&order) {
                 self.broker.get(&order).await?;
             }

@@ -6,12 +6,17 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::host::clock::BootTime;
-use crate::ipc::{Class, Failure, Spent};
+use crate::ipc::{Class, Failure, Purpose, Spent};
+use crate::resolver::payer::Cause;
+use crate::resolver::shares::Shares;
 
 pub(super) const HOUR: Duration = Duration::from_secs(3_600);
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
 /// Calls within so much time are counted as one lot, which counts from the last of them.
 const LOT: Duration = Duration::from_secs(600);
+
+/// The calls that a consumer may cause in a day, however many consumers there are.
+const LEAST_SHARE: u32 = 5;
 
 /// What one machine may spend on one source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +40,27 @@ impl Budget {
         self.per_day / 4
     }
 
+    /// The calls that onecred's own work, orders on the bus and checks may come to.
+    fn unreserved(self) -> u32 {
+        self.per_day - self.kept_back()
+    }
+
+    /// The calls that all calls together may come to when one is made for this. Units that were never answered come first: the last part of what
+    /// is kept back is for them alone.
+    fn ceiling(self, cause: Cause) -> u32 {
+        match cause.asker.class {
+            _ if cause.is_check => self.unreserved(),
+            Purpose::FirstStart => self.per_day,
+            Purpose::Start => self.per_day - self.kept_back() / 2,
+            Purpose::Bus | Purpose::Background => self.unreserved(),
+        }
+    }
+
+    /// The calls that one of so many consumers may cause in a day.
+    pub(super) fn share(self, consumers: u32) -> u32 {
+        (self.unreserved() / 2 / consumers.max(1)).max(LEAST_SHARE)
+    }
+
     /// Checks: together no more than what is not kept back, in any 24 hours.
     pub(super) fn checks(self) -> Share {
         let all = f64::from(self.per_day - self.kept_back());
@@ -55,6 +81,9 @@ pub(super) struct Ledger {
     pub(super) lots: VecDeque<Lot>,
     pub(super) checks: Purse,
     pub(super) retries: Purse,
+    /// The calls of each consumer.
+    #[serde(default)]
+    pub(super) shares: Shares,
     /// How often 1Password has said "rate limited" in a row, when it did so last, and until when it is left alone.
     pub(super) limited: u32,
     pub(super) since: Option<BootTime>,
@@ -102,14 +131,56 @@ impl Ledger {
         DAY
     }
 
-    pub(super) fn pay(&mut self, calls: u32, budget: Budget, now: BootTime) -> Result<(), Failure> {
+    /// Pays for calls of this cause.
+    pub(super) fn pay(
+        &mut self,
+        calls: u32,
+        cause: Cause,
+        budget: Budget,
+        now: BootTime,
+    ) -> Result<(), Failure> {
         self.admit(calls, budget, now)?;
+        self.admit_for(calls, cause, budget, now)?;
         self.spend(calls, now);
+        self.shares.spend(cause.asker.share, calls, cause.has_share(), now);
+        if cause.is_check && !cause.is_first {
+            self.checks.owe(calls);
+        }
         Ok(())
     }
 
-    pub(super) fn admit_check(&mut self, budget: Budget, now: BootTime) -> Result<(), Failure> {
+    /// Whether calls of this cause leave what is kept for others.
+    fn admit_for(&self, calls: u32, cause: Cause, budget: Budget, now: BootTime) -> Result<(), Failure> {
+        let most = budget.ceiling(cause);
+        if !self.lots.is_empty() && self.spent(now, DAY).saturating_add(calls) > most {
+            let cause_text = format!(
+                "the rest of the source's budget of {} calls is kept for units that start",
+                budget.per_day
+            );
+            let wait = self.room(calls, most, now).max(Duration::from_secs(60));
+            return Err(limited(cause_text, wait).of_asker());
+        }
+        if !cause.has_share() {
+            return Ok(());
+        }
+        let consumer = cause.asker.share;
+        let share = budget.share(self.shares.count(consumer, now));
+        let (spent, wait) = self.shares.spent(consumer, now);
+        if spent.saturating_add(calls) <= share {
+            return Ok(());
+        }
+        let cause = format!(
+            "the unit or user has used up its share of the source's budget: {spent} calls of {share} in 24 hours"
+        );
+        Err(limited(cause, wait.max(Duration::from_secs(60))).of_asker())
+    }
+
+    /// Admits a check, whose first call is to have this cause.
+    pub(super) fn admit_check(&mut self, cause: Cause, budget: Budget, now: BootTime) -> Result<(), Failure> {
         self.admit(1, budget, now)?;
+        if cause.has_share() {
+            self.admit_for(1, cause, budget, now)?;
+        }
         let most = budget.per_day - budget.kept_back();
         if self.spent(now, DAY) >= most && budget.per_day > 1 {
             let cause = format!(
@@ -142,7 +213,8 @@ impl Ledger {
         }
     }
 
-    pub(super) fn give_back(&mut self, mut calls: u32) {
+    pub(super) fn give_back(&mut self, mut calls: u32, cause: Cause) {
+        self.shares.give_back(cause.asker.share, calls, cause.has_share());
         for lot in self.lots.iter_mut().rev() {
             let back = lot.calls.min(calls);
             (lot.calls, calls) = (lot.calls - back, calls - back);
@@ -162,6 +234,13 @@ impl Ledger {
 }
 
 impl Purse {
+    /// Takes what was not foreseen, and was earned or will be.
+    fn owe(&mut self, count: u32) {
+        if let Some((earned, _)) = &mut self.0 {
+            *earned -= f64::from(count);
+        }
+    }
+
     /// Takes one, or says how long it is until one is earned.
     pub(super) fn take(&mut self, share: Share, now: BootTime) -> Result<(), Duration> {
         let rate = share.per_day / DAY.as_secs_f64();

@@ -9,7 +9,6 @@ pub(crate) mod fuzz;
 pub mod install;
 mod items;
 mod ledger;
-mod missing;
 mod quota;
 mod raw;
 mod releases;
@@ -35,7 +34,6 @@ pub use book::Book;
 #[cfg(any(test, fuzzing))]
 pub(crate) use book::fuzz::book as fuzz_book;
 use ledger::Budget;
-use missing::Missing;
 pub(super) use quota::Quota;
 pub use raw::{RawAccount, Refusal};
 use token::{Hosts, Token};
@@ -72,7 +70,6 @@ pub struct Surroundings {
 pub(super) struct ServiceAccount<W = Worker> {
     engine: Engine<backend::Account<W>>,
     quota: Arc<Quota>,
-    missing: Missing,
 }
 
 impl ServiceAccount {
@@ -118,7 +115,7 @@ impl<W: Work> ServiceAccount<W> {
             record,
         };
         let engine = Engine::new(backend::Account::new(session::Session::new(account)));
-        Ok(Self { engine, quota, missing: Missing::default() })
+        Ok(Self { engine, quota })
     }
 
     /// What it may cost.
@@ -129,20 +126,12 @@ impl<W: Work> ServiceAccount<W> {
 
 impl<W: Work> Resolve for ServiceAccount<W> {
     fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched> {
-        Box::pin(async move {
-            if let Some(failure) = self.missing.known(&fetch.item) {
-                return Err(failure);
-            }
-            let item = fetch.item.clone();
-            let outcome = self.engine.fetch(fetch).await;
-            self.missing.learn(&item, outcome.as_ref().err());
-            outcome
-        })
+        self.engine.fetch(fetch)
     }
 
     fn check(&self, check: Check) -> Pending<'_, Checked> {
         Box::pin(async move {
-            self.quota.admit_check()?;
+            self.quota.admit_check(check.asker)?;
             self.engine.check(check).await
         })
     }
@@ -192,5 +181,7 @@ fn environment(configured: &Configured) -> Vec<(OsString, OsString)> {
 
 #[cfg(test)]
 mod day_tests;
+#[cfg(test)]
+mod greedy_tests;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,9 @@ use super::book::Book;
 use super::ledger::{Budget, Ledger};
 use crate::host::clock::{self, BootTime};
 use crate::host::pause::after_failures;
-use crate::ipc::{Class, Failure, QuotaStatus, Spent};
+use crate::ipc::{Asker, Class, Failure, QuotaStatus, Spender, Spent};
+use crate::resolver::payer::{self, Cause};
+use crate::resolver::shares;
 
 /// The pause after a first "rate limited", and the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
@@ -42,7 +44,8 @@ impl Quota {
     /// Pays for a call of this many requests, or says why it can't be made and until when. The time of payment goes to [`answered`](Self::answered).
     pub(super) fn pay(&self, requests: u32) -> Result<BootTime, Failure> {
         self.limit.take(requests)?;
-        self.ledger(|ledger, budget, now| ledger.pay(requests, budget, now).map(|()| now))
+        let cause = payer::paid();
+        self.ledger(|ledger, budget, now| ledger.pay(requests, cause, budget, now).map(|()| now))
     }
 
     /// Whether a login could be paid for, and the call that it is made for.
@@ -55,13 +58,14 @@ impl Quota {
         self.limit.take(LOGIN)?;
         self.ledger(|ledger, budget, now| {
             ledger.admit(LOGIN + 1, budget, now)?;
-            ledger.pay(LOGIN, budget, now)
+            ledger.pay(LOGIN, Cause::default(), budget, now)
         })
     }
 
     /// Gives back what was paid for calls that never came to 1Password.
     pub(super) fn give_back(&self, calls: u32) {
-        self.ledger(|ledger, _, _| ledger.give_back(calls));
+        let cause = payer::present();
+        self.ledger(|ledger, _, _| ledger.give_back(calls, cause));
     }
 
     /// Lets another login come after one that failed, or whose worker did, or says how long that has to wait.
@@ -70,13 +74,19 @@ impl Quota {
     }
 
     /// Lets a check through, or says when the next one may come. Its calls are paid for as they are made.
-    pub(super) fn admit_check(&self) -> Result<(), Failure> {
-        self.ledger(|ledger, budget, now| ledger.admit_check(budget, now))
+    pub(super) fn admit_check(&self, asker: Asker) -> Result<(), Failure> {
+        let cause = Cause { asker, is_check: true, is_first: true };
+        self.ledger(|ledger, budget, now| ledger.admit_check(cause, budget, now))
     }
 
     /// What was spent, and may be.
     pub(super) fn spent(&self) -> Spent {
         self.ledger(|ledger, budget, now| ledger.spent_of(budget, now))
+    }
+
+    /// The consumers that have spent most.
+    pub(in crate::resolver) fn spenders(&self) -> Vec<Spender> {
+        self.ledger(|ledger, _, now| ledger.shares.top(shares::SHOWN, now))
     }
 
     /// How it is, for whoever asks.

@@ -83,6 +83,7 @@ impl<W: Work> Session<W> {
         let pass = self.breaker.enter()?;
         let outcome = self.attempts(name, parameters, what, by).await;
         match &outcome {
+            Err(failure) if failure.is_of_asker => drop(pass), // 1Password was not asked
             Err(failure) if failure.class.is_transient() => pass.failed(failure, false),
             Ok(_) | Err(_) => pass.reached(),
         }

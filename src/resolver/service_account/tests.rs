@@ -79,6 +79,8 @@ fn fetch(patience: Duration) -> Fetch {
         known: None,
         version: None,
         fields: vec![reference.field],
+        look_again: None,
+        asker: Default::default(),
         patience,
     }
 }
@@ -107,6 +109,7 @@ async fn a_value_comes_by_the_abi() {
         definition: None,
         source: SourceName::parse("test").unwrap(),
         items: vec![known],
+        asker: Default::default(),
         patience: Duration::from_secs(10),
     };
     let checked = account.check(check).await.unwrap_or_else(|failure| panic!("{failure}"));

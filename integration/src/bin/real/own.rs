@@ -222,6 +222,8 @@ async fn ask(resolver: &Resolver, wanted: Vec<Wanted>) -> Vec<(Wanted, Outcome)>
         known: None,
         version: None,
         fields,
+        look_again: None,
+        asker: Default::default(),
         patience: PATIENCE,
     };
     let class = |failure: Failure| failure.class;

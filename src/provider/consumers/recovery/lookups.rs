@@ -16,6 +16,7 @@ use crate::domain::secret::{MaxAge, Wanted};
 use crate::host::clock::BootTime;
 use crate::ipc::{Class, Failure};
 use crate::provider::base::active_config::ActiveConfig;
+use crate::provider::base::asker::Asker;
 use crate::provider::base::process_id::ProcessId;
 use crate::provider::fetch::broker::{Broker, LookUp, Order};
 use crate::provider::publish::{self, Handle};
@@ -215,7 +216,8 @@ fn parts(active: &ActiveConfig, unit: &str, credential: &str) -> Vec<Arc<Wanted>
 }
 
 fn order(wanted: Wanted) -> Order {
-    Order { wanted: Arc::new(wanted), process: ProcessId::nobody(), arrived: BootTime::now() }
+    let (process, arrived) = (ProcessId::nobody(), BootTime::now());
+    Order { wanted: Arc::new(wanted), process, arrived, asker: Asker::Onecred }
 }
 
 /// Whether it can be served without a look-up.
@@ -228,7 +230,7 @@ async fn look_up(broker: &Arc<Broker>, wanted: &Arc<Wanted>) -> Result<(), Failu
         return Ok(()); // it came with another field of its item
     }
     let order = order(Wanted { deadline: Duration::ZERO, ..Wanted::clone(wanted) });
-    match timeout(PATIENCE, broker.try_once(wanted)).await {
+    match timeout(PATIENCE, broker.try_once(wanted, &Asker::Onecred)).await {
         // an item can be there without one of its fields
         Ok(Ok(())) => match broker.get(&order).await {
             Err(failure) if failure.class.is_transient() && wanted.max_age == MaxAge::Always => Ok(()),

@@ -10,6 +10,7 @@ use crate::domain::policy::Deliverable;
 use crate::host::clock::BootTime;
 use crate::host::systemd::manager::{Link, exec_interface};
 use crate::provider::base::active_config::ActiveConfig;
+use crate::provider::base::asker::Asker;
 use crate::provider::base::limits::Form;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::fetch::broker::Broker;
@@ -112,7 +113,7 @@ impl Credentials {
                 format!("{} is not published; see: systemctl status 'onecred-file@*'", path.display());
             return Some(Problem::Refused(credential.clone(), reason));
         }
-        let start = Start::new(broker, fit);
+        let start = Start::new(broker, fit, Asker::Onecred);
         for (id, size) in &self.others {
             if let Ok(credential) = CredentialId::parse(id) {
                 let claim = Claim { unit: unit.clone(), credential };

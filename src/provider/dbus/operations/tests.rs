@@ -29,13 +29,18 @@ impl Bus {
         let wanted = rig.config.get().secret("pass").unwrap().wanted.clone();
         for (version, value) in (1..).zip(values) {
             rig.script.fetch_gives(version, &[Ok(value.as_bytes()), Ok(b"bob")]);
-            rig.broker.try_once(&wanted).await.unwrap();
+            rig.broker.try_once(&wanted, &crate::provider::base::asker::Asker::Onecred).await.unwrap();
         }
         let sealer = Sealer::new(Path::new("/nonexistent"));
         let (config, broker) = (Arc::clone(&rig.config), Arc::clone(&rig.broker));
         let context = Arc::new(Context::new(config, Paths::default(), broker, sealer, Kind::Anything));
         let events = rig.broker.events.follow();
-        let desk = Desk { context, reloads: mpsc::channel(1).0, callers: Callers::default() };
+        let desk = Desk {
+            context,
+            reloads: mpsc::channel(1).0,
+            callers: Callers::default(),
+            pace: Default::default(),
+        };
         Self { rig, desk, events }
     }
 
@@ -46,7 +51,12 @@ impl Bus {
     /// What a unit is served now.
     fn served(&self, allow_empty: bool) -> Option<String> {
         let what = Deliverable::Secret(Arc::new(self.wanted(allow_empty)));
-        let job = Job { what, process: ProcessId::nobody(), arrived: BootTime::now() };
+        let job = Job {
+            what,
+            process: ProcessId::nobody(),
+            arrived: BootTime::now(),
+            asker: crate::provider::base::asker::Asker::Onecred,
+        };
         let value = assemble::look_up(&self.rig.broker, &job).known()?.ok()?.value;
         Some(String::from_utf8(value.expose().to_vec()).unwrap())
     }

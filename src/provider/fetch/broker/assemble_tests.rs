@@ -21,7 +21,7 @@ fn rig() -> Rig {
 
 fn job(rig: &Rig, name: &str, process: u64) -> Job {
     let what = rig.config.get().settings.policy.by_name(name).unwrap().clone();
-    Job { what, process: ProcessId::testing(process), arrived: BootTime::now() }
+    Job { what, process: ProcessId::testing(process), arrived: BootTime::now(), asker: Asker::Onecred }
 }
 
 fn known(rig: &Rig, name: &str, process: u64) -> Option<Result<assemble::Assembled, Refusal>> {
@@ -106,7 +106,7 @@ async fn all_parts_are_of_one_generation_for_one_process() {
     assert_eq!(text(assemble::get(&rig.broker, &job(&rig, "app.env", 1)).await), "P=old\nU=old\n");
     let wanted = Arc::clone(&job(&rig, "pass", 1).what.parts()[0]);
     rig.script.fetch_gives(2, &[Ok(b"new"), Ok(b"new")]);
-    rig.broker.refresh(&wanted, Thoroughness::Values, rig.broker.ask(&wanted)).await.unwrap();
+    rig.broker.refresh(&wanted, Thoroughness::Values, rig.broker.ask(&wanted), &Asker::Admin).await.unwrap();
     assert_eq!(text(assemble::get(&rig.broker, &job(&rig, "app.env", 1)).await), "P=old\nU=old\n");
     assert_eq!(text(assemble::get(&rig.broker, &job(&rig, "app.env", 2)).await), "P=new\nU=new\n");
 }

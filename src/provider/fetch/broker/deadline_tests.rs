@@ -10,7 +10,7 @@ use crate::ipc::ItemState;
 fn order(rig: &Rig, secret: &str, deadline: u64, max_age: MaxAge) -> Order {
     let wanted = rig.config.get().secret(secret).unwrap().wanted.clone();
     let wanted = Arc::new(Wanted { deadline: Duration::from_secs(deadline), max_age, ..wanted });
-    Order { wanted, process: ProcessId::testing(deadline), arrived: BootTime::now() }
+    Order { wanted, process: ProcessId::testing(deadline), arrived: BootTime::now(), asker: Asker::Onecred }
 }
 
 #[tokio::test(start_paused = true)]
@@ -31,7 +31,7 @@ async fn a_request_with_little_time_gets_the_older_value_and_the_source_stays_ou
     // its next credential is of the same version
     rig.script.fetch_gives(2, &[Ok(b"hunter3"), Ok(b"alice")]);
     let wanted = rig.config.get().secret("pass").unwrap().wanted.clone();
-    assert_eq!(rig.broker.try_once(&wanted).await, Ok(()));
+    assert_eq!(rig.broker.try_once(&wanted, &Asker::Onecred).await, Ok(()));
     assert_eq!(rig.get(2, "user").await, fresh("alice"));
     let user = rig.broker.get(&order(&rig, "user", 1, MaxAge::Always)).await.unwrap();
     assert_eq!(user.read().unwrap().expose(), b"bob");
@@ -52,7 +52,7 @@ async fn a_failure_of_one_item_leaves_its_source_out_of_trouble() {
     let behind = || away().of_item();
     rig.script.then(Err(behind()));
     let wanted = rig.config.get().secret("pass").unwrap().wanted.clone();
-    assert_eq!(rig.broker.try_once(&wanted).await, Err(behind()));
+    assert_eq!(rig.broker.try_once(&wanted, &Asker::Onecred).await, Err(behind()));
     assert_eq!(rig.broker.last_failure(&wanted.source), None);
     assert_eq!(rig.broker.condition(&wanted).error, Some(behind()));
     // a unit waits for it all the same
@@ -62,8 +62,11 @@ async fn a_failure_of_one_item_leaves_its_source_out_of_trouble() {
     // and its answer ends the trouble of its source
     rig.script.then(Err(away()));
     rig.script.then(Err(gone().of_item()));
-    assert!(rig.broker.try_once(&wanted).await.is_err() && rig.broker.last_failure(&wanted.source).is_some());
-    assert!(rig.broker.try_once(&wanted).await.is_err());
+    assert!(
+        rig.broker.try_once(&wanted, &Asker::Onecred).await.is_err()
+            && rig.broker.last_failure(&wanted.source).is_some()
+    );
+    assert!(rig.broker.try_once(&wanted, &Asker::Onecred).await.is_err());
     assert_eq!(rig.broker.last_failure(&wanted.source), None);
 }
 
@@ -74,7 +77,7 @@ async fn a_source_of_which_nothing_can_be_compared_stays_in_trouble_until_someth
     rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
     assert_eq!(rig.get(1, "pass").await, fresh("hunter2"));
     let source = SourceName::default_source();
-    let check = || rig.broker.checked(&source, Instant::now() + CHECK_PATIENCE);
+    let check = || rig.broker.checked(&source, Instant::now() + CHECK_PATIENCE, &Asker::Onecred);
     let mut over = std::pin::pin!(rig.broker.source_is_back());
     for _ in 0..2 {
         rig.script.check_gives(Ok(ItemState::Unknown(away().of_item())));

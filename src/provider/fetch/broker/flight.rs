@@ -9,18 +9,25 @@ use crate::domain::name::SourceName;
 use crate::domain::reference::FieldRef;
 use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
-use crate::ipc::{Check, Class, Failure, Fetch, Fetched, FetchedValue, ItemState, Known, version};
+use crate::ipc::{self, Check, Class, Failure, Fetch, Fetched, FetchedValue, ItemState, Known, version};
 use crate::provider::base::active_config::ActiveConfig;
+use crate::provider::base::asker::Asker;
 use crate::provider::base::events::Event;
 use crate::provider::base::item_key::ItemKey;
 use crate::provider::fetch::unit_files::UnitFiles;
 use crate::provider::store::{Entry, NewSnapshot, Slot, Snapshot};
 
+use super::limits::EVERYONE;
 use super::{AHEAD_PATIENCE, CHECK_PATIENCE, FETCH_PATIENCE};
 
 impl Broker {
     /// The flight of one item: all its configured fields, those that its snapshot has, and those that are waited for.
-    pub(super) async fn fetch(self: Arc<Self>, key: ItemKey, patience: Duration) -> Result<(), Failure> {
+    pub(super) async fn fetch(
+        self: Arc<Self>,
+        key: ItemKey,
+        patience: Duration,
+        (asker, wire): (Asker, ipc::Asker),
+    ) -> Result<(), Failure> {
         let asked_at = BootTime::now();
         let active = self.config();
         let print = active.print(&key.source);
@@ -38,6 +45,8 @@ impl Broker {
             known,
             version: slot.as_ref().map(|slot| slot.snapshot.version),
             fields: fields.clone(),
+            look_again: self.look_again(&asker, asked_at),
+            asker: wire,
             patience,
         };
         let result = self.resolver.fetch(fetch).await;
@@ -70,11 +79,17 @@ impl Broker {
                 let stored = self.store.put(new, fetched).map_err(|error| error.failure());
                 let stored = stored.inspect_err(|failure| self.note(&key, Some(failure)))?;
                 self.note(&key, None);
+                if active.calls_cost(&key.source) {
+                    self.absent.note(&stored, BootTime::now());
+                }
                 self.tell_changes(&key, version, slot.as_ref(), &stored);
                 self.fetch_ahead(&active);
                 Ok(())
             }
             Err(failure) => {
+                if failure.class == Class::Limited && !failure.is_of_asker {
+                    self.log_spenders(&key.source, &Asker::Onecred, EVERYONE, &failure);
+                }
                 if failure.class.is_confirmed_gone() {
                     self.store.remove(&key);
                 }
@@ -127,7 +142,7 @@ impl Broker {
     }
 
     /// The flight of one source's check.
-    pub(super) async fn check(self: Arc<Self>, source: SourceName) -> Result<(), Failure> {
+    pub(super) async fn check(self: Arc<Self>, source: SourceName, asker: ipc::Asker) -> Result<(), Failure> {
         let began = BootTime::now();
         let items = self.store.known(&source);
         let active = self.config();
@@ -137,6 +152,7 @@ impl Broker {
             print: print.clone(),
             definition: active.definition(&source),
             items: items.clone(),
+            asker,
             patience: CHECK_PATIENCE,
         };
         let result =
@@ -153,6 +169,9 @@ impl Broker {
                 checked.items
             }
             Err(failure) => {
+                if failure.is_of_asker {
+                    return Err(failure);
+                }
                 // whatever the class: what was fetched before is served as it is, until the source can be asked again
                 self.troubles.begin(&source, &print, &failure);
                 return Err(failure);
@@ -212,7 +231,10 @@ impl Broker {
                 if broker.store.slot(&key).is_some() {
                     return; // it has come meanwhile, for one who waited for it
                 }
-                let work = || Arc::clone(&broker).fetch(key.clone(), AHEAD_PATIENCE);
+                let work = || {
+                    let asker = (Asker::Onecred, broker.wire(&Asker::Onecred, None));
+                    Arc::clone(&broker).fetch(key.clone(), AHEAD_PATIENCE, asker)
+                };
                 if let Err(failure) = broker.fetches.join(&key, work).await {
                     tracing::debug!("{}: could not be fetched ahead: {failure}", key.item);
                 }

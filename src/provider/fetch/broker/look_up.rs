@@ -6,11 +6,14 @@ use super::Broker;
 use crate::domain::reference::FieldRef;
 use crate::domain::secret::{SecretValue, Wanted};
 use crate::host::clock::BootTime;
+use crate::host::pauses::Paused;
 use crate::ipc::{Class, Failure};
+use crate::provider::base::active_config::ActiveConfig;
+use crate::provider::base::asker::Asker;
 use crate::provider::base::item_key::ItemKey;
 use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
-use crate::provider::store::freshness::{Moment, Step, judge};
+use crate::provider::store::freshness::{Absence, Moment, Step, judge};
 use crate::provider::store::{Entry, Held, Slot, Snapshot};
 
 /// A value that may be served: where it is in its snapshot.
@@ -69,9 +72,32 @@ pub struct Order {
     pub process: ProcessId,
     /// When it came.
     pub arrived: BootTime,
+    /// For whom it is.
+    pub asker: Asker,
 }
 
 impl Broker {
+    /// Why a field is not fetched now: it failed for a lasting reason, its pause has not ended, and its item is not known to have changed.
+    pub(super) fn absence(&self, wanted: &Wanted) -> Option<Failure> {
+        let (field, active) = (&wanted.reference.field, self.config());
+        let slot = self.slot(&ItemKey::new(&wanted.source, &wanted.reference.item))?;
+        let Paused { ago, left, .. } = self.paused(Some(&slot), field, BootTime::now())?;
+        match slot.snapshot.entry(field) {
+            Some(Entry::Failed(failure)) if !slot.changed => {
+                Some(Absence { ago, left, at_once: &at_once(&active, wanted) }.explain(failure))
+            }
+            _ => None,
+        }
+    }
+
+    fn paused(&self, slot: Option<&Slot>, field: &FieldRef, now: BootTime) -> Option<Paused<()>> {
+        let snapshot = &slot?.snapshot;
+        match snapshot.entry(field) {
+            Some(Entry::Failed(_)) => self.absent.present(&snapshot.key, field, snapshot.version, now),
+            _ => None,
+        }
+    }
+
     /// Looks a value up without a wait: yields it, or what must happen first. The process then has its generation of the item.
     pub fn look_up(&self, order: &Order) -> LookUp {
         let (wanted, now) = (&order.wanted, BootTime::now());
@@ -89,8 +115,12 @@ impl Broker {
         }
         let slot = self.store.slot(&key).filter(|slot| slot.snapshot.source_print == print);
         let doubt = || slot.as_ref().and_then(|slot| slot.doubt(now).cloned());
-        let trouble = self.troubles.present(&wanted.source, print).or_else(doubt);
-        let moment = Moment { now, arrived: order.arrived, troubled: trouble.is_some() };
+        let trouble =
+            self.troubles.present(&wanted.source, print).or_else(doubt).or_else(|| self.limited(order, now));
+        let paused = self.paused(slot.as_ref(), field, now);
+        let at_once = paused.map(|_| at_once(&active, wanted)).unwrap_or_default();
+        let absence = paused.map(|Paused { ago, left, .. }| Absence { ago, left, at_once: &at_once });
+        let moment = Moment { now, arrived: order.arrived, troubled: trouble.is_some(), absence };
         let is_of_generation =
             |slot: &Slot| pinned.as_ref().is_none_or(|pinned| pinned.version == slot.snapshot.version);
         match (judge(slot.as_ref(), field, wanted.max_age, moment), slot) {
@@ -107,6 +137,14 @@ impl Broker {
                 LookUp::Pending(Pending { step, key, older })
             }
         }
+    }
+}
+
+/// The command by which an administrator has it looked up at once.
+fn at_once(active: &ActiveConfig, wanted: &Wanted) -> String {
+    match active.secret(&wanted.label) {
+        Some(secret) => format!("onecred refresh {}", secret.name),
+        None => "onecred reload".to_owned(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Gets what a request is allowed: from the store while it is fresh, else by the resolver, one flight per item, until the deadline.
 
 mod flight;
+mod join;
+mod limits;
 mod look_up;
 mod refresh;
 
@@ -18,9 +20,12 @@ use crate::host::clock::BootTime;
 use crate::host::pause::{Growing, varied};
 use crate::ipc::{Class, Declarations, Failure, Resolve, Status};
 use crate::provider::base::active_config::{ActiveConfig, CurrentConfig};
+use crate::provider::base::asker::Asker;
 use crate::provider::base::events::{Event, Events};
 use crate::provider::base::item_key::ItemKey;
 use crate::provider::base::process_id::ProcessId;
+use crate::provider::fetch::absent::AbsentFields;
+use crate::provider::fetch::askers::Askers;
 use crate::provider::fetch::outages::Troubles;
 use crate::provider::fetch::single_flight::Flights;
 use crate::provider::observe::secret_status::{Condition, Seen};
@@ -62,6 +67,11 @@ pub struct Broker {
     ahead: Mutex<BTreeSet<ItemKey>>,
     /// What could not be had the last time that it was looked up.
     failing: Mutex<HashMap<ItemKey, Failure>>,
+    askers: Askers,
+    /// The fields that items lack.
+    absent: AbsentFields,
+    /// When the configuration was last reloaded: what was missing before that is looked up again.
+    reloaded: Mutex<Option<BootTime>>,
     /// Tells what happens to secrets.
     pub events: Events,
 }
@@ -81,6 +91,9 @@ impl Broker {
             turns_ahead: Arc::new(Semaphore::new(AHEAD_AT_ONCE)),
             ahead: Mutex::default(),
             failing: Mutex::default(),
+            askers: Askers::default(),
+            absent: AbsentFields::default(),
+            reloaded: Mutex::default(),
             events: Events::default(),
         };
         broker.keep_only(&broker.config());
@@ -97,6 +110,9 @@ impl Broker {
         self.keep_only(&next);
         self.config.replace(next);
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.absent.clear();
+        self.askers.forget_limits();
+        *self.reloaded.lock().unwrap_or_else(PoisonError::into_inner) = Some(BootTime::now());
         self.events.tell(Event::Configured);
     }
 
@@ -184,6 +200,9 @@ impl Broker {
             self.failing().remove(key);
             return;
         };
+        if failure.is_of_asker {
+            return; // it says nothing of the item
+        }
         if self.config().fields(key).is_empty() {
             return; // by a rule: there may be any number of those
         }
@@ -221,6 +240,14 @@ impl Broker {
 
     /// The same, by a deadline that may have begun before. At the deadline an older value is better than none.
     pub async fn get_by(self: &Arc<Self>, order: &Order, deadline: Instant) -> Result<Ready, Failure> {
+        let got = self.wait_for(order, deadline).await;
+        if got.as_ref().map_or_else(|failure| !failure.class.is_transient(), |_| true) {
+            self.settled(order);
+        }
+        got
+    }
+
+    async fn wait_for(self: &Arc<Self>, order: &Order, deadline: Instant) -> Result<Ready, Failure> {
         let order = &mut order.clone();
         let mut pauses = Growing::doubling(Duration::from_millis(250), Duration::from_secs(8));
         let mut fetched = 0;
@@ -240,13 +267,18 @@ impl Broker {
                     return Ok(older.stale(why));
                 }
                 LookUp::Pending(Pending { step: Step::Check, .. }) => {
-                    let _ = self.checked(&order.wanted.source, deadline).await;
+                    let _ = self.checked(&order.wanted.source, deadline, &order.asker).await;
                     continue;
                 }
                 LookUp::Pending(_) if fetched == MOST_FETCHES => return Err(never_fresh()),
                 LookUp::Pending(Pending { key, .. }) => {
                     let print = self.config().print(&key.source).to_owned();
-                    match timeout_at(deadline, self.fetched(&key, &order.wanted.reference.field)).await {
+                    match timeout_at(
+                        deadline,
+                        self.fetched(&key, &order.wanted.reference.field, &order.asker),
+                    )
+                    .await
+                    {
                         Ok(Ok(())) => {
                             fetched += 1;
                             continue;
@@ -271,33 +303,6 @@ impl Broker {
         }
     }
 
-    /// Has the source's items compared with 1Password. Whatever comes of it, there is something to serve then: a failure is remembered
-    /// as trouble, in which values are served as they are.
-    pub(crate) async fn checked(
-        self: &Arc<Self>,
-        source: &SourceName,
-        deadline: Instant,
-    ) -> Result<(), Failure> {
-        let patience = Instant::now() + CHECK_LIMIT;
-        let check = self.checks.join(source, || Arc::clone(self).check(source.clone()));
-        let print = self.config().print(source).to_owned();
-        timeout_at(deadline.min(patience), check).await.unwrap_or_else(|_elapsed| {
-            let failure = no_answer(source);
-            // a request with little time says nothing about the source
-            if deadline >= patience && self.is_current(source, &print) {
-                self.troubles.begin(source, &print, &failure);
-            }
-            Err(failure)
-        })
-    }
-
-    /// Has the item fetched, with the field that is wanted: by this flight, or if it left without it, by the next.
-    pub(crate) async fn fetched(self: &Arc<Self>, key: &ItemKey, field: &FieldRef) -> Result<(), Failure> {
-        let field = field.clone();
-        self.awaited().entry(key.clone()).or_default().insert(field);
-        self.fetches.join(key, || Arc::clone(self).fetch(key.clone(), FETCH_PATIENCE)).await
-    }
-
     fn awaited(&self) -> MutexGuard<'_, HashMap<ItemKey, BTreeSet<FieldRef>>> {
         self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -307,9 +312,21 @@ impl Broker {
     }
 
     /// Fetches the item of what is wanted once, whatever comes of it.
-    pub(in crate::provider) async fn try_once(self: &Arc<Self>, wanted: &Wanted) -> Result<(), Failure> {
+    pub(in crate::provider) async fn try_once(
+        self: &Arc<Self>,
+        wanted: &Wanted,
+        asker: &Asker,
+    ) -> Result<(), Failure> {
         let key = ItemKey::new(&wanted.source, &wanted.reference.item);
-        self.fetched(&key, &wanted.reference.field).await
+        self.fetched(&key, &wanted.reference.field, asker).await
+    }
+
+    /// How long ago a thing must have been missing to be looked up again: for an administrator always.
+    fn look_again(&self, asker: &Asker, now: BootTime) -> Option<Duration> {
+        match asker {
+            Asker::Admin => Some(Duration::ZERO),
+            _ => Some(self.reloaded.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.age(now)),
+        }
     }
 
     /// Waits until a source that was in trouble answers again.
@@ -348,6 +365,8 @@ fn no_answer(source: &SourceName) -> Failure {
     Failure::new(Class::Away, format!("no answer from source {source} in time"), remedy)
 }
 
+#[cfg(test)]
+mod absent_tests;
 #[cfg(test)]
 mod assemble_tests;
 #[cfg(test)]

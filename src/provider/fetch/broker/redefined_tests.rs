@@ -42,10 +42,10 @@ async fn what_is_remembered_of_a_source_ends_with_its_definition() {
     let wanted = Arc::new(secret.wanted);
     for outcome in [away(), gone()] {
         rig.script.then(Err(outcome));
-        assert!(rig.broker.try_once(&wanted).await.is_err());
+        assert!(rig.broker.try_once(&wanted, &Asker::Onecred).await.is_err());
     }
     rig.script.then(Err(away()));
-    assert!(rig.broker.try_once(&wanted).await.is_err());
+    assert!(rig.broker.try_once(&wanted, &Asker::Onecred).await.is_err());
     assert!(rig.broker.last_failure(&source).is_some() && rig.broker.condition(&wanted).error.is_some());
     rig.broker.activate(ActiveConfig::new(settings("30s", "another")));
     assert_eq!(rig.broker.last_failure(&source), None);
@@ -73,7 +73,7 @@ async fn an_answer_of_the_definition_before_counts_for_nothing() {
         let broker = Arc::clone(&rig.broker);
         let flying = {
             let wanted = Arc::clone(&wanted);
-            tokio::spawn(async move { broker.try_once(&wanted).await })
+            tokio::spawn(async move { broker.try_once(&wanted, &Asker::Onecred).await })
         };
         rig.script.until_asked().await;
         rig.broker.activate(ActiveConfig::new(settings("30s", "another")));
@@ -114,7 +114,8 @@ async fn not_found_in_the_source_before_refuses_no_unit() {
     let broker = Arc::new(Broker::new(Arc::<Redefining>::clone(&resolver), store, Arc::clone(&config)));
     *resolver.0.lock().unwrap() = Some(Arc::clone(&broker));
     let wanted = Arc::new(config.get().secret("pass").unwrap().wanted.clone());
-    let order = Order { wanted, process: ProcessId::testing(1), arrived: BootTime::now() };
+    let order =
+        Order { wanted, process: ProcessId::testing(1), arrived: BootTime::now(), asker: Asker::Onecred };
     let ready = broker.get(&order).await.expect("the second source has it");
     assert_eq!(ready.read().unwrap().expose(), b"of two");
 }

@@ -8,6 +8,7 @@ use super::{Broker, FETCH_PATIENCE, MOST_FETCHES, never_fresh};
 use crate::domain::secret::Wanted;
 use crate::host::clock::BootTime;
 use crate::ipc::Failure;
+use crate::provider::base::asker::Asker;
 use crate::provider::base::item_key::ItemKey;
 use crate::provider::store::{Entry, Slot};
 
@@ -50,6 +51,7 @@ impl Broker {
         wanted: &Wanted,
         thoroughness: Thoroughness,
         Asked { at: asked, before }: Asked,
+        asker: &Asker,
     ) -> Result<Refreshed, Failure> {
         let deadline = Instant::now() + FETCH_PATIENCE;
         let key = ItemKey::new(&wanted.source, &wanted.reference.item);
@@ -73,14 +75,19 @@ impl Broker {
                         return Err(doubt.failure);
                     }
                     Some(slot) if !slot.changed && checks < 2 => {
-                        self.checked(&wanted.source, deadline).await?;
+                        self.checked(&wanted.source, deadline, asker).await?;
                     }
                     _ => break,
                 }
             }
         }
+        if *asker != Asker::Admin
+            && let Some(failure) = self.absence(wanted)
+        {
+            return Err(failure);
+        }
         for _ in 0..MOST_FETCHES {
-            self.fetched(&key, field).await?;
+            self.fetched(&key, field, asker).await?;
             // the same of a fetch
             let Some(slot) = self.slot(&key).filter(|slot| slot.snapshot.fetched >= asked) else { continue };
             return match slot.snapshot.entry(field) {

@@ -12,7 +12,7 @@ use crate::provider::store::{Kind, Origin};
 async fn a_refresh_compares_versions_first_and_tells_what_changed() {
     let rig = Rig::new("1h");
     let wanted = rig.config.get().secret("pass").unwrap().wanted.clone();
-    let refresh = |how| rig.broker.refresh(&wanted, how, rig.broker.ask(&wanted));
+    let refresh = |how| rig.broker.refresh(&wanted, how, rig.broker.ask(&wanted), &Asker::Admin);
     let mut events = rig.broker.events.follow();
     let mut told = move || match events.try_recv() {
         Ok(Event::Changed { fields, version, first, .. }) => Some((fields.len(), version, first)),
@@ -46,7 +46,9 @@ async fn a_storm_of_refreshes_is_one_flight() {
         .map(|_| {
             let (broker, wanted) = (Arc::clone(&rig.broker), wanted.clone());
             let asked = broker.ask(&wanted);
-            tokio::spawn(async move { broker.refresh(&wanted, Thoroughness::Values, asked).await })
+            tokio::spawn(
+                async move { broker.refresh(&wanted, Thoroughness::Values, asked, &Asker::Admin).await },
+            )
         })
         .collect();
     for refresh in storm {
@@ -113,7 +115,7 @@ async fn a_field_that_is_there_for_the_first_time_is_news_to_nobody() {
     assert_eq!(rig.get(1, "pass").await, fresh("hunter2"));
     rig.script.fetch_gives(2, &[Ok(b"hunter3"), Ok(b"bob")]);
     let wanted = rig.config.get().secret("user").unwrap().wanted.clone();
-    rig.broker.refresh(&wanted, Thoroughness::Values, rig.broker.ask(&wanted)).await.unwrap();
+    rig.broker.refresh(&wanted, Thoroughness::Values, rig.broker.ask(&wanted), &Asker::Admin).await.unwrap();
     let mut told = Vec::new();
     while let Ok(event) = events.try_recv() {
         if let Event::Changed { fields, first, version, .. } = event {

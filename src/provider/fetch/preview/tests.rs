@@ -17,7 +17,7 @@ async fn rig(password: &[u8], username: &[u8]) -> Rig {
     rig.broker
         .activate(ActiveConfig::new(from_text(std::path::Path::new("test.json"), text).unwrap().settings));
     rig.script.fetch_gives(1, &[Ok(password), Ok(username)]);
-    let _ = rig.broker.try_once(&rig.config.get().secret("pass").unwrap().wanted).await;
+    let _ = rig.broker.try_once(&rig.config.get().secret("pass").unwrap().wanted, &Asker::Onecred).await;
     rig
 }
 
@@ -91,6 +91,6 @@ async fn a_template_is_as_its_worst_part() {
     assert_eq!(preview(&rig, "app", "app.env", Form::Plain).0, State::Held);
     rig.broker.store().remove(&testing::key("i"));
     assert_eq!(preview(&rig, "app", "app.env", Form::Plain), (State::NeverFetched, None, String::new()));
-    let _ = rig.broker.try_once(&rig.config.get().secret("pass").unwrap().wanted).await;
+    let _ = rig.broker.try_once(&rig.config.get().secret("pass").unwrap().wanted, &Asker::Onecred).await;
     assert_eq!(preview(&rig, "app", "app.env", Form::Plain).1, Some(Kind::Failed(Class::Away)));
 }

@@ -29,7 +29,7 @@ async fn fetch_all(rig: &Rig) {
     for n in 0..12 {
         rig.script.fetch_gives(1, &[Ok(b"first")]);
         let wanted = rig.config.get().secret(&format!("s{n}")).unwrap().wanted.clone();
-        rig.broker.try_once(&wanted).await.unwrap();
+        rig.broker.try_once(&wanted, &Asker::Onecred).await.unwrap();
     }
     rig.script.asked();
 }
@@ -105,7 +105,7 @@ async fn a_source_that_hangs_does_not_delay_another() {
     let fetch = async |name: &str| {
         rig.script.fetch_gives(1, &[Ok(b"first")]);
         let wanted = rig.config.get().secret(name).unwrap().wanted.clone();
-        rig.broker.try_once(&wanted).await.unwrap();
+        rig.broker.try_once(&wanted, &Asker::Onecred).await.unwrap();
     };
     fetch("a").await;
     rig.script.hang.store(true, std::sync::atomic::Ordering::Relaxed);

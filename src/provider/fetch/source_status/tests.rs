@@ -51,6 +51,7 @@ impl Resolve for Counting {
                 last_success: None,
                 calls: Default::default(),
                 quota: None,
+                spenders: Vec::new(),
                 core: None,
             };
             Ok(Status { sources: vec![source] })

@@ -41,6 +41,7 @@ fn sample() -> Figures {
             kept_back: 200,
             limited_until: Some(1_764_064_800),
         }),
+        spenders: Vec::new(),
         core: Some("0.4.2".into()),
     };
     let sources = vec![source("default", true, Some(status)), source("backup", false, None)];

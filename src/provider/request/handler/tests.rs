@@ -34,7 +34,7 @@ fn request(handler: &Handler, form: Form) -> Request {
     let claim = Claim { unit, credential: CredentialId::parse("pass").unwrap() };
     let peer = Peer { claim, process: ProcessId::testing(1) };
     let what = handler.authorise(&peer).unwrap();
-    let job = Job { what, process: peer.process, arrived: BootTime::now() };
+    let job = Job { what, process: peer.process, arrived: BootTime::now(), asker: Asker::Onecred };
     Request { peer, job, form, began: Instant::now() }
 }
 

@@ -18,7 +18,7 @@ fn slot() -> Slot {
 }
 
 fn step(slot: Option<&Slot>, name: &str, max_age: MaxAge, now: u64, troubled: bool) -> Step {
-    judge(slot, &field(name), max_age, Moment { now: at(now), arrived: at(now), troubled })
+    judge(slot, &field(name), max_age, Moment { now: at(now), arrived: at(now), troubled, absence: None })
 }
 
 fn served(step: &Step) -> Option<bool> {
@@ -39,7 +39,7 @@ fn a_value_is_served_while_it_is_fresh_and_then_checked() {
 
 #[test]
 fn what_was_confirmed_since_the_request_came_is_fresh_by_any_rule() {
-    let moment = Moment { now: at(150), arrived: at(99), troubled: false };
+    let moment = Moment { now: at(150), arrived: at(99), troubled: false, absence: None };
     for max_age in [AGE, MaxAge::Always, MaxAge::Session] {
         assert_eq!(served(&judge(Some(&slot()), &field("password"), max_age, moment)), Some(false));
     }
@@ -74,7 +74,26 @@ fn what_is_not_there_or_known_to_have_changed_is_fetched() {
 }
 
 #[test]
-fn a_missing_field_is_looked_up_again_by_each_request() {
+fn a_missing_field_is_refused_until_its_pause_ends_or_its_item_changes() {
+    let absence =
+        Absence { ago: Duration::from_secs(2), left: Duration::from_secs(38), at_once: "onecred refresh db" };
+    let step = |slot: &Slot, name: &str, arrived: u64, troubled| {
+        let moment = Moment { now: at(500), arrived: at(arrived), troubled, absence: Some(absence) };
+        judge(Some(slot), &field(name), AGE, moment)
+    };
+    for troubled in [false, true] {
+        let Step::Refuse(failure) = step(&slot(), "nope", 500, troubled) else { panic!("not refused") };
+        assert_eq!((failure.class, failure.retry_after), (testing::failure().class, Some(absence.left)));
+        let words = "make one (seen 2 s ago; onecred looks again in 39 s, or at once: onecred refresh db)";
+        assert_eq!(failure.remedy, words);
+    }
+    assert_eq!(step(&slot(), "nope", 99, false), Step::Refuse(testing::failure()), "it was just fetched");
+    assert_eq!(step(&Slot { changed: true, ..slot() }, "nope", 500, false), Step::Fetch);
+    assert_eq!(step(&slot(), "password", 500, false), Step::Check, "other fields are as they were");
+}
+
+#[test]
+fn a_missing_field_without_a_pause_is_looked_up_again_by_each_request() {
     assert_eq!(step(Some(&slot()), "nope", MaxAge::Session, 101, false), Step::Fetch);
     assert_eq!(step(Some(&slot()), "nope", AGE, 101, true), Step::Fetch);
     assert_eq!(step(Some(&slot()), "nope", AGE, 100, false), Step::Refuse(testing::failure()));

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::super::ledger::{DAY, Lot};
 use super::*;
 use crate::host::clock::simulated::pass;
+use crate::ipc::Purpose;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -27,7 +28,7 @@ fn a_minutely_check_leaves_what_is_kept_back_and_never_stops_for_long() {
     let quota = quota(200);
     let (mut done, mut last, mut longest) = (VecDeque::new(), 0, 0);
     for minute in 0..2 * 1_440 {
-        if quota.admit_check().is_ok() {
+        if quota.admit_check(Asker::default()).is_ok() {
             pay(&quota, 1);
             done.push_back(minute);
             (longest, last) = (longest.max(minute - last), minute);
@@ -47,7 +48,7 @@ fn a_minutely_check_leaves_what_is_kept_back_and_never_stops_for_long() {
 fn checks_that_cost_more_than_one_call_leave_what_is_kept_back_too() {
     let quota = quota(200);
     for _ in 0..1_440 {
-        if quota.admit_check().is_ok() {
+        if quota.admit_check(Asker::default()).is_ok() {
             pay(&quota, 3);
         }
         pass(MINUTE);
@@ -167,4 +168,69 @@ fn a_damaged_count_is_no_small_one() {
     ledger.lots.extend([u32::MAX, 5].map(|calls| Lot { first: now, last: now, calls }));
     assert_eq!(ledger.spent(now, DAY), u32::MAX);
     assert!(ledger.admit(1, Budget { per_day: 800 }, now).is_err());
+}
+
+fn cause(share: u64, class: Purpose, is_check: bool) -> Cause {
+    Cause { asker: Asker { share, class }, is_check, is_first: true }
+}
+
+/// How many calls of this cause are paid for.
+fn paid(ledger: &mut Ledger, cause: Cause, budget: Budget, now: BootTime) -> (u32, Failure) {
+    let mut calls = 0;
+    loop {
+        match ledger.pay(1, cause, budget, now) {
+            Ok(()) => calls += 1,
+            Err(failure) => return (calls, failure),
+        }
+    }
+}
+
+#[test]
+fn what_each_class_leaves_to_the_others() {
+    use Purpose::{Background, Bus, FirstStart, Start};
+    let budget = Budget { per_day: 800 };
+    for (cause, most, is_of_asker, case) in [
+        (cause(0, FirstStart, false), 800, false, "a first start"),
+        (cause(7, FirstStart, false), 800, false, "a first start has no share"),
+        (cause(0, Start, false), 700, true, "an administrator"),
+        (cause(7, Start, false), 300, true, "a unit that starts again"),
+        (cause(7, Bus, false), 300, true, "a caller on the bus"),
+        (cause(0, Background, false), 600, true, "onecred itself"),
+        (cause(7, Start, true), 600, true, "a check of a unit that starts"),
+        (cause(7, Bus, true), 300, true, "a check on the bus"),
+        (cause(7, FirstStart, true), 600, true, "a check has no part in what is kept back"),
+    ] {
+        let (calls, failure) = paid(&mut Ledger::default(), cause, budget, BootTime::now());
+        assert_eq!((calls, failure.is_of_asker), (most, is_of_asker), "{case}: {failure}");
+    }
+}
+
+#[test]
+fn a_share_gets_smaller_with_each_consumer_and_comes_back_after_a_day() {
+    let (mut ledger, budget, now) = (Ledger::default(), Budget { per_day: 800 }, BootTime::now());
+    for consumer in 1..=40 {
+        ledger.pay(3, cause(consumer, Purpose::FirstStart, false), budget, now).unwrap();
+    }
+    let greedy = cause(41, Purpose::Bus, false);
+    let (calls, failure) = paid(&mut ledger, greedy, budget, now);
+    assert_eq!(calls, 300 / 41);
+    assert!(failure.cause.contains("7 calls of 7"), "{failure}");
+    let again = cause(1, Purpose::Start, false);
+    assert_eq!(paid(&mut ledger, again, budget, now).0, 7, "a first start does not count");
+    assert_eq!(Budget { per_day: 10 }.share(40), 5);
+    let tomorrow = now.after(failure.retry_after.unwrap());
+    assert!(ledger.pay(1, greedy, budget, tomorrow).is_ok());
+}
+
+#[test]
+fn a_check_of_many_vaults_delays_the_next() {
+    let (mut ledger, budget, now) = (Ledger::default(), Budget { per_day: 200 }, BootTime::now());
+    let check = cause(0, Purpose::Background, true);
+    ledger.admit_check(check, budget, now).unwrap();
+    for call in 0..40 {
+        ledger.pay(1, Cause { is_first: call == 0, ..check }, budget, now).unwrap();
+    }
+    let failure = ledger.admit_check(check, budget, now).unwrap_err();
+    // 30 at once, and 120 in a day: 10 are owed, and 1 is needed
+    assert_eq!(failure.retry_after.unwrap().as_secs_f64().round(), 11.0 * 720.0);
 }

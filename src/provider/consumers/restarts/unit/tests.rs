@@ -88,7 +88,7 @@ async fn all_credentials_of_a_unit_are_judged() {
             rig.script.fetch_gives(1, &[password.map_err(|()| gone()), user.map_err(|(): ()| gone())]);
             rig.script.fetch_gives(1, &[password.map_err(|()| gone()), user.map_err(|()| gone())]);
             let wanted = rig.config.get().secret("user").unwrap().wanted.clone();
-            rig.broker.try_once(&wanted).await.unwrap();
+            rig.broker.try_once(&wanted, &Asker::Onecred).await.unwrap();
             let request = |id: &&str| (id.trim_end_matches("/sealed").to_owned(), id.ends_with("/sealed"));
             let others = if others > 0 { [("file".to_owned(), others)].into() } else { BTreeMap::new() };
             let credentials = Credentials {

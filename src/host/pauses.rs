@@ -1,0 +1,147 @@
+//! Pauses between looks at things that were seen to fail: by key, longer each time, bounded in number. Pure: times are given.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::time::Duration;
+
+use super::clock::BootTime;
+use super::pause::after_failures;
+
+/// Pauses by key. Each look at a key after its pause that finds the same doubles the pause.
+#[derive(Debug)]
+pub struct Pauses<K, T> {
+    entries: HashMap<K, Entry<T>>,
+    first: Duration,
+    longest: Duration,
+    most: usize,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    what: T,
+    seen: BootTime,
+    until: BootTime,
+    earlier: u32,
+}
+
+/// Something that is not looked at now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Paused<T> {
+    /// What was seen.
+    pub what: T,
+    /// How long ago it was seen last.
+    pub ago: Duration,
+    /// How long it is not looked at from now.
+    pub left: Duration,
+}
+
+impl<K: Eq + Hash + Clone, T> Pauses<K, T> {
+    /// No pauses yet. They begin with `first` and double up to `longest`. Of more keys than `most`, the one that was seen least recently is forgotten.
+    pub fn new(first: Duration, longest: Duration, most: usize) -> Self {
+        Self { entries: HashMap::new(), first, longest, most }
+    }
+
+    /// What was seen of a key, if its pause has not ended.
+    pub fn present(&self, key: &K, now: BootTime) -> Option<Paused<&T>> {
+        let Entry { what, seen, until, .. } = self.entries.get(key)?;
+        let left = now.age(*until);
+        (!left.is_zero()).then(|| Paused { what, ago: seen.age(now), left })
+    }
+
+    /// What was seen of a key last, whether or not its pause has ended.
+    pub fn last(&self, key: &K) -> Option<&T> {
+        self.entries.get(key).map(|entry| &entry.what)
+    }
+
+    /// Notes what was seen of a key. A look before the end of its pause does not change when that ends.
+    pub fn note(&mut self, key: &K, what: T, now: BootTime) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            (entry.what, entry.seen) = (what, now);
+            if now.age(entry.until).is_zero() {
+                entry.earlier = entry.earlier.saturating_add(1);
+                entry.until = now.after(after_failures(entry.earlier, self.first, self.longest));
+            }
+            return;
+        }
+        if self.entries.len() >= self.most {
+            let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.seen).map(|(key, _)| key.clone());
+            oldest.and_then(|key| self.entries.remove(&key));
+        }
+        let until = now.after(self.first);
+        self.entries.insert(key.clone(), Entry { what, seen: now, until, earlier: 0 });
+    }
+
+    /// Forgets a key.
+    pub fn end(&mut self, key: &K) {
+        self.entries.remove(key);
+    }
+
+    /// Forgets the keys that `keep` is false of.
+    pub fn retain(&mut self, mut keep: impl FnMut(&K, &T) -> bool) {
+        self.entries.retain(|key, entry| keep(key, &entry.what));
+    }
+
+    /// Forgets all keys.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> BootTime {
+        BootTime::default().after(Duration::from_secs(seconds))
+    }
+
+    fn pauses() -> Pauses<&'static str, u32> {
+        Pauses::new(Duration::from_secs(5), Duration::from_secs(3600), 3)
+    }
+
+    fn left(pauses: &Pauses<&'static str, u32>, key: &'static str, now: u64) -> Option<u64> {
+        pauses.present(&key, at(now)).map(|paused| paused.left.as_secs())
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_longest() {
+        let (mut pauses, mut now, mut lengths) = (pauses(), 100, Vec::new());
+        for _ in 0..12 {
+            assert_eq!(left(&pauses, "a", now), None, "{now}");
+            pauses.note(&"a", 1, at(now));
+            let pause = left(&pauses, "a", now).unwrap();
+            lengths.push(pause);
+            assert_eq!(left(&pauses, "a", now + pause - 1), Some(1));
+            now += pause;
+        }
+        assert_eq!(lengths, [5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600]);
+        pauses.end(&"a");
+        pauses.note(&"a", 1, at(now));
+        assert_eq!(left(&pauses, "a", now), Some(5));
+    }
+
+    #[test]
+    fn an_early_look_neither_prolongs_nor_shortens_a_pause() {
+        let mut pauses = pauses();
+        pauses.note(&"a", 1, at(100));
+        pauses.note(&"a", 2, at(103));
+        let seen = pauses.present(&"a", at(104)).unwrap();
+        let expected = Paused { what: &2, ago: Duration::from_secs(1), left: Duration::from_secs(1) };
+        assert_eq!(seen, expected);
+        assert_eq!(left(&pauses, "a", 105), None);
+    }
+
+    #[test]
+    fn the_key_that_was_seen_least_recently_is_forgotten_first() {
+        let mut pauses = pauses();
+        for (second, key) in ["a", "b", "c", "a", "d"].into_iter().enumerate() {
+            pauses.note(&key, 0, at(second as u64));
+        }
+        let present = ["a", "b", "c", "d"].map(|key| left(&pauses, key, 4).is_some());
+        assert_eq!(present, [true, false, true, true]);
+        pauses.retain(|key, _| *key == "a");
+        assert_eq!(["a", "c"].map(|key| left(&pauses, key, 4).is_some()), [true, false]);
+        pauses.clear();
+        assert_eq!(left(&pauses, "a", 4), None);
+    }
+}

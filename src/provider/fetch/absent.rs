@@ -1,0 +1,91 @@
+//! Fields that could not be had for a lasting reason. Each look costs calls, so they are fetched again at growing intervals, or once their item changes.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::domain::reference::FieldRef;
+use crate::host::clock::BootTime;
+use crate::host::pauses::{Paused, Pauses};
+use crate::provider::base::item_key::ItemKey;
+use crate::provider::store::{Entry, Snapshot};
+
+/// The pause after the first look, and the longest.
+const PAUSES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(3600)];
+/// The most fields that are remembered.
+const MOST: usize = 10_000;
+
+type Field = (ItemKey, FieldRef);
+
+/// Fields that failed for a lasting reason, each with the version of the item that it failed in.
+#[derive(Debug)]
+pub struct AbsentFields(Mutex<Pauses<Field, u64>>);
+
+impl Default for AbsentFields {
+    fn default() -> Self {
+        Self(Mutex::new(Pauses::new(PAUSES[0], PAUSES[1], MOST)))
+    }
+}
+
+impl AbsentFields {
+    /// How long a field of this version of its item is not fetched yet.
+    pub fn present(
+        &self,
+        key: &ItemKey,
+        field: &FieldRef,
+        version: u64,
+        now: BootTime,
+    ) -> Option<Paused<()>> {
+        let fields = self.lock();
+        let Paused { what, ago, left } = fields.present(&(key.clone(), field.clone()), now)?;
+        (*what == version).then_some(Paused { what: (), ago, left })
+    }
+
+    /// Notes which fields of an item failed for a lasting reason when it was fetched.
+    pub fn note(&self, snapshot: &Snapshot, now: BootTime) {
+        let mut fields = self.lock();
+        for field in snapshot.fields() {
+            let of = (snapshot.key.clone(), field.clone());
+            let fails = matches!(snapshot.entry(field), Some(Entry::Failed(failure)) if !failure.class.is_transient());
+            let is_of_version = fields.last(&of).is_none_or(|version| *version == snapshot.version);
+            if !fails || !is_of_version {
+                fields.end(&of);
+            }
+            if fails {
+                fields.note(&of, snapshot.version, now);
+            }
+        }
+    }
+
+    /// Forgets all fields.
+    pub fn clear(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pauses<Field, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipc::{Class, Failure};
+    use crate::provider::store::testing::{self, failure, field};
+
+    #[test]
+    fn only_lasting_failures_of_the_same_version_are_remembered() {
+        let (absent, now) = (AbsentFields::default(), BootTime::now());
+        let slot = |password: Result<&[u8; 1], Failure>| testing::slot(&[("password", password)]).snapshot;
+        let is_remembered =
+            |version| absent.present(&testing::key("i"), &field("password"), version, now).is_some();
+        absent.note(&slot(Err(Failure::new(Class::Away, "", ""))), now);
+        assert!(!is_remembered(1), "it passes");
+        absent.note(&slot(Err(failure())), now);
+        assert!(is_remembered(1) && !is_remembered(2));
+        absent.note(&slot(Ok(b"x")), now);
+        assert!(!is_remembered(1), "it is there");
+        absent.note(&slot(Err(failure())), now);
+        absent.clear();
+        assert!(!is_remembered(1), "the configuration was reloaded");
+    }
+}

@@ -1,0 +1,89 @@
+//! The least time between two orders on the bus that make an unprivileged caller's secret cost calls.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::host::clock::BootTime;
+use crate::host::pauses::Pauses;
+use crate::ipc::{Class, Failure};
+use crate::provider::base::asker::Asker;
+
+/// The least time between two orders for one secret by one unit or user.
+pub const INTERVAL: Duration = Duration::from_secs(30);
+/// The most orders that are remembered.
+const MOST: usize = 10_000;
+
+/// The last orders, by who gave them and for what.
+pub struct BusPace(Mutex<Pauses<(Asker, String), ()>>);
+
+impl Default for BusPace {
+    fn default() -> Self {
+        Self(Mutex::new(Pauses::new(INTERVAL, INTERVAL, MOST)))
+    }
+}
+
+impl BusPace {
+    /// Admits an order, or says when the next one can come. Root's are always admitted.
+    pub fn admit(&self, asker: &Asker, name: &str) -> Result<(), Failure> {
+        if !asker.is_unprivileged() {
+            return Ok(());
+        }
+        let mut orders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (order, now) = ((asker.clone(), name.to_owned()), BootTime::now());
+        let Some(paused) = orders.present(&order, now) else {
+            orders.note(&order, (), now);
+            return Ok(());
+        };
+        let cause = format!(
+            "{name} was looked up on the bus {} s ago for {}, and can be every {} s",
+            paused.ago.as_secs(),
+            asker.consumer().unwrap_or_default(),
+            INTERVAL.as_secs()
+        );
+        let remedy = "wait; to learn of changes, follow the signal Changed";
+        Err(Failure::new(Class::Limited, cause, remedy).retry_after(paused.left))
+    }
+}
+
+/// The moment from which on a confirmation is recent enough for a caller on the bus, whatever the secret's `maxAge`: a caller in a loop causes one
+/// check in an interval.
+pub fn arrived(asker: &Asker, now: BootTime) -> BootTime {
+    match asker.is_unprivileged() {
+        true => now.before(INTERVAL),
+        false => now,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::name::UnitName;
+    use crate::host::clock::simulated::pass;
+
+    #[test]
+    fn one_order_in_an_interval_for_each_secret_and_caller() {
+        let pace = BusPace::default();
+        let unit = Asker::BusUnit(UnitName::parse("app.service").unwrap());
+        assert!(pace.admit(&unit, "db").is_ok());
+        pass(Duration::from_secs(10));
+        let failure = pace.admit(&unit, "db").unwrap_err();
+        assert_eq!(
+            (failure.class, failure.retry_after.map(|left| left.as_secs())),
+            (Class::Limited, Some(19))
+        );
+        assert!(failure.cause.contains("db was looked up on the bus 10 s ago for app.service"), "{failure}");
+        assert!(pace.admit(&unit, "api").is_ok() && pace.admit(&Asker::BusUser(1000), "db").is_ok());
+        assert!((0..3).all(|_| pace.admit(&Asker::Admin, "db").is_ok()));
+        pass(INTERVAL);
+        assert!(pace.admit(&unit, "db").is_ok() && pace.admit(&unit, "db").is_err());
+    }
+
+    #[test]
+    fn what_was_confirmed_within_an_interval_is_recent_enough_on_the_bus() {
+        let now = BootTime::default().after(Duration::from_secs(100));
+        assert_eq!(arrived(&Asker::BusUser(1), now).age(now), INTERVAL);
+        assert_eq!(arrived(&Asker::Admin, now), now);
+        let early = BootTime::default().after(Duration::from_secs(5));
+        assert_eq!(arrived(&Asker::BusUser(1), early), BootTime::default());
+    }
+}
