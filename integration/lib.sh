@@ -88,14 +88,14 @@ use_auditable() {
     if auditable=$(cargo_program cargo-auditable 0.7.7 cargo-auditable); then PATH=${auditable%/*}:$PATH; else auditable=""; fi
 }
 
-# Has every `cargo build` and `cargo test` go through cargo-auditable, which wraps rustc: crates of ours would be compiled once with it and once
+# Has `cargo build`, `cargo test` and `cargo bench` go through cargo-auditable, which wraps rustc: crates of ours would be compiled once with it and once
 # without it otherwise.
 audit_all_builds() {
     local cargo bin=$cache/bin
     case :$PATH: in *":$bin:"*) return 0 ;; esac
     cargo=$(command -v cargo)
     mkdir -p "$bin"
-    printf '#!/bin/sh\ncase $1 in build | test) set -- auditable "$@" ;; esac\nexec %q "$@"\n' "$cargo" >"$bin/cargo.$$"
+    printf '#!/bin/sh\ncase $1 in build | test | bench) set -- auditable "$@" ;; esac\nexec %q "$@"\n' "$cargo" >"$bin/cargo.$$"
     chmod +x "$bin/cargo.$$"
     mv "$bin/cargo.$$" "$bin/cargo"
     export PATH=$bin:$PATH
