@@ -191,11 +191,12 @@ fn judge_all(
                 if verdict.effect == Effect::Unknown { &mut found.warnings } else { &mut found.problems };
             list.push(problem);
         }
-        let needs_network =
-            ours().filter_map(of_line).any(|prediction| prediction.allowed && prediction.needs_network);
-        found
-            .problems
-            .extend(verdict::early(unit).filter(|_| needs_network).map(|what| format!("at boot {what}")));
+        let allowed = || ours().filter_map(of_line).filter(|prediction| prediction.allowed);
+        let is_allowed = allowed().next().is_some();
+        let needs_network = allowed().any(|prediction| prediction.needs_network);
+        found.problems.extend(
+            verdict::early(unit, needs_network).filter(|_| is_allowed).map(|what| format!("at boot {what}")),
+        );
     }
     let has_line = |id: &str| unit.lines.iter().any(|line| line.id == id || line.asked_id(machine) == id);
     for ignored in unit.ignored.iter().filter(|ignored| !has_line(&ignored.id)) {

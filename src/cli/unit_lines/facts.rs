@@ -264,13 +264,15 @@ pub(super) enum State {
     Template,
 }
 
-/// Why a unit starts before the network.
+/// Why a unit starts before onecred or the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Early {
-    /// The network target that waits for the unit.
+    /// What waits for the unit: a unit of onecred, or a target of the network.
     pub(super) target: String,
     /// The unit ordered after this one through which the target waits, unless directly.
     pub(super) through: Option<String>,
+    /// Whether it is onecred that waits.
+    pub(super) holds_onecred: bool,
 }
 
 /// A unit.

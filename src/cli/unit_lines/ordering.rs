@@ -1,4 +1,4 @@
-//! Whether a unit starts before the network. At boot nothing is in memory: a unit that waits for 1Password then waits for the network.
+//! Whether a unit starts before onecred or the network. At boot nothing is in memory: a unit that waits for 1Password then waits for both.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -8,6 +8,14 @@ use zbus::{Connection, OwnedVariant, Variant};
 use super::facts::Early;
 use crate::host::systemd::manager::{ManagerProxy, UnitProxy};
 
+/// What answers requests. A unit that these are ordered after waits for itself.
+const ONECRED: [&str; 5] = [
+    "onecred.socket",
+    "onecred-sealed.socket",
+    "onecred-resolver.socket",
+    "onecred.service",
+    "onecred-resolver.service",
+];
 /// What waits for the network, or makes it wait.
 const NETWORK: [&str; 3] = ["network-pre.target", "network.target", "network-online.target"];
 /// What is ordered after these has the network before it starts.
@@ -18,19 +26,31 @@ const MOST: usize = 2_000;
 /// The units that are ordered after each unit.
 pub(super) type Cache = BTreeMap<String, Vec<String>>;
 
-/// Why a unit starts before the network, if it does.
+/// Why a unit starts before onecred or the network, if it does.
 pub(super) async fn early(
     manager: &ManagerProxy<'_>,
     connection: &Connection,
     known: &mut Cache,
     unit: &UnitProxy<'_>,
 ) -> Option<Early> {
+    let first = unit.before().await.ok()?;
+    let found = search(manager, connection, known, Search::new(&first, &ONECRED)).await;
+    if found.is_some() {
+        return found;
+    }
     let after = unit.after().await.ok()?;
     if after.iter().any(|unit| ONLINE.contains(&unit.as_str())) {
         return None;
     }
-    let first = unit.before().await.ok()?;
-    let mut search = Search::new(&first);
+    search(manager, connection, known, Search::new(&first, &NETWORK)).await
+}
+
+async fn search(
+    manager: &ManagerProxy<'_>,
+    connection: &Connection,
+    known: &mut Cache,
+    mut search: Search,
+) -> Option<Early> {
     while let Some(name) = search.next() {
         if !known.contains_key(&name) {
             let before = before(manager, connection, &name).await.unwrap_or_default();
@@ -54,6 +74,8 @@ async fn before(
 
 /// A search through what is ordered after a unit, nearest first. Pure.
 struct Search {
+    /// What is searched for.
+    targets: &'static [&'static str],
     todo: VecDeque<(String, String)>,
     seen: BTreeSet<String>,
     found: Option<Early>,
@@ -62,12 +84,17 @@ struct Search {
 }
 
 impl Search {
-    fn new(first: &[String]) -> Self {
-        let mut search =
-            Self { todo: VecDeque::new(), seen: BTreeSet::new(), found: None, through: BTreeMap::new() };
+    fn new(first: &[String], targets: &'static [&'static str]) -> Self {
+        let mut search = Self {
+            targets,
+            todo: VecDeque::new(),
+            seen: BTreeSet::new(),
+            found: None,
+            through: BTreeMap::new(),
+        };
         for name in first {
-            if NETWORK.contains(&name.as_str()) && search.found.is_none() {
-                search.found = Some(Early { target: name.clone(), through: None });
+            if targets.contains(&name.as_str()) && search.found.is_none() {
+                search.found = Some(Early::new(name, None));
             }
             search.add(name, name);
         }
@@ -93,12 +120,18 @@ impl Search {
     fn follow(&mut self, name: &str, before: &[String]) {
         let through = self.through.get(name).cloned().unwrap_or_default();
         for next in before {
-            if NETWORK.contains(&next.as_str()) {
-                self.found = Some(Early { target: next.clone(), through: Some(through) });
+            if self.targets.contains(&next.as_str()) {
+                self.found = Some(Early::new(next, Some(through)));
                 return;
             }
             self.add(next, &through);
         }
+    }
+}
+
+impl Early {
+    fn new(target: &str, through: Option<String>) -> Self {
+        Self { target: target.to_owned(), through, holds_onecred: ONECRED.contains(&target) }
     }
 }
 
@@ -111,9 +144,9 @@ pub(super) fn is_nonempty_list(value: &OwnedVariant) -> bool {
 mod tests {
     use super::*;
 
-    fn search(first: &[&str], edges: &[(&str, &[&str])]) -> Option<Early> {
+    fn search(targets: &'static [&'static str], first: &[&str], edges: &[(&str, &[&str])]) -> Option<Early> {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        let mut search = Search::new(&owned(first));
+        let mut search = Search::new(&owned(first), targets);
         while let Some(name) = search.next() {
             let before = edges.iter().find(|(from, _)| *from == name).map(|(_, to)| owned(to));
             search.follow(&name, &before.unwrap_or_default());
@@ -124,7 +157,7 @@ mod tests {
     #[test]
     fn what_is_ordered_before_the_network() {
         let early = |target: &str, through: Option<&str>| {
-            Some(Early { target: target.into(), through: through.map(str::to_owned) })
+            Some(Early { target: target.into(), through: through.map(str::to_owned), holds_onecred: false })
         };
         let sysinit: &[(&str, &[&str])] = &[
             ("sysinit.target", &["basic.target", "shutdown.target"]),
@@ -143,8 +176,32 @@ mod tests {
             (&["multi-user.target", "shutdown.target"], None),
             (&["loop.service"], None),
             (&[], None),
+            (&["onecred.socket"], None),
         ] {
-            assert_eq!(search(first, sysinit), expected, "{first:?}");
+            assert_eq!(search(&NETWORK, first, sysinit), expected, "{first:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_ordered_before_onecred() {
+        let early = |target: &str, through: Option<&str>| {
+            Some(Early { target: target.into(), through: through.map(str::to_owned), holds_onecred: true })
+        };
+        let edges: &[(&str, &[&str])] = &[
+            ("systemd-sysusers.service", &["sysinit.target", "onecred-resolver.service"]),
+            ("sysinit.target", &["network.target"]),
+        ];
+        for (first, expected) in [
+            (&["onecred.socket", "shutdown.target"][..], early("onecred.socket", None)),
+            (&["onecred-resolver.service"], early("onecred-resolver.service", None)),
+            (
+                &["systemd-sysusers.service"],
+                early("onecred-resolver.service", Some("systemd-sysusers.service")),
+            ),
+            (&["sysinit.target"], None),
+            (&["network.target"], None),
+        ] {
+            assert_eq!(search(&ONECRED, first, edges), expected, "{first:?}");
         }
     }
 }

@@ -481,8 +481,8 @@ pub(super) fn judge(
         return judgement;
     }
     // what is not looked up for such a unit is not known
-    let early = early(unit)
-        .filter(|_| line.is_some_and(Line::is_ours) && own.needs_network && !own.fetched && own.allowed);
+    let early = early(unit, own.needs_network)
+        .filter(|_| line.is_some_and(Line::is_ours) && !own.fetched && own.allowed);
     let is_known = |verdict: &LineVerdict| early.is_none() || verdict.effect != Effect::Unknown;
     early.iter().for_each(|what| add(LineVerdict::new(Effect::Fails, what.as_str())));
     match line {
@@ -518,7 +518,7 @@ fn notes(unit: &Unit, own: &Prediction) -> Vec<String> {
     if let Answer::Value(Some(stale)) = &own.answer {
         notes.push(format!("the value in memory may be out of date: {stale}"));
     }
-    if let Some(what) = early(unit).filter(|_| own.needs_network && own.fetched && own.allowed) {
+    if let Some(what) = early(unit, own.needs_network).filter(|_| own.fetched && own.allowed) {
         notes.push(format!("at the next boot {what}"));
     }
     let skipped = unit.environment.iter().filter(|file| file.optional && is_own_credential(unit, &file.path));
@@ -631,13 +631,16 @@ pub(super) fn environment(unit: &Unit) -> Vec<LineVerdict> {
     verdicts.collect()
 }
 
-/// Why a unit that starts before the network waits for itself.
-pub(super) fn early(unit: &Unit) -> Option<String> {
-    let early = unit.early.as_ref()?;
+/// Why a unit that starts before onecred, or before the network that its secret needs, waits for itself.
+pub(super) fn early(unit: &Unit, needs_network: bool) -> Option<String> {
+    let early = unit.early.as_ref().filter(|early| early.holds_onecred || needs_network)?;
     let through = early.through.as_ref().map(|unit| format!(", through {unit}")).unwrap_or_default();
+    let (waits, remedy) = match early.holds_onecred {
+        true => ("onecred", "order it after onecred.socket alone"),
+        false => ("1Password and so for the network", "order it after network-online.target"),
+    };
     Some(format!(
-        "{} waits for 1Password and so for the network, which waits for it: it is ordered before {}{through}; \
-         order it after network-online.target, or load this secret in another unit",
+        "{} waits for {waits}, which waits for it: it is ordered before {}{through}; {remedy}, or load this secret in another unit",
         unit.name, early.target
     ))
 }

@@ -117,7 +117,7 @@ fn environment_and_ordering() {
     let with = Unit { environment: vec![file.clone()], ..unit("app.service", std::slice::from_ref(&line)) };
     says(&with, &["app.service: EnvironmentFile=/run/credentials/app.service/db is read before"], &[]);
     says(&Unit { environment: vec![file], ..unit("acme-x.service", &[]) }, &[], &[]);
-    let early = Some(Early { target: "network-pre.target".into(), through: None });
+    let early = Some(Early { target: "network-pre.target".into(), through: None, holds_onecred: false });
     let with = Unit { early, ..unit("app.service", &[line]) };
     says(&with, &["at boot app.service waits for 1Password"], &[]);
     let local = Prediction { needs_network: false, ..answer(Answer::Value(None)) };

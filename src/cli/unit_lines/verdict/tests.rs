@@ -490,8 +490,23 @@ fn quotation_marks_are_a_part_of_the_line() {
 
 #[test]
 fn a_unit_before_the_network_waits_for_itself() {
-    let early = Early { target: "network-pre.target".into(), through: Some("nftables.service".into()) };
-    let unit = Unit { early: Some(early), ..unit("app.service", &[right()]) };
+    let early = |target: &str, holds_onecred| {
+        let through = Some("nftables.service".into());
+        Unit {
+            early: Some(Early { target: target.into(), through, holds_onecred }),
+            ..unit("app.service", &[right()])
+        }
+    };
+    let before_onecred = early("onecred.socket", true);
+    for (fetched, effect) in [(false, Effect::Fails), (true, Effect::Gets)] {
+        let own = Prediction { needs_network: false, fetched, ..allowed(Answer::Value(None)) };
+        let judgement = judge(OLD, &before_onecred, &id("db"), &own, &|_| Some(own.clone()));
+        assert_eq!(judgement.effect, effect, "{judgement:?}");
+        let said = [judgement.problems, judgement.notes].concat().join("\n");
+        let expected = "waits for onecred, which waits for it: it is ordered before onecred.socket, through nftables.service";
+        assert!(said.contains(expected), "{said}");
+    }
+    let unit = early("network-pre.target", false);
     for (needs_network, fetched, effect) in
         [(true, false, Effect::Fails), (true, true, Effect::Gets), (false, false, Effect::Gets)]
     {
