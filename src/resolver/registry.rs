@@ -62,6 +62,8 @@ pub(super) struct Opened {
     quota: Option<Arc<Quota>>,
     /// Why it can't be asked.
     refused: Option<Failure>,
+    /// The file that is read for each question, if the source is one.
+    file: Option<VaultFile>,
 }
 
 impl Opened {
@@ -78,9 +80,13 @@ impl Opened {
             SourceKind::Connect { .. } => "connect",
             SourceKind::File { .. } => "file",
         };
+        let file = match &source.kind {
+            SourceKind::File { path } => Some(VaultFile::new(path.clone())),
+            _ => None,
+        };
         let record = Arc::<Record>::default();
         match working(name, source, tokens, surroundings, &record) {
-            Ok((resolve, quota)) => Self { resolve, kind, print, record, quota, refused: None },
+            Ok((resolve, quota)) => Self { resolve, kind, print, record, quota, refused: None, file },
             Err(failure) => Self {
                 resolve: Box::new(Refused(failure.clone())),
                 kind,
@@ -88,6 +94,7 @@ impl Opened {
                 record,
                 quota: None,
                 refused: Some(failure),
+                file,
             },
         }
     }
@@ -106,7 +113,9 @@ impl Opened {
             Some(quota) => quota.spenders(),
             None => entries.shares.top(shares::SHOWN, BootTime::now()),
         };
-        let state = match &self.refused {
+        // a file that went since it was read last gives nothing from now on
+        let refused = self.refused.clone().or_else(|| self.file.as_ref()?.is_there().err());
+        let state = match &refused {
             Some(failure) if failure.class == Class::NoToken => SourceState::NoToken,
             Some(_) => SourceState::Refused,
             None if quota.as_ref().is_some_and(|quota| quota.limited_until.is_some()) => SourceState::Limited,
@@ -117,7 +126,7 @@ impl Opened {
             print: self.print.definition.clone(),
             kind: self.kind.to_owned(),
             state,
-            last_failure: self.refused.clone().or(entries.last_failure),
+            last_failure: refused.or(entries.last_failure),
             last_success: entries.last_success,
             calls: entries.calls,
             quota,

@@ -1,7 +1,5 @@
 //! How sources are, as it is told over the socket: without a token, with a bad one, and after calls.
 
-use std::path::PathBuf;
-
 use nix::sys::socket::SockType;
 
 use super::vectors_tests::ask;
@@ -17,7 +15,10 @@ fn source(kind: SourceKind, token: &str) -> Source {
 
 #[tokio::test]
 async fn the_status_tells_how_each_source_is() {
-    let fixture = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/integration/fixtures/vault.json"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let vault = folder.path().join("vault.json");
+    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/integration/fixtures/vault.json"), &vault)
+        .expect("copied");
     let connect = |token| {
         let url = "https://connect.example".into();
         source(SourceKind::Connect { url, insecure: false, users: Vec::new(), ca_file: None }, token)
@@ -25,7 +26,7 @@ async fn the_status_tells_how_each_source_is() {
     let account = source(SourceKind::ServiceAccount(crate::config::ServiceAccount::default()), "there");
     let name = |text: &str| SourceName::parse(text).expect("valid");
     let sources = BTreeMap::from([
-        (SourceName::default_source(), source(SourceKind::File { path: fixture }, "none")),
+        (SourceName::default_source(), source(SourceKind::File { path: vault.clone() }, "none")),
         (name("later"), connect("none")),
         (name("other"), connect("there")),
         (name("wrong"), account),
@@ -33,7 +34,6 @@ async fn the_status_tells_how_each_source_is() {
     let token =
         |id: &CredentialId| (id.as_str() == "there").then(|| SecretValue::new(b"ops_bogus-canary".to_vec()));
     let resolver = Arc::new(Resolver::new(&sources, token));
-    let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("socket");
     let listener = activation::bound_at(&path, SockType::SeqPacket).expect("listens");
     let asked = SocketResolver::new(&path);
@@ -57,4 +57,9 @@ async fn the_status_tells_how_each_source_is() {
     asked.fetch(ask("op://My Vault/db/password")).await.expect("found");
     let after = asked.status(Declarations::new()).await.expect("answered").sources;
     assert!(after[0].calls["ok"] >= 2 && after[0].last_success.is_some(), "{:?}", after[0]);
+
+    std::fs::remove_file(&vault).expect("removed");
+    let gone = &asked.status(Declarations::new()).await.expect("answered").sources[0];
+    let why = gone.last_failure.as_ref().map(ToString::to_string).unwrap_or_default();
+    assert!(gone.state == SourceState::Refused && why.contains("does not exist"), "{gone:?}");
 }

@@ -53,13 +53,22 @@ impl VaultFile {
         Self { path, seen: Mutex::default(), digests: RandomState::new() }
     }
 
+    /// Whether the file is there; nothing is read.
+    pub(super) fn is_there(&self) -> Result<(), Failure> {
+        fs::metadata(&self.path).map(drop).map_err(|error| self.unreadable(error))
+    }
+
+    fn unreadable(&self, error: io::Error) -> Failure {
+        match error.kind() {
+            io::ErrorKind::NotFound => self.failure(Class::Misconfigured, "does not exist".into()),
+            _ => self.failure(Class::Misconfigured, format!("can't be read: {error}")),
+        }
+    }
+
     /// The vaults, and the version of the whole file. People who edit a file forget to count versions, so that versions in the file are ignored: the
     /// time of the file's last change is its version and that of the items that have changed with it.
     fn read(&self) -> Result<(Vec<FileVault>, u64), Failure> {
-        let failed = |error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => self.failure(Class::Misconfigured, "does not exist".into()),
-            _ => self.failure(Class::Misconfigured, format!("can't be read: {error}")),
-        };
+        let failed = |error| self.unreadable(error);
         let mut file = fs::File::open(&self.path).map_err(failed)?;
         let about = file.metadata().map_err(failed)?;
         if about.len() > MAX_BYTES {
