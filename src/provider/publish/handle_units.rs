@@ -4,6 +4,7 @@
 //! A unit whose files are gone is restarted without its dependencies: it asks again, and is refused with the reason in its journal, or waits.
 //! Stopping it in any other way would stop the units that require it.
 
+use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use super::Publisher;
 use super::handle::{self, Handle};
 use super::write::Open;
 use crate::domain::name::UnitName;
+use crate::domain::secret::Target;
 use crate::host::pause::Growing;
 use crate::host::systemd::manager::{Link, Listed};
 use crate::host::systemd::message_id;
@@ -143,7 +145,9 @@ impl Publisher {
             let mut parts = file.content.parts().iter();
             match writer.exists(&file.target.path, &file.root, open) {
                 Some(false) => return Files::Gone,
-                Some(true) if parts.all(|wanted| self.broker.condition(wanted).error.is_none()) => {}
+                Some(true)
+                    if has_links(&file.target)
+                        && parts.all(|wanted| self.broker.condition(wanted).error.is_none()) => {}
                 _ => all = Files::Unclear,
             }
         }
@@ -188,6 +192,11 @@ fn reason(unit: &UnitName, handle: &Handle, refusal: &Refusal) -> String {
     }
 }
 
+/// Whether all links to a file are made: a handle whose links can't be made fails.
+fn has_links(target: &Target) -> bool {
+    target.links.iter().all(|link| fs::read_link(link).is_ok_and(|to| to == target.path))
+}
+
 /// The units that can't start without another.
 async fn consumers(link: &Link, unit: &str) -> zbus::Result<Vec<String>> {
     let unit = link.unit(unit).await?;
@@ -214,6 +223,28 @@ mod tests {
         let (one, none) = (Handle::One("db".into()), Refusal::NoFile("db".into()));
         let said = reason(&unit("onecred-file@db.service"), &one, &none);
         assert!(said.starts_with("there is no secret or template \"db\" with a \"target\""), "{said}");
+    }
+
+    #[test]
+    fn links_are_those_to_the_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, link) = (folder.path().join("file"), folder.path().join("link"));
+        let target = |links: &[&std::path::Path]| Target {
+            path: path.clone(),
+            user: "root".into(),
+            group: None,
+            mode: 0o400,
+            links: links.iter().map(|link| link.to_path_buf()).collect(),
+            make_directories: false,
+        };
+        assert!(has_links(&target(&[])));
+        assert!(!has_links(&target(&[&link])));
+        std::os::unix::fs::symlink("elsewhere", &link).expect("a link");
+        assert!(!has_links(&target(&[&link])));
+        let right = folder.path().join("right");
+        std::os::unix::fs::symlink(&path, &right).expect("a link");
+        assert!(has_links(&target(&[&right])));
+        assert!(!has_links(&target(&[&right, &link])));
     }
 
     #[test]
