@@ -123,7 +123,7 @@ fn check_live_right_after_the_installation(stage: &Stage) {
     stage.sh("onecred reload").ok();
     let ran = stage.sh("onecred check --live");
     assert!(ran.succeeded(), "{ran}");
-    assert_eq!(ran.stdout(), "3 secrets, 1 source: fine\n3 secrets found in 1Password\n");
+    assert_eq!(ran.stdout(), "3 secrets, 1 source: valid\n3 secrets found in 1Password\n");
 }
 
 fn check_live_tells_each_problem_with_its_remedy(stage: &Stage) {

@@ -67,7 +67,12 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result
                     .iter()
                     .try_for_each(|(severity, what)| writeln!(err, "{}: {what}", severity.as_str()))?;
                 loaded.warnings.iter().try_for_each(|warning| writeln!(err, "{warning}"))?;
-                writeln!(out, "{}", summary(&loaded, code == 0))?;
+                let verdict = match (code, args.live) {
+                    (0, false) => "fine",
+                    (0, true) => "valid",
+                    _ => "not fine",
+                };
+                writeln!(out, "{}", summary(&loaded, verdict))?;
             }
             if let Some(pid) = args.then_reload.filter(|pid| *pid > 1) {
                 kill(Pid::from_raw(pid), Signal::SIGHUP)?;
@@ -149,7 +154,7 @@ fn objections(Loaded { settings, .. }: &Loaded, args: &CheckArgs) -> Vec<(Severi
 }
 
 /// One line for all. The files have no errors here; what else is wrong with this machine may be one.
-fn summary(Loaded { settings, warnings, .. }: &Loaded, is_fine: bool) -> String {
+fn summary(Loaded { settings, warnings, .. }: &Loaded, verdict: &str) -> String {
     let contents = [
         (settings.policy.secrets().count(), "secret"),
         (settings.templates.len(), "template"),
@@ -157,7 +162,6 @@ fn summary(Loaded { settings, warnings, .. }: &Loaded, is_fine: bool) -> String 
         (settings.sources.len(), "source"),
     ];
     let contents = counted(&contents).join(", ");
-    let verdict = if is_fine { "fine" } else { "not fine" };
     match counted(&[(warnings.len(), "warning")]).first() {
         None => format!("{contents}: {verdict}"),
         Some(warnings) => format!("{contents}: {verdict}, with {warnings}"),

@@ -5,11 +5,13 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use super::bus::{self, Fault};
+use super::bus::{self, Bus, Fault};
 use super::common::table::{Cell, Row, table};
+use super::configuration::Configuration;
 use super::unit_lines::{Answer, Effect, Explained};
 use crate::cli::common::show::{self, Paint};
 use crate::domain::name::{CredentialId, UnitName};
+use crate::host::clock;
 
 /// The arguments of `onecred explain`.
 #[derive(Debug, Clone, clap::Args)]
@@ -61,6 +63,9 @@ pub fn run(args: &ExplainArgs, out: &mut dyn Write) -> Result<u8, Box<dyn Error>
         if let Some(finding) = bus.creds_socket_for(&explained.unit).await {
             explained.add(finding);
         }
+        if !explained.prediction.allowed {
+            explained.judgement.notes.extend(not_loaded(&bus).await);
+        }
         Ok(explained)
     })?;
     let decision = decide(explained, &credential);
@@ -70,6 +75,13 @@ pub fn run(args: &ExplainArgs, out: &mut dyn Write) -> Result<u8, Box<dyn Error>
     }
     out.flush()?;
     Ok(u8::from(!decision.gets))
+}
+
+/// What the files on disk have to do with a refusal, if they are not what was loaded.
+async fn not_loaded(bus: &Bus) -> Option<String> {
+    let stands = Configuration::ask(&bus.manager().await.ok()?).await?;
+    let problem = stands.problem(clock::unix());
+    (!problem.is_empty()).then(|| format!("the configuration: {}", problem.join("; ")))
 }
 
 fn decide(explained: Explained, credential: &CredentialId) -> Decision {

@@ -5,6 +5,8 @@ use std::io::Write;
 use std::os::fd::AsFd;
 
 use super::bus;
+use super::common::show::Paint;
+use super::common::text::wrap;
 use super::secrets::{self, Listed};
 use super::token::prompt;
 use crate::domain::name::SecretName;
@@ -46,8 +48,7 @@ pub fn put(args: &NameArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<
             "warning: the value ends with a newline, which units get too; to leave it out: printf %s VALUE | onecred put {name}"
         )?;
     }
-    writeln!(out, "{name}: units that start from now on get this value, until: onecred release {name}")?;
-    Ok(out.flush()?)
+    say(out, &format!("{name}: units that start from now on get this value, until: onecred release {name}"))
 }
 
 /// Why units are refused a value, if they are. `secret` is how it stands now; who may not know that is warned by what is usual.
@@ -81,18 +82,24 @@ pub fn rollback(args: &NameArgs, out: &mut dyn Write, err: &mut dyn Write) -> Re
     if let Some(warning) = secret.as_ref().and_then(|secret| warning(&name, 0, Some(secret))) {
         writeln!(err, "warning: {warning}")?;
     }
-    writeln!(
+    say(
         out,
-        "{name}: units that start from now on get version {version}, until: onecred release {name}"
-    )?;
-    Ok(out.flush()?)
+        &format!("{name}: units that start from now on get version {version}, until: onecred release {name}"),
+    )
 }
 
 /// Ends what stands in for a secret.
 pub fn release(args: &NameArgs, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let name = SecretName::parse(&args.name)?;
     bus::talk(async |bus| Ok(bus.manager().await?.release(name.as_str()).await?))?;
-    writeln!(out, "{name}: units that start from now on get what 1Password has")?;
+    say(out, &format!("{name}: units that start from now on get what 1Password has"))
+}
+
+/// Prints what was done, as wide as the terminal.
+fn say(out: &mut dyn Write, text: &str) -> Result<(), Box<dyn Error>> {
+    for line in wrap(text, Paint::of_stdout().width(), "", "  ") {
+        writeln!(out, "{line}")?;
+    }
     Ok(out.flush()?)
 }
 

@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 
 use super::source::Chosen;
+use crate::cli::common::show::Paint;
+use crate::cli::common::text::wrap;
 use crate::host::clock;
 use crate::ipc::{Probed, ProbedVault};
 use crate::resolver::date_of_unix;
@@ -29,7 +31,9 @@ fn show_at(
 ) -> io::Result<()> {
     writeln!(out, "source   {} ({})", chosen.name, chosen.kind())?;
     writeln!(out, "at       {}", probed.at)?;
-    writeln!(out, "vaults   {}", vaults(&probed.vaults))?;
+    for line in wrap(&vaults(&probed.vaults), Paint::of_stdout().width(), "vaults   ", "         ") {
+        writeln!(out, "{line}")?;
+    }
     if !chosen.takes_token() {
         return writeln!(out, "token    none is needed: it is a file");
     }

@@ -172,10 +172,12 @@ impl Condition {
             (None, true) if fresh && !changed => State::Fresh,
             (None, true) => State::Stale,
         };
+        // the item may be here for another of its fields
+        let is_here = state != State::NeverFetched;
         Self {
             state,
-            version: seen.slot.map(|slot| slot.snapshot.version),
-            age,
+            version: seen.slot.filter(|_| is_here).map(|slot| slot.snapshot.version),
+            age: age.filter(|_| is_here),
             error,
             unusable,
             sealed: sealed.filter(|_| unusable.is_none()),
