@@ -93,8 +93,8 @@ async fn needs_it(connection: &Connection, unit: &UnitName) -> zbus::Result<bool
     let all = fdo::PropertiesProxy::builder(connection).destination("org.freedesktop.systemd1");
     let all = all.path(path).build().await?.get_all(interface).await?;
     let encrypted: Vec<(String, String)> = value(&all, "LoadCredentialEncrypted").unwrap_or_default();
-    let asks = encrypted.iter().any(|(_, path)| path == SEALED || unit.as_str() == RESOLVER);
-    Ok(asks && is_hardened(&all))
+    // whatever the path: links lead to the sealed socket too, and systemd decrypts files in the same way
+    Ok(!encrypted.is_empty() && is_hardened(&all))
 }
 
 /// Whether a unit may not use all devices, and so not the TPM, for which systemd has it decrypt through the socket.
