@@ -2,11 +2,12 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use nix::fcntl::OFlag;
 use nix::unistd::{User, getgrouplist};
 
 use crate::config::{Loaded, Position, Problem, Report, Severity, Source, SourceKind};
@@ -54,7 +55,9 @@ const VAULT: SourceFile = ("vault file", examine_vault_file);
 const CA: SourceFile = ("caFile", examine_ca_file);
 
 fn problem(name: &str, source: &Source, (called, examine): SourceFile, path: &Path) -> Option<Problem> {
-    let unseen = File::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    // without waiting for another end, as a FIFO would
+    let opened = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
+    let unseen = opened.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
     let (severity, what, remedy) = if unseen && !nix::unistd::geteuid().is_root() {
         let what = format!("the {called} {} of source {name} was not checked", path.display());
         (Severity::Warning, what, "run this as root".to_owned())

@@ -6,11 +6,12 @@ use std::collections::HashMap;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use base64ct::{Base64, Encoding};
+use nix::fcntl::OFlag;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tokio::time::Instant;
@@ -53,9 +54,22 @@ impl VaultFile {
         Self { path, seen: Mutex::default(), digests: RandomState::new() }
     }
 
-    /// Whether the file is there; nothing is read.
+    /// Whether the file can be read; nothing is.
     pub(super) fn is_there(&self) -> Result<(), Failure> {
-        fs::metadata(&self.path).map(drop).map_err(|error| self.unreadable(error))
+        self.open().map(drop)
+    }
+
+    /// Opens the file, without waiting for another end as a FIFO would.
+    fn open(&self) -> Result<(fs::File, fs::Metadata), Failure> {
+        let unreadable = |error| self.unreadable(error);
+        let mut options = fs::OpenOptions::new();
+        let file =
+            options.read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&self.path).map_err(unreadable)?;
+        let about = file.metadata().map_err(unreadable)?;
+        if !about.is_file() {
+            return Err(self.failure(Class::Misconfigured, "is not a regular file".into()));
+        }
+        Ok((file, about))
     }
 
     fn unreadable(&self, error: io::Error) -> Failure {
@@ -69,8 +83,7 @@ impl VaultFile {
     /// time of the file's last change is its version and that of the items that have changed with it.
     fn read(&self) -> Result<(Vec<FileVault>, u64), Failure> {
         let failed = |error| self.unreadable(error);
-        let mut file = fs::File::open(&self.path).map_err(failed)?;
-        let about = file.metadata().map_err(failed)?;
+        let (mut file, about) = self.open()?;
         if about.len() > MAX_BYTES {
             return Err(self.failure(Class::TooLarge, "has over 64 MiB".into()));
         }
@@ -233,6 +246,9 @@ mod tests {
         let path = folder.path().join("vault.json");
         let said = || examine(&path).err().map(|failure| failure.to_string()).unwrap_or_default();
         assert!(said().contains(" does not exist; "), "{}", said());
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+        assert!(said().contains(" is not a regular file; "), "{}", said());
+        fs::remove_file(&path).expect("removed");
         let cases = [
             (r#"{"vaults": [{"id": "v", "name": "V", "items": [{"id": "i", "title": "canary"}]}]}"#, ""),
             (
@@ -260,7 +276,7 @@ mod tests {
         }
         fs::remove_file(&path).expect("removed");
         fs::create_dir(&path).expect("made");
-        assert!(said().contains("can't be read: "), "{}", said());
+        assert!(said().contains("is not a regular file"), "{}", said());
     }
 
     #[test]
