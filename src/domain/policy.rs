@@ -35,7 +35,7 @@ pub enum Deliverable {
 }
 
 impl Deliverable {
-    /// What has to be got for it, in the order of its use.
+    /// The parts that it needs, in the order of their use.
     pub fn parts(&self) -> &[Arc<Wanted>] {
         match self {
             Self::Secret(wanted) => std::slice::from_ref(wanted),
@@ -51,7 +51,7 @@ impl Deliverable {
         }
     }
 
-    /// What it is made of in 1Password, in words.
+    /// A description of its parts in 1Password.
     pub fn references(&self) -> String {
         let references: Vec<_> = self.parts().iter().map(|wanted| wanted.reference.to_string()).collect();
         references.join(", ")
@@ -73,7 +73,7 @@ pub enum Denial {
     NotNamed {
         /// `secret` or `template`.
         kind: &'static str,
-        /// The one that goes by this ID.
+        /// The secret or template with this credential ID.
         name: SecretName,
         /// Where it was declared.
         declared_at: String,
@@ -92,7 +92,7 @@ pub enum Denial {
 }
 
 impl Denial {
-    /// The cause in words, for the request that was refused.
+    /// The cause, as text for the refused request.
     pub fn cause(&self, unit: &UnitName, credential: &CredentialId) -> String {
         match self {
             Self::Unknown { .. } => {
@@ -168,7 +168,7 @@ pub struct Policy {
     globs: HashMap<CredentialId, Vec<(UnitPattern, usize)>>,
 }
 
-/// A secret or a template, as it is given out.
+/// A secret or a template, as it is delivered.
 #[derive(Debug)]
 struct Entry {
     name: SecretName,
@@ -220,13 +220,13 @@ impl Policy {
         &self.rules
     }
 
-    /// What a name stands for, whoever asks; secrets and templates have their names in common.
+    /// What a name means, for any unit. Secrets and templates share one namespace.
     pub fn by_name(&self, name: &str) -> Option<&Deliverable> {
         self.entries.iter().find(|entry| entry.name.as_str() == name).map(|entry| &entry.gives)
     }
 
-    /// Judges a request. An entry that names the unit goes before one that matches it by glob; secrets and templates go before rules; the
-    /// first rule that matches both unit and ID counts. Where two secrets or templates of equal rank match, none is picked.
+    /// Judges a request. An entry that names the unit precedes an entry that matches it by glob; secrets and templates precede rules; the
+    /// first rule that matches both unit and ID counts. If two secrets or templates of equal rank match, the request is refused.
     pub fn judge(&self, unit: &UnitName, credential: &CredentialId) -> Result<Deliverable, Denial> {
         let named = self
             .exact
@@ -253,7 +253,7 @@ impl Policy {
         }
     }
 
-    /// The one that all these are; one may name a unit twice.
+    /// The entry that all of these refer to, if it is one: an entry may name a unit twice.
     fn only(&self, indexes: &[usize]) -> Result<Option<Deliverable>, Denial> {
         match indexes {
             [] => Ok(None),

@@ -1,4 +1,4 @@
-//! What a secret is: the value, which nobody can print or copy by accident, and what a configuration says of it.
+//! A secret: its value, which cannot be printed or copied by accident, and its configuration.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -101,7 +101,7 @@ pub struct Target {
     pub path: PathBuf,
     /// Its owner, a user's name or number.
     pub user: String,
-    /// Its group, a name or number; the user's own where none is said.
+    /// Its group, a name or number; by default the group of the user.
     pub group: Option<String>,
     /// Its permission bits, such as 0o400.
     pub mode: u32,
@@ -111,7 +111,7 @@ pub struct Target {
     pub make_directories: bool,
 }
 
-/// Where a value comes from and how fresh it has to be: all that is needed to get it, whoever asks.
+/// Where a value comes from and how fresh it must be: all that is needed to get it, for any unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     /// What the configuration calls it: a secret's name, or the rule's place in its file.
@@ -124,14 +124,14 @@ pub struct Wanted {
     pub max_age: MaxAge,
     /// How long a unit may be kept waiting for it.
     pub deadline: Duration,
-    /// Whether an empty value is a value. Else it is refused: it is nearly always a mistake that nobody would notice.
+    /// Whether an empty value is allowed. Otherwise it is refused, since it is nearly always a mistake.
     pub allow_empty: bool,
     /// Whether the line ends at its end are left out.
     pub trim: bool,
 }
 
 impl Wanted {
-    /// What tells it from everything else that a unit can have: the secret's name, or source and reference, if it has no name.
+    /// What identifies it: the secret's name, or source and reference if it has no name.
     pub fn identity(&self) -> String {
         match self.label.contains(['/', ':']) {
             true => format!("{} {}", self.source, self.reference),
@@ -173,7 +173,7 @@ impl Rotation {
 pub struct Wave {
     /// The units.
     pub units: Vec<UnitPattern>,
-    /// How long they have to be active.
+    /// How long they must be active.
     pub after: Duration,
 }
 
@@ -217,7 +217,7 @@ pub struct Secret {
     pub name: SecretName,
     /// What to get, from where.
     pub wanted: Wanted,
-    /// Who may have it. Nobody, where this is empty.
+    /// The units that may have it; if empty, no unit may.
     pub grants: Vec<Grant>,
     /// The file to publish it to, if any.
     pub target: Option<Target>,
@@ -261,7 +261,7 @@ mod tests {
         }
     }
 
-    /// Leaves something on the stack, and tells where: far below whoever looks for it.
+    /// Leaves something on the stack, far below the caller, and returns its address.
     #[inline(never)]
     fn leave() -> u64 {
         let mut left = [0x5a_u8; STACK / 2];
