@@ -1,11 +1,11 @@
-//! The binary: reads the command line and runs a verb.
+//! The binary: parses the command line and runs a verb.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use zeroizing_alloc::ZeroAlloc;
 
-/// Whatever is freed is wiped, also the copies that libraries make of what passes through them.
+/// Wipes all memory when it is freed, including the copies that libraries make of secrets.
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<std::alloc::System> = ZeroAlloc(std::alloc::System);
 

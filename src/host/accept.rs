@@ -1,4 +1,4 @@
-//! What to do when a connection cannot be accepted.
+//! Handles failures of accept(2) on a listening socket.
 
 use std::io;
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use nix::errno::Errno;
 use tokio::time::{Instant, sleep};
 
-/// The pause before the next attempt, if descriptors or memory have run out.
+/// The pause before the next attempt if the process has run out of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How often that is logged.
+/// The least time between two log lines about such a failure.
 const LOGGED_EVERY: Duration = Duration::from_secs(60);
 
-/// The failures of one listening socket.
+/// Tracks the failures of one listening socket.
 #[derive(Debug)]
 pub(crate) struct Failures {
     /// The unit that the process runs as.
@@ -19,14 +19,14 @@ pub(crate) struct Failures {
     logged: Option<Instant>,
 }
 
-/// What a failure means.
 #[derive(Debug, PartialEq, Eq)]
 enum Meaning {
-    /// That connection is gone; the next one may be accepted.
+    /// The peer closed this connection; others can still be accepted.
     Gone,
-    /// The socket cannot be used.
+    /// The listening socket itself is unusable.
     Broken,
-    /// Something has run out, or is not allowed. The connection stays in the listen queue, where it is safe. The remedy.
+    /// A resource has run out, or an operation is not permitted. The connection stays in the listen queue.
+    /// Contains the remedy.
     Exhausted(String),
 }
 
@@ -35,7 +35,7 @@ impl Failures {
         Self { unit, logged: None }
     }
 
-    /// Waits until accepting may be tried again, or gives back an error of the socket itself.
+    /// Waits until accepting may be tried again. Returns an error if the socket itself is broken.
     pub(crate) async fn wait_out(&mut self, error: io::Error) -> io::Result<()> {
         match meaning(&error, self.unit) {
             Meaning::Gone => {}
@@ -50,7 +50,7 @@ impl Failures {
         Ok(())
     }
 
-    /// Whether a failure is logged now. Then the next ones are not, for a while.
+    /// Whether this failure is logged. The failures that follow within [`LOGGED_EVERY`] are not.
     fn is_due(&mut self, now: Instant) -> bool {
         let is_due = self.logged.is_none_or(|logged| now.duration_since(logged) >= LOGGED_EVERY);
         if is_due {

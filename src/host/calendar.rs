@@ -1,8 +1,10 @@
-//! Dates without a calendar crate: days since 1970 to a date and back, and the dates of HTTP.
+//! Date arithmetic without a calendar crate: converts between dates and days since 1970, and parses HTTP
+//! dates.
 
-/// The date (year, month, day) so many days after 1970-01-01, in the proleptic Gregorian calendar.
+/// The date (year, month, day) that is `days` days after 1970-01-01 in the proleptic Gregorian calendar.
 pub(crate) fn date_of_days(days: i64) -> (i64, u32, u32) {
-    let shifted = days + 719_468; // days since 0000-03-01: years that begin in March end with the leap day
+    // days since 0000-03-01: if years begin in March, the leap day is the last day of the year
+    let shifted = days + 719_468;
     let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
@@ -13,14 +15,14 @@ pub(crate) fn date_of_days(days: i64) -> (i64, u32, u32) {
     (year, month as u32, day as u32)
 }
 
-/// The date of a moment in seconds of the Unix epoch, in UTC: `2026-09-24`.
+/// The UTC date of a time in seconds since the Unix epoch, such as `2026-09-24`.
 pub fn date_of_unix(seconds: u64) -> String {
     let days = i64::try_from(seconds / 86_400).unwrap_or(i64::MAX / 1_000_000);
     let (year, month, day) = date_of_days(days);
     format!("{year:04}-{month:02}-{day:02}")
 }
 
-/// The days from 1970-01-01 to a date.
+/// The number of days from 1970-01-01 to a date.
 pub(crate) fn days_of_date(year: i64, month: i64, day: i64) -> i64 {
     let year = year - i64::from(month <= 2);
     let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
@@ -28,7 +30,7 @@ pub(crate) fn days_of_date(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
-/// Reads a date as HTTP writes it (`Sun, 06 Nov 1994 08:49:37 GMT`), in seconds of the Unix epoch.
+/// Parses an HTTP date (`Sun, 06 Nov 1994 08:49:37 GMT`) and returns seconds since the Unix epoch.
 pub(crate) fn http_date(text: &str) -> Option<i64> {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];

@@ -1,23 +1,24 @@
-//! The clocks: which one counts what, and what a jump or a suspend does to it.
+//! The clocks that this program uses, and how each behaves when the time is set or the machine suspends.
 //!
-//! - Ages (of snapshots, of quotas, of a source's troubles) count on CLOCK_BOOTTIME: a night in suspend is a night.
-//! - Deadlines and pauses count on CLOCK_MONOTONIC, as the service manager's own do: a unit that waits when the machine is
-//!   suspended has the rest of its time when it wakes up, and the network comes back in it.
-//! - The wall clock tells when certificates and one-time passwords end, and nothing else hangs on it. It may jump: what is
-//!   said to be right until a time is so for no longer than it was when it came ([`Expiry`]).
+//! - Ages (of snapshots, quotas and outages) use CLOCK_BOOTTIME, which also counts the time in suspend.
+//! - Deadlines and pauses use CLOCK_MONOTONIC, as those of the service manager do. It stops during suspend: a
+//!   unit that was waiting still has its remaining time after resume, while the network comes up.
+//! - The wall clock decides only when certificates and one-time passwords expire. Because it may jump,
+//!   [`Expiry`] also limits a value to the lifetime that it had when it arrived.
 
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-/// A moment of this boot, on CLOCK_BOOTTIME: it goes on in suspend, never goes back, and means nothing after a reboot, as the store does.
+/// A time of this boot on CLOCK_BOOTTIME. The clock counts suspend, never goes back, and restarts at a
+/// reboot, as the store does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct BootTime(Duration);
 
 impl BootTime {
-    /// Now.
+    /// The current time.
     pub fn now() -> Self {
         let now = Self(read(ClockId::CLOCK_BOOTTIME));
         #[cfg(test)]
@@ -25,17 +26,17 @@ impl BootTime {
         now
     }
 
-    /// How long ago this was; nothing, if it is still to come.
+    /// The time that has passed since then, or zero if it lies in the future.
     pub fn age(self, now: Self) -> Duration {
         now.0.saturating_sub(self.0)
     }
 
-    /// This much earlier, but not before the boot.
+    /// The time that much earlier, but not before the boot.
     pub fn before(self, time: Duration) -> Self {
         Self(self.0.saturating_sub(time))
     }
 
-    /// This much later.
+    /// The time that much later.
     pub fn after(self, wait: Duration) -> Self {
         Self(self.0.saturating_add(wait))
     }
@@ -45,12 +46,12 @@ fn read(clock: ClockId) -> Duration {
     clock_gettime(clock).map(Duration::from).unwrap_or_default()
 }
 
-/// Now on CLOCK_MONOTONIC, as the service manager wants it.
+/// The current time on CLOCK_MONOTONIC, in the form that the service manager expects.
 pub fn monotonic() -> Duration {
     read(ClockId::CLOCK_MONOTONIC)
 }
 
-/// Now on the wall clock, in seconds of the Unix epoch.
+/// The current wall-clock time in seconds since the Unix epoch.
 pub fn unix() -> u64 {
     let now = read(ClockId::CLOCK_REALTIME).as_secs();
     #[cfg(test)]
@@ -58,7 +59,7 @@ pub fn unix() -> u64 {
     now
 }
 
-/// A moment on the wall clock as people read it: `14:05 UTC`; on another day with the days since.
+/// A wall-clock time for people: `14:05 UTC`, followed by the number of days if it was not today.
 pub fn time_of_day(unix: u64, now: u64) -> String {
     let time = format!("{:02}:{:02} UTC", unix / 3_600 % 24, unix / 60 % 60);
     match (now / 86_400).saturating_sub(unix / 86_400) {
@@ -68,32 +69,32 @@ pub fn time_of_day(unix: u64, now: u64) -> String {
     }
 }
 
-/// The end of something that is right until a time on the wall clock. It ends by either clock, whichever is earlier: a wall clock that was set
-/// back would make it last for years.
+/// The expiry of a value, given as a wall-clock time. The value expires by the wall clock or by the boot
+/// clock, whichever is first. Otherwise, setting the wall clock back could extend its life by years.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expiry {
-    /// In seconds of the Unix epoch.
+    /// Seconds since the Unix epoch.
     unix: u64,
     boot: BootTime,
 }
 
 impl Expiry {
-    /// No one-time password is right for longer than this, whatever the clocks said while it came.
+    /// The longest lifetime of a one-time password, whatever the clocks showed when it arrived.
     const LONGEST: Duration = Duration::from_secs(600);
 
-    /// The end that a time on the wall clock is, as it reads now.
+    /// The expiry at this wall-clock time, judged by the current time.
     pub fn at(end: u64) -> Self {
         let left = Duration::from_secs(end.saturating_sub(unix())).min(Self::LONGEST);
         Self { unix: end, boot: BootTime::now().after(left) }
     }
 
-    /// Whether it has come.
+    /// Whether the value has expired.
     pub fn is_over(self) -> bool {
         unix() >= self.unix || BootTime::now() >= self.boot
     }
 }
 
-/// Time that passes for the tests of one thread alone.
+/// Simulated time for the tests of one thread.
 #[cfg(test)]
 pub(crate) mod simulated {
     use std::cell::Cell;
@@ -109,7 +110,7 @@ pub(crate) mod simulated {
         PASSED.get() + FOLLOWED.get().map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// From now on time passes as a paused runtime's clock does.
+    /// From now on, simulated time follows the clock of a paused runtime.
     pub(crate) fn follow() {
         FOLLOWED.set(Some(tokio::time::Instant::now()));
     }
@@ -118,12 +119,12 @@ pub(crate) mod simulated {
         JUMPED.get()
     }
 
-    /// Lets time pass on the boot's clock alone, as a suspend does to the eyes of a runtime.
+    /// Advances only the boot clock, as a suspend does from the view of a runtime.
     pub(crate) fn pass(time: Duration) {
         PASSED.set(PASSED.get() + time);
     }
 
-    /// The wall clock jumps by so many seconds.
+    /// Moves the wall clock by this many seconds.
     pub(crate) fn jump(seconds: i64) {
         JUMPED.set(JUMPED.get() + seconds);
     }

@@ -1,4 +1,4 @@
-//! Opens a directory that root writes to, such that no other user can lead the write elsewhere by a symbolic link.
+//! Opens a directory that root writes to, so that no other user can redirect the write by a symbolic link.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -10,29 +10,31 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 
-/// How many symbolic links a path may have, as for the kernel.
+/// The most symbolic links that a path may contain; the kernel has the same limit.
 const MOST_LINKS: usize = 40;
 
 /// Why a directory is not used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
-    /// It cannot be opened.
+    /// The directory cannot be opened.
     #[error("{}: {error}", path.display())]
     Io {
-        /// How far the path could be followed.
+        /// The part of the path that could be followed.
         path: PathBuf,
-        /// What the kernel says.
+        /// The error of the kernel.
         error: io::Error,
     },
-    /// A symbolic link on the way is in a directory that others than root can change.
+    /// The path contains a symbolic link in a directory that users other than root can change.
     #[error("{} is a symbolic link in a directory that others than root can write to; name the real directory", .0.display())]
     Link(PathBuf),
 }
 
-/// Opens a directory by an absolute path. Symbolic links are followed only where they are in directories that only root can change.
+/// Opens a directory by its absolute path. Follows symbolic links only in directories that only root can
+/// change.
 ///
 /// # Errors
-/// Those of [`Refusal`].
+///
+/// See [`Refusal`].
 pub(crate) fn open_without_foreign_links(path: &Path) -> Result<OwnedFd, Refusal> {
     let mut rest: VecDeque<OsString> = parts(path);
     let mut here = root()?;
@@ -89,7 +91,7 @@ fn is_link(about: &FileStat) -> bool {
     SFlag::from_bits_truncate(about.st_mode) & SFlag::S_IFMT == SFlag::S_IFLNK
 }
 
-/// Whether only root can change what is in a directory.
+/// Whether only root can change the entries of a directory.
 fn is_roots(about: &FileStat) -> bool {
     about.st_uid == 0 && about.st_mode & 0o022 == 0
 }
@@ -102,7 +104,7 @@ mod tests {
 
     use super::*;
 
-    /// Where an opened directory is.
+    /// The real path of an open directory.
     fn real(directory: &OwnedFd) -> PathBuf {
         fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd())).unwrap()
     }
@@ -110,7 +112,7 @@ mod tests {
     #[test]
     fn links_count_where_only_root_can_make_them() {
         if !nix::unistd::geteuid().is_root() {
-            return; // a link of another user needs one
+            return; // the test needs a link that another user owns
         }
         let folder = tempfile::tempdir().unwrap();
         let top = folder.path().canonicalize().unwrap();

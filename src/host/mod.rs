@@ -1,4 +1,5 @@
-//! What Linux and systemd offer: socket activation, notifications, the journal, the service manager, clocks and system calls.
+//! Interfaces to Linux and systemd: socket activation, notifications, the journal, the service manager,
+//! clocks and system calls.
 
 pub(crate) mod accept;
 pub(crate) mod calendar;

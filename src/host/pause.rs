@@ -1,8 +1,9 @@
-//! Growing pauses between attempts, varied at random so that many machines do not try at the same moment.
+//! Growing pauses between attempts, randomised so that many machines do not retry at the same time.
 
 use std::time::Duration;
 
-/// Pauses that grow by a factor from the first to the longest. They do not end; the caller counts where attempts are limited.
+/// Pauses that grow by a constant factor up to a maximum. The sequence never ends; the caller limits the
+/// number of attempts.
 #[derive(Debug, Clone, Copy)]
 pub struct Growing {
     first: Duration,
@@ -22,30 +23,30 @@ impl Growing {
         Self { first, longest, factor: 3, next: first }
     }
 
-    /// The next pause.
+    /// Returns the next pause.
     pub fn pause(&mut self) -> Duration {
         let pause = self.next;
         self.next = pause.saturating_mul(self.factor).min(self.longest);
         pause
     }
 
-    /// Begins again with the first pause.
+    /// Starts the sequence again from the first pause.
     pub fn reset(&mut self) {
         self.next = self.first;
     }
 }
 
-/// The pause after this many earlier failures in a row: it doubles with each, up to the longest.
+/// The pause after this many consecutive failures. It doubles with each failure, up to `longest`.
 pub fn after_failures(earlier: u32, first: Duration, longest: Duration) -> Duration {
     first.saturating_mul(2_u32.saturating_pow(earlier)).min(longest)
 }
 
-/// A duration made shorter or longer at random, by at most this fraction of it.
+/// Shortens or lengthens a duration at random by at most this fraction.
 pub fn varied(duration: Duration, fraction: f64) -> Duration {
     duration.mul_f64(1.0 + (fastrand::f64() * 2.0 - 1.0) * fraction)
 }
 
-/// A duration made longer at random, by at most this fraction of it.
+/// Lengthens a duration at random by at most this fraction.
 pub fn prolonged(duration: Duration, fraction: f64) -> Duration {
     duration.mul_f64(1.0 + fastrand::f64() * fraction)
 }

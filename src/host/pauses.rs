@@ -1,4 +1,5 @@
-//! Pauses between looks at things that were seen to fail: by key, longer each time, bounded in number. Pure: times are given.
+//! Pauses between checks of things that failed, one per key. Each pause is longer than the previous one, and
+//! the number of keys is limited. Pure: the caller passes the time.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use super::clock::BootTime;
 use super::pause::after_failures;
 
-/// Pauses by key. Each look at a key after its pause that finds the same doubles the pause.
+/// Pauses by key. If a check after a pause has the same outcome, the next pause is twice as long.
 #[derive(Debug)]
 pub struct Pauses<K, T> {
     entries: HashMap<K, Entry<T>>,
@@ -24,36 +25,37 @@ struct Entry<T> {
     earlier: u32,
 }
 
-/// Something that is not looked at now.
+/// An entry whose pause has not ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Paused<T> {
-    /// What was seen.
+    /// The outcome of the last check.
     pub what: T,
-    /// How long ago it was seen last.
+    /// The time since the last check.
     pub ago: Duration,
-    /// How long it is not looked at from now.
+    /// The time until the next check.
     pub left: Duration,
 }
 
 impl<K: Eq + Hash + Clone, T> Pauses<K, T> {
-    /// No pauses yet. They begin with `first` and double up to `longest`. Of more keys than `most`, the one that was seen least recently is forgotten.
+    /// Creates an empty set. Pauses begin with `first` and double up to `longest`. Beyond `most` keys, the
+    /// least recently checked key is dropped.
     pub fn new(first: Duration, longest: Duration, most: usize) -> Self {
         Self { entries: HashMap::new(), first, longest, most }
     }
 
-    /// What was seen of a key, if its pause has not ended.
+    /// The outcome for a key, if its pause has not ended.
     pub fn present(&self, key: &K, now: BootTime) -> Option<Paused<&T>> {
         let Entry { what, seen, until, .. } = self.entries.get(key)?;
         let left = now.age(*until);
         (!left.is_zero()).then(|| Paused { what, ago: seen.age(now), left })
     }
 
-    /// What was seen of a key last, whether or not its pause has ended.
+    /// The last outcome for a key, even if its pause has ended.
     pub fn last(&self, key: &K) -> Option<&T> {
         self.entries.get(key).map(|entry| &entry.what)
     }
 
-    /// Notes what was seen of a key. A look before the end of its pause does not change when that ends.
+    /// Records the outcome for a key. A check during a pause does not move the end of that pause.
     pub fn note(&mut self, key: &K, what: T, now: BootTime) {
         if let Some(entry) = self.entries.get_mut(key) {
             (entry.what, entry.seen) = (what, now);
@@ -71,17 +73,17 @@ impl<K: Eq + Hash + Clone, T> Pauses<K, T> {
         self.entries.insert(key.clone(), Entry { what, seen: now, until, earlier: 0 });
     }
 
-    /// Forgets a key.
+    /// Removes a key.
     pub fn end(&mut self, key: &K) {
         self.entries.remove(key);
     }
 
-    /// Forgets the keys that `keep` is false of.
+    /// Removes the keys for which `keep` returns false.
     pub fn retain(&mut self, mut keep: impl FnMut(&K, &T) -> bool) {
         self.entries.retain(|key, entry| keep(key, &entry.what));
     }
 
-    /// Forgets all keys.
+    /// Removes all keys.
     pub fn clear(&mut self) {
         self.entries.clear();
     }

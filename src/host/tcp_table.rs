@@ -1,10 +1,12 @@
-//! Which user holds the other end of a TCP connection on this machine, by the kernel's socket tables `tcp` and `tcp6` (proc_pid_net(5)).
+//! Finds the user that owns the other end of a local TCP connection, from the kernel's socket tables `tcp`
+//! and `tcp6` (proc_pid_net(5)).
 
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The tables of this process's network namespace. A server that listens on an IPv6 socket has its IPv4 connections in the second.
+/// The tables of this process's network namespace. If a server listens on an IPv6 socket, its IPv4
+/// connections are in the second table.
 const TABLES: [&str; 2] = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
 
 /// The state of an established connection, in hexadecimal.
@@ -13,15 +15,15 @@ const ESTABLISHED: &str = "01";
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OtherEnd {
-    /// No socket of this network namespace: the connection was redirected, or it ended.
+    /// Not in this network namespace: the connection was redirected, or it has ended.
     Absent,
-    /// Its listener has not accepted it yet, so its owner is not known.
+    /// The listener has not accepted the connection, so its owner is not known.
     NotAccepted,
-    /// A process of the user with this ID accepted it.
+    /// A process of the user with this ID has accepted it.
     Of(u32),
 }
 
-/// Looks up the other end of an established connection, given the addresses of this end.
+/// Looks up the other end of an established connection by the addresses of this end.
 pub fn other_end(local: SocketAddr, peer: SocketAddr) -> io::Result<OtherEnd> {
     for table in TABLES {
         let text = match fs::read_to_string(table) {
@@ -37,7 +39,7 @@ pub fn other_end(local: SocketAddr, peer: SocketAddr) -> io::Result<OtherEnd> {
     Ok(OtherEnd::Absent)
 }
 
-/// Finds the established connection of a table from one address to another.
+/// Searches a table for the established connection from one address to another.
 fn find(table: &str, from: SocketAddr, to: SocketAddr) -> OtherEnd {
     let row = table.lines().skip(1).find_map(|line| {
         let columns: Vec<&str> = line.split_ascii_whitespace().collect();
@@ -47,13 +49,13 @@ fn find(table: &str, from: SocketAddr, to: SocketAddr) -> OtherEnd {
     });
     match row {
         None => OtherEnd::Absent,
-        // the user ID is 0 until then on kernels before 6.17
+        // on kernels before 6.17 the user ID is 0 until then
         Some((_, 0)) => OtherEnd::NotAccepted,
         Some((uid, _)) => OtherEnd::Of(uid),
     }
 }
 
-/// An address of a table: 32-bit words in hexadecimal in the machine's byte order, and a port.
+/// Parses an address in a table: 32-bit words in hexadecimal in the machine's byte order, and a port.
 fn address(text: &str) -> Option<(IpAddr, u16)> {
     let (ip, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
@@ -106,7 +108,7 @@ mod tests {
             (v4, row(server, client, "01", 1000, 0), OtherEnd::NotAccepted),
             (v4, row(&mapped(server), &mapped(client), "01", 5, 7), OtherEnd::Of(5)),
             (v6, row(server6, client6, "01", 6, 7), OtherEnd::Of(6)),
-            // this end of it, the listener, a closed one, another port
+            // this end of the connection, the listener, a closed connection, another port
             (v4, row(client, server, "01", 1000, 7), OtherEnd::Absent),
             (v4, row(server, "00000000:0000", "0A", 1000, 7), OtherEnd::Absent),
             (v4, row(server, client, "06", 1000, 7), OtherEnd::Absent),
@@ -128,7 +130,7 @@ mod tests {
     #[test]
     fn real_connections() {
         for listen in ["127.0.0.1:0", "[::]:0"] {
-            let Ok(listener) = TcpListener::bind(listen) else { continue }; // no IPv6 here
+            let Ok(listener) = TcpListener::bind(listen) else { continue }; // no IPv6 on this machine
             let port = listener.local_addr().unwrap().port();
             let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
             let (local, peer) = (client.local_addr().unwrap(), client.peer_addr().unwrap());

@@ -1,45 +1,47 @@
-//! For whom something is asked, as far as the resolver learns it: a number for what is shared out of a budget, and a class. It never learns a unit's name.
+//! On whose behalf the provider asks. The resolver receives only a number for the budget share and the
+//! purpose, never the name of a unit.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// For whom something is asked.
+/// On whose behalf a question is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Asker {
-    /// Whose share of the budget is used: an opaque number for each unit and user. Zero is onecred itself and its administrators, who have no share.
+    /// The budget share to charge: an opaque number per unit and user. Zero means onecred itself and its
+    /// administrators, who have no share.
     pub share: u64,
-    /// What it is asked for.
+    /// The purpose of the question.
     pub class: Purpose,
 }
 
-/// What something is asked for.
+/// The purpose of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Purpose {
-    /// A unit starts, and was not answered this before. What an older provider asks is taken for this.
+    /// A unit starts and has not yet received this credential. Questions of an older provider count as this
+    /// purpose.
     #[default]
     FirstStart,
-    /// A unit starts again, or an administrator orders it.
+    /// A unit starts again, or an administrator requests the value.
     Start,
-    /// A unit or user asks on the bus.
+    /// A unit or user asks on D-Bus.
     Bus,
-    /// No one waits for it.
+    /// No one is waiting for the answer.
     Background,
 }
 
 impl Asker {
-    /// Reads who asks. What a newer provider says and this version does not know is read as if it said nothing.
+    /// Parses the asker. A purpose that only a newer provider knows counts as missing.
     pub(super) fn tolerant<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let asker = serde_json::Value::deserialize(deserializer)?;
         Ok(serde_json::from_value(asker).unwrap_or_default())
     }
 }
 
-/// What one consumer has spent of a source in the last 24 hours.
+/// The calls of one consumer to a source in the last 24 hours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spender {
     /// See [`Asker::share`].
     pub share: u64,
-    /// Calls.
     pub calls: u32,
 }
 

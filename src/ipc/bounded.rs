@@ -1,14 +1,15 @@
-//! Lists whose length is looked at while they are read, so that a short text of many small parts is no large thing in memory.
+//! Lists whose length is checked while they are parsed, so that a short text of many small parts cannot use
+//! much memory.
 
 use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
-/// The most parts of a list: more than any question has.
+/// The maximum length of a list; no question has more parts.
 pub(crate) const MOST: usize = 1 << 16;
 
-/// Reads a list that has no more parts than any question has.
+/// Parses a list of at most [`MOST`] parts.
 pub(crate) fn vec<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {

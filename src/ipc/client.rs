@@ -1,4 +1,4 @@
-//! The provider's end of the wire: a [`Resolve`] behind a socket. One connection for one question.
+//! The provider's side of the protocol: implements [`Resolve`] by a socket, with one connection per question.
 
 use std::fs::File;
 use std::future::Future;
@@ -21,18 +21,21 @@ use super::{
 use crate::domain::secret::SecretValue;
 use crate::host::sys;
 
-/// How much longer than the resolver's own patience an answer is waited for: it gives up first, and says why.
+/// How much longer than the resolver's own limit to wait for an answer. The resolver gives up first and gives
+/// the reason.
 const MARGIN: Duration = Duration::from_secs(2);
-/// The most bytes of metadata that an answer may have: this, and for each thing that was asked for as much as its failure can take.
+/// The maximum size in bytes of an answer's metadata, without the failures. Each item or field in the
+/// question may add the size of one failure.
 const HEAD: u64 = 16 << 10;
 const EACH: u64 = 8 << 10;
-/// The most of what may have any number of parts: how the sources are, what a token reaches.
+/// The maximum size in bytes of answers of any length: the status of sources, and the reach of a token.
 const LISTED: u64 = 1 << 20;
 
-/// What a connection that was closed without an answer means: the resolver ended, or does not know the question.
+/// The failure if the connection was closed without an answer: the resolver ended, or does not know the
+/// question.
 const ENDED: &str = "the resolver ended without an answer";
 
-/// The metadata of an answer to a fetch: what [`Fetched`] says, with lengths in the place of values.
+/// The metadata of an answer to a fetch: [`Fetched`] with the lengths of the values instead of the values.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct FetchedMeta {
     pub(super) id: ItemId,
@@ -48,14 +51,15 @@ pub(super) struct ValueMeta {
     pub(super) expires: Option<u64>,
 }
 
-/// The resolver, reached through its socket.
+/// The resolver behind its socket.
 #[derive(Debug)]
 pub struct SocketResolver {
     path: PathBuf,
 }
 
 impl SocketResolver {
-    /// A resolver that listens at this path. It is connected to at each question, so it may come and go.
+    /// A resolver that listens at this path. Each question makes a new connection, so the resolver may be
+    /// restarted at any time.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
@@ -70,7 +74,7 @@ impl SocketResolver {
             let socket = sys::register(open(&self.path)?)?;
             let question = serde_json::to_vec(question)?;
             let meta = packet::sealed("onecred-question", [question.as_slice()].into_iter())?;
-            // exposed: a token that is to be tried goes to the resolver, in memory alone
+            // exposed: the token to be tested is passed to the resolver, only in memory
             let values = secret.map(|secret| packet::sealed("onecred-token", [secret.expose()].into_iter()));
             packet::send(&socket, &Packet { meta, values: values.transpose()? }).await?;
             packet::receive(&socket).await?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
@@ -105,7 +109,8 @@ fn open(path: &Path) -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
     connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
-    let listener = getsockopt(&socket, sockopt::PeerCredentials)?.uid(); // who it was when it began to listen
+    // the peer credentials at the time of listen(2)
+    let listener = getsockopt(&socket, sockopt::PeerCredentials)?.uid();
     if !is_trusted(listener, geteuid().as_raw()) {
         return Err(io::Error::new(
             io::ErrorKind::ConnectionRefused,
@@ -115,12 +120,13 @@ fn open(path: &Path) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// A token may be part of the question, and the answer holds values: only root's resolver or one's own is spoken to.
+/// Whether to trust the listener. Questions may contain a token and answers contain values, so the resolver
+/// must run as root or as this user.
 fn is_trusted(listener: u32, own: u32) -> bool {
     listener == 0 || listener == own
 }
 
-/// The most bytes of metadata of an answer about so many things.
+/// The maximum size in bytes of the metadata of an answer about this many things.
 pub(super) fn metadata_of(asked: usize) -> u64 {
     HEAD + EACH * u64::try_from(asked).unwrap_or(u64::MAX / EACH - HEAD)
 }
@@ -168,7 +174,7 @@ impl Resolve for SocketResolver {
         Box::pin(async move {
             let limits = (Duration::ZERO, LISTED);
             let status = match self.ask::<Status>(&Question::StatusOf(sources), None, limits).await {
-                // an older resolver, while both are upgraded
+                // an older resolver, in the middle of an upgrade
                 Err(failure) if failure.cause == ENDED => self.ask(&Question::Status, None, limits).await,
                 answer => answer,
             };
@@ -177,7 +183,7 @@ impl Resolve for SocketResolver {
     }
 }
 
-/// Puts the values back in the place of their lengths. They must fill the memory file exactly.
+/// Replaces the lengths by the values. The values must fill the memfd exactly.
 pub(super) fn unpack(meta: FetchedMeta, values: Option<OwnedFd>) -> io::Result<Fetched> {
     let size = values.as_ref().map(|fd| packet::sealed_size(fd, MAX_VALUES)).transpose()?.unwrap_or(0);
     let announced =
@@ -209,7 +215,7 @@ pub(super) fn unpack(meta: FetchedMeta, values: Option<OwnedFd>) -> io::Result<F
     Ok(Fetched { id: meta.id, version: meta.version, vault_version: meta.vault_version, fields })
 }
 
-/// Whether a text can be an ID of 1Password's: it is kept, and sent back with each check.
+/// Whether a text can be a 1Password ID. IDs are stored and sent with every check.
 fn is_id(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')

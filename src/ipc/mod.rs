@@ -1,7 +1,9 @@
-//! What the two halves say to each other: the questions, the answers, and the classes of failure. Nothing else do they share.
+//! The protocol between provider and resolver: questions, answers and classes of failure. The two processes
+//! share nothing else.
 //!
-//! One connection carries one question and one answer, so an answer can only count for the flight that asked. Each is one packet
-//! with sealed memfds (see [`packet`]): metadata as JSON, values as bytes, so that no value is ever part of a message.
+//! Each connection carries one question and one answer, so an answer cannot be attributed to another
+//! question. Both are single packets with sealed memfds (see [`packet`]). Metadata is JSON; values are bytes
+//! in a separate memfd, so messages never contain a value.
 
 mod asker;
 pub(crate) mod bounded;
@@ -31,26 +33,27 @@ pub use asker::{Asker, Purpose, Spender};
 pub use probe::{Probe, Probed, ProbedVault, Spent};
 pub use status::{QuotaStatus, SourceState, SourceStatus, Status};
 
-/// The longest time that a failure can ask to be left alone.
+/// The longest pause that a failure can demand.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
-/// What the provider asks, or an administrator.
+/// A question of the provider or of an administrator.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Question {
-    /// Values of one item.
+    /// Asks for values of one item.
     Fetch(Fetch),
-    /// Whether items that it knows have changed.
+    /// Asks whether known items have changed.
     Check(Check),
-    /// What a token is good for: the one in place, or one that comes in the place of values.
+    /// Asks what a token gives access to: the configured token, or one that is sent with the question.
     Probe(Probe),
-    /// How the sources are.
+    /// Asks for the state of all sources.
     Status,
-    /// The same of these sources, which the provider has. A resolver before this question closes the connection.
+    /// Asks for the state of these sources, as the provider has them. Older resolvers do not know it and
+    /// close the connection.
     StatusOf(Declarations),
 }
 
-/// A source as the provider's active configuration has it.
+/// A source as the provider's active configuration defines it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Declared {
     /// The fingerprint of its definition.
@@ -60,42 +63,44 @@ pub struct Declared {
     pub definition: Option<String>,
 }
 
-/// Sources by their names, as the provider has them.
+/// The provider's sources by name.
 pub type Declarations = BTreeMap<SourceName, Declared>;
 
 /// Asks for values of one item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fetch {
-    /// The source that resolves it.
+    /// The source to ask.
     pub source: SourceName,
-    /// The fingerprint of the source's definition, as the provider has it: the halves read the configuration each for itself, and
-    /// what the resolver has under that name may just be something else.
+    /// The fingerprint of the provider's definition of the source. Both processes read the configuration
+    /// files separately, so the resolver may have another definition under the same name.
     pub print: String,
-    /// The definition as JSON, opaque here. The resolver works by it if its own reading of the configuration differs: the files may have changed
-    /// since the provider read them, or have errors now. A resolver that does not know this key, or can't read it, has its own reading only.
+    /// The definition as JSON, opaque to the protocol. The resolver uses it if its own configuration differs:
+    /// the files may have changed after the provider read them, or contain errors now. A resolver that does
+    /// not know this key or cannot parse it uses only its own configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<String>,
     /// The item.
     pub item: ItemRef,
-    /// Its IDs, where an earlier answer told them: then one call is enough.
+    /// Its IDs, if an earlier answer contained them: then one call is enough.
     pub known: Option<ItemId>,
-    /// The version of it that the asker has, if any: a server that has an older one is behind.
+    /// The version that the provider has, if any. A server with a lower version is out of date.
     #[serde(default)]
     pub version: Option<u64>,
-    /// What is wanted of it.
+    /// The fields to return.
     pub fields: Vec<FieldRef>,
-    /// What was not found this long ago, or longer, is looked up again instead of answered from memory: the configuration was reloaded since, or
-    /// an administrator orders it now (zero). A resolver that does not know this key looks again when its own pause ends.
+    /// Look up again what was not found at least this long ago, instead of answering from memory: the
+    /// configuration was reloaded since then, or an administrator requests it now (zero). A resolver that
+    /// does not know this key looks again when its own pause ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub look_again: Option<Duration>,
-    /// For whom it is.
+    /// On whose behalf the question is asked.
     #[serde(default, deserialize_with = "Asker::tolerant")]
     pub asker: Asker,
-    /// How long an answer is waited for; the resolver gives up by itself before.
+    /// How long the provider waits for an answer. The resolver gives up earlier.
     pub patience: Duration,
 }
 
-/// An item's place in 1Password, by IDs.
+/// The location of an item in 1Password, by IDs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ItemId {
     /// The vault's ID.
@@ -107,13 +112,14 @@ pub struct ItemId {
 /// Values of one item.
 #[derive(Debug)]
 pub struct Fetched {
-    /// Where the item is.
+    /// The location of the item.
     pub id: ItemId,
-    /// Its version.
+    /// The version of the item.
     pub version: u64,
-    /// The version of its vault's content at that time, where the source has one; never newer than the values.
+    /// The content version of the vault at that time, if the source has one. It is never newer than the
+    /// values.
     pub vault_version: Option<u64>,
-    /// One outcome for each field asked for, in that order.
+    /// One outcome per requested field, in the same order.
     pub fields: Vec<Result<FetchedValue, Failure>>,
 }
 
@@ -122,52 +128,52 @@ pub struct Fetched {
 pub struct FetchedValue {
     /// The bytes.
     pub value: SecretValue,
-    /// When it stops being right, in seconds of the Unix epoch: a one-time password's end.
+    /// When the value expires, in seconds since the Unix epoch, for a one-time password.
     pub expires: Option<u64>,
 }
 
-/// Asks whether items have changed; costs as few calls as the source makes possible, and brings no values.
+/// Asks whether items have changed. Uses as few calls as the source allows and returns no values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// The source of all of them.
+    /// The source of all the items.
     pub source: SourceName,
     /// The fingerprint of the source's definition.
     pub print: String,
     /// See [`Fetch::definition`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<String>,
-    /// What is known of each.
+    /// The items, as the provider knows them.
     pub items: Vec<Known>,
-    /// For whom it is.
+    /// On whose behalf the question is asked.
     #[serde(default, deserialize_with = "Asker::tolerant")]
     pub asker: Asker,
-    /// How long an answer is waited for.
+    /// How long the provider waits for an answer.
     pub patience: Duration,
 }
 
-/// An item as a snapshot has it.
+/// An item as a snapshot contains it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Known {
-    /// How it is referred to: it must still mean the same item.
+    /// Its reference, which must still match the same item.
     pub item: ItemRef,
-    /// Which item that was.
+    /// The item that the reference matched.
     pub id: ItemId,
-    /// Its version then.
+    /// Its version at that time.
     pub version: u64,
-    /// Its vault's content version then.
+    /// The content version of its vault at that time.
     pub vault_version: Option<u64>,
 }
 
-/// One answer for each item of a [`Check`], in that order.
+/// One state per item of a [`Check`], in the same order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checked {
-    /// The outcomes.
+    /// The states.
     #[serde(deserialize_with = "bounded::vec")]
     pub items: Vec<ItemState>,
 }
 
 impl Checked {
-    /// The answer with failures as they may be logged, whoever sent it.
+    /// The answer with all failures made safe to log, since the resolver may send anything.
     pub(crate) fn sanitized(mut self) -> Self {
         for state in &mut self.items {
             if let ItemState::Gone(failure) | ItemState::Unknown(failure) = state {
@@ -178,47 +184,48 @@ impl Checked {
     }
 }
 
-/// What became of an item.
+/// The state of an item compared with its snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ItemState {
-    /// Nothing. Its vault's content has this version now.
+    /// The item has not changed. Contains the current content version of its vault.
     Unchanged {
-        /// To be remembered for the next check.
+        /// To be stored for the next check.
         vault_version: Option<u64>,
     },
-    /// It has another version, or its reference means another item now: it has to be fetched.
+    /// It has another version, or its reference now matches another item: it must be fetched.
     Changed,
-    /// 1Password confirms that it is gone, ambiguous or out of scope: what is left of it is to be forgotten.
+    /// 1Password confirms that it is deleted, ambiguous or inaccessible: its snapshot must be deleted.
     Gone(Failure),
-    /// It can't be compared: the list makes no sense or is older than one that was seen before, or several items match by now, among them this one,
-    /// unchanged.
+    /// It cannot be compared: the list is invalid or older than an earlier one, or several items match now,
+    /// and this item is among them, unchanged.
     Unknown(Failure),
 }
 
-/// The classes of failure: what kind of thing went wrong decides what is done about it.
+/// The class of a failure, which determines how to react to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Class {
-    /// No such vault, item, section or field, or the field is of another kind than asked for.
+    /// The vault, item, section or field does not exist, or the field has another type than requested.
     NotFound,
-    /// Several vaults, items or fields match; none is picked.
+    /// Several vaults, items or fields match; none is chosen.
     Several,
-    /// The token is not accepted, or what it may see leaves this out.
+    /// The token is rejected, or gives no access to the vault or item.
     Denied,
-    /// There is no token yet.
+    /// The token is missing.
     NoToken,
-    /// 1Password limits the calls; it may be asked later.
+    /// 1Password limits the calls; a later call may succeed.
     Limited,
-    /// 1Password could not be reached, or did not answer as it should for reasons that pass.
+    /// 1Password could not be reached, or failed temporarily.
     Away,
-    /// What came is not what 1Password sends.
+    /// The answer is not a valid answer of 1Password.
     Malformed,
-    /// A value or an answer goes over a limit.
+    /// A value or an answer exceeds a limit.
     TooLarge,
-    /// The configuration can't be served: no such source, or a kind that this build lacks.
+    /// The configuration cannot be used: the source does not exist, or has a type that this build does not
+    /// support.
     Misconfigured,
-    /// The provider's own store can't be written. The resolver never answers this.
+    /// The provider's own store cannot be written. The resolver never returns this class.
     Store,
 }
 
@@ -237,17 +244,18 @@ impl Class {
         Self::Store,
     ];
 
-    /// Whether asking again later may help; such a request is held to its deadline.
+    /// Whether a later attempt may succeed. A request that fails this way waits until its deadline.
     pub fn is_transient(self) -> bool {
         matches!(self, Self::Limited | Self::Away)
     }
 
-    /// Whether 1Password itself has said that the thing is not there for us: then nothing old is served either.
+    /// Whether 1Password itself has confirmed that the value does not exist for this token. Then cached
+    /// values are not served either.
     pub fn is_confirmed_gone(self) -> bool {
         matches!(self, Self::NotFound | Self::Several)
     }
 
-    /// The class in one word, as the bus, the metrics and the journal's fields have it.
+    /// The identifier of the class on D-Bus, in metrics and in journal fields.
     pub fn kind(self) -> &'static str {
         match self {
             Self::NotFound => "not-found",
@@ -263,7 +271,7 @@ impl Class {
         }
     }
 
-    /// The class in the words of the journal.
+    /// The description of the class for journal messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NotFound => "not found",
@@ -280,30 +288,30 @@ impl Class {
     }
 }
 
-/// A failure: its class, the cause in words, and what to do. Never holds a value.
+/// A failure: its class, cause and remedy. It never contains a value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// The class.
     pub class: Class,
-    /// What is wrong, with what: lower case, no full stop.
+    /// The cause: what is wrong with what, in lower case and without a full stop.
     pub cause: String,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: String,
-    /// When it makes sense to ask again, from now.
+    /// How long to wait before asking again.
     pub retry_after: Option<Duration>,
-    /// The token does not have the form of one, so that no server was asked.
+    /// The token does not have the form of a token, so no server was asked.
     #[serde(default)]
     pub is_malformed_token: bool,
-    /// It concerns one item alone: its source has answered.
+    /// The failure concerns only one item; the source itself has answered.
     #[serde(default)]
     pub is_of_item: bool,
-    /// It concerns whoever asked alone: what it may spend is spent, and others may still ask.
+    /// The failure concerns only this asker: its share of the budget is used up, but others may still ask.
     #[serde(default)]
     pub is_of_asker: bool,
 }
 
 impl Failure {
-    /// A failure that names no time to ask again.
+    /// A failure without a time to wait.
     pub fn new(class: Class, cause: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {
             class,
@@ -316,38 +324,40 @@ impl Failure {
         }
     }
 
-    /// The same, with a time before which asking again is useless.
+    /// Sets how long to wait before asking again.
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
     }
 
-    /// The same, of a token that does not have the form of one.
+    /// Marks the failure as caused by a token that does not have the form of a token.
     pub fn malformed_token(mut self) -> Self {
         self.is_malformed_token = true;
         self
     }
 
-    /// The same, of one item alone.
+    /// Marks the failure as concerning one item only.
     pub fn of_item(mut self) -> Self {
         self.is_of_item = true;
         self
     }
 
-    /// The same, of whoever asked alone.
+    /// Marks the failure as concerning this asker only.
     pub fn of_asker(mut self) -> Self {
         self.is_of_asker = true;
         self
     }
 
-    /// Whether the source itself has answered, rather than that it was not asked or something else answered for it.
+    /// Whether the source itself has answered. Otherwise it was not asked, or another server answered
+    /// instead.
     pub fn is_answer(&self) -> bool {
         let answered =
             matches!(self.class, Class::NotFound | Class::Several | Class::Denied | Class::TooLarge);
         (answered || self.is_of_item) && !self.is_malformed_token
     }
 
-    /// The failure as it may be logged, whoever sent it: control characters out, cut to lengths fit for a line.
+    /// Makes the failure safe to log, since its sender may send anything: removes control characters and
+    /// limits its length.
     pub(crate) fn sanitized(mut self) -> Self {
         for text in [&mut self.cause, &mut self.remedy] {
             *text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(600).collect();
@@ -368,19 +378,19 @@ impl std::error::Error for Failure {}
 /// A pending answer.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;
 
-/// Whoever resolves items: the resolver behind its socket, or one in the same process.
+/// Resolves items: the resolver behind its socket, or one in the same process.
 pub trait Resolve: Send + Sync {
-    /// Brings values of one item.
+    /// Returns values of one item.
     fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched>;
-    /// Tells what has changed.
+    /// Returns which items have changed.
     fn check(&self, check: Check) -> Pending<'_, Checked>;
-    /// Tells what a token is good for: this one, or else the one in place.
+    /// Returns what a token gives access to: this token, or the configured one.
     fn probe(&self, probe: Probe, _token: Option<SecretValue>) -> Pending<'_, Probed> {
         let cause = format!("source {} can't tell what its token is good for", probe.source);
         let failure = Failure::new(Class::Misconfigured, cause, "try it by a secret: onecred get");
         Box::pin(std::future::ready(Err(failure)))
     }
-    /// Tells how the sources of these definitions are, without asking them anything.
+    /// Returns the state of the sources of these definitions without contacting them.
     fn status(&self, _sources: Declarations) -> Pending<'_, Status> {
         Box::pin(std::future::ready(Ok(Status::default())))
     }

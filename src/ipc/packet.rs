@@ -1,6 +1,8 @@
-//! One packet of the wire: a fixed greeting in an AF_UNIX SOCK_SEQPACKET message, with the contents in sealed memfds (SCM_RIGHTS).
+//! A packet of the protocol: an AF_UNIX SOCK_SEQPACKET message with a fixed greeting, and the contents in
+//! sealed memfds (SCM_RIGHTS).
 //!
-//! A sealed memfd can't change after it was sent: lengths that were looked at stay true, and nothing arrives in part.
+//! A sealed memfd cannot change after it was sent: checked lengths stay valid, and data cannot arrive in
+//! part.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Write};
@@ -15,22 +17,23 @@ use tokio::io::unix::AsyncFd;
 use crate::domain::secret::SecretValue;
 use crate::host::sys;
 
-/// What each packet begins with: the protocol and its version.
+/// The start of each packet: the protocol and its version.
 const GREETING: &[u8] = b"onecred 1\n";
-/// The most bytes of metadata in one packet.
+/// The maximum size in bytes of the metadata in one packet.
 pub(crate) const MAX_META: u64 = 4 << 20;
-/// The most bytes of values in one packet.
+/// The maximum size in bytes of the values in one packet.
 pub(crate) const MAX_VALUES: u64 = 16 << 20;
 
-/// The most descriptors that the kernel passes in one message (SCM_MAX_FD): with room for all, none is left unclosed.
+/// The most descriptors that the kernel passes in one message (SCM_MAX_FD). The buffer has space for all of
+/// them, so that each can be closed.
 const MOST_FDS: usize = 253;
 
-/// What one packet brings.
+/// The contents of a packet.
 #[derive(Debug)]
 pub(crate) struct Packet {
     /// JSON.
     pub(crate) meta: OwnedFd,
-    /// Values, one after another; their lengths are in the metadata.
+    /// The values, one after another; their lengths are in the metadata.
     pub(crate) values: Option<OwnedFd>,
 }
 
@@ -38,7 +41,7 @@ fn seals() -> SealFlag {
     SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL
 }
 
-/// A sealed memfd of these pieces.
+/// Creates a sealed memfd that contains these pieces.
 pub(crate) fn sealed<'a>(name: &str, pieces: impl Iterator<Item = &'a [u8]>) -> io::Result<OwnedFd> {
     let fd = memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
     let mut file = File::from(fd);
@@ -49,10 +52,11 @@ pub(crate) fn sealed<'a>(name: &str, pieces: impl Iterator<Item = &'a [u8]>) -> 
     Ok(file.into())
 }
 
-/// The size of a memfd that can't change any more, in bytes.
+/// The size in bytes of a sealed memfd.
 ///
 /// # Errors
-/// Where it is not sealed, or larger than `max`.
+///
+/// It is not sealed, or larger than `max`.
 pub(crate) fn sealed_size(fd: impl AsFd, max: u64) -> io::Result<u64> {
     let got = SealFlag::from_bits_truncate(fcntl(&fd, FcntlArg::F_GET_SEALS)?);
     if !got.contains(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK) {
@@ -67,7 +71,7 @@ pub(crate) fn sealed_size(fd: impl AsFd, max: u64) -> io::Result<u64> {
     Ok(size)
 }
 
-/// Reads a sealed memfd of metadata, which may have no more than so many bytes.
+/// Reads metadata of at most `most` bytes from a sealed memfd.
 pub(crate) fn read_meta(fd: OwnedFd, most: u64) -> io::Result<Vec<u8>> {
     let size = sealed_size(&fd, most.min(MAX_META))?;
     let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
@@ -75,7 +79,7 @@ pub(crate) fn read_meta(fd: OwnedFd, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a sealed memfd of values as one secret.
+/// Reads the values from a sealed memfd as one secret.
 pub(crate) fn read_values(fd: OwnedFd) -> io::Result<SecretValue> {
     let size = sealed_size(&fd, SecretValue::MAX as u64)?;
     let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
@@ -106,7 +110,7 @@ fn send_now(socket: &OwnedFd, packet: &Packet) -> io::Result<()> {
     Ok(())
 }
 
-/// Receives one packet; none where the peer has closed instead of sending one.
+/// Receives one packet, or `None` if the peer closed the connection without sending one.
 pub(crate) async fn receive(socket: &AsyncFd<OwnedFd>) -> io::Result<Option<Packet>> {
     loop {
         let mut guard = socket.readable().await?;

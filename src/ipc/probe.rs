@@ -1,4 +1,5 @@
-//! The question of what a token is good for. It brings no value, and no token is ever part of a message or an answer.
+//! The question what a token gives access to. Neither the question nor the answer contains a value, and no
+//! message contains a token.
 
 use std::time::Duration;
 
@@ -7,60 +8,60 @@ use serde::{Deserialize, Serialize};
 use super::bounded;
 use crate::domain::name::SourceName;
 
-/// Asks what a source's token reaches: the one in place, or one that comes along.
+/// Asks what the token of a source gives access to: the configured token, or one that is sent along.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
     /// The source.
     pub source: SourceName,
     /// The fingerprint of the source's definition.
     pub print: String,
-    /// See [`Fetch::definition`](super::Fetch::definition). It counts for this question only.
+    /// See [`Fetch::definition`](super::Fetch::definition). It is used for this question only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<String>,
-    /// How long an answer is waited for.
+    /// How long to wait for an answer.
     pub patience: Duration,
 }
 
-/// What a token is good for. What can't be known is `None`.
+/// What a token gives access to. Unknown facts are `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probed {
-    /// Where it goes: the account's host, or the server's URL.
+    /// The host of the account, or the URL of the server.
     pub at: String,
-    /// The vaults in its reach.
+    /// The vaults that the token can read.
     #[serde(deserialize_with = "bounded::vec")]
     pub vaults: Vec<ProbedVault>,
-    /// Whether it can change anything there.
+    /// Whether it can change anything in them.
     pub writes: Option<bool>,
-    /// When it ends, in seconds of the Unix epoch.
+    /// When it expires, in seconds since the Unix epoch.
     pub expires: Option<u64>,
-    /// What the source has cost, where calls are counted.
+    /// The calls to the source, if they are counted.
     pub spent: Option<Spent>,
 }
 
-/// A vault in a token's reach.
+/// A vault that a token can read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbedVault {
     /// Its name.
     pub name: String,
     /// Its ID.
     pub id: String,
-    /// How many items it holds.
+    /// The number of its items.
     pub items: Option<u64>,
 }
 
-/// Calls that were made, and may be made.
+/// The calls that were made, and the budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spent {
-    /// Within the last hour.
+    /// Calls within the last hour.
     pub hour: u32,
-    /// Within the last 24 hours.
+    /// Calls within the last 24 hours.
     pub day: u32,
     /// The budget of this machine for 24 hours.
     pub budget: u32,
 }
 
 impl Probed {
-    /// The answer as it may be shown, whoever sent it: without control characters.
+    /// The answer without control characters, since the resolver may send anything.
     pub(crate) fn sanitized(mut self) -> Self {
         let names = self.vaults.iter_mut().flat_map(|vault| [&mut vault.name, &mut vault.id]);
         for text in names.chain([&mut self.at]) {

@@ -1,4 +1,4 @@
-//! The resolver's end of the wire: answers each connection's one question by a [`Resolve`].
+//! The resolver's side of the protocol: answers the question of each connection by a [`Resolve`].
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,11 +16,11 @@ use crate::domain::secret::SecretValue;
 use crate::host::accept::Failures;
 use crate::host::sys;
 
-/// The most questions that are worked on at once; further ones wait in the listen queue.
+/// The most questions that are processed at the same time; others wait in the listen queue.
 const AT_ONCE: usize = 512;
 
-/// Serves questions from a listening SOCK_SEQPACKET socket for as long as it is polled. Only processes of root
-/// and `allowed_uid` are heard.
+/// Serves questions from a listening SOCK_SEQPACKET socket until the future is dropped. Accepts only
+/// processes of root and `allowed_uid`.
 pub async fn serve(listener: OwnedFd, resolver: Arc<dyn Resolve>, allowed_uid: u32) -> io::Result<()> {
     let listener = sys::register(listener)?;
     let permits = Arc::new(Semaphore::new(AT_ONCE));
@@ -93,15 +93,16 @@ async fn converse(socket: OwnedFd, resolver: &dyn Resolve) -> io::Result<()> {
     packet::send(&socket, &answer).await
 }
 
-/// Works on an answer for as long as somebody waits for it.
+/// Computes an answer until the peer closes the connection.
 async fn until_closed<T>(socket: &AsyncFd<OwnedFd>, work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         result = work => Some(result),
-        _ = packet::receive(socket) => None, // the asker has closed, or breaks the protocol by a second question
+        // the peer has closed the connection, or violates the protocol with a second question
+        _ = packet::receive(socket) => None,
     }
 }
 
-/// Failures go out as short as they are taken at the other end.
+/// The metadata of an answer. Failures are shortened to the lengths that the client accepts.
 fn metadata<T: Serialize>(answer: &Result<T, Failure>) -> io::Result<OwnedFd> {
     let cut = answer.as_ref().map_err(|failure| failure.clone().sanitized());
     packet::sealed("onecred-answer", [serde_json::to_vec(&cut)?.as_slice()].into_iter())
@@ -134,7 +135,7 @@ pub(super) fn pack(result: Result<Fetched, Failure>) -> io::Result<Packet> {
         vault_version: fetched.vault_version,
         fields,
     };
-    // exposed: this is the hand-over of the values to the other half
+    // exposed: the values are passed to the provider
     let values = packet::sealed("onecred-values", values.iter().map(SecretValue::expose))?;
     Ok(Packet { meta: metadata(&Ok(meta))?, values: Some(values) })
 }

@@ -1,4 +1,5 @@
-//! The question of how the sources are. It is answered from memory: it asks 1Password nothing, and brings neither value nor token.
+//! The question about the state of the sources. It is answered from memory, without calls to 1Password, and
+//! contains neither values nor tokens.
 
 use std::collections::BTreeMap;
 
@@ -7,65 +8,66 @@ use serde::{Deserialize, Serialize};
 use super::{Class, Failure, Spender, Spent, bounded};
 use crate::domain::name::SourceName;
 
-/// How all sources are.
+/// The state of all sources.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// Each of them, by its name.
+    /// One state per source.
     #[serde(deserialize_with = "bounded::vec")]
     pub sources: Vec<SourceStatus>,
 }
 
-/// How a source is.
+/// The state of a source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceStatus {
     /// Its name.
     pub name: SourceName,
-    /// The fingerprint of the definition that it was opened with.
+    /// The fingerprint of the definition with which the source was opened.
     #[serde(default)]
     pub print: String,
-    /// What it is, as the configuration writes it: `service-account`, `connect` or `file`.
+    /// Its type, as in the configuration: `service-account`, `connect` or `file`.
     pub kind: String,
-    /// Whether it can be asked.
+    /// Whether it can be used.
     pub state: SourceState,
-    /// Why the last call failed, unless it succeeded, or why it can't be asked at all.
+    /// Why the last call failed, or why the source cannot be used; `None` if the last call succeeded.
     pub last_failure: Option<Failure>,
-    /// When a call was last answered with success, in seconds of the Unix epoch.
+    /// The time of the last successful call, in seconds since the Unix epoch.
     pub last_success: Option<u64>,
-    /// Calls since the source was opened, by outcome: `ok`, or a [`Class`](super::Class) as the wire writes it (`not-found`). A login is one.
+    /// Calls since the source was opened, by outcome: `ok`, or a [`Class`](super::Class) in its serialized
+    /// form (`not-found`). A login counts as a call.
     pub calls: BTreeMap<String, u64>,
-    /// What it may cost, where calls are counted.
+    /// The budget, if calls are counted.
     pub quota: Option<QuotaStatus>,
-    /// The five consumers with the most calls of the last 24 hours, the first with most.
+    /// The five consumers with the most calls in the last 24 hours, in descending order.
     #[serde(default, deserialize_with = "bounded::vec")]
     pub spenders: Vec<Spender>,
-    /// The release of 1Password's core that is in use, or `unknown`; none before the first call.
+    /// The release of 1Password's SDK library that is loaded, or `unknown`; `None` before the first call.
     pub core: Option<String>,
 }
 
-/// Whether a source can be asked.
+/// Whether a source can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SourceState {
     /// It can.
     Ready,
-    /// There is no token yet.
+    /// The token is missing.
     NoToken,
-    /// It is left alone for a while: 1Password limits its calls, or its budget is used up.
+    /// It is not asked for a while: 1Password limits its calls, or its budget is used up.
     Limited,
-    /// Its token is not accepted, or its definition can't be used.
+    /// Its token is rejected, or its definition cannot be used.
     Refused,
 }
 
-/// What a source may cost.
+/// The budget of a source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuotaStatus {
-    /// What was spent of which budget.
+    /// The calls that were made, and the budget.
     pub spent: Spent,
-    /// Calls that are left of it.
+    /// The calls that remain.
     pub left: u32,
-    /// How many of the budget are kept for secrets that a unit can't start without: checks don't get them.
+    /// The part of the budget that checks may not use: it is reserved for secrets that units need to start.
     pub kept_back: u32,
-    /// Until when nothing is asked, in seconds of the Unix epoch.
+    /// Until when the source is not asked, in seconds since the Unix epoch.
     pub limited_until: Option<u64>,
 }
 
@@ -73,7 +75,7 @@ impl SourceState {
     /// All states.
     pub const ALL: [Self; 4] = [Self::Ready, Self::NoToken, Self::Limited, Self::Refused];
 
-    /// The state in one word, as the bus and the metrics have it.
+    /// The identifier of the state on D-Bus and in metrics.
     pub fn word(self) -> &'static str {
         match self {
             Self::NoToken => "no-token",
@@ -81,7 +83,7 @@ impl SourceState {
         }
     }
 
-    /// The state in words.
+    /// The description of the state.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ready => "ready",
@@ -93,7 +95,8 @@ impl SourceState {
 }
 
 impl Status {
-    /// The answer as it may be shown and kept, whoever sent it: without control characters, and with the outcomes that there are alone.
+    /// The answer without control characters and without unknown outcomes, since the resolver may send
+    /// anything.
     pub(crate) fn sanitized(mut self) -> Self {
         let plain = |text: &mut String| {
             *text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(100).collect();

@@ -1,21 +1,25 @@
-//! The versions of items. 1Password numbers them, but tells a service account only the time of the last change, and a vault file has only one of
-//! its own: from it a number is made that the two processes compare. People see the time.
+//! Item versions. 1Password numbers them, but its service accounts return only the time of the last change,
+//! and a vault file has one version for all its items. This module converts each into a number that the two
+//! processes compare. People see the time.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::host::calendar::{date_of_days, days_of_date};
 
-/// Numbers from here on are times: microseconds since 1970, doubled. 1Password counts changes, and does not come this far.
+/// From this number on, versions are times: microseconds since 1970, doubled. 1Password's own numbers count
+/// changes and never become this large.
 const TIMES: u64 = 1 << 40;
-/// Numbers from here on are digests of what is not a time. Smaller numbers are exact in every JSON reader.
+/// From this number on, versions are digests of something other than a time. Smaller numbers are exact in
+/// every JSON parser.
 const DIGESTS: u64 = 1 << 53;
-/// Set where the item could change again within the same time: no list has such a number, so the next check fetches the item again.
+/// The bit of an item that could have changed again within the same unit of time. No list has a version with
+/// this bit, so the next check fetches the item again.
 const MAY_REPEAT: u64 = 1;
 
 const SECOND: u64 = 1_000_000;
 const DAY: u64 = 86_400 * SECOND;
 
-/// The version of what was last changed at this time, in microseconds of the Unix epoch.
+/// The version of an item that was last changed at this time, in microseconds since the Unix epoch.
 pub fn of_micros(micros: u64) -> u64 {
     micros.saturating_mul(2).clamp(TIMES, DIGESTS - 2)
 }
@@ -28,14 +32,15 @@ pub fn of_change(changed: &str) -> u64 {
     {
         Some(time) => time,
         None => {
-            let mut hasher = DefaultHasher::new(); // the same in every process
+            let mut hasher = DefaultHasher::new(); // gives the same result in every process
             changed.hash(&mut hasher);
             (hasher.finish() | DIGESTS) & !MAY_REPEAT
         }
     }
 }
 
-/// The same for an item that was read at this time, in seconds of the Unix epoch, while changes within so many seconds could look alike.
+/// As [`of_change`], for an item that was read at this time, in seconds since the Unix epoch. Two changes
+/// within `alike` seconds may have the same time.
 pub fn of_recent_change(changed: &str, read_at: u64, alike: u64) -> u64 {
     let version = of_change(changed);
     match micros(changed) {
@@ -44,7 +49,7 @@ pub fn of_recent_change(changed: &str, read_at: u64, alike: u64) -> u64 {
     }
 }
 
-/// A version as people compare it: 1Password's number, or the time of the change, or else a short digest.
+/// A version for people: 1Password's number, the time of the change, or a short digest.
 pub fn text(version: u64) -> String {
     match version {
         0..TIMES => version.to_string(),
@@ -53,7 +58,7 @@ pub fn text(version: u64) -> String {
     }
 }
 
-/// Microseconds of the Unix epoch as a time in UTC.
+/// Formats microseconds since the Unix epoch as a UTC time.
 fn time(micros: u64) -> String {
     let (year, month, day) = date_of_days((micros / DAY).cast_signed());
     let seconds = micros % DAY / SECOND;
@@ -63,7 +68,8 @@ fn time(micros: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
 }
 
-/// The microseconds of the Unix epoch at a time such as `2024-01-02T03:04:05.25Z`. What comes after microseconds is left out.
+/// Parses a time such as `2024-01-02T03:04:05.25Z` into microseconds since the Unix epoch. Ignores smaller
+/// digits.
 fn micros(text: &str) -> Option<u64> {
     let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
     let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));

@@ -1,21 +1,24 @@
-//! Descriptors that stay put: what the runtime may watch, and a socket that is not closed by accident.
+//! Owned descriptors that are safe to register with the runtime, and a socket that stays open when it is
+//! dropped.
 
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-/// An owner of a descriptor that is open, and the same, for as long as its owner is not dropped.
+/// An owner whose descriptor stays open and unchanged until the owner is dropped.
 ///
 /// # Safety
-/// `as_fd` and `as_raw_fd` have to give the same open descriptor at each call until the value is dropped.
+///
+/// `as_fd` and `as_raw_fd` must return the same open descriptor at every call until the value is dropped.
 pub(crate) unsafe trait Steady: AsFd + AsRawFd {}
 
-// SAFETY: an OwnedFd closes its one descriptor when it is dropped, and not before.
+// SAFETY: an OwnedFd closes its descriptor only when it is dropped.
 unsafe impl Steady for OwnedFd {}
 
-/// A socket that is not closed by being dropped: it stays open until the process ends, and then the keeper refuses it.
+/// A socket that stays open when it is dropped. It is open until the process ends; then the keeper refuses
+/// the connection.
 pub(crate) struct Held(ManuallyDrop<OwnedFd>);
 
-// SAFETY: the descriptor is closed by `close` alone, which takes the value.
+// SAFETY: only `close` closes the descriptor, and it consumes the value.
 unsafe impl Steady for Held {}
 
 impl Held {
@@ -23,7 +26,7 @@ impl Held {
         Self(ManuallyDrop::new(socket))
     }
 
-    /// Closes it: the peer sees EOF, or has hung up already.
+    /// Closes the socket: the peer reads EOF, unless it has already hung up.
     pub(crate) fn close(self) {
         drop(ManuallyDrop::into_inner(self.0));
     }

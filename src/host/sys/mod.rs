@@ -1,4 +1,4 @@
-//! The system calls that Rust can't vouch for: the one room with `unsafe` in it. Each function is safe to call.
+//! System calls that need `unsafe`. Every function of this module is safe to call.
 #![allow(unsafe_code)]
 
 mod held;
@@ -13,22 +13,26 @@ use tokio::io::unix::AsyncFd;
 pub(crate) use held::Held;
 use held::Steady;
 
-/// Takes over a descriptor that was handed to this process by number (LISTEN_FDS, SCM_RIGHTS).
+/// Takes ownership of a descriptor that this process received by number (LISTEN_FDS, SCM_RIGHTS).
 pub(crate) fn adopt(fd: impl IntoRawFd) -> OwnedFd {
-    // SAFETY: IntoRawFd gives up ownership, so nobody else will close this number.
+    // SAFETY: IntoRawFd gives up ownership, so no one else closes this descriptor.
     unsafe { OwnedFd::from_raw_fd(fd.into_raw_fd()) }
 }
 
-/// A descriptor of this process's table by its number, for as long as this process, the keeper, lives: it closes none.
+/// Borrows a descriptor by its number for the rest of the life of this process. Only the keeper uses it, and
+/// the keeper never closes descriptors.
 pub(crate) fn borrow(fd: RawFd) -> BorrowedFd<'static> {
-    // SAFETY: the keeper alone calls this, for numbers that it has seen open; the provider that could have closed them is dead.
+    // SAFETY: only the keeper calls this, with numbers of descriptors that it has seen open. The provider,
+    // which could have closed them, is dead.
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
-/// Has freed memory of long values given back to the kernel at once: else the allocator keeps what a storm of them took at its height.
+/// Makes the allocator return the memory of long values to the kernel when they are freed. Otherwise it would
+/// keep the peak memory of a burst of requests.
 pub(crate) fn give_back_long_memory() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: mallopt takes two integers; it sets from which size on memory is mapped by itself, and stops that size from growing.
+    // SAFETY: mallopt takes two integers. This call sets the size above which an allocation gets its own
+    // mapping, and stops the allocator from raising that size.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10);
     }
@@ -36,21 +40,21 @@ pub(crate) fn give_back_long_memory() {
 
 /// Closes all descriptors from this number on.
 ///
-/// To be called as the first thing in a process, before anything in it owns a descriptor.
+/// Call it first in a process, before anything owns a descriptor.
 pub(crate) fn close_from(first: u32) {
-    // SAFETY: close_range takes three integers; whoever calls this promises that nobody owns what it closes.
+    // SAFETY: close_range takes three integers. The caller guarantees that the descriptors have no owner.
     unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
 }
 
-/// Accepts one connection, non-blocking and closed on exec.
+/// Accepts one connection as a non-blocking, close-on-exec descriptor.
 pub(crate) fn accept(listener: &impl AsRawFd) -> io::Result<OwnedFd> {
     use nix::sys::socket::{SockFlag, accept4};
     let fd = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
-    // SAFETY: the kernel has just made this descriptor for us.
+    // SAFETY: the kernel has just created this descriptor, so it has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// A stream socket that is bound to one address and connected to another: what systemd does to ask for a credential.
+/// Connects a stream socket that is bound to an address, as systemd does when it requests a credential.
 pub(crate) fn connect_from(
     own: &std::os::unix::net::SocketAddr,
     path: &std::path::Path,
@@ -64,25 +68,26 @@ pub(crate) fn connect_from(
     Ok(fd)
 }
 
-/// Takes over the descriptors of a received SCM_RIGHTS message.
+/// Takes ownership of the descriptors in a received SCM_RIGHTS message.
 pub(crate) fn adopt_received(fds: &[RawFd]) -> Vec<OwnedFd> {
-    // SAFETY: the kernel has just made these numbers for us in recvmsg; nothing else knows them.
+    // SAFETY: the kernel created these descriptors in recvmsg; nothing else knows their numbers.
     fds.iter().map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect()
 }
 
-/// Has the runtime watch a descriptor. The descriptor is dropped where that fails.
+/// Registers a descriptor with the runtime. Drops the descriptor on failure.
 pub(crate) fn register<T: Steady>(fd: T) -> io::Result<AsyncFd<T>> {
-    // SAFETY: Steady promises that the descriptor stays open and the same for as long as `fd` is not dropped.
+    // SAFETY: Steady guarantees that the descriptor stays open and unchanged until `fd` is dropped.
     Ok(unsafe { AsyncFd::register(fd) }?)
 }
 
-/// The same, giving the descriptor back where it can't be watched.
+/// As [`register`], but returns the descriptor on failure.
 pub(crate) fn register_or_keep<T: Steady>(fd: T) -> Result<AsyncFd<T>, T> {
     // SAFETY: as above.
     unsafe { AsyncFd::register(fd) }.map_err(|error| error.into_parts().0)
 }
 
-/// Whether a failed send says that the peer is gone. Anything else passes: memory for the socket's buffers may be short for a moment.
+/// Whether a failed send means that the peer has hung up. Other errors are temporary: for example, memory for
+/// socket buffers may be short.
 pub(crate) fn is_hung_up(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -92,22 +97,26 @@ pub(crate) fn is_hung_up(error: &io::Error) -> bool {
 
 /// A descriptor that becomes readable when the process ends.
 pub(crate) fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
-    // SAFETY: pidfd_open takes two integers and touches no memory of ours.
+    // SAFETY: pidfd_open takes two integers and does not access memory of this process.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
     let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has just made this descriptor for us.
+    // SAFETY: the kernel has just created this descriptor, so it has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Makes a sibling process that shares this one's descriptor table, and runs `child` in it with every signal ignored.
+/// Creates a process that shares this process's descriptor table, and runs `child` in it with all signals
+/// ignored.
 ///
-/// Signals are blocked across the clone, so that none can take the child before it ignores them, and none is lost to the parent.
+/// Signals are blocked during the clone. So no signal can end the child before it ignores them, and the
+/// parent loses none.
 ///
 /// # Errors
-/// Where this process has more than one thread (the child would inherit locks that nobody opens), or the kernel refuses.
+///
+/// This process has several threads (the child would inherit locks that are never released), or the kernel
+/// refuses.
 pub(crate) fn clone_sharing_files(child: impl FnOnce()) -> io::Result<Pid> {
     let tasks = std::fs::read_dir("/proc/self/task")?.count();
     if tasks != 1 {
@@ -116,17 +125,18 @@ pub(crate) fn clone_sharing_files(child: impl FnOnce()) -> io::Result<Pid> {
     let mut before = SigSet::empty();
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
     let flags = libc::c_long::from(libc::CLONE_FILES | libc::SIGCHLD);
-    // SAFETY: without CLONE_VM and with no stack given this is a fork: the child goes on with a copy of this thread's memory
-    // and stack. This is the only thread (seen above), so that no lock is held by another. The remaining arguments are unused.
+    // SAFETY: without CLONE_VM and a stack, this is a fork: the child continues with a copy of this thread's
+    // memory and stack. The process has only this thread (checked above), so no other thread holds a lock.
+    // The remaining arguments are unused.
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
     match pid {
         0 => {
             for each in Signal::iterator().filter(|s| !matches!(s, Signal::SIGKILL | Signal::SIGSTOP)) {
-                // SAFETY: SIG_IGN installs no handler.
+                // SAFETY: SIG_IGN does not install a handler.
                 let _ = unsafe { signal(each, SigHandler::SigIgn) };
             }
             child();
-            // SAFETY: ends this process at once, without the parent's exit handlers.
+            // SAFETY: ends this process at once, without running the parent's exit handlers.
             unsafe { libc::_exit(0) }
         }
         pid => {
@@ -138,7 +148,7 @@ pub(crate) fn clone_sharing_files(child: impl FnOnce()) -> io::Result<Pid> {
     }
 }
 
-/// Sends bytes into a socket without ever raising SIGPIPE and without blocking.
+/// Sends bytes to a socket without blocking and without raising SIGPIPE.
 pub(crate) fn send_now(fd: &impl AsRawFd, bytes: &[u8]) -> io::Result<usize> {
     use nix::sys::socket::{MsgFlags, send};
     Ok(send(fd.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT)?)

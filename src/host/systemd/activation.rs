@@ -1,4 +1,4 @@
-//! The listening sockets: handed over by systemd (sd_listen_fds), or bound by hand at a path.
+//! Listening sockets, passed by systemd (sd_listen_fds) or bound at a path.
 
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
@@ -12,25 +12,27 @@ use nix::sys::stat::{Mode, umask};
 
 use crate::host::sys;
 
-/// The listening socket of a service that systemd started by its .socket unit, and what an earlier process of this service has had kept
-/// under a name (see [`super::notify::keep`]). None where systemd handed nothing over.
+/// The listening socket of a socket-activated service, and the descriptor that an earlier process stored
+/// under `name` (see [`super::notify::keep`]). Both are `None` if systemd did not pass them.
 ///
-/// To be called once, before any thread: it takes the variables of the hand-over out of the environment.
+/// Call it once, before any thread starts: it removes the LISTEN_* variables from the environment.
 ///
 /// # Errors
-/// Where something else was handed over than one listening AF_UNIX socket of this type.
+///
+/// systemd passed something other than one listening AF_UNIX socket of this type.
 pub fn handed_over_and_kept(kind: SockType, name: &str) -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
     let (handed, mut kept) = received(name)?;
     Ok((the_one_listener(handed, kind)?, kept.pop()))
 }
 
-/// The same, where a second .socket unit of the service has given its socket a name (FileDescriptorName=).
+/// As [`handed_over_and_kept`], for a service whose second .socket unit has named its socket
+/// (FileDescriptorName=).
 pub fn handed_over_and_another(kind: SockType, name: &str) -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
     let (handed, named) = received(name)?;
     Ok((the_one_listener(handed, kind)?, the_one_listener(named, kind)?))
 }
 
-/// All that was handed over: what has another name than this, and what has it.
+/// All descriptors that systemd passed, split into those with another name and those with this name.
 fn received(name: &str) -> io::Result<(Vec<OwnedFd>, Vec<OwnedFd>)> {
     if std::env::var_os("LISTEN_FDS").is_none() {
         return Ok((Vec::new(), Vec::new()));
@@ -55,7 +57,7 @@ fn the_one_listener(mut handed: Vec<OwnedFd>, kind: SockType) -> io::Result<Opti
     match (handed.pop(), handed.is_empty()) {
         (None, _) => Ok(None),
         (Some(fd), true) if is_listener(&fd, kind) => {
-            // systemd hands it over blocking
+            // systemd passes it in blocking mode
             nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
             Ok(Some(fd))
         }
@@ -75,7 +77,8 @@ fn is_listener(fd: &OwnedFd, kind: SockType) -> bool {
         && getsockopt(fd, sockopt::AcceptConn) == Ok(true)
 }
 
-/// Binds and listens at a path, readable by this user alone. A socket that a dead process left there is replaced; a live one is an error.
+/// Binds and listens at a path that only this user can read. Replaces the socket of a dead process; fails if
+/// the socket is in use.
 pub fn bound_at(path: &Path, kind: SockType) -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let address = UnixAddr::new(path)?;

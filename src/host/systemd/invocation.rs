@@ -1,13 +1,13 @@
-//! The invocation of a unit: systemd has a new ID for each start. It is in `/run/systemd/units` before the unit's first process runs, and is removed
-//! when the unit has ended.
+//! The invocation of a unit. systemd assigns a new ID at each start. It writes the ID to `/run/systemd/units`
+//! before the unit's first process runs and removes it after the unit has stopped.
 
 use std::fs;
 use std::path::Path;
 
-/// The ID of an invocation, as 32 hexadecimal digits.
+/// An invocation ID as 32 hexadecimal digits.
 pub type Invocation = String;
 
-/// The current invocation of a unit. `None` if the unit does not run.
+/// The current invocation of a unit, or `None` if the unit does not run.
 pub fn current(unit: &str) -> Option<Invocation> {
     in_folder(Path::new("/run/systemd/units"), unit)
 }
@@ -18,7 +18,7 @@ fn in_folder(folder: &Path, unit: &str) -> Option<Invocation> {
     (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
 }
 
-/// The ID as it is on the bus.
+/// Converts an ID from its form on D-Bus.
 pub fn of_bytes(bytes: &[u8]) -> Invocation {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,7 +1,9 @@
-//! The journal, by its native protocol (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>), as a layer of `tracing`.
+//! A `tracing` layer that writes to the journal in its native protocol
+//! (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>).
 //!
-//! A field `object_systemd_unit` makes a line show up in that unit's own log, too. Sending never blocks: what journald can't take now is
-//! kept, up to a limit, and sent with the next line. Where standard error is no journal (started by hand), lines go there.
+//! With the field `object_systemd_unit`, a line also appears in the log of that unit. Sending never blocks:
+//! lines that journald cannot accept are kept, up to a limit, and sent with the next line. If standard error
+//! is not connected to the journal (after a start by hand), lines go to standard error.
 
 use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
@@ -17,25 +19,26 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 const SOCKET: &str = "/run/systemd/journal/socket";
-/// The most bytes of one field: a datagram has a limit, and a line one that people can read.
+/// The maximum length of a field in bytes. Datagrams are limited, and longer lines are hard to read.
 const LONGEST: usize = 8 << 10;
-/// How many bytes of lines are kept for a journal that does not take them.
+/// The maximum size in bytes of the lines that wait for a busy journal.
 const KEPT: usize = 8 << 20;
 
-/// Whether lines wait for a journal that was busy.
+/// Whether lines wait for a busy journal.
 static BEHIND: AtomicBool = AtomicBool::new(false);
 
-/// Whether lines wait for a journal that was busy: then [`catch_up`] is to be called soon.
+/// Whether lines wait for a busy journal. If so, call [`catch_up`] soon.
 pub fn is_behind() -> bool {
     BEHIND.load(Ordering::Relaxed)
 }
 
-/// Sends the lines that wait, as far as the journal takes them.
+/// Sends the waiting lines, as far as the journal accepts them.
 pub fn catch_up() {
     tracing::trace!("any line is an occasion to send those that wait");
 }
 
-/// Sends all of `tracing` from here on to the journal, or to standard error where that is none. Lines below `level` are left out.
+/// From now on, sends all `tracing` events to the journal, or to standard error if that is not the journal.
+/// Omits events below `level`.
 pub fn start(identifier: &'static str, level: Level) {
     let journal = libsystemd::logging::connected_to_journal().then(connect).and_then(Result::ok);
     let lines = Lines { identifier, level, journal, waiting: Mutex::default() };
@@ -67,10 +70,10 @@ impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         let level = *event.metadata().level();
         if level > self.level {
-            // also a line that is not wanted is an occasion to send those that wait
+            // a filtered event is also an opportunity to send the waiting lines
             return self.journal.iter().for_each(|socket| self.send(socket, None));
         }
-        // libraries speak only when something is wrong
+        // from libraries, log only warnings and errors
         if level > Level::WARN && !event.metadata().target().starts_with("onecred") {
             return;
         }
@@ -95,7 +98,7 @@ fn priority(level: Level) -> u8 {
 }
 
 impl Lines {
-    /// Sends what waits, and this line if there is one.
+    /// Sends the waiting lines, and this one if given.
     fn send(&self, socket: &UnixDatagram, entry: Option<Vec<u8>>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         match entry {
@@ -114,18 +117,18 @@ impl Waiting {
         self.lines.push_back(entry);
     }
 
-    /// Sends them in their order, as far as the journal takes them.
+    /// Sends the waiting lines in order, as far as the journal accepts them.
     fn send(&mut self, socket: &UnixDatagram, identifier: &str) {
         while let Some(first) = self.lines.front() {
             match socket.send(first) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // journald was restarted: its socket is another one now
+                // journald was restarted and has a new socket
                 Err(_) if socket.connect(SOCKET).is_err() => return,
                 Err(_) => match socket.send(first) {
                     Ok(_) => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                    Err(_) => self.lost += 1, // this line can't be sent at all; those behind it can
+                    Err(_) => self.lost += 1, // this line can never be sent, but the lines after it can
                 },
             }
             self.bytes -= first.len();
@@ -141,7 +144,7 @@ impl Waiting {
     }
 }
 
-/// One line on its way: the message, and the entry with its fields.
+/// A line to send: the message, and the entry with its fields.
 struct Line {
     message: String,
     entry: Vec<u8>,
@@ -155,7 +158,8 @@ impl Line {
         line
     }
 
-    /// Adds a field: `NAME=value\n`, or where the value has a line break the name, its length in 8 bytes little-endian, and itself.
+    /// Appends a field: `NAME=value\n`, or if the value contains a line break, the name, the length in 8
+    /// little-endian bytes, and the value.
     fn put(&mut self, name: &str, value: &str) {
         let value = &value[..value.floor_char_boundary(LONGEST)];
         self.entry.extend_from_slice(name.as_bytes());
@@ -180,7 +184,7 @@ impl Line {
         match name.as_str() {
             "MESSAGE" => self.message.push_str(value),
             "OBJECT_SYSTEMD_UNIT" | "MESSAGE_ID" => self.put(&name, value),
-            name if name.starts_with("LOG_") => {} // of the bridge from the `log` crate
+            name if name.starts_with("LOG_") => {} // added by the bridge from the `log` crate
             name if name.starts_with("ONECRED_") => self.put(name, value),
             name => self.put(&format!("ONECRED_{name}"), value),
         }

@@ -1,4 +1,4 @@
-//! What systemd gives and wants: sockets that it listens on for us, its notifications, its journal, its units.
+//! Interfaces of systemd: socket activation, notifications, the journal and the service manager.
 
 pub mod activation;
 pub mod invocation;

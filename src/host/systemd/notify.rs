@@ -1,4 +1,5 @@
-//! What the manager is told: readiness, status, signs of life (sd_notify). Outside systemd all of it does nothing.
+//! Notifications to the service manager (sd_notify): readiness, status and watchdog. Without systemd they
+//! have no effect.
 
 use std::os::fd::AsRawFd;
 use std::time::Duration;
@@ -11,25 +12,26 @@ fn tell(states: &[NotifyState]) {
     }
 }
 
-/// Start-up is over; `status` is shown by `systemctl status`.
+/// Reports the end of start-up. `systemctl status` shows `status`.
 pub fn ready(status: &str) {
-    tell(&[NotifyState::Ready]); // by itself: the manager drops what is too long as a whole
+    // in a message of its own: the manager drops a message that is too long completely
+    tell(&[NotifyState::Ready]);
     self::status(status);
 }
 
-/// A new line for `systemctl status`.
+/// Sets the line that `systemctl status` shows.
 pub fn status(status: &str) {
     let short = &status[..status.floor_char_boundary(500)];
     tell(&[NotifyState::Status(short.replace('\n', " "))]);
 }
 
-/// A reload has begun; [`ready`] ends it.
+/// Reports the start of a reload; [`ready`] reports its end.
 pub fn reloading() {
     let now = crate::host::clock::monotonic().as_micros();
     tell(&[NotifyState::Reloading, NotifyState::Other(format!("MONOTONIC_USEC={now}"))]);
 }
 
-/// Has the manager keep a descriptor under this name, for the next process of this service.
+/// Stores a descriptor with the manager under this name, for the next process of this service (FDSTORE).
 pub fn keep(name: &str, fd: &impl AsRawFd) {
     let states = [NotifyState::Fdstore, NotifyState::Fdname(name.to_owned())];
     if let Err(error) = notify_with_fds(false, &states, &[fd.as_raw_fd()]) {
@@ -37,18 +39,18 @@ pub fn keep(name: &str, fd: &impl AsRawFd) {
     }
 }
 
-/// The service is on its way out.
+/// Reports that the service is stopping.
 pub fn stopping(status: &str) {
     tell(&[NotifyState::Stopping]);
     self::status(status);
 }
 
-/// How often the manager wants a sign of life, halved as its manual advises; none where it wants none.
+/// The watchdog interval, halved as sd_watchdog_enabled(3) advises; `None` without a watchdog.
 pub fn watchdog_interval() -> Option<Duration> {
     watchdog_enabled(false).map(|interval| interval / 2)
 }
 
-/// A sign of life.
+/// Notifies the watchdog.
 pub fn alive() {
     tell(&[NotifyState::Watchdog]);
 }

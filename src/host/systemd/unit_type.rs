@@ -1,8 +1,8 @@
-//! Unit types that have execution settings (systemd.exec(5)), and which of them ask for credentials.
+//! Unit types with execution settings (systemd.exec(5)), and which of them request credentials.
 
 use std::fmt;
 
-/// A unit type whose unit file has a section for execution settings, `LoadCredential=` among them.
+/// A unit type whose unit file has a section for execution settings such as `LoadCredential=`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExecType {
     /// A service.
@@ -15,10 +15,10 @@ pub enum ExecType {
     Swap,
 }
 
-/// Whether units of a type ask for their credentials.
+/// Whether units of a type request their credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asks {
-    /// On every version that onecred supports.
+    /// On every supported version of systemd.
     Always,
     /// On this version of systemd and later.
     Since(u32),
@@ -30,7 +30,7 @@ impl ExecType {
     /// The first version of systemd that sets up credentials for mounts (systemd #34732).
     pub const MOUNTS_SINCE: u32 = 258;
 
-    /// The unit type of this suffix, such as `service`, unless it has no execution settings.
+    /// The unit type with this suffix, such as `service`, if it has execution settings.
     pub fn of(suffix: &str) -> Option<Self> {
         match suffix {
             "service" => Some(Self::Service),
@@ -41,7 +41,7 @@ impl ExecType {
         }
     }
 
-    /// The section of the unit file, which is also the last part of the D-Bus interface.
+    /// The section of the unit file, which is also the last part of the D-Bus interface's name.
     pub fn section(self) -> &'static str {
         match self {
             Self::Service => "Service",
@@ -51,7 +51,8 @@ impl ExecType {
         }
     }
 
-    /// Whether units of this type ask. Seen on systemd 252, 257 and 262; swaps by its source (swap.c never sets up credentials).
+    /// Whether units of this type request credentials. Observed on systemd 252, 257 and 262; for swaps, read
+    /// from the source (swap.c never sets up credentials).
     pub fn asks(self) -> Asks {
         match self {
             Self::Service => Asks::Always,

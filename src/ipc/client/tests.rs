@@ -1,4 +1,4 @@
-//! Tests of what the provider makes of a resolver that says anything it likes.
+//! Tests the provider against a resolver that sends arbitrary answers.
 
 use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,10 +15,10 @@ use super::*;
 use crate::domain::name::SourceName;
 use crate::domain::reference::Reference;
 
-/// A resolver that says the same to everybody who asks.
+/// A resolver that gives the same answer to every question.
 struct Liar {
     folder: tempfile::TempDir,
-    /// How each connection ended for it.
+    /// The outcome of each connection on the resolver's side.
     said: Receiver<io::Result<()>>,
 }
 
@@ -45,7 +45,7 @@ impl Liar {
     }
 }
 
-/// A resolver that answers with this metadata, and these values.
+/// A resolver that answers with this metadata and these values.
 fn saying(meta: impl Into<Vec<u8>>, values: Option<Vec<u8>>) -> Liar {
     let meta = meta.into();
     Liar::new(move |socket| {
@@ -85,7 +85,7 @@ fn good() -> Value {
     json!({ "Ok": { "id": { "vault": "v", "item": "i" }, "version": 1, "vault_version": null, "fields": fields } })
 }
 
-/// What comes of a question for one field.
+/// Sends a question for one field and returns the outcome.
 async fn asked(liar: &Liar) -> Result<Fetched, Failure> {
     liar.client().fetch(question(1)).await
 }
@@ -133,7 +133,7 @@ async fn answers_that_are_too_large_are_not_looked_at() {
     let large = |bytes: usize| format!("{}{}", good(), " ".repeat(bytes));
     let failure = asked(&saying(large(64 << 10), Some(b"one".to_vec()))).await.unwrap_err();
     assert!(failure.cause.contains("are the most"), "{failure}");
-    // a memory file that is large without taking any memory
+    // a sparse memfd: large, but without memory
     let liar = Liar::new(|socket| {
         let file = File::from(memfd_create("lie", MFdFlags::MFD_ALLOW_SEALING).unwrap());
         file.set_len(1 << 40).unwrap();
@@ -145,7 +145,7 @@ async fn answers_that_are_too_large_are_not_looked_at() {
     });
     let failure = asked(&liar).await.unwrap_err();
     assert!(failure.cause.contains("are the most"), "{failure}");
-    // more fields than were asked for are not even read
+    // an answer with more fields than the question is not parsed completely
     let many = vec![json!("changed"); bounded::MOST + 1];
     let check = Check {
         source: SourceName::default_source(),
@@ -201,7 +201,7 @@ async fn packets_that_are_none_end_the_question() {
         let liar = Liar::new(say);
         let failure = asked(&liar).await.unwrap_err();
         assert_eq!(failure.class, class, "{what}: {failure}");
-        let _ = liar.said.recv().unwrap(); // it has closed its own
+        let _ = liar.said.recv().unwrap(); // the resolver has closed its copy
         assert_eq!(open(), 0, "{what}: what it brought is still open");
     }
 }
@@ -211,7 +211,7 @@ async fn who_never_answers_is_given_up() {
     let (hold, held) = channel::<()>();
     let held = std::sync::Mutex::new(held);
     let liar = Liar::new(move |_| {
-        let _ = held.lock().unwrap().recv(); // which keeps the connection open
+        let _ = held.lock().unwrap().recv(); // keeps the connection open
         Ok(())
     });
     let failure = asked(&liar).await.unwrap_err();
@@ -268,7 +268,7 @@ async fn of_a_status_what_can_be_is_kept() {
 fn another_user_s_resolver_is_not_asked() {
     assert!(is_trusted(0, 1000) && is_trusted(1000, 1000) && !is_trusted(65_534, 0) && !is_trusted(1, 1000));
     if !geteuid().is_root() {
-        return; // nobody else can be had to listen
+        return; // needs a process of another user to listen
     }
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
