@@ -44,7 +44,7 @@ pub enum Question {
     Fetch(Fetch),
     /// Asks whether known items have changed.
     Check(Check),
-    /// Asks what a token gives access to: the configured token, or one that is sent with the question.
+    /// Asks what a token gives access to: the configured token, or a token in the question.
     Probe(Probe),
     /// Asks for the state of all sources.
     Status,

@@ -1,4 +1,4 @@
-//! What a backend is: vaults, items and files by ID. All that a reference means is decided above it.
+//! The interface of a backend: vaults, items and files by ID. The layers above it interpret references.
 
 use std::future::Future;
 
@@ -9,49 +9,49 @@ use crate::ipc::{Failure, ItemId};
 
 use crate::resolver::items::model::{File, FullItem, ItemOverview, Vault};
 
-/// What a backend knows without asking.
+/// Facts that a backend knows without a call.
 #[derive(Default)]
 pub(super) struct About {
-    /// The account's host, the server's URL, or the file.
+    /// The host of the account, the URL of the server, or the path of the file.
     pub(super) at: String,
-    /// Whether its token can change anything there.
+    /// Whether the token can change anything there.
     pub(super) writes: Option<bool>,
-    /// When its token ends, in seconds of the Unix epoch.
+    /// When the token expires, in seconds since the Unix epoch.
     pub(super) expires: Option<u64>,
 }
 
-/// A place with vaults in Connect's shapes. Every call gives up by itself at the moment `by`.
+/// A store of vaults that uses the data model of Connect. Every call ends by itself at the time `by`.
 ///
-/// A failure that tells that something is gone ([`Class::NotFound`](crate::ipc::Class::NotFound)) is said only where the
-/// backend itself has answered so.
+/// A call fails with [`Class::NotFound`](crate::ipc::Class::NotFound) only if the backend itself has answered
+/// so.
 pub(super) trait Backend: Send + Sync + 'static {
-    /// Whether a call costs something: a request over a network, or a part of a quota.
+    /// Whether a call has a cost: a network request, or a part of a quota.
     const CALLS_COST: bool;
 
-    /// Whether versions are numbers that 1Password only ever raises. Then a lower one than was seen before tells that the server has not
-    /// synchronised, and nothing that it says of that vault or item is news.
+    /// Whether versions are numbers that 1Password only increases. If so, a version lower than an earlier one
+    /// means that the server has not synchronised, and its answers about that vault or item are ignored.
     const VERSIONS_GROW: bool;
 
-    /// Whom vaults are granted to there, in the plural; none where all can be read.
+    /// Who is granted access to vaults, in the plural; `None` if all vaults are readable.
     const HOLDERS: Option<&'static str>;
 
-    /// Where it is, and what its token tells of itself.
+    /// Its location, and what its token states about itself.
     fn about(&self) -> About;
 
-    /// All vaults that can be seen.
+    /// All vaults that the token can read.
     fn vaults(&self, by: Instant) -> impl Future<Output = Result<Vec<Vault>, Failure>> + Send;
 
-    /// All items of a vault, archived and deleted ones included where it tells them.
+    /// All items of a vault. Includes archived and deleted items if the backend lists them.
     fn items(
         &self,
         vault: &str,
         by: Instant,
     ) -> impl Future<Output = Result<Vec<ItemOverview>, Failure>> + Send;
 
-    /// One item, and no other than the one asked for.
+    /// The item with exactly this ID.
     fn item(&self, id: &ItemId, by: Instant) -> impl Future<Output = Result<FullItem, Failure>> + Send;
 
-    /// The content of one of an item's files.
+    /// The content of a file of an item.
     fn file(
         &self,
         id: &ItemId,

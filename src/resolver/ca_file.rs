@@ -1,4 +1,5 @@
-//! The PEM file of a source's `caFile`: whoever can change it can pose as the server, so it must be root's.
+//! Reads the PEM file of a source's `caFile`. Anyone who can change the file can impersonate the server, so
+//! only root may be able to.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,10 +10,11 @@ use reqwest::Certificate;
 use crate::host::ownership::{changeable_by_others, replaceable_by_others};
 use crate::ipc::{Class, Failure};
 
-/// Reads the file, at most 16 MiB of it.
+/// Reads at most 16 MiB of the file.
 ///
 /// # Errors
-/// It cannot be read, or users other than root and this process's can change it.
+///
+/// The file cannot be read, or users other than root and the one of this process can change it.
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let file = File::open(path).map_err(|error| unreadable(path, &error.to_string()))?;
     let own = Some(nix::unistd::geteuid().as_raw());
@@ -42,15 +44,16 @@ fn unreadable(path: &Path, why: &str) -> Failure {
     )
 }
 
-/// Whether a file can be used.
+/// Checks whether a file can be used.
 ///
 /// # Errors
-/// Those of reading it, or it has no certificate.
+///
+/// The file cannot be read safely, or contains no certificate.
 pub fn examine(path: &Path) -> Result<(), Failure> {
     certificates(path).map(drop)
 }
 
-/// The certificates of a file.
+/// The certificates in a file.
 pub(super) fn certificates(path: &Path) -> Result<Vec<Certificate>, Failure> {
     match Certificate::from_pem_bundle(&read(path)?) {
         Ok(certificates) if certificates.is_empty() => Err(unreadable(path, "there is none in it")),

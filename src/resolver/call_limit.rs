@@ -1,11 +1,12 @@
-//! A limit on the calls to 1Password, for a run that must not exceed a number of them, such as integration/real/run.
+//! A limit on the number of calls to 1Password, for runs that must not exceed it, such as
+//! integration/real/run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::ipc::{Class, Failure};
 
-/// How many calls may still be made. Clones share one counter. The default has no limit.
+/// The number of calls that remain. Clones share one counter. The default has no limit.
 #[derive(Debug, Clone, Default)]
 pub struct CallLimit(Option<Arc<AtomicU32>>);
 
@@ -18,7 +19,8 @@ impl CallLimit {
     /// Takes calls before they are made.
     ///
     /// # Errors
-    /// Fewer are left; then none is taken.
+    ///
+    /// Fewer calls remain; in this case none is taken.
     pub fn take(&self, calls: u32) -> Result<(), Failure> {
         let Some(left) = &self.0 else { return Ok(()) };
         let taken = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(calls));
@@ -29,7 +31,7 @@ impl CallLimit {
         })
     }
 
-    /// How many calls are left, where there is a limit.
+    /// The number of calls that remain, if there is a limit.
     pub fn left(&self) -> Option<u32> {
         self.0.as_ref().map(|left| left.load(Ordering::SeqCst))
     }

@@ -1,7 +1,9 @@
-//! The process with the network and the token. It knows references and 1Password, and nothing of units or files.
+//! The resolver process, which has the network and the tokens. It knows references and 1Password, but not
+//! units or files.
 //!
-//! A question names a source. Each source is an `engine` over a `backend`: a service account, a Connect server or a vault file. `items` decides
-//! what a reference means and what a field resolves to, without I/O, so that a reference means the same wherever it is looked up.
+//! Each question names a source. A source is an `engine` over a `backend`: a service account, a Connect
+//! server or a vault file. `items` interprets references and fields without I/O, so a reference has the same
+//! meaning in every source.
 
 mod backend;
 mod ca_file;
@@ -45,14 +47,14 @@ use service_account::Surroundings;
 #[derive(Default)]
 pub struct Resolver {
     sources: BTreeMap<SourceName, Arc<Opened>>,
-    /// What a source is opened from, should another token be tried.
+    /// The definitions of the sources, to try other tokens.
     definitions: BTreeMap<SourceName, Source>,
     surroundings: Surroundings,
 }
 
 impl Resolver {
-    /// Makes the sources ready; nothing is asked yet. `tokens` gives the content of a systemd credential of the resolver's
-    /// unit. A source that can't work says so to whoever asks it, and leaves the others alone.
+    /// Prepares the sources without any calls. `tokens` returns a systemd credential of the resolver's unit
+    /// by its name. A source that cannot be used fails each question to it, and does not affect the others.
     pub fn new(
         sources: &BTreeMap<SourceName, Source>,
         tokens: impl Fn(&CredentialId) -> Option<SecretValue>,
@@ -60,7 +62,7 @@ impl Resolver {
         Self::within(sources, tokens, &Surroundings::default())
     }
 
-    /// The same in other surroundings.
+    /// As [`Resolver::new`], with other surroundings.
     pub fn within(
         sources: &BTreeMap<SourceName, Source>,
         tokens: impl Fn(&CredentialId) -> Option<SecretValue>,
@@ -69,8 +71,8 @@ impl Resolver {
         Self { surroundings: surroundings.clone(), ..Self::default() }.renewed(sources, tokens)
     }
 
-    /// The same by another reading of the configuration and the tokens. What is as it was before goes on as it is, with all that it
-    /// has learned; what could not work is tried anew.
+    /// As [`Resolver::within`], after the configuration or the tokens were read again. Sources that did not
+    /// change are kept, with all that they have learned; sources that could not be used are tried again.
     pub fn renewed(
         &self,
         sources: &BTreeMap<SourceName, Source>,
@@ -89,10 +91,10 @@ impl Resolver {
         }
     }
 
-    /// A source with another token than the one in place.
+    /// Opens a source with another token than the configured one.
     fn with_token(&self, name: &SourceName, token: &SecretValue) -> Result<Opened, Failure> {
         self.source(name)?;
-        // the token itself: it is tried as if it were in place
+        // exposed: the token is used as if it were configured
         let token = |_: &CredentialId| Some(SecretValue::new(token.expose().to_vec()));
         match self.definitions.get(name) {
             Some(source) => {
@@ -103,7 +105,7 @@ impl Resolver {
         }
     }
 
-    /// How the sources are.
+    /// The state of the sources.
     fn about(&self) -> Status {
         Status { sources: self.sources.iter().map(|(name, source)| source.about(name)).collect() }
     }
@@ -150,7 +152,7 @@ impl Resolve for Resolver {
     }
 }
 
-/// Whether a token is of the form that those of Connect servers have.
+/// Whether a token has the form of a Connect token.
 pub fn looks_like_connect(token: &SecretValue) -> bool {
     Claims::read(token).is_some()
 }

@@ -1,4 +1,5 @@
-//! The line that `systemctl status onecred-resolver` shows: how each source is. It is kept current, and told now and then at most.
+//! The line that `systemctl status onecred-resolver` shows: the state of each source. It is kept current, but
+//! updated at a limited rate.
 
 use std::time::Duration;
 
@@ -8,37 +9,37 @@ use tokio::time::{Instant, sleep_until};
 use crate::host::systemd::notify;
 use crate::ipc::{SourceState, SourceStatus, Status};
 
-/// How long a line stands at least, so that a busy resolver does not keep the service manager busy, too.
+/// The least time between two updates, so that a busy resolver does not keep the service manager busy.
 const STANDS: Duration = Duration::from_secs(3);
 
-/// What was told last.
+/// The line that was sent last.
 #[derive(Default)]
 pub(super) struct Shown {
     line: String,
     told: Option<Instant>,
-    /// Something may have changed since.
+    /// Something may have changed since then.
     stale: bool,
 }
 
 impl Shown {
-    /// A line that is about to be told otherwise.
+    /// Records a line that the caller is about to send.
     pub(super) fn take(&mut self, line: String) -> String {
         *self = Self { line: line.clone(), told: Some(Instant::now()), stale: false };
         line
     }
 
-    /// Something may have changed, and the line may be told again.
+    /// Waits until something has changed and the line may be sent again.
     pub(super) async fn due(&mut self, changed: &Notify) {
         if !self.stale {
             changed.notified().await;
-            self.stale = true; // kept, should this be given up for something else
+            self.stale = true; // remembered if this future is dropped
         }
         if let Some(told) = self.told {
             sleep_until(told + STANDS).await;
         }
     }
 
-    /// Tells the line, if it is another one.
+    /// Sends the line if it has changed.
     pub(super) fn refresh(&mut self, line: String) {
         self.stale = false;
         if line != self.line {
@@ -47,7 +48,7 @@ impl Shown {
     }
 }
 
-/// How the sources are, in one line.
+/// The state of the sources in one line.
 pub(super) fn line(status: &Status) -> String {
     let sources: Vec<String> = status.sources.iter().map(source).collect();
     sources.join("; ")
@@ -64,7 +65,7 @@ fn source(source: &SourceStatus) -> String {
     text
 }
 
-/// The time of the day of a moment in seconds of the Unix epoch.
+/// The time of day of a time in seconds since the Unix epoch.
 fn time_of_day(unix: u64) -> String {
     format!("{:02}:{:02}", unix / 3_600 % 24, unix / 60 % 60)
 }
@@ -117,7 +118,7 @@ mod tests {
         for turn in 0..3 {
             changed.notify_one();
             let _ = tokio::time::timeout(Duration::from_secs(1), shown.due(&changed)).await;
-            shown.due(&changed).await; // given up once, it is still due
+            shown.due(&changed).await; // it was dropped once, and is still due
             assert_eq!(begun.elapsed(), STANDS * turn);
             shown.take(turn.to_string());
         }

@@ -1,4 +1,4 @@
-//! The record of a source: what came of its calls, for whoever asks how it is.
+//! The record of a source: the outcomes of its calls, for status reports.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -15,7 +15,7 @@ use crate::resolver::items::model::{File, FullItem, ItemOverview, Vault};
 use crate::resolver::payer;
 use crate::resolver::shares::Shares;
 
-/// What came of a source's calls since it was opened.
+/// The outcomes of a source's calls since it was opened.
 #[derive(Default)]
 pub(super) struct Record(Mutex<Entries>);
 
@@ -23,16 +23,16 @@ pub(super) struct Record(Mutex<Entries>);
 pub(super) struct Entries {
     /// Calls by outcome.
     pub(super) calls: BTreeMap<String, u64>,
-    /// Why the last call failed, unless it succeeded.
+    /// Why the last call failed; `None` if it succeeded.
     pub(super) last_failure: Option<Failure>,
     pub(super) last_success: Option<u64>,
-    /// The release of the core that is in use.
+    /// The release of the SDK core that is loaded.
     pub(super) core: Option<String>,
-    /// The calls of each consumer, where no quota counts them.
+    /// The calls of each consumer, for sources without a quota.
     pub(super) shares: Shares,
-    /// The token was not accepted, when it was last tried.
+    /// Whether the token was rejected when it was last used.
     denied: bool,
-    /// Until when the source wants to be left alone.
+    /// Until when the source must not be asked.
     limited_until: Option<BootTime>,
 }
 
@@ -61,12 +61,12 @@ impl Record {
         }
     }
 
-    /// Counts a call for a consumer.
+    /// Charges a call to a consumer.
     fn spend(&self, consumer: u64) {
         self.lock().shares.spend(consumer, 1, false, BootTime::now());
     }
 
-    /// Whether the token is accepted, as a login has shown.
+    /// Records whether a login succeeded, which shows whether the token is accepted.
     pub(super) fn logged_in(&self, outcome: Result<(), &Failure>) {
         match outcome {
             Ok(()) => self.lock().denied = false,
@@ -75,12 +75,12 @@ impl Record {
         }
     }
 
-    /// Which core is in use.
+    /// Records the release of the loaded SDK core.
     pub(super) fn core(&self, release: &str) {
         self.lock().core = Some(release.to_owned());
     }
 
-    /// All of it, as it is now.
+    /// The current record.
     pub(super) fn entries(&self) -> Entries {
         self.lock().clone()
     }
@@ -101,7 +101,7 @@ impl Entries {
     }
 }
 
-/// A class as the wire writes it.
+/// The serialized form of a class.
 fn key(class: Class) -> String {
     match serde_json::to_value(class) {
         Ok(serde_json::Value::String(key)) => key,
@@ -109,7 +109,7 @@ fn key(class: Class) -> String {
     }
 }
 
-/// A backend whose calls are counted.
+/// A backend that counts its calls.
 pub(super) struct Counted<B> {
     backend: B,
     record: Arc<Record>,

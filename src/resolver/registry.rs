@@ -1,4 +1,4 @@
-//! A source as it was opened: who resolves for it, and what is known of how it is.
+//! An open source: its backend and its state.
 
 use std::future::ready;
 use std::os::unix::fs::MetadataExt;
@@ -20,13 +20,13 @@ use crate::ipc::{
     SourceStatus,
 };
 
-/// All that a source is opened from, as what it is told apart by.
+/// All that a source is opened from, to detect changes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Print {
     definition: String,
     /// A digest of the token.
     token: Option<[u8; 32]>,
-    /// The files that the definition names, by what changes with them.
+    /// The files that the definition names, by attributes that change with their content.
     files: Vec<Option<Stamp>>,
 }
 
@@ -35,11 +35,11 @@ type Stamp = (u64, u64, i64, i64, u64);
 impl Print {
     pub(super) fn of(source: &Source, tokens: &dyn Fn(&CredentialId) -> Option<SecretValue>) -> Self {
         let files = match &source.kind {
-            SourceKind::File { .. } => Vec::new(), // it is read anew for every question
+            SourceKind::File { .. } => Vec::new(), // the file is read again for every question
             SourceKind::Connect { ca_file, .. } => ca_file.iter().cloned().collect(),
             SourceKind::ServiceAccount(configured) => service_account::files(configured),
         };
-        // exposed: to be digested
+        // exposed: to compute a digest
         let digest =
             |token: SecretValue| ring::digest::digest(&ring::digest::SHA256, token.expose().trim_ascii());
         let token = tokens(&source.token).and_then(|token| digest(token).as_ref().try_into().ok());
@@ -52,22 +52,21 @@ fn stamp(path: &Path) -> Option<Stamp> {
     Some((about.dev(), about.ino(), about.ctime(), about.ctime_nsec(), about.len()))
 }
 
-/// A source.
 pub(super) struct Opened {
     resolve: Box<dyn Resolve>,
     kind: &'static str,
     print: Print,
     record: Arc<Record>,
-    /// What it may cost, where that is counted.
+    /// Its quota, if calls are counted.
     quota: Option<Arc<Quota>>,
-    /// Why it can't be asked.
+    /// Why it cannot be used.
     refused: Option<Failure>,
-    /// The file that is read for each question, if the source is one.
+    /// The file that is read for each question, if the source is a vault file.
     file: Option<VaultFile>,
 }
 
 impl Opened {
-    /// Makes a source ready; nothing is asked yet. One that can't work says so to whoever asks it.
+    /// Prepares a source without any calls. A source that cannot be used fails each question.
     pub(super) fn open(
         name: &SourceName,
         source: &Source,
@@ -99,13 +98,14 @@ impl Opened {
         }
     }
 
-    /// Whether it can stand for a source that would be opened from the same; one that was refused is tried anew.
+    /// Whether this source can be kept instead of opening it again from `print`. A source that cannot be used
+    /// is always opened again.
     pub(super) fn is_good_for(&self, print: &Print) -> bool {
         let refused = self.refused.is_some() || self.record.entries().state() == SourceState::Refused;
         !refused && self.print == *print
     }
 
-    /// How it is.
+    /// The state of the source.
     pub(super) fn about(&self, name: &SourceName) -> SourceStatus {
         let entries = self.record.entries();
         let quota = self.quota.as_ref().map(|quota| quota.status());
@@ -113,7 +113,7 @@ impl Opened {
             Some(quota) => quota.spenders(),
             None => entries.shares.top(shares::SHOWN, BootTime::now()),
         };
-        // a file that went since it was read last gives nothing from now on
+        // if the file was deleted after the last question, the source cannot be used
         let refused = self.refused.clone().or_else(|| self.file.as_ref()?.is_there().err());
         let state = match &refused {
             Some(failure) if failure.class == Class::NoToken => SourceState::NoToken,
@@ -144,10 +144,10 @@ impl std::ops::Deref for Opened {
     }
 }
 
-/// Who resolves for a source, and what it may cost, where that is counted.
+/// A backend, and its quota if calls are counted.
 type Working = (Box<dyn Resolve>, Option<Arc<Quota>>);
 
-/// A source as its kind wants it.
+/// Opens a backend by the type of the source.
 fn working(
     name: &SourceName,
     source: &Source,
@@ -179,7 +179,7 @@ fn working(
     })
 }
 
-/// There is no token yet: a state that ends when one is set, since the resolver is started anew then.
+/// The failure for a missing token. It ends when a token is set, because that restarts the resolver.
 fn no_token(name: &SourceName, source: &Source) -> Failure {
     let cause = format!("source {name} has none: the credential {} is missing or empty", source.token);
     let remedy = match *name == SourceName::default_source() {
@@ -189,14 +189,14 @@ fn no_token(name: &SourceName, source: &Source) -> Failure {
     Failure::new(Class::NoToken, cause, remedy)
 }
 
-/// A token without the white space that files end in; none if nothing is left.
+/// A token without surrounding whitespace, or `None` if it is empty.
 fn trimmed(token: &SecretValue) -> Option<SecretValue> {
-    // the token itself: the client needs it without what a file has around it
+    // exposed: to remove surrounding whitespace
     let token = token.expose().trim_ascii();
     (!token.is_empty()).then(|| SecretValue::new(token.to_vec()))
 }
 
-/// A source that can't work, for a reason that is known from the start.
+/// A source that cannot be used, for a reason that is known when it is opened.
 struct Refused(Failure);
 
 impl Resolve for Refused {

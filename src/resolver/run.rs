@@ -1,4 +1,5 @@
-//! The resolver's life: reads the sources and their tokens, answers questions, and reads both anew on SIGHUP.
+//! The resolver's main loop: reads the sources and their tokens, answers questions, and reads both again on
+//! SIGHUP.
 
 use std::collections::BTreeMap;
 use std::future::ready;
@@ -24,24 +25,22 @@ use crate::ipc::{
 };
 use crate::resolver::ready_line::{self, Shown};
 
-/// The most bytes that a token may have.
+/// The maximum length of a token in bytes.
 const TOKEN_MAX: u64 = 1 << 16;
 
-/// What the resolver is told.
 pub struct Options {
-    /// The listening socket.
     pub listener: OwnedFd,
-    /// Where the configuration is.
+    /// The paths of the configuration.
     pub config: Paths,
-    /// Files with tokens, by the credential's name, that go before the unit's own credentials.
+    /// Token files by credential name. They override the credentials of the unit.
     pub tokens: BTreeMap<CredentialId, PathBuf>,
-    /// The user whose processes may ask, besides root's.
+    /// The user, besides root, whose processes may ask questions.
     pub allowed_uid: u32,
-    /// What sources are opened with.
+    /// The surroundings in which sources are opened.
     pub surroundings: Surroundings,
 }
 
-/// Runs the resolver to its end.
+/// Runs the resolver until it is stopped.
 pub fn run(options: Options) -> io::Result<()> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().on_thread_park(wipe_stack).build()?;
@@ -79,14 +78,14 @@ async fn live(options: Options) -> io::Result<()> {
             }
         }
     }
-    notify::stopping("stopping; the provider asks again"); // a question without an answer is one that it repeats
+    notify::stopping("stopping; the provider asks again"); // the provider repeats unanswered questions
     Ok(())
 }
 
-/// How often the configuration is looked at for a definition that the provider has and we have not.
+/// The least time between two reads of the configuration to find a definition that only the provider has.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// What sources are made from.
+/// What sources are opened from.
 #[derive(Clone)]
 struct Inputs {
     config: Paths,
@@ -94,13 +93,13 @@ struct Inputs {
     surroundings: Surroundings,
 }
 
-/// The sources in force.
+/// The active sources.
 struct Current {
     inputs: Inputs,
     loaded: RwLock<Arc<Loaded>>,
-    /// When the configuration was last looked at for a definition that was not there.
+    /// When the configuration was last read to find a missing definition.
     looked: Mutex<Option<Instant>>,
-    /// Something was asked, so that the status may be another.
+    /// A question was asked, so the status may have changed.
     asked: Notify,
 }
 
@@ -109,7 +108,7 @@ struct Loaded {
     resolver: Resolver,
     /// The sources, with the fingerprints of their definitions.
     sources: BTreeMap<SourceName, String>,
-    /// Why the files could not be read the last time, if so.
+    /// Why the files could not be read the last time.
     error: Option<String>,
 }
 
@@ -121,7 +120,7 @@ struct Named<'a> {
 }
 
 impl Named<'_> {
-    /// The definition that came with the question, if it is the one of the fingerprint.
+    /// The definition that came with the question, if it has the fingerprint.
     fn defined(&self) -> Option<Source> {
         let source: Source = serde_json::from_str(self.definition?).ok()?;
         (source.print() == self.print).then_some(source)
@@ -134,7 +133,7 @@ impl Loaded {
         Self { sources: sources.collect(), resolver, error }
     }
 
-    /// The resolver, if it works with the definition of the source that the provider has.
+    /// The resolver, if its definition of the source is the provider's.
     fn resolver(&self, source: &SourceName, print: &str) -> Result<&Resolver, Failure> {
         match &self.error {
             _ if self.sources.get(source).is_some_and(|own| own == print) => Ok(&self.resolver),
@@ -172,7 +171,7 @@ impl Current {
         *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
     }
 
-    /// These sources, with what `before` has learned of those that are the same.
+    /// Opens these sources. Sources that did not change keep what they have learned in `before`.
     fn opened(
         &self,
         before: &Loaded,
@@ -183,7 +182,7 @@ impl Current {
         Arc::new(Loaded::of(before.resolver.renewed(sources, token), error))
     }
 
-    /// Reads the configuration. If it has errors, the sources stay as they were.
+    /// Reads the configuration. If it has errors, the sources do not change.
     fn read(&self) {
         let before = self.get();
         self.set(match config::load_if_any(&self.inputs.config) {
@@ -200,7 +199,7 @@ impl Current {
         });
     }
 
-    /// What would be in force after a reading, which leaves alone what is.
+    /// Reads the configuration and returns what would become active, without activating it.
     fn reread(&self) -> Arc<Loaded> {
         let fresh = Self::new(self.inputs.clone());
         fresh.set(self.get());
@@ -208,17 +207,19 @@ impl Current {
         fresh.get()
     }
 
-    /// What would be in force with this definition of one source.
+    /// What would become active with this definition of one source.
     fn including(&self, before: &Loaded, name: &SourceName, source: Source) -> Arc<Loaded> {
         let mut sources = before.resolver.definitions.clone();
         sources.insert(name.clone(), source);
         self.opened(before, &sources, before.error.clone())
     }
 
-    /// The sources, with the definition of this one that the provider has. It comes with the question, and counts: the provider decides which
-    /// configuration is active, and the files may have changed since it read them, or have errors by now.
+    /// The sources, with the provider's definition of this one. The definition that comes with the question
+    /// takes precedence, because the provider decides which configuration is active. The files may have
+    /// changed after it read them, or may contain errors.
     ///
-    /// A provider of an older version sends none. Then the files are read again, now and then, and count if they have it.
+    /// An older provider does not send a definition. In this case the files are read again, at a limited
+    /// rate, and used if they contain the definition.
     fn with(&self, named: &Named<'_>) -> Arc<Loaded> {
         let Named { source, print, .. } = named;
         let loaded = self.get();
@@ -246,7 +247,7 @@ impl Current {
         fresh
     }
 
-    /// How it is, in a line.
+    /// The state in one line.
     fn line(&self) -> String {
         let loaded = self.get();
         match &loaded.error {
@@ -293,7 +294,8 @@ impl Resolve for Current {
         })
     }
 
-    /// An administrator may ask about what was written since the last reload. Its definition counts for this question only.
+    /// An administrator may ask about changes that were made since the last reload. The definition is used
+    /// for this question only.
     fn probe(&self, probe: Probe, token: Option<SecretValue>) -> Pending<'_, Probed> {
         let mut loaded = self.get();
         if loaded.resolver(&probe.source, &probe.print).is_err() {
@@ -319,7 +321,8 @@ impl Resolve for Current {
     }
 }
 
-/// A token: from a file that was named, or from the credentials of the resolver's unit. White space around it is not part of it.
+/// Reads a token from a given file, or from the credentials of the resolver's unit. Removes surrounding
+/// whitespace.
 fn token(name: &CredentialId, files: &BTreeMap<CredentialId, PathBuf>) -> Option<SecretValue> {
     let folder = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     let path = files.get(name).cloned().or_else(|| folder.map(|folder| folder.join(name.as_str())))?;
@@ -338,7 +341,7 @@ fn read_token(path: &Path) -> io::Result<SecretValue> {
     let mut bytes = Vec::with_capacity(8192);
     std::fs::File::open(path)?.take(TOKEN_MAX).read_to_end(&mut bytes)?;
     let whole = SecretValue::new(bytes);
-    // exposed: to cut off the white space around it
+    // exposed: to remove surrounding whitespace
     Ok(SecretValue::new(whole.expose().trim_ascii().to_vec()))
 }
 
@@ -384,7 +387,7 @@ mod tests {
         format!(r#"{{ "source": {{ "kind": "file", "path": "{path}" }}, "secrets": [] }}"#)
     }
 
-    /// The definition of the source in such a configuration, as the provider has it.
+    /// The definition of the source in this configuration, as the provider has it.
     fn declared(text: &str) -> Declared {
         let settings = config::from_text(Path::new("test.json"), text).unwrap().settings;
         let source = &settings.sources[name()];

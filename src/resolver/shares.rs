@@ -1,4 +1,5 @@
-//! What each consumer has spent of a source, so that one cannot use up what others need. Pure: times are given.
+//! The calls of each consumer to a source, so that no consumer can use up what others need. Pure: the caller
+//! passes the time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use crate::host::clock::BootTime;
 use crate::ipc::Spender;
 
-/// How many of the consumers that have spent most are shown.
+/// How many of the consumers with the most calls are shown.
 pub(super) const SHOWN: usize = 5;
 const DAY: Duration = Duration::from_secs(86_400);
-/// The most consumers that are remembered. Of more, the one that spent least recently is forgotten.
+/// The most consumers that are remembered. Beyond that, the least recent one is dropped.
 const MOST: usize = 256;
 
-/// The calls of each consumer, by its opaque number. The calls of a consumer count for 24 hours from the first of them.
+/// The calls of each consumer by its opaque number. They count for 24 hours from the first of them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Shares(BTreeMap<u64, Spending>);
@@ -24,12 +25,12 @@ struct Spending {
     first: BootTime,
     last: BootTime,
     calls: u32,
-    /// Those of them that come out of its share.
+    /// The calls that are charged to its share.
     shared: u32,
 }
 
 impl Shares {
-    /// Counts calls of a consumer, which come out of its share or not.
+    /// Counts calls of a consumer, charged to its share or not.
     pub(super) fn spend(&mut self, consumer: u64, calls: u32, is_shared: bool, now: BootTime) {
         if self.0.len() >= MOST && !self.0.contains_key(&consumer) {
             let oldest =
@@ -47,7 +48,7 @@ impl Shares {
         }
     }
 
-    /// Gives back what was paid for calls that were not made.
+    /// Refunds calls that were paid for but not made.
     pub(super) fn give_back(&mut self, consumer: u64, calls: u32, is_shared: bool) {
         if let Some(spending) = self.0.get_mut(&consumer) {
             spending.calls = spending.calls.saturating_sub(calls);
@@ -57,7 +58,7 @@ impl Shares {
         }
     }
 
-    /// What a consumer has spent of its share, and how long that counts.
+    /// What a consumer has used of its share, and how long that counts.
     pub(super) fn spent(&self, consumer: u64, now: BootTime) -> (u32, Duration) {
         match self.0.get(&consumer) {
             Some(spending) if spending.first.age(now) < DAY => {
@@ -67,7 +68,8 @@ impl Shares {
         }
     }
 
-    /// How many consumers have spent something in the last 24 hours, besides onecred itself and including this one.
+    /// The number of consumers with calls in the last 24 hours, without onecred itself and including this
+    /// one.
     pub(super) fn count(&self, including: u64, now: BootTime) -> u32 {
         let others = self.0.iter().filter(|(consumer, spending)| {
             **consumer != 0 && **consumer != including && spending.last.age(now) < DAY
@@ -75,7 +77,7 @@ impl Shares {
         u32::try_from(others.count() + 1).unwrap_or(u32::MAX)
     }
 
-    /// The consumers that have spent most, the first most.
+    /// The consumers with the most calls, in descending order.
     pub(super) fn top(&self, count: usize, now: BootTime) -> Vec<Spender> {
         let counting =
             self.0.iter().filter(|(_, spending)| spending.first.age(now) < DAY && spending.calls > 0);

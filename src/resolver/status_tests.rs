@@ -1,4 +1,4 @@
-//! How sources are, as it is told over the socket: without a token, with a bad one, and after calls.
+//! Tests of the status over the socket: without a token, with an invalid one, and after calls.
 
 use nix::sys::socket::SockType;
 

@@ -1,6 +1,7 @@
-//! The development vault: a JSON file in Connect's shapes, for demos, tests and laptops.
+//! The vault file: a JSON file in the data model of Connect, for demos, tests and development machines.
 //!
-//! It is read again for every question, so that an edit counts at once. Only a keyed digest of each item stays in memory.
+//! It is read again for every question, so an edit takes effect at once. Only a keyed digest of each item
+//! stays in memory.
 
 use std::collections::HashMap;
 use std::fs;
@@ -23,13 +24,14 @@ use crate::ipc::{Class, Failure, ItemId, version};
 use super::backend::{About, Backend};
 use crate::resolver::items::model::{self, File, FullItem, ItemOverview, Value, Vault, VaultId};
 
-/// The most bytes that are read of such a file.
+/// The maximum size of such a file in bytes.
 const MAX_BYTES: u64 = 64 << 20;
 
 /// A development vault.
 pub(super) struct VaultFile {
     path: PathBuf,
-    /// The digest of each item, by the IDs of its vault and its own, and the version that it has had since it is this.
+    /// The digest of each item by the IDs of its vault and itself, and the version since which it has this
+    /// digest.
     seen: Mutex<Seen>,
     digests: RandomState,
 }
@@ -54,12 +56,12 @@ impl VaultFile {
         Self { path, seen: Mutex::default(), digests: RandomState::new() }
     }
 
-    /// Whether the file can be read; nothing is.
+    /// Whether the file can be opened. Does not read it.
     pub(super) fn is_there(&self) -> Result<(), Failure> {
         self.open().map(drop)
     }
 
-    /// Opens the file, without waiting for another end as a FIFO would.
+    /// Opens the file. Does not block if it is a FIFO.
     fn open(&self) -> Result<(fs::File, fs::Metadata), Failure> {
         let unreadable = |error| self.unreadable(error);
         let mut options = fs::OpenOptions::new();
@@ -79,15 +81,16 @@ impl VaultFile {
         }
     }
 
-    /// The vaults, and the version of the whole file. People who edit a file forget to count versions, so that versions in the file are ignored: the
-    /// time of the file's last change is its version and that of the items that have changed with it.
+    /// Reads the vaults, and the version of the whole file. Versions in the file are ignored, because people
+    /// who edit it forget to increase them. Instead, the time of the file's last change is its version, and
+    /// that of the items that changed with it.
     fn read(&self) -> Result<(Vec<FileVault>, u64), Failure> {
         let failed = |error| self.unreadable(error);
         let (mut file, about) = self.open()?;
         if about.len() > MAX_BYTES {
             return Err(self.failure(Class::TooLarge, "has over 64 MiB".into()));
         }
-        // room for one byte more than there are, so that reading to the end never has to grow the buffer
+        // one byte more than the file has, so that reading to its end never grows the buffer
         let mut json = Zeroizing::new(Vec::with_capacity(about.len() as usize + 1));
         file.by_ref().take(MAX_BYTES).read_to_end(&mut json).map_err(failed)?;
         let mut content: Content = model::parse(&json).map_err(|error| self.malformed(&json, &error))?;
@@ -97,7 +100,7 @@ impl VaultFile {
         Ok((content.vaults, version))
     }
 
-    /// Gives each item the version of the file in which it was first seen as it is.
+    /// Gives each item the version of the file in which its current content first appeared.
     fn set_versions(&self, vaults: &mut [FileVault], version: u64) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mut now = Seen::new();
@@ -123,7 +126,7 @@ impl VaultFile {
         }
     }
 
-    /// Says what is wrong with the content; which vault or item has no ID or name, if that is it.
+    /// The failure for invalid content. Names the vault or item without an ID or name, if that is the cause.
     fn malformed(&self, json: &[u8], error: &str) -> Failure {
         let Some((thing, key)) = nameless(json) else {
             return self.failure(Class::Malformed, format!("can't be read: {error}"));
@@ -142,12 +145,12 @@ impl VaultFile {
     }
 }
 
-/// What is wrong with a vault file as a whole, if anything is: `onecred check` reports it before a unit asks.
+/// Checks a vault file as a whole, so that `onecred check` can report errors before a unit asks.
 pub fn examine(path: &Path) -> Result<(), Failure> {
     VaultFile::new(path.to_owned()).read().map(drop)
 }
 
-/// The first vault or item without a key that it must have, and the key.
+/// The first vault or item that lacks a required key, and the key.
 fn nameless(json: &[u8]) -> Option<(String, &'static str)> {
     #[derive(Deserialize)]
     struct Outline {
@@ -175,7 +178,7 @@ fn nameless(json: &[u8]) -> Option<(String, &'static str)> {
 
 impl Backend for VaultFile {
     const CALLS_COST: bool = false;
-    const VERSIONS_GROW: bool = false; // it is written by hand
+    const VERSIONS_GROW: bool = false; // people edit the file by hand
     const HOLDERS: Option<&'static str> = None;
 
     fn about(&self) -> About {
@@ -294,7 +297,7 @@ mod tests {
         };
         let (first, file) = versions("one", 1);
         assert_eq!(first, [Some(file); 2]);
-        // until the file has another time
+        // until the modification time of the file changes
         let (second, later) =
             std::iter::repeat_with(|| versions("one", 2)).find(|(_, now)| *now != file).expect("endless");
         assert_eq!(second, first, "its own count is ignored");

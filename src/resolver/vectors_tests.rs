@@ -1,4 +1,4 @@
-//! What references resolve to, as judged by the official core: the same for every backend.
+//! Tests of the test vectors: each reference must resolve as in 1Password's SDK core, with every backend.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use crate::domain::reference::Reference;
 
 const VECTORS: &str = include_str!("../../integration/fixtures/op-resolution-vectors.tsv");
 
-/// The vault that the vectors speak of.
+/// The vault of the test vectors.
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/integration/fixtures/vault.json");
 
 /// A question for one reference.

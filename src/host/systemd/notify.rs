@@ -14,7 +14,7 @@ fn tell(states: &[NotifyState]) {
 
 /// Reports the end of start-up. `systemctl status` shows `status`.
 pub fn ready(status: &str) {
-    // in a message of its own: the manager drops a message that is too long completely
+    // in a separate message: the manager drops a message that is too long as a whole
     tell(&[NotifyState::Ready]);
     self::status(status);
 }

@@ -1,4 +1,5 @@
-//! The breaker: a server that fails again and again is left alone for a growing while, then asked once to see.
+//! A circuit breaker: after repeated failures, a server is not asked for a growing time. Then a single
+//! request tests it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,36 +9,38 @@ use tokio::time::Instant;
 use crate::host::pause::{after_failures, varied};
 use crate::ipc::{Class, Failure};
 
-/// How many requests have to fail in a row, each after its own retries.
+/// How many consecutive requests must fail, each after its own retries, before the breaker opens.
 const FAILURES: u32 = 3;
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
-/// The longest for a server that was not reached at all. Knocking costs it nothing, and at boot the network comes up any moment.
+/// The longest time for a server that could not be reached at all. Connection attempts cost it nothing, and
+/// at boot the network may come up at any moment.
 const LONGEST_UNREACHED: Duration = Duration::from_secs(4);
 
-/// The breaker of one server.
+/// The circuit breaker of one server.
 #[derive(Default)]
 pub(in crate::resolver) struct Breaker(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// Failed requests in a row.
+    /// Consecutive failed requests.
     failures: u32,
-    /// Times that it has opened in a row.
+    /// How often the breaker has opened in a row.
     openings: u32,
-    /// Why it is open, and until when. Then one probe is let through.
+    /// Why the breaker is open, and until when. After that, one request is let through.
     open: Option<(Failure, Instant)>,
     probing: bool,
 }
 
-/// Leave to ask. How it went is told to [`Pass::reached`] or [`Pass::failed`]; a pass that is dropped tells nothing.
+/// The permission to send a request. Report the outcome with [`Pass::reached`] or [`Pass::failed`]; a dropped
+/// pass reports nothing.
 pub(in crate::resolver) struct Pass<'a> {
     breaker: &'a Breaker,
     probe: bool,
 }
 
 impl Breaker {
-    /// Lets a request through, or says why not and until when.
+    /// Permits a request, or returns the reason for refusing it and the time to wait.
     pub(in crate::resolver) fn enter(&self) -> Result<Pass<'_>, Failure> {
         let mut state = self.state();
         let Some((failure, until)) = &state.open else { return Ok(Pass { breaker: self, probe: false }) };
@@ -57,17 +60,17 @@ impl Breaker {
 }
 
 impl Pass<'_> {
-    /// The server answered, whatever it was.
+    /// The server answered, with whatever result.
     pub(in crate::resolver) fn reached(self) {
         *self.breaker.state() = State::default();
     }
 
-    /// The server is away or wants fewer calls.
+    /// The server is unreachable, or limits its calls.
     pub(in crate::resolver) fn failed(self, failure: &Failure, unreached: bool) {
         let mut state = self.breaker.state();
         let told = failure.retry_after.filter(|_| failure.class == Class::Limited);
         if state.open.is_some() && !self.probe && told.is_none() {
-            return; // it had begun before the breaker opened
+            return; // the request began before the breaker opened
         }
         state.failures += 1;
         if state.failures < FAILURES && !self.probe && told.is_none() {
@@ -78,7 +81,7 @@ impl Pass<'_> {
             .unwrap_or_else(|| jittered(after_failures(state.openings.min(5), SHORTEST, longest), longest));
         let until = Instant::now() + wait;
         if !self.probe && state.open.as_ref().is_some_and(|(_, longer)| *longer > until) {
-            return; // another was told to wait for longer
+            return; // a longer time has already been set
         }
         state.openings += 1;
         state.open = Some((failure.clone(), until));
@@ -93,7 +96,7 @@ impl Drop for Pass<'_> {
     }
 }
 
-/// Between three quarters and five quarters of a time, within bounds.
+/// A random time between three quarters and five quarters of `time`, within bounds.
 fn jittered(time: Duration, longest: Duration) -> Duration {
     varied(time, 0.25).clamp(SHORTEST, longest)
 }
@@ -148,7 +151,8 @@ mod tests {
             probe.failed(&away(), false);
         }
         tokio::time::advance(LONGEST).await;
-        drop(breaker.enter().unwrap_or_else(|f| panic!("{f}"))); // given up: another may probe
+        // abandoned: another request may test the server
+        drop(breaker.enter().unwrap_or_else(|f| panic!("{f}")));
         breaker.enter().unwrap_or_else(|f| panic!("{f}")).reached();
         assert_eq!(wait(&breaker), None);
     }

@@ -1,4 +1,5 @@
-//! What a Connect token says of itself. It is a JWT; nobody here can verify it, and nothing is decided by it.
+//! The claims in a Connect token, which is a JWT. onecred cannot verify them, so it uses them only for
+//! display.
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use serde::Deserialize;
@@ -6,18 +7,18 @@ use zeroize::Zeroizing;
 
 use crate::domain::secret::SecretValue;
 
-/// The claims of a token that are of use. What it may do in its vaults is told in numbers that nobody has documented.
+/// The claims that are shown. The permissions for the vaults are undocumented numbers, so they are omitted.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 pub(in crate::resolver) struct Claims {
-    /// When it ends, in seconds of the Unix epoch.
+    /// When the token expires, in seconds since the Unix epoch.
     #[serde(rename = "exp", default)]
     pub(in crate::resolver) expires: Option<u64>,
 }
 
 impl Claims {
-    /// Reads them; none where the token is not of the form of a JWT.
+    /// Parses the claims; returns `None` if the token does not have the form of a JWT.
     pub(in crate::resolver) fn read(token: &SecretValue) -> Option<Self> {
-        // exposed: to look at its parts
+        // exposed: to parse its parts
         let text = std::str::from_utf8(token.expose().trim_ascii()).ok()?;
         let mut parts = text.split('.');
         let (header, claims, signature) = (parts.next()?, parts.next()?, parts.next()?);

@@ -1,4 +1,5 @@
-//! The gate before a server: so many calls at once, retries with jittered pauses, and the breaker.
+//! Controls the calls to a server: limits the number at the same time, retries with randomised pauses, and
+//! applies the circuit breaker.
 
 use std::future::Future;
 use std::time::Duration;
@@ -12,24 +13,26 @@ use crate::ipc::{Class, Failure};
 use super::breaker::Breaker;
 use super::verdict::{Again, Trouble};
 
-/// How many calls one server gets at once.
+/// The most simultaneous calls to one server.
 const AT_ONCE: usize = 8;
-/// The longest that one attempt may take: one that hangs must not use up the time of the next.
+/// The longest time of one attempt, so that an attempt that hangs leaves time for the next one.
 const ATTEMPT: Duration = Duration::from_secs(30);
-/// The longest pause that a server can ask for and get while the asker waits; for a longer one the asker is sent away.
+/// The longest pause that a server can demand while the caller waits. If it demands a longer one, the call
+/// fails.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// An attempt that had less time than this and got no answer says nothing of the server.
+/// If an attempt had less time than this and got no answer, the server is not to blame.
 const BRIEF: Duration = Duration::from_secs(2);
-/// How often a 403 has to come before it is believed.
+/// The number of 403 answers after which the denial is believed.
 const DENIALS: u32 = 3;
 
-/// How often and how fast a failed call is tried again.
+/// How often and how fast a failed call is retried.
 pub(super) struct Pace {
-    /// The first pause; each next is three times as long, and up to as much again is added by lot.
+    /// The first pause. Each pause is three times as long as the previous one, plus a random part of at most
+    /// the same length.
     pub(super) first: Duration,
     /// The longest pause.
     pub(super) most: Duration,
-    /// How many times.
+    /// The maximum number of retries.
     pub(super) again: usize,
 }
 
@@ -58,7 +61,8 @@ impl Gate {
         Self { turns: Semaphore::new(AT_ONCE), breaker: Breaker::default(), pace }
     }
 
-    /// Calls until an attempt brings something final or the time is up. An attempt is told how long it may take.
+    /// Makes attempts until one has a final result or the time is up. Each attempt receives the time that it
+    /// may take.
     pub(super) async fn call<T, F>(&self, by: Instant, attempt: impl Fn(Duration) -> F) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, Trouble>>,
@@ -70,14 +74,14 @@ impl Gate {
         loop {
             let turn = match timeout_at(by, self.turns.acquire()).await {
                 Ok(Ok(turn)) => turn,
-                // no word of the server, so the breaker gets none
+                // no attempt was made, so the breaker is not informed
                 Ok(Err(_)) | Err(_) => {
                     return Err(before.map_or_else(busy, |trouble| doubted(trouble, denials).failure));
                 }
             };
             let room = by.saturating_duration_since(Instant::now()).min(ATTEMPT);
             let outcome = attempt(room).await;
-            drop(turn); // others may call while this one pauses
+            drop(turn); // others may call during this pause
             let trouble = match (outcome, before.take()) {
                 (Ok(value), _) => {
                     pass.reached();
@@ -101,7 +105,7 @@ impl Gate {
             match pause {
                 Some(pause) if Instant::now() + pause < by => {
                     sleep(pause).await;
-                    // what the server asked for was kept to, and holds no more
+                    // the server's pause has been observed, so the caller need not wait again
                     let failure = Failure { retry_after: None, ..trouble.failure };
                     before = Some(Trouble { failure, ..trouble });
                 }
@@ -119,13 +123,15 @@ impl Gate {
     }
 }
 
-/// Whether an attempt that time has cut says less of the server than the one before, which had an answer.
+/// Whether an attempt that ran out of time says less about the server than the previous attempt, which had an
+/// answer.
 fn says_more(before: &Trouble, cut: &Trouble, room: Duration) -> bool {
     let spoke = before.failure.class == Class::Limited || before.again == Again::Doubtful;
     cut.again == Again::Soon && (spoke || room < BRIEF)
 }
 
-/// A 403 that has not come often enough may be false, and there is no time to ask again.
+/// Too few 403 answers arrived to believe them, and no time is left to ask again: makes the failure
+/// temporary.
 fn doubted(mut trouble: Trouble, denials: u32) -> Trouble {
     if trouble.again == Again::Doubtful && denials < DENIALS {
         trouble.failure.class = Class::Away;

@@ -1,5 +1,5 @@
-//! One request to a Connect server: TLS by rustls and ring, or an attested connection on this host; no redirects, no proxy, no decompression, and
-//! limits on the size of what comes.
+//! Sends single requests to a Connect server: over TLS with rustls and ring, or over an attested connection
+//! on this host. It does not follow redirects, use proxies or decompress, and it limits the size of answers.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -30,44 +30,43 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 const AGENT: &str = concat!("onecred/", env!("CARGO_PKG_VERSION"));
 
-/// The most bytes of an error's body that are read.
+/// The maximum size in bytes of an error's body.
 const MAX_ERROR: usize = 64 << 10;
 
-/// What is asked for.
+/// A request.
 pub(super) struct Want<'a> {
-    /// The segments of the path, below `/v1`.
+    /// The segments of the path below `/v1`.
     pub(super) path: &'a [&'a str],
-    /// What that is, for messages.
+    /// Its description for messages.
     pub(super) what: &'a str,
-    /// Whether it has to be JSON.
+    /// Whether the answer must be JSON.
     pub(super) json: bool,
-    /// The most bytes that it may have.
+    /// The maximum size of the answer in bytes.
     pub(super) most: usize,
 }
 
-/// Sends requests.
 #[derive(Clone)]
 enum Client {
-    /// With TLS, or by `insecure` plain HTTP.
+    /// Over TLS, or over plain HTTP with `insecure`.
     Network(reqwest::Client),
-    /// Plain HTTP to an attested process of this host.
+    /// Over plain HTTP to an attested process on this host.
     Local(Box<LocalClient>),
 }
 
-/// How a server is spoken to.
+/// A client for one server.
 pub(super) struct Http {
     address: Address,
     base: Base,
     token: HeaderValue,
     limit: CallLimit,
-    /// Made when it is first needed: at early boot the certificates may not be there yet.
+    /// Created on first use, because certificates may not be available at early boot.
     client: Mutex<Option<Client>>,
 }
 
 impl Http {
     pub(super) fn new(address: Address, token: &SecretValue, limit: CallLimit) -> Result<Self, Failure> {
         let base = url::read(&address)?;
-        // the token itself, for the header: the copy of this buffer inside of it is wiped by the allocator
+        // exposed: the token for the header; the allocator wipes the header's own copy of this buffer
         let header = Zeroizing::new([b"Bearer ", token.expose()].concat());
         let mut token = HeaderValue::from_bytes(&header).map_err(|_| {
             Failure::new(
@@ -81,12 +80,12 @@ impl Http {
         Ok(Self { address, base, token, limit, client: Mutex::default() })
     }
 
-    /// The server, for messages.
+    /// The server's name for messages.
     pub(super) fn label(&self) -> &str {
         &self.address.url
     }
 
-    /// Asks once, and takes at most so long.
+    /// Sends one request and waits at most this long.
     pub(super) async fn get(&self, want: &Want<'_>, limit: Duration) -> Result<Zeroizing<Vec<u8>>, Trouble> {
         let answer = timeout(limit, self.ask(want)).await;
         answer.unwrap_or_else(|_elapsed| Err(verdict::of_timeout(self.label())))
@@ -135,14 +134,16 @@ impl Http {
         }
     }
 
-    /// Whether a reply can be what was asked for, by what its head says of it.
+    /// Checks by the response's headers whether it can be the requested answer.
     fn is_meant(&self, response: &Response, want: &Want<'_>) -> Result<(), Trouble> {
         let kind = content_type(response);
-        // a file may be anything, but Connect never calls it a page for people: that is a proxy's or a portal's
+        // a file may have any type, but Connect never labels one as HTML: such an answer comes from a proxy
+        // or a captive portal
         if if want.json { !is_json(&kind) } else { kind == "text/html" } {
             return Err(verdict::of_type(self.label(), want.what, &kind, want.json));
         }
-        // compression was not asked for, so nobody here undoes it; of a file, what came would be taken as its content
+        // the request did not ask for compression, so nothing decompresses it; a compressed file would be
+        // taken as the content
         let encoding = response.headers().get_all(CONTENT_ENCODING).iter().map(|value| value.to_str());
         match encoding
             .map(|value| value.unwrap_or("unknown"))
@@ -153,7 +154,7 @@ impl Http {
         }
     }
 
-    /// Whether a 404 is Connect's own word, and not a proxy's who has nothing behind it just now.
+    /// Whether a 404 comes from Connect itself, not from a proxy whose server is temporarily unavailable.
     async fn is_connects_own(&self, response: Response) -> bool {
         #[derive(Deserialize)]
         struct Error {
@@ -171,7 +172,8 @@ impl Http {
         let headers = response.headers();
         let framed = headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING);
         if response.version() < Version::HTTP_2 && !framed {
-            return Err(verdict::of_unframed(self.label(), want.what)); // a cut could not be told from the end
+            // without a length, a truncated body would look complete
+            return Err(verdict::of_unframed(self.label(), want.what));
         }
         let length = response.content_length();
         if length.is_some_and(|length| length > want.most as u64) {
@@ -189,12 +191,13 @@ impl Http {
             if length > body.capacity() {
                 let mut wider = Zeroizing::new(Vec::with_capacity((2 * length).min(want.most)));
                 wider.extend_from_slice(&body);
-                body = wider; // the old one is wiped here
+                body = wider; // this wipes the old buffer
             }
             body.extend_from_slice(&chunk);
         }
         if length.is_some_and(|length| length != body.len() as u64) {
-            return Err(verdict::of_cut(self.label(), want.what)); // HTTP/2 can end a reply early, and politely
+            // HTTP/2 can end a body early without an error
+            return Err(verdict::of_cut(self.label(), want.what));
         }
         Ok(body)
     }
@@ -240,7 +243,7 @@ impl Http {
     }
 
     fn make_network_client(&self) -> Result<reqwest::Client, Failure> {
-        // the first one counts: whoever was faster has installed the same
+        // fails if another thread was faster, which has installed the same provider
         let _ = rustls::crypto::ring::default_provider().install_default();
         let builder = reqwest::Client::builder()
             .user_agent(AGENT)
@@ -252,7 +255,7 @@ impl Http {
         let plain = self.base.url.scheme() == "http";
         let builder = match &self.address.ca_file {
             Some(path) => builder.tls_certs_only(ca_file::certificates(path)?),
-            None if plain => builder.tls_certs_only([]), // must not fail for want of certificates
+            None if plain => builder.tls_certs_only([]), // must not fail because of missing certificates
             None => builder,
         };
         let builder = builder.https_only(!plain);
@@ -266,7 +269,7 @@ impl Http {
     }
 }
 
-/// The type without its parameters.
+/// The content type without parameters.
 fn content_type(response: &Response) -> String {
     let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()

@@ -1,7 +1,9 @@
-//! Plain HTTP to a Connect server on this machine. Any local user can listen where the server does not, so each connection shows whose process
-//! accepted it before anything is sent: the token and the answers are then as safe as that user.
+//! Plain HTTP to a Connect server on this machine. If the server is not running, any local user can listen at
+//! its address. So before anything is sent, the client checks which user's process accepted the connection.
+//! Token and answers are then as safe as that user.
 //!
-//! Over TCP on a loopback address the kernel's socket table has the user of the other end; over a Unix socket, its peer credentials.
+//! For TCP on a loopback address, the kernel's socket table shows the user at the other end; for a Unix
+//! socket, its peer credentials do.
 
 use std::future::Future;
 use std::io;
@@ -31,13 +33,13 @@ use crate::host::tcp_table::{OtherEnd, other_end};
 
 /// How long a server may take to accept a connection.
 const ACCEPT_LIMIT: Duration = Duration::from_secs(2);
-/// How often the socket table is read meanwhile: a process cannot wait for a change of it.
+/// How often to read the socket table during that time: the kernel does not notify about changes in it.
 const ACCEPT_LOOK: Duration = Duration::from_millis(5);
 
-/// A client whose connections all lead to a process of root or of the given users.
+/// A client whose connections all lead to processes of root or of the given users.
 pub(super) type LocalClient = Client<Connector, Empty<Bytes>>;
 
-/// Where a server on this machine listens.
+/// The address of a server on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
     /// Loopback addresses, tried in this order.
@@ -47,7 +49,8 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// The loopback addresses of a URL; none if it does not name this machine. Names are not looked up, as RFC 6761 demands of `localhost`.
+    /// The loopback addresses of a URL, or `None` if it does not name this machine. Does not resolve
+    /// `localhost`, as RFC 6761 demands.
     pub(super) fn of(url: &Url) -> Option<Self> {
         let port = url.port_or_known_default()?;
         let ips = match url.host()? {
@@ -66,13 +69,13 @@ impl Place {
 /// Why a connection is not used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unattested {
-    /// It cannot be made.
+    /// It failed.
     #[error("{0}")]
     Unreachable(#[from] io::Error),
     /// A process of another user accepted it.
     #[error("a process of user ID {0} answers")]
     OtherUser(u32),
-    /// The kernel has no other end in this network namespace.
+    /// The other end is not in this network namespace.
     #[error("the user who answers cannot be determined")]
     Redirected,
     /// The listener did not accept it in time.
@@ -83,7 +86,7 @@ pub(super) enum Unattested {
     NoUser(String),
 }
 
-/// Makes a client for a place. `users` are names or numeric IDs of users besides root.
+/// Creates a client for a server. `users` are the names or numeric IDs of the allowed users besides root.
 pub(super) fn client(place: Place, users: &[String]) -> LocalClient {
     let connector = Connector { place: place.into(), users: users.into() };
     Client::builder(TokioExecutor::new()).build(connector)
@@ -118,7 +121,7 @@ impl Connector {
         if uid == 0 {
             return Ok(());
         }
-        // the system's user database can block
+        // a lookup in the system's user database can block
         let lookup = tokio::task::spawn_blocking(move || user_ids(&self.users));
         let allowed = lookup.await.map_err(io::Error::other)??;
         if allowed.contains(&uid) { Ok(()) } else { Err(Unattested::OtherUser(uid)) }
@@ -136,7 +139,7 @@ fn user_ids(users: &[String]) -> Result<Vec<u32>, Unattested> {
     users.iter().map(id).collect()
 }
 
-/// Waits until a connection is accepted. Returns the user ID of the process that did it.
+/// Waits until the connection is accepted. Returns the user ID of the process that accepted it.
 async fn accepted_by(stream: &TcpStream) -> Result<u32, Unattested> {
     let (local, peer) = (stream.local_addr()?, stream.peer_addr()?);
     let limit = Instant::now() + ACCEPT_LIMIT;
@@ -214,7 +217,7 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// The reason in the chain of an error of the client, if the connection was not made.
+/// The reason in the error chain of the client, if it did not make the connection.
 pub(super) fn unattested(error: &legacy::Error) -> Option<&Unattested> {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = next {

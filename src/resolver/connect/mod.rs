@@ -1,4 +1,4 @@
-//! 1Password Connect: a server of the user's own, asked over HTTP.
+//! A backend for 1Password Connect, a server that the user runs, over HTTP.
 
 pub(super) mod breaker;
 mod claims;
@@ -25,23 +25,24 @@ pub(super) use claims::Claims;
 use gate::{Gate, Pace};
 use http::{Http, Want};
 
-/// The most bytes of a list, of an item, and of a file.
+/// The maximum sizes of a list, an item and a file, in bytes.
 const MAX_LIST: usize = 16 << 20;
 const MAX_ITEM: usize = 8 << 20;
 const MAX_FILE: usize = SecretValue::MAX;
 
-/// How long after an empty list of vaults it is asked for again. A server that is still synchronising has none to show.
+/// How long to wait before requesting an empty list of vaults again: a server that is still synchronising
+/// returns an empty list.
 const EMPTY_AGAIN: Duration = Duration::from_secs(1);
 
-/// What is needed to speak to a Connect server.
+/// The address of a Connect server, and how to trust it.
 pub(super) struct Address {
-    /// Its base URL, without `/v1`; or `unix:` and the path of a socket.
+    /// The base URL without `/v1`, or `unix:` and the path of a socket.
     pub(super) url: String,
-    /// Whether plain http may leave this host, and whether the server's user is not checked on this host.
+    /// Allows plain HTTP to other hosts, and on this host to servers of any user.
     pub(super) insecure: bool,
-    /// The users besides root who may run the server on this host.
+    /// The users besides root that may run the server on this host.
     pub(super) users: Vec<String>,
-    /// A PEM file of certificate authorities to trust instead of the system's.
+    /// A PEM file with certificate authorities to trust instead of those of the system.
     pub(super) ca_file: Option<PathBuf>,
 }
 
@@ -53,7 +54,7 @@ pub(super) struct Connect {
 }
 
 impl Connect {
-    /// Makes a server ready to be asked; nothing is asked yet. The token has no white space around it.
+    /// Prepares a client without sending anything. The token must not have surrounding whitespace.
     pub(super) fn new(address: Address, token: &SecretValue, limit: CallLimit) -> Result<Self, Failure> {
         let claims = Claims::read(token).unwrap_or_default();
         Ok(Self { http: Http::new(address, token, limit)?, gate: Gate::new(Pace::default()), claims })
@@ -76,7 +77,7 @@ impl Connect {
         )
     }
 
-    /// The list of vaults, empty or not.
+    /// The list of vaults, possibly empty.
     async fn list_vaults(&self, by: Instant) -> Result<Vec<Vault>, Failure> {
         let want = Want { path: &["vaults"], what: "the list of vaults", json: true, most: MAX_LIST };
         self.get_json(&want, by).await.map_err(|failure| match failure.class {
@@ -86,7 +87,7 @@ impl Connect {
     }
 }
 
-/// The same of a list, which nobody can keep elsewhere.
+/// Adjusts a failure of a list: the remedy of a value that is too large does not apply.
 fn of_list(mut failure: Failure) -> Failure {
     if failure.class == Class::TooLarge {
         failure.remedy =

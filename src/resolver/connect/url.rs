@@ -1,4 +1,5 @@
-//! The URL of a Connect server: how it is reached, such that the token goes only where it should.
+//! Parses the URL of a Connect server and decides how to reach it, so that the token is sent only to that
+//! server.
 
 use std::path::Path;
 
@@ -9,16 +10,17 @@ use crate::ipc::{Class, Failure};
 use super::Address;
 use super::local::Place;
 
-/// A base URL, and how it is reached.
+/// A base URL, and how to reach it.
 #[derive(Debug)]
 pub(super) struct Base {
-    /// The URL without `/v1`. That of a socket has the host `localhost`.
+    /// The URL without `/v1`. For a socket its host is `localhost`.
     pub(super) url: Url,
-    /// The place on this host where a process of an allowed user must answer; none if TLS shows who answers, or `insecure` is set.
+    /// The address on this host where a process of an allowed user must answer. `None` if TLS identifies the
+    /// server, or `insecure` is set.
     pub(super) local: Option<Place>,
 }
 
-/// Reads it. The configuration has been checked for the same.
+/// Parses the URL. `config` has already made the same checks.
 pub(super) fn read(address: &Address) -> Result<Base, Failure> {
     let wrong = |why: &str, remedy: &str| {
         Failure::new(Class::Misconfigured, format!("the url of the Connect source {why}"), remedy)

@@ -1,4 +1,4 @@
-//! What a status or a broken connection means: which class of failure it is, and whether to ask again.
+//! Classifies HTTP statuses and connection errors: the class of the failure, and whether to retry.
 
 use std::error::Error;
 use std::io;
@@ -13,24 +13,24 @@ use crate::ipc::{Class, Failure};
 use super::super::calendar::http_date;
 use super::local::{self, Unattested};
 
-/// Why one attempt failed.
+/// The failure of one attempt.
 pub(super) struct Trouble {
     pub(super) failure: Failure,
     pub(super) again: Again,
-    /// Whether the server may well not have noticed: then nothing speaks against knocking often.
+    /// Whether the server probably did not notice the attempt, so that frequent retries do not burden it.
     pub(super) unreached: bool,
 }
 
-/// Whether another attempt may help.
+/// Whether another attempt may succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Again {
     /// No: the answer is final.
     No,
-    /// A 403 may be false now and then, so it counts only when it comes three times.
+    /// A 403 is sometimes wrong, so it is believed only after three times.
     Doubtful,
-    /// Yes, after a moment.
+    /// Yes, after a short pause.
     Soon,
-    /// Yes, but not before so long.
+    /// Yes, after this time.
     After(Duration),
 }
 
@@ -109,7 +109,7 @@ pub(super) fn of_status(
     trouble
 }
 
-/// A 404. `own`: in Connect's own words.
+/// A 404. `own`: it comes from Connect itself.
 pub(super) fn of_not_found(server: &str, what: &str, own: bool) -> Trouble {
     if own {
         let cause = format!("no such thing at Connect: {what} (404)");
@@ -119,7 +119,7 @@ pub(super) fn of_not_found(server: &str, what: &str, own: bool) -> Trouble {
     Trouble::passing(Failure::new(Class::Away, cause, URL))
 }
 
-/// A reply of another content type than that of an answer.
+/// An answer with the wrong content type.
 pub(super) fn of_type(server: &str, what: &str, kind: &str, json: bool) -> Trouble {
     let kind = if kind.is_empty() { "of no type" } else { kind };
     let not = if json { "not JSON" } else { "not a file" };
@@ -127,7 +127,7 @@ pub(super) fn of_type(server: &str, what: &str, kind: &str, json: bool) -> Troub
     Trouble::final_(Failure::new(Class::Malformed, cause, URL))
 }
 
-/// A reply that is compressed.
+/// A compressed answer.
 pub(super) fn of_encoding(server: &str, what: &str, encoding: &str) -> Trouble {
     let cause =
         format!("{what} from Connect at {server}: it is compressed ({}), unasked for", plain(encoding));
@@ -138,12 +138,12 @@ pub(super) fn of_encoding(server: &str, what: &str, encoding: &str) -> Trouble {
     ))
 }
 
-/// What stands in a header, as it may stand in a line.
+/// A header's value, made safe for one line of text.
 fn plain(header: &str) -> String {
     header.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(60).collect()
 }
 
-/// A body of more bytes than are taken.
+/// A body that exceeds the limit.
 pub(super) fn of_size(server: &str, what: &str, most: usize) -> Trouble {
     let cause = format!("{what} from Connect at {server} has over {} MiB", most >> 20);
     Trouble::final_(Failure::new(
@@ -153,7 +153,7 @@ pub(super) fn of_size(server: &str, what: &str, most: usize) -> Trouble {
     ))
 }
 
-/// A body that ends where the connection does.
+/// A body without a length, which ends when the connection ends.
 pub(super) fn of_unframed(server: &str, what: &str) -> Trouble {
     let cause = format!("{what} from Connect at {server} comes without its length");
     Trouble::final_(Failure::new(
@@ -163,7 +163,7 @@ pub(super) fn of_unframed(server: &str, what: &str) -> Trouble {
     ))
 }
 
-/// A reply that ended before the length that it had announced.
+/// An answer that ended before its announced length.
 pub(super) fn of_cut(server: &str, what: &str) -> Trouble {
     Trouble::passing(Failure::new(
         Class::Away,
@@ -172,7 +172,7 @@ pub(super) fn of_cut(server: &str, what: &str) -> Trouble {
     ))
 }
 
-/// No answer, or half of one.
+/// A missing or incomplete answer.
 pub(super) fn of_error(server: &str, error: &reqwest::Error) -> Trouble {
     let away = |what: String, remedy: &str| {
         Failure::new(Class::Away, format!("Connect at {server}: {what}"), remedy)
@@ -190,13 +190,13 @@ pub(super) fn of_error(server: &str, error: &reqwest::Error) -> Trouble {
     Trouble { unreached: error.is_connect(), ..Trouble::passing(failure) }
 }
 
-/// No whole answer within the time of one attempt.
+/// No complete answer within the time of one attempt.
 pub(super) fn of_timeout(server: &str) -> Trouble {
     let cause = format!("Connect at {server}: it does not answer in time");
     Trouble::passing(Failure::new(Class::Away, cause, SERVER))
 }
 
-/// No answer, or half of one, from a server on this host.
+/// A missing or incomplete answer from a server on this host.
 pub(super) fn of_local_error(server: &str, error: &legacy::Error) -> Trouble {
     let Some(reason) = local::unattested(error) else {
         let cause = format!("Connect at {server}: the connection broke ({})", innermost(error));
@@ -205,7 +205,7 @@ pub(super) fn of_local_error(server: &str, error: &legacy::Error) -> Trouble {
     of_unattested(server, reason)
 }
 
-/// A connection to a server on this host that is not used.
+/// A connection to a server on this host that was not attested.
 pub(super) fn of_unattested(server: &str, reason: &Unattested) -> Trouble {
     let away = |cause: String, remedy: &str| {
         let failure = Failure::new(Class::Away, format!("Connect at {server}: {cause}"), remedy);
@@ -238,7 +238,7 @@ pub(super) fn of_unattested(server: &str, reason: &Unattested) -> Trouble {
     }
 }
 
-/// The first cause of an error.
+/// The root cause of an error.
 fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
@@ -247,8 +247,8 @@ fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) 
     innermost
 }
 
-/// A certificate that is not accepted: what is wrong, what to do, and whether that may pass by itself. It never speaks of items,
-/// so it is always a failure to reach the server.
+/// A rejected certificate: what is wrong, what to do, and whether the failure may be temporary. This says
+/// nothing about items, so the class is always that of an unreachable server.
 fn of_certificate(error: &CertificateError) -> (String, &'static str, bool) {
     use CertificateError as C;
     match error {
@@ -267,7 +267,7 @@ fn of_certificate(error: &CertificateError) -> (String, &'static str, bool) {
             "write the url with the name that the certificate is for",
             false,
         ),
-        // the latter where an authority of the same name has another key
+        // the latter if another authority has the same name but another key
         C::UnknownIssuer | C::BadSignature => (
             "its certificate comes from an authority that is not trusted".into(),
             "name the authority's PEM file as the source's caFile, or add it to this host's certificates",
@@ -281,7 +281,7 @@ fn of_certificate(error: &CertificateError) -> (String, &'static str, bool) {
     }
 }
 
-/// The error of TLS inside of an error, wherever it hides.
+/// The TLS error in an error chain.
 fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -297,7 +297,7 @@ fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> 
     None
 }
 
-/// What a `Retry-After` says: seconds, or a date. At most an hour is believed.
+/// Parses a `Retry-After` header: seconds or a date. Limits the result to an hour.
 pub(super) fn retry_after(text: &str) -> Option<Duration> {
     let text = text.trim();
     let seconds = match text.parse::<u64>() {

@@ -1,6 +1,8 @@
-//! Whether known items have changed: one call if nothing did, one more for each vault that did, and none for values.
+//! Checks whether known items have changed. This needs one call if nothing has changed, plus one per changed
+//! vault, and fetches no values.
 //!
-//! What is learned counts, whatever becomes of the rest: an item that could not be compared is unknown, and the next check asks for its vault first.
+//! Partial results count: an item that could not be compared is unknown, and the next check requests its
+//! vault first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
@@ -18,20 +20,21 @@ use super::{Engine, lock, second_look, too_late};
 use crate::resolver::items::matching;
 use crate::resolver::items::model::{ItemOverview, Vault, is_absent};
 
-/// How many lists of items one check requests at once.
+/// How many lists of items one check requests at the same time.
 const AT_ONCE: usize = 8;
 
 /// The items of a vault.
 type List = Result<Arc<Vec<ItemOverview>>, Failure>;
 
-/// A known item whose vault may have changed: its list of items decides.
+/// An item whose vault may have changed, so that the vault's list of items decides.
 struct Undecided<'v> {
     vault: &'v Vault,
-    /// Set if other vaults have the same name: nothing confirms a change then, but the item may be as it was.
+    /// Set if other vaults have the same name. The list then cannot confirm a change, but it can confirm that
+    /// the item is unchanged.
     ambiguous: Option<Failure>,
 }
 
-/// The lists of items that one round has asked for, by the ID of the vault.
+/// The lists of items that were requested in one round, by vault ID.
 type Lists<'v> = BTreeMap<&'v str, List>;
 
 impl<B: Backend> Engine<B> {
@@ -48,7 +51,7 @@ impl<B: Backend> Engine<B> {
                 Ok(()) => self.round(&known, by).await,
                 Err(failure) => Err(failure),
             };
-            // what was found out about the others counts in any case
+            // results about the other items count in any case
             let again = again.unwrap_or_else(|failure| {
                 let unknown = ItemState::Unknown(failure.sanitized());
                 vec![unknown; doubtful.len()]
@@ -63,7 +66,7 @@ impl<B: Backend> Engine<B> {
         Ok(Checked { items })
     }
 
-    /// One look at each item, in lists that are asked for now.
+    /// Compares each item once, with newly requested lists.
     async fn round(&self, items: &[&Known], by: Instant) -> Result<Vec<ItemState>, Failure> {
         let need = Need::Since(self.ticks.now());
         if let Some(failure) = self.senseless.pause(None) {
@@ -91,12 +94,12 @@ impl<B: Backend> Engine<B> {
         Ok(states.collect())
     }
 
-    /// Requests the lists of items of these vaults, some at once.
+    /// Requests the lists of items of these vaults, several at the same time.
     async fn lists<'v>(&self, vaults: BTreeSet<&'v str>, need: Need, by: Instant) -> Lists<'v> {
         let mut order: Vec<&str> = vaults.into_iter().collect();
         {
             let late = lock(&self.late);
-            order.sort_by_key(|vault| !late.contains(*vault)); // stable
+            order.sort_by_key(|vault| !late.contains(*vault)); // the sort is stable
         }
         let turns = Semaphore::new(AT_ONCE);
         let requests = order.iter().map(|vault| async {
@@ -122,7 +125,7 @@ impl<B: Backend> Engine<B> {
         list
     }
 
-    /// The state of an item, or the vault whose list of items decides.
+    /// The state of an item, or the vault whose list of items decides it.
     fn by_vault<'v>(&self, known: &Known, vaults: &'v [Vault]) -> Result<ItemState, Undecided<'v>> {
         let vault = match matching::vault(vaults, &known.item.vault, B::HOLDERS) {
             Ok(vault) => vault,
@@ -153,21 +156,22 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// The state of an item by its vault's list.
+    /// The state of an item according to the list of its vault.
     fn by_list(&self, known: &Known, vault: &Vault, list: &List) -> ItemState {
         let vault_version = vault.content_version;
         let items = match list {
             Ok(items) => items,
-            // the token may not list this vault: its items are fetched, which shows what they are
+            // the token may not list this vault: fetching the items will show their state
             Err(failure) if matches!(failure.class, Class::Denied | Class::NotFound) => {
                 return ItemState::Changed;
             }
-            // a list that did not come, or makes no sense, says nothing about this vault, and the others count all the same
+            // a missing or invalid list says nothing about this vault, and does not affect the others
             Err(failure) => return ItemState::Unknown(failure.clone().sanitized()),
         };
         let item = match matching::item(items, &vault.name, &known.item.item) {
             Ok(item) => item,
-            // the one that was meant before is still here: that another came confirms nothing about it
+            // the known item still exists: that another item also matches does not confirm that the known
+            // item changed
             Err(failure) if failure.class == Class::Several && is_unchanged(items, known) => {
                 return ItemState::Unknown(failure);
             }
@@ -190,7 +194,7 @@ impl<B: Backend> Engine<B> {
     }
 }
 
-/// Drives all futures at the same time. The results are in the order of the futures.
+/// Runs all futures concurrently. The results have the order of the futures.
 async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
     let mut pending: Vec<_> = futures.into_iter().map(|future| Some(Box::pin(future))).collect();
     let mut results: Vec<Option<F::Output>> = pending.iter().map(|_| None).collect();
@@ -206,7 +210,7 @@ async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> 
     results.into_iter().flatten().collect()
 }
 
-/// Whether an item is in a list as it was, and is still what its reference means.
+/// Whether a list contains the item unchanged, and the reference still matches it.
 fn is_unchanged(items: &[ItemOverview], known: &Known) -> bool {
     let is_same = |item: &ItemOverview| {
         item.id == known.id.item

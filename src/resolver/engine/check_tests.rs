@@ -1,4 +1,5 @@
-//! How many calls checks cost, and what they make of things that change, go, or can't be seen for a moment.
+//! Tests of checks: how many calls they need, and what they report about items that change, disappear, or are
+//! temporarily invisible.
 
 use serde_json::{Value as Json, json};
 
@@ -35,7 +36,7 @@ async fn later_a_fetch_is_one_call_and_a_check_as_many_as_vaults_have_changed() 
     assert_eq!((text(&fetched).as_str(), fetched.version, fetched.vault_version), ("new", 2, Some(2)));
     assert_eq!(calls(&world), ["vaults", "items vault1", "item item13"]);
 
-    let fresh = Engine::new(Arc::clone(&world)); // a restarted resolver, asked by a provider that knows the ID
+    let fresh = Engine::new(Arc::clone(&world)); // a restarted resolver; the provider still knows the ID
     let fetched = fresh.fetch(fetch).await.expect("found");
     assert_eq!((calls(&world).len(), fetched.vault_version), (1, None));
 }
@@ -66,7 +67,7 @@ async fn a_thing_is_gone_only_when_it_was_missed_twice() {
     let whole = lock(&world.document).clone();
     let less = |document: &mut Json| {
         document["vaults"][0]["contentVersion"] = json!(2);
-        items_of(document, 0)[1]["title"] = json!("Item 2"); // 1 is missing, 2 is there twice
+        items_of(document, 0)[1]["title"] = json!("Item 2"); // item 1 is missing, item 2 exists twice
         document["vaults"].as_array_mut().expect("vaults").remove(1);
     };
 
@@ -75,7 +76,7 @@ async fn a_thing_is_gone_only_when_it_was_missed_twice() {
     let classes: Vec<_> = checked.items[..6].iter().map(gone_of).collect();
     let not_found = Some(Class::NotFound);
     assert_eq!(classes, [None, not_found, None, None, None, not_found]);
-    // the one that was fetched is still what it was
+    // the fetched item is unchanged
     let is_several = |state: &ItemState| matches!(state, ItemState::Unknown(f) if f.class == Class::Several);
     assert!(is_several(&checked.items[2]), "{checked:?}");
     for (key, value) in [("version", json!(9)), ("state", json!("ARCHIVED")), ("title", json!("Item 3"))] {
@@ -92,7 +93,7 @@ async fn a_thing_is_gone_only_when_it_was_missed_twice() {
         world.edit(|document| *document = before);
     }
 
-    // a server that had not everything for a moment
+    // a server that temporarily lacked some items
     let moment = lock(&world.document).clone();
     let engine = Engine::new(Arc::clone(&world));
     let heal = tokio::spawn({
@@ -104,14 +105,14 @@ async fn a_thing_is_gone_only_when_it_was_missed_twice() {
     });
     let checked = engine.check(check(all.clone())).await.expect("checked");
     heal.await.expect("healed");
-    // of the third nothing was said to be gone, so that it is not looked at again
+    // the third item was not reported as gone, so it is not looked up again
     let others = checked.items.iter().enumerate().filter(|(i, _)| *i != 2);
     assert!(
         others.map(|(_, state)| state).all(|state| matches!(state, ItemState::Unchanged { .. })),
         "{checked:?}"
     );
 
-    // no time for a second look, or a second look that fails
+    // no time for a second look, or the second look fails
     world.edit(|document| *document = moment);
     let hasty = Check { patience: Duration::from_millis(900), ..check(all.clone()) };
     let is_unknown =
@@ -165,7 +166,7 @@ async fn another_vault_of_the_same_name_says_nothing_of_items_that_are_as_they_w
             other => panic!("case {i}: {other:?}"),
         };
         assert_eq!(class, Class::Several, "case {i}");
-        // the one that was fetched has another name: the reference means the other vault
+        // the fetched item's vault has another name: the reference now matches the other vault
         world.edit(|document| document["vaults"][0]["name"] = json!("Vault 9"));
         let checked = engine.check(check(vec![known])).await.expect("checked");
         assert!(matches!(checked.items[0], ItemState::Changed), "case {i}: {checked:?}");
@@ -197,7 +198,7 @@ async fn a_vault_that_cannot_be_listed_does_not_hold_up_the_others() {
     assert!(checked.items[10..].iter().all(|state| matches!(state, ItemState::Unchanged { .. })));
 }
 
-/// All items as they were fetched, in vaults that have changed since.
+/// Fetches all items, then changes all vaults.
 async fn fetched_and_changed(world: &world::World, engine: &Engine<Arc<world::World>>) -> Vec<Known> {
     let mut all = Vec::new();
     for fetch in everything() {
@@ -262,7 +263,7 @@ async fn a_list_that_makes_no_sense_is_not_requested_by_every_check() {
         }
         assert_eq!(calls(&world), expected, "{call} after {after} s");
     }
-    // an item can be fetched all the same
+    // an item can be fetched nevertheless
     lock(&world.failures).clear();
     assert!(engine.fetch(everything().remove(0)).await.is_ok());
 }
@@ -302,7 +303,7 @@ async fn another_item_of_the_same_name_and_version_is_a_change() {
     assert_eq!(calls(&world), ["item itemnew"], "the check has told which");
 }
 
-/// What a check says of an item of which it can tell nothing.
+/// Checks an item that cannot be compared, and returns the failure.
 async fn unknown(engine: &Engine<Arc<world::World>>, before: &Known) -> Failure {
     match &engine.check(check(vec![before.clone()])).await.expect("asked").items[..] {
         [ItemState::Unknown(failure)] => failure.clone(),
@@ -310,7 +311,8 @@ async fn unknown(engine: &Engine<Arc<world::World>>, before: &Known) -> Failure 
     }
 }
 
-/// What is no list, or is behind, tells nothing of its own items; of the others the check goes on.
+/// A list that is invalid or out of date says nothing about its own items, and the check of other items
+/// continues.
 #[tokio::test(start_paused = true)]
 async fn a_vault_that_makes_no_sense_does_not_hold_up_the_others() {
     let (world, engine) = world();
@@ -322,7 +324,7 @@ async fn a_vault_that_makes_no_sense_does_not_hold_up_the_others() {
         world.edit(|document| document["vaults"][vault]["contentVersion"] = json!(version));
     };
     for class in [Class::Malformed, Class::TooLarge] {
-        tokio::time::advance(Duration::from_secs(600)).await; // the pause after the list before is over
+        tokio::time::advance(Duration::from_secs(600)).await; // the pause after the previous list is over
         of_vault(0, 2);
         of_vault(1, 2);
         lock(&world.failures).push(("items vault0", Failure::new(class, "it is not JSON", "look")));
@@ -341,7 +343,7 @@ async fn a_vault_that_makes_no_sense_does_not_hold_up_the_others() {
     assert!(checked.items[5..].iter().all(|state| matches!(state, ItemState::Unchanged { .. })));
 }
 
-/// An old replica, or a server that was restored from a backup.
+/// For example an old replica, or a server that was restored from a backup.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_is_behind_is_not_believed() {
     let (before_that, engine) = world();
@@ -372,7 +374,7 @@ async fn a_server_that_is_behind_is_not_believed() {
     let failure = engine.fetch(again).await.unwrap_err();
     assert!(failure.is_of_item, "the source answers");
     behind(failure, "of which it had 3 before");
-    // the list is of one replica, and the item of another
+    // the list and the item come from different replicas
     let engine = Engine::new(Arc::clone(&world));
     world
         .events
@@ -384,7 +386,8 @@ async fn a_server_that_is_behind_is_not_believed() {
     assert_eq!(engine.fetch(question).await.expect("it has caught up").version, 3);
 }
 
-/// One replica has told the check of a change that another, who is asked for the item, has not heard of.
+/// The check learned of a change from one replica. The replica that is asked for the item does not have it
+/// yet.
 #[tokio::test(start_paused = true)]
 async fn what_a_check_has_seen_is_not_fetched_older() {
     let (world, engine) = world();
@@ -408,7 +411,7 @@ async fn what_a_check_has_seen_is_not_fetched_older() {
     assert_eq!(engine.fetch(again).await.expect("it has caught up").version, now);
 }
 
-/// A list that can't be had, or that the item contradicts, is no word on the item.
+/// A list that is missing, or that the item contradicts, says nothing about the item.
 #[tokio::test(start_paused = true)]
 async fn what_is_no_list_says_of_nothing_that_it_is_gone() {
     let (world, engine) = world();

@@ -1,4 +1,4 @@
-//! Lists that many questions need at the same time: asked for once, and shared for a short while.
+//! Lists that several questions need at the same time: requested once, and shared for a short time.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,17 +12,18 @@ use crate::ipc::Failure;
 
 use super::too_late;
 
-/// How long a list is good for finding names in. At boot, units ask one after another within moments of each other, and each
-/// would cost two lists; five seconds span such a burst, and are far less than the age at which snapshots are checked (30 s).
-/// A list so old can at worst name an item that was renamed since, and then the item itself tells.
+/// How long a list may be used to find names. At boot, units ask within a short time of each other, and each
+/// would otherwise request two lists. Five seconds cover such a burst, and are much shorter than the age at
+/// which snapshots are checked (30 s). At worst, such a list names an item that was renamed since; fetching
+/// the item then shows that.
 pub(super) const RECENT: Duration = Duration::from_secs(5);
 
-/// A count of events, by which "began after that" is exact, however coarse the clock.
+/// A counter of events. With it, "began after that" is exact, however coarse the clock.
 #[derive(Default)]
 pub(super) struct Ticks(AtomicU64);
 
 impl Ticks {
-    /// This moment: whatever begins from now on is later than it.
+    /// The current tick: anything that begins from now on has a later one.
     pub(super) fn now(&self) -> u64 {
         self.0.load(Ordering::SeqCst)
     }
@@ -32,16 +33,16 @@ impl Ticks {
     }
 }
 
-/// How fresh a list has to be.
+/// How recent a list must be.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Need {
-    /// Begun within the last moments.
+    /// Requested within [`RECENT`].
     Recent,
-    /// Begun after this tick.
+    /// Requested after this tick.
     Since(u64),
 }
 
-/// A list that is asked for by one and read by all who wait for it.
+/// A list that one caller requests and all waiting callers receive.
 pub(super) struct Shared<T> {
     last: Mutex<Last<T>>,
 }
@@ -64,8 +65,8 @@ impl<T> Default for Shared<T> {
 }
 
 impl<T> Shared<T> {
-    /// The list: one that is at hand and fresh enough, or else what `call` brings. A failure is shared by those who were already
-    /// waiting, unless it was only that the caller's own time had run out.
+    /// Returns the list: the current one if it is recent enough, otherwise the result of `call`. A failure is
+    /// shared with those who were already waiting, unless the caller's own time ran out.
     pub(super) async fn get<F>(
         &self,
         ticks: &Ticks,
@@ -107,7 +108,7 @@ impl<T> Shared<T> {
         }
     }
 
-    /// Whether the list is of no more use to anyone.
+    /// Whether no one can use the list any more.
     pub(super) fn is_stale(&self) -> bool {
         let Ok(last) = self.last.try_lock() else { return false };
         last.list.as_ref().is_none_or(|read| read.began.elapsed() > RECENT)

@@ -1,4 +1,4 @@
-//! Items that were not found. A look-up that finds nothing costs calls too, so it is repeated at growing intervals only.
+//! Items that were not found. Looking them up costs calls too, so it is repeated only at growing intervals.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -9,12 +9,13 @@ use crate::host::clock::BootTime;
 use crate::host::pauses::Pauses;
 use crate::ipc::Failure;
 
-/// The pause after the first look, and the longest.
+/// The pause after the first look-up, and the longest pause.
 const PAUSES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(3600)];
 /// The most items that are remembered.
 const MOST: usize = 10_000;
 
-/// What a list of vaults shows of the vault of an item: its ID and content version. `None` if no vault, or no single one, is meant.
+/// What a list of vaults shows of an item's vault: its ID and content version. `None` if no vault, or more
+/// than one, matches.
 pub(super) type VaultSeen = Option<(String, Option<u64>)>;
 
 /// The items that were not found.
@@ -33,8 +34,8 @@ impl Default for Missing {
 }
 
 impl Missing {
-    /// Why an item is not looked up now. `vault` is what the newest list of vaults shows of its vault, if there is a list. What was seen this long ago,
-    /// or longer, does not count.
+    /// Why an item is not looked up now. `vault` is the state of its vault in the newest list of vaults, if
+    /// there is such a list. Failures of at least this age are ignored.
     pub(super) fn known(
         &self,
         item: &ItemRef,
@@ -56,7 +57,7 @@ impl Missing {
         Some(failure)
     }
 
-    /// Notes how a look-up ended. Only a failure that 1Password itself has confirmed is remembered.
+    /// Records the outcome of a look-up. Remembers a failure only if 1Password itself has confirmed it.
     pub(super) fn note(&self, item: &ItemRef, failure: Option<&Failure>, vault: VaultSeen) {
         let mut missing = lock(&self.0);
         match failure {

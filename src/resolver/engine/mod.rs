@@ -1,4 +1,5 @@
-//! Looks references up in a backend, with as few calls as it takes: lists are shared, and IDs once found are remembered.
+//! Looks up references in a backend with as few calls as possible: lists are shared, and known IDs are
+//! remembered.
 
 mod check;
 mod lists;
@@ -28,7 +29,7 @@ use lists::{Need, Shared, Ticks};
 use missing::{Missing, VaultSeen};
 use senseless::Senseless;
 
-/// The most references whose IDs are remembered. Only rules for template units could name so many.
+/// The most references whose IDs are remembered. Only rules for template units could use so many.
 const MAX_REMEMBERED: usize = 10_000;
 
 /// One source: a backend, and what is remembered of it.
@@ -37,15 +38,17 @@ pub(super) struct Engine<B> {
     ticks: Ticks,
     vaults: Shared<Vec<Vault>>,
     items: Mutex<HashMap<String, Arc<Shared<Vec<ItemOverview>>>>>,
-    /// The newest list of vaults, however old.
+    /// The newest list of vaults, of any age.
     newest: Mutex<Option<Arc<Vec<Vault>>>>,
-    /// What references mean. `None`: nothing that can be relied on, so that IDs known from elsewhere don't count either.
+    /// The items that references match. `None` means that no remembered ID is reliable, not even one from the
+    /// provider.
     ids: Mutex<HashMap<ItemRef, Option<ItemId>>>,
-    /// The versions of items that a check has found changed: who has an older one is behind.
+    /// The versions of items that a check has found changed. A server that returns a lower version is out of
+    /// date.
     seen: Mutex<HashMap<ItemId, u64>>,
     senseless: Senseless,
     missing: Missing,
-    /// The vaults whose lists did not come the last time: the next check asks for them first.
+    /// The vaults whose lists were missing last time; the next check requests them first.
     late: Mutex<HashSet<String>>,
 }
 
@@ -75,7 +78,7 @@ impl<B: Backend> Resolve for Engine<B> {
         }))
     }
 
-    /// Of the token that the backend was made with: another one takes another backend.
+    /// Probes the token that the backend was created with. Another token needs another backend.
     fn probe(&self, probe: Probe, _token: Option<SecretValue>) -> Pending<'_, Probed> {
         Box::pin(async move {
             let end = Instant::now() + probe.patience;
@@ -112,7 +115,7 @@ impl<B: Backend> Engine<B> {
             let arrived = self.ticks.now();
             match self.fetch_known(&fetch, id, None, by).await {
                 Ok(Some(fetched)) => return Ok(fetched),
-                // another title, deleted, gone, or out of scope: only fresh lists can tell what the reference means now
+                // renamed, deleted or inaccessible: only new lists can show what the reference matches now
                 Ok(None) => {}
                 Err(failure) if matches!(failure.class, Class::NotFound | Class::Denied) => {}
                 Err(failure) => return Err(failure),
@@ -135,12 +138,12 @@ impl<B: Backend> Engine<B> {
                 Ok(None) if need != Need::Recent => return Err(in_motion(&fetch.item)),
                 Err(failure) if failure.class != Class::NotFound => return Err(failure),
                 Err(failure) if need != Need::Recent => return Err(listed_only("item", &failure)),
-                Ok(None) | Err(_) => need = Need::Since(arrived), // the list was a little old
+                Ok(None) | Err(_) => need = Need::Since(arrived), // the list was slightly out of date
             }
         }
     }
 
-    /// The item of an ID, if it is still what the reference means.
+    /// The item with this ID, if the reference still matches it.
     async fn fetch_known(
         &self,
         fetch: &Fetch,
@@ -148,7 +151,7 @@ impl<B: Backend> Engine<B> {
         overview: Option<&ItemOverview>,
         by: Instant,
     ) -> Result<Option<Fetched>, Failure> {
-        // of a list read before the item, so that it can't be newer than the values
+        // from a list that was read before the item, so that it cannot be newer than the values
         let vault_version = self.vault_version(&id.vault);
         let asked = clock::unix();
         let item = self.backend.item(id, by).await?;
@@ -177,7 +180,8 @@ impl<B: Backend> Engine<B> {
         Ok(Some(Fetched { id: id.clone(), version, vault_version, fields }))
     }
 
-    /// A version must not be lower than one that was seen before, where the backend's only grow: what an old replica has is the past.
+    /// Fails if a version is lower than an earlier one, for backends whose versions only increase: then an
+    /// old replica has answered.
     fn not_behind(&self, what: &str, now: Option<u64>, before: Option<u64>) -> Result<(), Failure> {
         match (now, before) {
             (Some(now), Some(before)) if B::VERSIONS_GROW && now < before => {
@@ -217,7 +221,7 @@ impl<B: Backend> Engine<B> {
         Ok(FetchedValue { value: value::limited(content, &name)?, expires: None })
     }
 
-    /// What a reference means. What is not found in a list that was at hand is looked up once more in a fresh one.
+    /// The item that a reference matches. If a cached list does not contain it, requests a new list.
     async fn look_up(
         &self,
         item: &ItemRef,
@@ -252,7 +256,7 @@ impl<B: Backend> Engine<B> {
     async fn vaults(&self, need: Need, by: Instant) -> Result<Arc<Vec<Vault>>, Failure> {
         let vaults = self.vaults.get(&self.ticks, need, by, || self.backend.vaults(by)).await;
         let vaults = vaults.map_err(|failure| match failure.class {
-            // that there is no list tells of no vault that it is gone
+            // a missing list does not mean that a vault is gone
             Class::NotFound | Class::Several => Failure { class: Class::Malformed, ..failure },
             _ => failure,
         })?;
@@ -273,14 +277,15 @@ impl<B: Backend> Engine<B> {
         lock(&self.newest).as_ref()?.iter().find(|v| v.id == vault)?.content_version
     }
 
-    /// What the newest list of vaults shows of an item's vault, if there is a list.
+    /// What the newest list of vaults shows of an item's vault, if there is such a list.
     fn vault_seen(&self, item: &ItemRef) -> Option<VaultSeen> {
         let newest = lock(&self.newest).clone()?;
         let vault = matching::vault(&newest, &item.vault, B::HOLDERS).ok();
         Some(vault.map(|vault| (vault.id.clone(), vault.content_version)))
     }
 
-    /// The IDs that a reference had, by this process or whoever asks, unless the newest list of vaults says otherwise.
+    /// The IDs that a reference had, known to this process or the provider, unless the newest list of vaults
+    /// contradicts them.
     fn remembered(&self, fetch: &Fetch) -> Option<ItemId> {
         let own = lock(&self.ids).get(&fetch.item).cloned();
         let id = own.unwrap_or_else(|| fetch.known.clone())?;
@@ -306,8 +311,8 @@ fn is_gone<T>(found: &Result<T, Failure>) -> bool {
     found.as_ref().is_err_and(|failure| failure.class.is_confirmed_gone())
 }
 
-/// The pause before a thing that was there once is looked for again: nothing is said to be gone that was missed but once, since a
-/// server that has just started may not have everything yet.
+/// The pause before looking for a known item again. A single miss does not confirm that an item is gone,
+/// because a server that has just started may not have loaded everything.
 async fn second_look(by: Instant) -> Result<(), Failure> {
     const PAUSE: Duration = Duration::from_secs(1);
     if Instant::now() + PAUSE >= by {
@@ -317,12 +322,12 @@ async fn second_look(by: Instant) -> Result<(), Failure> {
     Ok(())
 }
 
-/// By how much an answer precedes the end of the asker's patience, so that it still arrives.
+/// How long before the deadline an answer must be ready, so that it still arrives in time.
 fn margin(patience: Duration) -> Duration {
     (patience / 10).min(Duration::from_millis(250))
 }
 
-/// A poisoned lock is taken as it is: what is under it is replaced whole, never half written.
+/// Locks a mutex even if it is poisoned: its content is always replaced as a whole, never left half written.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -340,7 +345,7 @@ fn in_motion(item: &ItemRef) -> Failure {
     Failure::new(Class::Away, cause, "ask again in a moment").of_item()
 }
 
-/// A list and an item that contradict each other: that confirms nothing, least of all that the item is gone.
+/// The failure if a list and an item contradict each other. This does not confirm that the item is gone.
 fn listed_only(what: &str, failure: &Failure) -> Failure {
     let cause = format!("the {what} is listed, but {}", failure.cause);
     let remedy = "ask again in a moment; see whether the server has synchronised";

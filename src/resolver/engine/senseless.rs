@@ -1,4 +1,4 @@
-//! Vault lists that made no sense. A check does not request such a list again before a pause ends, which grows with each attempt.
+//! Invalid lists. A check requests such a list again only after a pause, which grows with each attempt.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -10,14 +10,14 @@ use super::lock;
 use crate::host::pause::{after_failures, varied};
 use crate::ipc::{Class, Failure};
 
-/// The pause after the first such answer, and the longest.
+/// The pause after the first invalid list, and the longest pause.
 const PAUSES: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(1800)];
 
-/// The lists that made no sense, each by the ID of its vault; the list of the vaults themselves by `None`.
+/// Lists that were invalid, by the ID of their vault. `None` is the list of vaults.
 #[derive(Default)]
 pub(super) struct Senseless(Mutex<HashMap<Option<String>, Answers>>);
 
-/// The answers in a row that made no sense.
+/// Consecutive invalid answers.
 struct Answers {
     count: u32,
     until: Instant,
@@ -25,7 +25,7 @@ struct Answers {
 }
 
 impl Senseless {
-    /// Why a list is not requested now, if it is not.
+    /// Why a list is not requested now.
     pub(super) fn pause(&self, vault: Option<&str>) -> Option<Failure> {
         let lists = lock(&self.0);
         let answers = lists.get(&vault.map(str::to_owned))?;
@@ -35,7 +35,8 @@ impl Senseless {
         Some(failure)
     }
 
-    /// Notes how a request for a list ended. A failure that says nothing of the list itself changes nothing.
+    /// Records the outcome of a request for a list. Failures that say nothing about the list itself are
+    /// ignored.
     pub(super) fn note(&self, vault: Option<&str>, failure: Option<&Failure>) {
         let mut lists = lock(&self.0);
         let key = vault.map(str::to_owned);
@@ -52,7 +53,7 @@ impl Senseless {
         }
     }
 
-    /// Forgets the vaults that are not among these.
+    /// Removes the vaults that do not exist any more.
     pub(super) fn retain(&self, is_listed: impl Fn(&str) -> bool) {
         lock(&self.0).retain(|vault, _| vault.as_deref().is_none_or(&is_listed));
     }

@@ -1,4 +1,5 @@
-//! How many calls fetches cost, and what is believed when things change between and during them.
+//! Tests of fetches: how many calls they need, and which answers they trust when items change between and
+//! during them.
 
 use std::sync::atomic::Ordering;
 
@@ -77,7 +78,7 @@ async fn a_remembered_id_is_good_only_while_the_reference_means_it() {
     for (i, (change, expected)) in cases.into_iter().enumerate() {
         let (world, engine) = world();
         engine.fetch(question()).await.expect("found");
-        world.edit(change); // at once: the lists at hand still tell the old
+        world.edit(change); // immediately: the cached lists still show the old state
         let got = engine.fetch(question()).await;
         let got = got.as_ref().map(text).map_err(|failure| failure.class);
         assert_eq!(got.as_deref().map_err(|class| *class), expected, "case {i}");

@@ -1,4 +1,4 @@
-//! A backend in memory for tests: it counts its calls, and changes or fails when it is told to.
+//! An in-memory backend for tests. It counts its calls, and changes or fails as the test demands.
 
 use std::future::pending;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,20 +13,20 @@ use crate::ipc::Known;
 use crate::resolver::backend::About;
 use crate::resolver::items::model;
 
-/// A change of what there is.
+/// A change to its content.
 pub(super) type Change = fn(&mut Json);
 
-/// A backend in memory that counts, and changes or fails when it is told to.
+/// An in-memory backend that counts its calls, and changes or fails as the test demands.
 #[derive(Default)]
 pub(super) struct World {
     pub(super) document: Mutex<Json>,
     calls: Mutex<Vec<String>>,
-    /// What calls of a name fail with, the first next.
+    /// The failures of the next calls, by the name of the call.
     pub(super) failures: Mutex<Vec<(&'static str, Failure)>>,
-    /// What happens once a call of a name has come in.
+    /// Changes that happen once a call of that name has arrived.
     pub(super) events: Mutex<Vec<(&'static str, Change)>>,
     pub(super) hangs: AtomicBool,
-    /// How long calls of a name take.
+    /// How long calls of that name take.
     pub(super) latency: Mutex<Vec<(&'static str, Duration)>>,
 }
 
@@ -81,7 +81,7 @@ impl Backend for Arc<World> {
     }
 
     async fn vaults(&self, _by: Instant) -> Result<Vec<Vault>, Failure> {
-        let taken = self.read("/vaults"); // what a server saw when it was asked, however long its answer takes
+        let taken = self.read("/vaults"); // the state when the request arrived, however long the answer takes
         self.call("vaults").await?;
         taken
     }
@@ -104,7 +104,7 @@ impl Backend for Arc<World> {
     }
 }
 
-/// Three vaults of five items with two fields and a file each.
+/// Three vaults with five items each; each item has two fields and a file.
 pub(super) fn world() -> (Arc<World>, Arc<Engine<Arc<World>>>) {
     let item = |vault: usize, i: usize| {
         json!({
@@ -146,7 +146,7 @@ pub(super) fn ask(reference: &str) -> Fetch {
     }
 }
 
-/// All items of all vaults, with two fields each.
+/// Fetches of all items of all vaults, with two fields each.
 pub(super) fn everything() -> Vec<Fetch> {
     let mut questions = Vec::new();
     for (vault, item) in (0..3).flat_map(|v| (0..5).map(move |i| (v, i))) {

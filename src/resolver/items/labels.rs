@@ -1,4 +1,5 @@
-//! The labels of an item's fields and files, for a message about one that it does not have: nearest first, of bounded length, never a value.
+//! Lists the labels of an item's fields and files for a message about one that does not exist: the most
+//! similar first, limited in length, and without values.
 
 use super::model::{FullItem, Section};
 use crate::domain::nearest::distance;
@@ -6,12 +7,12 @@ use crate::domain::reference::{FieldRef, segment_char};
 
 /// The most labels in one message.
 const MOST: usize = 10;
-/// The most bytes that they take together.
+/// The maximum length of all labels in bytes.
 const MOST_BYTES: usize = 300;
-/// The most bytes of one name in a message.
+/// The maximum length of one label in bytes.
 const LONGEST: usize = 100;
 
-/// A name in quotes, without control characters, cut where it is long.
+/// A name in quotes, without control characters, shortened if it is long.
 pub(crate) fn quoted(name: &str) -> String {
     let (mut bytes, mut end) = (0, 0);
     for (at, c) in name.char_indices() {
@@ -24,19 +25,20 @@ pub(crate) fn quoted(name: &str) -> String {
     format!("{name:?}")
 }
 
-/// Whether a reference can hold a name.
+/// Whether a reference can contain a name.
 pub(crate) fn is_writable(name: &str) -> bool {
     !name.is_empty() && name.chars().all(segment_char)
 }
 
-/// A field or file, as a message shows it and as a reference names it.
+/// A field or file as a message shows it and as a reference names it.
 struct Label {
     shown: String,
     written: Option<String>,
     by_id: Option<String>,
 }
 
-/// The labels of an item, in quotes, the nearest to the wanted one first: `"password", "server/port" and 3 more`.
+/// The labels of an item in quotes, the most similar to the wanted one first: `"password", "server/port" and
+/// 3 more`.
 pub(crate) fn of(item: &FullItem, wanted: &FieldRef) -> String {
     let fields = item.fields.iter().filter(|field| field.purpose != "NOTES" || field.text() != Some(""));
     let fields = fields.map(|field| label(&field.section, &field.label, &field.id));
@@ -44,7 +46,7 @@ pub(crate) fn of(item: &FullItem, wanted: &FieldRef) -> String {
     listed(fields.chain(files).flatten().collect(), wanted)
 }
 
-/// A label with its section; none for what has no name at all.
+/// A label with its section; `None` if it has no name at all.
 fn label(section: &Option<Section>, name: &str, id: &str) -> Option<Label> {
     let id = Some(id).filter(|id| is_writable(id));
     let Some(section) = section.as_ref().filter(|section| !section.label.is_empty()) else {
@@ -77,7 +79,7 @@ fn listed(mut labels: Vec<Label>, wanted: &FieldRef) -> String {
     let entries = labels.iter().map(|label| {
         let written = match count(&label.shown) {
             1 => label.written.as_ref().or(label.by_id.as_ref()),
-            _ => label.by_id.as_ref(), // several have this label
+            _ => label.by_id.as_ref(), // several fields have this label
         };
         match written.filter(|written| **written != label.shown && written.len() <= LONGEST) {
             Some(written) => format!("{} (write: {written})", quoted(&label.shown)),

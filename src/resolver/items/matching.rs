@@ -1,7 +1,7 @@
-//! What a reference means: 1Password's own rules of matching vaults, items, sections, fields and files. Pure.
+//! Matches references by 1Password's rules for vaults, items, sections, fields and files. Pure.
 //!
-//! Names match without regard to case (in ASCII, which is all that a reference can hold), IDs to the letter. Where several things
-//! match equally well none is picked.
+//! Names match without regard to ASCII case (references contain only ASCII); IDs match exactly. If several
+//! things match equally well, none is chosen.
 
 use crate::domain::nearest::nearest_of;
 use crate::domain::reference::{FieldRef, MatchBy, Segment};
@@ -10,15 +10,16 @@ use crate::ipc::{Class, Failure};
 use super::labels::{self, is_writable, quoted};
 use super::model::{Field, File, FullItem, ItemOverview, Section, Vault, is_absent, is_archived};
 
-/// What a field reference stands for.
+/// What a field reference matches.
 pub(crate) enum Found<'a> {
     /// A field.
     Field(&'a Field),
-    /// A file, whose content has yet to be fetched.
+    /// A file, whose content must still be fetched.
     File(&'a File),
 }
 
-/// The vault that a segment means. `holders` are those whom vaults are granted to, such as `service accounts`.
+/// The vault that a segment matches. `holders` are those to whom vaults are granted, such as `service
+/// accounts`.
 pub(crate) fn vault<'a>(
     vaults: &'a [Vault],
     segment: &Segment,
@@ -41,7 +42,7 @@ pub(crate) fn vault<'a>(
             let near = nearest_of(&segment.text, vaults.iter(), |v| &v.name).map(|v| (&*v.id, &*v.name));
             let remedy = match holders {
                 Some(_) => "correct the reference, or give the token access to that vault",
-                None => "correct the reference, or add that vault to the file", // which needs no token
+                None => "correct the reference, or add that vault to the file", // a vault file needs no token
             };
             Err(missing(cause, near, remedy))
         }
@@ -52,7 +53,7 @@ pub(crate) fn vault<'a>(
     }
 }
 
-/// Why a vault of this name is out of reach for all `holders`, and what to do.
+/// Why no `holders` can access a vault of this name, and the remedy.
 fn private(name: &str, holders: &str) -> Option<(String, &'static str)> {
     let built_in = ["private", "personal", "employee"];
     if !built_in.iter().any(|known| name.eq_ignore_ascii_case(known)) {
@@ -65,7 +66,7 @@ fn private(name: &str, holders: &str) -> Option<(String, &'static str)> {
     ))
 }
 
-/// The item that a segment means, among those of one vault. Deleted and archived ones are not there.
+/// The item of a vault that a segment matches. Ignores deleted and archived items.
 pub(crate) fn item<'a>(
     items: &'a [ItemOverview],
     vault: &str,
@@ -104,7 +105,8 @@ pub(crate) fn item<'a>(
     }
 }
 
-/// A name with a slash of which a segment is the first part: no reference can hold such a name, so that its ID has to be written.
+/// Finds a name with a slash whose first part is the segment. A reference cannot contain such a name, so the
+/// ID must be used.
 fn slashed<'a>(
     what: &str,
     cause: &str,
@@ -132,12 +134,12 @@ fn id_of(id: &str) -> String {
     if is_writable(id) { id.chars().take(64).collect() } else { quoted(id) }
 }
 
-/// Whether an item, fetched by its remembered ID, is still what the segment means.
+/// Whether a segment still matches an item that was fetched by its remembered ID.
 pub(crate) fn still_means(segment: &Segment, id: &str, title: &str) -> bool {
     is_title(segment, title) || (is_full_id(segment) && *segment.text == *id)
 }
 
-/// The field or file that a reference means in an item.
+/// The field or file of an item that a reference matches.
 pub(crate) fn field<'a>(item: &'a FullItem, wanted: &FieldRef) -> Result<Found<'a>, Failure> {
     let title = item.title.as_deref().unwrap_or(&item.id);
     let sections = match &wanted.section {
@@ -181,7 +183,8 @@ pub(crate) fn field<'a>(item: &'a FullItem, wanted: &FieldRef) -> Result<Found<'
     ))
 }
 
-/// The IDs of the sections that a segment means: several of one title are searched together.
+/// The IDs of the sections that a segment matches. Several sections with the same title are searched
+/// together.
 fn section_ids<'a>(
     item: &'a FullItem,
     wanted: &FieldRef,
@@ -206,14 +209,14 @@ fn section_ids<'a>(
     Ok(found.into_iter().map(|s| s.id.as_str()).collect())
 }
 
-/// Both `notes` and `notesPlain` name the note, whatever it is labelled.
+/// Both `notes` and `notesPlain` name the note, whatever its label.
 fn note<'a>(item: &'a FullItem, wanted: &FieldRef) -> Option<&'a Field> {
     let asked = ["notes", "notesPlain"].iter().any(|name| wanted.field.text.eq_ignore_ascii_case(name));
     let is_note = |f: &&Field| f.section.is_none() && (f.purpose == "NOTES" || f.id == "notesPlain");
     item.fields.iter().find(is_note).filter(|_| asked && wanted.section.is_none())
 }
 
-/// The file behind a field of type FILE.
+/// The file of a field of type FILE.
 fn file_of<'a>(item: &'a FullItem, field: &Field) -> Result<&'a File, Failure> {
     let section = |s: &Option<Section>| s.as_ref().map(|s| s.id.clone());
     let text = field.text().unwrap_or_default();
@@ -230,16 +233,16 @@ fn file_of<'a>(item: &'a FullItem, field: &Field) -> Result<&'a File, Failure> {
     })
 }
 
-/// What of a thing a segment may match besides its title.
+/// Which IDs a segment may match, besides titles.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ids {
     /// IDs of 26 letters and digits.
     Full,
-    /// IDs of any form: sections and fields have `Section_1`, `username` and the like.
+    /// IDs of any form, such as `Section_1` or `username`, for sections and fields.
     Any,
 }
 
-/// Those that a segment matches. One in the form of an ID is tried as such first.
+/// The things that a segment matches. A segment in the form of an ID is first compared with IDs.
 fn hits<'a, T>(
     all: impl Iterator<Item = &'a T> + Clone,
     segment: &Segment,
@@ -247,7 +250,7 @@ fn hits<'a, T>(
     names: impl Fn(&'a T) -> (&'a str, &'a str),
 ) -> Vec<&'a T> {
     if segment.text.is_empty() {
-        return Vec::new(); // a slip in the reference: whatever has no title is named by its ID
+        return Vec::new(); // a mistake in the reference: things without a title are named by their ID
     }
     let by_id = |t: &&'a T| segment.by == MatchBy::TitleOrId && names(t).0 == &*segment.text;
     if is_full_id(segment) {
@@ -268,13 +271,13 @@ fn is_full_id(segment: &Segment) -> bool {
     segment.by == MatchBy::TitleOrId && segment.text.len() == 26 && segment.text.bytes().all(digit)
 }
 
-/// Those outside of any section, if there are such: they go before equal ones inside.
+/// The matches outside any section, if there are any: they precede equal ones inside a section.
 fn outermost<'a, T>(hits: Vec<&'a T>, section: impl Fn(&'a T) -> &'a Option<Section>) -> Vec<&'a T> {
     let top: Vec<_> = hits.iter().copied().filter(|t| section(t).is_none()).collect();
     if top.is_empty() { hits } else { top }
 }
 
-/// What is not there. The nearest thing, by its ID and name, may be the one that was meant.
+/// The failure for something that does not exist. Suggests the most similar thing by its ID and name.
 fn missing(cause: String, nearest: Option<(&str, &str)>, remedy: &str) -> Failure {
     let cause = match nearest {
         Some((_, name)) if is_writable(name) => format!("{cause}; the nearest is {}", quoted(name)),

@@ -1,4 +1,4 @@
-//! Items as 1Password sends them: which one a reference means, and the value of each of their fields. Without I/O.
+//! Items as 1Password sends them: which item a reference matches, and the values of its fields. No I/O.
 
 pub(crate) mod labels;
 pub(crate) mod matching;

@@ -1,6 +1,7 @@
-//! Connect's shapes: what a vault and an item look like, read tolerantly, and wiped when dropped.
+//! The data model of Connect: vaults and items, parsed leniently and wiped when dropped.
 //!
-//! Types and categories are text, since Connect sends more of them than its own specification names. None of these has a `Debug`.
+//! Types and categories are text, because Connect sends more of them than its specification lists. None of
+//! the types implements `Debug`.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -10,7 +11,7 @@ use serde::de::{DeserializeOwned, Error as _, IgnoredAny, MapAccess, SeqAccess, 
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
-/// A vault, as the list of vaults has it.
+/// A vault in the list of vaults.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Vault {
@@ -23,7 +24,7 @@ pub(crate) struct Vault {
     pub(crate) items: Option<u64>,
 }
 
-/// An item, as the list of a vault's items has it: without anything secret.
+/// An item in the list of a vault's items, without secrets.
 #[derive(Clone, Deserialize)]
 pub(crate) struct ItemOverview {
     pub(crate) id: String,
@@ -37,13 +38,13 @@ pub(crate) struct ItemOverview {
     pub(crate) state: Option<String>,
 }
 
-/// The vault that an item says it is in.
+/// The vault that an item names as its own.
 #[derive(Clone, Deserialize, Hash)]
 pub(crate) struct VaultId {
     pub(crate) id: String,
 }
 
-/// An item with all that it holds.
+/// A complete item.
 #[derive(Deserialize, Hash)]
 pub(crate) struct FullItem {
     pub(crate) id: String,
@@ -63,7 +64,7 @@ pub(crate) struct FullItem {
     pub(crate) files: Vec<File>,
 }
 
-/// A section; fields and files name the one that they are in.
+/// A section. Fields and files name the section that contains them.
 #[derive(Deserialize, Hash)]
 pub(crate) struct Section {
     #[serde(default, deserialize_with = "or_default")]
@@ -91,7 +92,7 @@ pub(crate) struct Field {
     pub(crate) totp: Option<Value>,
 }
 
-/// A file of an item. Its content stands here in a development vault alone.
+/// A file of an item. Only a vault file contains its content.
 #[derive(Deserialize, Hash)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct File {
@@ -107,20 +108,20 @@ pub(crate) struct File {
     pub(crate) content_base64: Option<Value>,
 }
 
-/// What a field holds.
+/// The value of a field.
 pub(crate) enum Value {
-    /// Text, or a number or truth value as JSON writes it.
+    /// Text, or a number or boolean as JSON writes it.
     Text(Zeroizing<String>),
-    /// Named parts, as an address has them.
+    /// Named parts, as of an address.
     Parts(Vec<(String, Zeroizing<String>)>),
-    /// Something deeper, which no reference can express.
+    /// A nested structure, which references cannot express.
     Nested,
-    /// Something that the backend does not show.
+    /// A value that the backend does not return.
     Hidden,
 }
 
 impl Field {
-    /// The value where it is text; an absent one is the empty text.
+    /// The value if it is text; a missing value is an empty text.
     pub(crate) fn text(&self) -> Option<&str> {
         self.value.as_ref().map_or(Some(""), Value::text)
     }
@@ -138,7 +139,7 @@ impl Hash for Value {
 }
 
 impl Value {
-    /// The text, where it is such.
+    /// The text, if the value is text.
     pub(crate) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -147,22 +148,22 @@ impl Value {
     }
 }
 
-/// Whether a state says that an item is archived.
+/// Whether a state means that an item is archived.
 pub(crate) fn is_archived(state: Option<&str>) -> bool {
     state.is_some_and(|state| state.eq_ignore_ascii_case("ARCHIVED"))
 }
 
-/// Whether a state says that an item is no longer there: it is deleted, or archived, which 1Password's own core takes for the same.
+/// Whether a state means that an item is deleted or archived. 1Password's SDK core treats both the same.
 pub(crate) fn is_absent(state: Option<&str>) -> bool {
     is_archived(state) || state.is_some_and(|state| state.eq_ignore_ascii_case("DELETED"))
 }
 
-/// Reads JSON. The error tells the place and nothing of what stands there: serde's own words would quote it.
+/// Parses JSON. The error contains the position but not the content, which serde's own message would quote.
 pub(crate) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
-    // serde looks at the letters of what it keeps alone; who sends one wrong byte may have sent more
+    // serde checks UTF-8 only in the parts that it keeps; input with one invalid byte is not trusted at all
     let json = std::str::from_utf8(json).map_err(|_| "it is not UTF-8".to_owned())?;
     serde_json::from_str(json).map_err(|error| {
-        // serde's own beginnings of sentences: what follows them is never repeated
+        // fixed beginnings of serde's messages; the rest of the message is never repeated
         let begins = |words| error.to_string().starts_with(words);
         let what = match error.classify() {
             _ if begins("duplicate ") => "a key in it comes twice",
@@ -177,18 +178,18 @@ pub(crate) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
     })
 }
 
-/// The key that serde found missing. It is one of our own, so that it may be repeated.
+/// The key that serde reports as missing. It is one of ours, so it can be shown.
 fn missing_key(error: &str) -> Option<&'static str> {
     let key = error.strip_prefix("missing field `")?.split('`').next()?;
     ["id", "name", "vaults"].into_iter().find(|known| *known == key)
 }
 
-/// Connect writes `null` where it has nothing.
+/// Treats `null` as the default: Connect sends it for missing values.
 fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(reader: D) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(reader)?.unwrap_or_default())
 }
 
-/// A number of things; none where something else stands there.
+/// A count; `None` if it is not a number.
 fn count<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<u64>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]

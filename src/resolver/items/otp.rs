@@ -1,19 +1,19 @@
-//! One-time passwords: the code of an otpauth URI at a moment, by RFC 6238.
+//! One-time passwords (RFC 6238): the code of an otpauth URI at a given time.
 
 use ring::hmac;
 use zeroize::Zeroizing;
 
-/// A code, and the end of its period in seconds of the Unix epoch.
+/// A code, and the end of its period in seconds since the Unix epoch.
 pub(crate) struct Code {
     pub(crate) digits: Zeroizing<String>,
     pub(crate) expires: u64,
 }
 
-/// The code that an otpauth URI, or a bare secret, gives at a moment. None where it can't be read.
+/// The code of an otpauth URI or a bare secret at this time. `None` if it cannot be parsed.
 pub(crate) fn code(uri: &str, now: u64) -> Option<Code> {
     let otp = read(uri)?;
     let counter = now / otp.period;
-    // ring keeps its key on this stack for the length of one digest; it has no way to wipe it
+    // ring keeps the key on this stack during one digest, and has no way to wipe it
     let tag = hmac::sign(&hmac::Key::new(otp.algorithm, &otp.secret), &counter.to_be_bytes());
     let digest = tag.as_ref();
     let offset = usize::from(digest.last()? & 0xf);
@@ -23,7 +23,7 @@ pub(crate) fn code(uri: &str, now: u64) -> Option<Code> {
     Some(Code { digits, expires: (counter + 1) * otp.period })
 }
 
-/// The end of the usual period of 30 seconds that a moment lies in.
+/// The end of the current 30-second period.
 pub(crate) fn usual_end(now: u64) -> u64 {
     (now / 30 + 1) * 30
 }
@@ -71,10 +71,12 @@ fn read(uri: &str) -> Option<Otp> {
     (!otp.secret.is_empty()).then_some(otp)
 }
 
-/// Reads base32 as people type it: in either case, with spaces, dashes and padding (percent-encoded or not) or without.
+/// Decodes base32 as people type it: in upper or lower case, with or without spaces, dashes and padding,
+/// which may be percent-encoded.
 fn base32(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let text = text.trim_end_matches("%3D").trim_end_matches("%3d").trim_end_matches('=');
-    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len() * 5 / 8 + 1)); // never grows: a copy would be left
+    // never grows, since growing would leave a copy
+    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len() * 5 / 8 + 1));
     let (mut bits, mut count) = (0_u32, 0);
     let text = Zeroizing::new(text.replace("%20", " "));
     for c in text.bytes() {

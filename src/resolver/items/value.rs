@@ -1,4 +1,5 @@
-//! What a field resolves to: the bytes that a unit gets, by the field's type and by what the reference asks of it.
+//! Converts a field into the value that a unit receives, by the type of the field and the attributes of the
+//! reference.
 
 use zeroize::Zeroizing;
 
@@ -11,14 +12,14 @@ use crate::resolver::calendar::date_of_days;
 use crate::resolver::items::otp;
 use crate::resolver::items::ssh;
 
-/// When an item was asked for and when it had come, in seconds of the Unix epoch.
+/// When an item was requested and when it arrived, in seconds since the Unix epoch.
 #[derive(Clone, Copy)]
 pub(crate) struct Moment {
     pub(crate) asked: u64,
     pub(crate) came: u64,
 }
 
-/// The value of a field. `item` is its item's title, for messages.
+/// The value of a field. `item` is the title of its item, for messages.
 pub(crate) fn of_field(
     field: &Field,
     query: Option<Query>,
@@ -45,12 +46,12 @@ pub(crate) fn of_field(
         }
         None => (plain(field, &name)?, None),
     };
-    // the value itself leaves here: it was asked for
+    // exposed: the requested value becomes a secret value
     let value = limited(SecretValue::new(text.as_bytes().to_vec()), &name)?;
     Ok(FetchedValue { value, expires })
 }
 
-/// A value, unless it is longer than any may be.
+/// Returns the value unless it exceeds the maximum length.
 pub(crate) fn limited(value: SecretValue, name: &str) -> Result<SecretValue, Failure> {
     if value.len() <= SecretValue::MAX {
         return Ok(value);
@@ -71,7 +72,7 @@ fn one_time_password(field: &Field, name: &str, moment: Moment) -> Result<otp::C
     if let Some(code) = field.text().and_then(|uri| otp::code(uri, moment.came)) {
         return Ok(code);
     }
-    // what Connect computed was right when it was asked, at least
+    // Connect's own code was valid at least at the time of the request
     match field.totp.as_ref().and_then(Value::text).filter(|code| !code.is_empty()) {
         Some(code) => {
             Ok(otp::Code { digits: Zeroizing::new(code.to_owned()), expires: otp::usual_end(moment.asked) })
@@ -100,7 +101,7 @@ fn private_key(
     })
 }
 
-/// The value as it stands, but for dates and addresses, which 1Password writes for people.
+/// The value without changes, except for dates and addresses, which 1Password shows in a readable form.
 fn plain(field: &Field, name: &str) -> Result<Zeroizing<String>, Failure> {
     let text = match &field.value {
         None => "",
@@ -126,20 +127,20 @@ fn plain(field: &Field, name: &str) -> Result<Zeroizing<String>, Failure> {
     Ok(Zeroizing::new(written.unwrap_or_else(|| text.to_owned())))
 }
 
-/// `2023-11-14` of seconds since 1970.
+/// Formats seconds since the Unix epoch as `2023-11-14`.
 fn date(text: &str) -> Option<String> {
     let (year, month, day) = date_of_days(text.parse::<i64>().ok()?.div_euclid(86_400));
     (0..=9999).contains(&year).then(|| format!("{year:04}-{month:02}-{day:02}"))
 }
 
-/// `12/2025` of `202512` or `2025/12`.
+/// Formats `202512` or `2025/12` as `12/2025`.
 fn month(text: &str) -> Option<String> {
     let (year, month) = text.split_once(['/', '-']).or_else(|| text.split_at_checked(4))?;
     let digits = |part: &str, n| part.len() == n && part.bytes().all(|b| b.is_ascii_digit());
     (digits(year, 4) && digits(month, 2)).then(|| format!("{month}/{year}"))
 }
 
-/// An address on one line, as the official core writes it: the street, the city with what belongs to it, the country.
+/// Formats an address on one line, as the SDK core does: street, city with state and ZIP code, country.
 fn address(parts: &[(String, Zeroizing<String>)]) -> Zeroizing<String> {
     const LINES: [&[&str]; 3] = [&["street"], &["city", "state", "zip"], &["country"]];
     let part = |name: &&str| parts.iter().find(|(key, _)| key == name).map(|(_, text)| text.trim());

@@ -1,8 +1,10 @@
-//! The service account as a backend: lists and items by the core's own calls, each of which costs one request.
+//! The backend for service accounts: reads lists and items by the SDK core's own calls, each of which costs
+//! one request.
 //!
-//! Items are read whole (`ItemsGetAll`) and not by reference (`SecretsResolveAll`): that brings each item's title, so that a remembered
-//! ID is known to be right still; costs one request less; names its failures, where resolving turns a 429 into "no vault matched"; and
-//! what a reference means is decided where it is for every other source.
+//! Items are read whole (`ItemsGetAll`), not by reference (`SecretsResolveAll`), for four reasons. The answer
+//! has each item's title, which confirms a remembered ID. It costs one request less. It reports failures
+//! properly, whereas `SecretsResolveAll` turns a 429 into "no vault matched". And references are interpreted
+//! by the same code as for other sources.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,10 +39,10 @@ impl<W: Work> Account<W> {
 
 impl<W: Work> Backend for Account<W> {
     const CALLS_COST: bool = true;
-    const VERSIONS_GROW: bool = false; // they are made of times
+    const VERSIONS_GROW: bool = false; // they are derived from times
     const HOLDERS: Option<&'static str> = Some("service accounts");
 
-    /// The token itself tells neither what it may do nor when it ends.
+    /// The token contains neither its permissions nor its expiry.
     fn about(&self) -> About {
         About { at: self.calls.session.host().to_owned(), ..About::default() }
     }
@@ -59,7 +61,7 @@ impl<W: Work> Backend for Account<W> {
 
     async fn items(&self, vault: &str, by: Instant) -> Result<Vec<ItemOverview>, Failure> {
         let what = format!("the list of items in vault {vault:?}");
-        // without a filter: archived items are not among them, since the core resolves none
+        // without a filter, archived items are omitted, as in the core's own look-ups
         let parameters = json!({ "vault_id": vault, "filters": [] });
         let items: Vec<CoreOverview> = self.calls.get("ItemsList", parameters, &what, by).await?;
         let items: Vec<ItemOverview> = items.into_iter().map(ItemOverview::from).collect();
@@ -82,10 +84,9 @@ impl<W: Work> Backend for Account<W> {
     }
 }
 
-/// The calls themselves.
 struct Calls<W> {
     session: Session<W>,
-    /// The core is older than 0.4, and knows no batches.
+    /// The SDK core is older than 0.4 and does not support batches.
     one_by_one: AtomicBool,
 }
 

@@ -1,4 +1,5 @@
-//! Batches: items of a vault that are wanted at about the same time are asked for in one call, and one by one where a batch fails as a whole.
+//! Batches: items of a vault that are requested at about the same time are fetched in one call. If a batch
+//! fails as a whole, its items are fetched separately.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
@@ -14,14 +15,15 @@ use crate::ipc::{Asker, Failure, ItemId};
 use crate::resolver::items::model::FullItem;
 use crate::resolver::payer::{self, Payer};
 
-/// The most items that the core gets at once.
+/// The most items in one call.
 const MOST: usize = 50;
-/// How long a first item waits for others. Units that start together ask within moments of each other.
+/// How long the first item waits for others. Units that start together ask within a short time of each other.
 const WINDOW: Duration = Duration::from_millis(20);
 
-/// What a batch calls.
+/// The calls that a batch makes.
 pub(super) trait Get: Send + Sync + 'static {
-    /// Several items of one vault. Those that are missing in the answer have to be asked for by themselves.
+    /// Fetches several items of one vault. The caller must fetch items that are missing in the answer one by
+    /// one.
     fn several(
         &self,
         vault: &str,
@@ -32,7 +34,7 @@ pub(super) trait Get: Send + Sync + 'static {
     /// One item.
     fn one(&self, id: &ItemId, by: Instant) -> impl Future<Output = Result<FullItem, Failure>> + Send;
 
-    /// The host that is asked, for messages.
+    /// The host of the account, for messages.
     fn host(&self) -> &str;
 }
 
@@ -45,7 +47,7 @@ pub(super) struct Batches<G> {
 struct Waiting {
     item: String,
     by: Instant,
-    /// For whom.
+    /// On whose behalf the item is fetched.
     asker: Asker,
     answer: oneshot::Sender<Result<FullItem, Failure>>,
 }
@@ -57,7 +59,7 @@ impl<G: Get> Batches<G> {
         Self { get, queues: Arc::default() }
     }
 
-    /// An item, in a batch with others.
+    /// Fetches an item, in a batch with others.
     pub(super) async fn item(&self, id: &ItemId, by: Instant) -> Result<FullItem, Failure> {
         let (answer, receiver) = oneshot::channel();
         let waiting = Waiting { item: id.item.clone(), by, asker: payer::asker(), answer };
@@ -68,7 +70,7 @@ impl<G: Get> Batches<G> {
             first
         };
         if first {
-            // a task of its own: it goes on for the others when whoever began it has given up
+            // a separate task: it continues for the others if the first asker gives up
             tokio::spawn(pump(Arc::clone(&self.get), Arc::clone(&self.queues), id.vault.clone()));
         }
         let late = || verdict::too_late(self.get.host());
@@ -79,7 +81,7 @@ impl<G: Get> Batches<G> {
     }
 }
 
-/// Works on the queue of a vault until it is empty. What comes while a call is under way makes the next batch.
+/// Processes the queue of a vault until it is empty. Items that arrive during a call form the next batch.
 async fn pump<G: Get>(get: Arc<G>, queues: Arc<Queues>, vault: String) {
     sleep(WINDOW).await;
     loop {
@@ -98,7 +100,7 @@ async fn pump<G: Get>(get: Arc<G>, queues: Arc<Queues>, vault: String) {
     }
 }
 
-/// The first so many of a queue, each item once: answers can't be copied.
+/// Takes the first entries of a queue, but each item only once, because answers cannot be copied.
 fn take(queue: &mut Vec<Waiting>) -> BTreeMap<String, Waiting> {
     let mut batch = BTreeMap::new();
     let mut rest = Vec::new();
@@ -113,7 +115,8 @@ fn take(queue: &mut Vec<Waiting>) -> BTreeMap<String, Waiting> {
     batch
 }
 
-/// Gets a batch. Where it fails as a whole its halves are tried, down to single items, so that one bad item costs few calls.
+/// Fetches a batch. If it fails as a whole, splits it in half, down to single items, so that one bad item
+/// costs few calls.
 fn run<'a, G: Get>(
     get: &'a G,
     vault: &'a str,
@@ -123,7 +126,7 @@ fn run<'a, G: Get>(
         let Some(by) = batch.values().map(|waiting| waiting.by).max() else { return };
         if batch.len() > 1 {
             let items: Vec<String> = batch.keys().cloned().collect();
-            // one of them pays for all: the one with the first claim to what is left
+            // one asker pays for all: the one with the highest priority
             let Some(asker) = batch.values().map(|waiting| waiting.asker).min_by_key(|it| it.class) else {
                 return;
             };
@@ -140,7 +143,7 @@ fn run<'a, G: Get>(
                 Err(failure) if failure.is_of_asker => {
                     let own = batch.extract_if(.., |_, waiting| waiting.asker == asker);
                     own.for_each(|(_, waiting)| drop(waiting.answer.send(Err(failure.clone()))));
-                    return run(get, vault, batch).await; // at another's expense
+                    return run(get, vault, batch).await; // charged to another asker
                 }
                 Err(failure) if failure.class.is_transient() => {
                     for waiting in batch.into_values() {

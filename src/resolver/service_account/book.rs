@@ -1,6 +1,8 @@
-//! The book: what each source has spent, kept in a memory file that the service manager holds while the resolver is restarted.
+//! The persistent record of what each source has spent. It is in a memfd that the service manager keeps while
+//! the resolver restarts.
 //!
-//! The resolver may write no file, and needs none: a descriptor in systemd's store outlives it, and ends with the boot as the counts do.
+//! The resolver may not write files. It does not need to: a descriptor in systemd's store outlives the
+//! process and ends with the boot, as the counts do.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,11 +16,12 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use super::ledger::Ledger;
 use crate::host::clock::BootTime;
 
-/// The most bytes that the ledgers may have.
+/// The maximum size of the ledgers in bytes.
 const MOST: usize = 1 << 18;
-/// How far apart the two places are in the file.
+/// The distance between the two slots in the file, in bytes.
 const PLACE: u64 = 1 << 19;
-/// What stands before the ledgers: the number of the turn, their length, and the first bytes of a digest of all that.
+/// The size of the header before the ledgers: a sequence number, their length, and the first bytes of a
+/// digest of both and the ledgers.
 const HEAD: usize = 8 + 4 + DIGEST;
 const DIGEST: usize = 16;
 
@@ -30,17 +33,18 @@ pub struct Book(Mutex<Pages>);
 struct Pages {
     ledgers: BTreeMap<String, Ledger>,
     file: Option<File>,
-    /// How often it was written.
+    /// How often the file was written.
     turn: u64,
 }
 
 impl Book {
-    /// An empty memory file for a book, to be given to the service manager.
+    /// Creates an empty memfd, to be stored with the service manager.
     pub fn file() -> io::Result<OwnedFd> {
         Ok(memfd_create("onecred-book", MFdFlags::MFD_CLOEXEC)?)
     }
 
-    /// The book in a memory file; an empty one where nothing can be read there, which is told unless the file is new.
+    /// Reads the record from a memfd. If it cannot be read, starts with an empty record, and logs this unless
+    /// the file is new.
     pub fn in_file(file: OwnedFd) -> Self {
         let file = File::from(file);
         let (turn, mut ledgers) = read(&file).unwrap_or_else(|error| {
@@ -54,7 +58,7 @@ impl Book {
         Self(Mutex::new(Pages { ledgers, file: Some(file), turn }))
     }
 
-    /// Looks at a source's page, or writes on it.
+    /// Reads or changes the ledger of a source.
     pub(super) fn page<T>(&self, name: &str, turn: impl FnOnce(&mut Ledger) -> T) -> T {
         let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let done = turn(pages.ledgers.entry(name.to_owned()).or_default());
@@ -69,7 +73,8 @@ impl Book {
     }
 }
 
-/// At the two places in turn, with a digest: a resolver that is killed in the middle of it leaves what was written before.
+/// Writes to the two slots alternately, with a digest. If the resolver is killed during a write, the previous
+/// record remains.
 fn write(file: &File, turn: u64, ledgers: &BTreeMap<String, Ledger>) -> io::Result<()> {
     let json = serde_json::to_vec(ledgers)?;
     let len =
@@ -79,7 +84,7 @@ fn write(file: &File, turn: u64, ledgers: &BTreeMap<String, Ledger>) -> io::Resu
     file.write_all_at(&whole, turn % 2 * PLACE)
 }
 
-/// The newer of the two places that are whole.
+/// Reads the newer valid slot.
 fn read(file: &File) -> io::Result<(u64, BTreeMap<String, Ledger>)> {
     if file.metadata()?.len() == 0 {
         return Ok(Default::default());
@@ -150,10 +155,10 @@ mod tests {
         for _ in 0..2 {
             book.page("a", |ledger| ledger.spend(1, now));
         }
-        // what comes next is cut: the kernel writes page by page, and a kill may come in between
+        // a partial write: the kernel writes page by page, and the process may be killed in between
         let cut = |turn: u64| File::from(again()).write_all_at(&[0; 60], turn % 2 * PLACE).unwrap();
         cut(3);
-        assert_eq!(spent(), 2, "the third turn did not happen"); // and this look was the third
+        assert_eq!(spent(), 2, "the third turn did not happen"); // and this read was the third
         cut(4);
         assert_eq!(spent(), 2);
         cut(0);

@@ -1,5 +1,5 @@
-//! A day of four machines that share an account, each with a unit that a timer starts every minute: in simulated time, with the real
-//! broker, store, engine, session, quota and book, and a core that counts.
+//! Simulates a day of four machines that share an account. On each, a timer starts a unit every minute. Time
+//! is simulated; broker, store, engine, session, quota and book are real; the SDK core is a fake that counts.
 
 use std::cell::RefCell;
 use std::io;
@@ -19,19 +19,19 @@ use crate::provider::base::process_id::ProcessId;
 use crate::provider::fetch::broker::{Broker, LookUp, Order};
 use crate::provider::store::{Kind, Store, testing};
 
-/// What 1Password allows an account in a day.
+/// The requests per day that 1Password allows an account.
 const ALLOWED: u32 = 1_000;
 const HOSTS: usize = 4;
 pub(super) const VAULT: &str = "vvvvvvvvvvvvvvvvvvvvvvvvvv";
 
 thread_local! {
-    /// The account: requests of all machines, and how often its vault has changed.
+    /// The account: the requests of all machines, and the version of its vault.
     pub(super) static ACCOUNT: RefCell<(u32, u64)> = const { RefCell::new((0, 1)) };
-    /// The titles of the vault's items.
+    /// The titles of the items.
     pub(super) static ITEMS: RefCell<Vec<String>> = RefCell::new(["a", "b", "c"].map(str::to_owned).to_vec());
 }
 
-/// A core that has all it is asked for. 1Password answers no more than it allows.
+/// A fake SDK core that has every requested item. It fails requests beyond the account's limit.
 pub(super) struct Counting(Instant);
 
 impl Work for Counting {
@@ -93,7 +93,7 @@ fn said(name: &str, parameters: &serde_json::Value, version: u64) -> String {
     }
 }
 
-/// A resolver that is restarted now and then.
+/// A resolver that is restarted from time to time.
 #[derive(Default)]
 struct Restarted(Mutex<Option<Arc<ServiceAccount<Counting>>>>);
 
@@ -127,7 +127,7 @@ struct Host {
 }
 
 impl Host {
-    /// A boot: the store and the book are empty.
+    /// Boots the machine: store and book are empty.
     fn boot(budget: u32, hosts: u32) -> Self {
         let (resolver, folder) = (Arc::<Restarted>::default(), testing::folder());
         let store = Store::open(folder.path(), Kind::Anything, 1 << 20).unwrap();
@@ -144,7 +144,7 @@ impl Host {
         host
     }
 
-    /// A restart of the resolver: the service manager has kept the book.
+    /// Restarts the resolver. The service manager has kept the book.
     fn restart(&self) {
         let book = Arc::new(Book::in_file(self.book.try_clone().unwrap()));
         let configured = Configured { budget: self.budget, hosts: self.hosts, ..Configured::default() };
@@ -161,7 +161,7 @@ impl Host {
         *self.resolver.0.lock().unwrap() = account.ok().map(Arc::new);
     }
 
-    /// A start of the unit; what it can't have refuses it.
+    /// Starts the unit, which fails if it does not get its credential.
     async fn start(&self, process: u64) -> Result<(), Failure> {
         let unit = UnitName::parse("app.service").unwrap();
         for name in ["a", "b", "c"] {
@@ -182,7 +182,7 @@ impl Host {
     }
 }
 
-/// The requests of a day, and the starts that were refused.
+/// Returns the requests of a day and the refused starts.
 async fn day(budget: u32, hosts: u32) -> (u32, Vec<String>) {
     simulated::follow();
     ACCOUNT.set((0, 1));
@@ -192,7 +192,7 @@ async fn day(budget: u32, hosts: u32) -> (u32, Vec<String>) {
     for minute in 0..24 * 60 {
         sleep_until(begun + Duration::from_secs(minute * 60)).await;
         if minute % 240 == 17 {
-            ACCOUNT.with_borrow_mut(|(_, version)| *version += 1); // somebody edits the vault
+            ACCOUNT.with_borrow_mut(|(_, version)| *version += 1); // someone edits the vault
         }
         for (number, host) in machines.iter_mut().enumerate() {
             match minute + 10 * number as u64 {

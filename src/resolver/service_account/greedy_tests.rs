@@ -1,5 +1,6 @@
-//! A day with a greedy caller on the bus, a timer whose field does not exist, a restart loop and 40 well-behaved units: in simulated time, with the
-//! real broker, store, engine, session, quota and book. Each well-behaved start must be answered, with a service account and with Connect.
+//! Simulates a day with a greedy caller on D-Bus, a timer whose field does not exist, a unit that restarts in
+//! a loop, and 40 well-behaved units. Time is simulated; broker, store, engine, session, quota and book are
+//! real. Every well-behaved start must succeed, with a service account and with Connect.
 
 use std::time::Duration;
 
@@ -25,11 +26,11 @@ use crate::resolver::record::Counted;
 
 const WELL_BEHAVED: usize = 40;
 const BUDGET: u32 = 800;
-/// How often something happens.
+/// The interval of the events.
 const STEP: Duration = Duration::from_secs(10);
 const STEPS: usize = 8_640;
 
-/// A Connect server that has all items, and counts.
+/// A fake Connect server that has all items and counts calls.
 struct Server;
 
 impl Server {
@@ -80,7 +81,7 @@ impl Backend for Server {
     }
 }
 
-/// A machine: its provider, and whichever resolver it asks.
+/// A machine: its provider, and a resolver.
 struct Machine {
     config: Arc<CurrentConfig>,
     broker: Arc<Broker>,
@@ -112,7 +113,7 @@ impl Machine {
         (unit, what)
     }
 
-    /// A start of a unit.
+    /// Starts a unit.
     async fn start(&self, name: &str) -> Result<(), String> {
         let (unit, what) = self.wanted(name);
         let (process, arrived) = (ProcessId::nobody(), BootTime::now());
@@ -125,7 +126,7 @@ impl Machine {
         result.map(drop).map_err(|refusal| refusal.cause(&unit, &CredentialId::parse(name).unwrap()))
     }
 
-    /// Calls of a unit on the bus, as fast as they are answered.
+    /// Makes D-Bus calls for a unit, as fast as they are answered.
     async fn refresh_in_a_loop(&self, name: &str) {
         let (unit, what) = self.wanted(name);
         let (asker, wanted) = (Asker::BusUnit(unit), &what.parts()[0]);
@@ -138,14 +139,14 @@ impl Machine {
     }
 }
 
-/// Does it again, if it has ended.
+/// Runs the work again if it has ended.
 fn again(running: &mut Option<JoinHandle<()>>, work: impl Future<Output = ()> + Send + 'static) {
     if running.as_ref().is_none_or(JoinHandle::is_finished) {
         *running = Some(tokio::spawn(work));
     }
 }
 
-/// The calls of a day, and the well-behaved starts that were refused.
+/// Returns the calls of a day and the refused starts of well-behaved units.
 async fn day(machine: &Arc<Machine>) -> (u32, Vec<String>) {
     let titles = ["greedy", "timer", "loop"].map(str::to_owned).into_iter();
     ITEMS.set(titles.chain((0..WELL_BEHAVED).map(|unit| format!("u{unit:02}"))).collect());
@@ -166,7 +167,7 @@ async fn day(machine: &Arc<Machine>) -> (u32, Vec<String>) {
             let of = Arc::clone(machine);
             again(&mut timer, async move { drop(of.start("timer").await) });
         }
-        // each unit starts for the first time at some moment of the day, and again later
+        // each unit starts for the first time at some time of the day, and again later
         for unit in 0..WELL_BEHAVED {
             if [60 + 200 * unit, 60 + 200 * unit + 400].contains(&step)
                 && let Err(cause) = machine.start(&format!("u{unit:02}")).await
@@ -203,7 +204,7 @@ async fn greedy_consumers_leave_a_service_account_to_the_others() {
         account.quota().spenders().iter().find(|it| it.share == number).map_or(0, |it| it.calls)
     };
     let (greedy, timer) = (spent("greedy.service"), spent("timer.service"));
-    // half of what is not kept back
+    // half of the unreserved budget
     assert!((5..=300).contains(&greedy), "{greedy} calls of the greedy caller");
     assert!(timer <= 60, "{timer} calls of the timer");
 }
@@ -215,6 +216,7 @@ async fn greedy_consumers_leave_a_connect_server_to_the_others() {
     let machine = Machine::of(resolver, r#"{ "kind": "connect", "url": "https://connect.example" }"#);
     let (calls, refused) = day(&machine).await;
     assert_eq!(refused, Vec::<String>::new());
-    // one fetch in 30 s on the bus, and one check in 30 s for the restart loop, which brings the list of items after a change
+    // one D-Bus fetch per 30 s, and for the restart loop one check per 30 s, which also requests the list of
+    // items after a change
     assert!(calls <= 2 * 2_880 + 400, "{calls} calls");
 }

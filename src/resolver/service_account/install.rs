@@ -1,4 +1,5 @@
-//! What installing the core needs to know of it: which release a library is, and whether a worker takes it.
+//! Support for installing the SDK core: identifies the release of a library, and tests whether a worker can
+//! load it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,44 +13,46 @@ use crate::resolver::service_account::sdk::{fits_this_machine, sha256};
 
 pub use super::LIBRARY;
 
-/// How long a worker may take to load the core.
+/// How long a worker may take to load the library.
 const LOADING: Duration = Duration::from_secs(20);
 
-/// Which library some bytes are.
+/// The identity of a library.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sum {
-    /// Its SHA-256, in hexadecimal.
+    /// Its SHA-256 in hexadecimal.
     pub sha256: String,
-    /// The release that has it, if any is known.
+    /// The release with this SHA-256, if it is known.
     pub version: Option<&'static str>,
 }
 
-/// Looks at a library's bytes.
+/// Identifies a library by its content.
 ///
 /// # Errors
-/// Where it is no library for this machine: why.
+///
+/// Returns the reason if it is not a library for this machine.
 pub fn sum(library: &[u8]) -> Result<Sum, String> {
     fits_this_machine(library)?;
     let sha256 = sha256(library);
     Ok(Sum { version: releases::release(&sha256), sha256 })
 }
 
-/// Whether the resolver looks for the core in this directory by itself.
+/// Whether the resolver searches this directory for the library by default.
 pub fn is_looked_for_in(dir: &Path) -> bool {
     PLACES.iter().any(|place| Path::new(place) == dir)
 }
 
-/// Why a library was not found good.
+/// Why a library did not pass the test.
 #[derive(Debug)]
 pub enum Trial {
-    /// It is not the core, or not one that is known how to use.
+    /// It is not the SDK core, or onecred does not know how to call it.
     Refused(String),
-    /// There was no way to try.
+    /// The test could not be made.
     NotTried(String),
 }
 
-/// Has a worker load a library, as the resolver would: its contract version and checksums have to be known. Its code never runs as
-/// root nor as the resolver's user, who has a token: the worker is nobody's process, without a network.
+/// Loads a library in a worker, as the resolver would. Its contract version and checksums must be known. Its
+/// code never runs as root or as the resolver's user, which has a token: the worker runs as `nobody`, without
+/// a network.
 pub fn try_out(library: &Path, sha256: &str) -> Result<(), Trial> {
     try_out_by(library, sha256, Launch::default())
 }

@@ -1,4 +1,4 @@
-//! What the core's answers look like, and the same in Connect's shapes, by which every source is read.
+//! The answers of the SDK core, and their conversion to the data model of Connect, which all sources use.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -8,7 +8,7 @@ use crate::host::clock;
 use crate::ipc::version;
 use crate::resolver::items::model::{Field, File, FullItem, ItemOverview, Section, Value, Vault, VaultId};
 
-/// Within how many seconds of its change an item may change again and still show the same time.
+/// The time in seconds within which an item may change again and still have the same time of change.
 const RECENT: u64 = 300;
 
 #[derive(Deserialize)]
@@ -106,20 +106,20 @@ struct Attributes {
     id: String,
 }
 
-/// One of a batch of items.
+/// One item of a batch.
 #[derive(Deserialize)]
 pub(super) struct OneOfAll {
     pub(super) content: Option<CoreItem>,
 }
 
-/// A batch of items; those that are missing have no entry at all.
+/// A batch of items. It has no entries for missing items.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct All {
     pub(super) individual_responses: Vec<OneOfAll>,
 }
 
-/// Reads what the core has brought. The error tells the place, and nothing of what stands there.
+/// Parses an answer of the SDK core. The error contains the position but not the content.
 pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
     serde_json::from_slice(json).map_err(|error| {
         format!("it has another shape than the core's (line {}, column {})", error.line(), error.column())
@@ -200,7 +200,7 @@ impl From<CoreItem> for FullItem {
             id: item.id,
             title: Some(item.title),
             vault: Some(VaultId { id: item.vault_id }),
-            state: None, // a deleted item is not given out
+            state: None, // deleted items are not returned
             sections,
             fields,
             files,
@@ -208,7 +208,7 @@ impl From<CoreItem> for FullItem {
     }
 }
 
-/// A field. The core has written dates, months and addresses for people already, so that they are text like others.
+/// Converts a field. The SDK core has already formatted dates, months and addresses, so they are text.
 fn read_field(field: CoreField, section: Option<Section>) -> Field {
     let kind = match field.field_type.as_str() {
         "Totp" => "OTP",
@@ -216,7 +216,7 @@ fn read_field(field: CoreField, section: Option<Section>) -> Field {
         _ => "STRING",
     };
     let value = match field.field_type.as_str() {
-        // the core shows nothing of it, and an empty value would be a wrong one
+        // the core does not return the value, and an empty value would be wrong
         "Unsupported" => Value::Hidden,
         _ => Value::Text(field.value),
     };
@@ -232,7 +232,7 @@ fn read_field(field: CoreField, section: Option<Section>) -> Field {
     }
 }
 
-/// What the core tells of a private key besides, which other sources have as fields of their own.
+/// The further data of a private key, which other sources return as separate fields.
 fn about_key(field: &CoreField, section: impl Fn() -> Option<Section>) -> Vec<Field> {
     let Some(about) = field.details.as_ref().filter(|details| details.kind == "SshKey") else {
         return vec![];

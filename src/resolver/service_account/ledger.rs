@@ -1,4 +1,4 @@
-//! What a source has spent, by hour and day, and what may still be spent. Pure: times are given.
+//! What a source has spent, by hour and day, and what it may still spend. Pure: the caller passes the time.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::resolver::shares::Shares;
 
 pub(super) const HOUR: Duration = Duration::from_secs(3_600);
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
-/// Calls within so much time are counted as one lot, which counts from the last of them.
+/// Calls within this time are counted as one lot, whose age is that of its last call.
 const LOT: Duration = Duration::from_secs(600);
 
-/// The calls that a consumer may cause in a day, however many consumers there are.
+/// The calls that each consumer may always cause in a day, however many consumers there are.
 const LEAST_SHARE: u32 = 5;
 
 /// What one machine may spend on one source.
@@ -25,28 +25,28 @@ pub(super) struct Budget {
     pub(super) per_day: u32,
 }
 
-/// A part of a budget that is earned over the day.
+/// A token bucket: a part of a budget, which refills over the day.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Share {
-    /// How much of it may come at once.
+    /// The capacity of the bucket.
     burst: f64,
-    /// What is earned in 24 hours.
+    /// The refill in 24 hours.
     per_day: f64,
 }
 
 impl Budget {
-    /// The calls that checks don't get.
+    /// The reserve: calls that checks may not use.
     pub(super) fn kept_back(self) -> u32 {
         self.per_day / 4
     }
 
-    /// The calls that onecred's own work, orders on the bus and checks may come to.
+    /// The calls that remain for onecred's own work, requests on D-Bus and checks.
     fn unreserved(self) -> u32 {
         self.per_day - self.kept_back()
     }
 
-    /// The calls that all calls together may come to when one is made for this. Units that were never answered come first: the last part of what
-    /// is kept back is for them alone.
+    /// The total of all calls up to which a call for this cause is allowed. Units that never had an answer
+    /// have priority: the last part of the reserve is only for them.
     fn ceiling(self, cause: Cause) -> u32 {
         match cause.asker.class {
             _ if cause.is_check => self.unreserved(),
@@ -56,35 +56,38 @@ impl Budget {
         }
     }
 
-    /// The calls that one of so many consumers may cause in a day.
+    /// The calls that one of this many consumers may cause in a day.
     pub(super) fn share(self, consumers: u32) -> u32 {
         (self.unreserved() / 2 / consumers.max(1)).max(LEAST_SHARE)
     }
 
-    /// Checks: together no more than what is not kept back, in any 24 hours.
+    /// The bucket of checks. In any 24 hours, checks use at most what is not reserved: the bucket holds a
+    /// fifth of it, and the other four fifths refill over the day.
     pub(super) fn checks(self) -> Share {
         let all = f64::from(self.per_day - self.kept_back());
         Share { burst: (all / 5.0).max(1.0), per_day: all * 0.8 }
     }
 
-    /// Logins that come after a failure, such as a crash of the core or a token that is denied: fewer than would use up what is kept back.
+    /// The bucket of logins after a failure, such as a crash of the SDK core or a rejected token. It is too
+    /// small to use up the reserve.
     pub(super) fn retries(self) -> Share {
         let all = f64::from(self.per_day);
         Share { burst: (all / 80.0).max(3.0), per_day: (all / 40.0).max(3.0) }
     }
 }
 
-/// What was spent, as it outlives this process. Times are of this boot.
+/// What was spent, in the form that outlives this process. Times are of this boot.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Ledger {
-    /// Calls, oldest first.
+    /// Lots of calls, oldest first.
     pub(super) lots: VecDeque<Lot>,
     pub(super) checks: Purse,
     pub(super) retries: Purse,
     /// The calls of each consumer.
     #[serde(default)]
     pub(super) shares: Shares,
-    /// How often 1Password has said "rate limited" in a row, when it did so last, and until when it is left alone.
+    /// The number of consecutive "rate limited" answers of 1Password, the time of the last one, and until
+    /// when 1Password is not asked.
     pub(super) limited: u32,
     pub(super) since: Option<BootTime>,
     pub(super) until: Option<BootTime>,
@@ -98,7 +101,7 @@ pub(super) struct Lot {
     pub(super) calls: u32,
 }
 
-/// What has been earned of a share, and when that was reckoned; nothing was taken yet, where it is empty.
+/// The state of a token bucket: its balance and the time of the last refill. Empty if nothing was taken yet.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Purse(pub(super) Option<(f64, BootTime)>);
 
@@ -108,7 +111,7 @@ impl Ledger {
         if let Some(left) = left {
             return Err(limited("1Password limits the calls, and is left alone for a while".into(), left));
         }
-        // a budget that is smaller than a login allows one a day
+        // a budget smaller than the cost of a login allows one login per day
         let most = if self.lots.is_empty() { budget.per_day.max(calls) } else { budget.per_day };
         let spent = self.spent(now, DAY);
         if spent.saturating_add(calls) <= most {
@@ -118,7 +121,7 @@ impl Ledger {
         Err(limited(cause, self.room(calls, most, now).max(Duration::from_secs(60))))
     }
 
-    /// How long it takes until so many lots have aged that there is room for these calls.
+    /// How long until enough lots are older than a day for these calls to fit the limit.
     fn room(&self, calls: u32, most: u32, now: BootTime) -> Duration {
         let mut spent = self.spent(now, DAY).saturating_add(calls);
         let counting = self.lots.iter().filter(|lot| lot.last.age(now) < DAY);
@@ -149,7 +152,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Whether calls of this cause leave what is kept for others.
+    /// Whether calls of this cause leave the reserves of others intact.
     fn admit_for(&self, calls: u32, cause: Cause, budget: Budget, now: BootTime) -> Result<(), Failure> {
         let most = budget.ceiling(cause);
         if !self.lots.is_empty() && self.spent(now, DAY).saturating_add(calls) > most {
@@ -175,7 +178,7 @@ impl Ledger {
         Err(limited(cause, wait.max(Duration::from_secs(60))).of_asker())
     }
 
-    /// Admits a check, whose first call is to have this cause.
+    /// Admits a check whose first call will have this cause.
     pub(super) fn admit_check(&mut self, cause: Cause, budget: Budget, now: BootTime) -> Result<(), Failure> {
         self.admit(1, budget, now)?;
         if cause.has_share() {
@@ -196,7 +199,7 @@ impl Ledger {
         })
     }
 
-    /// Whether anything of it still counts.
+    /// Whether any entry is still relevant.
     pub(super) fn matters(&self, now: BootTime) -> bool {
         self.spent(now, DAY) > 0 || self.until.is_some_and(|until| !now.age(until).is_zero())
     }
@@ -222,7 +225,7 @@ impl Ledger {
         self.lots.retain(|lot| lot.calls > 0);
     }
 
-    /// Calls within this time, rather some too many than one too few.
+    /// The calls within this time. Lots make the result too high rather than too low.
     pub(super) fn spent(&self, now: BootTime, within: Duration) -> u32 {
         let lots = self.lots.iter().filter(|lot| lot.last.age(now) < within);
         lots.fold(0, |sum, lot| sum.saturating_add(lot.calls))
@@ -234,14 +237,14 @@ impl Ledger {
 }
 
 impl Purse {
-    /// Takes what was not foreseen, and was earned or will be.
+    /// Takes calls that were not planned; the balance may become negative.
     fn owe(&mut self, count: u32) {
         if let Some((earned, _)) = &mut self.0 {
             *earned -= f64::from(count);
         }
     }
 
-    /// Takes one, or says how long it is until one is earned.
+    /// Takes one, or returns the time until one is available.
     pub(super) fn take(&mut self, share: Share, now: BootTime) -> Result<(), Duration> {
         let rate = share.per_day / DAY.as_secs_f64();
         let earned = match self.0 {

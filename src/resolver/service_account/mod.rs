@@ -1,4 +1,5 @@
-//! A service account: its token, and 1Password's own core in a worker process, which is asked within a budget.
+//! A service account: its token, and 1Password's SDK core in a worker process, which makes calls within a
+//! budget.
 
 mod backend;
 mod batch;
@@ -40,40 +41,40 @@ use token::{Hosts, Token};
 pub use worker::run as run_worker;
 use worker::{Launch, Wanted, Work, Worker};
 
-/// Where the core's library may be, unless the configuration says so: first where a package puts it.
+/// The directories that are searched for the library by default, those of packages first.
 const PLACES: [&str; 4] =
     ["/usr/lib/onecred", "/usr/lib/x86_64-linux-gnu/onecred", "/usr/local/lib/onecred", "/var/lib/onecred"];
-/// The name of the core's library.
+/// The file name of the SDK core's library.
 pub const LIBRARY: &str = "libop_uniffi_core.so";
 
-/// What is taken less strictly while trying things out and testing.
+/// Checks that are relaxed in demos and tests.
 #[derive(Debug, Clone, Default)]
 pub struct Leniency {
-    /// A user who may own the core's library besides root.
+    /// A user who may own the library besides root.
     pub owner: Option<u32>,
-    /// Whether a token may go to this host itself, in plain http too: to a fake of 1Password.
+    /// Whether a token may be sent to this host, also over plain HTTP, to a fake of 1Password.
     pub insecure_loopback: bool,
 }
 
 /// What a source is opened with, besides its configuration and token.
 #[derive(Clone, Default)]
 pub struct Surroundings {
-    /// What is taken less strictly.
+    /// The relaxed checks.
     pub leniency: Leniency,
-    /// Where what is spent is written down.
+    /// Where to record what is spent.
     pub book: Arc<Book>,
-    /// How many calls all sources may make together.
+    /// The limit on the calls of all sources together.
     pub limit: CallLimit,
 }
 
-/// A source that resolves by a service account.
+/// A source that uses a service account.
 pub(super) struct ServiceAccount<W = Worker> {
     engine: Engine<backend::Account<W>>,
     quota: Arc<Quota>,
 }
 
 impl ServiceAccount {
-    /// Makes it ready; nothing is asked yet.
+    /// Prepares the source without any calls.
     pub(super) fn new(
         name: &str,
         configured: &Configured,
@@ -102,7 +103,7 @@ impl<W: Work> ServiceAccount<W> {
             ca_file::examine(path)?;
         }
         let budget = Budget { per_day: configured.calls_per_day() };
-        // another token is another account, perhaps, and at least not limited yet
+        // another token may belong to another account, and is not limited yet
         let page = format!("{name} {}", token.fingerprint());
         let quota = Arc::new(
             Quota::new(budget, Arc::clone(&surroundings.book), page).within(surroundings.limit.clone()),
@@ -118,7 +119,7 @@ impl<W: Work> ServiceAccount<W> {
         Ok(Self { engine, quota })
     }
 
-    /// What it may cost.
+    /// The quota of the source.
     pub(super) fn quota(&self) -> Arc<Quota> {
         Arc::clone(&self.quota)
     }
@@ -144,7 +145,7 @@ impl<W: Work> Resolve for ServiceAccount<W> {
     }
 }
 
-/// Looks at a token's form without using it: the host of its account, if it may go there.
+/// Parses a token without using it. Returns the host of its account, if the token may be sent there.
 pub fn read_token(
     token: &SecretValue,
     configured: &Configured,
@@ -166,13 +167,14 @@ fn wanted(configured: &Configured, owner: Option<u32>) -> Wanted {
     Wanted { paths, sha256: configured.library_sha256.clone(), owner }
 }
 
-/// The files that a source depends on: a library that was replaced takes a new worker, as other authorities do.
+/// The files that a source depends on: if the library or the certificate authorities change, a new worker is
+/// needed.
 pub(super) fn files(configured: &Configured) -> Vec<PathBuf> {
     let library = wanted(configured, None).paths;
     library.into_iter().chain(configured.ca_file.clone()).collect()
 }
 
-/// All that the worker has in its environment: what the configuration says of the way to 1Password.
+/// The complete environment of the worker: how to reach 1Password, according to the configuration.
 fn environment(configured: &Configured) -> Vec<(OsString, OsString)> {
     let proxy = configured.proxy.as_ref().map(|proxy| ("HTTPS_PROXY".into(), proxy.into()));
     let authorities = configured.ca_file.as_ref().map(|file| ("SSL_CERT_FILE".into(), file.into()));

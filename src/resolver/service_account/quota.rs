@@ -1,4 +1,5 @@
-//! The quota: every call is counted, by hour and day; a budget is kept; checks stop before it is used up, and so leave the rest to what units can't start without.
+//! The quota of a service account. It counts every call by hour and day and enforces a budget. Checks stop
+//! before the budget is used up; the rest is reserved for secrets that units need to start.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +13,10 @@ use crate::ipc::{Asker, Class, Failure, QuotaStatus, Spender, Spent};
 use crate::resolver::payer::{self, Cause};
 use crate::resolver::shares;
 
-/// The pause after a first "rate limited", and the longest.
+/// The pause after the first "rate limited", and the longest pause.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(900);
-/// What a login costs: four requests, and the keys at the first use of them.
+/// The cost of a login in calls: four requests, plus one for the keys on first use.
 pub(super) const LOGIN: u32 = 5;
 
 /// The quota of one source.
@@ -27,12 +28,12 @@ pub(in crate::resolver) struct Quota {
 }
 
 impl Quota {
-    /// The quota that is written on this page of the book.
+    /// A quota that is recorded on this page of the book.
     pub(super) fn new(budget: Budget, book: Arc<Book>, page: String) -> Self {
         Self { budget, book, page, limit: CallLimit::default() }
     }
 
-    /// The same within a limit.
+    /// Adds a limit on the number of calls.
     pub(super) fn within(self, limit: CallLimit) -> Self {
         Self { limit, ..self }
     }
@@ -41,19 +42,20 @@ impl Quota {
         self.book.page(&self.page, |ledger| turn(ledger, self.budget, BootTime::now()))
     }
 
-    /// Pays for a call of this many requests, or says why it can't be made and until when. The time of payment goes to [`answered`](Self::answered).
+    /// Pays for a call of this many requests, or returns why it may not be made and how long to wait. Pass
+    /// the returned time to [`answered`](Self::answered).
     pub(super) fn pay(&self, requests: u32) -> Result<BootTime, Failure> {
         self.limit.take(requests)?;
         let cause = payer::paid();
         self.ledger(|ledger, budget, now| ledger.pay(requests, cause, budget, now).map(|()| now))
     }
 
-    /// Whether a login could be paid for, and the call that it is made for.
+    /// Whether the budget allows a login and the call that it is made for.
     pub(super) fn affords_login(&self) -> Result<(), Failure> {
         self.ledger(|ledger, budget, now| ledger.admit(LOGIN + 1, budget, now))
     }
 
-    /// Pays for a login; it leaves something for the call that it is made for.
+    /// Pays for a login, if the budget also allows the call that it is made for.
     pub(super) fn pay_login(&self) -> Result<(), Failure> {
         self.limit.take(LOGIN)?;
         self.ledger(|ledger, budget, now| {
@@ -62,34 +64,34 @@ impl Quota {
         })
     }
 
-    /// Gives back what was paid for calls that never came to 1Password.
+    /// Refunds calls that never reached 1Password.
     pub(super) fn give_back(&self, calls: u32) {
         let cause = payer::present();
         self.ledger(|ledger, _, _| ledger.give_back(calls, cause));
     }
 
-    /// Lets another login come after one that failed, or whose worker did, or says how long that has to wait.
+    /// Allows another login after a login or its worker failed, or returns how long to wait.
     pub(super) fn retry_login(&self) -> Result<(), Duration> {
         self.ledger(|ledger, budget, now| ledger.retries.take(budget.retries(), now))
     }
 
-    /// Lets a check through, or says when the next one may come. Its calls are paid for as they are made.
+    /// Admits a check, or returns when the next one is allowed. Its calls are paid for when they are made.
     pub(super) fn admit_check(&self, asker: Asker) -> Result<(), Failure> {
         let cause = Cause { asker, is_check: true, is_first: true };
         self.ledger(|ledger, budget, now| ledger.admit_check(cause, budget, now))
     }
 
-    /// What was spent, and may be.
+    /// The calls that were made, and the budget.
     pub(super) fn spent(&self) -> Spent {
         self.ledger(|ledger, budget, now| ledger.spent_of(budget, now))
     }
 
-    /// The consumers that have spent most.
+    /// The consumers with the most calls.
     pub(in crate::resolver) fn spenders(&self) -> Vec<Spender> {
         self.ledger(|ledger, _, now| ledger.shares.top(shares::SHOWN, now))
     }
 
-    /// How it is, for whoever asks.
+    /// The state of the quota.
     pub(in crate::resolver) fn status(&self) -> QuotaStatus {
         let (spent, wait) = self
             .ledger(|ledger, budget, now| (ledger.spent_of(budget, now), ledger.admit(1, budget, now).err()));
@@ -102,7 +104,8 @@ impl Quota {
         }
     }
 
-    /// 1Password has answered a call that was paid for at this time, so it does not limit; unless it has said so since.
+    /// 1Password has answered a call that was paid for at this time. So it does not limit calls, unless it
+    /// has said so since then.
     pub(super) fn answered(&self, paid: BootTime) {
         self.ledger(|ledger, _, _| {
             if ledger.since.is_none_or(|since| since < paid) {
@@ -111,7 +114,8 @@ impl Quota {
         });
     }
 
-    /// What 1Password has said no with: after a "rate limited" nothing is asked for the time that it names, or for a growing one.
+    /// Handles a refusal of 1Password: after "rate limited", no calls are made for the time that it demands,
+    /// or for a growing time.
     pub(super) fn noticed(&self, failure: Failure) -> Failure {
         if failure.class != Class::Limited {
             return failure;

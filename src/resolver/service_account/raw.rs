@@ -1,5 +1,5 @@
-//! 1Password's core without the engine above it: single calls by their names, none repeated. integration/real/run compares what they bring
-//! with what is known of the core.
+//! Calls to the SDK core without the engine above it: single calls by name, without retries.
+//! integration/real/run compares their results with what is known of the SDK core.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::domain::secret::SecretValue;
 use crate::ipc::{Class, Failure};
 use crate::resolver::CallLimit;
 
-/// How long loading, a login or a call may take.
+/// The time limit for loading, a login or a call.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A core in a worker process, logged in.
+/// An SDK core in a worker process, logged in.
 pub struct RawAccount {
     worker: Worker,
     host: String,
@@ -25,12 +25,13 @@ pub struct RawAccount {
     limit: CallLimit,
 }
 
-/// Why the core did not do something.
+/// Why the SDK core refused something.
 #[derive(Debug)]
 pub struct Refusal {
-    /// What the resolver makes of it.
+    /// The failure that the resolver makes of it.
     pub failure: Failure,
-    /// The core's name for it, where the core has refused. Its message is left out, since it may quote anything.
+    /// The SDK core's name for the error, if it reported one. The message is omitted, since it may contain
+    /// anything.
     pub name: Option<String>,
 }
 
@@ -41,13 +42,14 @@ impl From<Failure> for Refusal {
 }
 
 impl RawAccount {
-    /// The calls that a login takes.
+    /// The number of calls that a login makes.
     pub const LOGIN: u32 = quota::LOGIN;
 
-    /// Loads the core and logs in, as the resolver does, but once.
+    /// Loads the SDK core and logs in as the resolver does, but without retries.
     ///
     /// # Errors
-    /// The core is not installed, the token can't be used, or 1Password refuses it or can't be reached.
+    ///
+    /// The SDK core is not installed, the token cannot be used, or 1Password rejects it or cannot be reached.
     pub async fn log_in(
         token: &SecretValue,
         configured: &Configured,
@@ -68,15 +70,16 @@ impl RawAccount {
         Ok(account)
     }
 
-    /// The core's release, where its SHA-256 is that of a known one.
+    /// The release of the SDK core, if its SHA-256 is known.
     pub fn release(&self) -> Option<&'static str> {
         self.release
     }
 
-    /// Has the core do something that takes it this many requests. The answer is JSON.
+    /// Makes a call that costs this many requests. The answer is JSON.
     ///
     /// # Errors
-    /// The core refuses, or the limit of calls is reached.
+    ///
+    /// The SDK core refuses, or the limit of calls is reached.
     pub async fn call(
         &self,
         name: &str,

@@ -1,4 +1,4 @@
-//! A session: a worker that has logged in, made anew when it ends, and left alone for a while when that fails.
+//! A session: a worker that has logged in. A new one is made when it ends, after a pause if it failed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,20 +16,21 @@ use super::worker::{Ask, Launch, Told, Trouble, Wanted, Work, Worker};
 use crate::host::pause::{after_failures, prolonged};
 use crate::ipc::{Class, Failure};
 
-/// How long a worker may take to load the core (less than the provider waits for an answer, so that it is told why), and then to log in; the
-/// core gives up each request after 30 s.
+/// How long a worker may take to load the SDK core, and then to log in. Loading must take less than the
+/// provider's wait for an answer, so that the provider receives the reason. The core gives up each request
+/// after 30 s.
 const LOADING: Duration = Duration::from_secs(15);
 const LOGGING_IN: Duration = Duration::from_secs(60);
-/// How long after a doubtful answer the same is asked again.
+/// The pause before a call with a doubtful answer is repeated.
 const DOUBT: Duration = Duration::from_millis(300);
-/// A session younger than this does not end by itself: the token is no longer accepted.
+/// If a session ends at a younger age than this, the token was rejected: sessions do not expire so soon.
 const FRESH: Duration = Duration::from_secs(30);
-/// Sessions that end sooner than this are not made anew each time.
+/// If a session lasts less than this, the next login is limited by a share of the budget.
 const SHORT: Duration = Duration::from_secs(600);
-/// After how long without a failure the pauses begin small again.
+/// The time without failures after which pauses start from the shortest again.
 const CALM: Duration = Duration::from_secs(1_200);
 
-/// A service account, to be asked.
+/// A session of a service account.
 pub(super) struct Session<W = Worker> {
     account: Arc<Account>,
     state: Arc<Mutex<State<W>>>,
@@ -46,12 +47,12 @@ pub(super) struct Account {
 
 struct State<W> {
     worker: Option<Arc<W>>,
-    /// Failures to have a worker, or to keep one, with no long time between them, and the last of them.
+    /// Recent consecutive failures to start or keep a worker, and the time of the last one.
     failures: u32,
     last: Option<Instant>,
-    /// Why there is none, and until when none is made.
+    /// Why there is no worker, and until when none is started.
     rest: Option<(Failure, Instant)>,
-    /// Why the last login was of no use, or not for long.
+    /// Why the last login failed, or its session ended too soon.
     in_vain: Option<Failure>,
 }
 
@@ -62,7 +63,7 @@ impl<W> Default for State<W> {
 }
 
 impl<W: Work> Session<W> {
-    /// Nothing is asked, and no worker started, before there is something to ask.
+    /// Creates a session without a worker. The first question starts one.
     pub(super) fn new(account: Account) -> Self {
         Self { account: Arc::new(account), state: Arc::default(), breaker: Breaker::default() }
     }
@@ -72,7 +73,7 @@ impl<W: Work> Session<W> {
         self.account.token.host()
     }
 
-    /// Has the core do something. `what` it is in words, for messages.
+    /// Makes a call to the SDK core. `what` is its description for messages.
     pub(super) async fn call(
         &self,
         name: &str,
@@ -131,7 +132,8 @@ impl<W: Work> Session<W> {
         }
     }
 
-    /// The worker that has logged in; it is made where there is none. That goes on also when the asker's time is up.
+    /// Returns a worker that has logged in; starts one if necessary. Starting continues even if the asker's
+    /// time runs out.
     async fn worker(&self, by: Instant) -> Result<Arc<W>, Failure> {
         let late = || verdict::too_late(self.host());
         let mut state = timeout_at(by, Arc::clone(&self.state).lock_owned()).await.map_err(|_| late())?;
@@ -146,7 +148,7 @@ impl<W: Work> Session<W> {
         if let Some((failure, until)) = &state.rest {
             let wait = until.saturating_duration_since(Instant::now());
             if failure.class == Class::Away && Instant::now() + wait < by {
-                sleep(wait).await; // others wait for this one, and then for what it made
+                sleep(wait).await; // others wait for this attempt, and then use its worker
             } else if !wait.is_zero() {
                 return Err(failure.clone().retry_after(wait));
             }
@@ -160,7 +162,7 @@ impl<W: Work> Session<W> {
         }
     }
 
-    /// Gives a worker up: it has crashed, or its session is over.
+    /// Drops a worker that has crashed or whose session is over.
     async fn discard(
         &self,
         worker: &Arc<W>,
@@ -205,12 +207,12 @@ async fn make<W: Work>(
     }
 }
 
-/// What a call costs: the core reads a file's item before the file.
+/// The cost of a call in requests: for a file, the SDK core first reads its item.
 fn requests_of(name: &str) -> u32 {
     if name == "ItemsFilesRead" { 2 } else { 1 }
 }
 
-/// Why there is no session, and whether it would be in vain to try again soon.
+/// Why a login failed, and whether trying again soon is pointless.
 struct NoLogin {
     failure: Failure,
     in_vain: bool,
@@ -222,7 +224,8 @@ impl From<Failure> for NoLogin {
     }
 }
 
-/// A worker that has logged in. Where the login before was in vain, for this reason, another one comes out of a share of the budget.
+/// Starts a worker and logs in. If the previous login failed for the reason `before`, the login is limited by
+/// a share of the budget.
 async fn log_in<W: Work>(account: &Account, before: Option<Failure>) -> Result<W, NoLogin> {
     let host = account.token.host();
     let verdict = |trouble| match trouble {
@@ -244,7 +247,8 @@ async fn log_in<W: Work>(account: &Account, before: Option<Failure>) -> Result<W
         loaded => loaded.map_err(|trouble| verdict(trouble).0)?,
     };
     if let Told::Loaded { path, sha256 } = &loaded.told {
-        // said by a process with foreign code in it: what is none of what was asked for is not repeated
+        // the answer comes from a process with foreign code: report the path and sum only if they were asked
+        // for
         if !account.library.allows(path, sha256) {
             return Err(verdict::crashed("it says that it has loaded what nobody asked for").into());
         }
@@ -277,7 +281,7 @@ async fn log_in<W: Work>(account: &Account, before: Option<Failure>) -> Result<W
     }
 }
 
-/// The failure that a login was in vain for, while no other is tried.
+/// The failure of the previous login, while logins are paused.
 fn paced(mut failure: Failure, wait: Duration) -> Failure {
     const WORDS: &str = "; so that the budget lasts, the next login waits";
     if !failure.cause.ends_with(WORDS) {
@@ -287,13 +291,14 @@ fn paced(mut failure: Failure, wait: Duration) -> Failure {
 }
 
 impl<W> State<W> {
-    /// The same, where another login would probably be in vain, too.
+    /// Records a failure after which another login would probably fail too.
     fn in_vain(&mut self, failure: Failure) {
         self.in_vain = Some(failure.clone());
         self.failed(failure);
     }
 
-    /// No worker until some time has passed, longer at each failure in a row: crashes cost time here, denials at 1Password.
+    /// Pauses the start of workers, longer after each consecutive failure: crashes cost time on this machine,
+    /// rejected logins cost calls.
     fn failed(&mut self, failure: Failure) {
         let (first, longest) = match failure.class {
             Class::Denied => (Duration::from_secs(10), Duration::from_secs(600)),
@@ -301,7 +306,8 @@ impl<W> State<W> {
             _ => (Duration::from_millis(100), Duration::from_secs(30)),
         };
         if self.last.is_none_or(|last| last.elapsed() > CALM) {
-            self.failures = 0; // that a login worked in between says little: a core may crash at each call
+            // a successful login in between means little: an SDK core may crash at each call
+            self.failures = 0;
         }
         let wait = failure.retry_after.unwrap_or(after_failures(self.failures, first, longest));
         self.failures = self.failures.saturating_add(1);

@@ -1,4 +1,5 @@
-//! Tests with counterfeit cores, made by the C compiler: whatever a library does, the resolver lives and says what is wrong.
+//! Tests with fake libraries, built by the C compiler: whatever a library does, the resolver survives and
+//! reports what is wrong.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -12,10 +13,10 @@ use crate::domain::reference::Reference;
 use crate::ipc::ItemState;
 
 const SOURCE: &str = include_str!("../../../integration/fixtures/counterfeit-core.c");
-/// What makes this test binary a worker.
+/// The environment variable that makes this test binary a worker.
 const WORKER: &str = "ONECRED_TEST_WORKER";
 
-/// Not a test but the workers of the others, which start this binary anew.
+/// Not a test: the entry point of the workers, for which other tests start this binary.
 #[test]
 fn as_a_worker() {
     if std::env::var_os(WORKER).is_some() {
@@ -34,7 +35,7 @@ fn launch() -> Launch {
     }
 }
 
-/// A counterfeit core with these macros.
+/// Builds a fake library with these macros.
 fn counterfeit(folder: &Path, macros: &[&str]) -> PathBuf {
     let library = folder.join(LIBRARY);
     let (source, output) = (folder.join("core.c"), library.as_os_str());
@@ -102,7 +103,7 @@ async fn a_value_comes_by_the_abi() {
         item: fetch(Duration::ZERO).item,
         id: fetched.id,
         version: fetched.version,
-        vault_version: Some(6), // so that the item itself is looked at
+        vault_version: Some(6), // so that the item itself is fetched
     };
     let check = Check {
         print: String::new(),
@@ -267,7 +268,7 @@ fn a_library_that_others_could_replace_is_not_loaded() {
         mode(fine);
         assert_eq!(refused(&library), None, "{fine:o}");
     }
-    // a link elsewhere does not hide where it is
+    // a symbolic link elsewhere does not hide its location
     let elsewhere = tempfile::tempdir().unwrap();
     let link = elsewhere.path().join("link.so");
     std::os::unix::fs::symlink(&library, &link).unwrap();

@@ -1,4 +1,5 @@
-//! A service account's token, read before it is used: the core would send it wherever the token itself says.
+//! Parses a service account's token before use. This is necessary because the SDK core connects to whatever
+//! host the token names.
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use serde::Deserialize;
@@ -7,25 +8,25 @@ use zeroize::Zeroizing;
 
 use crate::domain::secret::SecretValue;
 
-/// Where 1Password serves accounts.
+/// The hosts of 1Password's accounts.
 const OWN: [&str; 3] = ["*.1password.com", "*.1password.ca", "*.1password.eu"];
 
-/// A token whose form was checked, and whose account is at a host that it may go to.
+/// A token of valid form, whose account is on an allowed host.
 pub(super) struct Token {
     text: SecretValue,
     host: String,
 }
 
-/// Where a token may go.
+/// The hosts that a token may be sent to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Hosts {
-    /// Further hosts besides 1Password's own, as `HOST` or `*.DOMAIN`.
+    /// Further hosts besides those of 1Password, as `HOST` or `*.DOMAIN`.
     pub(super) allowed: Vec<String>,
-    /// For tests: plain http to this host itself, too.
+    /// For tests: also this host, over plain HTTP.
     pub(super) insecure_loopback: bool,
 }
 
-/// Why a token is not used. Never quotes it; the host is no secret.
+/// Why a token is not used. Never contains the token; the host is not secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadToken {
     #[error("it does not begin with ops_, as the tokens of service accounts do")]
@@ -40,7 +41,7 @@ pub(super) enum BadToken {
     Host(String),
 }
 
-/// What a token holds; the secret parts are passed over, and have only to be there.
+/// The parts of a token. The secret parts are skipped, but must exist.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Parts {
@@ -58,9 +59,9 @@ struct Parts {
 }
 
 impl Token {
-    /// Reads a token. White space around it is not part of it.
+    /// Parses a token; ignores surrounding whitespace.
     pub(super) fn read(text: &SecretValue, hosts: &Hosts) -> Result<Self, BadToken> {
-        // exposed: to look at its parts
+        // exposed: to parse its parts
         let text = text.expose().trim_ascii();
         let coded = text.strip_prefix(b"ops_").ok_or(BadToken::Prefix)?;
         let coded = std::str::from_utf8(coded).map_err(|_| BadToken::Encoding)?.trim_end_matches('=');
@@ -70,14 +71,14 @@ impl Token {
         Ok(Self { text: SecretValue::new(text.to_vec()), host })
     }
 
-    /// The token as it is sent to the core.
+    /// The token as it is passed to the SDK core.
     pub(super) fn text(&self) -> &SecretValue {
         &self.text
     }
 
-    /// What tells tokens apart, and nothing about them.
+    /// A digest that identifies the token without revealing it.
     pub(super) fn fingerprint(&self) -> String {
-        // exposed: to be digested
+        // exposed: to compute a digest
         let digest = ring::digest::digest(&ring::digest::SHA256, self.text.expose());
         digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
@@ -88,7 +89,8 @@ impl Token {
     }
 }
 
-/// The host of an address, if the token may go there. The form is so narrow that no two readers of URLs can differ about it.
+/// The host of an address, if the token may be sent there. The accepted form is so narrow that all URL
+/// parsers interpret it the same way.
 fn host(address: &str, hosts: &Hosts) -> Result<String, BadToken> {
     let (secure, rest) = match address.split_once("://") {
         Some(("https", rest)) => (true, rest),
@@ -126,7 +128,7 @@ fn is_within(host: &str, pattern: &str) -> bool {
 pub(super) mod tests {
     use super::*;
 
-    /// A token of an account at this address. Nobody can log in with it.
+    /// A token of an account at this address, which cannot log in.
     pub(crate) fn token(address: &str) -> SecretValue {
         let json = format!(
             r#"{{"signInAddress":"{address}","userAuth":{{}},"email":"a@b","srpX":"","muk":{{}},"secretKey":""}}"#

@@ -1,29 +1,30 @@
-//! What the core's refusals mean. It names few of them, so that its sentences have to be read; what is unknown passes, rather than that a secret counts as gone.
+//! Classifies the errors of the SDK core. Few of them have names, so their messages are parsed. An unknown
+//! error counts as temporary, so that no secret is wrongly considered deleted.
 
 use std::time::Duration;
 
 use super::worker::Refused;
 use crate::ipc::{Class, Failure};
 
-/// What is done about a refusal.
+/// How to react to an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Then {
-    /// Nothing: it is what the asker gets.
+    /// Return the failure to the asker.
     Tell,
-    /// The session is over: log in again, and try once more.
+    /// The session is over: log in again and retry.
     LogIn,
-    /// A 403 may be false now and then: try once more.
+    /// A 403 is sometimes wrong: retry once.
     Doubt,
-    /// Nothing either; and it did not come to 1Password, so that it has cost nothing there.
+    /// Return the failure; the call did not reach 1Password, so it cost nothing.
     Unreached,
-    /// The core is broken: another worker has to do it.
+    /// The core is broken: retry with another worker.
     Replace,
 }
 
 pub(super) const NEW_TOKEN: &str = "put a valid token there: onecred token set";
 const REACH: &str = "see whether this host reaches the account's host, through a proxy if it needs one";
 
-/// A refusal as a failure. `what` was asked for, at `host`.
+/// Classifies an error. `what` was requested from `host`.
 pub(super) fn of(host: &str, what: &str, refused: &Refused) -> (Failure, Then) {
     match refused {
         Refused::NoLibrary => (no_library(), Then::Tell),
@@ -90,7 +91,7 @@ fn said(host: &str, what: &str, name: &str, message: &str) -> (Failure, Then) {
     tell(Class::Away, format!("1Password at {host} is away: {why}"), REACH)
 }
 
-/// Words of the core's that nobody here knows, up to where they begin to quote: what is quoted may be anything, also a token.
+/// An unknown message, up to its first quotation: quoted text may be anything, even a token.
 fn unquoted(words: &str) -> &str {
     let quote = words.find(['"', '`', '\'']).unwrap_or(words.len());
     let plain = &words[..words.floor_char_boundary(quote.min(120))];
@@ -107,12 +108,12 @@ fn malformed(host: &str, what: &str) -> (Failure, Then) {
     (Failure::new(Class::Malformed, cause, remedy), Then::Tell)
 }
 
-/// A token that is not accepted.
+/// A rejected token.
 pub(super) fn denied_token(host: &str) -> Failure {
     Failure::new(Class::Denied, format!("1Password at {host} denied the token"), NEW_TOKEN)
 }
 
-/// The core has crashed, hung, or broken its ABI.
+/// The SDK core has crashed, hung or violated its ABI.
 pub(super) fn crashed(why: &str) -> Failure {
     let cause = format!("1Password is away: its core failed, {why}");
     let remedy = "if it does so again, install another version: onecred core install";
@@ -159,7 +160,7 @@ mod tests {
 
     #[test]
     fn the_words_of_the_core() {
-        // as version 0.4.2 says them
+        // the messages of version 0.4.2
         let cases = [
             (
                 "RateLimitExceeded",

@@ -1,4 +1,4 @@
-//! Retries, turns and the breaker, by a clock that tests move.
+//! Tests of retries, the limit of simultaneous calls, and the breaker, with a simulated clock.
 
 use super::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ fn trouble(class: Class, again: Again) -> Trouble {
     Trouble { failure, again, unreached: false }
 }
 
-/// Calls something that fails so and so often; gives the outcome and how many attempts it took.
+/// Makes a call that fails this many times. Returns the outcome and the number of attempts.
 async fn tried(failing: usize, class: Class, again: Again, patience: u64) -> (Result<(), Failure>, usize) {
     let gate = Gate::new(Pace::default());
     let attempts = AtomicUsize::new(0);
@@ -58,7 +58,8 @@ async fn what_does_not_pass_is_given_up() {
     assert_eq!(outcome.expect_err("fails").retry_after, Some(Duration::from_secs(6)));
 }
 
-/// A first attempt that fails so; a second one that hangs, having so many seconds. Gives what is told, and whether the breaker is open then.
+/// Makes a call whose first attempt fails like this and whose second attempt hangs with this many seconds
+/// left. Returns the failure, and whether the breaker is open afterwards.
 async fn cut(first: Class, again: Again, room: u64) -> (Failure, bool) {
     let gate = Gate::new(Pace { first: Duration::from_millis(1), ..Pace::default() });
     let attempts = AtomicUsize::new(0);
@@ -89,13 +90,14 @@ async fn a_last_attempt_that_time_cuts_does_not_hide_what_was_said_before() {
     for (first, again, room, told, cause) in [
         (Class::Limited, Again::Soon, 8, Class::Limited, "it failed"),
         (Class::Limited, Again::After(Duration::from_millis(10)), 8, Class::Limited, "it failed"),
-        (Class::Denied, Again::Doubtful, 8, Class::Away, "it failed"), // one 403 may still be false
+        (Class::Denied, Again::Doubtful, 8, Class::Away, "it failed"), // a single 403 may be wrong
         (Class::Away, Again::Soon, 1, Class::Away, "it failed"),
-        (Class::Away, Again::Soon, 8, Class::Away, "it does not answer in time"), // it had time, and hung
+        // it had enough time, but hung
+        (Class::Away, Again::Soon, 8, Class::Away, "it does not answer in time"),
     ] {
         let (failure, open) = cut(first, again, room).await;
         assert_eq!((failure.class, failure.cause.as_str()), (told, cause), "{again:?}");
-        // a wait that was told and kept to is told to nobody else
+        // a pause that was already observed is not passed on to the caller
         assert_eq!((failure.retry_after, open), (None, false), "{again:?}");
     }
 }

@@ -22,7 +22,8 @@ fn http(url: &str, users: &[&str]) -> Http {
     Http::new(address, &SecretValue::new(TOKEN.as_bytes().to_vec()), CallLimit::default()).unwrap()
 }
 
-/// Answers each request on each connection with an empty list. Gives what arrived before the connection ended.
+/// Answers every request on a connection with an empty list. Returns what arrived before the connection
+/// ended.
 async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> String {
     let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
     while let Ok(length @ 1..) = stream.read(&mut buffer).await {
@@ -35,7 +36,8 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> String {
     String::from_utf8_lossy(&all).into_owned()
 }
 
-/// Runs what a thread does as another user, while the rest of the process remains root. Gives nothing without privileges.
+/// Runs `work` as another user in a separate thread; the rest of the process remains root. Returns `None`
+/// without privileges.
 fn as_user<T>(uid: u32, work: impl FnOnce() -> T) -> Option<T> {
     if !geteuid().is_root() {
         return None;
@@ -50,7 +52,7 @@ fn as_user<T>(uid: u32, work: impl FnOnce() -> T) -> Option<T> {
 #[tokio::test]
 async fn a_server_of_an_allowed_user_gets_the_token() {
     for (listen, host) in [("127.0.0.1:0", "127.0.0.1"), ("127.0.0.1:0", "localhost"), ("[::1]:0", "[::1]")] {
-        let Ok(listener) = TcpListener::bind(listen).await else { continue }; // no IPv6 here
+        let Ok(listener) = TcpListener::bind(listen).await else { continue }; // no IPv6 on this machine
         let url = format!("http://{host}:{}", listener.local_addr().unwrap().port());
         let own = geteuid().as_raw().to_string();
         let http = http(&url, &[&own]);
@@ -71,7 +73,7 @@ async fn a_server_of_an_allowed_user_gets_the_token() {
 async fn a_server_of_another_user_gets_nothing() {
     let Ok(listener) = TcpListener::bind("127.0.0.1:0").await else { unreachable!() };
     let url = format!("http://{}", listener.local_addr().unwrap());
-    // the user of a connection is the one who accepts it
+    // a connection belongs to the user that accepts it
     let accepted = std::thread::spawn(move || {
         let listener = listener.into_std().unwrap();
         listener.set_nonblocking(false).unwrap();
@@ -90,7 +92,7 @@ async fn a_server_of_another_user_gets_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_is_not_accepted_gets_nothing() {
-    // a listener that never accepts: the kernel completes the connection, and buffers what is sent
+    // a listener that never accepts: the kernel completes the connection and buffers the data
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let failure = http(&url, &[]).get(&VAULTS, Duration::from_secs(20)).await.err().unwrap().failure;
@@ -153,7 +155,7 @@ async fn each_new_connection_is_attested() {
     let http = http(&url, &[&geteuid().as_raw().to_string()]);
     let accepted = AtomicUsize::new(0);
     let serve = async {
-        // each connection ends after one answer
+        // one answer per connection
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             accepted.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Tests of the lists of labels.
+//! Tests of label lists.
 
 use serde_json::json;
 

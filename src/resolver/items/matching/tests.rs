@@ -1,4 +1,4 @@
-//! The rules of matching, beyond the rows of the vectors.
+//! Tests of the matching rules beyond the test vectors.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Reading what a server sends, whatever it is.
+//! Tests of parsing whatever a server may send.
 
 use proptest::prelude::*;
 use serde_json::json;

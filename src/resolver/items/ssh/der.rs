@@ -1,4 +1,4 @@
-//! Keys in DER: PKCS#8, and the forms inside of it (PKCS#1 for RSA, SEC 1 for ECDSA).
+//! Keys in DER: PKCS#8 and the forms that it contains (PKCS#1 for RSA, SEC 1 for ECDSA).
 
 use pkcs1::{RsaPrivateKey, UintRef};
 use pkcs8::der::asn1::{AnyRef, OctetStringRef};
@@ -13,7 +13,7 @@ use super::{BadKey, Bytes, CURVES, Curve, Key, padded, point, positive};
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 const ECDSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 
-/// How an ed25519 seed begins inside PKCS#8: an octet string of 32 bytes.
+/// The start of an ed25519 seed in PKCS#8: an octet string of 32 bytes.
 const SEED: [u8; 2] = [0x04, 0x20];
 
 pub(super) fn from_pkcs8(der: &[u8]) -> Result<Key, BadKey> {
@@ -32,8 +32,8 @@ pub(super) fn from_pkcs8(der: &[u8]) -> Result<Key, BadKey> {
     Err(BadKey::Algorithm)
 }
 
-/// The algorithm and the inner key. What may follow them is left aside: 1Password appends an ed25519 key's public half with
-/// another tag than the standard's, at which strict readers stumble.
+/// The algorithm and the inner key. Ignores what follows them: 1Password appends the public half of an
+/// ed25519 key with a tag that differs from the standard's, which strict parsers reject.
 fn open(der: &[u8]) -> Result<(AlgorithmIdentifierRef<'_>, &[u8]), Error> {
     let mut reader = SliceReader::new(der)?;
     Header::decode(&mut reader)?.tag.assert_eq(Tag::Sequence)?;
@@ -54,7 +54,7 @@ pub(super) fn from_pkcs1(der: &[u8]) -> Result<Key, BadKey> {
     })
 }
 
-/// `outer` is the curve that PKCS#8 names around the key.
+/// Parses a SEC 1 key. `outer` is the curve that the surrounding PKCS#8 names.
 pub(super) fn from_sec1(der: &[u8], outer: Option<ObjectIdentifier>) -> Result<Key, BadKey> {
     let key = EcPrivateKey::try_from(der).map_err(|_| BadKey::Form)?;
     let oid = outer.or_else(|| key.parameters.and_then(|p| p.named_curve())).ok_or(BadKey::Algorithm)?;
@@ -97,16 +97,16 @@ fn encode(key: &Key) -> Result<Bytes, Error> {
     Ok(Zeroizing::new(PrivateKeyInfo::new(algorithm, &private).to_der()?))
 }
 
-/// The public half of an ed25519 seed: PKCS#8 may leave it out.
+/// Computes the public half of an ed25519 seed, which PKCS#8 may omit.
 pub(super) fn public_half(seed: &[u8]) -> Result<Vec<u8>, BadKey> {
-    // on the heap, where it is wiped when freed: ring can't wipe it
+    // on the heap, where it is wiped when freed; ring cannot wipe it
     let pair = Box::new(Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| BadKey::Form)?);
     Ok(pair.public_key().as_ref().to_vec())
 }
 
-/// The rest of `d` divided by `prime - 1`, which OpenSSH leaves out and PKCS#1 wants. By long division, bit by bit.
+/// Computes `d` modulo `prime - 1`, which PKCS#1 contains and OpenSSH omits. Uses long division, bit by bit.
 fn less_one_rest(d: &[u8], prime: &[u8]) -> Result<Bytes, Error> {
-    /// Keys of 16,384 bits and their primes: what is longer is no key.
+    /// The maximum length in bytes: enough for keys of 16,384 bits and their primes.
     const MOST: usize = 2048;
     let odd = prime.last().is_some_and(|last| last % 2 == 1);
     if !odd || prime == [1] || prime.len() > MOST || d.len() > MOST {
@@ -114,7 +114,7 @@ fn less_one_rest(d: &[u8], prime: &[u8]) -> Result<Bytes, Error> {
     }
     let mut modulus = Zeroizing::new([&[0], prime].concat());
     if let Some(last) = modulus.last_mut() {
-        *last -= 1; // an odd number: nothing to borrow
+        *last -= 1; // the number is odd, so there is no borrow
     }
     let mut rest = Zeroizing::new(vec![0_u8; modulus.len()]);
     for bit in d.iter().flat_map(|byte| (0..8).rev().map(move |i| (byte >> i) & 1)) {

@@ -1,6 +1,6 @@
-//! SSH keys: private keys of any common form, as PKCS#8 or in OpenSSH's own.
+//! SSH private keys: reads any common form, and writes PKCS#8 or OpenSSH's own form.
 //!
-//! ed25519, RSA and ECDSA, without a passphrase. Every buffer on the way is wiped.
+//! Supports ed25519, RSA and ECDSA keys without a passphrase. Every intermediate buffer is wiped.
 
 mod der;
 mod openssh;
@@ -8,19 +8,19 @@ mod openssh;
 use base64ct::{Base64, Encoding};
 use zeroize::Zeroizing;
 
-/// Why a text is no private key that can be converted.
+/// Why a text cannot be converted as a private key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadKey {
-    /// Not one of the forms known here, or damaged.
+    /// It is damaged, or has an unknown form.
     #[error("it is no private key in PKCS#8, PKCS#1, SEC 1 or OpenSSH's form")]
     Form,
-    /// Under a passphrase.
+    /// It has a passphrase.
     #[error("the key is under a passphrase")]
     Passphrase,
-    /// Another algorithm, or another curve.
+    /// Its algorithm or curve is not supported.
     #[error("it is a key for another algorithm than ed25519, RSA and ECDSA")]
     Algorithm,
-    /// An ECDSA key that doesn't bring its public key.
+    /// It is an ECDSA key without its public key.
     #[error("the key comes without its public half")]
     PublicHalf,
 }
@@ -28,7 +28,7 @@ pub(crate) enum BadKey {
 /// Bytes that are wiped when dropped.
 type Bytes = Zeroizing<Vec<u8>>;
 
-/// A private key. Numbers are unsigned, the highest byte first, without leading zeros but where a width is said.
+/// A private key. Numbers are unsigned and big-endian, without leading zeros unless a width is given.
 enum Key {
     Ed25519 { seed: Bytes, public: Vec<u8> },
     Rsa { n: Bytes, e: Bytes, d: Bytes, p: Bytes, q: Bytes, q_inverse: Bytes },
@@ -39,7 +39,7 @@ enum Key {
 struct Curve {
     name: &'static str,
     oid: pkcs8::ObjectIdentifier,
-    /// The width of its private numbers.
+    /// The width of private numbers in bytes.
     width: usize,
 }
 
@@ -49,7 +49,7 @@ static CURVES: [Curve; 3] = [
     Curve { name: "nistp521", oid: pkcs8::ObjectIdentifier::new_unwrap("1.3.132.0.35"), width: 66 },
 ];
 
-/// The key as PKCS#8 in PEM; one that is so already is given as it stands.
+/// The key as PKCS#8 in PEM. Returned unchanged if it already has this form.
 pub(crate) fn to_pkcs8(text: &str) -> Result<Zeroizing<String>, BadKey> {
     let (label, _) = read_pem(text)?;
     if label == "PRIVATE KEY" {
@@ -79,7 +79,7 @@ fn read(text: &str) -> Result<Key, BadKey> {
     }
 }
 
-/// The label and the bytes of a PEM text, whatever the length of its lines.
+/// The label and the bytes of a PEM text with lines of any length.
 fn read_pem(text: &str) -> Result<(&str, Bytes), BadKey> {
     let inner = text.trim().strip_prefix("-----BEGIN ").and_then(|rest| rest.split_once("-----"));
     let (label, rest) = inner.ok_or(BadKey::Form)?;
@@ -88,7 +88,7 @@ fn read_pem(text: &str) -> Result<(&str, Bytes), BadKey> {
         return Err(BadKey::Form);
     }
     if body.contains("ENCRYPTED") {
-        return Err(BadKey::Passphrase); // a header of old PEM, which no other kind of key has
+        return Err(BadKey::Passphrase); // a header of traditional PEM, which only keys with a passphrase have
     }
     let mut base64 = Zeroizing::new(String::with_capacity(body.len()));
     base64.extend(body.chars().filter(|c| !c.is_ascii_whitespace()));
@@ -98,7 +98,8 @@ fn read_pem(text: &str) -> Result<(&str, Bytes), BadKey> {
 
 fn write_pem(label: &str, bytes: &[u8], width: usize) -> Zeroizing<String> {
     let base64 = Zeroizing::new(Base64::encode_string(bytes));
-    let room = base64.len() + base64.len() / width + 2 * label.len() + 64; // never grows: a copy would be left
+    // never grows, since growing would leave a copy
+    let room = base64.len() + base64.len() / width + 2 * label.len() + 64;
     let mut text = Zeroizing::new(String::with_capacity(room));
     text.extend(["-----BEGIN ", label, "-----\n"]);
     let mut rest = base64.as_str();
@@ -117,18 +118,18 @@ fn number(bytes: &[u8]) -> Bytes {
     Zeroizing::new(bytes[zeros..].to_vec())
 }
 
-/// A number of an RSA key: none of them is zero, which neither form could be written with.
+/// A number of an RSA key, which must not be zero: neither form could represent it.
 fn positive(bytes: &[u8]) -> Result<Bytes, BadKey> {
     Some(number(bytes)).filter(|number| !number.is_empty()).ok_or(BadKey::Form)
 }
 
-/// The public half of an ECDSA key, where it is one as OpenSSH knows it: uncompressed.
+/// The public half of an ECDSA key, if it is uncompressed, the form that OpenSSH uses.
 fn point(curve: &Curve, bytes: &[u8]) -> Result<Vec<u8>, BadKey> {
     let whole = bytes.len() == 1 + 2 * curve.width && bytes.first() == Some(&4);
     if whole { Ok(bytes.to_vec()) } else { Err(BadKey::PublicHalf) }
 }
 
-/// A number with leading zeros up to a width, if it fits.
+/// Adds leading zeros up to a width, if the number fits.
 fn padded(bytes: &[u8], width: usize) -> Option<Bytes> {
     let bytes = number(bytes);
     let mut wide = Zeroizing::new(vec![0; width.checked_sub(bytes.len())?]);

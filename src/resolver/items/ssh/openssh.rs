@@ -1,11 +1,11 @@
-//! OpenSSH's own form of a private key (PROTOCOL.key in its sources), without a passphrase.
+//! OpenSSH's own form of private keys (PROTOCOL.key in its sources), without a passphrase.
 
 use ring::digest;
 use zeroize::Zeroizing;
 
 use super::{BadKey, Bytes, CURVES, Key, der, number, padded, point, positive};
 
-/// What stands in the PEM's first and last line.
+/// The label in the first and last line of the PEM text.
 pub(super) const LABEL: &str = "OPENSSH PRIVATE KEY";
 
 const MAGIC: &[u8] = b"openssh-key-v1\0";
@@ -20,7 +20,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Key, BadKey> {
         return Err(BadKey::Passphrase);
     }
     if word(&mut rest)? != 1 {
-        return Err(BadKey::Form); // several keys in one file have never been seen
+        return Err(BadKey::Form); // several keys in one file are not supported
     }
     let (_public, mut private) = (string(&mut rest)?, string(&mut rest)?);
     if word(&mut private)? != word(&mut private)? {
@@ -31,7 +31,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Key, BadKey> {
             let public = string(&mut private)?.to_vec();
             let pair = string(&mut private)?;
             let (seed, half) = pair.split_at_checked(32).ok_or(BadKey::Form)?;
-            // whoever signs with another's public half gives the seed away
+            // signing with the wrong public half would reveal the seed
             if half != public || half != der::public_half(seed)? {
                 return Err(BadKey::Form);
             }
@@ -73,7 +73,7 @@ pub(super) fn write(key: &Key) -> Bytes {
     }
     private.string(b""); // no comment
 
-    // OpenSSH draws it by lot; here it comes from the public key, so that one key is one text however often it is fetched
+    // OpenSSH chooses it at random; deriving it from the public key makes the text the same for each fetch
     let check = digest::digest(&digest::SHA256, &public.0);
     let check = check.as_ref().get(..4).unwrap_or_default();
     let mut block = Out::new();
@@ -87,7 +87,7 @@ pub(super) fn write(key: &Key) -> Bytes {
     out.0
 }
 
-/// What is written, in a buffer that leaves no copy of itself where it grows.
+/// An output buffer that leaves no copy of its content when it grows.
 struct Out(Bytes);
 
 impl Out {
@@ -99,7 +99,7 @@ impl Out {
         if self.0.capacity() - self.0.len() < bytes.len() {
             let mut wider = Zeroizing::new(Vec::with_capacity(2 * (self.0.len() + bytes.len())));
             wider.extend_from_slice(&self.0);
-            self.0 = wider; // the old one is wiped here
+            self.0 = wider; // this wipes the old buffer
         }
         self.0.extend_from_slice(bytes);
         self
@@ -109,7 +109,7 @@ impl Out {
         self.raw(&(bytes.len() as u32).to_be_bytes()).raw(bytes)
     }
 
-    /// A number is signed here: one more byte keeps its highest bit from meaning less than zero.
+    /// Writes a number. Numbers are signed here, so a leading zero byte is added if the highest bit is set.
     fn number(&mut self, bytes: &[u8]) -> &mut Self {
         let bytes = number(bytes);
         match bytes.first() {

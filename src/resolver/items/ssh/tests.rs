@@ -1,4 +1,4 @@
-//! Keys in all forms, made and judged by ssh-keygen where it is installed.
+//! Tests of keys in all forms, generated and verified with ssh-keygen if it is installed.
 
 use super::*;
 use proptest::prelude::*;
@@ -11,7 +11,7 @@ fn run(program: &str, arguments: &[&str]) -> Option<Output> {
     Command::new(program).args(arguments).output().ok()
 }
 
-/// The public key of a private one, as ssh-keygen sees it, without its comment.
+/// The public key of a private key according to ssh-keygen, without the comment.
 fn public(folder: &Path, private: &str) -> String {
     let file = folder.join("judged");
     std::fs::write(&file, private).expect("written");
@@ -52,7 +52,8 @@ fn every_kind_and_form_is_what_ssh_keygen_made() {
             assert!(openssh.starts_with("-----BEGIN OPENSSH PRIVATE KEY-----\n"), "{name}");
             assert_eq!(public(folder.path(), &openssh), expected, "{name}");
             if kind != "ed25519" {
-                assert_eq!(public(folder.path(), &pkcs8), expected, "{name}"); // ssh-keygen reads no ed25519 in PKCS#8
+                // ssh-keygen cannot read ed25519 keys in PKCS#8
+                assert_eq!(public(folder.path(), &pkcs8), expected, "{name}");
             }
             let there_and_back = to_openssh(&pkcs8).expect("ours");
             assert_eq!(public(folder.path(), &there_and_back), expected, "{name}");
@@ -115,7 +116,7 @@ proptest! {
             let _ = to_openssh(&write_pem(label, &bytes, 64));
             let _ = to_pkcs8(&write_pem(label, &bytes, 64));
         }
-        // a true key, damaged
+        // a real key, damaged
         let key = Key::Ed25519 { seed: Zeroizing::new(vec![7; 32]), public: vec![9; 32] };
         let mut good = openssh::write(&key);
         good.truncate(cut);

@@ -1,4 +1,4 @@
-//! Values of every type, as they reach a unit.
+//! Tests of values of every type.
 
 use serde_json::json;
 

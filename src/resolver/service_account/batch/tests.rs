@@ -1,11 +1,12 @@
-//! Tests of batches: how many calls it takes, and that one bad item harms no other.
+//! Tests of batches: how many calls they need, and that one bad item does not affect others.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::ipc::Class;
 
-/// Items that are there, but for those that begin with a letter: `b` fails the batch that it is in, `m` is left out of it.
+/// A backend whose items all exist, except for some prefixes: `b` fails the whole batch, `m` is missing in
+/// the answer.
 #[derive(Default)]
 struct Items {
     calls: AtomicUsize,

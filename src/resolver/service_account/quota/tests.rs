@@ -1,4 +1,4 @@
-//! Tests of the quota, on a clock of their own.
+//! Tests of the quota with a simulated clock.
 
 use std::collections::VecDeque;
 
@@ -74,7 +74,7 @@ fn a_call_counts_for_a_whole_day() {
     let quota = quota(10);
     for _ in 0..10 {
         pay(&quota, 1);
-        pass(Duration::from_secs(50)); // all in one lot
+        pass(Duration::from_secs(50)); // within one lot
     }
     pass(DAY - Duration::from_secs(460));
     assert!(quota.pay(1).is_err(), "the first is over a day old, and the last is not");
@@ -174,7 +174,7 @@ fn cause(share: u64, class: Purpose, is_check: bool) -> Cause {
     Cause { asker: Asker { share, class }, is_check, is_first: true }
 }
 
-/// How many calls of this cause are paid for.
+/// The number of calls of this cause that can be paid for.
 fn paid(ledger: &mut Ledger, cause: Cause, budget: Budget, now: BootTime) -> (u32, Failure) {
     let mut calls = 0;
     loop {
@@ -231,6 +231,6 @@ fn a_check_of_many_vaults_delays_the_next() {
         ledger.pay(1, Cause { is_first: call == 0, ..check }, budget, now).unwrap();
     }
     let failure = ledger.admit_check(check, budget, now).unwrap_err();
-    // 30 at once, and 120 in a day: 10 are owed, and 1 is needed
+    // 30 at once and 120 in a day: 10 are overdrawn, and 1 is needed
     assert_eq!(failure.retry_after.unwrap().as_secs_f64().round(), 11.0 * 720.0);
 }

@@ -1,15 +1,17 @@
-//! The C ABI of the core, as UniFFI 0.26 makes it: what its functions take and give, and what identifies it.
+//! The C ABI of the SDK core as UniFFI 0.26 generates it: signatures of its functions, and what identifies
+//! it.
 
 use std::ffi::c_void;
 
-/// The version of UniFFI's contract that all of this holds for.
+/// The version of the UniFFI contract that this module implements.
 pub(super) const CONTRACT: u32 = 25;
 
-/// The functions that are called, and the checksums of their signatures. `invoke_sync` is not called, but belongs to the core.
+/// The functions that identify the SDK core, and the checksums of their signatures. `invoke_sync` is never
+/// called.
 pub(super) const CHECKSUMS: [(&str, u16); 4] =
     [("init_client", 45066), ("invoke", 29143), ("invoke_sync", 49373), ("release_client", 57155)];
 
-/// Bytes that the core has allocated, and that it alone can free.
+/// Bytes that the SDK core has allocated and only it can free.
 #[repr(C)]
 pub(super) struct RustBuffer {
     pub(super) capacity: i32,
@@ -23,7 +25,7 @@ impl RustBuffer {
     }
 }
 
-/// How a call ended.
+/// The status of a call.
 #[repr(C)]
 pub(super) struct CallStatus {
     pub(super) code: i8,
@@ -39,16 +41,16 @@ impl CallStatus {
     }
 }
 
-/// Bytes of ours that the core copies.
+/// Bytes of this process that the SDK core copies.
 #[repr(C)]
 pub(super) struct ForeignBytes {
     pub(super) len: i32,
     pub(super) data: *const u8,
 }
 
-/// A call under way; opaque.
+/// A pending call; opaque.
 pub(super) type Future = *const c_void;
-/// What the core calls when a future is to be polled again, or is ready.
+/// The callback with which the SDK core reports that a future is ready or must be polled again.
 pub(super) type Continuation = extern "C" fn(usize, i8);
 /// The code of a future that is ready.
 pub(super) const READY: i8 = 0;

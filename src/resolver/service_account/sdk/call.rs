@@ -1,4 +1,5 @@
-//! Calls: a request goes in, its future is driven to its end, the answer comes out, and what held it is overwritten.
+//! Calls the SDK core: passes a request, drives its future to completion, takes the answer, and overwrites
+//! the buffers that contained it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,28 +11,29 @@ use zeroize::Zeroizing;
 use super::abi::{Begin, CallStatus, ForeignBytes, Future, READY, RustBuffer};
 use super::library::Functions;
 
-/// Why a call brought nothing.
+/// Why a call failed.
 #[derive(Debug)]
 pub(crate) enum CoreError {
-    /// What the core says: its name for it, where it has one, and a message.
+    /// The SDK core reported an error, with a name if it has one, and a message.
     Said {
         /// Such as `RateLimitExceeded`.
         name: String,
         /// A sentence.
         message: String,
     },
-    /// It panicked, or broke its own ABI.
+    /// It panicked or violated its ABI.
     Broken(String),
 }
 
-/// Calls one of the core's asynchronous functions, and waits on this thread for what it brings.
+/// Calls an asynchronous function of the SDK core and blocks this thread until it completes.
 pub(super) fn wait(
     functions: &Functions,
     begin: Begin,
     request: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, CoreError> {
     let request = lower(functions, request)?;
-    // SAFETY: `begin` is one of the functions that take a buffer of the core's and give a future; the buffer is given away by this.
+    // SAFETY: `begin` is a function that takes a buffer of the core and returns a future. This call gives up
+    // ownership of the buffer.
     let future = unsafe { begin(request) };
     if future.is_null() {
         return Err(CoreError::Broken("it gave no future".into()));
@@ -39,24 +41,27 @@ pub(super) fn wait(
     let driven = drive(functions, future);
     let mut status = CallStatus::new();
     let result = driven.map(|()| {
-        // SAFETY: the future is the core's own, is ready, and is completed this once; the status is ours and alive.
+        // SAFETY: the future belongs to the core, is ready, and is completed only here. The status is a live
+        // local variable.
         unsafe { (functions.complete)(future, &raw mut status) }
     });
-    // SAFETY: the future is the core's own, and nothing uses it after this.
+    // SAFETY: the future belongs to the core, and nothing uses it afterwards.
     unsafe { (functions.free_future)(future) };
     lift(functions, result?, status)
 }
 
-/// Tells the core to forget a client.
+/// Releases a client.
 pub(super) fn release(functions: &Functions, client: &[u8]) -> Result<(), CoreError> {
     let mut status = CallStatus::new();
     let request = lower(functions, client)?;
-    // SAFETY: the function takes a buffer of the core's, which is given away by this, and a status, which is ours and alive.
+    // SAFETY: the function takes a buffer of the core, whose ownership this call gives up, and a status,
+    // which is a live local variable.
     unsafe { (functions.release_client)(request, &raw mut status) };
     lift(functions, RustBuffer::empty(), status).map(drop)
 }
 
-/// Those who wait for a future, by number. A number that comes too late finds nobody: no pointer of ours is in the core's hands.
+/// The threads that wait for futures, by number. A wake-up that comes too late finds no entry. The core never
+/// receives a pointer into this process.
 static WAITING: LazyLock<Mutex<HashMap<usize, Sender<i8>>>> = LazyLock::new(Mutex::default);
 
 extern "C" fn woken(number: usize, code: i8) {
@@ -72,7 +77,8 @@ fn drive(functions: &Functions, future: Future) -> Result<(), CoreError> {
     let (sender, receiver) = channel();
     WAITING.lock().unwrap_or_else(PoisonError::into_inner).insert(number, sender);
     let outcome = loop {
-        // SAFETY: the future is the core's own and not completed yet; the continuation is a function, and takes any number.
+        // SAFETY: the future belongs to the core and is not complete. The continuation is a function that
+        // accepts any number.
         unsafe { (functions.poll)(future, woken, number) };
         match receiver.recv() {
             Ok(READY) => break Ok(()),
@@ -84,11 +90,12 @@ fn drive(functions: &Functions, future: Future) -> Result<(), CoreError> {
     outcome
 }
 
-/// A copy of our bytes that belongs to the core. It frees that itself, and does not wipe it: the process's end does.
+/// Copies bytes into a buffer of the SDK core. The core frees that buffer without wiping it; the memory is
+/// gone when the process ends.
 fn lower(functions: &Functions, bytes: &[u8]) -> Result<RustBuffer, CoreError> {
     let len = i32::try_from(bytes.len()).map_err(|_| CoreError::Broken("the request is too large".into()))?;
     let mut status = CallStatus::new();
-    // SAFETY: the bytes are ours and alive during the call, which copies them; the status is ours and alive.
+    // SAFETY: the bytes are alive during the call, which copies them. The status is a live local variable.
     let buffer =
         unsafe { (functions.from_bytes)(ForeignBytes { len, data: bytes.as_ptr() }, &raw mut status) };
     if status.code == CallStatus::SUCCESS {
@@ -98,7 +105,8 @@ fn lower(functions: &Functions, bytes: &[u8]) -> Result<RustBuffer, CoreError> {
     Err(CoreError::Broken("it can't take the request".into()))
 }
 
-/// What a call has brought: the result, or by its status an error. Both buffers are taken out of the core's hands in any case.
+/// Takes the result of a call: a value, or an error according to its status. Frees both buffers of the core
+/// in any case.
 fn lift(
     functions: &Functions,
     result: RustBuffer,
@@ -108,11 +116,12 @@ fn lift(
     match code {
         CallStatus::SUCCESS => result,
         CallStatus::ERROR => Err(said(&error?)),
-        _ => Err(CoreError::Broken("it panicked".into())), // its words are not passed on: they could quote anything
+        // the message is dropped, since it could contain anything
+        _ => Err(CoreError::Broken("it panicked".into())),
     }
 }
 
-/// Copies a buffer of the core's, overwrites it and gives it back.
+/// Copies a buffer of the SDK core, overwrites it and returns it for freeing.
 fn take(functions: &Functions, buffer: RustBuffer) -> Result<Zeroizing<Vec<u8>>, CoreError> {
     let (Ok(len), Ok(capacity)) = (usize::try_from(buffer.len), usize::try_from(buffer.capacity)) else {
         return Err(CoreError::Broken("the size of its answer is negative".into()));
@@ -123,19 +132,22 @@ fn take(functions: &Functions, buffer: RustBuffer) -> Result<Zeroizing<Vec<u8>>,
     if len > capacity {
         return Err(CoreError::Broken("its answer is longer than what holds it".into()));
     }
-    // SAFETY: by the ABI `data` points to `capacity` bytes, the first `len` of them written, which are ours until they are given back.
+    // SAFETY: by the ABI, `data` points to `capacity` bytes. The first `len` of them are initialised, and
+    // they are ours until the buffer is returned.
     let bytes = Zeroizing::new(unsafe { std::slice::from_raw_parts(buffer.data, len) }.to_vec());
     for offset in 0..capacity {
-        // SAFETY: as above; nobody else looks at them. The write is volatile, so that it is not left out.
+        // SAFETY: as above; nothing else accesses the bytes. The write is volatile so that the compiler does
+        // not remove it.
         unsafe { buffer.data.add(offset).write_volatile(0) };
     }
     let mut status = CallStatus::new();
-    // SAFETY: the buffer came from the core and goes back to it this once; the status is ours and alive.
+    // SAFETY: the buffer comes from the core and is returned only here. The status is a live local variable.
     unsafe { (functions.free_buffer)(buffer, &raw mut status) };
     Ok(bytes)
 }
 
-/// An error's payload: the number of its variant, its length, and UTF-8, which is JSON with a name and a message in most cases.
+/// Parses the payload of an error: the number of its variant, its length, and UTF-8 text, usually JSON with a
+/// name and a message.
 pub(in super::super) fn said(payload: &[u8]) -> CoreError {
     #[derive(serde::Deserialize)]
     struct Named {

@@ -1,4 +1,5 @@
-//! The library's file, before anything of it runs: whose it is, what it is, and its SHA-256. It is opened once, and what was looked at is what is loaded.
+//! Checks the library's file before any of its code runs: owner, format and SHA-256. The file is opened once,
+//! so the checked content is the loaded content.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,74 +11,65 @@ use ring::digest;
 
 use crate::host::ownership::{changeable_by_others, replaceable_by_others};
 
-/// The most bytes that a library may have. Version 0.4.2 has 20 MB.
+/// The maximum size of a library in bytes. Version 0.4.2 has 20 MB.
 const MOST: u64 = 256 << 20;
-/// The bytes at the beginning of an ELF file that are looked at.
+/// How many bytes of the ELF header are checked.
 const HEADER: usize = 20;
 
 /// Why a library is not loaded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unfit {
-    /// There is no such file.
+    /// The file does not exist.
     #[error("{} does not exist", .0.display())]
     Missing(PathBuf),
-    /// It can't be opened or read.
+    /// It cannot be opened or read.
     #[error("{} can't be read: {error}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: std::io::Error,
-    },
-    /// Somebody else could have put something into it.
+    Unreadable { path: PathBuf, error: std::io::Error },
+    /// Users other than root could have changed it.
     #[error("{} is not loaded: {why}; root has to own it and the directories above it, and nobody else may write to them", path.display())]
     Unsafe {
-        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// How they could.
         why: String,
     },
-    /// It is no library for this machine.
+    /// It is not a library for this machine.
     #[error("{} is no library for this machine: {why}", path.display())]
     NoLibrary {
-        /// The file.
         path: PathBuf,
         /// What it is instead.
         why: String,
     },
-    /// It is not the one that the configuration names.
+    /// Its SHA-256 is not the one in the configuration.
     #[error("{} is another library than the configuration names: its SHA-256 is {got}, not {wanted}", path.display())]
     OtherSum {
-        /// The file.
         path: PathBuf,
-        /// What it has.
+        /// Its SHA-256.
         got: String,
-        /// What it should have.
+        /// The SHA-256 in the configuration.
         wanted: String,
     },
-    /// It is a library, but not this core.
+    /// It is a library, but not the SDK core.
     #[error("{} is another library than 1Password's SDK core of the versions known here: {why}", path.display())]
     OtherLibrary {
-        /// The file.
         path: PathBuf,
-        /// How one can tell.
+        /// The difference.
         why: String,
     },
 }
 
-/// A library's file that was found fit.
+/// A library's file that passed the checks.
 pub(crate) struct Fit {
     pub(super) path: PathBuf,
     file: File,
-    /// Its SHA-256, in hexadecimal.
+    /// Its SHA-256 in hexadecimal.
     pub(crate) sha256: String,
 }
 
 impl Fit {
-    /// Opens a library and looks at it. `owner` may own it besides root; `pin` is the SHA-256 that it must have.
+    /// Opens and checks a library. `owner` may own it besides root; `pin` is the SHA-256 that it must have.
     pub(crate) fn open(path: &Path, owner: Option<u32>, pin: Option<&str>) -> Result<Self, Unfit> {
         let unreadable = |error| Unfit::Unreadable { path: path.into(), error };
-        let flags = libc::O_NOCTTY | libc::O_NONBLOCK; // a FIFO must not keep us waiting
+        let flags = libc::O_NOCTTY | libc::O_NONBLOCK; // opening a FIFO must not block
         let opened = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path);
         let file = opened.map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => Unfit::Missing(path.into()),
@@ -99,7 +91,7 @@ impl Fit {
         let read = file.read_at(&mut header, 0).map_err(unreadable)?;
         fits_this_machine(&header[..read]).map_err(|why| Unfit::NoLibrary { path: path.into(), why })?;
         let sha256 = sum(&file).map_err(unreadable)?;
-        // what is pinned is known, wherever it lies
+        // a pinned file is known, so its location does not matter
         if pin.is_none()
             && let Some(why) = replaceable_by_others(path, owner).map_err(unreadable)?
         {
@@ -113,7 +105,7 @@ impl Fit {
         }
     }
 
-    /// Where the loader finds what was looked at, whatever is at the path by now.
+    /// A path of the checked file, even if the original path now leads to another file.
     pub(super) fn for_loader(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
     }
@@ -131,7 +123,7 @@ fn sum(mut file: &File) -> std::io::Result<String> {
     Ok(hexadecimal(&context.finish()))
 }
 
-/// The SHA-256 of some bytes, in hexadecimal.
+/// The SHA-256 of some bytes in hexadecimal.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     hexadecimal(&digest::digest(&digest::SHA256, bytes))
 }
@@ -140,7 +132,7 @@ fn hexadecimal(digest: &digest::Digest) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Looks at the ELF header: a shared object for this machine? The error says why not.
+/// Checks that the ELF header is that of a shared object for this machine. The error gives the reason.
 pub(crate) fn fits_this_machine(library: &[u8]) -> Result<(), String> {
     const MACHINE: u16 = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
     let header: &[u8; HEADER] = library.first_chunk().ok_or("it is too short for one")?;

@@ -1,4 +1,5 @@
-//! Loading: the symbols of the core, and the proof that it is one whose ABI is known. No other function of it runs before that.
+//! Loads the SDK core: resolves its symbols and verifies that its ABI is known. None of its other functions
+//! run before that.
 
 use std::mem::ManuallyDrop;
 
@@ -7,7 +8,7 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use super::abi::{self, CHECKSUMS, CONTRACT};
 use super::file::{Fit, Unfit};
 
-/// The functions of a core that was verified.
+/// The functions of a verified library.
 pub(super) struct Functions {
     pub(super) from_bytes: abi::FromBytes,
     pub(super) free_buffer: abi::FreeBuffer,
@@ -17,14 +18,15 @@ pub(super) struct Functions {
     pub(super) poll: abi::Poll,
     pub(super) complete: abi::Complete,
     pub(super) free_future: abi::FreeFuture,
-    /// Never unloaded: the core has threads of its own, whose code must stay where it is.
+    /// Never unloaded: the library has its own threads, whose code must stay mapped.
     _library: ManuallyDrop<Library>,
 }
 
 pub(super) fn load(file: &Fit) -> Result<Functions, Unfit> {
     let other = |why: String| Unfit::OtherLibrary { path: file.path.clone(), why };
-    // SAFETY: this runs the library's initialisers, which is what loading foreign code means. The file is root's own, and is the one
-    // that the pin, if any, was compared with; a library that breaks this process breaks a worker, which holds no secret yet.
+    // SAFETY: this runs the library's initialisers, as loading any foreign code does. Only root can change
+    // the file, and it was compared with the pin, if there is one. A library that corrupts this process
+    // affects only a worker that has no secret yet.
     let library = unsafe { Library::open(Some(file.for_loader()), RTLD_NOW | RTLD_LOCAL) };
     let library = ManuallyDrop::new(library.map_err(|error| Unfit::NoLibrary {
         path: file.path.clone(),
@@ -32,7 +34,7 @@ pub(super) fn load(file: &Fit) -> Result<Functions, Unfit> {
     })?);
     let version: abi::ContractVersion =
         symbol(&library, "ffi_op_uniffi_core_uniffi_contract_version").map_err(other)?;
-    // SAFETY: in every version of UniFFI this function takes nothing and returns a u32.
+    // SAFETY: in every version of UniFFI, this function takes no arguments and returns a u32.
     let version = unsafe { version() };
     if version != CONTRACT {
         return Err(other(format!("its contract version is {version}, and {CONTRACT} is known")));
@@ -40,7 +42,8 @@ pub(super) fn load(file: &Fit) -> Result<Functions, Unfit> {
     for (name, known) in CHECKSUMS {
         let checksum: abi::Checksum =
             symbol(&library, &format!("uniffi_op_uniffi_core_checksum_func_{name}")).map_err(other)?;
-        // SAFETY: by the contract version that was just verified, this function takes nothing and returns a u16.
+        // SAFETY: by the contract version, which was just verified, this function takes no arguments and
+        // returns a u16.
         let checksum = unsafe { checksum() };
         if checksum != known {
             return Err(other(format!("the checksum of its {name} is {checksum}, and {known} is known")));
@@ -61,15 +64,17 @@ pub(super) fn load(file: &Fit) -> Result<Functions, Unfit> {
     })
 }
 
-/// A function of the library. `F` is one of the types of [`abi`], each of which belongs to the name that it is asked for by.
+/// A function of the library. `F` is a type from [`abi`]; each belongs to the name with which it is
+/// requested.
 fn symbol<F: Copy>(library: &Library, name: &str) -> Result<F, String> {
-    // SAFETY: nothing is called here. That the symbol has the type F is what the contract version and the checksums stand for, and
-    // each call of it says so; the pointer stays right since the library is never unloaded.
+    // SAFETY: nothing is called here. The contract version and the checksums guarantee that the symbol has
+    // the type F, and each call refers to that. The pointer stays valid because the library is never
+    // unloaded.
     let symbol = unsafe { library.get::<F>(name.as_bytes()) };
     symbol.map(|symbol| *symbol).map_err(|_| format!("it has no function {name}"))
 }
 
-/// The loader's own words, which libloading has as a source.
+/// The loader's own message, which libloading has as the source of the error.
 fn reason(error: &libloading::Error) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }

@@ -1,4 +1,5 @@
-//! The resolver's side: starts a worker, asks it several things at once, and kills it when it is no longer to be trusted with time.
+//! The resolver's side of a worker: starts it, sends it several questions at the same time, and kills it if
+//! it hangs.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -22,31 +23,32 @@ use crate::domain::secret::SecretValue;
 use crate::host::sys;
 use crate::ipc::packet;
 
-/// How long after its asker has given up a call may still be answered.
+/// How long a call may still be answered after its asker has given up.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How workers are started.
+/// How to start workers.
 #[derive(Debug, Clone)]
 pub(crate) struct Launch {
     /// The program.
     pub(crate) program: PathBuf,
-    /// What makes it a worker.
+    /// The arguments that make it a worker.
     pub(crate) arguments: Vec<OsString>,
-    /// All of its environment.
+    /// Its complete environment.
     pub(crate) environment: Vec<(OsString, OsString)>,
-    /// How long an answer may take before the worker counts as hung. The core itself gives a request up after 30 s.
+    /// How long an answer may take before the worker counts as hung. The SDK core itself gives up a request
+    /// after 30 s.
     pub(crate) hang: Duration,
-    /// The same for one that says nothing at all meanwhile, while whoever asked has given up.
+    /// The same limit for a worker that answers nothing at all, after the asker has given up.
     pub(crate) silence: Duration,
 }
 
 impl Launch {
-    /// The same for a library that nobody has vouched for yet: the worker gives up what root can do, and the network.
+    /// Starts the worker for a library that has not been tested: it gives up root privileges and the network.
     pub(crate) fn for_a_stranger(self) -> Self {
         self.with([(super::process::STRANGER.into(), "1".into())])
     }
 
-    /// The same, with this in its environment besides.
+    /// Adds variables to the environment.
     pub(crate) fn with(mut self, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         self.environment.extend(environment);
         self
@@ -56,7 +58,7 @@ impl Launch {
 impl Default for Launch {
     fn default() -> Self {
         Self {
-            program: "/proc/self/exe".into(), // this very binary, also where it was replaced meanwhile
+            program: "/proc/self/exe".into(), // this binary, even if its file was replaced
             arguments: vec!["core-worker".into()],
             environment: Vec::new(),
             hang: Duration::from_secs(40),
@@ -65,18 +67,18 @@ impl Default for Launch {
     }
 }
 
-/// What does the core's work.
+/// A worker, or a substitute in tests.
 pub(crate) trait Work: Sized + Send + Sync + 'static {
     /// Starts it.
     fn start(launch: &Launch) -> io::Result<Self>;
 
-    /// How long ago it was started.
+    /// The time since its start.
     fn age(&self) -> Duration;
 
-    /// Whether it is still there to be asked.
+    /// Whether it can be asked.
     fn is_alive(&self) -> bool;
 
-    /// Asks, and waits for the answer until `by`.
+    /// Sends a question and waits for the answer until `by`.
     fn ask(
         &self,
         ask: Ask,
@@ -85,7 +87,7 @@ pub(crate) trait Work: Sized + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Answer, Trouble>> + Send;
 }
 
-/// A worker process. Dropped, it is killed.
+/// A worker process. It is killed when dropped.
 pub(crate) struct Worker {
     started: Instant,
     shared: Arc<Shared>,
@@ -102,9 +104,9 @@ struct Shared {
 struct Calls {
     last: u64,
     open: HashMap<u64, Call>,
-    /// When the worker last answered anything.
+    /// When the worker last sent an answer.
     heard: Option<Instant>,
-    /// Why there is no worker any more.
+    /// Why the worker ended.
     ended: Option<String>,
 }
 
@@ -114,21 +116,21 @@ struct Call {
     answer: oneshot::Sender<Result<Answer, Trouble>>,
 }
 
-/// What a worker has answered, and what came along.
+/// An answer of a worker, and the secret bytes that came with it.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) told: Told,
     pub(crate) content: Zeroizing<Vec<u8>>,
 }
 
-/// Why there is no answer.
+/// Why a question has no answer.
 #[derive(Debug)]
 pub(crate) enum Trouble {
-    /// The time is up. The worker may still be at it.
+    /// The time is up. The worker may still be processing it.
     Late,
-    /// The worker is no more, for this reason.
+    /// The worker has ended, for this reason.
     Died(String),
-    /// The worker says no.
+    /// The worker refused.
     Refused(Refused),
 }
 
@@ -141,12 +143,13 @@ impl Work for Worker {
             .arg0("onecred")
             .args(&launch.arguments)
             .env_clear()
-            .env("TOKIO_WORKER_THREADS", "2") // the core has one for each processor otherwise, whose stacks count as its memory
+            // otherwise the core has one thread per processor, and their stacks count as its memory
+            .env("TOKIO_WORKER_THREADS", "2")
             .envs(launch.environment.iter().map(|(key, value)| (key, value)))
             .current_dir("/")
             .stdin(Stdio::from(its))
             .stdout(Stdio::null())
-            .stderr(Stdio::null()) // nothing that foreign code may print reaches a log
+            .stderr(Stdio::null()) // output of foreign code must not reach a log
             .kill_on_drop(true)
             .spawn()?;
         let shared =
@@ -177,7 +180,7 @@ impl Work for Worker {
             number
         };
         self.shared.asked.notify_one();
-        // exposed: the token goes to the worker, which logs in with it
+        // exposed: the worker needs the token to log in
         let packet = pack(&Request { number, ask }, secret.map(SecretValue::expose));
         let sending = async {
             let sent = match packet {
@@ -198,7 +201,7 @@ impl Work for Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.watch.abort(); // which drops the child, and so kills it
+        self.watch.abort(); // drops the child, which kills it
     }
 }
 
@@ -209,7 +212,8 @@ impl Shared {
 }
 
 impl Calls {
-    /// When the worker counts as hung. It may be slow as long as it answers others, and until 1Password itself has had its time.
+    /// When the worker counts as hung. It may be slow as long as it answers other questions, and until
+    /// 1Password itself has had its time.
     fn limit(&self, hang: Duration, silence: Duration) -> Option<Instant> {
         let limit = |call: &Call| {
             let silent = self.heard.is_none_or(|heard| heard < call.since);
@@ -221,12 +225,12 @@ impl Calls {
     }
 }
 
-/// Delivers answers until the worker ends, or has to.
+/// Delivers answers until the worker ends or must be killed.
 async fn watch(shared: Arc<Shared>, mut child: Child, hang: Duration, silence: Duration) {
     let reason = loop {
         let limit = shared.calls().limit(hang, silence);
         tokio::select! {
-            biased; // what a worker said before its end counts
+            biased; // answers that a worker sent before it ended still count
             received = packet::receive(&shared.socket) => {
                 let delivered = match received {
                     Ok(Some(packet)) => deliver(&shared, packet),
@@ -241,7 +245,7 @@ async fn watch(shared: Arc<Shared>, mut child: Child, hang: Duration, silence: D
             () = sleep_until(limit.unwrap_or_else(Instant::now)), if limit.is_some() => {
                 break "it did not answer in time, and was killed".to_owned();
             }
-            () = shared.asked.notified() => {} // the limit has to be looked at anew
+            () = shared.asked.notified() => {} // the limit may have changed
         }
     };
     let _ = child.start_kill();
@@ -265,11 +269,11 @@ fn deliver(shared: &Shared, packet: packet::Packet) -> io::Result<()> {
     };
     let call = call.ok_or_else(|| io::Error::other("an answer that nobody asked for"))?;
     let answer = response.answer.map(|told| Answer { told, content }).map_err(Trouble::Refused);
-    let _ = call.answer.send(answer); // nobody may be waiting any more
+    let _ = call.answer.send(answer); // the asker may have given up
     Ok(())
 }
 
-/// How a worker ended that has closed its socket, or is gone.
+/// Why a worker ended that has closed its socket or is dead.
 async fn ended(child: &mut Child) -> String {
     match timeout(Duration::from_secs(1), child.wait()).await {
         Ok(Ok(status)) => told(status),

@@ -1,4 +1,5 @@
-//! The worker: a process of the resolver's own that has 1Password's core in it. Hung or crashed it is killed, and another one started.
+//! The worker: a child process of the resolver that has 1Password's SDK core loaded. If it hangs or crashes,
+//! it is killed and replaced.
 
 mod link;
 mod process;
@@ -10,7 +11,7 @@ pub(super) use link::{Launch, Trouble, Work, Worker};
 pub use process::run;
 pub(super) use protocol::{Ask, Refused, Told, Wanted};
 
-/// What the fuzzer tries on what the two say to each other: what is read, written, and read again is the same.
+/// The fuzz target for the worker protocol: parsing, serializing and parsing again must give the same result.
 #[cfg(any(test, fuzzing))]
 pub(super) fn fuzz(json: &[u8]) {
     crate::fuzzing::again::<protocol::Request>(json);

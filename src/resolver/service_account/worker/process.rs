@@ -1,4 +1,5 @@
-//! The worker's side: a process that has the core in it, and nothing else. Its memory, and what the core leaves there, dies with it.
+//! The worker's side: a process that only runs the SDK core. Its memory, with all that the core leaves in it,
+//! is gone when it ends.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -19,19 +20,21 @@ use crate::ipc::packet::{self, MAX_VALUES};
 
 use crate::resolver::service_account::sdk::{Core, CoreError, Fit, Unfit};
 
-/// In the environment of a worker that only tries a library out.
+/// The environment variable of a worker that only tests a library.
 pub(super) const STRANGER: &str = "ONECRED_STRANGER";
-/// The user and the group `nobody`, who own nothing.
+/// The user and group `nobody`, which own nothing.
 const NOBODY: u32 = 65_534;
-/// The most calls that are under way at once; further ones wait.
+/// The most simultaneous calls; further ones wait.
 const AT_ONCE: usize = 8;
 
-/// The most memory that the core may take, in bytes: far more than 50 items and a file, and far less than a machine has.
+/// The most memory that the SDK core may use, in bytes: enough for 50 items and a file, and far less than the
+/// memory of a machine.
 const MEMORY: u64 = 512 << 20;
 
-/// The worker's life, from a process's first moment on: answers what comes by the socket that is its standard input, until that is closed.
+/// Runs the worker from the start of the process: answers the questions on the socket at standard input until
+/// that is closed.
 pub fn run() -> io::Result<()> {
-    sys::close_from(3); // nothing that the resolver was started with is the core's
+    sys::close_from(3); // the core must not have descriptors of the resolver
     if std::env::var_os(STRANGER).is_some() {
         step_down()?;
     }
@@ -53,34 +56,34 @@ pub fn run() -> io::Result<()> {
                 let done = tokio::task::spawn_blocking(move || work.answer(request.ask, &secret)).await;
                 let done = done.unwrap_or_else(|_| Err(Refused::Broken("the worker panicked".into())));
                 if reply(&socket, number, done).await.is_err() {
-                    std::process::exit(1); // whoever asked must not wait for nothing
+                    std::process::exit(1); // the asker must not wait in vain
                 }
             });
         }
         Ok(())
     });
-    runtime.shutdown_background(); // calls under way are not waited for
+    runtime.shutdown_background(); // does not wait for pending calls
     result
 }
 
-/// Gives up what root can do, and the network: a library that is only tried out needs neither.
+/// Gives up root privileges and the network, which a library under test does not need.
 fn step_down() -> io::Result<()> {
     prctl::set_no_new_privs()?;
     if !geteuid().is_root() {
         return Ok(());
     }
-    let _ = unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC); // a container may not let us
+    let _ = unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC); // may be forbidden in a container
     let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
     setgroups(&[])?;
     setresgid(group, group, group)?;
-    Ok(setresuid(user, user, user)?) // which drops the capabilities, too
+    Ok(setresuid(user, user, user)?) // also drops the capabilities
 }
 
-/// Ends with the resolver, leaves no core dump, and lets nobody of the same user look in.
+/// Ends with the resolver, disables core dumps, and prevents access by other processes of the same user.
 fn isolate() -> io::Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-    setrlimit(Resource::RLIMIT_DATA, MEMORY, MEMORY)?; // the core reads an answer to its end, however far that is
+    setrlimit(Resource::RLIMIT_DATA, MEMORY, MEMORY)?; // the core reads answers of any length
     Ok(prctl::set_dumpable(false)?)
 }
 
@@ -145,7 +148,7 @@ impl Work {
         let config = serde_json::to_vec(&json!({
             "serviceAccountToken": token,
             "programmingLanguage": "Rust",
-            "sdkVersion": "0040201", // of the SDK whose way of speaking to the core this is
+            "sdkVersion": "0040201", // the SDK version whose protocol this is
             "integrationName": "onecred",
             "integrationVersion": concat!("v", env!("CARGO_PKG_VERSION")),
             "requestLibraryName": "reqwest",
@@ -172,7 +175,7 @@ impl Work {
 
 fn refused(error: CoreError) -> Refused {
     match error {
-        // no error of a core's has to hold a token; one that does is not passed on
+        // the core's messages need not contain a token; one that does is not passed on
         CoreError::Said { message, .. } if message.contains("ops_") => {
             Refused::Broken("its error quotes a token, and is not repeated here".into())
         }

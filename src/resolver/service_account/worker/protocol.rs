@@ -1,4 +1,4 @@
-//! What resolver and worker say to each other: packets of the wire's kind, with what is secret in memory files of their own.
+//! The protocol between resolver and worker: the packets of [`crate::ipc`], with secrets in separate memfds.
 
 use std::fs::File;
 use std::io;
@@ -11,42 +11,42 @@ use zeroize::Zeroizing;
 
 use crate::ipc::packet::{self, MAX_META, MAX_VALUES, Packet};
 
-/// A question, by a number that its answer bears too: several are under way at once.
+/// A question. Its number is repeated in the answer, since several questions are pending at the same time.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Request {
     pub(super) number: u64,
     pub(super) ask: Ask,
 }
 
-/// What a worker can be asked.
+/// A question to a worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Ask {
-    /// To load the first of these libraries that exists. Comes before any secret.
+    /// Load the first of these libraries that exists. Sent before any secret.
     Load(Wanted),
-    /// To log in, with the token that comes along.
+    /// Log in with the attached token.
     Login,
-    /// To have the core do something.
+    /// Call the SDK core.
     Call {
-        /// The core's name for it.
+        /// The core's name of the call.
         name: String,
-        /// What the core wants to know.
+        /// The parameters of the call.
         parameters: serde_json::Value,
     },
 }
 
-/// Which library is to be loaded.
+/// The library to load.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Wanted {
-    /// Where it may be.
+    /// The possible paths.
     pub(crate) paths: Vec<PathBuf>,
-    /// The SHA-256 that it must have, if one is named.
+    /// The SHA-256 that it must have, if one is pinned.
     pub(crate) sha256: Option<String>,
     /// A user who may own it besides root.
     pub(crate) owner: Option<u32>,
 }
 
 impl Wanted {
-    /// Whether a library is one of those.
+    /// Whether a library is among these.
     pub(crate) fn allows(&self, path: &Path, sha256: &str) -> bool {
         let is_digest = sha256.len() == 64 && sha256.bytes().all(|b| b.is_ascii_hexdigit());
         let pinned = self.sha256.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(sha256));
@@ -60,39 +60,39 @@ pub(super) struct Response {
     pub(super) answer: Result<Told, Refused>,
 }
 
-/// What a worker answers; what the core has brought comes along.
+/// An answer of a worker. Bytes from the SDK core are attached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Told {
-    /// The library is loaded, and is the core.
+    /// The library is loaded, and is the SDK core.
     Loaded {
-        /// Which one.
+        /// Its path.
         path: PathBuf,
-        /// Its SHA-256, in hexadecimal.
+        /// Its SHA-256 in hexadecimal.
         sha256: String,
     },
-    /// It is done.
+    /// The question was carried out.
     Done,
 }
 
-/// Why something was not done.
+/// Why a question was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Refused {
-    /// There is no library at any of the places.
+    /// None of the paths has a library.
     NoLibrary,
-    /// A library is not loaded, for this reason.
+    /// A library was not loaded, for this reason.
     Library(String),
-    /// The core says no.
+    /// The SDK core reported an error.
     Core {
-        /// Its name for that, if it has one.
+        /// The name of the error, if it has one.
         name: String,
-        /// Its words.
+        /// The message.
         message: String,
     },
-    /// The core panicked, or broke its ABI.
+    /// The SDK core panicked or violated its ABI.
     Broken(String),
 }
 
-/// A packet of a message, and of what is secret about it.
+/// Packs a message and its secret.
 pub(super) fn pack<T: Serialize>(message: &T, secret: Option<&[u8]>) -> io::Result<Packet> {
     let meta = packet::sealed("onecred-core", [serde_json::to_vec(message)?.as_slice()].into_iter())?;
     let values =
@@ -100,7 +100,7 @@ pub(super) fn pack<T: Serialize>(message: &T, secret: Option<&[u8]>) -> io::Resu
     Ok(Packet { meta, values })
 }
 
-/// The message of a packet, and what came along.
+/// Unpacks a message and its secret.
 pub(super) fn unpack<T: for<'de> Deserialize<'de>>(packet: Packet) -> io::Result<(T, Zeroizing<Vec<u8>>)> {
     let message = serde_json::from_slice(&packet::read_meta(packet.meta, MAX_META)?)?;
     Ok((message, packet.values.map(contents).transpose()?.unwrap_or_default()))
