@@ -1,4 +1,5 @@
-//! What the request path, the D-Bus interface and the provider's life share. It is made once and passed on.
+//! The state that the request path, the D-Bus interface and the main loop share. It is created once and
+//! passed on.
 
 use std::sync::Arc;
 
@@ -22,11 +23,11 @@ use crate::provider::observe::counters::Counters;
 use crate::provider::publish::Publisher;
 use crate::provider::store::Kind;
 
-/// What the parts of the provider share.
+/// The shared state of the provider.
 pub struct Context {
-    /// The configuration in force.
+    /// The active configuration.
     pub config: Arc<CurrentConfig>,
-    /// Where its files are.
+    /// The paths of its files.
     pub config_paths: Paths,
     /// Gets values.
     pub broker: Arc<Broker>,
@@ -40,14 +41,14 @@ pub struct Context {
     pub counters: Counters,
     /// The state of each source.
     pub statuses: Statuses,
-    /// What each process setting up a unit's credentials was sent.
+    /// What was sent to each process that sets up a unit's credentials.
     pub unit_totals: UnitTotals,
-    /// Seals values for the sealed socket.
+    /// Encrypts values for the sealed socket.
     pub sealer: Sealer,
 }
 
 impl Context {
-    /// Makes everything that is shared. `kind` says where files may be published.
+    /// Creates the shared state. `kind` says where files may be published.
     pub fn new(
         config: Arc<CurrentConfig>,
         config_paths: Paths,
@@ -73,15 +74,15 @@ impl Context {
         }
     }
 
-    /// How the configuration in force relates to its files, which another thread reads for this.
+    /// The relation between the active configuration and its files, which another thread reads.
     pub async fn standing(&self) -> Standing {
         let (active, paths) = (self.config.get(), self.config_paths.clone());
         let looked = tokio::task::spawn_blocking(move || Standing::of(&active, &paths)).await;
         looked.unwrap_or_else(|error| Standing::Rejected(format!("the files could not be read: {error}")))
     }
 
-    /// Makes a value fit for a socket: within its limit and the unit's, and sealed if the socket wants that. `totals` has what the same
-    /// process was sent before, and counts this value.
+    /// Prepares a value for a socket: checks its size and the unit's total, and encrypts it if the socket
+    /// requires that. `totals` has what the same process received, and counts this value.
     pub fn fit(
         &self,
         totals: &UnitTotals,
@@ -99,7 +100,7 @@ impl Context {
         if size > takes {
             return Err(Refusal::TooLarge { what: what(), size, takes });
         }
-        // the plain size in either form: systemd counts what it decrypted
+        // the plain size in both forms, since systemd counts after decryption
         let counted = totals.add(process, claim, size, BootTime::now());
         counted.map_err(|others| Refusal::TooLargeTogether { what: what(), size, others })?;
         match form {
@@ -111,7 +112,7 @@ impl Context {
         }
     }
 
-    /// Restarts and reloads units when secrets change, for as long as it is polled.
+    /// Restarts and reloads units when secrets change. Runs until it is dropped.
     pub async fn restart_units(&self) {
         let fit = |totals: &UnitTotals, asker: (ProcessId, &Claim), value, what: &Deliverable, form| {
             self.fit(totals, asker, value, what, form)
@@ -119,7 +120,7 @@ impl Context {
         self.restarts.follow(&self.broker, &self.publisher, &fit).await;
     }
 
-    /// Why a restart that is due would be withheld, by what is in memory; empty if it would not be.
+    /// Why a due restart would be withheld, according to what is in memory. Empty if it would not be.
     pub async fn foresee(&self, due: &Due) -> String {
         let fit = |totals: &UnitTotals, asker: (ProcessId, &Claim), value, what: &Deliverable, form| {
             self.fit(totals, asker, value, what, form)

@@ -1,4 +1,5 @@
-//! The privileged half: takes connections, knows who asks, decides, and answers from the store or by the resolver.
+//! The privileged process: accepts connections, attests the peers, applies the policy, and answers from the
+//! store or through the resolver.
 
 pub mod base;
 pub mod consumers;

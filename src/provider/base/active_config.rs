@@ -1,4 +1,4 @@
-//! The configuration in force, and which fields of which items it wants for which units.
+//! The active configuration, and which fields of which items it grants to which units.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -11,7 +11,7 @@ use crate::domain::unit_pattern::UnitPattern;
 use crate::ipc::{Declarations, Declared};
 use crate::provider::base::item_key::ItemKey;
 
-/// Owns the configuration in force. A reload replaces it; who has taken it keeps what it took.
+/// Owns the active configuration. A reload replaces it; a caller that has already taken the old one keeps it.
 #[derive(Debug, Default)]
 pub struct CurrentConfig(RwLock<Arc<ActiveConfig>>);
 
@@ -21,31 +21,31 @@ impl CurrentConfig {
         Arc::new(Self(RwLock::new(Arc::new(active))))
     }
 
-    /// The configuration in force at this moment.
+    /// The currently active configuration.
     pub fn get(&self) -> Arc<ActiveConfig> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Puts another one in force.
+    /// Makes another configuration active.
     pub(in crate::provider) fn replace(&self, next: ActiveConfig) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
     }
 }
 
-/// A valid configuration, or the reason why none can be used.
+/// A valid configuration, or the reason why no configuration can be used.
 #[derive(Debug, Default)]
 pub struct ActiveConfig {
-    /// What is configured.
+    /// The settings.
     pub settings: Settings,
-    /// Why nothing is configured, where the configuration could not be read.
+    /// Why nothing is configured, if the configuration could not be read.
     pub error: Option<String>,
-    /// A digest of the files it was loaded from; empty without any.
+    /// A digest of the files; empty without files.
     pub digest: String,
-    /// When these were loaded first, in seconds of the Unix epoch.
+    /// When the files were first loaded with this content, in seconds since the Unix epoch.
     pub loaded: u64,
     items: BTreeMap<ItemKey, Item>,
     declarations: Declarations,
-    /// Where each secret is in the policy's order.
+    /// The index of each secret in the policy.
     names: HashMap<String, usize>,
 }
 
@@ -56,7 +56,7 @@ struct Item {
 }
 
 impl ActiveConfig {
-    /// Arranges a configuration.
+    /// Indexes a configuration.
     pub fn new(settings: Settings) -> Self {
         let mut items: BTreeMap<ItemKey, Item> = BTreeMap::new();
         let mut add = |wanted: &Wanted, grants: &[Grant]| {
@@ -82,37 +82,37 @@ impl ActiveConfig {
         Self { settings, error: None, digest: String::new(), loaded: 0, items, declarations, names }
     }
 
-    /// Arranges a configuration that was loaded from files of this digest, first at this time.
+    /// Indexes a configuration from files with this digest, which were first loaded at this time.
     pub fn of_files(settings: Settings, digest: String, loaded: u64) -> Self {
         Self { digest, loaded, ..Self::new(settings) }
     }
 
-    /// A configuration that allows nothing, since the real one has errors.
+    /// A configuration that allows nothing, because the real one has errors.
     pub fn broken(error: String) -> Self {
         Self { error: Some(error), ..Self::default() }
     }
 
-    /// A secret by its name.
+    /// Looks up a secret by its name.
     pub fn secret(&self, name: &str) -> Option<&Secret> {
         self.settings.policy.secrets().nth(*self.names.get(name)?)
     }
 
-    /// A template by its name.
+    /// Looks up a template by its name.
     pub fn template(&self, name: &str) -> Option<&Template> {
         self.settings.templates.iter().find(|template| template.name.as_str() == name)
     }
 
-    /// The items that secrets and templates name.
+    /// The items that secrets and templates refer to.
     pub fn keys(&self) -> impl Iterator<Item = &ItemKey> {
         self.items.keys()
     }
 
-    /// The fields of an item that secrets and templates name.
+    /// The fields of an item that secrets and templates refer to.
     pub fn fields(&self, key: &ItemKey) -> &[FieldRef] {
         self.items.get(key).map(|item| item.fields.as_slice()).unwrap_or_default()
     }
 
-    /// The secrets that fields of an item are; of all its fields, where none are said.
+    /// The secrets that use fields of an item; without `fields`, those that use any of its fields.
     pub fn secrets_of<'a>(
         &'a self,
         key: &'a ItemKey,
@@ -125,12 +125,13 @@ impl ActiveConfig {
         })
     }
 
-    /// The units that may have something of an item.
+    /// The units that may have a value of an item.
     pub fn grants(&self, key: &ItemKey) -> impl Iterator<Item = &UnitPattern> {
         self.items.get(key).into_iter().flat_map(|item| &item.grants)
     }
 
-    /// All sources, for the resolver. It learns nothing else of the configuration, no unit's name in particular.
+    /// All sources, for the resolver. It receives nothing else of the configuration, in particular no names
+    /// of units.
     pub fn declarations(&self) -> &Declarations {
         &self.declarations
     }
@@ -145,13 +146,14 @@ impl ActiveConfig {
         self.declarations.get(source)?.definition.clone()
     }
 
-    /// Whether calls to a source cost something: a request over a network, or a part of a quota.
+    /// Whether calls to a source have a cost: a network request, or a part of a quota.
     pub fn calls_cost(&self, source: &SourceName) -> bool {
         let source = self.settings.sources.get(source);
         source.is_some_and(|source| !matches!(source.kind, SourceKind::File { .. }))
     }
 
-    /// Whether an item that was fetched for a rule or not, from a source with this fingerprint, still belongs to this configuration.
+    /// Whether a stored item still belongs to this configuration. `by_rule` is whether it was fetched for a
+    /// rule, `source_print` the fingerprint of its source.
     pub fn keeps(&self, key: &ItemKey, by_rule: bool, source_print: &str) -> bool {
         let wanted = self.items.contains_key(key)
             || by_rule && self.settings.policy.rules().iter().any(|rule| rule.wanted.source == key.source);

@@ -1,24 +1,25 @@
-//! For whom something is looked up. It decides how much may be spent on it, and who is named for what was spent.
+//! On whose behalf a value is looked up. This decides which budget pays for it, and under which name the
+//! calls are shown.
 
 use crate::domain::name::UnitName;
 
-/// For whom something is looked up.
+/// On whose behalf a value is looked up.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Asker {
-    /// onecred itself, for what no unit waits for now.
+    /// onecred itself, for work that no unit is waiting for.
     Onecred,
-    /// An administrator: root, on the bus.
+    /// An administrator: root on D-Bus.
     Admin,
     /// A unit that starts.
     Start(UnitName),
-    /// A process of a unit, on the bus.
+    /// A process of a unit on D-Bus.
     BusUnit(UnitName),
-    /// Another user, on the bus.
+    /// Another user on D-Bus.
     BusUser(u32),
 }
 
 impl Asker {
-    /// A unit or user on the bus.
+    /// A unit or user on D-Bus.
     pub fn on_bus(uid: u32, unit: Option<&UnitName>) -> Self {
         match unit {
             _ if uid == 0 => Self::Admin,
@@ -27,12 +28,13 @@ impl Asker {
         }
     }
 
-    /// Whether it asks on the bus and is not root.
+    /// Whether it asks on D-Bus and is not root.
     pub fn is_unprivileged(&self) -> bool {
         matches!(self, Self::BusUnit(_) | Self::BusUser(_))
     }
 
-    /// The name that what it spends is shown under: a unit has one name, however it asks. `None` for onecred and its administrators.
+    /// The name under which its calls are shown. A unit has the same name however it asks. `None` for onecred
+    /// and its administrators.
     pub fn consumer(&self) -> Option<String> {
         match self {
             Self::Onecred | Self::Admin => None,

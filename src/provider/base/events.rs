@@ -1,4 +1,5 @@
-//! What happened to secrets, told to whoever follows: the bus, the published files, the units that are restarted.
+//! Broadcasts changes of secrets and of the configuration to their followers: D-Bus, published files,
+//! restarts and recovery.
 
 use std::sync::Arc;
 
@@ -8,42 +9,41 @@ use crate::domain::reference::FieldRef;
 use crate::ipc::Failure;
 use crate::provider::base::item_key::ItemKey;
 
-/// How many events are kept for a follower that is busy. One that falls behind is told so, and looks at everything anew.
+/// How many events are kept for a busy follower. A follower that falls behind gets an error and must check
+/// everything again.
 const KEPT: usize = 1024;
 
-/// Something that happened.
+/// A change.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// An item was fetched, and these of its fields have another value than before.
+    /// An item was fetched, and the values of these fields differ from the previous ones, or are new.
     Changed {
-        /// The item.
         key: ItemKey,
         /// The fields that changed.
         fields: Arc<[FieldRef]>,
-        /// The item's version.
+        /// The version of the item.
         version: u64,
-        /// Whether there was no value of them before this boot, so that nobody has had another.
+        /// Whether these fields had no value before in this boot, so that no unit has an old one.
         first: bool,
     },
-    /// An item can't be had, or not any more.
+    /// A look-up of an item failed, or some of its fields are missing.
     Failed {
-        /// The item.
         key: ItemKey,
-        /// Which of its fields; all, where none is said.
+        /// The fields that failed; all of them if `None`.
         fields: Option<Arc<[FieldRef]>>,
-        /// Why.
+        /// The cause.
         failure: Failure,
     },
-    /// The values that an admin had put in the place of a secret's came or went.
+    /// An override of a secret was set or removed.
     Held {
-        /// The secret's name.
+        /// The name of the secret.
         name: String,
     },
-    /// Another configuration is in force.
+    /// Another configuration is active.
     Configured,
 }
 
-/// Where events are told.
+/// Distributes events to followers.
 #[derive(Debug)]
 pub struct Events(broadcast::Sender<Event>);
 
@@ -54,12 +54,12 @@ impl Default for Events {
 }
 
 impl Events {
-    /// Tells all that follow. Nobody may, and nobody is waited for.
+    /// Sends an event to all followers, if there are any. Never waits.
     pub fn tell(&self, event: Event) {
         let _ = self.0.send(event);
     }
 
-    /// Follows from here on.
+    /// Follows the events from now on.
     pub fn follow(&self) -> broadcast::Receiver<Event> {
         self.0.subscribe()
     }

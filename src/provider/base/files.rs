@@ -1,23 +1,24 @@
-//! How the active configuration relates to the files it was loaded from: they may have changed since, or have errors now.
+//! Compares the active configuration with the files that it was loaded from, which may have changed or
+//! contain errors.
 
 use crate::config::{self, Paths};
 use crate::provider::base::active_config::ActiveConfig;
 
-/// How the active configuration relates to the files.
+/// The relation between the active configuration and the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
-    /// It is what the files say.
+    /// The files have not changed.
     Current,
-    /// The files are valid, and say something else: they were not loaded.
+    /// The files are valid and differ from the active configuration: they were not loaded yet.
     Changed,
-    /// The files can't be used, for this reason.
+    /// The files cannot be used, for this reason.
     Rejected(String),
     /// No configuration is active.
     None,
 }
 
 impl Standing {
-    /// Looks at the files. Reads them, which may take a moment.
+    /// Compares the files with the active configuration. Reads them, which may take some time.
     pub fn of(active: &ActiveConfig, paths: &Paths) -> Self {
         if active.error.is_some() {
             return Self::None;
@@ -33,7 +34,7 @@ impl Standing {
         }
     }
 
-    /// The word that D-Bus has for it.
+    /// The name of this state on D-Bus.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Current => "current",

@@ -1,5 +1,5 @@
-//! What the store finds an item by: one key for all spellings that mean one title, so that they have one snapshot and its fields are of
-//! one version. It is shown as it was written.
+//! The key by which the store finds items. All spellings of a title have one key, so they share a snapshot
+//! and their fields have the same version. The key keeps the spelling for display.
 
 use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
@@ -9,25 +9,25 @@ use serde::{Deserialize, Serialize};
 use crate::domain::name::SourceName;
 use crate::domain::reference::{ItemRef, Segment};
 
-/// The length of an ID. What has it may be one, and IDs are told apart by case.
+/// The length of an ID. A segment of this length may be an ID, and IDs are case-sensitive.
 const ID: usize = 26;
 
-/// An item of a source, as it is referred to. Spellings that mean one title are one key.
+/// An item of a source. Different spellings of the same title are equal.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ItemKey {
     /// The source.
     pub source: SourceName,
-    /// The item, as somebody has written it.
+    /// The item in the spelling of the configuration.
     pub item: ItemRef,
 }
 
 impl ItemKey {
-    /// The key of an item.
+    /// Creates the key of an item.
     pub fn new(source: &SourceName, item: &ItemRef) -> Self {
         Self { source: source.clone(), item: item.clone() }
     }
 
-    /// The item in the spelling that all others are the same as.
+    /// The item in a normal form that is the same for all spellings.
     pub(crate) fn folded(&self) -> ItemRef {
         let fold = |segment: &Segment| {
             let text = match segment.text.len() {
@@ -44,7 +44,7 @@ impl ItemKey {
     }
 }
 
-/// The same as of [`ItemKey::folded`], without making one.
+/// The bytes of a segment in the form of [`ItemKey::folded`], without allocating it.
 fn bytes(segment: &Segment) -> impl Iterator<Item = u8> {
     let is_id = segment.text.len() == ID;
     segment.text.bytes().map(move |byte| if is_id { byte } else { byte.to_ascii_lowercase() })
@@ -54,7 +54,7 @@ fn order(one: &Segment, other: &Segment) -> Ordering {
     bytes(one).cmp(bytes(other)).then_with(|| one.by.cmp(&other.by))
 }
 
-/// Whether two segments are equal in this order.
+/// Whether two segments are equal in normal form.
 fn same(one: &Segment, other: &Segment) -> bool {
     let is_id = one.text.len() == ID;
     one.by == other.by && (one.text == other.text || !is_id && one.text.eq_ignore_ascii_case(&other.text))
@@ -79,7 +79,7 @@ impl PartialOrd for ItemKey {
 
 impl PartialEq for ItemKey {
     fn eq(&self, other: &Self) -> bool {
-        // not by the order, which looks at each byte: a configuration with many secrets compares its keys often
+        // not by `cmp`, which compares every byte: with many secrets, keys are compared often
         self.source == other.source
             && self.segments().into_iter().zip(other.segments()).all(|(one, other)| same(one, other))
     }
@@ -92,7 +92,7 @@ impl Hash for ItemKey {
         self.source.hash(state);
         for segment in self.segments() {
             bytes(segment).for_each(|byte| state.write_u8(byte));
-            state.write_u8(0xff); // no byte of a text
+            state.write_u8(0xff); // a byte that does not occur in text
             segment.by.hash(state);
         }
     }

@@ -1,21 +1,22 @@
-//! What systemd takes: the largest value of one credential in each form, and the total of a unit. Pure.
+//! The limits of systemd: the largest credential in each form, and the total of a unit. Pure.
 
 use crate::domain::name::CredentialId;
 use crate::domain::seal;
 
-/// The most bytes of all credentials of a unit together, their IDs included (systemd's CREDENTIALS_TOTAL_SIZE_MAX).
+/// The maximum size in bytes of all credentials of a unit, including their IDs (systemd's
+/// CREDENTIALS_TOTAL_SIZE_MAX).
 pub const UNIT_TOTAL: usize = 1 << 20;
 
-/// In which form a socket hands values over.
+/// The form in which a socket delivers values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// As they are, for `LoadCredential=`.
+    /// Unencrypted, for `LoadCredential=`.
     Plain,
     /// Encrypted with the host key, for `LoadCredentialEncrypted=`.
     Sealed,
 }
 
-/// The largest value that systemd takes in this form under this ID, in bytes.
+/// The largest value that systemd accepts in this form under this ID, in bytes.
 pub fn largest(form: Form, id: &CredentialId) -> usize {
     match form {
         Form::Plain => UNIT_TOTAL.saturating_sub(id.as_str().len()),

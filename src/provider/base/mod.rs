@@ -1,4 +1,4 @@
-//! Leaves that several layers of the provider name.
+//! Basic types that several layers of the provider use.
 
 pub mod active_config;
 pub mod asker;

@@ -1,9 +1,9 @@
-//! A caller whose claim was proven.
+//! The attested peer of a connection.
 
 use super::process_id::ProcessId;
 use crate::domain::name::Claim;
 
-/// A caller whose claim was proven.
+/// An attested peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     /// The unit and the credential that it asks for.

@@ -1,24 +1,24 @@
-//! Why a file can't be published: what is wrong with what, and what to do about it.
+//! Why a file cannot be published: cause and remedy.
 
 use std::io;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
 
-/// Why a file can't be published.
+/// Why a file cannot be published.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// The root is not there, or not what it has to be.
+    /// The root does not exist, or is unsuitable.
     #[error("{root} {why}")]
     Root {
         /// The root.
         root: PathBuf,
         /// What is wrong with it.
         why: String,
-        /// Whether it is someone else's, so that another has to be taken.
+        /// Whether something else is mounted there, so that another root must be chosen.
         taken: bool,
     },
-    /// A directory on the way is not root's alone.
+    /// Users other than root can write to a directory of the path.
     #[error("{path} {why}")]
     Directory {
         /// The directory.
@@ -26,7 +26,7 @@ pub enum Fault {
         /// What is wrong with it.
         why: String,
     },
-    /// A user or group is not there.
+    /// A user or group does not exist.
     #[error("there is no {kind} {name} on this machine")]
     Account {
         /// "user" or "group".
@@ -34,51 +34,51 @@ pub enum Fault {
         /// Its name.
         name: String,
     },
-    /// Users and groups can't be looked up.
+    /// Users and groups cannot be looked up.
     #[error("the {kind} {name} can't be looked up: {why}")]
     Accounts {
         /// "user" or "group".
         kind: &'static str,
         /// Its name.
         name: String,
-        /// Why.
+        /// The error.
         why: String,
     },
-    /// Something of someone's stands where a link should.
+    /// The path of a link exists already, and is not a link of onecred.
     #[error("the link {0} can't be made: something stands there that onecred did not put there")]
     Occupied(PathBuf),
-    /// A link below /root can't be made; by itself the provider does not see what is there.
+    /// A link below /root cannot be created. Without a drop-in the provider cannot see that directory.
     #[error("the link {link} can't be made: {why}")]
     OfRoot {
         /// The link.
         link: PathBuf,
-        /// What the file system says.
+        /// The error.
         why: String,
     },
-    /// Published files would take more memory than they may.
+    /// Published files would exceed the limit of their memory.
     #[error("published files would have {would} bytes, and their limit is {limit}")]
     Full {
-        /// Bytes with the new file.
+        /// The size in bytes with the new file.
         would: u64,
-        /// The limit, in bytes.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// It belongs together with another, which can't be published.
+    /// It belongs to the same group as another file, which cannot be published.
     #[error("it belongs together with {other}, and {why}")]
     Together {
-        /// The other one.
+        /// The other file.
         other: PathBuf,
-        /// Why that one can't.
+        /// Why the other file cannot be published.
         why: String,
     },
-    /// The file system says no.
+    /// The file system returned an error.
     #[error("{path} can't be {what}: {error}")]
     Io {
         /// The file.
         path: PathBuf,
-        /// What was to be done with it ("written").
+        /// What onecred tried to do with it, such as "written".
         what: &'static str,
-        /// What it says.
+        /// The error.
         error: io::Error,
     },
 }
@@ -89,7 +89,7 @@ impl Fault {
         move |errno| Self::Io { path, what, error: errno.into() }
     }
 
-    /// What to do about it. `name` is what is published.
+    /// The remedy. `name` is the published secret or template.
     pub fn remedy(&self, name: &str) -> String {
         let again = format!("systemctl restart onecred-file@{name}");
         match self {
@@ -137,7 +137,7 @@ impl Fault {
     }
 }
 
-/// The unit that mounts a directory, as `systemd-escape --path --suffix=mount` has it.
+/// The unit that mounts a directory, as `systemd-escape --path --suffix=mount` prints it.
 fn mount_unit(path: &std::path::Path) -> String {
     let text = path.to_string_lossy();
     let mut unit = String::new();

@@ -1,4 +1,4 @@
-//! Why a unit does not get a credential: each case with its cause and its remedy, in words for the journal.
+//! Why a unit does not get a credential: each case with its cause and remedy for the journal.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,12 +12,13 @@ use crate::provider::base::publish_error::Fault;
 use crate::provider::base::seal_error::Unsealed;
 use crate::provider::base::unit_totals::Others;
 
-/// What ends the cause of a refusal.
+/// What removes the cause of a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ends {
-    /// It passes: 1Password was away or limited calls, there was no token yet, readers held the memory, or the provider was stopped.
+    /// It passes without action: 1Password was unreachable or limited the calls, the token was missing, other
+    /// readers used all the memory, or the provider was stopped.
     ByItself,
-    /// An administrator corrects it: with another token, with 1Password's core, or in the configuration.
+    /// An administrator corrects it: with another token, with 1Password's SDK core, or in the configuration.
     WithCorrection,
 }
 
@@ -26,80 +27,81 @@ pub enum Ends {
 pub enum Refusal {
     /// The policy does not allow it.
     Denied(Denial),
-    /// The configuration or the store could not be used when the provider started, so that nothing can be served.
+    /// The configuration or the store could not be used when the provider started, so all requests are
+    /// refused.
     Unconfigured(String),
-    /// The item or field could not be had.
+    /// The look-up of the item or field failed.
     Failed {
-        /// What was to be had.
+        /// The reference.
         reference: Reference,
-        /// Why it could not.
+        /// The failure.
         failure: Failure,
     },
-    /// The field is empty, and the secret does not say that it may be.
+    /// The field is empty, and the secret does not have `allowEmpty`.
     Empty(Reference),
-    /// The value does not fit what systemd takes.
+    /// The value is larger than systemd accepts.
     TooLarge {
-        /// What it is the value of.
+        /// The reference or template.
         what: String,
-        /// Its size in bytes.
+        /// The size in bytes.
         size: usize,
-        /// The largest size that systemd takes there.
+        /// The largest size in bytes that systemd accepts there.
         takes: usize,
     },
-    /// The value and the unit's other credentials exceed what systemd takes for a unit.
+    /// The value and the other credentials of the unit exceed the total that systemd accepts.
     TooLargeTogether {
-        /// What it is the value of.
+        /// The reference or template.
         what: String,
-        /// Its size in bytes.
+        /// The size in bytes.
         size: usize,
-        /// What the unit was sent before.
+        /// The credentials that the unit received before.
         others: Others,
     },
-    /// It can't be sealed.
+    /// The value cannot be encrypted.
     Unsealed(Unsealed),
-    /// A part of a template can't be had, or can't stand in it.
+    /// A part of a template is missing or unsuitable.
     Part {
         /// The template.
         template: SecretName,
-        /// What is wrong with the part.
+        /// Why the part is refused.
         refusal: Box<Refusal>,
     },
-    /// The value can't stand where its template has it.
+    /// The value cannot be inserted at its place in the template.
     Unfit {
-        /// What it is the value of.
+        /// The reference.
         reference: Reference,
-        /// Why not.
+        /// The reason.
         why: &'static str,
     },
     /// A snapshot could not be read.
     Unreadable(io::Error),
-    /// It is not published: the configuration says no file for it.
+    /// The configuration does not declare a file for it.
     NoFile(String),
-    /// Its file can't be written.
+    /// Its file cannot be written.
     Unpublished {
         /// The file.
         path: PathBuf,
-        /// Why it can't.
+        /// The reason.
         fault: Fault,
     },
-    /// Of all files, these are not published.
+    /// Some of the files are not published.
     SomeUnpublished {
-        /// Their names.
+        /// The names of their secrets and templates.
         names: Vec<String>,
-        /// What ends the cause for the first of them, if something does.
+        /// What removes the cause for the first of them, if anything does.
         ends: Option<Ends>,
     },
-    /// Readers that don't read hold all the memory that there is for long values.
+    /// Slow readers use all the memory for long values.
     Crowded {
-        /// The size of this one in bytes.
+        /// The size of this value in bytes.
         size: usize,
     },
-    /// The provider is being stopped.
+    /// The provider is stopping.
     Stopping,
 }
 
 impl Refusal {
-    /// One word for the kind of refusal, as a field of the journal.
+    /// The identifier of the refusal in journal fields.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Denied(_) => "not-allowed",
@@ -118,7 +120,7 @@ impl Refusal {
         }
     }
 
-    /// What the journal has as MESSAGE_ID: one for all that share a remedy.
+    /// The MESSAGE_ID of the journal line. Refusals with the same remedy share one.
     pub fn message_id(&self) -> &'static str {
         match self {
             Self::Denied(_) => message_id::NOT_ALLOWED,
@@ -144,7 +146,7 @@ impl Refusal {
         }
     }
 
-    /// The secret that the policy refused, where it knew which.
+    /// The secret that the policy refused, if known.
     pub fn secret(&self) -> Option<&str> {
         match self {
             Self::Denied(Denial::NotNamed { name, .. }) => Some(name.as_str()),
@@ -152,7 +154,7 @@ impl Refusal {
         }
     }
 
-    /// The reference, where one is known.
+    /// The reference, if known.
     pub fn reference(&self) -> Option<&Reference> {
         match self {
             Self::Failed { reference, .. } | Self::Empty(reference) | Self::Unfit { reference, .. } => {
@@ -163,7 +165,7 @@ impl Refusal {
         }
     }
 
-    /// What is wrong, with what.
+    /// The cause.
     pub fn cause(&self, unit: &UnitName, credential: &CredentialId) -> String {
         match self {
             Self::Denied(denial) => denial.cause(unit, credential),
@@ -198,7 +200,7 @@ impl Refusal {
         }
     }
 
-    /// What to do about it.
+    /// The remedy.
     pub fn remedy(&self, unit: &UnitName, credential: &CredentialId) -> String {
         match self {
             Self::Denied(denial) => denial.remedy(unit, credential),
@@ -232,7 +234,7 @@ impl Refusal {
         }
     }
 
-    /// What ends its cause, if units that were refused for it are to be started again.
+    /// What removes the cause, if units that were refused for it must be started again.
     pub fn ends(&self) -> Option<Ends> {
         match self {
             Self::Failed { failure, .. } => match failure.class {
@@ -248,7 +250,7 @@ impl Refusal {
         }
     }
 
-    /// Cause and remedy, where a file is published that no unit waits for.
+    /// Cause and remedy for a published file that no unit is waiting for.
     pub fn outright(&self, name: &str) -> String {
         match UnitName::parse_lenient(&format!("onecred-file@{name}")) {
             Ok(unit) => self.outright_for(&unit),
@@ -256,7 +258,7 @@ impl Refusal {
         }
     }
 
-    /// The same where a unit waits for files.
+    /// Cause and remedy for published files that a unit is waiting for.
     pub fn outright_for(&self, unit: &UnitName) -> String {
         match CredentialId::parse("file") {
             Ok(id) => format!("{}; {}", self.cause(unit, &id), self.remedy(unit, &id)),

@@ -1,36 +1,36 @@
-//! Why a value cannot be sealed, and what to do about it.
+//! Why a value cannot be encrypted with the host key: cause and remedy.
 
 use std::path::PathBuf;
 
-/// Why nothing can be sealed.
+/// Why no value can be encrypted.
 #[derive(Debug, thiserror::Error)]
 pub enum Unsealed {
-    /// This host has no key yet.
+    /// This host has no key.
     #[error("this host has no key to seal values with: there is no {}", .0.display())]
     NoKey(PathBuf),
-    /// The folder of the key is not there: on a disk that has not been mounted.
+    /// The directory of the key does not exist: it may be on a disk that is not mounted yet.
     #[error("the host key can't be read: {} is not there; is its disk mounted?", .0.display())]
     NoFolder(PathBuf),
-    /// The file can't be used.
+    /// The key file cannot be used.
     #[error("the host key in {} can't be used: {why}", file.display())]
     Unusable {
         /// The file.
         file: PathBuf,
-        /// Why not.
+        /// The reason.
         why: String,
     },
-    /// The kernel gave no random numbers.
+    /// The kernel did not return random numbers.
     #[error("it can't be sealed: the kernel gives no random numbers")]
     NoRandom,
 }
 
 impl Unsealed {
-    /// Why, and what to do about it.
+    /// Cause and remedy.
     pub fn with_remedy(&self) -> String {
         format!("{self}; {}", self.remedy())
     }
 
-    /// What to do about it.
+    /// The remedy.
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::NoKey(_) => {

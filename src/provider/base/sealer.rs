@@ -1,6 +1,8 @@
-//! Seals values with the host key, for the sealed socket. The key is read once, and again when its file changes.
+//! Encrypts values with the host key, for the sealed socket. The key is read once, and again when its file
+//! changes.
 //!
-//! What was sealed is not kept: to seal 32 bytes takes 2 µs, and a unit's start, in which systemd opens them, 5 ms more than without.
+//! Encrypted values are not cached: encrypting 32 bytes takes 2 µs, whereas decryption by systemd makes the
+//! start of a unit 5 ms longer.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -17,40 +19,41 @@ use crate::domain::secret::SecretValue;
 use crate::host::clock;
 use crate::provider::base::seal_error::Unsealed;
 
-/// How often it is looked whether the key's folder has been mounted.
+/// How often to check whether the directory of the key has been mounted.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long a key may be on its way, once its folder is there.
+/// How long the creation of a key may take after its directory exists.
 const BEING_MADE: Duration = Duration::from_secs(5);
 
-/// Seals values with the host key.
+/// Encrypts values with the host key.
 pub struct Sealer {
     file: PathBuf,
-    /// When its folder was first seen without it.
+    /// When the directory was first seen without the key.
     without: OnceLock<Instant>,
     key: Mutex<Option<(Stamp, Arc<HostKey>)>>,
 }
 
-/// What tells a file from the one that was there before.
+/// Attributes that identify a version of a file.
 type Stamp = (u64, u64, u64, i64, i64);
 
 impl Sealer {
-    /// With the key in this file, if there is one when it is needed.
+    /// Uses the key in this file, if it exists when it is needed.
     pub fn new(file: &Path) -> Self {
         Self { file: file.to_owned(), without: OnceLock::new(), key: Mutex::default() }
     }
 
-    /// Whether it makes no sense to wait for the key: it is there, or it is known not to be.
+    /// Whether waiting for the key is pointless: it exists, or it will not be created.
     pub fn is_settled(&self) -> bool {
-        // a /var that is mounted late has no folder for the key before, even where it has a mount point
+        // if /var is mounted late, the directory of the key does not exist before, even if the mount point
+        // does
         if self.file.exists() {
             return true;
         }
-        // at a first boot it is being made just now
+        // at the first boot the key may be in creation
         self.file.parent().is_none_or(Path::exists)
             && self.without.get_or_init(Instant::now).elapsed() > BEING_MADE
     }
 
-    /// Waits until that is so.
+    /// Waits until [`Self::is_settled`] is true.
     pub async fn settled(&self) {
         let mut look = tokio::time::interval(LOOK);
         while !self.is_settled() {
@@ -58,7 +61,7 @@ impl Sealer {
         }
     }
 
-    /// What is waited for, until it is settled.
+    /// What is being waited for, until [`Self::is_settled`] is true.
     pub fn not_settled(&self) -> Unsealed {
         match self.file.parent() {
             Some(folder) if !folder.exists() => Unsealed::NoFolder(folder.to_owned()),
@@ -66,13 +69,13 @@ impl Sealer {
         }
     }
 
-    /// Seals a value for those who ask for it by this ID.
+    /// Encrypts a value for the units that request it under this ID.
     pub fn seal(&self, id: &CredentialId, value: &SecretValue) -> Result<SecretValue, Unsealed> {
         let key = self.key()?;
         key.seal(id, value, clock::unix()).map_err(|_| Unsealed::NoRandom)
     }
 
-    /// Why nothing can be sealed now.
+    /// Why no value can be encrypted now.
     pub fn error(&self) -> Option<Unsealed> {
         self.key().err()
     }
@@ -92,7 +95,7 @@ impl Sealer {
     fn read(&self) -> Result<(Stamp, HostKey), Unsealed> {
         let mut file = File::open(&self.file).map_err(|error| self.unreadable(&error))?;
         let metadata = file.metadata().map_err(|error| self.unreadable(&error))?;
-        // of one size from the start: a buffer that grew would leave parts of the key behind
+        // allocated at full size: a buffer that grows would leave parts of the key in memory
         let mut content = Zeroizing::new(vec![0; FILE_MAX + 1]);
         let mut len = 0;
         while len < content.len() {

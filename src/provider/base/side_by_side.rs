@@ -1,10 +1,10 @@
-//! Runs futures side by side in one task, with a bound on how many run at once.
+//! Runs futures concurrently in one task, with a limit on their number.
 
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
 
-/// Runs all futures, at most `most` of them at once. Gives their results in the order of the futures.
+/// Runs all futures, at most `most` at the same time. The results have the order of the futures.
 pub(in crate::provider) async fn side_by_side<F: Future>(
     most: usize,
     work: impl IntoIterator<Item = F>,

@@ -1,9 +1,11 @@
-//! The bytes that each process setting up a unit's credentials was sent. systemd takes 1 MiB for all credentials of a unit together; above it,
-//! the unit fails without a reason. The process asks for one credential after another, so the one that does not fit can be refused.
+//! Counts the bytes that were sent to each process that sets up a unit's credentials. systemd accepts 1 MiB
+//! for all credentials of a unit together. Above that, the unit fails without a reason. Because the process
+//! requests one credential after another, the one that does not fit can be refused.
 //!
-//! Where systemd keeps credentials in a tmpfs (since 254, on kernels with `noswap`), that tmpfs has 1 MiB too, and whole pages count.
+//! If systemd keeps credentials in a tmpfs (since 254, on kernels with `noswap`), that tmpfs also has 1 MiB,
+//! and whole pages count.
 //!
-//! Credentials from elsewhere (`SetCredential=`, files) are not seen here, although systemd counts them.
+//! Credentials from elsewhere (`SetCredential=`, files) are not visible here, although systemd counts them.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -16,45 +18,47 @@ use crate::host::clock::BootTime;
 use crate::provider::base::limits::UNIT_TOTAL;
 use crate::provider::base::process_id::ProcessId;
 
-/// The most processes that are remembered. The values of others are sent uncounted, and systemd fails their unit without a reason.
+/// The most processes that are remembered. Values for further ones are sent without counting, and systemd
+/// fails their unit without a reason.
 const MOST: usize = 10_000;
-/// The size of a page in bytes. Where pages are larger, fewer values fit, and systemd fails the unit.
+/// The size of a page in bytes. On machines with larger pages fewer values fit, and systemd fails the unit.
 const PAGE: usize = 4096;
-/// The most credentials of one process that are remembered.
+/// The most credentials per process that are remembered.
 const MOST_CREDENTIALS: usize = 256;
 /// How long after its last request a process is remembered, even if it still runs.
 const REMEMBERED: Duration = Duration::from_secs(300);
-/// The processes are looked through each time there are twice as many as the last look left, and at least this many.
+/// Ended processes are dropped when the number of processes is at least this, and twice the number that
+/// remained after the last time.
 const FEW: usize = 1024;
 /// How many of the other credentials a refusal names.
 const NAMED: usize = 3;
 
-/// What was sent to each process.
+/// The values that were sent to each process.
 #[derive(Debug, Default)]
 pub struct UnitTotals(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// By the unit too: the service manager itself could ask for several.
+    /// The key includes the unit, since the service manager itself could ask for several units.
     processes: HashMap<(ProcessId, UnitName), Sent>,
-    /// The number of processes at which those that ended are dropped.
+    /// The number of processes at which ended ones are dropped.
     look_at: usize,
 }
 
 #[derive(Debug)]
 struct Sent {
     touched: BootTime,
-    /// Each ID with its value's size in bytes.
+    /// Credential IDs and the sizes of their values in bytes.
     credentials: Vec<(CredentialId, usize)>,
 }
 
-/// The credentials that a process was sent before one that does not fit, the largest first.
+/// The credentials that a process received before one that does not fit, the largest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Others(Vec<(CredentialId, usize)>);
 
 impl UnitTotals {
-    /// Counts a value that is about to be sent, unless it and the process's other credentials exceed what systemd takes. A credential
-    /// that is asked for again replaces what was counted for it.
+    /// Counts a value that is about to be sent. Fails if it and the process's other credentials exceed the
+    /// total that systemd accepts. A repeated request for a credential replaces its earlier size.
     pub fn add(&self, process: ProcessId, claim: &Claim, size: usize, now: BootTime) -> Result<(), Others> {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (process, claim.unit.clone());
@@ -72,7 +76,7 @@ impl UnitTotals {
         sent.add(&claim.credential, size, in_tmpfs)
     }
 
-    /// Drops the processes that ended, and those that have not asked for a while. Call it now and then.
+    /// Drops processes that have ended, and those without recent requests. Call it periodically.
     pub fn sweep(&self, now: BootTime) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         inner.drop_ended(now, ProcessId::is_running);
@@ -111,7 +115,7 @@ impl Sent {
 /// What counts of a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Count {
-    /// Its value and its ID, as systemd counts.
+    /// The value and the ID, as systemd counts.
     Bytes,
     /// The pages of its file.
     Pages,
@@ -130,8 +134,8 @@ impl Count {
     }
 }
 
-/// Whether systemd of this machine keeps credentials in a tmpfs, by those of units that run now. If none has any, this is not known, and the
-/// answer is no.
+/// Whether systemd keeps credentials in a tmpfs on this machine, judged by the units that run now. Without
+/// such units the answer is unknown, and the result is false.
 pub fn in_tmpfs() -> bool {
     std::fs::read_to_string("/proc/self/mountinfo").is_ok_and(|mounts| has_tmpfs_of_credentials(&mounts))
 }
@@ -144,7 +148,7 @@ fn has_tmpfs_of_credentials(mounts: &str) -> bool {
     })
 }
 
-/// Whether credentials exceed what systemd takes for a unit, by their IDs and sizes in bytes.
+/// Whether credentials with these IDs and sizes in bytes exceed the total that systemd accepts.
 pub fn exceed(credentials: &[(String, usize)], in_tmpfs: bool) -> bool {
     let total = |count: Count| {
         credentials
@@ -154,7 +158,7 @@ pub fn exceed(credentials: &[(String, usize)], in_tmpfs: bool) -> bool {
     total(Count::Bytes) > UNIT_TOTAL || in_tmpfs && total(Count::Pages) > UNIT_TOTAL
 }
 
-/// Whether a value and the other credentials of the same process exceed what systemd takes.
+/// Whether a value and the other credentials of the same process exceed the total that systemd accepts.
 fn exceeds(sent: &[(CredentialId, usize)], id: &CredentialId, size: usize, count: Count) -> bool {
     let others = sent.iter().filter(|(other, _)| other != id);
     let before = others.fold(0, |sum: usize, (id, size)| sum.saturating_add(count.of(id, *size)));
@@ -162,7 +166,7 @@ fn exceeds(sent: &[(CredentialId, usize)], id: &CredentialId, size: usize, count
 }
 
 impl fmt::Display for Others {
-    /// `a (600000 bytes), b (1 byte) and 2 more (20 bytes)`.
+    /// Writes `a (600000 bytes), b (1 byte) and 2 more (20 bytes)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (named, rest) = self.0.split_at(self.0.len().min(NAMED));
         let named: Vec<_> = named.iter().map(|(id, size)| format!("{id} ({})", bytes(*size))).collect();
@@ -188,7 +192,7 @@ mod tests {
         Claim { unit, credential }
     }
 
-    /// Asks for each in turn, all by one process; gives what the last one is refused for.
+    /// Requests each credential in turn from one process; returns the refusal of the last one.
     fn ask(all: &[(&str, usize)]) -> Option<String> {
         let (totals, now) = (UnitTotals::default(), BootTime::now());
         let add = |(id, size): &(&str, usize)| {

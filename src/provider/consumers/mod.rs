@@ -1,4 +1,4 @@
-//! What is done to units: restarts after a change, recovery after an outage.
+//! Actions on units: restarts after a change, and recovery after an outage.
 
 mod received;
 pub mod recovery;

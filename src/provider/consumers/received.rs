@@ -1,6 +1,7 @@
-//! Which version of each secret every running unit received. Pure.
+//! Records which version of each secret every running unit has received. Pure.
 //!
-//! A record is of one invocation of a unit and ends with it. It has digests, not values. The next provider continues with it.
+//! A record belongs to one invocation of a unit and ends with it. It contains digests, not values. The next
+//! provider process continues with it.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +12,9 @@ use crate::host::systemd::invocation::Invocation;
 use crate::provider::fetch::assemble::Part;
 use crate::provider::store::Digest;
 
-/// The most units that are remembered. Of more, those that received something last.
+/// The most units that are remembered. Beyond that, those that received something most recently are kept.
 const MOST_UNITS: usize = 4096;
-/// The most secrets that are remembered of one unit.
+/// The most secrets per unit that are remembered.
 const MOST_SECRETS: usize = 256;
 
 /// What running units received.
@@ -25,9 +26,9 @@ pub(super) struct Received(BTreeMap<String, Run>);
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Run {
     invocation: Invocation,
-    /// When it received something last.
+    /// When it last received something.
     at: BootTime,
-    /// By what the configuration calls the secret.
+    /// Values by the label of the secret in the configuration.
     secrets: BTreeMap<String, Value>,
 }
 
@@ -37,19 +38,19 @@ struct Value {
     version: u64,
 }
 
-/// What an invocation of a unit has of a secret.
+/// Which value of a secret an invocation of a unit has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Has {
     /// The current value.
     Current,
-    /// Not known: it reads a published file, or received the value before this was recorded.
+    /// Unknown: it reads a published file, or received the value before this was recorded.
     Unknown,
-    /// Another value than the current one.
+    /// A value other than the current one.
     Other,
 }
 
 impl Received {
-    /// Notes what an invocation of a unit received.
+    /// Records what an invocation of a unit received.
     pub(super) fn note(&mut self, unit: &str, invocation: &Invocation, parts: &[Part], at: BootTime) {
         if !self.0.contains_key(unit) && self.0.len() >= MOST_UNITS {
             let oldest = self.0.iter().min_by_key(|(_, run)| run.at).map(|(unit, _)| unit.clone());
@@ -74,7 +75,7 @@ impl Received {
         self.0.iter().map(|(unit, run)| (unit.clone(), run.invocation.clone())).collect()
     }
 
-    /// Forgets invocations that have ended. Whether there were any.
+    /// Removes invocations that have ended. Returns whether there were any.
     pub(super) fn forget(&mut self, ended: &[(String, Invocation)]) -> bool {
         let before = self.0.len();
         for (unit, invocation) in ended {
@@ -90,7 +91,8 @@ impl Received {
         self.0.values().any(|run| run.secrets.contains_key(name))
     }
 
-    /// What an invocation of a unit has of a secret or template, by the names and the current digests of its parts.
+    /// Which value of a secret or template an invocation of a unit has. `parts` are the names and current
+    /// digests of its parts.
     pub(super) fn has(&self, unit: &str, invocation: &str, parts: &[(String, Option<Digest>)]) -> Has {
         let Some(run) = self.0.get(unit).filter(|run| run.invocation == invocation) else {
             return Has::Unknown;
@@ -107,7 +109,8 @@ impl Received {
         })
     }
 
-    /// The units that have another value of a secret than the current one, with their invocations and the versions that their values are of.
+    /// The units that have a value of a secret other than the current one, with their invocations and the
+    /// versions of their values.
     pub(super) fn others(&self, name: &str, current: Digest) -> Vec<(String, Invocation, u64)> {
         let other = |(unit, run): (&String, &Run)| {
             let value = run.secrets.get(name).filter(|value| value.digest != current)?;

@@ -1,13 +1,15 @@
-//! Starts units again after an outage: those that were refused a credential, and those that failed because they need such a unit.
+//! Starts units again after an outage: units that were refused a credential, and units that failed because
+//! they depend on them.
 //!
-//! Causes that pass are looked at again and again. What an administrator must correct (a token, 1Password's core, the configuration) is looked at
-//! after the resolver was started or the configuration was loaded, and else seldom.
+//! Temporary causes are checked repeatedly. Causes that an administrator must correct (a token, 1Password's
+//! SDK core, the configuration) are checked after the resolver was started or the configuration was loaded,
+//! and otherwise rarely.
 //!
-//! Each is started once. A unit whose own `Restart=` has started it counts as started here, so that those that failed for it are started. Left alone
-//! are units that run, that are masked, and that an administrator has started or
-//! stopped since. The list of units is in the store, where the next provider finds it.
+//! Each unit is started once. If a unit's own `Restart=` has started it, it counts as started here, so that
+//! its dependents are started too. Units are not started if they run, are masked, or were started or stopped
+//! by an administrator since. The list of units is in the store, where the next provider process finds it.
 //!
-//! [`undecrypted`] restarts units that systemd could not decrypt an answer for.
+//! [`undecrypted`] restarts units whose sealed answer systemd could not decrypt.
 
 mod dependents;
 mod failed_units;
@@ -48,34 +50,35 @@ use crate::provider::fetch::broker::Broker;
 use crate::provider::store::Store;
 use crate::provider::store::unanswered::Unanswered;
 
-/// How often a start is tried again if the connection to the service manager breaks, and when.
+/// How often, and after which pause, a start is repeated if the connection to the service manager breaks.
 const RETRIES: u32 = 5;
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The units that are to be started again.
+/// The units that must be started again.
 #[derive(Debug)]
 pub struct Recovery {
     config: Arc<CurrentConfig>,
     units: Mutex<FailedUnits<Sequence>>,
-    /// The list may have changed, and is not in the store yet.
+    /// The list may have changed since it was written to the store.
     news: Notify,
-    /// A unit was refused, and it is not known yet what the service manager had reported until then.
+    /// A unit was refused, and its position among the reports of the service manager is not known yet.
     refused: Notify,
-    /// There is a unit to be started again.
+    /// A unit was added to the list.
     begun: Notify,
-    /// Something has changed that may end the causes of all refusals.
+    /// Something has changed that may remove the causes of all refusals.
     now: Notify,
-    /// A unit that others failed for was started by its own `Restart=`. If it has received its values, they are in the store.
+    /// A unit with dependents in the list was started by its own `Restart=`. If it has received its values,
+    /// they are in the store.
     returned: Notify,
     slots: Slots,
-    /// How many units were started again since the list was empty.
+    /// How many units were started again since the list was last empty.
     started: AtomicUsize,
     sealed: sealed::Sealed,
     link: Link,
 }
 
 impl Recovery {
-    /// Goes on where the process before this one stopped.
+    /// Continues with the list of the previous process.
     pub fn new(config: Arc<CurrentConfig>, store: &Store) -> Self {
         let known = store.refused().and_then(|list| serde_json::from_slice(&list).ok()).unwrap_or_default();
         let recovery = Self {
@@ -95,7 +98,8 @@ impl Recovery {
         recovery
     }
 
-    /// Notes the units that the keeper of a provider that was killed has refused. To be called again, since that keeper may be late.
+    /// Adds the units that a keeper refused after its provider was killed. Call it again later, since that
+    /// keeper may be late.
     pub fn take_unanswered(&self, store: &Store) {
         let unanswered = store.take_unanswered();
         if unanswered.is_empty() || !self.config.get().settings.recover {
@@ -111,7 +115,7 @@ impl Recovery {
                 ..FailedUnit::default()
             };
             if units.get(&unit).is_none() {
-                units.refuse(unit, failed); // else it was noted before, with its cause
+                units.refuse(unit, failed); // otherwise it is in the list already, with its cause
             }
         }
         drop(units);
@@ -124,22 +128,23 @@ impl Recovery {
         self.units.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a unit is to be started again.
+    /// Whether a unit is in the list.
     pub fn will_start(&self, unit: &str) -> bool {
         self.units().get(unit).is_some()
     }
 
-    /// How many units are to be started again, and how many were since the list was empty.
+    /// How many units are in the list, and how many were started since it was last empty.
     pub fn progress(&self) -> (usize, usize) {
         (self.units().all().len(), self.started.load(Ordering::Relaxed))
     }
 
-    /// A unit is about to be refused. It is noted if the cause is one that passes. Its process still runs.
+    /// Call it when a unit is about to be refused, while its process still runs. Adds the unit to the list if
+    /// the cause will pass or can be corrected, and removes it otherwise.
     pub fn note(&self, claim: &Claim, refusal: &Refusal) {
         let unit = claim.unit.to_string();
         let dependents = self.sealed.refused(&unit);
         let Some(ends) = refusal.ends().filter(|_| self.config.get().settings.recover) else {
-            self.units().forget(&unit); // what it fails for now, does not end
+            self.units().forget(&unit); // the cause of this failure is permanent
             self.news.notify_one();
             return;
         };
@@ -163,7 +168,7 @@ impl Recovery {
         self.begun.notify_one();
     }
 
-    /// Writes the list to the store after each change, for as long as it is polled.
+    /// Writes the list to the store after each change. Runs until it is dropped.
     pub async fn keep_list(self: Arc<Self>, broker: Arc<Broker>) {
         loop {
             self.news.notified().await;
@@ -171,7 +176,7 @@ impl Recovery {
         }
     }
 
-    /// Writes the list to the store, if it has changed.
+    /// Writes the list to the store if it has changed.
     pub fn keep(&self, store: &Store) {
         let list = {
             let mut units = self.units();
@@ -185,15 +190,15 @@ impl Recovery {
         }
     }
 
-    /// Has all units tried at once whose causes may have passed.
+    /// Checks all causes at once.
     fn try_now(&self) {
         self.now.notify_one();
     }
 
-    /// Starts them again when their sources are back, for as long as it is polled.
+    /// Starts units when the causes of their refusals have passed. Runs until it is dropped.
     pub async fn recover(self: Arc<Self>, broker: Arc<Broker>) {
         let (mut tries, mut events) = (Tries::default(), broker.events.follow());
-        // what the process before this one could not send may be in the store
+        // the values may already be in the store, from before the restart of the provider
         let mut is_first = true;
         loop {
             if self.units().is_empty() {
@@ -221,7 +226,7 @@ impl Recovery {
                 () = configured(&mut events) => tries.all_now(),
             }
             if self.config.get().error.is_some() {
-                continue; // all would be refused
+                continue; // every unit would be refused
             }
             let (back, tried) = self.back(&broker, &mut tries).await;
             self.start_all(back.iter().map(|refused| refused.unit.clone())).await;
@@ -234,7 +239,7 @@ impl Recovery {
         }
     }
 
-    /// Starts these units, and those that failed for them.
+    /// Starts these units, and those that failed because they depend on them.
     async fn start_all(self: &Arc<Self>, units: impl Iterator<Item = String>) {
         let mut starts = JoinSet::new();
         for unit in units {
@@ -247,7 +252,8 @@ impl Recovery {
         }
     }
 
-    /// Starts a unit, if it is as it was when it failed. Returns those that failed for it and are next.
+    /// Starts a unit, if its state has not changed since it failed. Returns the dependents that can be
+    /// started next.
     async fn start(self: Arc<Self>, unit: String) -> Vec<String> {
         let slot = self.slots.take(&unit).await;
         let Some(failed) = self.units().begin(&unit) else { return Vec::new() };
@@ -257,7 +263,7 @@ impl Recovery {
             if !matches!(result, Err(zbus::Error::InputOutput(_))) {
                 break;
             }
-            sleep(RETRY).await; // the service manager is being executed again
+            sleep(RETRY).await; // the service manager is re-executing itself
             result = self.start_again(&unit, why, "replace").await;
         }
         let next = match result {
@@ -276,7 +282,7 @@ impl Recovery {
                 slot.until_ended().await;
                 next
             }
-            // without a connection: later
+            // also if there is no connection: try again later
             Ok(Outcome::Later) | Err(zbus::Error::InputOutput(_)) => {
                 self.units().waits(&unit);
                 Vec::new()

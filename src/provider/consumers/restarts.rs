@@ -1,5 +1,6 @@
-//! Restarts, reloads and signals units when a secret or template changes: those that run with another value, once for a burst of changes, and only
-//! if they can start with the new values.
+//! Restarts, reloads and signals units when a secret or template changes. This affects only units that run
+//! with another value. It happens once for a burst of changes, and only if the units can start with the new
+//! values.
 
 mod evaluate;
 mod orders;
@@ -33,21 +34,21 @@ use crate::provider::fetch::start::Fit;
 use crate::provider::publish::Publisher;
 use crate::provider::store::{Digest, Store};
 
-/// A burst of changes is over when there was none for so long.
+/// A burst of changes is over after this time without a change.
 const QUIET: Duration = Duration::from_secs(2);
-/// What comes later than this after the first change is another burst.
+/// A change that comes later than this after the first one belongs to the next burst.
 const LONGEST: Duration = Duration::from_secs(30);
-/// How often what waits for a unit to become active is looked at: the first time, and at most.
+/// How often to check whether a unit that was starting has become active: the first pause, and the longest.
 const LOOKS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
-/// How often the units whose restart is withheld are judged again where no change is noticed: the first time, and at most. What they lack may be
-/// looked up in 1Password each time.
+/// How often units whose restart is withheld are judged again without a change: the first pause, and the
+/// longest. Each time, missing values may be looked up in 1Password.
 const PAUSES: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(1800)];
-/// How long to wait for more before the record of what units received is written.
+/// How long to wait for more deliveries before the record of what units received is written.
 const SAVED: Duration = Duration::from_millis(200);
-/// How often it is searched for units that have ended.
+/// How often units that have ended are removed.
 const SWEPT: Duration = Duration::from_secs(60);
 
-/// What is done to a unit; the strongest last.
+/// An action on a unit, in ascending order of strength.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Measure {
     /// `systemctl kill --kill-whom=main`.
@@ -59,7 +60,7 @@ pub enum Measure {
 }
 
 impl Measure {
-    /// As the bus has it.
+    /// The name of the measure on D-Bus.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Signal(signal) => signal.as_str(),
@@ -76,7 +77,7 @@ impl Measure {
         }
     }
 
-    /// What an administrator enters to do it.
+    /// The command with which an administrator can do the same.
     fn command(self) -> String {
         match self {
             Self::Signal(signal) => format!("systemctl kill --kill-whom=main --signal={}", signal.as_str()),
@@ -86,14 +87,14 @@ impl Measure {
     }
 }
 
-/// What is done to a unit, and for what.
+/// An action that is due for a unit, and its cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Due {
     /// The unit.
     pub unit: String,
-    /// What is done.
+    /// The action.
     pub measure: Measure,
-    /// The secret or template that changed; one of them, where there are several.
+    /// The secret or template that changed; one of them if there are several.
     pub secret: String,
 }
 
@@ -108,7 +109,8 @@ pub struct Restarts {
     news: Notify,
 }
 
-/// What the work needs: where values come from, where files are published, and how values are made fit for a socket.
+/// The dependencies of the work: the broker, the publisher, and the function that prepares values for a
+/// socket.
 #[derive(Clone, Copy)]
 struct Context<'a> {
     broker: &'a Arc<Broker>,
@@ -138,21 +140,21 @@ impl Restarts {
         self.received.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A unit received a credential that was made of these parts.
+    /// Records that a unit received a credential made of these parts.
     pub fn delivered(&self, unit: &UnitName, parts: &[Part]) {
         let Some(invocation) = invocation::current(unit.as_str()) else { return };
         self.received().note(unit.as_str(), &invocation, parts, BootTime::now());
         self.news.notify_one();
     }
 
-    /// Keeps the store's record of what units received, for as long as it is polled.
+    /// Writes the record of what units received to the store after each change. Runs until it is dropped.
     pub async fn keep_received(&self, broker: &Broker) {
         let mut swept = Instant::now();
         loop {
             let due = swept + SWEPT;
             let noted = timeout_at(due, self.news.notified()).await.is_ok();
             if noted {
-                sleep(SAVED).await; // a unit asks for one credential after another
+                sleep(SAVED).await; // a unit requests one credential after another
             }
             let ended = Instant::now() >= due && {
                 swept = Instant::now();
@@ -183,7 +185,8 @@ impl Restarts {
         self.received().forget(&ended)
     }
 
-    /// The units that run with another value of a secret than the current one, each with the version of its own.
+    /// The running units that have a value of a secret other than the current one, each with the version of
+    /// its value.
     pub fn outdated(&self, broker: &Broker, secret: &str) -> Vec<(String, u64)> {
         let active = self.config.get();
         let Some(wanted) = active.secret(secret).map(|secret| &secret.wanted) else { return Vec::new() };
@@ -194,7 +197,7 @@ impl Restarts {
         runs.map(|(unit, _, version)| (unit, version)).collect()
     }
 
-    /// What is withheld for a secret: each unit, and why.
+    /// The units whose restart for a secret is withheld, each with the reason.
     pub fn withheld_for(&self, secret: &str) -> Vec<(String, String)> {
         let pending = self.pending();
         let of_secret = pending.entries().filter(|(_, entry)| entry.causes.contains_key(secret));
@@ -203,14 +206,14 @@ impl Restarts {
             .collect()
     }
 
-    /// Follows what changes for as long as it is polled. Files are replaced before a unit is restarted.
+    /// Follows changes until it is dropped. Replaces files before it restarts a unit.
     pub async fn follow(&self, broker: &Arc<Broker>, publisher: &Publisher, fit: &Fit<'_>) {
         let context = Context { broker, publisher, fit };
         let mut events = broker.events.follow();
         let (ended, mut ends) = mpsc::unbounded_channel::<Order>();
         let mut looks = Growing::doubling(LOOKS[0], LOOKS[1]);
         let mut pauses = Growing::doubling(PAUSES[0], PAUSES[1]);
-        // what the previous process left may be possible by now
+        // what the previous process left may be possible now
         let (mut look_at, mut again_at) = (Instant::now(), Instant::now());
         loop {
             let waiting = self.pending().is_waiting();
@@ -244,7 +247,8 @@ impl Restarts {
         }
     }
 
-    /// Takes a burst of events. Gives whether a value came or went, so that units that lacked it are judged again; none at the end.
+    /// Takes a burst of events. Returns whether a value appeared or disappeared, so that units that lacked it
+    /// are judged again; `None` at the end.
     async fn collect(
         &self,
         context: Context<'_>,
@@ -259,7 +263,7 @@ impl Restarts {
             let withheld = self.pending().is_withheld();
             let concerns = self.pending().is_waiting() || news && withheld;
             if !concerns {
-                return Some(false); // no unit is concerned
+                return Some(false); // no unit is affected
             }
             match timeout_at(latest.min(Instant::now() + QUIET), events.recv()).await {
                 Ok(next) => event = next,
@@ -268,7 +272,7 @@ impl Restarts {
         }
     }
 
-    /// Notes what has come already, and writes it down before anything is waited for.
+    /// Records the events that have already arrived, and stores them before anything is waited for.
     fn note_all(&self, context: Context<'_>, events: &mut broadcast::Receiver<Event>) -> bool {
         let mut news = false;
         loop {
@@ -283,7 +287,7 @@ impl Restarts {
         news
     }
 
-    /// Notes an event. Gives whether a value came or went; none at the end.
+    /// Records an event. Returns whether a value appeared or disappeared; `None` at the end.
     fn note(&self, event: Result<Event, RecvError>) -> Option<bool> {
         let active = self.config.get();
         let (names, first): (Vec<String>, bool) = match &event {
@@ -336,18 +340,18 @@ impl Problem {
     }
 }
 
-/// What happens when a secret or template of this name changes.
+/// The reaction to a change of the secret or template with this name.
 fn rotation<'a>(active: &'a ActiveConfig, name: &str) -> Option<&'a Rotation> {
     let of_secret = active.secret(name).map(|secret| &secret.rotation);
     of_secret.or_else(|| active.template(name).map(|template| &template.rotation))
 }
 
-/// What a secret or template of this name is made of.
+/// The parts of the secret or template with this name.
 fn parts<'a>(active: &'a ActiveConfig, name: &str) -> &'a [Arc<Wanted>] {
     active.settings.policy.by_name(name).map(|what| what.parts()).unwrap_or_default()
 }
 
-/// The secrets and templates that units are restarted, reloaded or signalled for, and that have such a part.
+/// The secrets and templates with such a part for which units are restarted, reloaded or signalled.
 fn rotating(active: &ActiveConfig, has: impl Fn(&Wanted) -> bool) -> Vec<String> {
     let secrets = active.settings.policy.secrets();
     let secrets = secrets.filter(|secret| secret.rotation.names_units() && has(&secret.wanted));
@@ -363,12 +367,12 @@ fn digests(broker: &Broker, active: &ActiveConfig, name: &str) -> Vec<(String, O
     parts(active, name).iter().map(|part| (part.identity(), broker.digest(part))).collect()
 }
 
-/// Now, in microseconds on CLOCK_MONOTONIC.
+/// The current time on CLOCK_MONOTONIC, in microseconds.
 fn now() -> u64 {
     u64::try_from(clock::monotonic().as_micros()).unwrap_or(u64::MAX)
 }
 
-/// More changed while units were restarted than is remembered.
+/// Logs that more values changed during restarts than can be remembered.
 fn too_many() {
     tracing::error!(
         "more secrets have changed at once than can be followed; units that are known to have an old value are restarted or reloaded, but those that read published files may not be"

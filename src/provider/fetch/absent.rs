@@ -1,4 +1,5 @@
-//! Fields that could not be had for a lasting reason. Each look costs calls, so they are fetched again at growing intervals, or once their item changes.
+//! Fields that failed for a lasting reason. Fetching them costs calls too, so they are fetched again at
+//! growing intervals, or when their item changes.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,14 +10,14 @@ use crate::host::pauses::{Paused, Pauses};
 use crate::provider::base::item_key::ItemKey;
 use crate::provider::store::{Entry, Snapshot};
 
-/// The pause after the first look, and the longest.
+/// The pause after the first fetch, and the longest pause.
 const PAUSES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(3600)];
 /// The most fields that are remembered.
 const MOST: usize = 10_000;
 
 type Field = (ItemKey, FieldRef);
 
-/// Fields that failed for a lasting reason, each with the version of the item that it failed in.
+/// Fields that failed for a lasting reason, each with the version of its item at that time.
 #[derive(Debug)]
 pub struct AbsentFields(Mutex<Pauses<Field, u64>>);
 
@@ -27,7 +28,7 @@ impl Default for AbsentFields {
 }
 
 impl AbsentFields {
-    /// How long a field of this version of its item is not fetched yet.
+    /// Whether a field of this version of its item is paused, and for how long.
     pub fn present(
         &self,
         key: &ItemKey,
@@ -40,7 +41,7 @@ impl AbsentFields {
         (*what == version).then_some(Paused { what: (), ago, left })
     }
 
-    /// Notes which fields of an item failed for a lasting reason when it was fetched.
+    /// Records which fields of a fetched item failed for a lasting reason.
     pub fn note(&self, snapshot: &Snapshot, now: BootTime) {
         let mut fields = self.lock();
         for field in snapshot.fields() {
@@ -56,7 +57,7 @@ impl AbsentFields {
         }
     }
 
-    /// Forgets all fields.
+    /// Removes all fields.
     pub fn clear(&self) {
         self.lock().clear();
     }

@@ -1,4 +1,5 @@
-//! Units and users that ask, as the resolver learns of them: a number and a class for each. It also keeps who must wait since its share is used up.
+//! The units and users that ask, as the resolver sees them: each has a number and a purpose. Also remembers
+//! askers whose budget share is used up.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -13,13 +14,13 @@ use crate::ipc::{self, Failure, Purpose, Spender};
 use crate::provider::base::asker::Asker;
 use crate::provider::base::item_key::ItemKey;
 
-/// The most of what is remembered of each kind.
+/// The most entries of each table.
 const MOST: usize = 10_000;
-/// The least time that an asker waits whose share is used up.
+/// The least time that an asker must wait when its share is used up.
 const LEAST_WAIT: Duration = Duration::from_secs(10);
 /// How often the consumers with the most calls are logged for one source and asker.
 const LOGGED_EVERY: Duration = Duration::from_secs(3600);
-/// What onecred itself and its administrators are called among those who spent calls.
+/// The name of onecred and its administrators in the list of consumers.
 const OWN: &str = "onecred and root";
 
 /// What is remembered of askers.
@@ -29,7 +30,8 @@ pub(super) struct Askers(Mutex<Inner>);
 #[derive(Debug)]
 struct Inner {
     names: HashMap<u64, String>,
-    /// The numbers of units, each with a digest of a field that it was answered, or refused for a lasting reason.
+    /// The numbers of units, each with a digest of a field that the unit received, or was refused for a
+    /// lasting reason.
     answered: HashSet<(u64, u64)>,
     hasher: RandomState,
     /// Until when an asker's share of a source is used up.
@@ -54,7 +56,8 @@ impl Askers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How the resolver learns of an asker. `number` makes the opaque number of a name; `field` is what is fetched, if it is one.
+    /// The form of an asker for the resolver. `number` returns the opaque number of a name; `field` is what
+    /// is fetched, if it is a single field.
     pub(super) fn wire(
         &self,
         asker: &Asker,
@@ -72,13 +75,14 @@ impl Askers {
         let is_first = matches!(asker, Asker::Start(_))
             && field.is_some_and(|field| !inner.answered.contains(&(share, inner.hasher.hash_one(field))));
         if inner.names.len() >= MOST && !inner.names.contains_key(&share) {
-            inner.names.clear(); // they are named again when they ask again
+            inner.names.clear(); // their names are stored again when they ask again
         }
         inner.names.entry(share).or_insert(name);
         ipc::Asker { share, class: if is_first { Purpose::FirstStart } else { class } }
     }
 
-    /// Notes that a unit was answered a field, or refused it for a lasting reason: what it asks for from now on does not come first.
+    /// Records that a unit received a field, or was refused it for a lasting reason. From now on, its
+    /// requests for the field no longer have priority.
     pub(super) fn answered(&self, unit: &str, number: impl Fn(&str) -> u64, field: (&ItemKey, &FieldRef)) {
         let mut inner = self.lock();
         let answer = (number(unit).max(1), inner.hasher.hash_one(field));
@@ -88,12 +92,12 @@ impl Askers {
         inner.answered.insert(answer);
     }
 
-    /// Whether some asker's share of some source is used up.
+    /// Whether any asker's share of any source is used up.
     pub(super) fn is_any_limited(&self) -> bool {
         !self.lock().limited.is_empty()
     }
 
-    /// Why an asker can cause no calls to a source now.
+    /// Why an asker may not cause calls to a source now.
     pub(super) fn limited(&self, source: &SourceName, asker: ipc::Asker, now: BootTime) -> Option<Failure> {
         let inner = self.lock();
         let (until, failure) = inner.limited.get(&(source.clone(), asker))?;
@@ -101,7 +105,7 @@ impl Askers {
         (!left.is_zero()).then(|| failure.clone().retry_after(left))
     }
 
-    /// Notes that an asker's share of a source is used up.
+    /// Records that an asker's share of a source is used up.
     pub(super) fn limit(&self, source: &SourceName, asker: ipc::Asker, failure: &Failure, now: BootTime) {
         let until = now.after(failure.retry_after.unwrap_or_default().max(LEAST_WAIT));
         let mut inner = self.lock();
@@ -111,12 +115,12 @@ impl Askers {
         }
     }
 
-    /// Forgets what sources limited that are defined otherwise now.
+    /// Removes all limits, because sources may have another definition now.
     pub(super) fn forget_limits(&self) {
         self.lock().limited.clear();
     }
 
-    /// Whether the consumers with the most calls are to be logged now, since this one is limited.
+    /// Whether to log the consumers with the most calls, now that this asker is limited.
     pub(super) fn is_to_log(&self, source: &SourceName, asker: ipc::Asker, now: BootTime) -> bool {
         let (mut inner, key) = (self.lock(), (source.clone(), asker.share));
         let is_due = inner.logged.present(&key, now).is_none();
@@ -141,7 +145,7 @@ impl Askers {
     }
 }
 
-/// Consumers and their calls in words.
+/// Formats consumers and their calls as text.
 pub(super) fn in_words(spenders: &[(String, u32)]) -> String {
     let mut seen = BTreeSet::new();
     let words = spenders.iter().filter(|(name, _)| seen.insert(name));

@@ -1,6 +1,8 @@
-//! Puts together what is served or published: one value, or a template filled in with several, all asked for by one process.
+//! Assembles what is served or published: a single value, or a template filled in with several values that
+//! one process requests.
 //!
-//! All parts are asked for at once, each with its own deadline. The first one that can't be had ends it: nothing is ever half filled.
+//! All parts are requested at the same time, each with its own deadline. The first failure ends the assembly,
+//! so a template is never filled in partly.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,38 +21,38 @@ use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::store::Digest;
 
-/// What is to be put together, and for whom.
+/// What to assemble, and for whom.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// What it is.
+    /// The secret or template.
     pub what: Deliverable,
-    /// The process that asks: its parts come from one generation of each item, as all else that it asks for.
+    /// The process that asks. All values that it receives from one item come from one generation of the item.
     pub process: ProcessId,
-    /// When it came.
+    /// When the request arrived.
     pub arrived: BootTime,
-    /// For whom it is.
+    /// On whose behalf it is assembled.
     pub asker: Asker,
 }
 
-/// What was put together.
+/// The result.
 #[derive(Debug)]
 pub struct Assembled {
-    /// The whole value.
+    /// The complete value.
     pub value: SecretValue,
-    /// The parts that are older than they should be, with the reason.
+    /// The parts that are older than allowed, with the reason.
     pub stale: Vec<(Arc<Wanted>, Failure)>,
-    /// What it is made of.
+    /// The parts.
     pub parts: Vec<Part>,
 }
 
-/// A value that something was made of, without the value itself.
+/// A part of the result, without its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// What it is; see [`Wanted::identity`].
+    /// Its identity; see [`Wanted::identity`].
     pub name: String,
-    /// Its digest.
+    /// The digest of its value.
     pub digest: Option<Digest>,
-    /// The version of the item that it is of.
+    /// The version of its item.
     pub version: u64,
 }
 
@@ -66,10 +68,10 @@ impl Job {
     }
 }
 
-/// What a look-up yields, without a wait.
+/// The result of a look-up without waiting.
 #[derive(Debug)]
 pub enum LookUp {
-    /// The whole value, or why it cannot be made of the parts.
+    /// The complete value, or why it cannot be assembled.
     Known(Result<Assembled, Refusal>),
     /// The first part that must be waited for.
     Pending(Missing),
@@ -94,7 +96,7 @@ impl LookUp {
     }
 }
 
-/// Looks all parts up, and puts them together if none must be waited for.
+/// Looks up all parts, and assembles them if none must be waited for.
 pub fn look_up(broker: &Broker, job: &Job) -> LookUp {
     let look_up = |wanted: &Arc<Wanted>| match broker.look_up(&job.order(wanted)) {
         broker::LookUp::Ready(ready) => Ok(ready),
@@ -112,12 +114,12 @@ pub fn look_up(broker: &Broker, job: &Job) -> LookUp {
     result.map_or_else(LookUp::Pending, LookUp::Known)
 }
 
-/// Puts it together, within the deadline of each part.
+/// Assembles the value within the deadline of each part.
 pub async fn get(broker: &Arc<Broker>, job: &Job) -> Result<Assembled, Refusal> {
     get_since(broker, job, Instant::now()).await
 }
 
-/// The same, with deadlines that began at a time that may have passed.
+/// As [`get`], with deadlines that count from `began`, which may be in the past.
 pub async fn get_since(broker: &Arc<Broker>, job: &Job, began: Instant) -> Result<Assembled, Refusal> {
     let filling = match &job.what {
         Deliverable::Secret(wanted) => {

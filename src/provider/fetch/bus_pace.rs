@@ -1,4 +1,4 @@
-//! The least time between two orders on the bus that make an unprivileged caller's secret cost calls.
+//! Limits how often an unprivileged caller on D-Bus may cause calls for one secret.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -8,12 +8,12 @@ use crate::host::pauses::Pauses;
 use crate::ipc::{Class, Failure};
 use crate::provider::base::asker::Asker;
 
-/// The least time between two orders for one secret by one unit or user.
+/// The least time between two requests for one secret by one unit or user.
 pub const INTERVAL: Duration = Duration::from_secs(30);
-/// The most orders that are remembered.
+/// The most requests that are remembered.
 const MOST: usize = 10_000;
 
-/// The last orders, by who gave them and for what.
+/// The last requests by caller and secret.
 pub struct BusPace(Mutex<Pauses<(Asker, String), ()>>);
 
 impl Default for BusPace {
@@ -23,7 +23,7 @@ impl Default for BusPace {
 }
 
 impl BusPace {
-    /// Admits an order, or says when the next one can come. Root's are always admitted.
+    /// Admits a request, or returns when the next one is allowed. Requests of root are always admitted.
     pub fn admit(&self, asker: &Asker, name: &str) -> Result<(), Failure> {
         if !asker.is_unprivileged() {
             return Ok(());
@@ -45,8 +45,8 @@ impl BusPace {
     }
 }
 
-/// The moment from which on a confirmation is recent enough for a caller on the bus, whatever the secret's `maxAge`: a caller in a loop causes one
-/// check in an interval.
+/// The time from which a confirmation is recent enough for a caller on D-Bus, whatever the secret's `maxAge`.
+/// So a caller in a loop causes one check per interval.
 pub fn arrived(asker: &Asker, now: BootTime) -> BootTime {
     match asker.is_unprivileged() {
         true => now.before(INTERVAL),

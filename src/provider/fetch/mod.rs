@@ -1,4 +1,4 @@
-//! Getting what requests need.
+//! Gets the values that requests need.
 
 pub mod absent;
 mod askers;

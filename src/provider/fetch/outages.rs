@@ -1,6 +1,7 @@
-//! Which sources can't be asked at present: for a while, what they gave before is then served as it is, and they are left alone.
+//! Remembers which sources have an outage. For a while they are not asked, and their cached values are served
+//! unchecked.
 //!
-//! What is remembered belongs to a source as it was defined when it was asked. It ends with that definition.
+//! An outage belongs to the definition of the source with which it was asked, and ends with that definition.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,10 +14,10 @@ use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
 use crate::ipc::Failure;
 
-/// How long a source that could not be asked is left alone, where it does not say itself.
+/// How long a source is not asked after a failure that names no time.
 const LEFT_ALONE_FOR: Duration = Duration::from_secs(10);
 
-/// The sources in trouble.
+/// The sources with an outage.
 #[derive(Debug, Default)]
 pub struct Troubles {
     sources: Mutex<HashMap<SourceName, Trouble>>,
@@ -34,13 +35,13 @@ struct Trouble {
 /// What an outcome means for a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Means {
-    /// It can't be asked now.
+    /// It cannot be asked now.
     Trouble,
     /// It has answered.
     Answer,
-    /// It was not asked, or what came was not its answer.
+    /// It was not asked, or the answer was not its own.
     NoAnswer,
-    /// The one who asked may not ask now, and others may.
+    /// Only this asker may not ask now.
     Nothing,
 }
 
@@ -61,7 +62,7 @@ impl Troubles {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why a source of this definition is left alone now, if it is.
+    /// Why a source of this definition is not asked now.
     pub fn present(&self, source: &SourceName, print: &str) -> Option<Failure> {
         let now = BootTime::now();
         self.sources()
@@ -70,13 +71,13 @@ impl Troubles {
             .map(|trouble| trouble.failure.clone())
     }
 
-    /// The last failure of a source of this definition that has not answered since.
+    /// The last failure of a source of this definition, if it has not answered since.
     pub fn last(&self, source: &SourceName, print: &str) -> Option<Failure> {
         let sources = self.sources();
         sources.get(source).filter(|trouble| trouble.print == print).map(|trouble| trouble.failure.clone())
     }
 
-    /// Notes what came of asking a source of this definition: trouble, or the end of it.
+    /// Records the outcome of asking a source of this definition: the start or end of an outage.
     pub fn note(&self, source: &SourceName, print: &str, failure: Option<&Failure>) {
         match (Means::of(failure), failure) {
             (Means::Trouble, Some(failure)) => self.begin(source, print, failure),
@@ -98,7 +99,7 @@ impl Troubles {
         }
     }
 
-    /// A source in trouble has another one now, such as no token any more.
+    /// Replaces the failure of an ongoing outage, for example if the token was removed.
     fn replace(&self, source: &SourceName, print: &str, failure: &Failure) {
         let mut sources = self.sources();
         let Some(trouble) = sources.get_mut(source).filter(|trouble| trouble.print == print) else { return };
@@ -110,7 +111,7 @@ impl Troubles {
         }
     }
 
-    /// From here on, and for a while, a source of this definition is in trouble.
+    /// Begins an outage of a source of this definition.
     pub fn begin(&self, source: &SourceName, print: &str, failure: &Failure) {
         let until = BootTime::now().after(failure.retry_after.unwrap_or(LEFT_ALONE_FOR).max(LEFT_ALONE_FOR));
         let trouble = Trouble { print: print.to_owned(), until, failure: failure.clone() };
@@ -121,7 +122,7 @@ impl Troubles {
         }
     }
 
-    /// Waits until some source answers again.
+    /// Waits until any source answers again.
     pub async fn over(&self) {
         self.over.notified().await;
     }
@@ -177,7 +178,7 @@ mod tests {
         {
             let mut over = std::pin::pin!(troubles.over());
             assert!(is_pending(over.as_mut()).await);
-            // another definition's answer, and what is no answer, end nothing
+            // the answer of another definition, and an outcome that is not an answer, do not end an outage
             troubles.note(&source, "old", Some(&failure(Class::NoToken)));
             assert_eq!(class("old"), Some(Class::NoToken), "the present cause");
             assert!(is_pending(over.as_mut()).await);

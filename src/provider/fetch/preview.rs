@@ -1,4 +1,4 @@
-//! What a unit would get that asks now, as far as the store knows: nothing is fetched.
+//! Previews what a unit would receive if it asked now, from the store and without fetching.
 
 use std::sync::Arc;
 
@@ -14,12 +14,13 @@ use crate::provider::base::process_id::ProcessId;
 use crate::provider::fetch::broker::{Broker, LookUp, Order};
 use crate::provider::observe::secret_status::{Condition, State, Unusable};
 
-/// What a request would be answered.
+/// The expected answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preview {
-    /// How it stands. A template is as its worst part, or failing if it can't be filled in or is too large.
+    /// The status. A template has the status of its worst part. It is failing if it cannot be filled in or is
+    /// too large.
     pub state: State,
-    /// The size of the value in bytes, where it is known.
+    /// The size of the value in bytes, if known.
     pub size: Option<usize>,
     /// Why it would be refused.
     pub refusal: Option<Why>,
@@ -28,26 +29,26 @@ pub struct Preview {
 /// Why a request would be refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Why {
-    /// The kind of refusal.
+    /// The type of the refusal.
     pub kind: Kind,
-    /// The cause and the remedy.
+    /// Cause and remedy.
     pub text: String,
 }
 
-/// The kinds of refusal that can be known ahead.
+/// The types of refusals that can be predicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// It could not be had the last time.
+    /// The last look-up failed.
     Failed(Class),
     /// It is empty.
     Empty,
     /// It is too large.
     TooLarge,
-    /// A value can't stand where its template has it.
+    /// A value cannot be inserted at its place in the template.
     Unfit,
 }
 
-/// Previews a request by one of these IDs: by the one that leaves the least to the value.
+/// Previews a request under one of these IDs: the one with the smallest limit for the value.
 pub fn of(broker: &Broker, what: &Deliverable, form: Form, ids: &[CredentialId]) -> Preview {
     match what {
         Deliverable::Secret(wanted) => of_secret(&broker.condition_for(wanted, ids), wanted, form),
@@ -67,7 +68,7 @@ pub fn of(broker: &Broker, what: &Deliverable, form: Form, ids: &[CredentialId])
 fn of_secret(condition: &Condition, wanted: &Wanted, form: Form) -> Preview {
     let of_form = condition.sealed.filter(|_| form == Form::Sealed);
     let unusable = condition.unusable.or(of_form);
-    // what went wrong with the source keeps no unit from a value that is there
+    // a failure of the source does not matter if a value is available
     let failed = condition.error.as_ref().filter(|_| condition.state == State::Failing && unusable.is_none());
     let refusal = match (unusable, failed) {
         (Some(unusable), _) => Some(unusable.why(&wanted.reference.to_string())),
@@ -81,7 +82,8 @@ fn of_secret(condition: &Condition, wanted: &Wanted, form: Form) -> Preview {
     Preview { state, size: condition.size, refusal }
 }
 
-/// `filled` is the size of the whole, or why it can't be filled in; none where a part is missing or can't be read.
+/// `filled` is the size of the filled-in template, or why it cannot be filled in; `None` if a part is missing
+/// or unreadable.
 fn of_template(
     filling: &Filling,
     parts: &[Preview],
@@ -112,7 +114,8 @@ fn of_template(
     Preview { state, size, refusal }
 }
 
-/// What is wrong with a template's result of this size; none if no unit asks for it. An empty one is as its author wrote it.
+/// What is wrong with a template's result of this size; `None` if no unit requests it. An empty result is
+/// allowed, because the author of the template chose it.
 pub fn too_large(size: usize, form: Form, ids: &[CredentialId]) -> Option<Unusable> {
     let longest = ids.iter().max_by_key(|id| id.as_str().len())?;
     Unusable::of(size, true, form, longest)

@@ -1,7 +1,9 @@
-//! Why the resolver does not answer, where systemd knows: it can't load the resolver's token, so the resolver never runs.
+//! Finds out from systemd why the resolver does not answer: systemd cannot load the resolver's token, so the
+//! resolver never runs.
 //!
-//! On systemd 258 and later an encrypted token is decrypted by systemd-creds.socket, which may refuse in a crowd. The resolver is started again and
-//! again then, and its questions wait in the queue of its socket. They are given back early, with the reason, and asked again.
+//! On systemd 258 and later, systemd-creds.socket decrypts an encrypted token, and may refuse if many units
+//! start. Then systemd starts the resolver repeatedly, and questions wait in the queue of its socket. This
+//! module ends those questions early with the reason, and the provider asks again.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -24,29 +26,29 @@ use crate::ipc::{
 use crate::provider::base::events::Event;
 
 const UNIT: &str = "onecred-resolver.service";
-/// After how long without an answer systemd is asked for the first time; the pause doubles from then on.
+/// How long to wait for an answer before systemd is asked for the first time. The pause doubles each time.
 const SILENT_FOR: Duration = Duration::from_millis(1500);
 const SELDOM: Duration = Duration::from_secs(12);
-/// How long systemd may take to say.
+/// How long systemd may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How often a start that is under way is looked at again, and how many times.
+/// The pause between two checks of a starting unit, and the number of checks.
 const NEXT_LOOK: (Duration, u32) = (Duration::from_millis(40), 20);
-/// The status of a unit whose credentials can't be set up.
+/// The exit status of a unit whose credentials could not be set up.
 const CREDENTIALS: i32 = 243;
 
-/// A resolver that runs as a unit of this machine.
+/// A resolver that runs as a unit on this machine.
 pub struct ResolverUnit {
     resolver: Arc<dyn Resolve>,
     link: Link,
 }
 
 impl ResolverUnit {
-    /// This one.
+    /// Wraps a resolver.
     pub fn new(resolver: Arc<dyn Resolve>) -> Self {
         Self { resolver, link: Link::default() }
     }
 
-    /// Its answer, or why there won't be one.
+    /// Its answer, or why there will be none.
     async fn answer<T>(&self, answer: Pending<'_, T>) -> Result<T, Failure> {
         unless(answer, || timeout(PATIENCE, why_not(|| self.look()))).await
     }
@@ -60,7 +62,7 @@ impl ResolverUnit {
     }
 }
 
-/// The answer, or why there won't be one: asked ever more seldom while there is none.
+/// The answer, or why there will be none. Asks systemd at growing intervals while waiting.
 async fn unless<T, F>(mut answer: Pending<'_, T>, ask: impl Fn() -> F) -> Result<T, Failure>
 where
     F: Future<Output = Result<Option<Failure>, Elapsed>>,
@@ -82,7 +84,7 @@ where
     }
 }
 
-/// Why the unit does not answer, if it can't. A start that is under way is looked at again.
+/// Why the unit cannot answer, if it cannot. Checks again while the unit is starting.
 async fn why_not<F>(look: impl Fn() -> F) -> Option<Failure>
 where
     F: Future<Output = zbus::Result<State>>,
@@ -97,22 +99,22 @@ where
     None
 }
 
-/// How the unit is.
+/// The state of the unit.
 #[derive(Debug)]
 struct State {
     /// active, activating, failed…
     active: String,
-    /// How its last process ended; 0 while it runs.
+    /// The exit status of its last process; 0 while it runs.
     status: i32,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
-    /// It runs, or ends for another reason.
+    /// It runs, or has ended for another reason.
     Fine,
-    /// It is being started: this may go either way.
+    /// It is starting, with an uncertain result.
     Starts,
-    /// It can't start.
+    /// It cannot start.
     NoToken,
 }
 
@@ -133,7 +135,8 @@ fn no_token() -> Failure {
     )
 }
 
-/// Restarts the resolver after a reload if a file with a token is newer than its process: systemd loads tokens when it starts the resolver.
+/// Restarts the resolver after a reload if a token file is newer than its process, because systemd loads
+/// tokens only when it starts the resolver.
 pub async fn take_up_tokens(mut events: Receiver<Event>) {
     let link = Link::default();
     loop {
@@ -164,7 +167,7 @@ async fn restart_for_newer_token(link: &Link) -> zbus::Result<bool> {
     Ok(restarts)
 }
 
-/// Whether a file, or a link to it, was changed or put there after this time of the Unix epoch.
+/// Whether a file, or a symbolic link to it, was changed or created after this time since the Unix epoch.
 fn is_newer(path: &Path, time: Duration) -> bool {
     let changed = |metadata: Metadata| {
         let nanoseconds = |n: i64| Duration::from_nanos(u64::try_from(n).unwrap_or_default());
@@ -206,9 +209,9 @@ mod tests {
     fn what_systemd_says_of_the_resolver() {
         let table = [
             ("active", 0, Verdict::Fine),
-            ("active", CREDENTIALS, Verdict::Fine), // of its life before
+            ("active", CREDENTIALS, Verdict::Fine), // from its previous run
             ("reloading", 0, Verdict::Fine),
-            ("reloading", CREDENTIALS, Verdict::Fine), // of its life before
+            ("reloading", CREDENTIALS, Verdict::Fine), // from its previous run
             ("activating", 0, Verdict::Starts),
             ("activating", CREDENTIALS, Verdict::NoToken), // it waits for its next start
             ("failed", CREDENTIALS, Verdict::NoToken),
@@ -262,7 +265,7 @@ mod tests {
         std::fs::write(at("token"), "one").unwrap();
         let old = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
         std::fs::File::open(at("token")).unwrap().set_modified(old).unwrap();
-        // it was put there just now, though its content is old
+        // it was created just now, although its content is old
         assert!(is_newer(&at("token"), Duration::from_secs(2000)));
         let later = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap() + Duration::from_secs(60);
         assert!(!is_newer(&at("token"), later) && !is_newer(&at("none"), Duration::ZERO));

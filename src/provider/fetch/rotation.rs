@@ -1,4 +1,5 @@
-//! Keeps secrets fresh: each is compared with 1Password at its own interval, with one call for all secrets of a source, and fetched if it changed.
+//! Keeps secrets with a refresh interval fresh. When a secret is due, one check compares all secrets of its
+//! source with 1Password. Items that changed are then fetched.
 
 mod schedule;
 
@@ -22,16 +23,18 @@ use crate::provider::base::asker::Asker;
 use crate::provider::base::item_key::ItemKey;
 use crate::provider::store::{Entry, Slot};
 
-/// How often to look for what is due: an interval may begin or end with any new configuration, and a unit's start may find a change.
+/// How often to look for due secrets. A new configuration may change intervals, and the start of a unit may
+/// find a change.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// How long a check may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How many changed items of a source are fetched at once.
+/// How many changed items of a source are fetched at the same time.
 const AT_ONCE: usize = 64;
 
-/// Compares and fetches what is due for as long as it is polled. Leaves alone what was never asked for on this machine.
+/// Checks and fetches what is due. Runs until it is dropped. Ignores secrets that nothing on this machine has
+/// ever requested.
 pub async fn keep_fresh(broker: Arc<Broker>) {
     let mut rotation = Rotation::default();
     loop {
@@ -40,7 +43,8 @@ pub async fn keep_fresh(broker: Arc<Broker>) {
     }
 }
 
-/// The schedule, and the work that is under way: one task for each source, so that a slow source does not delay another.
+/// The schedule and the running work. There is one task per source, so that a slow source does not delay
+/// others.
 #[derive(Default)]
 struct Rotation {
     schedule: Schedule,
@@ -48,14 +52,14 @@ struct Rotation {
     busy: HashMap<task::Id, SourceName>,
 }
 
-/// A fetch that ended.
+/// A completed fetch.
 struct Fetched {
     key: ItemKey,
     still_changed: bool,
 }
 
 impl Rotation {
-    /// Begins what is due of the sources that are not being worked on.
+    /// Starts the work that is due for sources without running work.
     fn look(&mut self, broker: &Arc<Broker>, now: BootTime) {
         let active = broker.config();
         let candidates: Vec<Candidate> = kept_fresh(&active.settings)
@@ -82,7 +86,7 @@ impl Rotation {
         }
     }
 
-    /// Waits until work has ended, as it may have found changes, or until so much time has passed.
+    /// Waits until some work has ended, since it may have found changes, or until this time has passed.
     async fn wait(&mut self, limit: Duration) {
         let ended = async {
             match self.work.join_next_with_id().await {
@@ -99,7 +103,7 @@ impl Rotation {
     }
 }
 
-/// What is kept fresh, with its interval: secrets, and all that templates are made of.
+/// The secrets and parts of templates with a refresh interval, each with that interval.
 fn kept_fresh(settings: &Settings) -> impl Iterator<Item = (Duration, &Wanted)> {
     let secrets = settings.policy.secrets();
     let secrets = secrets.filter_map(|secret| Some((secret.rotation.refresh?, &secret.wanted)));
@@ -135,7 +139,7 @@ async fn work(
     work.join_all().await
 }
 
-/// Whether the last fetch did not bring a value, for a cause that passes.
+/// Whether the last fetch of a field failed for a temporary reason.
 fn is_incomplete(slot: &Slot, field: &FieldRef) -> bool {
     matches!(slot.snapshot.entry(field), Some(Entry::Failed(failure)) if failure.class.is_transient())
 }

@@ -1,4 +1,4 @@
-//! One flight per key: whoever asks for what is being asked for already waits for the same answer.
+//! Single flight: callers that ask for the same key share one running operation and its result.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,10 +8,10 @@ use tokio::sync::watch;
 
 use crate::ipc::{Class, Failure};
 
-/// How a flight ended; none while it is under way.
+/// How a flight ended; `None` while it runs.
 type Landing = Option<Result<(), Failure>>;
 
-/// The flights under way.
+/// The running flights.
 #[derive(Debug)]
 pub struct Flights<K>(Arc<Mutex<HashMap<K, watch::Receiver<Landing>>>>);
 
@@ -22,7 +22,8 @@ impl<K> Default for Flights<K> {
 }
 
 impl<K: Eq + Hash + Clone + Send + 'static> Flights<K> {
-    /// Waits for the flight of this key, which is started with `work` if there is none. It goes on when the one who started it is gone.
+    /// Waits for the flight of this key. Starts it with `work` if none is running. It continues if the caller
+    /// that started it is dropped.
     pub async fn join<F>(&self, key: &K, work: impl FnOnce() -> F) -> Result<(), Failure>
     where
         F: Future<Output = Result<(), Failure>> + Send + 'static,
@@ -48,7 +49,8 @@ impl<K: Eq + Hash + Clone + Send + 'static> Flights<K> {
         let work = work();
         tokio::spawn(async move {
             let result = work.await;
-            drop(entry); // whoever comes from here on starts anew: this answer may be older than its question
+            // later callers start another flight, because this result may be older than their question
+            drop(entry);
             let _ = sender.send(Some(result));
         });
         receiver
@@ -59,7 +61,7 @@ fn crashed() -> Failure {
     Failure::new(Class::Away, "the fetch broke off inside onecred", "see: journalctl -u onecred")
 }
 
-/// A flight's place in the list, given up also when it panics.
+/// The entry of a flight, which is removed even if the flight panics.
 struct Listed<K: Eq + Hash> {
     flights: Arc<Mutex<HashMap<K, watch::Receiver<Landing>>>>,
     key: K,

@@ -1,4 +1,5 @@
-//! How the sources are, as the resolver tells it: asked seldom, never waited for long, and nothing that a credential would wait for.
+//! The resolver's status of the sources. It is queried rarely and with a short timeout, and credentials never
+//! wait for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,16 +11,16 @@ use super::broker::Broker;
 use crate::domain::name::SourceName;
 use crate::ipc::{Declarations, SourceStatus, Status};
 
-/// How long an answer is good for: one look at all sources asks many times.
+/// How long an answer is valid. Reading all properties of all sources asks many times.
 const GOOD_FOR: Duration = Duration::from_secs(2);
-/// How long the resolver is waited for.
+/// How long to wait for the resolver.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The resolver's last answer.
 #[derive(Debug, Default)]
 pub struct Statuses(Mutex<Option<Answer>>);
 
-/// An answer, when it came, and the definitions that it was asked of.
+/// An answer, its time, and the definitions that it is about.
 #[derive(Debug)]
 struct Answer {
     at: Instant,
@@ -28,18 +29,19 @@ struct Answer {
 }
 
 impl Answer {
-    /// Whether it is still good; one that lacks a source is not, since the resolver may be about to read it.
+    /// Whether it is still valid. An answer without one of the sources is not, since the resolver may read
+    /// that source soon.
     fn is_good_for(&self, sources: &Declarations) -> bool {
         let is_whole = self.told.as_ref().as_ref().is_none_or(|told| told.sources.len() == sources.len());
         self.at.elapsed() < GOOD_FOR && self.of == *sources && is_whole
     }
 }
 
-/// What the resolver told; nothing, where it gave no answer.
+/// The resolver's answer; `None` if it did not answer.
 pub type Told = Option<Status>;
 
 impl Statuses {
-    /// How all sources are, as they are defined now. Whoever comes while the resolver is asked, waits for the same answer.
+    /// The status of all sources as they are defined now. Concurrent callers share one query.
     pub async fn get(&self, broker: &Broker) -> Arc<Told> {
         let mut last = self.0.lock().await;
         let of = broker.config().declarations().clone();
@@ -55,14 +57,15 @@ impl Statuses {
         told
     }
 
-    /// How one of them is; nothing, where that is not known.
+    /// The status of one source, if known.
     pub async fn of(&self, broker: &Broker, name: &SourceName) -> Option<SourceStatus> {
         let told = self.get(broker).await;
         told.as_ref().as_ref()?.sources.iter().find(|source| source.name == *name).cloned()
     }
 }
 
-/// Only what is told of sources of these definitions: the resolver may still have others under their names.
+/// Removes the status of sources with other definitions, which the resolver may still have under the same
+/// names.
 fn of_definitions(mut status: Status, declared: &Declarations) -> Status {
     status.sources.retain(|source| declared.get(&source.name).is_some_and(|own| own.print == source.print));
     status

@@ -1,4 +1,5 @@
-//! What a unit would be answered if it started now, in the same way as a request is: put together, and made fit for its socket and its unit.
+//! Predicts what a unit would receive if it started now, by the same steps as a request: values are
+//! assembled, then prepared for the socket and the unit.
 
 use std::sync::Arc;
 
@@ -16,41 +17,42 @@ use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::base::unit_totals::UnitTotals;
 
-/// Makes a value fit for a socket, counted with what the same process was sent before.
+/// Prepares a value for a socket, and counts it with what the same process received.
 pub type Fit<'a> = dyn Fn(&UnitTotals, (ProcessId, &Claim), Assembled, &Deliverable, Form) -> Result<Assembled, Refusal>
     + Sync
     + 'a;
 
-/// A start: one process asks for all credentials of the unit.
+/// A start: one process requests all credentials of the unit.
 pub struct Start<'a> {
     /// Gets values.
     pub broker: &'a Arc<Broker>,
-    /// Makes them fit.
+    /// Prepares them.
     pub fit: &'a Fit<'a>,
     /// The process.
     pub process: ProcessId,
-    /// What it was sent.
+    /// What it received.
     pub totals: UnitTotals,
-    /// For whom values are looked up.
+    /// On whose behalf values are looked up.
     pub asker: Asker,
 }
 
-/// What would be answered.
+/// The predicted answer.
 #[derive(Debug, Default)]
 pub struct Answer {
-    /// The value, with the reason if it is older than it should be, or a refusal; none as long as it is not known.
+    /// The value, with the reason if it is older than allowed, or a refusal. `None` if it is not known
+    /// without a look-up.
     pub result: Option<Result<Option<Failure>, Refusal>>,
     /// The size of the value in bytes, as systemd counts it.
     pub size: Option<usize>,
 }
 
 impl<'a> Start<'a> {
-    /// The start of a unit. Forget its process at the end.
+    /// Begins a start. Call [`Broker::forget`] for its process at the end.
     pub fn new(broker: &'a Arc<Broker>, fit: &'a Fit<'a>, asker: Asker) -> Self {
         Self { broker, fit, process: ProcessId::nobody(), totals: UnitTotals::default(), asker }
     }
 
-    /// Answers one request. With `look_up`, what is not in memory is looked up first, once.
+    /// Answers one request. With `look_up`, missing values are first looked up once.
     pub async fn answer(&self, what: &Deliverable, claim: &Claim, form: Form, look_up: bool) -> Answer {
         let (process, arrived, asker) = (self.process, BootTime::now(), self.asker.clone());
         let job = Job { what: what.clone(), process, arrived, asker };
@@ -74,7 +76,7 @@ impl<'a> Start<'a> {
     }
 }
 
-/// Looks up all parts at once, each as a refresh does. Gives the first failure.
+/// Looks up all parts at the same time, each like a refresh. Returns the first failure.
 pub async fn look_up(broker: &Arc<Broker>, what: &Deliverable, asker: &Asker) -> Option<Refusal> {
     let mut work = JoinSet::new();
     for (at, part) in what.parts().iter().enumerate() {

@@ -1,4 +1,5 @@
-//! Which units this host has, by the unit files in systemd's folders: good enough to know what is worth fetching ahead.
+//! The units on this host, by the unit files in systemd's directories. This is precise enough to decide what
+//! to fetch ahead.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,12 +21,12 @@ const FOLDERS: [&str; 9] = [
     "/lib/systemd/system",
 ];
 
-/// The names of the unit files of this host.
+/// The names of the unit files on this host.
 #[derive(Debug, Default)]
 pub struct UnitFiles(BTreeSet<String>);
 
 impl UnitFiles {
-    /// Looks at the host.
+    /// Reads the directories.
     pub fn read() -> Self {
         let folders = FOLDERS.iter().filter_map(|folder| fs::read_dir(folder).ok());
         Self(folders.flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
@@ -36,13 +37,13 @@ impl UnitFiles {
         self.0.extend(names);
     }
 
-    /// Whether this host has a unit: by its file, or as an instance of a template.
+    /// Whether this host has a unit, as a file or as an instance of a template.
     pub fn has(&self, unit: &UnitName) -> bool {
         self.0.contains(unit.as_str()) || unit.template().is_some_and(|template| self.0.contains(&template))
     }
 
-    /// The unit of this host whose name is nearest to one that does not exist: of the same type, or if `.service` was added to a misspelt type, of
-    /// that.
+    /// The unit on this host whose name is most similar to one that does not exist. It has the same type, or
+    /// the misspelt type to which `.service` was added.
     pub fn nearest(&self, unit: &UnitName) -> Option<&str> {
         let written = unit.as_str().strip_suffix(".service").filter(|written| written.contains('.'));
         let names = || self.0.iter().map(String::as_str);
@@ -57,12 +58,12 @@ impl UnitFiles {
         self.0.get(&format!("{near}{ending}")).map(String::as_str)
     }
 
-    /// The unit files whose names a pattern matches.
+    /// The unit files whose names match a pattern.
     pub fn matching(&self, pattern: &UnitPattern) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str).filter(|name| pattern.glob().matches(name))
     }
 
-    /// Whether some unit of this host matches: by its file, or as an instance of a template.
+    /// Whether any unit on this host matches, as a file or as an instance of a template.
     pub fn any(&self, pattern: &UnitPattern) -> bool {
         match pattern.glob().literal() {
             Some(name) => {

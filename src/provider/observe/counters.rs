@@ -1,6 +1,6 @@
-//! What the provider counts: answers and refusals of each secret or rule, and over all, how long answers took.
+//! Counts answers and refusals, for each secret or rule and in total, and the duration of answers.
 //!
-//! Counting allocates only for a label's first count, and holds a lock for no longer than a look-up.
+//! Counting allocates only at the first count of a label, and holds a lock only for a look-up.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use crate::host::clock::BootTime;
 
-/// The upper bounds of the latency buckets, in microseconds; a last bucket, without a bound, follows them.
+/// The upper bounds of the latency buckets in microseconds. A last bucket without a bound follows them.
 pub const BOUNDS_USEC: [u64; 12] =
     [250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000, 1_000_000, 5_000_000, 20_000_000, 60_000_000];
-/// The most labels that are counted one by one: reloads may bring ever new ones. Those beyond are in the totals alone.
+/// The most labels that are counted separately, since reloads may add new ones without limit. Further ones
+/// count only in the totals.
 const LABELS: usize = 16 << 10;
-/// The kind under which requests of strangers are counted.
+/// The kind under which unattested requests are counted.
 pub const STRANGER: &str = "stranger";
 
 /// Counts since the provider started.
@@ -26,43 +27,43 @@ struct Inner {
     totals: Totals,
 }
 
-/// What is counted of one secret or rule.
+/// The counts of one secret or rule.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// How often its value was handed over whole.
+    /// How often its value was delivered completely.
     pub answers: u64,
     /// How often a unit was refused it.
     pub refusals: u64,
-    /// When it was last handed over.
+    /// When it was last delivered.
     pub last_answer: Option<BootTime>,
 }
 
-/// What is counted over all.
+/// The totals.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Values handed over whole.
+    /// Values that were delivered completely.
     pub answers: u64,
-    /// Refusals, by kind.
+    /// Refusals by kind.
     pub refusals: BTreeMap<&'static str, u64>,
-    /// How long answers took, from arrival to the last byte.
+    /// The time from the arrival of a request to the last byte of its answer.
     pub latency: Latency,
-    /// Values that were older than they should be.
+    /// Values that were older than allowed.
     pub stale: u64,
-    /// Units that waited so long that it was said in their journal.
+    /// Requests that waited so long that it was logged.
     pub waits: u64,
 }
 
 /// A histogram.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Latency {
-    /// How many fell into each bucket of [`BOUNDS_USEC`], and above them; not cumulative.
+    /// The count of each bucket of [`BOUNDS_USEC`] and of the last one; not cumulative.
     pub buckets: [u64; BOUNDS_USEC.len() + 1],
-    /// All of them together.
+    /// The sum of all durations.
     pub sum: Duration,
 }
 
 impl Counters {
-    /// A value was handed over whole.
+    /// Counts a value that was delivered completely.
     pub fn answered(&self, label: &str, arrived: BootTime) {
         let now = BootTime::now();
         let took = arrived.age(now);
@@ -75,7 +76,7 @@ impl Counters {
         });
     }
 
-    /// A unit was refused; what, if the policy knew that.
+    /// Counts a refusal, with the secret or rule if the policy found one.
     pub fn refused(&self, label: Option<&str>, kind: &'static str) {
         let mut inner = self.inner();
         *inner.totals.refusals.entry(kind).or_default() += 1;
@@ -84,22 +85,22 @@ impl Counters {
         }
     }
 
-    /// A value that is handed over is older than it should be.
+    /// Counts a delivered value that is older than allowed.
     pub fn stale(&self) {
         self.inner().totals.stale += 1;
     }
 
-    /// A unit is kept waiting.
+    /// Counts a unit that is kept waiting.
     pub fn waiting(&self) {
         self.inner().totals.waits += 1;
     }
 
-    /// The counts of one label; zeros where nothing was counted.
+    /// The counts of a label; zero if nothing was counted.
     pub fn of(&self, label: &str) -> Counts {
         self.inner().labels.get(label).copied().unwrap_or_default()
     }
 
-    /// The counts over all.
+    /// The totals.
     pub fn totals(&self) -> Totals {
         self.inner().totals.clone()
     }

@@ -1,6 +1,8 @@
-//! What the provider counts, as OpenMetrics text. Pure: figures in, text out. Prometheus' own parser judges it in `integration/judges`.
+//! Formats the metrics as OpenMetrics text. Pure. The parser of Prometheus checks the text in
+//! `integration/judges`.
 //!
-//! Only types that the older text format has, too, since node_exporter reads files by that one: no `info`, no `stateset`.
+//! Uses only types that the older text format has too, because node_exporter reads files in that format: no
+//! `info` or `stateset`.
 
 use std::fmt::{Display, Write};
 use std::time::Duration;
@@ -9,18 +11,18 @@ use crate::ipc::{QuotaStatus, SourceState, SourceStatus};
 use crate::provider::observe::counters::{BOUNDS_USEC, Counts, Latency, Totals};
 use crate::provider::observe::secret_status::State;
 
-/// All that is shown, at one moment.
+/// A snapshot of all metrics.
 #[derive(Debug, Clone, Default)]
 pub struct Figures {
     /// The version of onecred.
     pub version: &'static str,
     /// Whether the configuration and the store can be used.
     pub serves: bool,
-    /// The counts over all.
+    /// The totals.
     pub totals: Totals,
-    /// The secrets, and the templates.
+    /// The secrets and templates.
     pub secrets: Vec<SecretFigures>,
-    /// Whether the resolver tells how its sources are.
+    /// Whether the resolver answers queries about its sources.
     pub resolver_answers: bool,
     /// The sources.
     pub sources: Vec<SourceFigures>,
@@ -28,42 +30,42 @@ pub struct Figures {
     pub store: StoreFigures,
 }
 
-/// What is shown of a secret or template.
+/// The metrics of a secret or template.
 #[derive(Debug, Clone, Default)]
 pub struct SecretFigures {
     /// Its name.
     pub name: String,
-    /// How it stands; a template stands as its parts do.
+    /// Its status. A template has the status of its parts.
     pub state: Option<State>,
-    /// How long ago its value was known to be what 1Password has.
+    /// The time since its value was known to be current.
     pub age: Option<Duration>,
-    /// How often it was given and refused.
+    /// How often it was delivered and refused.
     pub counts: Counts,
 }
 
-/// What is shown of a source.
+/// The metrics of a source.
 #[derive(Debug, Clone, Default)]
 pub struct SourceFigures {
     /// Its name.
     pub name: String,
-    /// Whether it could be asked the last time.
+    /// Whether it answered the last time.
     pub answers: bool,
-    /// What the resolver tells of it.
+    /// The resolver's status of it.
     pub status: Option<SourceStatus>,
 }
 
-/// What is shown of the store.
+/// The metrics of the store.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StoreFigures {
-    /// Items.
+    /// The number of items.
     pub items: usize,
-    /// Bytes.
+    /// The size in bytes.
     pub bytes: u64,
-    /// The most bytes.
+    /// The limit in bytes.
     pub limit: u64,
 }
 
-/// The text, to its `# EOF`.
+/// The text, up to and including `# EOF`.
 pub fn text(figures: &Figures) -> String {
     let mut text = Text(String::new());
     text.gauge("onecred_build_info", "Which onecred this is.", "");
@@ -192,7 +194,7 @@ fn sources(text: &mut Text, sources: &[SourceFigures]) {
     of_quota("onecred_source_budget_kept_back", "Calls that checks don't get.", |quota| quota.kept_back);
 }
 
-/// Text in the making.
+/// A text under construction.
 struct Text(String);
 
 impl Text {
@@ -200,12 +202,12 @@ impl Text {
         self.family(name, "gauge", help, unit);
     }
 
-    /// Its samples end in `_total`.
+    /// Begins a counter, whose samples end in `_total`.
     fn counter(&mut self, name: &str, help: &str, unit: &str) {
         self.family(name, "counter", help, unit);
     }
 
-    /// What samples follow. A unit is the last part of the name.
+    /// Begins a metric family. A unit must be the last part of the name.
     fn family(&mut self, name: &str, kind: &str, help: &str, unit: &str) {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
         if !unit.is_empty() {
@@ -222,7 +224,7 @@ impl Text {
     }
 }
 
-/// A label's value, as it stands between quotes.
+/// Escapes the value of a label.
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

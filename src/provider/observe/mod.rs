@@ -1,4 +1,4 @@
-//! Counters and states, as metrics, D-Bus and the command line show them.
+//! Counters and states for metrics, D-Bus and the command line.
 
 pub mod counters;
 pub mod metrics;

@@ -1,5 +1,5 @@
-//! How a secret stands: what the store has of it, how old that is, whether units would get it, and what went wrong last. Pure; the bus and the
-//! metrics show it.
+//! The status of a secret: what the store has of it, how old that is, whether units would receive it, and the
+//! last failure. Pure. D-Bus and the metrics show it.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,18 +12,19 @@ use crate::ipc::{Class, Failure};
 use crate::provider::base::limits::{self, Form};
 use crate::provider::store::{Entry, Held, Slot, Snapshot};
 
-/// In one word, how a secret stands.
+/// The state of a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// It was never asked for since this boot, or what was had of it is gone.
+    /// It was not requested since boot, or its value was removed.
     NeverFetched,
-    /// It is served without a look at 1Password.
+    /// It is served without a check.
     Fresh,
-    /// It is older than its `maxAge`: it is compared with 1Password before it is served again, where that can be asked.
+    /// It is older than its `maxAge`: it is checked against 1Password before it is served again, unless the
+    /// source has an outage.
     Stale,
-    /// It could not be had the last time that it was looked up, or its value can't be handed over.
+    /// Its last look-up failed, or its value cannot be delivered.
     Failing,
-    /// An admin's value stands in for it.
+    /// It is overridden.
     Held,
 }
 
@@ -31,7 +32,7 @@ impl State {
     /// All states.
     pub const ALL: [Self; 5] = [Self::NeverFetched, Self::Fresh, Self::Stale, Self::Failing, Self::Held];
 
-    /// The state as the bus has it.
+    /// The name of the state on D-Bus.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NeverFetched => "never-fetched",
@@ -43,45 +44,45 @@ impl State {
     }
 }
 
-/// How a secret stands.
+/// The status of a secret.
 #[derive(Debug, Clone)]
 pub struct Condition {
-    /// In one word.
+    /// The state.
     pub state: State,
-    /// The version of its item that the store has.
+    /// The version of its item in the store.
     pub version: Option<u64>,
-    /// How long ago that was known to be what 1Password has.
+    /// The time since that version was known to be current.
     pub age: Option<Duration>,
-    /// What went wrong last, if nothing has gone right since.
+    /// The last failure, if no look-up has succeeded since.
     pub error: Option<Failure>,
-    /// Why units are refused the value that is there.
+    /// Why units are refused the stored value.
     pub unusable: Option<Unusable>,
-    /// The same for units that ask at the sealed socket, where the plain one takes the value.
+    /// The same for units that ask at the sealed socket, if the plain socket accepts the value.
     pub sealed: Option<Unusable>,
-    /// The size in bytes of the value that is there, as units get it.
+    /// The size in bytes of the stored value, as units receive it.
     pub size: Option<usize>,
-    /// What stands in for it, if anything: `put`, `rollback`.
+    /// The origin of its override: `put` or `rollback`.
     pub held: Option<&'static str>,
 }
 
-/// Why a value that is there can't be handed over.
+/// Why a stored value cannot be delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unusable {
     /// It is empty, and the secret does not allow that.
     Empty,
-    /// It is larger than systemd takes.
+    /// It is larger than systemd accepts.
     TooLarge {
         /// Its size in bytes.
         size: usize,
-        /// The largest size that systemd takes, in bytes.
+        /// The largest size in bytes that systemd accepts.
         limit: usize,
-        /// By which directive.
+        /// The form in which it was requested.
         form: Form,
     },
 }
 
 impl Unusable {
-    /// What is wrong with a value of this size for a unit that asks in this form under this ID.
+    /// What is wrong with a value of this size for a unit that requests it in this form under this ID.
     pub fn of(size: usize, allow_empty: bool, form: Form, id: &CredentialId) -> Option<Self> {
         let limit = limits::largest(form, id);
         match size {
@@ -110,25 +111,25 @@ impl fmt::Display for Unusable {
     }
 }
 
-/// What there is to judge by.
+/// The facts that determine the status.
 #[derive(Debug)]
 pub struct Seen<'a> {
-    /// What the store has of the item.
+    /// The store's data about the item.
     pub slot: Option<&'a Slot>,
-    /// Why the item could not be had the last time.
+    /// Why the last look-up of the item failed.
     pub failing: Option<&'a Failure>,
-    /// Why the source can't be asked now.
+    /// Why the source cannot be asked now.
     pub trouble: Option<&'a Failure>,
-    /// What stands in for the secret.
+    /// The override of the secret.
     pub held: Option<&'a Held>,
-    /// The IDs by which units ask for it.
+    /// The IDs under which units request it.
     pub ids: &'a [CredentialId],
-    /// Now.
+    /// The current time.
     pub now: BootTime,
 }
 
 impl Condition {
-    /// Judges a secret.
+    /// Determines the status of a secret.
     pub fn of(wanted: &Wanted, seen: &Seen<'_>) -> Self {
         let entry = seen.slot.and_then(|slot| slot.snapshot.entry(&wanted.reference.field));
         let age = seen.slot.map(|slot| slot.confirmed.age(seen.now));
@@ -148,7 +149,7 @@ impl Condition {
             MaxAge::Age(limit) => age.is_some_and(|age| age <= limit),
         };
         let changed = seen.slot.is_some_and(|slot| slot.changed);
-        // a changed item is fetched before it is served: nothing is known of its value
+        // a changed item is fetched before it is served, so its size is unknown
         let size = match (seen.held, seen.slot, entry) {
             (Some(held), ..) => Some(size(wanted, &held.snapshot, held.len)),
             (None, Some(slot), Some(Entry::Value { len, .. })) if !changed => {
@@ -156,7 +157,7 @@ impl Condition {
             }
             _ => None,
         };
-        // units get what is there, but only for as long as it is there
+        // units receive the stored value as long as it exists
         let ambiguous = seen
             .slot
             .and_then(|slot| slot.doubt.as_ref())
@@ -172,7 +173,7 @@ impl Condition {
             (None, true) if fresh && !changed => State::Fresh,
             (None, true) => State::Stale,
         };
-        // the item may be here for another of its fields
+        // the store may have the item because of another field
         let is_here = state != State::NeverFetched;
         Self {
             state,
@@ -187,13 +188,13 @@ impl Condition {
     }
 }
 
-/// The size of a value as units get it.
+/// The size of a value as units receive it.
 fn size(wanted: &Wanted, snapshot: &Snapshot, len: usize) -> usize {
     let trimmed = wanted.trim.then(|| snapshot.trimmed_len(&wanted.reference.field)).flatten();
     trimmed.unwrap_or(len)
 }
 
-/// What is wrong for the ID that leaves the least to the value. A value that no unit asks for can have any size.
+/// What is wrong under the ID with the smallest limit. A value that no unit requests may have any size.
 fn judge(wanted: &Wanted, size: usize, form: Form, ids: &[CredentialId]) -> Option<Unusable> {
     match ids.iter().max_by_key(|id| id.as_str().len()) {
         Some(id) => Unusable::of(size, wanted.allow_empty, form, id),

@@ -1,4 +1,5 @@
-//! Users and groups by name, looked up when a file is published: an account may come after the provider has started.
+//! Looks up users and groups by name when a file is published, since an account may be created after the
+//! provider has started.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,17 +10,17 @@ use nix::unistd::{Gid, Group, Uid, User};
 use crate::domain::secret::Target;
 use crate::provider::base::publish_error::Fault;
 
-/// How long the machine's account services may take.
+/// How long the account services of the machine may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A user and a group, by number.
+/// A user and a group by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Owner {
     pub(super) uid: Uid,
     pub(super) gid: Gid,
 }
 
-/// Owners of targets, looked up: the answer for each, an error where somebody is not there.
+/// The owners of targets, or an error for each that does not exist.
 #[derive(Debug, Default)]
 pub(super) struct Accounts(BTreeMap<(String, Option<String>), Result<Owner, Missing>>);
 
@@ -82,7 +83,7 @@ impl Accounts {
     }
 }
 
-/// The number that a name is without being looked up.
+/// The number of a user or group that is given as a number.
 fn number(name: &str) -> Option<u32> {
     if name == "root" { Some(0) } else { name.parse().ok() }
 }
@@ -93,7 +94,7 @@ fn look_up(user: &str, group: Option<&str>) -> Result<Owner, Missing> {
         move |errno: Errno| Missing::Unknown(kind, name, errno.to_string())
     };
     let (uid, own) = match number(user) {
-        // a number needs no account; its own group is root's then
+        // a number does not need an account; in that case its group is root's
         Some(uid) => {
             let found = User::from_uid(Uid::from_raw(uid)).map_err(unknown("user", user))?;
             (Uid::from_raw(uid), found.map_or(Gid::from_raw(0), |found| found.gid))

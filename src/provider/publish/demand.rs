@@ -1,4 +1,5 @@
-//! Publishing on demand: what a handle stands for, or all that is configured, as fresh as a unit would get it.
+//! Publishes on demand: the files of a handle, or all configured files, as fresh as a unit would receive
+//! them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::provider::base::refusal::Refusal;
 use crate::provider::fetch::assemble::{self, Job, LookUp, Missing};
 
 impl Publisher {
-    /// Publishes what is configured and not there yet, for those who wait for no handle.
+    /// Publishes configured files that do not exist yet, for programs that do not wait for a handle.
     pub async fn complete(self: &Arc<Self>) {
         let Some(plan) = self.plan() else { return };
         let missing =
@@ -35,7 +36,7 @@ impl Publisher {
         }
     }
 
-    /// What a handle's files wait for.
+    /// What the files of a handle are waiting for.
     pub(in crate::provider) fn waits_for(&self, handle: &Handle) -> Vec<Missing> {
         let (Handle::One(name), Some(plan)) = (handle, self.plan()) else { return Vec::new() };
         let missing = |file: &File| {
@@ -49,7 +50,7 @@ impl Publisher {
         plan.named(name).filter_map(missing).collect()
     }
 
-    /// Publishes the files of a secret or template, as fresh as a unit would get it. Gives back where they are.
+    /// Publishes the files of a secret or template, as fresh as a unit would receive it. Returns their paths.
     pub async fn publish(&self, name: &str) -> Result<Vec<PathBuf>, Refusal> {
         let plan = self.configured()?;
         let groups = plan.named(name).filter_map(|file| plan.group_of(file)).flat_map(|(_, group)| group);
@@ -63,7 +64,8 @@ impl Publisher {
         if paths.is_empty() { Err(Refusal::NoFile(name.to_owned())) } else { Ok(paths) }
     }
 
-    /// Publishes everything. Returns the number of published files, and the names of the others with the reason.
+    /// Publishes everything. Returns the number of published files, and the names of the others with the
+    /// reason.
     pub(in crate::provider) async fn publish_all(
         self: &Arc<Self>,
     ) -> Result<(usize, Vec<(SecretName, Refusal)>), Refusal> {
@@ -76,10 +78,10 @@ impl Publisher {
         {
             let mut writer = self.writer();
             files.iter().for_each(|file| writer.manifest.note(&file.target, &file.root));
-            self.save(&mut writer); // once for all
+            self.save(&mut writer); // once for all files
         }
         let (mut count, mut refusals) = (0, Vec::new());
-        // what needs no wait goes in one round
+        // files that need no wait are written in one round
         let together = |one: &File, other: &File| one.item.is_some() && one.item == other.item;
         let (mut fresh, mut rest) = (Vec::new(), Vec::new());
         for group in files.chunk_by(together) {
@@ -113,7 +115,7 @@ impl Publisher {
         (count, refusals)
     }
 
-    /// The values of a group, where all can be had without a wait.
+    /// The values of a group, if all of them are available without waiting.
     fn fresh<'a>(&self, group: &'a [File]) -> Option<Ready<'a>> {
         let (process, arrived) = (ProcessId::nobody(), BootTime::now());
         let value = |file: &'a File| {
@@ -124,7 +126,7 @@ impl Publisher {
     }
 
     async fn publish_one(&self, file: &File, accounts: &Accounts) -> Result<(), Refusal> {
-        // before anything is asked of 1Password
+        // before asking 1Password
         accounts.owner(&file.target).map_err(unpublished(file))?;
         self.writer().opens(&file.root).map_err(unpublished(file))?;
         let process = ProcessId::nobody();
@@ -141,9 +143,10 @@ impl Publisher {
         };
         let plan = self.configured()?;
         let Some((file, group)) = plan.group_of(file) else {
-            return Err(Refusal::NoFile(file.name.to_string())); // it was configured otherwise meanwhile
+            // its configuration has changed in the meantime
+            return Err(Refusal::NoFile(file.name.to_string()));
         };
-        // what was published of the item before comes along, so that all is of one version
+        // already published files of the item are rewritten too, so that all have the same version
         let others = group.iter().filter(|other| *other != file && accounts.owner(&other.target).is_ok());
         let others: Vec<_> = others.filter(|other| self.writer().has(&other.target.path)).collect();
         let mut group = self.at_hand(others.into_iter(), process);
@@ -154,12 +157,12 @@ impl Publisher {
     }
 }
 
-/// A file is looked up for the unit that starts once it is published.
+/// A file is looked up on behalf of the unit that starts after it is published.
 fn asker(file: &File) -> Asker {
     UnitName::parse(&format!("onecred-file@{}.service", file.name)).map_or(Asker::Onecred, Asker::Start)
 }
 
-/// Whether 1Password says that it is not there, or not ours to have.
+/// Whether 1Password reports that the item does not exist or is inaccessible.
 fn is_gone(refusal: &Refusal) -> bool {
     match refusal {
         Refusal::Failed { failure, .. } => failure.class.is_confirmed_gone(),

@@ -1,7 +1,8 @@
-//! Directories by descriptor: a root is opened once, and each step below it follows no link and stays on its file system.
+//! Directories by descriptor: a root is opened once, and each step below it follows no symbolic links and
+//! stays on its file system.
 //!
-//! Whoever could write in a directory on the way could put a link there, so each has to be root's alone. (openat2 would take the steps in one, but
-//! systemd's RestrictSUIDSGID= forbids it.)
+//! Anyone who could write to a directory on the path could put a link there, so each must be writable only by
+//! root. (A single openat2 call could do this, but systemd's RestrictSUIDSGID= forbids it.)
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,7 +20,7 @@ use crate::provider::base::publish_error::Fault;
 const WALK: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
-/// A directory that only this user can write in, held open.
+/// An open directory that only this user can write to.
 #[derive(Debug)]
 pub(super) struct Dir {
     pub(super) path: PathBuf,
@@ -70,7 +71,7 @@ impl Dir {
         Ok(dir)
     }
 
-    /// Opens a directory by its absolute path, over directories that are root's alone.
+    /// Opens a directory by its absolute path, through directories that only root can write to.
     pub(super) fn absolute(path: &Path) -> Result<Self, Fault> {
         let fd = open("/", WALK, Mode::empty()).map_err(Fault::io("/", "opened"))?;
         let mut dir = Self::checked("/".into(), fd)?;
@@ -111,7 +112,7 @@ impl Dir {
             .is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFLNK)
     }
 
-    /// One step down, on this file system.
+    /// Opens a subdirectory on the same file system.
     pub(super) fn down(&self, name: &OsStr) -> Result<Self, Fault> {
         let dir = Self::checked(self.path.join(name), self.step(name)?)?;
         if dir.device != self.device {
@@ -120,12 +121,12 @@ impl Dir {
         Ok(dir)
     }
 
-    /// Makes a directory here that everybody can look into, if it is not there.
+    /// Creates a subdirectory that every user can list, if it does not exist.
     pub(super) fn make(&self, name: &OsStr) -> Result<(), Fault> {
         let path = self.path.join(name);
         match mkdirat(&self.fd, name, Mode::from_bits_truncate(0o700)) {
             Ok(()) => {
-                // the umask would have taken it from others
+                // the umask would have removed the permissions of others
                 let fd = self.step(name)?;
                 fchmod(&fd, Mode::from_bits_truncate(0o755)).map_err(Fault::io(path, "opened to others"))
             }
@@ -134,7 +135,7 @@ impl Dir {
         }
     }
 
-    /// The same directory once more, with a position of its own for reading.
+    /// Opens the same directory again, with its own read position, and lists it.
     pub(super) fn names(&self) -> Result<Vec<std::ffi::OsString>, Fault> {
         let wrong = || Fault::io(&self.path, "read");
         let mut dir = nix::dir::Dir::openat(&self.fd, ".", WALK, Mode::empty()).map_err(wrong())?;
@@ -147,8 +148,8 @@ impl Dir {
     }
 }
 
-/// What a machine's own state says against a root, for those who write a configuration; none where it is fine, or not there yet. `has_owners` is
-/// whether files below it belong to others than root.
+/// What makes a root unsuitable on this machine, for authors of a configuration. `None` if it is suitable or
+/// does not exist yet. `has_owners` is whether files below it belong to users other than root.
 pub fn objection(root: &Path, has_owners: bool) -> Option<String> {
     let stat = fstatat(AT_FDCWD, root, AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
     let is_link = stat.st_mode & libc::S_IFMT == libc::S_IFLNK;
@@ -166,7 +167,8 @@ pub fn objection(root: &Path, has_owners: bool) -> Option<String> {
     Some(format!("{fault}, so that nothing is published below it; {}", fault.remedy("NAME")))
 }
 
-/// Whether a directory of this device is a mount point. An empty one that is none will be mounted over.
+/// Whether a directory on this device is a mount point. An empty directory that is not a mount point will be
+/// mounted over.
 fn is_mount(device: libc::dev_t, path: &Path) -> bool {
     path.parent()
         .and_then(|above| nix::sys::stat::stat(above).ok())

@@ -1,5 +1,6 @@
-//! The ordering handles: `onecred-file@NAME.service` and `onecred-publish.service` ask for a credential like any unit, and get it when what they
-//! stand for is published. So units that read files can order themselves after them, and a refusal is in the handle's own journal.
+//! Ordering handles: `onecred-file@NAME.service` and `onecred-publish.service` request a credential like any
+//! unit, and receive it when their files are published. So units that read files can be ordered after them,
+//! and a refusal appears in the journal of the handle.
 
 use std::path::PathBuf;
 
@@ -10,12 +11,12 @@ use crate::domain::name::{Claim, UnitName, unescape};
 use crate::domain::policy::Deliverable;
 use crate::provider::base::refusal::Refusal;
 
-/// The ID under which handles ask.
+/// The credential ID of handles.
 const CREDENTIAL: &str = "file";
 /// The handle of all files.
 pub(super) const ALL: &str = "onecred-publish.service";
 
-/// What is to be published before a unit goes on.
+/// What must be published before a unit continues.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Handle {
     /// The file of one secret or template.
@@ -25,12 +26,12 @@ pub enum Handle {
 }
 
 impl Handle {
-    /// The handle that a claim is of, if it is of one.
+    /// The handle of a claim, if it belongs to one.
     pub fn of(claim: &Claim) -> Option<Self> {
         Self::of_unit(&claim.unit).filter(|_| claim.credential.as_str() == CREDENTIAL)
     }
 
-    /// The handle that a unit is, if it is one.
+    /// The handle of a unit, if it is one.
     pub fn of_unit(unit: &UnitName) -> Option<Self> {
         match unit.as_str() {
             ALL => Some(Self::All),
@@ -38,11 +39,11 @@ impl Handle {
         }
     }
 
-    /// The secret or template that a unit `onecred-file@NAME.service` is for.
+    /// The secret or template of a unit `onecred-file@NAME.service`.
     fn name_of(unit: &UnitName) -> Option<String> {
         let instance = unit.instance().filter(|_| unit.prefix() == "onecred-file")?;
         unit.as_str().ends_with(".service").then_some(())?;
-        // names have no slash, so a dash is a dash, also where nobody has escaped it
+        // names do not contain slashes, so an unescaped dash is a dash
         let name = unescape(&instance.replace('-', r"\x2d"));
         Some(name.unwrap_or_else(|| instance.to_owned()))
     }
@@ -51,17 +52,17 @@ impl Handle {
 /// A file that a handle waits for.
 #[derive(Debug)]
 pub struct Awaited {
-    /// The secret's or template's name.
+    /// The name of the secret or template.
     pub name: String,
-    /// What is in it.
+    /// Its content.
     pub content: Deliverable,
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// Why it could not be written, whatever its value is.
+    /// Why it could not be written, whatever its value.
     pub unwritable: Option<Refusal>,
 }
 
-/// The files that a handle stands for.
+/// The files of a handle.
 pub(super) fn files<'a>(plan: &'a Plan, handle: &Handle) -> Vec<&'a File> {
     match handle {
         Handle::One(name) => plan.named(name).collect(),
@@ -70,7 +71,7 @@ pub(super) fn files<'a>(plan: &'a Plan, handle: &Handle) -> Vec<&'a File> {
 }
 
 impl Publisher {
-    /// The files that a handle waits for; an error if it stands for none that is configured.
+    /// The files that a handle waits for. Fails if none of the handle's files are configured.
     pub async fn awaited(&self, handle: &Handle) -> Result<Vec<Awaited>, Refusal> {
         let plan = self.configured()?;
         let files = files(&plan, handle);

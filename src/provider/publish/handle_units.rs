@@ -1,8 +1,9 @@
-//! Keeps `onecred-file@NAME.service` and `onecred-publish.service` active only while their files exist, so that the next start of a unit that
-//! requires them waits or fails.
+//! Keeps `onecred-file@NAME.service` and `onecred-publish.service` active only while their files exist, so
+//! that the next start of a unit that requires them waits or fails.
 //!
-//! A unit whose files are gone is restarted without its dependencies: it asks again, and is refused with the reason in its journal, or waits.
-//! Stopping it in any other way would stop the units that require it.
+//! A handle whose files are gone is restarted without its dependencies. It asks again, and waits or is
+//! refused with the reason in its journal. Stopping it in any other way would also stop the units that
+//! require it.
 
 use std::fs;
 use std::sync::Arc;
@@ -21,41 +22,41 @@ use crate::host::systemd::message_id;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::store::Kind;
 
-/// The names of these units, as patterns.
+/// The names of these units as patterns.
 const UNITS: [&str; 2] = ["onecred-file@*.service", handle::ALL];
-/// The states of units that are looked at: the others have not been asked for.
+/// The states of handles to consider. Other states mean that nothing has started the handle.
 const STATES: [&str; 4] = ["active", "activating", "deactivating", "failed"];
-/// After how long units that were starting or stopping are looked at again.
+/// When to check handles again that were starting or stopping.
 const SOON: Duration = Duration::from_secs(1);
-/// How often the bus is tried: the first time, and at most.
+/// How often to try to reach D-Bus: the first pause, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
-/// The most consumers of one unit whose journals get the reason of its refusal.
+/// The most consumers of one handle whose journals receive the reason of its refusal.
 const MOST_CONSUMERS: usize = 64;
 
-/// Whether the files of a unit exist.
+/// Whether the files of a handle exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Files {
-    /// All of them exist, and their values have no error.
+    /// All of them exist, and their values have no errors.
     Good,
     /// One of them does not exist, or none is configured.
     Gone,
-    /// Neither is certain.
+    /// Unknown.
     Unclear,
 }
 
-/// What to do with a unit.
+/// What to do with a handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     Nothing,
-    /// It is active without its files: it has to ask for them again.
+    /// It is active without its files: restart it, so that it requests them again.
     AskAgain,
-    /// It failed, and its files are here.
+    /// It failed, and its files exist.
     Start,
     /// It is about to become active or to fail.
     LookAgain,
 }
 
-/// Decides by the state of the unit, and whether it has a job.
+/// Decides by the state of the handle and whether it has a job.
 fn step(state: &str, has_job: bool, files: Files) -> Step {
     match (files, state) {
         (Files::Gone, "active") if !has_job => Step::AskAgain,
@@ -66,7 +67,7 @@ fn step(state: &str, has_job: bool, files: Files) -> Step {
 }
 
 impl Publisher {
-    /// Follows the files for as long as it is polled.
+    /// Follows the files until it is dropped.
     pub async fn follow_handles(self: Arc<Self>) {
         let mut pauses = Growing::doubling(PAUSES[0], PAUSES[1]);
         loop {
@@ -87,7 +88,7 @@ impl Publisher {
         }
     }
 
-    /// Compares the units with the files once. Says whether all are as they should be.
+    /// Compares the handles with the files once. Returns whether all are in the right state.
     async fn settle_handles(&self) -> zbus::Result<bool> {
         let manager = self.link.manager().await?;
         let units = manager.list_units_by_patterns(&STATES, &UNITS).await?;
@@ -109,7 +110,7 @@ impl Publisher {
                     "{unit} asks again, since a file that it stands for is gone; units that require it are not stopped"
                 ),
                 Ok(_) => {}
-                // the service manager refuses, rather than does not answer
+                // the service manager refuses; it did answer
                 Err(zbus::Error::MethodError(name, why, _)) => {
                     tracing::warn!(
                         "{unit} can't be started again after its file was removed or restored: {name}: {}",
@@ -154,7 +155,8 @@ impl Publisher {
         all
     }
 
-    /// Logs why a handle's unit is refused in the journals of the units that require it, which would say only that a dependency failed.
+    /// Logs why a handle is refused in the journals of the units that require it, which would otherwise show
+    /// only that a dependency failed.
     pub(in crate::provider) async fn tell_consumers(&self, unit: &UnitName, refusal: &Refusal) {
         let Some(handle) = Handle::of_unit(unit).filter(|_| self.writer().kind == Kind::Memory) else {
             return;
@@ -181,7 +183,7 @@ impl Publisher {
     }
 }
 
-/// Why a handle's unit is refused, for the journals of other units.
+/// Why a handle is refused, for the journals of other units.
 fn reason(unit: &UnitName, handle: &Handle, refusal: &Refusal) -> String {
     match (handle, refusal) {
         (_, Refusal::SomeUnpublished { names, .. }) => {
@@ -192,12 +194,12 @@ fn reason(unit: &UnitName, handle: &Handle, refusal: &Refusal) -> String {
     }
 }
 
-/// Whether all links to a file are made: a handle whose links can't be made fails.
+/// Whether all links to a file exist: a handle fails if its links cannot be created.
 fn has_links(target: &Target) -> bool {
     target.links.iter().all(|link| fs::read_link(link).is_ok_and(|to| to == target.path))
 }
 
-/// The units that can't start without another.
+/// The units that cannot start without another.
 async fn consumers(link: &Link, unit: &str) -> zbus::Result<Vec<String>> {
     let unit = link.unit(unit).await?;
     let mut all = unit.required_by().await?;

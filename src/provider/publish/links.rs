@@ -1,4 +1,4 @@
-//! Symbolic links to published files, for programs that insist on a path of theirs.
+//! Symbolic links to published files, for programs that require a fixed path.
 
 use std::path::{Path, PathBuf};
 
@@ -11,8 +11,8 @@ use super::write::{UNFINISHED, Writer};
 use crate::provider::base::publish_error::Fault;
 
 impl Writer {
-    /// Has a link point to a file. Made only where nothing stands, or one that was made here. With `make_directories` its missing directories are
-    /// made, too.
+    /// Creates a link to a file. Replaces only links that onecred created. With `make_directories`, also
+    /// creates missing directories.
     pub(super) fn link(&mut self, path: &Path, to: &Path, make_directories: bool) -> Result<(), Fault> {
         self.try_link(path, to, make_directories).map_err(|fault| match fault {
             Fault::Io { error, .. } if path.starts_with("/root") => {
@@ -50,7 +50,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes a directory and those above it that are missing.
+    /// Creates a directory and its missing parents.
     fn make_link_dir(&mut self, path: &Path) -> Result<Dir, Fault> {
         let above = path.parent().unwrap_or(path);
         let above = match Dir::absolute(above) {
@@ -63,12 +63,12 @@ impl Writer {
         above.down(name)
     }
 
-    /// Removes directories that were made for links, and that are empty and of no use for these links.
+    /// Removes directories that were created for links, are empty, and are not needed by these links.
     pub(super) fn remove_link_dirs(&mut self, links: &[&Path]) {
         let is_unused = |dir: &&PathBuf| !links.iter().any(|link| link.starts_with(dir));
         let made: Vec<PathBuf> = self.manifest.link_dirs().iter().rev().filter(is_unused).cloned().collect();
         for path in made {
-            // one that is another user's by now, or that others can write to, is not ours any more
+            // a directory that belongs to another user now, or is writable by others, is no longer onecred's
             let removed =
                 Dir::absolute(&path).and_then(|_| Dir::absolute(path.parent().unwrap_or(&path))).map(
                     |above| unlinkat(&above, path.file_name().unwrap_or_default(), UnlinkatFlags::RemoveDir),
@@ -82,7 +82,7 @@ impl Writer {
         }
     }
 
-    /// Removes a link that was made here, if it is still what it was.
+    /// Removes a link that onecred created, if it has not changed.
     pub(super) fn unlink(&mut self, path: &Path) -> Result<(), Fault> {
         let Some(to) = self.manifest.links().get(path).cloned() else { return Ok(()) };
         let name = path.file_name().unwrap_or_default();

@@ -1,4 +1,5 @@
-//! What was published: paths and what tells that a file is still as it was written, kept in the store for the process after this one. No value is in it.
+//! The list of published files: paths, and attributes that show whether a file is unchanged. It is kept in
+//! the store for the next process and contains no values.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,27 +12,28 @@ use crate::domain::secret::Target;
 /// How many changes are appended to a short manifest before it is written again.
 const FEW: usize = 64;
 
-/// What was published.
+/// The published files, links and directories.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub(super) struct Manifest {
     /// The files.
     files: BTreeMap<PathBuf, Entry>,
-    /// The links, and what each points to.
+    /// The links and their targets.
     links: BTreeMap<PathBuf, PathBuf>,
-    /// The directories that were made for the files.
+    /// The directories that were created for the files.
     dirs: BTreeSet<PathBuf>,
-    /// The directories that were made for the links.
+    /// The directories that were created for the links.
     #[serde(default)]
     link_dirs: BTreeSet<PathBuf>,
-    /// What the store does not have yet.
+    /// Changes that are not in the store yet.
     #[serde(skip)]
     news: BTreeSet<Key>,
-    /// How many changes were appended in the store; none where it may not have what they would be appended to.
+    /// How many changes were appended in the store. `None` if the store may lack the manifest that they
+    /// belong to.
     #[serde(skip)]
     appended: Option<usize>,
 }
 
-/// What is in the manifest, by type and path.
+/// An entry of the manifest, by type and path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     File(PathBuf),
@@ -40,7 +42,7 @@ enum Key {
     LinkDir(PathBuf),
 }
 
-/// A change, as a line of the stored form. What was removed has no content.
+/// A change, as a line of the stored form. A removed entry has no content.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Change {
@@ -50,23 +52,23 @@ enum Change {
     LinkDir(PathBuf, bool),
 }
 
-/// What has to be written to the store.
+/// What to write to the store.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Update {
-    /// This, in the place of what was there.
+    /// Replace the stored manifest by this.
     Replace(Vec<u8>),
-    /// This, after what is there.
+    /// Append this to the stored manifest.
     Append(Vec<u8>),
 }
 
 /// A published file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Entry {
-    /// The root it is below.
+    /// The root that contains it.
     pub(super) root: PathBuf,
-    /// What it was when it was written; none where it may not have been.
+    /// Its attributes after it was written; `None` if it may not have been written.
     pub(super) stamp: Option<Stamp>,
-    /// The device and inode of the file that was to be put there, until that is known to have happened.
+    /// The device and inode of a new file that will replace it, until that has happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) coming: Option<(u64, u64)>,
     /// What it was made of: see [`super::plan::File::print`].
@@ -74,7 +76,8 @@ pub(super) struct Entry {
     pub(super) made_of: String,
 }
 
-/// A file as it was written. It can't be read again: it may be another user's, and the provider may not read what others own.
+/// The attributes of a file after it was written. The file cannot be read again: it may belong to another
+/// user, and the provider may not read files of other users.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stamp {
     device: u64,
@@ -83,7 +86,7 @@ pub(super) struct Stamp {
     owner: (u32, u32),
     mode: u32,
     pub(super) size: u64,
-    /// The SHA-256 of its content. The store holds the values themselves, so this gives nothing away.
+    /// The SHA-256 of its content. This reveals nothing, since the store contains the values themselves.
     digest: String,
 }
 
@@ -109,7 +112,8 @@ pub(super) fn digest(bytes: &[u8]) -> String {
 }
 
 impl Manifest {
-    /// Reads what was stored: the manifest on the first line, then changes. A line that is not whole was being written when the process died.
+    /// Parses the stored form: the manifest on the first line, then changes. The process died while it wrote
+    /// an incomplete line.
     pub(super) fn read(bytes: &[u8]) -> Self {
         let mut lines = bytes.split(|byte| *byte == b'\n');
         let first = lines.next().and_then(|line| serde_json::from_slice(line).ok());
@@ -133,8 +137,8 @@ impl Manifest {
         }
     }
 
-    /// What has changed since this was called last, if anything. Appended changes cost no more than they are; all is written again only after as
-    /// many changes as there are entries.
+    /// The changes since the last call, if any. Appending costs as much as the changes. Everything is written
+    /// again only after as many changes as there are entries.
     pub(super) fn update(&mut self) -> Option<Update> {
         if self.news.is_empty() {
             return None;
@@ -156,7 +160,7 @@ impl Manifest {
         }
     }
 
-    /// An update could not be written: the next one replaces all.
+    /// Reports that an update could not be written: the next one replaces everything.
     pub(super) fn lost(&mut self) {
         self.appended = None;
     }
@@ -198,14 +202,15 @@ impl Manifest {
         }
     }
 
-    /// An entry to be changed.
+    /// An entry to change.
     pub(super) fn file_mut(&mut self, path: &Path) -> Option<&mut Entry> {
         let entry = self.files.get_mut(path)?;
         self.news.insert(Key::File(path.to_owned()));
         Some(entry)
     }
 
-    /// Notes a file, its directories below the root and its links, so that they can be removed later whatever happens before.
+    /// Records a file, its directories below the root and its links, so that they can be removed later even
+    /// if the process dies.
     pub(super) fn note(&mut self, target: &Target, root: &Path) {
         if !self.files.contains_key(&target.path) {
             let entry = Entry { root: root.to_owned(), stamp: None, coming: None, made_of: String::new() };
@@ -246,27 +251,27 @@ impl Manifest {
         }
     }
 
-    /// The memory that the files take, in bytes.
+    /// The memory that the files use, in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.files.values().map(Entry::bytes).sum()
     }
 }
 
 impl Entry {
-    /// Whether a file is one that was put there, whatever its owner did with it since.
+    /// Whether a file is the one that onecred wrote, even if its owner has changed it.
     pub(super) fn is_of(&self, stat: &FileStat) -> bool {
         let there = (stat.st_dev, stat.st_ino);
         self.coming == Some(there)
             || self.stamp.as_ref().is_some_and(|stamp| (stamp.device, stamp.inode) == there)
     }
 
-    /// The memory that the file takes, in bytes.
+    /// The memory that the file uses, in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.stamp.as_ref().map_or(0, |stamp| in_pages(stamp.size))
     }
 }
 
-/// The memory that a file of this size takes, in bytes.
+/// The memory that a file of this size uses, in bytes.
 pub(super) fn in_pages(size: u64) -> u64 {
     size.div_ceil(4096) * 4096
 }
@@ -281,7 +286,7 @@ mod tests {
         Target { path, user: "root".into(), group: None, mode: 0o400, links, make_directories: false }
     }
 
-    /// What a store has after these updates.
+    /// The content of a store after these updates.
     fn write(store: &mut Vec<u8>, manifest: &mut Manifest) {
         match manifest.update() {
             Some(Update::Replace(whole)) => *store = whole,
@@ -318,7 +323,7 @@ mod tests {
         let torn = Manifest::read(&store[..store.len() - 3]);
         assert!(!torn.files().contains_key(&target("two").path));
         assert!(torn.links().contains_key(&target("two").links[0]), "the last change was removing it");
-        // what comes after a line that is not whole is not appended to it
+        // nothing is appended after an incomplete line
         let mut next = Manifest::read(&store[..store.len() - 3]);
         next.remove_dir(Path::new("/run/secrets/dir"));
         assert!(matches!(next.update(), Some(Update::Replace(_))));
@@ -327,7 +332,7 @@ mod tests {
         next.lost();
         next.note(&target("five"), root);
         assert!(matches!(next.update(), Some(Update::Replace(_))));
-        // of the version before, which had no lines
+        // the form of the previous version, which had no lines
         let whole = serde_json::to_vec(&manifest).unwrap();
         same(&Manifest::read(&whole), &manifest);
         assert!(Manifest::read(b"").files().is_empty());

@@ -1,7 +1,7 @@
-//! Published files: secrets for programs that read paths, in a ramfs that others may look into.
+//! Publishes files: secrets for programs that read paths, in a ramfs that other users may list.
 //!
-//! What is there follows the store and the configuration: files come when a handle asks for them, are replaced when their item changes, and go when they
-//! are no longer configured or 1Password has them no more.
+//! The files follow the store and the configuration. A file is created when a handle requests it, replaced
+//! when its item changes, and removed when it is no longer configured or was deleted in 1Password.
 
 mod accounts;
 mod demand;
@@ -54,33 +54,33 @@ pub struct Publisher {
     config: Arc<CurrentConfig>,
     broker: Arc<Broker>,
     writer: Mutex<Writer>,
-    /// The plan that was made last, and of what.
+    /// The last plan, and its configuration.
     plan: Mutex<Option<(Arc<ActiveConfig>, Arc<Plan>)>>,
-    /// A file came or went, so that the state of its handle may be another.
+    /// A file was created or removed, so the state of its handle may have to change.
     files_changed: Notify,
     link: Link,
-    /// Whether a failed unit is in the list of those that are started after an outage.
+    /// Whether a failed unit is in the list for recovery.
     is_to_recover: OnceLock<IsToRecover>,
 }
 
-/// Why a file goes.
+/// Why a file is removed.
 const NO_MORE: &str = "1Password has it no more";
-/// The same, where an admin's value has stood in for it.
+/// The same, after the removal of an override.
 const RELEASED: &str = "what stood in for it was released, and there is nothing else";
 
-/// Says of a unit whether it is in the list of those that are started after an outage.
+/// Returns whether a unit is in the list for recovery.
 type IsToRecover = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
-/// What all published files are made of.
+/// The parts of all published files.
 pub(super) fn parts(settings: &Settings) -> Vec<Arc<Wanted>> {
     Plan::of(settings).files.iter().flat_map(|file| file.content.parts().to_vec()).collect()
 }
 
-/// Files whose values are at hand.
+/// Files whose values are available.
 type Ready<'a> = Vec<(&'a File, SecretValue)>;
 
 impl Publisher {
-    /// A publisher that goes on where the process before this one stopped.
+    /// A publisher that continues where the previous process stopped.
     pub fn new(config: Arc<CurrentConfig>, broker: Arc<Broker>, kind: Kind) -> Self {
         let manifest = broker.store().published().map(|list| Manifest::read(&list)).unwrap_or_default();
         let writer = Mutex::new(Writer::new(kind, manifest));
@@ -95,7 +95,8 @@ impl Publisher {
         }
     }
 
-    /// Leaves failed units of which this is true to recovery, which also starts the units that failed with them.
+    /// Leaves failed units to recovery if this returns true. Recovery also starts the units that failed with
+    /// them.
     pub fn leave_to_recovery(&self, is_to_recover: impl Fn(&str) -> bool + Send + Sync + 'static) {
         let _ = self.is_to_recover.set(Box::new(is_to_recover));
     }
@@ -104,15 +105,17 @@ impl Publisher {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What should be there by the configuration in force; none where it can't be used, and everything stays as it is.
+    /// The files that should exist according to the active configuration. `None` if the configuration cannot
+    /// be used; then nothing changes.
     fn plan(&self) -> Option<Arc<Plan>> {
         self.configured().ok()
     }
 
-    /// Removes what is no longer configured, and what was left unfinished.
+    /// Removes what is no longer configured, and incomplete files.
     pub fn prune(&self) {
         let Some(plan) = self.plan() else { return };
-        // what is at hand replaces the file right after this; what is not must not stand there as what it is not
+        // files with an available value are replaced next; others must be removed, because their content is
+        // wrong
         let others: HashSet<&Path> = {
             let files: Vec<&File> = {
                 let writer = self.writer();
@@ -167,15 +170,15 @@ impl Publisher {
         }
     }
 
-    /// Brings the files into line with configuration and store, without asking 1Password for anything.
+    /// Updates the files according to configuration and store, without asking 1Password.
     pub async fn sync(&self) {
         self.prune();
         self.refresh(Which::All).await;
         self.withdraw_gone();
-        self.files_changed.notify_one(); // also those that an earlier process has removed
+        self.files_changed.notify_one(); // also for files that an earlier process has removed
     }
 
-    /// Withdraws what 1Password is known to have no more: of more events than can be kept, some are told to nobody.
+    /// Removes files whose items 1Password no longer has. Needed after too many events: some were dropped.
     fn withdraw_gone(&self) {
         let Some(plan) = self.plan() else { return };
         let is_gone = |wanted: &Arc<Wanted>| {
@@ -195,7 +198,7 @@ impl Publisher {
         }
     }
 
-    /// Publishes what is in the store, and goes on with each change of it.
+    /// Publishes the values in the store, and follows its changes.
     pub async fn follow(self: Arc<Self>) {
         let mut events = self.broker.events.follow();
         self.sync().await;
@@ -211,20 +214,20 @@ impl Publisher {
                         self.withdraw_what_is_not_there(Which::OfSecret(&name), |_| true, RELEASED);
                     }
                 }
-                Ok(Event::Failed { .. } | Event::Configured) => {} // who reloads syncs
+                Ok(Event::Failed { .. } | Event::Configured) => {} // a reload calls `sync` itself
                 Err(RecvError::Lagged(_)) => self.sync().await,
                 Err(RecvError::Closed) => return,
             }
         }
     }
 
-    /// An item, or these fields of it, are no longer there, or no longer ours to have: nothing of them is left.
+    /// An item, or these fields of it, were deleted or became inaccessible: removes their files.
     fn gone(&self, key: &ItemKey, fields: Option<&[FieldRef]>) {
         let is_gone = |wanted: &Arc<Wanted>| fields.is_none_or(|gone| gone.contains(&wanted.reference.field));
         self.withdraw_what_is_not_there(Which::OfItem(key), |file| file.parts_of(key).any(is_gone), NO_MORE);
     }
 
-    /// Removes those of these files whose values are not there any more. What an admin holds in the place of one is there all the same.
+    /// Removes those of these files whose values are no longer available. An overridden value is available.
     fn withdraw_what_is_not_there(&self, which: Which<'_>, is_concerned: impl Fn(&File) -> bool, why: &str) {
         let Some(plan) = self.plan() else { return };
         let files = plan.select(which).into_iter().flatten().filter(|file| is_concerned(file));
@@ -238,7 +241,7 @@ impl Publisher {
         for file in files.filter(|file| file.target.path.is_absolute()) {
             let published = writer.has(&file.target.path);
             let links = file.target.links.iter().try_for_each(|link| writer.unlink(link));
-            // a link that can't be removed keeps no secret
+            // a link that cannot be removed does not contain the secret
             match writer.remove(&file.target.path, open).and_then(|removed| links.map(|()| removed)) {
                 Ok(Removed::LeftOfOthers) => tracing::warn!(
                     "{} is left, although {} can't be had ({why}): it is not the file that onecred published there",
@@ -263,7 +266,7 @@ impl Publisher {
     async fn refresh(&self, which: Which<'_>) {
         let Some(plan) = self.plan() else { return };
         let accounts = Accounts::of(plan.select(which).into_iter().flatten().map(|file| &file.target)).await;
-        let Some(plan) = self.plan() else { return }; // what counts is what is configured now
+        let Some(plan) = self.plan() else { return }; // the current configuration counts
         let groups: Vec<Ready<'_>> = plan
             .select(which)
             .into_iter()
@@ -283,7 +286,8 @@ impl Publisher {
         self.flush();
     }
 
-    /// The files whose values are in the store, however old: whether those are still right is found out elsewhere.
+    /// The files whose values are in the store, of any age. Whether the values are current is checked
+    /// elsewhere.
     fn at_hand<'a>(&self, files: impl Iterator<Item = &'a File>, process: ProcessId) -> Ready<'a> {
         let value = |file: &File| {
             let (what, arrived, asker) = (file.of_any_age(), BootTime::now(), Asker::Onecred);
@@ -293,7 +297,7 @@ impl Publisher {
         files.filter_map(|file| Some((file, value(file)?))).collect()
     }
 
-    /// Writes groups of files, each group of one version.
+    /// Writes groups of files. All files of a group have the same version.
     fn put<'a>(&self, groups: Vec<Ready<'a>>, accounts: &Accounts) -> Vec<(&'a File, Result<(), Fault>)> {
         let mut writer = self.writer();
         writer.limit = self.config.get().settings.limits.store_bytes;
@@ -330,7 +334,7 @@ impl Publisher {
         results
     }
 
-    /// Keeps what is new in the list. What a process that died has not kept is written again by the next.
+    /// Saves the changes of the manifest. If the process dies before, the next one writes the files again.
     fn flush(&self) {
         self.save(&mut self.writer());
     }

@@ -1,5 +1,6 @@
-//! What is mounted at a root: a read-only view of onecred's private memory, in which files are written where consumers can't reach them; or a mount
-//! that files are written to directly, as that of an earlier version and those of admins.
+//! What is mounted at a root. It may be a read-only view of onecred's private memory, where files are written
+//! out of reach of consumers. Or it is a mount that files are written to directly, such as that of an earlier
+//! version or of an administrator.
 
 use std::path::{Path, PathBuf};
 
@@ -15,11 +16,12 @@ pub(super) const BROUGHT: [&str; 2] = ["/run/secrets", "/run/onecred/files"];
 pub(super) enum Mounted {
     /// A view of this directory of the private memory.
     View { written: PathBuf, read_only: bool },
-    /// The memory that an earlier version mounted. Consumers see what is written, and owners can write themselves.
+    /// The memory that an earlier version mounted. Consumers see files while they are written, and owners can
+    /// write to them.
     Old { read_only: bool },
-    /// Something of an admin's, who configured it as a root.
+    /// A mount of an administrator, who configured it as a root.
     Configured,
-    /// Not what onecred mounts there.
+    /// Something that onecred did not mount there.
     Foreign(&'static str),
 }
 
@@ -44,7 +46,7 @@ impl<'a> Mount<'a> {
         Some(Self { device, inner, point, options, kind, source })
     }
 
-    /// The one that is on top at a path.
+    /// The topmost mount at a path.
     fn top(mountinfo: &'a str, path: &str) -> Option<Self> {
         mountinfo.lines().rev().filter_map(Self::parse).find(|mount| mount.point == path)
     }
@@ -54,7 +56,7 @@ impl<'a> Mount<'a> {
     }
 }
 
-/// Judges what is mounted at a root by the text of `/proc/self/mountinfo`.
+/// Classifies the mount at a root by the text of `/proc/self/mountinfo`.
 pub(super) fn judge(root: &Path, mountinfo: &str) -> Mounted {
     let top = root.to_str().and_then(|root| Mount::top(mountinfo, root));
     let private = Mount::top(mountinfo, PRIVATE)
@@ -74,17 +76,17 @@ pub(super) fn judge(root: &Path, mountinfo: &str) -> Mounted {
             Mounted::Old { read_only: mount.is_read_only() }
         }
         Some(mount) if mount.inner == "/" => Mounted::Foreign("is a mount of someone else's"),
-        // what the sandbox has made of it is a mount, too: one of a part of a file system
+        // a bind mount that the sandbox made is also a mount, of a part of a file system
         Some(_) | None => Mounted::Foreign("is an ordinary directory, and no memory that onecred brought"),
     }
 }
 
-/// What is mounted at a root here and now.
+/// Classifies the current mount at a root.
 pub(super) fn at(root: &Path) -> Mounted {
     judge(root, &std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
 }
 
-/// The roots of onecred's own that are still mounted as an earlier version did it, each with what that means.
+/// onecred's own roots that are still mounted as in an earlier version, each with the consequence.
 pub fn old_mounts() -> Vec<String> {
     let old = |root: &&str| matches!(at(Path::new(root)), Mounted::Old { .. });
     BROUGHT.iter().filter(|root| old(root)).map(|root| is_old(root)).collect()
@@ -96,7 +98,8 @@ pub(super) fn is_old(root: &str) -> String {
     )
 }
 
-/// What it means that consumers can write to the memory of a root that an admin configured, and how to change that.
+/// The consequence of consumers being able to write to the memory of a root that an administrator configured,
+/// and how to change that.
 pub(super) fn is_writable(root: &Path) -> String {
     let name = root.file_name().unwrap_or_default().display();
     format!(

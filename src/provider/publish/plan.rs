@@ -1,4 +1,5 @@
-//! What should be published, by the configuration: which files, of what, and which of them belong together.
+//! Which files should be published according to the configuration, their content, and which of them belong
+//! together.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -14,30 +15,30 @@ use crate::provider::base::item_key::ItemKey;
 use crate::provider::base::publish_error::Fault;
 use crate::provider::base::refusal::Refusal;
 
-/// A file that should be there.
+/// A file that should exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct File {
-    /// The secret's or template's name.
+    /// The name of the secret or template.
     pub(super) name: SecretName,
-    /// What is in it.
+    /// Its content.
     pub(super) content: Deliverable,
-    /// Where it is, and whose.
+    /// Its path, owner and mode.
     pub(super) target: Target,
-    /// The root that it is below.
+    /// The root that contains it.
     pub(super) root: PathBuf,
-    /// The item that all of it is from, if it is from one.
+    /// The item of all its parts, if there is only one.
     pub(super) item: Option<ItemKey>,
-    /// What it is made of, as a digest: another secret's file is never taken for this one's.
+    /// A digest of its definition, so that the file of another secret is never mistaken for this one.
     pub(super) print: String,
 }
 
-/// The files that should be there; those of one item follow each other.
+/// The files that should exist. Files of the same item are adjacent.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub(super) files: Vec<File>,
-    /// The directories that files may be in.
+    /// The directories that may contain files.
     pub(super) roots: Vec<PathBuf>,
-    /// The files of templates in which an item has a part.
+    /// The files of templates that use an item.
     templates: HashMap<ItemKey, Vec<usize>>,
 }
 
@@ -45,9 +46,9 @@ pub(super) struct Plan {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Which<'a> {
     All,
-    /// Those with something of this item.
+    /// Those that use this item.
     OfItem(&'a ItemKey),
-    /// Those with this secret.
+    /// Those that use this secret.
     OfSecret(&'a str),
 }
 
@@ -87,7 +88,8 @@ impl Plan {
         self.files.iter().filter(move |file| file.name.as_str() == name)
     }
 
-    /// A file as it should be now, and those that belong together with it, itself among them; none where it should be otherwise.
+    /// The current definition of a file, and its group including itself. `None` if the definition has
+    /// changed.
     pub(super) fn group_of(&self, file: &File) -> Option<(&File, &[File])> {
         let start = self.files.partition_point(|other| other.item < file.item);
         let end = start + self.files[start..].partition_point(|other| other.item == file.item);
@@ -95,7 +97,7 @@ impl Plan {
         Some((now, if file.item.is_some() { &self.files[start..end] } else { std::slice::from_ref(now) }))
     }
 
-    /// Some of the files, in groups that belong together: those of one item are of one version.
+    /// Some of the files, in groups that belong together: files of one item have the same version.
     pub(super) fn select(&self, which: Which<'_>) -> Vec<&[File]> {
         let together = |one: &File, other: &File| one.item.is_some() && one.item == other.item;
         match which {
@@ -117,12 +119,12 @@ impl Plan {
 }
 
 impl File {
-    /// What of an item is in it.
+    /// The parts that come from an item.
     pub(super) fn parts_of(&self, key: &ItemKey) -> impl Iterator<Item = &Arc<Wanted>> {
         self.content.parts().iter().filter(move |wanted| item_of(wanted) == *key)
     }
 
-    /// The same, good enough whatever its age.
+    /// Its content with values of any age.
     pub(super) fn of_any_age(&self) -> Deliverable {
         let any_age =
             |wanted: &Arc<Wanted>| Arc::new(Wanted { max_age: MaxAge::Session, ..Wanted::clone(wanted) });

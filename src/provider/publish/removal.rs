@@ -1,4 +1,4 @@
-//! Removes what was published and is no longer to be there, and nothing that others put in its place.
+//! Removes published files that should no longer exist, but nothing that others put in their place.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -12,17 +12,18 @@ use super::dirs::Dir;
 use super::write::{Open, UNFINISHED, Writer, discard};
 use crate::provider::base::publish_error::Fault;
 
-/// What came of a removal.
+/// The result of a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Removed {
-    /// The file that onecred put there is gone.
+    /// The file that onecred wrote was removed.
     Ours,
-    /// Somebody put another in its place, which is still there.
+    /// Someone replaced the file; the replacement remains.
     LeftOfOthers,
 }
 
 impl Writer {
-    /// Removes a published file, without its links. A file that onecred did not put there is left. Says whether that is so.
+    /// Removes a published file without its links. Leaves a file that onecred did not write. Returns which
+    /// was the case.
     pub(super) fn remove(&mut self, path: &Path, open: &mut Open) -> Result<Removed, Fault> {
         let Some(entry) = self.manifest.files().get(path).cloned() else { return Ok(Removed::Ours) };
         let mut removed = Removed::Ours;
@@ -39,7 +40,7 @@ impl Writer {
                     Err(errno) => return Err(Fault::io(path, "removed")(errno)),
                 }
             }
-            Err(Fault::Root { .. }) => {} // gone with its memory
+            Err(Fault::Root { .. }) => {} // removed with its memory
             Err(Fault::Io { error, .. }) if error.raw_os_error() == Some(libc::ENOENT) => {}
             Err(fault) => return Err(fault),
         }
@@ -48,7 +49,7 @@ impl Writer {
         Ok(removed)
     }
 
-    /// Whether there is a file at a path; none where that can't be determined.
+    /// Whether a path has a file; `None` if that cannot be determined.
     pub(super) fn exists(&self, path: &Path, root: &Path, open: &mut Open) -> Option<bool> {
         let is_missing = |error: &std::io::Error| error.raw_os_error() == Some(libc::ENOENT);
         match self.existing_parent(path, root, open) {
@@ -80,12 +81,13 @@ impl Writer {
         Ok(dir)
     }
 
-    /// Removes directories that were made for files and that nothing is in any more.
+    /// Removes directories that were created for files and are empty.
     pub(super) fn remove_empty_dirs(&mut self, roots: &[PathBuf], open: &mut Open) {
-        let made: Vec<PathBuf> = self.manifest.dirs().iter().rev().cloned().collect(); // the inner ones first
+        // the innermost directories first
+        let made: Vec<PathBuf> = self.manifest.dirs().iter().rev().cloned().collect();
         for path in made {
             let Some(root) = roots.iter().find(|root| path.starts_with(root)) else {
-                self.manifest.remove_dir(&path); // the root is no longer one
+                self.manifest.remove_dir(&path); // the root was removed from the configuration
                 continue;
             };
             let Ok(dir) = self.existing_parent(&path, root, open) else { continue };
@@ -99,7 +101,8 @@ impl Writer {
         }
     }
 
-    /// Removes what a process that died has left unfinished, in the root and the directories of what was published.
+    /// Removes the incomplete files of a process that died, in the root and the directories of published
+    /// files.
     pub(super) fn clean(&self, roots: &[PathBuf], open: &mut Open) {
         let dirs = self.manifest.dirs().iter().filter_map(|dir| {
             let root = roots.iter().find(|root| dir.starts_with(root))?;

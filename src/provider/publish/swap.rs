@@ -1,5 +1,5 @@
-//! Files of one version that have a directory for themselves: it is replaced with them in one step, so that whoever has opened it reads what belongs
-//! together, or finds a file gone, and never a part of each.
+//! Replaces files of one version that have a directory to themselves. The directory is replaced in one step,
+//! so a program that has opened it reads files of one version, or finds a file missing, but never a mixture.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -12,7 +12,8 @@ use super::write::{Open, Piece, Staged, Writer, discard, together};
 use crate::provider::base::publish_error::Fault;
 
 impl Writer {
-    /// Replaces the directory that is these files' own. None where they have none, or where the file system can't.
+    /// Replaces the directory of these files. `None` if they do not have one, or the file system does not
+    /// support the replacement.
     pub(super) fn swap(
         &mut self,
         pieces: &[Piece<'_>],
@@ -25,7 +26,7 @@ impl Writer {
         let there = match above.down(name) {
             Ok(dir) => Some(dir),
             Err(Fault::Io { error, .. }) if error.raw_os_error() == Some(libc::ENOENT) => None,
-            Err(_) => return None, // which is told when a file is written there
+            Err(_) => return None, // writing a file there reports the error
         };
         if let Some(dir) = &there {
             let ours = |name: &OsStr| {
@@ -73,11 +74,11 @@ impl Writer {
                 |staged: Staged<'_>| self.stamp(&pieces[staged.at].target.path, &staged).map(|()| true);
             staged.into_iter().map(|staged| staged.and_then(&mut stamped)).collect()
         });
-        discard(&above, first.as_ref()); // what was there before, or what could not be put there
+        discard(&above, first.as_ref()); // the previous directory, or the new one after a failure
         results
     }
 
-    /// The directory below the root that holds these files, more than one, and nothing else that is published.
+    /// The directory below the root that contains these files (more than one) and no other published file.
     fn own_directory<'a>(&self, pieces: &[Piece<'a>]) -> Option<(&'a Path, &'a Path)> {
         let [first, _, ..] = pieces else { return None };
         let path = first.target.path.parent().filter(|dir| *dir != first.root)?;

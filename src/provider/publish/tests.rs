@@ -14,10 +14,10 @@ use crate::provider::fetch::broker::Order;
 use crate::provider::store::Store;
 use crate::provider::store::testing;
 
-/// An item's version, and its password and username; or why it can't be had.
+/// The version of an item with its password and username, or a failure.
 type Answer = Result<(u64, [&'static str; 2]), Failure>;
 
-/// A resolver that has these answers, one after another.
+/// A resolver with these answers in turn.
 #[derive(Default)]
 struct Scripted(Mutex<VecDeque<Answer>>);
 
@@ -68,7 +68,7 @@ impl Rig {
         Arc::new(Publisher::new(config, broker, Kind::Anything))
     }
 
-    /// Secrets that are fields of one item, each published to a file of its name.
+    /// Secrets that are fields of one item, each published to a file of the same name.
     fn settings(root: &Path, files: &[&str], user: &str) -> Settings {
         let mut settings = from_text("x".as_ref(), "{}").unwrap().settings;
         let secret = |name: &&str| {
@@ -116,7 +116,7 @@ fn own() -> String {
     nix::unistd::geteuid().to_string()
 }
 
-/// Lets the tasks in the background do what there is for them.
+/// Lets background tasks run until they are idle.
 async fn settle() {
     for _ in 0..50 {
         tokio::task::yield_now().await;
@@ -143,7 +143,7 @@ async fn a_process_that_starts_needs_no_call_and_touches_nothing_that_is_right()
     rig.publisher.publish("password").await.unwrap();
     let inode = |rig: &Rig| fs::metadata(rig.root.path().join("password")).unwrap().ino();
     let before = inode(&rig);
-    rig.restart(&["password", "username"]); // and the resolver has no more answers
+    rig.restart(&["password", "username"]); // and the resolver has no further answers
     rig.publisher.sync().await;
     assert_eq!((inode(&rig), rig.read("username").as_deref()), (before, Some("u1")));
     rig.restart(&["username"]);
@@ -233,7 +233,7 @@ async fn a_file_does_not_outlive_what_it_was_made_of() {
     rig.publisher.broker.activate(ActiveConfig::new(settings));
     rig.publisher.prune();
     assert_eq!((rig.read("password"), rig.read("username").as_deref()), (None, Some("u1")));
-    // so it is for a process that starts with another configuration
+    // the same applies to a process that starts with another configuration
     rig.restart(&["password", "username"]);
     rig.publisher.sync().await;
     assert_eq!(rig.read("password").as_deref(), Some("p1"));
@@ -265,7 +265,7 @@ async fn a_link_that_stays_keeps_no_file() {
     rig.gives([Ok((1, ["p1", "u1"]))]);
     rig.publisher.publish("password").await.unwrap();
     let mut file = rig.publisher.plan().unwrap().files[0].clone();
-    let link = PathBuf::from("/tmp/link"); // a directory that anybody can write in
+    let link = PathBuf::from("/tmp/link"); // a directory that every user can write to
     rig.publisher.writer().manifest.set_link(&link, &file.target.path);
     file.target.links.push(link);
     rig.publisher.withdraw(std::iter::once(&file), NO_MORE);
@@ -278,7 +278,7 @@ async fn what_was_published_of_an_item_comes_along_with_a_newer_version() {
     rig.gives([Ok((1, ["p1", "u1"])), Ok((2, ["p2", "u2"]))]);
     rig.publisher.publish("password").await.unwrap();
     rig.publisher.publish("username").await.unwrap();
-    // the next one that asks gets another version; the events are not followed here
+    // the next request gets another version; these events are not followed
     let wanted = rig.publisher.plan().unwrap().files[0].content.parts()[0].clone();
     rig.publisher.broker.store().remove(&ItemKey::new(&wanted.source, &wanted.reference.item));
     rig.publisher.publish("password").await.unwrap();
@@ -290,7 +290,7 @@ async fn a_list_that_outlived_the_process_is_enough_to_remove_what_it_published(
     let mut rig = Rig::new(&["password", "username"]);
     rig.gives([Ok((1, ["p1", "u1"]))]);
     rig.publisher.publish("password").await.unwrap();
-    rig.publisher.publish("username").await.unwrap(); // this one is appended to the list
+    rig.publisher.publish("username").await.unwrap(); // this one is appended to the manifest
     rig.restart(&[]);
     rig.publisher.prune();
     assert_eq!((rig.read("password"), rig.read("username")), (None, None));

@@ -1,4 +1,5 @@
-//! Writes files where others read them: under another name first, then renamed, so that whoever opens one has a whole one.
+//! Writes files where others read them: first under another name, then renamed, so that no reader sees an
+//! incomplete file.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -20,7 +21,7 @@ use super::manifest::{Entry, Manifest, Stamp, digest, in_pages};
 use crate::domain::secret::{SecretValue, Target};
 use crate::provider::base::publish_error::Fault;
 
-/// What names begin with while they are written.
+/// The prefix of names while files are written.
 pub(super) const UNFINISHED: &str = ".onecred-";
 
 /// A file to publish.
@@ -30,26 +31,26 @@ pub(super) struct Piece<'a> {
     pub(super) root: &'a Path,
     pub(super) owner: Owner,
     pub(super) value: SecretValue,
-    /// What it is made of, to be told from what the file is made of later.
+    /// The fingerprint of what it is made of, which is compared with later ones.
     pub(super) made_of: String,
 }
 
-/// Writes and removes published files, and remembers what there is.
+/// Writes and removes published files, and keeps the manifest.
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) kind: Kind,
-    /// The most bytes that the files may take.
+    /// The limit of all files in bytes.
     pub(super) limit: u64,
     pub(super) manifest: Manifest,
     pub(super) used: u64,
     next: u64,
 }
 
-/// Directories that were opened for one round of writing.
+/// Directories that were opened during one round of writing.
 #[derive(Debug, Default)]
 pub(super) struct Open(pub(super) HashMap<PathBuf, Rc<Dir>>);
 
-/// A file under its first name.
+/// A new file under its temporary name.
 pub(super) struct Staged<'a> {
     pub(super) at: usize,
     dir: Rc<Dir>,
@@ -64,7 +65,7 @@ impl Writer {
         Self { kind, limit: u64::MAX, used: manifest.bytes(), manifest, next: 0 }
     }
 
-    /// Whether a root can be written below.
+    /// Checks whether files can be written below a root.
     pub(super) fn opens(&self, root: &Path) -> Result<(), Fault> {
         Dir::root(root, self.kind).map(drop)
     }
@@ -83,7 +84,7 @@ impl Writer {
             .map(|entry| entry.made_of.as_str())
     }
 
-    /// The directory that a path is in, made where it is missing.
+    /// The directory of a path; creates it if necessary.
     pub(super) fn parent(&self, path: &Path, root: &Path, open: &mut Open) -> Result<Rc<Dir>, Fault> {
         let parent = path.parent().unwrap_or(root);
         if let Some(dir) = open.0.get(parent) {
@@ -102,12 +103,14 @@ impl Writer {
         Ok(dir)
     }
 
-    /// Puts files in their places, all of one version. What is there as it should be is not touched. Says of each whether it was written.
+    /// Writes files of one version. Skips files that are already correct. Returns for each whether it was
+    /// written.
     ///
-    /// Files that have a directory for themselves are replaced with it in one step, or none is. Others are written first, then renamed one right after
-    /// another.
+    /// Files that have a directory to themselves are replaced with it in one step, or not at all. Otherwise
+    /// all files are written first, then renamed one right after another.
     ///
-    /// `keep` stores the manifest: before a file gets its name, so that it is known as onecred's whatever happens then.
+    /// `keep` stores the manifest. It is called before a file gets its final name, so that onecred recognises
+    /// the file as its own even if it dies then.
     pub(super) fn put(
         &mut self,
         pieces: &[Piece<'_>],
@@ -142,7 +145,7 @@ impl Writer {
             let result = self.stage_beside(at, piece, open);
             results.push(result.map(|new| staged.extend(new)).map(|()| false));
         }
-        // one that is not where it should be fails by itself; where there is no room, all stays as it was
+        // a file whose path is unsuitable fails alone; if the limit would be exceeded, no file changes
         if results.iter().any(|result| matches!(result, Err(Fault::Full { .. }))) {
             staged.iter().for_each(Staged::discard);
             return together(pieces, results);
@@ -161,7 +164,7 @@ impl Writer {
         results
     }
 
-    /// Notes which files are about to get their names.
+    /// Records in the manifest which new files are about to be renamed, and stores the manifest.
     pub(super) fn announce<'a, 'p: 'a>(
         &mut self,
         pieces: &[Piece<'_>],
@@ -182,7 +185,7 @@ impl Writer {
         }
     }
 
-    /// Notes a file as it was written.
+    /// Records the attributes of a file after it was renamed.
     pub(super) fn stamp(&mut self, path: &Path, staged: &Staged<'_>) -> Result<(), Fault> {
         let stat = fstat(&staged.file).map_err(Fault::io(path, "looked at"))?;
         if let Some(entry) = self.manifest.file_mut(path) {
@@ -194,18 +197,18 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether a file is there as it was published, with this content and owner.
+    /// Whether a file exists as it was published, with this content and owner.
     pub(super) fn is_as_it_should_be(&self, piece: &Piece<'_>, dir: &Dir, name: &OsStr) -> bool {
         let known = self.manifest.files().get(&piece.target.path).and_then(|entry| entry.stamp.as_ref());
         let Ok(stat) = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) else { return false };
         let owned = stat.st_uid == piece.owner.uid.as_raw() && stat.st_gid == piece.owner.gid.as_raw();
         owned
             && stat.st_mode == libc::S_IFREG | piece.target.mode
-            // exposed: to be told from what is there
+            // exposed: to compare it with the published content
             && known == Some(&Stamp::new(&stat, digest(piece.value.expose())))
     }
 
-    /// Writes a file beside its place; none where it is there already.
+    /// Writes a file in its directory under a temporary name; `None` if the file is already correct.
     fn stage_beside<'a>(
         &mut self,
         at: usize,
@@ -218,7 +221,7 @@ impl Writer {
         if self.is_as_it_should_be(piece, &dir, name) {
             return Ok(None);
         }
-        // a directory of someone's in its place is found before anything is written
+        // detect a directory at the path before anything is written
         if fstatat(&dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)
             .is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
         {
@@ -228,7 +231,7 @@ impl Writer {
         self.stage(at, piece, dir, first.into()).map(Some)
     }
 
-    /// Writes a file in a directory, under its first name.
+    /// Writes a file in a directory under its temporary name.
     pub(super) fn stage<'a>(
         &mut self,
         at: usize,
@@ -237,7 +240,7 @@ impl Writer {
         first: OsString,
     ) -> Result<Staged<'a>, Fault> {
         let path = &piece.target.path;
-        // exposed: to be told from others, and to be written
+        // exposed: to compute a digest and to write it
         let bytes = piece.value.expose();
         let before = self.manifest.files().get(path).map_or(0, Entry::bytes);
         let would = self.used - before + in_pages(bytes.len() as u64);
@@ -256,7 +259,7 @@ impl Writer {
         }
     }
 
-    /// A name for something unfinished.
+    /// A temporary name.
     pub(super) fn first_name(&mut self) -> String {
         self.next += 1;
         format!("{UNFINISHED}{}", self.next)
@@ -267,7 +270,8 @@ impl Writer {
         let create = || openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR);
         match create() {
             Err(Errno::EEXIST) => {
-                unlinkat(dir, name, UnlinkatFlags::NoRemoveDir)?; // of a process that died while it wrote
+                // left by a process that died while it wrote
+                unlinkat(dir, name, UnlinkatFlags::NoRemoveDir)?;
                 create()
             }
             created => created,
@@ -276,7 +280,8 @@ impl Writer {
 }
 
 impl Staged<'_> {
-    /// The order spares capabilities: the mode is set while the file is still ours, and after that nothing is done with it but a rename.
+    /// This order needs fewer capabilities: the mode is set while this user still owns the file. After the
+    /// change of owner, the file is only renamed.
     fn fill(&self, bytes: &[u8], mode: u32, owner: Owner) -> nix::Result<()> {
         let mut file = File::from(self.file.as_fd().try_clone_to_owned().map_err(errno)?);
         file.write_all(bytes).map_err(errno)?;
@@ -292,7 +297,7 @@ impl Staged<'_> {
     }
 }
 
-/// The results where none is written, since one can't be.
+/// The results if no file was written because one of them cannot be written.
 pub(super) fn together<T>(pieces: &[Piece<'_>], results: Vec<Result<T, Fault>>) -> Vec<Result<bool, Fault>> {
     let failed =
         pieces.iter().zip(&results).find_map(|(piece, result)| Some((piece, result.as_ref().err()?)));
@@ -309,7 +314,7 @@ fn errno(error: std::io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
-/// Removes something unfinished: a file, or a directory of files.
+/// Removes an incomplete file, or a directory with incomplete files.
 pub(super) fn discard(above: &Dir, name: &OsStr) {
     let _ = match unlinkat(above, name, UnlinkatFlags::NoRemoveDir) {
         Err(Errno::EISDIR) => {

@@ -1,7 +1,8 @@
-//! Who is asking: a connection's claim, proven by what the kernel says of the process behind it.
+//! Attests the peer of a connection: proves its claim by what the kernel reports about its process.
 //!
-//! The address is chosen by the client, so it proves nothing. What can be trusted is the peer's user (SO_PEERCRED) and its cgroup: systemd
-//! has placed the process that asks in the unit's own cgroup before it connects. Against root this keeps mistakes apart, no more.
+//! The client chooses the address, so the address proves nothing. Trustworthy are the user of the peer
+//! (SO_PEERCRED) and its cgroup: systemd moves the process that asks into the cgroup of the unit before it
+//! connects. Against root, this only prevents mistakes.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -16,27 +17,27 @@ use crate::domain::name::{Claim, UnitName, unit_of_cgroup};
 use crate::provider::base::peer::Peer;
 use crate::provider::base::process_id::{ProcessId, Running};
 
-/// The type of the file system that gives each process's pidfd an inode of its own (Linux 6.9).
+/// The type of the file system in which each pidfd has a unique inode (Linux 6.9).
 const PIDFS_MAGIC: i64 = 0x5049_4446;
 
-/// Why somebody is not heard.
+/// Why a peer is rejected.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Stranger {
-    /// The address is not one that systemd uses to ask for credentials.
+    /// The address does not have the form that systemd uses to request credentials.
     NoClaim,
-    /// Another user than the one whose service manager is served.
+    /// It runs as a user other than that of the service manager.
     User(u32),
-    /// The process has ended meanwhile.
+    /// The process has ended.
     Gone,
-    /// The process's cgroup could not be read.
+    /// The cgroup of the process could not be read.
     Unreadable(String),
-    /// The process is in no unit's cgroup, as on hosts with cgroup v1 alone.
+    /// The process is not in a unit's cgroup, as on hosts with cgroup v1 only.
     NoUnit(Claim),
     /// The process is in another unit than it claims.
     OtherUnit {
-        /// What it claims.
+        /// Its claim.
         claim: Claim,
-        /// Where it is.
+        /// Its unit.
         found: UnitName,
     },
 }
@@ -65,21 +66,22 @@ impl fmt::Display for Stranger {
     }
 }
 
-/// Where the service manager itself is, and what it forks before it has moved it to a unit's cgroup: since systemd 260 a reload with
-/// `RefreshOnReload=credentials` asks from there. It is the one who makes the claims; nothing else is there unless root puts it there.
+/// The cgroup of the service manager itself, and of its child processes before it moves them to the cgroup of
+/// a unit. Since systemd 260, a reload with `RefreshOnReload=credentials` asks from there. The service
+/// manager makes all claims anyway, and only root can put other processes there.
 const MANAGER: &str = "init.scope";
 
-/// Whom to believe.
+/// Which peers to believe.
 #[derive(Debug, Clone, Copy)]
 pub struct Attestation {
-    /// The user whose service manager is served: 0 for the system's.
+    /// The user of the service manager: 0 for the system's.
     pub uid: u32,
-    /// Whether a claim counts without a cgroup that proves it. For development alone.
+    /// Whether to accept a claim without a cgroup that proves it. For development only.
     pub trusting: bool,
 }
 
 impl Attestation {
-    /// Finds out who is at the other end.
+    /// Identifies the peer.
     pub fn identify(self, socket: &impl AsFd) -> Result<Peer, Stranger> {
         let socket = socket.as_fd();
         let address = getpeername::<UnixAddr>(socket.as_raw_fd()).map_err(|_| Stranger::Gone)?;
@@ -103,13 +105,14 @@ impl Attestation {
     }
 }
 
-/// The unit that a process is of. With its pidfd there is no doubt which process; without, its start time tells it from a later one.
+/// The unit of a process. With a pidfd the process is certain; otherwise its start time distinguishes it from
+/// a later process.
 pub(crate) fn unit_of(pid: i32, pidfd: Option<OwnedFd>) -> Result<UnitName, Stranger> {
     let cgroup = Watch::over(pid, pidfd)?.cgroup(read_cgroup)?;
     unit_of_cgroup(&cgroup, "").ok_or_else(|| Stranger::Unreadable("it is in no unit's cgroup".to_owned()))
 }
 
-/// Keeps a process's ID from meaning another process without our noticing.
+/// Detects that the PID of a process was reused.
 struct Watch {
     pidfd: Option<OwnedFd>,
     process: ProcessId,
@@ -117,7 +120,7 @@ struct Watch {
 
 impl Watch {
     fn on(socket: &impl AsFd, pid: i32) -> Result<Self, Stranger> {
-        // before Linux 6.5 there is no pidfd of a peer: then the start time tells processes apart
+        // before Linux 6.5 a socket has no peer pidfd: the start time distinguishes processes
         Self::over(pid, getsockopt(socket, sockopt::PeerPidfd).ok())
     }
 
@@ -131,7 +134,8 @@ impl Watch {
         Ok(Self { pidfd, process: ProcessId::new(pid, birth) })
     }
 
-    /// The process's cgroup as `read` finds it. If the process has ended by then, this may be the cgroup of a later process of the same ID.
+    /// The cgroup of the process, read with `read`. If the process has ended, this may be the cgroup of a
+    /// later process with the same PID.
     fn cgroup(&self, read: impl FnOnce(i32) -> io::Result<String>) -> Result<String, Stranger> {
         let cgroup = read(self.process.pid());
         self.still_there()?;

@@ -1,4 +1,4 @@
-//! Answers ordering handles such as `onecred-file@NAME.service`, which start once what they stand for is published.
+//! Answers ordering handles such as `onecred-file@NAME.service`, which start when their files are published.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::provider::fetch::assemble::Missing;
 use crate::provider::publish::Handle;
 
 impl Handler {
-    /// Publishes what a handle stands for, then lets it start.
+    /// Publishes the files of a handle, then lets it start.
     pub(super) fn publish_for(
         self: &Arc<Self>,
         connection: Connection,
@@ -27,7 +27,8 @@ impl Handler {
             let result = tokio::select! {
                 biased;
                 result = handler.published(&peer, &handle, arrived) => result,
-                () = gone(&connection) => return, // its place is free then, and nobody reads an answer
+                // this frees its place, since the peer does not read an answer
+                () = gone(&connection) => return,
                 () = handler.stopped() => Err(Refusal::Stopping),
             };
             match result {

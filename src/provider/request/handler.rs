@@ -1,4 +1,5 @@
-//! The path of a request: attest, authorise, look up, wait, seal, reply, log. A request that needs no wait is answered without another task.
+//! The path of a request: attest, authorise, look up, wait, seal, reply, log. A request that need not wait is
+//! answered without a separate task.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use crate::provider::request::request_log::{Asked, Report};
 use crate::provider::request::sealed_pace::SealedPace;
 use crate::provider::request::send_budget::{Room, Taken};
 
-/// After this time a wait is logged in the unit's journal.
+/// A wait that is longer than this is logged in the journal of the unit.
 pub(super) const PATIENT_FOR: Duration = Duration::from_secs(2);
 
 /// Answers requests.
@@ -34,17 +35,17 @@ pub struct Handler {
     attestation: Attestation,
     send_budget: Room,
     pub(super) pace: SealedPace,
-    /// Becomes true when requests that still wait must be refused.
+    /// Becomes true when waiting requests must be refused.
     stop: watch::Sender<bool>,
 }
 
-/// A request of a unit that may have what it asks for.
+/// A request of a unit that may have the credential.
 #[derive(Debug)]
 struct Request {
     peer: Peer,
     job: Job,
     form: Form,
-    /// When it came. All waits together end at its deadline.
+    /// When it arrived. The sum of all waits ends at its deadline.
     began: Instant,
 }
 
@@ -54,7 +55,7 @@ impl Request {
     }
 }
 
-/// What is lacking to send a value that is there.
+/// What is missing to send an available value.
 #[derive(Debug, Clone, Copy)]
 enum Lack {
     /// Memory for a long value.
@@ -64,7 +65,7 @@ enum Lack {
 }
 
 impl Handler {
-    /// A handler that believes these callers.
+    /// A handler that accepts peers according to `attestation`.
     pub fn new(context: Arc<Context>, attestation: Attestation) -> Self {
         Self {
             context,
@@ -76,7 +77,7 @@ impl Handler {
         }
     }
 
-    /// Refuses all requests that still wait for their value.
+    /// Refuses all requests that are waiting for their value.
     pub fn refuse_waiting(&self) {
         self.stop.send_replace(true);
     }
@@ -127,7 +128,7 @@ impl Handler {
         active.settings.policy.judge(&peer.claim.unit, &peer.claim.credential).map_err(Refusal::Denied)
     }
 
-    /// What can be answered without a wait.
+    /// The answer, if it is available without waiting.
     fn look_up(&self, Request { job, form, .. }: &Request) -> Option<Result<Assembled, Refusal>> {
         if *form == Form::Sealed && !self.context.sealer.is_settled() {
             return None;
@@ -135,17 +136,18 @@ impl Handler {
         assemble::look_up(&self.context.broker, job).known()
     }
 
-    /// Waits for what is lacking to send a value that was there already, or for the value, then answers.
+    /// Waits for what is missing to send an available value, or for the value, then answers.
     async fn answer_later(self: Arc<Self>, connection: Connection, mut request: Request, lack: Option<Lack>) {
         let mut taken = None;
         let result = loop {
             let got = tokio::select! {
                 biased;
                 result = self.wait_for_all(&request, lack, &mut taken) => result,
-                () = gone(&connection) => return, // its place is free then, and nobody reads an answer
+                // this frees its place, since the peer does not read an answer
+                () = gone(&connection) => return,
                 () = self.stopped() => Err(Refusal::Stopping),
             };
-            // the configuration may have changed during the wait, and what counts is what is allowed now
+            // the configuration may have changed during the wait; the current one decides
             match self.authorise(&request.peer) {
                 Ok(what) if what == request.job.what => break got,
                 Ok(what) => request.job.what = what,
@@ -180,7 +182,7 @@ impl Handler {
         self.wait(request).await
     }
 
-    /// Waits for the value, and at the same time for the key that seals it.
+    /// Waits for the value, and at the same time for the key that encrypts it.
     async fn wait(&self, request: &Request) -> Result<Assembled, Refusal> {
         let value = self.wait_for_value(request);
         if request.form == Form::Plain {
@@ -207,7 +209,8 @@ impl Handler {
         work.await
     }
 
-    /// Waits until values can be sealed, or it is known that they cannot be, within the deadline. Sealing then says why not.
+    /// Waits within the deadline until values can be encrypted, or it is known that they cannot. Encryption
+    /// then returns the reason.
     async fn wait_for_key(&self, request: &Request) {
         let sealer = &self.context.sealer;
         let mut settled = std::pin::pin!(sealer.settled());
@@ -219,7 +222,7 @@ impl Handler {
         }
     }
 
-    /// Seals and sends a value, or refuses it. What is lacking to send it is waited for.
+    /// Encrypts and sends a value, or refuses the request. Waits if something is missing to send the value.
     fn answer(
         self: &Arc<Self>,
         connection: Connection,
@@ -263,7 +266,8 @@ impl Handler {
         }
     }
 
-    /// Counts and logs what became of an answer; `size` is that of a long one, of which a part may have arrived.
+    /// Counts and logs the outcome of an answer. `size` is that of a long value, which may have arrived in
+    /// part.
     fn delivered(&self, request: &Request, delivery: Delivery, parts: &[Part], size: Option<usize>) {
         let claim = &request.peer.claim;
         match (delivery, size) {
@@ -281,7 +285,7 @@ impl Handler {
         }
     }
 
-    /// Grants are counted; each is a line only where the configuration wants that.
+    /// Counts a grant; logs it only if the configuration requires that.
     fn granted(&self, request: &Request) {
         let (context, what) = (&self.context, &request.job.what);
         if request.form == Form::Sealed {
@@ -317,7 +321,7 @@ fn asked(Request { peer, job, .. }: &Request) -> Asked<'_> {
     Asked { peer, secret: Some(job.what.label()), arrived: job.arrived }
 }
 
-/// Waits until the peer has hung up. It looks once a second, since nothing depends on knowing it sooner.
+/// Waits until the peer has hung up. Checks once a second, since nothing needs to know it sooner.
 pub(super) async fn gone(connection: &Connection) {
     let mut look = tokio::time::interval(Duration::from_secs(1));
     loop {

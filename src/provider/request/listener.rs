@@ -1,4 +1,4 @@
-//! Accepts connections: as many as may be open at once, from both sockets.
+//! Accepts connections from both sockets, with a limit on the number of open connections.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -11,21 +11,21 @@ use super::reply::{Connection, Place};
 use crate::host::{accept, sys};
 use crate::provider::base::limits::Form;
 
-/// The most connections that are accepted before other tasks get a turn.
+/// The most connections to accept before other tasks run.
 const AT_A_TIME: usize = 64;
 
-/// Accepts connections and hands them to the handler.
+/// Accepts connections and passes them to the handler.
 pub struct Listener {
     handler: Arc<Handler>,
-    /// One for each connection that may be open.
+    /// One permit per open connection.
     open: Arc<Semaphore>,
-    /// As many, for connections that wait for their value.
+    /// The same number of permits, for connections that wait for their value.
     waiting: Arc<Semaphore>,
     most: u32,
 }
 
 impl Listener {
-    /// A listener that has at most this many connections open at once.
+    /// A listener with at most this many open connections.
     pub fn new(handler: Arc<Handler>, connections: usize) -> Self {
         let most = u32::try_from(connections).unwrap_or(u32::MAX).max(1);
         let open = Arc::new(Semaphore::new(most as usize));
@@ -33,7 +33,7 @@ impl Listener {
         Self { handler, open, waiting, most }
     }
 
-    /// Accepts connections from a socket for as long as it is polled. They are answered in the form of this socket.
+    /// Accepts connections from a socket until it is dropped. They are answered in the form of this socket.
     pub async fn accept(&self, socket: OwnedFd, form: Form) -> std::io::Result<()> {
         let socket = sys::register(socket)?;
         self.accept_first(&socket, form);
@@ -43,7 +43,8 @@ impl Listener {
                 Some(Arc::clone(&self.open).acquire_owned().await.map_err(std::io::Error::other)?);
             let mut guard = socket.readable().await?;
             for _ in 0..AT_A_TIME {
-                // without a permit the rest waits in the listen queue, the one state that fails safe by itself
+                // without a permit, connections wait in the listen queue; if the provider dies, the kernel
+                // resets them
                 let Some(permit) = permit.take().or_else(|| Arc::clone(&self.open).try_acquire_owned().ok())
                 else {
                     break;
@@ -59,8 +60,8 @@ impl Listener {
         }
     }
 
-    /// Accepts the connections that started the provider, before the event loop and other tasks get their turn. An error here occurs again
-    /// in the loop.
+    /// Accepts the connections that activated the provider, before other tasks run. An error here occurs
+    /// again in the loop.
     fn accept_first(&self, socket: &AsyncFd<OwnedFd>, form: Form) {
         for _ in 0..AT_A_TIME {
             let Ok(permit) = Arc::clone(&self.open).try_acquire_owned() else { return };
@@ -74,7 +75,7 @@ impl Listener {
         self.handler.handle(Connection::new(socket, place), form);
     }
 
-    /// Waits until every connection is closed, or has taken a whole refusal.
+    /// Waits until every connection is closed, or has taken a complete refusal.
     pub async fn idle(&self) {
         let _ = self.open.acquire_many(self.most).await;
     }

@@ -1,8 +1,11 @@
-//! A connection that is owed an answer: the whole value and then EOF, or a refusal. It can't be closed any other way.
+//! A connection that must get an answer: the complete value and then EOF, or a refusal. It cannot be closed
+//! in any other way.
 //!
-//! systemd takes whatever arrived before EOF as the secret, even if that is empty or a part. The protocol has no refusal: the one answer that
-//! makes every version fail the start is one over its size limit (1 MiB). Other readers of the same code, such as `systemd-nspawn
-//! --load-credential=ID:SOCKET`, buffer slightly more than 64 MiB. So a refusal is filler until the peer hangs up, at most [`ENOUGH`] bytes of it.
+//! systemd takes whatever arrived before EOF as the secret, even if that is empty or incomplete. The protocol
+//! has no refusal. The only answer that makes every version fail the start is one over its size limit (1
+//! MiB). Other readers that use the same code, such as `systemd-nspawn --load-credential=ID:SOCKET`, buffer
+//! slightly more than 64 MiB. So a refusal sends filler bytes until the peer hangs up, at most [`ENOUGH`] of
+//! them.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,49 +20,51 @@ use crate::domain::secret::SecretValue;
 use crate::host::pause::Growing;
 use crate::host::sys::{self, Held};
 
-/// What a refusal is made of.
+/// The content of a refusal.
 pub(crate) static FILLER: [u8; 1 << 16] = [b'!'; 1 << 16];
-/// Bytes of a refusal: far more than any reader of systemd's buffers before it fails. After these only the hang-up is awaited.
+/// The bytes of a complete refusal: far more than any reader of systemd buffers before it fails. After these,
+/// only the hang-up is awaited.
 pub(crate) const ENOUGH: u64 = 128 << 20;
-/// The pause after a send that failed for lack of memory.
+/// The pause after a send failed because of missing memory.
 const NOW_AND_THEN: Duration = Duration::from_millis(20);
-/// The longest pause between two looks at a peer that the kernel does not watch.
+/// The longest pause between two checks of a peer that the kernel cannot watch.
 const SELDOM: Duration = Duration::from_secs(10);
-/// Readers that took a whole refusal and did not hang up, each of which keeps a descriptor. More than these are closed: to no reader of
-/// systemd's are [`ENOUGH`] bytes a value.
+/// Readers that took a complete refusal and did not hang up. Each occupies a descriptor, so further ones are
+/// closed. No reader of systemd takes [`ENOUGH`] bytes for a value.
 static LINGERING: Semaphore = Semaphore::const_new(1024);
-/// What a refusal begins with, for those who ask by hand; the reason and a line break follow.
+/// The start of a refusal, for people who connect by hand. The reason and a line break follow.
 pub(crate) const REFUSED: &str = "onecred: refused: ";
 
-/// What became of an answer.
+/// The outcome of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
-    /// The whole value was sent.
+    /// The complete value was sent.
     Whole,
-    /// The peer hung up before it had all: it was killed, or ran into a limit.
+    /// The peer hung up before it had received everything: it was killed, or reached a limit.
     HungUp {
         /// How many bytes were sent until then.
         sent: usize,
     },
 }
 
-/// A connection's place among those that are open, and among those that still wait for their answer.
+/// The permits of a connection: as one of the open connections, and as one of those that wait for their
+/// answer.
 #[derive(Debug)]
 pub struct Place {
-    /// Given back when the value was sent, or when a refusal has begun, which the keeper can finish.
+    /// Released when the value was sent, or when a refusal has begun, which the keeper can finish.
     waiting: Option<OwnedSemaphorePermit>,
-    /// Given back when the connection is closed, or has taken a whole refusal.
+    /// Released when the connection is closed, or has taken a complete refusal.
     _open: OwnedSemaphorePermit,
 }
 
 impl Place {
-    /// A place that was acquired: there are as many for those that wait as for those that are open.
+    /// Combines permits. There are as many for waiting connections as for open ones.
     pub fn new(open: OwnedSemaphorePermit, waiting: Option<OwnedSemaphorePermit>) -> Self {
         Self { waiting, _open: open }
     }
 }
 
-/// A connection that is owed an answer. If it is dropped without one, it is refused.
+/// A connection that must get an answer. If it is dropped without an answer, it is refused.
 pub struct Connection {
     socket: Option<Held>,
     place: Option<Place>,
@@ -71,17 +76,18 @@ impl Connection {
         Self { socket: Some(Held::new(socket)), place: Some(place) }
     }
 
-    /// The socket, to look at who is at its other end.
+    /// The socket, to attest the peer.
     pub fn socket(&self) -> Option<BorrowedFd<'_>> {
         self.socket.as_ref().map(AsFd::as_fd)
     }
 
-    /// Whether the peer has hung up: it was killed, or ran into its own timeout.
+    /// Whether the peer has hung up: it was killed, or reached its own timeout.
     pub fn hung_up(&self) -> bool {
         self.socket.as_ref().is_none_or(|socket| has_hung_up(socket.as_fd()))
     }
 
-    /// Sends a value in one go, where it goes into the socket as it is; else gives the connection back, with what was sent.
+    /// Sends a value at once if the socket's buffer can hold it. Otherwise returns the connection and the
+    /// number of bytes that were sent.
     pub fn answer_at_once(mut self, value: &SecretValue) -> Result<Delivery, (Self, usize)> {
         // exposed: this is the answer
         match self.send_now(value.expose()) {
@@ -91,7 +97,7 @@ impl Connection {
         }
     }
 
-    /// Sends what is left of a value, as fast as the peer reads.
+    /// Sends the rest of a value, as fast as the peer reads.
     pub async fn answer_rest(mut self, value: SecretValue, mut sent: usize) -> Delivery {
         let Some(socket) = self.socket.take() else { return Delivery::HungUp { sent } };
         let mut socket = Unfinished::new(socket);
@@ -110,7 +116,7 @@ impl Connection {
         Delivery::Whole
     }
 
-    /// Sends as much as goes without a wait; none where the peer has hung up.
+    /// Sends as much as possible without waiting; `None` if the peer has hung up.
     fn send_now(&self, bytes: &[u8]) -> Option<usize> {
         let socket = self.socket.as_ref()?;
         let mut sent = 0;
@@ -119,7 +125,7 @@ impl Connection {
                 Ok(n) => sent += n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if sys::is_hung_up(&error) => return None,
-                Err(_) => break, // full, or short of memory: the rest goes later
+                Err(_) => break, // the buffer is full, or memory is short: the rest is sent later
             }
         }
         Some(sent)
@@ -133,7 +139,8 @@ impl Connection {
         delivery
     }
 
-    /// Refuses: the reason, for those who ask by hand, and filler until the peer hangs up.
+    /// Refuses the request: sends the reason, for people who connect by hand, then filler bytes until the
+    /// peer hangs up.
     pub fn refuse(mut self, reason: &str) {
         self.start_refusal(reason);
     }
@@ -142,7 +149,7 @@ impl Connection {
         let (Some(socket), mut place) = (self.socket.take(), self.place.take()) else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let mut head = format!("{REFUSED}{}\n", reason.replace('\n', " ")).into_bytes();
-        // at once: if the provider ends now, the keeper sends the rest, and does not know the reason
+        // at once: if the provider ends now, the keeper sends the rest, but does not know the reason
         head.drain(..sys::send_now(&socket, &head).unwrap_or(0));
         if let Some(place) = &mut place {
             place.waiting = None;
@@ -157,12 +164,13 @@ impl Drop for Connection {
     }
 }
 
-/// A socket in use; dropped before its end (a panic, the runtime's end) it stays open for the keeper.
+/// A socket in use. If it is dropped early (by a panic or the end of the runtime), it stays open for the
+/// keeper.
 struct Unfinished(Option<InUse>);
 
 enum InUse {
     Watched(AsyncFd<Held>),
-    /// The kernel would not watch it (a limit, no memory): it is looked at now and then.
+    /// The kernel cannot watch it (because of a limit or missing memory), so it is checked periodically.
     Polled(Held),
 }
 
@@ -171,7 +179,7 @@ impl Unfinished {
         Self(Some(sys::register_or_keep(socket).map_or_else(InUse::Polled, InUse::Watched)))
     }
 
-    /// Sends some bytes, when the peer has room for them; none where it has hung up.
+    /// Sends bytes when the peer can take them; `None` if the peer has hung up.
     async fn send(&self, bytes: &[u8]) -> Option<usize> {
         loop {
             let result = match self.0.as_ref()? {
@@ -192,7 +200,8 @@ impl Unfinished {
         }
     }
 
-    /// Waits until the peer has hung up, however long that takes. A peer that is watched costs no wake-up until then.
+    /// Waits until the peer has hung up, however long that takes. A watched peer causes no wake-ups until
+    /// then.
     async fn hung_up(&self) {
         let mut pauses = Growing::doubling(Duration::from_millis(500), SELDOM);
         loop {
@@ -226,7 +235,8 @@ impl Unfinished {
     }
 }
 
-/// Whether the peer has closed. Its own direction is shut down from the start; POLLHUP is both.
+/// Whether the peer has closed the connection. Its own direction is shut down from the start; POLLHUP means
+/// both.
 fn has_hung_up(fd: BorrowedFd<'_>) -> bool {
     let mut ends = [PollFd::new(fd, PollFlags::empty())];
     poll(&mut ends, PollTimeout::ZERO) == Ok(1)
@@ -247,7 +257,7 @@ async fn refuse_until_hung_up(socket: Held, head: Vec<u8>, place: Option<Place>)
             }
         }
     }
-    drop(place); // others may be answered in its stead, and the provider may stop
+    drop(place); // others can be answered, and the provider may stop
     if let Ok(_lingers) = LINGERING.try_acquire() {
         socket.hung_up().await;
     }

@@ -1,6 +1,7 @@
-//! What is said of a request, where people look for it: in the journal of the unit that asked.
+//! Logs what happens to requests in the journal of the unit that asked, where people look for it.
 //!
-//! Equal lines within a minute are counted, and said once more with the count. A unit is named only after it was attested.
+//! Equal lines within a minute are counted, and logged again with the count. A unit is named only after it
+//! was attested.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -16,32 +17,32 @@ use crate::provider::base::seal_error::Unsealed;
 use crate::provider::observe::counters::STRANGER;
 use crate::provider::request::attestation::Stranger;
 
-/// How long equal lines are counted instead of said.
+/// How long equal lines are counted instead of logged.
 const WINDOW: Duration = Duration::from_secs(60);
-/// The most kinds of lines that are counted; above it, each is said.
+/// The most different lines that are counted. Further ones are logged each time.
 const KINDS: usize = 1024;
 
-/// Lines that were said lately.
+/// Lines that were logged recently.
 #[derive(Debug, Default)]
 pub struct Report(Mutex<HashMap<Line, Said>>);
 
-/// A request, as lines tell of it.
+/// A request, as log lines describe it.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
-    /// Who asks, for what.
+    /// The peer and its claim.
     pub peer: &'a Peer,
-    /// What the configuration calls it, where it is known what it is.
+    /// Its name in the configuration, if known.
     pub secret: Option<&'a str>,
-    /// When it came.
+    /// When it arrived.
     pub arrived: BootTime,
 }
 
-/// A line, and in whose journal it stands.
+/// A line, and the journal that it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Line {
-    /// What it tells, for `journalctl -x`.
+    /// Its message ID, for `journalctl -x`.
     id: &'static str,
-    /// The unit; none for onecred's own journal.
+    /// The unit; `None` for onecred's own journal.
     unit: Option<String>,
     credential: Option<String>,
     secret: Option<String>,
@@ -57,7 +58,7 @@ struct Said {
 }
 
 impl Report {
-    /// A unit is refused. Gives back the reason in one line.
+    /// Logs that a unit is refused. Returns the reason as one line.
     pub fn refused(&self, asked: Asked<'_>, refusal: &Refusal, reference: Option<String>) -> String {
         let (unit, credential) = (&asked.peer.claim.unit, &asked.peer.claim.credential);
         let reason = format!("{}; {}", refusal.cause(unit, credential), refusal.remedy(unit, credential));
@@ -67,7 +68,7 @@ impl Report {
         reason
     }
 
-    /// Somebody is not heard. Said in onecred's own journal: whose unit it is, is just what is not known.
+    /// Logs a rejected peer in onecred's own journal, because its unit is not certain.
     pub fn not_heard(&self, stranger: &Stranger) -> String {
         let line = Line {
             id: message_id::STRANGER,
@@ -82,7 +83,7 @@ impl Report {
         stranger.to_string()
     }
 
-    /// A unit is kept waiting; for what is newer than `there` is, if that is something.
+    /// Logs that a unit is kept waiting. `there` is whether an older value is available.
     pub fn waiting(&self, asked: Asked<'_>, wanted: &Wanted, cause: Option<&Failure>, there: bool) {
         let (unit, credential) = (&asked.peer.claim.unit, &asked.peer.claim.credential);
         let cause = cause.map_or_else(|| "no answer yet".to_owned(), ToString::to_string);
@@ -99,14 +100,14 @@ impl Report {
         self.say(Line { reference: Some(reference), ..line }, Some(asked.arrived));
     }
 
-    /// A unit is kept waiting for what its value is to be sealed with.
+    /// Logs that a unit is kept waiting for the key that encrypts its value.
     pub fn waiting_for_key(&self, asked: Asked<'_>, why: &Unsealed) {
         let (unit, credential) = (&asked.peer.claim.unit, &asked.peer.claim.credential);
         let text = format!("credential {credential} for {unit} is waiting: {why}");
         self.say(Line::of(asked, message_id::WAITING, "waiting", text), Some(asked.arrived));
     }
 
-    /// A unit gets a value that is older than it should be.
+    /// Logs that a unit receives a value that is older than allowed.
     pub fn stale(&self, asked: Asked<'_>, wanted: &Wanted, cause: &Failure) {
         let (unit, credential) = (&asked.peer.claim.unit, &asked.peer.claim.credential);
         let reference = wanted.reference.to_string();
@@ -117,7 +118,7 @@ impl Report {
         self.say(Line { reference: Some(reference), ..line }, Some(asked.arrived));
     }
 
-    /// A unit hung up in the middle of a long value.
+    /// Logs that a unit hung up in the middle of a long value.
     pub fn hung_up(&self, asked: Asked<'_>, sent: usize, of: usize) {
         let (unit, credential) = (&asked.peer.claim.unit, &asked.peer.claim.credential);
         let text = format!(
@@ -126,7 +127,7 @@ impl Report {
         self.say(Line::of(asked, message_id::HUNG_UP, "hung-up", text), Some(asked.arrived));
     }
 
-    /// A unit got what it asked for. Each time a line of its own, never counted.
+    /// Logs that a unit received its credential. Such lines are never counted instead.
     pub fn granted(&self, asked: Asked<'_>, references: String) {
         let (unit, credential) = (&asked.peer.claim.unit, &asked.peer.claim.credential);
         let text = format!("credential {credential} for {unit} granted: {references}");
@@ -152,7 +153,8 @@ impl Report {
         }
     }
 
-    /// To be called now and then: says the counts of what was not said. `all` says them before their time, at the end.
+    /// Logs the counts of suppressed lines. Call it periodically. With `all`, logs them before their time, at
+    /// the end of the process.
     pub fn sweep(&self, all: bool) {
         let now = BootTime::now();
         let mut over = Vec::new();
@@ -192,13 +194,14 @@ impl Line {
         }
     }
 
-    /// Writes it, with how long the request took until now.
+    /// Writes the line, with the duration of the request so far.
     fn write(&self, tail: &str, arrived: Option<BootTime>) {
         let Self { id, unit, credential, secret, reference, kind, text } = self;
         let took = arrived.map(|arrived| arrived.age(BootTime::now()).as_micros());
         macro_rules! line {
             ($level:ident) => {
-                // journald takes OBJECT_SYSTEMD_UNIT from root alone, and shows the line in that unit's log
+                // journald accepts OBJECT_SYSTEMD_UNIT only from root, and shows the line in the log of that
+                // unit
                 tracing::$level!(
                     message_id = id,
                     object_systemd_unit = unit.as_deref(),

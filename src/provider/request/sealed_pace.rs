@@ -1,14 +1,17 @@
-//! Paces sealed answers, so that systemd can decrypt each of them.
+//! Limits the rate of sealed answers, so that systemd can decrypt each of them.
 //!
-//! Since systemd 258 the process that starts a unit with `PrivateDevices=`, `DeviceAllow=` or `DevicePolicy=` does not decrypt its
-//! credentials itself. It connects to systemd-creds.socket, which by default resets all but 16 connections at a time (systemd #42460), and
-//! a unit whose connection is reset fails with 243/CREDENTIALS. So at most [`SLOTS`] processes have a sealed answer and have not yet
-//! executed their program or ended; the others wait in the order in which they came. A process also keeps its slot while the instance of
-//! systemd-creds@.service that it called still runs: until that has ended, its connection counts.
+//! Since systemd 258, the process that starts a unit with `PrivateDevices=`, `DeviceAllow=` or
+//! `DevicePolicy=` does not decrypt its credentials itself. It connects to systemd-creds.socket, which by
+//! default resets all but 16 connections at a time (systemd #42460). A unit whose connection is reset fails
+//! with 243/CREDENTIALS. So at most [`SLOTS`] processes have a sealed answer and have not yet executed their
+//! program or ended. The others wait in the order of their arrival. A process also keeps its slot while the
+//! instance of systemd-creds@.service that it called still runs, because its connection counts until that has
+//! ended.
 //!
-//! Before 258 a helper process asks, and it decrypts by itself. It is recognized by its name, which needs no bus and stays right when
-//! systemd is upgraded while this process runs. Whether a unit has one of these settings cannot be seen without the bus, so all units take
-//! part. Those without them execute their program within a few milliseconds.
+//! Before 258, a helper process asks and decrypts. It is recognised by its name, which needs no D-Bus and
+//! stays correct if systemd is upgraded while this process runs. Without D-Bus it is unknown whether a unit
+//! has one of these settings, so all units take part. Units without the settings execute their program within
+//! a few milliseconds.
 
 use std::cell::OnceCell;
 use std::path::Path;
@@ -18,27 +21,30 @@ use std::time::Duration;
 use crate::host::clock;
 use crate::provider::base::process_id::{ProcessId, Running};
 
-/// How many processes may have an answer and not be done with it. The rest of the 16 connections is for others.
+/// How many processes may have a sealed answer and not be finished with it. The remaining connections (of 16)
+/// are left for others.
 const SLOTS: usize = 12;
 /// How long a process keeps its slot at most, while systemd-creds.socket accepts connections.
 const LONGEST: Duration = Duration::from_secs(2);
-/// The same while it accepts none: the service manager first starts the crowd (some 10 ms a unit), and meanwhile connections queue up.
+/// The same while it accepts none: the service manager first starts all the units (some 10 ms per unit) while
+/// connections queue up.
 const STALLED: Duration = Duration::from_secs(15);
 /// How often slots are checked while a process waits for one.
 const CHECK: Duration = Duration::from_millis(5);
 /// The cgroup of all instances of systemd-creds@.service.
 const INSTANCES: &str = r"/sys/fs/cgroup/system.slice/system-systemd\x2dcreds.slice";
 
-/// Decides who gets a sealed answer now.
+/// Decides which processes get a sealed answer now.
 #[derive(Debug, Default)]
 pub(in crate::provider) struct SealedPace {
     slots: Mutex<Slots>,
-    /// Held by the process that is next. A tokio mutex is handed over in the order of arrival, and never to one that has just come.
+    /// Held by the process that is next. A tokio mutex is fair: it is passed on in the order of arrival.
     line: tokio::sync::Mutex<()>,
 }
 
 impl SealedPace {
-    /// Gives the process a slot, if one is free and no other process waits. A process that has a slot keeps it.
+    /// Gives the process a slot, if one is free and no other process is waiting. A process that has a slot
+    /// keeps it.
     pub(in crate::provider) fn try_enter(&self, process: ProcessId) -> bool {
         match paced(process) {
             None => true,
@@ -47,8 +53,8 @@ impl SealedPace {
         }
     }
 
-    /// Waits until the process has a slot, for `patience` at most: then it gets one in excess, since an answer that systemd may fail to
-    /// decrypt is better than none.
+    /// Waits until the process has a slot, at most for `patience`. Then it gets an additional slot, since an
+    /// answer that systemd may fail to decrypt is better than none.
     pub(in crate::provider) async fn wait(&self, process: ProcessId, patience: Duration) {
         let entered = async {
             let _next = self.line.lock().await;
@@ -65,7 +71,8 @@ impl SealedPace {
         }
     }
 
-    /// The process asks for its next credential. It has decrypted the one before, and takes a slot again when it is answered.
+    /// Records that the process requests its next credential. It has decrypted the previous one, and takes a
+    /// slot again for the next answer.
     pub(in crate::provider) fn asks_again(&self, process: ProcessId) {
         self.slots(|slots| slots.asks_again(process));
     }
@@ -84,18 +91,20 @@ impl SealedPace {
     }
 }
 
-/// What the process is, if it takes a slot: one that has ended and one that decrypts by itself take none.
+/// The program of the process, if it needs a slot. A process that has ended or decrypts by itself does not.
 fn paced(process: ProcessId) -> Option<Running> {
     process.running().filter(|running| !running.decrypts_by_itself())
 }
 
-/// The processes that systemd-creds.socket has connections of, by the names of its instances. None, if there are no such cgroups.
+/// The processes that systemd-creds.socket has connections from, by the names of its instances. Empty if
+/// there are no such cgroups.
 fn callers_of(instances: &Path) -> Vec<i32> {
     let entries = std::fs::read_dir(instances).into_iter().flatten().flatten();
     entries.filter_map(|entry| caller(entry.file_name().to_str()?)).collect()
 }
 
-/// The process that an instance serves. systemd names it NUMBER-COOKIE-PID_PIDFD-UID, earlier NUMBER-PID-UID.
+/// The process that an instance serves. systemd names it NUMBER-COOKIE-PID_PIDFD-UID, or NUMBER-PID-UID in
+/// earlier versions.
 fn caller(instance: &str) -> Option<i32> {
     let name = instance.strip_prefix("systemd-creds@")?.strip_suffix(".service")?;
     name.rsplit('-').nth(1)?.split('_').next()?.parse().ok()
@@ -107,7 +116,8 @@ struct Slots {
     taken: Vec<Slot>,
     /// How many slots were given so far.
     given: u64,
-    /// The number of the last slot whose process was seen to be served. Connections are accepted in their order.
+    /// The number of the last slot whose process was seen being served. Connections are accepted in their
+    /// order.
     served: u64,
 }
 
@@ -115,17 +125,17 @@ struct Slots {
 struct Slot {
     number: u64,
     process: ProcessId,
-    /// What the process was when it got the slot. It becomes another program by executing it.
+    /// The program of the process when it got the slot. It changes when the process executes another program.
     running: Running,
     /// When, on CLOCK_MONOTONIC.
     since: Duration,
-    /// It has decrypted what it was answered, and asks for its next credential.
+    /// It has decrypted its answer, and requests the next credential.
     asks_again: bool,
 }
 
-/// What is seen of a process.
+/// The observed state of a process.
 struct Sight {
-    /// What it is now; none, if it has ended.
+    /// Its program; `None` if it has ended.
     running: Option<Running>,
     /// Whether an instance of systemd-creds@.service serves it.
     served: bool,
@@ -181,7 +191,7 @@ impl Slots {
 }
 
 impl Slot {
-    /// Whether the process may still call systemd-creds, or is served by it.
+    /// Whether the process may still call systemd-creds, or is being served by it.
     fn is_needed(&self, sight: &Sight, now: Duration, last_served: u64) -> bool {
         let age = now.saturating_sub(self.since);
         let longest = if self.number <= last_served { LONGEST } else { STALLED };

@@ -1,24 +1,25 @@
-//! Room for long values under way: what is in memory for peers that read slowly, or never, is bounded, however many they are.
+//! Limits the memory for long values that are being sent, however many peers read slowly or never.
 //!
-//! A value that does not go into a socket at once stays in memory until its peer has read it. So each takes room before the first byte of it
-//! is sent; where there is none, the value is dropped, and made again when those before have gone.
+//! A value that does not fit the socket's buffer stays in memory until its peer has read it. So it must be
+//! covered by the budget before its first byte is sent. If the budget is used up, the value is dropped, and
+//! assembled again after earlier ones have been sent.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What goes into a socket at once, and needs no room.
+/// The largest value that the socket's buffer can hold. It needs no budget.
 const SHORT: usize = 64 << 10;
-/// For all long values together.
+/// The budget for all long values together, in bytes.
 const ALL: usize = 128 << 20;
-/// Room is given out in parts of this size.
+/// The granularity of the budget in bytes.
 const PART: usize = 1 << 10;
 
-/// The room that there is.
+/// The available budget.
 #[derive(Debug)]
 pub(crate) struct Room(Arc<Semaphore>);
 
-/// Room that was taken, until this is dropped.
+/// A part of the budget, released when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Taken(Option<OwnedSemaphorePermit>);
 
@@ -29,7 +30,7 @@ impl Default for Room {
 }
 
 impl Room {
-    /// Takes room for a value of this size, if there is some; what was taken for it before counts.
+    /// Takes budget for a value of this size, if available. Budget that was taken for it before counts.
     pub(crate) fn take(&self, size: usize, before: Option<Taken>) -> Option<Taken> {
         let enough = |taken: &Taken| {
             taken.0.as_ref().is_some_and(|permit| permit.num_permits() >= parts(size) as usize)
@@ -43,13 +44,13 @@ impl Room {
         }
     }
 
-    /// Waits for room for a value of this size; whoever came first has it first.
+    /// Waits for budget for a value of this size, in the order of arrival.
     pub(crate) async fn wait(&self, size: usize) -> Taken {
         Taken(Arc::clone(&self.0).acquire_many_owned(parts(size)).await.ok())
     }
 }
 
-/// More than all is not to be had: a value that large has all of it.
+/// The number of parts for a value. A value that is larger than the budget takes all of it.
 fn parts(size: usize) -> u32 {
     u32::try_from(size.min(ALL).div_ceil(PART)).unwrap_or(u32::MAX)
 }
@@ -62,7 +63,7 @@ mod tests {
 
     use super::*;
 
-    /// After this long something hangs.
+    /// A test that takes longer than this hangs.
     const HANGS: Duration = Duration::from_secs(60);
 
     #[tokio::test(start_paused = true)]

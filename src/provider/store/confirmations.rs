@@ -1,4 +1,4 @@
-//! What checks have found out, by which the next process knows how fresh the snapshots are.
+//! Results of checks, which show the next process how fresh the snapshots are.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use crate::host::clock::BootTime;
 use crate::ipc::{Failure, ItemState, Known};
 use crate::provider::base::item_key::ItemKey;
 
-/// How long an item that could not be compared is left at that.
+/// How long an item that could not be compared is not checked again.
 const LEFT_ALONE_FOR: Duration = Duration::from_secs(10);
 
-/// What checks have found out, kept beside the snapshots so that the next process need not ask again.
+/// Results of checks, stored beside the snapshots so that the next process need not check again.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Confirmations(pub(super) BTreeMap<String, Confirmation>);
 
@@ -40,7 +40,7 @@ impl Store {
             .collect()
     }
 
-    /// Takes over what a check, begun at this time, has found. Gives back what is gone.
+    /// Applies the results of a check that began at this time. Returns the items that are gone.
     pub fn confirm(
         &self,
         source: &SourceName,
@@ -53,7 +53,7 @@ impl Store {
             let key = ItemKey { source: source.clone(), item: known.item };
             let Some(slot) = inner.slots.get_mut(&key) else { continue };
             if slot.snapshot.id != known.id || slot.snapshot.version != known.version {
-                continue; // replaced meanwhile
+                continue; // it was replaced in the meantime
             }
             match state {
                 ItemState::Unchanged { vault_version } => {
@@ -86,8 +86,9 @@ impl Store {
         gone
     }
 
-    /// Writes down what checks have confirmed, for the next process. To be called now and then, and in the end: a check that finds nothing
-    /// new is worth no write of its own. If the process dies before, the next one asks once more than it would have had to.
+    /// Writes the results of checks, for the next process. Call it periodically and at the end, since a check
+    /// without changes is not worth a separate write. If the process dies before, the next one makes an
+    /// additional check.
     pub fn save_confirmations(&self) {
         let confirmations = {
             let mut inner = self.inner();

@@ -1,4 +1,5 @@
-//! Keyed digests of values. They show whether two values are equal, also after a restart of the provider, where a value itself must not be kept.
+//! Keyed digests of values. They show whether two values are equal, even after a restart of the provider and
+//! without keeping the values.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,12 +15,12 @@ const LENGTH: usize = 16;
 /// The length of the key in bytes.
 const KEY: usize = 32;
 
-/// A digest of a value. Equal digests of one store are of equal values.
+/// A digest of a value. Within one store, equal digests mean equal values.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; LENGTH]);
 
 impl Digest {
-    /// The digest of every one-time password: that it changes by itself is not news.
+    /// The digest of all one-time passwords, whose changes are not reported.
     pub(super) const OF_A_CODE: Self = Self([0; LENGTH]);
 
     #[cfg(test)]
@@ -72,25 +73,26 @@ impl DigestKey {
         Self { bytes, key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &bytes)) }
     }
 
-    /// A new key.
+    /// Generates a key.
     pub(super) fn random() -> Self {
         let mut bytes = [0; KEY];
-        // getrandom(2) does not fail for 32 bytes; equal keys would only make digests comparable between machines
+        // getrandom(2) does not fail for 32 bytes; with an equal key, digests of several machines could be
+        // compared, nothing worse
         let _ = SystemRandom::new().fill(&mut bytes);
         Self::of(bytes)
     }
 
-    /// A key that was written as text.
+    /// Parses a key.
     pub(super) fn parse(text: &str) -> Option<Self> {
         unhex(text)?.try_into().ok().map(Self::of)
     }
 
-    /// The key as text, for the store.
+    /// The key as text for the store.
     pub(super) fn text(&self) -> String {
         hex(&self.bytes)
     }
 
-    /// An opaque number for a name, the same as long as the key is.
+    /// An opaque number for a name, which is stable as long as the key is.
     pub(super) fn number(&self, name: &str) -> u64 {
         let tag = hmac::sign(&self.key, format!("asker {name}").as_bytes());
         tag.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
@@ -98,7 +100,7 @@ impl DigestKey {
 
     /// The digest of a value.
     pub(super) fn digest(&self, value: &SecretValue) -> Digest {
-        // exposed: to be compared, and nothing else
+        // exposed: only to compute the digest
         let tag = hmac::sign(&self.key, value.expose());
         let mut digest = [0; LENGTH];
         digest.copy_from_slice(&tag.as_ref()[..LENGTH]);
@@ -106,7 +108,7 @@ impl DigestKey {
     }
 }
 
-/// Bytes as hexadecimal digits.
+/// Formats bytes as hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,4 +1,4 @@
-//! Why the store can't keep something, and what to do about it.
+//! Why the store cannot keep something: cause and remedy.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,29 +7,29 @@ use nix::errno::Errno;
 
 use crate::ipc::{Class, Failure};
 
-/// Why the store can't keep something.
+/// Why the store cannot keep something.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The store's own limit does not allow it.
+    /// The limit of the store would be exceeded.
     #[error("the store would have {would} bytes, and limits.storeSize allows {limit}")]
     Full {
-        /// Bytes with what is new.
+        /// The size in bytes with the new data.
         would: u64,
-        /// The limit, in bytes.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// The file system does not allow it.
+    /// The file system returned an error.
     #[error("can't write to the store {}: {}", folder.display(), cause(error))]
     Io {
-        /// The store's folder.
+        /// The directory of the store.
         folder: PathBuf,
-        /// What the kernel says.
+        /// The error.
         error: io::Error,
     },
 }
 
 impl StoreError {
-    /// What to do about it.
+    /// The remedy.
     pub fn remedy(&self) -> String {
         match self {
             Self::Full { .. } => "raise limits.storeSize, then: onecred reload".to_owned(),

@@ -1,4 +1,5 @@
-//! The store's folder: in memory that is never written to a disk, readable by this user alone, each file replaced by a rename.
+//! The directory of the store: in memory that is never written to a disk, readable only by this user. Files
+//! are replaced by renaming.
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
@@ -13,47 +14,47 @@ use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
 const RAMFS_MAGIC: i64 = 0x8584_58f6;
 const STATE: &str = "state.json";
-/// What was published, which outlives the process.
+/// The published files; kept after the process ends.
 pub(super) const PUBLISHED: &str = "published.json";
-/// Which units were refused for a cause that passes, which outlives the process, too.
+/// The units that must be started again; kept after the process ends.
 pub(super) const REFUSED: &str = "refused.json";
-/// Which restarts are due, which outlives the process, too.
+/// The pending restarts; kept after the process ends.
 pub(super) const PENDING: &str = "pending.json";
-/// What units received, which outlives the process, too. Its first line is the key of the digests.
+/// What units received; kept after the process ends. The first line is the key of the digests.
 pub(super) const RECEIVED: &str = "received.json";
-/// The last valid configuration, which outlives the process, too.
+/// The last valid configuration; kept after the process ends.
 pub(super) const CONFIGURATION: &str = "configuration.json";
-/// Which requests were open when a provider was killed; the number of its keeper follows.
+/// The requests that were open when a provider was killed. The number of its keeper follows.
 pub(super) const UNANSWERED: &str = "unanswered.";
 const UNFINISHED: &str = "new.";
 
-/// What the folder may be.
+/// Where the directory may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A ramfs, or a tmpfs that never swaps.
+    /// On a ramfs, or a tmpfs that never swaps.
     Memory,
-    /// Whatever there is. For development alone.
+    /// Anywhere. For development only.
     Anything,
 }
 
-/// Why a folder can't be the store.
+/// Why a directory cannot be used as the store.
 #[derive(Debug, thiserror::Error)]
 pub enum BadFolder {
-    /// It is not there, or can't be read.
+    /// It does not exist, or cannot be read.
     #[error("the store {0} can't be opened: {1}; it is mounted by run-onecred-store.mount")]
     Open(PathBuf, #[source] io::Error),
-    /// It is on a file system that may reach a disk.
+    /// It is on a file system that may be written to a disk.
     #[error(
         "the store {0} is neither on a ramfs nor on a tmpfs with noswap, so that secrets could reach a disk; \
          start run-onecred-store.mount (or, to try things, give --development)"
     )]
     NotMemory(PathBuf),
-    /// Others could read or write in it.
+    /// Other users could read it or write to it.
     #[error(
         "the store {path} belongs to user {owner} with mode {mode:04o}; it has to be this user's own, with mode 0700"
     )]
     NotOurs {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
         /// Its owner.
         owner: u32,
@@ -62,14 +63,14 @@ pub enum BadFolder {
     },
 }
 
-/// The folder, held open.
+/// The open directory.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
 }
 
 impl Folder {
-    /// Opens a folder as the store, if it is fit for that.
+    /// Opens a directory as the store, if it is suitable.
     pub fn open(path: &Path, kind: Kind) -> Result<Self, BadFolder> {
         let wrong = |error: io::Error| BadFolder::Open(path.to_owned(), error);
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -85,17 +86,17 @@ impl Folder {
         Ok(Self { path: path.to_owned() })
     }
 
-    /// A folder that is not there: reading finds nothing, writing fails.
+    /// A missing directory: it has no files, and writes fail.
     pub(super) fn none() -> Self {
         Self { path: PathBuf::from("/proc/none") }
     }
 
-    /// Where it is.
+    /// Its path.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The snapshots' files, with their names: those with this before the digest.
+    /// The files of snapshots with their names: those with this prefix before the digest.
     pub(super) fn snapshots(&self, prefix: &str) -> Result<Vec<(String, File)>, BadFolder> {
         let wrong = |error| BadFolder::Open(self.path.clone(), error);
         let mut found = Vec::new();
@@ -116,14 +117,14 @@ impl Folder {
         Ok(found)
     }
 
-    /// The names of the files that begin with this.
+    /// The names of the files with this prefix.
     pub(super) fn names(&self, prefix: &str) -> Vec<String> {
         let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
         names.filter(|name| name.starts_with(prefix)).collect()
     }
 
-    /// Removes everything but these files, the state and the lists that outlive the process.
+    /// Removes everything except these files, the state, and the lists that are kept after the process ends.
     pub(super) fn keep_only(&self, names: &HashSet<String>) -> Result<(), BadFolder> {
         let wrong = |error| BadFolder::Open(self.path.clone(), error);
         for entry in fs::read_dir(&self.path).map_err(wrong)? {
@@ -133,13 +134,13 @@ impl Folder {
                 .any(|list| name == *list);
             let stays = |name: &str| names.contains(name) || name.starts_with(UNANSWERED);
             if !is_list && !name.to_str().is_some_and(stays) {
-                let _ = fs::remove_file(self.path.join(name)); // a folder of someone's stays
+                let _ = fs::remove_file(self.path.join(name)); // fails for a directory that someone else made
             }
         }
         Ok(())
     }
 
-    /// Writes a file, and puts it in the place of the one before: another process sees the old one or the new one, whole.
+    /// Writes a file and replaces the previous one: other processes see the old file or the complete new one.
     pub(super) fn replace<'a>(&self, name: &str, pieces: impl Iterator<Item = &'a [u8]>) -> io::Result<File> {
         let unfinished = self.path.join(format!("{UNFINISHED}{name}"));
         let result = write_new(&unfinished, pieces).and_then(|file| {
@@ -152,13 +153,13 @@ impl Folder {
         result
     }
 
-    /// Writes at the end of a file.
+    /// Appends to a file.
     pub(super) fn append(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let options = OpenOptions::new().append(true).custom_flags(libc::O_NOFOLLOW).clone();
         options.open(self.path.join(name))?.write_all(bytes)
     }
 
-    /// Gives a file another name as well, in the place of what had that name before.
+    /// Gives a file a second name, which replaces a file with that name.
     pub(super) fn also_call(&self, name: &str, other: &str) -> io::Result<()> {
         let unfinished = self.path.join(format!("{UNFINISHED}{other}"));
         let _ = fs::remove_file(&unfinished);
@@ -188,7 +189,7 @@ impl Folder {
 }
 
 fn write_new<'a>(path: &Path, pieces: impl Iterator<Item = &'a [u8]>) -> io::Result<File> {
-    let _ = fs::remove_file(path); // of a process that died while it wrote
+    let _ = fs::remove_file(path); // left by a process that died while it wrote
     let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
     for piece in pieces {
         file.write_all(piece)?;
@@ -196,7 +197,7 @@ fn write_new<'a>(path: &Path, pieces: impl Iterator<Item = &'a [u8]>) -> io::Res
     Ok(file)
 }
 
-/// Whether what is written here stays in memory: on a ramfs, or on a tmpfs with `noswap`.
+/// Whether files here stay in memory: on a ramfs, or on a tmpfs with `noswap`.
 pub(in crate::provider) fn is_memory(fd: &impl AsFd, path: &Path) -> io::Result<bool> {
     let kind = fstatfs(fd)?.filesystem_type();
     if kind.0 == RAMFS_MAGIC {
@@ -213,7 +214,7 @@ pub(in crate::provider) fn is_memory(fd: &impl AsFd, path: &Path) -> io::Result<
         real.starts_with(point)
             .then(|| (point.len(), superblock.split([' ', ',']).any(|option| option == "noswap")))
     });
-    // of mounts that lie over each other the last one counts
+    // if several mounts are stacked, the last one counts
     Ok(noswap
         .enumerate()
         .max_by_key(|&(order, (depth, _))| (depth, order))

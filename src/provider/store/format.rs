@@ -1,4 +1,5 @@
-//! A snapshot and its file: a magic, the metadata's length and itself (JSON), then the values, one after another.
+//! A snapshot and the format of its file: a magic number, the length of the metadata, the metadata (JSON),
+//! then the values, one after another.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -20,38 +21,38 @@ use crate::provider::base::item_key::ItemKey;
 const MAGIC: &[u8; 8] = b"onecred1";
 const MAX_META: u32 = 8 << 20;
 
-/// An item's values at one time. Immutable.
+/// The values of an item at one time. Immutable.
 #[derive(Debug)]
 pub struct Snapshot {
     /// The item.
     pub key: ItemKey,
-    /// Where it is in 1Password.
+    /// Its location in 1Password.
     pub id: ItemId,
     /// Its version.
     pub version: u64,
-    /// Its vault's content version at that time, where known.
+    /// The content version of its vault at that time, if known.
     pub vault_version: Option<u64>,
-    /// When it was asked for.
+    /// When it was requested.
     pub fetched: BootTime,
     /// The fingerprint of the source's definition.
     pub source_print: String,
-    /// Whether a rule led to it, and no secret names it.
+    /// Whether only a rule refers to it, and no secret.
     pub by_rule: bool,
-    /// What it stands in for, where it is no item's snapshot but a value that an admin holds in its place.
+    /// The override that it belongs to, if it is not the snapshot of an item.
     pub stand_in: Option<StandIn>,
-    /// Its file's size, in bytes.
+    /// The size of its file in bytes.
     pub size: u64,
     entries: HashMap<FieldRef, Kept>,
     file: File,
     digests: DigestKey,
 }
 
-/// An entry, and what was found out about its value.
+/// An entry, and what was computed about its value.
 #[derive(Debug)]
 struct Kept {
     entry: Entry,
     digest: OnceLock<Digest>,
-    /// The length of its value without the line ends at its end, once that was needed.
+    /// The length of its value without trailing line breaks, once it was needed.
     trimmed: OnceLock<usize>,
 }
 
@@ -59,43 +60,44 @@ struct Kept {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Entry {
-    /// A value, in the snapshot's file.
+    /// A value in the file of the snapshot.
     Value {
-        /// Where it begins, from the end of the metadata while in it, from the file's beginning once read.
+        /// Where it begins: relative to the end of the metadata while in the metadata, and to the start of
+        /// the file after reading.
         offset: u64,
         /// Its length in bytes.
         len: usize,
-        /// When it stops being right.
+        /// When it expires.
         expires: Option<Expiry>,
-        /// The version of the item that it is of, where that is not the snapshot's.
+        /// The version of its item, if that differs from the snapshot's.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         version: Option<u64>,
     },
-    /// Why there is none.
+    /// Why there is no value.
     Failed(Failure),
 }
 
-/// What a held value stands in for.
+/// The override of a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StandIn {
-    /// The secret's name.
+    /// The name of the secret.
     pub name: String,
-    /// Where the value comes from.
+    /// The origin of the value.
     pub origin: Origin,
 }
 
-/// Where a held value comes from.
+/// The origin of an override.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
-    /// An admin gave it.
+    /// An administrator entered it.
     Put,
-    /// It is the one that the secret had before.
+    /// It is the previous value of the secret.
     Rollback,
 }
 
 impl Origin {
-    /// In a word.
+    /// The name of the origin.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Put => "put",
@@ -119,7 +121,7 @@ struct Meta {
 }
 
 impl Snapshot {
-    /// What there is of a field. A value that has expired is none.
+    /// The entry of a field. A value that has expired is ignored.
     pub fn entry(&self, field: &FieldRef) -> Option<&Entry> {
         self.entries.get(field).map(|kept| &kept.entry).filter(|entry| match entry {
             Entry::Value { expires: Some(expires), .. } => !expires.is_over(),
@@ -127,7 +129,8 @@ impl Snapshot {
         })
     }
 
-    /// The digest of a field's value; none, if there is no value or it can't be read. One-time passwords have one digest.
+    /// The digest of a field's value; `None` without a readable value. All one-time passwords have the same
+    /// digest.
     pub fn digest(&self, field: &FieldRef) -> Option<Digest> {
         let kept = self.entries.get(field)?;
         match kept.entry {
@@ -143,7 +146,7 @@ impl Snapshot {
         }
     }
 
-    /// The length in bytes of a field's value without the line ends at its end; none, if there is no value or it can't be read.
+    /// The length in bytes of a field's value without trailing line breaks; `None` without a readable value.
     pub fn trimmed_len(&self, field: &FieldRef) -> Option<usize> {
         let kept = self.entries.get(field)?;
         let Entry::Value { offset, len, .. } = kept.entry else { return None };
@@ -154,7 +157,7 @@ impl Snapshot {
         Some(*kept.trimmed.get_or_init(|| value.trimmed().len()))
     }
 
-    /// The version of the item that a field's value is of.
+    /// The version of the item that a field's value comes from.
     pub fn version_of(&self, field: &FieldRef) -> u64 {
         match self.entries.get(field).map(|kept| &kept.entry) {
             Some(Entry::Value { version: Some(version), .. }) => *version,
@@ -162,12 +165,13 @@ impl Snapshot {
         }
     }
 
-    /// The fields that it has something of.
+    /// The fields with an entry.
     pub fn fields(&self) -> impl Iterator<Item = &FieldRef> {
         self.entries.keys()
     }
 
-    /// Whether a field has the same value in another snapshot; one-time passwords, which always change, count as the same.
+    /// Whether a field has the same value in another snapshot. One-time passwords, which always change, count
+    /// as equal.
     pub fn agrees(&self, other: &Self, field: &FieldRef) -> bool {
         let entries = [self, other].map(|it| it.entries.get(field).map(|kept| &kept.entry));
         match entries {
@@ -179,33 +183,33 @@ impl Snapshot {
         }
     }
 
-    /// Reads a value of this snapshot, by what its entry says.
+    /// Reads a value of this snapshot at the position of its entry.
     pub fn read(&self, offset: u64, len: usize) -> io::Result<SecretValue> {
         let mut bytes = vec![0; len];
         let result = self.file.read_exact_at(&mut bytes, offset);
-        let value = SecretValue::new(bytes); // wiped also where only a part was read
+        let value = SecretValue::new(bytes); // this wipes the value even after a partial read
         result.map(|()| value)
     }
 }
 
-/// The name of an item's file: a digest, which tells nothing of the item.
+/// The name of an item's file: a digest, which reveals nothing about the item.
 pub(super) fn file_name(key: &ItemKey) -> String {
     digest_of(&format!("{:?}\0{:?}", key.source, key.folded()))
 }
 
-/// The same of any text.
+/// The same digest of any text.
 pub(super) fn digest_of(text: &str) -> String {
     hex(&digest(&SHA256, text.as_bytes()).as_ref()[..16])
 }
 
-/// A snapshot on its way into a file.
+/// A snapshot in the format of its file.
 pub(super) struct Encoded {
     meta: Meta,
     head: Vec<u8>,
     values: Vec<SecretValue>,
 }
 
-/// Arranges what was fetched.
+/// Encodes a fetched item.
 pub(super) fn encode(new: &NewSnapshot<'_>, fetched: Fetched) -> Encoded {
     let (mut entries, mut values, mut offset) = (Vec::new(), Vec::new(), 0);
     for (field, outcome) in new.asked.iter().zip(fetched.fields) {
@@ -237,7 +241,7 @@ pub(super) fn encode(new: &NewSnapshot<'_>, fetched: Fetched) -> Encoded {
 
 impl Encoded {
     fn of(meta: Meta, values: Vec<SecretValue>) -> Self {
-        // serialising a struct of strings and numbers does not fail; an empty file would be refused by `read`
+        // serializing a struct of strings and numbers does not fail; `read` would reject an empty file
         let json = serde_json::to_vec(&meta).unwrap_or_default();
         let mut head = MAGIC.to_vec();
         head.extend_from_slice(&u32::try_from(json.len()).unwrap_or(u32::MAX).to_le_bytes());
@@ -250,7 +254,7 @@ impl Encoded {
     }
 
     pub(super) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
-        // exposed: this is the writing of the store
+        // exposed: to write the store
         std::iter::once(self.head.as_slice()).chain(self.values.iter().map(SecretValue::expose))
     }
 
@@ -259,7 +263,7 @@ impl Encoded {
         snapshot(key, self.meta, self.head.len() as u64, size, (file, digests))
     }
 
-    /// The digest of a field's value, as [`Snapshot::digest`] has it.
+    /// The digest of a field's value, as from [`Snapshot::digest`].
     pub(super) fn digest(&self, field: &FieldRef, digests: &DigestKey) -> Option<Digest> {
         let values = self.meta.entries.iter().filter(|(_, entry)| matches!(entry, Entry::Value { .. }));
         let ((_, entry), value) = values.zip(&self.values).find(|((known, _), _)| known == field)?;
@@ -296,7 +300,8 @@ fn snapshot(key: ItemKey, meta: Meta, base: u64, size: u64, (file, digests): (Fi
     }
 }
 
-/// Puts values of two snapshots of one item together: those that are taken from each. Each value keeps the version that it is of.
+/// Combines values of two snapshots of one item: these fields of each. Each value keeps the version that it
+/// comes from.
 pub(super) fn merged(one: (&Snapshot, &[FieldRef]), other: (&Snapshot, &[FieldRef])) -> io::Result<Encoded> {
     let (mut entries, mut values, mut at) = (Vec::new(), Vec::new(), 0);
     for (snapshot, fields) in [one, other] {
@@ -327,7 +332,7 @@ pub(super) fn merged(one: (&Snapshot, &[FieldRef]), other: (&Snapshot, &[FieldRe
     Ok(Encoded::of(meta, values))
 }
 
-/// Reads a snapshot's file, but for its values; they must fill it to its end.
+/// Reads a snapshot's file without the values, which must fill the rest of the file exactly.
 pub(super) fn read(file: File, digests: &DigestKey) -> io::Result<Snapshot> {
     let bad = |why: &str| io::Error::new(ErrorKind::InvalidData, why.to_owned());
     let size = file.metadata()?.len();

@@ -1,4 +1,5 @@
-//! Whether what the store has of a field may be served, has to be confirmed first, or has to be fetched. Pure.
+//! Decides whether the stored value of a field may be served, must be confirmed first, or must be fetched.
+//! Pure.
 
 use std::time::Duration;
 
@@ -12,49 +13,49 @@ use crate::provider::store::{Entry, Slot};
 /// What to do for a request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Serve the value at this offset, of this many bytes.
+    /// Serve the value with this offset and length.
     Serve {
-        /// Where it begins in the snapshot's file.
+        /// Where it begins in the file of the snapshot.
         offset: u64,
         /// Its length in bytes.
         len: usize,
-        /// Whether it is older than it should be, for want of a source to confirm it.
+        /// Whether it is older than allowed, because no source can confirm it.
         stale: bool,
     },
-    /// Refuse: it was looked up, and this came of it.
+    /// Refuse: the look-up had this result.
     Refuse(Failure),
-    /// Ask whether the source's items have changed.
+    /// Check whether the items of the source have changed.
     Check,
     /// Fetch the item.
     Fetch,
 }
 
-/// When a request is judged.
+/// The circumstances of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment<'a> {
-    /// Now.
+    /// The current time.
     pub now: BootTime,
-    /// When the request came: whatever was confirmed since then is fresh by any rule.
+    /// When the request arrived: a value that was confirmed later is always fresh.
     pub arrived: BootTime,
-    /// Whether the source could lately not be asked: then a value is served as it is, for a while.
+    /// Whether the source has an outage: then a value is served unchecked for a while.
     pub troubled: bool,
     /// Set if the field failed for a lasting reason, and is not fetched again yet.
     pub absence: Option<Absence<'a>>,
 }
 
-/// A field that failed for a lasting reason: the item lacks it, for example.
+/// A field that failed for a lasting reason, for example because the item lacks it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Absence<'a> {
-    /// How long ago it was fetched last.
+    /// The time since its last fetch.
     pub ago: Duration,
-    /// How long it is not fetched from now, unless the item is known to have changed.
+    /// The time until its next fetch, unless the item is known to have changed.
     pub left: Duration,
-    /// The command that has it fetched at once.
+    /// The command that fetches it at once.
     pub at_once: &'a str,
 }
 
 impl Absence<'_> {
-    /// The failure, and when the field is fetched again.
+    /// The failure, with the time of the next fetch.
     pub fn explain(&self, failure: &Failure) -> Failure {
         let mut failure = failure.clone().retry_after(self.left);
         let (ago, left) = (self.ago.as_secs(), self.left.as_secs() + 1);
@@ -66,7 +67,7 @@ impl Absence<'_> {
     }
 }
 
-/// Judges what there is of a field.
+/// Decides by the stored data of a field.
 pub fn judge(slot: Option<&Slot>, field: &FieldRef, max_age: MaxAge, moment: Moment<'_>) -> Step {
     let Some(slot) = slot.filter(|slot| !slot.changed) else { return Step::Fetch };
     let just_confirmed = slot.confirmed >= moment.arrived;
@@ -77,7 +78,8 @@ pub fn judge(slot: Option<&Slot>, field: &FieldRef, max_age: MaxAge, moment: Mom
             MaxAge::Age(limit) => slot.confirmed.age(moment.now) <= limit,
         };
     let Some(entry) = slot.snapshot.entry(field) else {
-        // a fetch trusts the IDs that the snapshot has, so they are looked at first, once they are old (a one-time password is only fetched)
+        // a fetch trusts the IDs of the snapshot, so old ones are checked first (one-time passwords are only
+        // fetched)
         return if fresh || moment.troubled { Step::Fetch } else { Step::Check };
     };
     match entry {
@@ -88,7 +90,7 @@ pub fn judge(slot: Option<&Slot>, field: &FieldRef, max_age: MaxAge, moment: Mom
         Entry::Failed(failure) if just_confirmed => Step::Refuse(failure.clone()),
         Entry::Failed(failure) => match moment.absence {
             Some(absence) => Step::Refuse(absence.explain(failure)),
-            // it may have been corrected since, and not by a new version of the item alone
+            // it may have been corrected since, possibly without a new version of the item
             None => Step::Fetch,
         },
     }

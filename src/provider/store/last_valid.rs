@@ -1,8 +1,10 @@
-//! The last configuration of this boot that was valid. It is kept in the store, and stays active where a restart finds files with errors.
+//! The last valid configuration of this boot. It is kept in the store, and stays active if the files have
+//! errors at a restart.
 //!
-//! The store has the texts of the files, not what they were read into: another version of onecred reads them by its own rules. They are written
-//! before they become active, so that a provider that is killed in between leaves the newer version. The resolver reads none of this: it gets
-//! the definitions of sources from the provider, with each question.
+//! The store has the texts of the files, not the parsed form, since another version of onecred parses them by
+//! its own rules. The texts are written before the configuration becomes active, so if the provider is killed
+//! in between, the newer version remains. The resolver does not read this: each question of the provider
+//! contains the definition of its source.
 
 use std::fs;
 
@@ -13,30 +15,31 @@ use crate::host::clock;
 use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::store::Store;
 
-/// What the store keeps.
+/// The content of the store.
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
-    /// The boot it is of, where the kernel says so: /proc/sys is hidden from the unit. A ramfs is gone after a boot anyway.
+    /// The boot that it belongs to, if the kernel reports it: /proc/sys is hidden from the unit. A ramfs does
+    /// not survive a reboot anyway.
     boot: Option<String>,
-    /// When it was loaded first, in seconds of the Unix epoch.
+    /// When it was first loaded, in seconds since the Unix epoch.
     loaded: u64,
     texts: Texts,
 }
 
-/// What is in the files now.
+/// The current content of the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Files {
     Valid,
-    /// They have errors, or can't be read.
+    /// They have errors or cannot be read.
     Unusable,
-    /// There are none.
+    /// They do not exist.
     Missing,
 }
 
-/// What is in the store.
+/// The configuration in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Last {
-    /// Nothing that can be used.
+    /// None that can be used.
     None,
     /// A configuration with `"strict": true`.
     Strict,
@@ -49,11 +52,12 @@ enum Last {
 enum Choice {
     Files,
     Last,
-    /// Every unit is refused.
+    /// Nothing: every unit is refused.
     Nothing,
 }
 
-/// A configuration that was removed was meant to go. One with errors is a mistake, and does not take down what worked.
+/// Chooses what becomes active. A removed configuration was removed on purpose. A configuration with errors
+/// is a mistake, and must not stop what worked before.
 fn choose(files: Files, last: Last) -> Choice {
     match (files, last) {
         (Files::Valid, _) => Choice::Files,
@@ -64,15 +68,15 @@ fn choose(files: Files, last: Last) -> Choice {
 
 /// What a provider starts with.
 pub enum Start {
-    /// What the files say, with warnings.
+    /// The configuration in the files, with warnings.
     Files(ActiveConfig, Vec<Problem>),
-    /// The last valid configuration, and why the files can't be used.
+    /// The last valid configuration, and why the files cannot be used.
     Last(ActiveConfig, Report),
     /// Nothing, for this reason.
     Nothing(Report),
 }
 
-/// Chooses what a provider starts with, and keeps that for the next one.
+/// Chooses what a provider starts with, and stores that for the next one.
 pub fn start(paths: &Paths, store: &Store) -> Start {
     let loaded = config::load(paths);
     let files = match &loaded {
@@ -96,14 +100,16 @@ pub fn start(paths: &Paths, store: &Store) -> Start {
         }
         (_, Err(report), _) => {
             if files == Files::Missing {
-                store.forget_configuration(); // what comes after it may have errors, and this must not come back then
+                // a later configuration may have errors, and this one must not return then
+                store.forget_configuration();
             }
             Start::Nothing(report)
         }
     }
 }
 
-/// Keeps the texts of a configuration that is about to become active. Gives their digest, and when they were loaded first.
+/// Stores the texts of a configuration that is about to become active. Returns their digest, and when they
+/// were first loaded.
 pub fn keep(store: &Store, texts: &Texts) -> (String, u64) {
     let (digest, now) = (texts.digest(), clock::unix());
     if !store.exists() {
@@ -115,7 +121,7 @@ pub fn keep(store: &Store, texts: &Texts) -> (String, u64) {
     let kept = Kept { boot: boot(), loaded: now, texts: texts.clone() };
     let written = serde_json::to_vec(&kept).map_err(std::io::Error::other);
     if let Err(error) = written.and_then(|bytes| store.set_configuration(&bytes)) {
-        store.forget_configuration(); // an older one may give what this one takes away
+        store.forget_configuration(); // an older configuration may grant what this one revokes
         tracing::warn!(
             "the configuration can't be kept in the store: {error}; it is active, but a restart with errors in the files would refuse every unit"
         );
@@ -123,7 +129,7 @@ pub fn keep(store: &Store, texts: &Texts) -> (String, u64) {
     (digest, now)
 }
 
-/// The last valid configuration of this boot, with its digest and when it was loaded first.
+/// The last valid configuration of this boot, with its digest and when it was first loaded.
 fn recall(store: &Store) -> Option<(Settings, String, u64)> {
     let kept = read(store)?;
     match config::from_texts(&kept.texts) {

@@ -1,7 +1,9 @@
-//! The store: what was fetched this boot, as immutable files in a ramfs of the provider's own, and where each item stands.
+//! The store: values that were fetched in this boot, as immutable files in the provider's own ramfs, and the
+//! state of each item.
 //!
-//! A file is written under another name, then renamed to its own: it is there whole, or it is the one before. It is held open while it is
-//! current, so that whoever took a snapshot can read it to its end, whatever replaces it.
+//! A file is written under a temporary name, then renamed, so that it is either complete or the previous one.
+//! It is held open while it is current. A reader that has taken a snapshot can read all of it, even after it
+//! was replaced.
 
 mod confirmations;
 mod digest;
@@ -34,35 +36,36 @@ use previous::Keep;
 
 pub use overrides::Held;
 
-/// An item that the store has: its snapshot, and what is known of its freshness.
+/// An item in the store: its snapshot and its freshness.
 #[derive(Debug, Clone)]
 pub struct Slot {
     /// The values.
     pub snapshot: Arc<Snapshot>,
-    /// When it was last known to be what 1Password has.
+    /// When it was last known to be current.
     pub confirmed: BootTime,
     /// The content version of its vault at that time.
     pub vault_version: Option<u64>,
-    /// Whether 1Password has another version by now.
+    /// Whether 1Password has another version now.
     pub changed: bool,
-    /// Why it could not be compared the last time that its source was asked, if it could not.
+    /// Why it could not be compared at the last check.
     pub doubt: Option<Doubt>,
-    /// The last values that differ from the current ones, to go back to.
+    /// The last values that differ from the current ones, for a rollback.
     pub previous: Option<Arc<Snapshot>>,
 }
 
-/// A source has answered, but not of this item: for a while, what there is of it is then served as it is.
+/// A source has answered, but could not report the state of this item. For a while, its cached values are
+/// served unchecked.
 #[derive(Debug, Clone)]
 pub struct Doubt {
     /// When the source was asked.
     pub at: BootTime,
-    /// Until when it is left at that.
+    /// Until when the item is not checked again.
     pub until: BootTime,
-    /// What was wrong.
+    /// The failure.
     pub failure: Failure,
 }
 
-/// Before the names of files of versions before the current one.
+/// The prefix of files with previous values.
 const PREVIOUS: &str = "previous.";
 
 /// The store.
@@ -79,13 +82,13 @@ struct Inner {
     held: HashMap<String, Held>,
     used: u64,
     limit: u64,
-    /// Whether checks have confirmed something since the confirmations were written.
+    /// Whether checks have confirmed something since the confirmations were last written.
     unsaved: bool,
     digests: DigestKey,
 }
 
 impl Store {
-    /// Opens the store in a folder, with what an earlier process left there. `limit` is in bytes.
+    /// Opens the store in a directory, with what an earlier process left there. `limit` is in bytes.
     pub fn open(path: &Path, kind: Kind, limit: u64) -> Result<Self, BadFolder> {
         let folder = Folder::open(path, kind)?;
         let received = folder.read(folder::RECEIVED).and_then(|file| String::from_utf8(file).ok());
@@ -136,12 +139,12 @@ impl Store {
         Ok(Self { folder, inner: Mutex::new(inner) })
     }
 
-    /// No store at all: nothing is in it, and nothing can be put there.
+    /// A missing store: it is empty, and writes to it fail.
     pub fn none() -> Self {
         Self { folder: Folder::none(), inner: Mutex::default() }
     }
 
-    /// Whether it is one.
+    /// Whether the store exists.
     pub fn exists(&self) -> bool {
         self.inner().limit > 0
     }
@@ -150,24 +153,26 @@ impl Store {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An opaque number for a name: the same for all processes with this store, and without a meaning to others.
+    /// An opaque number for a name: the same for all processes that use this store, and meaningless to
+    /// others.
     pub fn number(&self, name: &str) -> u64 {
         let digests = self.inner().digests.clone();
         digests.number(name)
     }
 
-    /// What there is of an item.
+    /// The stored data of an item.
     pub fn slot(&self, key: &ItemKey) -> Option<Slot> {
         self.inner().slots.get(key).cloned()
     }
 
-    /// How many items there are, and how many bytes they take.
+    /// The number of items, and their size in bytes.
     pub fn size(&self) -> (usize, u64) {
         let inner = self.inner();
         (inner.slots.len(), inner.used)
     }
 
-    /// Keeps what was fetched, in the place of what was there. `asked` are the fields, in the order of the answer.
+    /// Stores a fetched item, in place of the earlier snapshot. `asked` are the fields, in the order of the
+    /// answer.
     pub fn put(&self, new: NewSnapshot<'_>, fetched: Fetched) -> Result<Arc<Snapshot>, StoreError> {
         let fetched_at = new.asked_at;
         let encoded = format::encode(&new, fetched);
@@ -176,7 +181,7 @@ impl Store {
         let name = format::file_name(new.key);
         let previous_name = format!("{PREVIOUS}{name}");
         let before = inner.slots.get(new.key).cloned();
-        // what another source of this name had is nothing to go back to
+        // values from another source with this name are not suitable for a rollback
         let same = before.as_ref().filter(|slot| slot.snapshot.source_print == new.source_print);
         let keep = same
             .map(|slot| previous::keep(&slot.snapshot, slot.previous.as_deref(), &encoded, &inner.digests));
@@ -186,7 +191,7 @@ impl Store {
         if would_without > inner.limit {
             return Err(StoreError::Full { would: would_without, limit: inner.limit });
         }
-        // where there is not enough memory for both, the previous values are dropped
+        // without enough memory for both, the previous values are dropped
         let free = inner.limit - would_without;
         let previous =
             self.keep_previous(keep, before.as_ref(), (&name, &previous_name), free, &inner.digests)?;
@@ -205,7 +210,7 @@ impl Store {
         Ok(snapshot)
     }
 
-    /// Keeps what is to be kept of an item that is replaced, in at most `free` bytes.
+    /// Keeps the previous values of an item that is replaced, in at most `free` bytes.
     fn keep_previous(
         &self,
         keep: Keep,
@@ -240,72 +245,73 @@ impl Store {
         StoreError::Io { folder: self.folder.path().to_owned(), error }
     }
 
-    /// The list of what was published, as it was written last.
+    /// The stored list of published files.
     pub(super) fn published(&self) -> Option<Vec<u8>> {
         self.folder.read(folder::PUBLISHED)
     }
 
-    /// Keeps the list of what was published.
+    /// Stores the list of published files.
     pub(super) fn set_published(&self, list: &[u8]) -> std::io::Result<()> {
         self.folder.replace(folder::PUBLISHED, std::iter::once(list)).map(drop)
     }
 
-    /// Adds to the list of what was published. If the process dies meanwhile, a part of this may be there.
+    /// Appends to the list of published files. If the process dies in the meantime, a part may have been
+    /// written.
     pub(super) fn append_published(&self, more: &[u8]) -> std::io::Result<()> {
         self.folder.append(folder::PUBLISHED, more)
     }
 
-    /// The list of units that were refused, as it was written last.
+    /// The stored list of refused units.
     pub(super) fn refused(&self) -> Option<Vec<u8>> {
         self.folder.read(folder::REFUSED)
     }
 
-    /// Keeps the list of units that were refused.
+    /// Stores the list of refused units.
     pub(super) fn set_refused(&self, list: &[u8]) -> std::io::Result<()> {
         self.folder.replace(folder::REFUSED, std::iter::once(list)).map(drop)
     }
 
-    /// What units received, as it was written last.
+    /// The stored record of what units received.
     pub(super) fn received(&self) -> Option<Vec<u8>> {
         let file = self.folder.read(folder::RECEIVED)?;
         let end = file.iter().position(|byte| *byte == b'\n')?;
         Some(file[end + 1..].to_vec())
     }
 
-    /// Keeps what units received, and the key of the digests in it.
+    /// Stores what units received, and the key of its digests.
     pub(super) fn set_received(&self, list: &[u8]) -> std::io::Result<()> {
         let key = format!("{}\n", self.inner().digests.text());
         self.folder.replace(folder::RECEIVED, [key.as_bytes(), list].into_iter()).map(drop)
     }
 
-    /// The restarts that are due, as they were written last.
+    /// The stored list of pending restarts.
     pub(super) fn pending(&self) -> Option<Vec<u8>> {
         self.folder.read(folder::PENDING)
     }
 
-    /// Keeps the restarts that are due.
+    /// Stores the pending restarts.
     pub(super) fn set_pending(&self, list: &[u8]) -> std::io::Result<()> {
         self.folder.replace(folder::PENDING, std::iter::once(list)).map(drop)
     }
 
-    /// The last valid configuration, as it was written last.
+    /// The stored last valid configuration.
     pub(super) fn configuration(&self) -> Option<Vec<u8>> {
         self.folder.read(folder::CONFIGURATION)
     }
 
-    /// Keeps the last valid configuration.
+    /// Stores the last valid configuration.
     pub(super) fn set_configuration(&self, bytes: &[u8]) -> std::io::Result<()> {
         self.folder.replace(folder::CONFIGURATION, std::iter::once(bytes)).map(drop)
     }
 
-    /// Forgets the last valid configuration.
+    /// Removes the last valid configuration.
     pub(super) fn forget_configuration(&self) {
         if self.configuration().is_some() {
             self.folder.remove(folder::CONFIGURATION);
         }
     }
 
-    /// Forgets an item.
+    /// Removes an item.
     pub fn remove(&self, key: &ItemKey) {
         let mut inner = self.inner();
         if let Some(slot) = inner.slots.remove(key) {
@@ -317,11 +323,11 @@ impl Store {
         }
     }
 
-    /// Forgets the items that `keep` is false of, and takes a new limit in bytes.
+    /// Removes the items for which `keep` returns false, and sets a new limit in bytes.
     pub fn retain(&self, limit: u64, keep: impl Fn(&Snapshot) -> bool) {
         let mut inner = self.inner();
         if inner.limit == 0 {
-            return; // there is no store
+            return; // the store is missing
         }
         inner.limit = limit;
         let unwanted: Vec<ItemKey> = inner
@@ -337,25 +343,25 @@ impl Store {
     }
 }
 
-/// The memory that a file of this size takes, in bytes.
+/// The memory that a file of this size uses, in bytes.
 fn in_pages(size: u64) -> u64 {
     size.div_ceil(4096) * 4096
 }
 
 impl Slot {
-    /// Why it can't be compared at this moment, if it can't.
+    /// Why it cannot be compared now.
     pub fn doubt(&self, now: BootTime) -> Option<&Failure> {
         self.doubt.as_ref().filter(|doubt| now < doubt.until).map(|doubt| &doubt.failure)
     }
 
-    /// The memory that it takes, in bytes.
+    /// The memory that it uses, in bytes.
     fn pages(&self) -> u64 {
         in_pages(self.snapshot.size) + self.previous.as_ref().map_or(0, |previous| in_pages(previous.size))
     }
 }
 
 impl Inner {
-    /// The names of all files that are in use.
+    /// The names of all files in use.
     fn files(&self) -> HashSet<String> {
         let slots = self.slots.iter().flat_map(|(key, slot)| {
             let name = format::file_name(key);
@@ -366,20 +372,20 @@ impl Inner {
     }
 }
 
-/// What a new snapshot is to be of.
+/// The data of a new snapshot besides the values.
 #[derive(Debug, Clone, Copy)]
 pub struct NewSnapshot<'a> {
     /// The item.
     pub key: &'a ItemKey,
-    /// The fields that were asked for.
+    /// The requested fields.
     pub asked: &'a [FieldRef],
-    /// When they were asked for: the values are at least as new.
+    /// When they were requested: the values are at least as new.
     pub asked_at: BootTime,
-    /// What the source was then: the fingerprint of its definition.
+    /// The fingerprint of the source's definition at that time.
     pub source_print: &'a str,
-    /// Whether a rule led to it, and no secret names it.
+    /// Whether only a rule refers to it, and no secret.
     pub by_rule: bool,
-    /// What it stands in for, if it is no item's own.
+    /// The override that it belongs to, if it is not the snapshot of an item.
     pub stand_in: Option<&'a StandIn>,
 }
 

@@ -1,5 +1,5 @@
-//! Values that an admin holds in the place of a secret's, until they are released: one that was put, or the one before. In the store, so
-//! that they outlive the process.
+//! Overrides: values that an administrator entered, or previous values, which replace a secret until they are
+//! removed. They are in the store, so they outlive the process.
 
 use std::sync::Arc;
 
@@ -11,28 +11,29 @@ use crate::host::clock::BootTime;
 use crate::ipc::{Fetched, FetchedValue, ItemId};
 use crate::provider::base::item_key::ItemKey;
 
-/// Before the digests in the names of their files.
+/// The prefix of their files.
 const HELD: &str = "held.";
 
-/// A held value.
+/// An override.
 #[derive(Debug, Clone)]
 pub struct Held {
-    /// Where it comes from.
+    /// The origin of its value.
     pub origin: Origin,
-    /// Since when it stands.
+    /// When it was set.
     pub since: BootTime,
-    /// The version that it is of, where it was a version.
+    /// The version of its value, if it comes from a version.
     pub version: u64,
-    /// What it is kept in.
+    /// The snapshot that contains it.
     pub snapshot: Arc<Snapshot>,
-    /// Where in it it begins.
+    /// Its position in the snapshot.
     pub offset: u64,
     /// Its length in bytes.
     pub len: usize,
 }
 
 impl Held {
-    /// Whether it stands in for what a secret is now. By the same name there may have been another.
+    /// Whether it belongs to the current definition of a secret. Another secret may have had the same name
+    /// before.
     pub fn is_of(&self, wanted: &Wanted) -> bool {
         self.snapshot.key == ItemKey::new(&wanted.source, &wanted.reference.item)
             && self.snapshot.fields().any(|field| *field == wanted.reference.field)
@@ -47,13 +48,13 @@ impl Held {
     }
 }
 
-/// The name of the file of what stands in for a secret.
+/// The name of the file of a secret's override.
 pub(super) fn file_name(secret: &str) -> String {
     format!("{HELD}{}", format::digest_of(secret))
 }
 
 impl Inner {
-    /// Takes over what an earlier process held.
+    /// Finds the overrides of an earlier process.
     pub(super) fn find_held(&mut self, folder: &Folder) -> Result<(), BadFolder> {
         for (file, content) in folder.snapshots(HELD)? {
             match format::read(content, &self.digests).map(Held::of) {
@@ -69,13 +70,13 @@ impl Inner {
 }
 
 impl Store {
-    /// What stands in for a secret, if anything does.
+    /// The override of a secret.
     pub fn held(&self, secret: &str) -> Option<Held> {
         let inner = self.inner();
         if inner.held.is_empty() { None } else { inner.held.get(secret).cloned() }
     }
 
-    /// Has a value stand in for a secret from here on.
+    /// Overrides a secret from now on.
     pub fn hold(
         &self,
         secret: &str,
@@ -111,7 +112,7 @@ impl Store {
         Ok(())
     }
 
-    /// Releases what stands in for a secret. Whether anything did.
+    /// Removes the override of a secret. Returns whether there was one.
     pub fn release(&self, secret: &str) -> bool {
         let mut inner = self.inner();
         let Some(held) = inner.held.remove(secret) else { return false };
@@ -120,7 +121,7 @@ impl Store {
         true
     }
 
-    /// The names of the secrets that something stands in for.
+    /// The names of all overridden secrets.
     pub fn all_held(&self) -> Vec<String> {
         self.inner().held.keys().cloned().collect()
     }

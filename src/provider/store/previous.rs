@@ -1,7 +1,8 @@
-//! The previous values of an item: of each field the last one that differs from the current one, to go back to.
+//! The previous values of an item: for each field the last value that differs from the current one, for a
+//! rollback.
 //!
-//! Values are compared, not versions: an item's version also changes with its other fields, and service accounts give different content the same
-//! version.
+//! Values are compared, not versions. The version of an item also changes with its other fields, and service
+//! accounts may return different content with the same version.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -10,27 +11,27 @@ use super::format::{self, Encoded, Snapshot};
 use super::{Digest, DigestKey};
 use crate::domain::reference::FieldRef;
 
-/// What to keep as the previous values when an item is replaced.
+/// Which previous values to keep when an item is replaced.
 pub(super) enum Keep {
-    /// There are none.
+    /// None.
     Nothing,
-    /// Those that are kept already.
+    /// Those that are already kept.
     Earlier,
-    /// The snapshot that is replaced.
+    /// The snapshot that is being replaced.
     Current,
     /// Some of each.
     Merged(Box<Encoded>),
 }
 
-/// From where the previous value of a field is taken.
+/// Where the previous value of a field comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum From {
     Current,
     Earlier,
 }
 
-/// Decides for one field, by the digests of its value in the snapshot that is replaced, in the earlier one, and in the new one. A field without a
-/// value has none. A value that went is kept.
+/// Decides for one field, by the digests of its value in the snapshot that is being replaced, in the earlier
+/// one, and in the new one; `None` without a value. The value of a removed field is kept.
 fn choose(current: Option<Digest>, earlier: Option<Digest>, new: Option<Digest>) -> Option<From> {
     match (current, earlier) {
         (Some(current), _) if new != Some(current) => Some(From::Current),
@@ -67,7 +68,8 @@ pub(super) fn keep(
     })
 }
 
-/// Whether a snapshot has a value that differs from the current one. One that has none is of a process that died while it replaced the item.
+/// Whether a snapshot has a value that differs from the current one. If it has none, a process died while it
+/// replaced the item.
 pub(super) fn differs(previous: &Snapshot, current: &Snapshot) -> bool {
     previous
         .fields()
@@ -148,7 +150,7 @@ mod tests {
         put(&store, "one", &[field("a")], fetched(1, &[Ok(b"first")])).unwrap();
         let name = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().file_name();
         let copy = format!("previous.{}", name.to_str().unwrap());
-        // as a process leaves it that dies before the new snapshot is there
+        // as a process leaves it that dies before the new snapshot is written
         fs::hard_link(folder.path().join(&name), folder.path().join(&copy)).unwrap();
         assert!(open().slot(&key("one")).unwrap().previous.is_none());
         assert!(!folder.path().join(copy).exists(), "and it is removed");

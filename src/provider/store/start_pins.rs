@@ -1,4 +1,5 @@
-//! Which generation of an item each asking process has: all credentials of one start come from one, so that user name and password match.
+//! Pins each asking process to one generation of an item: all credentials of one start come from the same
+//! generation, so that user name and password match.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +12,7 @@ use crate::provider::store::Snapshot;
 
 /// How long after its last request a process is remembered.
 const REMEMBERED: Duration = Duration::from_secs(300);
-/// Below this many processes, those that are past being remembered are left to the sweep.
+/// With fewer processes than this, expired ones are removed only periodically.
 const MANY: usize = 1024;
 
 /// The generations in use.
@@ -21,12 +22,12 @@ pub struct Pins(Mutex<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     processes: HashMap<ProcessId, Pinned>,
-    /// At how many processes the next look for old ones is due: twice as many as the last one left, so that looking costs next to nothing
-    /// for each process, however many there are.
+    /// The number of processes at which to remove expired ones: twice the number that remained last time.
+    /// This keeps the cost per process constant, however many there are.
     look_at: usize,
 }
 
-/// What a process has: one that starts a unit asks once and is gone, so this is kept small.
+/// The pins of a process. A process that starts a unit asks once and is gone, so this is kept small.
 #[derive(Debug)]
 struct Pinned {
     touched: BootTime,
@@ -39,7 +40,7 @@ impl Pins {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The generation that a process has of an item, if it has one.
+    /// The generation of an item that a process is pinned to.
     pub fn get(&self, process: ProcessId, key: &ItemKey) -> Option<Arc<Snapshot>> {
         let inner = self.inner();
         let pinned = inner.processes.get(&process)?;
@@ -47,7 +48,7 @@ impl Pins {
         Some(Arc::clone(&pinned.snapshots[at]))
     }
 
-    /// From here on the process has this generation.
+    /// Pins the process to this generation.
     pub fn set(&self, process: ProcessId, snapshot: &Arc<Snapshot>, now: BootTime) {
         let mut inner = self.inner();
         if inner.processes.len() >= inner.look_at.max(MANY) {
@@ -62,12 +63,13 @@ impl Pins {
         }
     }
 
-    /// Forgets a process, which asks no more.
+    /// Removes a process that asks for nothing else.
     pub fn forget(&self, process: ProcessId) {
         self.inner().processes.remove(&process);
     }
 
-    /// Forgets the processes that have not asked for a while, and with them replaced snapshots that nobody else has.
+    /// Removes the processes without recent requests, and with them replaced snapshots that nothing else
+    /// uses.
     pub fn sweep(&self, now: BootTime) {
         self.inner().forget_old(now);
     }

@@ -7,7 +7,7 @@ use crate::domain::name::SourceName;
 use crate::domain::secret::SecretValue;
 use crate::ipc::{Class, Failure, FetchedValue, ItemId, ItemState};
 
-/// Snapshots for the tests of this and other rooms.
+/// Snapshots for the tests of this module and others.
 pub(crate) mod testing {
     use super::*;
     use crate::domain::reference::Reference;
@@ -219,7 +219,8 @@ fn only_a_folder_of_our_own_in_memory_is_a_store() {
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
     std::os::unix::fs::symlink(folder.path(), folder.path().join("link")).unwrap();
     assert!(matches!(Store::open(&folder.path().join("link"), Kind::Anything, 1), Err(BadFolder::Open(..))));
-    // the folder of a test is on whatever /tmp is; that no disk passes for memory is seen on the booted machine
+    // the directory of a test is wherever /tmp is; a case on a booted machine verifies that a disk is
+    // rejected
     let here = Folder::open(Path::new("/proc"), Kind::Memory);
     assert!(matches!(here, Err(BadFolder::NotMemory(_))), "{here:?}");
 }

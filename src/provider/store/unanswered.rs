@@ -1,4 +1,5 @@
-//! The requests that were open when a provider was killed. Its keeper refuses and lists them, and the next provider starts their units again.
+//! The requests that were open when a provider was killed. Its keeper refuses and lists them, and the next
+//! provider starts their units again.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -11,7 +12,7 @@ use super::Store;
 use super::folder::UNANSWERED;
 use crate::host::systemd::invocation::Invocation;
 
-/// The most requests that are listed.
+/// The most requests in a list.
 pub const MOST: usize = 4096;
 
 /// A request that was open.
@@ -25,7 +26,7 @@ pub struct Unanswered {
     pub invocation: Invocation,
 }
 
-/// Writes a list to the store's folder. Each keeper writes one file, which it calls by its own number.
+/// Writes a list to the directory of the store. Each keeper writes one file, named by its own number.
 pub fn write(folder: &Path, keeper: i32, requests: &[Unanswered]) -> io::Result<()> {
     let list = serde_json::to_vec(requests)?;
     let options = OpenOptions::new().write(true).create_new(true).mode(0o600).clone();
@@ -33,7 +34,7 @@ pub fn write(folder: &Path, keeper: i32, requests: &[Unanswered]) -> io::Result<
 }
 
 impl Store {
-    /// Takes all lists out of the store. One that is not complete stays, since it is still being written.
+    /// Takes all lists out of the store. Leaves incomplete lists, which are still being written.
     pub fn take_unanswered(&self) -> Vec<Unanswered> {
         let mut all = Vec::new();
         for name in self.folder.names(UNANSWERED) {

@@ -1,22 +1,24 @@
-//! Units whose start failed with the result `dependency` while others may be restarted.
+//! Units whose start failed with the result `dependency`, while the units that they need may still be
+//! restarted.
 
 use std::collections::BTreeMap;
 
 use super::MOST;
 
-/// These units, each with what it needs. The order in which the service manager reports them says nothing about which needs which.
+/// These units, each with the units that it needs. The order in which the service manager reports them says
+/// nothing about their dependencies.
 #[derive(Debug, Default)]
 pub(super) struct Dependents(BTreeMap<String, Vec<String>>);
 
 impl Dependents {
-    /// The start of a unit failed, since it needs one that did.
+    /// Records that the start of a unit failed because a unit that it needs failed.
     pub(super) fn note(&mut self, unit: String, needs: Vec<String>) {
         if self.0.len() < MOST {
             self.0.insert(unit, needs);
         }
     }
 
-    /// A unit was started or stopped by somebody else.
+    /// Removes a unit that was started or stopped by someone else.
     pub(super) fn forget(&mut self, unit: &str) {
         self.0.remove(unit);
     }
@@ -29,7 +31,7 @@ impl Dependents {
         self.0.is_empty()
     }
 
-    /// Takes a unit that needs one of these, with that one.
+    /// Takes a unit that needs one of `started`. Returns it with that unit.
     pub(super) fn take_for(&mut self, started: &[String]) -> Option<(String, String)> {
         let (unit, needed) = self.0.iter().find_map(|(unit, needs)| {
             let needed = needs.iter().find(|needed| started.contains(needed))?;

@@ -1,9 +1,10 @@
-//! The units that are started again after an outage. The messages that change this list come from units and from the service manager, in any
-//! order.
+//! The list of units that are started again after an outage. Messages from units and from the service manager
+//! change it, and arrive in any order.
 //!
-//! A start job of `Type=simple` ends well as soon as the process is forked, which is before that process is refused a credential. The refusal
-//! can still be known first. So the end of a job removes a unit from the list only if it was reported after a call to the manager that was made
-//! after the refusal.
+//! The start job of a `Type=simple` unit succeeds as soon as the process is forked. This is before the
+//! process is refused a credential, but the refusal may become known first. Therefore the end of a job
+//! removes a unit from the list only if it was reported after a call to the manager that was made after the
+//! refusal.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,33 +15,33 @@ use crate::host::clock::BootTime;
 /// The most units in the list.
 pub(super) const MOST: usize = 4096;
 
-/// A unit that did not start.
+/// A unit that failed to start.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct FailedUnit {
     pub(super) since: BootTime,
-    /// The credential that it was refused; none where it failed for units that it needs.
+    /// The credential that it was refused; `None` if it failed because of units that it needs.
     pub(super) credential: Option<String>,
     /// The units in the list that it needs.
     #[serde(default)]
     pub(super) needs: BTreeSet<String>,
-    /// The invocation that was refused the credential, where it is known.
+    /// The invocation that was refused the credential, if known.
     #[serde(default)]
     pub(super) invocation: Option<String>,
     /// The class of the failure, if an administrator must correct its cause.
     #[serde(default)]
     pub(super) awaits_correction: Option<String>,
-    /// Why, in a few words.
+    /// The cause in a few words.
     pub(super) why: String,
 }
 
-/// When something was reported, on a scale `P` that is the service manager's.
+/// The order of reports about a unit. `P` is a position in the sequence of the service manager's reports.
 #[derive(Debug, Clone, Copy)]
 struct Order<P> {
     /// The number of the refusal.
     number: u64,
-    /// What the manager reported before this may concern the start that was refused.
+    /// Reports before this position may concern the start that was refused.
     settled: Option<P>,
-    /// The end of the unit's last job that was reported since the refusal was noted.
+    /// The position of the last end of a job since the refusal.
     ended: Option<P>,
 }
 
@@ -49,18 +50,18 @@ struct Order<P> {
 pub(super) struct FailedUnits<P> {
     units: BTreeMap<String, FailedUnit>,
     orders: BTreeMap<String, Order<P>>,
-    /// Those that are being started.
+    /// The units that are being started.
     starting: BTreeSet<String>,
-    /// How many refusals were noted.
+    /// How many refusals were recorded.
     refusals: u64,
-    /// Whether the list has changed since this was asked.
+    /// Whether the list has changed since the last query.
     is_changed: bool,
 }
 
 impl<P: Copy + Ord> FailedUnits<P> {
-    /// The list as the process before this one has left it.
+    /// Continues with the list of the previous process.
     pub(super) fn new(units: BTreeMap<String, FailedUnit>) -> Self {
-        // the versions before did not note what a unit needs
+        // earlier versions did not record what a unit needs
         let units = units.into_iter().filter(|(_, failed)| !failed.is_next()).collect();
         let (orders, starting) = (BTreeMap::new(), BTreeSet::new());
         let mut all = Self { units, orders, starting, refusals: 0, is_changed: false };
@@ -85,7 +86,7 @@ impl<P: Copy + Ord> FailedUnits<P> {
         std::mem::take(&mut self.is_changed)
     }
 
-    /// A unit was refused a credential. What it was refused before does not matter any more.
+    /// Adds a unit that was refused a credential. This replaces an earlier refusal.
     pub(super) fn refuse(&mut self, unit: String, failed: FailedUnit) {
         self.refusals += 1;
         self.starting.remove(&unit);
@@ -96,8 +97,8 @@ impl<P: Copy + Ord> FailedUnits<P> {
         }
     }
 
-    /// The starts of these units failed, since they need others: each with what it needs. Those that need a unit in the list are noted in it. The
-    /// others are returned. The manager may report a unit before one that it needs.
+    /// Reports that the starts of these units failed because of units that they need. Adds those that need a
+    /// unit in the list, and returns the others. The manager may report a unit before a unit that it needs.
     pub(super) fn fail_with(
         &mut self,
         mut units: Vec<(String, Vec<String>)>,
@@ -123,12 +124,13 @@ impl<P: Copy + Ord> FailedUnits<P> {
         true
     }
 
-    /// Whether others failed for this unit.
+    /// Whether other units failed because of this one.
     pub(super) fn is_needed(&self, unit: &str) -> bool {
         self.units.values().any(|failed| failed.needs.contains(unit))
     }
 
-    /// A job of a unit was done or canceled: somebody has started or stopped it, unless it is the start that was refused.
+    /// Reports that a job of a unit was done or canceled. This means that someone has started or stopped the
+    /// unit, unless the job is the start that was refused.
     pub(super) fn ended(&mut self, unit: &str, at: P) {
         if self.starting.contains(unit) {
             return;
@@ -141,12 +143,13 @@ impl<P: Copy + Ord> FailedUnits<P> {
         }
     }
 
-    /// The number of the last refusal, if there is one for which [`Self::settle`] was not called.
+    /// The number of the last refusal, if [`Self::settle`] was not called for it.
     pub(super) fn unsettled(&self) -> Option<u64> {
         self.orders.values().any(|order| order.settled.is_none()).then_some(self.refusals)
     }
 
-    /// After the refusal of this number, the manager was called, and its answer has this place among its reports.
+    /// Reports that the manager was called after the refusal of this number, and that its answer has this
+    /// position among its reports.
     pub(super) fn settle(&mut self, number: u64, at: P) {
         let unsettled = |order: &&mut Order<P>| order.settled.is_none() && order.number <= number;
         let mut over = Vec::new();
@@ -161,8 +164,8 @@ impl<P: Copy + Ord> FailedUnits<P> {
         over.iter().for_each(|unit| self.forget(unit));
     }
 
-    /// Reports come over another connection from here on. Returns the units that were refused by this process and are not settled: which units
-    /// failed with them may not have been reported.
+    /// Reports that the connection to the manager was made again. Returns the units that were refused by this
+    /// process and are not settled: the dependents that failed with them may not have been reported.
     pub(super) fn reconnect(&mut self) -> Vec<String> {
         let is_early = |order: &Order<P>| order.number > 0 && order.settled.is_none();
         let early = self.orders.iter().filter(|(_, order)| is_early(order));
@@ -173,7 +176,7 @@ impl<P: Copy + Ord> FailedUnits<P> {
         early
     }
 
-    /// A unit is not to be started any more, and so are those that failed for it alone.
+    /// Removes a unit, and those that failed only because of it.
     pub(super) fn forget(&mut self, unit: &str) {
         let mut over = vec![unit.to_owned()];
         while let Some(unit) = over.pop() {
@@ -195,14 +198,15 @@ impl<P: Copy + Ord> FailedUnits<P> {
         self.starting.clear();
     }
 
-    /// A unit is about to be started: the end of its next job is expected.
+    /// Marks a unit as about to be started: the end of its next job is expected.
     pub(super) fn begin(&mut self, unit: &str) -> Option<FailedUnit> {
         let failed = self.units.get(unit)?;
         self.starting.insert(unit.to_owned());
         Some(failed.clone())
     }
 
-    /// A unit was started again. Returns those that failed for it and are next. None, if it was refused again in the meantime.
+    /// Reports that a unit was started. Returns the dependents that can be started next, or none if the unit
+    /// was refused again.
     pub(super) fn started(&mut self, unit: &str, as_it_was: &FailedUnit) -> Vec<String> {
         self.starting.remove(unit);
         if self.units.get(unit) != Some(as_it_was) {
@@ -218,8 +222,8 @@ impl<P: Copy + Ord> FailedUnits<P> {
         dependents.collect()
     }
 
-    /// A unit was not started, since another one that it needs has failed, or since it is still ending. It stays in the list, unless it waits
-    /// for something that is not in the list.
+    /// Reports that a unit was not started, because another unit that it needs has failed or because it is
+    /// still stopping. It stays in the list, unless it waits for something that is not in the list.
     pub(super) fn waits(&mut self, unit: &str) {
         self.starting.remove(unit);
         if self.units.get(unit).is_some_and(FailedUnit::is_next) {
@@ -227,7 +231,7 @@ impl<P: Copy + Ord> FailedUnits<P> {
         }
     }
 
-    /// A unit cannot be started, or need not be.
+    /// Removes a unit that cannot be started, or need not be.
     pub(super) fn is_over(&mut self, unit: &str, as_it_was: &FailedUnit) {
         self.starting.remove(unit);
         if self.units.get(unit) == Some(as_it_was) {
@@ -237,7 +241,7 @@ impl<P: Copy + Ord> FailedUnits<P> {
 }
 
 impl FailedUnit {
-    /// Whether it failed for units that have all been started again.
+    /// Whether all units that it needs have been started again.
     fn is_next(&self) -> bool {
         self.credential.is_none() && self.needs.is_empty()
     }

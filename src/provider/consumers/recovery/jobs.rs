@@ -1,5 +1,5 @@
-//! Follows the service manager's jobs: a unit whose start failed with one that was refused is started again as well, and a unit that somebody
-//! has started or stopped is not.
+//! Follows the service manager's jobs. A unit whose start failed because of a refused unit is started again
+//! too. A unit that someone else has started or stopped is not.
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -16,13 +16,13 @@ use super::{MOST, Recovery, start};
 use crate::host::clock::BootTime;
 use crate::host::systemd::manager::{JobRemoved, Properties, barrier, job_ends};
 
-/// How long to wait before the manager is tried again.
+/// The pause before the next attempt to reach the manager.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How many reports are looked at together, at most.
+/// The most reports that are processed together.
 const TOGETHER: usize = 256;
-/// How long the manager may take to list jobs while the provider ends.
+/// How long the manager may take to list jobs while the provider stops.
 const AT_THE_END: Duration = Duration::from_secs(1);
-/// The unit with the tokens: when it was started, there may be other ones.
+/// The unit that has the tokens. After its start, the tokens may have changed.
 const RESOLVER: &str = "onecred-resolver.service";
 
 /// The end of a job.
@@ -33,7 +33,7 @@ struct End {
 }
 
 impl Recovery {
-    /// Follows the jobs for as long as it is polled.
+    /// Follows the jobs until it is dropped.
     pub async fn follow_jobs(self: Arc<Self>) {
         loop {
             if let Err(error) = self.until_the_connection_closes().await {
@@ -49,7 +49,7 @@ impl Recovery {
         let early = self.units().reconnect();
         self.refused.notify_one();
         let (sender, receiver) = unbounded_channel();
-        // Reports are taken whatever the calls do that follow from them: a connection with a full queue gives no answer to a call.
+        // Take reports even while calls are pending: a connection with a full queue does not deliver answers.
         tokio::select! {
             () = take(ends, &sender) => Ok(()),
             result = async {
@@ -59,8 +59,8 @@ impl Recovery {
         }
     }
 
-    /// Finds the units that failed for one of these before there was a connection: those that were never started in this boot, have no job, and are
-    /// wanted by something that runs or is being started.
+    /// Finds the units that failed because of one of these before the connection existed: units that never
+    /// started in this boot, have no job, and are wanted by a unit that is active or starting.
     async fn look_back(&self, early: Vec<String>) -> zbus::Result<()> {
         let (mut seen, mut next): (BTreeSet<String>, _) = (early.iter().cloned().collect(), early);
         let mut failed = Vec::new();
@@ -100,7 +100,7 @@ impl Recovery {
         Ok(false)
     }
 
-    /// Some properties of a unit that are lists of units.
+    /// The values of some properties of a unit that are lists of units.
     async fn names(&self, unit: &str, properties: &[&str]) -> zbus::Result<Vec<String>> {
         let unit = self.link.properties(unit, "Unit").await?;
         let mut all = Vec::new();
@@ -140,7 +140,7 @@ impl Recovery {
             match result.as_str() {
                 "done" | "canceled" => {
                     self.note_dependents(&mut dependents).await;
-                    // one that its own Restart= has started keeps those that failed for it, until its source is back
+                    // a unit that its own Restart= has started keeps its dependents until its source is back
                     let is_needed = self.units().is_needed(&unit);
                     match is_needed && result == "done" && self.restarts(&unit).await > 0 {
                         true => self.returned.notify_one(),
@@ -159,8 +159,8 @@ impl Recovery {
         self.news.notify_one();
     }
 
-    /// The units whose start waits for others, each with what it needs. To be called before the provider refuses those that wait and ends: it does
-    /// not see any more which units fail with them.
+    /// The units whose start waits for others, each with the units that it needs. Call it before the provider
+    /// refuses waiting requests and stops, because afterwards it cannot see which units fail.
     pub async fn queued(&self) -> Vec<(String, Vec<String>)> {
         let queued = async {
             let jobs = self.link.manager().await?.list_jobs().await?;
@@ -177,12 +177,12 @@ impl Recovery {
         timeout(AT_THE_END, queued).await.ok().and_then(Result::ok).unwrap_or_default()
     }
 
-    /// Units were refused for which some of these have waited.
+    /// Reports that units were refused which some of these were waiting for.
     pub fn note_queued(&self, queued: Vec<(String, Vec<String>)>) {
         self.units().fail_with(queued, BootTime::now());
     }
 
-    /// The starts of these units failed, since one that they need failed.
+    /// Records that the starts of these units failed because of a unit that they need.
     async fn note_dependents(&self, units: &mut Vec<String>) {
         let mut failed = Vec::new();
         for unit in units.drain(..) {
@@ -197,7 +197,7 @@ impl Recovery {
     }
 }
 
-/// Passes the ends of jobs on, until the connection closes.
+/// Passes on the ends of jobs until the connection closes.
 async fn take(mut ends: MessageStream, to: &UnboundedSender<End>) {
     while let Some(Ok(message)) = std::future::poll_fn(|cx| Pin::new(&mut ends).poll_next(cx)).await {
         let at = message.recv_position();

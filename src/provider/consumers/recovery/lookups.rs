@@ -1,5 +1,6 @@
-//! Whether refused units would get their credentials now. One secret of each source is looked up first; if that source is back, all other items
-//! are, each once. What is found is in the store when the units ask.
+//! Checks whether refused units would get their credentials now. Looks up one secret of each source first. If
+//! the source is back, looks up all other items, each once. The values are then in the store when the units
+//! ask.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -23,24 +24,24 @@ use crate::provider::publish::{self, Handle};
 
 /// How long a look-up may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How many look-ups there are at once.
+/// The most simultaneous look-ups.
 const AT_ONCE: usize = 64;
-/// Sources are tried within this time.
+/// Sources are tried at random times within this period.
 const APART: Duration = Duration::from_millis(500);
 
 /// A unit that was refused.
 pub(super) struct Refused {
     pub(super) unit: String,
-    /// What it must have of 1Password to start.
+    /// The values that it needs to start.
     pub(super) parts: Vec<Arc<Wanted>>,
     /// The class of the failure, if an administrator must correct its cause.
     awaits_correction: Option<String>,
 }
 
-/// What is looked up, as a key: the source, the vault and the reference.
+/// The key of a look-up: source, vault and reference.
 type Key = (SourceName, String, String);
 
-/// What is looked up, by its keys.
+/// Look-ups by key.
 type Missing = BTreeMap<Key, Arc<Wanted>>;
 
 /// The results of look-ups.
@@ -55,7 +56,7 @@ fn key(wanted: &Wanted) -> Key {
 }
 
 impl Lookups {
-    /// Looks up what these units lack, where it is due.
+    /// Looks up the values that these units lack, if their sources are due.
     async fn of(
         broker: &Arc<Broker>,
         units: &[Refused],
@@ -74,7 +75,7 @@ impl Lookups {
                 missing.insert(key, Arc::clone(wanted));
             }
         }
-        // a source that is away is asked for one, and a vault that is denied, too
+        // ask an unreachable source, or for a vault without access, only once
         let first = one_of_each(&missing, |(source, ..)| source);
         let tried = all.look_up(first, &mut missing, APART).await;
         let away: BTreeSet<SourceName> =
@@ -89,7 +90,7 @@ impl Lookups {
         all
     }
 
-    /// What is missing of vaults that were denied is denied, too.
+    /// Moves the look-ups of vaults without access to the denied ones.
     fn take_denied(&mut self, missing: &mut Missing) {
         let failure = |(key, result): (&Key, &Result<(), Failure>)| {
             let failure = result.as_ref().err().filter(|failure| failure.class == Class::Denied)?;
@@ -106,12 +107,12 @@ impl Lookups {
         });
     }
 
-    /// Whether the result of a look-up is the source's, and not of this one item.
+    /// Whether the result of a look-up concerns the whole source, not only this item.
     fn is_away(&self, key: &Key) -> bool {
         self.results.get(key).is_some_and(|result| result.as_ref().is_err_and(|failure| !failure.is_answer()))
     }
 
-    /// Looks some of what is missing up. Returns what was.
+    /// Moves some look-ups from `missing` to the results, by making them. Returns their keys.
     async fn look_up(&mut self, some: Missing, missing: &mut Missing, within: Duration) -> Vec<Key> {
         let (turns, mut tasks) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
         let keys = some.keys().cloned().collect();
@@ -133,7 +134,8 @@ impl Lookups {
         keys
     }
 
-    /// Whether a unit is to be started: it would get all, or be refused for another cause, which its journal should have.
+    /// Whether a unit must be started: it would get all values, or be refused for another cause, which its
+    /// journal should show.
     fn would_end(&self, unit: &Refused) -> bool {
         unit.parts.iter().all(|wanted| match self.results.get(&key(wanted)) {
             Some(Ok(())) => true,
@@ -169,7 +171,7 @@ impl Recovery {
         all.iter().flat_map(|unit| &unit.parts).map(|wanted| wanted.source.clone()).collect()
     }
 
-    /// The refused units that are to be started now, and the sources that were tried.
+    /// The refused units that can be started now, and the sources that were tried.
     pub(super) async fn back(
         &self,
         broker: &Arc<Broker>,
@@ -190,7 +192,7 @@ impl Recovery {
     }
 }
 
-/// One of each group, at random: one that always fails does not keep the others away.
+/// Chooses one look-up of each group at random, so that one that always fails does not block the others.
 fn one_of_each<'a, G: Ord>(all: &'a Missing, group: impl Fn(&'a Key) -> G) -> Missing {
     let mut groups: BTreeMap<G, Vec<(&Key, &Arc<Wanted>)>> = BTreeMap::new();
     for (key, wanted) in all {
@@ -200,7 +202,7 @@ fn one_of_each<'a, G: Ord>(all: &'a Missing, group: impl Fn(&'a Key) -> G) -> Mi
     some.map(|(key, wanted)| (key.clone(), Arc::clone(wanted))).collect()
 }
 
-/// What a unit must have of 1Password to start.
+/// The values that a unit needs to start.
 fn parts(active: &ActiveConfig, unit: &str, credential: &str) -> Vec<Arc<Wanted>> {
     let (Ok(unit), Ok(credential)) = (UnitName::parse(unit), CredentialId::parse(credential)) else {
         return Vec::new();
@@ -227,11 +229,11 @@ fn is_there(broker: &Broker, wanted: &Wanted) -> bool {
 
 async fn look_up(broker: &Arc<Broker>, wanted: &Arc<Wanted>) -> Result<(), Failure> {
     if is_there(broker, wanted) {
-        return Ok(()); // it came with another field of its item
+        return Ok(()); // another field of the same item brought it
     }
     let order = order(Wanted { deadline: Duration::ZERO, ..Wanted::clone(wanted) });
     match timeout(PATIENCE, broker.try_once(wanted, &Asker::Onecred)).await {
-        // an item can be there without one of its fields
+        // an item can exist without one of its fields
         Ok(Ok(())) => match broker.get(&order).await {
             Err(failure) if failure.class.is_transient() && wanted.max_age == MaxAge::Always => Ok(()),
             got => got.map(drop),

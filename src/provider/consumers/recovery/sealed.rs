@@ -1,4 +1,5 @@
-//! What is known of complete sealed answers and of the units that failed because systemd could not decrypt one. [`super::undecrypted`] acts on it.
+//! The state of complete sealed answers, and of units that failed because systemd could not decrypt one.
+//! [`super::undecrypted`] acts on it.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -15,18 +16,19 @@ use crate::host::pause::{Growing, prolonged};
 use crate::provider::base::peer::Peer;
 use crate::provider::base::process_id::{ProcessId, Running};
 
-/// How often processes that have an answer are looked at.
+/// How often to check the processes that have an answer.
 pub(super) const CHECK: Duration = Duration::from_millis(250);
-/// How long an answer is remembered whose process does not come further, or of which the service manager cannot be asked.
+/// How long an answer is remembered if its process makes no progress, or the service manager cannot be asked
+/// about it.
 pub(super) const REMEMBERED: Duration = Duration::from_secs(600);
-/// The most restarts of a unit in a row.
+/// The most consecutive restarts of a unit.
 const RESTARTS: u32 = 3;
 
-/// What is known of sealed answers.
+/// The state of sealed answers.
 #[derive(Debug, Default)]
 pub(super) struct Sealed {
     inner: Mutex<Inner>,
-    /// There is something to look at, or to be done.
+    /// Something must be checked or done.
     pub(super) begun: Notify,
 }
 
@@ -36,13 +38,14 @@ pub(super) struct Inner {
     /// Units with answers whose processes have ended, while the service manager is asked about them.
     pub(super) judged: Vec<String>,
     pub(super) restarts: BTreeMap<String, Restart>,
-    /// Units that did not start, since they need one of these.
+    /// Units that did not start because they need one of these.
     pub(super) dependents: Dependents,
-    /// Units that were restarted and have got what they asked for, until their dependents are started.
+    /// Restarted units that have received their credentials, until their dependents are started.
     pub(super) recovered: Vec<String>,
-    /// How many connections systemd-creds.socket had refused when it was last asked; unknown at first, and after a time without answers.
+    /// How many connections systemd-creds.socket had refused at the last query. `None` at first, and after a
+    /// time without answers.
     pub(super) refused: Option<u32>,
-    /// When it was last seen that it has refused more.
+    /// When an increase of that number was last seen.
     pub(super) refused_at: Option<BootTime>,
 }
 
@@ -56,19 +59,19 @@ pub(super) struct Answer {
     pub(super) at: BootTime,
 }
 
-/// A unit that is to be restarted.
+/// A unit that must be restarted.
 #[derive(Debug)]
 pub(super) struct Restart {
     pauses: Growing,
-    /// How many more restarts there may be.
+    /// How many more restarts are allowed.
     left: u32,
-    /// When; none while its start is awaited.
+    /// When to restart it; `None` while its start is in progress.
     due: Option<Instant>,
     /// The invocation that failed.
     pub(super) invocation: Vec<u8>,
-    /// A job of ours has been started, and has not ended.
+    /// A job of onecred has started and not ended.
     own_job: bool,
-    /// Until when its start and what it asks for are awaited.
+    /// Until when its start and its requests are expected.
     awaited_until: Option<Instant>,
 }
 
@@ -77,7 +80,7 @@ impl Sealed {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A process got a complete sealed answer.
+    /// Records that a process received a complete sealed answer.
     pub(super) fn answered(&self, peer: &Peer) {
         let running = peer.process.running();
         if running.as_ref().is_some_and(Running::decrypts_by_itself) {
@@ -97,7 +100,8 @@ impl Sealed {
         }
     }
 
-    /// A unit was refused: it fails because of that. Returns the units that failed for it before, each with one that it needs.
+    /// Records that a unit was refused, which makes it fail. Returns its dependents that failed before, each
+    /// with a unit that it needs.
     pub(super) fn refused(&self, unit: &str) -> Vec<(String, Vec<String>)> {
         let mut inner = self.inner();
         inner.answers.retain(|answer| answer.unit != unit);
@@ -110,19 +114,21 @@ impl Sealed {
         dependents
     }
 
-    /// Whether a unit is to be restarted, since systemd could not decrypt an answer for it.
+    /// Whether a unit must be restarted because systemd could not decrypt an answer.
     pub(super) fn is_to_be_restarted(&self, unit: &str) -> bool {
         self.inner().restarts.contains_key(unit)
     }
 
-    /// A job of this unit has ended well, or was canceled: one that was not ours, or the one that is awaited.
+    /// Records that a job of this unit has ended successfully or was canceled: a job of someone else, or the
+    /// expected one.
     pub(super) fn job_ended(&self, unit: &str, is_done: bool) {
         let mut inner = self.inner();
         let was_answered = inner.answers.iter().any(|answer| answer.unit == unit);
         inner.answers.retain(|answer| answer.unit != unit || answer.process.running() == answer.running);
         let is_loading = inner.answers.iter().any(|answer| answer.unit == unit);
         match inner.restarts.get_mut(unit) {
-            // the start job of Type=simple ends at the fork: before the process asks, or while it loads its credentials
+            // the start job of a Type=simple unit ends at the fork: before the process asks, or while it
+            // loads its credentials
             Some(restart) if restart.own_job && (is_loading || is_done && !was_answered) => {
                 restart.own_job = false;
                 restart.awaited_until = Some(Instant::now() + REMEMBERED);
@@ -137,7 +143,7 @@ impl Sealed {
         inner.dependents.forget(unit);
     }
 
-    /// A unit did not start, since one of those that it needs failed.
+    /// Records that a unit did not start because a unit that it needs failed.
     pub(super) fn note_dependent(&self, unit: String, needs: Vec<String>) {
         let mut inner = self.inner();
         if inner.may_restart() {
@@ -152,19 +158,21 @@ impl Sealed {
 }
 
 impl Inner {
-    /// Whether a unit got a sealed answer that may turn out not to have been decrypted, or is to be restarted for that.
+    /// Whether a unit has a sealed answer that systemd may have failed to decrypt, or must be restarted for
+    /// that reason.
     pub(super) fn may_restart(&self) -> bool {
         !(self.answers.is_empty() && self.judged.is_empty() && self.restarts.is_empty())
     }
 
-    /// A unit got what it asked for. If it was restarted for that, its dependents are next.
+    /// Records that a unit received its credentials. If it was restarted, its dependents are next.
     pub(super) fn recovers(&mut self, unit: &str) {
         if self.restarts.remove(unit).is_some() {
             self.recovered.push(unit.to_owned());
         }
     }
 
-    /// Takes the answers whose processes have ended. Those that executed their program have got what they asked for.
+    /// Takes the answers whose processes have ended. Processes that executed their program had received their
+    /// credentials.
     pub(super) fn take_ended(
         &mut self,
         now: BootTime,
@@ -189,7 +197,7 @@ impl Inner {
         ended
     }
 
-    /// When there is something to look at or to do, if nothing else happens.
+    /// When to check or do something, if nothing else happens.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
         if !(self.answers.is_empty() && self.judged.is_empty() && self.recovered.is_empty()) {
             return Some(now + CHECK);
@@ -197,7 +205,7 @@ impl Inner {
         self.restarts.values().filter_map(|restart| restart.due.or(restart.awaited_until)).min()
     }
 
-    /// Takes the units whose restarts are due. Those that were not heard of for long are forgotten.
+    /// Takes the units whose restarts are due. Drops those without news for a long time.
     pub(super) fn take_due(&mut self, now: Instant) -> Vec<String> {
         self.restarts.retain(|_, restart| restart.awaited_until.is_none_or(|until| now < until));
         let due = self.restarts.iter_mut().filter(|(_, restart)| restart.due.is_some_and(|due| due <= now));
@@ -208,7 +216,7 @@ impl Inner {
         .collect()
     }
 
-    /// Notes how many connections were refused until now. The first count says nothing of when that was.
+    /// Records how many connections were refused until now. The first count does not show when that was.
     pub(super) fn note_refused(&mut self, count: u32, now: BootTime) {
         if self.refused.replace(count).is_some_and(|before| count > before) {
             self.refused_at = Some(now);
@@ -229,13 +237,13 @@ impl Restart {
         }
     }
 
-    /// A restart is begun.
+    /// Marks a restart as begun.
     pub(super) fn begin(&mut self, now: Instant) {
         self.own_job = true;
         self.awaited_until = Some(now + REMEMBERED);
     }
 
-    /// Plans the next restart of a unit whose invocation failed. False, if there were enough.
+    /// Plans the next restart of a unit whose invocation failed. Returns false if the limit is reached.
     pub(super) fn plan(&mut self, invocation: Vec<u8>) -> bool {
         self.own_job = false;
         self.awaited_until = None;

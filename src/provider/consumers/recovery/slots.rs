@@ -1,4 +1,4 @@
-//! How many units are started at once.
+//! Limits how many units are started at the same time.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,16 +7,16 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::time::timeout;
 
-/// The most starts at once.
+/// The most simultaneous starts.
 const SLOTS: usize = 32;
-/// How long a start takes a slot, at most: a slow unit does not hold up all others.
+/// How long a start occupies a slot at most, so that a slow unit does not delay all others.
 const LONGEST: Duration = Duration::from_secs(2);
 
 /// The slots.
 #[derive(Debug)]
 pub(super) struct Slots {
     permits: Semaphore,
-    /// Who waits for the end of a unit's job.
+    /// Those that wait for the end of a unit's job.
     waiting: Mutex<HashMap<String, oneshot::Sender<()>>>,
 }
 
@@ -41,7 +41,7 @@ impl Slots {
         Slot { _permit: permit, end }
     }
 
-    /// A job of this unit has ended.
+    /// Reports that a job of this unit has ended.
     pub(super) fn ended(&self, unit: &str) {
         if let Some(waiting) = self.waiting().remove(unit) {
             let _ = waiting.send(());

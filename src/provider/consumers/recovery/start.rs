@@ -1,7 +1,7 @@
-//! Starts a unit again: whether it may be started, and whether its failure must be reset before.
+//! Starts a unit again: decides whether it may be started, and whether its failed state must be reset first.
 //!
-//! A reset removes the unit from `systemctl --failed`. It is needed only where the unit's start limit would refuse the start, and comes after a
-//! check of what would keep the service manager from queueing the start.
+//! A reset removes the unit from `systemctl --failed`. It is needed only if the unit's start limit would
+//! refuse the start, and is made after checking that the service manager can queue the start.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,56 +11,57 @@ use crate::host::clock::{self, BootTime};
 use crate::host::systemd::invocation;
 use crate::host::systemd::manager::Properties;
 
-/// The most units that are looked at for one start.
+/// The most units that are checked for one start.
 const MOST_NEEDED: usize = 256;
-/// By which settings a unit cannot be without another.
+/// The settings that make a unit depend on another.
 const NEEDS: [&str; 3] = ["Requires", "Requisite", "BindsTo"];
 
-/// How long a unit that was refused may still be on its way to its end.
+/// How long a refused unit may take to fail.
 const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
-/// Why a unit is to be started.
+/// Why a unit must be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum For<'a> {
     /// It was refused a credential.
     Refused(&'a FailedUnit),
-    /// Systemd could not decrypt its credential.
+    /// systemd could not decrypt its credential.
     Undecrypted,
     /// A unit that it needs failed.
     Another,
 }
 
-/// What became of a start.
+/// The outcome of a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// It is queued.
     Started,
-    /// The unit was stopped, started by somebody else, or is masked.
+    /// The unit was stopped or started by someone else, or is masked.
     NotNeeded,
-    /// The unit runs, since its own `Restart=` has started it.
+    /// The unit runs, because its own `Restart=` has started it.
     Returned,
-    /// The unit has not ended yet, or another one that it needs has failed, and a start would start that one too.
+    /// The unit has not stopped yet. Or another unit that it needs has failed, and a start would start that
+    /// one too.
     Later,
 }
 
-/// What the service manager knows of a unit.
+/// What the service manager reports about a unit.
 #[derive(Debug, Clone)]
 struct Facts {
     /// `loaded`, `masked`…
     load: String,
     /// `failed`, `inactive`, `active`…
     active: String,
-    /// The ID of its invocation, the last one if it does not run.
+    /// The ID of its current or last invocation.
     invocation: String,
-    /// How often its own `Restart=` has started it since somebody else did.
+    /// How often its own `Restart=` has started it since someone else did.
     restarts: u32,
-    /// It may be started by request.
+    /// Whether it may be started on request.
     can_start: bool,
-    /// The time over which its starts are counted; zero if they are not limited.
+    /// The interval of its start limit; zero without a limit.
     limit: Duration,
     /// When it last became inactive or failed, on the clock of `limit`.
     ended: Duration,
-    /// The units that it needs, and what those that are inactive need.
+    /// The units that it needs, and those that inactive ones among them need.
     needs: Vec<Needed>,
 }
 
@@ -70,7 +71,7 @@ struct Needed {
     name: String,
     load: String,
     active: String,
-    /// It failed for a cause that has passed, and is started again as well, or is about to be started.
+    /// Its failure had a cause that has passed, and it is being started again.
     recovers: bool,
 }
 
@@ -101,14 +102,14 @@ fn decide(unit: &Facts, why: For, now: Now) -> Decision {
     if let For::Refused(FailedUnit { invocation: Some(refused), since, .. }) = why {
         let is_ending = match unit.active.as_str() {
             "failed" | "inactive" => false,
-            // a reload can be refused, too, which ends nothing
+            // a reload can also be refused, without stopping the unit
             "active" => since.age(now.boot) < ENDS_WITHIN,
             _ => true,
         };
         match (*refused == unit.invocation, unit.restarts) {
             (true, _) if is_ending => return Decision::Later,
             (true, _) => {}
-            (false, 0) => return Decision::NotNeeded, // somebody has started it since
+            (false, 0) => return Decision::NotNeeded, // someone has started it since
             (false, _) => {
                 return match unit.active.as_str() {
                     "active" => Decision::Returned,
@@ -137,7 +138,7 @@ fn decide(unit: &Facts, why: For, now: Now) -> Decision {
 }
 
 impl Recovery {
-    /// Starts a unit, if it is as it was when it failed.
+    /// Starts a unit, if its state has not changed since it failed.
     pub(super) async fn start_again(&self, name: &str, why: For<'_>, mode: &str) -> zbus::Result<Outcome> {
         let facts = self.facts(name, why).await?;
         let now = Now { boot: BootTime::now(), monotonic: clock::monotonic() };
@@ -172,10 +173,10 @@ impl Recovery {
         })
     }
 
-    /// How often the unit's own `Restart=` has started it since somebody else did.
+    /// How often the unit's own `Restart=` has started it since someone else did.
     pub(super) async fn restarts(&self, name: &str) -> u32 {
         let Ok(service) = self.link.properties(name, "Service").await else { return 0 };
-        service.get("NRestarts").await.unwrap_or_default() // other types of units have no Restart=
+        service.get("NRestarts").await.unwrap_or_default() // only services have Restart=
     }
 
     async fn needs_of(&self, name: &str, unit: &Properties, why: For<'_>) -> zbus::Result<Vec<Needed>> {
@@ -200,7 +201,7 @@ impl Recovery {
     }
 }
 
-/// What a unit cannot be without.
+/// The units that a unit depends on.
 pub(super) async fn needs(unit: &Properties) -> zbus::Result<Vec<String>> {
     let mut all = Vec::new();
     for setting in NEEDS {
@@ -281,12 +282,12 @@ mod tests {
             ("failed", "first", soon, start(true)),
             ("activating", "first", soon, Decision::Later),
             ("deactivating", "first", late, Decision::Later),
-            // Type=simple is active until its process has noticed the refusal
+            // a Type=simple unit is active until its process notices the refusal
             ("active", "first", soon, Decision::Later),
-            // it was a reload that was refused
+            // a reload was refused
             ("active", "first", late, Decision::NotNeeded),
             ("inactive", "first", soon, Decision::NotNeeded),
-            // somebody has started it since
+            // someone has started it since
             ("failed", "zeroth", soon, Decision::NotNeeded),
             ("active", "zeroth", soon, Decision::NotNeeded),
             ("activating", "zeroth", soon, Decision::NotNeeded),
@@ -332,7 +333,7 @@ mod tests {
             let reason = reason(decide(&facts, For::Undecrypted, at(ENDED)));
             assert_eq!(reason, format!("it needs other.service, which is {load}"));
         }
-        // its file went while it ran
+        // its unit file was removed while it ran
         let facts = unit("failed", &[("not-found", "active", false)]);
         assert_eq!(decide(&facts, For::Undecrypted, at(ENDED)), start(true));
     }

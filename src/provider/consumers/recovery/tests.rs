@@ -27,7 +27,7 @@ fn failed(class: Class) -> Refusal {
     Refusal::Failed { reference, failure: Failure::new(class, "cause", "remedy") }
 }
 
-/// Whether this has been notified.
+/// Whether `notify` has been notified.
 async fn is_notified(notify: &Notify) -> bool {
     timeout(Duration::from_secs(1), notify.notified()).await.is_ok()
 }

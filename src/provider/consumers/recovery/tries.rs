@@ -1,4 +1,5 @@
-//! When sources are asked whether they are back: each at its own time, so that neither sources nor machines are asked or ask all at once.
+//! Decides when to check whether sources are back. Each source has its own time, so that sources are not
+//! asked all at once, and machines do not ask all at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,17 +9,18 @@ use tokio::time::Instant;
 use crate::domain::name::SourceName;
 use crate::host::pause::{Growing, varied};
 
-/// How long to wait before the first try, and at most.
+/// The pause before the first try, and the longest pause.
 const PAUSES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(60)];
 
-/// How long to wait before causes are tried that an administrator must correct, if nothing shows that they were.
+/// How often to check causes that an administrator must correct, if nothing indicates that they were
+/// corrected.
 const CORRECTIONS: Duration = Duration::from_secs(300);
 
 /// The tries.
 #[derive(Debug, Default)]
 pub(super) struct Tries {
     sources: BTreeMap<SourceName, Try>,
-    /// When what an administrator must correct is tried.
+    /// When to check causes that an administrator must correct.
     corrections: Option<Instant>,
 }
 
@@ -41,7 +43,7 @@ impl Try {
 }
 
 impl Tries {
-    /// How long to wait until one of these sources is to be tried. Others are forgotten.
+    /// How long to wait until one of these sources is due. Removes other sources.
     pub(super) fn wait(&mut self, sources: &BTreeSet<SourceName>, now: Instant) -> Duration {
         self.sources.retain(|source, _| sources.contains(source));
         for source in sources {
@@ -51,12 +53,13 @@ impl Tries {
         next.map_or(PAUSES[0], |due| due.saturating_duration_since(now))
     }
 
-    /// Whether a source is to be tried.
+    /// Whether a source is due.
     pub(super) fn is_due(&self, source: &SourceName, now: Instant) -> bool {
         self.sources.get(source).is_some_and(|try_| try_.due <= now)
     }
 
-    /// Whether what an administrator must correct is to be tried, now and then not for long.
+    /// Whether to check causes that an administrator must correct. If so, they are not due again for some
+    /// time.
     pub(super) fn take_corrections(&mut self, now: Instant) -> bool {
         let due = *self.corrections.get_or_insert_with(|| now + varied(CORRECTIONS, 0.2));
         if due <= now {
@@ -65,21 +68,21 @@ impl Tries {
         due <= now
     }
 
-    /// All is to be tried now.
+    /// Makes everything due now.
     pub(super) fn all_now(&mut self) {
         let now = Instant::now();
         self.sources.values_mut().for_each(|source| source.due = now);
         self.corrections = Some(now);
     }
 
-    /// A source is to be tried now.
+    /// Makes a source due now.
     pub(super) fn now(&mut self, source: &SourceName) {
         if let Some(try_) = self.sources.get_mut(source) {
             try_.due = Instant::now();
         }
     }
 
-    /// A source was tried. If units were started, the pauses begin again.
+    /// Records that a source was tried. If units were started, its pauses begin again with the shortest.
     pub(super) fn tried(&mut self, source: &SourceName, is_back: bool, now: Instant) {
         if let Some(try_) = self.sources.get_mut(source) {
             if is_back {

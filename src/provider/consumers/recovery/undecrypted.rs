@@ -1,8 +1,10 @@
-//! Restarts units that got a complete sealed answer which systemd could not decrypt, and failed with 243/CREDENTIALS.
+//! Restarts units that failed with 243/CREDENTIALS because systemd could not decrypt a complete sealed
+//! answer.
 //!
-//! Since systemd 258 a unit with `PrivateDevices=`, `DeviceAllow=` or `DevicePolicy=` needs a connection to systemd-creds.socket, which is
-//! reset when there are too many. Each such unit gets one line in its journal and is restarted up to three times. A restart of the provider
-//! forgets these units: they are restarted within a minute or not at all.
+//! Since systemd 258 a unit with `PrivateDevices=`, `DeviceAllow=` or `DevicePolicy=` needs a connection to
+//! systemd-creds.socket, which is reset if there are too many. Each such unit gets one line in its journal
+//! and is restarted up to three times. A restart of the provider drops these units: units are restarted
+//! within a minute or not at all.
 
 use std::collections::BTreeSet;
 use std::mem;
@@ -23,16 +25,16 @@ use crate::provider::base::process_id::ProcessId;
 
 /// The sockets of this provider.
 const OWN: [&str; 2] = ["/run/onecred/credential.sock", "/run/onecred/sealed.sock"];
-/// Decrypts for units.
+/// The socket that decrypts for units.
 const DECRYPTS: &str = "systemd-creds.socket";
 
 impl Recovery {
-    /// A unit got a complete sealed answer.
+    /// Records that a unit received a complete sealed answer.
     pub fn answered_sealed(&self, peer: &Peer) {
         self.sealed.answered(peer);
     }
 
-    /// Restarts units that systemd could not decrypt an answer for, for as long as it is polled.
+    /// Restarts units whose answer systemd could not decrypt. Runs until it is dropped.
     pub async fn follow_sealed(self: Arc<Self>) {
         loop {
             self.wait().await;
@@ -51,11 +53,12 @@ impl Recovery {
         }
     }
 
-    /// Waits until there is something to look at or to do.
+    /// Waits until something must be checked or done.
     async fn wait(&self) {
         let next = self.sealed.inner().next(Instant::now());
         if self.sealed.inner().answers.is_empty() {
-            self.sealed.inner().refused = None; // what is refused until the next answer does not concern it
+            // connections that are refused before the next answer do not affect it
+            self.sealed.inner().refused = None;
             tokio::select! {
                 () = self.sealed.begun.notified() => {}
                 () = async {
@@ -72,7 +75,8 @@ impl Recovery {
         }
     }
 
-    /// Starts the units that failed for one that has recovered. Those that wait for a unit that was given up stay as they are.
+    /// Starts the dependents of units that have recovered. Dependents of a unit that was given up remain
+    /// failed.
     async fn start_dependents(&self) {
         let mut started = mem::take(&mut self.sealed.inner().recovered);
         loop {
@@ -106,7 +110,7 @@ impl Recovery {
         }
     }
 
-    /// Asks often, so that a refusal is known to have happened after an answer.
+    /// Queries the number of refused connections often, so that a refusal can be dated after an answer.
     async fn count_refused(&self) {
         match self.connections_refused().await {
             Ok(count) => self.sealed.inner().note_refused(count, BootTime::now()),
@@ -180,7 +184,7 @@ impl Recovery {
         Ok(failed)
     }
 
-    /// Whether [`DECRYPTS`] refused connections since then, or was not running all the time.
+    /// Whether [`DECRYPTS`] has refused connections since then, or was not running all the time.
     async fn was_reset(&self, since: BootTime) -> zbus::Result<bool> {
         let socket = self.link.properties(DECRYPTS, "Unit").await?;
         let active = socket.get::<String>("ActiveState").await? == "active";
@@ -239,7 +243,7 @@ impl Recovery {
         }
     }
 
-    /// Restarts it, if it is as it was when it failed.
+    /// Restarts a unit, if its state has not changed since it failed.
     async fn restart_failed(&self, name: &str) -> zbus::Result<bool> {
         let unit = self.link.properties(name, "Unit").await?;
         let (job, _): (u32, zbus::OwnedObjectPath) = unit.get("Job").await?;

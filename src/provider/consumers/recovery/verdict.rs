@@ -1,38 +1,39 @@
-//! Whether systemd failed to decrypt a sealed answer, by what it knows of the unit.
+//! Decides whether systemd failed to decrypt a sealed answer, from what systemd reports about the unit.
 
-/// A command of a unit as the service manager shows it: program, arguments, whether its failure is ignored, start and end on two clocks in
-/// microseconds, process, how it ended (CLD_EXITED), and its exit status.
+/// A command of a unit as the service manager shows it: program, arguments, whether its failure is ignored,
+/// start and end on two clocks in microseconds, PID, how it ended (CLD_EXITED), and its exit status.
 pub(super) type Command = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
 
-/// How a process ends that exits (`CLD_EXITED`).
+/// The code of a process that has exited (`CLD_EXITED`).
 const EXITED: i32 = 1;
 /// The exit status of a process that could not set up its unit's credentials.
 const CREDENTIALS: i32 = 243;
 
-/// What is known of a unit that has failed.
+/// The state of a unit that has failed.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Failed {
-    /// The commands that the unit has run, or tried to.
+    /// The commands that the unit has run or tried to run.
     pub(super) commands: Vec<Command>,
-    /// Whether it has one of the settings with which its process calls systemd-creds: `PrivateDevices=`, `DeviceAllow=`, `DevicePolicy=`.
+    /// Whether it has a setting that makes its process call systemd-creds: `PrivateDevices=`, `DeviceAllow=`
+    /// or `DevicePolicy=`.
     pub(super) calls: bool,
     /// Where its other credentials come from.
     pub(super) others: Vec<Source>,
-    /// Whether systemd-creds.socket refused connections since the answer, or was not running.
+    /// Whether systemd-creds.socket has refused connections since the answer, or was not running.
     pub(super) reset: bool,
 }
 
-/// Where a credential comes from that is not onecred's.
+/// The origin of a credential that is not from onecred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
     /// A file or socket that does not exist: the unit cannot start.
     Missing,
-    /// Anything else. It may be what failed.
+    /// Anything else, which may have caused the failure.
     Other,
 }
 
-/// Whether the process that got a complete sealed answer failed because systemd could not decrypt it. Where the unit has other credentials,
-/// which may have failed as well, it takes a sign of systemd-creds.socket.
+/// Whether the process that received a complete sealed answer failed because systemd could not decrypt it. If
+/// the unit has other credentials, which may also have failed, this needs evidence from systemd-creds.socket.
 pub(super) fn is_undecrypted(process: u32, failed: &Failed) -> bool {
     let ended_so =
         |(.., of, how, status): &Command| *of == process && *how == EXITED && *status == CREDENTIALS;

@@ -1,4 +1,5 @@
-//! Looks at the units that something is due for: how each is, whether it would start with the new values, and what to do then.
+//! Evaluates the units for which an action is due: their state, whether they would start with the new values,
+//! and what to do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,18 +21,20 @@ use crate::provider::base::side_by_side::side_by_side;
 use crate::provider::fetch::broker::Broker;
 use crate::provider::fetch::start::Fit;
 
-/// How often units are judged before anything is done, if each time finds further changes.
+/// How often units are judged before anything is done, if each round finds further changes.
 const ROUNDS: usize = 3;
-/// How many units are looked at and judged at once.
+/// How many units are evaluated at the same time.
 const AT_ONCE: usize = 8;
 /// The states of units that can have an old value.
 const RUNNING: [&str; 3] = ["active", "activating", "reloading"];
-/// The states of units that a wave looks at. One that was stopped does not hold up the others, one that failed does.
+/// The states of units that a wave considers. A stopped unit does not delay the other units; a failed one
+/// does.
 const IN_WAVE: [&str; 5] = ["active", "activating", "reloading", "deactivating", "failed"];
 
 impl Restarts {
-    /// Looks at the units that something is due for; with `all`, also at those that it is withheld of. Gives what is to be carried out. What is
-    /// found changed on the way is included, so that a unit is restarted once.
+    /// Evaluates the units for which an action is due; with `all`, also those for which it is withheld.
+    /// Returns the actions to carry out. Changes that are found in the meantime are included, so that a unit
+    /// is restarted once.
     pub(super) async fn evaluate(
         &self,
         context: Context<'_>,
@@ -67,7 +70,7 @@ impl Restarts {
         orders
     }
 
-    /// Takes over the units of what has changed.
+    /// Lists the units of changed secrets and templates.
     async fn list(&self, context: Context<'_>, active: &ActiveConfig) {
         let news = self.pending().news();
         if news.is_empty() {
@@ -84,7 +87,7 @@ impl Restarts {
         }
     }
 
-    /// Judges the units that something can be done for: why it is withheld, or none.
+    /// Judges the units for which an action is possible: the reason to withhold it, or `None`.
     async fn judge(
         &self,
         context: Context<'_>,
@@ -92,7 +95,7 @@ impl Restarts {
         all: bool,
     ) -> BTreeMap<String, Option<Problem>> {
         let units = self.pending().units(all);
-        // loops, since a closure that borrows its argument can't give a future here
+        // loops, since a closure that borrows its argument cannot return a future here
         let mut looks = Vec::new();
         for unit in &units {
             looks.push(self.find(unit));
@@ -121,7 +124,7 @@ impl Restarts {
         judged
     }
 
-    /// How a unit is.
+    /// The state of a unit.
     async fn find(&self, unit: &str) -> Found {
         let found = async {
             let it = self.link.properties(unit, "Unit").await?;
@@ -138,7 +141,7 @@ impl Restarts {
         found.await.map_or_else(|error| Found::Unknown(error.to_string()), Found::Known)
     }
 
-    /// The waves of the secrets and templates that something is due for.
+    /// The waves of the secrets and templates for which an action is due.
     async fn held(&self, active: &ActiveConfig) -> BTreeMap<String, Wave> {
         let names: BTreeSet<String> =
             self.pending().entries().flat_map(|(_, entry)| entry.causes.keys().cloned()).collect();
@@ -175,7 +178,7 @@ impl Restarts {
         held
     }
 
-    /// Why a unit would not start with the new values. Without `look_up`, only what is in memory counts.
+    /// Why a unit would not start with the new values. Without `look_up`, considers only what is in memory.
     async fn problem(
         &self,
         how: (&Arc<Broker>, &Fit<'_>),
@@ -195,13 +198,13 @@ impl Restarts {
         }
     }
 
-    /// Why what is due would be withheld, by what is in memory; empty where it would not be.
+    /// Why a due action would be withheld, according to what is in memory. Empty if it would not be.
     pub async fn foresee(&self, broker: &Arc<Broker>, fit: &Fit<'_>, due: &Due) -> String {
         let problem = self.problem((broker, fit), &self.config.get(), &due.unit, false).await;
         problem.as_ref().map(Problem::in_words).unwrap_or_default()
     }
 
-    /// What would be done to each unit that runs, if secrets and templates changed: the strongest measure.
+    /// The strongest measure for each running unit if these secrets and templates changed.
     pub async fn due(&self, active: &ActiveConfig, names: &BTreeSet<String>) -> zbus::Result<Vec<Due>> {
         let mut units: BTreeMap<String, Due> = BTreeMap::new();
         for due in self.units_of(active, names, &["active"]).await? {
@@ -212,7 +215,8 @@ impl Restarts {
         Ok(units.into_values().collect())
     }
 
-    /// What is to be done for secrets and templates that have changed, to units in these states: for each unit and name the strongest measure.
+    /// The actions on units in these states for changed secrets and templates: the strongest measure for each
+    /// unit and name.
     async fn units_of(
         &self,
         active: &ActiveConfig,
@@ -258,7 +262,7 @@ struct Wave {
 }
 
 impl Wave {
-    /// Why a unit waits, if it does.
+    /// Why a unit must wait, if it must.
     fn holds(&self, unit: &str) -> Option<String> {
         let unit = UnitName::parse(unit).ok()?;
         let is_first = self.units.iter().any(|pattern| pattern.matches(&unit));

@@ -1,4 +1,4 @@
-//! Carries out what is due: restarts, reloads and signals, side by side. A unit that takes long delays no other.
+//! Carries out restarts, reloads and signals concurrently. A slow unit does not delay the others.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
@@ -17,30 +17,30 @@ use super::{Due, Measure};
 use crate::host::systemd::manager::{ManagerProxy, subscribe};
 use crate::host::systemd::message_id;
 
-/// How many jobs run at once. Those that take long do not count.
+/// The most simultaneous jobs, not counting slow ones.
 const AT_ONCE: usize = 32;
-/// After this time a job takes long.
+/// A job that takes longer than this is slow.
 const LONG: Duration = Duration::from_secs(5);
-/// How long a job is watched.
+/// How long a job is followed.
 const WATCHED: Duration = Duration::from_secs(180);
 
-/// Something to be carried out.
+/// An action to carry out.
 #[derive(Debug)]
 pub(super) struct Order {
     pub(super) due: Due,
     /// `secret NAME` or `template NAME`.
     pub(super) what: String,
-    /// What led to it.
+    /// Its causes.
     pub(super) causes: Causes,
 }
 
-/// The jobs that run, each with when it was ordered.
+/// The running jobs, each with the time of the request.
 type Jobs = HashMap<OwnedObjectPath, (Order, Instant)>;
 
-/// The end of a job: its object, and the result.
+/// The end of a job: its object path and its result.
 type End = (OwnedObjectPath, String);
 
-/// Carries out all orders, and reports the end of each.
+/// Carries out all actions and reports the end of each.
 pub(super) async fn carry_out(
     manager: zbus::Result<ManagerProxy<'static>>,
     orders: Vec<Order>,
@@ -62,7 +62,7 @@ pub(super) async fn carry_out(
             return;
         }
     };
-    // signals are taken from the connection at once, so that they keep no answer from coming through
+    // receive signals at once, because a full queue would block answers
     let (sender, mut results) = mpsc::unbounded_channel();
     let mut pump = JoinSet::new();
     pump.spawn(async move {
@@ -121,7 +121,7 @@ async fn run(
     }
 }
 
-/// How many jobs are not known to take long.
+/// How many jobs are not slow.
 fn quick(jobs: &Jobs) -> usize {
     jobs.values().filter(|(_, at)| at.elapsed() < LONG).count()
 }
@@ -133,7 +133,7 @@ fn give_up(jobs: &mut Jobs, which: impl Fn(Instant) -> bool, why: &str, ended: &
     }
 }
 
-/// Has the service manager do it. Gives the job, where there is one to wait for.
+/// Requests the action from the service manager. Returns the job, if there is one to wait for.
 async fn request(manager: &ManagerProxy<'_>, due: &Due) -> zbus::Result<Option<OwnedObjectPath>> {
     match due.measure {
         Measure::Restart => manager.try_restart_unit(&due.unit, "replace").await.map(Some),
@@ -159,7 +159,7 @@ fn done(order: Order, ended: &UnboundedSender<Order>) {
     let _ = ended.send(order);
 }
 
-/// It is logged, and not tried again: a unit that does not come up with a new secret would not with the next try either.
+/// Logs a failure. The action is not repeated: a unit that does not start with a new secret would fail again.
 fn failed(order: &Order, why: &str) {
     let Order { due: Due { unit, measure, secret }, what, .. } = order;
     tracing::error!(

@@ -1,4 +1,5 @@
-//! The restarts, reloads and signals that are due: what led to each, and whether it waits or is withheld. Pure. The next provider continues with them.
+//! The pending restarts, reloads and signals: their causes, and whether they wait or are withheld. Pure. The
+//! next provider process continues with them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,35 +9,36 @@ use super::{Due, Measure};
 use crate::host::systemd::invocation::Invocation;
 use crate::provider::consumers::received::Has;
 
-/// Why a unit is withheld something.
+/// Why an action on a unit is withheld.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Problem {
-    /// It would be refused a credential: its ID, the cause and the remedy.
+    /// The unit would be refused a credential: its ID, the cause and the remedy.
     Refused(String, String),
-    /// The service manager gives no answer about it, for this reason.
+    /// The service manager does not answer about the unit, for this reason.
     Unknown(String),
-    /// Other units come first, as this says.
+    /// Other units come first, as this text says.
     Wave(String),
 }
 
-/// Why something is due for a unit: a secret or a template has changed.
+/// Why an action is due for a unit: a secret or a template has changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Cause {
     pub(super) measure: Measure,
-    /// When the new value had been published, in microseconds on CLOCK_MONOTONIC. A unit that started later has it.
+    /// When the new value was published, in microseconds on CLOCK_MONOTONIC. A unit that started later has
+    /// it.
     pub(super) since: u64,
-    /// Whether there was no value before. Then it concerns only units that are known to have another value.
+    /// Whether there was no value before. Then only units that are known to have another value are affected.
     pub(super) first: bool,
 }
 
-/// What led to what is due for a unit, by the name of the secret or template.
+/// The causes of an action, by the name of the secret or template.
 pub(super) type Causes = BTreeMap<String, Cause>;
 
 /// What is due for a unit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Entry {
     pub(super) causes: Causes,
-    /// Why it is withheld, if it is.
+    /// Why it is withheld.
     pub(super) problem: Option<Problem>,
     /// Whether it is being carried out.
     #[serde(skip)]
@@ -44,13 +46,14 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Whether it can become possible at any time, so that it is looked at often. Otherwise a look may cost requests to 1Password.
+    /// Whether it can become possible at any time, so that it is checked often. Otherwise a check may cost
+    /// requests to 1Password.
     fn is_waiting(&self) -> bool {
         !self.ordered && matches!(self.problem, None | Some(Problem::Wave(_)))
     }
 }
 
-/// What the service manager says of a unit.
+/// What the service manager reports about a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Found {
     Known(State),
@@ -58,7 +61,7 @@ pub(super) enum Found {
     Unknown(String),
 }
 
-/// How a unit is.
+/// The state of a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct State {
     pub(super) activity: Activity,
@@ -67,7 +70,7 @@ pub(super) struct State {
     pub(super) invocation: Invocation,
     /// When it began to start, in microseconds on CLOCK_MONOTONIC.
     pub(super) started: u64,
-    /// When it became active, in the same way.
+    /// When it became active, on the same clock.
     pub(super) active_since: u64,
 }
 
@@ -77,12 +80,12 @@ pub(super) enum Activity {
     Active,
     /// It starts or reloads.
     Busy,
-    /// It has ended or failed, or is being stopped.
+    /// It has stopped or failed, or is stopping.
     Ended,
 }
 
 impl Activity {
-    /// By systemd's word.
+    /// Converts systemd's name of the state.
     pub(super) fn of(word: &str) -> Self {
         match word {
             "active" => Self::Active,
@@ -97,15 +100,16 @@ impl Activity {
 pub(super) enum Step {
     /// Nothing is due any more.
     Drop,
-    /// Look at it again later.
+    /// Check it again later.
     Wait,
-    /// See whether it can start with the new values.
+    /// Check whether it can start with the new values.
     Judge,
-    /// Withhold it, for this reason.
+    /// Withhold the action, for this reason.
     Withhold(Problem),
 }
 
-/// Decides by how a unit is and by what it received. `has` says the latter for the name of a secret or template, `held` why other units come first.
+/// Decides by the state of a unit and by what it received. `has` returns the latter for the name of a secret
+/// or template, `held` the reason why other units come first.
 fn step(
     causes: &mut Causes,
     found: &Found,
@@ -117,7 +121,7 @@ fn step(
         Found::Unknown(error) => return Step::Withhold(Problem::Unknown(error.clone())),
     };
     if state.activity == Activity::Ended {
-        return Step::Drop; // when it starts, it gets the new values
+        return Step::Drop; // it gets the new values when it starts
     }
     causes.retain(|name, cause| match has(name, state) {
         Has::Current => false,
@@ -140,37 +144,38 @@ fn step(
 /// What to do for a unit that was judged.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// Carry it out.
+    /// Carry out the action.
     Act,
-    /// Withhold it.
+    /// Withhold the action.
     Withhold {
-        /// Whether the unit's journal gets a line.
+        /// Whether to write a line to the unit's journal.
         first: bool,
     },
 }
 
-/// All that is due.
+/// All pending actions.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Pending {
-    /// Secrets and templates that have changed, and whose units were not listed yet; each with whether it had no value before.
+    /// Changed secrets and templates whose units were not listed yet; each with whether it had no value
+    /// before.
     news: BTreeMap<String, bool>,
     units: BTreeMap<String, Entry>,
-    /// When something was last carried out for a secret or template.
+    /// When an action was last carried out for a secret or template.
     waves: BTreeMap<String, u64>,
 }
 
 impl Pending {
-    /// Notes that a secret or template has changed.
+    /// Records that a secret or template has changed.
     pub(super) fn note(&mut self, name: String, first: bool) {
         self.news.entry(name).and_modify(|known| *known &= first).or_insert(first);
     }
 
-    /// What has changed, and whose units were not listed yet.
+    /// The changes whose units were not listed yet.
     pub(super) fn news(&self) -> BTreeMap<String, bool> {
         self.news.clone()
     }
 
-    /// Takes over the units of what has changed.
+    /// Adds the units of the changes.
     pub(super) fn listed(&mut self, due: Vec<Due>, news: &BTreeMap<String, bool>, since: u64) {
         for Due { unit, measure, secret } in due {
             let first = news.get(&secret).copied().unwrap_or_default();
@@ -181,38 +186,38 @@ impl Pending {
         self.news.retain(|name, first| news.get(name) != Some(first));
     }
 
-    /// The units to look at: with `all`, also those that something is withheld of.
+    /// The units to check: with `all`, also those whose action is withheld.
     pub(super) fn units(&self, all: bool) -> Vec<String> {
         let open = |entry: &Entry| entry.is_waiting() || all && !entry.ordered;
         self.units.iter().filter(|(_, entry)| open(entry)).map(|(unit, _)| unit.clone()).collect()
     }
 
-    /// Whether anything waits.
+    /// Whether any action is waiting.
     pub(super) fn is_waiting(&self) -> bool {
         !self.news.is_empty() || self.units.values().any(Entry::is_waiting)
     }
 
-    /// Whether anything is withheld.
+    /// Whether any action is withheld.
     pub(super) fn is_withheld(&self) -> bool {
         self.units.values().any(|entry| !entry.ordered && !entry.is_waiting())
     }
 
-    /// All units, with what is due for them.
+    /// All units and their pending actions.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
         self.units.iter().map(|(unit, entry)| (unit.as_str(), entry))
     }
 
-    /// Whether something is due for a unit because of a secret or template.
+    /// Whether an action is due for a unit because of a secret or template.
     pub(super) fn is_due(&self, unit: &str, name: &str) -> bool {
         self.units.get(unit).is_some_and(|entry| entry.causes.contains_key(name))
     }
 
-    /// When something was last carried out for a secret or template.
+    /// When an action was last carried out for a secret or template.
     pub(super) fn carried_out(&self, name: &str) -> Option<u64> {
         self.waves.get(name).copied()
     }
 
-    /// Decides what to do for a unit, and forgets it where that is nothing.
+    /// Decides what to do for a unit, and removes it if nothing is due.
     pub(super) fn settle(
         &mut self,
         unit: &str,
@@ -236,7 +241,7 @@ impl Pending {
         self.waves.retain(|name, _| named.contains(name));
     }
 
-    /// What is due for a unit: the strongest measure, and the secret or template that it is for.
+    /// The action that is due for a unit: the strongest measure, and its secret or template.
     pub(super) fn due(&self, unit: &str) -> Option<Due> {
         let causes = self.units.get(unit)?.causes.iter();
         let (secret, cause) = causes.rev().max_by_key(|(_, cause)| cause.measure)?;
@@ -256,12 +261,12 @@ impl Pending {
         if entry.ordered { Decision::Act } else { Decision::Withhold { first } }
     }
 
-    /// What led to what is carried out for a unit now.
+    /// The causes of the action that is being carried out for a unit.
     pub(super) fn causes(&self, unit: &str) -> Causes {
         self.units.get(unit).map(|entry| entry.causes.clone()).unwrap_or_default()
     }
 
-    /// What was due for a unit was carried out, or failed. What came after that is still due.
+    /// Records that the action for a unit was carried out or failed. Later causes remain due.
     pub(super) fn ended(&mut self, unit: &str, done: &Causes, now: u64) {
         self.waves.extend(done.keys().map(|name| (name.clone(), now)));
         let Some(entry) = self.units.get_mut(unit) else { return self.forget(unit) };

@@ -1,4 +1,4 @@
-//! The credentials that a unit loads, as systemd has its lines loaded, and whether it would get them all if it started now.
+//! The credentials in a unit's loaded settings, and whether the unit would get them all if it started now.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::provider::publish::Handle;
 const PLAIN: &str = "/run/onecred/credential.sock";
 const SEALED: &str = "/run/onecred/sealed.sock";
 
-/// The lines and settings of a unit that bring credentials, as on the bus: each ID with its path, or its value.
+/// The settings of a unit that provide credentials, as on D-Bus: IDs with paths or values.
 #[derive(Debug, Default)]
 struct Lines {
     load: Vec<(String, String)>,
@@ -29,18 +29,18 @@ struct Lines {
     set: Vec<(String, Vec<u8>)>,
 }
 
-/// What the credentials of a unit are.
+/// The credentials of a unit.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Credentials {
-    /// Those that onecred is asked for, and whether at the sealed socket.
+    /// Those that are requested from onecred, and whether at the sealed socket.
     requests: Vec<(String, bool)>,
-    /// The sizes of others in bytes, where they are known.
+    /// The sizes of others in bytes, if known.
     others: BTreeMap<String, usize>,
-    /// Published files that do not exist: the credential, and the path.
+    /// Published files that do not exist: credential and path.
     missing: Vec<(String, PathBuf)>,
 }
 
-/// What is at a path, with symbolic links followed.
+/// What a path leads to, following symbolic links.
 struct Found {
     path: PathBuf,
     /// Its size in bytes, if it is a regular file.
@@ -48,25 +48,26 @@ struct Found {
 }
 
 impl Credentials {
-    /// Sorts the lines. `find` looks at a path, and `is_target` says whether the configuration has a file published there.
+    /// Sorts the settings. `find` examines a path; `is_target` returns whether the configuration publishes a
+    /// file there.
     fn of(lines: &Lines, find: impl Fn(&str) -> Option<Found>, is_target: impl Fn(&Path) -> bool) -> Self {
         let mut it = Self::default();
         let loads = lines.load.iter().map(|line| (line, true));
         for ((id, path), plain) in loads.chain(lines.load_encrypted.iter().map(|line| (line, false))) {
             if !path.starts_with('/') {
-                continue; // of systemd's credential stores
+                continue; // from systemd's credential stores
             }
             let found = find(path);
             match found.as_ref().map(|found| found.path.as_path()) {
                 Some(socket) if socket == Path::new(PLAIN) => it.requests.push((id.clone(), false)),
                 Some(socket) if socket == Path::new(SEALED) => it.requests.push((id.clone(), true)),
                 Some(_) => {
-                    // what an encrypted file holds is not known
+                    // the size of the content of an encrypted file is unknown
                     if let Some(size) = found.and_then(|found| found.size).filter(|_| plain) {
                         it.others.insert(id.clone(), size);
                     }
                 }
-                // others may be where this process cannot look
+                // others may be at paths that this process cannot see
                 None if is_target(Path::new(path)) => it.missing.push((id.clone(), path.into())),
                 None => {}
             }
@@ -77,7 +78,7 @@ impl Credentials {
         it
     }
 
-    /// Reads those of a unit.
+    /// Reads the credentials of a unit.
     pub(super) async fn read(link: &Link, active: &Arc<ActiveConfig>, unit: &UnitName) -> zbus::Result<Self> {
         let Some(interface) = exec_interface(unit.suffix()) else { return Ok(Self::default()) };
         let section = interface.as_str().rsplit('.').next().unwrap_or_default();
@@ -88,7 +89,7 @@ impl Credentials {
             set: properties.get("SetCredential").await?,
         };
         let active = Arc::clone(active);
-        // a file system may be slow to answer
+        // a file system may be slow
         let sorted = tokio::task::spawn_blocking(move || {
             Self::of(&lines, find, |path| {
                 let settings = &active.settings;
@@ -100,7 +101,8 @@ impl Credentials {
         sorted.await.map_err(|error| zbus::Error::Failure(error.to_string()))
     }
 
-    /// Why the unit would not get all of them if it started now. With `look_up`, what is not in memory is looked up in 1Password, as for a start.
+    /// Why the unit would not get all its credentials if it started now. With `look_up`, looks up in
+    /// 1Password what is not in memory, as for a start.
     pub(super) async fn problem(
         &self,
         (broker, fit): (&Arc<Broker>, &Fit<'_>),
@@ -133,14 +135,15 @@ impl Credentials {
             if problem.is_some() {
                 break;
             }
-            tokio::task::yield_now().await; // units that ask go first
+            tokio::task::yield_now().await; // units that ask have priority
         }
         broker.forget(start.process);
         problem
     }
 }
 
-/// Why a restart would fail with a published file that the unit requires: its handle has failed, or waits.
+/// Why a restart would fail because of a published file that the unit requires: its handle has failed, or is
+/// waiting.
 pub(super) async fn handle_problem(link: &Link, unit: &str) -> zbus::Result<Option<Problem>> {
     let properties = link.properties(unit, "Unit").await?;
     for setting in ["Requires", "Requisite", "BindsTo"] {
@@ -193,7 +196,8 @@ async fn reason(
     }
 }
 
-/// The same by what is in memory, however old: its size counts, and what went wrong last.
+/// Why a request would be refused according to what is in memory, of any age: the size of the value, and the
+/// last failure.
 fn of_memory(start: &Start<'_>, claim: &Claim, form: Form, what: &Deliverable) -> Option<String> {
     let preview = preview::of(start.broker, what, form, std::slice::from_ref(&claim.credential));
     if let Some(why) = preview.refusal {

@@ -1,4 +1,5 @@
-//! Waves: some units are restarted first, and the others only if these are still active after a time. Pure.
+//! Waves: some units are restarted first, and the others only if the first ones are still active after a
+//! time. Pure.
 
 use std::time::Duration;
 
@@ -9,12 +10,12 @@ use super::pending::{Activity, Found};
 pub(super) struct First {
     pub(super) unit: String,
     pub(super) found: Found,
-    /// Whether it is still to be restarted, reloaded or signalled itself.
+    /// Whether an action is still due for it.
     pub(super) due: bool,
 }
 
-/// Why the other units have to wait; none, if it is their turn. `carried_out` is when the first wave had its turn, `now` is the time, both in
-/// microseconds on CLOCK_MONOTONIC.
+/// Why the other units must wait; `None` if they need not. `carried_out` is when the actions of the first
+/// wave were carried out, `now` the current time, both in microseconds on CLOCK_MONOTONIC.
 pub(super) fn held(first: &[First], after: Duration, carried_out: u64, now: u64) -> Option<String> {
     if first.is_empty() {
         return Some("no unit of its wave is active".to_owned());
@@ -38,7 +39,7 @@ pub(super) fn held(first: &[First], after: Duration, carried_out: u64, now: u64)
     None
 }
 
-/// A duration as the configuration has it.
+/// A duration in the format of the configuration.
 fn text(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match (seconds % 3600, seconds % 60) {

@@ -1,4 +1,4 @@
-//! Fields that an item lacks: what they cost, and when they are looked up again.
+//! Tests of fields that an item lacks: what they cost, and when they are looked up again.
 
 use super::tests::{Rig, fresh, gone, settings};
 use super::*;
@@ -25,7 +25,8 @@ async fn a_missing_field_is_refused_without_a_call_until_its_pause_ends() {
     assert_eq!(rig.get(21, "user").await, fresh("bob"));
 }
 
-/// What ends the pause of a missing field: an administrator's order, a reload, and another version of the item.
+/// Three things end the pause of a missing field: an administrator's request, a reload, and another version
+/// of the item.
 #[tokio::test(start_paused = true)]
 async fn a_missing_field_is_looked_up_at_once_for_an_administrator_and_after_a_reload() {
     let rig = Rig::new("1h");
@@ -52,7 +53,7 @@ async fn a_missing_field_is_looked_up_at_once_for_an_administrator_and_after_a_r
     assert_eq!(rig.get(3, "user").await, fresh("bob"));
 }
 
-/// A development vault costs nothing, so that it is looked at each time.
+/// A vault file costs nothing, so it is read each time.
 #[tokio::test(start_paused = true)]
 async fn a_field_that_a_vault_file_lacks_is_not_remembered() {
     let text = r#"{ "source": { "kind": "file", "path": "/v.json" }, "defaults": { "maxAge": "1h" },

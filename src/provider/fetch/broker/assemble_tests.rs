@@ -1,4 +1,4 @@
-//! Templates, put together of what the broker gets.
+//! Tests of templates that are assembled from values of the broker.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a suspend, and a wall clock that jumps, do to what is served.
+//! Tests of the effect of a suspend, or of a jump of the wall clock, on served values.
 
 use super::tests::{Rig, away, fresh};
 use super::*;

@@ -1,4 +1,4 @@
-//! Requests with little time.
+//! Tests of requests with short deadlines.
 
 use std::sync::atomic::Ordering;
 
@@ -28,7 +28,7 @@ async fn a_request_with_little_time_gets_the_older_value_and_the_source_stays_ou
         None,
         "it was given no time to answer"
     );
-    // its next credential is of the same version
+    // the next credential of this process has the same version
     rig.script.fetch_gives(2, &[Ok(b"hunter3"), Ok(b"alice")]);
     let wanted = rig.config.get().secret("pass").unwrap().wanted.clone();
     assert_eq!(rig.broker.try_once(&wanted, &Asker::Onecred).await, Ok(()));
@@ -55,11 +55,11 @@ async fn a_failure_of_one_item_leaves_its_source_out_of_trouble() {
     assert_eq!(rig.broker.try_once(&wanted, &Asker::Onecred).await, Err(behind()));
     assert_eq!(rig.broker.last_failure(&wanted.source), None);
     assert_eq!(rig.broker.condition(&wanted).error, Some(behind()));
-    // a unit waits for it all the same
+    // a unit waits for it nevertheless
     rig.script.then(Err(behind()));
     rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
     assert_eq!(rig.get(1, "pass").await, fresh("hunter2"));
-    // and its answer ends the trouble of its source
+    // the answer ends the outage of its source
     rig.script.then(Err(away()));
     rig.script.then(Err(gone().of_item()));
     assert!(
@@ -70,7 +70,7 @@ async fn a_failure_of_one_item_leaves_its_source_out_of_trouble() {
     assert_eq!(rig.broker.last_failure(&wanted.source), None);
 }
 
-/// The only vault of a source is behind: nothing of it can be compared, though it answers.
+/// The only vault of a source is out of date: the source answers, but none of its items can be compared.
 #[tokio::test(start_paused = true)]
 async fn a_source_of_which_nothing_can_be_compared_stays_in_trouble_until_something_can() {
     let rig = Rig::new("1h");

@@ -1,4 +1,5 @@
-//! The flights: one fetch of an item, one check of a source; what comes of them goes to the store, and is told.
+//! Flights: one fetch of an item, or one check of a source. Their results go to the store and to the
+//! followers of events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
@@ -21,7 +22,8 @@ use super::limits::EVERYONE;
 use super::{AHEAD_PATIENCE, CHECK_PATIENCE, FETCH_PATIENCE};
 
 impl Broker {
-    /// The flight of one item: all its configured fields, those that its snapshot has, and those that are waited for.
+    /// Fetches an item: all its configured fields, the fields of its snapshot, and those that are being
+    /// waited for.
     pub(super) async fn fetch(
         self: Arc<Self>,
         key: ItemKey,
@@ -54,7 +56,8 @@ impl Broker {
             return Err(redefined(&key.source));
         }
         if patience == FETCH_PATIENCE || result.is_ok() {
-            self.troubles.note(&key.source, print, result.as_ref().err()); // what is fetched ahead in a crowd may be late without any trouble
+            // an item that is fetched ahead in a crowd may be late without an outage
+            self.troubles.note(&key.source, print, result.as_ref().err());
         }
         match result {
             Ok(mut fetched) => {
@@ -141,7 +144,7 @@ impl Broker {
         }
     }
 
-    /// The flight of one source's check.
+    /// Checks a source.
     pub(super) async fn check(self: Arc<Self>, source: SourceName, asker: ipc::Asker) -> Result<(), Failure> {
         let began = BootTime::now();
         let items = self.store.known(&source);
@@ -172,7 +175,8 @@ impl Broker {
                 if failure.is_of_asker {
                     return Err(failure);
                 }
-                // whatever the class: what was fetched before is served as it is, until the source can be asked again
+                // for every class of failure: cached values are served unchecked until the source can be
+                // asked again
                 self.troubles.begin(&source, &print, &failure);
                 return Err(failure);
             }
@@ -188,7 +192,7 @@ impl Broker {
         Ok(())
     }
 
-    /// A line for each vault of which items could not be compared, where that is new.
+    /// Logs a line for each vault with items that could not be compared, if this is new.
     fn tell_doubts<'a>(&self, source: &SourceName, items: impl Iterator<Item = (&'a Known, &'a ItemState)>) {
         let mut new = BTreeMap::new();
         for (known, state) in items {
@@ -211,7 +215,7 @@ impl Broker {
         }
     }
 
-    /// Fetches the other secrets of units that this host has, since systemd asks for credentials one after another.
+    /// Fetches the other secrets of units on this host, since systemd requests credentials one after another.
     fn fetch_ahead(self: &Arc<Self>, active: &Arc<ActiveConfig>) {
         let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
         let missing = |key: &ItemKey| !ahead.contains(key) && self.store.slot(key).is_none();
@@ -229,7 +233,7 @@ impl Broker {
             tokio::spawn(async move {
                 let _turn = broker.turns_ahead.acquire().await;
                 if broker.store.slot(&key).is_some() {
-                    return; // it has come meanwhile, for one who waited for it
+                    return; // it was fetched in the meantime for a request
                 }
                 let work = || {
                     let asker = (Asker::Onecred, broker.wire(&Asker::Onecred, None));
@@ -243,7 +247,7 @@ impl Broker {
     }
 }
 
-/// Why no field could be had, if each failed for a cause that passes.
+/// Why no field was returned, if every field failed for a temporary reason.
 fn nothing_came(fetched: &Fetched) -> Option<Failure> {
     let mut failures = fetched.fields.iter().map(|field| field.as_ref().err());
     let first = failures.next()??;
@@ -251,10 +255,10 @@ fn nothing_came(fetched: &Fetched) -> Option<Failure> {
     (passes(first) && failures.all(|failure| failure.is_some_and(passes))).then(|| first.clone())
 }
 
-/// Fields that could not be had for a cause that passes keep the values of a snapshot of the same version.
+/// Keeps the values of a snapshot of the same version for fields that failed for a temporary reason.
 fn keep_values(fetched: &mut Fetched, fields: &[FieldRef], before: &Snapshot) {
     if (&fetched.id, fetched.version) != (&before.id, before.version) {
-        return; // what another version had is not the value now
+        return; // values of another version may be out of date
     }
     for (field, got) in fields.iter().zip(&mut fetched.fields) {
         if let Err(failure) = got
@@ -267,10 +271,10 @@ fn keep_values(fetched: &mut Fetched, fields: &[FieldRef], before: &Snapshot) {
     }
 }
 
-/// Why nothing could be told of any item, if so: then the source is in trouble, and not some of its vaults.
+/// Why no item could be compared, if so: then the whole source has an outage, not only some of its vaults.
 fn nothing_told(items: &[ItemState]) -> Option<&Failure> {
     let mut failures = items.iter().map(|state| match state {
-        // that several items match says something of these items only
+        // that several items match concerns only these items
         ItemState::Unknown(failure) if failure.class != Class::Several => Some(failure),
         _ => None,
     });

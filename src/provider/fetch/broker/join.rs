@@ -1,4 +1,4 @@
-//! Joining a flight: a check of a source or a fetch of an item that is under way, or one that is started.
+//! Joins a flight: a running check of a source or fetch of an item, or a new one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use crate::ipc::{Class, Failure};
 use crate::provider::base::asker::Asker;
 use crate::provider::base::item_key::ItemKey;
 
-/// How many flights one request joins that fail since the share of the one who started them is used up.
+/// How many flights one request joins that fail because the share of their first asker is used up.
 const MOST_FLIGHTS: u32 = 4;
 
 impl Broker {
-    /// Has the source's items compared with 1Password. Whatever comes of it, there is something to serve then: a failure is remembered
-    /// as trouble, in which values are served as they are.
+    /// Compares the source's items with 1Password. Afterwards there is something to serve, whatever the
+    /// result: a failure is recorded as an outage, during which cached values are served unchecked.
     pub(crate) async fn checked(
         self: &Arc<Self>,
         source: &SourceName,
@@ -39,7 +39,7 @@ impl Broker {
                         self.limit(source, asker, wire, &failure);
                         return Err(failure);
                     }
-                    Err(failure) if failure.is_of_asker => {} // another's share is used up
+                    Err(failure) if failure.is_of_asker => {} // the share of another asker is used up
                     outcome => return outcome,
                 }
             }
@@ -48,7 +48,7 @@ impl Broker {
         let print = self.config().print(source).to_owned();
         timeout_at(deadline.min(patience), check).await.unwrap_or_else(|_elapsed| {
             let failure = no_answer(source);
-            // a request with little time says nothing about the source
+            // a request with a short deadline says nothing about the source
             if deadline >= patience && self.is_current(source, &print) {
                 self.troubles.begin(source, &print, &failure);
             }
@@ -56,7 +56,8 @@ impl Broker {
         })
     }
 
-    /// Has the item fetched, with the field that is wanted: by this flight, or if it left without it, by the next.
+    /// Fetches the item with the wanted field: by the running flight, or if that began without the field, by
+    /// the next one.
     pub(crate) async fn fetched(
         self: &Arc<Self>,
         key: &ItemKey,
@@ -79,7 +80,7 @@ impl Broker {
                     self.limit(&key.source, asker, wire, &failure);
                     return Err(failure);
                 }
-                Err(failure) if failure.is_of_asker => {} // another's share is used up
+                Err(failure) if failure.is_of_asker => {} // the share of another asker is used up
                 outcome => return outcome,
             }
         }

@@ -1,4 +1,4 @@
-//! Whose share of a source's budget is used, and what becomes of an asker that has used up its own.
+//! Charges calls to the budget share of an asker, and handles askers whose share is used up.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use crate::provider::base::item_key::ItemKey;
 use crate::provider::fetch::askers;
 
 impl Broker {
-    /// How the resolver learns of an asker.
+    /// The form of an asker for the resolver.
     pub(super) fn wire(&self, asker: &Asker, field: Option<(&ItemKey, &FieldRef)>) -> ipc::Asker {
         self.askers.wire(asker, |name| self.store.number(name), field)
     }
 
-    /// Why values are served to an asker as they are: no comparison can be paid for it.
+    /// Why an asker receives cached values unchecked: its share does not pay for a check.
     pub(super) fn limited(&self, order: &Order, now: BootTime) -> Option<Failure> {
         if !self.askers.is_any_limited() {
             return None;
@@ -26,7 +26,8 @@ impl Broker {
         self.askers.limited(&order.wanted.source, self.wire(&order.asker, None), now)
     }
 
-    /// What a unit was answered, or refused for a lasting reason, does not come first again.
+    /// Records the answer: a field that a unit has received, or was refused for a lasting reason, no longer
+    /// has priority for it.
     pub(super) fn settled(&self, order: &Order) {
         let Asker::Start(unit) = &order.asker else { return };
         let key = ItemKey::new(&order.wanted.source, &order.wanted.reference.item);
@@ -34,7 +35,7 @@ impl Broker {
         self.askers.answered(unit.as_str(), |name| self.store.number(name), field);
     }
 
-    /// Notes that an asker's share is used up, and logs it now and then.
+    /// Records that an asker's share is used up, and logs it at a limited rate.
     pub(super) fn limit(
         self: &Arc<Self>,
         source: &SourceName,
@@ -49,7 +50,7 @@ impl Broker {
         }
     }
 
-    /// Logs who has caused the most calls, since no more can be made: for one asker, or for all.
+    /// Logs the consumers with the most calls when no more calls are allowed, for one asker or for all.
     pub(super) fn log_spenders(
         self: &Arc<Self>,
         source: &SourceName,
@@ -81,11 +82,11 @@ impl Broker {
         });
     }
 
-    /// The units and users that caused the most calls to a source, each with its calls.
+    /// The units and users with the most calls to a source, each with its number of calls.
     pub fn spenders(&self, source: &SourceStatus) -> Vec<(String, u32)> {
         self.askers.named(&source.spenders)
     }
 }
 
-/// The asker that stands for all, where the whole budget is used up.
+/// Represents all askers, if the whole budget is used up.
 pub(super) const EVERYONE: ipc::Asker = ipc::Asker { share: 0, class: Purpose::Background };

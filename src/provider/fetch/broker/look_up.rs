@@ -1,4 +1,4 @@
-//! Looks values up without a wait: what may be served, or what must happen first.
+//! Looks values up without waiting: what may be served, or what must happen first.
 
 use std::sync::Arc;
 
@@ -16,18 +16,18 @@ use crate::provider::base::refusal::Refusal;
 use crate::provider::store::freshness::{Absence, Moment, Step, judge};
 use crate::provider::store::{Entry, Held, Slot, Snapshot};
 
-/// A value that may be served: where it is in its snapshot.
+/// A value that may be served, by its position in a snapshot.
 #[derive(Debug)]
 pub struct Ready {
-    /// The snapshot it is in.
+    /// The snapshot that contains it.
     pub snapshot: Arc<Snapshot>,
     offset: u64,
     len: usize,
-    /// Why it is older than it should be, if it is.
+    /// Why it is older than allowed, if it is.
     pub stale: Option<Failure>,
 }
 
-/// What a look-up yields.
+/// The result of a look-up.
 #[derive(Debug)]
 pub enum LookUp {
     /// A value that may be served.
@@ -52,32 +52,33 @@ impl Ready {
         Some(Self { snapshot, offset, len, stale: None })
     }
 
-    /// The same, older than it should be.
+    /// Marks the value as older than allowed.
     pub(super) fn stale(self, why: Failure) -> Self {
         Self { stale: Some(why), ..self }
     }
 
-    /// Reads it.
+    /// Reads the value.
     pub fn read(&self) -> Result<SecretValue, Refusal> {
         self.snapshot.read(self.offset, self.len).map_err(Refusal::Unreadable)
     }
 }
 
-/// What is asked of the broker.
+/// A request to the broker.
 #[derive(Debug, Clone)]
 pub struct Order {
     /// What to get.
     pub wanted: Arc<Wanted>,
     /// The process that asks.
     pub process: ProcessId,
-    /// When it came.
+    /// When the request arrived.
     pub arrived: BootTime,
-    /// For whom it is.
+    /// On whose behalf it is made.
     pub asker: Asker,
 }
 
 impl Broker {
-    /// Why a field is not fetched now: it failed for a lasting reason, its pause has not ended, and its item is not known to have changed.
+    /// Why a field is not fetched now: it failed for a lasting reason, its pause has not ended, and its item
+    /// is not known to have changed.
     pub(super) fn absence(&self, wanted: &Wanted) -> Option<Failure> {
         let (field, active) = (&wanted.reference.field, self.config());
         let slot = self.slot(&ItemKey::new(&wanted.source, &wanted.reference.item))?;
@@ -98,7 +99,8 @@ impl Broker {
         }
     }
 
-    /// Looks a value up without a wait: yields it, or what must happen first. The process then has its generation of the item.
+    /// Looks a value up without waiting. Returns it, or what must happen first. Pins the process to the
+    /// generation of the item.
     pub fn look_up(&self, order: &Order) -> LookUp {
         let (wanted, now) = (&order.wanted, BootTime::now());
         if let Some(Held { snapshot, offset, len, .. }) = self.held(wanted) {
@@ -107,7 +109,7 @@ impl Broker {
         let key = ItemKey::new(&wanted.source, &wanted.reference.item);
         let field = &wanted.reference.field;
         let active = self.config();
-        // what comes from another source of this name is not of this one
+        // values from another source that had this name do not count
         let print = active.print(&wanted.source);
         let pinned = self.pins.get(order.process, &key).filter(|pinned| pinned.source_print == print);
         if let Some(ready) = pinned.as_ref().and_then(|snapshot| Ready::of(Arc::clone(snapshot), field)) {
@@ -140,7 +142,7 @@ impl Broker {
     }
 }
 
-/// The command by which an administrator has it looked up at once.
+/// The command with which an administrator has it looked up at once.
 fn at_once(active: &ActiveConfig, wanted: &Wanted) -> String {
     match active.secret(&wanted.label) {
         Some(secret) => format!("onecred refresh {}", secret.name),

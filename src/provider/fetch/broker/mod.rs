@@ -1,4 +1,5 @@
-//! Gets what a request is allowed: from the store while it is fresh, else by the resolver, one flight per item, until the deadline.
+//! Gets the values that a request may have: from the store while they are fresh, otherwise from the resolver,
+//! with one flight per item, until the deadline.
 
 mod flight;
 mod join;
@@ -36,48 +37,51 @@ use crate::provider::store::{Digest, Held, Slot, Store};
 pub use look_up::{LookUp, Order, Pending, Ready};
 pub use refresh::{Asked, Refreshed, Thoroughness};
 
-/// How long the resolver may take for one try; within the deadline another follows.
+/// How long one attempt of the resolver may take. If it fails, others follow within the deadline.
 const FETCH_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a check may take in the resolver.
 const CHECK_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a check may hold up a value that is there: the resolver's answer says why a check failed, and arrives late on a busy machine.
+/// How long a check may delay a value that is in the store. Longer than [`CHECK_PATIENCE`], because the
+/// resolver's answer gives the reason of a failure, and arrives late on a busy machine.
 const CHECK_LIMIT: Duration = Duration::from_secs(7);
 
-/// How many items are fetched ahead at once: enough for one batch, not so many that a unit that asks has to wait behind all.
+/// How many items are fetched ahead at the same time: enough for one batch, but not so many that requests of
+/// units must wait behind them.
 const AHEAD_AT_ONCE: usize = 128;
-/// How long the resolver may take for what is fetched ahead.
+/// How long the resolver may take for an item that is fetched ahead.
 const AHEAD_PATIENCE: Duration = Duration::from_secs(60);
-/// How many fetches that succeed, and still leave nothing to serve, one request makes.
+/// How many successful fetches that leave nothing to serve one request makes.
 const MOST_FETCHES: u32 = 3;
 
-/// Gets what is wanted.
+/// Gets values.
 pub struct Broker {
     resolver: Arc<dyn Resolve>,
     store: Store,
     config: Arc<CurrentConfig>,
     pins: Pins,
     fetches: Flights<ItemKey>,
-    /// Fields that somebody waits for, and that the next flight of their item brings.
+    /// Fields that requests are waiting for, which the next flight of their item fetches.
     awaited: Mutex<HashMap<ItemKey, BTreeSet<FieldRef>>>,
     checks: Flights<SourceName>,
     troubles: Troubles,
-    /// How many items are fetched ahead at once.
+    /// Limits how many items are fetched ahead at the same time.
     turns_ahead: Arc<Semaphore>,
-    /// What was fetched ahead already, or is being: each item once for a configuration.
+    /// Items that were or are being fetched ahead: each item once per configuration.
     ahead: Mutex<BTreeSet<ItemKey>>,
-    /// What could not be had the last time that it was looked up.
+    /// Items whose last look-up failed.
     failing: Mutex<HashMap<ItemKey, Failure>>,
     askers: Askers,
     /// The fields that items lack.
     absent: AbsentFields,
     /// When the configuration was last reloaded: what was missing before that is looked up again.
     reloaded: Mutex<Option<BootTime>>,
-    /// Tells what happens to secrets.
+    /// Broadcasts changes of secrets.
     pub events: Events,
 }
 
 impl Broker {
-    /// A broker over a store and a resolver. What the configuration does not have leaves the store.
+    /// Creates a broker over a store and a resolver. Items that the configuration does not contain are
+    /// removed from the store.
     pub fn new(resolver: Arc<dyn Resolve>, store: Store, config: Arc<CurrentConfig>) -> Self {
         let broker = Self {
             resolver,
@@ -100,12 +104,13 @@ impl Broker {
         broker
     }
 
-    /// The configuration in force.
+    /// The active configuration.
     pub(super) fn config(&self) -> Arc<ActiveConfig> {
         self.config.get()
     }
 
-    /// Puts another configuration in force. What it does not have leaves the store first, so that a request never finds it there.
+    /// Activates another configuration. Items that it does not contain are removed from the store first, so
+    /// that a request never finds them.
     pub fn activate(&self, next: ActiveConfig) {
         self.keep_only(&next);
         self.config.replace(next);
@@ -116,7 +121,8 @@ impl Broker {
         self.events.tell(Event::Configured);
     }
 
-    /// Removes from the store, and from what is remembered, all that a configuration does not have. One with errors removes nothing.
+    /// Removes everything from the store and from memory that a configuration does not contain. A
+    /// configuration with errors removes nothing.
     fn keep_only(&self, next: &ActiveConfig) {
         if next.error.is_some() {
             return;
@@ -139,17 +145,16 @@ impl Broker {
         self.failing().retain(|key, _| !next.fields(key).is_empty() && is_same(&key.source));
     }
 
-    /// The store.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// How a secret stands, whoever asks for it.
+    /// The status of a secret for any unit.
     pub fn condition(&self, wanted: &Wanted) -> Condition {
         self.condition_for(wanted, &[])
     }
 
-    /// How a secret stands for units that ask for it by these IDs.
+    /// The status of a secret for units that request it under these IDs.
     pub fn condition_for(&self, wanted: &Wanted, ids: &[CredentialId]) -> Condition {
         let key = ItemKey::new(&wanted.source, &wanted.reference.item);
         let slot = self.slot(&key);
@@ -170,18 +175,19 @@ impl Broker {
         )
     }
 
-    /// What the store has of an item of the source as it is defined now.
+    /// The store's data about an item, if they come from the source's current definition.
     pub(crate) fn slot(&self, key: &ItemKey) -> Option<Slot> {
         let active = self.config();
         self.store.slot(key).filter(|slot| slot.snapshot.source_print == active.print(&key.source))
     }
 
-    /// What stands in for a secret. What was held while the configuration changed may be of what it was before.
+    /// The override of a secret. Ignores one that was set for an earlier definition of the secret while the
+    /// configuration changed.
     fn held(&self, wanted: &Wanted) -> Option<Held> {
         self.store.held(&wanted.label).filter(|held| held.is_of(wanted))
     }
 
-    /// The digest of the value that is there, however old.
+    /// The digest of the stored value, of any age.
     pub(in crate::provider) fn digest(&self, wanted: &Wanted) -> Option<Digest> {
         let field = &wanted.reference.field;
         match self.held(wanted) {
@@ -194,17 +200,17 @@ impl Broker {
         self.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes how looking an item up went, and tells of a failure that is a new one.
+    /// Records the outcome of looking up an item, and reports a failure if it is new.
     fn note(&self, key: &ItemKey, failure: Option<&Failure>) {
         let Some(failure) = failure else {
             self.failing().remove(key);
             return;
         };
         if failure.is_of_asker {
-            return; // it says nothing of the item
+            return; // it says nothing about the item
         }
         if self.config().fields(key).is_empty() {
-            return; // by a rule: there may be any number of those
+            return; // granted by a rule: the number of such items is unlimited
         }
         let before = self.failing().insert(key.clone(), failure.clone());
         if before.is_none_or(|before| before.class != failure.class) {
@@ -217,28 +223,32 @@ impl Broker {
         self.store.exists()
     }
 
-    /// The store's size: items and bytes.
+    /// The size of the store: items and bytes.
     pub fn size(&self) -> (usize, u64) {
         self.store.size()
     }
 
-    /// To be called now and then, and in the end: gives up what nobody needs any more, and keeps what checks have found for the next process.
+    /// Drops what is no longer needed, and saves the results of checks for the next process. Call it
+    /// periodically and at the end.
     pub fn sweep(&self) {
         self.pins.sweep(BootTime::now());
         self.store.save_confirmations();
     }
 
-    /// Forgets which generations an asker has. One that is no process never asks again, and there may be any number of those.
+    /// Drops the generations that an asker is pinned to. Call it for askers that are not processes: they
+    /// never ask again, and their number is unlimited.
     pub fn forget(&self, process: ProcessId) {
         self.pins.forget(process);
     }
 
-    /// Gets what is wanted, within its deadline. A failure that passes is waited out until then; any other ends it at once.
+    /// Gets a value within its deadline. Temporary failures are retried until then; other failures end the
+    /// request at once.
     pub async fn get(self: &Arc<Self>, order: &Order) -> Result<Ready, Failure> {
         self.get_by(order, Instant::now() + order.wanted.deadline).await
     }
 
-    /// The same, by a deadline that may have begun before. At the deadline an older value is better than none.
+    /// As [`Self::get`], with a deadline that may have begun earlier. At the deadline, an older value is
+    /// better than none.
     pub async fn get_by(self: &Arc<Self>, order: &Order, deadline: Instant) -> Result<Ready, Failure> {
         let got = self.wait_for(order, deadline).await;
         if got.as_ref().map_or_else(|failure| !failure.class.is_transient(), |_| true) {
@@ -283,7 +293,8 @@ impl Broker {
                             fetched += 1;
                             continue;
                         }
-                        // the flight has ended, and before this request had its turn the source got another definition
+                        // the flight has ended, and before this request continued, the source was defined
+                        // differently
                         Ok(Err(_)) if !self.is_current(&key.source, &print) => redefined(&key.source),
                         Ok(Err(failure)) if failure.class.is_transient() => failure,
                         Ok(Err(failure)) => return Err(failure),
@@ -291,12 +302,12 @@ impl Broker {
                     }
                 }
             };
-            fetched = 0; // what follows is another attempt
+            fetched = 0; // a new attempt begins
             let pause = pauses.pause();
             let wait = varied(failure.retry_after.unwrap_or(pause).max(pause), 0.2);
             let next = (Instant::now() + wait).min(deadline);
             let _ = timeout_at(next, self.troubles.over()).await;
-            order.arrived = BootTime::now(); // what failed for a moment is looked up anew
+            order.arrived = BootTime::now(); // look up again what failed temporarily
             if Instant::now() >= deadline {
                 return Err(failure);
             }
@@ -311,7 +322,7 @@ impl Broker {
         self.troubles.present(source, self.config().print(source)).unwrap_or_else(|| no_answer(source))
     }
 
-    /// Fetches the item of what is wanted once, whatever comes of it.
+    /// Fetches the item once, whatever the result.
     pub(in crate::provider) async fn try_once(
         self: &Arc<Self>,
         wanted: &Wanted,
@@ -321,7 +332,7 @@ impl Broker {
         self.fetched(&key, &wanted.reference.field, asker).await
     }
 
-    /// How long ago a thing must have been missing to be looked up again: for an administrator always.
+    /// The age from which a missing item is looked up again; for an administrator zero.
     fn look_again(&self, asker: &Asker, now: BootTime) -> Option<Duration> {
         match asker {
             Asker::Admin => Some(Duration::ZERO),
@@ -329,22 +340,22 @@ impl Broker {
         }
     }
 
-    /// Waits until a source that was in trouble answers again.
+    /// Waits until a source answers again after an outage.
     pub(crate) async fn source_is_back(&self) {
         self.troubles.over().await;
     }
 
-    /// How the sources of these definitions are, as the resolver has it.
+    /// The resolver's status of the sources of these definitions.
     pub async fn status(&self, sources: Declarations) -> Result<Status, Failure> {
         self.resolver.status(sources).await
     }
 
-    /// Whether a source is still defined as it was when it was asked: if not, what comes of that is not of it.
+    /// Whether a source still has the definition with which it was asked. If not, the answer does not count.
     fn is_current(&self, source: &SourceName, print: &str) -> bool {
         self.config().print(source) == print
     }
 
-    /// The last failure of a source, as a cause for waiting.
+    /// The last failure of a source, as a reason for waiting.
     pub fn last_failure(&self, source: &SourceName) -> Option<Failure> {
         self.troubles.last(source, self.config().print(source))
     }

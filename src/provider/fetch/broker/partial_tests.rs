@@ -1,4 +1,4 @@
-//! Fetches that bring some fields of an item, and not all.
+//! Tests of fetches that return only some fields of an item.
 
 use super::tests::{Rig, away, fresh, gone};
 use super::*;
@@ -25,7 +25,8 @@ async fn a_field_that_does_not_come_holds_up_no_other_of_a_changed_item() {
         }
     }
     assert_eq!((changed, failed), (1, 1));
-    // what another version had is not served, and the field is waited for, longer than any number of attempts in a row
+    // the value of another version is not served, and the request waits for more than the maximum number of
+    // fetches
     for _ in 0..2 * MOST_FETCHES {
         rig.script.fetch_gives(2, &[Ok(b"hunter3"), Err(away())]);
     }
@@ -42,11 +43,11 @@ async fn a_fetch_of_the_same_version_takes_no_value_away() {
     rig.script.fetch_gives(1, &[Ok(b"hunter2"), Err(away())]);
     assert_eq!(rig.broker.try_once(&wanted, &Asker::Onecred).await, Ok(()));
     assert_eq!(rig.get(2, "user").await, fresh("bob"));
-    // nor does one that brings nothing
+    // the same for a fetch that returns nothing
     rig.script.fetch_gives(2, &[Err(away()), Err(away())]);
     assert_eq!(rig.broker.try_once(&wanted, &Asker::Onecred).await, Err(away()));
     assert_eq!((rig.get(3, "pass").await, rig.get(3, "user").await), (fresh("hunter2"), fresh("bob")));
-    // but a field that is not there any more is gone
+    // but a deleted field is gone
     rig.script.fetch_gives(1, &[Ok(b"hunter2"), Err(gone())]);
     assert_eq!(rig.broker.try_once(&wanted, &Asker::Onecred).await, Ok(()));
     assert_eq!(rig.get(4, "user").await.map_err(|failure| failure.class), Err(Class::NotFound));

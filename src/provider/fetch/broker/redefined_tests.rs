@@ -1,4 +1,4 @@
-//! Sources that get another definition.
+//! Tests of sources whose definition changes.
 
 use super::tests::{Rig, away, fresh, gone, settings};
 use super::*;
@@ -54,7 +54,7 @@ async fn what_is_remembered_of_a_source_ends_with_its_definition() {
         rig.broker.condition(&wanted).state,
         crate::provider::observe::secret_status::State::NeverFetched
     );
-    // and back: what was remembered of the first definition does not return
+    // the first definition returns, but not what was remembered of it
     rig.broker.activate(ActiveConfig::new(settings("30s", "connect")));
     assert_eq!(
         rig.broker.condition(&wanted).state,
@@ -87,10 +87,11 @@ async fn an_answer_of_the_definition_before_counts_for_nothing() {
     }
 }
 
-/// The unit waits for a flight that has ended, and the source is redefined before the unit learns of that.
+/// The unit waits for a flight that has ended, and the source is redefined before the unit receives the
+/// result.
 #[tokio::test(start_paused = true)]
 async fn not_found_in_the_source_before_refuses_no_unit() {
-    /// Each source has its item, and asking the first one brings the second one into force.
+    /// Each source has its own item, and asking the first source activates the definition of the second.
     struct Redefining(Mutex<Option<Arc<Broker>>>);
     impl Resolve for Redefining {
         fn fetch(&self, fetch: Fetch) -> Reply<'_, Fetched> {

@@ -1,4 +1,4 @@
-//! Refreshing on demand: what changed is fetched, whatever its age.
+//! Refreshes secrets on demand: fetches what changed, whatever its age.
 
 use std::sync::Arc;
 
@@ -15,22 +15,22 @@ use crate::provider::store::{Entry, Slot};
 /// How to refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Thoroughness {
-    /// Versions are compared, one call for a source; what has another one is fetched.
+    /// Compares versions, with one call per source, and fetches items with another version.
     Versions,
-    /// The value is fetched, whatever its version.
+    /// Fetches the value, whatever its version.
     Values,
 }
 
-/// What came of it.
+/// The result of a refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refreshed {
-    /// It is what it was, of this version.
+    /// The value did not change. Contains its version.
     Unchanged(u64),
-    /// It is another value now, or was never fetched before; of this version.
+    /// The value changed, or was never fetched before. Contains its version.
     Changed(u64),
 }
 
-/// The moment in which a refresh was asked for, and what there was of the secret then.
+/// When a refresh was requested, and the state of the secret at that time.
 #[derive(Debug)]
 pub struct Asked {
     at: BootTime,
@@ -38,14 +38,14 @@ pub struct Asked {
 }
 
 impl Broker {
-    /// Asks for a refresh that is carried out in its turn.
+    /// Requests a refresh, to be carried out later.
     pub fn ask(&self, wanted: &Wanted) -> Asked {
         let key = ItemKey::new(&wanted.source, &wanted.reference.item);
         Asked { at: BootTime::now(), before: self.slot(&key) }
     }
 
-    /// Brings a secret up to date: what it is from here on is at least as new as the moment of asking. Those that were all asked for before
-    /// the first had its turn share one check of their source.
+    /// Refreshes a secret: afterwards it is at least as new as the request. Refreshes that were requested
+    /// before the first one was carried out share one check of their source.
     pub async fn refresh(
         self: &Arc<Self>,
         wanted: &Wanted,
@@ -60,7 +60,7 @@ impl Broker {
             .as_ref()
             .is_some_and(|slot| matches!(slot.snapshot.entry(field), Some(Entry::Value { .. })));
         if thoroughness == Thoroughness::Versions && has_value {
-            // a check that was under way may have asked before this was wanted: then one more
+            // a running check may have begun before the request: then make another one
             for checks in 0..=2 {
                 match self.slot(&key) {
                     Some(slot) if slot.confirmed >= asked && !slot.changed => {
@@ -88,7 +88,7 @@ impl Broker {
         }
         for _ in 0..MOST_FETCHES {
             self.fetched(&key, field, asker).await?;
-            // the same of a fetch
+            // the same applies to a fetch
             let Some(slot) = self.slot(&key).filter(|slot| slot.snapshot.fetched >= asked) else { continue };
             return match slot.snapshot.entry(field) {
                 Some(Entry::Failed(failure)) => Err(failure.clone()),

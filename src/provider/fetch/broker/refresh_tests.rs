@@ -1,4 +1,4 @@
-//! Refreshes on demand, what is held in the place of a value, and what is told of changes.
+//! Tests of refreshes on demand, of overrides, and of the events about changes.
 
 use super::tests::{Rig, away, fresh, gone, settings};
 use super::*;
@@ -92,7 +92,7 @@ async fn a_held_value_goes_when_the_secret_becomes_another() {
         let value = SecretValue::new(b"of another".to_vec());
         rig.broker.store().hold("pass", Origin::Rollback, (&key, field), 1, value).unwrap();
     };
-    // put while the configuration was read anew: it is held for what the secret was before
+    // set while the configuration was reloaded: it belongs to the earlier definition of the secret
     hold(&other.reference.field);
     rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
     assert_eq!(rig.get(1, "pass").await, fresh("hunter2"));

@@ -7,7 +7,7 @@ use crate::ipc::{Check, Checked, Fetch, Fetched, ItemState, Known, Pending};
 use crate::provider::store::Kind;
 use crate::provider::store::testing::{self, fetched};
 
-/// A resolver that says what it was told to, and remembers what it was asked.
+/// A resolver that gives scripted answers and records the questions.
 #[derive(Default)]
 pub(in crate::provider) struct Scripted {
     fetches: Mutex<VecDeque<Result<Fetched, Failure>>>,
@@ -34,7 +34,7 @@ impl Scripted {
         std::mem::take(&mut *self.asked.lock().unwrap())
     }
 
-    /// Waits until it was asked something. By the clock of the machine, since tests stop the one of the runtime.
+    /// Waits until it was asked something. Uses the real clock, since tests pause the runtime's clock.
     pub(in crate::provider) async fn until_asked(&self) {
         let began = std::time::Instant::now();
         while self.asked().is_empty() {
@@ -62,7 +62,7 @@ impl Resolve for Scripted {
             }
             tokio::task::yield_now().await;
             let state = self.checks.lock().unwrap().pop_front().unwrap_or_else(|| Err(away()))?;
-            // it is of vault v; in another all is well
+            // the failure concerns vault v; other vaults are fine
             let state_of = |known: &Known| match &*known.item.vault.text {
                 "v" => state.clone(),
                 _ => ItemState::Unchanged { vault_version: Some(1) },
@@ -126,7 +126,7 @@ impl Rig {
         Self { script, config, broker, _folder: folder }
     }
 
-    /// What a process gets, as an order that comes now.
+    /// What a process gets for a request that arrives now.
     pub(super) async fn get(&self, process: u64, credential: &str) -> Result<(Vec<u8>, bool), Failure> {
         let unit = UnitName::parse("app.service").unwrap();
         let active = self.config.get();
@@ -198,7 +198,7 @@ async fn an_old_snapshot_is_checked_once_and_served_as_it_is_when_that_fails() {
     assert_eq!(rig.script.asked(), ["check 1"], "and is left alone for a while");
 }
 
-/// The source has answered, but of this item it could not say anything.
+/// The source has answered, but could not report the state of this item.
 #[tokio::test(start_paused = true)]
 async fn a_vault_that_cannot_be_compared_is_served_as_it_is_and_left_alone_for_a_while() {
     let text = r#"{ "source": { "kind": "connect", "url": "https://one" }, "defaults": { "maxAge": "always", "deadline": "30s" },

@@ -5,7 +5,7 @@ use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::fetch::broker::tests::Rig;
 use crate::provider::store::testing;
 
-/// Secrets, a template and a rule over one item with these values of `password` and `username`.
+/// Secrets, a template and a rule for one item with these values of `password` and `username`.
 async fn rig(password: &[u8], username: &[u8]) -> Rig {
     let rig = Rig::with_store("1h", 16 << 20);
     let text = r#"{ "source": { "kind": "connect", "url": "https://one" }, "defaults": { "maxAge": "1h" },

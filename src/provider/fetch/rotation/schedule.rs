@@ -1,9 +1,12 @@
-//! When each secret is compared with 1Password and fetched. Pure: the state is plain, and the caller passes in what the store has and the time.
+//! Decides when to check sources and fetch items. Pure: the caller passes the content of the store and the
+//! time.
 //!
-//! - A check compares all items of a source, so it counts for all of the source's secrets, whether it succeeds or fails.
-//! - An item that a check found changed is fetched at the next opportunity, whatever its interval. If that fails, it is tried again after a pause
-//!   that grows up to the interval. The same holds for a value that a fetch did not bring for a cause that passes.
-//! - A check does not bring a value that is missing, so such an item is fetched at its own interval.
+//! - A check compares all items of a source, so it counts for all secrets of the source, whether it succeeds
+//!   or fails.
+//! - An item that a check found changed is fetched at the next opportunity, whatever its interval. If that
+//!   fails, it is tried again after a pause that grows up to the interval. The same applies to a field that
+//!   failed for a temporary reason.
+//! - A check cannot return a missing value, so an item without a value is fetched at its own interval.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -14,7 +17,7 @@ use crate::host::clock::BootTime;
 use crate::host::pause::after_failures;
 use crate::provider::base::item_key::ItemKey;
 
-/// The pause after the first failed fetch of a changed item. Each further failure doubles it.
+/// The pause after the first failed fetch of a changed item. It doubles after each further failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A secret with a refresh interval, and what the store has of it.
@@ -22,7 +25,6 @@ const FIRST_PAUSE: Duration = Duration::from_secs(60);
 pub(super) struct Candidate {
     /// Its item.
     pub(super) key: ItemKey,
-    /// Its field.
     pub(super) field: FieldRef,
     /// Its refresh interval.
     pub(super) interval: Duration,
@@ -32,7 +34,7 @@ pub(super) struct Candidate {
     pub(super) fetched: BootTime,
     /// Whether 1Password has another version of its item.
     pub(super) changed: bool,
-    /// Whether the last fetch of its item did not bring its value, for a cause that passes.
+    /// Whether the last fetch of its item failed for this field, for a temporary reason.
     pub(super) incomplete: bool,
     /// Whether the store has a value of its field.
     pub(super) has_value: bool,
@@ -43,11 +45,11 @@ pub(super) struct Candidate {
 pub(super) struct Due {
     /// The sources to check.
     pub(super) checks: BTreeSet<SourceName>,
-    /// The items to fetch, each with one of the fields that are due.
+    /// The items to fetch, each with one of the due fields.
     pub(super) fetches: BTreeMap<ItemKey, FieldRef>,
 }
 
-/// The last tries.
+/// The last attempts.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     sources: HashMap<SourceName, Turn>,
@@ -57,7 +59,7 @@ pub(super) struct Schedule {
 /// The checks of a source.
 #[derive(Debug, Clone, Copy)]
 struct Turn {
-    /// The part of each interval that passes before the next try.
+    /// The fraction of each interval after which the next check is due.
     part: f64,
     /// When the last check began.
     checked: Option<BootTime>,
@@ -68,13 +70,13 @@ struct Turn {
 struct Fetches {
     /// When the last one began.
     tried: BootTime,
-    /// How many have failed in a row while the item was changed.
+    /// How many consecutive fetches have failed while the item was changed.
     failures: u32,
 }
 
 impl Schedule {
-    /// Takes what is due now, and counts it as tried; nothing of sources that are busy. `part` draws the part of an interval that passes before the
-    /// next check of a source, so that machines do not check at the same time.
+    /// Takes what is due now, and counts it as tried. Skips busy sources. `part` returns a random fraction of
+    /// the interval for the next check of a source, so that machines do not check at the same time.
     pub(super) fn take(
         &mut self,
         candidates: &[Candidate],
@@ -95,7 +97,7 @@ impl Schedule {
                 due.fetches.entry(candidate.key.clone()).or_insert_with(|| candidate.field.clone());
                 let tried = self.items.get(&candidate.key).map(|fetches| fetches.tried);
                 if !candidate.incomplete && tried.is_some_and(|tried| candidate.fetched >= tried) {
-                    self.items.remove(&candidate.key); // fetched since, for a unit that asked
+                    self.items.remove(&candidate.key); // it was fetched since then for a unit
                 }
             } else {
                 due.checks.insert(source.clone());
@@ -110,7 +112,8 @@ impl Schedule {
         due
     }
 
-    /// Notes how a fetch of a changed item ended. One that leaves the item changed or incomplete has failed.
+    /// Records the outcome of a fetch of a changed item. The fetch has failed if the item is still changed or
+    /// incomplete.
     pub(super) fn ended(&mut self, key: &ItemKey, still_changed: bool) {
         if let Some(fetches) = self.items.get_mut(key) {
             fetches.failures = if still_changed { fetches.failures.saturating_add(1) } else { 0 };

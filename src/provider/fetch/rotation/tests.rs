@@ -4,7 +4,7 @@ use crate::ipc::ItemState;
 use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::fetch::broker::tests::Rig;
 
-/// Ten secrets of ten items of one source that are kept fresh, and two that are not.
+/// Ten secrets of ten items of one source with a refresh interval, and two without.
 fn rig() -> Rig {
     let secret = |n: usize, more: &str| {
         format!(r#"{{ "name": "s{n}", "reference": "op://v/i{n}/password", "units": ["app"]{more} }}"#)
@@ -35,7 +35,7 @@ async fn fetch_all(rig: &Rig) {
 }
 
 impl Rotation {
-    /// Looks, and goes on until nothing more is due at this time.
+    /// Does what is due until nothing more is due at this time.
     async fn settle(&mut self, rig: &Rig, now: BootTime) {
         self.look(&rig.broker, now);
         while !self.work.is_empty() {
@@ -57,7 +57,7 @@ async fn what_is_due_of_a_source_is_one_call() {
     rig.script.check_gives(Ok(ItemState::Unchanged { vault_version: Some(7) }));
     rotation.settle(&rig, later(340)).await;
     assert_eq!(rig.script.asked(), ["check 12"]);
-    // two intervals at a time: those of an hour have been compared by then, and again are one call with the others
+    // two intervals at a time: the hourly secrets have been compared by then, and need no further call
     rig.script.check_gives(Ok(ItemState::Unchanged { vault_version: Some(7) }));
     rotation.settle(&rig, later(4000)).await;
     assert_eq!(rig.script.asked(), ["check 12"]);

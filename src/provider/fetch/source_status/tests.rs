@@ -1,4 +1,4 @@
-//! Tests of how the resolver is asked for its sources.
+//! Tests of queries of the sources' status.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -9,12 +9,12 @@ use crate::ipc::{
 use crate::provider::base::active_config::{ActiveConfig, CurrentConfig};
 use crate::provider::store::Store;
 
-/// A resolver that knows one source, and counts how often it is asked for it.
+/// A resolver that knows one source, and counts the queries.
 #[derive(Default)]
 struct Counting {
     asked: AtomicUsize,
     hangs: AtomicBool,
-    /// It has not read the present definition.
+    /// Whether it has not read the current definition yet.
     is_behind: AtomicBool,
 }
 

@@ -1,4 +1,4 @@
-//! Tests of the metrics' text; `UPDATE_EXPECTED=1` takes a new one over into what the judge reads.
+//! Tests of the metrics' text. `UPDATE_EXPECTED=1` writes the text that the Prometheus parser reads.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::domain::name::SourceName;
 use crate::ipc::Spent;
 use crate::provider::observe::counters::Counters;
 
-/// One of everything, and names as bad as they can get.
+/// One metric of each type, and names with difficult characters.
 fn sample() -> Figures {
     let mut buckets = [0; BOUNDS_USEC.len() + 1];
     (buckets[0], buckets[3], buckets[12]) = (7, 2, 1);

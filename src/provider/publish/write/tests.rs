@@ -7,7 +7,7 @@ use super::super::removal::Removed;
 use super::*;
 use crate::provider::store::testing;
 
-/// A root in a directory of this user's.
+/// A root in a directory that belongs to this user.
 struct Rig {
     folder: tempfile::TempDir,
     writer: Writer,
@@ -44,7 +44,7 @@ impl Rig {
         self.writer.put(&pieces, &mut Open::default(), &|_| {})
     }
 
-    /// One file, which has to be written or to be left.
+    /// Puts one file. Returns whether it was written.
     fn puts(&mut self, name: &str, value: &str) -> bool {
         let target = self.target(name, 0o400);
         self.put(&[(&target, value)]).remove(0).unwrap()
@@ -63,7 +63,7 @@ impl Rig {
         fs::symlink_metadata(self.root().join(name)).unwrap()
     }
 
-    /// Whether nothing unfinished is left.
+    /// Whether no temporary files are left.
     fn is_tidy(&self, below: &str) -> bool {
         let mut names = fs::read_dir(self.root().join(below)).unwrap().flatten();
         !names.any(|entry| entry.file_name().to_string_lossy().starts_with(UNFINISHED))
@@ -101,7 +101,7 @@ fn what_others_made_of_a_file_is_mended() {
     fs::write(&path, "value").unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
     assert!(rig.puts("key", "value"), "another file of the same content is not ours");
-    // also by a process that comes later, which has the list alone
+    // the same applies to a later process, which has only the manifest
     let list = serde_json::to_vec(&rig.writer.manifest).unwrap();
     assert!(!String::from_utf8_lossy(&list).contains("value"), "a value is in the list");
     rig.writer = Writer::new(Kind::Anything, serde_json::from_slice(&list).unwrap());
@@ -121,19 +121,19 @@ fn a_link_at_any_step_is_not_followed() {
     symlink(outside.path(), rig.root().join("b/c")).unwrap();
     assert!(rig.fails("a/key").contains("a is a symbolic link"), "{}", rig.fails("a/key"));
     assert!(rig.fails("b/c/key").contains("c is a symbolic link"), "{}", rig.fails("b/c/key"));
-    // in the file's own place it is replaced, and what it points to is left alone
+    // a symbolic link at the file's path is replaced, and its target does not change
     symlink(outside.path().join("key"), rig.root().join("key")).unwrap();
     assert!(rig.puts("key", "ours"));
     assert!(rig.stat("key").is_file());
     assert_eq!(fs::read_to_string(outside.path().join("key")).unwrap(), "of others");
-    // under the name of what is being written, too
+    // also at the temporary name
     for n in 0..100 {
         symlink(outside.path().join("key"), rig.root().join(format!("{UNFINISHED}{n}"))).unwrap();
     }
     assert!(rig.puts("other", "ours"));
     assert_eq!(fs::read_to_string(outside.path().join("key")).unwrap(), "of others");
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
-    // a root that is a link is none
+    // a root must not be a symbolic link
     let target = Target { path: rig.root().join("a/key"), ..rig.target("x", 0o400) };
     let root = rig.root().join("a");
     let value = SecretValue::new(b"value".to_vec());
@@ -166,7 +166,7 @@ fn a_file_that_fails_holds_up_no_other() {
     let mut rig = Rig::new();
     let (user, password) = (rig.target("user", 0o400), rig.target("sub/password", 0o400));
     rig.put(&[(&user, "u1"), (&password, "p1")]);
-    // something keeps one of them from being written
+    // one of the files cannot be written
     fs::rename(rig.root().join("sub"), rig.root().join("away")).unwrap();
     symlink(rig.root().join("away"), rig.root().join("sub")).unwrap();
     let results = rig.put(&[(&user, "u2"), (&password, "p2")]);
@@ -177,7 +177,7 @@ fn a_file_that_fails_holds_up_no_other() {
     fs::rename(rig.root().join("away"), rig.root().join("sub")).unwrap();
     rig.put(&[(&user, "u2"), (&password, "p2")]);
     assert_eq!((rig.read("user").as_str(), rig.read("sub/password").as_str()), ("u2", "p2"));
-    // but where there is no room, all stays of one version
+    // but if the limit is exceeded, all files keep the same version
     rig.writer.limit = 2 * 4096;
     for result in rig.put(&[(&user, "u3"), (&password, &"x".repeat(5000))]) {
         assert!(result.is_err());
@@ -242,7 +242,7 @@ fn an_owner_gets_the_file() {
 #[test]
 fn links_stand_only_where_nothing_of_others_does() {
     let mut rig = Rig::new();
-    // a link's directories are looked at from the top, and a temporary directory is everybody's
+    // the directories of a link are checked from the top, and every user can write to a temporary directory
     let target = rig.root().join("key");
     let why = rig.writer.link(&rig.root().join("link"), &target, false).unwrap_err();
     assert!(why.to_string().contains("/tmp can be written by others"), "{why}");
@@ -260,13 +260,13 @@ fn files_with_a_directory_for_themselves_are_replaced_with_it() {
     }
     assert_eq!((rig.stat("pair").ino(), rig.stat("pair/user").ino()), (inode, file));
     let before = File::open(rig.root().join("pair")).unwrap();
-    // one changes, and whoever has the directory open sees none of the new ones in it
+    // one file changes, and a reader that has opened the directory sees no new file in it
     rig.put(&[(&user, "u1"), (&password, "p2")]);
     assert_ne!(rig.stat("pair").ino(), inode);
     assert_eq!((rig.read("pair/user").as_str(), rig.read("pair/password").as_str()), ("u1", "p2"));
     fstatat(&before, "password", AtFlags::empty()).unwrap_err();
     assert!(rig.is_tidy("") && rig.is_tidy("pair"));
-    // with something of others in it, or another item's, it is not theirs alone
+    // with a file of someone else or of another item in it, the directory does not belong to them alone
     fs::write(rig.root().join("pair/of-others"), "").unwrap();
     let inode = rig.stat("pair").ino();
     rig.put(&[(&user, "u3"), (&password, "p3")]);
@@ -276,7 +276,7 @@ fn files_with_a_directory_for_themselves_are_replaced_with_it() {
     rig.puts("pair/other", "o");
     rig.put(&[(&user, "u4"), (&password, "p4")]);
     assert_eq!((rig.stat("pair").ino(), rig.read("pair/other").as_str()), (inode, "o"));
-    // what is too much leaves all as it was
+    // if the limit is exceeded, nothing changes
     rig.writer.remove(&rig.folder.path().join("pair/other"), &mut Open::default()).unwrap();
     rig.writer.limit = 2 * 4096;
     let long = "x".repeat(5000);
@@ -292,7 +292,7 @@ fn a_file_of_somebody_else_in_the_place_of_ours_is_left() {
     let mut rig = Rig::new();
     rig.puts("key", "value");
     let path = rig.root().join("key");
-    // whatever its owner did with it, it is ours
+    // it is onecred's file, even if its owner has changed it
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(&path, "of the owner").unwrap();
     assert_eq!(rig.writer.remove(&path, &mut Open::default()).unwrap(), Removed::Ours);
@@ -325,7 +325,7 @@ fn a_file_that_was_put_in_its_place_right_before_the_end_is_known_as_ours() {
             .put(&pieces, &mut Open::default(), &keep)
             .into_iter()
             .for_each(|result| assert!(result.unwrap()));
-        // what was kept after that is lost
+        // later changes of the manifest are lost
         rig.writer = Writer::new(Kind::Anything, Manifest::read(&kept.borrow()));
         for target in &targets {
             assert_eq!(rig.writer.remove(&target.path, &mut Open::default()).unwrap(), Removed::Ours);
@@ -336,7 +336,7 @@ fn a_file_that_was_put_in_its_place_right_before_the_end_is_known_as_ours() {
 
 #[test]
 fn a_symlink_of_somebody_else_is_left() {
-    // below /run, since the directories of a link have to be root's alone
+    // below /run, since only root may be able to write to the directories of a link
     let Ok(folder) = tempfile::tempdir_in("/run") else { return };
     let mut rig = Rig::new();
     let (link, target, other) =
@@ -347,7 +347,7 @@ fn a_symlink_of_somebody_else_is_left() {
     assert!(matches!(why, Fault::Occupied(_)), "{why}");
     rig.writer.unlink(&link).unwrap();
     assert_eq!(fs::read_link(&link).unwrap(), Path::new("/of/somebody/else"));
-    // one of ours is pointed elsewhere, and removed
+    // one of the links was changed, and removed
     fs::remove_file(&link).unwrap();
     rig.writer.link(&link, &target, false).unwrap();
     rig.writer.link(&link, &other, false).unwrap();
@@ -365,7 +365,7 @@ fn another_mount_below_a_root_is_refused() {
 
 #[test]
 fn directories_of_links_are_made_and_removed_only_if_that_is_wanted() {
-    // below /run, since the directories of a link have to be root's alone
+    // below /run, since only root may be able to write to the directories of a link
     let Ok(folder) = tempfile::tempdir_in("/run") else { return };
     let mut rig = Rig::new();
     let (link, target) = (folder.path().join("a/b/link"), rig.root().join("key"));
@@ -377,7 +377,7 @@ fn directories_of_links_are_made_and_removed_only_if_that_is_wanted() {
     rig.writer.link(&link, &target, true).unwrap();
     let mode = |name: &str| fs::metadata(folder.path().join(name)).unwrap().mode() & 0o7777;
     assert_eq!((mode("a"), mode("a/b")), (0o755, 0o755));
-    // a process that comes later knows them by the list
+    // a later process finds them in the manifest
     rig.writer.manifest.lost();
     let Some(super::super::manifest::Update::Replace(list)) = rig.writer.manifest.update() else {
         panic!("nothing is new")

@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use super::*;
 use crate::host::sys;
 
-/// A connection to ourselves from an address, as the listener sees it.
+/// A connection to this process from an address, as the listener sees it.
 fn connection(address: &[u8]) -> (OwnedFd, OwnedFd) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s");
@@ -30,7 +30,7 @@ fn ours() -> u32 {
 fn a_claim_is_believed_only_where_the_cgroup_proves_it() {
     let (ours_end, _theirs) = connection(&claim(1));
     let strict = Attestation { uid: ours(), trusting: false };
-    // this test runs in some other unit than the one it claims, or in none
+    // this test runs in a unit other than the one it claims, or in none
     let stranger = strict.identify(&ours_end).unwrap_err();
     assert!(matches!(stranger, Stranger::OtherUnit { .. } | Stranger::NoUnit(_)), "{stranger:?}");
     let trusting = Attestation { uid: ours(), trusting: true };
@@ -64,14 +64,14 @@ fn one_process_is_one_process() {
     assert_eq!(start_time(i32::MAX), None);
 }
 
-/// A process that runs until it is ended.
+/// A process that runs until it is killed.
 fn process() -> (Child, Pid) {
     let child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
     let pid = Pid::from_raw(child.id() as i32);
     (child, pid)
 }
 
-/// Ends a process. Until its parent has waited for it, its ID is not another process's, and its cgroup can be read.
+/// Kills a process. Until its parent has waited for it, its PID is not reused, and its cgroup can be read.
 fn end(child: &mut Child, pid: Pid) {
     child.kill().unwrap();
     waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
@@ -88,7 +88,7 @@ fn what_was_read_of_a_process_that_has_ended_since_does_not_count() {
         let read = |_| {
             end(&mut child, pid);
             if !has_pidfd {
-                child.wait()?; // its start time can be read until then
+                child.wait()?; // until then its start time can be read
             }
             cgroup()
         };

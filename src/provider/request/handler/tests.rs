@@ -1,4 +1,4 @@
-//! Requests that wait: how long, and what happens to them during the wait.
+//! Tests of waiting requests: how long they wait, and what happens to them in the meantime.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
@@ -19,7 +19,7 @@ use crate::provider::fetch::broker::tests::{Rig, away};
 use crate::provider::request::listener::Listener;
 use crate::provider::store::Kind;
 
-/// After this long something hangs.
+/// A test that takes longer than this hangs.
 const HANGS: Duration = Duration::from_secs(30);
 
 fn handler(rig: &Rig, key: &Path) -> Arc<Handler> {
@@ -42,7 +42,7 @@ fn request(handler: &Handler, form: Form) -> Request {
 async fn the_key_and_the_value_are_waited_for_at_the_same_time() {
     for deadline in [1, 30] {
         let rig = Rig::with_deadline(&format!("{deadline}s"));
-        // the folder of the key is never mounted, and the source never answers
+        // the directory of the key is never mounted, and the source never answers
         let handler = handler(&rig, Path::new("/nonexistent/folder/key"));
         let request = request(&handler, Form::Sealed);
         let result = timeout(HANGS * 2, handler.wait(&request)).await.expect("it waits forever");
@@ -63,7 +63,7 @@ async fn the_wait_for_what_is_lacking_counts() {
     let result = wait.await.expect("it waits forever");
     assert!(matches!(result, Err(Refusal::Crowded { .. })), "{result:?}");
     assert_eq!(request.began.elapsed(), Duration::from_secs(30));
-    // what it waited for is no longer in the store
+    // the value that it was waiting for has been removed from the store
     let wait = timeout(HANGS * 2, handler.wait_for_all(&request, Some(Lack::Slot), &mut taken));
     let result = wait.await.expect("it waits forever");
     assert!(matches!(result, Err(Refusal::Failed { .. })), "{result:?}");
@@ -98,7 +98,7 @@ impl Asked {
     }
 }
 
-/// What was answered, or the beginning of a refusal.
+/// The answer, or the beginning of a refusal.
 async fn read(mut stream: UnixStream) -> String {
     let mut got = vec![0; 1 << 10];
     let mut len = 0;
@@ -127,7 +127,7 @@ async fn what_counts_is_the_configuration_at_the_end_of_the_wait() {
     ] {
         let rig = Rig::with_deadline("30s");
         let asked = Asked::of(&handler(&rig, Path::new("/nonexistent/folder/key")));
-        // the first attempt fails, and the next one brings a value
+        // the first attempt fails, and the next one returns a value
         rig.script.then(Err(away()));
         rig.script.fetch_gives(1, &[Ok(b"of the first item"), Ok(b"bob")]);
         rig.script.fetch_gives(1, &[Ok(b"of the other item")]);
@@ -145,7 +145,7 @@ async fn a_caller_that_hangs_up_gives_its_place_back() {
     let asked = Asked::of(&handler(&rig, Path::new("/nonexistent/folder/key")));
     let stream = asked.ask();
     rig.script.until_asked().await;
-    asked.accepting.abort(); // it has a place at hand for the next caller
+    asked.accepting.abort(); // it has already taken a place for the next peer
     drop(stream);
     timeout(HANGS, asked.listener.idle()).await.expect("its place is not free");
 }

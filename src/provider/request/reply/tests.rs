@@ -7,10 +7,10 @@ use tokio::time::timeout;
 
 use super::*;
 
-/// After this long something hangs.
+/// A test that takes longer than this hangs.
 const HANGS: Duration = Duration::from_secs(60);
 
-/// A connection, the end that systemd has, and the permits that show when it is closed.
+/// A connection, systemd's end of it, and the permits that show when it is closed.
 async fn pair() -> (Connection, UnixStream, Arc<Semaphore>) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
@@ -19,12 +19,12 @@ async fn pair() -> (Connection, UnixStream, Arc<Semaphore>) {
     (Connection::new(ours.into(), Place::new(permit, None)), theirs, permits)
 }
 
-/// Waits until a connection is closed, or keeps no other from being accepted.
+/// Waits until a connection is closed, or does not block new connections any more.
 async fn until_closed(permits: &Semaphore) {
     drop(timeout(HANGS, permits.acquire()).await.expect("it is not closed").unwrap());
 }
 
-/// Reads as systemd does: up to its limit and one byte more, then hangs up.
+/// Reads as systemd does: up to its limit plus one byte, then hangs up.
 async fn read_as_systemd(mut theirs: UnixStream) -> Vec<u8> {
     theirs.set_read_timeout(Some(HANGS)).unwrap();
     tokio::task::spawn_blocking(move || {
@@ -101,7 +101,7 @@ async fn a_socket_in_use_stays_open_when_its_task_is_aborted() {
     tokio::task::yield_now().await;
     task.abort();
     assert!(task.await.unwrap_err().is_cancelled());
-    // what was sent is there, and then there is no end: the keeper's work begins when the process ends
+    // the sent bytes arrive, but no EOF follows: the keeper continues after the process ends
     let mut got = vec![0; sent];
     theirs.set_read_timeout(Some(HANGS)).unwrap();
     theirs.read_exact(&mut got).unwrap();
@@ -142,10 +142,10 @@ async fn a_refusal_that_has_begun_waits_for_nothing_that_a_stop_waits_for() {
     drop(theirs);
 }
 
-/// Bytes that end every reader of systemd's: nspawn's collects up to 67,174,400 before it fails.
+/// More bytes than any reader of systemd accepts: nspawn reads up to 67,174,400 before it fails.
 const NSPAWN: u64 = 67_174_400;
 
-/// Reads this much, and says how much came: less, where the end came first or nothing more for a minute.
+/// Reads this much, and returns how much arrived: less after EOF, or if nothing more arrives for a minute.
 fn read_up_to(mut theirs: &UnixStream, most: u64) -> u64 {
     theirs.set_read_timeout(Some(HANGS)).unwrap();
     let (mut read, mut buffer) = (0, vec![0; 1 << 20]);

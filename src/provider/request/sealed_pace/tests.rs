@@ -22,7 +22,7 @@ use crate::provider::request::listener::Listener;
 use crate::provider::request::reply::REFUSED;
 use crate::provider::store::Kind;
 
-/// After this long something hangs.
+/// A test that takes longer than this hangs.
 const HANGS: Duration = Duration::from_secs(30);
 
 fn process(n: usize) -> ProcessId {
@@ -37,7 +37,7 @@ fn at(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// All slots are taken, the first of them at second 0 and the others at second 1.
+/// All slots are taken: the first at second 0, the others at second 1.
 fn full() -> Slots {
     let mut slots = Slots::default();
     for n in 0..SLOTS {
@@ -85,7 +85,7 @@ fn a_slot_is_free_when_its_process_has_come_further() {
         let mut slots = full();
         let look = |process| match process == self::process(0) {
             true => sees(first.0, first.1),
-            // those that came later are in time
+            // later slots are still within their time
             false => sees("(app)", last_is_served || now >= 15),
         };
         for slot in &mut slots.taken[1..] {
@@ -111,7 +111,7 @@ fn a_process_has_one_slot_for_all_that_it_asks_for() {
     let look = |_| sees("(app)", false);
     assert!(slots.enter(process(0), executor(), at(1), look));
     assert_eq!(slots.taken.len(), SLOTS);
-    // each answer gives it the time to decrypt it
+    // each answer restarts its time
     assert!(slots.enter(process(0), executor(), at(14), look));
     assert!(slots.enter(process(100), executor(), at(16), look));
     assert!(slots.renew(process(0), at(16)));
@@ -144,7 +144,7 @@ fn a_helper_takes_no_slot_and_neither_does_a_process_that_has_ended() {
     let helper = folder.path().join("(sd-mkdcreds)");
     std::fs::copy("/bin/sleep", &helper).unwrap();
     let child = Asker::of(&helper);
-    // until it has executed the program, it is this one
+    // until the child has executed its program, it runs this one
     while child.id().running().unwrap().name == own.name {
         std::thread::yield_now();
     }
@@ -152,7 +152,7 @@ fn a_helper_takes_no_slot_and_neither_does_a_process_that_has_ended() {
     assert_eq!(paced(child.id()), None);
 }
 
-/// A process that asks, and goes on to live.
+/// A process that asks and continues to run.
 struct Asker(Child);
 
 impl Asker {
@@ -177,7 +177,7 @@ impl Drop for Asker {
     }
 }
 
-/// A handler whose slots are all taken, by processes that keep them for as long as they can.
+/// A handler whose slots are all taken, by processes that keep them as long as possible.
 struct Crowded {
     handler: Arc<Handler>,
     askers: Vec<Asker>,
@@ -215,7 +215,7 @@ impl Crowded {
         Self { askers, ..crowded }
     }
 
-    /// Asks, as this process.
+    /// Asks as this process.
     fn ask(&self, socket: &str) -> UnixStream {
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let nonce =
@@ -233,7 +233,8 @@ impl Crowded {
         read(&mut self.ask(socket)).await
     }
 
-    /// Asks at the sealed socket, and sees that no answer comes while another gets one at the plain socket.
+    /// Asks at the sealed socket, and verifies that no answer arrives while the plain socket answers another
+    /// request.
     async fn wait(&self) -> UnixStream {
         let mut waiting = self.ask("sealed");
         assert_eq!(self.answer("plain").await, b"hunter2");
@@ -252,7 +253,7 @@ async fn read(stream: &mut UnixStream) -> Vec<u8> {
             n => len += n,
         }
         if len == got.len() {
-            break; // a refusal goes on
+            break; // a refusal does not end
         }
     }
     got.truncate(len);

@@ -1,4 +1,4 @@
-//! Tests of what a provider starts with, and of what it keeps for the next one.
+//! Tests of what a provider starts with, and of what it stores for the next one.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -42,7 +42,7 @@ impl Rig {
         Store::open(self.store.path(), Kind::Anything, 1 << 20).unwrap()
     }
 
-    /// The names of the secrets that the next provider starts with, and whether by the files.
+    /// The names of the secrets that the next provider starts with, and whether they come from the files.
     fn start(&self) -> (&'static str, Vec<String>) {
         let paths = Paths { dir: self.config.path().to_owned() };
         let names = |active: &ActiveConfig| {
@@ -146,7 +146,7 @@ fn the_time_is_that_of_the_first_load_and_a_failed_write_leaves_nothing_older() 
     assert_eq!(keep(&store, &texts("one")), (digest.clone(), at));
     let (other, later) = keep(&store, &texts("two"));
     assert!(other != digest && later >= at + 100);
-    fs::create_dir(rig.store.path().join("new.configuration.json")).unwrap(); // in the way of the next write
+    fs::create_dir(rig.store.path().join("new.configuration.json")).unwrap(); // blocks the next write
     assert_eq!(keep(&store, &texts("one")).0, digest, "it becomes active all the same");
     assert_eq!(store.configuration(), None, "an older one may give what this one takes away");
     assert_eq!(keep(&Store::none(), &texts("one")).0, digest);

@@ -2,12 +2,12 @@ use super::*;
 
 const UNIT: &str = "app.service";
 
-/// What reaches the list. A number is the position of a report among those of the manager.
+/// A message to the list. Numbers are positions among the reports of the manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Message {
     Refused,
     Ended(u32),
-    /// The answer to the call that followed the refusal of this number.
+    /// The answer to the call after the refusal of this number.
     Answer(u64, u32),
 }
 use Message::*;
@@ -32,7 +32,7 @@ fn play(messages: &[Message]) -> FailedUnits<u32> {
     units
 }
 
-/// All orders of some messages in which one follows another where that is said.
+/// All orders of the messages that satisfy `follows`.
 fn orders(messages: &[Message], follows: impl Fn(Message, Message) -> bool) -> Vec<Vec<Message>> {
     fn add(done: &[Message], left: &[Message], all: &mut Vec<Vec<Message>>) {
         if left.is_empty() {
@@ -56,7 +56,7 @@ fn orders(messages: &[Message], follows: impl Fn(Message, Message) -> bool) -> V
 /// Whether the first of two messages can only come after the second.
 fn follows(first: Message, second: Message) -> bool {
     match (first, second) {
-        (Answer(..), Refused) => true, // of one refusal
+        (Answer(..), Refused) => true, // of the same refusal
         (Ended(first), Ended(second)) => first > second,
         _ => false,
     }
@@ -74,7 +74,7 @@ fn no_order_of_messages_loses_a_refused_unit() {
 
 #[test]
 fn who_stops_or_starts_a_unit_after_its_refusal_ends_it_in_any_order() {
-    // 3: after the manager has answered
+    // 3: after the answer of the manager
     let stopped = |first, second| follows(first, second) || (first, second) == (Ended(3), Refused);
     let all = orders(&[Refused, Ended(1), Answer(1, 2), Ended(3)], stopped);
     assert_eq!(all.len(), 5);
@@ -86,7 +86,7 @@ fn who_stops_or_starts_a_unit_after_its_refusal_ends_it_in_any_order() {
 
 #[test]
 fn a_unit_that_is_refused_again_starts_from_the_beginning() {
-    // 3 is the end of the second start job; the manager answers again with 4
+    // 3 is the end of the second start job; 4 is the second answer of the manager
     let before = [Refused, Ended(1), Answer(1, 2)];
     for end in 0..=2 {
         let mut rest = vec![Refused, Answer(2, 4)];
@@ -129,7 +129,8 @@ fn names(units: &FailedUnits<u32>) -> Vec<&str> {
     units.all().keys().map(String::as_str).collect()
 }
 
-/// Two refused units, those that failed for them in the worst order, and one that failed for something else.
+/// Two refused units, their dependents in the most difficult order, and a unit that failed because of
+/// something else.
 fn with_dependents() -> FailedUnits<u32> {
     let mut units = list();
     units.refuse("a".into(), refused());
@@ -159,7 +160,7 @@ fn who_failed_for_a_unit_is_started_after_it_and_after_no_other() {
 #[test]
 fn a_start_of_ours_is_not_taken_for_another() {
     let refused_again = FailedUnit { why: "another".into(), ..refused() };
-    // the job ends before or after it is known to be queued
+    // the job ends before or after the call that queued it returns
     for is_early in [true, false] {
         let mut units = with_dependents();
         let as_it_was = units.begin("a").unwrap_or_default();
@@ -179,7 +180,7 @@ fn a_start_of_ours_is_not_taken_for_another() {
     units.settle(3, 4);
     units.ended("a", 5);
     assert_eq!(names(&units), ["b", "both"], "it is not being started any more");
-    // what is not started after all can be started by somebody else
+    // a unit that was not started here can be started by someone else
     let mut units = with_dependents();
     units.begin("a");
     units.waits("a");

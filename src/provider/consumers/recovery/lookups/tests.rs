@@ -7,7 +7,7 @@ use crate::provider::base::active_config::{ActiveConfig, CurrentConfig};
 use crate::provider::store::testing::{self, fetched};
 use crate::provider::store::{Kind, Store};
 
-/// A source in which each vault gives values or fails, and which remembers what it was asked.
+/// A source that returns values or fails for each vault, and records what it is asked.
 #[derive(Default)]
 struct Vaults {
     failing: Mutex<BTreeMap<String, Class>>,
@@ -50,7 +50,7 @@ struct Rig {
     _folder: tempfile::TempDir,
 }
 
-/// Three items with two fields each: two in vault v, one in vault w.
+/// Three items with two fields each: two items in vault v, one in vault w.
 const ITEMS: [&str; 3] = ["v/a", "v/b", "w/c"];
 
 impl Rig {
@@ -86,7 +86,7 @@ impl Rig {
         (0..60).map(unit).collect()
     }
 
-    /// How many of these units are to be started.
+    /// How many of these units can be started.
     async fn back(&self, units: &[Refused], is_due: bool) -> usize {
         let lookups = Lookups::of(&self.broker, units, |_, _| is_due).await;
         units.iter().filter(|unit| lookups.would_end(unit)).count()
@@ -107,7 +107,7 @@ async fn a_source_that_is_away_is_asked_once_and_each_item_once_when_it_is_back(
     rig.vaults.failing.lock().unwrap().clear();
     assert_eq!(rig.back(&units, true).await, 60);
     assert_eq!(rig.vaults.asked(), ITEMS);
-    // what is in the store is not looked up, due or not
+    // values in the store are not looked up, whether the source is due or not
     assert_eq!(rig.back(&units, false).await, 60);
     assert_eq!(rig.vaults.asked(), [""; 0]);
 }
@@ -116,7 +116,7 @@ async fn a_source_that_is_away_is_asked_once_and_each_item_once_when_it_is_back(
 async fn a_vault_that_is_denied_is_asked_once_and_keeps_no_other_away() {
     let rig = Rig::new();
     rig.vaults.fails("v", Class::Denied);
-    // units that were refused for it wait, others are told
+    // the units that were refused for it keep waiting; the others get the new cause
     assert_eq!(rig.back(&rig.units(Some("denied")), true).await, 20);
     let asked = rig.vaults.asked();
     assert!(asked.len() == 2 && asked[1] == "w/c", "{asked:?}");

@@ -72,7 +72,7 @@ fn a_job_ends_a_restart() {
         /// It runs its program.
         Program,
     }
-    // (the job is ours, how far the process is, the job is done), (the restart goes on, it has succeeded)
+    // (the job is ours, how far the process is, the job is done), (the restart continues, it has succeeded)
     for (own_job, at, is_done, is_left, has_recovered) in [
         (true, Fork, true, true, false),
         (true, Fork, false, false, false),
@@ -185,12 +185,12 @@ async fn nothing_is_looked_at_until_it_is_due() {
     assert!(inner.take_due(now).is_empty());
     assert_eq!(inner.take_due(now + minute), ["app.service"]);
     inner.restarts.remove("other.service");
-    // it does not ask any more
+    // it asks for nothing else
     inner.restarts.get_mut("app.service").unwrap().begin(now + minute);
     assert_eq!(inner.next(now), Some(now + minute + REMEMBERED));
     assert!(inner.take_due(now + REMEMBERED).is_empty() && inner.may_restart());
     assert!(inner.take_due(now + minute + REMEMBERED).is_empty() && !inner.may_restart());
-    // while there are answers, their processes are looked at
+    // as long as there are answers, their processes are checked
     inner.answers.push(answer("app.service", 1, BootTime::now()));
     assert_eq!(inner.next(now), Some(now + CHECK));
 }

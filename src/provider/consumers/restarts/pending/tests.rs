@@ -82,7 +82,7 @@ fn other_units_come_first_only_if_nothing_else_is_due() {
     assert_eq!(step, Step::Withhold(Problem::Wave("after app@1".into())));
     pending.listed(vec![due("app", Measure::Reload, "key")], &BTreeMap::new(), 200);
     assert_eq!(pending.settle("app", &found(ACTIVE, false, 50), |_, _| Has::Other, wave), Step::Judge);
-    // what is over does not count
+    // causes that are over do not count
     let has = |name: &str, _: &State| if name == "key" { Has::Current } else { Has::Other };
     let step = pending.settle("app", &found(ACTIVE, false, 50), has, wave);
     assert!(matches!(step, Step::Withhold(_)), "{step:?}");

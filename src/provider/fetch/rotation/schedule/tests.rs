@@ -27,7 +27,7 @@ fn candidate(source: &str, item: &str, interval: u64) -> Candidate {
     }
 }
 
-/// What is due, as words.
+/// What is due, as text.
 fn take(schedule: &mut Schedule, candidates: &[Candidate], seconds: u64) -> Vec<String> {
     let Due { checks, fetches } = schedule.take(candidates, |_| false, at(seconds), || 1.0);
     let checks = checks.iter().map(|source| format!("check {source}"));
@@ -100,7 +100,7 @@ fn a_failed_fetch_of_a_change_is_tried_again_after_growing_pauses() {
             schedule.ended(&changed[0].key, true);
         }
     }
-    // up to the interval
+    // at most the interval
     assert_eq!(tried, [1, 61, 181, 421, 901, 1501, 2101, 2701, 3301]);
 }
 
@@ -135,7 +135,7 @@ struct World {
 
 struct Item {
     candidate: Candidate,
-    /// When it was changed, and not fetched since.
+    /// When it was changed, if it was not fetched since.
     edited: Option<u64>,
     /// The longest time from a change to its fetch.
     longest: u64,
@@ -150,7 +150,7 @@ impl World {
         Self { items: intervals.iter().enumerate().map(item).collect(), checks: Vec::new() }
     }
 
-    /// Does what is due, until nothing is.
+    /// Does what is due until nothing is.
     fn settle(&mut self, schedule: &mut Schedule, now: u64, part: &mut impl FnMut() -> f64, away: bool) {
         loop {
             let candidates: Vec<_> = self.items.iter().map(|item| item.candidate.clone()).collect();
@@ -192,7 +192,7 @@ fn seven_days() {
             }
             world.settle(&mut schedule, now, &mut || random.f64().mul_add(0.2, 0.9), outage(now));
         }
-        // the check of the shortest interval finds the changes of all
+        // the checks at the shortest interval find the changes of all items
         let (first, extra) = (intervals[0], if away { 2 * HOUR } else { 0 });
         for Item { candidate, longest, .. } in &world.items {
             let most = first + first / 10 + 15 + extra;
@@ -204,7 +204,7 @@ fn seven_days() {
     }
 }
 
-/// A fetch brought the other fields of a changed item, and not this one.
+/// A fetch returned the other fields of a changed item, but not this one.
 #[test]
 fn a_value_that_did_not_come_is_fetched_after_a_growing_pause() {
     let mut schedule = Schedule::default();
