@@ -1,4 +1,5 @@
-//! `onecred add NAME op://… --unit UNIT`: declares a secret, and has units ask for it. It never changes what others have written.
+//! `onecred add NAME op://… --unit UNIT`: declares a secret, and makes units request it. It never changes
+//! what others have written.
 
 use std::error::Error;
 use std::fs;
@@ -14,10 +15,10 @@ use crate::domain::reference::Reference;
 use crate::host::systemd::unit_type::ExecType;
 use crate::provider::fetch::unit_files::UnitFiles;
 
-/// The comment in what `onecred add` writes: `onecred remove` removes nothing else.
+/// The comment that marks what `onecred add` writes. `onecred remove` removes nothing else.
 pub(super) const MARK: &str = "written by onecred add";
 
-/// What `onecred add` is told.
+/// The arguments of `onecred add`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct AddArgs {
     /// What the secret shall be called
@@ -53,7 +54,7 @@ pub struct AddArgs {
     pub host_key: PathBuf,
 }
 
-/// What is to be added.
+/// What to add.
 struct Addition {
     name: SecretName,
     reference: Reference,
@@ -63,14 +64,14 @@ struct Addition {
     plain: bool,
 }
 
-/// One file that is to be there.
+/// A file that must exist with this content.
 struct Wish {
     dir: PathBuf,
     name: String,
     text: String,
 }
 
-/// Adds it.
+/// Adds the secret.
 pub fn run(args: &AddArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let addition = Addition::parse(args)?;
     let definition = addition.definition(&args.config);
@@ -84,7 +85,7 @@ pub fn run(args: &AddArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(
     for unit in &addition.units {
         wishes.push(addition.drop_in(unit, &args.drop_ins)?);
     }
-    // before anything is written, so that it is all of it or nothing
+    // before anything is written, so that all or nothing is written
     let missing =
         wishes.into_iter().filter_map(|wish| wish.is_there().map(|is| (!is).then_some(wish)).transpose());
     let missing: Vec<Wish> = missing.collect::<Result<_, _>>()?;
@@ -127,9 +128,11 @@ impl Addition {
         Ok(Self { name, reference, units, id, source, plain: args.plain })
     }
 
-    /// Whether the configuration has exactly this already. Where it has something else by the name, that is not touched.
+    /// Whether the configuration already contains exactly this. A different declaration with the same name is
+    /// an error.
     fn is_declared(&self, dir: &Path) -> Result<bool, String> {
-        let Ok(loaded) = config::load(&Paths { dir: dir.to_owned() }) else { return Ok(false) }; // said later
+        // reported later
+        let Ok(loaded) = config::load(&Paths { dir: dir.to_owned() }) else { return Ok(false) };
         let mut secrets = loaded.settings.policy.secrets();
         let Some(secret) = secrets.find(|secret| secret.name == self.name) else { return Ok(false) };
         let (name, at) = (&self.name, &secret.declared_at);
@@ -172,7 +175,7 @@ impl Addition {
         Wish { dir: config.join("secrets.d"), name: format!("{}.json", self.name), text }
     }
 
-    /// What stands for a unit in `units`.
+    /// The entry for a unit in `units`.
     fn entry(&self, unit: &UnitName) -> String {
         match self.id == self.name.to_credential() {
             true => pattern(unit),
@@ -191,7 +194,8 @@ impl Addition {
         Ok(Wish { dir: dir.join(format!("{unit}.d")), name: format!("50-onecred-{name}.conf"), text })
     }
 
-    /// Whether the configuration would be fine with it, and would give the units this and nothing else.
+    /// Checks that the configuration would be valid with the addition, and would grant the units exactly this
+    /// secret.
     fn check(&self, definition: &Wish, config: &Path, err: &mut dyn Write) -> Result<(), Box<dyn Error>> {
         let paths = Paths { dir: config.to_owned() };
         let loaded = match config::load_with(&paths, &definition.path(), &definition.text) {
@@ -212,7 +216,8 @@ impl Addition {
         Ok(())
     }
 
-    /// A drop-in of a unit that does not exist is never read, and its name may be misspelt.
+    /// Warns about unknown units, since a drop-in of a unit that does not exist is never read. The name may
+    /// be misspelt.
     fn warn_of_unknown_units(&self, files: &UnitFiles, err: &mut dyn Write) -> io::Result<()> {
         for unit in self.units.iter().filter(|unit| !files.has(unit)) {
             match files.nearest(unit) {
@@ -229,7 +234,7 @@ impl Addition {
         Ok(())
     }
 
-    /// Whether the folders of all files can be written to at all. On NixOS those of units can't.
+    /// Checks that the directories of all files are writable. On NixOS those of units are not.
     fn can_be_written(&self, files: &[Wish]) -> Result<(), String> {
         let Some(file) = files.iter().find(|file| nixos::is_read_only(&file.dir)) else { return Ok(()) };
         let Self { name, reference, units, id, source, plain } = self;
@@ -247,7 +252,7 @@ impl Addition {
         let units = units.join(" ").replace('\'', if self.units.iter().any(is_template) { "'" } else { "" });
         writeln!(out, "now run:")?;
         if !self.plain && !host_key.exists() {
-            writeln!(out, "  systemd-creds setup")?; // or the sealed socket refuses
+            writeln!(out, "  systemd-creds setup")?; // otherwise the sealed socket refuses all requests
         }
         writeln!(out, "  systemctl daemon-reload\n  onecred reload\n  systemctl restart {units}")?;
         writeln!(out, "the program finds it in the file $CREDENTIALS_DIRECTORY/{}", self.id)?;
@@ -255,7 +260,7 @@ impl Addition {
     }
 }
 
-/// The section of a unit file that takes credentials.
+/// The section of the unit file that contains credential settings.
 fn section(unit: &UnitName) -> Result<&'static str, String> {
     match ExecType::of(unit.suffix()) {
         Some(exec @ (ExecType::Service | ExecType::Mount)) => Ok(exec.section()),
@@ -270,7 +275,7 @@ fn is_template(unit: &UnitName) -> bool {
     unit.as_str().contains("@.")
 }
 
-/// A unit as `units` has it: all instances, for a template.
+/// The form of a unit in `units`: for a template, all its instances.
 pub(super) fn pattern(unit: &UnitName) -> String {
     unit.as_str().replace("@.", "@*.")
 }
@@ -280,7 +285,7 @@ impl Wish {
         self.dir.join(&self.name)
     }
 
-    /// Whether it is there as it should be; it is an error if something else is there.
+    /// Whether the file exists with the wanted content. Fails if it has other content.
     fn is_there(&self) -> Result<bool, String> {
         match fs::read(self.path()) {
             Ok(there) if there == self.text.as_bytes() => Ok(true),

@@ -1,4 +1,4 @@
-//! The provider as the verbs see it: its manager on the system bus, and what goes wrong there in words for people.
+//! The provider on the system bus, for the verbs, and its errors as messages for people.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::cli::creds_socket::{self, Finding};
 use crate::domain::name::UnitName;
 use crate::provider::dbus::{NAME, PATH};
 
-/// What came of the refresh of one secret, as the bus has it.
+/// The result of refreshing one secret, as on D-Bus.
 pub(super) type Outcome = (String, String, u64, String, String);
 
 #[zbus::proxy(
@@ -99,10 +99,10 @@ pub(super) trait Source {
     fn last_success(&self) -> zbus::Result<u64>;
 }
 
-/// A connection to the system bus, for the time of one verb.
+/// A connection to the system bus, for the duration of one verb.
 pub(super) struct Bus(Connection);
 
-/// Runs what a verb has to say on the bus.
+/// Connects to the system bus and runs a future.
 pub(super) fn talk<T, F: Future<Output = Result<T, Fault>>>(talk: impl FnOnce(Bus) -> F) -> Result<T, Fault> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Fault::failed(format!("can't talk to the bus: {error}")))?;
@@ -113,13 +113,14 @@ pub(super) fn talk<T, F: Future<Output = Result<T, Fault>>>(talk: impl FnOnce(Bu
 }
 
 impl Bus {
-    /// The manager of all secrets.
+    /// The manager interface of the provider.
     pub(super) async fn manager(&self) -> Result<ManagerProxy<'_>, Fault> {
         self.can_be_started().await?;
         Ok(ManagerProxy::builder(&self.0).cache_properties(CacheProperties::No).build().await?)
     }
 
-    /// A call starts onecred where its socket is active. Where it is not, dbus-daemon would wait for onecred in vain.
+    /// Checks that a call can start onecred, which needs an active socket. Otherwise dbus-daemon would wait
+    /// until its timeout.
     async fn can_be_started(&self) -> Result<(), Fault> {
         let name = BusName::try_from(NAME)?;
         let runs = fdo::DBusProxy::new(&self.0).await?.name_has_owner(name).await;
@@ -132,7 +133,7 @@ impl Bus {
         }
     }
 
-    /// How onecred's sockets are.
+    /// The state of onecred's sockets.
     pub(super) async fn sockets(&self) -> Vec<Socket> {
         sockets::all(&self.0).await
     }
@@ -142,46 +143,48 @@ impl Bus {
         &self.0
     }
 
-    /// What is wrong with the socket through which hardened units decrypt, if a unit depends on it; none if systemd cannot be asked.
+    /// What is wrong with the socket through which hardened units decrypt credentials, if any unit depends on
+    /// it. `None` if systemd cannot be asked.
     pub(super) async fn creds_socket(&self) -> Option<Finding> {
         creds_socket::finding(&self.0).await.ok().flatten()
     }
 
-    /// The same for one unit.
+    /// As [`Self::creds_socket`], for one unit.
     pub(super) async fn creds_socket_for(&self, unit: &UnitName) -> Option<Finding> {
         creds_socket::finding_for(&self.0, unit).await.ok().flatten()
     }
 
-    /// The source whose object is of this name, as its path has it.
+    /// The source with this object name, as in its path.
     pub(super) async fn source(&self, object: &str) -> Result<SourceProxy<'_>, Fault> {
         let path = format!("{PATH}/source/{object}");
         Ok(SourceProxy::builder(&self.0).path(path).cache_properties(CacheProperties::No).build().await?)
     }
 
-    /// The names of the objects below the folder of sources.
+    /// The names of the objects of sources.
     pub(super) async fn sources(&self) -> Result<Vec<String>, Fault> {
         let builder = fdo::IntrospectableProxy::builder(&self.0).destination(NAME);
         let folder = builder.path(format!("{PATH}/source")).build().await?;
         match folder.introspect().await {
             Ok(xml) => Ok(children(&xml)),
-            Err(fdo::Error::UnknownObject(_)) => Ok(Vec::new()), // without a configuration there are none
+            // there are no sources without a configuration
+            Err(fdo::Error::UnknownObject(_)) => Ok(Vec::new()),
             Err(error) => Err(zbus::Error::from(error).into()),
         }
     }
 }
 
-/// The names of the nodes in an introspection's document.
+/// The names of the child nodes in an introspection document.
 fn children(xml: &str) -> Vec<String> {
     let after = xml.split("<node name=\"").skip(1);
     after.filter_map(|rest| rest.split_once('"')).map(|(name, _)| name.to_owned()).collect()
 }
 
-/// Why a verb could not do what it should.
+/// Why a verb failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Fault {
-    /// The error's name on the bus, where it is one of onecred's own.
+    /// The D-Bus error name, if it is one of onecred's.
     pub(super) name: String,
-    /// What is wrong, and what to do.
+    /// Cause and remedy.
     pub(super) message: String,
 }
 
@@ -190,12 +193,12 @@ impl Fault {
         Self { name: format!("{OWN}Failed"), message }
     }
 
-    /// Whether nothing is served, since the configuration or the store can't be used.
+    /// Whether nothing is served because the configuration or the store cannot be used.
     pub(super) fn is_misconfigured(&self) -> bool {
         self.name == MISCONFIGURED
     }
 
-    /// Whether whoever runs the verb may not do this.
+    /// Whether the user of the verb is not authorized.
     pub(super) fn is_not_authorized(&self) -> bool {
         self.name == NOT_AUTHORIZED
     }
@@ -221,7 +224,7 @@ fn no_bus(error: zbus::Error) -> Fault {
     ))
 }
 
-/// An error of the transport in its own words, without names of types and variants.
+/// The message of a transport error, without names of types and variants.
 fn plain(error: &zbus::Error) -> String {
     match error {
         zbus::Error::InputOutput(error) => error.to_string(),
@@ -251,7 +254,7 @@ impl From<zbus::Error> for Fault {
 }
 
 impl Fault {
-    /// What the error of this name means for whoever runs a verb.
+    /// The message for a D-Bus error with this name.
     fn named(name: &str, message: &str) -> Self {
         if name.starts_with(OWN) {
             return Self { name: name.to_owned(), message: message.to_owned() };

@@ -1,4 +1,5 @@
-//! `onecred check`: whether a configuration is fine, and everything that is not. `--live`: whether all it refers to is there.
+//! `onecred check`: checks a configuration and reports all problems. With `--live`, also checks that
+//! everything it refers to exists.
 
 use std::error::Error;
 use std::io::Write;
@@ -15,10 +16,10 @@ use crate::config::{self, Loaded, Paths, Report, Severity};
 use crate::domain::secret::Target;
 use crate::host::systemd::{journal, message_id};
 
-/// The directory of the configuration that runs.
+/// The directory of the installed configuration.
 const INSTALLED: &str = "/etc/onecred";
 
-/// What `onecred check` is told.
+/// The arguments of `onecred check`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct CheckArgs {
     /// The configuration's directory, with secrets.json and secrets.d
@@ -44,13 +45,15 @@ pub struct CheckArgs {
     pub for_reload: bool,
 }
 
-/// Checks, and tells problems on `err`, a summary on `out`. Gives the exit code: 0 fine, 1 errors found.
+/// Checks the configuration. Writes problems to `err` and a summary to `out`. Returns the exit code: 0 valid,
+/// 1 errors found.
 pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
     let loaded = match args.files.as_slice() {
         [] => config::load(&Paths { dir: args.config.clone() }),
         files => config::check_files(files),
     };
-    // files that are named may be for another machine, and a reload must not depend on what a sandbox may hide
+    // named files may be for another machine, and the result of a reload must not depend on what the sandbox
+    // hides
     let is_reload = args.for_reload || args.then_reload.is_some();
     let loaded = match args.files.is_empty() && !is_reload {
         true => loaded.and_then(source_files::checked),
@@ -111,7 +114,8 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result
     }
 }
 
-/// A reload has its errors in the journal of the unit that is reloaded, as the provider has those of a start.
+/// Logs the errors of a reload to the journal of the unit that is reloaded, where the provider also logs
+/// those of a start.
 fn log_failed_reload(report: &Report) {
     journal::start("onecred", tracing::Level::INFO);
     for problem in report.problems.iter().filter(|problem| problem.severity == Severity::Error) {
@@ -127,7 +131,8 @@ fn as_asked(configuration: Configuration, args: &CheckArgs) -> Configuration {
     if args.quiet { configuration.errors_only() } else { configuration }
 }
 
-/// What is wrong with this machine for the configuration: with the directories of published files, and with systemd's own socket.
+/// What is wrong with this machine for the configuration: the directories of published files, and systemd's
+/// own socket.
 fn objections(Loaded { settings, .. }: &Loaded, args: &CheckArgs) -> Vec<(Severity, String)> {
     let targets = || {
         let secrets = settings.policy.secrets().filter_map(|secret| secret.target.as_ref());
@@ -142,7 +147,7 @@ fn objections(Loaded { settings, .. }: &Loaded, args: &CheckArgs) -> Vec<(Severi
         .filter_map(|(root, below)| crate::provider::publish::objection(root, has_owners(&below)))
         .map(|what| (Severity::Warning, what))
         .collect();
-    // a reload checks with --quiet, and must not depend on the bus
+    // a reload checks with --quiet, and must not depend on D-Bus
     if !args.quiet && args.config == Path::new(INSTALLED) {
         let finding = super::bus::talk(async |bus| Ok(bus.creds_socket().await)).ok().flatten();
         all.extend(finding.map(|Finding { level, message }| match level {
@@ -153,7 +158,7 @@ fn objections(Loaded { settings, .. }: &Loaded, args: &CheckArgs) -> Vec<(Severi
     all
 }
 
-/// One line for all. The files have no errors here; what else is wrong with this machine may be one.
+/// A summary in one line. The files have no errors here, but this machine may have a problem.
 fn summary(Loaded { settings, warnings, .. }: &Loaded, verdict: &str) -> String {
     let contents = [
         (settings.policy.secrets().count(), "secret"),
@@ -168,7 +173,7 @@ fn summary(Loaded { settings, warnings, .. }: &Loaded, verdict: &str) -> String 
     }
 }
 
-/// `3 secrets`, `1 rule`; nothing of what there is none of.
+/// Formats counts such as `3 secrets` and `1 rule`, omitting zeros.
 fn counted(things: &[(usize, &str)]) -> Vec<String> {
     let some = things.iter().filter(|(count, _)| *count > 0);
     some.map(|(count, thing)| format!("{count} {thing}{}", if *count == 1 { "" } else { "s" })).collect()

@@ -1,4 +1,4 @@
-//! The result of `onecred check` for programs.
+//! The JSON output of `onecred check`.
 
 use std::path::Path;
 
@@ -6,18 +6,18 @@ use serde::Serialize;
 
 use crate::config::{Loaded, Problem, Severity};
 
-/// The configuration as `--json` shows it.
+/// The configuration in the output of `--json`.
 #[derive(Debug, Serialize, PartialEq, Eq)]
 pub(super) struct Configuration {
-    /// It has no errors.
+    /// Whether it has no errors.
     pub(super) valid: bool,
-    /// What is in it.
+    /// Numbers of what it contains.
     pub(super) summary: Summary,
     /// The errors and warnings, in the order of the files.
     pub(super) problems: Vec<Shown>,
 }
 
-/// Numbers. Those of declarations are missing if the configuration has errors.
+/// Numbers of declarations, which are missing if the configuration has errors, and of problems.
 #[derive(Debug, Default, Serialize, PartialEq, Eq)]
 pub(super) struct Summary {
     secrets: Option<usize>,
@@ -28,25 +28,25 @@ pub(super) struct Summary {
     warnings: usize,
 }
 
-/// One problem.
+/// A problem.
 #[derive(Debug, Serialize, PartialEq, Eq)]
 pub(super) struct Shown {
     /// `error` or `warning`.
     severity: &'static str,
-    /// The file or directory, unless it is about this host.
+    /// The file or directory; `None` for a problem of this host.
     file: Option<String>,
-    /// From 1; none if it is about the file as a whole.
+    /// The line, from 1; `None` for the whole file.
     line: Option<usize>,
-    /// From 1, in characters.
+    /// The column in characters, from 1.
     column: Option<usize>,
     /// What is wrong.
     pub(super) message: String,
-    /// What to do, unless the message says it.
+    /// What to do, unless the message contains it.
     fix: Option<String>,
 }
 
 impl Configuration {
-    /// One that can be used. `host` has what speaks against it on this host.
+    /// The report of a valid configuration. `host` has its problems on this host.
     pub(super) fn valid(loaded: &Loaded, host: &[(Severity, String)]) -> Self {
         let settings = &loaded.settings;
         let of_host = host.iter().map(|(severity, message)| Shown {
@@ -69,14 +69,14 @@ impl Configuration {
         Self { valid: true, summary, problems }
     }
 
-    /// One with errors.
+    /// The report of a configuration with errors.
     pub(super) fn invalid(problems: &[Problem]) -> Self {
         let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
         let summary = Summary { errors, warnings: problems.len() - errors, ..Summary::default() };
         Self { valid: false, summary, problems: problems.iter().map(Shown::of).collect() }
     }
 
-    /// Without its warnings, which are still counted.
+    /// Removes the warnings, but keeps their count.
     pub(super) fn errors_only(mut self) -> Self {
         self.problems.retain(|problem| problem.severity == "error");
         self

@@ -1,24 +1,25 @@
-//! How the configuration that is active relates to the files, as the provider has it.
+//! The relation between the active configuration and the files, as reported by the provider.
 
 use serde::Serialize;
 
 use super::bus::ManagerProxy;
 use crate::host::clock;
 
-/// How the active configuration relates to the files.
+/// The relation between the active configuration and the files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Configuration {
     /// `current`, `changed`, `rejected` or `none`.
     pub(super) state: String,
-    /// Why the files can't be used, where it is `rejected`.
+    /// Why the files cannot be used, if `rejected`.
     pub(super) error: Option<String>,
-    /// When the active one was loaded first since boot, in seconds of the Unix epoch.
+    /// When the active configuration was first loaded in this boot, in seconds since the Unix epoch.
     pub(super) loaded: Option<u64>,
 }
 
 impl Configuration {
-    /// Asks the provider; none where it does not say: to units of their own secrets, and if it is of an older version.
+    /// Asks the provider. `None` if it does not answer this: units may ask only about their own secrets, and
+    /// older versions do not report it.
     pub(super) async fn ask(manager: &ManagerProxy<'_>) -> Option<Self> {
         Some(Self {
             state: manager.configuration_state().await.ok()?,
@@ -27,12 +28,12 @@ impl Configuration {
         })
     }
 
-    /// Whether the files can't be used, so that an earlier configuration is active or none.
+    /// Whether the files cannot be used, so that an earlier configuration or none is active.
     pub(super) fn is_bad(&self) -> bool {
         matches!(self.state.as_str(), "rejected" | "none")
     }
 
-    /// The active one by its time: `the configuration of 14:05 UTC`.
+    /// A name of the active configuration by its time: `the configuration of 14:05 UTC`.
     pub(super) fn name(&self, now: u64) -> String {
         match self.loaded {
             Some(loaded) => format!("the configuration of {}", clock::time_of_day(loaded, now)),
@@ -40,7 +41,7 @@ impl Configuration {
         }
     }
 
-    /// What is not as it should be, and what that means; empty where the files are what is active, or no configuration is.
+    /// What is wrong, and the consequence. Empty if the files are active, or no configuration is.
     pub(super) fn problem(&self, now: u64) -> Vec<String> {
         match self.state.as_str() {
             "rejected" => {

@@ -1,4 +1,4 @@
-//! The pages: each command of ours that they name, in a block or within a sentence, is one that there is.
+//! Tests that every onecred command in the documentation, in a block or within a sentence, exists.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use clap::CommandFactory;
 
 use super::*;
 
-/// What follows the program's name, at each place where a page has a command of it.
+/// The arguments of each onecred command on a page.
 fn commands(page: &str) -> Vec<String> {
     let mut all = Vec::new();
     let mut in_block = false;
@@ -30,7 +30,7 @@ fn commands(page: &str) -> Vec<String> {
     all
 }
 
-/// What is wrong with a command, if anything is.
+/// What is wrong with a command.
 fn wrong(words: &str) -> Option<String> {
     let mut command = Cli::command();
     command.build();

@@ -1,4 +1,4 @@
-//! `onecred explain UNIT ID`: what a unit gets for a credential if it starts now, and why.
+//! `onecred explain UNIT ID`: shows what a unit would get for a credential if it started now, and why.
 
 use std::error::Error;
 use std::io::Write;
@@ -29,20 +29,20 @@ pub struct ExplainArgs {
 
 #[derive(Debug, Serialize)]
 struct Decision {
-    /// The unit's canonical name.
+    /// The canonical name of the unit.
     unit: String,
     credential: String,
     /// Whether the unit would start now with the credential.
     gets: bool,
-    /// What comes of a start now.
+    /// The outcome of a start now.
     outcome: Effect,
     /// Whether the configuration allows it.
     allowed: bool,
-    /// The secret's name, or the rule's place.
+    /// The name of the secret, or the place of the rule.
     secret: Option<String>,
     reference: Option<String>,
     reason: String,
-    /// The line by which the unit asks.
+    /// The line of the unit that requests it.
     asks: String,
     /// The first problem.
     problem: Option<String>,
@@ -50,11 +50,11 @@ struct Decision {
     notes: Vec<String>,
     /// The active overrides, such as `db (put)`.
     overrides: Vec<String>,
-    /// Why 1Password or onecred does not give the value.
+    /// Why 1Password or onecred does not return the value.
     error: Option<Fault>,
 }
 
-/// Explains. Gives the exit code: 0 if the unit would start now with the credential, otherwise 1.
+/// Runs the verb. Returns the exit code: 0 if the unit would start now with the credential, otherwise 1.
 pub fn run(args: &ExplainArgs, out: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
     let unit = UnitName::parse_lenient(&args.unit)?;
     let credential = CredentialId::parse(&args.credential)?;
@@ -77,7 +77,7 @@ pub fn run(args: &ExplainArgs, out: &mut dyn Write) -> Result<u8, Box<dyn Error>
     Ok(u8::from(!decision.gets))
 }
 
-/// What the files on disk have to do with a refusal, if they are not what was loaded.
+/// How the files on disk, if they are not active, relate to a refusal.
 async fn not_loaded(bus: &Bus) -> Option<String> {
     let stands = Configuration::ask(&bus.manager().await.ok()?).await?;
     let problem = stands.problem(clock::unix());
@@ -91,7 +91,7 @@ fn decide(explained: Explained, credential: &CredentialId) -> Decision {
         Answer::Refusal(name, message) if prediction.allowed => Some(Fault { name, message }),
         _ => None,
     };
-    // what the configuration refuses has its own line
+    // a refusal by the configuration has its own line
     let is_reason = |problem: &String| !prediction.allowed && *problem == prediction.reason;
     let problems: Vec<String> =
         judgement.problems.into_iter().filter(|problem| !is_reason(problem)).collect();
@@ -113,7 +113,7 @@ fn decide(explained: Explained, credential: &CredentialId) -> Decision {
     }
 }
 
-/// What comes of it, in one line.
+/// The outcome in one line.
 fn headline(decision: &Decision) -> Cell {
     let Decision { unit, credential, outcome, allowed, error, .. } = decision;
     let text = match (allowed, outcome) {

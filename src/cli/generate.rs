@@ -1,4 +1,5 @@
-//! `onecred generate man|completions DIR`: what `make install` puts beside the binary, made out of the command line's own definition.
+//! `onecred generate man|completions DIR`: generates the files that `make install` installs besides the
+//! binary from the definition of the command line.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::{fs, io};
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-/// What `onecred generate` is told.
+/// The arguments of `onecred generate`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct GenerateArgs {
     /// What to generate
@@ -27,7 +28,7 @@ pub enum What {
     Completions,
 }
 
-/// Generates.
+/// Runs the verb.
 pub fn run(args: &GenerateArgs) -> Result<(), Box<dyn Error>> {
     let dir = args.dir.display();
     fs::create_dir_all(&args.dir).map_err(|error| format!("{dir} can't be made: {error}"))?;
@@ -40,7 +41,7 @@ pub fn run(args: &GenerateArgs) -> Result<(), Box<dyn Error>> {
     Ok(generated.map_err(|error| format!("{dir} can't be written to: {error}"))?)
 }
 
-/// One page for each verb that is no secret.
+/// Writes one page for each visible verb.
 fn pages(dir: &Path) -> io::Result<()> {
     let mut command = super::Cli::command().disable_help_subcommand(true);
     command.build();
@@ -52,9 +53,9 @@ fn pages(dir: &Path) -> io::Result<()> {
             .manual("System credentials from 1Password");
         let mut text = Vec::new();
         page.render(&mut text)?;
-        // what stands behind the options of a verb are its exit codes
+        // the text after the options of a verb describes its exit codes
         let text = String::from_utf8_lossy(&text).replace(".SH EXTRA\n", ".SH \"EXIT STATUS\"\n");
-        // the date is left out, and its place has to be kept, or the footer's words run into one another
+        // the date is omitted, but its place must be kept, or the words of the footer run together
         let text = text.replacen(" 1  \"onecred ", " 1 \"\" \"onecred ", 1);
         fs::write(dir.join(page.get_filename()), text)?;
     }

@@ -1,4 +1,5 @@
-//! `onecred get NAME`: a secret's value, over the bus. `onecred get --as UNIT ID`: the same from a credential socket, asked as systemd would.
+//! `onecred get NAME`: reads a secret's value over D-Bus. `onecred get --as UNIT ID`: reads it from a
+//! credential socket, as systemd would.
 
 use std::error::Error;
 use std::io::{self, IsTerminal, Read, Write};
@@ -14,10 +15,10 @@ use crate::host::sys;
 use crate::ipc::packet;
 use crate::provider::request::reply::REFUSED;
 
-/// The most bytes that systemd takes, in bytes; a longer answer is a refusal.
+/// The most bytes that systemd accepts. A longer answer is a refusal.
 const SYSTEMD_TAKES: usize = 1 << 20;
 
-/// What `onecred get` is told.
+/// The arguments of `onecred get`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct GetArgs {
     /// The secret's name; with --as the credential's ID, as in LoadCredential=ID:PATH
@@ -31,16 +32,16 @@ pub struct GetArgs {
     pub socket: PathBuf,
 }
 
-/// What came of asking.
+/// The answer of a socket.
 #[derive(Debug)]
 pub enum Answer {
     /// The value.
     Value(SecretValue),
-    /// A refusal, with its reason.
+    /// A refusal with its reason.
     Refused(String),
 }
 
-/// Asks, and writes the value to standard output.
+/// Writes the value to standard output.
 pub fn run(args: &GetArgs, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     super::serve::harden();
     let value = match &args.unit {
@@ -59,16 +60,17 @@ pub fn run(args: &GetArgs, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     show(&value, io::stdout().is_terminal(), out)
 }
 
-/// Asks on the bus, which hands the value over in a memory file.
+/// Requests the value over D-Bus, which passes it in a memfd.
 fn open(name: &SecretName) -> Result<SecretValue, Box<dyn Error>> {
     let file = bus::talk(async |bus| Ok(bus.manager().await?.open(name.as_str()).await?))?;
     let value = packet::read_values(file.into());
     Ok(value.map_err(|error| format!("{name}: what onecred handed over can't be read: {error}"))?)
 }
 
-/// The value as it is. On a terminal it ends its line, and is nothing that a terminal would act on.
+/// Writes the value unchanged. On a terminal, adds a line break, and refuses control characters that the
+/// terminal would interpret.
 fn show(value: &SecretValue, on_terminal: bool, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
-    let bytes = value.expose(); // exposed: this is what was asked for
+    let bytes = value.expose(); // exposed: the user asked for it
     if on_terminal {
         let is_plain = |text: &str| !text.chars().any(|c| c.is_control() && c != '\n' && c != '\t');
         if !std::str::from_utf8(bytes).is_ok_and(is_plain) {
@@ -85,7 +87,8 @@ fn show(value: &SecretValue, on_terminal: bool, out: &mut dyn Write) -> Result<(
     Ok(out.flush()?)
 }
 
-/// Asks as systemd does: binds the address that says unit and credential, connects, sends nothing, reads to the end.
+/// Asks as systemd does: binds the address that contains unit and credential ID, connects, sends nothing, and
+/// reads until EOF.
 pub(super) fn ask(
     socket: &Path,
     unit: &UnitName,

@@ -1,4 +1,4 @@
-//! `onecred put`, `onecred rollback` and `onecred release`: break the glass, and mend it again.
+//! `onecred put`, `onecred rollback` and `onecred release`: set and remove overrides of secrets.
 
 use std::error::Error;
 use std::io::Write;
@@ -14,7 +14,7 @@ use crate::ipc::{packet, version};
 use crate::provider::base::limits::Form;
 use crate::provider::observe::secret_status::Unusable;
 
-/// What these are told.
+/// The arguments of these verbs.
 #[derive(Debug, Clone, clap::Args)]
 pub struct NameArgs {
     /// The secret's name
@@ -22,12 +22,12 @@ pub struct NameArgs {
     pub name: String,
 }
 
-/// Has a value from standard input stand in for a secret's.
+/// Overrides a secret with a value from standard input.
 pub fn put(args: &NameArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     super::serve::harden();
     let name = SecretName::parse(&args.name)?;
     let value = prompt::value(&format!("Value to stand in for {name}, not shown: "), err)?;
-    // exposed: it goes to the provider in a memory file
+    // exposed: it is passed to the provider in a memfd
     let bytes = value.expose();
     let ends_a_line = bytes.ends_with(b"\n");
     let size = bytes.len();
@@ -51,7 +51,8 @@ pub fn put(args: &NameArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<
     say(out, &format!("{name}: units that start from now on get this value, until: onecred release {name}"))
 }
 
-/// Why units are refused a value, if they are. `secret` is how it stands now; who may not know that is warned by what is usual.
+/// Why units will be refused a value, if they will. `secret` is its current state. If the user may not know
+/// it, the warning uses the defaults.
 fn warning(name: &SecretName, size: usize, secret: Option<&Listed>) -> Option<String> {
     let (all, sealed) = match secret {
         Some(secret) => {
@@ -88,14 +89,14 @@ pub fn rollback(args: &NameArgs, out: &mut dyn Write, err: &mut dyn Write) -> Re
     )
 }
 
-/// Ends what stands in for a secret.
+/// Removes the override of a secret.
 pub fn release(args: &NameArgs, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let name = SecretName::parse(&args.name)?;
     bus::talk(async |bus| Ok(bus.manager().await?.release(name.as_str()).await?))?;
     say(out, &format!("{name}: units that start from now on get what 1Password has"))
 }
 
-/// Prints what was done, as wide as the terminal.
+/// Prints what was done, wrapped at the width of the terminal.
 fn say(out: &mut dyn Write, text: &str) -> Result<(), Box<dyn Error>> {
     for line in wrap(text, Paint::of_stdout().width(), "", "  ") {
         writeln!(out, "{line}")?;

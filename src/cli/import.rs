@@ -1,5 +1,5 @@
-//! `onecred import opnix`: OpNix's secrets.json as a configuration of ours, and what it leaves behind. `onecred import op-env`: an environment file
-//! with references as a template.
+//! `onecred import opnix`: converts OpNix's secrets.json, and reports the files that OpNix leaves behind.
+//! `onecred import op-env`: converts an environment file with references into a template.
 
 use std::error::Error;
 use std::fs::{self, OpenOptions};
@@ -24,7 +24,7 @@ pub enum ImportVerb {
     OpEnv(OpEnvArgs),
 }
 
-/// What `onecred import op-env` is told.
+/// The arguments of `onecred import op-env`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct OpEnvArgs {
     /// The environment file
@@ -38,7 +38,7 @@ pub struct OpEnvArgs {
     pub force: bool,
 }
 
-/// What `onecred import opnix` is told.
+/// The arguments of `onecred import opnix`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct OpnixArgs {
     /// OpNix's file
@@ -55,10 +55,10 @@ pub struct OpnixArgs {
     pub left_in: PathBuf,
 }
 
-/// The most files that are named one by one.
+/// The most files that are listed.
 const NAMED: usize = 20;
 
-/// Imports.
+/// Runs the verb.
 pub fn run(verb: &ImportVerb, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     match verb {
         ImportVerb::Opnix(args) => opnix(args, out, err),
@@ -109,7 +109,7 @@ fn write(output: &Path, json: &str, force: bool) -> Result<(), Box<dyn Error>> {
     Ok(opened?.write_all(json.as_bytes())?)
 }
 
-/// Names the secrets that lie in plain text where OpNix has put them.
+/// Lists the secrets that OpNix has left in plain text.
 fn tell_left(folder: &Path, err: &mut dyn Write) -> io::Result<()> {
     let shown = folder.display();
     let files = match files(folder) {
@@ -135,7 +135,7 @@ fn tell_left(folder: &Path, err: &mut dyn Write) -> io::Result<()> {
     writeln!(err, "once nothing reads them any more: find '{shown}' -type f -exec shred -u -- {{}} +")
 }
 
-/// The files below a folder, links not followed.
+/// The files below a directory, without following links.
 fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];

@@ -1,4 +1,5 @@
-//! `onecred check --live`: whether every configured reference leads to a value in 1Password, and what to do where not.
+//! `onecred check --live`: checks that every configured reference leads to a value in 1Password, and reports
+//! a remedy if not.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -15,29 +16,29 @@ use super::{templates, unit_lines};
 use crate::cli::common::show::{self, Paint};
 use crate::config::Settings;
 
-/// What was found.
+/// The results.
 #[derive(Debug, Default, Serialize)]
 struct Findings {
-    /// What each secret's reference leads to.
+    /// The result for each secret.
     secrets: Vec<Refreshed>,
-    /// Whether each template can be filled in and is served.
+    /// Whether each template can be filled in and served.
     templates: Vec<Refreshed>,
-    /// What is wrong besides.
+    /// Other errors.
     problems: Vec<String>,
-    /// What is probably a mistake.
+    /// Probable mistakes.
     warnings: Vec<String>,
-    /// What the files say, for programs.
+    /// The configuration in the files, for JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     configuration: Option<Configuration>,
 }
 
-/// Shows programs a configuration with errors, for which nothing is fetched.
+/// Writes the JSON for a configuration with errors, for which nothing is fetched.
 pub(super) fn show_invalid(configuration: Configuration, out: &mut dyn Write) -> io::Result<()> {
     let problems = vec!["the configuration has errors; correct them, then check again".to_owned()];
     show::json(out, &Findings { problems, configuration: Some(configuration), ..Findings::default() })
 }
 
-/// Checks a configuration that is fine as it is written. Gives the exit code: 1 where anything does not resolve.
+/// Checks a configuration whose files are valid. Returns the exit code: 1 if anything does not resolve.
 pub(super) fn run(
     settings: &Settings,
     json: Option<Configuration>,
@@ -120,7 +121,7 @@ async fn find(bus: &Bus, settings: &Settings, err: &mut dyn Write) -> Result<Fin
     Ok(Findings { secrets, templates, problems, warnings, configuration: None })
 }
 
-/// Judges all templates after the secrets were fetched. Only those with parts that are not up to date cost a lookup.
+/// Checks all templates after the secrets were fetched. Only templates with outdated parts cost a look-up.
 async fn try_templates(manager: &ManagerProxy<'_>, err: &mut dyn Write) -> Result<Vec<Refreshed>, Fault> {
     let (listed, _) = templates::all(manager).await?;
     let open = listed.iter().filter(|template| matches!(template.state.as_str(), "never-fetched" | "stale"));
@@ -133,7 +134,7 @@ async fn try_templates(manager: &ManagerProxy<'_>, err: &mut dyn Write) -> Resul
     Ok(looked_up)
 }
 
-/// Whether the provider has other secrets than these.
+/// Whether the provider has secrets other than these.
 fn differs(settings: &Settings, known: &[Listed]) -> bool {
     let written = settings.policy.secrets().map(|secret| {
         (
@@ -151,7 +152,7 @@ fn differs(settings: &Settings, known: &[Listed]) -> bool {
     written != known.collect::<Vec<_>>()
 }
 
-/// Each problem once, with all secrets that have it.
+/// Formats each problem once, with all secrets that have it.
 fn lines(findings: &Findings, paint: Paint) -> String {
     let mut text = String::new();
     for problem in &findings.problems {

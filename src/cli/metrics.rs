@@ -1,4 +1,5 @@
-//! `onecred metrics`: what onecred counts, as OpenMetrics text, to standard output or to a file for node_exporter.
+//! `onecred metrics`: writes onecred's metrics as OpenMetrics text to standard output, or to a file for
+//! node_exporter.
 
 use std::error::Error;
 use std::ffi::OsStr;
@@ -10,7 +11,7 @@ use super::bus;
 use super::core::Draft;
 use crate::host::directory::open_without_foreign_links;
 
-/// Arguments of `onecred metrics`.
+/// The arguments of `onecred metrics`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct MetricsArgs {
     /// Write it to this file, which is replaced as a whole: its readers never see a part
@@ -33,13 +34,13 @@ fn write(file: &Path, text: &str) -> Result<(), String> {
     let name = name.ok_or_else(|| format!("{} names no file", file.display()))?;
     let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !dir.is_dir() {
-        // created here, it would be where no exporter reads
+        // no exporter reads a directory that is created here
         return Err(format!(
             "{} is not there: is it the directory that the exporter reads? (--collector.textfile.directory)",
             dir.display()
         ));
     }
-    // the directory may belong to the exporter's user, who must not lead a write of root's elsewhere
+    // the directory may belong to the exporter's user, who must not redirect a write of root by a link
     let absolute = std::path::absolute(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
     let opened = open_without_foreign_links(&absolute).map_err(|refusal| refusal.to_string())?;
     let handle = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));

@@ -35,7 +35,7 @@ use std::process::ExitCode;
 
 use common::text::{Wrapping, width};
 
-/// What the exit codes of all verbs mean.
+/// The meaning of the exit codes of all verbs.
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed (the reason is on standard error), 2 wrong command line, 3 you may not do this";
 
 /// A credential provider for systemd: units get their secrets from 1Password.
@@ -132,7 +132,7 @@ enum Verb {
     Generate(generate::GenerateArgs),
 }
 
-/// Runs a verb. Gives the exit code, as `EXIT_CODES` has them.
+/// Runs a verb. Returns the exit code, see `EXIT_CODES`.
 pub fn run(cli: Cli) -> ExitCode {
     let mut out = io::stdout().lock();
     let mut err = Wrapping::new(io::stderr(), width(&io::stderr()));
@@ -163,7 +163,7 @@ pub fn run(cli: Cli) -> ExitCode {
     };
     match result {
         Ok(code) => ExitCode::from(code),
-        // whoever closed the pipe has seen enough
+        // the reader of the pipe has seen enough
         Err(error)
             if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) =>
         {

@@ -1,4 +1,5 @@
-//! NixOS: units are made by its configuration, and what we would write beside them is a line there.
+//! NixOS: unit files are generated from the system configuration. Instead of writing a drop-in, onecred
+//! prints the lines for that configuration.
 
 use std::path::Path;
 
@@ -7,13 +8,13 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use crate::domain::name::{CredentialId, SecretName, SourceName, UnitName};
 use crate::domain::reference::Reference;
 
-/// Whether nothing can be written to a folder, or to where it would be made, whoever tries.
+/// Whether a directory, or the place where it would be created, is read-only even for root.
 pub(super) fn is_read_only(folder: &Path) -> bool {
     let there = folder.ancestors().find(|folder| folder.exists());
     there.and_then(|folder| statvfs(folder).ok()).is_some_and(|of| of.flags().contains(FsFlags::ST_RDONLY))
 }
 
-/// What a configuration says of a secret that units ask for.
+/// The lines for a secret that units request.
 pub(super) struct Lines<'a> {
     pub(super) name: &'a SecretName,
     pub(super) reference: &'a Reference,
@@ -24,7 +25,7 @@ pub(super) struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    /// The lines, each indented and with its end. Only services have an option for it.
+    /// The lines, each indented and with a line break. Only services have an option for it.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
         let what = match self.source {
@@ -47,7 +48,7 @@ impl Lines<'_> {
     }
 }
 
-/// A name as an attribute's, in quotes where it needs them.
+/// An attribute name, in quotes if necessary.
 fn attribute(name: &str) -> String {
     let is_plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));

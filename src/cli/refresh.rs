@@ -1,4 +1,4 @@
-//! `onecred refresh`: has secrets looked up in 1Password now.
+//! `onecred refresh`: looks secrets up in 1Password now.
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -16,15 +16,15 @@ use super::templates::Template;
 use crate::cli::common::show::{self, Paint};
 use crate::ipc::version;
 
-/// How many secrets go into one call: as many as the provider refreshes at once.
+/// The number of secrets in one call: as many as the provider refreshes at the same time.
 const A_CALL: usize = 64;
 
-/// Versions are compared first.
+/// The flag to compare versions first.
 const VERSIONS: u64 = 0;
-/// The values are fetched in any case.
+/// The flag to fetch the values in any case.
 const VALUES: u64 = 1;
 
-/// What `onecred refresh` is told.
+/// The arguments of `onecred refresh`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RefreshArgs {
     /// The secrets, or templates; all secrets, where none is named
@@ -41,24 +41,24 @@ pub struct RefreshArgs {
     pub json: bool,
 }
 
-/// What came of one secret or template.
+/// The result for one secret or template.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Refreshed {
     /// Its name.
     pub(super) name: String,
     /// `changed`, `unchanged` or `failed`.
     pub(super) outcome: String,
-    /// The version of its item, where there is one: 1Password's number, or the time of the change.
+    /// The version of its item, if there is one: 1Password's number, or the time of the change.
     pub(super) version: Option<String>,
     /// Why it failed.
     pub(super) error: Option<Fault>,
-    /// What some units are refused it for.
+    /// Why some units are refused it.
     pub(super) warning: Option<Fault>,
 }
 
 impl Refreshed {
     fn of((name, outcome, version, error, message): Outcome) -> Self {
-        // its name stands beside it already
+        // its name is shown beside the message
         let message = message.strip_prefix(&format!("{name}: ")).map(str::to_owned).unwrap_or(message);
         let fault = Some(Fault { name: error, message }).filter(|fault| !fault.name.is_empty());
         let (error, warning) = if outcome == "failed" { (fault, None) } else { (None, fault) };
@@ -66,7 +66,7 @@ impl Refreshed {
         Self { name, outcome, version, error, warning }
     }
 
-    /// A template as it was listed.
+    /// The result for a template, from its listed state.
     pub(super) fn of_template(template: &Template) -> Self {
         let problem = template.problem().unwrap_or_default().to_owned();
         let error = template.error.as_ref().map(|error| Fault { message: problem.clone(), ..error.clone() });
@@ -81,12 +81,12 @@ impl Refreshed {
     }
 }
 
-/// Those that failed: each with its name and the message.
+/// The failures, each with its name and message.
 pub(super) fn failures(refreshed: &[Refreshed]) -> impl Iterator<Item = (&str, &str)> {
     refreshed.iter().filter_map(|one| Some((one.name.as_str(), one.error.as_ref()?.message.as_str())))
 }
 
-/// Refreshes. Gives the exit code: 1 where any failed.
+/// Runs the verb. Returns the exit code: 1 if any secret failed.
 pub fn run(args: &RefreshArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
     if args.dry_run {
         return would_be_told(args, out);
@@ -101,7 +101,7 @@ pub fn run(args: &RefreshArgs, out: &mut dyn Write, err: &mut dyn Write) -> Resu
     Ok(u8::from(refreshed.iter().any(|one| one.error.is_some())))
 }
 
-/// What would be done to a unit.
+/// A measure for a unit.
 #[derive(Debug, Serialize)]
 struct Due {
     unit: String,
@@ -131,7 +131,7 @@ fn would_be_told(args: &RefreshArgs, out: &mut dyn Write) -> Result<u8, Box<dyn 
     Ok(0)
 }
 
-/// What would be done to each unit, in columns; then why some of it would be withheld.
+/// The measures for each unit in columns, then the reasons why some would be withheld.
 fn told(due: &[Due], paint: Paint) -> String {
     if due.is_empty() {
         return "no unit that runs would be restarted or reloaded\n".to_owned();
@@ -161,7 +161,7 @@ async fn some(bus: &Bus, names: &[String], flags: u64, err: &mut dyn Write) -> R
             let names: Vec<String> = all.into_iter().map(|secret| secret.name).collect();
             these(&manager, &names, flags, err).await
         }
-        // who may refresh may not see which there are
+        // a user who may refresh may not be allowed to list secrets
         Err(fault) if fault.is_not_authorized() => {
             Ok(manager.refresh_all(flags).await?.into_iter().map(Refreshed::of).collect())
         }
@@ -169,7 +169,7 @@ async fn some(bus: &Bus, names: &[String], flags: u64, err: &mut dyn Write) -> R
     }
 }
 
-/// Has all values fetched: whether each reference really leads to one.
+/// Fetches all values, to check that each reference leads to one.
 pub(super) async fn try_all(
     manager: &ManagerProxy<'_>,
     names: &[String],
@@ -178,7 +178,7 @@ pub(super) async fn try_all(
     these(manager, names, VALUES, err).await
 }
 
-/// Brings templates up to date: what of them was not fetched yet is.
+/// Updates templates by fetching the parts that are missing.
 pub(super) async fn look_up(
     manager: &ManagerProxy<'_>,
     names: &[String],
@@ -197,7 +197,7 @@ async fn these(
     let names: Vec<&str> = names.iter().map(String::as_str).filter(|name| seen.insert(*name)).collect();
     let mut progress = Progress::new(names.len(), err);
     let mut refreshed = Vec::with_capacity(names.len());
-    // what is compared is one call whatever its number; what is fetched is told of as it goes on
+    // comparing is one call for any number of secrets; fetching reports its progress
     let a_call = if flags == VERSIONS { names.len().max(1) } else { A_CALL };
     for call in names.chunks(a_call) {
         let outcomes = progress.during(refreshed.len(), manager.refresh(call, flags)).await;
@@ -206,7 +206,7 @@ async fn these(
     Ok(refreshed)
 }
 
-/// A line on a terminal that tells how far it is, and is gone in the end.
+/// A progress line on a terminal, which is removed at the end.
 struct Progress<'a> {
     of: usize,
     since: Instant,
@@ -220,7 +220,7 @@ impl<'a> Progress<'a> {
         Self { of, since: Instant::now(), shown: false, err }
     }
 
-    /// Waits for something, and shows meanwhile that it does.
+    /// Waits for a future, and shows progress in the meantime.
     async fn during<T>(&mut self, done: usize, work: impl Future<Output = T>) -> T {
         self.show(done);
         let (mut work, mut tick) = (std::pin::pin!(work), interval(Duration::from_millis(250)));
@@ -249,12 +249,12 @@ impl Drop for Progress<'_> {
     }
 }
 
-/// What some units are refused secrets for: the name of each, and the message.
+/// Why some units are refused secrets: each name with its message.
 fn warnings(refreshed: &[Refreshed]) -> impl Iterator<Item = (&str, &str)> {
     refreshed.iter().filter_map(|one| Some((one.name.as_str(), one.warning.as_ref()?.message.as_str())))
 }
 
-/// What came of each, in columns; then why some failed, and what some units are refused.
+/// The results in columns, then the failures and refusals.
 fn columns(refreshed: &[Refreshed], paint: Paint) -> String {
     let row = |one: &Refreshed| {
         let outcome = match one.outcome.as_str() {

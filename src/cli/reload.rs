@@ -1,4 +1,4 @@
-//! `onecred reload`: has the provider load the configuration again.
+//! `onecred reload`: makes the provider load the configuration again.
 
 use std::error::Error;
 use std::io::Write;
@@ -7,7 +7,7 @@ use super::bus::{self, Fault};
 use super::configuration::Configuration;
 use crate::host::clock;
 
-/// Reloads.
+/// Runs the verb.
 pub fn run(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let (reloaded, active) = bus::talk(async |bus| {
         let manager = bus.manager().await?;
@@ -19,7 +19,7 @@ pub fn run(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
             let so = match active {
                 Some(active) if active.state == "none" => "nothing is served until they are fixed".to_owned(),
                 Some(active) => format!("{} stays active", active.name(clock::unix())),
-                None => "the one before stays active".to_owned(), // for callers who may reload and not inspect
+                None => "the one before stays active".to_owned(), // for users who may reload but not inspect
             };
             Err(format!("the configuration has errors; {so}: {message} (all errors: onecred check)").into())
         }

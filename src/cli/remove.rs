@@ -1,6 +1,7 @@
-//! `onecred remove NAME`: takes back what `onecred add` wrote, and nothing else.
+//! `onecred remove NAME`: removes what `onecred add` wrote, and nothing else.
 //!
-//! Units stop asking before the secret goes: an interruption leaves nothing that fails, and the next call continues.
+//! Units stop requesting the secret before it is removed. So an interruption leaves nothing that fails, and
+//! the next call continues.
 
 use std::error::Error;
 use std::fs;
@@ -39,15 +40,15 @@ pub struct RemoveArgs {
     pub drop_ins: PathBuf,
 }
 
-/// What happens to a file.
+/// A change to a file.
 #[derive(Debug, PartialEq, Eq)]
 struct Change {
     path: PathBuf,
-    /// Its new text; with `None`, it is removed.
+    /// Its new text; `None` if it is removed.
     text: Option<String>,
 }
 
-/// Removes it.
+/// Removes the secret.
 pub fn run(args: &RemoveArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let name = SecretName::parse(&args.name)?;
     let units = args.units.iter().map(|unit| UnitName::parse_lenient(unit));
@@ -88,7 +89,7 @@ pub fn run(args: &RemoveArgs, out: &mut dyn Write, err: &mut dyn Write) -> Resul
     say_what_to_do(&name, &changes, out)
 }
 
-/// A secret that is declared elsewhere was not added by `onecred add`.
+/// Refuses a secret that is declared elsewhere, since `onecred add` did not write it.
 fn refuse_what_others_wrote(name: &SecretName, units: &[UnitName], args: &RemoveArgs) -> Result<(), String> {
     let loaded = config::load_if_any(&Paths { dir: args.config.clone() }).map_err(|report| {
         format!(
@@ -133,7 +134,7 @@ fn unknown(name: &SecretName, units: &[UnitName], args: &RemoveArgs) -> String {
     )
 }
 
-/// The changes of the configuration, which must be valid afterwards.
+/// The changes to the configuration, which must be valid afterwards.
 fn definitions(
     file: &Path,
     text: Option<String>,
@@ -158,7 +159,7 @@ fn definitions(
     Ok(changes)
 }
 
-/// The drop-ins that `onecred add` wrote for a secret: of these units, or of all.
+/// The drop-ins that `onecred add` wrote for a secret: for these units, or for all.
 fn drop_ins(
     name: &SecretName,
     units: &[UnitName],
@@ -186,7 +187,8 @@ fn drop_ins(
     Ok(changes)
 }
 
-/// A drop-in without what `onecred add` wrote to it; empty if nothing else is in it. `None` if `onecred add` did not write it.
+/// A drop-in without what `onecred add` wrote to it; empty if it has no other content. `None` if `onecred
+/// add` did not write it.
 fn without_line(text: &str, name: &SecretName) -> Option<String> {
     let mark = format!("# written by onecred add {name}");
     let asks = |line: &str| {
@@ -235,7 +237,7 @@ impl Change {
                     };
                     format!("{} can't be removed: {error}{remedy}", self.path.display())
                 })?;
-                // a folder that others use is not empty
+                // fails if the directory has other files
                 if dir.extension().is_some_and(|ending| ending == "d") && !dir.ends_with("secrets.d") {
                     let _ = fs::remove_dir(dir);
                 }
@@ -268,7 +270,7 @@ fn say_what_to_do(name: &SecretName, changes: &[Change], out: &mut dyn Write) ->
     Ok(out.flush()?)
 }
 
-/// The text of a file, if there is such a file.
+/// The text of a file, if it exists.
 fn read(path: &Path) -> Result<Option<String>, String> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
@@ -284,13 +286,13 @@ mod definition {
     /// The file without the secret.
     #[derive(Debug, PartialEq, Eq)]
     pub(super) struct Rest {
-        /// What stays; with `None`, the file goes.
+        /// The remaining text; `None` if the file is removed.
         pub(super) text: Option<String>,
-        /// The secret goes, not only some of its units.
+        /// Whether the secret is removed, not only some of its units.
         pub(super) is_whole: bool,
     }
 
-    /// Takes a secret out of a file, or only some of its units. `None` if the file does not declare it.
+    /// Removes a secret or some of its units from a file. `None` if the file does not declare it.
     pub(super) fn without(
         text: &str,
         name: &SecretName,
@@ -336,7 +338,7 @@ mod definition {
         Ok(Some(Rest { text: (!is_empty).then(|| format!("{document:#}\n")), is_whole }))
     }
 
-    /// Whether a file is as `onecred add` wrote it before it left a mark.
+    /// Whether a file has the form that `onecred add` wrote before it added a mark.
     fn is_plain(document: &Value) -> bool {
         let secret = |secret: &Value| {
             secret.as_object().is_some_and(|members| {
@@ -348,7 +350,7 @@ mod definition {
             && secrets.is_some_and(|secrets| secrets.len() == 1 && secrets.iter().all(secret))
     }
 
-    /// Whether an entry of `units` is this unit's, under whatever credential ID.
+    /// Whether an entry of `units` is for this unit, with any credential ID.
     fn is_of(entry: &str, unit: &UnitName) -> bool {
         let entry = entry.split_once('/').map_or(entry, |(unit, _)| unit);
         UnitPattern::parse(entry).is_ok_and(|entry| entry.glob().as_str() == pattern(unit))

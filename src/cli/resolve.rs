@@ -1,4 +1,4 @@
-//! `onecred resolve`: the resolver. Started by systemd, or by hand.
+//! `onecred resolve`: runs the resolver. systemd starts it, or a user by hand.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -16,10 +16,10 @@ use crate::host::systemd::{activation, journal, notify};
 use crate::resolver::run::{Options, run as resolve};
 use crate::resolver::service_account::{Book, Leniency, Surroundings};
 
-/// The name under which the service manager keeps the book of what was spent.
+/// The name under which the service manager stores the record of calls.
 const BOOK: &str = "onecred-book";
 
-/// What `onecred resolve` is told.
+/// The arguments of `onecred resolve`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ResolveArgs {
     /// The configuration's directory, with secrets.json and secrets.d
@@ -39,7 +39,7 @@ pub struct ResolveArgs {
     pub verbose: bool,
 }
 
-/// Runs the resolver to its end.
+/// Runs the resolver until it is stopped.
 pub fn run(args: ResolveArgs) -> Result<(), Box<dyn Error>> {
     let (handed_over, kept) = activation::handed_over_and_kept(SockType::SeqPacket, BOOK)?;
     journal::start("onecred-resolver", if args.verbose { Level::DEBUG } else { Level::INFO });
@@ -62,7 +62,8 @@ pub fn run(args: ResolveArgs) -> Result<(), Box<dyn Error>> {
     Ok(resolve(Options { listener, config: Paths { dir: args.config }, tokens, allowed_uid, surroundings })?)
 }
 
-/// The book of an earlier process of this service, or a new one, which the service manager keeps for later ones.
+/// The record of an earlier process of this service, or a new one, which the service manager keeps for later
+/// processes.
 fn book(kept: Option<OwnedFd>) -> io::Result<Arc<Book>> {
     let file = match kept {
         Some(file) => file,
@@ -75,8 +76,8 @@ fn book(kept: Option<OwnedFd>) -> io::Result<Arc<Book>> {
     Ok(Arc::new(Book::in_file(file)))
 }
 
-/// What `--development` forgives. To let a token go to a fake of 1Password on this host takes a variable besides, which nobody sets
-/// by accident.
+/// The checks that `--development` relaxes. Sending a token to a fake of 1Password on this host also requires
+/// an environment variable, which is not set by accident.
 pub(super) fn leniency(development: bool) -> Leniency {
     Leniency {
         owner: development.then(|| nix::unistd::geteuid().as_raw()),

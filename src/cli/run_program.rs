@@ -1,7 +1,9 @@
-//! `onecred run`: executes a program with variables of its environment set from the unit's credentials, for what reads nothing else.
+//! `onecred run`: executes a program with environment variables that are set from the unit's credentials, for
+//! programs that read only those.
 //!
-//! It asks nobody: systemd has put the credentials into `$CREDENTIALS_DIRECTORY`. The program takes this process's place, so that it is the
-//! unit's main process, with the descriptors, the signals and the notify socket of one.
+//! It does not ask the provider: systemd has written the credentials to `$CREDENTIALS_DIRECTORY`. The program
+//! replaces this process, so it is the unit's main process and has its descriptors, signals and notify
+//! socket.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -14,7 +16,7 @@ use nix::unistd::execvpe;
 
 use crate::domain::name::CredentialId;
 
-/// What `onecred run` is told.
+/// The arguments of `onecred run`.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
     after_help = "The price of it: the environment can be read in /proc/PID/environ by root and by the same user for as long as the \
@@ -40,13 +42,14 @@ pub struct RunArgs {
     pub command: Vec<OsString>,
 }
 
-/// The most bytes that the kernel takes for one variable, with its name, the = and the NUL at its end.
+/// The maximum size in bytes that the kernel accepts for one variable, including its name, the = and the
+/// final NUL.
 const MOST: usize = 128 << 10;
-/// How systemd calls the two ways to fail: CREDENTIALS and EXEC.
+/// The exit statuses that systemd calls CREDENTIALS and EXEC.
 const CREDENTIALS: u8 = 243;
 const EXEC: u8 = 203;
 
-/// Becomes the program. Comes back with an exit code where that can't be.
+/// Executes the program. Returns an exit code if that fails.
 pub fn run(args: &RunArgs, err: &mut dyn io::Write) -> io::Result<u8> {
     let folder = std::env::var_os("CREDENTIALS_DIRECTORY");
     let prepared = variables(args, folder.as_deref()).and_then(|variables| {
@@ -66,9 +69,9 @@ pub fn run(args: &RunArgs, err: &mut dyn io::Write) -> io::Result<u8> {
     };
     let words: Result<Vec<_>, _> =
         args.command.iter().map(|word| CString::new(word.clone().into_vec())).collect();
-    let words = words?; // an argument holds no NUL
+    let words = words?; // arguments do not contain NUL bytes
     let Some(program) = words.first() else { return Ok(EXEC) };
-    // not by the standard library: that would end what IgnoreSIGPIPE= has set
+    // not with the standard library, which would undo IgnoreSIGPIPE=
     let Err(error) = execvpe(program, &words, &environment);
     let remedy = match error {
         nix::Error::ENOENT => "; is it installed, and in $PATH?",
@@ -118,7 +121,7 @@ fn variables(args: &RunArgs, folder: Option<&OsStr>) -> Result<BTreeMap<String, 
     Ok(variables.into_iter().map(|(name, (_, value))| (name, value)).collect())
 }
 
-/// Which credentials there are, to be told where one is missing.
+/// The available credentials, for the message about a missing one.
 fn others(folder: &Path) -> String {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<String> =
@@ -148,7 +151,7 @@ fn value(folder: &Path, name: &str, id: &CredentialId, trim: bool) -> Result<CSt
     }
     let variable = [name.as_bytes(), b"=", &bytes].concat();
     CString::new(variable).map_err(|_| {
-        // the error itself holds the value
+        // the error itself contains the value
         format!(
             "credential {id} holds a NUL byte, which no environment can hold; {remedy} $CREDENTIALS_DIRECTORY/{id}"
         )
@@ -176,7 +179,7 @@ fn is_name(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// A credential ID in the letters of a variable.
+/// A credential ID in the characters of a variable name.
 fn upper(id: &str) -> String {
     id.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
 }

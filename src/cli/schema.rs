@@ -1,8 +1,8 @@
-//! `onecred schema`: the JSON Schema of the configuration, for editors and other tools.
+//! `onecred schema`: prints the JSON Schema of the configuration, for editors and other tools.
 
 use std::io::{self, Write};
 
-/// Declarations the schema.
+/// Prints the schema.
 pub fn run(out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{:#}", crate::config::schema())
 }

@@ -1,4 +1,4 @@
-//! The secrets as the bus tells of them: `onecred list`, and what other verbs take from it.
+//! The secrets as listed on D-Bus, for `onecred list` and other verbs.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -15,7 +15,7 @@ use super::templates::{self, Rule, Template};
 use crate::cli::common::show::{self, Paint};
 use crate::ipc::version;
 
-/// What `onecred list` is told.
+/// The arguments of `onecred list`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ListArgs {
     /// Print JSON, for programs
@@ -23,43 +23,43 @@ pub struct ListArgs {
     pub json: bool,
 }
 
-/// A secret, and how it stands.
+/// A secret and its state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Listed {
     /// Its name.
     pub(super) name: String,
-    /// What it is in 1Password.
+    /// Its reference in 1Password.
     pub(super) reference: String,
-    /// Which source resolves it.
+    /// The source that resolves it.
     pub(super) source: String,
-    /// Who may have it.
+    /// The units that may have it.
     pub(super) units: Vec<String>,
     /// `never-fetched`, `fresh`, `stale`, `failing` or `held`.
     pub(super) state: String,
-    /// The version of its item, where one was fetched: 1Password's number, or the time of the change.
+    /// The version of its item, if it was fetched: 1Password's number, or the time of the change.
     pub(super) version: Option<String>,
-    /// Seconds since it was known to be what 1Password has.
+    /// Seconds since it was known to be current.
     pub(super) age: Option<u64>,
-    /// What stands in for it: `put` or `rollback`.
+    /// The origin of its override: `put` or `rollback`.
     pub(super) held: Option<String>,
-    /// What went wrong last, or why units are refused its value.
+    /// The last failure, or why units are refused its value.
     pub(super) error: Option<Fault>,
-    /// Why units that ask at the sealed socket are refused it, where the plain one serves it.
+    /// Why units that ask at the sealed socket are refused it, if the plain socket serves it.
     pub(super) sealed_error: Option<String>,
-    /// The size of its value in bytes, where it is known.
+    /// The size of its value in bytes, if known.
     pub(super) size: Option<u64>,
-    /// How often units were given it since onecred started.
+    /// How often units received it since onecred started.
     pub(super) answers: u64,
-    /// How often units were refused it since then.
+    /// How often units were refused it since onecred started.
     pub(super) refusals: u64,
     /// The units whose restart or reload is withheld although it has changed, each with the reason.
     pub(super) withheld: Vec<String>,
-    /// The units that run with another value of it than the current one, each with the version of its own.
+    /// The units that run with a value other than the current one, each with the version of that value.
     pub(super) outdated: Vec<String>,
     /// Where it was declared, as FILE:LINE.
     pub(super) declared_at: String,
-    /// Its object on the bus.
+    /// Its object path on D-Bus.
     pub(super) path: String,
 }
 
@@ -87,7 +87,7 @@ impl Listed {
         listed.withheld = take("Withheld").and_then(|value| value.try_into().ok()).unwrap_or_default();
         listed.outdated = take("Outdated").and_then(|value| value.try_into().ok()).unwrap_or_default();
         listed.units = take("Units").and_then(|value| value.try_into().ok()).unwrap_or_default();
-        // nothing was fetched: 0 and -1 on the bus
+        // nothing was fetched: 0 and -1 on D-Bus
         listed.size =
             take("Size").and_then(|size| i64::try_from(size).ok()).and_then(|size| size.try_into().ok());
         listed.age = take("Age").and_then(|age| i64::try_from(age).ok()).and_then(|age| age.try_into().ok());
@@ -100,32 +100,32 @@ impl Listed {
 }
 
 impl Listed {
-    /// What is wrong with it: why units are refused its value, or went wrong last; else why some of them are refused it.
+    /// Its problem: why units are refused its value, or the last failure, or why some units are refused it.
     fn problem(&self) -> Option<&str> {
         self.error.as_ref().map(|error| error.message.as_str()).or(self.sealed_error.as_deref())
     }
 
-    /// Whether units are refused the value that is there.
+    /// Whether units are refused its stored value.
     pub(super) fn is_unusable(&self) -> bool {
         let unusable = ["org.onecred.Error.Empty", "org.onecred.Error.TooLarge"];
         self.error.as_ref().is_some_and(|error| unusable.contains(&error.name.as_str()))
     }
 }
 
-/// One secret by its name, if that may be known without a password.
+/// Looks up one secret by its name, if the user may know it without entering a password.
 pub(super) async fn one(manager: &ManagerProxy<'_>, name: &str) -> Option<Listed> {
     let secrets = manager.list_secrets_silently().await.ok()?;
     secrets.into_iter().map(Listed::of).find(|secret| secret.name == name)
 }
 
-/// All secrets, by name.
+/// All secrets by name.
 pub(super) async fn all(manager: &ManagerProxy<'_>) -> Result<Vec<Listed>, Fault> {
     let mut secrets: Vec<Listed> = manager.list_secrets().await?.into_iter().map(Listed::of).collect();
     secrets.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(secrets)
 }
 
-/// What is listed, for programs: one array, in which `type` is `secret`, `template` or `rule`.
+/// An entry of the JSON list, with `type` `secret`, `template` or `rule`.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 enum Entry<'a> {
@@ -142,7 +142,7 @@ pub fn list(args: &ListArgs, out: &mut dyn Write) -> Result<(), Box<dyn Error>> 
         let others = templates::all(&manager).await?;
         let sealing_error = manager.sealing_error().await.ok().filter(|text| !text.is_empty());
         match secrets {
-            // a unit may have a template, and no secret
+            // a unit may be granted a template but no secret
             Err(fault) if fault.is_not_authorized() && others != (Vec::new(), Vec::new()) => {
                 Ok((Vec::new(), others, sealing_error))
             }
@@ -165,7 +165,7 @@ pub fn list(args: &ListArgs, out: &mut dyn Write) -> Result<(), Box<dyn Error>> 
     Ok(out.flush()?)
 }
 
-/// All of it in columns, then what is wrong with secrets and templates.
+/// Everything in columns, then the problems of secrets and templates.
 fn screen(secrets: &[Listed], templates: &[Template], rules: &[Rule], paint: Paint) -> String {
     let tables =
         columns(secrets, paint) + &templates::templates(templates, paint) + &templates::rules(rules, paint);
@@ -186,13 +186,13 @@ fn screen(secrets: &[Listed], templates: &[Template], rules: &[Rule], paint: Pai
     format!("{tables}{gap}{causes}{before}{withheld}{title}{}", table(&outdated, paint))
 }
 
-/// What is withheld of units, a row each.
+/// Withheld restarts and reloads, one row per unit.
 pub(super) fn withheld(secrets: &[Listed]) -> Vec<Row> {
     let all = secrets.iter().flat_map(|secret| &secret.withheld);
     all.map(|withheld| Row::new(vec![Cell::red(withheld)])).collect()
 }
 
-/// The units that run with an old value, a row for each and its secret.
+/// The units that run with an old value, one row per unit and secret.
 fn outdated(secrets: &[Listed]) -> Vec<Row> {
     let row =
         |secret: &Listed, unit: &String| Row::new(vec![secret.name.as_str().into(), unit.as_str().into()]);
@@ -220,7 +220,7 @@ fn columns(secrets: &[Listed], paint: Paint) -> String {
     table(&rows, paint)
 }
 
-/// What is wrong: the name of each secret, and the message.
+/// The problems: each secret's name with its message.
 fn problems(secrets: &[Listed]) -> impl Iterator<Item = (&str, &str)> {
     secrets.iter().filter_map(|secret| Some((secret.name.as_str(), secret.problem()?)))
 }

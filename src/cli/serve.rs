@@ -1,4 +1,4 @@
-//! `onecred serve`: the provider. Started by systemd, or by hand.
+//! `onecred serve`: runs the provider. systemd starts it, or a user by hand.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -11,10 +11,10 @@ use crate::host::systemd::{activation, journal};
 use crate::provider::request::keeper::Keeper;
 use crate::provider::run::{Options, run as provide};
 
-/// What systemd calls the sealed socket (FileDescriptorName=).
+/// The name that the unit gives to the sealed socket (FileDescriptorName=).
 const SEALED: &str = "sealed";
 
-/// What `onecred serve` is told.
+/// The arguments of `onecred serve`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ServeArgs {
     /// The configuration's directory, with secrets.json and secrets.d
@@ -44,11 +44,11 @@ pub struct ServeArgs {
     pub verbose: bool,
 }
 
-/// Runs the provider to its end.
+/// Runs the provider until it is stopped.
 pub fn run(args: ServeArgs) -> Result<(), Box<dyn Error>> {
-    // both before any thread is started and before any secret is known
+    // both before any thread starts and before any secret is in memory
     let (handed_over, sealed) = activation::handed_over_and_another(SockType::Stream, SEALED)?;
-    let hardened = hardened(); // the keeper, too: its descriptors are the provider's
+    let hardened = hardened(); // also for the keeper, whose descriptors are the provider's
     let keeper =
         Keeper::start(&args.store).map_err(|error| format!("the keeper can't be started: {error}"))?;
     journal::start("onecred", if args.verbose { Level::DEBUG } else { Level::INFO });
@@ -84,19 +84,19 @@ pub fn run(args: ServeArgs) -> Result<(), Box<dyn Error>> {
     })?)
 }
 
-/// No core dump of this process, and no look into it by others of the same user.
+/// Disables core dumps of this process, and access to it by other processes of the same user.
 pub(super) fn harden() {
     warn_if_soft(hardened());
 }
 
 fn hardened() -> nix::Result<()> {
     use nix::sys::resource::{Resource, setrlimit};
-    // the limit alone is not enough: where dumps go to a program, the kernel does not look at it
+    // the limit alone is not enough: the kernel ignores it if dumps are piped to a program
     nix::sys::prctl::set_dumpable(false)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)
 }
 
-/// Says so, once there is a journal to say it to.
+/// Logs a failure to harden the process, once the journal is available.
 fn warn_if_soft(hardened: nix::Result<()>) {
     if let Err(error) = hardened {
         tracing::warn!("core dumps of this process can't be turned off: {error}");

@@ -1,4 +1,4 @@
-//! Whether the files that the sources of a configuration name can be used, vault files and `caFile`, for `onecred check`.
+//! Checks for `onecred check` that the files of sources (vault files and `caFile`) can be used.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,19 +16,20 @@ use crate::resolver::{examine_ca_file, examine_vault_file};
 
 /// The account of the resolver, which reads vault files.
 const ACCOUNT: &str = "onecred";
-/// Its unit.
+/// The unit of the resolver.
 const UNIT: &str = "onecred-resolver.service";
-/// Where its unit file and drop-ins are; the first unit file counts.
+/// The directories of its unit file and drop-ins; the first unit file counts.
 const UNIT_FOLDERS: [&str; 4] = [
     "/etc/systemd/system",
     "/run/systemd/system",
     "/usr/local/lib/systemd/system",
     "/usr/lib/systemd/system",
 ];
-/// A place that the resolver's unit can see.
+/// A place that the unit of the resolver can see.
 const ELSEWHERE: &str = "move the file, for example to /etc/onecred";
 
-/// Looks at the files of this machine. One that cannot be used is an error of its source; a `caFile` that does not exist, a warning.
+/// Checks the files on this machine. A file that cannot be used is an error of its source. A `caFile` that
+/// does not exist is a warning.
 pub(super) fn checked(mut loaded: Loaded) -> Result<Loaded, Report> {
     let files = loaded.settings.sources.iter().filter_map(|(name, source)| {
         let (file, path) = match &source.kind {
@@ -48,14 +49,14 @@ pub(super) fn checked(mut loaded: Loaded) -> Result<Loaded, Report> {
     Ok(loaded)
 }
 
-/// A file of a source: what it is called, and whether its content can be used.
+/// The description of a source's file, and the function that checks its content.
 type SourceFile = (&'static str, fn(&Path) -> Result<(), Failure>);
 
 const VAULT: SourceFile = ("vault file", examine_vault_file);
 const CA: SourceFile = ("caFile", examine_ca_file);
 
 fn problem(name: &str, source: &Source, (called, examine): SourceFile, path: &Path) -> Option<Problem> {
-    // without waiting for another end, as a FIFO would
+    // without blocking on a FIFO
     let opened = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
     let unseen = opened.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
     let (severity, what, remedy) = if unseen && !nix::unistd::geteuid().is_root() {
@@ -82,7 +83,8 @@ fn problem(name: &str, source: &Source, (called, examine): SourceFile, path: &Pa
     Some(Problem { severity, file: file.into(), at, what, remedy })
 }
 
-/// Why the resolver cannot read a file that root can, and what to do. None if it can, or if there is no resolver on this machine.
+/// Why the resolver cannot read a file that root can, and the remedy. `None` if it can, or if this machine
+/// has no resolver.
 fn unreadable(path: &Path) -> Option<(String, String)> {
     let account = Account::find()?;
     let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
@@ -94,7 +96,7 @@ fn unreadable(path: &Path) -> Option<(String, String)> {
     let obstacle = steps.iter().find(|step| !step.allows(&account, true));
     let by_own_group = steps.iter().all(|step| step.allows(&account, false));
     match (obstacle, try_to_read(path, &account)) {
-        // an access control list may allow what the mode does not
+        // an access control list may allow what the mode forbids
         (_, Some(true)) | (None, None) => None,
         (Some(step), _) => Some(step.explain(&account)),
         (None, Some(false)) if by_own_group => Some((
@@ -125,7 +127,7 @@ impl Account {
     }
 }
 
-/// A directory or file on the way.
+/// A directory of the path, or the file.
 #[derive(Debug)]
 struct Step {
     path: PathBuf,
@@ -136,7 +138,8 @@ struct Step {
 }
 
 impl Step {
-    /// Whether the mode lets the account through the directory, or lets it read the file; with its supplementary groups or without.
+    /// Whether the mode allows the account to search the directory or read the file, with or without its
+    /// supplementary groups.
     fn allows(&self, account: &Account, with_others: bool) -> bool {
         let wanted = if self.is_directory { 0o1 } else { 0o4 };
         let in_group = self.gid == account.gid || with_others && account.others.contains(&self.gid);
@@ -148,7 +151,7 @@ impl Step {
         self.mode >> shift & wanted != 0
     }
 
-    /// What is wrong with it, and what to do.
+    /// What is wrong with it, and the remedy.
     fn explain(&self, account: &Account) -> (String, String) {
         let (path, mode) = (self.path.display(), self.mode & 0o7777);
         if self.is_directory {
@@ -162,7 +165,7 @@ impl Step {
     }
 }
 
-/// The directories on the way to a file, by its path and by what its links lead to, and the file.
+/// The directories on the path to a file, including those that its links lead to, and the file.
 fn steps(path: &Path, real: &Path) -> Vec<Step> {
     let mut directories: Vec<&Path> = path.ancestors().skip(1).collect();
     directories.extend(real.ancestors().skip(1));
@@ -182,7 +185,7 @@ fn steps(path: &Path, real: &Path) -> Vec<Step> {
     directories.iter().filter_map(step).collect()
 }
 
-/// Whether a process of the account can read a file. Not known without root.
+/// Whether a process of the account can read a file. Unknown without root privileges.
 fn try_to_read(path: &Path, account: &Account) -> Option<bool> {
     if !nix::unistd::geteuid().is_root() {
         return None;
@@ -197,7 +200,7 @@ fn try_to_read(path: &Path, account: &Account) -> Option<bool> {
     }
 }
 
-/// The resolver's unit file and its drop-ins, in the order in which they count.
+/// The text of the resolver's unit file and drop-ins, in order of precedence.
 fn unit_text() -> String {
     let unit = UNIT_FOLDERS.iter().find_map(|folder| fs::read_to_string(Path::new(folder).join(UNIT)).ok());
     let mut drop_ins = std::collections::BTreeMap::new();
@@ -212,7 +215,7 @@ fn unit_text() -> String {
     unit.into_iter().chain(drop_ins).collect::<Vec<_>>().join("\n")
 }
 
-/// The setting by which a unit hides a path. A path that it binds is visible.
+/// The setting of a unit that hides a path. A bind-mounted path is visible.
 fn hidden_by(unit: &str, path: &Path) -> Option<String> {
     let (mut home, mut inaccessible, mut bound) = (String::new(), Vec::new(), Vec::new());
     for line in unit.lines() {
@@ -261,7 +264,7 @@ mod tests {
             (false, 0, 70, 0o640, [true, true]),
             (false, 0, 80, 0o640, [false, true]),
             (false, 7, 0, 0o400, [true, true]),
-            // the first class that fits counts, and no other
+            // only the first matching class counts
             (false, 7, 0, 0o044, [false, false]),
             (false, 0, 70, 0o604, [false, false]),
             (false, 0, 80, 0o604, [true, false]),

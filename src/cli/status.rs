@@ -1,4 +1,4 @@
-//! `onecred status`: on one screen, whether secrets can be had, and what is not as it should be.
+//! `onecred status`: shows the health of the service, and its problems, on one screen.
 
 mod screen;
 mod source;
@@ -19,7 +19,7 @@ use crate::cli::creds_socket::{Finding, Level};
 use crate::host::clock;
 use crate::provider::publish;
 
-/// What `onecred status` is told.
+/// The arguments of `onecred status`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct StatusArgs {
     /// Print JSON, for programs
@@ -27,18 +27,19 @@ pub struct StatusArgs {
     pub json: bool,
 }
 
-/// What there is to see.
+/// The status.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Status {
     version: String,
-    /// Why nothing is served, where the configuration or the store can't be used.
+    /// Why nothing is served, if the configuration or the store cannot be used.
     configuration_error: Option<String>,
-    /// How the active configuration relates to the files.
+    /// The relation between the active configuration and the files.
     configuration: Option<Configuration>,
     /// Why units are refused every secret at the sealed socket: the host key cannot be used.
     sealing_error: Option<String>,
-    /// Units that were refused or need such a unit, and are started again; none where the provider is older, or does not show it.
+    /// Units that were refused, or depend on such a unit, and are started again. `None` if the provider is
+    /// older or does not report it.
     recovery: Option<Recovery>,
     /// The units of onecred's sockets.
     sockets: Vec<Socket>,
@@ -46,17 +47,17 @@ struct Status {
     secrets: Vec<Listed>,
     /// What is wrong with the socket through which hardened units decrypt sealed credentials.
     creds_socket: Option<Finding>,
-    /// Where published files are still in a writable mount, and what that means.
+    /// Roots whose files are still in a writable mount, and the consequence.
     writable_mounts: Vec<String>,
 }
 
-/// How far units have been started again after an outage.
+/// The progress of starting units again after an outage.
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Recovery {
-    /// How many are to be started again.
+    /// How many must be started again.
     waiting: u32,
-    /// How many were.
+    /// How many were started again.
     started: u32,
 }
 
@@ -66,7 +67,7 @@ impl Recovery {
         Some(Self { waiting, started: manager.units_recovered().await.ok()? })
     }
 
-    /// `37 units were started again, 463 wait for their secrets`, while there are any.
+    /// `37 units were started again, 463 wait for their secrets`, unless there are none.
     fn line(&self) -> Option<String> {
         let units = |count| format!("{count} {}", if count == 1 { "unit waits" } else { "units wait" });
         match *self {
@@ -79,7 +80,8 @@ impl Recovery {
     }
 }
 
-/// Shows it. Gives the exit code: 1 if units that start now would be refused, or the files of the configuration can't be used.
+/// Runs the verb. Returns the exit code: 1 if units that start now would be refused, or the configuration
+/// files cannot be used.
 pub fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
     let status = bus::talk(ask)?;
     match args.json {
@@ -91,7 +93,7 @@ pub fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<u8, Box<dyn Error>>
 }
 
 impl Status {
-    /// Whether units that start now would be refused, or could be as soon as a value is not in memory.
+    /// Whether units that start now would be refused, or may be refused if a value is not in memory.
     fn is_bad(&self) -> bool {
         self.configuration_error.is_some()
             || self.configuration.as_ref().is_some_and(Configuration::is_bad)
@@ -104,7 +106,7 @@ impl Status {
     }
 }
 
-/// The secrets that units are refused: the name of each, and the message.
+/// The secrets that units are refused: each name with its message.
 fn failing(secrets: &[Listed]) -> impl Iterator<Item = (&str, &str)> {
     let failing = secrets.iter().filter(|secret| secret.state == "failing" || secret.is_unusable());
     failing.map(|secret| (secret.name.as_str(), secret.error.as_ref().map_or("", |error| &error.message)))
@@ -112,7 +114,7 @@ fn failing(secrets: &[Listed]) -> impl Iterator<Item = (&str, &str)> {
 
 async fn ask(bus: Bus) -> Result<Status, Fault> {
     let manager = bus.manager().await?;
-    // first what can ask for a password: what comes after can't
+    // calls that may ask for a password first: later calls cannot ask
     let (secrets, nothing) = match secrets::all(&manager).await {
         Err(fault) if fault.is_misconfigured() => (Vec::new(), Some(fault.message)),
         listed => (listed?, None),
@@ -120,7 +122,7 @@ async fn ask(bus: Bus) -> Result<Status, Fault> {
     let some = |text: String| Some(text).filter(|text| !text.is_empty());
     let configuration_error = match manager.configuration_error().await.map_err(Fault::from) {
         Err(fault) if !fault.is_not_authorized() => return Err(fault),
-        told => told.ok().and_then(some).or(nothing), // a unit sees its own secrets and no more
+        told => told.ok().and_then(some).or(nothing), // a unit sees only its own secrets
     };
     let configuration = Configuration::ask(&manager).await;
     let sealing_error = manager.sealing_error().await.ok().and_then(some);

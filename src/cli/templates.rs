@@ -1,4 +1,4 @@
-//! Templates and rules, as `onecred list` shows them below the secrets.
+//! Templates and rules, which `onecred list` shows below the secrets.
 
 use std::collections::HashMap;
 
@@ -10,25 +10,26 @@ use super::common::state::state;
 use super::common::table::{Cell, Row, table};
 use crate::cli::common::show::Paint;
 
-/// A template, and how it stands.
+/// A template and its state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Template {
     /// Its name.
     pub(super) name: String,
-    /// What it is made of in 1Password.
+    /// Its references in 1Password.
     pub(super) references: Vec<String>,
-    /// Who may have it.
+    /// The units that may have it.
     pub(super) units: Vec<String>,
-    /// That of its worst part, or `failing` if units are refused the result.
+    /// The state of its worst part, or `failing` if units are refused the result.
     pub(super) state: String,
     /// Why units are refused it.
     pub(super) error: Option<Fault>,
-    /// Why units that ask at the sealed socket are refused it, where the plain one serves it.
+    /// Why units that ask at the sealed socket are refused it, if the plain socket serves it.
     pub(super) sealed_error: Option<String>,
     /// The file that it is published to.
     pub(super) target: Option<String>,
-    /// The units whose restart or reload is withheld although one of its values has changed, each with the reason.
+    /// The units whose restart or reload is withheld although one of its values has changed, each with the
+    /// reason.
     pub(super) withheld: Vec<String>,
     /// Where it was declared, as FILE:LINE.
     pub(super) declared_at: String,
@@ -38,11 +39,11 @@ pub(super) struct Template {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Rule {
-    /// What it gives, with placeholders.
+    /// Its reference, with placeholders.
     reference: String,
-    /// Which source resolves it.
+    /// The source that resolves it.
     source: String,
-    /// Who may have it.
+    /// The units that may have it.
     pub(super) units: Vec<String>,
     /// The credential IDs, as globs.
     credentials: Vec<String>,
@@ -101,7 +102,7 @@ impl Rule {
     }
 }
 
-/// All templates and rules that the caller may see; none from an onecred that is too old to list them.
+/// All templates and rules that the user may see. Empty if onecred is too old to list them.
 pub(super) async fn all(manager: &ManagerProxy<'_>) -> Result<(Vec<Template>, Vec<Rule>), Fault> {
     let templates = known(manager.list_templates().await)?;
     let rules = known(manager.list_rules().await)?;
@@ -115,7 +116,7 @@ fn known(listed: zbus::Result<Vec<Dict>>) -> Result<Vec<Dict>, Fault> {
         {
             Ok(Vec::new())
         }
-        // a unit may have secrets, and neither templates nor rules
+        // a unit may be granted secrets, but no templates or rules
         other => match other.map_err(Fault::from) {
             Err(fault) if fault.is_not_authorized() => Ok(Vec::new()),
             other => other,
@@ -123,7 +124,7 @@ fn known(listed: zbus::Result<Vec<Dict>>) -> Result<Vec<Dict>, Fault> {
     }
 }
 
-/// The templates in columns, each with what it is made of.
+/// The templates in columns, with their references.
 pub(super) fn templates(templates: &[Template], paint: Paint) -> String {
     let row = |template: &Template| Row {
         cells: vec![
@@ -139,7 +140,7 @@ pub(super) fn templates(templates: &[Template], paint: Paint) -> String {
     section(&["TEMPLATE", "STATE", "UNITS"], templates.iter().map(row), paint)
 }
 
-/// The rules in columns, each with its reference.
+/// The rules in columns, with their references.
 pub(super) fn rules(rules: &[Rule], paint: Paint) -> String {
     let row = |rule: &Rule| Row {
         cells: vec![
@@ -152,7 +153,7 @@ pub(super) fn rules(rules: &[Rule], paint: Paint) -> String {
     section(&["RULE", "CREDENTIALS", "UNITS"], rules.iter().map(row), paint)
 }
 
-/// Rows with a heading, after an empty line; nothing if there are none.
+/// Rows with a heading after an empty line; nothing if there are no rows.
 fn section(head: &[&str], rows: impl Iterator<Item = Row>, paint: Paint) -> String {
     let head = Row::new(head.iter().map(|title| Cell::bold(title)).collect());
     let rows: Vec<Row> = std::iter::once(head).chain(rows).collect();

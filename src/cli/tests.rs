@@ -1,4 +1,4 @@
-//! Tests of the command line itself: what `--help` says, and that what is generated from it can be used.
+//! Tests of the command line: the text of `--help`, and the usability of what is generated from it.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use super::*;
 
 /// The help of all verbs, one after another.
 fn help_of(command: &mut clap::Command, path: &str, text: &mut String) {
-    // not wrapped: that depends on the terminal
+    // not wrapped, because that depends on the terminal
     let help = command.clone().term_width(0).render_long_help();
     text.push_str(&format!("==== {path} --help\n{help}\n"));
     for verb in command.get_subcommands_mut().filter(|verb| verb.get_name() != "help") {
@@ -18,7 +18,8 @@ fn help_of(command: &mut clap::Command, path: &str, text: &mut String) {
     }
 }
 
-/// What people and scripts rely on changes deliberately: `UPDATE_EXPECTED=1 cargo test --lib help` takes up what is new.
+/// The help, which people and scripts rely on, changes only deliberately: `UPDATE_EXPECTED=1 cargo test --lib
+/// help` accepts the new text.
 #[test]
 fn help_is_what_it_was() {
     let mut command = Cli::command();
@@ -49,7 +50,7 @@ fn generated(what: generate::What) -> tempfile::TempDir {
     dir
 }
 
-/// Runs a program if it is installed. Gives what it said, where it is.
+/// Runs a program if it is installed. Returns whether it succeeded, and its output.
 fn said(program: &str, arguments: &[&str]) -> Option<(bool, String)> {
     let mut command = Command::new(program);
     let output = command.args(arguments).stdin(Stdio::null()).output().ok()?;

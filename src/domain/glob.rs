@@ -1,18 +1,18 @@
-//! Globs as systemctl understands them: `*`, `?` and `[…]`; a backslash is a character like any other. Pure.
+//! Globs as systemctl understands them: `*`, `?` and `[…]`. A backslash has no special meaning. Pure.
 //!
-//! They are matched as they stand, without being compiled first: a configuration may hold thousands, and each is asked once in a while.
+//! They are not compiled before matching: a configuration may contain thousands, and each is used rarely.
 
 use std::fmt;
 
-/// A pattern that is no glob.
+/// Why a text is not a valid glob: the text, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is neither a name nor a glob: {1}")]
 pub struct BadPattern(pub String, pub String);
 
-/// The characters that wildcards are made of.
+/// The characters of wildcards.
 const WILD: [char; 4] = ['*', '?', '[', ']'];
 
-/// A text with wildcards, or without.
+/// A glob, or a text without wildcards.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Glob {
     text: Box<str>,
@@ -20,7 +20,7 @@ pub struct Glob {
 }
 
 impl Glob {
-    /// Reads a glob, or a text without any.
+    /// Parses a glob, or a text without wildcards.
     pub fn parse(text: &str) -> Result<Self, BadPattern> {
         let wild = text.contains(['*', '?', '[']);
         if wild {
@@ -29,24 +29,25 @@ impl Glob {
         Ok(Self { text: text.into(), wild })
     }
 
-    /// Whether a text matches, whole.
+    /// Whether the whole text matches.
     pub fn matches(&self, text: &str) -> bool {
         if self.wild { matches(&self.text, text) } else { *self.text == *text }
     }
 
-    /// The text as one name, where it is no glob.
+    /// The text, if it has no wildcards.
     pub fn literal(&self) -> Option<&str> {
         (!self.wild).then_some(&*self.text)
     }
 
-    /// Whether this surely matches all that the other matches. No is no proof of the contrary.
+    /// Whether this certainly matches everything that the other matches. False does not prove the contrary.
     pub fn covers(&self, other: &Self) -> bool {
         let plain = |part: &str| !part.contains(WILD);
         let around = self.text.split_once('*').filter(|(head, tail)| plain(head) && plain(tail));
         self.text == other.text
             || match (other.literal(), around) {
                 (Some(text), _) => self.matches(text),
-                // What the other matches begins with its head and ends in its tail, and these do not overlap.
+                // All matches of the other start with its head and end with its tail, and these do not
+                // overlap.
                 (None, Some((head, tail))) => other.head().starts_with(head) && other.tail().ends_with(tail),
                 (None, None) => false,
             }
@@ -72,19 +73,19 @@ impl fmt::Debug for Glob {
     }
 }
 
-/// What stands first in a glob: for one character of the text, or for any number of them.
+/// The first piece of a glob: it matches one character of the text, or any number of them.
 enum Piece<'g> {
     Many,
     Any,
     Only(char),
-    /// The characters between the brackets, `!` apart.
+    /// The characters between the brackets, without `!`.
     Class {
         members: &'g str,
         others: bool,
     },
 }
 
-/// The first piece, and the rest. None at the end, and where a bracket is not closed.
+/// The first piece, and the rest. `None` at the end, and if a bracket is not closed.
 fn first(glob: &str) -> Option<(Piece<'_>, &str)> {
     let c = glob.chars().next()?;
     let rest = &glob[c.len_utf8()..];
@@ -94,7 +95,7 @@ fn first(glob: &str) -> Option<(Piece<'_>, &str)> {
         '[' => {
             let inner = rest.strip_prefix(['!', '^']);
             let (inside, others) = (inner.unwrap_or(rest), inner.is_some());
-            // a bracket that comes first is a member
+            // a bracket at the first position is a member
             let from = usize::from(inside.starts_with(']'));
             let end = from + inside.get(from..)?.find(']')?;
             Some((Piece::Class { members: &inside[..end], others }, &inside[end + 1..]))
@@ -103,7 +104,7 @@ fn first(glob: &str) -> Option<(Piece<'_>, &str)> {
     }
 }
 
-/// The ranges of a class, a single character being one of itself; a dash at either end is a member.
+/// The ranges of a class; a single character is a range of itself, and a dash at either end is a member.
 fn ranges(members: &str) -> impl Iterator<Item = (char, char)> {
     let mut chars = members.chars();
     std::iter::from_fn(move || {
@@ -149,7 +150,8 @@ fn check(glob: &str) -> Result<(), String> {
 
 fn matches(glob: &str, text: &str) -> bool {
     let (mut glob, mut text) = (glob, text);
-    // what follows the last `*`, and what it has not taken yet: it takes one character more whenever the rest does not match
+    // the glob after the last `*`, and the text that the `*` has not matched yet: whenever the rest does not
+    // match, the `*` takes one more character
     let mut again: Option<(&str, &str)> = None;
     loop {
         let c = text.chars().next();
@@ -206,7 +208,7 @@ mod tests {
         }
     }
 
-    /// By the definition: a `*` is tried at every length.
+    /// Matches by the definition: tries every length for a `*`.
     fn slowly(glob: &str, text: &str) -> bool {
         match (first(glob), text.chars().next()) {
             (None, c) => c.is_none(),

@@ -1,4 +1,4 @@
-//! What secrets, references and templates are, and which unit may have which secret. Without I/O.
+//! Secrets, references, templates, and the policy that decides which unit may have which secret. No I/O.
 
 pub mod glob;
 pub mod name;

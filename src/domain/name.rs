@@ -1,18 +1,18 @@
-//! Names as types: a unit, a credential ID, a secret's name, a source's name; and the two places a peer's unit is read from.
+//! Types for names: of units, credential IDs, secrets and sources. Also parses the two places that name the unit of a peer.
 //!
-//! Each parser is total: any text gives a name or a [`BadName`], never a panic.
+//! Parsers accept any text, and return a name or a [`BadName`]. They never panic.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Why a text is not a name: which kind of name, and what is wrong with it.
+/// Why a text is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a {kind}: {why}")]
 pub struct BadName {
-    /// What it should have been, in the field's term ("unit name", "credential ID").
+    /// The expected type of name ("unit name", "credential ID").
     pub kind: &'static str,
-    /// The text as it was given, cut to a length fit for a message.
+    /// The text, shortened to a length suitable for a message.
     pub text: String,
     /// What is wrong with it.
     pub why: &'static str,
@@ -23,7 +23,7 @@ fn bad<T>(kind: &'static str, text: &str, why: &'static str) -> Result<T, BadNam
     Err(BadName { kind, text, why })
 }
 
-/// The unit types that systemd knows; the ends of unit names.
+/// The unit types of systemd, which unit names end with.
 const UNIT_TYPES: [&str; 11] = [
     "service",
     "socket",
@@ -38,20 +38,20 @@ const UNIT_TYPES: [&str; 11] = [
     "scope",
 ];
 
-/// The characters that systemd allows in a unit's name (VALID_CHARS in its unit-name.c, and `@`).
+/// Whether systemd allows a character in unit names (VALID_CHARS in its unit-name.c, and `@`).
 fn unit_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || ":-_.\\@".contains(c)
 }
 
-/// The name of a systemd unit as the manager writes it: escaped, with its type (`app@a\x2fb.service`).
+/// The name of a systemd unit as the manager writes it: escaped and with its type (`app@a\x2fb.service`).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UnitName(Box<str>);
 
 impl UnitName {
-    /// The longest name that systemd takes, in bytes (UNIT_NAME_MAX).
+    /// The maximum length of a unit name in bytes (UNIT_NAME_MAX).
     pub const MAX: usize = 255;
 
-    /// Reads a whole unit name, its type included.
+    /// Parses a complete unit name with its type.
     pub fn parse(text: &str) -> Result<Self, BadName> {
         const KIND: &str = "unit name";
         if text.len() > Self::MAX {
@@ -71,12 +71,12 @@ impl UnitName {
         }
     }
 
-    /// Reads a unit name as people write it: `.service` is added where no type stands.
+    /// Parses a unit name as people write it: adds `.service` if it has no type.
     pub fn parse_lenient(text: &str) -> Result<Self, BadName> {
         if has_unit_type(text) { Self::parse(text) } else { Self::parse(&format!("{text}.service")) }
     }
 
-    /// The whole name.
+    /// The complete name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -90,29 +90,30 @@ impl UnitName {
         self.0.rsplit_once('.').map_or("", |(_, suffix)| suffix)
     }
 
-    /// What stands before the `@`, or the name without its type (`%p`).
+    /// The part before the `@`, or the name without its type (`%p`).
     pub fn prefix(&self) -> &str {
         self.stem().split_once('@').map_or(self.stem(), |(prefix, _)| prefix)
     }
 
-    /// What stands after the `@`, as it is, escaped (`%i`); none for a unit that is no instance.
+    /// The escaped part after the `@` (`%i`); `None` if the unit is not an instance.
     pub fn instance(&self) -> Option<&str> {
         self.stem().split_once('@').map(|(_, instance)| instance).filter(|i| !i.is_empty())
     }
 
-    /// The file name of the template that this unit is an instance of (`app@.service`).
+    /// The name of the template that this unit is an instance of (`app@.service`).
     pub fn template(&self) -> Option<String> {
         let kind = self.0.rsplit_once('.')?.1;
         self.instance().map(|_| format!("{}@.{kind}", self.prefix()))
     }
 }
 
-/// Whether a text ends in a unit type (`.service`, `.mount`, …).
+/// Whether a text ends with a unit type (`.service`, `.mount`, …).
 pub(crate) fn has_unit_type(text: &str) -> bool {
     text.rsplit_once('.').is_some_and(|(_, kind)| UNIT_TYPES.contains(&kind))
 }
 
-/// Undoes systemd's escaping of a name (`\x2f` → `/`, `-` → `/`), as `%I` does. None where it is not escaped rightly or not UTF-8.
+/// Reverses systemd's escaping of a name (`\x2f` → `/`, `-` → `/`), as `%I` does. `None` if the escaping is invalid or the result is not
+/// UTF-8.
 pub fn unescape(text: &str) -> Option<String> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -135,13 +136,14 @@ pub fn unescape(text: &str) -> Option<String> {
     String::from_utf8(out).ok()
 }
 
-/// The ID under which a unit asks for a credential: the part before the `:` in `LoadCredential=ID:PATH`.
+/// The ID under which a unit requests a credential: the part before the `:` in `LoadCredential=ID:PATH`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct CredentialId(Box<str>);
 
 impl CredentialId {
-    /// Reads an ID by systemd's rule (credential_name_valid): a file name without `:`, control or non-ASCII characters, up to 255 bytes.
+    /// Parses an ID by systemd's rule (credential_name_valid): a file name without `:`, control or non-ASCII characters, of at most 255
+    /// bytes.
     pub fn parse(text: &str) -> Result<Self, BadName> {
         const KIND: &str = "credential ID";
         match text {
@@ -161,12 +163,12 @@ impl CredentialId {
     }
 }
 
-/// What a configuration calls a secret: also the credential ID under which its units ask, unless they say another.
+/// The name of a secret. It is also the credential ID under which its units request it, unless they specify another.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SecretName(Box<str>);
 
 impl SecretName {
-    /// Reads a secret's name: up to 128 letters, digits and any of `._@-`, beginning with a letter, a digit or `_`.
+    /// Parses the name of a secret: at most 128 letters, digits and any of `._@-`. The first character is a letter, a digit or `_`.
     pub fn parse(text: &str) -> Result<Self, BadName> {
         plain(text, "secret name").map(Self)
     }
@@ -176,24 +178,24 @@ impl SecretName {
         &self.0
     }
 
-    /// The credential ID under which a unit asks where its entry says no other.
+    /// The credential ID under which a unit requests it, unless its entry specifies another.
     pub fn to_credential(&self) -> CredentialId {
         CredentialId(self.0.clone())
     }
 }
 
-/// What a configuration calls one of its sources (an account, a Connect server, a file).
+/// The name of a source (an account, a Connect server or a file).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct SourceName(Box<str>);
 
 impl SourceName {
-    /// Reads a source's name: the same characters as a secret's name.
+    /// Parses the name of a source: the same characters as in the name of a secret.
     pub fn parse(text: &str) -> Result<Self, BadName> {
         plain(text, "source name").map(Self)
     }
 
-    /// The name of the one source that a `source` entry describes.
+    /// The name of the single source that a `source` key describes.
     pub fn default_source() -> Self {
         Self("default".into())
     }
@@ -246,20 +248,20 @@ macro_rules! shown {
 }
 shown!(UnitName CredentialId SecretName SourceName);
 
-/// What a client's socket address claims: `<random hex>/unit/<unit>/<id>`, the name that systemd binds before it connects.
+/// The claim in a client's socket address: `<random hex>/unit/<unit>/<id>`, the name that systemd binds before it connects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    /// The unit that is said to ask.
+    /// The unit that claims to ask.
     pub unit: UnitName,
-    /// The credential that it asks for.
+    /// The credential that it requests.
     pub credential: CredentialId,
 }
 
 impl Claim {
-    /// The most bytes that unit and ID may have together: what fits an abstract address (systemd #36709; measured).
+    /// The maximum length of unit and ID together in bytes: what fits an abstract address (systemd #36709; measured).
     pub const MAX: usize = 83;
 
-    /// Reads an abstract address without its leading NUL. None where it is no request for a credential.
+    /// Parses an abstract address without its leading NUL. `None` if it is not a request for a credential.
     pub fn parse(address: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(address).ok()?;
         let (random, rest) = text.split_once('/')?;
@@ -271,10 +273,10 @@ impl Claim {
     }
 }
 
-/// The unit that a `/proc/PID/cgroup` file places its process in: the first component of the path that is no slice.
+/// The unit of a process by its `/proc/PID/cgroup` file: the first component of the path that is not a slice.
 ///
-/// A component may have one leading `_`, by which systemd keeps it apart from the files of a cgroup. None on cgroup v1
-/// and for processes outside any unit. `manager` is the path of the manager's own cgroup: empty for PID 1.
+/// A component may have one leading `_`, which systemd adds to avoid conflicts with the files of a cgroup. `None` on cgroup v1 and for
+/// processes outside any unit. `manager` is the path of the manager's own cgroup: empty for PID 1.
 pub fn unit_of_cgroup(file: &str, manager: &str) -> Option<UnitName> {
     let path = file.lines().find_map(|line| line.strip_prefix("0::"))?;
     let path = path.trim_start_matches("/..").strip_prefix(manager)?;

@@ -1,20 +1,20 @@
-//! The nearest of some names to a misspelt one, for messages.
+//! Finds the name that is most similar to a misspelt one, for messages.
 
 /// The most bytes of a name that are compared.
 const COMPARED: usize = 256;
 
-/// How far a name is from another, without regard to case.
+/// The edit distance between two names, ignoring case.
 pub(crate) fn distance(a: &str, b: &str) -> usize {
     let short = |name: &str| name[..name.floor_char_boundary(COMPARED)].to_ascii_lowercase();
     strsim::osa_distance(&short(a), &short(b))
 }
 
-/// The name that was most likely meant, if any is near enough.
+/// The name that was most likely meant, if any is similar enough.
 pub(crate) fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     nearest_of(text, names, |name| name)
 }
 
-/// The same of things that have names.
+/// As [`nearest`], for things that have names.
 pub(crate) fn nearest_of<'a, T: Copy>(
     text: &str,
     things: impl Iterator<Item = T>,

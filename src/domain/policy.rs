@@ -1,4 +1,5 @@
-//! Who may have what: deny by default, and a refusal says which line to add. Pure: no I/O, no clock.
+//! The policy: which unit may have which credential. Denies by default; a refusal names the line to add.
+//! Pure: no I/O, no clock.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use crate::domain::secret::{Grant, Secret, Wanted};
 use crate::domain::template::Filling;
 use crate::domain::unit_pattern::UnitPattern;
 
-/// A rule: which units may have which credentials, and the reference that each of them stands for.
+/// A rule: which units may have which credentials, and the reference of each.
 #[derive(Debug, Clone)]
 pub struct Rule {
     /// The units.
@@ -19,13 +20,13 @@ pub struct Rule {
     pub credentials: Vec<Glob>,
     /// The reference, with placeholders.
     pub reference: ReferenceTemplate,
-    /// Everything else of what it gives; the reference in it is a stand-in.
+    /// The other properties of its values. The reference in it is a placeholder.
     pub wanted: Wanted,
     /// Where it was declared, as `FILE:LINE`.
     pub declared_at: String,
 }
 
-/// What a request gives: one value, or a template filled in with several.
+/// The result of a request: one value, or a template filled in with several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Deliverable {
     /// A value.
@@ -43,7 +44,7 @@ impl Deliverable {
         }
     }
 
-    /// What the configuration calls it: the name of a secret or template, or the rule's place in its file.
+    /// Its name in the configuration: of the secret or template, or the rule's place in its file.
     pub fn label(&self) -> &str {
         match self {
             Self::Secret(wanted) => &wanted.label,
@@ -64,12 +65,12 @@ const OTHERS: usize = 3;
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Denial {
-    /// Nothing in the configuration goes by this ID, for whatever unit.
+    /// The configuration has no secret, template or rule with this ID, for any unit.
     Unknown {
-        /// The IDs under which the unit may have something, those most like this one first.
+        /// The IDs under which the unit may have something, the most similar first.
         others: Vec<(CredentialId, SecretName)>,
     },
-    /// Secrets or templates that could be meant name other units.
+    /// The secrets or templates with this ID name other units.
     NotNamed {
         /// `secret` or `template`.
         kind: &'static str,
@@ -77,12 +78,12 @@ pub enum Denial {
         name: SecretName,
         /// Where it was declared.
         declared_at: String,
-        /// The ID under which it does name the unit.
+        /// The ID under which the secret names the unit.
         instead: Option<CredentialId>,
     },
-    /// Two secrets or templates of equal rank claim this unit and ID.
+    /// Two secrets or templates of equal rank match this unit and ID.
     Several(Vec<SecretName>),
-    /// A rule allows it, and gives no reference for it.
+    /// A rule allows it, but its reference is invalid for this request.
     Template {
         /// Where the rule was declared.
         declared_at: String,
@@ -118,7 +119,7 @@ impl Denial {
         }
     }
 
-    /// What to do about it.
+    /// The remedy.
     pub fn remedy(&self, unit: &UnitName, credential: &CredentialId) -> String {
         let entry = |name: &SecretName| match name.as_str() == credential.as_str() {
             true => format!("{:?}", unit.as_str()),
@@ -158,7 +159,7 @@ impl Denial {
     }
 }
 
-/// All secrets, templates and rules, arranged to be asked.
+/// All secrets, templates and rules, indexed for requests.
 #[derive(Debug, Default)]
 pub struct Policy {
     secrets: Vec<Secret>,
@@ -178,7 +179,7 @@ struct Entry {
 }
 
 impl Policy {
-    /// Arranges what a configuration declares.
+    /// Indexes the declarations of a configuration.
     pub fn new(secrets: Vec<Secret>, rules: Vec<Rule>) -> Self {
         let mut policy = Self { rules, ..Self::default() };
         for secret in &secrets {
@@ -215,7 +216,7 @@ impl Policy {
         self.secrets.iter()
     }
 
-    /// The rules, in the order in which they are asked.
+    /// The rules, in order of precedence.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
     }
@@ -281,7 +282,7 @@ impl Policy {
         named
     }
 
-    /// The IDs under which a unit may have secrets and templates, each with what it is.
+    /// The IDs under which a unit may have secrets and templates, with the indexes of their entries.
     fn given(&self, unit: &UnitName) -> impl Iterator<Item = (&CredentialId, usize)> {
         let exact = self.exact.iter().filter_map(|(id, units)| Some((id, units.get(unit)?)));
         let exact = exact.flat_map(|(id, entries)| entries.iter().map(move |&entry| (id, entry)));
@@ -338,7 +339,8 @@ impl Rule {
     }
 }
 
-/// Undoes `\xNN`, and keeps `-`, which people write for itself far more often than for `/`; what comes out is checked anyway.
+/// Undoes `\xNN` but keeps `-`, which people far more often write literally than for `/`. The result is
+/// checked anyway.
 fn unescape_dashes_kept(text: &str) -> Option<String> {
     unescape(&text.replace('-', r"\x2d"))
 }

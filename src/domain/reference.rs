@@ -1,7 +1,7 @@
 //! Secret references: `op://<vault>/<item>/[<section>/]<field>[?attribute=otp|?ssh-format=openssh]`.
 //!
-//! The grammar is the one of 1Password's own core, to the byte: integration/fixtures/op-reference-vectors.tsv holds 94 verdicts of it.
-//! There is no URL decoding: what stands outside the alphabet is addressed by ID.
+//! The grammar is exactly that of 1Password's SDK core: integration/fixtures/op-reference-vectors.tsv
+//! contains 94 of its verdicts. There is no URL decoding: names with other characters are addressed by ID.
 
 mod advice;
 
@@ -11,35 +11,36 @@ use serde::{Deserialize, Serialize};
 
 pub use advice::{Slip, slip};
 
-/// Why a text is not a reference, and what to write instead. The message holds the text itself: a reference is not secret.
+/// Why a text is not a reference, and the remedy. The message contains the text, since a reference is not
+/// secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadReference {
     /// The text does not begin with `op://`.
     #[error("{0:?} is not a secret reference: it does not begin with op:// (in lower case)")]
     Prefix(String),
-    /// Not three or four segments, or not exactly one query parameter.
+    /// It does not have three or four segments, or has more than one query parameter.
     #[error(
         "{0:?} is not a secret reference: its form is op://VAULT/ITEM/[SECTION/]FIELD, with at most one ?key=value at its end{advice}",
         advice = advice::of_format(.0)
     )]
     Format(String),
-    /// A character that a reference can't hold.
+    /// It contains a character that references cannot contain.
     #[error(
         "{text:?} is not a secret reference: it can have letters, digits, spaces and any of _.- but not {found:?}; {advice}",
         advice = advice::of_character(.text, *.found)
     )]
     Character {
-        /// The reference as it was given.
+        /// The text.
         text: String,
-        /// The first character that can't stand in it.
+        /// The first invalid character.
         found: char,
     },
-    /// A query key other than `attribute` and `ssh-format`.
+    /// The query key is neither `attribute` nor `ssh-format`.
     #[error(
         "{0:?} is not a secret reference: the query can be ?attribute=otp, ?attribute=totp or ?ssh-format=openssh"
     )]
     QueryKey(String),
-    /// A value that its query key does not have.
+    /// The value is not valid for its query key.
     #[error(
         "{0:?} is not a secret reference: attribute can be otp or totp (other attributes have no value here), ssh-format can be openssh"
     )]
@@ -49,22 +50,22 @@ pub enum BadReference {
 /// How a segment of a reference is matched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum MatchBy {
-    /// As 1Password does: by ID, or by title without regard to case.
+    /// As 1Password does: by ID, or by title ignoring case.
     TitleOrId,
-    /// By title alone: the text came out of a unit's name, which must not pick an ID.
+    /// Only by title: the text comes from the name of a unit, which must not select an ID.
     Title,
 }
 
-/// One segment of a reference: what it says, and how it is matched.
+/// One segment of a reference: its text, and how it is matched.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Segment {
-    /// The text, within the alphabet of references.
+    /// The text, in the characters of references.
     pub text: Box<str>,
     /// What it may match.
     pub by: MatchBy,
 }
 
-/// What of a field is wanted, besides its value.
+/// What to return of a field instead of its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Query {
     /// `?attribute=otp` (or `totp`): the current code of a one-time password field.
@@ -73,7 +74,7 @@ pub enum Query {
     OpenSsh,
 }
 
-/// The part of a reference that says which item: what is fetched, cached and checked as a whole.
+/// The part of a reference that names the item, which is fetched, cached and checked as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ItemRef {
     /// The vault's title or ID.
@@ -82,33 +83,33 @@ pub struct ItemRef {
     pub item: Segment,
 }
 
-/// The part of a reference that says what is wanted of an item.
+/// The part of a reference that names a field of the item.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FieldRef {
     /// The section's title or ID; an empty one matches a section without a title.
     pub section: Option<Segment>,
     /// The field's (or file's) label or ID.
     pub field: Segment,
-    /// What of the field.
+    /// What to return of the field.
     pub query: Option<Query>,
 }
 
-/// A secret reference: an item, and what of it.
+/// A secret reference: an item and one of its fields.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Reference {
-    /// Which item.
+    /// The item.
     pub item: ItemRef,
-    /// What of it.
+    /// The field.
     pub field: FieldRef,
 }
 
-/// Whether a character may stand in a segment.
+/// Whether a segment may contain a character.
 pub(crate) fn segment_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || "_.- ".contains(c)
 }
 
 impl Reference {
-    /// Reads a reference, by the core's grammar.
+    /// Parses a reference by the grammar of the SDK core.
     pub fn parse(text: &str) -> Result<Self, BadReference> {
         Self::parse_with(text, &mut |segment| match segment.chars().find(|&c| !segment_char(c)) {
             Some(found) => Err(BadReference::Character { text: text.into(), found }),
@@ -182,17 +183,17 @@ impl fmt::Display for Reference {
     }
 }
 
-/// A reference with placeholders, as a rule has it: `op://Servers/{instance}/{credential}`.
+/// A reference with placeholders, as in a rule: `op://Servers/{instance}/{credential}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReferenceTemplate(String);
 
 /// The placeholders of a [`ReferenceTemplate`], without their braces.
 pub const PLACEHOLDERS: [&str; 4] = ["unit", "prefix", "instance", "credential"];
 
-/// Why a template gives no reference for a request.
+/// Why a template has no valid reference for a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadTemplate {
-    /// What the template would give is no reference.
+    /// The result is not a reference.
     #[error(transparent)]
     Reference(#[from] BadReference),
     /// A placeholder that does not exist.
@@ -201,28 +202,28 @@ pub enum BadTemplate {
     /// A `{` without its `}`.
     #[error("a {{ in {0:?} is not closed; a placeholder is written like {{instance}}")]
     Open(String),
-    /// What a placeholder stands for here is empty, `..`, or has characters that a reference can't hold.
+    /// The value of a placeholder is empty or `..`, or has characters that a reference cannot contain.
     #[error(
         "{{{placeholder}}} would be {value:?}, and only letters, digits, spaces and any of _.- can stand in a reference"
     )]
     Value {
-        /// The placeholder's name.
+        /// The name of the placeholder.
         placeholder: &'static str,
-        /// What it would have stood for.
+        /// Its value.
         value: String,
     },
 }
 
 impl ReferenceTemplate {
-    /// Reads a template; what it gives with harmless values must be a reference.
+    /// Parses a template. With harmless values, the result must be a reference.
     pub fn parse(text: &str) -> Result<Self, BadTemplate> {
         let template = Self(text.to_owned());
         template.fill(&|_| "x".to_owned())?;
         Ok(template)
     }
 
-    /// The reference for one request. `value` gives what a placeholder stands for; nothing that could leave its segment comes through,
-    /// and a segment with a placeholder matches titles only.
+    /// The reference for one request. `value` returns the value of a placeholder. Values that could leave
+    /// their segment are rejected, and a segment with a placeholder matches only titles.
     pub fn fill(&self, value: &dyn Fn(&'static str) -> String) -> Result<Reference, BadTemplate> {
         let mut problem = None;
         let result = Reference::parse_with(&self.0, &mut |segment| match fill_segment(segment, value) {
@@ -282,7 +283,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Reads one Python literal of the vectors' file.
+    /// Parses one Python literal in the file of test vectors.
     fn python(literal: &str) -> String {
         let inner = &literal[1..literal.len() - 1];
         inner.replace(r"\\", "\\").replace(r"\t", "\t").replace(r"\n", "\n").replace(r"\x00", "\0")

@@ -11,59 +11,60 @@ use crate::domain::name::{CredentialId, SecretName, SourceName};
 use crate::domain::reference::Reference;
 use crate::domain::unit_pattern::UnitPattern;
 
-/// The bytes of a secret. Wiped when dropped; not `Clone`, not `Display`, not `Serialize`; its `Debug` shows the length alone.
+/// The bytes of a secret. Wiped when dropped; not `Clone`, `Display` or `Serialize`. Its `Debug` shows only
+/// the length.
 pub struct SecretValue(Zeroizing<Vec<u8>>);
 
 impl SecretValue {
-    /// The most bytes that one value may have, on its way from the resolver and in the store.
-    /// More than systemd takes (1 MiB for all credentials of a unit), so that the refusal can name the size.
+    /// The maximum size of a value in bytes, in the protocol and the store. More than systemd accepts (1 MiB
+    /// for all credentials of a unit), so that a refusal can report the size.
     pub const MAX: usize = 4 << 20;
 
-    /// Takes bytes over. They are not copied: the buffer itself is wiped later.
+    /// Takes over the bytes without copying them. The buffer itself is wiped later.
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(Zeroizing::new(bytes))
     }
 
-    /// The bytes themselves. Every caller says in a comment why it has to see them.
+    /// The bytes. Every caller explains in a comment why it needs them.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
 
-    /// The same without the line ends at its end.
+    /// Removes the line breaks at the end.
     pub fn trimmed(self) -> Self {
         let length = trimmed(&self.0).len();
         match length == self.0.len() {
             true => self,
-            false => Self::new(self.0[..length].to_vec()), // what it was is wiped
+            false => Self::new(self.0[..length].to_vec()), // this wipes the original
         }
     }
 
-    /// How many bytes there are.
+    /// The length in bytes.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether the value is the empty string, as an empty field's is.
+    /// Whether the value is empty, like that of an empty field.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// Bytes without the line feeds and carriage returns at their end, however many there are. Spaces stay: they can be meant.
+/// Removes all line feeds and carriage returns at the end. Spaces are kept, since they may be intended.
 pub(crate) fn trimmed(value: &[u8]) -> &[u8] {
     let end = value.iter().rposition(|byte| !b"\r\n".contains(byte)).map_or(0, |last| last + 1);
     &value[..end]
 }
 
-/// How much of the stack is wiped: more than anything here has ever been seen to need.
+/// How much of the stack is wiped, in bytes: more than any computation here was seen to use.
 const STACK: usize = 64 << 10;
 
-/// Wipes what has been computed with values and left on this thread's stack, below where it stands now: a digest's block, a copied buffer. To be
-/// called where the stack is shallow, before a thread goes to sleep.
+/// Wipes what computations with values have left on this thread's stack below the current position, such as a
+/// digest's block or a copied buffer. Call it from a shallow stack, before a thread sleeps.
 #[inline(never)]
 pub(crate) fn wipe_stack() {
-    // written, since for all that the compiler knows somebody looks at it and changes it: a reference that does not allow that would be to a
-    // constant, which is elsewhere. And at once, which zeroize would do byte by byte
+    // `black_box` of a mutable reference makes the compiler write the array: a shared reference could point
+    // to a constant elsewhere. The array is written in one step, which zeroize would do byte by byte
     let mut wiped = [0_u8; STACK];
     std::hint::black_box(&mut wiped);
 }
@@ -74,23 +75,23 @@ impl fmt::Debug for SecretValue {
     }
 }
 
-/// How old a snapshot may be and still be served without a look at 1Password.
+/// How old a snapshot may be and still be served without a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MaxAge {
-    /// Up to this age; then one check of versions comes first.
+    /// Up to this age. Older snapshots are served after a check.
     Age(Duration),
-    /// What was fetched this boot is good for this boot: never checked.
+    /// Whatever was fetched in this boot is valid for this boot and never checked.
     Session,
     /// Checked at every request.
     Always,
 }
 
-/// Who may have a secret, and under which credential ID: one entry of its `units`.
+/// Which units may have a secret, and under which credential ID: one entry of its `units`.
 #[derive(Debug, Clone)]
 pub struct Grant {
     /// The units, by name or glob.
     pub units: UnitPattern,
-    /// The ID under which they ask.
+    /// The ID under which they request it.
     pub credential: CredentialId,
 }
 
@@ -107,18 +108,18 @@ pub struct Target {
     pub mode: u32,
     /// Symbolic links to it.
     pub links: Vec<PathBuf>,
-    /// Whether directories of links are made where they are missing.
+    /// Whether missing directories of links are created.
     pub make_directories: bool,
 }
 
 /// Where a value comes from and how fresh it must be: all that is needed to get it, for any unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
-    /// What the configuration calls it: a secret's name, or the rule's place in its file.
+    /// Its name in the configuration: of the secret, or the rule's place in its file.
     pub label: String,
-    /// What it is in 1Password.
+    /// Its reference in 1Password.
     pub reference: Reference,
-    /// Which source resolves it.
+    /// The source that resolves it.
     pub source: SourceName,
     /// How old it may be.
     pub max_age: MaxAge,
@@ -126,7 +127,7 @@ pub struct Wanted {
     pub deadline: Duration,
     /// Whether an empty value is allowed. Otherwise it is refused, since it is nearly always a mistake.
     pub allow_empty: bool,
-    /// Whether the line ends at its end are left out.
+    /// Whether line breaks at the end are removed.
     pub trim: bool,
 }
 
@@ -156,12 +157,12 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// Whether anything is done to a unit.
+    /// Whether any action on a unit is configured.
     pub fn names_units(&self) -> bool {
         !(self.restart_units.is_empty() && self.reload_units.is_empty() && self.signal_units.is_empty())
     }
 
-    /// All units to which something is done.
+    /// All units with a configured action.
     pub fn units(&self) -> impl Iterator<Item = &UnitPattern> {
         let signalled = self.signal_units.iter().map(|(units, _)| units);
         self.restart_units.iter().chain(&self.reload_units).chain(signalled)
@@ -177,12 +178,12 @@ pub struct Wave {
     pub after: Duration,
 }
 
-/// A signal that a unit can be sent.
+/// A signal that can be sent to a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Signal(&'static str);
 
 impl Signal {
-    /// The names of all signals that can be sent: those by which services are asked for something.
+    /// The names of all signals that can be sent: those by which services receive requests.
     pub const NAMES: [&'static str; 8] =
         ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGINT", "SIGQUIT", "SIGTERM", "SIGCONT", "SIGWINCH"];
 
@@ -228,7 +229,7 @@ pub struct Secret {
 }
 
 impl Secret {
-    /// The IDs by which units ask for it.
+    /// The IDs under which units request it.
     pub fn ids(&self) -> Vec<CredentialId> {
         self.grants.iter().map(|grant| grant.credential.clone()).collect()
     }

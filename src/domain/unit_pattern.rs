@@ -1,14 +1,14 @@
-//! The entries of `units`: a unit's name, or a glob that matches several.
+//! The entries of `units`: the name of a unit, or a glob that matches several.
 
 use crate::domain::glob::{BadPattern, Glob};
 use crate::domain::name::{UnitName, has_unit_type};
 
-/// One unit by name, or many by glob; `.service` is understood where no type stands.
+/// One unit by name, or several by a glob. Without a type it means `.service`.
 #[derive(Debug, Clone)]
 pub struct UnitPattern(Glob);
 
 impl UnitPattern {
-    /// Reads a unit's name or a glob of such.
+    /// Parses the name of a unit, or a glob.
     pub fn parse(text: &str) -> Result<Self, BadPattern> {
         let whole =
             if has_unit_type(text) || text == "*" { text.to_owned() } else { format!("{text}.service") };

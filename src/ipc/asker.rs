@@ -42,6 +42,7 @@ impl Asker {
 pub struct Spender {
     /// See [`Asker::share`].
     pub share: u64,
+    /// The number of calls.
     pub calls: u32,
 }
 

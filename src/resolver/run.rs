@@ -28,7 +28,9 @@ use crate::resolver::ready_line::{self, Shown};
 /// The maximum length of a token in bytes.
 const TOKEN_MAX: u64 = 1 << 16;
 
+/// The options of the resolver.
 pub struct Options {
+    /// The listening socket.
     pub listener: OwnedFd,
     /// The paths of the configuration.
     pub config: Paths,

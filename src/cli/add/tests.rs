@@ -1,4 +1,4 @@
-//! Tests of what `onecred add` writes, and of what it leaves alone.
+//! Tests of what `onecred add` writes, and of what it does not change.
 
 use super::*;
 
@@ -34,7 +34,7 @@ impl Place {
 
     fn files(&self) -> usize {
         let of = |dir: &str| fs::read_dir(self.0.path().join(dir)).map(Iterator::count).unwrap_or_default();
-        of("onecred/secrets.d") + of("system") // and no draft is left behind
+        of("onecred/secrets.d") + of("system") // and no draft remains
     }
 }
 
@@ -112,7 +112,7 @@ fn what_others_have_written_is_left_alone() {
         &["db", "op://Servers/postgres/password", "--unit", "web"],
         "add \"web.service\" to its units there",
     );
-    // another secret would be given to the same unit under the same ID
+    // the same unit would get another secret under the same ID
     refused(&["db2", "op://v/i/f", "--unit", "app", "--id", "db"], "nothing was written");
     fs::write(place.0.path().join("system/app.service.d/50-onecred-key.conf"), "[Service]\n").unwrap();
     refused(&["key", "op://v/i/f", "--unit", "app"], "50-onecred-key.conf exists, and is left as it is");

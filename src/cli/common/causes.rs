@@ -1,11 +1,11 @@
-//! Problems that several secrets have in common, each shown once.
+//! Groups secrets with the same problem, so that each problem is shown once.
 
 use std::cmp::Reverse;
 
 use super::text::wrap;
 use crate::cli::common::show::{self, Paint};
 
-/// How many names are listed.
+/// The most names in a list.
 const NAMES: usize = 8;
 const INDENT: &str = "    ";
 
@@ -18,7 +18,7 @@ pub(in crate::cli) struct Cause<'a> {
     pub(in crate::cli) names: Vec<&'a str>,
 }
 
-/// Groups names by their messages. What most of them have in common comes first.
+/// Groups names by their messages. The most frequent message comes first.
 pub(in crate::cli) fn group<'a>(problems: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<Cause<'a>> {
     let mut causes: Vec<Cause<'a>> = Vec::new();
     for (name, message) in problems {
@@ -31,7 +31,7 @@ pub(in crate::cli) fn group<'a>(problems: impl IntoIterator<Item = (&'a str, &'a
     causes
 }
 
-/// The problems of templates without those of their parts that are reported for secrets.
+/// The problems of templates, without those of their parts that are reported for secrets.
 pub(in crate::cli) fn not_in<'a>(
     reported: &[(&str, &str)],
     problems: impl Iterator<Item = (&'a str, &'a str)>,
@@ -49,7 +49,7 @@ impl Cause<'_> {
         self.headline_of(self.message)
     }
 
-    /// The same with another message.
+    /// As [`Self::headline`], with another message.
     pub(in crate::cli) fn headline_of(&self, message: &str) -> String {
         let subject = match self.names.as_slice() {
             [name] => (*name).to_owned(),
@@ -58,13 +58,13 @@ impl Cause<'_> {
         show::clean(&format!("{subject}: {message}"))
     }
 
-    /// Which secrets these are, unless the headline says so: `a, b, c and 37 more`.
+    /// The names of the secrets, unless the headline has them: `a, b, c and 37 more`.
     pub(in crate::cli) fn which(&self) -> Option<String> {
         (self.names.len() > 1).then(|| show::clean(&names(&self.names)))
     }
 }
 
-/// Names, up to a limit: `a, b, c and 37 more`.
+/// Lists names up to the limit: `a, b, c and 37 more`.
 pub(in crate::cli) fn names(names: &[&str]) -> String {
     match names.len().checked_sub(NAMES).filter(|more| *more > 1) {
         Some(more) => format!("{} and {more} more", names[..NAMES].join(", ")),
@@ -72,7 +72,7 @@ pub(in crate::cli) fn names(names: &[&str]) -> String {
     }
 }
 
-/// The causes as lines that fit the screen.
+/// Formats the causes as lines that fit the terminal.
 pub(in crate::cli) fn lines(causes: &[Cause<'_>], paint: Paint) -> String {
     let mut text = String::new();
     for cause in causes {

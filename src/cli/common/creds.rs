@@ -1,4 +1,5 @@
-//! Whether systemd can decrypt an encrypted credential, by `systemd-creds`. The value is counted and wiped.
+//! Checks by `systemd-creds` whether systemd can decrypt an encrypted credential. Only the size of the value
+//! is kept; the value is wiped.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -7,14 +8,14 @@ use std::process::{Command, Stdio};
 use base64ct::{Base64, Encoding};
 use zeroize::Zeroizing;
 
-/// What comes of decrypting a credential.
+/// The result of decrypting a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cli) enum Decrypted {
     /// It has a value of this size in bytes.
     Size(usize),
-    /// systemd cannot decrypt it: why.
+    /// systemd cannot decrypt it, for this reason.
     Fails(String),
-    /// This cannot be found out: only root can decrypt, or `systemd-creds` is not installed.
+    /// Unknown: only root can decrypt, or `systemd-creds` is not installed.
     Unknown,
 }
 
@@ -25,7 +26,7 @@ pub(in crate::cli) fn file(id: &str, path: &Path) -> Decrypted {
     run(command, None)
 }
 
-/// Decrypts what a unit sets under this ID.
+/// Decrypts a setting of a unit with this ID.
 pub(in crate::cli) fn literal(id: &str, encrypted: &[u8]) -> Decrypted {
     let mut command = Command::new("systemd-creds");
     command.arg("decrypt").arg(format!("--name={id}")).args(["-", "-"]).stdin(Stdio::piped());
@@ -43,7 +44,8 @@ fn run(mut command: Command, input: Option<String>) -> Decrypted {
     let size = std::thread::scope(|scope| {
         scope.spawn(|| {
             if let (Some(mut stdin), Some(input)) = (stdin, input) {
-                let _ = stdin.write_all(input.as_bytes()); // a program that ends before says why by its status
+                // if the program ends before, its exit status gives the reason
+                let _ = stdin.write_all(input.as_bytes());
             }
         });
         stdout.map_or(0, count)
@@ -55,7 +57,7 @@ fn run(mut command: Command, input: Option<String>) -> Decrypted {
     }
 }
 
-/// The size of a value, of which nothing is kept.
+/// The size of a value. The value itself is not kept.
 fn count(mut from: impl Read) -> usize {
     let (mut buffer, mut size) = (Zeroizing::new([0; 16 << 10]), 0_usize);
     loop {
@@ -66,7 +68,7 @@ fn count(mut from: impl Read) -> usize {
     }
 }
 
-/// The last line, without what it repeats.
+/// The last line of the error output, without redundant parts.
 fn reason(stderr: &str) -> String {
     let last = stderr.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("it gives no reason");
     last.strip_prefix("Failed to decrypt credential: ").unwrap_or(last).trim_end_matches('.').to_owned()

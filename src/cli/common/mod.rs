@@ -1,4 +1,5 @@
-//! Helpers that several verbs share: text that fits the screen, tables, and problems grouped by their cause.
+//! Helpers that several verbs share: text that fits the terminal, tables, and problems grouped by their
+//! cause.
 
 pub(super) mod causes;
 pub(super) mod creds;

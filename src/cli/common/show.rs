@@ -1,4 +1,4 @@
-//! How the verbs show things: text for people, JSON for programs, colours only on terminals.
+//! Output of the verbs: text for people, JSON for programs, colours only on terminals.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::cli::common::text::width;
 
-/// How text for people looks: whether it is coloured, and how many columns it may take.
+/// How to format text for people: whether to use colours, and the maximum width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Paint {
     colours: bool,
@@ -27,7 +27,8 @@ impl Paint {
         Self { colours: true, width }
     }
 
-    /// As wide as standard output, with colours if it is a terminal that has them and they are not turned off (<https://no-color.org>).
+    /// Settings for standard output. Uses colours if it is a terminal that supports them and they are not
+    /// turned off (<https://no-color.org>).
     pub(crate) fn of_stdout() -> Self {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
@@ -35,22 +36,22 @@ impl Paint {
         Self { colours, width: width(&io::stdout()) }
     }
 
-    /// The columns that a line may take.
+    /// The maximum width of a line in columns.
     pub(crate) fn width(self) -> usize {
         self.width
     }
 
-    /// A heading, or something to look at.
+    /// Formats a heading, or something to notice.
     pub(crate) fn bold(self, text: &str) -> String {
         self.with("1", text)
     }
 
-    /// A problem.
+    /// Formats a problem.
     pub(crate) fn red(self, text: &str) -> String {
         self.with("31", text)
     }
 
-    /// Something that is in order.
+    /// Formats something that is in order.
     pub(crate) fn green(self, text: &str) -> String {
         self.with("32", text)
     }
@@ -60,12 +61,12 @@ impl Paint {
     }
 }
 
-/// Text from elsewhere, without what a terminal would act on.
+/// Removes control characters from foreign text, which a terminal would interpret.
 pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// An age as people say it.
+/// Formats an age for people.
 pub(crate) fn age(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
@@ -75,12 +76,12 @@ pub(crate) fn age(seconds: u64) -> String {
     }
 }
 
-/// `3 secrets`, `1 secret`.
+/// Formats `3 secrets` or `1 secret`.
 pub(crate) fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// Writes something for programs.
+/// Writes a value as JSON.
 pub(crate) fn json(out: &mut dyn Write, what: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, what)?;
     writeln!(out)

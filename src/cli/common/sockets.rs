@@ -1,4 +1,5 @@
-//! How onecred's sockets are: without them no unit gets a credential, and systemd does not start onecred.
+//! The state of onecred's sockets. Without them units do not get credentials, and systemd does not start
+//! onecred.
 
 use serde::Serialize;
 use zbus::Connection;
@@ -6,10 +7,10 @@ use zbus::proxy::CacheProperties;
 
 use crate::host::systemd::manager::{ManagerProxy, UnitProxy};
 
-/// The plain one first: the others come with it.
+/// The plain socket is first: the others are started with it.
 const SOCKETS: [&str; 3] = ["onecred.socket", "onecred-sealed.socket", "onecred-resolver.socket"];
 
-/// A socket, as systemd has it.
+/// A socket according to systemd.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::cli) struct Socket {
@@ -17,28 +18,28 @@ pub(in crate::cli) struct Socket {
     pub(in crate::cli) unit: String,
     /// `active`, `inactive`, `failed`…
     pub(in crate::cli) active_state: String,
-    /// `enabled`, `disabled`, `masked`…; empty where systemd has no file of it.
+    /// `enabled`, `disabled`, `masked`…; empty if systemd has no unit file for it.
     pub(in crate::cli) unit_file_state: String,
 }
 
 impl Socket {
-    /// Whether a unit that connects now is heard.
+    /// Whether it accepts connections now.
     pub(in crate::cli) fn listens(&self) -> bool {
         matches!(self.active_state.as_str(), "active" | "activating" | "reloading")
     }
 
-    /// What is wrong with it, and what to do.
+    /// What is wrong with it, and the remedy.
     fn problem(&self) -> Option<String> {
         let Self { unit, active_state, unit_file_state } = self;
         let enabled = match unit_file_state.as_str() {
             "masked" | "masked-runtime" => {
                 return Some(format!("{unit} is masked; unmask it: systemctl unmask {unit}"));
             }
-            // the others are started with it, enabled or not
+            // the others are started with it, whether enabled or not
             "disabled" => *unit != SOCKETS[0],
             _ => true,
         };
-        // while onecred runs, systemd refuses to start another socket of it by itself
+        // while onecred runs, systemd refuses to start another of its sockets separately
         let start = match unit.as_str() {
             "onecred-sealed.socket" => "systemctl restart onecred.socket".to_owned(),
             _ => format!("systemctl start {unit}"),
@@ -59,18 +60,18 @@ impl Socket {
     }
 }
 
-/// What is wrong with them.
+/// The problems of the sockets.
 pub(in crate::cli) fn problems(sockets: &[Socket]) -> Vec<String> {
     sockets.iter().filter_map(Socket::problem).collect()
 }
 
-/// Why systemd would not start onecred for a call on the bus, and what to do.
+/// Why systemd would not start onecred for a D-Bus call, and the remedy.
 pub(in crate::cli) fn keep_it_down(sockets: &[Socket]) -> Option<String> {
     let plain = sockets.iter().find(|socket| socket.unit == SOCKETS[0] && !socket.listens())?;
     Some(format!("onecred does not run, and a call does not start it: {}", plain.problem()?))
 }
 
-/// How they are. None where systemd does not say.
+/// The state of all sockets. Empty if systemd does not answer.
 pub(in crate::cli) async fn all(connection: &Connection) -> Vec<Socket> {
     let mut sockets = Vec::new();
     for unit in SOCKETS {

@@ -1,8 +1,8 @@
-//! States, in the colours that tables show them in.
+//! States in the colours of the tables.
 
 use super::table::Cell;
 
-/// The state of a secret or a template.
+/// Formats the state of a secret or a template.
 pub(in crate::cli) fn state(state: &str, held: Option<&str>) -> Cell {
     match (state, held) {
         ("held", Some(by)) => Cell::bold(&format!("held ({by})")),

@@ -1,4 +1,4 @@
-//! Programs of systemd that verbs run.
+//! Runs programs of systemd.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -6,12 +6,12 @@ use std::process::{Command, Stdio};
 
 use crate::domain::secret::SecretValue;
 
-/// Whether systemd runs this machine.
+/// Whether systemd is the init system of this machine.
 pub(in crate::cli) fn runs() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
-/// Runs systemctl. The error holds what it said.
+/// Runs systemctl. The error contains its message.
 pub(in crate::cli) fn systemctl(arguments: &[&str]) -> Result<(), String> {
     let mut command = Command::new("systemctl");
     said(command.args(arguments), None)
@@ -19,7 +19,7 @@ pub(in crate::cli) fn systemctl(arguments: &[&str]) -> Result<(), String> {
         .map_err(|why| format!("systemctl {}: {why}", arguments.join(" ")))
 }
 
-/// Runs a program, which gets a secret on its standard input. What it says on standard error is the reason when it fails.
+/// Runs a program with a secret on its standard input. If it fails, its standard error is the reason.
 pub(in crate::cli) fn said(command: &mut Command, input: Option<&SecretValue>) -> Result<Vec<u8>, String> {
     let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
     let child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
@@ -28,7 +28,8 @@ pub(in crate::cli) fn said(command: &mut Command, input: Option<&SecretValue>) -
         _ => error.to_string(),
     })?;
     if let (Some(mut pipe), Some(input)) = (child.stdin.take(), input) {
-        // exposed: the program has to read it. One that ends before says why by its status
+        // exposed: the program needs it. If the program ends before reading it, its exit status gives the
+        // reason
         let _ = pipe.write_all(input.expose());
     }
     let output = child.wait_with_output().map_err(|error| error.to_string())?;

@@ -1,18 +1,18 @@
-//! Tables that fit the screen.
+//! Tables that fit the terminal.
 
 use unicode_width::UnicodeWidthStr;
 
 use super::text::wrap;
 use crate::cli::common::show::{Paint, clean};
 
-/// The columns between two cells.
+/// The number of columns between two cells.
 const GAP: usize = 2;
-/// How far lines below a row are indented, in columns.
+/// The indentation of lines below a row.
 const INDENT: &str = "    ";
-/// The last column is at least this wide, or stands below its row.
+/// The minimum width of the last column. With less space it is placed below its row.
 const LAST: usize = 20;
 
-/// How a cell is coloured.
+/// The colour of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Colour {
     None,
@@ -21,7 +21,7 @@ enum Colour {
     Green,
 }
 
-/// One cell of a table.
+/// A cell of a table.
 #[derive(Debug, Clone)]
 pub(in crate::cli) struct Cell {
     text: String,
@@ -29,7 +29,7 @@ pub(in crate::cli) struct Cell {
 }
 
 impl Cell {
-    /// A heading, or something to look at.
+    /// A heading, or something to notice.
     pub(in crate::cli) fn bold(text: &str) -> Self {
         Self { text: clean(text), colour: Colour::Bold }
     }
@@ -68,35 +68,36 @@ impl<T: AsRef<str>> From<T> for Cell {
     }
 }
 
-/// A row of a table, and lines below it.
+/// A row of a table, with lines below it.
 #[derive(Debug, Clone)]
 pub(in crate::cli) struct Row {
     /// The cells.
     pub(in crate::cli) cells: Vec<Cell>,
-    /// The lines below, which are indented.
+    /// The lines below the row, which are indented.
     pub(in crate::cli) below: Vec<Cell>,
 }
 
 impl Row {
-    /// A row with nothing below it.
+    /// A row without lines below it.
     pub(in crate::cli) fn new(cells: Vec<Cell>) -> Self {
         Self { cells, below: Vec::new() }
     }
 }
 
-/// Where the columns are.
+/// The positions of the columns.
 struct Layout {
-    /// At which column of the screen each of them begins.
+    /// The first screen column of each.
     starts: Vec<usize>,
-    /// How wide the last one is; if `None`, it stands below its row.
+    /// The width of the last column; `None` if it is placed below its row.
     last: Option<usize>,
-    /// The columns of the screen.
+    /// The width of the terminal.
     width: usize,
 }
 
 impl Layout {
-    /// Makes columns as wide as their cells. If that is too wide, the last column wraps; if that leaves it too little, it stands below its
-    /// row; and if even then the others do not fit, cells wider than a third of the screen push the rest of their row to the next line.
+    /// Makes columns as wide as their cells. If the table is too wide, wraps the last column. If that leaves
+    /// too little space, places it below its row. If the other columns still do not fit, each cell wider than
+    /// a third of the terminal moves the rest of its row to the next line.
     fn of(rows: &[Row], width: usize) -> Self {
         let columns = rows.iter().map(|row| row.cells.len()).max().unwrap_or_default();
         let cells = |column: usize| rows.iter().filter_map(move |row| row.cells.get(column));
@@ -163,7 +164,7 @@ impl Layout {
     }
 }
 
-/// Rows in columns, no wider than the screen.
+/// Formats rows in columns, no wider than the terminal.
 pub(in crate::cli) fn table(rows: &[Row], paint: Paint) -> String {
     let layout = Layout::of(rows, paint.width());
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! Text that fits the screen: its width, and messages that wrap between words.
+//! Text that fits the terminal: its width, and messages wrapped between words.
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
@@ -6,14 +6,15 @@ use std::os::fd::AsFd;
 use nix::sys::stat::fstat;
 use textwrap::{Options, WordSeparator, WordSplitter, WrapAlgorithm};
 
-/// The width where it is not known, in columns.
+/// The width in columns if it is unknown.
 pub(in crate::cli) const USUAL: usize = 80;
-/// Nothing is made narrower than this, in columns.
+/// The minimum width in columns.
 const NARROWEST: usize = 40;
-/// The journal shows each message as one entry, so that nothing wraps there.
+/// The journal shows each message as one entry, so lines are not wrapped.
 const UNLIMITED: usize = u16::MAX as usize;
 
-/// The columns of standard output or standard error: `COLUMNS` if it is set, else those of the terminal, else 80.
+/// The width of standard output or standard error: `COLUMNS` if set, otherwise that of the terminal,
+/// otherwise 80.
 pub(in crate::cli) fn width(stream: &(impl AsFd + IsTerminal)) -> usize {
     let columns = std::env::var("COLUMNS").ok();
     let terminal = stream.is_terminal().then(|| terminal_size::terminal_size_of(stream)).flatten();
@@ -35,7 +36,8 @@ fn is_journal(stream: &impl AsFd) -> bool {
     fstat(stream).is_ok_and(|file| journal == format!("{}:{}", file.st_dev, file.st_ino))
 }
 
-/// Wraps a text between its words. A word that is longer than a line stays whole: it may be a path or a command to copy.
+/// Wraps a text between words. A word that is longer than a line is not split, since it may be a path or a
+/// command to copy.
 pub(in crate::cli) fn wrap(text: &str, width: usize, first: &str, others: &str) -> Vec<String> {
     let options = Options::new(width)
         .initial_indent(first)
@@ -47,19 +49,19 @@ pub(in crate::cli) fn wrap(text: &str, width: usize, first: &str, others: &str) 
     textwrap::wrap(text, options).into_iter().map(Into::into).collect()
 }
 
-/// Wraps each line that is written to it.
+/// A writer that wraps each line.
 ///
-/// What is flushed before the end of its line (a prompt, a progress bar) is passed on unchanged.
+/// Text that is flushed before the end of its line (a prompt, a progress bar) is passed on unchanged.
 pub(in crate::cli) struct Wrapping<W: Write> {
     inner: W,
     width: usize,
     line: Vec<u8>,
-    /// The beginning of this line was passed on.
+    /// Whether the beginning of this line was already passed on.
     begun: bool,
 }
 
 impl<W: Write> Wrapping<W> {
-    /// A writer of lines of at most `width` columns.
+    /// Wraps lines at `width` columns.
     pub(in crate::cli) fn new(inner: W, width: usize) -> Self {
         Self { inner, width, line: Vec::new(), begun: false }
     }

@@ -1,8 +1,8 @@
-//! Reads a library, up to a limit.
+//! Reads a library up to a size limit.
 
 use std::io::Read;
 
-/// The most bytes that a library may have.
+/// The maximum size of a library in bytes.
 const MOST: u64 = 256 << 20;
 
 pub(super) fn read(from: impl Read) -> std::io::Result<Vec<u8>> {

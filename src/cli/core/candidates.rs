@@ -1,24 +1,24 @@
-//! Which of several files is installed: the newest known release for this machine. Pure.
+//! Chooses which of several files to install: the newest known release for this machine. Pure.
 
 use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 
 use crate::resolver::service_account::install::Sum;
 
-/// A file whose library is for this machine.
+/// A file with a library for this machine.
 pub(super) struct Candidate {
     /// The file.
     pub(super) path: PathBuf,
-    /// Its library.
+    /// The content of its library.
     pub(super) library: Vec<u8>,
-    /// Which library that is.
+    /// The identity of the library.
     pub(super) sum: Sum,
 }
 
 /// A file that is not installed, and why.
 pub(super) type Unused = (PathBuf, String);
 
-/// What is installed, and why the other files are not.
+/// What to install, and why the other files are not installed.
 pub(super) struct Choice {
     /// The file.
     pub(super) chosen: Candidate,
@@ -26,8 +26,8 @@ pub(super) struct Choice {
     pub(super) others: Vec<Unused>,
 }
 
-/// Chooses among candidates the newest known release, or, without any, the library that the administrator vouches for. The error is that of
-/// the first one.
+/// Chooses the newest known release, or if there is none, the library whose SHA-256 the administrator has
+/// given. The error is that of the first candidate.
 pub(super) fn choose(
     mut candidates: Vec<Candidate>,
     vouched: Option<&str>,
@@ -35,7 +35,7 @@ pub(super) fn choose(
 ) -> Result<Choice, String> {
     let is_vouched =
         |candidate: &Candidate| vouched.is_some_and(|hex| hex.eq_ignore_ascii_case(&candidate.sum.sha256));
-    // what was asked for by its sum goes first
+    // a library with the given SHA-256 comes first
     candidates.sort_by_key(|candidate| Reverse((is_vouched(candidate), candidate.sum.version.map(parts))));
     let mut rest = candidates.into_iter();
     let Some(chosen) = rest.next() else { return Err("no file is left to choose from".into()) };
@@ -56,7 +56,7 @@ pub(super) fn choose(
     Ok(Choice { chosen, others })
 }
 
-/// A version's numbers.
+/// The numbers of a version.
 fn parts(version: &str) -> Vec<u64> {
     version.split('.').map(|part| part.parse().unwrap_or_default()).collect()
 }

@@ -1,4 +1,5 @@
-//! `onecred core install FILE…`: puts 1Password's SDK core where the resolver finds it, if it is a known release.
+//! `onecred core install FILE…`: installs 1Password's SDK core where the resolver finds it, if it is a known
+//! release.
 
 mod bounded;
 mod candidates;
@@ -17,10 +18,10 @@ use crate::resolver::service_account::install::{self, LIBRARY};
 use candidates::{Candidate, Choice, Unused};
 pub(in crate::cli) use place::Draft;
 
-/// How to get the core where no package brings it.
+/// How to get the SDK core if no package contains it.
 const GET_IT: &str = "get the wheel or the source archive of onepassword-sdk 0.4.2, for example by: pip download --no-deps onepassword-sdk==0.4.2";
 
-/// What `onecred core` can do.
+/// The verbs of `onecred core`.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum CoreVerb {
     /// Install 1Password's SDK core, which service accounts need
@@ -33,7 +34,7 @@ pub enum CoreVerb {
     Install(InstallArgs),
 }
 
-/// What `onecred core install` is told.
+/// The arguments of `onecred core install`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct InstallArgs {
     /// Wheels (.whl) or source archives (.tar.gz) of onepassword-sdk from the Python package index, or libop_uniffi_core.so itself
@@ -47,7 +48,7 @@ pub struct InstallArgs {
     pub allow_unknown_sha256: Option<String>,
 }
 
-/// Runs one of them.
+/// Runs one of the verbs.
 pub fn run(verb: &CoreVerb, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let CoreVerb::Install(args) = verb;
     let (candidates, unfit) = inspect(&args.files)?;
@@ -86,7 +87,7 @@ pub fn run(verb: &CoreVerb, out: &mut dyn Write, err: &mut dyn Write) -> Result<
     take_up(&args.to, out, err)
 }
 
-/// Restarts the resolver, which may have another core loaded, or none.
+/// Restarts the resolver, which may have another SDK core loaded, or none.
 fn take_up(to: &Path, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     if !geteuid().is_root() || !systemd::runs() || !install::is_looked_for_in(to) {
         return Ok(writeln!(out, "a resolver that runs takes it up by: systemctl restart onecred-resolver")?);
@@ -100,7 +101,8 @@ fn take_up(to: &Path, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Bo
     }
 }
 
-/// The files with a library for this machine, and the others, each with the reason. It is an error if no file has one.
+/// The files with a library for this machine, and the others, each with the reason. Fails if no file has a
+/// library.
 fn inspect(files: &[PathBuf]) -> Result<(Vec<Candidate>, Vec<Unused>), String> {
     let (mut candidates, mut unfit) = (Vec::new(), Vec::new());
     for path in files {

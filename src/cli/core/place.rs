@@ -1,4 +1,5 @@
-//! A file that is written beside its place and moved there whole: what was there stays until then.
+//! Writes a file beside its final path and moves it there when it is complete. The previous file remains
+//! until then.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::Write;
@@ -6,10 +7,10 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A draft that is older was left by somebody who was killed.
+/// A draft that is older than this was left by a process that was killed.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(60);
 
-/// A file on its way. Dropped, it is removed.
+/// A file that is being written. It is removed when dropped.
 pub(in crate::cli) struct Draft {
     path: PathBuf,
     place: PathBuf,
@@ -17,12 +18,12 @@ pub(in crate::cli) struct Draft {
 }
 
 impl Draft {
-    /// A file of mode 0644 for `name` in this directory, which is made where it is missing.
+    /// Creates a file of mode 0644 for `name` in this directory; creates the directory if it does not exist.
     pub(in crate::cli) fn write(dir: &Path, name: &str, content: &[u8]) -> Result<Self, String> {
         Self::with_mode(dir, name, content, 0o644)
     }
 
-    /// The same with another mode.
+    /// As [`Self::write`], with another mode.
     pub(in crate::cli) fn with_mode(
         dir: &Path,
         name: &str,
@@ -45,35 +46,36 @@ impl Draft {
         Ok(draft)
     }
 
-    /// Where it is until then.
+    /// Its temporary path.
     pub(in crate::cli) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Puts it in its place.
+    /// Moves it to its final path.
     pub(in crate::cli) fn publish(mut self) -> Result<PathBuf, String> {
         fs::rename(&self.path, &self.place)
             .map_err(|error| format!("{} can't be put in its place: {error}", self.place.display()))?;
         self.kept = true;
         if let Some(dir) = self.place.parent().and_then(|dir| File::open(dir).ok()) {
-            let _ = dir.sync_all(); // some file systems know no such thing
+            let _ = dir.sync_all(); // some file systems do not support this
         }
         Ok(self.place.clone())
     }
 }
 
 impl Draft {
-    /// Puts it in its place, where nothing is yet.
+    /// Moves it to its final path, if nothing exists there.
     pub(in crate::cli) fn publish_new(self) -> Result<PathBuf, String> {
         let place = self.place.clone();
-        // a link is never made over another file; the name of the draft goes with it
+        // a hard link never replaces a file; the draft's own name is removed
         fs::hard_link(&self.path, &place)
             .map_err(|error| format!("{} can't be put in its place: {error}", place.display()))?;
         Ok(place)
     }
 }
 
-/// Removes what somebody was killed at who wrote a file of this name: it may hold a secret, and nobody else would.
+/// Removes drafts of this name that killed processes left: they may contain a secret, and nothing else would
+/// remove them.
 fn sweep(dir: &Path, name: &str) {
     let is_draft = |file: &str| {
         let suffix = file.strip_prefix('.').and_then(|file| file.strip_prefix(name)?.strip_prefix('.'));
@@ -92,7 +94,7 @@ fn sweep(dir: &Path, name: &str) {
 
 fn fill(mut file: File, content: &[u8], mode: u32) -> std::io::Result<()> {
     file.write_all(content)?;
-    file.set_permissions(Permissions::from_mode(mode))?; // whatever the umask is
+    file.set_permissions(Permissions::from_mode(mode))?; // independent of the umask
     file.sync_all()
 }
 

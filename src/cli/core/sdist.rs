@@ -1,4 +1,5 @@
-//! The library in the source archive of onepassword-sdk, a tar.gz with the libraries of all architectures.
+//! Extracts the library from the source archive of onepassword-sdk, a tar.gz file with the libraries of all
+//! architectures.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -9,10 +10,10 @@ use tar::Archive;
 use super::bounded::read;
 use crate::resolver::service_account::install::LIBRARY;
 
-/// The most bytes that an archive may unpack to.
+/// The maximum unpacked size of an archive in bytes.
 const MOST: u64 = 2 << 30;
 
-/// The bytes of the library for this machine.
+/// The library for this machine.
 pub(super) fn library(file: File) -> Result<Vec<u8>, String> {
     let broken = |error: std::io::Error| format!("it is not a complete source archive: {error}");
     let unpacked = GzDecoder::new(BufReader::new(file)).take(MOST);

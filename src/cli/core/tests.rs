@@ -1,4 +1,4 @@
-//! Tests of what is taken as the core, and of what is left where it is not.
+//! Tests of which files are accepted as the SDK core, and that others are not installed.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -8,7 +8,7 @@ use zip::write::SimpleFileOptions;
 
 use super::*;
 
-/// A wheel with these files in it.
+/// Writes a wheel with these files.
 fn wheel(path: &Path, files: &[(&str, &[u8])]) {
     let mut zip = ZipWriter::new(File::create(path).unwrap());
     for (name, content) in files {
@@ -18,7 +18,7 @@ fn wheel(path: &Path, files: &[(&str, &[u8])]) {
     zip.finish().unwrap();
 }
 
-/// The beginning of a library for this machine, and more.
+/// The beginning of a library for this machine, and some more bytes.
 fn elf() -> Vec<u8> {
     let machine = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
     [b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0".as_slice(), &[machine, 0], &[7; 5_000]].concat()
@@ -63,7 +63,7 @@ fn a_wheel_gives_its_library() {
     }
 }
 
-/// A source archive with these files in it.
+/// Writes a source archive with these files.
 fn sdist(path: &Path, files: &[(&str, &[u8])]) {
     let gzip = flate2::write::GzEncoder::new(File::create(path).unwrap(), flate2::Compression::fast());
     let mut archive = tar::Builder::new(gzip);
@@ -110,7 +110,7 @@ fn of_several_files_each_says_why_it_is_not_installed() {
         refused.contains("foreign.whl can't be installed: its libop_uniffi_core.so is not for"),
         "{refused}"
     );
-    // one of them could be installed, if it were known
+    // one of them could be installed if it were known
     let refused = install_of(&[&text, &library], &to, None).unwrap_err();
     assert!(refused.contains("core.so is not a known release"), "{refused}");
 }
@@ -130,7 +130,7 @@ fn what_is_not_known_is_not_installed() {
     let refused = install(&file, &to, Some("00".repeat(32))).unwrap_err();
     assert!(refused.contains("does not have the SHA-256 of --allow-unknown-sha256"), "{refused}");
     assert!(!to.exists(), "nothing was written");
-    // vouched for, and yet no library: nothing is left of it
+    // its SHA-256 was given, but it is not a library: nothing of it remains
     let refused = install(&file, &to, Some(sha256.to_uppercase())).unwrap_err();
     assert!(refused.contains("nothing was installed"), "{refused}");
     assert_eq!(fs::read_dir(&to).unwrap().count(), 0);
@@ -149,7 +149,7 @@ fn what_was_there_stays_until_a_file_is_whole() {
     let draft = Draft::write(dir.path(), "name", b"after").unwrap();
     assert_eq!(fs::read(&place).unwrap(), b"before");
     drop(draft);
-    // whoever was killed has left a draft: the next one removes it, and nothing else
+    // a killed process has left a draft: the next one removes only that
     for file in [".name.0123abcd", ".name.short", ".other.0123abcd", "name.0123abcd"] {
         let left = File::create(dir.path().join(file)).unwrap();
         left.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(3600)).unwrap();

@@ -1,4 +1,4 @@
-//! The library in a file: a wheel is a zip with the library for one architecture.
+//! Extracts the library from a wheel, a zip file with the library for one architecture.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
@@ -10,7 +10,7 @@ use super::bounded::read;
 use super::sdist;
 use crate::resolver::service_account::install::LIBRARY;
 
-/// The bytes of the library.
+/// The content of the library.
 pub(super) fn library(path: &Path) -> Result<Vec<u8>, String> {
     let unreadable = |error: std::io::Error| format!("it can't be read: {error}");
     let mut file = File::open(path).map_err(unreadable)?;

@@ -1,4 +1,5 @@
-//! The socket and the units that depend on it, as the service manager and the unit files of this host have them.
+//! Reads the state of the socket, and of the units that depend on it, from the service manager and the unit
+//! files on this host.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -14,12 +15,12 @@ use crate::host::systemd::manager::{ManagerProxy, exec_interface};
 
 const MANAGER: &str = "/org/freedesktop/systemd1";
 const RESOLVER: &str = "onecred-resolver.service";
-/// Where onecred gives credentials sealed.
+/// The socket at which onecred delivers encrypted credentials.
 const SEALED: &str = "/run/onecred/sealed.sock";
 
 type Properties = HashMap<String, OwnedVariant>;
 
-/// What is wrong with the socket, if a unit of this host depends on it.
+/// What is wrong with the socket, if any unit on this host depends on it.
 pub async fn finding(connection: &Connection) -> zbus::Result<Option<Finding>> {
     let Some(finding) = judge(&look(connection).await?) else { return Ok(None) };
     Ok(is_needed(connection).await?.then_some(finding))
@@ -31,7 +32,7 @@ pub async fn finding_for(connection: &Connection, unit: &UnitName) -> zbus::Resu
     Ok(needs_it(connection, unit).await?.then_some(finding))
 }
 
-/// The socket as it is.
+/// Reads the state of the socket.
 async fn look(connection: &Connection) -> zbus::Result<State> {
     let manager = properties(connection, MANAGER, "Manager").await?;
     let version = number_of(&value::<String>(&manager, "Version").unwrap_or_default());
@@ -56,14 +57,15 @@ async fn look(connection: &Connection) -> zbus::Result<State> {
     })
 }
 
-/// The number that a version such as `262.1-1` or `v258~rc1` begins with; 0 without one.
+/// The number at the start of a version such as `262.1-1` or `v258~rc1`; 0 if it has none.
 fn number_of(version: &str) -> u32 {
     let digits = version.trim_start_matches('v');
     let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
     digits[..end].parse().unwrap_or(0)
 }
 
-/// Whether any unit of this host decrypts through the socket what onecred gives it, or its own token.
+/// Whether any unit on this host decrypts credentials from onecred, or onecred's own token, through the
+/// socket.
 async fn is_needed(connection: &Connection) -> zbus::Result<bool> {
     let manager = properties(connection, MANAGER, "Manager").await?;
     let folders: Vec<String> = value(&manager, "UnitPath").unwrap_or_default();
@@ -71,7 +73,8 @@ async fn is_needed(connection: &Connection) -> zbus::Result<bool> {
         folders.iter().flat_map(|folder| owners_in(Path::new(folder))).collect();
     owners.insert(RESOLVER.to_owned());
     for owner in owners {
-        // a template, or a drop-in of several units: which of them it applies to is not known before they are loaded
+        // a template, or a drop-in for several units: which units it applies to is unknown until they are
+        // loaded
         let Some(unit) = UnitName::parse(&owner).ok().filter(|_| !is_of_several(&owner)) else {
             return Ok(true);
         };
@@ -82,22 +85,23 @@ async fn is_needed(connection: &Connection) -> zbus::Result<bool> {
     Ok(false)
 }
 
-/// Whether a unit decrypts something through the socket.
+/// Whether a unit decrypts anything through the socket.
 async fn needs_it(connection: &Connection, unit: &UnitName) -> zbus::Result<bool> {
     let Some(interface) = exec_interface(unit.suffix()) else { return Ok(false) };
     let path: OwnedObjectPath = match ManagerProxy::new(connection).await?.load_unit(unit.as_str()).await {
         Ok(path) => path,
-        Err(zbus::Error::MethodError(..)) => return Ok(false), // it does not exist
+        Err(zbus::Error::MethodError(..)) => return Ok(false), // the unit does not exist
         Err(error) => return Err(error),
     };
     let all = fdo::PropertiesProxy::builder(connection).destination("org.freedesktop.systemd1");
     let all = all.path(path).build().await?.get_all(interface).await?;
     let encrypted: Vec<(String, String)> = value(&all, "LoadCredentialEncrypted").unwrap_or_default();
-    // whatever the path: links lead to the sealed socket too, and systemd decrypts files in the same way
+    // for any path: links may lead to the sealed socket too, and systemd decrypts files in the same way
     Ok(!encrypted.is_empty() && is_hardened(&all))
 }
 
-/// Whether a unit may not use all devices, and so not the TPM, for which systemd has it decrypt through the socket.
+/// Whether a unit may not use all devices. It then cannot use the TPM, so systemd makes it decrypt through
+/// the socket.
 fn is_hardened(unit: &Properties) -> bool {
     let policy: Option<String> = value(unit, "DevicePolicy");
     let allowed: Vec<(String, String)> = value(unit, "DeviceAllow").unwrap_or_default();
@@ -106,7 +110,7 @@ fn is_hardened(unit: &Properties) -> bool {
         || !allowed.is_empty()
 }
 
-/// The units, in a folder of unit files, whose files or drop-ins name the sealed socket.
+/// The units in a directory of unit files whose files or drop-ins name the sealed socket.
 fn owners_in(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let owners = entries.filter_map(|entry| {
@@ -128,7 +132,8 @@ fn names_sealed(file: &Path) -> bool {
     text.lines().map(str::trim).any(|line| !is_comment(line) && line.contains(SEALED))
 }
 
-/// Whether the owner of a unit file or of a folder with drop-ins is not one unit: `app@.service`, `app-.service`, `service`.
+/// Whether a unit file or directory of drop-ins belongs to several units: `app@.service`, `app-.service`,
+/// `service`.
 fn is_of_several(owner: &str) -> bool {
     owner.contains("@.") || owner.contains("-.") || !owner.contains('.')
 }

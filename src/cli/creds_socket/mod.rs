@@ -1,8 +1,9 @@
-//! `systemd-creds.socket`, through which hardened units decrypt sealed credentials since systemd 258: whether its limits suffice.
+//! Checks the limits of `systemd-creds.socket`, through which hardened units decrypt sealed credentials since
+//! systemd 258.
 //!
-//! A unit with `PrivateDevices=`, `DeviceAllow=` or `DevicePolicy=` connects to it as root (systemd #37692). With systemd's own limits, crowds
-//! of such units fail (systemd #42460), and a few users can hold every connection. onecred installs a drop-in with larger ones; docs/security.md
-//! has the measurements behind them.
+//! A unit with `PrivateDevices=`, `DeviceAllow=` or `DevicePolicy=` connects to it as root (systemd #37692).
+//! With systemd's default limits, many such units at once fail (systemd #42460), and a few users can occupy
+//! all connections. onecred installs a drop-in with higher limits; docs/security.md has the measurements.
 
 mod host;
 
@@ -14,61 +15,61 @@ use serde::Serialize;
 
 /// The unit.
 pub const SOCKET: &str = "systemd-creds.socket";
-/// The first version of systemd that needs it.
+/// The first version of systemd that uses it.
 pub const SINCE: u32 = 258;
-/// The drop-in's name.
+/// The name of the drop-in.
 const DROP_IN: &str = "10-onecred.conf";
-/// What the drop-in sets as `MaxConnectionsPerSource=`.
+/// The `MaxConnectionsPerSource=` of the drop-in.
 const PER_USER: u32 = 256;
-/// What the drop-in sets as `MaxConnections=`.
+/// The `MaxConnections=` of the drop-in.
 const TOTAL: u32 = 4096;
-/// How many users must be needed to hold all connections.
+/// The least number of users that should be necessary to occupy all connections.
 const FEW_USERS: u32 = 8;
 
-/// The socket as the service manager has it.
+/// The state of the socket in the service manager.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct State {
-    /// systemd's version.
+    /// The version of systemd.
     version: u32,
     /// `loaded`, `masked`, `not-found`…
     load: String,
     /// `active`, `inactive`, `failed`…
     active: String,
-    /// `MaxConnectionsPerSource=`; a source is a user, and 0 is no limit.
+    /// `MaxConnectionsPerSource=`. A source is a user; 0 means no limit.
     per_user: u32,
     /// `MaxConnections=`.
     total: u32,
-    /// How many connections within its interval put the socket into a failed state; none if the limit is off.
+    /// How many connections within its interval make the socket fail; `None` without a limit.
     trigger_limit: Option<u32>,
-    /// The drop-ins that are loaded.
+    /// The loaded drop-ins.
     drop_ins: Vec<String>,
     /// Its files have changed since they were loaded.
     outdated: bool,
 }
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// Units can fail to start.
+    /// Units may fail to start.
     Warning,
-    /// They do.
+    /// Units fail to start.
     Error,
 }
 
 /// What is wrong with the socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// How bad it is.
+    /// Its severity.
     pub level: Level,
-    /// What is wrong, and what to do.
+    /// Cause and remedy.
     pub message: String,
 }
 
-/// Whose credentials pass through the socket.
+/// The units whose credentials pass through the socket.
 const HARDENED: &str = "units with PrivateDevices=, DeviceAllow= or DevicePolicy= and sealed credentials";
 
-/// What is wrong with it, if anything.
+/// What is wrong with the socket.
 fn judge(state: &State) -> Option<Finding> {
     if state.version < SINCE {
         return None;
@@ -80,7 +81,7 @@ fn judge(state: &State) -> Option<Finding> {
     Some(Finding { level: Level::Warning, message: format!("{SOCKET} {what}; {}", remedy(state)) })
 }
 
-/// Why nobody can connect to it.
+/// Why no unit can connect to it.
 fn unreachable(state: &State) -> String {
     let (is, remedy) = match (state.load.as_str(), state.active.as_str()) {
         ("masked", _) => {
@@ -94,7 +95,7 @@ fn unreachable(state: &State) -> String {
     format!("{SOCKET} {is}: {HARDENED} cannot start; {remedy}")
 }
 
-/// What is wrong with its limits, if anything.
+/// What is wrong with its limits.
 fn limits(state: &State) -> Option<String> {
     let State { per_user, total, .. } = *state;
     let mut what = match users_needed(state) {
@@ -122,7 +123,7 @@ fn limits(state: &State) -> Option<String> {
     what
 }
 
-/// How many users hold all connections, if each takes what it can get.
+/// How many users can occupy all connections together.
 fn users_needed(State { per_user, total, .. }: &State) -> u32 {
     if *per_user == 0 { 1 } else { total.div_ceil(*per_user) }
 }
@@ -131,7 +132,7 @@ fn users(number: u32) -> String {
     format!("{number} user{}", if number == 1 { "" } else { "s" })
 }
 
-/// What to do about the limits.
+/// The remedy for its limits.
 fn remedy(state: &State) -> String {
     let is_ours = |path: &&String| path.ends_with(&format!("/{DROP_IN}"));
     let others: Vec<&str> = state.drop_ins.iter().filter(|path| !is_ours(path)).map(String::as_str).collect();

@@ -82,7 +82,7 @@ fn a_socket_that_cannot_be_reached_is_an_error() {
         ("loaded", "failed", "has failed", "systemctl start systemd-creds.socket"),
         ("not-found", "inactive", "does not exist", "reinstall systemd"),
         ("bad-setting", "inactive", "cannot be loaded", "systemctl status systemd-creds.socket"),
-        // it was masked while it listened, and will not after the next boot
+        // it was masked while it was active, and will be inactive after the next boot
         ("masked", "active", "is masked", "systemctl unmask systemd-creds.socket"),
     ];
     for (load, active, is, remedy) in table {

@@ -1,4 +1,5 @@
-//! The two halves of the demonstration: processes of this program, on sockets and files in a temporary folder, ended with it.
+//! The two processes of the demo: this program on sockets and files in a temporary directory. They end with
+//! it.
 
 use std::error::Error;
 use std::fs;
@@ -23,10 +24,10 @@ const SECRETS: &str = r#"{
 }
 "#;
 
-/// How long a half may take to start.
+/// How long a process may take to start.
 const STARTING: Duration = Duration::from_secs(20);
 
-/// A folder that is removed in the end.
+/// A directory that is removed when dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -45,7 +46,7 @@ impl Drop for Folder {
     }
 }
 
-/// A process that is ended in the end.
+/// A process that is killed when dropped.
 struct Half(Child);
 
 impl Drop for Half {
@@ -55,7 +56,7 @@ impl Drop for Half {
     }
 }
 
-/// Both halves, running.
+/// The running processes.
 pub(super) struct Halves {
     provider: Half,
     resolver: Half,
@@ -93,7 +94,7 @@ impl Halves {
         self.resolver.0.id()
     }
 
-    /// Puts a socket that never answers in the resolver's place.
+    /// Replaces the resolver by a socket that never answers.
     pub(super) fn stop_resolver(&mut self) -> io::Result<()> {
         self.resolver.0.kill()?;
         self.resolver.0.wait()?;
@@ -107,19 +108,19 @@ impl Halves {
         Ok(())
     }
 
-    /// Waits until the provider has a question for the resolver, which it keeps waiting.
+    /// Waits until the provider has asked the resolver, which does not answer.
     pub(super) fn wait_until_asked(&self) -> io::Result<()> {
         if let Some(stand_in) = &self.stand_in {
             let mut asked = [PollFd::new(stand_in.as_fd(), PollFlags::POLLIN)];
             if poll(&mut asked, PollTimeout::from(20_000u16))? == 0 {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "the provider did not ask the resolver"));
             }
-            std::mem::forget(stand_in.accept()?); // stays open: no answer is not the same as an end
+            std::mem::forget(stand_in.accept()?); // remains open: EOF would be an answer
         }
         Ok(())
     }
 
-    /// Kills the provider, and not its keeper.
+    /// Kills the provider, but not its keeper.
     pub(super) fn kill_provider(&mut self) -> io::Result<()> {
         self.provider.0.kill()?;
         self.provider.0.wait().map(drop)

@@ -1,4 +1,5 @@
-//! `onecred demo`: both halves on a sample vault in a temporary folder, asked as systemd would ask, without root, systemd or an account.
+//! `onecred demo`: runs both processes with a sample vault in a temporary directory, and asks as systemd
+//! would. It needs no root privileges, systemd or account.
 
 mod halves;
 
@@ -12,7 +13,7 @@ use super::get::{Answer, ask};
 use crate::domain::name::{CredentialId, UnitName};
 use halves::Halves;
 
-/// One question of the demonstration.
+/// One request of the demo.
 struct Scene {
     unit: &'static str,
     credential: &'static str,
@@ -34,7 +35,7 @@ const SCENES: [Scene; 4] = [
     Scene { unit: "app.service", credential: "api-key", what: "missing: the item is not in the vault" },
 ];
 
-/// Shows what onecred does.
+/// Runs the demo.
 pub fn run(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     writeln!(
         out,
@@ -68,7 +69,7 @@ fn play(scene: &Scene, socket: &Path, out: &mut dyn Write) -> Result<(), Box<dyn
 fn tell(answer: &Answer, took: Option<Duration>, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     match answer {
         Answer::Value(value) => {
-            // exposed: it is the sample's, and showing it is the point
+            // exposed: it is the sample's value, which the demo shows
             write!(out, "  -> {:?}, {} bytes", String::from_utf8_lossy(value.expose()), value.len())?;
             if let Some(took) = took {
                 write!(out, ", after {:.2} ms", took.as_secs_f64() * 1e3)?;
@@ -84,13 +85,13 @@ fn tell(answer: &Answer, took: Option<Duration>, out: &mut dyn Write) -> Result<
     Ok(())
 }
 
-/// Kills the provider while a unit waits for it: the keeper refuses.
+/// Kills the provider while a unit waits for an answer: the keeper refuses.
 fn killed(mut halves: Halves, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     writeln!(
         out,
         "batch@queue.service: LoadCredential=password:…  (the provider is killed while the unit waits for its answer)"
     )?;
-    halves.stop_resolver()?; // so that the answer has to be waited for
+    halves.stop_resolver()?; // so that the provider must wait for the answer
     let socket = halves.socket().to_owned();
     let asking = std::thread::spawn(move || -> Result<Answer, String> {
         let (unit, credential) = (UnitName::parse("batch@queue.service"), CredentialId::parse("password"));
@@ -112,7 +113,7 @@ fn killed(mut halves: Halves, out: &mut dyn Write) -> Result<(), Box<dyn Error>>
     }
 }
 
-/// The same with a real unit, where this user has a service manager.
+/// Runs a real unit, if this user has a service manager.
 fn user_manager(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let running = std::env::var_os("XDG_RUNTIME_DIR")
         .is_some_and(|dir| Path::new(&dir).join("systemd/private").exists());

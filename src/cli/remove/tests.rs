@@ -1,4 +1,4 @@
-//! Tests of what `onecred remove` takes back of `onecred add`, and of what it leaves.
+//! Tests of what `onecred remove` removes, and of what it does not change.
 
 use super::*;
 use crate::cli::add;
@@ -49,7 +49,7 @@ impl Place {
         fs::read_to_string(self.path(path)).ok()
     }
 
-    /// All files, by their paths.
+    /// The paths of all files.
     fn files(&self) -> Vec<String> {
         let (mut files, mut folders) = (Vec::new(), vec![self.0.path().to_owned()]);
         while let Some(folder) = folders.pop() {
@@ -117,7 +117,7 @@ fn one_unit_of_several() {
     assert_eq!(place.files(), ["onecred/secrets.d/db.json", "system/app.service.d/50-onecred-db.conf"]);
     let left: Value = serde_json::from_str(&place.read("onecred/secrets.d/db.json").unwrap()).unwrap();
     assert_eq!(left["secrets"][0]["units"], serde_json::json!(["app.service/password"]));
-    // the last one takes the secret with it
+    // the secret is removed with its last unit
     place.remove(&["db", "--unit", "app"]).unwrap();
     assert_eq!(place.files(), ["onecred/secrets.json"]);
 }

@@ -1,10 +1,10 @@
-//! Tests of how secrets are listed.
+//! Tests of listing secrets.
 
 use zbus::Variant;
 
 use super::*;
 
-/// One secret of each kind.
+/// One secret in each state.
 pub(in crate::cli) fn sample() -> Vec<Listed> {
     let secret = |name: &str, state: &str, units: &[&str]| Listed {
         name: name.into(),

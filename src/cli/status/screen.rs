@@ -1,4 +1,4 @@
-//! The screen that people see.
+//! The status as text for people.
 
 use super::source::Source;
 use super::{Recovery, Status, failing};
@@ -66,7 +66,7 @@ pub(super) fn screen(status: &Status, now: u64, paint: Paint) -> String {
     table(&rows, paint)
 }
 
-/// One source on one line: whether it answers, and what it may still be asked for.
+/// A source in one line: whether it answers, and its remaining budget.
 pub(super) fn line(source: &Source, now: u64) -> Cell {
     let quota = source.quota.as_ref().map(|quota| quota.words(now)).unwrap_or_default();
     let trouble = match (&source.error, source.state.as_deref()) {

@@ -1,26 +1,26 @@
-//! How a source stands, and what it may cost.
+//! The state and quota of a source.
 
 use serde::Serialize;
 
 use crate::cli::bus::{self, Fault};
 use crate::cli::common::show;
 
-/// How a source stands.
+/// The state of a source.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Source {
     pub(super) name: String,
     /// `service-account`, `connect` or `file`.
     pub(super) kind: String,
-    /// `ready`, `no-token`, `limited` or `refused`; none where the resolver gives no answer.
+    /// `ready`, `no-token`, `limited` or `refused`; `None` if the resolver does not answer.
     pub(super) state: Option<String>,
-    /// Why it could not be asked the last time.
+    /// Why the last call failed.
     pub(super) error: Option<String>,
-    /// When it last answered with success, in seconds of the Unix epoch.
+    /// The time of the last successful call, in seconds since the Unix epoch.
     pub(super) last_success: Option<u64>,
-    /// What it may cost, where calls are counted.
+    /// The quota, if calls are counted.
     pub(super) quota: Option<Quota>,
-    /// The units and users that caused the most calls in the last 24 hours; empty where the provider is older.
+    /// The units and users that caused the most calls in the last 24 hours. Empty if the provider is older.
     pub(super) spenders: Vec<Consumer>,
 }
 
@@ -31,25 +31,25 @@ pub(super) struct Consumer {
     calls: u32,
 }
 
-/// What a source may cost.
+/// The quota of a source.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Quota {
     pub(super) calls_today: u32,
     pub(super) budget: u32,
     pub(super) left: u32,
-    /// Until when it is left alone, in seconds of the Unix epoch.
+    /// Until when no calls are made, in seconds since the Unix epoch.
     pub(super) limited_until: Option<u64>,
 }
 
 impl Source {
-    /// `most calls in 24 h: app.service 300, user 1000 12`, if any were counted.
+    /// `most calls in 24 h: app.service 300, user 1000 12`, if any calls were counted.
     pub(super) fn spenders_line(&self) -> Option<String> {
         let words = self.spenders.iter().map(|it| format!("{} {}", it.name, it.calls)).collect::<Vec<_>>();
         (!words.is_empty()).then(|| format!("most calls in 24 h: {}", words.join(", ")))
     }
 
-    /// Whether it can be asked, as far as is known.
+    /// Whether it can be used, as far as known.
     pub(super) fn is_fine(&self) -> bool {
         self.error.is_none() && self.state.as_deref() == Some("ready")
     }
@@ -80,7 +80,7 @@ impl Source {
 }
 
 impl Quota {
-    /// `; 12 of 800 calls today`, and until when none is made.
+    /// `; 12 of 800 calls today`, and until when no calls are made.
     pub(super) fn words(&self, now: u64) -> String {
         let wait = self.limited_until.and_then(|until| until.checked_sub(now)).filter(|wait| *wait > 0);
         let wait = wait.map(|wait| format!(", none for another {}", show::age(wait))).unwrap_or_default();
@@ -88,7 +88,7 @@ impl Quota {
     }
 }
 
-/// The units and users as the bus has them.
+/// Converts the consumers from D-Bus.
 pub(super) fn consumers(spenders: Vec<(String, u32)>) -> Vec<Consumer> {
     spenders.into_iter().map(|(name, calls)| Consumer { name, calls }).collect()
 }

@@ -1,4 +1,5 @@
-//! `onecred token check`: what the token in place is good for, and whether others get at it.
+//! `onecred token check`: shows what the installed token gives access to, and whether other users can read
+//! it.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -11,7 +12,7 @@ use super::{CheckArgs, Where, json, report, system};
 use crate::cli::common::show;
 use crate::ipc::Failure;
 
-/// Checks a token. Gives the exit code.
+/// Checks a token. Returns the exit code.
 pub(super) fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
     match args.json {
         true => for_programs(&args.place, out),
@@ -19,7 +20,7 @@ pub(super) fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) ->
     }
 }
 
-/// Declarations all of it as JSON, warnings too.
+/// Writes the result as JSON, including warnings.
 fn for_programs(args: &Where, out: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
     let chosen = Chosen::find(args)?;
     let mut notes = Vec::new();
@@ -46,7 +47,7 @@ fn for_people(args: &Where, out: &mut dyn Write, err: &mut dyn Write) -> Result<
     Ok(u8::from(!safe))
 }
 
-/// What is wrong, in a line. A vault file has no token that could be.
+/// The failure in one line. A vault file has no token.
 fn failed(chosen: &Chosen, failure: &Failure) -> String {
     let what = match chosen.takes_token() {
         true => Verdict::of(failure).of_source(chosen.name.as_str()),
@@ -65,7 +66,7 @@ fn is_kept_safe(chosen: &Chosen, err: &mut dyn Write) -> io::Result<bool> {
     look(&places, &file, err)
 }
 
-/// Looks at how the token is kept. Whether that can stay.
+/// Checks how the token is stored. Returns whether that is acceptable.
 fn look(places: &Places, file: &Path, err: &mut dyn Write) -> io::Result<bool> {
     if !places.is_encrypted() {
         return if file.exists() { look_at(file, true, err) } else { Ok(true) };
@@ -79,7 +80,7 @@ fn look(places: &Places, file: &Path, err: &mut dyn Write) -> io::Result<bool> {
     look_at(&plain, false, err)
 }
 
-/// Looks at a token in plain text.
+/// Checks a token in plain text.
 fn look_at(file: &Path, used: bool, err: &mut dyn Write) -> io::Result<bool> {
     let path = file.display();
     match Openness::of_file(file) {

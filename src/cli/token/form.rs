@@ -1,4 +1,4 @@
-//! The form of a token, before anybody else sees it: whether it is of the kind that the source takes.
+//! Checks the form of a token before it is sent anywhere: whether it is of the type that the source uses.
 
 use super::source::Chosen;
 use crate::config::SourceKind;
@@ -6,7 +6,8 @@ use crate::domain::secret::SecretValue;
 use crate::resolver::looks_like_connect;
 use crate::resolver::service_account::{Leniency, read_token};
 
-/// Looks at a token's form: what is odd about it, or why it is not taken and what to do. Never quotes it.
+/// Checks the form of a token. Returns a warning about it, or why it is rejected and the remedy. Never quotes
+/// the token.
 pub(super) fn check(
     token: &SecretValue,
     chosen: &Chosen,
@@ -16,7 +17,7 @@ pub(super) fn check(
     if token.is_empty() {
         return Err("no token was given; paste it, or pipe it in".into());
     }
-    // exposed: to see of which kind it is
+    // exposed: to determine its type
     let account = token.expose().starts_with(b"ops_");
     match &chosen.source.kind {
         SourceKind::ServiceAccount(configured) if account => read_token(token, configured, leniency)

@@ -1,4 +1,4 @@
-//! What `onecred token check` found, for programs. Never the token itself.
+//! The JSON output of `onecred token check`. Never contains the token.
 
 use serde::Serialize;
 
@@ -6,28 +6,28 @@ use super::source::Chosen;
 use super::verdict::Verdict;
 use crate::ipc::{Failure, Probed, ProbedVault, Spent};
 
-/// What was found.
+/// The result.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Report<'a> {
     source: &'a str,
     /// `service-account`, `connect` or `file`.
     kind: &'static str,
-    /// Whether the token is good; none if that could not be found out.
+    /// Whether the token is valid; `None` if unknown.
     good: Option<bool>,
-    /// Why it is not, or why that could not be found out.
+    /// Why it is not valid, or why that is unknown.
     error: Option<Trouble<'a>>,
     /// Whether only root can read it.
     safe: bool,
-    /// What it reaches; none if it is not known to be good.
+    /// What it gives access to; `None` if it is not known to be valid.
     reach: Option<Reach<'a>>,
-    /// What else to know.
+    /// Warnings.
     warnings: Vec<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
 struct Trouble<'a> {
-    /// Such as `denied`, `no token`, `away`.
+    /// For example `denied`, `no token`, `away`.
     class: &'static str,
     /// `rejected`, `malformed-token`, `no-token`, `unreachable`, `limited`, `misconfigured` or `unclear`.
     verdict: &'static str,
@@ -38,12 +38,12 @@ struct Trouble<'a> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Reach<'a> {
-    /// The account's host, or the server's URL.
+    /// The host of the account, or the URL of the server.
     at: &'a str,
     vaults: &'a [ProbedVault],
     /// Whether it can change anything.
     writes: Option<bool>,
-    /// In seconds of the Unix epoch.
+    /// In seconds since the Unix epoch.
     expires: Option<u64>,
     calls: Option<Calls>,
 }
@@ -58,7 +58,7 @@ struct Calls {
 }
 
 impl<'a> Report<'a> {
-    /// `notes` has warnings, one a line.
+    /// `notes` has warnings, one per line.
     pub(super) fn new(
         chosen: &'a Chosen,
         probed: &'a Result<Probed, Failure>,

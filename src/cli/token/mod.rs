@@ -1,4 +1,5 @@
-//! `onecred token set` and `onecred token check`: the resolver's token, and what it is good for.
+//! `onecred token set` and `onecred token check`: sets the resolver's token, and shows what it gives access
+//! to.
 
 mod check;
 mod form;
@@ -17,7 +18,7 @@ use std::path::PathBuf;
 
 pub use set::{Key, SetArgs};
 
-/// What `onecred token` can do.
+/// The verbs of `onecred token`.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum TokenVerb {
     /// Take a token from the terminal or from standard input, try it, and put it where the resolver finds it
@@ -36,7 +37,7 @@ pub enum TokenVerb {
     Check(CheckArgs),
 }
 
-/// Whose token it is, and how the resolver is asked.
+/// The source of the token, and how to reach the resolver.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Where {
     /// The source that the token is for, where there are several
@@ -56,7 +57,7 @@ pub struct Where {
 /// The arguments of `onecred token check`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct CheckArgs {
-    /// Whose token
+    /// The source of the token.
     #[command(flatten)]
     pub place: Where,
     /// Print JSON, for programs
@@ -64,7 +65,7 @@ pub struct CheckArgs {
     pub json: bool,
 }
 
-/// Runs one of them. Gives the exit code.
+/// Runs one of the verbs. Returns the exit code.
 pub fn run(verb: &TokenVerb, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
     super::serve::harden();
     match verb {

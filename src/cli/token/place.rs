@@ -1,4 +1,5 @@
-//! Where tokens are kept: an encrypted credential or a file, and the drop-in that has the resolver's unit load it.
+//! Stores tokens: as an encrypted credential or a file, with a drop-in that makes the resolver's unit load
+//! it.
 
 use std::fs;
 use std::io;
@@ -11,28 +12,28 @@ use crate::cli::nixos;
 use crate::domain::name::CredentialId;
 use crate::domain::secret::SecretValue;
 
-/// The places of one token.
+/// The paths of one token.
 pub(super) struct Places {
     pub(super) credential: CredentialId,
-    /// Where tokens are.
+    /// The directory of tokens.
     pub(super) tokens: PathBuf,
-    /// Where drop-ins of the resolver's unit are.
+    /// The directory of drop-ins for the resolver's unit.
     pub(super) drop_ins: PathBuf,
 }
 
 impl Places {
-    /// Those of an installed onecred.
+    /// The paths of an installed onecred.
     pub(super) fn new(credential: CredentialId) -> Self {
         let drop_ins = "/etc/systemd/system/onecred-resolver.service.d".into();
         Self { credential, tokens: "/etc/onecred".into(), drop_ins }
     }
 
-    /// The token as a file.
+    /// The path of the token in plain text.
     pub(super) fn plain(&self) -> PathBuf {
         self.tokens.join(self.credential.as_str())
     }
 
-    /// The token as an encrypted credential.
+    /// The path of the token as an encrypted credential.
     pub(super) fn encrypted(&self) -> PathBuf {
         self.tokens.join(format!("{}.cred", self.credential))
     }
@@ -41,12 +42,13 @@ impl Places {
         self.drop_ins.join(format!("50-{}.conf", self.credential))
     }
 
-    /// Whether the unit loads the encrypted one.
+    /// Whether the unit loads the encrypted token.
     pub(super) fn is_encrypted(&self) -> bool {
         self.drop_in().exists() && self.encrypted().exists()
     }
 
-    /// Whether what has to be written can be, as far as one can tell before anybody has typed a token. The error says what to do instead.
+    /// Checks, before the user enters a token, that the files can probably be written. The error contains the
+    /// remedy.
     pub(super) fn can_be_written(&self, plain: bool) -> Result<(), String> {
         let name = self.credential.as_str();
         if plain && name == "token" || !nixos::is_read_only(&self.drop_ins) {
@@ -68,7 +70,7 @@ impl Places {
         ))
     }
 
-    /// Keeps a token encrypted. Gives what was written.
+    /// Stores a token encrypted. Returns the written paths.
     pub(super) fn keep_encrypted(
         &self,
         key: Option<&str>,
@@ -84,13 +86,13 @@ impl Places {
         Ok(vec![credential.publish()?, drop_in.publish()?])
     }
 
-    /// Keeps a token as a file of root's. Gives what was written.
+    /// Stores a token as a file of root. Returns the written paths.
     pub(super) fn keep_plain(&self, token: &SecretValue) -> Result<Vec<PathBuf>, String> {
         let name = self.credential.as_str();
-        // exposed: it is written to a file that root alone reads, as was asked for
+        // exposed: it is written to a file that only root can read, as requested
         let file = Draft::with_mode(&self.tokens, name, token.expose(), 0o600)?;
         if name == "token" {
-            let written = vec![file.publish()?]; // the unit loads that one by itself
+            let written = vec![file.publish()?]; // the unit loads this file without a drop-in
             remove(self.drop_in())?;
             return Ok(written);
         }
@@ -103,7 +105,8 @@ impl Places {
         Draft::write(&self.drop_ins, &format!("50-{}.conf", self.credential), text.as_bytes())
     }
 
-    /// A line for one ID takes the place of an earlier one for it. Where its file is gone there is no token, which is no failure.
+    /// The text of a drop-in. Its line replaces an earlier line for the same ID. If the file does not exist,
+    /// the unit starts without a token.
     fn drop_in_text(&self, load: &str) -> String {
         let name = &self.credential;
         let fallback =
@@ -112,19 +115,19 @@ impl Places {
     }
 }
 
-/// Who besides root gets at a token's file.
+/// Which users besides root can read a token's file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Openness {
-    /// Nobody.
+    /// None.
     Closed,
-    /// Its group reads it.
+    /// Its group.
     Group,
-    /// Others do, for this reason.
+    /// Others, for this reason.
     Open(String),
 }
 
 impl Openness {
-    /// What is open about a file.
+    /// Checks the permissions of a file.
     pub(super) fn of_file(path: &Path) -> io::Result<Self> {
         let about = fs::metadata(path)?;
         Ok(Self::of(about.uid(), about.mode() & 0o7777))

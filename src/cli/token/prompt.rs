@@ -1,4 +1,5 @@
-//! A token or a value from standard input: from a terminal without an echo, which is there again whatever ends it; or to the end of a pipe.
+//! Reads a token or a value from standard input. On a terminal, turns echo off, and restores it however the
+//! program ends. Otherwise reads until EOF.
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,24 +13,24 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::domain::secret::SecretValue;
 
-/// The most bytes that a token, or a line of a terminal, may have.
+/// The maximum length in bytes of a token, or of a line on a terminal.
 const MOST: usize = 1 << 16;
 
-/// Signals that end a program, or stop it: not before the echo is there again.
+/// Signals that end or stop a program. They are delivered only after echo was restored.
 const ENDING: [Signal; 5] =
     [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTSTP];
 
-/// Reads a token, without the white space around it.
+/// Reads a token and removes surrounding whitespace.
 pub(super) fn token(prompt: &str, err: &mut dyn Write) -> Result<SecretValue, String> {
     let text = read_in(prompt, MOST, err).map_err(|error| format!("the token can't be read: {error}"))?;
     if text.len() > MOST {
         return Err(format!("the token has over {MOST} bytes, which no token has; paste the token alone"));
     }
-    // exposed: to cut off the white space around it
+    // exposed: to remove surrounding whitespace
     Ok(SecretValue::new(text.trim_ascii().to_vec()))
 }
 
-/// Reads a secret's value: a line of a terminal, or all of a pipe or file as it is.
+/// Reads the value of a secret: a line on a terminal, or the unchanged content of a pipe or file.
 pub(in crate::cli) fn value(prompt: &str, err: &mut dyn Write) -> Result<SecretValue, String> {
     let most = SecretValue::MAX;
     let mut text = read_in(prompt, most, err).map_err(|error| format!("the value can't be read: {error}"))?;
@@ -50,20 +51,21 @@ fn read_in(prompt: &str, most: usize, err: &mut dyn Write) -> io::Result<Zeroizi
     line
 }
 
-/// All of it, or one byte over the most.
+/// Reads everything, or one byte more than the maximum.
 fn from_pipe(pipe: impl Read, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut text = Zeroizing::new(Vec::with_capacity(most + 2)); // never grown, so that no copy is left behind
+    // never grows, so that no copy is left behind
+    let mut text = Zeroizing::new(Vec::with_capacity(most + 2));
     pipe.take(most as u64 + 1).read_to_end(&mut text)?;
     Ok(text)
 }
 
-/// One line. It is taken byte by byte: a terminal's own lines end at 4096 bytes, which a token can have more of.
+/// Reads one line byte by byte: a terminal's own lines are limited to 4096 bytes, and tokens may be longer.
 fn from_terminal(terminal: BorrowedFd<'_>, ask: &mut dyn FnMut()) -> io::Result<Zeroizing<Vec<u8>>> {
     let ending: SigSet = ENDING.into_iter().collect();
     let before = ending.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)?;
     let outcome = Quiet::new(terminal).and_then(|quiet| {
         let signals = SignalFd::with_flags(&ending, SfdFlags::SFD_CLOEXEC)?;
-        ask(); // not before the echo is off: whoever is asked may be quick
+        ask(); // only after echo is off, since the user may type at once
         let line = line(terminal, &signals);
         drop(quiet);
         line
@@ -71,7 +73,7 @@ fn from_terminal(terminal: BorrowedFd<'_>, ask: &mut dyn FnMut()) -> io::Result<
     let outcome = match outcome {
         Ok(Line::Read(text)) => Ok(text),
         Ok(Line::Signal(signal)) => {
-            let _ = raise(signal); // it comes when the mask is as before
+            let _ = raise(signal); // delivered after the signal mask is restored
             Err(io::Error::other("interrupted"))
         }
         Err(error) => Err(error),
@@ -101,7 +103,7 @@ fn line(terminal: BorrowedFd<'_>, signals: &SignalFd) -> io::Result<Line> {
             match byte {
                 b'\n' | b'\r' | 4 => return Ok(Line::Read(text)), // 4: Ctrl-D
                 8 | 127 => drop(text.pop()),
-                21 => text.zeroize(), // Ctrl-U: from the beginning
+                21 => text.zeroize(), // Ctrl-U: start again
                 byte => text.push(byte),
             }
         }
@@ -111,7 +113,7 @@ fn line(terminal: BorrowedFd<'_>, signals: &SignalFd) -> io::Result<Line> {
     }
 }
 
-/// A terminal that shows nothing of what is typed, until this is dropped.
+/// Turns the echo of a terminal off until it is dropped.
 struct Quiet<'a> {
     terminal: BorrowedFd<'a>,
     before: Termios,
@@ -131,7 +133,8 @@ impl<'a> Quiet<'a> {
 
 impl Drop for Quiet<'_> {
     fn drop(&mut self) {
-        let _ = tcsetattr(self.terminal, SetArg::TCSAFLUSH, &self.before); // and forgets what is left of a paste
+        // also discards the rest of a paste
+        let _ = tcsetattr(self.terminal, SetArg::TCSAFLUSH, &self.before);
     }
 }
 

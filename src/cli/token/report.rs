@@ -1,4 +1,4 @@
-//! What is told about a token: where it goes and what it reaches. Never the token itself.
+//! Text about a token: where it is sent, and what it gives access to. Never contains the token.
 
 use std::io::{self, Write};
 
@@ -9,10 +9,10 @@ use crate::host::clock;
 use crate::ipc::{Probed, ProbedVault};
 use crate::resolver::date_of_unix;
 
-/// When the end of a token is near enough for a warning.
+/// How long before the expiry of a token a warning is shown, in seconds.
 const NEAR: u64 = 14 * 86_400;
 
-/// Shows it.
+/// Writes the text.
 pub(super) fn show(
     chosen: &Chosen,
     probed: &Probed,

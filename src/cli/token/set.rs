@@ -1,4 +1,4 @@
-//! `onecred token set`: asks for a token, tries it, and only then writes it.
+//! `onecred token set`: asks for a token, tests it, and writes it only if it is valid.
 
 use std::error::Error;
 use std::io::Write;
@@ -10,10 +10,10 @@ use super::{Where, form, prompt, report, system};
 use crate::cli::resolve;
 use crate::domain::secret::SecretValue;
 
-/// What `onecred token set` is told.
+/// The arguments of `onecred token set`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct SetArgs {
-    /// Whose token it is, and how the resolver is asked.
+    /// The source of the token, and how to reach the resolver.
     #[command(flatten)]
     pub place: Where,
     /// The key that it is encrypted with; auto takes the TPM where there is one
@@ -46,7 +46,7 @@ pub enum Key {
 impl Key {
     fn as_argument(self) -> Option<&'static str> {
         match self {
-            Self::Auto => None, // systemd's own choice
+            Self::Auto => None, // systemd's default
             Self::Host => Some("host"),
             Self::Tpm2 => Some("tpm2"),
             Self::HostTpm2 => Some("host+tpm2"),
@@ -55,7 +55,7 @@ impl Key {
     }
 }
 
-/// Sets a token. Gives the exit code.
+/// Sets a token. Returns the exit code.
 pub(super) fn run(args: &SetArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, Box<dyn Error>> {
     let chosen = Chosen::find(&args.place)?;
     if !chosen.takes_token() {
@@ -75,7 +75,7 @@ pub(super) fn run(args: &SetArgs, out: &mut dyn Write, err: &mut dyn Write) -> R
     }
 }
 
-/// Tries a token and writes it. Where it does not prove good, nothing is changed.
+/// Tests a token and writes it. Changes nothing unless it is valid.
 fn is_set(
     args: &SetArgs,
     chosen: &Chosen,
@@ -123,7 +123,8 @@ fn is_set(
     Ok(true)
 }
 
-/// Has the resolver load it. The provider goes on meanwhile, and asks again what the resolver had no time to answer.
+/// Makes the resolver load it. The provider keeps running, and repeats questions that the resolver did not
+/// answer.
 fn take_up(
     places: &Places,
     plain: bool,

@@ -1,4 +1,4 @@
-//! Which source a token is for, as the configuration has it, and the question to the resolver about it.
+//! Determines the source that a token is for from the configuration, and asks the resolver about it.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::domain::secret::SecretValue;
 use crate::ipc::client::SocketResolver;
 use crate::ipc::{Failure, Probe, Probed, Resolve};
 
-/// How long the resolver may take: it starts the core and logs in.
+/// How long the resolver may take to start the SDK core and log in.
 const PATIENCE: Duration = Duration::from_secs(45);
 
 /// A source.
@@ -20,7 +20,7 @@ pub(super) struct Chosen {
 }
 
 impl Chosen {
-    /// The source that was named, or the only one, or the default one.
+    /// The named source, the only one, or the default one.
     pub(super) fn find(place: &Where) -> Result<Self, String> {
         let loaded = config::load_if_any(&Paths { dir: place.config.clone() });
         let mut sources = match loaded {
@@ -48,12 +48,12 @@ impl Chosen {
         Ok(Self { name, source })
     }
 
-    /// Whether the source has a token at all.
+    /// Whether the source uses a token.
     pub(super) fn takes_token(&self) -> bool {
         !matches!(self.source.kind, SourceKind::File { .. })
     }
 
-    /// What the source is, in words.
+    /// A description of the source's type.
     pub(super) fn kind(&self) -> &'static str {
         match self.source.kind {
             SourceKind::ServiceAccount(_) => "service account",
@@ -62,7 +62,7 @@ impl Chosen {
         }
     }
 
-    /// Asks the resolver about the token in place, or about this one.
+    /// Asks the resolver about the installed token, or about this one.
     pub(super) fn probe(&self, place: &Where, token: Option<&SecretValue>) -> Result<Probed, Failure> {
         system::start_socket(&place.socket);
         let probe = Probe {
@@ -71,7 +71,7 @@ impl Chosen {
             definition: serde_json::to_string(&self.source).ok(),
             patience: PATIENCE,
         };
-        // the token itself: it is handed over to the resolver, in a memory file
+        // exposed: the token is passed to the resolver in a memfd
         let token = token.map(|token| SecretValue::new(token.expose().to_vec()));
         let resolver = SocketResolver::new(&place.socket);
         match tokio::runtime::Builder::new_current_thread().enable_all().build() {

@@ -1,4 +1,4 @@
-//! What is asked of systemd: `systemctl` and `systemd-creds`, with a secret on standard input alone.
+//! Runs `systemctl` and `systemd-creds`. Secrets are passed only on standard input.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,39 +9,39 @@ use crate::cli::common::systemd::said;
 pub(super) use crate::cli::common::systemd::{runs, systemctl};
 use crate::domain::secret::SecretValue;
 
-/// Where the sockets of an installed onecred are.
+/// The resolver's socket in an installed onecred.
 const SOCKET: &str = "/run/onecred/resolver.sock";
-/// Its unit on D-Bus.
+/// The resolver's unit on D-Bus.
 const RESOLVER: &str = "/org/freedesktop/systemd1/unit/onecred_2dresolver_2eservice";
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
 
-/// Has the resolver's socket listen, where it is the installed one. Whether that worked is seen when it is asked.
+/// Starts the resolver's socket, if `path` is the installed one. A failure shows when the resolver is asked.
 pub(super) fn start_socket(path: &Path) {
     if path == Path::new(SOCKET) && runs() {
         let _ = systemctl(&["start", "onecred-resolver.socket"]);
     }
 }
 
-/// The file that the resolver's unit loads a credential from in plain text, as systemd has it.
+/// The file from which the resolver's unit loads a credential in plain text, according to systemd.
 pub(super) fn loads(credential: &str) -> Option<PathBuf> {
-    let mut command = Command::new("busctl"); // systemctl of 252 can't show it
+    let mut command = Command::new("busctl"); // systemctl of version 252 does not show it
     command.args(["get-property", "org.freedesktop.systemd1", RESOLVER, SERVICE, "LoadCredential"]);
     loaded(&String::from_utf8_lossy(&said(&mut command, None).ok()?), credential)
 }
 
-/// Reads what busctl shows of `LoadCredential=`: `a(ss) 1 "ID" "FILE"`.
+/// Parses what busctl prints for `LoadCredential=`: `a(ss) 1 "ID" "FILE"`.
 fn loaded(shown: &str, credential: &str) -> Option<PathBuf> {
     let quoted: Vec<&str> = shown.split('"').skip(1).step_by(2).collect();
     let mut pairs = quoted.chunks_exact(2).filter(|pair| pair[0] == credential && pair[1].starts_with('/'));
     pairs.next().map(|pair| pair[1].into())
 }
 
-/// Whether systemd-creds is there.
+/// Whether systemd-creds is installed.
 pub(super) fn has_creds() -> bool {
     said(Command::new("systemd-creds").arg("--version"), None).is_ok()
 }
 
-/// A token as an encrypted credential of this name.
+/// Encrypts a token as a credential with this name.
 pub(super) fn encrypt(name: &str, key: Option<&str>, token: &SecretValue) -> Result<Vec<u8>, String> {
     let with = |key: Option<&str>| {
         let mut command = Command::new("systemd-creds");
@@ -56,7 +56,8 @@ pub(super) fn encrypt(name: &str, key: Option<&str>, token: &SecretValue) -> Res
     made.map_err(|why| format!("systemd-creds can't encrypt it: {why}"))
 }
 
-/// Whether an encrypted credential is only encoded: systemd-creds found neither a TPM nor a lasting place for a key of the host.
+/// Whether an encrypted credential is only encoded: systemd-creds found neither a TPM nor a persistent place
+/// for a host key.
 pub(super) fn is_only_encoded(credential: &[u8]) -> bool {
     const NULL_KEY: [u8; 16] = *b"\x05\x84\x69\xda\xf6\xf5\x43\x24\x80\x05\x49\xda\x0f\x8e\xa2\xfb";
     let text: Vec<u8> =

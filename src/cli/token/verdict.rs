@@ -1,23 +1,23 @@
-//! What a failed try says about a token: a server that does not answer says nothing about it. Pure.
+//! What a failed test says about a token. A server that does not answer says nothing about it. Pure.
 
 use crate::ipc::{Class, Failure};
 
-/// What is known of a token that was tried in vain.
+/// The conclusion about a token whose test failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The server does not accept it, or lets it read nothing.
+    /// The server rejects it, or it gives access to nothing.
     Rejected,
     /// It does not have the form of a token.
     MalformedToken,
-    /// No token is there.
+    /// The token is missing.
     NoToken,
-    /// The server, or the resolver, did not answer.
+    /// The server or the resolver did not answer.
     Unreachable,
     /// Calls are limited for now.
     Limited,
-    /// It was not tried: 1Password's core is missing, or the source is defined wrongly.
+    /// It was not tested: 1Password's SDK core is missing, or the source is configured wrongly.
     Misconfigured,
-    /// What answered is not what 1Password sends.
+    /// The answer is not one of 1Password.
     Unclear,
 }
 
@@ -36,7 +36,7 @@ impl Verdict {
         }
     }
 
-    /// The word for programs.
+    /// The identifier for JSON.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Rejected => "rejected",
@@ -49,7 +49,7 @@ impl Verdict {
         }
     }
 
-    /// Whether the token itself is what is wrong; none if that could not be found out.
+    /// Whether the token itself is at fault; `None` if unknown.
     pub(super) fn is_of_token(self) -> Option<bool> {
         match self {
             Self::Rejected | Self::MalformedToken | Self::NoToken => Some(true),
@@ -57,7 +57,7 @@ impl Verdict {
         }
     }
 
-    /// How a line about the token of a source begins.
+    /// The beginning of a line about the token of a source.
     pub(super) fn of_source(self, source: &str) -> String {
         match self {
             Self::Rejected => format!("the token of source {source} is rejected"),

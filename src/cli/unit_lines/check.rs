@@ -1,4 +1,5 @@
-//! Judges the lines of all units: those that systemd has loaded, and those that the configuration names.
+//! Checks the credential lines of all units: those that systemd has loaded, and those that the configuration
+//! names.
 
 use std::collections::BTreeSet;
 
@@ -14,16 +15,16 @@ use crate::config::Settings;
 use crate::domain::name::{CredentialId, UnitName};
 use crate::domain::policy::Policy;
 
-/// What was found.
+/// The findings.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::cli) struct Findings {
-    /// What keeps units from getting their credentials.
+    /// What prevents units from getting their credentials.
     pub(in crate::cli) problems: Vec<String>,
-    /// What is probably a mistake.
+    /// Probable mistakes.
     pub(in crate::cli) warnings: Vec<String>,
 }
 
-/// The units of a machine that have to do with onecred.
+/// The units on a machine that are related to onecred.
 #[derive(Debug)]
 pub(in crate::cli) struct Gathered {
     machine: Machine,
@@ -31,7 +32,7 @@ pub(in crate::cli) struct Gathered {
     warnings: Vec<String>,
 }
 
-/// Gathers the facts of all units that have to do with onecred.
+/// Gathers the facts about all units that are related to onecred.
 pub(in crate::cli) async fn gather_all(
     connection: &Connection,
     settings: &Settings,
@@ -70,7 +71,8 @@ pub(in crate::cli) async fn gather_all(
     Ok(Gathered { machine: systemd.machine, units, warnings })
 }
 
-/// Judges them. `failing` are the secrets that are known not to be had, which are reported once and not for each unit.
+/// Judges the units. `failing` are secrets that are known to fail, which are reported once instead of for
+/// each unit.
 pub(in crate::cli) async fn check(
     gathered: Gathered,
     settings: &Settings,
@@ -84,7 +86,7 @@ pub(in crate::cli) async fn check(
         let mut predictions = Default::default();
         if !requests.is_empty() && verdict::judge_unit(machine, unit).is_none() {
             predictions = prediction::ask(onecred, &unit.name, &requests, 0).await?;
-            // what no secret stands for, as a rule's, has not been looked up yet
+            // a credential of a rule was not looked up yet
             let open = |it: &Prediction| it.allowed && !it.fetched && it.answer == Answer::Unknown;
             let rest: Vec<Request> =
                 predictions.iter().filter(|(_, it)| open(it)).map(|(request, _)| request.clone()).collect();
@@ -101,16 +103,16 @@ pub(in crate::cli) async fn check(
     Ok(findings)
 }
 
-/// What the configuration gives to units.
+/// What the configuration grants to units.
 struct Grants<'a>(&'a Policy);
 
 impl Grants<'_> {
-    /// Whether it gives a unit anything.
+    /// Whether it grants a unit anything.
     fn any(&self, unit: &UnitName) -> bool {
         self.0.gives_any(unit)
     }
 
-    /// Whether it gives a unit a credential of this ID.
+    /// Whether it grants a unit a credential with this ID.
     fn has(&self, unit: &UnitName, id: &str) -> bool {
         CredentialId::parse(id).is_ok_and(|id| self.0.judge(unit, &id).is_ok())
     }
@@ -143,7 +145,7 @@ fn judge_all(
         .lines
         .iter()
         .filter(|line| line.means_onecred() || grants.has(name, &line.asked_id(machine)))
-        // a published file holds the same value
+        // a published file has the same value
         .filter(|line| line.directive == Directive::Encrypted || !published.contains(line.path.as_str()))
         .collect();
     if let Some(verdict) = verdict::judge_unit(machine, unit) {
@@ -158,7 +160,8 @@ fn judge_all(
     }
     let ours = || unit.lines.iter().filter(|line| line.is_ours());
     for line in &unit.lines {
-        // one that is not meant for onecred counts if it keeps a unit from starting that asks onecred
+        // a line that is not for onecred matters if it prevents a unit with an onecred credential from
+        // starting
         let purpose = if relevant.contains(&line) { Purpose::Asks } else { Purpose::Beside };
         // a published file may be written right before the unit starts
         let is_published = line.directive == Directive::Plain && published.contains(line.path.as_str());
@@ -176,7 +179,7 @@ fn judge_all(
         let Some(problem) = verdict.problem.filter(|_| !reported) else { continue };
         match verdict.effect {
             Effect::Gets => {}
-            // what 1Password has is reported for the secret
+            // the problem in 1Password is reported for the secret
             Effect::Unknown if line.is_ours() => {}
             Effect::Unknown => found.warnings.push(format!("{name}: {line}: {problem}")),
             _ => found.problems.push(format!("{name}: {line}: {problem}")),

@@ -1,4 +1,5 @@
-//! What an `EnvironmentFile=` line finds. systemd expands globs, but not braces, and fails the unit if it finds nothing or a directory.
+//! Finds the files of an `EnvironmentFile=` line. systemd expands globs but not braces. The unit fails if it
+//! finds nothing, or a directory.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::facts::Found;
 use crate::domain::glob::Glob;
 
-/// The most paths that are looked at.
+/// The most paths that are examined.
 const MOST: usize = 4096;
 
 /// What a line finds on this machine.
@@ -23,7 +24,7 @@ pub(super) fn find(pattern: &str) -> Found {
     }
 }
 
-/// Follows a pattern from a directory. `hidden` becomes true if a directory cannot be examined.
+/// Expands a pattern from a directory. Sets `hidden` to true if a directory cannot be examined.
 fn expand(directory: &Path, pattern: &str, found: &mut Vec<PathBuf>, hidden: &mut bool) {
     let (part, rest) = pattern.split_once('/').map_or((pattern, None), |(part, rest)| (part, Some(rest)));
     let mut follow = |path: PathBuf| match rest {

@@ -1,20 +1,20 @@
-//! What is known of a unit and the lines by which it loads credentials: plain facts, from which verdicts are made.
+//! The facts about a unit and its credential lines, from which verdicts are derived.
 
 use std::fmt;
 
 use crate::domain::name::{CredentialId, UnitName};
 use crate::host::systemd::unit_type::ExecType;
 
-/// The socket that answers with values as they are.
+/// The socket that delivers unencrypted values.
 pub(in crate::cli) const PLAIN: &str = "/run/onecred/credential.sock";
-/// The socket that answers with encrypted values.
+/// The socket that delivers encrypted values.
 pub(in crate::cli) const SEALED: &str = "/run/onecred/sealed.sock";
 
-/// Since this version the service manager hands settings to a helper process (systemd-executor) as text, in which a space in a
-/// credential's ID or path is a syntax error, and a backslash is lost.
+/// Since this version, the service manager passes settings to a helper process (systemd-executor) as text. In
+/// that text, a space in a credential's ID or path is a syntax error, and a backslash is lost.
 const EXECUTOR_SINCE: u32 = 255;
 
-/// What is known of the machine.
+/// The facts about the machine.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Machine {
     /// The version of systemd.
@@ -28,16 +28,16 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// Whether settings go through systemd-executor.
+    /// Whether settings pass through systemd-executor.
     pub(super) fn has_executor(self) -> bool {
         self.systemd >= EXECUTOR_SINCE
     }
 }
 
-/// What people quote with. systemd does not remove it from the lines of credentials.
+/// Quotation marks. systemd does not remove them from credential lines.
 pub(super) const QUOTES: [char; 2] = ['"', '\''];
 
-/// How a line loads a credential.
+/// The directive of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Directive {
     /// `LoadCredential=`.
@@ -58,7 +58,7 @@ impl Directive {
         }
     }
 
-    /// The socket that answers in this form.
+    /// The socket that delivers this form.
     pub(super) fn socket(self) -> &'static str {
         match self {
             Self::Plain => PLAIN,
@@ -67,7 +67,7 @@ impl Directive {
     }
 }
 
-/// What a line's path is on this machine.
+/// What a line's path leads to on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum LeadsTo {
     /// onecred's plain socket, by this path or another.
@@ -78,9 +78,9 @@ pub(super) enum LeadsTo {
     ResolverSocket,
     /// A socket of another program.
     OtherSocket,
-    /// A socket to which systemd cannot connect: it is not of the stream type, or no program listens.
+    /// A socket to which systemd cannot connect: it has another type than stream, or no program listens.
     DeadSocket,
-    /// A directory that holds sockets.
+    /// A directory that contains sockets.
     DirectoryOfSockets,
     /// A directory without sockets.
     Directory,
@@ -88,13 +88,13 @@ pub(super) enum LeadsTo {
     File,
     /// The path does not exist, or a part of it is not a directory.
     Missing,
-    /// No path: the name of a credential in systemd's credential stores; whether one exists.
+    /// No path: the name of a credential in systemd's credential stores, and whether it exists.
     Store(bool),
-    /// The path cannot be examined by this user.
+    /// A path that this user cannot examine.
     Unknown,
 }
 
-/// A line by which a unit loads a credential, as systemd has it loaded.
+/// A credential line of a unit, as systemd has loaded it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Line {
     /// The directive.
@@ -103,23 +103,23 @@ pub(super) struct Line {
     pub(super) id: String,
     /// The path; equal to the ID if the line has no path.
     pub(super) path: String,
-    /// What the path is.
+    /// What the path leads to.
     pub(super) leads_to: LeadsTo,
-    /// Whether systemd makes this credential of an entry of a directory that the line names (262 and later).
+    /// Whether systemd derives this credential from an entry of a directory in the line (262 and later).
     pub(super) of_directory: bool,
-    /// What it brings if it does not lead to a socket.
+    /// What it provides if it does not lead to a socket.
     pub(super) content: Content,
 }
 
-/// What a line or a setting brings.
+/// What a line or a setting provides.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum Content {
-    /// It is not known.
+    /// Unknown.
     #[default]
     Unknown,
-    /// Credentials: the ID of each, and its size in bytes.
+    /// Credentials: IDs and sizes in bytes.
     Credentials(Vec<(String, usize)>),
-    /// A failure of the unit, since systemd cannot read or decrypt it: what it cannot.
+    /// A failure of the unit, because systemd cannot read or decrypt it, with the reason.
     Fails(String),
 }
 
@@ -128,7 +128,7 @@ pub(super) enum Content {
 pub(super) struct Literal {
     /// The credential's ID.
     pub(super) id: String,
-    /// What it brings.
+    /// What it provides.
     pub(super) content: Content,
 }
 
@@ -137,7 +137,7 @@ pub(super) struct Literal {
 pub(super) struct Import {
     /// The pattern, with `:` and a new name if it has one.
     pub(super) text: String,
-    /// What it finds in systemd's credential stores; none if this user cannot examine them.
+    /// What it finds in systemd's credential stores; `None` if this user cannot examine them.
     pub(super) found: Option<Vec<Imported>>,
 }
 
@@ -148,17 +148,17 @@ pub(super) struct Imported {
     pub(super) id: String,
     /// The file.
     pub(super) path: String,
-    /// What it brings.
+    /// What it provides.
     pub(super) content: Content,
 }
 
 impl Line {
-    /// The ID without quotation marks around the line or the ID, which systemd takes as a part of it.
+    /// The ID without quotation marks around the line or the ID, which systemd treats as part of it.
     pub(super) fn unquoted_id(&self) -> &str {
         self.id.trim_matches(QUOTES)
     }
 
-    /// Whether it has quotation marks that systemd takes as a part of the ID or path.
+    /// Whether it has quotation marks that systemd treats as part of the ID or path.
     pub(super) fn is_quoted(&self) -> bool {
         let is_quoted = |text: &str| text.starts_with(QUOTES) || text.ends_with(QUOTES);
         is_quoted(&self.id) || is_quoted(&self.path)
@@ -169,12 +169,12 @@ impl Line {
         matches!(self.leads_to, LeadsTo::PlainSocket | LeadsTo::SealedSocket)
     }
 
-    /// Whether its path is one of onecred's, whatever is there.
+    /// Whether its path is one of onecred's, even if nothing exists there.
     pub(super) fn means_onecred(&self) -> bool {
         self.is_ours() || is_below_onecred(&self.path)
     }
 
-    /// The ID that the socket is asked for.
+    /// The ID in the request to the socket.
     pub(super) fn asked_id(&self, machine: Machine) -> String {
         match machine.has_executor() {
             true => without_escapes(&self.id),
@@ -192,13 +192,14 @@ impl fmt::Display for Line {
     }
 }
 
-/// Whether a path is in onecred's runtime directory, also as `/var/run/onecred`.
+/// Whether a path is in onecred's runtime directory, possibly as `/var/run/onecred`.
 pub(super) fn is_below_onecred(path: &str) -> bool {
     let path = path.strip_prefix("/var").unwrap_or(path);
     path == "/run/onecred" || path.starts_with("/run/onecred/")
 }
 
-/// A text after systemd-executor has read it: each backslash is dropped and the character after it kept.
+/// A text after systemd-executor has parsed it: each backslash is removed, and the character after it is
+/// kept.
 fn without_escapes(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text.chars();
@@ -211,26 +212,26 @@ fn without_escapes(text: &str) -> String {
 /// A line in a unit's files that systemd ignores.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Ignored {
-    /// Where it is, as `FILE:LINE`.
+    /// Its location as `FILE:LINE`.
     pub(super) place: String,
     /// The line.
     pub(super) text: String,
-    /// The ID that it probably means.
+    /// The ID that was probably meant.
     pub(super) id: String,
     /// Why systemd ignores it.
     pub(super) why: String,
-    /// The directive that it probably means.
+    /// The directive that was probably meant.
     pub(super) directive: Directive,
 }
 
 /// An `EnvironmentFile=` line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct EnvironmentFile {
-    /// The path, or a glob.
+    /// The path or glob.
     pub(super) path: String,
-    /// Whether it may be missing.
+    /// Whether the file may be missing.
     pub(super) optional: bool,
-    /// What it is on this machine.
+    /// What it finds on this machine.
     pub(super) found: Found,
 }
 
@@ -239,26 +240,26 @@ pub(super) struct EnvironmentFile {
 pub(super) enum Found {
     /// Files.
     Files,
-    /// Nothing: no file of this name, or none that the glob matches.
+    /// Nothing: no file has this name or matches the glob.
     Nothing,
     /// This directory, which systemd cannot read as a file.
     Directory(String),
-    /// It cannot be examined by this user.
+    /// Unknown, because this user cannot examine it.
     Unknown,
 }
 
-/// Whether systemd has the unit.
+/// The state of the unit in systemd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum State {
     /// It is loaded.
     Loaded,
-    /// There is none of this name; the nearest name.
+    /// The unit does not exist. Contains the most similar name.
     NotFound(Option<String>),
     /// A unit of user managers has this name.
     OfUsers,
     /// It is masked.
     Masked,
-    /// It could not be loaded: the load state and the error.
+    /// It could not be loaded: load state and error.
     Broken(String, String),
     /// It is a template.
     Template,
@@ -269,34 +270,34 @@ pub(super) enum State {
 pub(super) struct Early {
     /// What waits for the unit: a unit of onecred, or a target of the network.
     pub(super) target: String,
-    /// The unit ordered after this one through which the target waits, unless directly.
+    /// The unit ordered after this one through which the target waits; `None` if it waits directly.
     pub(super) through: Option<String>,
-    /// Whether it is onecred that waits.
+    /// Whether onecred itself waits.
     pub(super) holds_onecred: bool,
 }
 
 /// A unit.
 #[derive(Debug, Clone)]
 pub(super) struct Unit {
-    /// Its canonical name, by which it asks.
+    /// Its canonical name, which its requests contain.
     pub(super) name: UnitName,
-    /// The alias by which it was named.
+    /// The alias that the user gave.
     pub(super) alias: Option<UnitName>,
-    /// Whether systemd has it.
+    /// Its state in systemd.
     pub(super) state: State,
     /// Whether its files have changed since they were loaded.
     pub(super) outdated: bool,
-    /// Its lines, as loaded.
+    /// Its loaded lines.
     pub(super) lines: Vec<Line>,
     /// Its `ImportCredential=` settings.
     pub(super) imports: Vec<Import>,
-    /// Its `SetCredential=` and `SetCredentialEncrypted=`.
+    /// Its `SetCredential=` and `SetCredentialEncrypted=` settings.
     pub(super) literals: Vec<Literal>,
     /// Its `EnvironmentFile=` lines.
     pub(super) environment: Vec<EnvironmentFile>,
     /// Lines of its files that systemd ignores.
     pub(super) ignored: Vec<Ignored>,
-    /// Why it starts before the network, if units after it wait until it has its credentials.
+    /// Why it starts before the network, if units ordered after it wait until it has its credentials.
     pub(super) early: Option<Early>,
     /// The units that it starts, for a timer, path or socket.
     pub(super) triggers: Vec<String>,
@@ -320,12 +321,12 @@ impl Unit {
         }
     }
 
-    /// The type, unless it has no execution settings.
+    /// The unit type, if it has execution settings.
     pub(super) fn exec(&self) -> Option<ExecType> {
         ExecType::of(self.name.suffix())
     }
 
-    /// The line that gives a credential of this ID, by the ID in the unit or the one that is asked for.
+    /// The line that provides a credential with this ID, in the unit or in the request.
     pub(super) fn line(&self, id: &CredentialId, machine: Machine) -> Option<&Line> {
         let lines = || self.lines.iter();
         lines()
@@ -334,39 +335,39 @@ impl Unit {
     }
 }
 
-/// What onecred would answer a line's request with.
+/// The predicted answer of onecred to a line's request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::cli) struct Prediction {
     /// Whether the configuration allows it.
     pub(in crate::cli) allowed: bool,
     /// The name of the secret or template, or the place of the rule.
     pub(in crate::cli) name: String,
-    /// What it refers to in 1Password.
+    /// Its references in 1Password.
     pub(in crate::cli) reference: String,
-    /// Why it is allowed, or why not and what to do.
+    /// Why it is allowed, or why not and the remedy.
     pub(in crate::cli) reason: String,
     /// The answer.
     pub(in crate::cli) answer: Answer,
-    /// The overrides that are active, such as `db (put)`.
+    /// The active overrides, such as `db (put)`.
     pub(in crate::cli) overrides: Vec<String>,
     /// The file that it is published to.
     pub(in crate::cli) target: Option<String>,
-    /// Whether its value was fetched this boot.
+    /// Whether its value was fetched in this boot.
     pub(in crate::cli) fetched: bool,
     /// Whether its source needs the network.
     pub(in crate::cli) needs_network: bool,
-    /// The size of its value in bytes, if it is known.
+    /// The size of its value in bytes, if known.
     pub(in crate::cli) size: Option<usize>,
 }
 
 /// An answer to a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::cli) enum Answer {
-    /// It is not known without a lookup in 1Password.
+    /// Unknown without a look-up in 1Password.
     #[default]
     Unknown,
-    /// The value; why it is older than it should be.
+    /// The value, with the reason if it is older than allowed.
     Value(Option<String>),
-    /// A refusal: the error's name, and the cause with the remedy.
+    /// A refusal: the name of the error, and cause and remedy.
     Refusal(String, String),
 }

@@ -1,4 +1,5 @@
-//! Gathers the facts: units and their lines from systemd over D-Bus, and what their paths are from the file system.
+//! Gathers the facts: units and their lines from systemd over D-Bus, and what their paths lead to from the
+//! file system.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,11 +25,11 @@ use crate::provider::fetch::unit_files::UnitFiles;
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 const UNKNOWN_OBJECT: &str = "org.freedesktop.DBus.Error.UnknownObject";
 const RESOLVER: &str = "/run/onecred/resolver.sock";
-/// Where units of user managers are (systemd.unit(5)).
+/// The directories of units of user managers (systemd.unit(5)).
 const USER_UNITS: [&str; 4] =
     ["/etc/systemd/user", "/run/systemd/user", "/usr/local/lib/systemd/user", "/usr/lib/systemd/user"];
 
-/// systemd over D-Bus, with what is the same for all units.
+/// systemd over D-Bus, and facts that are the same for all units.
 pub(super) struct Systemd<'c> {
     connection: &'c Connection,
     /// The manager.
@@ -40,7 +41,7 @@ pub(super) struct Systemd<'c> {
 }
 
 impl<'c> Systemd<'c> {
-    /// Asks for what is the same for all units.
+    /// Reads the facts that are the same for all units.
     pub(super) async fn new(connection: &'c Connection) -> zbus::Result<Self> {
         let manager = ManagerProxy::builder(connection).cache_properties(CacheProperties::No).build().await?;
         let systemd = version_number(&manager.version().await?);
@@ -63,7 +64,7 @@ impl<'c> Systemd<'c> {
         Ok(self.object(&path).await?.active_state().await? == "active")
     }
 
-    /// A unit's object.
+    /// The object of a unit.
     pub(super) async fn object(&self, path: &OwnedObjectPath) -> zbus::Result<UnitProxy<'static>> {
         let builder = UnitProxy::builder(self.connection).path(path.clone());
         builder.cache_properties(CacheProperties::No).build().await
@@ -84,7 +85,7 @@ impl<'c> Systemd<'c> {
         Ok(self.loaded(name, &path).await?.unwrap_or_else(|| not_found(name)))
     }
 
-    /// The names of all units of this machine: loaded ones, and those that have files.
+    /// The names of all units on this machine: loaded units, and those with files.
     pub(super) async fn known_names(&self) -> zbus::Result<UnitFiles> {
         let loaded = self.manager.list_units_by_patterns(&[], &[]).await?.into_iter();
         let mut names = UnitFiles::read();
@@ -92,7 +93,7 @@ impl<'c> Systemd<'c> {
         Ok(names)
     }
 
-    /// A unit by its object; none if it has gone.
+    /// A unit by its object; `None` if it was unloaded.
     pub(super) async fn loaded(
         &mut self,
         name: &UnitName,
@@ -158,7 +159,8 @@ impl<'c> Systemd<'c> {
         Ok(())
     }
 
-    /// Settings of `ImportCredential=`. Newer versions have all of them in the second property, with the new names.
+    /// The `ImportCredential=` settings. Newer versions have all of them in the second property, with the new
+    /// names.
     fn imports(&self, patterns: Vec<String>, renamed: Vec<(String, String)>) -> Vec<Import> {
         let mut all = renamed;
         for pattern in patterns {
@@ -173,7 +175,8 @@ impl<'c> Systemd<'c> {
         all.into_iter().map(import).collect()
     }
 
-    /// The lines of a unit, and on versions that connect to sockets in directories, what comes of those.
+    /// The lines of a unit. Includes the entries of directories, on versions that connect to sockets in
+    /// directories.
     async fn lines(&self, properties: &Properties<'_>) -> zbus::Result<Vec<Line>> {
         let mut lines = Vec::new();
         for directive in Directive::ALL {
@@ -195,7 +198,7 @@ impl<'c> Systemd<'c> {
         Ok(lines)
     }
 
-    /// Whether a unit has lines that lead to onecred, by the fewest questions.
+    /// Whether a unit has lines that lead to onecred, with as few D-Bus calls as possible.
     pub(super) async fn has_lines(&self, name: &UnitName, path: &OwnedObjectPath) -> zbus::Result<bool> {
         let Some(interface) = exec_interface(name.suffix()) else { return Ok(false) };
         let properties = Properties::new(self.connection, path, interface).await?;
@@ -206,7 +209,7 @@ impl<'c> Systemd<'c> {
 /// The first version that connects to sockets in a directory of credentials.
 pub(super) const CONNECTS_IN_DIRECTORIES: u32 = 262;
 
-/// A unit's properties of one interface.
+/// The properties of one interface of a unit.
 struct Properties<'c> {
     proxy: fdo::PropertiesProxy<'c>,
     interface: InterfaceName<'static>,
@@ -222,12 +225,12 @@ impl<'c> Properties<'c> {
         Ok(Self { proxy: builder.path(path.clone()).build().await?, interface })
     }
 
-    /// A property; none if this version of systemd lacks it.
+    /// A property; `None` if this version of systemd does not have it.
     async fn get<T: TryFrom<OwnedVariant>>(&self, name: &str) -> Option<T> {
         self.proxy.get(self.interface.clone(), name).await.ok().and_then(|value| value.try_into().ok())
     }
 
-    /// A property; none if the unit has gone.
+    /// A property; `None` if the unit was unloaded.
     async fn try_get<T: TryFrom<OwnedVariant>>(&self, name: &str) -> zbus::Result<Option<T>> {
         match self.proxy.get(self.interface.clone(), name).await {
             Ok(value) => Ok(value.try_into().ok()),
@@ -237,7 +240,8 @@ impl<'c> Properties<'c> {
     }
 }
 
-/// Whether units ordered after this one wait until it has its credentials. systemd counts a simple service as started before it has.
+/// Whether units ordered after this one wait until it has its credentials. systemd considers a simple service
+/// started before that.
 async fn holds_back(unit: &Unit, properties: &Properties<'_>) -> bool {
     if !unit.name.as_str().ends_with(".service") {
         return true;
@@ -278,7 +282,7 @@ fn decrypted(id: &str, outcome: Decrypted) -> Content {
     }
 }
 
-/// What a line brings that leads to files.
+/// What a line that leads to files provides.
 fn content(stores: &Stores, directive: Directive, id: &str, path: &str, leads_to: &LeadsTo) -> Content {
     let encrypted = directive == Directive::Encrypted;
     match leads_to {
@@ -292,7 +296,7 @@ fn content(stores: &Stores, directive: Directive, id: &str, path: &str, leads_to
     }
 }
 
-/// What the files of a directory bring.
+/// What the files of a directory provide.
 fn of_directory(id: &str, path: &str, encrypted: bool) -> Content {
     let mut files = Vec::new();
     if !files_in(Path::new(path), id, DEPTH, &mut files) {
@@ -308,12 +312,13 @@ fn of_directory(id: &str, path: &str, encrypted: bool) -> Content {
     Content::Credentials(all)
 }
 
-/// How deep directories of credentials are read.
+/// The maximum depth of directories of credentials.
 const DEPTH: usize = 8;
 /// The most files of a directory that are counted.
 const MOST_FILES: usize = 4096;
 
-/// The credentials that systemd makes of the files in a directory. False if this user cannot examine all of it.
+/// The credentials that systemd derives from the files in a directory. False if this user cannot examine all
+/// of it.
 fn files_in(directory: &Path, id: &str, depth: usize, found: &mut Vec<(String, PathBuf)>) -> bool {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
@@ -341,7 +346,7 @@ fn files_in(directory: &Path, id: &str, depth: usize, found: &mut Vec<(String, P
     true
 }
 
-/// What a path is.
+/// What a path leads to.
 fn leads_to(stores: &Stores, id: &str, path: &str) -> LeadsTo {
     if !path.starts_with('/') {
         return match stores.find(if path.is_empty() { id } else { path }) {
@@ -382,8 +387,8 @@ fn leads_to(stores: &Stores, id: &str, path: &str) -> LeadsTo {
     }
 }
 
-/// Whether the kernel's list of sockets (/proc/net/unix) has this one, and only of a kind to which systemd cannot connect. A socket of another
-/// network namespace is not in it.
+/// Whether the kernel's list of sockets (/proc/net/unix) contains this socket, but only with types to which
+/// systemd cannot connect. The list does not contain sockets of other network namespaces.
 fn is_dead(socket: &fs::Metadata, sockets: &str) -> bool {
     let is_it =
         |path: &str| fs::metadata(path).is_ok_and(|it| (it.dev(), it.ino()) == (socket.dev(), socket.ino()));
@@ -392,9 +397,9 @@ fn is_dead(socket: &fs::Metadata, sockets: &str) -> bool {
     kinds.peek().is_some() && !kinds.any(|listens| listens)
 }
 
-/// The paths of bound sockets, and whether each is a stream socket that listens.
+/// The paths of bound sockets, each with whether it is a listening stream socket.
 fn bound_sockets(sockets: &str) -> impl Iterator<Item = (&str, bool)> {
-    /// A socket that accepts connections (SO_ACCEPTCON).
+    /// The flag of a socket that accepts connections (SO_ACCEPTCON).
     const LISTENS: u32 = 1 << 16;
     const STREAM: &str = "0001";
     sockets.lines().filter_map(|line| {
@@ -414,7 +419,8 @@ fn sockets_in(directory: &str) -> BTreeMap<String, String> {
     named.collect()
 }
 
-/// What systemd makes of a line whose path is a directory: a credential for each socket in it.
+/// The lines that systemd derives from a line whose path is a directory: one credential for each socket in
+/// it.
 fn entries(stores: &Stores, line: &Line) -> Vec<Line> {
     let entry = |(name, path): (String, String)| Line {
         directive: line.directive,

@@ -1,6 +1,7 @@
-//! How units ask for credentials, and what comes of it: `explain` for one, `check --live` for all.
+//! Examines how units request credentials, and the outcome: `explain` for one unit, `check --live` for all.
 //!
-//! [`facts`] are gathered by [`gather`] from systemd and the file system, onecred predicts its answers, and [`verdict`] judges.
+//! [`gather`] collects [`facts`] from systemd and the file system, onecred predicts its answers, and
+//! [`verdict`] judges.
 
 mod check;
 mod environment;
@@ -31,16 +32,16 @@ pub(super) use verdict::{Effect, Judgement};
 /// What is known of a unit and one of its credentials.
 #[derive(Debug)]
 pub(super) struct Explained {
-    /// The unit's canonical name.
+    /// The canonical name of the unit.
     pub(super) unit: UnitName,
-    /// What onecred would answer.
+    /// The predicted answer of onecred.
     pub(super) prediction: Prediction,
-    /// What comes of it.
+    /// The outcome.
     pub(super) judgement: Judgement,
 }
 
 impl Explained {
-    /// Adds what is wrong with the socket through which the unit's credentials are decrypted.
+    /// Adds a problem of the socket through which the unit's credentials are decrypted.
     pub(super) fn add(&mut self, Finding { level, message }: Finding) {
         match level {
             Level::Warning => self.judgement.notes.push(message),
@@ -52,7 +53,7 @@ impl Explained {
     }
 }
 
-/// Explains what a unit gets. What is not in memory is looked up in 1Password, as for a start of the unit.
+/// Explains what a unit gets. Looks up in 1Password what is not in memory, as for a start of the unit.
 pub(super) async fn explain(
     connection: &Connection,
     onecred: &ManagerProxy<'_>,
@@ -78,7 +79,7 @@ pub(super) async fn explain(
         |line: &Line| predictions.get(&Request::of(line, machine)).filter(|_| line.is_ours()).cloned();
     let judgement = verdict::judge(machine, &unit, id, &prediction, &of_line);
     if !starts && !prediction.allowed && !matches!(unit.state, State::NotFound(_)) {
-        prediction.reason.clear(); // how to give it something is no advice for a unit that cannot ask
+        prediction.reason.clear(); // advice on granting it is useless for a unit that cannot ask
     }
     Ok(Explained { unit: unit.name, prediction, judgement })
 }
@@ -93,7 +94,7 @@ async fn read<'c>(connection: &'c Connection, name: &UnitName) -> zbus::Result<(
     Ok((systemd, unit))
 }
 
-/// What can be said where systemd cannot be asked.
+/// The explanation without systemd's answers.
 async fn without_systemd(
     onecred: &ManagerProxy<'_>,
     name: &UnitName,
@@ -115,7 +116,7 @@ async fn without_systemd(
 }
 
 impl Bus {
-    /// What a unit gets for one of its credentials, and what keeps it from that.
+    /// What a unit gets for one of its credentials, and what prevents that.
     pub(in crate::cli) async fn explain(
         &self,
         unit: &UnitName,
@@ -124,7 +125,7 @@ impl Bus {
         explain(self.connection(), &self.manager().await?, unit, id).await
     }
 
-    /// The units that have to do with onecred, as systemd has them.
+    /// The units that are related to onecred, according to systemd.
     pub(in crate::cli) async fn units(&self, settings: &Settings) -> zbus::Result<Gathered> {
         gather_all(self.connection(), settings).await
     }

@@ -1,4 +1,5 @@
-//! Names and globs in the configuration that no unit of this machine goes by: most likely mistyped. Pure.
+//! Finds names and globs in the configuration that match no unit on this machine, and so are probably
+//! misspelt. Pure.
 
 use std::collections::BTreeSet;
 
@@ -8,19 +9,19 @@ use crate::domain::secret::Rotation;
 use crate::domain::unit_pattern::UnitPattern;
 use crate::provider::fetch::unit_files::UnitFiles;
 
-/// A pattern of the configuration, and where it is.
+/// A pattern of the configuration, and its location.
 struct Named<'a> {
     pattern: &'a UnitPattern,
-    /// Such as `units of secret db (/etc/onecred/secrets.json:3)`.
+    /// For example `units of secret db (/etc/onecred/secrets.json:3)`.
     place: String,
 }
 
-/// The most units that are loaded to look at their lines.
+/// The most units that are loaded to examine their lines.
 const MOST: usize = 2048;
-/// How the place of a rule's pattern begins.
+/// The beginning of the location of a rule's pattern.
 const OF_A_RULE: &str = "units of the rule at ";
 
-/// A warning for each pattern that matches none of the known units, with the first place where it stands.
+/// Returns a warning for each pattern that matches no known unit, with the first location of the pattern.
 pub(super) fn warnings(settings: &Settings, known: &UnitFiles) -> Vec<String> {
     let mut unknown: Vec<(Named<'_>, BTreeSet<String>)> = Vec::new();
     for named in all(settings).into_iter().filter(|named| !is_known(named.pattern, known)) {
@@ -84,8 +85,9 @@ fn rotated<'a>(rotation: &'a Rotation, of: &str) -> Vec<Named<'a>> {
     restarted.chain(reloaded).chain(signalled).collect()
 }
 
-/// Units that the configuration names or whose template it does: those that may not be loaded. With the place of those that are named in `units`.
-/// No sample stands for the instances of a rule, since its reference may be made of the instance's name.
+/// Units that the configuration names, directly or by their template, and that may not be loaded. Contains
+/// the location of those that are named in `units`. Instances of a rule are not represented by a sample,
+/// since the name of the instance may be part of the rule's reference.
 pub(super) fn to_load(settings: &Settings, files: &UnitFiles) -> Vec<(UnitName, Option<String>)> {
     let granted = all(settings).into_iter().filter(|named| named.place.starts_with("units"));
     let known = granted.filter(|named| is_known(named.pattern, files));
@@ -95,7 +97,7 @@ pub(super) fn to_load(settings: &Settings, files: &UnitFiles) -> Vec<(UnitName, 
             None => {
                 let sample = sample_instance(pattern).filter(|_| !place.starts_with(OF_A_RULE));
                 let files = files.matching(pattern).filter_map(|name| UnitName::parse(name).ok());
-                // a template itself can't be loaded
+                // a template itself cannot be loaded
                 let units = files.filter(|unit| !unit.as_str().contains("@."));
                 units.chain(sample).map(|unit| (unit, None)).collect::<Vec<_>>()
             }
@@ -104,12 +106,12 @@ pub(super) fn to_load(settings: &Settings, files: &UnitFiles) -> Vec<(UnitName, 
         .collect()
 }
 
-/// Whether some unit goes by a pattern: itself, or as an instance of a template.
+/// Whether a known unit matches a pattern, itself or as an instance of a template.
 fn is_known(pattern: &UnitPattern, known: &UnitFiles) -> bool {
     known.any(pattern) || sample_instance(pattern).is_some_and(|sample| known.has(&sample))
 }
 
-/// A unit that a glob of instances matches, to stand for them.
+/// A sample unit that a glob of instances matches.
 pub(super) fn sample_instance(pattern: &UnitPattern) -> Option<UnitName> {
     let glob = pattern.glob();
     if glob.literal().is_some() {

@@ -1,4 +1,5 @@
-//! Whether a unit starts before onecred or the network. At boot nothing is in memory: a unit that waits for 1Password then waits for both.
+//! Checks whether a unit starts before onecred or the network. At boot nothing is in memory, so a unit that
+//! needs 1Password waits for both.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -8,7 +9,7 @@ use zbus::{Connection, OwnedVariant, Variant};
 use super::facts::Early;
 use crate::host::systemd::manager::{ManagerProxy, UnitProxy};
 
-/// What answers requests. A unit that these are ordered after waits for itself.
+/// The units that answer requests. A unit that must start before them waits for itself.
 const ONECRED: [&str; 5] = [
     "onecred.socket",
     "onecred-sealed.socket",
@@ -16,14 +17,14 @@ const ONECRED: [&str; 5] = [
     "onecred.service",
     "onecred-resolver.service",
 ];
-/// What waits for the network, or makes it wait.
+/// Targets that wait for the network, or that the network waits for.
 const NETWORK: [&str; 3] = ["network-pre.target", "network.target", "network-online.target"];
-/// What is ordered after these has the network before it starts.
+/// Units ordered after these have the network when they start.
 const ONLINE: [&str; 2] = ["network.target", "network-online.target"];
-/// The most units that are looked at.
+/// The most units that are examined.
 const MOST: usize = 2_000;
 
-/// The units that are ordered after each unit.
+/// The units ordered after each unit.
 pub(super) type Cache = BTreeMap<String, Vec<String>>;
 
 /// Why a unit starts before onecred or the network, if it does.
@@ -72,14 +73,14 @@ async fn before(
     unit.before().await
 }
 
-/// A search through what is ordered after a unit, nearest first. Pure.
+/// A search through the units ordered after a unit, nearest first. Pure.
 struct Search {
-    /// What is searched for.
+    /// The units to find.
     targets: &'static [&'static str],
     todo: VecDeque<(String, String)>,
     seen: BTreeSet<String>,
     found: Option<Early>,
-    /// The unit next to the start by which the current one was reached.
+    /// The neighbour of the first unit through which the current one was reached.
     through: BTreeMap<String, String>,
 }
 
@@ -135,7 +136,7 @@ impl Early {
     }
 }
 
-/// Whether a property is a list with something in it.
+/// Whether a property is a list that is not empty.
 pub(super) fn is_nonempty_list(value: &OwnedVariant) -> bool {
     matches!(&**value, Variant::Array(array) if !array.is_empty())
 }

@@ -1,4 +1,5 @@
-//! What onecred would answer: asks the provider, which knows its configuration, its store and the host key.
+//! Predicts onecred's answers by asking the provider, which knows its configuration, its store and the host
+//! key.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,12 +9,12 @@ use super::facts::{Answer, LeadsTo, Line, Machine, Prediction, Unit};
 use crate::cli::bus::{Fault, ManagerProxy};
 use crate::domain::name::UnitName;
 
-/// What a line asks onecred for.
+/// A request of a line to onecred.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Request {
     /// The credential's ID.
     pub(super) id: String,
-    /// Whether it asks at the sealed socket.
+    /// Whether it is made at the sealed socket.
     pub(super) sealed: bool,
 }
 
@@ -23,18 +24,18 @@ impl Request {
         Self { id: line.asked_id(machine), sealed: line.leads_to == LeadsTo::SealedSocket }
     }
 
-    /// All requests that a unit's start makes.
+    /// All requests that the start of a unit makes.
     pub(super) fn all(machine: Machine, unit: &Unit) -> Vec<Self> {
         unit.lines.iter().filter(|line| line.is_ours()).map(|line| Self::of(line, machine)).collect()
     }
 }
 
-/// Whether 1Password is asked for what is not in memory.
+/// Whether to look up in 1Password what is not in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asks {
     /// No.
     Look,
-    /// Yes, as for a start; not for what a unit that starts before the network would never get.
+    /// Yes, as for a start, except for values that a unit that starts before the network would never get.
     LookUp {
         /// Whether the unit starts before the network.
         unless_early: bool,
@@ -62,7 +63,7 @@ pub(super) async fn predict(
         return Ok(first);
     }
     match ask(onecred, unit, &requests, 1).await {
-        // what was in memory before is what a unit at boot does not have
+        // a unit at boot has only what was in memory before
         Ok(mut second) => {
             for (request, prediction) in &mut second {
                 prediction.fetched = first.get(request).is_some_and(|first| first.fetched);
@@ -77,7 +78,7 @@ pub(super) async fn predict(
     }
 }
 
-/// Asks for predictions. Flags: 0 looks into memory only, 1 has what is not there looked up.
+/// Asks for predictions. Flags: 0 uses only what is in memory, 1 looks up the rest.
 pub(super) async fn ask(
     onecred: &ManagerProxy<'_>,
     unit: &UnitName,

@@ -1,4 +1,4 @@
-//! systemd's credential stores: what a name without a path, and `ImportCredential=`, find in them.
+//! systemd's credential stores: finds the credentials of names without a path, and of `ImportCredential=`.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -15,14 +15,14 @@ pub(super) struct Stores {
     encrypted: Vec<PathBuf>,
 }
 
-/// What a search finds.
+/// The result of a search.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Search {
     /// This file.
     Found(PathBuf),
     /// Nothing.
     Nothing,
-    /// This user cannot examine a store that is searched before another has it.
+    /// Unknown: this user cannot examine a store that is searched first.
     Hidden,
 }
 
@@ -41,7 +41,7 @@ impl Stores {
         Self { plain: all("@system", "credstore"), encrypted: all("@encrypted", "credstore.encrypted") }
     }
 
-    /// What a line finds that names a credential without a path.
+    /// Finds a credential that a line names without a path.
     pub(super) fn find(&self, name: &str) -> Search {
         for store in self.plain.iter().chain(&self.encrypted) {
             let path = store.join(name);
@@ -54,7 +54,8 @@ impl Stores {
         Search::Nothing
     }
 
-    /// What a pattern of `ImportCredential=` finds, renamed if it says so; the first of each ID. None if this user cannot list a store.
+    /// Finds the credentials of an `ImportCredential=` pattern, renamed if it demands so; the first of each
+    /// ID. `None` if this user cannot list a store.
     pub(super) fn import(&self, pattern: &str, rename: &str) -> Option<Vec<Imported>> {
         let mut found: Vec<Imported> = Vec::new();
         let stores = self.plain.iter().map(|store| (store, false));
@@ -74,7 +75,7 @@ impl Stores {
                 }
                 let path = store.join(name);
                 let content = content(&id, &path, encrypted);
-                // systemd 262 skips an encrypted credential that has been renamed, since its name does not match
+                // systemd 262 skips an encrypted credential that was renamed, since its name does not match
                 if encrypted && !rename.is_empty() && matches!(content, Content::Fails(_)) {
                     continue;
                 }
@@ -85,7 +86,7 @@ impl Stores {
     }
 }
 
-/// What a file of a store brings.
+/// What a file of a store provides.
 pub(super) fn content(id: &str, path: &Path, encrypted: bool) -> Content {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() || metadata.file_type().is_socket() => {
@@ -101,7 +102,7 @@ pub(super) fn content(id: &str, path: &Path, encrypted: bool) -> Content {
     }
 }
 
-/// What an encrypted file brings.
+/// What an encrypted file provides.
 pub(super) fn decrypted(id: &str, path: &Path) -> Content {
     match creds::file(id, path) {
         Decrypted::Size(size) => Content::Credentials(vec![(id.to_owned(), size)]),
@@ -110,7 +111,8 @@ pub(super) fn decrypted(id: &str, path: &Path) -> Content {
     }
 }
 
-/// The names in a store that a pattern matches, sorted. A pattern may have a * at its end, and no other wildcard.
+/// The names in a store that a pattern matches, sorted. A pattern may have a * at its end, but no other
+/// wildcards.
 fn names(store: &Path, pattern: &str) -> Option<Vec<String>> {
     let entries = match fs::read_dir(store) {
         Ok(entries) => entries,
@@ -123,7 +125,7 @@ fn names(store: &Path, pattern: &str) -> Option<Vec<String>> {
     Some(names)
 }
 
-/// Whether a pattern of `ImportCredential=` matches a name.
+/// Whether an `ImportCredential=` pattern matches a name.
 pub(super) fn matches(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(start) => name.starts_with(start) && (!name.starts_with('.') || start.starts_with('.')),

@@ -1,4 +1,5 @@
-//! Lines in a unit's files by which it shall load a credential and which systemd ignores: it warns in the journal and starts the unit without.
+//! Finds credential lines in a unit's files that systemd ignores: it warns in the journal and starts the unit
+//! without the credential.
 //!
 //! Pure: texts in, lines out. The rules are those of systemd's config_parse_load_credential().
 
@@ -6,7 +7,7 @@ use super::facts::{Directive, Ignored};
 use crate::domain::name::{CredentialId, UnitName};
 use crate::host::systemd::unit_type::ExecType;
 
-/// The keys that a line for a credential may have, with those that are not judged here.
+/// The keys of credential lines, including those that are not judged here.
 const KEYS: [&str; 5] = [
     "LoadCredential",
     "LoadCredentialEncrypted",
@@ -15,7 +16,7 @@ const KEYS: [&str; 5] = [
     "ImportCredential",
 ];
 
-/// Finds them in one file.
+/// Finds ignored lines in one file.
 pub(super) fn ignored(file: &str, text: &str, unit: &UnitName) -> Vec<Ignored> {
     let section = ExecType::of(unit.suffix()).map(ExecType::section);
     let mut current = "";
@@ -44,7 +45,7 @@ pub(super) fn ignored(file: &str, text: &str, unit: &UnitName) -> Vec<Ignored> {
     found
 }
 
-/// Why systemd ignores an assignment; none for one that it takes or that is about something else.
+/// Why systemd ignores an assignment; `None` if it accepts it, or if the assignment is unrelated.
 fn why_ignored(key: &str, value: &str, current: &str, section: Option<&str>) -> Option<String> {
     let Some(directive) = Directive::ALL.into_iter().find(|directive| directive.name() == key) else {
         let known =
@@ -52,7 +53,7 @@ fn why_ignored(key: &str, value: &str, current: &str, section: Option<&str>) -> 
         return Some(format!("there is no {key}=; it is {known}="));
     };
     if value.is_empty() {
-        return None; // it clears those before
+        return None; // it clears the previous ones
     }
     if let Some(section) = section.filter(|section| *section != current) {
         return Some(format!("{}= belongs in [{section}]", directive.name()));
@@ -75,19 +76,20 @@ fn why_ignored(key: &str, value: &str, current: &str, section: Option<&str>) -> 
     }
 }
 
-/// Whether systemd takes an absolute path as it is (path_is_normalized()); one slash at the end is allowed.
+/// Whether systemd accepts an absolute path unchanged (path_is_normalized()). One slash at the end is
+/// allowed.
 fn is_normalized(path: &str) -> bool {
     let path = path.strip_suffix('/').unwrap_or(path);
     path.split('/').skip(1).all(|part| !matches!(part, "" | "." | ".."))
 }
 
-/// A value with every specifier replaced by something that is valid wherever it may stand.
+/// A value with every specifier replaced by text that is valid at any position.
 fn without_specifiers(value: &str) -> String {
     let (mut out, mut rest) = (String::new(), value.chars());
     while let Some(c) = rest.next() {
         match c {
             '%' => match rest.next() {
-                // those that are absolute paths
+                // specifiers that are absolute paths
                 Some('t' | 'S' | 'C' | 'L' | 'E' | 'd' | 'h' | 'T' | 'V' | 'f' | 'y' | 'Y') => {
                     out.push_str("/x")
                 }
@@ -110,14 +112,14 @@ fn nearest_key(key: &str) -> Option<&'static str> {
     (distance(nearest) <= 3).then_some(nearest)
 }
 
-/// The ID that a line probably means, whatever is wrong with it.
+/// The ID that a line probably means, despite its mistakes.
 fn probable_id(value: &str) -> String {
     let value = value.trim_start_matches(['"', '\'']);
     let end = value.find([':', '=', '/', ' ', '\t']).unwrap_or(value.len());
     value[..end].trim_matches(['"', '\'']).to_owned()
 }
 
-/// The lines of a unit file without comments, each with its number; what `\` continues is one line.
+/// The lines of a unit file without comments, each with its number. Lines that `\` continues are joined.
 fn logical_lines(text: &str) -> Vec<(usize, String)> {
     let mut lines = Vec::new();
     let mut open: Option<(usize, String)> = None;
@@ -147,7 +149,7 @@ mod tests {
 
     #[test]
     fn lines_that_systemd_ignores() {
-        // each was seen to be ignored, or not, by systemd 252, 257 and 262
+        // systemd 252, 257 and 262 were seen to ignore each of them, or not
         for (line, id, why) in [
             ("LoadCredential=db=/run/onecred/credential.sock", "db", "a : stands between ID and path"),
             ("LoadCredential=db /run/onecred/credential.sock", "db", "a : stands between ID and path"),

@@ -1,4 +1,4 @@
-//! What comes of a line, and of a unit, when the unit starts. Pure: facts in, verdicts out.
+//! Judges the outcome of a line, and of a unit, when the unit starts. Pure: facts in, verdicts out.
 
 use std::collections::BTreeSet;
 
@@ -13,13 +13,13 @@ use crate::host::systemd::unit_type::{Asks, ExecType};
 use crate::provider::base::limits::UNIT_TOTAL;
 use crate::provider::base::unit_totals;
 
-/// What comes of it, from the best to the worst.
+/// The outcome, from the best to the worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(in crate::cli) enum Effect {
     /// The unit gets the value.
     Gets,
-    /// It cannot be known.
+    /// It cannot be determined.
     Unknown,
     /// The unit starts with something else.
     Other,
@@ -29,12 +29,12 @@ pub(in crate::cli) enum Effect {
     Fails,
 }
 
-/// What comes of one line.
+/// The outcome of one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LineVerdict {
     /// The effect.
     pub(super) effect: Effect,
-    /// What is wrong, and what to do; none for a line that is right.
+    /// Cause and remedy; `None` for a correct line.
     pub(super) problem: Option<String>,
 }
 
@@ -46,22 +46,23 @@ impl LineVerdict {
     const RIGHT: Self = Self { effect: Effect::Gets, problem: None };
 }
 
-/// The line that asks onecred in this form, as a remedy.
+/// The line that requests the credential from onecred in this form, as a remedy.
 fn instead(directive: Directive, id: &str) -> String {
     let id = Some(id.trim_matches(QUOTES)).filter(|id| !id.is_empty()).unwrap_or("ID");
     format!("write {}={id}:{}, then: systemctl daemon-reload", directive.name(), directive.socket())
 }
 
-/// What a line is to the one who asks.
+/// The purpose of a line for the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// It should ask onecred.
+    /// It should request a credential from onecred.
     Asks,
-    /// It brings another credential of the unit, which keeps the unit from starting if it fails.
+    /// It provides another credential of the unit, which prevents the unit from starting if it fails.
     Beside,
 }
 
-/// Judges a line of a unit that can ask. `prediction` is what onecred would answer, if that was asked.
+/// Judges a line of a unit that can request credentials. `prediction` is the predicted answer of onecred, if
+/// it was asked.
 pub(super) fn judge_line(
     machine: Machine,
     unit: &Unit,
@@ -199,7 +200,7 @@ fn hidden(what: &str) -> LineVerdict {
     LineVerdict::new(Effect::Unknown, format!("this user cannot examine {what}; run this as root"))
 }
 
-/// Why what a line brings fails the unit.
+/// Why the content of a line makes the unit fail.
 fn brings(line: &Line, published: bool) -> Option<String> {
     let Line { directive, path, leads_to, .. } = line;
     match &line.content {
@@ -219,7 +220,7 @@ fn brings(line: &Line, published: bool) -> Option<String> {
     }
 }
 
-/// Judges what only counts for the unit as a whole: the settings that hold credentials, and the sum of all.
+/// Judges what counts only for the unit as a whole: settings that contain credentials, and the total size.
 pub(super) fn judge_whole(
     machine: Machine,
     unit: &Unit,
@@ -237,7 +238,7 @@ pub(super) fn judge_whole(
             verdicts.push(unknown_import(import));
             continue;
         };
-        // a line of the same ID goes before an import, and the first import before others
+        // a line with the same ID precedes an import, and the first import precedes others
         for credential in found.iter().filter(|it| !loaded(&it.id)) {
             if !imported.insert(credential.id.as_str()) {
                 continue;
@@ -255,7 +256,7 @@ pub(super) fn judge_whole(
             }
         }
     }
-    // and both before a setting
+    // both precede a setting
     for literal in unit.literals.iter().filter(|it| !loaded(&it.id) && !imported.contains(it.id.as_str())) {
         match &literal.content {
             Content::Fails(what) => verdicts.push(LineVerdict::new(
@@ -287,7 +288,7 @@ pub(super) fn judge_whole(
             _ => {}
         }
     }
-    // what one line brings is reported for that line
+    // the content of a single line is reported for that line
     let alone = unit
         .lines
         .iter()
@@ -337,7 +338,7 @@ fn judge_request(machine: Machine, unit: &Unit, line: &Line, prediction: Option<
         );
     }
     let (listens, socket, start) = match sealed {
-        // by itself it does not start while onecred runs
+        // this socket cannot be started separately while onecred runs
         true => (machine.sealed_listens, "onecred-sealed.socket", "systemctl restart onecred.socket"),
         false => (machine.plain_listens, "onecred.socket", "systemctl enable --now onecred.socket"),
     };
@@ -381,7 +382,7 @@ fn judge_request(machine: Machine, unit: &Unit, line: &Line, prediction: Option<
     }
 }
 
-/// Why a unit cannot run, or cannot ask, whatever its lines are.
+/// Why a unit cannot run, or cannot request credentials, whatever its lines are.
 pub(super) fn judge_unit(machine: Machine, unit: &Unit) -> Option<LineVerdict> {
     let name = &unit.name;
     let fails = |what: String| Some(LineVerdict::new(Effect::Fails, what));
@@ -414,7 +415,7 @@ pub(super) fn judge_unit(machine: Machine, unit: &Unit) -> Option<LineVerdict> {
     cannot_ask(machine, unit).map(|what| LineVerdict::new(Effect::Without, what))
 }
 
-/// Why units of this type cannot ask for credentials, and what can.
+/// Why units of this type cannot request credentials, and which can.
 fn cannot_ask(machine: Machine, unit: &Unit) -> Option<String> {
     let (name, suffix) = (&unit.name, unit.name.suffix());
     let service = match unit.triggers.as_slice() {
@@ -443,21 +444,21 @@ fn cannot_ask(machine: Machine, unit: &Unit) -> Option<String> {
     }
 }
 
-/// What comes of a unit's start for one credential.
+/// The outcome of a unit's start for one credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cli) struct Judgement {
     /// The effect.
     pub(in crate::cli) effect: Effect,
-    /// How the unit asks.
+    /// How the unit requests the credential.
     pub(in crate::cli) asks: String,
-    /// What is wrong, and what to do.
+    /// Problems and remedies.
     pub(in crate::cli) problems: Vec<String>,
-    /// What is worth knowing besides.
+    /// Additional notes.
     pub(in crate::cli) notes: Vec<String>,
 }
 
-/// Judges a unit and one of its credentials. `of_line` is what onecred would answer a line's request with, and `own` what it would answer
-/// to this unit and ID by whatever line.
+/// Judges a unit and one of its credentials. `of_line` returns the predicted answer to a line's request;
+/// `own` is the predicted answer to this unit and ID by any line.
 pub(super) fn judge(
     machine: Machine,
     unit: &Unit,
@@ -480,7 +481,7 @@ pub(super) fn judge(
         add(verdict);
         return judgement;
     }
-    // what is not looked up for such a unit is not known
+    // values that were not looked up for such a unit are unknown
     let early = early(unit, own.needs_network)
         .filter(|_| line.is_some_and(Line::is_ours) && !own.fetched && own.allowed);
     let is_known = |verdict: &LineVerdict| early.is_none() || verdict.effect != Effect::Unknown;
@@ -534,7 +535,7 @@ fn notes(unit: &Unit, own: &Prediction) -> Vec<String> {
 const OUTDATED: &str = "the unit's files have changed since systemd loaded them: systemctl daemon-reload";
 const BY_RUN: &str = "have onecred run set variables, or the program read the file";
 
-/// What comes of an ID that no line of the unit loads.
+/// The outcome for an ID that no line of the unit loads.
 pub(super) fn no_line(unit: &Unit, id: &CredentialId) -> LineVerdict {
     let without = |what: String| LineVerdict::new(Effect::Without, what);
     let add = instead(Directive::Encrypted, id.as_str());
@@ -580,13 +581,13 @@ pub(super) fn no_line(unit: &Unit, id: &CredentialId) -> LineVerdict {
     ))
 }
 
-/// A line that systemd ignores, in words, with the line to write.
+/// Describes a line that systemd ignores, with the corrected line.
 pub(super) fn ignored_text(ignored: &super::facts::Ignored) -> String {
     let fix = instead(ignored.directive, &ignored.id);
     format!("systemd ignores the line {} ({}): {}; {fix}", ignored.text, ignored.place, ignored.why)
 }
 
-/// Whether `ImportCredential=` may bring a credential of this ID.
+/// Whether `ImportCredential=` may provide a credential with this ID.
 fn is_for(import: &Import, id: &str) -> bool {
     match import.text.split_once(':') {
         Some((pattern, rename)) if pattern.ends_with('*') => id.starts_with(rename),
@@ -595,14 +596,15 @@ fn is_for(import: &Import, id: &str) -> bool {
     }
 }
 
-/// Whether a path is in the unit's own credential directory, which exists only once the unit has its credentials.
+/// Whether a path is in the unit's own credential directory, which exists only after the unit has its
+/// credentials.
 fn is_own_credential(unit: &Unit, path: &str) -> bool {
     let directory =
         path.strip_prefix("/run/credentials/").and_then(|rest| rest.strip_prefix(unit.name.as_str()));
     directory.is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// `EnvironmentFile=` lines that fail the unit, or may.
+/// Judges `EnvironmentFile=` lines that make the unit fail, or may.
 pub(super) fn environment(unit: &Unit) -> Vec<LineVerdict> {
     let required = unit.environment.iter().filter(|file| !file.optional);
     let fails = |what: String| Some(LineVerdict::new(Effect::Fails, what));

@@ -1,5 +1,5 @@
-//! Policy as a whole, against a second reading of the same files: slow and without any of the program's own types, so that the two can
-//! only agree where both are right.
+//! Compares the policy with a second implementation. That one is slow and uses none of the program's types,
+//! so both agree only if both are right.
 
 use std::path::Path;
 
@@ -36,7 +36,7 @@ const REFERENCES: [&str; 8] = [
     "op://{instance}/i/f",
 ];
 
-/// Whether a pattern means a name: tried out, letter by letter.
+/// Whether a pattern matches a name, tested character by character.
 fn means(pattern: &[char], name: &[char]) -> bool {
     match pattern.split_first() {
         None => name.is_empty(),
@@ -62,7 +62,7 @@ fn matches(pattern: &str, name: &str) -> bool {
     means(&pattern.chars().collect::<Vec<_>>(), &name.chars().collect::<Vec<_>>())
 }
 
-/// A unit's pattern as it is meant: a service, where it says no type.
+/// Whether a pattern matches a unit. A pattern without a type means a service.
 fn is_unit(pattern: &str, unit: &str) -> bool {
     let typed = pattern == "*" || [".service", ".mount"].iter().any(|kind| pattern.ends_with(kind));
     matches(&if typed { pattern.to_owned() } else { format!("{pattern}.service") }, unit)
@@ -72,7 +72,7 @@ fn texts<'j>(entry: &'j Json, key: &str) -> Vec<&'j str> {
     entry[key].as_array().into_iter().flatten().filter_map(Json::as_str).collect()
 }
 
-/// What a file gives to a unit for an ID, by reading it from above to below: references, or nothing.
+/// What a file grants to a unit for an ID, reading it from top to bottom: references, or nothing.
 fn given(file: &Json, unit: &str, id: &str) -> Option<Vec<String>> {
     let holders = || {
         let all = ["secrets", "templates"].into_iter().filter_map(|key| file[key].as_array());
@@ -114,7 +114,7 @@ fn given(file: &Json, unit: &str, id: &str) -> Option<Vec<String>> {
     Some(vec![filled])
 }
 
-/// The references that a secret or template is made of.
+/// The references of a secret or template.
 fn parts(file: &Json, holder: &Json) -> Vec<String> {
     let Some(content) = holder["content"].as_str() else { return vec![text(&holder["reference"])] };
     let mut parts = Vec::new();
@@ -148,7 +148,7 @@ fn holders() -> impl Strategy<Value = Json> {
     (names, vec(entries(), 3), vec(any::<bool>(), 3)).prop_map(|(names, units, templates)| {
         let (mut secrets, mut texts) = (vec![], vec![]);
         for ((name, units), template) in names.iter().zip(units).zip(templates) {
-            // a template of the first secret and of a reference, where there is one already
+            // a template of the first secret and of a reference, if there is a first secret
             match secrets.first().map(|first: &Json| text(&first["name"])).filter(|_| template) {
                 Some(first) => {
                     let content = format!("{{{{op://t/{name}/f}}}} {{{{{first}}}}} {{{{{first}}}}}");

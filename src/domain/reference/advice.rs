@@ -1,4 +1,5 @@
-//! What to write instead of a text that is not a reference, or of one that can never match anything. Pure.
+//! Suggests what to write instead of a text that is not a reference, or of a reference that can never match.
+//! Pure.
 
 use super::{Reference, segment_char};
 
@@ -9,11 +10,12 @@ pub struct Slip {
     pub what: String,
     /// What to write instead.
     pub remedy: String,
-    /// Whether nothing in 1Password can ever match. Otherwise it may be what was meant.
+    /// Whether it can never match anything in 1Password. Otherwise it may be intended.
     pub never_matches: bool,
 }
 
-/// Looks for empty segments: a slash at the end, or two in a row. A rule's reference can be looked at too.
+/// Looks for empty segments: a slash at the end, or two slashes in a row. Also accepts the reference of a
+/// rule.
 pub fn slip(text: &str) -> Option<Slip> {
     let (path, query) = split(text)?;
     let parts: Vec<&str> = path.split('/').collect();
@@ -54,7 +56,7 @@ pub(super) fn of_format(text: &str) -> String {
     String::new()
 }
 
-/// What to write instead of a text with a character that no reference can hold.
+/// What to write instead of a text with an invalid character.
 pub(super) fn of_character(text: &str, found: char) -> String {
     const BY_ID: &str = "write the ID of what has other characters in its name (26 letters and digits; shown by: op item get)";
     match found {
@@ -69,7 +71,7 @@ pub(super) fn of_character(text: &str, found: char) -> String {
     }
 }
 
-/// What to write, where that is a whole reference.
+/// The suggestion, if it is a complete reference.
 fn instead(text: &str) -> String {
     let slashes = text.matches('/').count() - 2;
     if (2..=3).contains(&slashes) {
@@ -91,14 +93,14 @@ fn squeezed(path: &str, query: &str) -> String {
     format!("op://{}{query}", parts.join("/"))
 }
 
-/// A URL-encoded reference as it is written here, if it can be written.
+/// A URL-encoded reference in decoded form, if that is valid.
 fn decoded(text: &str) -> Option<String> {
     let (mut plain, mut rest) = (String::new(), text);
     while let Some((before, after)) = rest.split_once('%') {
         let byte = u8::from_str_radix(after.get(..2)?, 16).ok()?;
         let decoded = char::from(byte);
         if !byte.is_ascii() || !segment_char(decoded) {
-            return None; // also an encoded slash: it is part of a name
+            return None; // also an encoded slash, which is part of a name
         }
         plain.push_str(before);
         plain.push(decoded);

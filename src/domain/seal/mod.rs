@@ -1,19 +1,19 @@
-//! Sealing: a value in the form of systemd-creds, encrypted with the host key, its credential's ID inside. Pure, without I/O.
+//! Encrypts a value in the format of systemd-creds, with the host key and bound to a credential ID. Pure, no
+//! I/O.
 //!
-//! What is sealed is authenticated: `LoadCredentialEncrypted=` takes all of it, under the ID that it was sealed for, or nothing. So an answer
-//! that is empty, cut or another's can't start a unit.
+//! The result is authenticated: `LoadCredentialEncrypted=` accepts all of it under the right ID, or nothing.
+//! So an answer that is empty, truncated or for another credential cannot start a unit.
 //!
-//! | bytes | what |
-//! |---|---|
-//! | 16 | the kind of key: the host's |
+//! | bytes | content | |---|---|
+//! | 16 | the type of key: the host's |
 //! | 4 × 4 | sizes of key, block, nonce and tag, little endian |
-//! | 12, then 4 zeros | the nonce; the header up to here is authenticated as it is |
-//! | 8 + 8 + 4 | encrypted from here on: when it was sealed, until when it is good, both in µs of the epoch, and the length of the ID |
-//! | | the ID, with zeros to a multiple of 8 for these four together |
+//! | 12, then 4 zeros | the nonce; the header up to here is authenticated, but not encrypted |
+//! | 8 + 8 + 4 | encrypted from here on: time of encryption and time of expiry, both in µs since the epoch, and the length of the ID |
+//! | | the ID, padded with zeros so that these four together are a multiple of 8 bytes |
 //! | | the value |
 //! | 16 | the tag |
 //!
-//! On the wire it is base64, without line breaks.
+//! The whole is encoded in base64 without line breaks.
 
 use base64ct::{Base64, Encoding};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -25,24 +25,25 @@ use zeroize::Zeroize;
 use crate::domain::name::CredentialId;
 use crate::domain::secret::SecretValue;
 
-/// The kind of key, as systemd numbers them: the key of this host.
+/// systemd's ID of the type of key: the key of this host.
 const BY_HOST: [u8; 16] =
     [0x5a, 0x1c, 0x6a, 0x86, 0xdf, 0x9d, 0x40, 0x96, 0xb1, 0xd5, 0xa6, 0x5e, 0x08, 0x62, 0xf1, 0x9a];
-/// Before the key in its file: an ID of the machine that it was made on.
+/// The length of the machine ID before the key in its file.
 const MACHINE_ID: usize = 16;
-/// The largest file of a host key, as systemd has it: 4 KiB of key.
+/// The maximum size of a host key file, as in systemd: 4 KiB of key.
 pub const FILE_MAX: usize = MACHINE_ID + 4096;
 const HEADER: usize = 48;
 const TAG: usize = 16;
-/// No date: systemd's USEC_INFINITY. A blob is made for the request that it answers, so there is nothing for time to end.
+/// No expiry: systemd's USEC_INFINITY. A blob is made for one request, so it need not expire.
 const NEVER: u64 = u64::MAX;
-/// The most bytes of base64 that systemd 252 reads as an encrypted credential (CREDENTIAL_ENCRYPTED_SIZE_MAX); later ones read more.
+/// The most bytes of base64 that systemd 252 reads as an encrypted credential
+/// (CREDENTIAL_ENCRYPTED_SIZE_MAX). Later versions read more.
 const SYSTEMD_READS: usize = (1 << 20) + (128 << 10);
 
-/// What this host encrypts credentials with. Wiped when dropped, by the allocator.
+/// The key with which this host encrypts credentials. The allocator wipes it when it is dropped.
 pub struct HostKey(Box<LessSafeKey>);
 
-/// The file has no host key in it.
+/// The file does not contain a host key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it has {0} bytes, and a host key has 17 to {FILE_MAX}")]
 pub struct NoKey(pub usize);
@@ -58,10 +59,11 @@ impl HostKey {
         Ok(Self(Box::new(LessSafeKey::new(key))))
     }
 
-    /// Seals a value for the units that ask for it by this ID, in base64.
+    /// Encrypts a value for units that request it under this ID, in base64.
     ///
     /// # Errors
-    /// Where the kernel gives no random numbers.
+    ///
+    /// The kernel returns no random numbers.
     pub fn seal(
         &self,
         id: &CredentialId,
@@ -80,11 +82,11 @@ impl HostKey {
         for time in [sealed_at.saturating_mul(1_000_000), NEVER] {
             blob.extend_from_slice(&time.to_le_bytes());
         }
-        // an ID has 255 bytes at the most
+        // an ID has at most 255 bytes
         blob.extend_from_slice(&(id.as_str().len() as u32).to_le_bytes());
         blob.extend_from_slice(id.as_str().as_bytes());
         blob.resize(HEADER + about(id), 0);
-        // exposed: to be encrypted in place; the buffer was made large enough, so no copy of it stays behind
+        // exposed: it is encrypted in place; the buffer is large enough, so no copy remains
         blob.extend_from_slice(value.expose());
         let (header, secret) = blob.split_at_mut(HEADER);
         let tag = self.0.seal_in_place_separate_tag(
@@ -103,17 +105,17 @@ impl HostKey {
     }
 }
 
-/// The largest value that systemd takes sealed for this ID, in bytes.
+/// The largest value in bytes that systemd accepts encrypted under this ID.
 pub fn largest(id: &CredentialId) -> usize {
     SYSTEMD_READS / 4 * 3 - size(id, 0)
 }
 
-/// How large the blob of a value of this size is.
+/// The size of the blob for a value of this size.
 fn size(id: &CredentialId, value: usize) -> usize {
     HEADER + about(id) + value + TAG
 }
 
-/// How much is said of the value before it.
+/// The size of the data before the value.
 fn about(id: &CredentialId) -> usize {
     (8 + 8 + 4 + id.as_str().len()).next_multiple_of(8)
 }

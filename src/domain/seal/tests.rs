@@ -1,9 +1,10 @@
-//! Tests of sealing: what we seal opens as systemd opens it, and one blob that `systemd-creds encrypt` made.
+//! Tests of encryption: the result can be decrypted as systemd does it, and so can a blob from `systemd-creds
+//! encrypt`.
 
 use super::oracle::open;
 use super::*;
 
-/// A host key's file: an ID of a machine, then the key.
+/// A host key file: a machine ID, then the key.
 const FILE: &[u8] = b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0a host key of a test, and of nothing else";
 /// `printf hunter2 | systemd-creds encrypt --with-key=host --name=db-password - -`, with that key, by systemd 252.
 const BY_SYSTEMD: &str = "Whxqht+dQJax1aZeCGLxmiAAAAABAAAADAAAABAAAAC6jr+/fUD6NGL4a2gAAAAAgJOlezkIJl/9e1+UhxR6tKU0kkCFIAElb81fO6YHIctlR9Z0yfzwPu3ARUE+ItggCDFUDrjGTg==";

@@ -1,26 +1,27 @@
-//! References that stand in a template's text without braces, as `op inject` takes them: nothing would replace them.
+//! Finds references without braces in the text of a template, as `op inject` accepts them. onecred would not
+//! replace them.
 
 use super::Mistake;
 use crate::domain::reference::Reference;
 
 const SCHEME: &str = "op://";
-/// The most that are looked for in one part of a text.
+/// The most that are searched for in one part of a text.
 const MOST: usize = 20;
-/// The most characters of one that are shown.
+/// The most characters of a reference that are shown.
 const SHOWN: usize = 120;
 
-/// Each of them, with the byte that it begins at.
+/// The references, each with its byte offset.
 pub(super) fn find(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let found = text.match_indices(SCHEME).filter(|(at, _)| begins(&text[..*at])).take(MOST);
     found.map(|(at, _)| (at, extent(&text[..at], &text[at..])))
 }
 
-/// Whether a scheme can begin after this: `loop://` is another one.
+/// Whether a scheme can begin after this text. In `loop://` it cannot.
 fn begins(before: &str) -> bool {
     !before.ends_with(|c: char| c.is_ascii_alphanumeric() || "+.-_".contains(c))
 }
 
-/// How far a reference goes: to the quote that ends it, or to white space or punctuation.
+/// The length of a reference: up to the quote that ends it, or to whitespace or punctuation.
 fn extent<'t>(before: &str, text: &'t str) -> &'t str {
     let quote = before.chars().next_back().filter(|c| "\"'`".contains(*c));
     let line = text.lines().next().unwrap_or_default();
@@ -32,7 +33,7 @@ fn extent<'t>(before: &str, text: &'t str) -> &'t str {
     line[..end].trim_end_matches(['.', ':'])
 }
 
-/// What is wrong with one of them, and what to write. `place` says which line it is on.
+/// The mistake and its remedy. `place` names the line.
 pub(super) fn mistake(bare: &str, place: &str) -> Mistake {
     let shown: String = bare.chars().take(SHOWN).collect();
     let what = format!("the content holds {shown}{place} without braces, so that it would stay as it is");

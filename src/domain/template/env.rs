@@ -1,18 +1,19 @@
-//! Environment files. The template's text is read as systemd reads `EnvironmentFile=`, and the value of each variable with a placeholder is
-//! written again.
+//! Environment files. The text of the template is parsed as systemd parses `EnvironmentFile=`, and each value
+//! with a placeholder is written again.
 //!
-//! A value of harmless characters is written without quotes, so that systemd, shells and containers read the same. Any other value is written in
-//! double quotes for systemd and shells, or literally for containers: podman and docker keep quotes as part of the value.
+//! A value of harmless characters is written without quotes, so that systemd, shells and containers read the
+//! same. Any other value is written in double quotes for systemd and shells, or literally for containers:
+//! podman and docker treat quotes as part of the value.
 
 use super::split::Token;
 use super::{Bit, Escape, Form, Mistake, Pieces, Quotes, Wiped};
 
-/// What systemd takes for white space, and for the end of a line.
+/// What systemd treats as whitespace, and the ends of lines.
 const SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 const NEWLINE: [char; 2] = ['\n', '\r'];
-/// What has to stand behind a backslash within double quotes.
+/// The characters that a backslash must precede within double quotes.
 const ESCAPED: &[u8] = b"\"\\`$";
-/// The most bytes that the kernel takes for one variable, its name and the = counted in.
+/// The maximum size of one variable for the kernel in bytes, including its name and the =.
 const MOST: usize = (128 << 10) - 1;
 
 /// The states of systemd's own parser, and one more.
@@ -28,11 +29,11 @@ enum State {
     DoubleEscape,
     Comment,
     CommentEscape,
-    /// After a placeholder that stands for whole lines.
+    /// After a placeholder whose value is complete lines.
     Whole,
 }
 
-/// A part of a value that was read.
+/// A parsed part of a value.
 enum Read {
     Char(char),
     Value { part: usize, escape: Escape },
@@ -41,21 +42,21 @@ enum Read {
 struct Reader<'p> {
     state: State,
     line: usize,
-    /// What was read and not written yet, as it stands.
+    /// Text that was read but not written yet.
     raw: String,
-    /// How much of it is the name with its =.
+    /// The length of the name with its =.
     key: usize,
     value: Vec<Read>,
-    /// Where the white space at the value's end begins.
+    /// Where trailing whitespace of the value begins.
     blanks: Option<usize>,
     /// Whether the value has a placeholder.
     filled: bool,
-    /// Whether containers read the file.
+    /// Whether the file is for containers.
     literal: bool,
     pieces: &'p mut Pieces,
 }
 
-/// Says how each value is written, by where it stands.
+/// Decides how to write each value, by its position.
 pub(super) fn arrange(tokens: &[Token<'_>], literal: bool, pieces: &mut Pieces) -> Result<(), Mistake> {
     let mut reader = Reader {
         state: State::Start,
@@ -213,7 +214,7 @@ impl Reader<'_> {
         state
     }
 
-    /// A variable has ended.
+    /// Ends a variable.
     fn assignment(&mut self, newline: char) -> Result<(), Mistake> {
         let name = self.raw[..self.key - 1].trim_matches(SPACE);
         let valid = !name.is_empty()
@@ -227,7 +228,7 @@ impl Reader<'_> {
         let blanks = self.blanks.take();
         let filled = std::mem::take(&mut self.filled);
         if !filled && !self.literal {
-            return Ok(()); // it stays as it was written
+            return Ok(()); // it is written unchanged
         }
         let mut bits = Vec::new();
         for read in value.into_iter().take(blanks.unwrap_or(usize::MAX)) {
@@ -269,7 +270,7 @@ impl Reader<'_> {
     }
 }
 
-/// Whether a value can stand in an environment file.
+/// Whether an environment file can contain a value.
 pub(super) fn check(value: &[u8], literal: bool) -> Result<(), &'static str> {
     let text =
         str::from_utf8(value).map_err(|_| "it is not UTF-8, as systemd wants of an environment file")?;
@@ -291,7 +292,8 @@ pub(super) fn check(value: &[u8], literal: bool) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Writes the whole value of a variable: as it is where every reader takes it so, or where only containers read it; otherwise in quotes.
+/// Writes the complete value of a variable: unchanged if every reader reads it as it is or if only containers
+/// read it, otherwise in quotes.
 pub(super) fn write_variable(value: &[u8], literal: bool, out: &mut Wiped) {
     match literal || value.iter().all(|byte| is_harmless(*byte)) {
         true => out.extend_from_slice(value),
@@ -299,7 +301,7 @@ pub(super) fn write_variable(value: &[u8], literal: bool, out: &mut Wiped) {
     }
 }
 
-/// Whether systemd, shells and containers all take this byte for itself in a value without quotes.
+/// Whether systemd, shells and containers all read this byte literally in a value without quotes.
 fn is_harmless(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"_-./:@%+,=^".contains(&byte)
 }

@@ -1,14 +1,14 @@
-//! JSON files: within a string a placeholder is a part of it, outside of one it is a whole string.
+//! JSON files: a placeholder within a string is a part of the string, and outside it is a complete string.
 
 use serde::de::IgnoredAny;
 
 use super::split::Token;
 use super::{Escape, Form, Mistake, Pieces, Quotes, Wiped};
 
-/// Line ends, and what is not a character, to YAML.
+/// Characters that YAML treats as line breaks or does not allow.
 const SPECIAL: [char; 5] = ['\u{2028}', '\u{2029}', '\u{feff}', '\u{fffe}', '\u{ffff}'];
 
-/// Says how each value is written, by where it stands.
+/// Decides how to write each value, by its position.
 pub(super) fn arrange(tokens: &[Token<'_>], pieces: &mut Pieces) -> Result<(), Mistake> {
     let (mut within, mut escaped) = (false, false);
     let mut sample = String::new();
@@ -52,7 +52,8 @@ pub(super) fn arrange(tokens: &[Token<'_>], pieces: &mut Pieces) -> Result<(), M
     })
 }
 
-/// Writes a value as a JSON string, or the inside of one. YAML and TOML read it alike: what one of them does not take as it is, is escaped.
+/// Writes a value as a JSON string, or as a part of one. YAML and TOML parse it alike: characters that one of
+/// them does not allow unescaped are escaped.
 pub(super) fn write(value: &[u8], quotes: bool, out: &mut Wiped) -> Result<(), &'static str> {
     let text = str::from_utf8(value).map_err(|_| "it is not UTF-8, as a JSON string has to be")?;
     if quotes {

@@ -1,7 +1,9 @@
-//! Templates: texts in which `{{NAME}}` and `{{op://…}}` stand for values, and what a value has to look like where it stands. Pure.
+//! Templates: texts with placeholders `{{NAME}}` and `{{op://…}}`, and how values are written in their place.
+//! Pure.
 //!
-//! A value comes out exactly as it is in 1Password, whatever is in it, or the template is refused; it never ends a string, a line or a
-//! variable. In a file for `EnvironmentFile=` and in a JSON, YAML or TOML file that follows from where the placeholder stands.
+//! A program reads a value exactly as it is in 1Password, or the template is refused. A value never ends a
+//! string, a line or a variable. In environment files, JSON, YAML and TOML, the position of the placeholder
+//! decides how its value is written.
 
 mod bare;
 mod env;
@@ -17,17 +19,18 @@ use zeroize::Zeroizing;
 use crate::domain::name::SecretName;
 use crate::domain::secret::{SecretValue, Wanted, trimmed};
 
-/// The most bytes that a template's text may have: more than systemd takes can't be served.
+/// The maximum size of a template's text in bytes. systemd does not accept more.
 pub const MAX_TEXT: usize = 1 << 20;
 /// The most placeholders of one template.
 pub const MAX_PLACEHOLDERS: usize = 512;
 
-/// What kind of file a template makes.
+/// The format of a template's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// A file for `EnvironmentFile=`.
     Env,
-    /// An environment file for containers: `podman --env-file`, a quadlet's `EnvironmentFile=`, docker. They take values literally.
+    /// An environment file for containers: `podman --env-file`, a quadlet's `EnvironmentFile=`, docker. They
+    /// take values literally.
     Container,
     /// A JSON file.
     Json,
@@ -35,12 +38,12 @@ pub enum Form {
     Yaml,
     /// A TOML file.
     Toml,
-    /// Any other: values stand in it as they are.
+    /// Any other format: values are inserted unchanged.
     Raw,
 }
 
 impl Form {
-    /// The form of a file by the ending of its name.
+    /// The format of a file by its extension.
     pub fn of(name: &str) -> Option<Self> {
         match name.rsplit_once('.')?.1 {
             "env" => Some(Self::Env),
@@ -61,7 +64,7 @@ impl Form {
     }
 }
 
-/// Why a text is no template.
+/// Why a text is not a valid template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
     /// What is wrong.
@@ -70,11 +73,11 @@ pub struct Mistake {
     pub remedy: String,
 }
 
-/// A text that was read: what it is made of, and what its placeholders name.
+/// A parsed text with the names in its placeholders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     pieces: Vec<Piece>,
-    /// What the placeholders name, each once: a secret's name, or a reference with `op://`.
+    /// The names in the placeholders, each once: the name of a secret, or a reference with `op://`.
     pub names: Vec<String>,
 }
 
@@ -85,11 +88,11 @@ enum Piece {
         part: usize,
         escape: Escape,
     },
-    /// The value of a variable in an environment file. How it is written depends on all of it.
+    /// The value of a variable in an environment file. Its complete content decides how it is written.
     Variable(Variable),
 }
 
-/// The value of a variable: its bits one after another.
+/// The value of a variable: its parts in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Variable {
     bits: Vec<Bit>,
@@ -107,8 +110,8 @@ enum Bit {
     },
 }
 
-/// How a value is written: without the line ends at its end, then for JSON, then for an environment file. YAML and TOML read the strings of JSON
-/// alike.
+/// How a value is written: without trailing line breaks, then for JSON, then for an environment file. YAML
+/// and TOML read JSON strings alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Escape {
     trim: bool,
@@ -116,18 +119,18 @@ struct Escape {
     env: Quotes,
 }
 
-/// Whether a value is escaped for a quoted string, and whether the quotes are its own.
+/// Whether a value is escaped for a quoted string, and whether it needs quotes of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Quotes {
     #[default]
     None,
-    /// The quotes stand around it already.
+    /// The template already has the quotes.
     Around,
     Own,
 }
 
 impl Template {
-    /// Reads a text.
+    /// Parses a text.
     pub fn parse(text: &str, form: Form) -> Result<Self, Vec<Mistake>> {
         let tokens = split::split(text)?;
         let names = split::names(&tokens);
@@ -154,7 +157,7 @@ impl Template {
         Ok(Self { pieces: pieces.0, names })
     }
 
-    /// Whether a value stands in it as it is, without an escape.
+    /// Whether it inserts any value unchanged, without escaping.
     pub fn has_raw_values(&self) -> bool {
         let is_raw = |piece: &Piece| match piece {
             Piece::Value { escape, .. } => escape.json == Quotes::None && escape.env == Quotes::None,
@@ -163,7 +166,7 @@ impl Template {
         self.pieces.iter().any(is_raw)
     }
 
-    /// Puts values in, in the order of [`Template::names`].
+    /// Fills in values, in the order of [`Template::names`].
     pub fn fill(&self, values: &[SecretValue]) -> Result<SecretValue, Unfit> {
         let guess = self.pieces.iter().map(|piece| match piece {
             Piece::Text(text) => text.len(),
@@ -186,7 +189,7 @@ impl Template {
 fn put(part: usize, escape: Escape, values: &[SecretValue], out: &mut Wiped) -> Result<(), Unfit> {
     let unfit = |why| Unfit { part, why };
     let value = values.get(part).ok_or(unfit("it is missing"))?;
-    // exposed: it is written into what is served
+    // exposed: it is written into the result
     escape.write(value.expose(), out).map_err(unfit)?;
     if out.len() > SecretValue::MAX {
         return Err(unfit("what is made of it would have more than 4 MiB"));
@@ -218,20 +221,20 @@ impl Variable {
     }
 }
 
-/// A value that can't stand where the template has it.
+/// A value that cannot be inserted at its place in the template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unfit {
-    /// Which of the template's names.
+    /// The index of its name in the template.
     pub part: usize,
-    /// Why not.
+    /// The reason.
     pub why: &'static str,
 }
 
-/// A buffer for values, which leaves nothing behind as it grows.
+/// A buffer for values that wipes its old content when it grows.
 struct Wiped(Zeroizing<Vec<u8>>);
 
 impl Wiped {
-    /// One that has room for so much, within reason: a guess is no promise.
+    /// A buffer with this capacity, within limits.
     fn new(guess: usize) -> Self {
         Self(Zeroizing::new(Vec::with_capacity(guess.min(SecretValue::MAX))))
     }
@@ -242,7 +245,7 @@ impl Wiped {
         if needed > self.0.capacity() {
             let mut larger = Zeroizing::new(Vec::with_capacity(needed.max(2 * self.0.capacity())));
             larger.extend_from_slice(&self.0);
-            self.0 = larger; // the one before is wiped
+            self.0 = larger; // this wipes the old buffer
         }
         self.0.extend_from_slice(bytes);
     }
@@ -289,7 +292,7 @@ impl Escape {
     }
 }
 
-/// How a value is written in a file whose form is not known.
+/// How a value is written in a file of unknown format.
 fn foreign(form: Form) -> Escape {
     match form {
         Form::Env | Form::Container => Escape { env: Quotes::Own, ..Escape::default() },
@@ -318,14 +321,14 @@ impl Pieces {
     }
 }
 
-/// A template with what its placeholders stand for: all that is needed to fill it in.
+/// A template with the values that its placeholders refer to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filling {
     /// The template's name.
     pub name: SecretName,
-    /// What it is made of.
+    /// The parsed text.
     pub template: Template,
-    /// What its names stand for, in their order.
+    /// The values of its names, in the same order.
     pub parts: Vec<Arc<Wanted>>,
 }
 

@@ -1,4 +1,5 @@
-//! A template's text and its placeholders: `{{NAME}}`, `{{ op://… }}`, `{{NAME | trim | json}}`; `{{{{` is `{{` itself, `{{"TEXT"}}` is TEXT.
+//! Splits the text of a template at its placeholders: `{{NAME}}`, `{{ op://… }}`, `{{NAME | trim | json}}`.
+//! `{{{{` means a literal `{{`, and `{{"TEXT"}}` means TEXT.
 
 use super::bare;
 use super::{Form, MAX_PLACEHOLDERS, MAX_TEXT, Mistake};
@@ -11,14 +12,14 @@ pub(super) enum Token<'t> {
         part: usize,
         name: &'t str,
         filter: Option<Form>,
-        /// Whether the line ends at the end of the value are left out.
+        /// Whether line breaks at the end of the value are removed.
         trim: bool,
-        /// The line it stands on, from 1.
+        /// Its line, from 1.
         line: usize,
     },
 }
 
-/// Takes a text apart.
+/// Splits a text.
 pub(super) fn split(text: &str) -> Result<Vec<Token<'_>>, Vec<Mistake>> {
     let (mut tokens, mut mistakes) = (Vec::new(), Vec::new());
     let mut names: Vec<&str> = Vec::new();
@@ -75,12 +76,12 @@ pub(super) fn split(text: &str) -> Result<Vec<Token<'_>>, Vec<Mistake>> {
 
 const REMEDY: &str = "write a placeholder like {{db-password}}, and {{{{ for {{ itself";
 
-/// The references in a part of the text that begins on this line, which nothing would replace.
+/// The references without braces in a part of the text that begins on this line.
 fn without_braces(part: &str, line: usize, text: &str) -> impl Iterator<Item = Mistake> {
     bare::find(part).map(move |(at, bare)| bare::mistake(bare, &on(line + lines(&part[..at]), text)))
 }
 
-/// The text of `{{"TEXT"}}`, which stands for itself.
+/// The literal text of `{{"TEXT"}}`.
 fn literal(inner: &str) -> Option<&str> {
     let text = inner.trim().strip_prefix('"')?.strip_suffix('"')?;
     Some(text).filter(|text| !text.is_empty() && !text.contains(['"', '\n', '\r']))
@@ -113,12 +114,12 @@ fn lines(text: &str) -> usize {
     text.bytes().filter(|byte| *byte == b'\n').count()
 }
 
-/// Which line, where there are several.
+/// Names the line, if there are several.
 fn on(line: usize, text: &str) -> String {
     if text.trim_end().contains('\n') { format!(" (line {line} of it)") } else { String::new() }
 }
 
-/// What the placeholders name, each once.
+/// The names in the placeholders, each once.
 pub(super) fn names(tokens: &[Token<'_>]) -> Vec<String> {
     let mut names = Vec::new();
     for token in tokens {

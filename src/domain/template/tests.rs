@@ -141,7 +141,7 @@ fn environment_files() {
     }
 }
 
-/// What a shell makes of an environment file.
+/// What a shell reads from an environment file.
 fn shell(file: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file.env");
@@ -274,7 +274,7 @@ proptest! {
     fn literal_text_means_what_it_means_to_systemd(literal in "[ab\"'\\\\$` \t#]{0,10}") {
         let Ok(template) = Template::parse(&format!("A={literal}{{{{v}}}}\nB=1\n"), Form::Env) else { return Ok(()) };
         let file = template.fill(&[SecretValue::new(b"v".to_vec())]).expect("fits");
-        // a letter in the placeholder's place, which ends neither quotes nor white space
+        // a letter instead of the placeholder, which ends neither quotes nor whitespace
         let plain = format!("A={literal}v\nB=1\n");
         prop_assert_eq!(systemd(str::from_utf8(file.expose()).expect("text")), systemd(&plain));
     }

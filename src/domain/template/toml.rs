@@ -1,12 +1,13 @@
-//! TOML files: within double quotes a placeholder is a part of the string, outside of quotes it is a whole string.
+//! TOML files: a placeholder within double quotes is a part of the string, and outside quotes it is a
+//! complete string.
 
 use super::split::Token;
 use super::{Escape, Form, Mistake, Pieces, Quotes};
 
-/// What the characters read so far are in the middle of.
+/// What the characters up to here are part of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// No string.
+    /// Not a string.
     Bare,
     Basic,
     BasicEscape,
@@ -16,7 +17,7 @@ enum State {
     LinesEscape,
     /// Three single quotes.
     LiteralLines,
-    /// Behind a placeholder that is a string.
+    /// After a placeholder that is a string.
     After,
     Comment,
 }
@@ -24,13 +25,13 @@ use State::{After, Bare, Basic, BasicEscape, Comment, Lines, LinesEscape, Litera
 
 struct Reader {
     state: State,
-    /// How many `[` and `{` of values are open.
+    /// The number of open `[` and `{` of values.
     depth: usize,
-    /// The last character that is not white space; a line end, outside of brackets.
+    /// The last character that is not whitespace; outside brackets also a line break.
     last: char,
 }
 
-/// Says how each value is written, by where it stands.
+/// Decides how to write each value, by its position.
 pub(super) fn arrange(tokens: &[Token<'_>], pieces: &mut Pieces) -> Result<(), Mistake> {
     let mut reader = Reader { state: Bare, depth: 0, last: '\n' };
     let mut whole: Option<(&str, usize)> = None;
@@ -59,7 +60,7 @@ fn part_of_text(name: &str, line: usize) -> Mistake {
 }
 
 impl Reader {
-    /// How a value is written that stands here.
+    /// How to write a value here.
     fn place(&mut self, name: &str, line: usize, filter: Option<Form>) -> Result<Quotes, Mistake> {
         let wrong = |what: &str, remedy: &str| {
             let what = format!("{{{{{name}}}}} stands in {what} (line {line} of the content)");
@@ -90,7 +91,7 @@ impl Reader {
         }
     }
 
-    /// Reads text. An error, if it does not let a placeholder be a whole value.
+    /// Reads text. Fails if it does not allow a placeholder to be a complete value.
     fn read(&mut self, text: &str) -> Result<(), ()> {
         let mut rest = text;
         while let Some(c) = rest.chars().next() {
@@ -129,7 +130,8 @@ impl Reader {
         Bare
     }
 
-    /// A character outside of strings: the state behind it, and how many bytes of the text are read then.
+    /// Handles a character outside strings. Returns the next state, and how many bytes of the text it has
+    /// read.
     fn bare(&mut self, c: char, rest: &str) -> (State, usize) {
         let begins_line = self.depth == 0 && self.last == '\n';
         match c {

@@ -1,33 +1,34 @@
-//! YAML files: within double quotes a placeholder is a part of the string, outside of quotes it is a whole string. Where a value would not stay
-//! one string, such as in a block scalar or between other characters, a placeholder is a mistake.
+//! YAML files: a placeholder within double quotes is a part of the string, and outside quotes it is a
+//! complete string. If a value would not remain one string, for example in a block scalar or between other
+//! characters, the placeholder is a mistake.
 
 use super::split::Token;
 use super::{Escape, Form, Mistake, Pieces, Quotes};
 
-/// What the characters read so far are in the middle of.
+/// What the characters up to here are part of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// A value can begin.
     Fresh,
-    /// A `-`, `?` or `:` where a value can begin: an indicator, if white space follows.
+    /// A `-`, `?` or `:` where a value can begin: an indicator if whitespace follows.
     Indicator,
     /// A tag, an anchor or an alias.
     Tag,
     /// Text without quotes.
     Plain,
-    /// A `:` in text without quotes: its end, if white space follows.
+    /// A `:` in text without quotes: ends it if whitespace follows.
     PlainColon,
     Single,
     Double,
     DoubleEscape,
-    /// Behind a string in quotes, or a placeholder that is one.
+    /// After a string in quotes, or a placeholder that is one.
     After,
     Comment,
-    /// The line of a `|` or `>`.
+    /// The header line of a `|` or `>` block.
     BlockHeader,
     /// A block scalar.
     Block,
-    /// The start of a line behind text without quotes, or in a block scalar, which may continue it.
+    /// The start of a line after text without quotes or in a block scalar, which it may continue.
     PlainLine,
     BlockLine,
 }
@@ -38,20 +39,21 @@ use State::{
 
 struct Reader {
     state: State,
-    /// What stands on this line so far.
+    /// The text of this line so far.
     line: String,
-    /// How many `[` and `{` are open.
+    /// The number of open `[` and `{`.
     flow: usize,
-    /// A line that begins behind this column continues the text without quotes or the block scalar before it.
+    /// A line that is indented more than this column continues the previous text without quotes, or the block
+    /// scalar.
     outer: isize,
     /// Whether this line does.
     continues: bool,
-    /// Whether the string in double quotes has a line end, and the placeholder in it.
+    /// Whether the string in double quotes has a line break, and the placeholder in it.
     is_folded: bool,
     placed: Option<(String, usize)>,
 }
 
-/// Says how each value is written, by where it stands.
+/// Decides how to write each value, by its position.
 pub(super) fn arrange(tokens: &[Token<'_>], pieces: &mut Pieces) -> Result<(), Mistake> {
     let mut reader = Reader {
         state: Fresh,
@@ -103,14 +105,14 @@ fn part_of_text(name: &str, line: usize) -> Mistake {
     Mistake { what, remedy: format!("put all of the text in double quotes, as in \"a {{{{{name}}}}}\"") }
 }
 
-/// White space at the line ends of a string is lost.
+/// The mistake of a placeholder in a folded string: whitespace at the line breaks would be lost.
 fn folded(name: &str, line: usize) -> Mistake {
     let what = format!("{{{{{name}}}}} stands in a string of several lines (line {line} of the content)");
     Mistake { what, remedy: "write the string in one line, with \\n for line ends".into() }
 }
 
 impl Reader {
-    /// How a value is written that stands here.
+    /// How to write a value here.
     fn place(&mut self, name: &str, line: usize, filter: Option<Form>) -> Result<Quotes, Mistake> {
         self.begin_line();
         let wrong = |what: &str, remedy: String| {
@@ -203,7 +205,8 @@ impl Reader {
         self.line.push(c);
     }
 
-    /// The first character of a line that is not white space: whether the line continues what was before it.
+    /// Handles the first character of a line that is not whitespace: decides whether the line continues the
+    /// previous text.
     fn begin_line(&mut self) {
         let inside = match self.state {
             PlainLine => Plain,
@@ -237,7 +240,7 @@ impl Reader {
     }
 }
 
-/// The column of what a line has a value of: its key, or the last of its dashes; -1, if it has none.
+/// The column of the key or the last dash of a line with a value; -1 if it has neither.
 fn column(line: &str) -> isize {
     let (mut column, mut dash) = (line.len() - line.trim_start().len(), -1);
     let mut rest = line.trim_start();

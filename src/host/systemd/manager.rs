@@ -182,6 +182,7 @@ impl Link {
         Ok(Properties(proxy.build().await?))
     }
 
+    /// The connection to D-Bus, which is made if necessary.
     pub async fn connection(&self) -> zbus::Result<Connection> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(connection) = known.filter(|connection| !connection.is_closed()) {

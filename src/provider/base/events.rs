@@ -18,6 +18,7 @@ const KEPT: usize = 1024;
 pub enum Event {
     /// An item was fetched, and the values of these fields differ from the previous ones, or are new.
     Changed {
+        /// The item.
         key: ItemKey,
         /// The fields that changed.
         fields: Arc<[FieldRef]>,
@@ -28,6 +29,7 @@ pub enum Event {
     },
     /// A look-up of an item failed, or some of its fields are missing.
     Failed {
+        /// The item.
         key: ItemKey,
         /// The fields that failed; all of them if `None`.
         fields: Option<Arc<[FieldRef]>>,

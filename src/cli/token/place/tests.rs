@@ -1,4 +1,4 @@
-//! Tests of where tokens are kept, and how.
+//! Tests of where and how tokens are stored.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

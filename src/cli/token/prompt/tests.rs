@@ -1,4 +1,4 @@
-//! Tests of how a token is read.
+//! Tests of reading a token.
 
 use std::fs::File;
 use std::os::fd::AsFd;

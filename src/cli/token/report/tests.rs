@@ -1,4 +1,4 @@
-//! Tests of what is told about a token.
+//! Tests of the text about a token.
 
 use super::*;
 use crate::cli::token::Where;

@@ -1,4 +1,4 @@
-//! Tests of setting a token: only one that proves good is written, and it is seen nowhere else.
+//! Tests of setting a token: only a valid one is written, and it does not appear anywhere else.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::ipc::{Check, Checked, Class, Failure, Fetch, Fetched, Pending, Probe,
 const GOOD: &str = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJjYW5hcnkifQ.c2ln";
 const BAD: &str = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ3cm9uZyJ9.c2ln";
 
-/// A resolver that knows one good token.
+/// A resolver that accepts one token.
 struct Judge;
 
 impl Resolve for Judge {
@@ -66,7 +66,7 @@ impl Bench {
         self
     }
 
-    /// Whether it was set, and all that was said.
+    /// Whether the token was set, and all output.
     fn set(&self, token: &str) -> (Result<bool, String>, String) {
         let token = SecretValue::new(token.into());
         let (mut out, mut err) = (Vec::new(), Vec::new());

@@ -50,7 +50,7 @@ fn all_lines_of_a_unit() {
     use Directive::{Encrypted, Plain};
     says(&unit("app.service", &[(Plain, "db", PLAIN, LeadsTo::PlainSocket)]), &[], &[]);
     says(&unit("app.service", &[(Encrypted, "db", SEALED, LeadsTo::SealedSocket)]), &[], &[]);
-    // what has nothing to do with onecred is not its business
+    // lines that are unrelated to onecred are ignored
     let foreign = (Plain, "other", "/etc/none", LeadsTo::Missing);
     says(&unit("acme-x.service", std::slice::from_ref(&foreign)), &[], &[]);
     says(
@@ -61,7 +61,7 @@ fn all_lines_of_a_unit() {
         ],
         &[],
     );
-    // without a path, but meant for onecred, since the configuration gives it
+    // without a path, but meant for onecred, since the configuration grants it
     says(
         &unit("app.service", &[(Plain, "db", "db", LeadsTo::Store(false))]),
         &["app.service: LoadCredential=db: without a path"],

@@ -4,7 +4,7 @@ use crate::domain::name::UnitName;
 
 /// systemd 252 with both sockets active.
 const OLD: Machine = Machine { systemd: 252, plain_listens: true, sealed_listens: true, tmpfs: false };
-/// The same with 262.
+/// systemd 262 with both sockets active.
 const NEW: Machine = Machine { systemd: 262, ..OLD };
 
 fn unit(name: &str, lines: &[Line]) -> Unit {
@@ -324,7 +324,7 @@ fn other_lines_of_the_unit_count() {
         Effect::Fails,
         &["by its line LoadCredential=other:/etc/none: /etc/none does not exist"],
     );
-    // what starts without another credential starts
+    // a unit that can start without another credential starts
     judged(&unit("app.service", &[right(), other("other", LeadsTo::Store(false))]), Effect::Gets, &[]);
     judged(&unit("app.service", &[right(), other("/etc/hostname", LeadsTo::File)]), Effect::Gets, &[]);
     let both = unit("app.service", &[right(), other(PLAIN, LeadsTo::PlainSocket)]);
@@ -353,7 +353,7 @@ fn environment_files() {
         Effect::Fails,
         &["is read before systemd sets up credentials", "onecred run"],
     );
-    // while the unit runs it does exist
+    // while the unit runs, the directory exists
     judged(&with(own, false, true), Effect::Fails, &["is read before"]);
     judged(&with("/etc/none", false, false), Effect::Fails, &["EnvironmentFile=/etc/none does not exist"]);
     judged(&with("/etc/none", true, false), Effect::Gets, &[]);
@@ -397,7 +397,7 @@ fn what_fails_beside_a_right_line() {
     for (other, effect, words) in [
         (file(Plain, credentials(&[("x", 9)])), Effect::Gets, ""),
         (file(Plain, credentials(&[("x", 1 << 20)])), Effect::Fails, "/etc/x has 1048576 bytes"),
-        // with the value of 7 bytes that onecred gives
+        // together with the value of 7 bytes from onecred
         (file(Plain, credentials(&[("x", (1 << 20) - 11)])), Effect::Gets, ""),
         (
             file(Plain, credentials(&[("x", (1 << 20) - 9)])),
@@ -436,7 +436,7 @@ fn settings_beside_a_right_line() {
         (unknown, Effect::Unknown, "only known to root"),
         (large, Effect::Fails, ""),
         (undecryptable("x"), Effect::Fails, "cannot decrypt x, and the unit fails"),
-        // what a line of the same ID loads goes before it
+        // a line with the same ID precedes it
         (undecryptable("db"), Effect::Gets, ""),
     ] {
         let with = Unit { literals: vec![literal], ..unit("app.service", &[right()]) };
@@ -553,7 +553,7 @@ fn what_imports_bring_beside_a_right_line() {
         (Some(vec![fails]), Effect::Fails, "systemd cannot decrypt it, and the unit fails"),
         (Some(vec![unknown]), Effect::Unknown, "examine /etc/credstore/x; run this as root"),
         (None, Effect::Unknown, "credential stores"),
-        // what a line of the same ID loads goes before it
+        // a line with the same ID precedes it
         (Some(vec![of_ours]), Effect::Gets, ""),
     ];
     for (found, effect, words) in rows {
@@ -563,7 +563,7 @@ fn what_imports_bring_beside_a_right_line() {
         assert_eq!(judgement.effect, effect, "{judgement:?}");
         assert!(judgement.problems.join("\n").contains(words), "{judgement:?}");
     }
-    // an import goes before a setting of the same ID
+    // an import precedes a setting with the same ID
     let imports = vec![Import { text: "x".into(), found: Some(vec![imported("x", 1)]) }];
     let literals = vec![literal("x", 1 << 20)];
     let with = Unit { imports, literals, ..unit("app.service", &[right()]) };

@@ -5,7 +5,7 @@ use super::super::Template;
 use super::*;
 use crate::domain::secret::SecretValue;
 
-/// Stands for a value in a sample.
+/// Represents a value in a sample.
 const MARK: &str = "\u{e000}";
 
 fn fill(template: &Template, value: &str) -> String {
@@ -28,7 +28,8 @@ fn replaced(read: Value, value: &str) -> Value {
     }
 }
 
-/// Whether a parser reads the value wherever it reads the mark. True also where there is no template, or no TOML.
+/// Checks that a parser reads the value wherever it reads the mark. Succeeds also if the text is not a
+/// template or not TOML.
 fn is_read_back(text: &str, value: &str) -> Result<(), TestCaseError> {
     let Ok(template) = Template::parse(text, Form::Toml) else { return Ok(()) };
     let sample = fill(&template, MARK);

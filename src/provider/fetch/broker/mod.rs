@@ -145,6 +145,7 @@ impl Broker {
         self.failing().retain(|key, _| !next.fields(key).is_empty() && is_same(&key.source));
     }
 
+    /// The store of fetched values.
     pub fn store(&self) -> &Store {
         &self.store
     }
