@@ -1,5 +1,6 @@
-//! A service account: what a boot, a start after it and a check cost in requests; how long the first value takes, beside the official
-//! Python SDK with the same core on the same fake service; and what the resolver and its worker take of memory.
+//! Benchmarks of a service account. How many requests a boot, a later start and a check cost. How long the
+//! first value takes, compared with the official Python SDK with the same core and the same fake service. How
+//! much memory the resolver and its worker use.
 
 use super::{
     Effort,
@@ -31,7 +32,8 @@ use std::{
 
 const ITEMS: usize = 120;
 const CONFIG: &str = "/etc/onecred/secrets.json";
-/// Logs in and resolves one reference; the time for that, without the interpreter's start and the imports.
+/// Logs in and resolves one reference, and prints the time for that, without the start of the interpreter and
+/// the imports.
 const SDK: &str = "
 import asyncio, sys, time
 from onepassword import Client
@@ -43,7 +45,7 @@ async def main(token, reference):
 asyncio.run(main(open(sys.argv[1]).read().strip(), sys.argv[2]))
 ";
 
-/// Measures on a machine of its own, with the fake service in its network.
+/// Measures on a separate machine, with the fake service in its network.
 pub fn rows(suite: Suite, effort: Effort) -> Result<Vec<Row>, Box<dyn Error>> {
     eprintln!("measuring: account");
     let folder = tempfile::tempdir()?;
@@ -90,7 +92,7 @@ fn boot(suite: Suite, folder: &Path) -> Result<(Stage, FakeAccount), Box<dyn Err
     Ok((stage, fake))
 }
 
-/// One unit that wants all of them: at boot, again, and after their age has passed.
+/// One unit with all credentials: at boot, again, and after their maximum age.
 fn requests(stage: &Stage, fake: &FakeAccount) -> Result<Vec<Row>, Box<dyn Error>> {
     let values: Vec<(String, String)> = (0..ITEMS).map(|n| (id(n), value(n))).collect();
     let expected: Vec<(&str, &[u8])> =
@@ -98,7 +100,7 @@ fn requests(stage: &Stage, fake: &FakeAccount) -> Result<Vec<Row>, Box<dyn Error
     let mut rows = Vec::new();
     let mut count = |what: &str, most: f64| -> Result<f64, Box<dyn Error>> {
         stage.gets("app.service", "", &expected);
-        thread::sleep(Duration::from_millis(500)); // what is fetched ahead counts, too
+        thread::sleep(Duration::from_millis(500)); // what is fetched ahead counts too
         let seen = stage.in_network(|| fake.control.take_requests())??;
         let login = |path: &str| path.contains("/auth") || path.ends_with("/keysets");
         let logins = seen.iter().filter(|request| login(&request.path)).count();
@@ -116,8 +118,9 @@ fn requests(stage: &Stage, fake: &FakeAccount) -> Result<Vec<Row>, Box<dyn Error
     Ok(rows)
 }
 
-/// From a question to the resolver that has not logged in, to the value: start of the worker, checks of the library, login, look-up.
-/// The SDK's own time (in the place of the floor) is from its call to log in to its value, with the core loaded before.
+/// The time from a question to a resolver that has not logged in until the value: start of the worker, checks
+/// of the library, login and look-up. The SDK's time (in the column of the floor) is from the call to log in
+/// until the value, with the core already loaded.
 fn first_value(
     stage: &Stage,
     fake: &FakeAccount,
@@ -182,7 +185,7 @@ fn first_value(
     Ok(vec![Row::events(what, Unit::Milliseconds, &pairs, Some(Wanted::AtMost(1.3)))])
 }
 
-/// The resolver of a Connect server, after it has been asked.
+/// The resolver of a Connect server after one question.
 fn without_core(suite: Suite) -> Result<Row, Box<dyn Error>> {
     let stage = Setup::connect(suite).secret("password", "op://My Vault/db/password", &["app"]).stage();
     stage.gets("app.service", "", &[("password", b"hunter2")]);
@@ -191,7 +194,7 @@ fn without_core(suite: Suite) -> Result<Row, Box<dyn Error>> {
     Ok(memory("resolver without the core (Connect), VmRSS", &[pid], inside, Some(Wanted::AtMost(20.0)))?)
 }
 
-/// What a program prints, which must succeed.
+/// The output of a program, which must succeed.
 fn run(command: &mut Command) -> Result<String, Box<dyn Error>> {
     let ran = command.output()?;
     if !ran.status.success() {

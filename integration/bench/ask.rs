@@ -1,4 +1,5 @@
-//! Asks for credentials as systemd does: binds the address that names unit and credential, connects, sends nothing, reads to the end.
+//! Requests credentials as systemd does: binds the address with unit and credential ID, connects, sends
+//! nothing, and reads until EOF.
 
 use nix::sys::socket::{
     AddressFamily, Shutdown, SockFlag, SockType, UnixAddr, bind, connect, shutdown, socket,
@@ -10,11 +11,11 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-/// The unit that the asking program is started in.
+/// The unit of the asking program.
 pub const UNIT: &str = "bench";
-/// How many secrets there are.
+/// The number of secrets.
 pub const SECRETS: usize = 100;
-/// The sockets: onecred's, and the floor's.
+/// The sockets of onecred and of the floor.
 pub const SOCKETS: [&str; 2] = ["/run/onecred/credential.sock", "/run/floor/credential.sock"];
 
 /// The name of the nth secret.
@@ -27,7 +28,7 @@ pub fn value(n: usize) -> String {
     format!("the value of secret {n:02} in 32 bytes")[..32].into()
 }
 
-/// One who asks a socket for secrets, in turn.
+/// Requests secrets in turn from a socket.
 pub struct Asker {
     to: UnixAddr,
     questions: Vec<(UnixAddr, Vec<u8>)>,
@@ -36,7 +37,7 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// Asks at this socket; addresses are like no other asker's.
+    /// Requests at this socket. Its addresses differ from those of any other asker.
     pub fn of(path: &str) -> io::Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -48,12 +49,12 @@ impl Asker {
         Ok(Self { to: UnixAddr::new(path)?, questions, next: 0, buffer: vec![0; 4096] })
     }
 
-    /// The nth secret is the next one.
+    /// Makes the nth secret the next one.
     pub fn skip_to(&mut self, n: usize) {
         self.next = n % self.questions.len();
     }
 
-    /// Asks for the next secret. Another answer than the right one is an error.
+    /// Requests the next secret. A wrong answer is an error.
     pub fn ask(&mut self) -> io::Result<()> {
         let (own, expected) = &self.questions[self.next];
         self.next = (self.next + 1) % self.questions.len();

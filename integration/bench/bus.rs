@@ -1,4 +1,5 @@
-//! The D-Bus interface: how long it takes to see a thousand secrets, and what a client that asks all the time costs a warm credential.
+//! Benchmarks of the D-Bus interface: how long it takes to list a thousand secrets, and how much a busy
+//! client slows down an answer from the store.
 
 use super::{
     Effort,
@@ -21,7 +22,7 @@ use std::{
 const CLIENT: &str = "/usr/bin/bus-client";
 const MANY: usize = 1000;
 
-/// Measures on a machine of its own.
+/// Measures on a separate machine.
 pub fn rows(suite: Suite, effort: Effort) -> Result<Vec<Row>, Box<dyn Error>> {
     let layer = Layer::create("bench-bus")?;
     fs::create_dir_all(layer.path().join("usr/bin"))?;
@@ -44,8 +45,8 @@ fn time(stage: &Stage, what: &str, name: &str) -> Result<Row, Box<dyn Error>> {
     Ok(Row::alone(name, Unit::Milliseconds, microseconds / 1000.0, Some(Wanted::AtMost(20.0))))
 }
 
-/// In the machine: warm answers while a client asks a hundred times a second over D-Bus (in the place of onecred), and while none does
-/// (in the place of the floor).
+/// Inside the machine: answers from the store while a client makes a hundred D-Bus calls per second (in the
+/// column of onecred), and without such a client (in the column of the floor).
 pub fn beside_a_client(effort: Effort) -> io::Result<Vec<Row>> {
     let (rounds, each) = match effort {
         Effort::Whole => (41, Duration::from_millis(200)),

@@ -1,4 +1,4 @@
-//! What a first fetch, a fresh one, a stale one and a changed one cost in calls to a Connect server.
+//! Counts the calls to a Connect server for a first, a fresh, a stale and a changed value.
 
 use super::table::{Row, Unit, Wanted};
 use onecred_integration::{
@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use std::{error::Error, thread, time::Duration};
 
 const VAULTS: usize = 3;
-const ITEMS: usize = 2; // in each
-const FIELDS: usize = 2; // in each
+const ITEMS: usize = 2; // per vault
+const FIELDS: usize = 2; // per item
 const CONFIG: &str = "/etc/onecred/secrets.json";
 
-/// Counts them, with one unit that wants all fields.
+/// Counts the calls for one unit with all fields.
 pub fn rows(suite: Suite) -> Result<Vec<Row>, Box<dyn Error>> {
     let mut setup = Setup::connect(suite).holding(vaults()).default("maxAge", "1h");
     let (mut ids, mut values) = (Vec::new(), Vec::new());
@@ -49,13 +49,13 @@ pub fn rows(suite: Suite) -> Result<Vec<Row>, Box<dyn Error>> {
     Ok(rows)
 }
 
-/// Starts the unit, sees that all it got is right, and counts the calls that it took; says which, where they are more than wanted.
+/// Starts the unit, checks its values, and counts the calls. Prints the calls if there are more than allowed.
 fn start(stage: &Stage, ids: &[String], values: &[String], most: usize) -> usize {
     let before = stage.calls().len();
     let expected: Vec<(&str, &[u8])> =
         ids.iter().map(String::as_str).zip(values.iter().map(String::as_bytes)).collect();
     stage.gets("app.service", "", &expected);
-    thread::sleep(Duration::from_millis(500)); // what is fetched ahead counts, too
+    thread::sleep(Duration::from_millis(500)); // what is fetched ahead counts too
     let calls = &stage.calls()[before..];
     if calls.len() > most {
         calls.iter().for_each(|call| eprintln!("  {} {}", call.method, call.path));

@@ -1,4 +1,5 @@
-//! Warm answers: how many in a second by 1, 2 and 8 who ask at once, and how long one takes.
+//! Benchmarks of answers from the store: how many per second for 1, 2 and 8 simultaneous askers, and how long
+//! each takes.
 
 use super::{
     Effort,
@@ -21,7 +22,7 @@ pub fn rows(effort: Effort) -> io::Result<Vec<Row>> {
         let mut taken: Vec<[Vec<f64>; 2]> = Vec::new();
         for round in 0..rounds {
             let mut pair = [Vec::new(), Vec::new()];
-            // each goes first as often as the other
+            // each server is first equally often
             for side in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
                 pair[side] = ask_for(each, threads, SOCKETS[side])?;
             }
@@ -44,7 +45,7 @@ pub fn rows(effort: Effort) -> io::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Has this many threads ask one server for a while: how long each answer took, in µs.
+/// Requests from one server with this many threads for a while. Returns the duration of each answer in µs.
 fn ask_for(duration: Duration, threads: usize, socket: &str) -> io::Result<Vec<f64>> {
     let askers = (0..threads).map(|_| Asker::of(socket)).collect::<io::Result<Vec<_>>>()?;
     let end = Instant::now() + duration;

@@ -1,4 +1,5 @@
-//! The machines to measure on: onecred as `make install` puts it, and the floor in units that differ in names alone.
+//! The machines for measurements: onecred as `make install` installs it, and the floor in units that differ
+//! only in their names.
 
 use super::{
     Effort,
@@ -17,10 +18,10 @@ use serde_json::{Value, json};
 use std::{env, error::Error, fs, path::Path, process::Stdio};
 
 pub const PROGRAM: &str = "/usr/bin/onecred-bench";
-/// What is measured inside, in this order; `many` leaves much behind.
+/// The phases inside the machine, in this order. `many` is last because it leaves many processes behind.
 pub const PHASES: [&str; 4] = ["memory", "load", "starts", "many"];
 
-/// Boots a machine with both servers and measures inside, in a unit: what onecred finds out of those who ask is true then.
+/// Boots a machine with both servers and measures inside it in a unit, so that attestation succeeds.
 pub fn measure(
     suite: Suite,
     floor: &Path,
@@ -41,7 +42,7 @@ pub fn measure(
     Ok(rows)
 }
 
-/// A machine with this many secrets in a development vault, for the asking unit and those that are started.
+/// A machine with this many secrets in a vault file, for the asking unit and the units that are started.
 pub fn setup(suite: Suite, count: usize) -> Setup {
     let items: Vec<Value> = (0..count)
         .map(|n| {

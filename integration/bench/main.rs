@@ -1,6 +1,8 @@
-//! Measures onecred on a booted systemd, beside a minimal C program in the same sandbox, and prints a table. Run by `integration/bench/run`.
+//! Measures onecred on a booted systemd, compared with a minimal C program in the same sandbox, and prints a
+//! table. Run by `integration/bench/run`.
 //!
-//! Times vary from machine to machine and from minute to minute, so what is judged are ratios of figures that were taken in turn.
+//! Durations vary between machines and over time. Therefore only ratios of figures that were measured in turn
+//! are judged.
 
 mod account;
 mod ask;
@@ -20,12 +22,12 @@ use onecred_integration::{
 use std::{env, error::Error, path::PathBuf, process::ExitCode};
 use table::Row;
 
-/// How often things are done.
+/// The number of repetitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effort {
-    /// As often as the figures are meant.
+    /// All of them, for reliable figures.
     Whole,
-    /// Less often, for a first look.
+    /// Fewer, for a first impression.
     Quick,
 }
 
@@ -47,7 +49,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// In a unit of a machine: measures, and prints the rows for the one who measures from outside.
+/// Inside a unit of the machine: measures, and prints the rows for the process outside.
 fn inside(phase: &str, effort: Effort) -> Result<(), Box<dyn Error>> {
     if phase == "bus" {
         println!("{}", serde_json::to_string(&bus::beside_a_client(effort)?)?);
@@ -68,7 +70,7 @@ fn inside(phase: &str, effort: Effort) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Measures all suites. Whether the exit code shall say that all is well.
+/// Measures in all suites. Returns whether all limits hold.
 fn outside(words: &[String], effort: Effort) -> Result<bool, Box<dyn Error>> {
     clear_on_signals()?;
     probe_is_at(env!("CARGO_BIN_EXE_probe"));

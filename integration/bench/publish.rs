@@ -1,4 +1,4 @@
-//! What it takes to publish a thousand files whose values are in the store already.
+//! Measures how long publishing a thousand files takes whose values are in the store.
 
 use super::{
     Effort,
@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use std::error::Error;
 
 const ITEMS: usize = 100;
-const FIELDS: usize = 10; // in each
+const FIELDS: usize = 10; // per item
 const UNIT: &str = "onecred-publish.service";
 
-/// Publishes them again and again, each time after all were removed: from the start of the unit to its end.
+/// Removes and publishes all files repeatedly. Measures from the start of the unit to its end.
 pub fn rows(suite: Suite, effort: Effort) -> Result<Vec<Row>, Box<dyn Error>> {
     let label = |n: usize| format!("field {n}");
     let items: Vec<Value> = (0..ITEMS)
@@ -54,7 +54,7 @@ pub fn rows(suite: Suite, effort: Effort) -> Result<Vec<Row>, Box<dyn Error>> {
     Ok(vec![row("none of them there", fresh), row("all of them unchanged", unchanged)])
 }
 
-/// How long it took, in milliseconds, the unit's own start included.
+/// The duration in milliseconds, including the start of the unit.
 fn publish(stage: &Stage) -> Result<f64, Box<dyn Error>> {
     stage.run(&["systemctl", "restart", UNIT]).ok();
     let there = stage.sh("find /run/secrets -type f -user nobody | wc -l").ok();

@@ -1,4 +1,4 @@
-//! Memory after many requests for many secrets: the provider's, its keeper's, the resolver's.
+//! Measures the memory of the provider, its keeper and the resolver after many requests for many secrets.
 
 use super::{
     Effort,
@@ -9,7 +9,7 @@ use std::{env, fs, io, process::Command, time::Instant};
 
 const MOST: Option<Wanted> = Some(Wanted::AtMost(12.0));
 
-/// Measures onecred after one process has asked it 10,000 times.
+/// Measures onecred after one process has made 10,000 requests.
 pub fn after_requests() -> io::Result<Vec<Row>> {
     let mut asker = Asker::of(SOCKETS[0])?;
     (0..10_000).try_for_each(|_| asker.ask())?;
@@ -25,7 +25,8 @@ pub fn after_requests() -> io::Result<Vec<Row>> {
     ])
 }
 
-/// Measures onecred after many processes have asked it once, as units do that start, and what it then takes to answer another.
+/// Measures onecred after many processes have made one request each, as starting units do, and then the
+/// duration of another answer.
 pub fn after_processes(effort: Effort) -> io::Result<Vec<Row>> {
     let (processes, pairs) = if effort == Effort::Whole { (10_000, 300) } else { (1_000, 50) };
     for n in 0..processes {
@@ -36,12 +37,12 @@ pub fn after_processes(effort: Effort) -> io::Result<Vec<Row>> {
     let what = format!("provider after {processes} processes have asked once, VmRSS");
     Ok(vec![
         memory(what, &pids("onecred.service")?[..1], resident_here, MOST)?,
-        // nothing is wanted of it: it tells whether those before are a burden
+        // not judged: it shows whether the earlier processes slow onecred down
         Row::events("answer to yet another process, p50", Unit::Microseconds, &pairs, None),
     ])
 }
 
-/// Has a process of its own ask one of the servers, and gives back how long that took, in µs.
+/// Requests from one of the servers in a new process. Returns the duration in µs.
 fn ask_as_a_process(side: usize, n: usize) -> io::Result<f64> {
     let words = ["inside", "one", &side.to_string(), &(n % SECRETS).to_string()];
     let asked = Command::new(env::current_exe()?).args(words).output()?;
@@ -49,7 +50,7 @@ fn ask_as_a_process(side: usize, n: usize) -> io::Result<f64> {
     said.trim().parse().map_err(|_| io::Error::other(format!("one who asks: {}, {said:?}", asked.status)))
 }
 
-/// Asks one of the servers once, for the nth secret, and says how long that took, in µs.
+/// Requests the nth secret from one of the servers, and prints the duration in µs.
 pub fn one(side: &str, n: &str) -> io::Result<()> {
     let [side, n] = [side, n].map(|word| word.parse::<usize>().unwrap_or(0));
     let mut asker = Asker::of(SOCKETS[side])?;
@@ -60,7 +61,7 @@ pub fn one(side: &str, n: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// The processes of a service, the main one first.
+/// The processes of a service, the main process first.
 fn pids(unit: &str) -> io::Result<Vec<u32>> {
     let main = Command::new("systemctl").args(["show", "--value", "-p", "MainPID", unit]).output()?.stdout;
     let number = |text: &str| text.trim().parse().map_err(io::Error::other);
@@ -70,12 +71,12 @@ fn pids(unit: &str) -> io::Result<Vec<u32>> {
     Ok(all)
 }
 
-/// The processes that a control group lists.
+/// The processes in the list of a control group.
 pub fn pids_of(listed: &str) -> io::Result<Vec<u32>> {
     listed.lines().map(|line| line.trim().parse().map_err(io::Error::other)).collect()
 }
 
-/// What processes take together.
+/// The total memory of some processes.
 pub fn memory(
     what: impl Into<String>,
     pids: &[u32],
@@ -90,7 +91,7 @@ fn resident_here(pid: u32) -> io::Result<f64> {
     resident(&fs::read_to_string(format!("/proc/{pid}/status"))?)
 }
 
-/// What a process takes, by its status file.
+/// The resident memory of a process, from its status file.
 pub fn resident(status: &str) -> io::Result<f64> {
     mebibytes(status, "VmRSS:")
 }

@@ -1,4 +1,5 @@
-//! A unit's start with one warm credential, and the first answer of a server that its socket has to start.
+//! Measures the start of a unit with one credential from the store, and the first answer of a
+//! socket-activated server.
 
 use super::{
     ask::{Asker, SOCKETS},
@@ -11,16 +12,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Units that get one credential and end, by server; the machine has them.
+/// Units that get one credential and end, one per server, which exist on the machine.
 pub const CONSUMERS: [&str; 2] = ["start-onecred.service", "start-floor.service"];
-/// One that gets it at onecred's sealed socket.
+/// A unit that asks onecred's sealed socket.
 pub const SEALED_CONSUMER: &str = "start-sealed.service";
-/// Two with PrivateDevices=, which since systemd 258 do not decrypt by themselves: one at the sealed socket, one at the plain one.
+/// Two units with PrivateDevices=, which since systemd 258 do not decrypt credentials themselves: one asks
+/// the sealed socket, one the plain one.
 pub const HARDENED: [&str; 2] = ["start-hardened-sealed.service", "start-hardened-plain.service"];
 /// The servers.
 pub const SERVERS: [&str; 2] = ["onecred.service", "floor.service"];
 
-/// Measures both servers in turn; never less often, since the medians of fewer say little.
+/// Measures both servers in turn. The number of repetitions is constant, because medians of fewer are
+/// unreliable.
 pub fn rows() -> io::Result<Vec<Row>> {
     let (starts, activations) = (30, 15);
     let start = |side: usize| timed(|| systemctl(&["start", CONSUMERS[side]]));
@@ -46,7 +49,8 @@ fn at_most(most: f64) -> Option<Wanted> {
     Some(Wanted::AtMost(most))
 }
 
-/// Each does it this many times, in turn, and goes first as often as the other. The very first time of each does not count.
+/// Both sides do it this many times in turn, and each is first equally often. The first time of each does not
+/// count.
 fn in_turn(times: usize, mut once: impl FnMut(usize) -> io::Result<f64>) -> io::Result<Vec<[f64; 2]>> {
     let mut pairs = Vec::new();
     for round in 0..=times {
@@ -61,12 +65,12 @@ fn in_turn(times: usize, mut once: impl FnMut(usize) -> io::Result<f64>) -> io::
 
 fn first_answer(side: usize) -> io::Result<f64> {
     systemctl(&["stop", SERVERS[side]])?;
-    thread::sleep(Duration::from_millis(150)); // what the stop leaves PID 1 to do
+    thread::sleep(Duration::from_millis(150)); // PID 1 needs some time after a stop
     let mut asker = Asker::of(SOCKETS[side])?;
     timed(|| asker.ask())
 }
 
-/// How long it takes, in ms.
+/// The duration in ms.
 fn timed(work: impl FnOnce() -> io::Result<()>) -> io::Result<f64> {
     let before = Instant::now();
     work()?;

@@ -1,4 +1,4 @@
-//! Other users and units of the machine, and what each of them can try: sockets, files, processes, the bus.
+//! Tests what other users and units on the machine can do to sockets, files, processes and D-Bus.
 use onecred_integration::{
     attempts::{Attempt, judge, made_by},
     cases,
@@ -28,8 +28,8 @@ pub const FLOOD: Theme = Theme {
 };
 
 const VALUE: &[u8] = b"hunter2";
-/// The most memory that a flood of the bus may ever have made the provider take: all messages of the largest size that are sent at once, and
-/// half as much again. What they would be as separate texts is four times that.
+/// The most memory that a flood of D-Bus messages may make the provider use: all messages of the maximum size
+/// that are sent at once, plus half as much. As separate texts they would use four times that.
 const MOST_KIB: u64 = 200 << 10;
 
 fn stage(suite: Suite) -> Stage {
@@ -55,7 +55,7 @@ fn stage(suite: Suite) -> Stage {
     stage
 }
 
-/// What nobody may but root.
+/// What only root may do.
 const ATTEMPTS: [Attempt; 13] = [
     (
         "connect",
@@ -90,7 +90,7 @@ const ATTEMPTS: [Attempt; 13] = [
     ),
 ];
 
-/// What can be seen of a process, and changed.
+/// What can be seen and changed of a process.
 const OF_PROCESS: [(&str, &str); 5] = [
     ("mem", "head -c0 /proc/PID/mem"),
     ("maps", "head -c1 /proc/PID/maps | grep -q ."),
@@ -130,20 +130,22 @@ fn a_user_a_unit_and_a_root_without_capabilities_get_nowhere(stage: &Stage) {
         ("by-user.service", made_by("User=news")),
         ("by-dynamic-user.service", made_by("DynamicUser=yes")),
         ("by-the-resolvers-user.service", made_by("User=onecred")),
-        // as a service that its author has put into a sandbox, with what the provider itself is left: of another process of root nothing can be seen
+        // a service whose author has sandboxed it, with the capabilities that the provider keeps: it can see
+        // nothing of other processes of root
         ("by-root-of-little.service", made_by("CapabilityBoundingSet=CAP_CHOWN\nNoNewPrivileges=yes")),
         ("by-root.service", made_by("")),
     ];
     let units: Vec<(&str, &str)> = units.iter().map(|(name, text)| (*name, text.as_str())).collect();
     judge(stage, &units, &attempts, |unit, name| match unit {
         "by-root.service" => true,
-        // files of root's are root's: no capability is needed for them, and on the bus root is root
+        // root's own files need no capability, and on D-Bus root is root
         "by-root-of-little.service" => ATTEMPTS.iter().any(|(attempt, _)| *attempt == name),
         _ => false,
     });
 }
 
-/// Links, files and folders where a published file goes: in a folder that is another user's nothing is published at all, elsewhere nothing is followed.
+/// Links, files and directories in the path of a published file. Nothing is published to a directory of
+/// another user, and no links are followed elsewhere.
 fn what_others_have_put_there_is_not_followed(stage: &Stage) {
     stage.sh("mkdir /run/owned && mount -t ramfs -o mode=0755 x /run/owned && chown news /run/owned").ok();
     stage.sh("echo mine >/etc/target && chmod 0600 /etc/target && setpriv --reuid=news --clear-groups ln -s /etc/target /run/owned/linked").ok();
@@ -152,7 +154,7 @@ fn what_others_have_put_there_is_not_followed(stage: &Stage) {
     let line = stage.waits_for_line("onecred-file@linked.service", "belongs to user");
     assert!(line.contains("who could put something else there"), "{line}");
     assert_eq!(stage.read("/etc/target"), b"mine\n");
-    // in root's own folder a link is replaced, and what it leads to is left
+    // in root's own directory a link is replaced, and its target does not change
     stage.sh("chown root /run/owned").ok();
     publish("linked").ok();
     assert_eq!(
@@ -160,7 +162,7 @@ fn what_others_have_put_there_is_not_followed(stage: &Stage) {
         (VALUE.to_vec(), b"mine\n".to_vec())
     );
     stage.sh("test ! -L /run/owned/linked").ok();
-    // a second name of somebody's file is not written through
+    // a hard link to another user's file is not written through
     stage.sh("echo theirs >/run/owned/theirs && ln -f /run/owned/theirs /run/owned/linked").ok();
     publish("linked").ok();
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Boot and shutdown: a consumer may ask as early as it likes, and nothing holds up either.
+//! Tests of boot and shutdown: a consumer may ask as early as it likes, and onecred delays neither.
 use onecred_integration::{
     cases,
     machine::{Plan, Suite},
@@ -21,7 +21,7 @@ pub const THEME: Theme = Theme {
     ],
 };
 
-/// What ends the machine.
+/// Cases that end the machine.
 pub const END: Theme = Theme { name: "shutdown", stage, shared: false, cases: cases![a_shutdown_is_clean] };
 
 const PASSWORD: (&str, &[u8]) = ("password", b"hunter2");

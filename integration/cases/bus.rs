@@ -1,4 +1,4 @@
-//! The D-Bus interface: who may do what, how a unit follows a rotation, and that the bus can go away.
+//! Tests of the D-Bus interface: authorization, how a unit follows a rotation, and a restart of the bus.
 use onecred_integration::{
     cases,
     fake_connect::Fault,
@@ -25,7 +25,7 @@ pub const THEME: Theme = Theme {
     ],
 };
 
-/// What needs a machine of its own.
+/// Cases that need a machine for themselves.
 pub const ALONE: Theme = Theme {
     name: "bus_alone",
     stage,
@@ -42,7 +42,7 @@ pub const ALONE: Theme = Theme {
     ],
 };
 
-/// The same on the other implementation of a bus.
+/// The same cases with dbus-broker.
 pub const BROKER: Theme = Theme {
     name: "bus_broker",
     stage: |suite| {
@@ -74,7 +74,7 @@ fn stage(suite: Suite) -> Stage {
     stage
 }
 
-/// Waits until the provider has its name.
+/// Waits until the provider has its name on the bus.
 #[track_caller]
 fn on_the_bus(stage: &Stage) {
     wait_until("the provider is on the bus", || {
@@ -92,12 +92,12 @@ fn property(secret: &str, name: &str) -> String {
     )
 }
 
-/// Runs a command as a user that is nobody in particular, and not the one of units, in no unit of onecred's.
+/// Runs a command as an arbitrary user, who is not that of any unit, and outside the units of onecred.
 fn as_user(command: &str) -> String {
     format!("setpriv --reuid=news --regid=news --clear-groups {command}")
 }
 
-/// Runs the client as a unit's process, as another user than root, and gives back what it wrote.
+/// Runs the client as a process of a unit, as a user other than root. Returns its output.
 fn in_unit(stage: &Stage, unit: &str, words: &str) -> (Option<i32>, String, String) {
     let ran = stage.sh(&format!(
         "systemd-run --unit={unit} --collect --wait --pipe -q -p User=games {LIBEXEC}/bus-client {words}"
@@ -168,12 +168,12 @@ fn a_user_is_refused_until_polkit_allows(stage: &Stage) {
         let said = stage.sh(&as_user(&call(words))).fails();
         assert!(said.contains("may not do this (org.onecred.credentials1."), "{words}: {said}");
     }
-    // which secrets there are is no business of theirs either
+    // they may not list secrets either
     let said = stage.sh(&as_user(&call("Open s passwort"))).fails();
     assert!(said.contains("may not do this"), "{said}");
     assert!(!stage.sh(&as_user(&property("password", "Reference"))).succeeded());
     let rule = "polkit.addRule(function(action, subject) { if (action.id == \"org.onecred.credentials1.inspect\" && subject.user == \"news\") return polkit.Result.YES; });";
-    // polkit looks when a file comes, and not again when it may read it
+    // polkit checks a file when it appears, but not again when it becomes readable
     stage.write("/srv/news.rules", rule, 0o644);
     stage.sh("mkdir -p /etc/polkit-1/rules.d && mv /srv/news.rules /etc/polkit-1/rules.d/10-news.rules").ok();
     wait_until("polkit has the rule", || stage.sh(&as_user(&call("ListSecrets"))).succeeded());
@@ -192,7 +192,8 @@ fn a_unit_has_its_own_secrets_and_no_others(stage: &Stage) {
     let (_, value, said) = in_unit(stage, "app4", "credential key");
     assert!(value.is_empty() && said.contains("not allowed: secret key"), "{said}");
     assert_eq!(in_unit(stage, "stranger", "open password").1, "");
-    // what anybody runs in a unit of root's is not the unit, and can't read its credentials either
+    // a process that another user runs in a unit of root is not the unit, and cannot read its credentials
+    // either
     for words in ["open password", "credential password"] {
         let client = as_user(&format!("{LIBEXEC}/bus-client {words}"));
         let ran = stage.sh(&format!("systemd-run --unit=app-of-root --collect --wait --pipe -q {client}"));
@@ -214,7 +215,7 @@ fn a_unit_has_its_own_secrets_and_no_others(stage: &Stage) {
 }
 
 fn a_user_s_session_is_no_unit(stage: &Stage) {
-    // a scope's processes are whoever's that asked for it
+    // the processes of a scope belong to whoever asked for the scope
     let said = stage
         .sh(&format!("systemd-run --scope --unit=app7 -q {} {LIBEXEC}/bus-client open anybody", as_user("")))
         .fails();
@@ -329,7 +330,7 @@ fn the_bus_may_die(stage: &Stage) {
     stage.sh("systemctl kill -s KILL dbus.service").ok();
     wait_until("the provider is on the bus again", || stage.sh(&call("ListSecrets")).succeeded());
     stage.sh("systemctl stop dbus.socket dbus.service").ok();
-    // systemctl speaks to the manager itself, not by the bus
+    // systemctl talks to the manager directly, not over D-Bus
     stage.starts("app-busless.service", &[("username", b"bob")]);
     stage.sh("systemctl start dbus.socket dbus.service").ok();
     wait_until("the provider is on the new bus", || stage.sh(&call("ListSecrets")).succeeded());
@@ -338,18 +339,18 @@ fn the_bus_may_die(stage: &Stage) {
 
 fn a_storm_of_refreshes_is_one_flight(stage: &Stage) {
     stage.gets("app.service", "", &[("password", b"hunter2")]);
-    // a slow server: a flight outlasts the arrival of many calls also where both are slow
+    // a slow server: even if both are slow, a flight takes longer than the arrival of many calls
     stage.connect().fail(&Fault::delay(Duration::from_millis(200))).unwrap_or_else(|error| panic!("{error}"));
     let before = stage.calls().len();
     let done = stage.sh(&format!("{LIBEXEC}/bus-client storm 1000 password")).ok();
     assert_eq!(done.trim(), "1000 of 1000");
     let calls = stage.calls().len() - before;
-    // a flight that began before a call was made does not count for it
+    // a flight that began before a call does not count for that call
     assert!(calls <= 100, "{calls} calls for 1000 refreshes of one secret");
 }
 
 fn a_provider_that_was_killed_leaves_its_name_to_the_next(stage: &Stage) {
-    // a consumer that reads nothing keeps the keeper, and with it the connection to the bus, open
+    // a consumer that does not read keeps the keeper running, and its connection to the bus open
     stage.sh(&format!(
         "mkfifo /srv/go; systemd-run -q --unit=app-stuck -p Type=notify {LIBEXEC}/probe {SOCKET} unit/app-stuck.service/nowhere 10 /srv/go"
     ))
@@ -392,7 +393,7 @@ fn dbus_broker_does_as_well(stage: &Stage) {
     a_unit_has_its_own_secrets_and_no_others(stage);
     let said = stage.sh(&as_user(&call("ListSecrets"))).fails();
     assert!(said.contains("may not do this"), "{said}");
-    // it starts the provider, and says at once that it can't while the socket is stopped
+    // a call starts the provider; with a stopped socket it fails immediately
     stage.sh("systemctl stop onecred.service").ok();
     stage.sh(&call("ListSecrets")).ok();
     stage.sh("systemctl stop onecred.socket onecred.service").ok();

@@ -1,4 +1,4 @@
-//! The verbs on a booted machine: what each shows, writes and says when it can't, to people and to programs.
+//! Tests of the verbs on a booted machine: their output for people and programs, and their errors.
 use onecred_integration::{
     cases,
     fake_connect::vault,
@@ -15,7 +15,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// What only looks.
+/// Cases that change nothing.
 pub const THEME: Theme = Theme {
     name: "cli",
     stage,
@@ -60,12 +60,12 @@ pub(crate) fn stage(suite: Suite) -> Stage {
     stage
 }
 
-/// Runs it as a user that is nobody in particular.
+/// Runs a command as an arbitrary user.
 pub(crate) fn as_user(command: &str) -> String {
     format!("setpriv --reuid=games --regid=games --clear-groups {command}")
 }
 
-/// Runs it on a terminal.
+/// Runs a command on a terminal.
 fn on_terminal(stage: &Stage, command: &str) -> Ran {
     stage.sh(&format!("TERM=xterm script -qec '{command}' /dev/null </dev/null"))
 }
@@ -74,7 +74,7 @@ fn json_of(ran: Ran) -> Value {
     serde_json::from_str(&ran.stdout()).unwrap_or_else(|error| panic!("no JSON: {error}: {ran}"))
 }
 
-/// What a verb complained of, which is never the bus's own wording, and its exit code.
+/// The error message of a verb, which must not be D-Bus's own text, and its exit code.
 #[track_caller]
 pub(crate) fn complaint(ran: &Ran) -> (Option<i32>, String) {
     let said = ran.stderr();
@@ -215,7 +215,7 @@ fn programs_get_json(stage: &Stage) {
     let list = json_of(stage.sh("onecred list --json"));
     assert_eq!(list[0]["reference"], "op://Servers/postgres/password", "{list}");
     assert_eq!(list[2]["error"]["name"], "org.onecred.Error.NotFound", "{list}");
-    // there is no such unit, which the configuration does not know
+    // the unit does not exist, and the configuration does not name it
     let explained = json_of(stage.sh("onecred explain app db-password --json"));
     assert_eq!((&explained["allowed"], &explained["secret"]), (&json!(true), &json!("db-password")));
     assert_eq!((&explained["gets"], &explained["outcome"]), (&json!(false), &json!("fails")), "{explained}");
@@ -256,7 +256,7 @@ fn what_is_generated_can_be_used(stage: &Stage) {
     is_silent("fish", &["--no-execute"], &share.join("fish/vendor_completions.d/onecred.fish"));
 }
 
-/// A program of the machine that runs the tests finds nothing wrong with a file.
+/// A program on the host finds no problem in a file.
 #[track_caller]
 fn is_silent(program: &str, arguments: &[&str], file: &Path) {
     let mut command = Command::new(program);

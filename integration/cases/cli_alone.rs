@@ -1,4 +1,4 @@
-//! The verbs that change something, or that need something to be wrong.
+//! Tests of the verbs that change something, or that need something to be wrong.
 use crate::cli::{as_user, complaint, stage};
 use onecred_integration::{cases, machine::wait_until, stage::Stage, theme::Theme};
 
@@ -36,7 +36,8 @@ fn a_value_is_put_and_released(stage: &Stage) {
     assert!(stage.sh("onecred list").ok().contains("held (put)"));
     let said = stage.sh("echo glass | onecred put db-password").stderr();
     assert!(said.contains("warning: the value ends with a newline"), "{said}");
-    // typed: not shown, and the line's end is no part of it; what comes while the echo is still on is forgotten
+    // typed: not shown, and the value does not include the line break; what arrives while echo is still on is
+    // discarded
     let quiet = "until stty -F /dev/pts/0 -a 2>/dev/null | grep -q -- ' -echo '; do sleep 0.02; done";
     let typed =
         stage.sh(&format!("({quiet}; printf 'typed\\r') | script -qec 'onecred put db-password' /dev/null"));
@@ -77,7 +78,7 @@ fn a_server_that_was_set_back_for_good_is_taken_at_its_word(stage: &Stage) {
     let ran = stage.sh("onecred refresh db-password");
     assert!(ran.code() == Some(1) && ran.stdout().contains("is behind: it has version 1"), "{ran}");
     assert_eq!(stage.sh("onecred get db-password").ok(), "lost");
-    // as docs/operations.md has it
+    // as in docs/operations.md
     let text = include_str!("../../docs/operations.md");
     for command in
         ["systemctl stop onecred.service run-onecred-store.mount", "systemctl restart onecred-resolver"]
@@ -107,7 +108,7 @@ fn a_reload_with_errors_says_so(stage: &Stage) {
 }
 
 fn check_live_right_after_the_installation(stage: &Stage) {
-    // nothing was ever asked for: the bus starts the provider, and that the resolver
+    // nothing was ever requested: D-Bus activates the provider, which activates the resolver
     stage.sh("! systemctl is-active -q onecred-resolver.service").ok();
     stage.write("/etc/onecred/secrets.json", config(stage).replace("/nowhere/", "/openai/"), 0o644);
     let ran = stage.sh("onecred check --live");
@@ -131,7 +132,7 @@ fn check_live_tells_each_problem_with_its_remedy(stage: &Stage) {
     stage.connect_goes();
     let ran = stage.sh("onecred check --live");
     assert_eq!(ran.code(), Some(1), "{ran}");
-    // once, for all that have it
+    // reported once for all three
     assert!(ran.stdout().contains("3 secrets: away: "), "{ran}");
     assert!(ran.stdout().contains("\n    db-password, db-user, nowhere\n"), "{ran}");
     assert!(ran.stdout().contains("0 of 3 secrets found in 1Password\n"), "{ran}");
@@ -147,7 +148,7 @@ fn status_knows_what_a_token_check_found(stage: &Stage) {
     assert!(stage.sh("onecred status").stdout().contains("sources  default: no trouble"));
     stage.connect_goes();
     stage.sh("onecred token check").fails();
-    // an answer about the sources is good for two seconds
+    // an answer about the sources is valid for two seconds
     wait_until("status says so", || stage.sh("onecred status").stdout().contains("sources  default: away: "));
     assert_eq!(stage.sh("onecred status").code(), Some(1));
 }
@@ -201,7 +202,7 @@ fn a_unit_gets_what_was_added_until_it_is_removed(stage: &Stage) {
     );
     let unit = "[Service]\nType=oneshot\nExecStart=/usr/local/libexec/onecred-tests/take %n\n";
     stage.units([("adder.service", unit)]);
-    // what it says to run, and nothing else
+    // run the commands that it prints, and nothing else
     let run: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("  ")).collect();
     assert_eq!(run.len(), 3, "this machine got its host key at boot: {said}");
     stage.sh(&run.join("\n")).ok();
@@ -218,7 +219,7 @@ fn a_unit_gets_what_was_added_until_it_is_removed(stage: &Stage) {
         near.stderr().contains("addre.service does not exist on this host; did you mean adder"),
         "{near}"
     );
-    // and back
+    // and remove it again
     let (code, said) = complaint(&stage.sh(&as_user("onecred remove api-key")));
     assert!(code == Some(1) && said.contains("run it as root"), "{said}");
     let said = stage.sh("onecred remove api-key").ok();

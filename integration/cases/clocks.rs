@@ -1,4 +1,5 @@
-//! A suspend, as a provider sees it that comes back in a time namespace whose boot was hours earlier.
+//! Tests of a suspend, simulated by a provider that restarts in a time namespace whose boot was hours
+//! earlier.
 use onecred_integration::{
     cases,
     machine::{Suite, wait_until},
@@ -24,10 +25,11 @@ fn stage(suite: Suite) -> Stage {
         .stage()
 }
 
-/// The provider's next life is so many hours later by the clock that goes on in suspend, and a moment later by all others.
+/// Restarts the provider so that many hours have passed on the clock that counts suspend, and almost no time
+/// on all others.
 fn sleeps(stage: &Stage, hours: u32) {
     let seconds = hours * 3_600;
-    // made from here, since no process of the machine may set a clock
+    // created from outside, since no process of the machine may set a clock
     let holder = format!("unshare --time --boottime {seconds} sleep infinity >/dev/null 2>&1 & echo $!");
     let holder = stage.sh(&holder).ok().trim().to_owned();
     wait_until("there is another time", || {
@@ -50,7 +52,7 @@ fn ages_go_on_in_suspend(stage: &Stage) {
     stage.gets("app-slept.service", "", &[PASSWORD]);
     let asked = &stage.calls()[before..];
     assert!(asked.len() == 1 && asked[0].path == "/v1/vaults", "not one check: {asked:?}");
-    // it wakes up, and the network does not
+    // it wakes up without a network
     stage.connect_goes();
     sleeps(stage, 9);
     stage.gets("app-offline.service", "", &[PASSWORD]);

@@ -1,4 +1,5 @@
-//! Connect in all its moods: what passes is waited for, what lasts is refused, and the unit's journal says which.
+//! Tests of failures of a Connect server: units wait for temporary failures, are refused for others, and
+//! their journals name the cause.
 use onecred_integration::{
     cases,
     fake_connect::{Fault, Kind, vault::fixture},
@@ -31,7 +32,7 @@ pub const THEME: Theme = Theme {
     ],
 };
 
-/// The same with a short deadline, for what never gets better.
+/// The same with a short deadline, for failures that do not end.
 pub const IMPATIENT: Theme = Theme {
     name: "connect_gone",
     stage: |suite| stage(suite, "3s", "always"),
@@ -47,7 +48,7 @@ pub const IMPATIENT: Theme = Theme {
     ],
 };
 
-/// With a store that is asked first.
+/// With cached values.
 pub const WARM: Theme = Theme {
     name: "warm",
     stage: |suite| stage(suite, "60s", "1h"),
@@ -78,7 +79,7 @@ fn fails_with(stage: &Stage, fault: &Fault) {
     stage.connect().fail(fault).unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// Starts a consumer and comes back when it waits for Connect.
+/// Starts a consumer, and returns when it waits for Connect.
 #[track_caller]
 fn start_and_wait_for_a_call(stage: &Stage, unit: &str) {
     let before = stage.calls().len();
@@ -224,7 +225,8 @@ fn a_value_of_this_boot_outlives_connect(stage: &Stage) {
     stage.gets("app.service", "", &[PASSWORD]);
     stage.connect_goes();
     stage.starts("app.service", &[PASSWORD]);
-    // What was never fetched is another matter. A new resolver does not remember that the item was missing.
+    // A value that was never fetched is different. A new resolver does not remember that the item was
+    // missing.
     stage.sh("systemctl restart onecred-resolver.service").ok();
     stage.refuses("app-late.service", "", "nowhere", &["away"]);
 }
@@ -288,7 +290,7 @@ fn a_source_is_not_blamed_for_the_one_before(stage: &Stage) {
     stage.refuses("app-connect.service", "", "password", &["away: "]);
     wait_until("the server is blamed", || status().contains("Connect at"));
 
-    // a service account without a token yet
+    // a service account without a token
     stage.sh("rm /etc/onecred/token; systemctl restart onecred-resolver.service").ok();
     config(&json!({ "kind": "service-account" }));
     assert!(status().contains("no token") && !status().contains("Connect at"), "{}", status());
@@ -297,7 +299,7 @@ fn a_source_is_not_blamed_for_the_one_before(stage: &Stage) {
     let check = stage.sh("onecred token check").fails();
     assert!(check.contains("source default has no token: "), "{check}");
 
-    // a vault file needs none
+    // a vault file needs no token
     stage.write("/etc/onecred/vault.json", json!({ "vaults": [] }).to_string(), 0o644);
     config(&json!({ "kind": "file", "path": "/etc/onecred/vault.json" }));
     assert!(status().contains("default: no trouble"), "{}", status());

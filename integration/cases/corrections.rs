@@ -1,4 +1,4 @@
-//! Causes of refusals that an administrator corrects: the units that were refused start then, without anything else.
+//! Tests of causes that an administrator corrects: the refused units then start without further action.
 use onecred_integration::{
     cases,
     fake_connect::DEFAULT_TOKEN,
@@ -46,7 +46,7 @@ fn is_refused(stage: &Stage, unit: &str, reason: &str) {
 fn runs(stage: &Stage, unit: &str) {
     wait_until(&format!("{unit} runs"), || stage.show(unit, "ActiveState") == "active");
     stage.waits_for_line(unit, "is started again");
-    // the next one is fetched again
+    // the next values are fetched again
     stage.sh("systemctl stop onecred.service; find /run/onecred/store -name 'refused.json' -o -type f -delete; systemctl start onecred.service").ok();
 }
 

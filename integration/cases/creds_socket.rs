@@ -1,5 +1,5 @@
-//! systemd-creds.socket, through which hardened units decrypt sealed credentials since systemd 258: the drop-in, users who hold its connections,
-//! and what onecred says of its limits.
+//! Tests of systemd-creds.socket, through which hardened units decrypt sealed credentials since systemd 258:
+//! the drop-in, users that occupy its connections, and what onecred reports about its limits.
 use onecred_integration::{
     cases,
     installed::{LIBEXEC, SEALED, SOCKET, make_for},
@@ -40,7 +40,7 @@ fn stage(suite: Suite) -> Stage {
     stage
 }
 
-/// Whether hardened units need the socket here.
+/// Whether hardened units need the socket with this systemd.
 fn is_needed(stage: &Stage) -> bool {
     stage.suite.version().is_ok_and(|version| version >= 258)
 }
@@ -55,7 +55,7 @@ fn held(stage: &Stage) -> usize {
     stage.show(CREDS, "NConnections").parse().unwrap_or_default()
 }
 
-/// Users who hold all that they can get, and try for more.
+/// Starts users that occupy as many connections as they can.
 fn hold(stage: &Stage, users: usize) {
     let names: Vec<String> = (1..=users).map(|n| format!("holder-{n}.service")).collect();
     let texts: Vec<String> = (1..=users)
@@ -79,7 +79,7 @@ fn failed_of_20(stage: &Stage, round: &str) -> usize {
     words.into_iter().filter(|unit| stage.taken(unit, PASSWORD.0).as_deref() != Some(PASSWORD.1)).count()
 }
 
-/// As many users as `ONECRED_HOLDERS` says: 16 of them can hold all, fewer can't.
+/// The number of users is in `ONECRED_HOLDERS`: 16 can occupy all connections, fewer cannot.
 fn users_hold_all_the_connections_that_they_can_get(stage: &Stage) {
     if !is_needed(stage) {
         return assert_eq!(failed_of_20(stage, "alone"), 0);
@@ -111,20 +111,20 @@ fn with_systemds_own_limits_four_users_stop_all_units(stage: &Stage) {
         checked.contains("(16 for each user, 64 in all)") && checked.contains("4 users can stop them all"),
         "{checked}"
     );
-    // as docs/security.md has it, for machines whose users need no credentials of their own
+    // as in docs/security.md, for machines whose users need no credentials
     let command = "chmod 0600 /run/systemd/io.systemd.Credentials";
     assert!(include_str!("../../docs/security.md").contains(command));
     stage.sh(command).ok();
     stage.sh("systemctl restart 'holder-*.service'").ok();
     wait_until("the users hold nothing", || held(stage) == 0);
-    // the drop-in applies by a reload alone
+    // a reload is enough to apply the drop-in
     stage.sh(&format!("rm {MASK} && systemctl daemon-reload")).ok();
     assert_eq!(stage.show(CREDS, "MaxConnections"), LIMITS.1.to_string());
     assert_eq!(failed_of_20(stage, "closed"), 0);
     assert_eq!(listens_since(), before, "the socket was restarted");
 }
 
-/// What check and status say of the socket.
+/// What check and status report about the socket.
 fn said(stage: &Stage) -> (Option<i32>, String, String) {
     let check = stage.sh("onecred check");
     (check.code(), check.stderr(), stage.sh("COLUMNS=400 onecred status").stdout())
@@ -183,13 +183,13 @@ fn what_is_wrong_with_the_limits_is_said(stage: &Stage) {
     );
     let json = stage.sh("onecred check --json");
     assert!(json.code() == Some(1) && json.stdout().contains("\"severity\": \"error\""), "{json}");
-    // what a reload runs does not depend on it
+    // a reload does not depend on it
     stage.sh("onecred check --quiet").ok();
     stage.sh(&format!("systemctl start {CREDS}")).ok();
     is_silent(stage, "the remedy helps");
 }
 
-/// The drop-in that an installation on another version of systemd leaves, and that its uninstallation removes.
+/// The drop-in that is installed on another version of systemd, and removed by its uninstallation.
 fn left_by_an_installation_on(version: u32) -> String {
     let layer = Layer::create("creds-socket").unwrap_or_else(|error| panic!("{error}"));
     let file = layer.path().join(DROP_IN);
@@ -203,7 +203,8 @@ fn left_by_an_installation_on(version: u32) -> String {
     text
 }
 
-/// What was installed before an upgrade of systemd holds after it, and a newer version's drop-in does no harm after a downgrade.
+/// An old installation still works after an upgrade of systemd, and a new drop-in does no harm after a
+/// downgrade.
 fn an_installation_outlasts_upgrades_of_systemd(stage: &Stage) {
     let [old, new] = [252, 262].map(left_by_an_installation_on);
     stage.units([("app-hard.service", sealed("PrivateDevices=yes").as_str())]);

@@ -1,4 +1,5 @@
-//! The provider is killed, stopped, restarted or stuck while units ask: each gets the right value or does not start.
+//! Tests that kill, stop, restart or freeze the provider while units ask: each unit gets the right value or
+//! does not start.
 use onecred_integration::{
     cases,
     fake_connect::{
@@ -49,7 +50,7 @@ fn patient(suite: Suite, deadline: &str) -> Stage {
         .stage()
 }
 
-/// Where no unit waits long.
+/// Cases in which no unit waits long.
 pub const CROWD: Theme = Theme {
     name: "crowd",
     stage: |suite| patient(suite, "6s"),
@@ -57,7 +58,7 @@ pub const CROWD: Theme = Theme {
     cases: cases![readers_that_never_read_hold_nobody_up_for_good],
 };
 
-/// Starts a consumer that then waits for a Connect that does not answer.
+/// Starts a consumer that waits for a Connect server that does not answer.
 fn a_unit_waits(stage: &Stage, unit: &str) {
     stage.connect().fail(&Fault::of(Kind::Hang)).unwrap_or_else(|error| panic!("{error}"));
     stage.units([(unit, consumer("", &["password"]).as_str())]);
@@ -72,7 +73,8 @@ fn all_is_well_again(stage: &Stage) {
     stage.gets("app-next.service", "", &[PASSWORD, ("big", long_value(BIG).as_bytes())]);
 }
 
-/// A unit that was overtaken by the provider's end: the right value or none, and never a start with anything else.
+/// Checks a unit whose request was interrupted by the end of the provider: it has the right value or did not
+/// start. Returns whether it started.
 #[track_caller]
 fn right_or_not_at_all(stage: &Stage, unit: &str, value: (&str, &[u8])) -> bool {
     right_or_refused(stage, unit, &stage.settled(unit), value)
@@ -88,7 +90,7 @@ fn right_or_refused(stage: &Stage, unit: &str, end: &End, value: (&str, &[u8])) 
     end.succeeded()
 }
 
-/// A slow reader in a unit's place: it has read a little of the long value when this returns.
+/// A slow reader instead of a unit: when this returns, it has read the beginning of the long value.
 fn a_long_value_is_half_read(stage: &Stage) {
     stage.gets("app-warm.service", "", &[("big", long_value(BIG).as_bytes())]);
     let text = format!(
@@ -99,7 +101,7 @@ fn a_long_value_is_half_read(stage: &Stage) {
     stage.run(&["systemctl", "start", "app-slow"]).ok();
 }
 
-/// Lets the slow reader go on, and checks what it has read in the end.
+/// Lets the slow reader continue, and checks what it has read at the end.
 #[track_caller]
 fn it_reads_all_or_too_much(stage: &Stage) {
     stage.sh("echo >/srv/out/go").ok();
@@ -131,7 +133,7 @@ fn with_an_alert_watchdog(stage: &Stage) {
     stage.run(&["systemctl", "daemon-reload"]).ok();
 }
 
-/// Has refused units stay as they are, so that their ends can be judged.
+/// Turns recovery off, so that the results of refused units can be judged.
 fn nothing_is_started_again(stage: &Stage) {
     let config = "/etc/onecred/secrets.json";
     let mut written: serde_json::Value = serde_json::from_slice(&stage.read(config)).unwrap_or_default();
@@ -209,7 +211,8 @@ fn a_watchdog_abort_while_a_long_value_is_written(stage: &Stage) {
     all_is_well_again(stage);
 }
 
-/// No more memory is to be had, and the next long value takes some. What the kernel's own killer does is a `kill -9`, as above.
+/// Memory is exhausted, and the next long value needs some. The kernel's OOM killer acts like the `kill -9`
+/// above.
 fn out_of_memory_while_a_long_value_is_written(stage: &Stage) {
     nothing_is_started_again(stage);
     a_long_value_is_half_read(stage);
@@ -245,7 +248,7 @@ fn kills_in_a_storm_of_units(stage: &Stage) {
         stage.run(&[&["systemctl", "start", "--no-block"][..], &names].concat()).ok();
         for _ in 0..3 {
             let main = stage.show("onecred.service", "MainPID");
-            stage.sh(&format!("kill -KILL {main}")); // it may be gone, or 0: not yet there
+            stage.sh(&format!("kill -KILL {main}")); // it may be gone, or 0 if it does not exist yet
         }
         for (name, end) in names.iter().zip(stage.all_settled(&names)) {
             if right_or_refused(stage, name, &end, ("big", big.as_bytes())) {
@@ -271,7 +274,8 @@ fn the_socket_stays_through_all_of_it(stage: &Stage) {
     assert_eq!(stage.show("onecred.socket", "Result"), "success");
 }
 
-/// What is in memory for them is bounded, so a long value may have to wait for them, and is refused in the end; short ones go.
+/// The memory for them is limited. So a long value may have to wait for them and is refused in the end, while
+/// short values are delivered.
 fn readers_that_never_read_hold_nobody_up_for_good(stage: &Stage) {
     let big = ("big", long_value(BIG));
     let big = [(big.0, big.1.as_bytes())];

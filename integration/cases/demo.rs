@@ -1,4 +1,4 @@
-//! The demonstration runs for anyone: without root and a service manager, and with one of the user's own.
+//! Tests that any user can run the demo: without root, and with or without a user service manager.
 use onecred_integration::{cases, machine::Suite, setup::Setup, stage::Stage, theme::Theme};
 
 pub const THEME: Theme = Theme {
@@ -18,7 +18,7 @@ fn stage(suite: Suite) -> Stage {
     Setup::vault(suite).stage()
 }
 
-/// What every demonstration shows.
+/// What every demo shows.
 #[track_caller]
 fn shows_the_main_job(said: &str) {
     for words in [
@@ -33,7 +33,7 @@ fn shows_the_main_job(said: &str) {
 }
 
 fn without_root_or_a_service_manager(stage: &Stage) {
-    // other cases play their demonstrations at the same time, elsewhere
+    // other cases run the demo at the same time in other directories
     let folder = "/tmp/without-a-service-manager";
     stage.sh(&format!("install -d -o nobody {folder}")).ok();
     let said = stage.sh(&format!("env -u XDG_RUNTIME_DIR TMPDIR={folder} {NOBODY} onecred demo")).ok();
@@ -59,7 +59,7 @@ fn with_a_real_unit_of_the_users_own(stage: &Stage) {
         .succeeded()
     {
         true => "-> \"correct horse battery staple\", 28 bytes",
-        // later ones want a bus of the user's, and this root has none
+        // later versions need a user bus, which this root does not have
         false => "-> systemd-run finds no bus of this user's, so no real unit was started",
     };
     assert!(real.contains(words), "{said}");

@@ -1,7 +1,7 @@
-//! The documentation: what its pages tell people to run is run, page by page, and what they have people write is taken.
+//! Tests of the documentation: the commands on each page are run, and the configurations on it are used.
 //!
-//! A block that can't be run here says why not, by a comment before it: `<!-- not run: … -->`, or `<!-- run last: … -->` where it would end what the
-//! rest of its page needs. Blocks of Nix are evaluated by integration/nix.
+//! A comment before a block gives the reason if it cannot be run here: `<!-- not run: … -->`, or `<!-- run
+//! last: … -->` if it would break the rest of its page. integration/nix evaluates blocks of Nix code.
 use onecred_integration::{
     cases, fake_connect,
     fake_connect::vault,
@@ -21,7 +21,7 @@ pub const THEME: Theme = Theme {
     cases: cases![the_readme, getting_started, how_to_guides, operations, the_bus, nixos, migration],
 };
 
-/// Pages that tell nobody to run anything, and what looks at all of them.
+/// Pages without commands, and checks of all pages.
 pub const PAGES: Theme = Theme {
     name: "docs-pages",
     stage,
@@ -29,15 +29,15 @@ pub const PAGES: Theme = Theme {
     cases: cases![security, configuration, nixos_options, every_page_is_played, the_bus_is_whole],
 };
 
-/// What stands for a command, by how it begins, and why.
+/// Commands that are replaced, by their beginnings.
 const STAND_INS: [(&str, &str); 6] = [
-    // the README has no unit of this name, which systemd-run makes for a moment
+    // systemd-run creates this unit temporarily; the README does not
     ("onecred explain app", "test ! -e /run/systemd/system/app.service || onecred explain app db-password"),
-    ("cargo build --release", ":"),                           // it is what runs
-    ("make install PREFIX=/usr", "test -x /usr/bin/onecred"), // so was the machine's root made
+    ("cargo build --release", ":"), // the binary under test is built already
+    ("make install PREFIX=/usr", "test -x /usr/bin/onecred"), // the machine's root was made by it
     ("onecred token set --file", "onecred token set --file </root/token"), // instead of pasting it
     ("onecred token set", "onecred token set </root/token"),
-    ("systemd-ask-password -n | ", "cat /root/token | "), // the same
+    ("systemd-ask-password -n | ", "cat /root/token | "), // instead of typing it
 ];
 const CONFIG: &str = "/etc/onecred/secrets.json";
 const PASSWORD: &str = "op://Servers/postgres/password";
@@ -68,7 +68,7 @@ fn stage(suite: Suite) -> Stage {
     stage
 }
 
-/// A block between fences.
+/// A fenced block.
 #[derive(Debug)]
 struct Block {
     line: usize,
@@ -125,7 +125,7 @@ fn play(stage: &Stage, page: &str) {
     }
 }
 
-/// Runs the commands, as root.
+/// Runs the commands as root.
 fn run(stage: &Stage, place: &str, text: &str) {
     let text = text.replace("\\\n", " ");
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
@@ -136,13 +136,13 @@ fn run(stage: &Stage, place: &str, text: &str) {
             _ => (*other).to_owned(),
         });
         let ran = stage.sh(&format!("cd /root; {command}"));
-        // what watches is ended by its time
+        // a command that follows something is ended by its time limit
         let watched = command.starts_with("timeout ") && ran.code() == Some(124);
         assert!(ran.succeeded() || watched, "{place}: {line}\n{ran}");
     }
 }
 
-/// Has the file be the configuration, with the machine's own source, and what it refers to.
+/// Installs the file as the configuration, with the machine's own source, and with everything it refers to.
 fn configure(stage: &Stage, place: &str, text: &str) {
     let mut config: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{place}: {error}"));
     let is_source = config.get("source").is_some();
@@ -161,7 +161,7 @@ fn configure(stage: &Stage, place: &str, text: &str) {
     }
 }
 
-/// Has systemd look at the lines, as a part of a service.
+/// Lets systemd verify the lines as a part of a service.
 fn verify(stage: &Stage, place: &str, text: &str) {
     let program = if text.contains("ExecStart=") { "" } else { "ExecStart=/usr/bin/app\n" };
     stage.units([("docs.service", format!("{text}{program}").as_str())]);
@@ -174,7 +174,7 @@ fn the_readme(stage: &Stage) {
 }
 
 fn getting_started(stage: &Stage) {
-    // a machine where nothing is declared, and the page's unit
+    // a machine without declarations, and the unit of the page
     let mut config: Value = serde_json::from_slice(&stage.read(CONFIG)).expect("the configuration");
     config["secrets"] = json!([]);
     stage.write(CONFIG, config.to_string(), 0o644);
@@ -234,7 +234,7 @@ fn every_page_is_played(_: &Stage) {
     for page in pages {
         assert!(this.contains(&format!("play(stage, \"docs/{page}\")")), "nobody plays docs/{page}");
     }
-    // and nothing is taken for prose that is not
+    // and no block is mistaken for prose
     let page = "a\n<!-- not run: b -->\n\n```sh\nc\n```\n   ```json\n   {}\n   ```\n";
     let found = blocks(page);
     assert_eq!(found.len(), 2, "{found:?}");
@@ -242,7 +242,7 @@ fn every_page_is_played(_: &Stage) {
     assert_eq!((found[1].language.as_str(), found[1].text.as_str()), ("json", "{}\n"));
 }
 
-/// Every member of the interface is named, and every method called.
+/// Every member of the interface is documented, and every method is called.
 fn the_bus_is_whole(_: &Stage) {
     let interface = read("integration/fixtures/introspection.xml");
     let document = read("docs/dbus.md");

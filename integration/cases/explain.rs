@@ -1,4 +1,5 @@
-//! What `onecred explain` and `check --live` say of units is what becomes of them: each claim is compared with a start.
+//! Tests that the statements of `onecred explain` and `check --live` about units are true: each is compared
+//! with a start.
 use onecred_integration::{
     cases,
     fake_connect::vault::long_value,
@@ -25,7 +26,7 @@ pub const THEME: Theme = Theme {
     ],
 };
 
-/// A configuration of its own.
+/// Cases with a separate configuration.
 pub const LIVE: Theme = Theme {
     name: "explain_live",
     stage: live_stage,
@@ -33,13 +34,13 @@ pub const LIVE: Theme = Theme {
     cases: cases![check_live_looks_at_what_globs_name, onecreds_own_units_are_explained],
 };
 
-/// What needs 1Password to be away or a value to be overridden.
+/// Cases that need 1Password to be unreachable, or an override.
 pub const ALONE: Theme = Theme {
     name: "explain_alone",
     stage,
     shared: false,
     cases: cases![
-        // a look-up of any other secret fetches ahead what units of this machine may have
+        // looking up another secret fetches ahead what units on this machine may have
         a_unit_before_the_network_is_not_looked_up_for,
         what_a_user_cannot_examine_is_unknown,
         overrides_and_outages,
@@ -50,7 +51,7 @@ pub const ALONE: Theme = Theme {
 
 const VALUE: &[u8] = b"hunter2";
 
-/// The largest value is too large for the sealed socket only.
+/// Too large only for the sealed socket.
 const BETWEEN: usize = 900_000;
 
 fn stage(suite: Suite) -> Stage {
@@ -83,13 +84,13 @@ fn stage(suite: Suite) -> Stage {
         .stage()
 }
 
-/// A unit that takes its credentials to where the stage finds them.
+/// A unit that copies its credentials to where the stage finds them.
 fn unit(lines: &str) -> String {
     let take = format!("test -z \"$$CREDENTIALS_DIRECTORY\" || {LIBEXEC}/take %n || :");
     format!("[Service]\nType=oneshot\nExecStart=sh -c '{take}'\n{lines}\n")
 }
 
-/// Each a name, the ID that is explained, and lines.
+/// Rows of a name, the explained ID, and lines.
 fn rows() -> Vec<(String, &'static str, String)> {
     let mut rows: Vec<(&str, &str, String)> = Vec::new();
     let mut row = |name, lines: &[&str]| rows.push((name, "db", lines.join("\n")));
@@ -197,7 +198,8 @@ fn rows() -> Vec<(String, &'static str, String)> {
     let long = format!("long-{}.service", "a".repeat(67));
     all.push((long.clone(), "idx", format!("LoadCredential=idx:{SOCKET}")));
     all.push((
-        // far longer: the random number in the address has fewer digits now and then, and one byte too many fits
+        // much longer: the random number in the address sometimes has fewer digits, and then one byte too
+        // many still fits
         format!("long-b{}.service", "a".repeat(75)),
         "idxy",
         format!("LoadCredential=idxy:{SOCKET}"),
@@ -205,7 +207,7 @@ fn rows() -> Vec<(String, &'static str, String)> {
     all
 }
 
-/// What onecred says of a unit.
+/// What onecred reports about a unit.
 fn explained(stage: &Stage, unit: &str, id: &str) -> Value {
     let ran = stage.sh(&format!("onecred explain '{unit}' '{id}' --json"));
     let said: Value = serde_json::from_str(&ran.stdout()).unwrap_or_else(|error| panic!("{error}: {ran}"));
@@ -215,7 +217,7 @@ fn explained(stage: &Stage, unit: &str, id: &str) -> Value {
     said
 }
 
-/// What becomes of a unit that is started.
+/// The result of starting a unit.
 fn becomes(stage: &Stage, unit: &str, id: &str) -> &'static str {
     stage.run(&["systemctl", "start", "--", unit]);
     stage.settled(unit);
@@ -308,7 +310,7 @@ fn units_that_never_ask(stage: &Stage) {
     let new = stage.suite == Suite::Sid;
     let said = explained(stage, "mnt-asks.mount", "db");
     assert_eq!(said["outcome"], if new { "gets" } else { "without" }, "{said}");
-    // what is refused keeps only those that ask from starting
+    // a refusal prevents only units that ask from starting
     let refused = mount(&format!("LoadCredential=stranger:{SOCKET}")).replace("asks", "refused");
     stage.units([("mnt-refused.mount", refused.as_str())]);
     assert_eq!(stage.run(&["systemctl", "start", "mnt-refused.mount"]).succeeded(), !new);
@@ -354,7 +356,7 @@ fn units_that_do_not_run(stage: &Stage) {
         assert_eq!(said["outcome"], "fails", "{said}");
         assert!(said["problem"].as_str().is_some_and(|problem| problem.contains(words)), "{words}: {said}");
     }
-    // an alias asks by the canonical name
+    // an alias asks with the canonical name
     let said = explained(stage, "old-name", "db");
     assert_eq!((&said["unit"], &said["gets"]), (&"app.service".into(), &true.into()), "{said}");
     assert!(said["notes"].to_string().contains("old-name.service is an alias"), "{said}");
@@ -406,7 +408,7 @@ fn check_live_judges_all_units(stage: &Stage) {
             unit(&format!("LoadCredential=db:{SOCKET}\nLoadCredentialEncrypted=x:/etc/hostname\nEnvironmentFile=/etc/nope-*")).as_str(),
         ),
     ]);
-    // a unit that something needs is loaded
+    // a unit is loaded if another one needs it
     let needs = "[Unit]\nWants=rowlive-missing.service rowlive-ignored.service rowlive-store.service rowlive-others.service\n";
     stage.units([("rowlive.target", needs)]);
     stage.sh("systemctl start rowlive.target").ok();
@@ -510,7 +512,7 @@ fn a_socket_that_was_stopped(stage: &Stage) {
     assert_eq!(becomes(stage, "row-stopped.service", "db"), "fails");
 }
 
-/// A published secret, one for a glob, and a rule whose reference is made of the instance.
+/// A published secret, a secret for a glob, and a rule whose reference contains the instance.
 fn live_stage(suite: Suite) -> Stage {
     let reference = "op://My Vault/db/password";
     Setup::connect(suite)
@@ -527,7 +529,7 @@ fn check_live_looks_at_what_globs_name(stage: &Stage) {
         ("g-1.service", plain("db").as_str()),
         ("w@.service", plain("password").as_str()),
     ]);
-    // onecred's own handle asks in its own way, and no instance of the rule has to exist
+    // onecred's own handle asks differently, and no instance of the rule has to exist
     stage
         .sh("systemctl start onecred-file@db.service; systemctl start app.service g-1.service w@db.service")
         .ok();
@@ -545,7 +547,7 @@ fn check_live_looks_at_what_globs_name(stage: &Stage) {
         assert!(live.stdout().contains(unit), "{live}");
     }
     assert_eq!(explained(stage, "app", "db")["outcome"], "fails");
-    // no advice to give a credential to what cannot ask
+    // no advice on granting a credential to a unit that cannot ask
     let target = stage.sh("onecred explain basic.target db").stdout();
     assert!(target.contains("problem") && !target.contains("because"), "{target}");
 }

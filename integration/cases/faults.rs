@@ -1,5 +1,6 @@
-//! Everything that can go wrong between this host and a Connect server, each with a server and a source of its own: what becomes of units
-//! whose secret was there, and of those that ask for the first time; what their journals say; what it costs; and that it is over when it is over.
+//! Tests of everything that can go wrong between this host and a Connect server, each with a separate server
+//! and source. They check units whose secret is cached and units that ask for the first time, their journals,
+//! the cost, and that everything works again afterwards.
 use onecred_integration::{
     cases,
     fake_connect::{Edit, FakeConnect, Options, Seen, vault::fixture},
@@ -19,7 +20,7 @@ pub const THEME: Theme = Theme {
     cases: cases![each_fault_has_its_outcome_its_line_and_its_price],
 };
 
-/// Items, one for each of a source's secrets, and what is in them.
+/// One item per secret of a source, and its content.
 const OLD: (&str, &[u8]) = ("op://My Vault/db/password", b"hunter2");
 const YOUNG: (&str, &[u8]) = ("op://My Vault/Case Item/password", b"casepw");
 const NEW: (&str, &[u8]) = ("op://My Vault/multi/f1", b"prodtok");
@@ -32,7 +33,7 @@ fn stage(suite: Suite) -> Stage {
     Setup::vault(suite).plan(|plan| plan.file("/etc/hosts", hosts, 0o644)).stage()
 }
 
-/// A row, with its server.
+/// A row with its server.
 struct Act {
     row: &'static Row,
     port: u16,
@@ -46,7 +47,7 @@ impl Act {
         Self { row, port, tls, server: None }
     }
 
-    /// The server comes, or comes back: its port has to be free.
+    /// Starts the server, or starts it again; its port must be free.
     fn server_comes(&mut self, stage: &Stage, broken: bool) {
         let document =
             self.server.take().map_or_else(fixture, |before| before.control.document().expect("steered"));
@@ -71,14 +72,16 @@ impl Act {
         json!({ "kind": "connect", "url": format!("https://localhost:{port}"), "caFile": ca, "token": "token" })
     }
 
-    /// What units ask for: an old secret, a young one, one that is new, and one that comes when all is over.
+    /// The secrets that units request: an old one, a young one, a new one, and one that is requested after
+    /// the fault.
     fn secrets(&self) -> [Value; 4] {
         let name = self.row.name;
         let secret = |kind: &str, (reference, _): (&str, &[u8]), age: &str, deadline: &str| {
             json!({ "name": format!("{kind}-{name}"), "reference": reference, "source": name, "maxAge": age, "deadline": deadline,
                 "units": [format!("*{kind}-{name}")] })
         };
-        // what passes costs its deadline, and nothing else shall hang on how fast a machine is
+        // a temporary fault takes as long as the deadline; nothing else should depend on the speed of the
+        // machine
         let waits = |passes: bool| if passes { "8s" } else { "60s" };
         [
             secret("old", OLD, "always", waits(self.row.warm == Warm::Refused("away"))),
@@ -88,14 +91,14 @@ impl Act {
         ]
     }
 
-    /// It goes wrong.
+    /// The fault begins.
     fn begins(&mut self, stage: &Stage) {
         if matches!(self.row.how, How::Gone) {
             self.server = None;
             return;
         }
         if matches!(self.row.how, How::Tls(_) | How::Unknown) {
-            self.server_comes(stage, true); // connections that were open are none any more
+            self.server_comes(stage, true); // this closes open connections
             return;
         }
         let control = &self.server.as_ref().expect("a server").control;
@@ -121,7 +124,7 @@ impl Act {
         control.take_requests().expect("steered");
     }
 
-    /// It is over.
+    /// The fault ends.
     fn ends(&mut self, stage: &Stage) {
         match self.server.as_ref() {
             Some(server) if !matches!(self.row.how, How::Tls(_)) => {
@@ -131,7 +134,7 @@ impl Act {
         }
     }
 
-    /// What it was asked since the last time.
+    /// The requests since the last call.
     fn calls(&self) -> Vec<Seen> {
         self.server.as_ref().map_or_else(Vec::new, |server| server.control.take_requests().expect("steered"))
     }
@@ -141,13 +144,14 @@ impl Act {
     }
 }
 
-/// How units have ended, and what is in their journals.
+/// The results of units, and their journals.
 struct Ended {
     states: BTreeMap<String, (String, String)>,
     journal: String,
 }
 
-/// Starts one unit for each, all at once, that ask for a credential of this kind; waits until all have come to their end.
+/// Starts one unit for each fault at the same time, which request a credential of this kind. Waits until all
+/// have ended.
 fn play(stage: &Stage, acts: &[&Act], prefix: &str, kind: &str) -> Ended {
     let units: Vec<String> =
         acts.iter().map(|act| format!("{prefix}{kind}-{}.service", act.row.name)).collect();
@@ -177,7 +181,7 @@ fn play(stage: &Stage, acts: &[&Act], prefix: &str, kind: &str) -> Ended {
     Ended { states, journal }
 }
 
-/// What went other than it should.
+/// The deviations from the expected results.
 #[derive(Default)]
 struct Wrong(Vec<String>);
 
@@ -188,7 +192,7 @@ impl Wrong {
         }
     }
 
-    /// Whether a unit got this value, and whether something was said of it.
+    /// Records a deviation unless a unit got this value. Returns whether a line about it was logged.
     fn unless_it_got(&mut self, seen: &Ended, stage: &Stage, unit: &str, id: &str, value: &[u8]) {
         let state = seen.states.get(unit);
         let taken = stage.taken(unit, id);
@@ -213,7 +217,7 @@ impl Wrong {
         });
     }
 
-    /// Whether one line that begins so says all of this.
+    /// Records a deviation unless a single line with this beginning contains all these words.
     fn unless_said(&mut self, seen: &Ended, unit: &str, begins: &str, words: &[&str]) {
         let said = seen.journal.lines().any(|line| {
             line.contains(begins)
@@ -243,7 +247,7 @@ fn each_fault_has_its_outcome_its_line_and_its_price(stage: &Stage) {
     for act in &mut acts {
         act.server_comes(stage, false);
         if matches!(act.row.how, How::Earlier) {
-            // as of a later day, with the same values
+            // as on a later day, with the same values
             for (item, field, value) in [("db", "password", "hunter2"), ("multi", "token", "prodtok")] {
                 act.server
                     .as_ref()

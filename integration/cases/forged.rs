@@ -1,4 +1,4 @@
-//! Who asks is what the kernel says, not what the peer's name says.
+//! Tests that the kernel identifies a peer, not the name of its socket.
 use onecred_integration::{
     cases,
     installed::{LIBEXEC, SOCKET},
@@ -36,12 +36,12 @@ fn stage(suite: Suite) -> Stage {
         &["app"],
     );
     let stage = setup.stage();
-    // Anyone may connect here, so that it is the provider that refuses.
+    // Any user may connect here, so the provider itself must refuse.
     stage.run(&["chmod", "0666", SOCKET]).ok();
     stage
 }
 
-/// How a process that claims to be `unit` in the name it is bound to was answered.
+/// Checks the answer to a process whose socket name claims to be `unit`.
 #[track_caller]
 fn is_refused(answer: &[u8], who: &str) {
     assert!(
@@ -53,7 +53,7 @@ fn is_refused(answer: &[u8], who: &str) {
     assert!(!text.contains(VALUE), "{who} got the secret");
 }
 
-/// Runs the probe as a unit of its own, and returns what it was sent.
+/// Runs the probe in a separate unit, and returns what it received.
 fn probe_as(stage: &Stage, unit: &str, lines: &str, name: &str) -> Vec<u8> {
     let text = format!(
         "[Service]\nType=oneshot\nStandardOutput=truncate:/srv/out/{unit}.answer\n{lines}\n\

@@ -1,4 +1,5 @@
-//! Units and users that ask without end: what they cost at 1Password, and that others are served. With Connect; see `account/greedy.rs` too.
+//! Tests of units and users that ask without end: what they cost at 1Password, and that others are served.
+//! With Connect; see also `account/greedy.rs`.
 use onecred_integration::{
     cases,
     fake_connect::vault::fixture,
@@ -35,7 +36,8 @@ fn stage(suite: Suite) -> Stage {
     stage
 }
 
-/// Starts a unit again and again. More than a few looks would take pauses of minutes: 5, 10, 20, 40, 80 and 160 s.
+/// Starts a unit repeatedly. More than a few look-ups would need pauses of minutes: 5, 10, 20, 40, 80 and 160
+/// s.
 #[track_caller]
 fn a_timer_costs_little(stage: &Stage, secret: &str, look: usize) {
     let before = stage.calls().len();
@@ -70,7 +72,7 @@ fn a_timer_whose_item_does_not_exist(stage: &Stage) {
     stage.gets("timer.service", "", &[("no-item", b"found")]);
 }
 
-/// What the unit orders costs one look in half a minute. The loop is over long before the next.
+/// The unit's requests cost one look-up in 30 seconds. The loop ends long before the next.
 fn a_unit_that_refreshes_in_a_loop(stage: &Stage) {
     let before = stage.calls().len();
     let lines = format!("for i in $(seq 40); do busctl call {MANAGER} Refresh ast 1 own 1; done");

@@ -1,4 +1,5 @@
-//! Ordering handles whose files go: they fail with the reason, the units that require them run on, and do not start again without the file.
+//! Tests of ordering handles whose files disappear. They fail with the reason. The units that require them
+//! continue to run, but cannot start again without the file.
 use onecred_integration::{
     cases,
     machine::{Suite, wait_until},
@@ -63,7 +64,7 @@ fn vault(version: u64, items: Vec<Value>) -> Value {
     json!({ "vaults": [{ "id": "a".repeat(26), "name": "Servers", "contentVersion": version, "items": items }] })
 }
 
-/// Changes what 1Password has, and has it looked up.
+/// Changes the content of 1Password, and makes onecred look it up.
 fn change(stage: &Stage, version: u64, items: Vec<Value>) {
     stage.write(VAULT, vault(version, items).to_string(), 0o640);
     stage.sh(&format!("chgrp onecred {VAULT} && {{ onecred refresh || true; }}")).ok();
@@ -80,7 +81,8 @@ fn waits_for_state(stage: &Stage, state: &str) {
     wait_until(&format!("{HANDLE} is {state}"), || stage.show(HANDLE, "ActiveState") == state);
 }
 
-/// The handle has failed for this reason, which its own journal and those of its consumers have; the unit that runs is left alone.
+/// The handle has failed for this reason, which is in its journal and those of its consumers. The running
+/// unit is not affected.
 fn has_failed(stage: &Stage, invocation: &str, reason: &str) {
     waits_for_state(stage, "failed");
     stage.sh("test ! -e /run/secrets/db").ok();
@@ -137,7 +139,7 @@ fn the_handle_of_all_files_fails_when_one_goes_and_comes_back_with_it(stage: &St
 fn a_file_that_went_while_the_provider_was_stopped(stage: &Stage) {
     let invocation = stage.show("app.service", "InvocationID");
     stage.write(VAULT, vault(2, vec![]).to_string(), 0o640);
-    // the file was removed, and the process ended before the handle could be told
+    // the file was removed, and the process ended before it could update the handle
     stage.sh(&format!("chgrp onecred {VAULT}; systemctl stop onecred.service; rm /run/onecred/rw/secrets/db; rm -rf /run/onecred/store/*; systemctl start onecred.service")).ok();
     has_failed(stage, &invocation, "no item \"pg\" in vault \"Servers\"");
 }
@@ -149,7 +151,7 @@ fn a_duplicated_item_removes_nothing(stage: &Stage) {
     assert_eq!(stage.show(HANDLE, "ActiveState"), "active");
     stage.sh(&format!("systemctl restart {HANDLE} app.service late.service")).ok();
     assert_eq!(stage.read("/run/secrets/db"), b"one");
-    // the one that was served is another now: no one can say which of them is meant
+    // the served item has changed: it is not certain which of the two is meant
     change(stage, 3, vec![item("pg", "b", "two"), item("pg", "c", "other")]);
     has_failed(stage, &stage.show("app.service", "InvocationID"), "several items of vault");
     change(stage, 4, vec![item("pg", "b", "one")]);

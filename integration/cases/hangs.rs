@@ -1,4 +1,5 @@
-//! A case that hangs, and one after it. Played only when `ONECRED_THEMES` names it: by `integration/self-test`, which checks what is reported.
+//! A case that hangs, and one after it. They run only if `ONECRED_THEMES` names them: `integration/self-test`
+//! does, and checks the report.
 use onecred_integration::{cases, machine::Plan, stage::Stage, theme::Theme};
 use std::thread;
 

@@ -1,4 +1,5 @@
-//! The journal: lines have fields and fixed IDs, `journalctl -x` explains them, and none is lost in a storm.
+//! Tests of the journal: lines have fields and fixed IDs, `journalctl -x` explains them, and none is lost
+//! during a burst.
 use onecred_integration::{
     cases,
     installed::{LIBEXEC, SOCKET},
@@ -23,7 +24,7 @@ pub const THEME: Theme = Theme {
     ],
 };
 
-/// Every grant is a line; and journald's own limit is a low one.
+/// Every grant is logged, and journald's own limit is low.
 pub const AUDIT: Theme = Theme {
     name: "journal_audit",
     stage: |suite| {
@@ -62,7 +63,7 @@ fn stage(suite: Suite) -> Stage {
     stage
 }
 
-/// The lines of a unit that have this ID, with their fields.
+/// The lines of a unit with this message ID, with their fields.
 fn lines(stage: &Stage, id: &str, unit: &str) -> Vec<Value> {
     let found = stage.sh(&format!("journalctl -q -o json MESSAGE_ID={id} OBJECT_SYSTEMD_UNIT={unit}"));
     found.stdout().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()

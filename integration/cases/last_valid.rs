@@ -1,4 +1,5 @@
-//! Files with errors: what was active stays active for both processes, every tool says so, and what is served nothing says why.
+//! Tests of files with errors. The active configuration stays active in both processes, and every tool
+//! reports this. If nothing is served, every tool reports the reason.
 use crate::cli::complaint;
 use onecred_integration::{
     cases,
@@ -34,7 +35,7 @@ pub const STRICT: Theme = Theme {
 
 const CONFIG: &str = "/etc/onecred/secrets.json";
 const MANAGER: &str = "org.onecred.Credentials1 /org/onecred/Credentials1 org.onecred.Credentials1.Manager";
-/// What is restarted, and whether by a stop and a start.
+/// What is restarted, and whether by stop and start.
 const RESTARTS: [&str; 5] = [
     "systemctl restart onecred.service",
     "systemctl restart onecred-resolver.service",
@@ -43,7 +44,7 @@ const RESTARTS: [&str; 5] = [
     "systemctl kill -s KILL onecred.service onecred-resolver.service",
 ];
 
-/// A secret that is fetched first, and others that are not asked for until something is broken.
+/// One secret that is fetched first, and others that are requested only after the errors.
 fn setup(suite: Suite) -> Setup {
     let items = ["one", "two", "three", "four", "five"].map(|title| (title, vec![field("password", title)]));
     let setup = Setup::connect(suite)
@@ -83,7 +84,7 @@ fn status_says(stage: &Stage, code: i32, words: &[&str]) {
     words.iter().for_each(|word| assert!(said.contains(word), "no {word:?}: {status}"));
 }
 
-/// The third line has an error, and takes the grants away.
+/// The third line has an error, and the grants are removed.
 fn broken() -> String {
     "{\n  \"source\": { \"kind\": \"connect\", \"url\": \"http://127.0.0.1:1\" },\n  \"secrts\": []\n}\n"
         .to_owned()
@@ -99,14 +100,14 @@ fn restarts_with_errors_keep_what_worked(stage: &Stage) {
     for (restart, name) in RESTARTS.iter().zip(names) {
         stage.sh(restart).ok();
         set(stage, name);
-        // a new version, and one that was never fetched
+        // a new version, and a secret that was never fetched
         stage.gets(
             &format!("app-{name}.service"),
             "",
             &[("password", name.as_bytes()), (name, name.as_bytes())],
         );
     }
-    // each tool says what is wrong, and judges by what is active
+    // each tool reports the error, and judges by the active configuration
     status_says(
         stage,
         1,
@@ -121,7 +122,7 @@ fn restarts_with_errors_keep_what_worked(stage: &Stage) {
     let explained = stage.sh("onecred explain app.service one").stdout();
     assert!(explained.contains("because    secret one (/etc/onecred/secrets.json:"), "{explained}");
     for unit in ["onecred.service", "onecred-resolver.service"] {
-        // each updates it now and then
+        // both update their status at a limited rate
         wait_until(&format!("{unit} says what stays active"), || {
             let said = stage.show(unit, "StatusText");
             said.contains("stays active") && said.contains(WHERE)
@@ -133,7 +134,7 @@ fn restarts_with_errors_keep_what_worked(stage: &Stage) {
         said.contains("has errors or can't be read, so the one of ") && said.contains("stays active"),
         "{said}"
     );
-    // a reload is refused, and changes nothing
+    // a reload fails and changes nothing
     for reload in ["systemctl reload onecred.service", "onecred reload"] {
         let said = stage.sh(reload).fails();
         assert!(
@@ -143,7 +144,7 @@ fn restarts_with_errors_keep_what_worked(stage: &Stage) {
     }
     stage.sh("systemctl kill -s HUP onecred-resolver.service").ok();
     stage.starts("app-one.service", &[("password", b"five"), ("one", b"one")]);
-    // back to normal
+    // restore a valid file
     stage.write(CONFIG, good.to_string().replace("app*", "late*"), 0o644);
     status_says(stage, 0, &["changed on disk since it was loaded; run: onecred reload"]);
     assert_eq!(property(stage, "ConfigurationState"), "s \"changed\"");
@@ -186,7 +187,7 @@ fn a_source_is_the_one_that_is_active(stage: &Stage) {
     stage.sh(RESTARTS[1]).ok();
     stage.gets("app-one.service", "", &[("one", b"one")]);
     status_says(stage, 0, &["changed on disk", "default: no trouble"]);
-    // the resolver's own file is not for it to read, and the provider has read it
+    // the resolver cannot read the file itself; the provider has read it
     stage.sh(&format!("chmod 0600 {CONFIG}")).ok();
     other["source"]["url"] = json!("http://127.0.0.1:8080");
     stage.write(CONFIG, other.to_string(), 0o600);
@@ -231,7 +232,7 @@ fn a_strict_one_refuses_everything(stage: &Stage) {
     status_says(stage, 1, &["serves nothing", WHERE]);
 }
 
-/// What each verb that needs secrets prints, and each method on the bus.
+/// The output of each verb that needs secrets, and of each D-Bus method.
 #[track_caller]
 fn every_verb_says(stage: &Stage, word: &str) {
     property(stage, "Version");

@@ -1,4 +1,5 @@
-//! What is left: of a store that is full, and of secrets that are no longer configured, or that 1Password has no more.
+//! Tests of a full store, and of what remains of secrets that are no longer configured or were deleted in
+//! 1Password.
 use onecred_integration::{
     cases,
     fake_connect::{Edit, vault::long_value},
@@ -48,7 +49,7 @@ fn stage(suite: Suite) -> Stage {
     stage
 }
 
-/// A secret that all units may have, and that is published.
+/// A published secret that all units may have.
 fn published(name: &str) -> Value {
     let reference = format!("op://My Vault/{name}/password");
     json!({ "name": name, "reference": reference, "units": ["*"], "target": format!("/run/secrets/{name}") })
@@ -74,7 +75,7 @@ fn refresh(stage: &Stage, names: &[&str]) -> String {
     stage.sh(&format!("busctl call {MANAGER} Refresh ast {} {} 0", names.len(), names.join(" "))).ok()
 }
 
-/// The files that hold this, anywhere that onecred keeps or publishes something.
+/// The files that contain this value, in all places where onecred stores or publishes something.
 fn copies(stage: &Stage, value: &str) -> Vec<String> {
     let found = stage.run(&["grep", "-rlaF", "--", value, "/run/onecred", "/run/secrets"]).stdout();
     found.lines().map(str::to_owned).collect()
@@ -84,14 +85,14 @@ fn a_full_store_refuses_keeps_what_it_has_and_heals(stage: &Stage) {
     change(stage, |config| config["limits"] = json!({ "storeSize": "1MiB" }));
     stage.sh("systemctl start onecred-file@first.service").ok();
     stage.gets("app.service", "", &[("first", long_value(LARGE).as_bytes())]);
-    // declared after the first is stored: a reload fetches everything that is published, in any order
+    // declared after the first one is stored: a reload fetches everything that is published, in any order
     change(stage, |config| {
         config["secrets"].as_array_mut().into_iter().for_each(|all| all.push(published("second")));
     });
     let words = ["too large: ", "limits.storeSize allows 1048576", "raise limits.storeSize"];
     stage.refuses("other.service", "", "second", &words);
     stage.sh("systemctl start onecred-file@second.service").fails();
-    // a version that does not fit takes nothing away either
+    // a version that does not fit removes nothing
     let files = || {
         stage.sh("find /run/onecred/store /run/secrets -type f -size +500k -exec sha256sum {} + | sort").ok()
     };
@@ -103,7 +104,7 @@ fn a_full_store_refuses_keeps_what_it_has_and_heals(stage: &Stage) {
     assert!(said.contains("raise limits.storeSize"), "{said}");
     assert_eq!(files(), before);
     assert!(stage.sh("onecred status").stdout().contains("raise limits.storeSize"));
-    // it is raised, and read anew
+    // the limit is raised and the configuration reloaded
     change(stage, |config| config["limits"] = json!({ "storeSize": "16MiB" }));
     stage.starts("other.service", &[("second", long_value(LARGE).as_bytes())]);
     stage.sh("systemctl start onecred-file@second.service").ok();
@@ -113,7 +114,7 @@ fn a_full_store_refuses_keeps_what_it_has_and_heals(stage: &Stage) {
     wait_until("the file is replaced", || stage.read("/run/secrets/first") == b"it fits");
 }
 
-/// All is published, and each was changed once, so that there is a version before.
+/// All secrets are published and were changed once, so that there are previous versions.
 fn changed_once(stage: &Stage) {
     let names = ["removed", "revoked", "held"];
     stage
@@ -162,7 +163,7 @@ fn what_is_removed_or_gone_leaves_no_copy(stage: &Stage) {
         !copies(stage, "canary-held-2").contains(&"/run/secrets/both".to_owned()),
         "nothing is half filled"
     );
-    // nor does the next provider bring anything back
+    // the next provider does not restore anything either
     stage.sh("systemctl restart onecred.service").ok();
     nothing_is_left(stage, "removed");
     nothing_is_left(stage, "revoked");

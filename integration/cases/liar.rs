@@ -1,4 +1,5 @@
-//! A resolver gone bad: whatever it says, the provider stays up, stays small, and gives units what it was told for what it asked, or nothing.
+//! Tests of a compromised resolver: whatever it sends, the provider stays up, uses little memory, and gives
+//! units only what the resolver returned for their own request, or nothing.
 use onecred_integration::{
     cases,
     installed::LIBEXEC,
@@ -17,7 +18,7 @@ pub const THEME: Theme = Theme {
     cases: cases![whatever_the_resolver_says_the_provider_stays],
 };
 
-/// What it may say, and what a unit is told then.
+/// What the resolver sends, and what the unit's journal then says.
 const WORDS: [(&str, &str); 13] = [
     ("half", "makes no sense"),
     ("bare", "makes no sense"),
@@ -34,14 +35,14 @@ const WORDS: [(&str, &str); 13] = [
     ("long-failure", "makes no sense"),
 ];
 
-/// The most memory that the provider may ever have had: what it has with one answer of 16 MiB at hand, twice over.
+/// The most memory that the provider may ever use: twice its memory with one answer of 16 MiB.
 const MOST_KIB: u64 = 64 << 10;
 
 fn stage(suite: Suite) -> Stage {
     let stage = Setup::vault(suite)
         .default("maxAge", "always")
         .secret("password", "op://My Vault/db/password", &["app*", "asks-*"])
-        // what passes is waited for until the deadline
+        // temporary failures are waited for until the deadline
         .entry(json!({ "name": "username", "reference": "op://My Vault/multi/Dev/token", "units": ["other-*"], "deadline": "3s" }))
         .stage();
     let liar = fs::read(Path::new(env!("CARGO_BIN_EXE_liar"))).unwrap_or_default();
@@ -69,7 +70,8 @@ fn whatever_the_resolver_says_the_provider_stays(stage: &Stage) {
         "something was kept"
     );
 
-    // a lie that fits the question is believed: what the resolver says is the value, for this item, and for those who may have it
+    // a lie that fits the question is believed: the resolver decides about this item's value, for the units
+    // that may have it
     says(stage, "good");
     stage.gets("app.service", "", &[("password", b"a lie")]);
     stage.refuses("stranger.service", "", "password", &["not allowed"]);
@@ -96,9 +98,9 @@ fn whatever_the_resolver_says_the_provider_stays(stage: &Stage) {
     let left = stage.sh("find /run/onecred /run/secrets /etc/onecred /tmp /var/tmp -newer /usr/local/libexec/onecred-tests/liar -type f").ok();
     let others: Vec<&str> = left.lines().filter(|file| !file.starts_with("/run/onecred/store/")).collect();
     assert!(others.is_empty(), "{others:?}");
-    // the good one comes back, and all is well
+    // the real resolver returns, and everything works
     stage.sh("rm -r /run/systemd/system/onecred-resolver.service.d; systemctl daemon-reload; systemctl restart onecred-resolver").ok();
-    // what was made up meanwhile is served while the source is left alone, and no longer
+    // the invented values are served only during the outage
     wait_until("the good one is asked", || stage.sh("onecred refresh --force password").succeeded());
     stage.gets("app-last.service", "", &[("password", b"hunter2")]);
 }

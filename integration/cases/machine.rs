@@ -1,4 +1,4 @@
-//! The machine itself: what the other cases take for granted.
+//! Tests of the machine: what the other cases rely on.
 use onecred_integration::{
     cases,
     machine::{Plan, wait_until},

@@ -1,4 +1,4 @@
-//! The cases: onecred installed on booted machines, one theme a file.
+//! The cases: onecred installed on booted machines, one theme per file.
 mod account;
 mod attackers;
 mod boot;
@@ -132,10 +132,10 @@ fn main() -> ExitCode {
     keep_panics_for_reports();
     probe_is_at(env!("CARGO_BIN_EXE_probe"));
     let mut all = trials(&wanted(&[THEMES, &account::THEMES].concat()), &suites);
-    // installed on the machine itself, it would become that machine's bus
+    // installed on the host itself, it would become the bus of the host
     let bare: Vec<_> = suites.iter().copied().filter(|suite| *suite != Suite::Host).collect();
     all.extend(trials(&wanted(&[&bus::BROKER]), &bare));
-    // before 258 systemd decrypts everywhere by itself
+    // before 258, systemd decrypts without the socket
     let newest: Vec<_> = suites.into_iter().filter(|suite| *suite == Suite::Sid).collect();
     all.extend(trials(&wanted(&[&sealed_crowd::THEME, &sealed_crowd::RECOVERY]), &newest));
     let conclusion = libtest_mimic::run(&arguments, all);
@@ -143,7 +143,7 @@ fn main() -> ExitCode {
     conclusion.exit_code()
 }
 
-/// The themes that `ONECRED_THEMES` names (comma-separated), or all of them except those that test the test run itself.
+/// The themes in `ONECRED_THEMES` (comma-separated), or all except those that test the test run itself.
 fn wanted(themes: &[&'static Theme]) -> Vec<&'static Theme> {
     let named = std::env::var("ONECRED_THEMES").unwrap_or_default();
     let is_named = |theme: &Theme| match named.is_empty() {

@@ -1,4 +1,5 @@
-//! The metrics: what was counted is in the text, whoever may see it, and the file for node_exporter is whole.
+//! Tests of the metrics: the text contains the counts, every user may read it, and the file for node_exporter
+//! is never incomplete.
 use onecred_integration::{
     cases,
     machine::{Suite, wait_until},
@@ -93,7 +94,7 @@ fn the_source_s_object_tells_what_the_resolver_knows(stage: &Stage) {
     let status: serde_json::Value =
         serde_json::from_str(&stage.sh("onecred status --json").stdout()).expect("JSON");
     assert_eq!(status["sources"][0]["kind"], "file", "{status}");
-    // where there is no resolver, all else is told
+    // without a resolver, everything else is reported
     stage.sh("systemctl stop onecred-resolver.socket onecred-resolver.service").ok();
     wait_until("it is told that the resolver is gone", || property("State") == "s \"\"");
     has(&stage.sh("onecred metrics").ok(), &["onecred_resolver_answers 0", "onecred_answers_total 1"]);
@@ -116,7 +117,7 @@ fn a_timer_writes_them_for_node_exporter(stage: &Stage) {
     has(&text, &["onecred_serves 1", "# EOF"]);
     assert_eq!(stage.sh(&format!("ls -A {FOLDER}")).ok().trim(), "onecred.prom");
     assert_eq!(stage.sh(&format!("stat -c %a {FOLDER}/onecred.prom")).ok().trim(), "644");
-    // once more, by the timer
+    // again, by the timer
     stage.sh(&format!("rm {FOLDER}/onecred.prom && systemctl enable -q onecred-metrics.timer")).ok();
     let sooner = "[Timer]\nOnActiveSec=0\nAccuracySec=1us\n";
     stage.write("/etc/systemd/system/onecred-metrics.timer.d/sooner.conf", sooner, 0o644);

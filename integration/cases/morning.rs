@@ -1,4 +1,5 @@
-//! A boot into an outage, with nothing in the store: whoever failed for it runs when 1Password is back, or when the first token comes.
+//! Tests of a boot during an outage with an empty store: the units that fail start after 1Password is back,
+//! or after the first token is set.
 use onecred_integration::{
     cases,
     fake_connect::{DEFAULT_TOKEN, vault::fixture},
@@ -59,7 +60,7 @@ const UNITS: [&str; 6] = [
     "stopped.service",
 ];
 
-/// The source is no machine that answers when this boots: the fake comes later.
+/// The source is not available at boot: the fake is started later.
 fn boots(suite: Suite, more: fn(Plan) -> Plan) -> Stage {
     let units = |plan: Plan| {
         let plan = plan
@@ -174,7 +175,7 @@ fn the_first_token_starts_what_was_refused_for_none(stage: &Stage) {
     all_but_the_stopped_run(stage);
 }
 
-/// How many units of `Type=simple`, whose start jobs end before they are refused.
+/// The number of `Type=simple` units, whose start jobs end before they are refused.
 const CROWD: usize = 200;
 
 fn count(stage: &Stage, state: &str) -> usize {

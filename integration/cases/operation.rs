@@ -1,4 +1,4 @@
-//! The admin's side: reload, check, what systemd-analyze says, install and uninstall.
+//! Tests for administrators: reload, check, systemd-analyze, install and uninstall.
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use onecred_integration::{
     cases,
@@ -22,7 +22,7 @@ pub const THEME: Theme = Theme {
     ],
 };
 
-/// What only looks.
+/// Cases that change nothing.
 pub const LOOK: Theme = Theme {
     name: "installed",
     stage,
@@ -148,7 +148,7 @@ fn check_names_file_position_and_remedy(stage: &Stage) {
 }
 
 fn get_asks_as_systemd_would(stage: &Stage) {
-    // By hand it is in no unit, and the provider says so.
+    // a process started by hand is not in a unit, and the provider reports that
     let ran = stage.run(&["onecred", "get", "--as", "app", "password"]);
     assert_eq!(ran.code(), Some(1), "{ran}");
     assert!(ran.stderr().contains("app.service") && ran.stdout().is_empty(), "{ran}");
@@ -171,7 +171,7 @@ fn uninstall_leaves_nothing(stage: &Stage) {
     assert!(repository().join("Makefile").exists());
 }
 
-/// dbus-daemon reads a policy as soon as inotify reports its name. What it finds then must be complete.
+/// dbus-daemon reads a policy as soon as inotify reports its name, so the file must be complete then.
 fn install_replaces_each_file_by_rename(stage: &Stage) {
     let layer = Layer::create("install").unwrap_or_else(|error| panic!("{error}"));
     let install = || make("install", layer.path(), stage.suite).unwrap_or_else(|error| panic!("{error}"));

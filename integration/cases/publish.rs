@@ -1,4 +1,5 @@
-//! Published files: units that read paths, their handles, whose the files are, and what others can do to them.
+//! Tests of published files: units that read paths, handles, owners, and what other users can do to the
+//! files.
 use onecred_integration::{
     cases,
     fake_connect::vault::long_value,
@@ -29,7 +30,7 @@ pub const THEME: Theme = Theme {
     ],
 };
 
-/// What changes the machine for all.
+/// Cases that change the machine for all others.
 pub const ALONE: Theme = Theme {
     name: "publish-alone",
     stage,
@@ -122,7 +123,7 @@ fn stage(suite: Suite) -> Stage {
             .may_be_degraded()
     };
     let stage = setup(suite).plan(units).stage();
-    // what the boot publishes is not to come in between
+    // what the boot publishes must not interfere
     wait_until("the boot has published", || stage.show("onecred-publish.target", "ActiveState") == "active");
     stage.settled("onecred-publish.service");
     stage
@@ -136,7 +137,7 @@ pub(super) fn start(stage: &Stage, name: &str) -> bool {
     stage.run(&["systemctl", "restart", &handle(name)]).succeeded()
 }
 
-/// Starts a handle that has to fail for these reasons, in its own journal.
+/// Starts a handle that must fail for these reasons, which are in its own journal.
 #[track_caller]
 pub(super) fn refuses(stage: &Stage, name: &str, words: &[&str]) {
     let unit = handle(name);
@@ -346,7 +347,7 @@ fn what_is_newly_configured_comes_at_a_reload(stage: &Stage) {
 
 fn kill(stage: &Stage) {
     let main = stage.show("onecred.service", "MainPID");
-    stage.sh(&format!("kill -KILL {main}")); // it may be gone, or not yet there
+    stage.sh(&format!("kill -KILL {main}")); // it may be gone, or not exist yet
 }
 
 fn a_provider_that_starts_publishes_from_its_store(stage: &Stage) {
@@ -392,7 +393,7 @@ fn kills_leave_whole_files_of_one_version(stage: &Stage) {
     for round in 0..40 {
         stage.run_with_input(&["sh", "-euc", &change_and_kill], versions[round % 2].as_bytes()).ok();
     }
-    stage.settled(&handle("none")); // nothing of this name was ever asked for
+    stage.settled(&handle("none")); // nothing ever requested this name
     assert!(start(stage, "user") && start(stage, "password"));
     stage.sh("touch /srv/out/enough").ok();
     stage.settled("reader.service");

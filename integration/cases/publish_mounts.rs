@@ -1,9 +1,10 @@
-//! What is mounted where files are published: mounts of others, of an earlier version and of an admin.
+//! Tests of mounts in the place of published files: of other programs, of an earlier version, and of an
+//! administrator.
 use super::publish::{as_nobody, bare, change, file, handle, refuses, start};
 use onecred_integration::{cases, machine::wait_until, stage::Stage, theme::Theme};
 use serde_json::json;
 
-/// Where /run/secrets is someone else's before anything starts.
+/// /run/secrets belongs to another program before anything starts.
 pub const THEME: Theme = Theme {
     name: "publish-taken",
     stage: bare,

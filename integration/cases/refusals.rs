@@ -1,4 +1,5 @@
-//! A unit that may not have its secret, or whose secret is not to be had, does not start; and its journal says why.
+//! Tests of refusals: a unit that may not have its secret, or whose secret is not available, does not start,
+//! and its journal gives the reason.
 use onecred_integration::{
     cases,
     installed::SOCKET,
@@ -144,14 +145,15 @@ fn the_same_refusal_again_is_counted_and_not_repeated(stage: &Stage) {
 fn no_value_is_in_any_journal(stage: &Stage) {
     stage.gets("may-have-it.service", "", &[("password", VALUE)]);
     stage.refuses("not-logged.service", "", "password", &["not allowed"]);
-    // As text, and as systemd would show bytes that are none.
+    // as text, and as systemd would show bytes that are not text
     let journal = stage.run(&["journalctl", "--no-pager", "-a", "-o", "verbose"]).stdout();
     assert!(!journal.contains("seen by nobody"), "the value is in the journal");
     assert!(journal.contains("not-logged.service"), "the journal shows nothing of this");
     assert!(stage.sh(&format!("test -S {SOCKET}")).succeeded());
 }
 
-/// nspawn reads a credential from a socket as systemd does, but buffers slightly more than 64 MiB before it fails.
+/// nspawn reads a credential from a socket as systemd does, but buffers slightly more than 64 MiB before it
+/// fails.
 fn nspawn_is_refused_and_ends(stage: &Stage) {
     let nspawn = "systemd-nspawn --quiet --register=no --keep-unit --directory=/ --load-credential=db:/run/onecred/credential.sock true";
     if !stage.sh("command -v systemd-nspawn").succeeded() {

@@ -1,4 +1,5 @@
-//! The resolver's own token is an encrypted credential. On systemd 258 and later systemd-creds.socket decrypts it, as the unit has PrivateDevices=.
+//! Tests of the resolver's own token as an encrypted credential. On systemd 258 and later
+//! systemd-creds.socket decrypts it, because the unit has PrivateDevices=.
 use onecred_integration::{
     cases,
     installed::SEALED,
@@ -22,11 +23,11 @@ pub const THEME: Theme = Theme {
 
 const PASSWORD: (&str, &[u8]) = ("password", b"hunter2");
 const RESOLVER: &str = "onecred-resolver.service";
-/// With this systemd and later, hardened units have their credentials decrypted by a socket.
+/// Since this version of systemd, a socket decrypts the credentials of hardened units.
 const BY_SOCKET: u32 = 258;
-/// How many connections that socket takes in these machines.
+/// The maximum number of connections to that socket on these machines.
 const MOST: usize = 8;
-/// Holds all of them.
+/// Occupies all of them.
 const HOLD: &str = "use Socket; for (1..$ARGV[0]) { socket(my $s, PF_UNIX, SOCK_STREAM, 0) or die; \
     connect($s, sockaddr_un('/run/systemd/io.systemd.Credentials')) or die; push @held, $s } sleep";
 
@@ -35,7 +36,7 @@ fn stage(suite: Suite) -> Stage {
         "[Unit]\nDefaultDependencies=no\nBefore=systemd-tmpfiles-setup.service sysinit.target\n[Install]\nWantedBy=sysinit.target\n{}",
         consumer("", &["password"])
     );
-    // of two drop-ins the later name wins
+    // of two drop-ins, the one with the later name takes precedence
     let few = format!("[Socket]\nMaxConnections={MOST}\nMaxConnectionsPerSource={MOST}\n");
     let token = "[Service]\nLoadCredentialEncrypted=token:/etc/onecred/token.cred\n";
     let encrypt = "for key in null tpm2-absent; do \
@@ -60,7 +61,7 @@ fn by_socket(stage: &Stage) -> bool {
     stage.suite.version().is_ok_and(|version| version >= BY_SOCKET)
 }
 
-/// The resolver and all that was fetched are gone.
+/// Stops the resolver and empties the store.
 fn forget(stage: &Stage) {
     stage.sh("systemctl stop onecred.service onecred-resolver.service; rm -rf /run/onecred/store/*").ok();
 }
@@ -70,7 +71,7 @@ fn an_encrypted_token_is_there_in_early_boot(stage: &Stage) {
     assert_eq!(stage.show(RESOLVER, "NRestarts"), "0", "{}", stage.journal(RESOLVER));
     let after = stage.show(RESOLVER, "After");
     assert!(after.contains("systemd-creds.socket"), "{after}");
-    // a systemd that does not have that socket logs nothing about it
+    // a systemd without that socket logs nothing about it
     let journal = stage.journal_since("");
     assert!(
         !journal.contains("ordering cycle") && !journal.contains("systemd-creds.socket not found"),
@@ -78,7 +79,7 @@ fn an_encrypted_token_is_there_in_early_boot(stage: &Stage) {
     );
 }
 
-/// An unprivileged user holds every connection of the socket that decrypts.
+/// An unprivileged user occupies every connection of the socket that decrypts.
 fn hold(stage: &Stage) {
     stage.write("/srv/hold.pl", HOLD, 0o644);
     let text = format!("[Service]\nUser=nobody\nExecStart=perl /srv/hold.pl {MOST}\n");
@@ -113,7 +114,7 @@ fn a_socket_that_refuses_is_waited_for_and_named(stage: &Stage) {
     stage.got("app-waits.service", &[PASSWORD]);
     wait_until("the resolver runs", || stage.show(RESOLVER, "ActiveState") == "active");
 
-    // a socket that was stopped, or failed, is started again with the resolver
+    // a socket that was stopped or failed is started again with the resolver
     forget(stage);
     stage.sh("systemctl stop systemd-creds.socket").ok();
     stage.gets("app-again.service", "", &[PASSWORD]);
@@ -133,12 +134,12 @@ fn a_crowd_of_sealed_units_keeps_no_token_away(stage: &Stage) {
     assert_eq!(stage.show(RESOLVER, "ActiveState"), "active", "{}", stage.journal(RESOLVER));
 }
 
-/// How many units start at once while the resolver loads its token again and again.
+/// How many units start at once while the resolver tries repeatedly to load its token.
 const CROWD: usize = 200;
-/// How many are started where nothing limits them.
+/// How many are started if nothing limits them.
 const FEW: usize = 20;
 
-/// With systemd's own limits: 16 connections for root, which units and resolver share.
+/// With systemd's default limits: 16 connections for root, which units and the resolver share.
 fn a_crowd_and_the_token_are_decrypted_at_the_same_time(stage: &Stage) {
     stage
         .sh("find /etc /usr/lib /usr/local/lib -path '*/systemd-creds.socket.d/*' -delete; systemctl daemon-reload")
@@ -147,14 +148,14 @@ fn a_crowd_and_the_token_are_decrypted_at_the_same_time(stage: &Stage) {
         assert_eq!(stage.show("systemd-creds.socket", "MaxConnectionsPerSource"), "16");
         CROWD
     } else {
-        FEW // each decrypts by itself
+        FEW // each decrypts its own credentials
     };
     let text = format!(
         "[Service]\nType=oneshot\nPrivateDevices=yes\nLoadCredentialEncrypted=password:{SEALED}\n\
          ExecStart=/bin/grep -qx hunter2 %d/password\n"
     );
     stage.units([("app-crowd@.service", text.as_str())]);
-    forget(stage); // so that the first of them need the token
+    forget(stage); // so that the first units need the token
     let crowd = stage.sh(&format!(
         "touch /run/crowd; {{ n=0; while [ -e /run/crowd ]; do systemctl restart {RESOLVER} && n=$((n+1)); done; echo $n; }} &
          systemctl start $(seq -f app-crowd@%g.service {units}); failed=$?; rm /run/crowd; wait; exit $failed"

@@ -1,4 +1,4 @@
-//! Which units are restarted, reloaded or signalled for a change, when, and in which order.
+//! Tests of which units are restarted, reloaded or signalled after a change, when, and in which order.
 use super::rotation::{edit, lines, on_the_bus, refresh_all, rotating, service, set};
 use onecred_integration::{cases, machine::wait_until, stage::Stage, theme::Theme};
 
@@ -40,8 +40,8 @@ fn a_unit_that_has_the_new_value_is_not_restarted(stage: &Stage) {
     assert_eq!(property.trim(), "as 1 \"web.service: version 1\"");
 }
 
-/// A service that is ready when there is a file. Systemd asks for its credentials for `ExecStartPre=` and again for `ExecStart=`, so `.waits` says
-/// that the second request is over.
+/// A service that is ready when a file exists. systemd requests its credentials for `ExecStartPre=` and again
+/// for `ExecStart=`, so `.waits` shows that the second request is over.
 fn ready_later(unit: &str) -> String {
     service(
         "password",
@@ -60,7 +60,7 @@ fn a_unit_that_starts_is_restarted_once_it_is_active(stage: &Stage) {
     set(stage, "db", "password", "hunter3");
     refresh_all(stage);
     stage.waits_for_line("web.service", "was reloaded");
-    // the next provider knows of it
+    // the next provider process knows about it
     stage.sh("systemctl restart onecred.service").ok();
     on_the_bus(stage);
     assert_eq!(stage.show("app.service", "ActiveState"), "activating");

@@ -1,4 +1,5 @@
-//! Secrets that change, and the morning after 1Password was away: who is restarted, who is started again, and who is left alone.
+//! Tests of changed secrets, and of recovery after an outage: which units are restarted or started again, and
+//! which are not.
 use onecred_integration::{
     cases,
     fake_connect::Edit,
@@ -65,7 +66,7 @@ pub(super) fn rotating(suite: Suite) -> Stage {
     stage
 }
 
-/// A machine whose Connect is not there yet.
+/// A machine whose Connect server is not started yet.
 fn outage(suite: Suite) -> Stage {
     let stage = Setup::connect(suite)
         .default("deadline", "2s")
@@ -93,7 +94,7 @@ pub(super) fn on_the_bus(stage: &Stage) {
     });
 }
 
-/// A service that stays up, and counts how often it was started and reloaded, with what.
+/// A service that keeps running, and records each start and reload with its credential.
 pub(super) fn service(credential: &str, lines: &str) -> String {
     format!(
         "[Service]\nType=exec\nReadWritePaths=/srv/out\nLoadCredential={credential}:{SOCKET}\n\
@@ -155,7 +156,7 @@ fn a_burst_restarts_a_unit_once(stage: &Stage) {
     set(stage, "db", "password", "changed again");
     refresh_all(stage);
     stage.waits_for_line("app.service", "was restarted");
-    // whatever came of it is told by now
+    // by now every consequence of the change has been logged
     stage.waits_for_line("app.service", "was restarted");
     assert_eq!(lines(stage, "app.service.starts"), ["hunter2", "changed again"]);
 }
@@ -191,7 +192,7 @@ fn what_is_gone_restarts_nothing(stage: &Stage) {
     let said = refresh_all(stage);
     assert!(said.contains("\"token\" \"changed\""), "{said}");
     let line = stage.waits_for_line("app.service", "is not restarted although");
-    // it was the change of another secret; what is gone led to nothing but that the unit would not start
+    // the cause was the change of another secret; the missing one only prevents the unit from starting
     assert!(line.contains("secret token has changed") && line.contains("credential password: "), "{line}");
     assert_eq!(stage.show("app.service", "ActiveState"), "active");
 }
@@ -215,7 +216,7 @@ fn a_longer_interval_is_not_starved_by_a_shorter_one(stage: &Stage) {
     stage.units([("app.service", service("token", "").as_str())]);
     stage.sh("systemctl start app").ok();
     refresh_all(stage);
-    // the check for the password finds that the token's item has changed
+    // the check for the password finds that the item of the token has changed
     set(stage, "multi", "f2", "changed");
     wait_until("the unit was restarted", || lines(stage, "app.service.starts") == ["devtok", "changed"]);
 }
@@ -233,11 +234,11 @@ fn files_are_replaced_before_a_unit_is_told(stage: &Stage) {
     assert_eq!(lines(stage, "app.service.files"), ["hunter2", "hunter3"]);
 }
 
-/// Since systemd 260 a reload may bring new credentials to a service that runs on.
+/// Since systemd 260, a reload may refresh the credentials of a running service.
 const REFRESHES: u32 = 260;
 
 fn a_running_service_sees_a_restart_a_reload_and_new_credentials(stage: &Stage) {
-    // each tells what it has in its credentials, and which process it is: at its start, and when it is told to reload
+    // each records its credential and its PID, at its start and at each reload
     let script = "#!/bin/sh\ntell() { echo \"$(cat \"$CREDENTIALS_DIRECTORY/password\") $$\" >>\"/srv/out/$1.sees\"; }\n\
                   trap 'tell \"$1\"' HUP\ntell \"$1\"\nwhile :; do sleep infinity & wait $!; done\n";
     stage.write("/srv/tells", script, 0o755);
@@ -251,7 +252,7 @@ fn a_running_service_sees_a_restart_a_reload_and_new_credentials(stage: &Stage) 
     let units = [
         ("app.service", running("")),
         ("web.service", running("")),
-        // an older systemd warns of the key, and reloads as it always does
+        // an older systemd warns about the key, and reloads as usual
         ("web-new.service", running("RefreshOnReload=credentials")),
     ];
     stage.units(units.each_ref().map(|(name, text)| (*name, text.as_str())));
@@ -351,7 +352,7 @@ fn the_next_provider_knows_them(stage: &Stage) {
     });
     stage.sh("systemctl kill -s KILL --kill-whom=main onecred.service").ok();
     stage.connect_comes(&onecred_integration::fake_connect::vault::fixture());
-    // nobody asks: it comes up by itself
+    // without a request: it starts without action
     stage.sh("systemctl start onecred.service").ok();
     wait_until("it runs", || stage.show("plain.service", "ActiveState") == "active");
 }
@@ -385,7 +386,7 @@ fn what_the_outage_did_not_cause_is_not_started(stage: &Stage) {
     wait_until("all are in the list", || {
         ["base", "dependent", "other", "failed"].iter().all(|unit| list(&format!("{unit}.service")))
     });
-    // an administrator starts the one by hand, which asks for no credential any more
+    // an administrator starts the unit by hand, and it requests no credential any more
     stage.write(
         "/etc/systemd/system/base.service.d/none.conf",
         "[Service]\nLoadCredential=\nExecStartPre=\n",

@@ -1,4 +1,5 @@
-//! What the provider's unit lets whoever has taken it over do: the same unit with a shell script in the provider's place.
+//! Tests what an attacker in the provider's unit could do: the same unit with a shell script instead of the
+//! provider.
 use onecred_integration::{
     attempts::{Attempt, FILTERED, judge, made_by, taken_over},
     cases,
@@ -14,7 +15,7 @@ pub const THEME: Theme = Theme {
     cases: cases![the_provider_writes_its_store_and_published_files_alone],
 };
 
-/// Attempts, each of which must fail inside and work outside, besides what is filtered.
+/// Attempts that must fail inside and work outside, in addition to those that are filtered.
 const FORBIDDEN: &[Attempt] = &[
     ("write-etc", "echo x >/etc/onecred/x"),
     ("write-usr", "echo x >/usr/x"),
@@ -34,7 +35,7 @@ const FORBIDDEN: &[Attempt] = &[
     ("tcp-socket", "perl -e 'socket(my $s, 2, 1, 6) or exit 1'"),
 ];
 
-/// What it needs, and what shows that the attempts are heard.
+/// What the provider needs. It also shows that attempts work at all.
 const ALLOWED: &[Attempt] = &[
     ("write-store", "echo x >/run/onecred/store/x"),
     ("write-files", "echo x >/run/onecred/rw/files/x"),

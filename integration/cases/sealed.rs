@@ -1,4 +1,5 @@
-//! The sealed socket: a unit that asks by LoadCredentialEncrypted= gets the right value or does not start, whatever dies when.
+//! Tests of the sealed socket: a unit with LoadCredentialEncrypted= gets the right value or does not start,
+//! whichever process dies.
 use onecred_integration::{
     cases,
     fake_connect::vault::long_value,
@@ -39,7 +40,8 @@ pub const ALONE: Theme = Theme {
 };
 
 const PASSWORD: (&str, &[u8]) = ("password", b"hunter2");
-/// What every systemd takes of a credential with an ID of 7 characters: 252 reads 1 MiB and 128 KiB of base64.
+/// The largest credential with an ID of 7 characters that every systemd accepts: 252 reads 1 MiB and 128 KiB
+/// of base64.
 const LARGEST: usize = (1024 + 128) * 1024 / 4 * 3 - (48 + 32 + 16);
 const SIZES: [usize; 8] = [0, 1, 2, 15, 16, 17, 300_000, LARGEST];
 const LONG: usize = 800 * 1024;
@@ -105,12 +107,12 @@ fn refuses(stage: &Stage, unit: &str, id: &str, words: &[&str]) {
 
 fn the_host_got_its_key_at_boot(stage: &Stage) {
     assert_eq!(stage.sh("stat -c '%U %a' /var/lib/systemd/credential.secret").ok(), "root 400\n");
-    // and it is left alone from then on
+    // and it does not change from then on
     let read = || stage.read("/var/lib/systemd/credential.secret");
     let before = read();
     stage.run(&["systemctl", "start", "onecred-host-key.service"]).ok();
     assert_eq!(stage.show("onecred-host-key.service", "ConditionResult"), "no");
-    // what empties /tmp at boot would take away the /dev that is prepared for it there
+    // what empties /tmp at boot would remove the /dev that is prepared for it there
     let after = stage.show("onecred-host-key.service", "After");
     assert!(after.split_whitespace().any(|unit| unit == "systemd-tmpfiles-setup.service"), "{after}");
     assert!(read() == before, "the key is another one");
@@ -132,9 +134,10 @@ fn a_value_one_byte_too_large_for_it(stage: &Stage) {
     let (id, value) = (format!("sized-{n}"), long_value(LARGEST + 1));
     refuses(stage, "app-too-large.service", &id, &["too large", &format!("systemd takes {LARGEST} here")]);
     stage.gets("app-plain-large.service", "", &[(&id, value.as_bytes())]);
-    // and systemd 252 would indeed not take it: sealed by its own tool, without line breaks, from a file; later ones take more
+    // systemd 252 indeed rejects it, encrypted by its own tool without line breaks, from a file; later
+    // versions accept more
     let version = stage.sh("systemctl --version | sed -n '1s/^systemd \\([0-9]*\\).*/\\1/p'").ok();
-    let name = "sealed-9"; // its length rounds up as that of sized-8 does
+    let name = "sealed-9"; // its length rounds up to the same as that of sized-8
     stage.write("/srv/out/value", &value, 0o600);
     let make = format!(
         "systemd-creds --with-key=host --name={name} encrypt /srv/out/value - | tr -d '\\n' >/srv/out/over"
@@ -188,7 +191,7 @@ fn what_is_sealed_opens_under_its_own_id_alone(stage: &Stage) {
     stage.starts("right.service", &[PASSWORD]);
     stage.run(&["systemctl", "start", "foreign.service"]).fails();
     stage.ended_243("foreign.service");
-    // cut anywhere, it starts nothing
+    // truncated at any position, it starts nothing
     for len in [0, 1, 4, 64, sent.len() / 2, sent.len() - 4, sent.len() - 1] {
         stage.write(&file, &sent[..len], 0o600);
         stage.forget("right.service");
@@ -210,7 +213,7 @@ fn a_user_and_a_dynamic_user(stage: &Stage) {
     }
 }
 
-/// LoadCredential= at the sealed socket: the unit gets the blob as it is, which is of no use to it, and nothing but that.
+/// LoadCredential= at the sealed socket: the unit gets the encrypted blob, which is useless to it.
 fn a_plain_request_at_the_sealed_socket_gets_no_secret(stage: &Stage) {
     let unit = "app-mixed-up.service";
     let text = consumer("", &["password"]).replace(SOCKET, SEALED);
@@ -238,7 +241,7 @@ fn without_a_host_key_it_is_refused_with_the_remedy(stage: &Stage) {
     assert!(!status.stdout().contains("systemd-creds setup"), "{status}");
     assert!(!stage.run(&["onecred", "list"]).ok().contains("no value can be sealed"));
     gets(stage, "app-keyed.service", "", &[PASSWORD]);
-    // another key, and the provider goes on with that
+    // with another key, the provider continues with that one
     stage.sh("rm /var/lib/systemd/credential.secret && systemd-creds setup").ok();
     gets(stage, "app-anew.service", "", &[PASSWORD]);
 }
@@ -258,7 +261,8 @@ fn a_folder_that_is_mounted_late_is_waited_for(stage: &Stage) {
     stage.got("app-early.service", &[PASSWORD]);
 }
 
-/// Provider and keeper at once. On the sealed socket no unit ever starts with anything but the value; on the plain one some may.
+/// Kills provider and keeper at once. With the sealed socket no unit ever starts with anything but the value.
+/// With the plain socket some may.
 fn the_whole_cgroup_is_killed_in_one_stroke(stage: &Stage) {
     stage.run(&["systemd-creds", "setup"]).ok();
     let long = long_value(LONG);

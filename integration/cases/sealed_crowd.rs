@@ -1,4 +1,5 @@
-//! Crowds of units that ask at the sealed socket, on systemd 258 and later: systemd-creds.socket accepts 16 connections at a time, and none of them fails.
+//! Tests of many units that ask at the sealed socket at once, on systemd 258 and later: systemd-creds.socket
+//! accepts 16 connections at a time, and no unit fails.
 use onecred_integration::{
     cases,
     installed::SEALED,
@@ -15,10 +16,10 @@ pub const THEME: Theme = Theme {
     cases: cases![private_devices, device_allow, device_policy, a_dynamic_user],
 };
 
-/// How many units are started at once.
+/// The number of units that are started at once.
 const UNITS: usize = 200;
 
-/// systemd-creds.socket as systemd has it: what holds then, holds with the drop-in, too.
+/// Without onecred's drop-in for systemd-creds.socket. With the drop-in, the limits are higher.
 fn without_drop_in(suite: Suite) -> Stage {
     let stage = Setup::vault(suite)
         .default("maxAge", "session")
@@ -32,7 +33,7 @@ fn without_drop_in(suite: Suite) -> Stage {
     stage
 }
 
-/// Starts all at once. Each ends well only if it got the right value.
+/// Starts all units at once. Each succeeds only if it got the right value.
 #[track_caller]
 fn all_start(stage: &Stage, name: &str, line: &str) {
     let text = format!(
@@ -93,7 +94,7 @@ fn units_that_systemd_could_not_decrypt_for_are_restarted(stage: &Stage) {
         ("crowd-soft@.service", hardened("Type=exec").replace("PrivateDevices=yes", "").as_str()),
     ]);
     let all: Vec<&str> = recovered.into_iter().chain(left).collect();
-    // it decrypts by itself
+    // it decrypts without the socket
     stage.run(&["systemctl", "start", left[2]]).ok();
     stage.run(&["systemctl", "stop", "systemd-creds.socket"]).ok();
     stage.run(&[&["systemctl", "start", "--"][..], &all].concat());
@@ -106,7 +107,7 @@ fn units_that_systemd_could_not_decrypt_for_are_restarted(stage: &Stage) {
         wait_until(&format!("{unit} runs"), || stage.show(unit, "SubState") == "running");
         assert_eq!(stage.journal(unit).matches(LINE).count(), 1, "{}", stage.journal(unit));
     }
-    // the first restart may have come before the stop
+    // the first restart may come before the stop
     let state = stage.show(left[0], "ActiveState");
     assert!(["failed", "inactive"].contains(&state.as_str()), "{state}");
     assert_eq!(stage.show(left[1], "ActiveState"), "failed", "{}", left[1]);
@@ -115,7 +116,7 @@ fn units_that_systemd_could_not_decrypt_for_are_restarted(stage: &Stage) {
     }
 }
 
-/// A unit that runs once it is started, and has no credential.
+/// A unit without credentials that runs once after it is started.
 fn needing(units: &str) -> String {
     format!("[Unit]\nRequires={units}\nAfter={units}\n[Service]\nType=exec\nExecStart=/bin/sleep infinity\n")
 }
@@ -133,7 +134,7 @@ fn units_that_failed_for_one_of_these_are_started_with_it(stage: &Stage) {
         ("alone.service", needing("broken.service").as_str()),
     ]);
     let all = ["second.service", "both.service", "alone.service"];
-    // the value is there then, so that the resolver does not start the socket again
+    // then the value is in the store, so the resolver does not start the socket again
     stage.run(&["systemctl", "start", "crowd-soft@f.service"]).ok();
     stage.run(&["systemctl", "stop", "systemd-creds.socket"]).ok();
     stage.run(&[&["systemctl", "start", "--"][..], &all].concat());
@@ -146,7 +147,7 @@ fn units_that_failed_for_one_of_these_are_started_with_it(stage: &Stage) {
         stage.waits_for_line(unit, "which it needs, was restarted");
         wait_until(&format!("{unit} runs"), || stage.show(unit, "SubState") == "running");
     }
-    // what failed for another cause is left alone, and so is what needs it
+    // units that failed for other causes, and their dependents, are not started
     assert_eq!(stage.show("broken.service", "InvocationID"), invocation);
     for (unit, state) in
         [("broken.service", "failed"), ("both.service", "inactive"), ("alone.service", "inactive")]

@@ -1,4 +1,4 @@
-//! A unit gets its secret: every type of service, every kind of user, every kind of name and value.
+//! Tests that a unit gets its secret, for every type of service, user, name and value.
 use onecred_integration::{
     cases,
     fake_connect::vault::{BIG, long_value},
@@ -110,13 +110,14 @@ fn a_transient_unit_gets_it(stage: &Stage) {
 fn a_template_instance_gets_its_own(stage: &Stage) {
     stage.units([("tpl@.service", consumer("", &["key"]).as_str())]);
     stage.starts("tpl@a\\x2db.service", &[("key", b"of a-b")]);
-    // An escaped slash does not come through a placeholder.
+    // a placeholder does not pass an escaped slash
     stage.run(&["systemctl", "start", "--", "tpl@a\\x2fb.service"]).fails();
     stage.was_refused("tpl@a\\x2fb.service", "key", &["not allowed"]);
 }
 
 fn an_alias_counts_as_the_unit_it_names(stage: &Stage) {
-    let text = consumer("", &["db-password"]).replace("%n", "get-canonical.service"); // else %n is the alias
+    // otherwise %n is the alias
+    let text = consumer("", &["db-password"]).replace("%n", "get-canonical.service");
     stage.units([("get-canonical.service", text.as_str())]);
     stage.sh("ln -s get-canonical.service /run/systemd/system/an-alias.service").ok();
     stage.run(&["systemctl", "start", "an-alias"]).ok();
@@ -134,7 +135,7 @@ fn a_unit_in_a_slice_of_slices_gets_it(stage: &Stage) {
 }
 
 fn a_delegating_unit_gets_it(stage: &Stage) {
-    // A group below that is named like a unit does not make it another unit.
+    // a subgroup whose name looks like a unit does not change the unit
     let grow = "Delegate=yes\nExecStartPre=+/bin/sh -euc 'mkdir /sys/fs/cgroup/system.slice/get-delegate.service/other.service'";
     stage.gets("get-delegate.service", grow, &[PASSWORD]);
     if stage.suite.version().is_ok_and(|version| version >= 254) {

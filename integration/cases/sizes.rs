@@ -1,4 +1,5 @@
-//! What does not fit what systemd takes is refused with the reason, and every tool reports it.
+//! Tests that values which systemd does not accept because of their size are refused with the reason, and
+//! that every tool reports it.
 use onecred_integration::{
     cases,
     fake_connect::vault::long_value,
@@ -28,14 +29,14 @@ pub const STORE: Theme =
     Theme { name: "store", stage: store_stage, shared: false, cases: cases![a_store_that_cannot_be_written] };
 
 const STORE_FOLDER: &str = "/run/onecred/store";
-/// More than the sealed socket takes, and less than the plain one.
+/// More than the sealed socket allows, and less than the plain one.
 const PLAIN_ONLY: usize = 900_000;
-/// More than either takes.
+/// More than either allows.
 const HUGE: usize = 1_100_000;
 
-/// Two of these exceed what systemd takes for a unit.
+/// Two of these exceed what systemd accepts for a unit.
 const LARGE: usize = 600_000;
-/// What is left beside one of them: of the bytes, with both IDs, and of the pages of 4 KiB.
+/// What remains beside one of them: in bytes with both IDs, and in pages of 4 KiB.
 const REST_OF_BYTES: usize = (1 << 20) - LARGE - "large-1".len() - "rest-of-bytes".len();
 const REST_OF_PAGES: usize = (1 << 20) - LARGE.next_multiple_of(4096);
 
@@ -90,7 +91,7 @@ fn two_credentials_that_exceed_the_total(stage: &Stage) {
         stage.units([(name, unit("", &[(one, "large-1"), (other, "large-2")]).as_str())]);
         stage.run(&["systemctl", "start", "--", name]).fails();
         stage.ended_243(name);
-        // which of the two systemd asks for first differs
+        // which of the two systemd requests first differs
         let line = stage.waits_for_line(name, &format!(" for {name} refused: "));
         for words in
             ["too large beside the unit's other credentials", "600000 bytes", "op://My Vault/large/value"]
@@ -109,7 +110,7 @@ fn two_credentials_that_just_fit(stage: &Stage) {
     }
 }
 
-/// Since 254 systemd keeps credentials in a tmpfs of 1 MiB, where whole pages count.
+/// Since 254, systemd keeps credentials in a tmpfs of 1 MiB, where whole pages count.
 fn two_credentials_that_fit_but_for_whole_pages(stage: &Stage) {
     let name = "app-pages.service";
     stage.units([(name, unit("", &[(PLAIN, "large-1"), (PLAIN, "rest-of-bytes")]).as_str())]);
@@ -123,7 +124,7 @@ fn two_credentials_that_fit_but_for_whole_pages(stage: &Stage) {
     assert!(line.contains("too large beside the unit's other credentials"), "{line}");
 }
 
-/// systemd asks again for each Exec line, each time by another process.
+/// systemd requests credentials again for each Exec line, in a new process each time.
 fn one_large_credential_and_several_exec_lines(stage: &Stage) {
     let lines = "ExecStartPre=/bin/true\nExecStartPre=/bin/true\nExecStartPost=/bin/true\n";
     let name = "app-lines.service";
@@ -136,7 +137,7 @@ fn json_of(ran: &Ran) -> Value {
     serde_json::from_str(&ran.stdout()).unwrap_or_else(|error| panic!("no JSON: {error}: {ran}"))
 }
 
-/// What a list of objects has under this name.
+/// The object with this name in a list.
 fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
     list.as_array().into_iter().flatten().find(|one| one["name"] == name).unwrap_or(&Value::Null)
 }
@@ -192,7 +193,7 @@ fn every_tool_reports_what_units_are_refused(stage: &Stage) {
     let ran = stage.sh("onecred explain app empty");
     assert!(!ran.stdout().contains("app.service gets empty") && ran.stdout().contains("empty"), "{ran}");
 
-    // and so it is
+    // and this is true
     stage.units([("app-plain-only.service", unit("", &[(PLAIN, "plain-only")]).as_str())]);
     stage.starts("app-plain-only.service", &[("plain-only", long_value(PLAIN_ONLY).as_bytes())]);
     for (name, directive, id, words) in [

@@ -1,4 +1,4 @@
-//! The sockets: what an admin stops stays stopped, and the tools say so.
+//! Tests of the sockets: one that an administrator stops remains stopped, and the tools report it.
 use onecred_integration::{
     cases,
     machine::{Suite, wait_until},
@@ -80,7 +80,7 @@ fn the_provider_starts_none_that_is_stopped(stage: &Stage) {
         assert!(status.contains(&format!("{unit} is not active")), "{status}");
     }
     are(stage, &stopped, "inactive");
-    are(stage, &["onecred.service"], "active"); // the bus may start it while its own socket is active
+    are(stage, &["onecred.service"], "active"); // D-Bus may activate it while its own socket is active
     stage.sh("systemctl restart onecred.service").ok();
     are(stage, &stopped, "inactive");
 }

@@ -1,4 +1,5 @@
-//! Much at once: secrets that are rotated while the provider is killed, hundreds that change together, a thousand that do not.
+//! Tests with many secrets: rotations while the provider is killed, hundreds of changes at once, and a
+//! thousand unchanged secrets.
 use onecred_integration::{
     cases,
     installed::SOCKET,
@@ -18,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-/// Kills in a rotation.
+/// Kills during a rotation.
 pub const KILLS: Theme = Theme {
     name: "storm-kills",
     stage: pairs,
@@ -26,7 +27,7 @@ pub const KILLS: Theme = Theme {
     cases: cases![kills_in_a_rotation_tear_nothing],
 };
 
-/// Many that change.
+/// Many changes.
 pub const CHANGES: Theme = Theme {
     name: "storm-changes",
     stage: two_hundred,
@@ -34,7 +35,7 @@ pub const CHANGES: Theme = Theme {
     cases: cases![a_unit_is_restarted_once_for_two_hundred_changes],
 };
 
-/// Many that do not.
+/// Many secrets without changes.
 pub const CHECK: Theme = Theme {
     name: "storm-check",
     stage: a_thousand,
@@ -46,13 +47,14 @@ const MANAGER: &str = "org.onecred.Credentials1 /org/onecred/Credentials1 org.on
 /// How many items have a user name and a password.
 const PAIRS: usize = 25;
 const KILLED: usize = 200;
-/// In how many rotations.
+/// The number of rotations.
 const ROUNDS: usize = 25;
 
-/// Between two readings of all pairs: readers that never pause take the processors from what is killed and from other cases.
+/// The pause between two reads of all pairs: readers without pauses would take the processors from the
+/// provider and other cases.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// A vault of items of one version, each with these fields.
+/// A vault of items with the same version and these fields.
 fn vault(items: usize, version: u64, fields: impl Fn(usize) -> Vec<Value>) -> Value {
     let item = |n: usize| {
         json!({ "id": format!("{:a<26}", format!("item{n}b")), "title": format!("item {n}"), "category": "LOGIN",
@@ -92,7 +94,7 @@ fn pairs_of(version: u64) -> Value {
     })
 }
 
-/// Each item published as two files in a directory of its own, and as a template.
+/// Each item is published as two files in a separate directory, and as a template.
 fn pairs(suite: Suite) -> Stage {
     let mut setup = Setup::connect(suite).default("maxAge", "1h").holding(pairs_of(1));
     for n in 0..PAIRS {
@@ -113,7 +115,7 @@ fn pairs(suite: Suite) -> Stage {
     stage
 }
 
-/// What readers have read: how often each version, and whatever was no version.
+/// What readers have read: how often each version, and anything that is not a version.
 #[derive(Default)]
 struct Read {
     whole: BTreeMap<u64, usize>,
@@ -150,7 +152,7 @@ impl Read {
     }
 }
 
-/// Reads both files by way of the directory that was opened once. None where it was replaced meanwhile.
+/// Reads both files through a directory that was opened once. `None` if it was replaced in the meantime.
 fn read_pair(secrets: &Path, n: usize) -> Option<[Vec<u8>; 2]> {
     let dir = File::open(secrets.join(format!("pair-{n}"))).ok()?;
     let file = |name| fs::read(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd())).ok();
@@ -198,7 +200,7 @@ fn kills_in_a_rotation_tear_nothing(stage: &Stage) {
         for round in 1..=ROUNDS {
             version += 1;
             load(stage, &pairs_of(version));
-            // it is killed as soon as anybody can read something of the new version: in the middle of the rotation
+            // killed as soon as the new version becomes readable: in the middle of the rotation
             let seen =
                 |n| read_pair(&secrets, n).is_some_and(|[user, _]| user == pair_of(version, n)[0].as_bytes());
             watch_until("the change is seen", || (0..PAIRS).any(seen));
@@ -234,7 +236,7 @@ fn many_of(version: u64) -> Value {
     })
 }
 
-/// Units that use fifty secrets each, one that uses them all, and one with a secret of its own.
+/// Units with fifty secrets each, one with all of them, and one with its own.
 fn two_hundred(suite: Suite) -> Stage {
     let mut setup = Setup::connect(suite).default("maxAge", "1h").holding(many_of(1));
     for n in 0..=MANY {
@@ -283,7 +285,7 @@ fn a_unit_is_restarted_once_for_two_hundred_changes(stage: &Stage) {
     wait_until("all were restarted", || {
         names.iter().all(|name| started(name).matches("version 2").count() == 1)
     });
-    // what comes after it is acted on after it: whatever else there was to come of it has come by then
+    // a later change is handled later: by then all effects of the earlier one have happened
     load(stage, &many_of(3));
     refresh_all(stage);
     wait_until("the sentinel was restarted", || started("sentinel.service").contains("version 3"));
@@ -295,7 +297,7 @@ fn a_unit_is_restarted_once_for_two_hundred_changes(stage: &Stage) {
 }
 
 const THOUSAND: usize = 1000;
-/// So many of them are published, too.
+/// How many of them are published.
 const PUBLISHED: usize = 100;
 
 fn thousand_of(version: u64) -> Value {
@@ -321,7 +323,7 @@ fn a_check_of_a_thousand_is_one_call_and_no_write(stage: &Stage) {
     let said = refresh_all(stage);
     assert_eq!(said.matches("\"changed\"").count(), THOUSAND);
     stage.sh("systemctl start onecred-publish.service").ok();
-    // the times of checks, kept now and then for the next process, are no secret and none of these
+    // the times of checks, which are saved periodically for the next process, are not secrets
     let files = || {
         let all = stage.sh("find /run/secrets /run/onecred/store -type f ! -name state.json -printf '%p %i %s %T@ %C@\\n' | sort").ok();
         all.lines().map(str::to_owned).collect::<BTreeSet<_>>()
@@ -337,7 +339,7 @@ fn a_check_of_a_thousand_is_one_call_and_no_write(stage: &Stage) {
     stage.sh("onecred refresh").ok();
     assert_eq!(stage.calls().len() - calls, 2, "and by the command, it is one as well");
     assert_eq!(files(), before, "something was written");
-    // it would be seen
+    // it would be noticed
     load(stage, &thousand_of(2));
     refresh_all(stage);
     wait_until("all is published anew", || {

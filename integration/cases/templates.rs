@@ -1,4 +1,5 @@
-//! Templates: filled in whole, and read back by systemd's own parser of environment files byte for byte.
+//! Tests of templates: they are filled in completely, and systemd's own parser of environment files reads
+//! each byte back.
 use onecred_integration::{
     cases,
     fake_connect::vault::long_value,
@@ -28,7 +29,7 @@ pub const THEME: Theme = Theme {
     ],
 };
 
-/// Values that mean something to a parser of environment files, shells or JSON.
+/// Values with special characters for parsers of environment files, shells and JSON.
 const NASTY: [&str; 16] = [
     "plain",
     " leading and trailing \t ",

@@ -1,4 +1,5 @@
-//! What `onecred check` says of a development vault is what the resolver, which runs as a user of its own, finds.
+//! Tests that `onecred check` reports about a vault file what the resolver, which runs as a separate user,
+//! finds.
 use onecred_integration::{
     cases,
     machine::{Suite, wait_until},
@@ -15,7 +16,7 @@ pub const THEME: Theme = Theme {
     cases: cases![a_vault_that_the_resolver_cannot_read_is_an_error],
 };
 
-/// Where the vault is in each row.
+/// The location of the vault in each row.
 const FOLDER: &str = "/var/lib/vaults";
 
 fn stage(suite: Suite) -> Stage {
@@ -73,7 +74,7 @@ fn a_vault_that_the_resolver_cannot_read_is_an_error(stage: &Stage) {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // a drop-in may let it see more
+    // a drop-in may give it access to more
     stage.sh(&format!("rm -rf {FOLDER}; mkdir {FOLDER}; install -m 644 /etc/onecred/vault.json /srv/vault.json; ln -s /srv/vault.json {FOLDER}/")).ok();
     stage.sh("mkdir -p /etc/systemd/system/onecred-resolver.service.d").ok();
     let drop_in = "[Service]\nInaccessiblePaths=\n";

@@ -1,4 +1,4 @@
-//! Restarts that are withheld, since the unit would not start with the new values.
+//! Tests of restarts that are withheld because the unit would not start with the new values.
 use onecred_integration::{
     cases,
     installed::SOCKET,
@@ -62,7 +62,7 @@ fn vault(version: u64, mut items: Vec<Value>) -> Value {
     json!({ "vaults": [{ "id": id, "name": "Servers", "contentVersion": version, "items": items }] })
 }
 
-/// Changes what 1Password has, and has it looked up.
+/// Changes the content of 1Password, and makes onecred look it up.
 fn change(stage: &Stage, version: u64, items: Vec<Value>) {
     stage.write(VAULT, vault(version, items).to_string(), 0o640);
     stage.sh(&format!("chgrp onecred {VAULT} && {{ onecred refresh || true; }}")).ok();
@@ -73,7 +73,8 @@ fn starts(stage: &Stage) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// The restart is withheld for this reason: the unit runs on, its journal has one line, and it is shown everywhere.
+/// The restart is withheld for this reason: the unit continues to run, its journal has one line, and every
+/// tool shows it.
 #[track_caller]
 fn is_withheld(stage: &Stage, secret: &str, reason: &str) {
     let line = stage.waits_for_line("app.service", "is not restarted although");
@@ -85,7 +86,7 @@ fn is_withheld(stage: &Stage, secret: &str, reason: &str) {
         "onecred refresh --dry-run".to_owned(),
         format!("{PROPERTY}/{secret} org.onecred.Credentials1.Secret Withheld"),
     ] {
-        // tables break long lines
+        // tables wrap long lines
         let shown = stage.sh(&command).ok().split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(shown.contains("app.service") && shown.contains(reason), "{command}: {shown}");
     }
@@ -158,7 +159,7 @@ fn duplicated_deleted_and_renamed_items_restart_nothing(stage: &Stage) {
         version += 1;
         change(stage, version, vec![pg()]);
     }
-    // a change that is acted on: whatever came of the others has been decided by then
+    // a change with a visible effect: by then the earlier changes have been handled
     change(stage, version + 1, vec![item("pg", "b", "alice", "two", "password")]);
     wait_until("the unit was restarted", || starts(stage).len() == 2);
     assert_eq!(starts(stage), ["alice/one", "alice/two"]);

@@ -1,10 +1,12 @@
-//! Attempts at what must not be possible, made from within a unit; the same from without show that they are attempts at all.
+//! Attempts to do what must be impossible, made from within a unit. The same attempts outside verify that
+//! they can succeed.
 use crate::stage::Stage;
 
-/// A name, and a shell command that succeeds where the thing can be done.
+/// A name, and a shell command that succeeds if the action is possible.
 pub type Attempt = (&'static str, &'static str);
 
-/// What no half of onecred may: each of them fails for root, too, by a filter of system calls or a namespace, and not by the rights of a user.
+/// What neither process of onecred may do. These attempts fail even for root, because of a system call filter
+/// or a namespace, not because of permissions.
 pub const FILTERED: &[Attempt] = &[
     ("raw-socket", "perl -e 'socket(my $s, 2, 3, 1) or exit 1'"),
     ("packet-socket", "perl -e 'socket(my $s, 17, 3, 768) or exit 1'"),
@@ -15,7 +17,7 @@ pub const FILTERED: &[Attempt] = &[
     ("namespace-of-processes", "unshare -p true"),
     ("enter-namespace", "nsenter --uts=/proc/self/ns/uts true"),
     ("mount", "mount -t tmpfs x /mnt"),
-    // what is not filtered out goes well, or fails for another reason than EPERM, which is 1
+    // a call that is not filtered succeeds, or fails with an error other than EPERM, which is 1
     ("call-mount", "perl -e 'syscall($ENV{MOUNT}, 0, 0, 0, 0, 0) == -1 and exit($! == 1)'"),
     ("call-bpf", "perl -e 'syscall($ENV{BPF}, 5, 0, 0) == -1 and exit($! == 1)'"),
     ("trace", "perl -e 'syscall($ENV{PTRACE}, 0, 0, 0, 0) == 0 or exit 1'"),
@@ -31,7 +33,7 @@ const NUMBERS: &str = "case $(uname -m) in\n\
     aarch64) export MMAP=222 PTRACE=117 BPF=280 MOUNT=40 ;;\n\
     *) export MMAP=9 PTRACE=101 BPF=321 MOUNT=165 ;;\nesac\n";
 
-/// An installed unit with a shell in the place of its program, which makes attempts instead of serving.
+/// An installed unit with a shell script instead of its program, which makes attempts instead of serving.
 #[track_caller]
 pub fn taken_over(stage: &Stage, unit: &str) -> String {
     let text = stage.sh(&format!(
@@ -41,12 +43,12 @@ pub fn taken_over(stage: &Stage, unit: &str) -> String {
     text.ok()
 }
 
-/// A unit of its own that makes attempts, with more lines for its [Service].
+/// A separate unit that makes attempts, with more lines for its [Service] section.
 pub fn made_by(lines: &str) -> String {
     format!("[Service]\nType=oneshot\nExecStart=/bin/sh /usr/local/libexec/attempts\n{lines}\n")
 }
 
-/// Makes all attempts in each of these units, and checks that those that `may` says work, and no others.
+/// Makes all attempts in each of these units, and checks that exactly those work that `may` allows.
 #[track_caller]
 pub fn judge(stage: &Stage, units: &[(&str, &str)], attempts: &[Attempt], may: impl Fn(&str, &str) -> bool) {
     let script: String = attempts

@@ -1,4 +1,5 @@
-//! Checks `integration/changed.map`: what it names exists, and it knows every folder of the sources.
+//! Checks `integration/changed.map`: everything that it names exists, and it covers every directory of the
+//! sources.
 use crate::installed::repository;
 use std::{
     collections::BTreeSet,
@@ -6,10 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Folders that no commit has.
+/// Directories that are not committed.
 const BUILT: [&str; 5] = [".git", "target", "node_modules", "found", "artifacts"];
 
-/// All files below a folder, as paths inside the repository.
+/// All files below a directory, as paths relative to the repository.
 fn files(folder: &Path, all: &mut Vec<String>) {
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
         let path = entry.path();
@@ -29,7 +30,7 @@ fn repository_files() -> Vec<String> {
     all
 }
 
-/// Each line's pattern and words.
+/// The pattern and words of each line.
 fn lines(map: &str) -> Vec<(&str, Vec<&str>)> {
     let lines = map.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     let split = |line| {
@@ -39,7 +40,7 @@ fn lines(map: &str) -> Vec<(&str, Vec<&str>)> {
     lines.map(split).collect()
 }
 
-/// As a shell's `case`, of whose signs only `*` is used, which also takes slashes.
+/// Matches like a shell's `case`, in which `*` also matches slashes. Other wildcards are not used.
 fn matches(pattern: &str, path: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == path,
@@ -75,7 +76,7 @@ fn wrong(map: &str, files: &[String], known: &BTreeSet<String>) -> Vec<String> {
     wrong
 }
 
-/// All words: the themes that files of cases declare, and the steps of integration/run.
+/// All valid words: the themes in the files of cases, and the steps of integration/run.
 fn known() -> BTreeSet<String> {
     let read = |path: PathBuf| fs::read_to_string(path).unwrap();
     let run = read(repository().join("integration/run"));

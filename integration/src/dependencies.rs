@@ -1,7 +1,8 @@
-//! Checks the layout of the sources: layers are imported downwards only, and no modules of one folder import each other in a circle.
+//! Checks the layout of the sources: modules import only lower layers, and the modules of a directory do not
+//! import each other in a cycle.
 //!
-//! Every path that starts with `crate::`, `super::` or `self::` counts, in `use` and elsewhere. Tests and the rules of the fuzz targets are left
-//! out: they may use anything. ARCHITECTURE.md explains the order.
+//! Every path that starts with `crate::`, `super::` or `self::` counts, in `use` and elsewhere. Tests and the
+//! rules of the fuzz targets are ignored: they may use anything. ARCHITECTURE.md explains the order.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -42,14 +43,14 @@ struct Import {
     path: Vec<String>,
 }
 
-/// Collects the paths that a file names.
+/// Collects the paths in a file.
 struct Paths<'a> {
     module: Module,
     found: &'a mut Vec<Import>,
 }
 
 impl Paths<'_> {
-    /// Notes a path, made absolute.
+    /// Records a path as an absolute one.
     fn note(&mut self, path: &[String]) {
         let mut base = self.module.clone();
         let mut rest = path;
@@ -141,7 +142,7 @@ impl<'ast> Visit<'ast> for Paths<'_> {
     }
 }
 
-/// A crate's modules and what they import.
+/// The modules of a crate and their imports.
 #[derive(Default)]
 struct Sources {
     modules: BTreeSet<Module>,
@@ -179,7 +180,7 @@ impl Sources {
         self.modules.insert(module);
     }
 
-    /// The module that a path leads to: its longest part that is one.
+    /// The module that a path leads to: the longest prefix that is a module.
     fn target(&self, path: &[String]) -> Module {
         let lengths = (0..=path.len()).rev();
         lengths
@@ -188,7 +189,7 @@ impl Sources {
             .unwrap_or_default()
     }
 
-    /// For each folder, which of its modules import which of the others, with an example.
+    /// For each directory, which of its modules import which others, with an example.
     fn siblings(&self) -> BTreeMap<Module, BTreeMap<(String, String), String>> {
         let mut all: BTreeMap<Module, BTreeMap<(String, String), String>> = BTreeMap::new();
         for Import { from, path } in &self.imports {
@@ -206,7 +207,7 @@ impl Sources {
     }
 }
 
-/// The imports of a folder that go upwards or sideways.
+/// The imports of a directory that violate the order.
 fn against_order(layers: &[&[&str]], imports: &BTreeMap<(String, String), String>) -> Vec<String> {
     let height = |module: &str| layers.iter().position(|layer| layer.contains(&module));
     let mut wrong = Vec::new();
@@ -220,7 +221,7 @@ fn against_order(layers: &[&[&str]], imports: &BTreeMap<(String, String), String
     wrong
 }
 
-/// All modules that a module imports, if indirectly.
+/// All modules that a module imports, directly or indirectly.
 fn reached<'a>(start: &'a String, imports: &'a BTreeMap<(String, String), String>) -> BTreeSet<&'a String> {
     let (mut seen, mut next) = (BTreeSet::new(), vec![start]);
     while let Some(module) = next.pop() {
@@ -230,7 +231,7 @@ fn reached<'a>(start: &'a String, imports: &'a BTreeMap<(String, String), String
     seen
 }
 
-/// The circles in a folder: modules that import each other, if indirectly.
+/// The cycles in a directory: modules that import each other, directly or indirectly.
 fn circles(imports: &BTreeMap<(String, String), String>) -> Vec<String> {
     let in_circle = |(from, to): &(String, String)| reached(to, imports).contains(from);
     imports
@@ -240,7 +241,7 @@ fn circles(imports: &BTreeMap<(String, String), String>) -> Vec<String> {
         .collect()
 }
 
-/// Everything that is wrong with a crate's imports.
+/// All violations in a crate's imports.
 fn wrong(sources: &Sources, layers: &[(&str, &[&[&str]])]) -> String {
     let mut all = String::new();
     for (folder, imports) in sources.siblings() {

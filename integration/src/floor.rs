@@ -1,8 +1,9 @@
-//! The floor: a minimal C program behind units that differ from onecred's in names alone, to be measured beside it.
+//! The floor: a minimal C program in units that differ from onecred's only in their names, for comparison.
 use crate::installed::repository;
 use std::{fs, io};
 
-/// onecred's own units under the floor's name, without what only onecred has: a resolver, a reload, a watchdog.
+/// onecred's own units with the floor's name, without what only onecred has: a resolver, a reload, a
+/// watchdog.
 pub fn floor_units() -> io::Result<Vec<(String, String)>> {
     let only_ours = [
         "ExecReload=",

@@ -1,4 +1,4 @@
-//! onecred as `make install` puts it, in a folder to be laid over a machine's root.
+//! onecred as `make install` installs it, in a directory that is overlaid on a machine's root.
 use crate::machine::{Layer, Suite};
 use std::{
     fs, io,
@@ -6,15 +6,15 @@ use std::{
     process::Command,
 };
 
-/// Where the tests' own programs are in a machine.
+/// The directory of the tests' own programs in a machine.
 pub const LIBEXEC: &str = "/usr/local/libexec/onecred-tests";
-/// The socket that units name in LoadCredential=.
+/// The socket for LoadCredential=.
 pub const SOCKET: &str = "/run/onecred/credential.sock";
 
-/// The socket that units name in LoadCredentialEncrypted=.
+/// The socket for LoadCredentialEncrypted=.
 pub const SEALED: &str = "/run/onecred/sealed.sock";
 
-/// Copies a unit's credentials to where a case looks for them, under the name that it is given.
+/// Copies a unit's credentials to where a case finds them, under the given name.
 const TAKE: &str =
     "#!/bin/sh\nset -eu\nmkdir -p \"/srv/out/$1\"\ncp \"$CREDENTIALS_DIRECTORY\"/* \"/srv/out/$1/\"\n";
 
@@ -23,12 +23,12 @@ pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"))
 }
 
-/// Installs into a folder, or removes again, as a packager would; the binary has been built already.
+/// Installs into a directory, or uninstalls, as a packager would. The binary is built already.
 pub fn make(target: &str, destdir: &Path, suite: Suite) -> io::Result<()> {
     make_for(target, destdir, suite.version()?)
 }
 
-/// The same on a machine with this version of systemd.
+/// The same for a machine with this version of systemd.
 pub fn make_for(target: &str, destdir: &Path, version: u32) -> io::Result<()> {
     let made = Command::new("make")
         .args(["--silent", "-C"])
@@ -43,7 +43,8 @@ pub fn make_for(target: &str, destdir: &Path, version: u32) -> io::Result<()> {
     Err(io::Error::other(format!("make {target}: {}{}", made.status, String::from_utf8_lossy(&made.stderr))))
 }
 
-/// The binary to install: `ONECRED_BINARY`, or what `cargo build --release` has made in the same target folder as this program.
+/// The binary to install: `ONECRED_BINARY`, or the result of `cargo build --release` in the target directory
+/// of this program.
 fn binary() -> io::Result<PathBuf> {
     if let Some(binary) = std::env::var_os("ONECRED_BINARY") {
         return Ok(binary.into());
@@ -62,7 +63,7 @@ fn binary() -> io::Result<PathBuf> {
 pub struct Installed(Layer);
 
 impl Installed {
-    /// Makes one for a suite. `probe` is that program.
+    /// Creates the layer for a suite. `probe` is the path of that program.
     pub fn new(suite: Suite, probe: &Path) -> io::Result<Self> {
         let layer = Layer::create(&format!("onecred-for-{suite}"))?;
         make("install", layer.path(), suite)?;
@@ -74,7 +75,7 @@ impl Installed {
         Ok(Self(layer))
     }
 
-    /// The folder.
+    /// The directory.
     pub fn path(&self) -> PathBuf {
         self.0.path().into()
     }

@@ -1,4 +1,4 @@
-//! onecred on a real systemd: the machine, the fakes, the cases and the benchmarks.
+//! Tests onecred on a real systemd: machines, fakes, cases and benchmarks.
 
 pub mod attempts;
 #[cfg(test)]

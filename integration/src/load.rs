@@ -1,7 +1,7 @@
-//! How many machines run at once: as many as the processors can serve.
+//! Limits how many machines run at once to what the processors can serve.
 //!
-//! On overloaded processors cases run into deadlines, and end no sooner. The kernel's pressure stall information tells for which part of the time
-//! processes have waited for a processor.
+//! On overloaded processors, cases miss deadlines and do not end sooner. The kernel's pressure stall
+//! information shows for how much of the time processes have waited for a processor.
 use std::{
     fs,
     sync::{
@@ -12,16 +12,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// As many machines run whatever the load is, for each processor: most cases wait most of the time.
+/// The number of machines per processor that run whatever the load is, since most cases wait most of the
+/// time.
 const ALWAYS: usize = 2;
-/// Above this pressure no more machine is booted.
+/// The pressure above which no other machine is booted.
 const BUSY: f64 = 0.75;
-/// For how long the pressure is measured.
+/// How long the pressure is measured.
 const SAMPLE: Duration = Duration::from_millis(200);
 
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
-/// A machine that counts as running until this is dropped.
+/// Counts a machine as running until it is dropped.
 pub(crate) struct Room(());
 
 impl Drop for Room {
@@ -44,7 +45,8 @@ fn has_room(running: usize, processors: usize, pressure: impl FnOnce() -> Option
     running < ALWAYS * processors || pressure().is_none_or(|pressure| pressure < BUSY)
 }
 
-/// The part of the time, measured now, in which some process waited for a processor. None where the kernel does not tell.
+/// The current fraction of time in which some process waited for a processor. `None` if the kernel does not
+/// report it.
 fn pressure() -> Option<f64> {
     let (start, before) = (Instant::now(), waited()?);
     thread::sleep(SAMPLE);

@@ -1,7 +1,9 @@
-//! What each case took: one line per case in the file named by `ONECRED_TIMES`, which `integration/run` reads for its summary.
+//! Records the duration of each case: one line per case in the file `ONECRED_TIMES`, which `integration/run`
+//! reads for its summary.
 //!
-//! A line has four fields separated by tabs: name, `ok` or `failed`, wall time in milliseconds, and the processor time in milliseconds that the
-//! case's machine used meanwhile. On a shared machine that includes the cases that ran at the same time.
+//! A line has four fields separated by tabs: name, `ok` or `failed`, wall time in milliseconds, and the
+//! processor time in milliseconds that the case's machine used in that time. On a shared machine, this
+//! includes the cases that ran at the same time.
 use std::{
     cell::Cell,
     collections::BTreeMap,
@@ -15,17 +17,17 @@ thread_local! {
     static CASE: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// Notes which case this thread plays.
+/// Sets the case that this thread runs.
 pub(crate) fn set_case(number: u64) {
     CASE.set(Some(number));
 }
 
-/// The number of the case that this thread plays, if it plays one.
+/// The number of the case that this thread runs, if any.
 pub(crate) fn this_case() -> Option<u64> {
     CASE.get()
 }
 
-/// What one case took.
+/// The duration of one case.
 pub struct Record<'a> {
     /// `SUITE::theme::case`.
     pub name: &'a str,
@@ -33,7 +35,7 @@ pub struct Record<'a> {
     pub passed: bool,
     /// From its start to its end.
     pub wall: Duration,
-    /// Of its machine; none where the machine did not boot.
+    /// The processor time of its machine; `None` if that did not boot.
     pub processor: Option<Duration>,
 }
 
@@ -44,7 +46,8 @@ impl Record<'_> {
         format!("{name}\t{result}\t{}\t{}\n", wall.as_millis(), processor.unwrap_or_default().as_millis())
     }
 
-    /// Appends it to the file, if one is named. A single write, so that lines of several threads and processes stay whole.
+    /// Appends the record to the file, if one is set. Uses a single write, so that lines of several threads
+    /// and processes stay intact.
     pub fn write(&self) {
         let Some(path) = env::var_os("ONECRED_TIMES") else { return };
         let file = File::options().create(true).append(true).open(&path);
@@ -54,7 +57,8 @@ impl Record<'_> {
     }
 }
 
-/// How long each theme took in all, by the records of an earlier run in the file named by `ONECRED_EARLIER_TIMES`; empty without one.
+/// The total duration of each theme, from the records of an earlier run in the file `ONECRED_EARLIER_TIMES`.
+/// Empty without that file.
 pub fn earlier() -> BTreeMap<String, u64> {
     let path = env::var_os("ONECRED_EARLIER_TIMES");
     themes(&path.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default())

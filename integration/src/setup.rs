@@ -1,4 +1,4 @@
-//! onecred set up on a machine as its README says, with a development vault or with the fake Connect server.
+//! Sets onecred up on a machine as its README describes, with a vault file or the fake Connect server.
 use crate::{
     fake_connect::{self, vault},
     installed::Installed,
@@ -12,16 +12,16 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-/// What `make install` made, once for each suite.
+/// The result of `make install`, once per suite.
 static INSTALLED: Mutex<BTreeMap<Suite, Arc<Installed>>> = Mutex::new(BTreeMap::new());
 static PROBE: OnceLock<&'static Path> = OnceLock::new();
 
-/// Says where the probe is. To be called before any stage is set.
+/// Sets the path of the probe. Call it before any stage is set up.
 pub fn probe_is_at(path: &'static (impl AsRef<Path> + ?Sized)) {
     let _ = PROBE.set(path.as_ref());
 }
 
-/// Removes the installations. To be called when all stages are gone.
+/// Removes the installations. Call it when all stages are gone.
 pub fn forget_installations() {
     INSTALLED.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
@@ -35,7 +35,7 @@ fn installed(suite: Suite) -> Arc<Installed> {
     Arc::clone(made)
 }
 
-/// A machine with onecred, before it boots.
+/// A machine with onecred before it boots.
 pub struct Setup {
     plan: Plan,
     config: Value,
@@ -44,7 +44,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// With a development vault: the fixture, until another is given.
+    /// With a vault file, which contains the fixture by default.
     pub fn vault(suite: Suite) -> Self {
         Self::new(suite, json!({ "kind": "file", "path": "/etc/onecred/vault.json" }), false)
     }
@@ -60,48 +60,48 @@ impl Setup {
         Self { plan, config, vault: vault::fixture(), connect }
     }
 
-    /// Another content of the vault.
+    /// Changes the content of the vault.
     #[must_use]
     pub fn holding(mut self, document: Value) -> Self {
         self.vault = document;
         self
     }
 
-    /// One of the defaults: `maxAge`, `deadline`.
+    /// Sets a default: `maxAge` or `deadline`.
     #[must_use]
     pub fn default(mut self, key: &str, value: &str) -> Self {
         self.config["defaults"][key] = json!(value);
         self
     }
 
-    /// A setting of the configuration.
+    /// Sets a configuration key.
     #[must_use]
     pub fn setting(mut self, key: &str, value: Value) -> Self {
         self.config[key] = value;
         self
     }
 
-    /// A secret for units.
+    /// Adds a secret for units.
     #[must_use]
     pub fn secret(self, name: &str, reference: &str, units: &[&str]) -> Self {
         self.entry(json!({ "name": name, "reference": reference, "units": units }))
     }
 
-    /// A secret as it is written.
+    /// Adds a secret as JSON.
     #[must_use]
     pub fn entry(mut self, secret: Value) -> Self {
         self.config["secrets"].as_array_mut().into_iter().for_each(|all| all.push(secret.clone()));
         self
     }
 
-    /// A template as it is written.
+    /// Adds a template as JSON.
     #[must_use]
     pub fn template(mut self, template: &Value) -> Self {
         self.config["templates"].as_array_mut().into_iter().for_each(|all| all.push(template.clone()));
         self
     }
 
-    /// A rule for units.
+    /// Adds a rule for units.
     #[must_use]
     pub fn rule(mut self, units: &[&str], credentials: &[&str], reference: &str) -> Self {
         let rule = json!({ "units": units, "credentials": credentials, "reference": reference });
@@ -109,14 +109,14 @@ impl Setup {
         self
     }
 
-    /// More for the machine's root.
+    /// Changes the machine's root further.
     #[must_use]
     pub fn plan(mut self, more: impl FnOnce(Plan) -> Plan) -> Self {
         self.plan = more(self.plan);
         self
     }
 
-    /// Boots it, and starts the fake where there shall be one.
+    /// Boots it, and starts the fake if it uses one.
     pub fn stage(self) -> Stage {
         let document = self.connect.then(|| self.vault.clone());
         let stage = self.stage_without_connect();
@@ -126,7 +126,7 @@ impl Setup {
         stage
     }
 
-    /// Boots it into an outage: nobody answers in the place of Connect.
+    /// Boots it into an outage: no Connect server answers.
     pub fn stage_without_connect(self) -> Stage {
         let config = serde_json::to_vec_pretty(&self.config).unwrap_or_default();
         let mut plan = self
@@ -145,7 +145,7 @@ impl Setup {
     }
 }
 
-/// A field of an item, in Connect's shape.
+/// A field of an item in the data model of Connect.
 pub fn field(label: &str, value: &str) -> Value {
     json!({ "id": label, "type": "CONCEALED", "label": label, "value": value })
 }

@@ -1,4 +1,5 @@
-//! What a case plays on: a booted machine, what runs beside it, and what a consumer made of its credentials.
+//! The environment of a case: a booted machine, what runs beside it, and the credentials that consumers
+//! received.
 use crate::{
     fake_connect::{self, Control, FakeConnect, Seen},
     installed::{LIBEXEC, SOCKET},
@@ -14,15 +15,15 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// Where the fake Connect server listens in a machine's network.
+/// The address of the fake Connect server in a machine's network.
 pub const CONNECT: &str = "127.0.0.1:8080";
 
-/// A machine and its surroundings.
+/// A machine and its environment.
 pub struct Stage {
     /// The machine.
     pub machine: Machine,
     connect: Mutex<Option<FakeConnect>>,
-    /// Which case a consumer belongs to.
+    /// The case that a consumer belongs to.
     owners: Mutex<BTreeMap<String, u64>>,
 }
 
@@ -34,7 +35,7 @@ impl std::ops::Deref for Stage {
     }
 }
 
-/// How a unit ended.
+/// The result of a unit.
 #[derive(Default)]
 pub struct End {
     settled: bool,
@@ -43,7 +44,7 @@ pub struct End {
 }
 
 impl End {
-    /// From a block of `systemctl show`.
+    /// Parses a block of `systemctl show`.
     fn of(block: &str) -> Self {
         let of = |key: &str| {
             let line = block.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
@@ -59,7 +60,8 @@ impl End {
     }
 }
 
-/// A unit that takes its credentials to where [`Stage::taken`] finds them, if it ever runs; with more lines for its [Service].
+/// A unit that copies its credentials to where [`Stage::taken`] finds them, with more lines for its [Service]
+/// section.
 pub fn consumer(lines: &str, credentials: &[&str]) -> String {
     let asks: String = credentials.iter().map(|id| format!("LoadCredential={id}:{SOCKET}\n")).collect();
     format!("[Service]\nType=oneshot\nReadWritePaths=/srv/out\n{asks}ExecStart={LIBEXEC}/take %n\n{lines}\n")
@@ -73,7 +75,7 @@ impl Stage {
         Self { machine, connect: Mutex::new(None), owners: Mutex::default() }
     }
 
-    /// Starts a consumer and checks that it got exactly these values.
+    /// Starts a new consumer, and checks that it got exactly these values.
     #[track_caller]
     pub fn gets(&self, unit: &str, lines: &str, values: &[(&str, &[u8])]) {
         let ids: Vec<&str> = values.iter().map(|(id, _)| *id).collect();
@@ -81,7 +83,7 @@ impl Stage {
         self.starts(unit, values);
     }
 
-    /// Starts a consumer that is there already, and checks that it got exactly these values.
+    /// Starts an existing consumer, and checks that it got exactly these values.
     #[track_caller]
     pub fn starts(&self, unit: &str, values: &[(&str, &[u8])]) {
         self.own(unit);
@@ -112,7 +114,8 @@ impl Stage {
         }
     }
 
-    /// Starts a consumer of one credential and checks that it is refused for these reasons, in its own journal.
+    /// Starts a consumer of one credential, and checks that it is refused for these reasons, in its own
+    /// journal.
     #[track_caller]
     pub fn refuses(&self, unit: &str, lines: &str, id: &str, words: &[&str]) {
         self.units([(unit, consumer(lines, &[id]).as_str())]);
@@ -120,7 +123,7 @@ impl Stage {
         self.was_refused(unit, id, words);
     }
 
-    /// Waits until a consumer has failed, and checks that it never ran, and that its journal has the reason.
+    /// Waits until a consumer has failed, and checks that it never ran and that its journal has the reason.
     #[track_caller]
     pub fn was_refused(&self, unit: &str, id: &str, words: &[&str]) {
         self.own(unit);
@@ -133,13 +136,13 @@ impl Stage {
         }
     }
 
-    /// Checks that a settled unit has failed at its credentials, and has not run.
+    /// Checks that a unit that has ended failed because of its credentials, and has not run.
     #[track_caller]
     pub fn ended_243(&self, unit: &str) {
         self.was_243(unit, &self.end_of(unit));
     }
 
-    /// The same by what is known already of its end.
+    /// The same for a known result.
     #[track_caller]
     pub fn was_243(&self, unit: &str, end: &End) {
         assert!(end.result == "exit-code", "{unit} did not fail: {}", self.journal(unit));
@@ -158,7 +161,7 @@ impl Stage {
         line.unwrap_or_default()
     }
 
-    /// Waits until a unit that runs to an end has come to it.
+    /// Waits until a unit that runs to completion has ended.
     #[track_caller]
     pub fn settled(&self, unit: &str) -> End {
         let mut end = None;
@@ -169,13 +172,13 @@ impl Stage {
         end.unwrap_or_default()
     }
 
-    /// All that the end of a unit is judged by, in one call of systemctl.
+    /// All properties that the result of a unit is judged by, in one call of systemctl.
     #[track_caller]
     fn end_of(&self, unit: &str) -> End {
         self.ends(&[unit]).pop().unwrap_or_default()
     }
 
-    /// The same of several units, in their order.
+    /// The same for several units, in their order.
     #[track_caller]
     fn ends(&self, units: &[&str]) -> Vec<End> {
         let properties = "ActiveState,Job,Result,ExecMainStatus";
@@ -185,7 +188,7 @@ impl Stage {
         ends
     }
 
-    /// Waits until all of several units have come to their ends, which are returned in the same order.
+    /// Waits until several units have ended. Returns their results in the same order.
     #[track_caller]
     pub fn all_settled(&self, units: &[&str]) -> Vec<End> {
         let mut ends = Vec::new();
@@ -196,45 +199,46 @@ impl Stage {
         ends
     }
 
-    /// What a consumer took as a credential.
+    /// The credential that a consumer received.
     pub fn taken(&self, unit: &str, id: &str) -> Option<Vec<u8>> {
         fs::read(self.out(unit).join(id)).ok()
     }
 
-    /// Forgets what a consumer took.
+    /// Removes what a consumer received.
     pub fn forget(&self, unit: &str) {
         let _ = fs::remove_dir_all(self.out(unit));
     }
 
-    /// Where a consumer's credentials go.
+    /// Where a consumer's credentials are copied to.
     pub fn out(&self, unit: &str) -> PathBuf {
         self.root().join("srv/out").join(unit)
     }
 
-    /// The fake Connect server comes, or comes back, holding this.
+    /// Starts the fake Connect server, or starts it again, with this content.
     pub fn connect_comes(&self, document: &Value) {
-        *self.fake() = None; // the port has to be free
+        *self.fake() = None; // the port must be free
         *self.fake() = Some(start_connect(&self.machine, document));
     }
 
-    /// The fake Connect server goes: connections are refused.
+    /// Stops the fake Connect server: connections are refused.
     pub fn connect_goes(&self) {
         *self.fake() = None;
     }
 
-    /// Steers the fake Connect server.
+    /// Controls the fake Connect server.
     #[track_caller]
     pub fn connect(&self) -> Control {
         self.fake().as_ref().unwrap_or_else(|| panic!("no Connect runs here")).control.clone()
     }
 
-    /// What Connect was asked so far.
+    /// The requests to Connect so far.
     #[track_caller]
     pub fn calls(&self) -> Vec<Seen> {
         self.connect().requests().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Cases on a shared stage play at the same time: a consumer of two of them would be started and forgotten by both.
+    /// Registers the case that owns a consumer. Cases on a shared stage run at the same time, so two cases
+    /// must not use the same consumer.
     #[track_caller]
     fn own(&self, unit: &str) {
         let Some(case) = this_case() else { return };
@@ -249,7 +253,7 @@ impl Stage {
     }
 }
 
-/// A value as a failed test may show it: these are no secrets, but they can be long.
+/// Formats a value for a failed test: values are not secret here, but may be long.
 fn say(value: Option<&[u8]>) -> String {
     match value {
         None => "nothing".into(),
@@ -263,7 +267,8 @@ fn start_connect(machine: &Machine, document: &Value) -> FakeConnect {
     connect_at(machine, &fake_connect::Options { listen, document: document.clone(), ..Default::default() })
 }
 
-/// Starts a fake Connect server in a machine's network. Where one has just gone from there, a process that is being started may still hold its port.
+/// Starts a fake Connect server in a machine's network. If one has just ended there, a process that is being
+/// started may still hold its port.
 #[track_caller]
 pub fn connect_at(machine: &Machine, options: &fake_connect::Options) -> fake_connect::FakeConnect {
     let mut fake = None;

@@ -1,4 +1,5 @@
-//! What was measured, as rows of a table: the figure, the floor's, their ratio, what is wanted of it, and whether that holds.
+//! Measurements as rows of a table: the figure, the floor's figure, their ratio, the limit, and whether it
+//! holds.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,24 +14,24 @@ pub struct Row {
     wanted: Option<Wanted>,
 }
 
-/// What a figure counts.
+/// The unit of a figure.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub enum Unit {
-    /// Answers in a second.
+    /// Answers per second.
     PerSecond,
     /// Millionths of a second.
     Microseconds,
     /// Thousandths of a second.
     Milliseconds,
-    /// Memory, or a file's size.
+    /// Memory, or the size of a file.
     Mebibytes,
     /// Requests to a server.
     Calls,
-    /// How often something was seen.
+    /// How often something was observed.
     Times,
 }
 
-/// What is wanted of the ratio, or where there is none of the figure.
+/// The limit of the ratio, or of the figure if there is no ratio.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub enum Wanted {
     /// This or more.
@@ -40,13 +41,13 @@ pub enum Wanted {
 }
 
 impl Row {
-    /// A figure by itself.
+    /// A figure without a comparison.
     pub fn alone(what: impl Into<String>, unit: Unit, onecred: f64, wanted: Option<Wanted>) -> Self {
         Self { what: what.into(), unit, onecred, floor: None, ratio: None, wanted }
     }
 
-    /// Figures of moments that were long enough to be figures by themselves, each onecred's with the floor's beside it: the ratio is the median
-    /// of the neighbours' ratios, since what else the machine does changes from one moment to the next, for both.
+    /// Figures from periods that were long enough, each of onecred with one of the floor beside it. The ratio
+    /// is the median of the ratios of neighbours, because the load of the machine changes over time for both.
     pub fn neighbours(
         what: impl Into<String>,
         unit: Unit,
@@ -57,18 +58,18 @@ impl Row {
         Self { ratio: Some(ratio), ..Self::events(what, unit, pairs, wanted) }
     }
 
-    /// Single events, in turn: the ratio is that of the medians.
+    /// Single events in turn: the ratio is that of the medians.
     pub fn events(what: impl Into<String>, unit: Unit, pairs: &[[f64; 2]], wanted: Option<Wanted>) -> Self {
         let [onecred, floor] = [0, 1].map(|side| median(pairs.iter().map(|pair| pair[side])));
         Self { what: what.into(), unit, onecred, floor: Some(floor), ratio: Some(onecred / floor), wanted }
     }
 
-    /// Whether it was counted: the same on every machine, however fast or busy.
+    /// Whether it is a count, which is the same on every machine, however fast or busy.
     pub fn is_a_count(&self) -> bool {
         matches!(self.unit, Unit::Calls | Unit::Times)
     }
 
-    /// Whether it is as wanted; none where nothing is.
+    /// Whether the limit holds; `None` without a limit.
     pub fn holds(&self) -> Option<bool> {
         let judged = self.ratio.unwrap_or(self.onecred);
         self.wanted.map(|wanted| match wanted {
@@ -78,12 +79,12 @@ impl Row {
     }
 }
 
-/// The middle one, in order of size.
+/// The median.
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     quantile(values, 0.5)
 }
 
-/// The one below which this part of all lies.
+/// The value below which this fraction of all values lies.
 pub fn quantile(values: impl IntoIterator<Item = f64>, part: f64) -> f64 {
     let mut sorted: Vec<f64> = values.into_iter().collect();
     sorted.sort_by(f64::total_cmp);
@@ -91,7 +92,7 @@ pub fn quantile(values: impl IntoIterator<Item = f64>, part: f64) -> f64 {
     sorted.get(at).copied().unwrap_or(f64::NAN)
 }
 
-/// The table as text.
+/// Formats the table.
 pub fn table(rows: &[Row]) -> String {
     let head = ["", "onecred", "floor", "ratio", "wanted", ""].map(str::to_owned);
     let lines: Vec<[String; 6]> = std::iter::once(head).chain(rows.iter().map(cells)).collect();

@@ -1,4 +1,5 @@
-//! Themes of cases, each case a trial of its own in every suite; what fails shows its machine's journal.
+//! Themes: groups of cases. Each case is a separate trial in every suite. A failure shows the journal of its
+//! machine.
 use crate::{
     load,
     machine::Suite,
@@ -21,19 +22,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Cases about one thing, on one kind of stage.
+/// Cases about one subject, on one kind of stage.
 pub struct Theme {
-    /// What they are about.
+    /// The subject.
     pub name: &'static str,
-    /// Boots what they play on.
+    /// Boots the stage.
     pub stage: fn(Suite) -> Stage,
-    /// One stage for all of them, at the same time; or one for each.
+    /// Whether all cases share one stage and run at the same time, or each has its own.
     pub shared: bool,
-    /// The cases, by name.
+    /// The cases by name.
     pub cases: &'static [(&'static str, Case)],
 }
 
-/// What one case does; it ends badly by panicking.
+/// The function of a case; it fails by a panic.
 pub type Case = fn(&Stage);
 
 type Lazy = Arc<OnceLock<Result<Stage, String>>>;
@@ -44,16 +45,17 @@ macro_rules! cases {
     ($($case:ident),+ $(,)?) => { &[$((stringify!($case), $case as $crate::theme::Case)),+] };
 }
 
-/// Makes trials of all cases of all themes in all suites. A shared stage ends with the last trial that holds it.
+/// Creates trials of all cases of all themes in all suites. A shared stage ends with the last trial that uses
+/// it.
 ///
-/// Themes that took longest in an earlier run come first, so that no long one is left at the end. A theme's cases stay together, since they
-/// share a machine.
+/// Themes that took longest in an earlier run come first, so that no long one remains at the end. The cases
+/// of a theme stay together, since they share a machine.
 pub fn trials(themes: &[&'static Theme], suites: &[Suite]) -> Vec<Trial> {
     let earlier = record::earlier();
     let mut blocks: Vec<(Suite, &Theme)> =
         suites.iter().flat_map(|&suite| themes.iter().map(move |&theme| (suite, theme))).collect();
     blocks.sort_by_key(|(suite, theme)| {
-        // without a record a theme with a machine for each case is taken for a long one
+        // without a record, a theme with one machine per case is assumed to be long
         let took = earlier.get(&format!("{suite}::{}", theme.name)).copied();
         Reverse(took.unwrap_or(if theme.shared { 0 } else { theme.cases.len() as u64 }))
     });
@@ -71,16 +73,17 @@ fn trials_of(theme: &'static Theme, suite: Suite) -> Vec<Trial> {
     theme.cases.iter().map(trial).collect()
 }
 
-/// How long a machine with its surroundings may take to come up before that counts as hung.
+/// How long the boot of a machine with its environment may take before it counts as hung.
 const BOOT_LIMIT: Duration = Duration::from_secs(600);
 
-/// How long a case may take on a booted machine before it counts as hung: `ONECRED_CASE_LIMIT` in seconds, or ten minutes.
+/// How long a case may take on a booted machine before it counts as hung: `ONECRED_CASE_LIMIT` in seconds, or
+/// ten minutes.
 fn limit() -> Duration {
     let seconds = env::var("ONECRED_CASE_LIMIT").ok().and_then(|seconds| seconds.parse().ok());
     Duration::from_secs(seconds.unwrap_or(600))
 }
 
-/// One case about to be played.
+/// A case to run.
 struct Play {
     name: String,
     case: Case,
@@ -95,7 +98,7 @@ enum Report {
     Ended(Result<(), String>),
 }
 
-/// How a case ended; none if it hangs.
+/// The result of a case; `None` if it hangs.
 fn outcome(reports: &mpsc::Receiver<Report>, limit: Duration) -> Option<Result<(), String>> {
     let mut report = reports.recv_timeout(BOOT_LIMIT).ok()?;
     if matches!(report, Report::Booted) {
@@ -108,16 +111,18 @@ fn outcome(reports: &mpsc::Receiver<Report>, limit: Duration) -> Option<Result<(
 }
 
 impl Play {
-    /// Plays it in a thread of its own. One that takes longer than the limit fails with its machine's journal, and loses its machine.
+    /// Runs it in a separate thread. If it exceeds the limit, it fails with its machine's journal, and the
+    /// machine is switched off.
     fn within(self, limit: Duration) -> Result<(), Failed> {
         let _room = self.stage.get().is_none().then(load::wait_for_room);
         let (name, stage, start) = (self.name.clone(), Arc::clone(&self.stage), Instant::now());
         let (sender, reports) = mpsc::channel();
         let before = processor_time(&stage);
-        // not scoped: what hangs is left behind
+        // not scoped: a thread that hangs is abandoned
         thread::spawn(move || {
             let result = self.play(|| drop(sender.send(Report::Booted)));
-            drop(self.stage); // the trial is the last to hold it, and clears the machine before the program ends
+            // the last trial with the stage drops it, which clears the machine before the program ends
+            drop(self.stage);
             let _ = sender.send(Report::Ended(result));
         });
         let result = outcome(&reports, limit).unwrap_or_else(|| Err(hung(&stage, limit)));
@@ -129,7 +134,7 @@ impl Play {
     fn play(&self, booted: impl FnOnce()) -> Result<(), String> {
         let stage = self
             .stage
-            .get_or_init(|| caught(|| (self.boot)(self.suite))) // what it is set with belongs to all cases on it
+            .get_or_init(|| caught(|| (self.boot)(self.suite))) // no case owns the consumers of the set-up
             .as_ref()
             .map_err(|reason| format!("the stage could not be set: {reason}"))?;
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -143,12 +148,13 @@ impl Play {
     }
 }
 
-/// The processor time of a case's machine until now, if it has booted.
+/// The processor time of a case's machine so far, if it has booted.
 fn processor_time(stage: &Lazy) -> Option<Duration> {
     stage.get()?.as_ref().ok()?.machine.processor_time()
 }
 
-/// Says that a case hangs, with its machine's journal, and switches the machine off, which ends what the case waits for.
+/// Reports that a case hangs, with its machine's journal. Switches the machine off, which ends what the case
+/// is waiting for.
 fn hung(stage: &Lazy, limit: Duration) -> String {
     let Some(Ok(stage)) = stage.get() else {
         return format!("its machine has not booted after {} s", BOOT_LIMIT.as_secs());
@@ -163,7 +169,8 @@ thread_local! {
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Keeps what a panic says, and where, for the report of the case instead of the middle of another's.
+/// Keeps the message and location of a panic for the report of its case, instead of printing them in the
+/// middle of another's output.
 pub fn keep_panics_for_reports() {
     panic::set_hook(Box::new(|info| PANIC.set(Some(info.to_string()))));
 }

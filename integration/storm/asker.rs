@@ -1,4 +1,4 @@
-//! Asks for credentials as systemd does, and judges each answer as systemd would.
+//! Requests credentials as systemd does, and judges each answer as systemd would.
 
 use super::{
     outcome::Outcome,
@@ -19,13 +19,14 @@ use std::{
     os::fd::{AsRawFd, OwnedFd},
 };
 
-/// What systemd takes for all credentials of a unit together, and 252 of an encrypted one.
+/// The total size that systemd accepts for the credentials of a unit, and that 252 accepts for an encrypted
+/// one.
 const TAKEN: usize = 1 << 20;
 const TAKEN_SEALED: usize = TAKEN + (128 << 10);
 const HOST_KEY: &str = "/var/lib/systemd/credential.secret";
 const HEADER: usize = 48;
 
-/// One of the sockets.
+/// A socket's form of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// `LoadCredential=`
@@ -35,7 +36,7 @@ pub enum Form {
 }
 
 impl Form {
-    /// By its name.
+    /// Parses its name.
     pub fn parse(word: &str) -> Self {
         if word == Self::Sealed.name() { Self::Sealed } else { Self::Plain }
     }
@@ -45,18 +46,18 @@ impl Form {
         if self == Self::Sealed { "sealed" } else { "plain" }
     }
 
-    /// Where it is asked for.
+    /// The path of the socket.
     pub fn socket(self) -> &'static str {
         if self == Self::Sealed { SEALED } else { SOCKET }
     }
 
-    /// How a unit asks for it.
+    /// The directive of a unit.
     pub fn key(self) -> &'static str {
         if self == Self::Sealed { "LoadCredentialEncrypted" } else { "LoadCredential" }
     }
 }
 
-/// One who asks for a unit.
+/// Requests credentials for a unit.
 pub struct Asker {
     unit: String,
     form: Form,
@@ -67,7 +68,7 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// Asks at one of the sockets.
+    /// Requests at the socket of this form.
     pub fn of(unit: &str, form: Form) -> io::Result<Self> {
         let key = match form {
             Form::Plain => None,
@@ -83,12 +84,13 @@ impl Asker {
         })
     }
 
-    /// Asks, reads to the end, and judges. With it comes the version, where the value is right.
+    /// Requests a credential, reads until EOF and judges the answer. Returns the version too if the value is
+    /// right.
     pub fn ask(&mut self, id: &str, least: u64) -> io::Result<(Outcome, u64)> {
         let mut got = Vec::new();
         match self.connected(id).and_then(|socket| self.read(&mut File::from(socket), &mut got, usize::MAX)) {
             Ok(()) => {}
-            // systemd would start nothing either
+            // systemd would not start anything either
             Err(error)
                 if matches!(
                     error.kind(),
@@ -110,7 +112,7 @@ impl Asker {
         Ok(fd)
     }
 
-    /// A socket with the address that asks, not connected.
+    /// A socket that is bound to the address of the request and not connected.
     pub fn bound(&mut self, id: &str, flags: SockFlag) -> io::Result<OwnedFd> {
         let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC | flags, None)?;
         loop {
@@ -127,7 +129,7 @@ impl Asker {
         }
     }
 
-    /// Reads to the end, or to this many bytes, or to one more than systemd takes.
+    /// Reads until EOF, or until this many bytes, or one byte more than systemd accepts.
     pub fn read(&mut self, socket: &mut File, got: &mut Vec<u8>, most: usize) -> io::Result<()> {
         let most = most.min(if self.form == Form::Sealed { TAKEN_SEALED } else { TAKEN } + 1);
         while got.len() < most {
@@ -142,7 +144,7 @@ impl Asker {
         Ok(())
     }
 
-    /// What systemd would make of these bytes.
+    /// What systemd would do with these bytes.
     pub fn judge(&self, got: &[u8], id: &str, least: u64) -> (Outcome, u64) {
         let version = |value: &[u8]| super::values::version_of(value).unwrap_or(1);
         match &self.key {
@@ -164,7 +166,7 @@ fn host_key() -> io::Result<LessSafeKey> {
     Ok(LessSafeKey::new(key))
 }
 
-/// The value in a blob of systemd-creds that was sealed with this key for this ID.
+/// Decrypts a systemd-creds blob with this key and ID.
 fn open(key: &LessSafeKey, text: &[u8], id: &str) -> Option<Vec<u8>> {
     let blob = BASE64_STANDARD.decode(text).ok()?;
     let (header, rest) = blob.split_at_checked(HEADER)?;

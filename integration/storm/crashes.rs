@@ -1,4 +1,5 @@
-//! Killed at random times, again and again, while units start and raw requests come, with a warm store and with an emptied one.
+//! Kills the processes at random times while units start and raw requests arrive, with values in the store
+//! and with an empty store.
 
 use super::{
     Size,
@@ -29,30 +30,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Units that ask without being started anew, by raw requests.
+/// Units that make raw requests without being restarted.
 const ASKING: usize = 4;
 /// Units that are started.
 const STARTED: usize = 40;
-/// So many of them at once: what waits when the provider dies is refused.
+/// How many of them start at once: those that wait when the provider dies are refused.
 const AT_ONCE: usize = 8;
 /// How long a call to Connect takes.
 const LATENCY: Duration = Duration::from_millis(20);
-/// The most of a processor that a half uses before it is killed, in µs, but for [`LONGER`]: so its life is as long on a busy machine.
-/// A start takes a quarter of it.
+/// The most processor time in µs that a process uses before it is killed, except as in [`LONGER`]. So it runs
+/// for as long on a busy machine. A start uses a quarter of it.
 const USED: u64 = 120_000;
-/// One life in three is up to twice as long, and one up to four times: in short ones alone, no unit would ever get all that it asks for.
+/// One run in three is up to twice as long, and one up to four times. In short runs only, no unit would ever
+/// get all its credentials.
 const LONGER: u64 = 3;
-/// The resolver reads items of 2 MiB meanwhile.
+/// The resolver reads items of 2 MiB in this time.
 const USED_BY_RESOLVER: u64 = 100_000;
-/// One that has nothing to do is killed after this time at the latest.
+/// An idle process is killed after this time at the latest.
 const PEACE: Duration = Duration::from_millis(1500);
-/// The store is emptied after every so many kills.
+/// The store is emptied each time after this many kills.
 const EMPTIED: u64 = 50;
 
 const PROVIDER: &str = "onecred.service";
 const RESOLVER: &str = "onecred-resolver.service";
 
-/// What is killed.
+/// The process to kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Victim {
     Provider,
@@ -60,9 +62,9 @@ enum Victim {
     Group,
 }
 
-/// All of them.
+/// All rows.
 pub fn rows(suite: Suite, size: &Size) -> Result<Vec<Row>, Box<dyn Error>> {
-    // one after another: else starts take so long that few of them get through
+    // one after another: otherwise starts take so long that few succeed
     let mut rows = Vec::new();
     for (victim, form, what, promised) in [
         (Victim::Provider, Form::Plain, "the provider is killed", true),
@@ -81,7 +83,7 @@ fn stage(suite: Suite, victim: Victim, form: Form) -> io::Result<Stage> {
     let asking = (0..ASKING).map(|n| (format!("storm-{n}"), all_ids()));
     let units = asking.chain((0..STARTED).map(|n| (app(n), of_app(n, form).to_vec())));
     let (setup, _layer) = setup(suite, vault(units))?;
-    // of what is warm, the resolver is asked each time
+    // the resolver is asked about cached values each time
     let setup = setup
         .default("maxAge", if victim == Victim::Resolver { "1s" } else { "1h" })
         .default("deadline", "120s");
@@ -105,7 +107,7 @@ fn app(n: usize) -> String {
     format!("app-{n}")
 }
 
-/// Every other unit has a long value, each beside short ones.
+/// Every other unit has a long value, each with short ones.
 fn of_app(n: usize, form: Form) -> &'static [&'static str] {
     match (n % 4, form) {
         (0, Form::Plain) => &["one", "line", "long"],
@@ -142,7 +144,7 @@ fn storm(
         let changing = (victim == Victim::Resolver).then(|| scope.spawn(|| change_until(&enough, &stage)));
         let done = (|| -> Result<(), Box<dyn Error>> {
             let mut asking: Vec<String> = (0..ASKING).map(|n| format!("storm-{n}.service")).collect();
-            // however busy the machine: something has to be right in the end
+            // on a machine of any speed, some answers must be right in the end
             let enough =
                 |starts: &Counts| starts.all() >= size.starts && (!promised || starts.of(Outcome::Right) > 0);
             while !asking.is_empty() || !enough(&starts) || kills.load(Ordering::Relaxed) < size.kills {
@@ -210,7 +212,7 @@ fn storm(
     Ok(rows)
 }
 
-/// Waits until one who asks has ended, for as long as it gets on.
+/// Waits until an asking unit has ended, as long as it makes progress.
 fn wait_long(size: &Size, stage: &Stage, unit: &str) -> Result<(), Box<dyn Error>> {
     let begun = Instant::now();
     while stage.show(unit, "ActiveState") == "active" {
@@ -222,7 +224,7 @@ fn wait_long(size: &Size, stage: &Stage, unit: &str) -> Result<(), Box<dyn Error
     Ok(ran_well(stage, unit)?)
 }
 
-/// Starts units at once, waits for them, and adds what came of it.
+/// Starts units at once, waits for them, and adds the results.
 pub fn start_some(stage: &Stage, which: Range<usize>, starts: &mut Counts) -> Result<(), Box<dyn Error>> {
     let names: Vec<String> = which.map(|n| format!("{}.service", app(n))).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -269,20 +271,20 @@ fn kill_until(enough: &AtomicBool, stage: &Stage, victim: Victim, kills: &Atomic
     }
 }
 
-/// How long a process has had a processor.
+/// How much processor time a process has used.
 fn processor_time_of(pid: i32) -> Option<Duration> {
     let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
     text.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
 }
 
-/// What the next provider finds is nothing, unless it has looked already.
+/// Empties the store, so that the next provider finds nothing, unless it has read it already.
 fn empty_the_store(stage: &Stage) {
     for entry in fs::read_dir(stage.root().join("run/onecred/store")).into_iter().flatten().flatten() {
         let _ = fs::remove_file(entry.path());
     }
 }
 
-/// Items get another version, with the same values: the provider has to fetch them.
+/// Gives items new versions with the same values, so that the provider must fetch them.
 fn change_until(enough: &AtomicBool, stage: &Stage) -> io::Result<()> {
     let mut lot = lot();
     while !enough.load(Ordering::Relaxed) {
@@ -296,13 +298,13 @@ fn change_until(enough: &AtomicBool, stage: &Stage) -> io::Result<()> {
     Ok(())
 }
 
-/// While the provider lives, a refusal has a reason: each once, with how often it was given.
+/// While the provider runs, a refusal has a reason: lists each once, with its count.
 fn refusals(stage: &Stage) -> String {
     let reasons = "journalctl -q -o cat -t onecred -g 'refused: ' | grep -v 'not allowed' | sed 's/.* refused: //' | sort | uniq -c | sort -rn | head -n 5";
     stage.sh(reasons).stdout()
 }
 
-/// After all of it the next unit gets its secrets, and the sockets have never gone.
+/// At the end, the next unit gets its secrets, and the sockets have been active throughout.
 fn all_is_well(stage: &Stage) -> Result<(), Box<dyn Error>> {
     wait_until("a unit starts again", || stage.run(&["systemctl", "start", "app-1.service"]).succeeded());
     for socket in ["onecred.socket", "onecred-sealed.socket"] {
@@ -314,7 +316,7 @@ fn all_is_well(stage: &Stage) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// In the middle of a refusal and of a long value.
+/// Kills in the middle of a refusal and of a long value.
 fn halves(suite: Suite, size: &Size) -> Result<Vec<Row>, Box<dyn Error>> {
     eprintln!("{suite}: killed in the middle of a value and of a refusal");
     let stage = stage(suite, Victim::Provider, Form::Plain)?;
@@ -344,5 +346,5 @@ fn halves(suite: Suite, size: &Size) -> Result<Vec<Row>, Box<dyn Error>> {
     ])
 }
 
-/// All that a unit may ask for is of a size that fits.
+/// All credentials of a unit together have a valid size.
 const _: () = assert!(CREDENTIALS[6].1 + CREDENTIALS[2].1 + 1 < 1 << 20);

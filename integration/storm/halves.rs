@@ -1,4 +1,4 @@
-//! Kills the provider while connections are in the middle of a 900 KiB value or of a refusal, again and again.
+//! Kills the provider repeatedly while connections are in the middle of a 900 KiB value or of a refusal.
 
 use super::{
     asker::{Asker, Form},
@@ -17,18 +17,18 @@ const GROUP: &str = "/sys/fs/cgroup/system.slice/onecred.service/cgroup.procs";
 /// Connections in each round, half of them refused.
 const AT_ONCE: usize = 16;
 
-/// What came of them.
+/// The results.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Halves {
     /// Kills in the middle.
     pub kills: u64,
-    /// Of connections that had a part of their value.
+    /// Of connections that had received a part of their value.
     pub values: Counts,
-    /// Of connections that had a part of their refusal.
+    /// Of connections that had received a part of their refusal.
     pub refusals: Counts,
 }
 
-/// Does it, and leaves the sums in a file.
+/// Runs the rounds, and writes the sums to a file.
 pub fn inside(unit: &str, rounds: u64) -> io::Result<()> {
     let (mut asker, mut lot, mut all) = (Asker::of(unit, Form::Plain)?, lot(), Halves::default());
     for _ in 0..rounds {
@@ -36,7 +36,7 @@ pub fn inside(unit: &str, rounds: u64) -> io::Result<()> {
         for n in 0..AT_ONCE {
             let id = if n % 2 == 0 { "long" } else { NOBODYS };
             let (mut socket, mut got) = (File::from(asker.connected(id)?), Vec::new());
-            // the first byte has come when it returns: the provider is in the middle of it
+            // when this returns, the first byte has arrived: the provider is in the middle of the answer
             let part = 1 + next(&mut lot) as usize % 600_000;
             asker.read(&mut socket, &mut got, part)?;
             open.push((id, socket, got));
@@ -64,7 +64,7 @@ fn kill_the_provider() -> io::Result<()> {
     }
 }
 
-/// Its keeper has another name.
+/// Whether a process is the provider; its keeper has another name.
 pub fn is_provider(pid: i32) -> bool {
     let mut name = String::new();
     let read = File::open(format!("/proc/{pid}/comm")).and_then(|mut file| file.read_to_string(&mut name));

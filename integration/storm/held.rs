@@ -1,5 +1,5 @@
-//! Connections that are held and never read from, and requests that come all at once: systemd and the provider stay responsive, what the
-//! provider takes is bounded, and all is well once they are gone.
+//! Holds connections without reading, and makes many requests at once. systemd and the provider must stay
+//! responsive, the provider's resources must be limited, and everything must work after they are gone.
 
 use super::{
     Size,
@@ -23,9 +23,9 @@ use std::{
 const PROVIDER: &str = "onecred.service";
 const HOLDER: &str = "storm-0";
 const BEYOND: &str = "app-0.service";
-/// The connections that the provider accepts, and what else it has open.
+/// The connections that the provider accepts, and its other descriptors.
 const DESCRIPTORS: f64 = 512.0 + 64.0;
-/// Long values that nobody reads: what the provider keeps of them is bounded.
+/// The limit of the memory for long values that are not read.
 const MEMORY: f64 = 160.0;
 
 /// Holds connections of each kind.
@@ -58,7 +58,7 @@ fn held(stage: &Stage, id: &str, count: usize, what: &str, waits: bool) -> Resul
         .sh(&format!("rm -f {OUT}/enough {OUT}/{HOLDER}; systemctl daemon-reload; systemctl start {HOLDER}"))
         .ok();
     let mut holding = Holding::default();
-    // as many as the provider accepts and the listen queue takes; the others wait for a place in it
+    // as many as the provider and the listen queue accept; the others wait for a place in the queue
     wait_until("no more connections are taken", || {
         let now = left::<Holding>(stage, HOLDER).unwrap_or_default();
         let settled = now == holding && now.connected > 0 && (now.waiting == 0 || now.connected > 4096);

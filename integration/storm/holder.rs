@@ -1,4 +1,4 @@
-//! Holds connections and never reads from them, until it is told that it is enough.
+//! Holds connections without reading from them, until it is stopped.
 
 use super::{
     asker::{Asker, Form},
@@ -20,16 +20,16 @@ use std::{
     time::Duration,
 };
 
-/// How far it is.
+/// Its progress.
 #[derive(Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Holding {
-    /// Connections that the kernel has taken.
+    /// Connections that the kernel has accepted.
     pub connected: usize,
     /// Sockets that wait for a place in the listen queue.
     pub waiting: usize,
 }
 
-/// Does it, and keeps in a file how far it is.
+/// Holds the connections, and writes its progress to a file.
 pub fn inside(unit: &str, id: &str, count: usize) -> io::Result<()> {
     let mut asker = Asker::of(unit, Form::Plain)?;
     let mut waiting =
@@ -43,7 +43,7 @@ pub fn inside(unit: &str, id: &str, count: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Connects as many as there is room for.
+/// Connects as many sockets as possible.
 fn connect_some(waiting: &mut Vec<OwnedFd>, connected: &mut Vec<OwnedFd>) -> io::Result<()> {
     let to = UnixAddr::new(Form::Plain.socket())?;
     while let Some(socket) = waiting.pop() {
@@ -59,7 +59,7 @@ fn connect_some(waiting: &mut Vec<OwnedFd>, connected: &mut Vec<OwnedFd>) -> io:
     Ok(())
 }
 
-/// Asks so many times at once: all connect before any reads. What came of them is left in a file.
+/// Makes this many requests at once: all connect before any reads. Writes the results to a file.
 pub fn at_once(unit: &str, id: &str, count: usize) -> io::Result<()> {
     let mut asker = Asker::of(unit, Form::Plain)?;
     let mut waiting =
@@ -70,7 +70,7 @@ pub fn at_once(unit: &str, id: &str, count: usize) -> io::Result<()> {
         thread::sleep(Duration::from_millis(1));
     }
     for socket in connected {
-        fcntl(&socket, FcntlArg::F_SETFL(OFlag::empty()))?; // from here on it may wait
+        fcntl(&socket, FcntlArg::F_SETFL(OFlag::empty()))?; // from now on it may block
         let (mut socket, mut got) = (File::from(socket), Vec::new());
         asker.read(&mut socket, &mut got, usize::MAX)?;
         counts.note(asker.judge(&got, id, 0).0);

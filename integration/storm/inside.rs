@@ -1,4 +1,5 @@
-//! What runs in units of the machine: those who ask all the time, those who look at what a start has got, those who hold connections.
+//! The parts that run in units of the machine: those that make requests continuously, check the credentials
+//! of a start, or hold connections.
 
 use super::{
     asker::{Asker, Form},
@@ -17,21 +18,21 @@ use std::{
     time::Duration,
 };
 
-/// How often one process asks, by each of its threads: as those that systemd forks, it is gone soon.
+/// How many requests each thread of a process makes: like the processes that systemd forks, it ends soon.
 const BURST: usize = 100;
 
-/// What was asked, and what came of it.
+/// The requests and their results.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Asked {
     /// For secrets that the unit may have.
     pub allowed: Counts,
-    /// For one that nobody may have: refused each time.
+    /// For a secret that no unit may have: refused each time.
     pub denied: Counts,
-    /// The highest version seen of each.
+    /// The highest version that was seen of each.
     pub seen: BTreeMap<String, u64>,
 }
 
-/// Runs one of them.
+/// Runs one of the parts.
 pub fn run(words: &[&str]) -> io::Result<ExitCode> {
     match words {
         ["askers", unit, form, threads, total, pause] => {
@@ -54,7 +55,8 @@ fn number(word: &str) -> u64 {
     word.parse().unwrap_or_default()
 }
 
-/// Has one process after another ask, until so many questions have their answers, and keeps the sums in a file.
+/// Runs one asking process after another until this many requests are answered, and writes the sums to a
+/// file.
 fn askers(unit: &str, form: &str, threads: &str, total: u64, pause: u64) -> io::Result<()> {
     let mut sum = Asked::default();
     while sum.allowed.all() < total && !Path::new(OUT).join("enough").exists() {
@@ -76,7 +78,7 @@ fn askers(unit: &str, form: &str, threads: &str, total: u64, pause: u64) -> io::
     Ok(())
 }
 
-/// One process of some threads that ask for what comes by lot.
+/// One process with some threads that make random requests.
 fn burst(unit: &str, form: Form, threads: u64) -> io::Result<()> {
     let seen: BTreeMap<String, u64> = serde_json::from_reader(io::stdin())?;
     let mut sum = Asked::default();
@@ -99,16 +101,17 @@ fn burst(unit: &str, form: Form, threads: u64) -> io::Result<()> {
 fn one_thread(unit: &str, form: Form, seen: BTreeMap<String, u64>) -> io::Result<Asked> {
     let mut asker = Asker::of(unit, form)?;
     let (mut asked, mut lot) = (Asked { seen, ..Asked::default() }, lot());
-    // one process asks for all of them, and gets no more than systemd takes for a unit: one long value and the short ones
+    // one process requests all of them, and gets at most what systemd accepts for a unit: one long value and
+    // the short ones
     let (long, other) = if form == Form::Plain { ("long", SEALED) } else { (SEALED, "long") };
     let mut first: Vec<&str> = all_ids();
     first.retain(|id| *id != other);
     for n in 0..BURST {
         let id = match next(&mut lot) % 100 {
-            // each of them once: from there on, the provider knows all fields that it has to fetch
+            // each of them once: from then on the provider knows all fields to fetch
             _ if n < first.len() => first[n],
             0 => NOBODYS,
-            // long ones are few: they take most of the time
+            // long values are rare, because they take most of the time
             1..=4 => long,
             5..=9 => "more",
             10..=19 => "buffer",
@@ -128,7 +131,7 @@ fn one_thread(unit: &str, form: Form, seen: BTreeMap<String, u64>) -> io::Result
     Ok(asked)
 }
 
-/// What a unit that was started has got: the first that is not right, or right.
+/// Checks the credentials of a started unit. Returns the first result that is not right, or right.
 fn check(unit: &str, ids: &[&str]) -> io::Result<Outcome> {
     check_each(ids, |id, got| Outcome::of(got, unit, id, 0))
 }

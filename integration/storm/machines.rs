@@ -1,4 +1,4 @@
-//! The machine of a phase, and what it takes to know of the processes in it.
+//! The machine of a phase, and information about its processes.
 
 use super::{
     asker::Form,
@@ -15,7 +15,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::{env, fs, io, path::PathBuf};
 
-/// With this program in it, the fake Connect server, and a rule that gives each unit what is in its item.
+/// A machine with this program, the fake Connect server, and a rule that grants each unit the fields of its
+/// item.
 pub fn setup(suite: Suite, document: Value) -> io::Result<(Setup, Layer)> {
     let layer = Layer::create("storm")?;
     let program = layer.path().join(PROGRAM.trim_start_matches('/'));
@@ -30,12 +31,13 @@ pub fn setup(suite: Suite, document: Value) -> io::Result<(Setup, Layer)> {
     Ok((setup, layer))
 }
 
-/// A drop-in by which a half is back as soon as it can be: a wait of any length may take the manager a quarter of a second more.
+/// A drop-in that restarts a process without a pause: a pause of any length may take the manager a quarter of
+/// a second more.
 pub fn back_at_once(unit: &str) -> (String, &'static str) {
     (format!("/etc/systemd/system/{unit}.d/storm.conf"), "[Service]\nRestartSec=0\n")
 }
 
-/// A unit that looks at what it got, and says by its exit code what that is.
+/// A unit that checks its credentials, and reports the result by its exit code.
 pub fn consumer(unit: &str, form: Form, ids: &[&str]) -> String {
     let asks: String = ids.iter().map(|id| format!("{}={id}:{}\n", form.key(), form.socket())).collect();
     format!(
@@ -49,12 +51,12 @@ pub fn runner(words: &str) -> String {
     format!("[Service]\nType=exec\nLimitNOFILE=20000\nExecStart={PROGRAM} inside {words}\n")
 }
 
-/// A file that something inside has left, if it has.
+/// A file that a part inside has written, if it exists.
 pub fn left<T: DeserializeOwned>(stage: &Stage, name: &str) -> Option<T> {
     serde_json::from_slice(&fs::read(stage.root().join(OUT.trim_start_matches('/')).join(name)).ok()?).ok()
 }
 
-/// Waits until a unit has run to its end, however long that takes; it has to have succeeded.
+/// Waits until a unit has ended, however long that takes. It must have succeeded.
 pub fn ran_well(stage: &Stage, unit: &str) -> io::Result<()> {
     wait_until(&format!("{unit} has ended"), || {
         matches!(stage.show(unit, "ActiveState").as_str(), "inactive" | "failed")
@@ -65,18 +67,18 @@ pub fn ran_well(stage: &Stage, unit: &str) -> io::Result<()> {
     }
 }
 
-/// The control group of a unit, seen from outside: its processes have the numbers that they have here.
+/// The control group of a unit as seen from outside, with process IDs that are valid here.
 pub fn group(stage: &Stage, unit: &str) -> PathBuf {
     stage.root().join("sys/fs/cgroup/system.slice").join(unit)
 }
 
-/// The main process of a half, seen from outside; the keeper has another name.
+/// The main process of a service as seen from outside; the keeper has another name.
 pub fn main_of(stage: &Stage, unit: &str) -> Option<i32> {
     let listed = fs::read_to_string(group(stage, unit).join("cgroup.procs")).ok()?;
     listed.lines().filter_map(|line| line.parse().ok()).find(|&pid| is_provider(pid))
 }
 
-/// Memory in MiB and open descriptors of a process.
+/// The memory in MiB and the open descriptors of a process.
 pub fn size_of(pid: i32) -> io::Result<(f64, usize)> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let kib = status

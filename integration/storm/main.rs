@@ -1,8 +1,8 @@
-//! Storms on a booted systemd, each judged by what units would start with: crashes, connections held, many units at once, an outage that
-//! ends, crowds of sealed units, an hour of load.
-//! Run by `integration/storm/run`.
+//! Storms on a booted systemd, each judged by what units would start with: crashes, held connections, many
+//! units at once, the end of an outage, many sealed units, an hour of load. Run by `integration/storm/run`.
 //!
-//! What is counted is the same on every machine, and always judged. What is timed is a ratio of figures taken in turn, judged with `--strict`.
+//! Counts are the same on every machine, and always judged. Durations are ratios of figures measured in turn,
+//! which are judged with `--strict`.
 
 mod asker;
 mod crashes;
@@ -26,16 +26,16 @@ use onecred_integration::{
 };
 use std::{env, error::Error, path::PathBuf, process::ExitCode, time::Duration};
 
-/// How much of everything.
+/// The amounts of everything.
 #[derive(Debug, Clone)]
 pub struct Size {
-    /// Kills of a half.
+    /// Kills of a process.
     pub kills: u64,
-    /// Starts of units meanwhile.
+    /// Starts of units in that time.
     pub starts: u64,
-    /// Raw requests meanwhile.
+    /// Raw requests in that time.
     pub requests: u64,
-    /// Threads of each of those who make them.
+    /// Threads per asking process.
     pub threads: u64,
     /// Kills in the middle of an answer.
     pub halves: u64,
@@ -47,15 +47,15 @@ pub struct Size {
     pub units: usize,
     /// Units that were refused in an outage.
     pub recovering: usize,
-    /// How often warm, in turn with the floor.
+    /// How often starts from the store are measured, in turn with the floor.
     pub rounds: usize,
-    /// Crowds of hardened units.
+    /// Groups of hardened units.
     pub crowds: &'static [Crowd],
-    /// How long the mixed load takes.
+    /// The duration of the mixed load.
     pub soak: Duration,
-    /// What it pauses between one round and the next.
+    /// The pause between two rounds of the mixed load.
     pub pause: Duration,
-    /// How long something may take before it counts as hung.
+    /// How long anything may take before it counts as hung.
     pub patience: Duration,
 }
 
@@ -65,7 +65,8 @@ pub struct Crowd {
     units: usize,
     /// How often.
     rounds: usize,
-    /// Whether they also start at the plain socket, for the ratio. That takes minutes from some 200 units on.
+    /// Whether they also start at the plain socket, for the ratio. With 200 units or more, this takes
+    /// minutes.
     plain: bool,
 }
 

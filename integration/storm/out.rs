@@ -1,13 +1,13 @@
-//! Where the storm's program is in a machine, and where its parts leave their results.
+//! The path of the storm's program in a machine, and where its parts write their results.
 
 use std::{fs, io, path::Path};
 
-/// Where this program is in a machine.
+/// The path of this program in a machine.
 pub const PROGRAM: &str = "/usr/bin/onecred-storm";
-/// Where those in units leave what they have seen.
+/// Where the parts in units write their results.
 pub const OUT: &str = "/srv/out";
 
-/// Leaves a file, whole.
+/// Writes a file atomically.
 pub fn keep(name: &str, content: &[u8]) -> io::Result<()> {
     let path = Path::new(OUT).join(name);
     fs::write(path.with_extension("new"), content)?;

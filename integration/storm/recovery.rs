@@ -1,4 +1,5 @@
-//! The end of an outage: units that were refused run again, half of them `Type=simple`. Each has one credential, of 60 items.
+//! The end of an outage: refused units run again, half of them `Type=simple`. Each has one credential from
+//! one of 60 items.
 
 use super::{Size, machines::setup, units};
 use onecred_integration::{
@@ -13,10 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Within what time all units are to run again, on two cores.
+/// The time within which all units must run again, on two cores.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// Refuses them, ends the outage, and counts those that run.
+/// Refuses the units, ends the outage, and counts those that run.
 pub fn rows(suite: Suite, size: &Size) -> Result<Vec<Row>, Box<dyn Error>> {
     let count = size.recovering;
     eprintln!("{suite}: {count} units after an outage");

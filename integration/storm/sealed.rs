@@ -1,5 +1,6 @@
-//! Hundreds of hardened units at once, without the drop-in of systemd-creds.socket: at the sealed socket, and for the ratio of times in turn with the
-//! same units at the plain one. None may fail. Skipped before systemd 258, where the process of each unit decrypts.
+//! Hundreds of hardened units at once, without the drop-in for systemd-creds.socket: at the sealed socket,
+//! and in turn at the plain one for the ratio of durations. None may fail. Skipped before systemd 258, where
+//! the process of each unit decrypts.
 
 use super::{Crowd, Size};
 use onecred_integration::{
@@ -15,14 +16,14 @@ use std::{error::Error, time::Instant};
 const FORMS: [(&str, &str, &str); 2] =
     [("sealed", "LoadCredentialEncrypted", SEALED), ("plain", "LoadCredential", SOCKET)];
 
-/// Starts crowds of each of the sizes.
+/// Starts groups of each size.
 pub fn rows(suite: Suite, size: &Size) -> Result<Vec<Row>, Box<dyn Error>> {
     if suite.version()? < 258 {
         eprintln!("{suite}: crowds of sealed units: skipped before systemd 258");
         return Ok(Vec::new());
     }
     let stage = boot(suite);
-    // the first of each does not count: the value is fetched, and programs are read from disk
+    // the first start of each does not count, since it fetches the value and reads programs from disk
     for side in [0, 1] {
         start(&stage, side, 10);
     }
@@ -49,7 +50,7 @@ fn boot(suite: Suite) -> Stage {
     stage
 }
 
-/// Starts as many units at once. Gives how long that took, in ms, and how many failed.
+/// Starts this many units at once. Returns the duration in ms, and how many failed.
 fn start(stage: &Stage, side: usize, units: usize) -> (f64, usize) {
     let names: Vec<String> = (0..units).map(|n| format!("crowd-{}@{n}.service", FORMS[side].0)).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();

@@ -1,5 +1,5 @@
-//! Mixed load for an hour: raw requests, starts of units, refusals, questions on the bus, and values that change all the time. Nothing is
-//! missed, and neither memory nor descriptors grow.
+//! Mixed load for an hour: raw requests, starts of units, refusals, D-Bus calls, and values that change all
+//! the time. Nothing may be missed, and neither memory nor descriptors may grow.
 
 use super::{
     Size,
@@ -26,18 +26,18 @@ const ASKING: [(&str, Form); 2] = [("storm-0", Form::Plain), ("storm-1", Form::S
 const STARTED: usize = 8;
 const IDS: [&str; 4] = ["one", "few", "line", "page"];
 const HALVES: [&str; 2] = ["onecred.service", "onecred-resolver.service"];
-/// Below this, what a start takes is more than what would be growth.
+/// In less time than this, the memory of a start hides any growth.
 const TELLING: Duration = Duration::from_secs(600);
 
-/// Connections to the resolver, and to the bus, that may be there or not.
+/// Connections to the resolver and to D-Bus that may be open or not.
 const FEW: usize = 16;
-/// After this, no process is remembered that has asked.
+/// After this time no asking process is remembered.
 const FORGOTTEN: Duration = Duration::from_secs(400);
 
-/// What a half takes at some moment: memory in MiB, and descriptors.
+/// The resources of a process at some time: memory in MiB, and descriptors.
 type Sample = [(f64, usize); 2];
 
-/// Lets it run.
+/// Runs the load.
 pub fn rows(suite: Suite, size: &Size) -> Result<Vec<Row>, Box<dyn Error>> {
     eprintln!("{suite}: mixed load for {} s", size.soak.as_secs());
     let app = |n: usize| format!("app-{n}");
@@ -54,7 +54,7 @@ pub fn rows(suite: Suite, size: &Size) -> Result<Vec<Row>, Box<dyn Error>> {
         })
         .stage();
     stage.sh("systemctl start dbus.socket").ok();
-    // each field has been asked for once: from here on an item comes whole
+    // each field has been requested once: from now on, items are fetched completely
     let mut starts = Counts::default();
     start(&stage, 0..STARTED, &mut starts)?;
     for total in [1, u64::MAX] {
@@ -111,13 +111,13 @@ pub fn rows(suite: Suite, size: &Size) -> Result<Vec<Row>, Box<dyn Error>> {
     Ok(rows)
 }
 
-/// All that comes from outside, until the time is over.
+/// Applies all load from outside until the time is over.
 fn load(stage: &Stage, size: &Size, starts: &mut Counts) -> Result<Vec<Sample>, Box<dyn Error>> {
     let (begun, mut lot, mut samples) = (Instant::now(), lot(), Vec::new());
     let mut versions: BTreeMap<(String, &str), u64> = BTreeMap::new();
     let mut round = 0;
     while begun.elapsed() < size.soak || round < 4 {
-        // of the long ones one in a while: the fake is no fast server
+        // long values are requested rarely, since the fake is not a fast server
         let unit = if round % 8 == 0 {
             ASKING[round / 8 % 2].0.to_owned()
         } else {
@@ -145,7 +145,8 @@ fn start(stage: &Stage, which: std::ops::Range<usize>, starts: &mut Counts) -> R
     super::crashes::start_some(stage, which, starts)
 }
 
-/// The most in the last quarter against the most in the half before: what an allocator keeps for a while, it had by then.
+/// The maximum of the last quarter compared with the maximum of the half before. By then, memory that the
+/// allocator only keeps has been counted.
 fn growth(samples: &[Sample], time: Duration, what: &str) -> Vec<Row> {
     let late = samples.len() - samples.len() / 4;
     let mut rows = Vec::new();
@@ -160,8 +161,9 @@ fn growth(samples: &[Sample], time: Duration, what: &str) -> Vec<Row> {
     rows
 }
 
-/// Descriptors of each half that are open in the end and were not before. The provider holds each version of a value open for five minutes
-/// after a process has asked for it, since it may ask for more of the same: so that is waited for.
+/// Descriptors of each process that are open at the end and were not before. After a request, the provider
+/// holds the version of a value open for five minutes, since the process may ask for more of it. So this
+/// waits for that time.
 fn left_open(stage: &Stage, before: Sample, time: Duration, what: &str) -> Result<Vec<Row>, Box<dyn Error>> {
     let begun = Instant::now();
     let more = || -> io::Result<[usize; 2]> {
@@ -184,7 +186,7 @@ fn left_open(stage: &Stage, before: Sample, time: Duration, what: &str) -> Resul
     Ok(vec![row(0, "provider"), row(1, "resolver")])
 }
 
-/// What both halves take now.
+/// The current resources of both processes.
 fn sizes(stage: &Stage) -> io::Result<Sample> {
     let [provider, resolver] = HALVES.map(|unit| main_of(stage, unit).map_or(Ok((0.0, 0)), size_of));
     Ok([provider?, resolver?])

@@ -1,4 +1,5 @@
-//! Many units at once: 300 with 5 credentials each, of 60 items. Cold, with a slow Connect; and warm, in turn with the floor.
+//! Many units at once: 300 with 5 credentials each, from 60 items. Once with an empty store and a slow
+//! Connect; then from the store, in turn with the floor.
 
 use super::{
     Size,
@@ -28,7 +29,8 @@ pub const ITEMS: usize = 60;
 const EACH: usize = 5;
 /// How long a call to Connect takes.
 const LATENCY: Duration = Duration::from_millis(100);
-/// The slowest necessary chain of calls: the list of vaults, the list of items, and all items, 8 at once as a Connect server gets them.
+/// The longest necessary chain of calls: the list of vaults, the list of items, and all items, 8 at once as
+/// to any Connect server.
 const CHAIN: usize = 2 + ITEMS.div_ceil(8);
 /// The floor's socket.
 const FLOOR: &str = "/run/floor/credential.sock";
@@ -100,12 +102,12 @@ fn of_item(n: usize) -> Vec<u8> {
     value(&item(n), "line", 1)
 }
 
-/// Whether a unit has got what it has asked for, by names like `s7`.
+/// Whether a unit has received its values, by names such as `s7`.
 pub fn judge(id: &str, got: &[u8]) -> Outcome {
     Outcome::of(got, &id.replace('s', "app-"), "line", 0)
 }
 
-/// Starts all of a kind at once, sees that each has started, and says how long it took, in ms.
+/// Starts all units of a kind at once, checks that each has started, and returns the duration in ms.
 fn start(stage: &Stage, kind: &str, units: usize) -> Result<f64, Box<dyn Error>> {
     let names: Vec<String> = (0..units).map(|n| unit(kind, n)).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -121,7 +123,7 @@ fn start(stage: &Stage, kind: &str, units: usize) -> Result<f64, Box<dyn Error>>
 
 fn cold(stage: &Stage, units: usize) -> Result<Vec<Row>, Box<dyn Error>> {
     stage.connect().fail(&Fault::delay(LATENCY))?;
-    start(stage, "cold", units)?; // systemd knows the units from here on
+    start(stage, "cold", units)?; // systemd has loaded the units from now on
     let warm = start(stage, "cold", units)?;
     let both = ["onecred.service", "onecred-resolver.service"];
     stage.run(&[&["systemctl", "stop"][..], &both].concat()).ok();
@@ -134,7 +136,7 @@ fn cold(stage: &Stage, units: usize) -> Result<Vec<Row>, Box<dyn Error>> {
     for call in &calls {
         *times.entry(call.path.as_str()).or_default() += 1;
     }
-    // lists are read again once they are old
+    // lists are read again when they are too old
     times.retain(|path, _| path.contains("/items/"));
     let (items, most) = (times.len(), times.values().max().copied().unwrap_or_default());
     let chain = CHAIN as f64 * LATENCY.as_secs_f64() * 1e3;
@@ -168,7 +170,7 @@ fn warm(stage: &Stage, size: &Size) -> Result<Row, Box<dyn Error>> {
     let mut pairs = Vec::new();
     for round in 0..=size.rounds {
         let mut pair = [0.0; 2];
-        // each goes first as often as the other; the very first of each does not count
+        // each is first equally often; the first time of each does not count
         for side in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
             pair[side] = start(stage, ["warm", "floor"][side], size.units)?;
         }

@@ -1,9 +1,9 @@
-//! What units ask for: values of many sizes, each like no other, made anew wherever one is to be compared.
+//! The values that units request: of many sizes, each different, and generated again for each comparison.
 
 use onecred_integration::setup::field;
 use serde_json::{Value, json};
 
-/// The vault that all is in. Each unit has an item of its name, with a field for each credential.
+/// The vault with all items. Each unit has an item of its name, with one field per credential.
 pub const VAULT: &str = "Storm";
 /// The credentials of each unit, and their sizes in bytes.
 pub const CREDENTIALS: [(&str, usize); 8] = [
@@ -16,17 +16,17 @@ pub const CREDENTIALS: [(&str, usize); 8] = [
     ("long", 900 << 10),
     (SEALED, 840 << 10),
 ];
-/// The largest that the sealed socket can give.
+/// The largest value for the sealed socket.
 pub const SEALED: &str = "sealed";
-/// A credential that nobody declares.
+/// A credential that is not declared.
 pub const NOBODYS: &str = "nobodys";
-/// The digits of a version at the beginning of a value.
+/// The number of digits of the version at the beginning of a value.
 const MARK: usize = 8;
-/// How much of a value is by lot, again and again.
+/// The length of the random block that a value repeats.
 const BLOCK: usize = 2048;
 const SIGNS: &[u8; 62] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
-/// The value of a unit's credential; of the shortest there is one version.
+/// The value of a unit's credential. The shortest one has a single version.
 pub fn value(unit: &str, id: &str, version: u64) -> Vec<u8> {
     let size = CREDENTIALS.iter().find(|(name, _)| *name == id).map_or(0, |(_, size)| *size);
     if size == 1 {
@@ -36,7 +36,7 @@ pub fn value(unit: &str, id: &str, version: u64) -> Vec<u8> {
     let sign = || SIGNS[(next(&mut state) % 62) as usize];
     let block: Vec<u8> = std::iter::repeat_with(sign).take(BLOCK.min(size)).collect();
     let mut value = format!("{version:0MARK$}").into_bytes();
-    // blocks are numbered, so that no part is like another
+    // blocks are numbered, so that all parts differ
     for n in 0.. {
         value.extend_from_slice(&block);
         if value.len() >= size {
@@ -48,12 +48,12 @@ pub fn value(unit: &str, id: &str, version: u64) -> Vec<u8> {
     value
 }
 
-/// The version that a value says it is of.
+/// The version in a value.
 pub fn version_of(value: &[u8]) -> Option<u64> {
     std::str::from_utf8(value.get(..MARK)?).ok()?.parse().ok()
 }
 
-/// An item for each unit, with a field for each of these credentials.
+/// One item per unit, with one field per credential.
 pub fn vault<'a>(units: impl IntoIterator<Item = (String, Vec<&'a str>)>) -> Value {
     let items: Vec<Value> =
         units.into_iter().enumerate().map(|(n, (unit, ids))| item(n, &unit, &ids)).collect();
@@ -71,12 +71,12 @@ pub fn all_ids() -> Vec<&'static str> {
     CREDENTIALS.iter().map(|(id, _)| *id).collect()
 }
 
-/// An ID in 1Password's form.
+/// An ID in the form of 1Password's.
 pub fn id(start: &str) -> String {
     format!("{start:a<26}")
 }
 
-/// A number in letters that IDs may have, never the start of another's.
+/// A number in letters that IDs may contain; no result is a prefix of another.
 pub fn letters(n: usize) -> String {
     format!("item{n:04}")
         .bytes()
@@ -84,7 +84,7 @@ pub fn letters(n: usize) -> String {
         .collect()
 }
 
-/// The digits at the end of a unit's name; each kind of unit begins at a number of its own.
+/// The digits at the end of a unit's name. The numbers of each kind of unit begin at another value.
 fn number(unit: &str) -> usize {
     let digits = unit.rsplit('-').next().and_then(|digits| digits.parse::<usize>().ok()).unwrap_or_default();
     if unit.starts_with("storm") { 50 + digits } else { digits }
@@ -96,7 +96,7 @@ fn seed(text: &str) -> u64 {
         | 1
 }
 
-/// The next number by lot.
+/// The next pseudo-random number.
 pub fn next(state: &mut u64) -> u64 {
     *state ^= *state << 13;
     *state ^= *state >> 7;
@@ -104,7 +104,7 @@ pub fn next(state: &mut u64) -> u64 {
     state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32
 }
 
-/// A beginning that is another in each process and thread.
+/// A seed that differs in each process and thread.
 pub fn lot() -> u64 {
     seed(&format!(
         "{}{:?}{:?}",

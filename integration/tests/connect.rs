@@ -1,4 +1,4 @@
-//! The resolver against the fake Connect server: what it resolves, what it costs, and what it makes of whatever goes wrong.
+//! Tests the resolver with the fake Connect server: results, costs and faults.
 
 #[path = "connect/cuts.rs"]
 mod cuts;
@@ -18,14 +18,14 @@ use serde_json::json;
 
 const VECTORS: &str = include_str!("../fixtures/op-resolution-vectors.tsv");
 const DB: &str = "op://My Vault/db/password";
-/// Where the item of [`DB`] is.
+/// The path of the item of [`DB`].
 const DB_PATH: &str = "/v1/vaults/vaultmineaaaaaaaaaaaaaaaaa/items/itemdbaaaaaaaaaaaaaaaaaaaa";
 
 fn fake() -> FakeConnect {
     FakeConnect::start(Options::default()).unwrap()
 }
 
-/// A fake with TLS; the folder holds its CA.
+/// A fake with TLS; the directory contains its CA.
 fn fake_with_tls(fault: Option<TlsFault>) -> (FakeConnect, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let tls = Some(folder.path().to_owned());
@@ -297,7 +297,7 @@ async fn no_answer_is_given_up_in_time() {
     let question = Fetch { patience: Duration::from_secs(1), ..ask(DB) };
     let failure = resolver(&fake).fetch(question).await.unwrap_err();
     assert_eq!(failure.class, Class::Away);
-    assert!(began.elapsed() < Duration::from_secs(15)); // a hang is for ever
+    assert!(began.elapsed() < Duration::from_secs(15)); // a hang never ends
     drop(fake);
     let gone = resolver_at("http://127.0.0.1:1".into(), false, None, Some("t"));
     let failure = value(&gone, DB).await.unwrap_err();

@@ -1,4 +1,5 @@
-//! The bootstrap of a fleet in four steps: deploy without a token; put the token into a file of its own; switch; validate.
+//! Tests the bootstrap of a fleet in four steps: deploy without a token, write the token to a separate file,
+//! switch, validate.
 use super::{Account, configure, setup};
 use onecred_integration::{
     cases,
@@ -18,7 +19,7 @@ pub const THEME: Theme = Theme {
 
 const TOKEN: &str = "/persist/root/.config/op/token";
 
-/// What is deployed: a disk that is mounted late and keeps the token, and a drop-in that says where.
+/// The deployment: a disk that is mounted late and stores the token, and a drop-in with its path.
 fn deployed(plan: Plan) -> Plan {
     let drop_in = format!("[Unit]\nRequiresMountsFor=/persist\n[Service]\nLoadCredential=token:{TOKEN}\n");
     plan.unit("persist.mount", "[Mount]\nWhat=/srv/disk\nWhere=/persist\nType=none\nOptions=bind\n")
@@ -31,7 +32,7 @@ fn four_steps(stage: &Stage) {
     let account = Account::comes(stage, 8443, fixture());
     let secret = json!({ "name": "password", "reference": "op://My Vault/db/password", "units": ["app"] });
 
-    // deploy: all is up but what needs a secret, and that says what is missing
+    // deploy: everything is active except what needs a secret, and that reports what is missing
     configure(stage, &json!({ "source": account.source(), "secrets": [secret] }));
     stage.run(&["systemctl", "start", "app.service"]);
     stage.was_refused("app.service", "password", &["no token", "onecred token set"]);
@@ -42,10 +43,10 @@ fn four_steps(stage: &Stage) {
     let missing = stage.sh("onecred token check").fails();
     assert!(missing.contains("no token"), "{missing}");
 
-    // put the token
+    // write the token
     stage.write(TOKEN, format!("{}\n", account.token()), 0o600);
 
-    // switch: what was changed is restarted
+    // switch: restart what was changed
     stage.sh("systemctl daemon-reload; systemctl restart onecred-resolver.service").ok();
     stage.starts("app.service", &[super::PASSWORD]);
 
@@ -57,7 +58,7 @@ fn four_steps(stage: &Stage) {
     let open = stage.sh(&format!("chmod 644 {TOKEN}; onecred token check")).fails();
     assert!(open.contains(TOKEN) && open.contains("0644"), "{open}");
 
-    // as at the next boot: the disk is not there, and comes before the resolver
+    // as at the next boot: the disk is not mounted, and is mounted before the resolver starts
     stage.sh("systemctl stop onecred.service persist.mount; rm -rf /run/onecred/store/*; ! mountpoint -q /persist").ok();
     assert_eq!(stage.show("onecred-resolver.service", "ActiveState"), "inactive", "it goes with the disk");
     stage.starts("app.service", &[super::PASSWORD]);

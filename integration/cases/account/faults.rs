@@ -1,4 +1,5 @@
-//! What goes wrong at 1Password, as a unit's journal tells it; and that it is over when it is over.
+//! Tests of failures at 1Password: what the journal of a unit says, and that everything works again
+//! afterwards.
 use super::{Account, PASSWORD, asks, begin_anew, configure, setup};
 use onecred_integration::{
     cases,
@@ -22,17 +23,17 @@ pub const THEME: Theme = Theme {
     ],
 };
 
-/// Begins what onecred asks for after the login.
+/// The beginning of the paths that onecred requests after the login.
 const AFTER_LOGIN: &str = "/api/v1/vault";
 
 fn start(stage: &Stage) -> Account {
     let account = Account::comes(stage, 8443, fixture());
-    // each has units of its own, so that one brings none of the others along
+    // separate units for each secret, so that no secret fetches the others ahead
     let secret = |name: &str, reference: &str, age: &str, deadline: &str, unit: &str| json!({ "name": name, "reference": reference, "maxAge": age, "deadline": deadline, "units": [unit] });
     let secrets = [
         secret("warm", "op://My Vault/Case Item/password", "session", "60s", "warm"),
         secret("checked", "op://My Vault/multi/f1", "always", "60s", "checked-*"),
-        // what is refused at once may be late on a slow machine, and what is waited for ends within a short while
+        // an immediate refusal may be late on a slow machine; a wait has a short deadline
         secret("password", "op://My Vault/db/password", "session", "60s", "app-*"),
         secret("brief", "op://My Vault/db/password", "session", "8s", "app-*"),
         secret("limited", "op://a.b_c-d/x/password", "session", "8s", "limited"),
@@ -73,7 +74,7 @@ fn each_fault_has_its_word_and_ends(stage: &Stage) {
     stage.gets("app-again.service", "", &[PASSWORD]);
 }
 
-/// Whatever comes instead of a confirmation, it says nothing against the value that is there.
+/// Whatever arrives instead of a confirmation, the cached value is still served.
 fn what_was_there_outlives_each_fault(stage: &Stage) {
     let account = start(stage);
     assert_eq!(asks(stage, "checked-first", "checked"), (Some(0), "prodtok".into()));
@@ -93,9 +94,9 @@ fn what_was_there_outlives_each_fault(stage: &Stage) {
         ),
     ];
     for (name, fault, class) in rows {
-        // the next ones know nothing of the trouble before, and have what is in the store
+        // the next processes do not know about the earlier failure, and have the values in the store
         stage.sh("systemctl restart onecred.service onecred-resolver.service").ok();
-        // a check has less time than a login can take on a busy machine
+        // a check has less time than a login may take on a busy machine
         stage.sh("onecred refresh checked").ok();
         account.control().fail(&fault).expect("steered");
         let before = account.calls();
@@ -115,7 +116,7 @@ fn a_token_that_was_revoked(stage: &Stage) {
     stage.refuses("app-revoked.service", "", "password", &["denied the token", "onecred token set"]);
 }
 
-/// Who has been served stays so, who has not is refused in time, and the end of it needs no hand.
+/// Units with a cached value get it, others are refused in time, and everything works again without action.
 fn an_account_that_hangs(stage: &Stage) {
     let account = start(stage);
     assert_eq!(asks(stage, "warm", "warm"), (Some(0), "casepw".into()));
@@ -130,7 +131,7 @@ fn an_account_that_hangs(stage: &Stage) {
     assert_eq!(stage.show("onecred.service", "MainPID"), provider, "the provider was restarted");
 }
 
-/// What there is, is served with a word about it; what there is not waits, and is told why.
+/// Cached values are served with a log line. Other units wait, and the reason is logged.
 fn a_limited_account(stage: &Stage) {
     let account = start(stage);
     assert_eq!(asks(stage, "checked-one", "checked"), (Some(0), "prodtok".into()));

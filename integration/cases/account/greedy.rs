@@ -1,4 +1,5 @@
-//! A unit that uses up what it may spend at a service account: it is named, and others start for the first time all the same.
+//! Tests a unit that uses up its share of a service account's budget: it is named, and other units can still
+//! start for the first time.
 use super::{Account, configure, setup};
 use onecred_integration::{
     cases,
@@ -17,7 +18,7 @@ pub const THEME: Theme = Theme {
 };
 
 const MANAGER: &str = "org.onecred.Credentials1 /org/onecred/Credentials1 org.onecred.Credentials1.Manager";
-/// A quarter is kept back, half of the rest is shared out: the only consumer may cause 9 calls.
+/// A quarter is reserved, and half of the rest is shared: a single consumer may cause 9 calls.
 const BUDGET: usize = 24;
 const SECRETS: [&str; 12] = ["g0", "g1", "g2", "g3", "g4", "g5", "g6", "g7", "g8", "g9", "g10", "g11"];
 

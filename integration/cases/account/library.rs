@@ -1,4 +1,5 @@
-//! The core's library, good and bad: what is not the core is refused by name, what fails is replaced, and the provider notices neither.
+//! Tests of valid and invalid SDK core libraries: a library that is not the SDK core is refused with the
+//! reason, a failing one is replaced, and the provider is not affected.
 use crate::traces::search::Needles;
 
 use super::{Account, LIBRARY, PASSWORD, configure, counterfeit, setup};
@@ -25,7 +26,7 @@ pub const THEME: Theme = Theme {
     ],
 };
 
-/// The processes of the resolver with the core in them.
+/// Lists the resolver's processes that have the SDK core loaded.
 const WORKERS: &str = "for pid in $(cat /sys/fs/cgroup/system.slice/onecred-resolver.service/cgroup.procs); do \
     tr '\\0' ' ' </proc/$pid/cmdline | grep -q core-worker && echo $pid; done; true";
 
@@ -104,7 +105,7 @@ fn what_is_no_core_is_told(stage: &Stage) {
     stage.starts("app.service", &[PASSWORD]);
 }
 
-/// A secret that was never fetched is refused while the source has this library.
+/// With this library, a secret that was never fetched is refused.
 fn refuses_with(stage: &Stage, account: &Account, name: &str, path: &str, cause: &str) {
     let mut source = account.source();
     source["library"] = json!(path);

@@ -1,4 +1,4 @@
-//! A service account on booted machines: what its cases stand on, and their themes, one a file.
+//! Cases with a service account on booted machines: common helpers, and their themes, one per file.
 mod bootstrap;
 mod faults;
 mod greedy;
@@ -19,7 +19,7 @@ use onecred_integration::{
 use serde_json::{Value, json};
 use std::{fs, net::Ipv4Addr, path::Path, process::Command, sync::OnceLock};
 
-/// All of them.
+/// All themes.
 pub const THEMES: [&Theme; 8] = [
     &token::THEME,
     &tpm::THEME,
@@ -31,12 +31,12 @@ pub const THEMES: [&Theme; 8] = [
     &bootstrap::THEME,
 ];
 
-/// Where a distribution's package puts the core.
+/// The path where a distribution's package installs the SDK core.
 const LIBRARY: &str = "/usr/lib/onecred/libop_uniffi_core.so";
 const CONFIG: &str = "/etc/onecred/secrets.json";
 const PASSWORD: (&str, &[u8]) = ("password", b"hunter2");
 
-/// 1Password's own core.
+/// 1Password's SDK core.
 fn core() -> &'static [u8] {
     static CORE: OnceLock<Vec<u8>> = OnceLock::new();
     CORE.get_or_init(|| {
@@ -48,17 +48,17 @@ fn core() -> &'static [u8] {
     })
 }
 
-/// A machine that has the core, and no configuration and token yet.
+/// A machine that has the SDK core, but neither a configuration nor a token.
 fn setup(suite: Suite) -> Setup {
     prepared(Setup::vault(suite)).plan(|plan| plan.file(LIBRARY, core(), 0o644))
 }
 
-/// What a machine needs for fakes behind TLS: a bare root has no such file.
+/// Adds the file that a machine needs for fakes with TLS; a bare root does not have it.
 fn prepared(setup: Setup) -> Setup {
     setup.plan(|plan| plan.file("/etc/hosts", "127.0.0.1 localhost\n", 0o644))
 }
 
-/// A fake account on a port of a machine, with its folder of certificates.
+/// A fake account on a port of a machine, with a directory for its certificates.
 struct Account {
     fake: FakeAccount,
     port: u16,
@@ -66,7 +66,7 @@ struct Account {
 }
 
 impl Account {
-    /// Starts one; the machine can trust it then by [`Account::source`].
+    /// Starts a fake account. The machine can trust it through [`Account::source`].
     #[track_caller]
     fn comes(stage: &Stage, port: u16, document: Value) -> Self {
         let tls = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
@@ -85,7 +85,7 @@ impl Account {
         Self { fake, port, _tls: tls }
     }
 
-    /// The source of a configuration that this is.
+    /// The source for the configuration.
     fn source(&self) -> Value {
         json!({ "caFile": format!("/etc/onecred/ca-{}.pem", self.port), "allowedHosts": ["localhost"] })
     }
@@ -94,28 +94,28 @@ impl Account {
         &self.fake.control
     }
 
-    /// What clients are given.
+    /// The token for clients.
     fn token(&self) -> String {
         self.control().token().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// How often it was asked.
+    /// The number of requests so far.
     fn calls(&self) -> usize {
         self.control().requests().unwrap_or_else(|error| panic!("{error}")).len()
     }
 }
 
-/// The configuration of a machine, before its provider has read it.
+/// Writes the configuration of a machine before its provider has read it.
 fn configure(stage: &Stage, config: &Value) {
     stage.write(CONFIG, config.to_string(), 0o644);
 }
 
-/// All of onecred stops and forgets, and begins anew at the next request.
+/// Stops all of onecred and empties its store. It starts again at the next request.
 fn begin_anew(stage: &Stage) {
     stage.sh("systemctl stop onecred.service onecred-resolver.service; rm -rf /run/onecred/store/*").ok();
 }
 
-/// What a unit gets that asks for a credential.
+/// The answer to a unit's request for a credential.
 fn asks(stage: &Stage, unit: &str, credential: &str) -> (Option<i32>, String) {
     let ask = format!(
         "systemd-run --unit={unit} --collect --wait --pipe -q -p LoadCredential={credential}:{SOCKET} \
@@ -125,7 +125,7 @@ fn asks(stage: &Stage, unit: &str, credential: &str) -> (Option<i32>, String) {
     (ran.code(), ran.stdout())
 }
 
-/// Builds the counterfeit core with these macros.
+/// Builds the fake library with these macros.
 fn counterfeit(macros: &[&str]) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
     let made = folder.path().join("counterfeit.so");

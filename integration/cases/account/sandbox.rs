@@ -1,4 +1,5 @@
-//! What the resolver's unit lets whoever has taken it over do: the same unit with a shell script in the resolver's place.
+//! Tests what an attacker in the resolver's unit could do: the same unit with a shell script instead of the
+//! resolver.
 use super::{configure, setup};
 use onecred_integration::{
     attempts::{Attempt, FILTERED, judge, made_by, taken_over},
@@ -15,10 +16,11 @@ pub const THEME: Theme = Theme {
     cases: cases![nothing_can_be_done_from_inside],
 };
 
-/// What root's own files, sockets and processes are open to, even without a capability; the resolver is not root.
+/// What root may do with its own files, sockets and processes even without capabilities; the resolver is not
+/// root.
 const OF_ROOT: [&str; 4] = ["read-key", "see-others", "ask-for-a-credential", "ask-as-the-provider"];
 
-/// Attempts, each of which must fail inside and work outside, besides what is filtered.
+/// Attempts that must fail inside and work outside, in addition to those that are filtered.
 const FORBIDDEN: &[Attempt] = &[
     ("write-etc", "echo x >/etc/onecred/x"),
     ("write-usr", "echo x >/usr/x"),
@@ -43,7 +45,7 @@ const FORBIDDEN: &[Attempt] = &[
     ),
 ];
 
-/// What it needs, and what shows that the attempts are heard.
+/// What the resolver needs. It also shows that attempts work at all.
 const ALLOWED: &[Attempt] = &[
     ("read-config", "test -r /etc/onecred/secrets.json"),
     ("read-token", "grep -q canary \"$CREDENTIALS_DIRECTORY/token\""),
@@ -57,7 +59,7 @@ fn nothing_can_be_done_from_inside(stage: &Stage) {
         stage,
         &json!({ "source": { "kind": "file", "path": "/etc/onecred/vault.json" }, "secrets": [secret] }),
     );
-    stage.gets("app.service", "", &[super::PASSWORD]); // now the store has something in it
+    stage.gets("app.service", "", &[super::PASSWORD]); // now the store is not empty
     stage.write("/etc/onecred/token", "canary", 0o600);
     stage.sh("systemd-creds setup; systemctl stop onecred-resolver.service").ok();
 

@@ -1,4 +1,5 @@
-//! Several sources at once: each secret comes from its own, and the end of one is none of the others.
+//! Tests of several sources: each secret comes from its own, and the failure of one does not affect the
+//! others.
 use super::{Account, CONFIG, configure, prepared};
 use onecred_integration::{
     cases,
@@ -34,7 +35,7 @@ fn two_accounts_and_connect(stage: &Stage) {
         secret("late-of-one", "one", "op://My Vault/multi/f1"),
         secret("late-of-connect", "office", "op://My Vault/multi/f1"),
     ];
-    secrets[4]["deadline"] = json!("5s"); // that one is waited for in vain
+    secrets[4]["deadline"] = json!("5s"); // this one waits in vain
     let office = json!({ "kind": "connect", "url": "http://127.0.0.1:8080" });
     configure(
         stage,
@@ -50,7 +51,7 @@ fn two_accounts_and_connect(stage: &Stage) {
     assert!(wrong.contains("service account") && wrong.contains("office"), "{wrong}");
     let said = set("one", &one.token()).ok();
     assert!(said.contains("source   one") && said.contains("/etc/onecred/one.token.cred"), "{said}");
-    // one source has its token, another has none yet
+    // one source has its token, the other does not
     stage.gets("app-one.service", "", &[("of-one", b"hunter2")]);
     stage.refuses(
         "app-two.service",
@@ -68,7 +69,7 @@ fn two_accounts_and_connect(stage: &Stage) {
         stage.sh(&format!("onecred token check --source {source}")).ok();
     }
 
-    // two is gone: what it gave is there still, what it did not give is not, and the others go on
+    // source two stops: its cached value is served, its other value is not, and the other sources work
     drop(two);
     stage.starts("app.service", &all);
     let begun = stage.journal_cursor();
@@ -83,7 +84,7 @@ fn two_accounts_and_connect(stage: &Stage) {
         .ok();
 }
 
-/// A service account learns the time of a change, Connect a number.
+/// A service account returns the time of a change, Connect a number.
 fn versions_can_be_compared(stage: &Stage) {
     let list: Value = serde_json::from_str(&stage.sh("onecred list --json").ok()).expect("JSON");
     let version = |name: &str| {

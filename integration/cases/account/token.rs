@@ -1,4 +1,5 @@
-//! The token's way: from a terminal or a pipe into a credential or a file, to the resolver, and nowhere else.
+//! Tests the path of the token: from a terminal or a pipe to a credential or a file, then to the resolver,
+//! and nowhere else.
 use super::{Account, PASSWORD, asks, configure, core, prepared};
 use onecred_integration::{
     cases,
@@ -59,13 +60,13 @@ fn a_machine_without_a_token_heals_when_it_comes(stage: &Stage) {
     assert!(!set.contains(&token), "the token is told");
     assert_eq!(asks(stage, "app", "password"), (Some(0), "hunter2".into()));
     assert_eq!(stage.show("onecred.service", "MainPID"), provider, "the provider was restarted");
-    // the line of the status comes after the calls, and is told anew only now and then
+    // the status line is written after the calls, at a limited rate
     wait_until("the status tells the quota", || {
         let line = stage.show("onecred-resolver.service", "StatusText");
         line.starts_with("default (service-account): ready, ") && line.contains(" of 800 calls today")
     });
 
-    // a reload leaves the session and its worker alone
+    // a reload keeps the session and its worker
     let worker = "grep -las 'core-[w]orker' /proc/[0-9]*/cmdline";
     let before = stage.sh(worker).ok();
     stage.sh("systemctl reload onecred.service onecred-resolver.service; rm -rf /run/onecred/store/*").ok();
@@ -74,25 +75,26 @@ fn a_machine_without_a_token_heals_when_it_comes(stage: &Stage) {
 
     let check = stage.sh("onecred token check").ok();
     assert!(check.contains("left") && !check.contains(&token), "{check}");
-    // one in plain text that was left behind is told of, and that others can read it
+    // a token that was left in plain text is reported, and so is that others can read it
     stage.write("/etc/onecred/token", &token, 0o644);
     let open = stage.sh("onecred token check").fails();
     assert!(open.contains("not used any more: rm /etc/onecred/token") && open.contains("0644"), "{open}");
     stage.sh("rm /etc/onecred/token; onecred token check").ok();
 
     is_nowhere_else(stage, &token, true);
-    // the halves have no capability
+    // neither process has capabilities
     stage
         .sh("for pid in $(cat /sys/fs/cgroup/system.slice/onecred-resolver.service/cgroup.procs); do \
         grep -q '^CapBnd:.*0000000000000000$' /proc/$pid/status; grep -q '^CapEff:.*0000000000000000$' /proc/$pid/status; \
         grep -q '^NoNewPrivs:.*1$' /proc/$pid/status; done")
         .ok();
-    // the whole resolver, killed, costs nobody a secret
+    // killing the resolver does not affect cached secrets
     stage.sh("systemctl kill --signal=KILL onecred-resolver.service; rm -rf /run/onecred/store/*; systemctl restart onecred.service").ok();
     assert_eq!(asks(stage, "app", "password"), (Some(0), "hunter2".into()));
 }
 
-/// No piece of 40 letters of a token is where it has no business; and the same search finds it where it has.
+/// No substring of 40 characters of a token is in a wrong place, and the same search finds it in the right
+/// one.
 fn is_nowhere_else(stage: &Stage, token: &str, encrypted: bool) {
     let pieces: String = (0..token.len() / 40).map(|n| format!("{}\n", &token[n * 40..][..40])).collect();
     stage.write("/srv/pieces", pieces, 0o600);
@@ -142,23 +144,23 @@ fn a_token_is_kept_as_it_was_said(stage: &Stage) {
     let open = stage.sh("chmod 644 /etc/onecred/token; onecred token check").fails();
     assert!(open.contains("others may have the token") && open.contains("0644"), "{open}");
 
-    // encrypted, from a terminal, which shows nothing of it
+    // encrypted, entered on a terminal, which does not show it
     let shown = typed(stage, "onecred token set --with-key host", &token);
     assert!(shown.contains("written: /etc/onecred/token.cred") && !shown.contains(&token[..20]), "{shown}");
     assert!(shown.contains("/etc/onecred/token holds a token of before"), "{shown}");
     stage.sh("rm /etc/onecred/token; test $(stat -c %a /etc/onecred/token.cred) = 600").ok();
     works();
-    // and a terminal that does show it is told from that
+    // the test detects a terminal that does show it
     assert!(typed(stage, "printf 'not shown: '; cat", &token).contains(&token[..20]));
 
-    // untried: the account is not asked
+    // without a test, the account is not asked
     let before = account.calls();
     let said = set(&["--no-check"]);
     assert!(said.succeeded() && said.stderr().contains("was not tried"), "{said}");
     assert_eq!(account.calls(), before);
     works();
 
-    // what is refused changes nothing
+    // a rejected token changes nothing
     account.control().set_token("another").expect("steered");
     let refused = set(&[]).fails();
     assert!(refused.contains("the token is refused, and nothing was changed"), "{refused}");
@@ -167,7 +169,7 @@ fn a_token_is_kept_as_it_was_said(stage: &Stage) {
     assert_eq!(asks(stage, "app", PASSWORD.0).1.as_bytes(), PASSWORD.1);
 }
 
-/// What a terminal shows while a command runs on it and a line is typed at its prompt.
+/// The output of a terminal while a command runs on it and a line is entered at its prompt.
 fn typed(stage: &Stage, command: &str, line: &str) -> String {
     let mut inside = stage.inside();
     inside.args(["timeout", "60", "script", "-qec", command, "/dev/null"]);

@@ -1,4 +1,5 @@
-//! A token that only the TPM can decrypt. These machines have none: systemd finds a software TPM by TCP.
+//! Tests a token that only the TPM can decrypt. These machines do not have one: systemd finds a software TPM
+//! over TCP.
 use super::{Account, asks, begin_anew, configure, setup};
 use onecred_integration::{
     cases,
@@ -18,8 +19,8 @@ pub const THEME: Theme =
 
 const DEVICE: &str = "swtpm:host=127.0.0.1,port=2321";
 
-/// Up to systemd 257 a child of PID 1 decrypts what a unit loads, and has PID 1's environment. For a unit with PrivateDevices=, which the resolver
-/// is, later versions ask a service of their own to do it.
+/// Up to systemd 257, a child of PID 1 decrypts the credentials of a unit and has PID 1's environment. Later
+/// versions ask a separate service for units with PrivateDevices=, such as the resolver.
 fn stage(suite: Suite) -> Stage {
     let decrypts = format!("[Service]\nEnvironment=SYSTEMD_TPM2_DEVICE={DEVICE}\n");
     setup(suite)
@@ -71,7 +72,7 @@ fn a_token_is_kept_by_the_tpm(stage: &Stage) {
         stage.run_with_input(&command, token.as_bytes())
     };
 
-    // without a TPM nothing is written, and the reason is told
+    // without a TPM nothing is written, and the reason is reported
     let failed = set("tpm2").fails();
     assert!(failed.contains("systemd-creds can't encrypt it"), "{failed}");
     stage
@@ -84,7 +85,7 @@ fn a_token_is_kept_by_the_tpm(stage: &Stage) {
     begin_anew(stage);
     assert_eq!(asks(stage, "app", "password"), (Some(0), "hunter2".into()));
     drop(tpm);
-    // it was the TPM: another one does not decrypt it
+    // it was encrypted with the TPM: another TPM cannot decrypt it
     begin_anew(stage);
     let _other = Tpm::comes(stage);
     assert_eq!(asks(stage, "app", "password"), (Some(243), String::new()));

@@ -1,4 +1,4 @@
-//! No trace of a value is left: everything is done with it that can be, and then it is searched for everywhere.
+//! Tests that no traces of a value remain: uses it in every possible way, then searches for it everywhere.
 pub(crate) mod search;
 
 use onecred_integration::{
@@ -21,9 +21,10 @@ const CHANGED: &str = "changed-\"pD5nB\\8xV-Tz61qkMfR-a2Jw7oYgHi";
 const PUT: &str = "putbyus-\"hS3cE\\6uN-Wq58vdXrK-z4Mb9lPtGa";
 const HALVES: [&str; 2] = ["onecred.service", "onecred-resolver.service"];
 
-/// Where files may be that anybody could have written to.
+/// Directories that any process could have written to.
 const FOLDERS: [&str; 6] = ["/tmp", "/var", "/etc", "/run", "/dev/shm", "/srv"];
-/// Where values are meant to be: the store, what is published, systemd's own memory for credentials, and what the units themselves write.
+/// Where values are expected: the store, published files, systemd's memory for credentials, and what the
+/// units write.
 const MEANT: [&str; 6] = [
     "/run/onecred/store",
     "/run/onecred/rw",
@@ -32,7 +33,7 @@ const MEANT: [&str; 6] = [
     "/run/credentials",
     "/srv/out",
 ];
-/// Where the token is kept.
+/// Where the token is stored.
 const TOKEN: &str = "/etc/onecred/token";
 
 fn stage(suite: Suite) -> Stage {
@@ -79,7 +80,7 @@ fn no_trace_of_a_value_is_left(stage: &Stage) {
     assert!(found.is_empty(), "the token: {found:#?}");
     dies_without_a_dump(stage, &needles, began);
 
-    // the same search finds what a program leaves that is careless
+    // the same search finds the traces of a careless program
     leak(stage);
     let found = everywhere(stage, &needles, &["leak.service"], began);
     for place in LEAKED {
@@ -90,7 +91,7 @@ fn no_trace_of_a_value_is_left(stage: &Stage) {
     }
 }
 
-/// Has the secret go all the ways that there are.
+/// Passes the secret through all paths.
 fn use_it(stage: &Stage, value: &str) {
     let json = json!({ "key": value }).to_string().replace("\":\"", "\": \"");
     stage.gets("app.service", "", &[("canary", value.as_bytes()), ("t.json", json.as_bytes())]);
@@ -109,7 +110,7 @@ fn watch_the_bus(stage: &Stage) {
     the_bus_was_watched(stage, "Canary0");
 }
 
-/// Waits until the monitor has written what is sent now.
+/// Waits until the monitor has written what was sent until now.
 fn the_bus_was_watched(stage: &Stage, mark: &str) {
     wait_until("the monitor sees the bus", || {
         stage.sh(&format!("busctl emit / org.example.{mark} Sings s now")).ok();
@@ -117,7 +118,7 @@ fn the_bus_was_watched(stage: &Stage, mark: &str) {
     });
 }
 
-/// Where the values are, but for where they are meant to be.
+/// Where the values are, except for the expected places.
 fn everywhere(stage: &Stage, needles: &Needles, units: &[&str], since: SystemTime) -> Vec<String> {
     stage.run(&["journalctl", "--sync"]);
     let mut found = needles.in_files(stage, &FOLDERS, &MEANT, since);
@@ -128,7 +129,7 @@ fn everywhere(stage: &Stage, needles: &Needles, units: &[&str], since: SystemTim
     found
 }
 
-/// Both halves are killed as a crash would, where a dump could be written and the limit allows it: there is none.
+/// Kills both processes as a crash would, with core dumps enabled: no dump is written.
 fn dies_without_a_dump(stage: &Stage, needles: &Needles, since: SystemTime) {
     for unit in HALVES {
         for setting in ["LimitCORE", "MemorySwapMax"] {
@@ -151,7 +152,7 @@ fn dies_without_a_dump(stage: &Stage, needles: &Needles, since: SystemTime) {
             assert!(status.contains("VmSwap:\t       0 kB"), "{unit}: {status}");
         }
         wait_until("it is another one", || {
-            // the first SIGSEGV of a process that has not made it itself only takes its handler away
+            // the first SIGSEGV of a process that did not cause it only removes its handler
             stage.sh(&format!("kill -{signal} {}", before.join(" ")));
             let now = processes_if_any(stage, unit);
             !now.is_empty() && !now.contains(&before[0])
@@ -182,7 +183,7 @@ const LEAKED: [&str; 10] = [
     "/run/dumps/",
 ];
 
-/// A program that does with the value what one must not: it is in the forms that the search knows, one for each place.
+/// A program that mishandles the value: it writes every encoding that the search knows, one to each place.
 fn leak(stage: &Stage) {
     let hex: String = CHANGED.bytes().map(|byte| format!("{byte:02x}")).collect();
     let script = format!(

@@ -1,4 +1,5 @@
-//! Looks for values everywhere on a machine: in files, in processes, in the journal; as they are, and in the disguises that programs give them.
+//! Searches for values everywhere on a machine: in files, processes and the journal, literally and in common
+//! encodings.
 use aho_corasick::AhoCorasick;
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD, engine::general_purpose::URL_SAFE_NO_PAD};
 use onecred_integration::stage::Stage;
@@ -9,23 +10,23 @@ use std::{
     time::SystemTime,
 };
 
-/// How much of a memory is looked at in one go.
+/// How much of a process's memory is searched at once.
 const PIECE: usize = 1 << 20;
 
-/// What is looked for: each disguise under its name.
+/// What to search for: each encoding with its name.
 pub(crate) struct Needles {
     all: Vec<(String, Vec<u8>)>,
     needles: AhoCorasick,
 }
 
 impl Needles {
-    /// These values, in all disguises.
+    /// These values in all encodings.
     pub(crate) fn of(values: &[&str]) -> Self {
         let mut all = Vec::new();
         for value in values {
             let mut add = |form: &str, bytes: &[u8]| all.push((format!("{value:.8} {form}"), bytes.to_vec()));
             let half = value.len() / 2;
-            // a part is as bad as the whole, and what overwrites freed memory begins at its start
+            // a part reveals as much as the whole, and memory is overwritten from its start after it is freed
             let parts = if value.len() < 32 {
                 vec![("as it is", value.as_bytes())]
             } else {
@@ -50,18 +51,18 @@ impl Needles {
         Self { needles: needles.unwrap_or_else(|error| panic!("needles: {error}")), all }
     }
 
-    /// The first that is in these bytes.
+    /// The first that these bytes contain.
     pub(crate) fn found_in(&self, bytes: &[u8]) -> Option<&str> {
         let found = self.needles.find(bytes)?;
         Some(&self.all[found.pattern().as_usize()].0)
     }
 
-    /// The longest of them.
+    /// The length of the longest.
     fn longest(&self) -> usize {
         self.all.iter().map(|(_, needle)| needle.len()).max().unwrap_or_default()
     }
 
-    /// In files below these folders that were written since, but not below those that may have it.
+    /// In files below these directories that were written since then, except below those that may contain it.
     pub(crate) fn in_files(
         &self,
         stage: &Stage,
@@ -113,14 +114,14 @@ impl Needles {
         found
     }
 
-    /// In all that can be read of a unit's processes' memory.
+    /// In the readable memory of a unit's processes.
     pub(crate) fn in_memory(&self, stage: &Stage, unit: &str) -> Vec<String> {
         let processes = processes(stage, unit);
         assert!(!processes.is_empty(), "{unit} has no process");
         processes.iter().flat_map(|process| self.in_process(stage, unit, process)).collect()
     }
 
-    /// In all that can be read of one process's memory.
+    /// In the readable memory of a process.
     pub(crate) fn in_process(&self, stage: &Stage, unit: &str, process: &str) -> Vec<String> {
         let proc = stage.root().join("proc").join(process);
         let maps = fs::read_to_string(proc.join("maps")).unwrap_or_else(|error| panic!("{unit}: {error}"));
@@ -138,7 +139,7 @@ impl Needles {
             while at < end {
                 let mut piece = vec![0; PIECE.min((end - at) as usize)];
                 if memory.read_exact_at(&mut piece, at).is_err() {
-                    break; // the kernel's own
+                    break; // mapped by the kernel
                 }
                 looked += piece.len();
                 if let Some(what) = self.found_in(&piece) {

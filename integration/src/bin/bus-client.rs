@@ -1,9 +1,12 @@
-//! Uses onecred's D-Bus interface as a service of somebody's would: opens a value, follows a rotation, asks a thousand times at once.
+//! Uses onecred's D-Bus interface as a service would: opens a value, follows a rotation, makes a thousand
+//! calls at once.
 //!
-//! `open NAME`, `credential ID` write the value to standard output. `put NAME FILE` has FILE stand in. `follow NAME FILE` writes each value to FILE, whole, says READY=1
-//! to its service manager after the first, and goes on until it is ended. `storm COUNT NAME` refreshes NAME that many times at once.
-//! `flood large|many` asks for what it may not have, in messages of 30 MiB, or as often as the bus takes it without waiting for an answer.
-//! `time COUNT list|explain` tells the median of that many calls, in microseconds. `poll` asks a hundred times a second, for as long as it may.
+//! `open NAME` and `credential ID` write the value to standard output. `put NAME FILE` overrides the secret
+//! with FILE. `follow NAME FILE` writes each value to FILE, sends READY=1 after the first, and continues
+//! until it is killed. `storm COUNT NAME` refreshes NAME that many times at once. `flood large|many` requests
+//! what it may not have, in messages of 30 MiB, or as often as the bus accepts without waiting for an answer.
+//! `time COUNT list|explain` prints the median duration of that many calls in microseconds. `poll` makes a
+//! hundred calls per second until it is killed.
 use std::{
     env,
     error::Error,
@@ -64,7 +67,7 @@ fn read(fd: impl Into<OwnedFd>) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What a service does that follows its secret: subscribe, read, and read again at each change.
+/// What a service does to follow its secret: subscribe, read, and read again after each change.
 async fn follow(manager: &ManagerProxy<'_>, name: &str, file: &str) -> Result<(), Box<dyn Error>> {
     let mut changes = manager.receive_changed().await?;
     loop {
@@ -84,7 +87,7 @@ async fn follow(manager: &ManagerProxy<'_>, name: &str, file: &str) -> Result<()
     }
 }
 
-/// As many calls at once as it takes: a bus lets one connection wait for no more than so many answers.
+/// Makes as many calls at once as possible: a bus limits the number of pending answers per connection.
 async fn storm(count: usize, name: &str) -> Result<(), Box<dyn Error>> {
     const EACH: usize = 100;
     let mut calls = Vec::new();
@@ -101,7 +104,7 @@ async fn storm(count: usize, name: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What a user does who wants nobody else to be served.
+/// What a user does to deny service to others.
 async fn flood(kind: &str) -> Result<(), Box<dyn Error>> {
     let (connections, calls, names) = match kind {
         "large" => (2, 2, vec!["x"; 30 << 17]), // 8 bytes each
@@ -136,7 +139,7 @@ async fn time(manager: &ManagerProxy<'_>, count: usize, what: &str) -> Result<()
     for _ in 0..count {
         let began = Instant::now();
         match what {
-            // the answer as it comes: what a client makes of it is its own affair
+            // only the raw answer: parsing it is up to the client
             "list" => drop(manager.inner().call_method("ListSecrets", &()).await?),
             "explain" => drop(manager.explain("app-500.service", "secret-500").await?),
             _ => return Err("time list or explain".into()),

@@ -1,4 +1,5 @@
-//! A fake 1Password service with one service account as a program; see `onecred_integration::fake_account`.
+//! A program that runs a fake 1Password service with one service account; see
+//! `onecred_integration::fake_account`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! A fake 1Password Connect server as a program; see `onecred_integration::fake_connect`.
+//! A program that runs a fake 1Password Connect server; see `onecred_integration::fake_connect`.
 
 use std::process::ExitCode;
 

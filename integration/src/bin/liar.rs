@@ -1,6 +1,7 @@
-//! A resolver gone bad: takes the resolver's place in its unit, and answers as the file says that it is given, anew for each question.
+//! A compromised resolver: replaces the resolver in its unit, and answers each question according to a file.
 //!
-//! `liar FILE`: the file holds one of the words below. Everything else that it answers is what a good resolver would.
+//! `liar FILE`: the file contains one of the words below. Everything else is answered as a good resolver
+//! would.
 use nix::{
     fcntl::{FcntlArg, SealFlag, fcntl},
     sys::{
@@ -21,7 +22,7 @@ use std::{
 };
 
 const GREETING: &[u8] = b"onecred 1\n";
-/// The value that it makes up.
+/// The value that it invents.
 const LIE: &[u8] = b"a lie";
 
 fn main() -> io::Result<()> {
@@ -34,14 +35,14 @@ fn main() -> io::Result<()> {
         let word = fs::read_to_string(&file).unwrap_or_default();
         thread::spawn(move || {
             if let Ok(question) = receive(&socket) {
-                let _ = answer(&socket, word.trim(), &question); // whoever has hung up is told no more
+                let _ = answer(&socket, word.trim(), &question); // the peer may have hung up
             }
         });
     }
 }
 
 fn adopt(fd: RawFd) -> OwnedFd {
-    // SAFETY: the kernel has just made this descriptor for us.
+    // SAFETY: the kernel has just created this descriptor, so it has no other owner.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
@@ -83,7 +84,7 @@ fn send(socket: &OwnedFd, greeting: &[u8], files: &[OwnedFd]) -> io::Result<()> 
     Ok(())
 }
 
-/// What a good resolver would say, but that the values are made up.
+/// The answer of a good resolver, but with invented values.
 fn good(question: &Value) -> (Value, Vec<u8>) {
     if let Some(fetch) = question.get("fetch") {
         let asked = fetch["fields"].as_array().map_or(0, Vec::len);

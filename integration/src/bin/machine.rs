@@ -1,8 +1,9 @@
-//! A throw-away machine with onecred and the fake Connect server, to try things on by hand.
+//! A temporary machine with onecred and the fake Connect server, for manual experiments.
 //!
-//! With `BARE=FOLDER` in the environment nothing of that is there, and the folder is laid over its root instead.
+//! With `BARE=DIRECTORY` in the environment it has neither; instead the directory is overlaid on its root.
 //!
-//! `machine [SUITE] [COMMAND…]` boots it (of the host's systemd, if nothing is said), runs a command or a shell in it, and is gone.
+//! `machine [SUITE] [COMMAND…]` boots it (by default with the host's systemd), runs a command or a shell in
+//! it, and removes it.
 use onecred_integration::{
     machine::{Plan, Suite, clear_on_signals},
     setup::{Setup, forget_installations, probe_is_at},

@@ -1,10 +1,11 @@
-//! Asks a credential socket as any process can: under a peer name of its own choice, and as slowly as it likes.
+//! Asks a credential socket as any process can: under an arbitrary peer name, and as slowly as it likes.
 //!
-//! `probe SOCKET NAME [LENGTH FIFO]` binds `\0<hex>/NAME` (nothing, if NAME is `-`), connects, and writes what it is sent to its
-//! standard output, though no more than one byte over what systemd takes. With LENGTH it stops reading after that many bytes, says READY=1 to its service manager, and goes on when
-//! someone opens FIFO for writing.
+//! `probe SOCKET NAME [LENGTH FIFO]` binds `\0<hex>/NAME` (nothing if NAME is `-`), connects, and writes what
+//! it receives to standard output, but at most one byte more than systemd accepts. With LENGTH it stops
+//! reading after that many bytes, sends READY=1, and continues when someone opens FIFO for writing.
 //!
-//! `probe storm SOCKET UNIT COUNT` asks for that many credentials one after another, id-1 and so on, and hangs up at the first byte of each.
+//! `probe storm SOCKET UNIT COUNT` requests that many credentials one after another (id-1, id-2, …) and hangs
+//! up at the first byte of each.
 use nix::sys::socket::{
     AddressFamily, Shutdown, SockFlag, SockType, UnixAddr, bind, connect, shutdown, socket,
 };
@@ -20,7 +21,7 @@ use std::{
     process,
 };
 
-/// What systemd takes for all credentials of a unit together.
+/// The total size that systemd accepts for the credentials of a unit.
 const TAKEN: u64 = 1 << 20;
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -1,4 +1,4 @@
-//! Bodies as they go over the wire: at once, by the drop, cut short, or without end.
+//! Bodies as they are sent: at once, slowly, truncated, or without end.
 
 use std::io;
 use std::pin::Pin;
@@ -13,22 +13,22 @@ use super::misbehave::Delivery;
 /// The body of one reply.
 pub(super) struct Outgoing {
     left: Bytes,
-    /// Bytes of padding that follow `left`.
+    /// Bytes of padding after `left`.
     padding: u64,
-    /// The length that the head declares.
+    /// The length in the headers.
     declared: Option<u64>,
     how: How,
 }
 
 enum How {
     AtOnce,
-    /// So many bytes after each pause.
+    /// This many bytes after each pause.
     Drip {
         bytes: usize,
         pause: Duration,
         waiting: Pin<Box<Sleep>>,
     },
-    /// Fails when `left` is out, and hyper had a moment to send it.
+    /// Fails after `left` was sent, when hyper had time to send it.
     Broken {
         moment: Pin<Box<Sleep>>,
     },

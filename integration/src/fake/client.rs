@@ -1,4 +1,4 @@
-//! Steers a fake from a test, be it on a thread of this process or a process of its own.
+//! Controls a fake from a test, in a thread of this process or in a separate process.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,7 +15,7 @@ use super::state::{Seen, Shared};
 use super::tls::TlsFault;
 use super::{PREFIX, control, reply};
 
-/// The way to a fake's control endpoint.
+/// A client of a fake's control endpoint.
 #[derive(Clone)]
 pub struct Control(Way);
 
@@ -31,12 +31,12 @@ impl Control {
         Control(Way::Here(shared))
     }
 
-    /// A `fake-connect --control PATH`, or `fake-account`.
+    /// Controls a `fake-connect --control PATH`, or `fake-account`.
     pub fn socket(path: &Path) -> Control {
         Control(Way::Socket(path.to_owned()))
     }
 
-    /// One without TLS at this address.
+    /// Controls a fake without TLS at this address.
     pub fn port(address: SocketAddr) -> Control {
         Control(Way::Port(address))
     }
@@ -46,7 +46,7 @@ impl Control {
         self.tell("POST", "faults", &json!(fault))
     }
 
-    /// Ends all faults.
+    /// Removes all faults.
     pub fn clear_faults(&self) -> io::Result<()> {
         self.tell("DELETE", "faults", &Value::Null)
     }
@@ -56,7 +56,7 @@ impl Control {
         self.ask("GET", "requests", &Value::Null)
     }
 
-    /// Forgets the requests so far, and says which they were.
+    /// Removes and returns the requests so far.
     pub fn take_requests(&self) -> io::Result<Vec<Seen>> {
         let seen = self.requests()?;
         self.tell("DELETE", "requests", &Value::Null)?;
@@ -68,18 +68,18 @@ impl Control {
         self.ask("GET", "connections", &Value::Null)
     }
 
-    /// Changes the data; the answer is the ID of what was changed or made.
+    /// Changes the data. Returns the ID of the changed or new object.
     pub fn edit(&self, edit: &Edit) -> io::Result<String> {
         self.ask("POST", "edit", &json!(edit))
     }
 
-    /// Gives a field another value.
+    /// Changes the value of a field.
     pub fn set(&self, vault: &str, item: &str, field: &str, value: &str) -> io::Result<()> {
         let [vault, item, field, value] = [vault, item, field, value].map(str::to_owned);
         self.edit(&Edit::Set { vault, item, field, value }).map(drop)
     }
 
-    /// The data as it is now, as a document for the `file` source.
+    /// The current data as a document for the `file` source.
     pub fn document(&self) -> io::Result<Value> {
         self.ask("GET", "vault", &Value::Null)
     }
@@ -89,27 +89,27 @@ impl Control {
         self.tell("PUT", "vault", document)
     }
 
-    /// Takes a vault, named by its ID, out of the token's scope.
+    /// Removes a vault, given by its ID, from the scope of the token.
     pub fn deny(&self, vault: &str) -> io::Result<()> {
         self.tell("POST", "deny", &json!({ "vault": vault }))
     }
 
-    /// The token that is right, as clients are given it.
+    /// The valid token in the form for clients.
     pub fn token(&self) -> io::Result<String> {
         self.ask("GET", "token", &Value::Null)
     }
 
-    /// Another token is the right one from now on.
+    /// Makes another token the valid one.
     pub fn set_token(&self, token: &str) -> io::Result<()> {
         self.tell("POST", "token", &json!({ "token": token }))
     }
 
-    /// A new certificate for connections from now on, wrong in this way or right.
+    /// Uses a new certificate for future connections, valid or with this fault.
     pub fn set_tls(&self, fault: Option<TlsFault>) -> io::Result<()> {
         self.tell("POST", "tls", &json!({ "fault": fault }))
     }
 
-    /// Data, faults and counters as at the start.
+    /// Resets data, faults and counters to their initial state.
     pub fn reset(&self) -> io::Result<()> {
         self.tell("POST", "reset", &Value::Null)
     }
@@ -138,7 +138,7 @@ impl Control {
     }
 }
 
-/// One HTTP/1.0 request: the answer ends with the connection.
+/// Makes one HTTP/1.0 request. The answer ends with the connection.
 fn exchange(
     mut stream: impl Read + Write,
     method: &str,

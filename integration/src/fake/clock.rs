@@ -1,4 +1,4 @@
-//! Time as Connect writes it (RFC 3339), and as a `Retry-After` header may carry it.
+//! Times in the formats of Connect (RFC 3339) and of `Retry-After` headers.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,12 +14,13 @@ pub(crate) fn rfc3339(seconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
-/// `Tue, 14 Nov 2023 22:13:20 GMT`, that many seconds from now.
+/// `Tue, 14 Nov 2023 22:13:20 GMT`, this many seconds from now.
 pub(crate) fn http_date_in(seconds: u64) -> String {
     httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(seconds))
 }
 
-/// The date of the day that is so many days after 1970-01-01: years counted from March, so that a leap day ends one.
+/// The date that is this many days after 1970-01-01. Years are counted from March, so that the leap day is
+/// the last of a year.
 fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, of_era) = (days / 146_097, days % 146_097);

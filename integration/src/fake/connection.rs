@@ -1,4 +1,4 @@
-//! One connection, plain or TLS, that can be cut at a byte of what it sends.
+//! A connection, plain or TLS, that can be cut at any byte that it sends.
 
 use std::io;
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-/// Where the connection shall end, set by whoever answers on it.
+/// Where to cut the connection, set by the code that answers on it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Scissors(Arc<Mutex<Option<Cut>>>);
 
@@ -20,7 +20,7 @@ struct Cut {
 }
 
 impl Scissors {
-    /// Cuts after so many bytes from now on, or with None not at all.
+    /// Cuts after this many bytes from now on; `None` does not cut.
     pub(super) fn set(&self, cut: Option<(usize, bool)>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = cut.map(|(left, reset)| Cut { left, reset });
     }

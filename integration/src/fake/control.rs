@@ -1,4 +1,4 @@
-//! The control endpoint: `/__fake/…` on the fake's own port, and on its control socket.
+//! The control endpoint: `/__fake/…` on the fake's own port and on its control socket.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -30,7 +30,7 @@ struct Tls {
     fault: Option<TlsFault>,
 }
 
-/// Carries out one control request.
+/// Handles one control request.
 pub(super) fn steer(shared: &Shared, method: &str, path: &str, body: &[u8]) -> Reply {
     let what = path.strip_prefix(PREFIX).unwrap_or_default();
     match carry_out(shared, method, what, body) {

@@ -1,4 +1,4 @@
-//! Changes to the data: each one raises the versions that Connect would raise.
+//! Changes to the data. Each increases the versions that Connect would increase.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -6,33 +6,33 @@ use serde_json::{Value, json};
 use super::clock;
 use super::vault::Vaults;
 
-/// One change. Vaults and items are named by ID or by name (the first of that name), fields by ID or label.
+/// One change. Vaults and items are given by ID or by name (the first with that name), fields by ID or label.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
 #[allow(missing_docs)]
 pub enum Edit {
-    /// Gives a field another value.
+    /// Changes the value of a field.
     Set { vault: String, item: String, field: String, value: String },
-    /// Removes an item for good: 404 from then on. For one that is listed as deleted, see `State`.
+    /// Deletes an item: 404 from then on. For an item that is listed as deleted, see `State`.
     Delete { vault: String, item: String },
     /// Archives an item.
     Archive { vault: String, item: String },
-    /// Gives an item a state, `ARCHIVED` or `DELETED`, or none.
+    /// Sets the state of an item: `ARCHIVED`, `DELETED` or none.
     State { vault: String, item: String, state: Option<String> },
-    /// Renames an item, or without one the vault.
+    /// Renames an item, or the vault if no item is given.
     Rename { vault: String, item: Option<String>, to: String },
-    /// Adds an item, as in the document; without an ID it gets one.
+    /// Adds an item, in the form of the document; generates an ID if it has none.
     Create { vault: String, item: Value },
-    /// Raises the vault's contentVersion, no item changed.
+    /// Increases the vault's contentVersion without changing an item.
     Touch { vault: String },
-    /// Adds a vault, as in the document; without an ID it gets one.
+    /// Adds a vault, in the form of the document; generates an ID if it has none.
     CreateVault { vault: Value },
-    /// Removes a vault with all that it holds.
+    /// Removes a vault and its content.
     DeleteVault { vault: String },
 }
 
 impl Edit {
-    /// Carries it out; the answer is the ID of what was changed.
+    /// Makes the change. Returns the ID of the changed object.
     pub(super) fn apply(self, all: &mut Vaults) -> Result<String, String> {
         match self {
             Edit::Set { vault, item, field, value } => change(all, &vault, &item, |item| {

@@ -1,23 +1,23 @@
-//! Faults: what shall go wrong, where, how often. They are data, and JSON on the control endpoint.
+//! Faults: what goes wrong, where and how often. They are plain data, and JSON on the control endpoint.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// One fault: it holds for requests whose path, query included, starts with `path`.
+/// One fault. It applies to requests whose path, including the query, starts with `path`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Fault {
-    /// What the request's path and query begin with; all requests if left out.
+    /// The beginning of the request's path and query; empty matches all requests.
     #[serde(default = "everywhere")]
     pub path: String,
-    /// `path` is the whole path; a query is not looked at.
+    /// Whether `path` must be the whole path. The query is ignored then.
     #[serde(default)]
     pub exact: bool,
-    /// So many matching requests are let through first.
+    /// How many matching requests succeed first.
     #[serde(default)]
     pub after: u32,
-    /// Then so many fail; all, until cleared, if left out.
+    /// How many requests then fail; if `None`, all until the fault is removed.
     #[serde(default)]
     pub times: Option<u32>,
     /// What goes wrong.
@@ -25,59 +25,59 @@ pub struct Fault {
     pub kind: Kind,
 }
 
-/// What goes wrong. Delays add up; of the others the first that matches counts.
+/// What goes wrong. Delays add up; of other faults, the first match counts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "camelCase", deny_unknown_fields)]
 #[allow(missing_docs)]
 pub enum Kind {
-    /// An error of that status. `retry_after` is the header: seconds, a date as it stands, or `date+SECONDS`.
+    /// An error status. `retry_after` is the header: seconds, a literal date, or `date+SECONDS`.
     Status { code: u16, retry_after: Option<String>, message: Option<String> },
-    /// No answer, ever.
+    /// No answer at all.
     Hang,
-    /// The answer comes later.
+    /// A late answer.
     Delay { ms: u64 },
-    /// The body comes so many bytes at a time.
+    /// The body is sent in pieces of this size.
     Drip { bytes: usize, ms: u64 },
-    /// The connection is closed after so many bytes of the reply, head included.
+    /// The connection is closed after this many bytes of the reply, including headers.
     Close { at: usize },
     /// The same with a reset.
     Reset { at: usize },
-    /// The body ends after so many bytes, the Content-Length promised all.
+    /// The body ends after this many bytes, although the Content-Length announces all.
     Truncate { at: usize },
-    /// A body that is no JSON.
+    /// A body that is not JSON.
     MalformedJson,
-    /// JSON with a byte that is no UTF-8 in its first string.
+    /// JSON whose first string has a byte that is not UTF-8.
     InvalidUtf8,
-    /// The right body under another content type.
+    /// The right body with another content type.
     ContentType { value: String },
     /// The answer without this header.
     WithoutHeader { name: String },
-    /// A body of so many bytes, its length declared beforehand or not.
+    /// A body of this size, with or without a declared length.
     Huge { bytes: u64, declared: bool },
-    /// The body is compressed, asked for or not.
+    /// The body is compressed without a request for that.
     Gzip,
-    /// A small body that would be so many MiB, were it decompressed.
+    /// A small body that would be this many MiB after decompression.
     GzipBomb { mib: u32 },
     /// A redirect.
     Redirect { code: u16, to: String },
-    /// Arrays in arrays, so many.
+    /// Arrays nested this deep.
     Deep { depth: usize },
     /// Every key of every object appears twice, the second time with another value.
     DuplicateKeys,
-    /// Another item of the vault than the one asked for.
+    /// Another item of the vault than the requested one.
     OtherItem,
-    /// The proof that the service knows the account's verifier is wrong (service account).
+    /// The service's proof that it knows the account's verifier is wrong (service account).
     WrongSignature,
-    /// What should be encrypted for the session is encrypted under another key (service account).
+    /// Data for the session is encrypted with another key (service account).
     WrongKey,
-    /// The session ends: this request and later ones of the session are not authenticated (service account).
+    /// The session ends: this and later requests of the session are not authenticated (service account).
     EndSession,
-    /// Any answer.
+    /// An arbitrary answer.
     Body { code: u16, content_type: String, text: String },
 }
 
 impl Fault {
-    /// Always, everywhere; narrow it with the methods below.
+    /// A permanent fault for all requests; narrow it with the methods below.
     pub fn of(kind: Kind) -> Fault {
         Fault { path: everywhere(), exact: false, after: 0, times: None, kind }
     }
@@ -97,22 +97,22 @@ impl Fault {
         Fault::of(Kind::Delay { ms: u64::try_from(by.as_millis()).unwrap_or(u64::MAX) })
     }
 
-    /// Only for paths that begin so.
+    /// Limits the fault to paths with this beginning.
     pub fn on(self, path: &str) -> Fault {
         Fault { path: path.to_owned(), ..self }
     }
 
-    /// Only for this path.
+    /// Limits the fault to this path.
     pub fn exactly_on(self, path: &str) -> Fault {
         Fault { path: path.to_owned(), exact: true, ..self }
     }
 
-    /// Only so often.
+    /// Limits the number of failing requests.
     pub fn times(self, times: u32) -> Fault {
         Fault { times: Some(times), ..self }
     }
 
-    /// Only after so many matching requests.
+    /// Lets this many matching requests succeed first.
     pub fn after(self, after: u32) -> Fault {
         Fault { after, ..self }
     }
@@ -124,7 +124,7 @@ impl Fault {
         path.starts_with(&self.path) || format!("{path}?{query}").starts_with(&self.path)
     }
 
-    /// Whether it strikes this matching request; counts it.
+    /// Whether the fault applies to this matching request; counts the request.
     fn strikes(&mut self) -> bool {
         if self.after > 0 {
             self.after -= 1;
@@ -152,7 +152,7 @@ pub(super) struct Plan {
     pub(super) kind: Option<Kind>,
 }
 
-/// Takes from the list what strikes a request; what is used up leaves the list.
+/// Returns the faults that apply to a request, and removes those that are used up.
 pub(super) fn strike(faults: &mut Vec<Fault>, path: &str, query: &str) -> Plan {
     let mut plan = Plan::default();
     for fault in faults.iter_mut().filter(|fault| fault.matches(path, query)) {

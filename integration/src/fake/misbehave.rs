@@ -1,4 +1,4 @@
-//! Carries a fault out on a reply: spoils it, and says how it is to be sent.
+//! Applies a fault to a reply: changes it, and decides how it is sent.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use super::service::Asked;
 use super::state::Data;
 use super::state::Service;
 
-/// How a reply goes out.
+/// How a reply is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Delivery {
     Whole,
@@ -19,7 +19,7 @@ pub(super) enum Delivery {
     Cut { at: usize, reset: bool },
 }
 
-/// The reply as the fault makes it.
+/// Applies the fault to the reply.
 pub(super) fn spoil(
     kind: Option<Kind>,
     mut reply: Reply,
@@ -94,7 +94,7 @@ fn usual_message(code: u16) -> &'static str {
     }
 }
 
-/// JSON text in which every key comes twice: first with its value, then with another.
+/// JSON text in which every key appears twice: first with its value, then with another.
 fn doubled(value: &Value) -> String {
     match value {
         Value::Object(entries) => {
@@ -115,7 +115,8 @@ fn doubled(value: &Value) -> String {
     }
 }
 
-/// A gzip file of blanks: one block of Deflate's fixed codes, nearly all of it "258 times the byte before", 13 bits each time.
+/// A gzip file of spaces: one block with Deflate's fixed codes, consisting mainly of "copy 258 times the
+/// previous byte", 13 bits each.
 fn bomb(mib: u32) -> Vec<u8> {
     let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
     let (mut bits, mut count) = (0u64, 0);
@@ -127,19 +128,19 @@ fn bomb(mib: u32) -> Vec<u8> {
             (bits, count) = (bits >> 8, count - 8);
         }
     };
-    put(0b011, 3); // the last block, of fixed codes
-    put(0b0000_1010, 8); // a blank: 0x30 + 0x20, its highest bit first
+    put(0b011, 3); // the last block, with fixed codes
+    put(0b0000_1010, 8); // a space: 0x30 + 0x20, highest bit first
     for _ in 0..u64::from(mib) * (1 << 20) / 258 {
         put(0b1010_0011, 8); // a length of 258, and a distance of 1
         put(0, 5);
     }
     put(0, 7 + 7); // the end, and bits that fill the last byte
-    // whoever has come so far does not look at the check sum
+    // a client that has read this far does not need the checksum
     out.extend_from_slice(&[0; 8]);
     out
 }
 
-/// A gzip file of stored blocks: compressed in name only, which is all that a client can see beforehand.
+/// A gzip file of stored blocks: it is not really compressed, but a client cannot see this before reading it.
 fn gzip(plain: &[u8]) -> Vec<u8> {
     let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
     for block in plain.chunks(0xffff) {

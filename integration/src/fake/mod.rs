@@ -1,5 +1,6 @@
-//! What the fakes of 1Password have in common: they serve a JSON file ([`vault`]) over real connections, until they are told to
-//! misbehave ([`fault`]) or to change their data ([`edit`]). A [`Service`] says what is answered, [`Control`] steers.
+//! The common part of the fakes of 1Password: they serve a JSON file ([`vault`]) over real connections, with
+//! faults ([`fault`]) and changes of the data ([`edit`]) on demand. A [`Service`] defines the answers;
+//! [`Control`] controls a fake.
 
 pub(crate) mod body;
 mod client;
@@ -18,7 +19,7 @@ pub(crate) mod state;
 mod tls;
 pub mod vault;
 
-/// The start of the paths by which tests control a fake.
+/// The prefix of the paths by which tests control a fake.
 const PREFIX: &str = "/__fake/";
 
 pub use client::Control;

@@ -1,4 +1,4 @@
-//! A fake as a program: its options, its life, the line that says where it listens.
+//! A fake as a program: its options, its main loop, and the line that prints its address.
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -31,7 +31,7 @@ enum Verb {
     Help,
 }
 
-/// The whole program: reads its arguments, serves until a signal ends it.
+/// The whole program: parses its arguments and serves until a signal ends it.
 pub fn main<S: Service + Default>(name: &str) -> ExitCode {
     let usage = format!("usage: {name} [OPTION]...\n{OPTIONS}");
     let result = match parse(std::env::args().skip(1)) {

@@ -1,4 +1,4 @@
-//! A reply before it is sent: whole, in memory, so that a fault can spoil it.
+//! A reply before it is sent: complete and in memory, so that a fault can change it.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! Accepts connections, plain or TLS, HTTP/1.1 or HTTP/2, and answers each request on them.
+//! Accepts connections (plain or TLS, HTTP/1.1 or HTTP/2) and answers their requests.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use super::reply::Reply;
 use super::service::Asked;
 use super::state::Shared;
 
-/// Serves until dropped; what runs then ends with it.
+/// Serves until it is dropped, which also ends running connections.
 pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener, control: Option<UnixListener>) {
     let mut connections = JoinSet::new();
     loop {

@@ -1,8 +1,8 @@
-//! What of a request matters to a fake.
+//! The parts of a request that a fake uses.
 
 use hyper::{HeaderMap, Request};
 
-/// What of a request matters.
+/// The parts of a request that a fake uses.
 #[derive(Debug)]
 pub struct Asked {
     pub(crate) method: String,
@@ -13,7 +13,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// All but the body.
+    /// Takes everything but the body.
     pub(super) fn of<B>(request: &Request<B>) -> Asked {
         Asked {
             method: request.method().to_string(),

@@ -1,4 +1,4 @@
-//! Starts a fake: on a thread of this process, or for as long as a future says.
+//! Starts a fake: in a thread of this process, or until a future completes.
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -19,25 +19,25 @@ use super::state::{Data, Shared};
 use super::tls::{Identity, TlsFault};
 use super::vault::{Vaults, fixture};
 
-/// The token that is right if none is given.
+/// The default valid token.
 pub const DEFAULT_TOKEN: &str = "fake-token";
 
-/// How a fake starts; [`Options::default`] is plain HTTP on a free port of loopback, with the fixture.
+/// How to start a fake. [`Options::default`] is plain HTTP on a free loopback port, with the fixture.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where to listen; port 0 is any free one.
+    /// The address to listen on; port 0 means any free port.
     pub listen: SocketAddr,
-    /// The token that is right; of a service account, the name that all its keys are made from.
+    /// The valid token. For a service account, the name from which all its keys are derived.
     pub token: String,
     /// The data.
     pub document: Value,
-    /// A folder for `ca.pem`; with it the fake speaks TLS.
+    /// A directory for `ca.pem`. If set, the fake uses TLS.
     pub tls: Option<PathBuf>,
     /// What is wrong with its certificate.
     pub tls_fault: Option<TlsFault>,
-    /// Names and addresses in the certificate, localhost aside.
+    /// Names and addresses in the certificate besides localhost.
     pub names: Vec<String>,
-    /// The address that a service account's token names, if not the one where the fake listens.
+    /// The address in a service account's token, if it is not the fake's own.
     pub sign_in: Option<String>,
     /// A Unix socket for control requests.
     pub control: Option<PathBuf>,
@@ -58,9 +58,9 @@ impl Default for Options {
     }
 }
 
-/// A fake on a thread of its own; it ends when dropped, and its port is free again.
+/// A fake in a separate thread. When it is dropped, the fake ends and its port is free again.
 pub struct Fake<S> {
-    /// Steers it.
+    /// Controls the fake.
     pub control: Control,
     address: SocketAddr,
     ca: Option<PathBuf>,
@@ -70,7 +70,7 @@ pub struct Fake<S> {
 }
 
 impl<S: Service + Default> Fake<S> {
-    /// Starts one and returns when it listens.
+    /// Starts a fake, and returns when it listens.
     pub fn start(options: Options) -> io::Result<Fake<S>> {
         let shared = prepare(&options, Box::new(S::default()))?;
         let (stop, stopped) = oneshot::channel();
@@ -98,7 +98,7 @@ impl<S: Service + Default> Fake<S> {
 }
 
 impl<S> Fake<S> {
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -108,7 +108,7 @@ impl<S> Fake<S> {
         url(self.address, self.ca.is_some())
     }
 
-    /// The CA file that clients of its TLS shall trust.
+    /// The CA file that clients must trust.
     pub fn ca(&self) -> Option<&Path> {
         self.ca.as_deref()
     }
@@ -123,7 +123,7 @@ impl<S> Drop for Fake<S> {
     }
 }
 
-/// Serves until the future ends; `ready` is told the address when the fake listens.
+/// Serves until the future completes. Calls `ready` with the address when the fake listens.
 pub async fn serve_until<S: Service + Default>(
     options: Options,
     ready: impl FnOnce(SocketAddr, &Control),

@@ -1,4 +1,4 @@
-//! What a running fake holds: the data, the faults, and the requests seen.
+//! The state of a running fake: data, faults, and received requests.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,17 +15,17 @@ use super::service::Asked;
 use super::tls::Identity;
 use super::vault::Vaults;
 
-/// What answers are made from.
+/// The data for answers.
 #[derive(Debug, Clone)]
 pub struct Data {
     pub(crate) vaults: Vaults,
     pub(crate) token: String,
-    /// IDs of the vaults that the token may not see.
+    /// IDs of the vaults that the token may not access.
     pub(crate) denied: HashSet<String>,
 }
 
 impl Data {
-    /// The vaults that the token may see.
+    /// The vaults that the token may access.
     pub(crate) fn within(&self) -> impl Iterator<Item = &Value> {
         self.vaults
             .vaults
@@ -34,7 +34,7 @@ impl Data {
     }
 }
 
-/// One request that came, control requests aside.
+/// A received request, except control requests.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Seen {
@@ -42,15 +42,15 @@ pub struct Seen {
     pub method: String,
     /// Path and query, as sent.
     pub path: String,
-    /// None while it has no answer.
+    /// `None` until it is answered.
     pub status: Option<u16>,
     /// `HTTP/1.1` or `HTTP/2.0`
     pub version: String,
-    /// Milliseconds since the fake's start.
+    /// Milliseconds since the start of the fake.
     pub at: u64,
 }
 
-/// All of it.
+/// The complete state.
 pub(super) struct Shared {
     pub(super) service: Box<dyn Service>,
     url: OnceLock<String>,
@@ -91,7 +91,7 @@ impl Shared {
         lock(&self.data)
     }
 
-    /// Where clients find it, once it listens.
+    /// Its URL for clients, once it listens.
     pub(super) fn url(&self) -> &str {
         self.url.get().map_or("", String::as_str)
     }
@@ -100,7 +100,7 @@ impl Shared {
         let _ = self.url.set(url);
     }
 
-    /// The token as clients are given it.
+    /// The token in the form for clients.
     pub(super) fn token(&self) -> Result<String, String> {
         self.service.token(&self.data(), self.url())
     }
@@ -133,7 +133,7 @@ impl Shared {
         self.connections.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Notes a request; the number names it for [`Shared::answered`].
+    /// Records a request. The returned number identifies it for [`Shared::answered`].
     pub(super) fn arrived(&self, asked: &Asked, version: String) -> u64 {
         let query = if asked.query.is_empty() { String::new() } else { format!("?{}", asked.query) };
         let path = format!("{}{query}", asked.path);
@@ -144,7 +144,7 @@ impl Shared {
         number
     }
 
-    /// Notes the answer's status, unless the list was emptied meanwhile.
+    /// Records the status of the answer, unless the list was cleared in the meantime.
     pub(super) fn answered(&self, number: u64, status: u16) {
         if let Some((_, seen)) = lock(&self.seen).iter_mut().rev().find(|(each, _)| *each == number) {
             seen.status = Some(status);
@@ -155,7 +155,7 @@ impl Shared {
         strike(&mut self.faults(), &asked.path, &asked.query)
     }
 
-    /// Data, faults and counters as at the start; the certificate stays.
+    /// Resets data, faults and counters to their initial state; keeps the certificate.
     pub(super) fn reset(&self) {
         *self.data() = self.initial.clone();
         self.service.reset();
@@ -168,23 +168,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One kind of fake. Connections, faults, counters and edits are the same for all.
+/// A type of fake. Connections, faults, counters and edits are common to all.
 pub trait Service: Send + Sync + 'static {
-    /// The reply to a request, no fault thought of.
+    /// The reply to a request, without faults.
     fn answer(&self, data: &Data, asked: &Asked) -> Reply;
 
-    /// An error, as this kind words it.
+    /// An error in the format of this service.
     fn error(&self, status: u16, message: &str) -> Reply;
 
-    /// Carries out a fault that only this kind knows how to carry out.
+    /// Applies a fault that is specific to this service.
     fn spoil(&self, kind: &Kind, data: &Data, asked: &Asked, reply: Reply) -> Reply;
 
-    /// The token that clients of the service at `url` are given.
+    /// The token for clients of the service at `url`.
     fn token(&self, data: &Data, url: &str) -> Result<String, String> {
         let _ = url;
         Ok(data.token.clone())
     }
 
-    /// Forgets what clients did.
+    /// Removes the state that clients have created.
     fn reset(&self) {}
 }

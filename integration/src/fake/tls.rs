@@ -1,4 +1,5 @@
-//! Certificates made at start: a test CA, and a server certificate that is right or wrong on purpose.
+//! Certificates that are created at start: a test CA, and a server certificate that is valid or deliberately
+//! wrong.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,23 +22,23 @@ const YEAR: u64 = 365 * 86_400;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum TlsFault {
-    /// It ended an hour ago.
+    /// It expired an hour ago.
     Expired,
-    /// It begins in so many seconds.
+    /// It becomes valid in this many seconds.
     NotYetValid {
         /// Seconds from now.
         seconds: u64,
     },
     /// It names another host.
     WrongHost,
-    /// Another CA signed it than the one in `ca.pem`.
+    /// It is signed by a CA other than the one in `ca.pem`.
     UnknownCa,
 }
 
 impl std::str::FromStr for TlsFault {
     type Err = String;
 
-    /// `expired`, `not-yet-valid[=SECONDS]`, `wrong-host`, `unknown-ca`
+    /// Parses `expired`, `not-yet-valid[=SECONDS]`, `wrong-host` or `unknown-ca`.
     fn from_str(text: &str) -> Result<TlsFault, String> {
         let (name, seconds) = text.split_once('=').unwrap_or((text, "3600"));
         match name {
@@ -55,7 +56,7 @@ impl std::str::FromStr for TlsFault {
     }
 }
 
-/// The CA in a folder, and the names that the server answers to.
+/// The CA in a directory, and the names of the server.
 pub(super) struct Identity {
     ca: PathBuf,
     key: KeyPair,
@@ -63,7 +64,8 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// Makes `ca.pem` in the folder; a key that an earlier start left there is used again, so that clients' trust outlives a restart.
+    /// Creates `ca.pem` in the directory. Uses the key of an earlier start again, so that clients still trust
+    /// it after a restart.
     pub(super) fn in_folder(folder: &Path, names: &[String]) -> io::Result<Identity> {
         fs::create_dir_all(folder)?;
         let stored = folder.join("ca-key.der");
@@ -82,12 +84,12 @@ impl Identity {
         Ok(Identity { ca, key, names: [&usual, names].concat() })
     }
 
-    /// The file that clients shall trust.
+    /// The file that clients must trust.
     pub(super) fn ca(&self) -> &Path {
         &self.ca
     }
 
-    /// A fresh server certificate, right or wrong.
+    /// A new server certificate, valid or with this fault.
     pub(super) fn acceptor(&self, fault: Option<TlsFault>) -> io::Result<TlsAcceptor> {
         self.config(fault).map(|config| TlsAcceptor::from(Arc::new(config))).map_err(io::Error::other)
     }

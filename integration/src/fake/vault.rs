@@ -1,4 +1,4 @@
-//! The data: vaults in Connect's shapes, as one JSON document, and the fixture that the tests share.
+//! The data: vaults in the data model of Connect as one JSON document, and the fixture that the tests share.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
@@ -8,9 +8,9 @@ use super::clock;
 const FIXTURE: &str = include_str!("../../fixtures/vault.json");
 const SINCE: u64 = 1_700_000_000;
 
-/// The bytes of the field `value` of the item `big`: nearly as long as a credential may be.
+/// The size in bytes of the field `value` of the item `big`: slightly less than a credential may have.
 pub const BIG: usize = 900 * 1024;
-/// The bytes of the field `value` of the item `huge`: longer than a credential may be.
+/// The size in bytes of the field `value` of the item `huge`: more than a credential may have.
 pub const HUGE: usize = 1536 * 1024;
 
 /// The fixture: `fixtures/vault.json`, with the items `big` and `huge` added to "My Vault".
@@ -24,14 +24,14 @@ pub fn fixture() -> Value {
     document
 }
 
-/// A text of that many bytes in which no piece looks like another: numbered lines.
+/// A text of this length in which no two parts are equal: numbered lines.
 pub fn long_value(length: usize) -> String {
     let mut text: String = (0..length.div_ceil(16)).map(|line| format!("{line:015}\n")).collect();
     text.truncate(length);
     text
 }
 
-/// Vaults and their items, complete: what the document left out has its default.
+/// Vaults and their items, completed: what the document omits has its default.
 #[derive(Debug, Clone)]
 pub struct Vaults {
     pub(crate) vaults: Vec<Value>,
@@ -39,7 +39,7 @@ pub struct Vaults {
 }
 
 impl Vaults {
-    /// Takes a document `{"vaults":[{id,name,contentVersion?,items:[…]}]}`.
+    /// Parses a document `{"vaults":[{id,name,contentVersion?,items:[…]}]}`.
     pub(crate) fn from_document(document: &Value) -> Result<Vaults, String> {
         let listed = document["vaults"].as_array().ok_or("the document has no list \"vaults\"")?;
         let mut all = Vaults { vaults: Vec::new(), made: 0 };
@@ -101,7 +101,7 @@ impl Vaults {
         self.vaults.iter_mut().find(|vault| vault["id"] == id)
     }
 
-    /// A new ID if there is none.
+    /// Adds an ID if there is none.
     fn identify(&mut self, thing: &mut Value) -> Result<String, String> {
         let object = thing.as_object_mut().ok_or("a vault or item is no object")?;
         match object.get("id") {
@@ -128,7 +128,7 @@ pub(crate) fn items(vault: &Value) -> &[Value] {
     vault["items"].as_array().map_or(&[], Vec::as_slice)
 }
 
-/// What a file of an item holds.
+/// The content of a file of an item.
 pub(crate) fn content(file: &Value) -> Vec<u8> {
     match file["contentBase64"].as_str() {
         Some(text) => BASE64_STANDARD.decode(text).unwrap_or_default(),

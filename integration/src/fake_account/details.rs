@@ -1,4 +1,4 @@
-//! Items as the core decrypts them, made from items in Connect's shape.
+//! Items as the core decrypts them, converted from the data model of Connect.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::files;
 use super::keys::{Keys, VaultKey};
 use crate::fake::clock;
 
-/// An item as a list shows it: its title, nothing more.
+/// An item in a list: only its title.
 pub(super) fn overview(account: &Keys, vault: &Value, item: &Value) -> Value {
     let trashed = match item["state"].as_str() {
         Some("ARCHIVED") => "Y",
@@ -21,7 +21,7 @@ pub(super) fn overview(account: &Keys, vault: &Value, item: &Value) -> Value {
         "itemVersion": item["version"], "encryptedBy": key.id, "faveIndex": 0, "encOverview": key.seal(&overview) })
 }
 
-/// An item with all that it holds.
+/// A complete item.
 pub(super) fn whole(account: &Keys, vault: &Value, item: &Value) -> Value {
     let mut shown = overview(account, vault, item);
     shown["encDetails"] = VaultKey::of(vault).seal(&details(item));
@@ -49,7 +49,7 @@ fn details(item: &Value) -> Value {
     let empty = Vec::new();
     let listed = |key: &str| item[key].as_array().unwrap_or(&empty);
     let mut made = json!({ "fields": [], "notesPlain": "" });
-    // What stands outside any section is in one without a name, but for what belongs to the category.
+    // Fields outside any section are in a section without a name, except for those of the category.
     let mut sections = vec![json!({ "name": "", "title": "", "fields": [] })];
     for section in listed("sections") {
         sections.push(json!({ "name": section["id"], "title": section["label"], "fields": [] }));
@@ -88,7 +88,7 @@ fn details(item: &Value) -> Value {
     made
 }
 
-/// The core adds what follows from the private key by itself.
+/// Whether the item has an SSH key. The core itself derives the other fields from the private key.
 fn has_ssh_key(item: &Value) -> bool {
     item["fields"].as_array().into_iter().flatten().any(|field| field["type"] == "SSHKEY")
 }
@@ -154,13 +154,13 @@ fn kind_and_value(kind: &str, value: &str) -> (String, Value) {
         "REFERENCE" => ("reference", text),
         "SSHKEY" => ("sshKey", text),
         "FILE" => ("file", text),
-        // What no core knows yet.
+        // an unknown type for every core
         other => return (other.to_lowercase(), text),
     };
     (known.to_owned(), value)
 }
 
-/// Seconds since 1970; a date as text stands for its noon.
+/// Seconds since 1970; a date as text means its noon.
 fn date(value: &str) -> Option<u64> {
     value.parse().ok().or_else(|| {
         let noon = format!("{value}T12:01:00Z");
@@ -171,7 +171,7 @@ fn date(value: &str) -> Option<u64> {
     })
 }
 
-/// `street, …, country`: what stands between is the city, so that the core writes it as it stood.
+/// Parses `street, …, country`. The part in between becomes the city, so that the core writes the same text.
 fn address(value: &str) -> Value {
     let (street, rest) = value.split_once(", ").unwrap_or((value, ""));
     let (city, country) = rest.rsplit_once(", ").unwrap_or((rest, ""));

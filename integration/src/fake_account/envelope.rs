@@ -1,4 +1,5 @@
-//! Encrypted JSON as the service and its clients exchange it: AES-256-GCM, everything in base64url.
+//! Encrypted JSON as exchanged between the service and its clients: AES-256-GCM, with everything in
+//! base64url.
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -16,14 +17,14 @@ pub(super) fn from_base64url(text: &Value) -> Option<Vec<u8>> {
     BASE64_URL_SAFE_NO_PAD.decode(text.as_str()?).ok()
 }
 
-/// The envelope around some JSON, closed with the key that `kid` names.
+/// Encrypts JSON with the key that `kid` names.
 pub(super) fn seal(kid: &str, key: &Key, content: &Value) -> Value {
     let nonce = random();
     let data = encrypt(key, nonce, content.to_string().into_bytes());
     json!({ "kid": kid, "enc": "A256GCM", "cty": "b5+jwk+json", "iv": base64url(&nonce), "data": base64url(&data) })
 }
 
-/// What is in an envelope.
+/// Decrypts an envelope.
 pub(super) fn open(key: &Key, envelope: &[u8]) -> Option<Value> {
     let envelope: Value = serde_json::from_slice(envelope).ok()?;
     let nonce = from_base64url(&envelope["iv"])?.try_into().ok()?;

@@ -1,4 +1,4 @@
-//! Files of items: what an item says of them, and their encrypted contents.
+//! Files of items: their attributes in the item, and their encrypted contents.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use super::srp::hash;
 use crate::fake::state::Data;
 use crate::fake::vault::{content, items};
 
-/// How a file is found, checked and decrypted.
+/// How to find, check and decrypt a file.
 pub(super) fn attributes(file: &Value) -> Value {
     let content = content(file);
     let (key, nonce) = secret(file);
@@ -25,7 +25,7 @@ pub(super) fn attributes(file: &Value) -> Value {
         "encryptionKey": key(b"key of file ", &secret(file).0), "signingKey": signing })
 }
 
-/// The contents of a file in a vault that the account may see.
+/// The content of a file in a vault that the account may access.
 pub(super) fn encrypted(data: &Data, id: &str) -> Option<Vec<u8>> {
     let items = data.within().flat_map(items);
     let file = items
@@ -35,7 +35,7 @@ pub(super) fn encrypted(data: &Data, id: &str) -> Option<Vec<u8>> {
     Some(encrypt(&key, nonce, content(file)))
 }
 
-/// Made from the file's ID and content: each key encrypts one content only.
+/// Derived from the ID and content of the file, so that each key encrypts only one content.
 fn secret(file: &Value) -> (Key, [u8; 12]) {
     let named = file["id"].as_str().unwrap_or_default().as_bytes();
     let mut nonce = [0; 12];

@@ -1,4 +1,5 @@
-//! The account's identity and keys, all made from its name: two fakes of one name accept the same token.
+//! The identity and keys of the account, all derived from its name: two fakes with the same name accept the
+//! same token.
 
 use std::sync::LazyLock;
 
@@ -9,7 +10,7 @@ use sha1::Sha1;
 use super::envelope::{Key, base64url, from_base64url, seal};
 use super::srp::{Identity, hash, hex};
 
-/// The RSA key, a JWK; to make one takes seconds, and nothing depends on its being secret.
+/// The RSA key as a JWK. Generating one takes seconds, and this one need not be secret.
 const RSA: &str = include_str!("../../fixtures/account-key.json");
 const ITERATIONS: u32 = 650_000;
 const OPERATIONS: [&str; 2] = ["encrypt", "decrypt"];
@@ -31,7 +32,7 @@ pub(super) struct Keys {
     pub(super) key_id: String,
     salt: [u8; 16],
     x: Key,
-    /// The key that opens the keyset: it is in the token.
+    /// The key that decrypts the keyset; it is in the token.
     unlock: Key,
 }
 
@@ -55,7 +56,7 @@ impl Keys {
         Identity { email: &self.email, key_id: &self.key_id, salt: &self.salt, x: &self.x }
     }
 
-    /// How a client is to log in.
+    /// How a client must log in.
     pub(super) fn method(&self) -> Value {
         json!({ "method": "SRPg-4096", "alg": "PBES2g-HS256", "iterations": ITERATIONS, "salt": base64url(&self.salt) })
     }
@@ -84,7 +85,7 @@ impl Keys {
         format!("ops_{}", base64url(token.to_string().as_bytes()))
     }
 
-    /// The keys that the token's key opens, one inside the other.
+    /// The keys that the token's key decrypts, nested.
     pub(super) fn keyset(&self) -> Value {
         let (id, symmetric) = (self.id("keyset"), self.made("symmetric key"));
         let named = |mut key: Value, kid: &str| {
@@ -102,7 +103,7 @@ impl Keys {
             "encSPriKey": null, "spubKey": null })
     }
 
-    /// A vault's key, for the account's eyes only.
+    /// A vault's key, encrypted for the account.
     pub(super) fn wrapped(&self, vault: &VaultKey) -> Value {
         let key = jwk(&vault.id, &vault.key).to_string();
         let data = PUBLIC.oaep_encrypt::<Sha1>(key.as_bytes()).expect("a JWK is short enough for RSA-OAEP");
@@ -132,7 +133,7 @@ pub(super) fn jwk(id: &str, key: &Key) -> Value {
     json!({ "kid": id, "kty": "oct", "alg": "A256GCM", "ext": true, "key_ops": OPERATIONS, "k": base64url(key) })
 }
 
-/// As secret keys are written: no letter looks like another or like a digit.
+/// Converts to the alphabet of secret keys, in which no letter looks like another or like a digit.
 fn unmistakable(text: &str) -> String {
     text.to_uppercase().replace('I', "8").replace('O', "9").replace('U', "V")
 }
@@ -141,7 +142,7 @@ fn unmistakable(text: &str) -> String {
 pub(super) fn id(bytes: &[u8]) -> String {
     let letters = b"abcdefghijklmnopqrstuvwxyz234567";
     let mut number = bytes.iter().take(16).fold(0u128, |number, byte| number << 8 | u128::from(*byte));
-    // 128 bits are 25 letters of five bits and one of the last three, which stand on top of two zeros.
+    // 128 bits are 25 letters of five bits, and one letter with the remaining three bits above two zeros.
     let mut text = vec![letters[((number & 7) << 2) as usize]];
     number >>= 3;
     for _ in 0..25 {

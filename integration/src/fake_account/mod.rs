@@ -1,8 +1,9 @@
-//! A fake 1Password service with one service account and switchable faults, for tests: the official SDK core logs in to it and
-//! resolves from it.
+//! A fake 1Password service with one service account and switchable faults, for tests. The official SDK core
+//! logs in to it and resolves references.
 //!
-//! It serves the same data as the fake Connect server, translated into what the core decrypts ([`details`], [`files`]).
-//! `fake-account` is this as a program; [`FakeAccount::start`] is this on a thread of the test; its `control` gives the token.
+//! It serves the same data as the fake Connect server, converted into what the core decrypts ([`details`],
+//! [`files`]). The program is `fake-account`; [`FakeAccount::start`] runs it in a thread of the test. Its
+//! `control` returns the token.
 
 mod details;
 mod envelope;
@@ -17,5 +18,5 @@ mod tests;
 pub use crate::fake::{Control, Edit, Fault, Kind, Options, Seen, TlsFault};
 pub use routes::Account;
 
-/// One on a thread of its own.
+/// A fake in a separate thread.
 pub type FakeAccount = crate::fake::Fake<Account>;

@@ -1,4 +1,4 @@
-//! The service's API as far as the core speaks it, reading side: a request in, a reply out.
+//! The read-only part of the service's API that the core uses: a request in, a reply out.
 
 use serde_json::{Value, json};
 
@@ -12,10 +12,10 @@ use crate::fake::state::Data;
 use crate::fake::vault::items;
 use crate::fake::{Service, service::Asked};
 
-/// What a service account with reading access to a vault may do, as bits.
+/// The permissions of a service account with read access to a vault, as bits.
 const READ: u32 = 32;
 
-/// The service, with the sessions that clients have with it.
+/// The service and its sessions with clients.
 #[derive(Debug, Default)]
 pub struct Account {
     sessions: Sessions,
@@ -98,7 +98,7 @@ fn session_of(asked: &Asked) -> &str {
     asked.header("x-agilebits-session-id").unwrap_or_default()
 }
 
-/// The answer to a client that is logged in, before it is sealed.
+/// The answer to a logged-in client, before encryption.
 fn logged_in(
     data: &Data,
     asked: &Asked,
@@ -128,7 +128,7 @@ fn logged_in(
     match (asked.method.as_str(), rest) {
         ("GET", []) => Ok(described(account, vault)),
         ("GET", ["items", "overviews"]) => {
-            // The core refuses a list with a deleted item in it.
+            // The core rejects a list that contains a deleted item.
             let listed = items(vault).iter().filter(|item| item["state"] != "DELETED");
             let items: Vec<Value> = listed.map(|item| details::overview(account, vault, item)).collect();
             Ok(json!({ "vaultUuid": id, "contentVersion": version, "batchComplete": true, "items": items }))
@@ -149,7 +149,7 @@ fn logged_in(
     }
 }
 
-/// A vault: its name encrypted, its key encrypted for the account.
+/// A vault: its name encrypted, and its key encrypted for the account.
 fn described(account: &Keys, vault: &Value) -> Value {
     let key = VaultKey::of(vault);
     let access = json!({ "vaultUuid": vault["id"], "accessorType": "user", "accessorUuid": account.id("user").to_uppercase(),
@@ -164,7 +164,7 @@ fn described(account: &Keys, vault: &Value) -> Value {
         "clientAccess": READ, "accessorsPreviews": null })
 }
 
-/// The path of the item after the one that `…/vault/V/item/I` names.
+/// The path of the item after the one in `…/vault/V/item/I`.
 fn other_item(data: &Data, path: &str) -> Option<String> {
     let (before, id) = path.rsplit_once("/item/")?;
     let items = items(data.vaults.vault(before.rsplit_once('/')?.1)?);

@@ -1,4 +1,4 @@
-//! Logging in, step by step, and the sessions that come of it.
+//! The steps of the login, and the resulting sessions.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use super::envelope::{Key, base64url, random};
 use super::keys::{Keys, id};
 use super::srp::{Exchange, exchange};
 
-/// All sessions, by ID.
+/// All sessions by ID.
 #[derive(Debug, Default)]
 pub(super) struct Sessions(Mutex<HashMap<String, Session>>);
 
@@ -20,13 +20,13 @@ struct Session {
     confirmed: bool,
 }
 
-/// A step that failed: a status and why.
+/// A failed step: status and reason.
 pub(super) type Refusal = (u16, &'static str);
 
 const NO_SESSION: Refusal = (401, "no such session");
 
 impl Sessions {
-    /// First step: a session is opened for an account that is known by its email and secret key.
+    /// Step 1: opens a session for an account, which is identified by its email and secret key.
     pub(super) fn start(&self, account: Keys, asked: &Value) -> Result<Value, Refusal> {
         if asked["email"] != account.email.as_str() || asked["skid"] != account.key_id.as_str() {
             return Err((401, "unknown account or secret key"));
@@ -38,7 +38,7 @@ impl Sessions {
         Ok(answer)
     }
 
-    /// Second step: public values are exchanged.
+    /// Step 2: exchanges public values.
     pub(super) fn exchange(&self, session: &str, asked: &Value) -> Result<Value, Refusal> {
         let mut sessions = self.lock();
         let session = sessions.get_mut(session).ok_or(NO_SESSION)?;
@@ -49,7 +49,7 @@ impl Sessions {
         Ok(answer)
     }
 
-    /// Third step: both sides prove that they have the same key.
+    /// Step 3: both sides prove that they have the same key.
     pub(super) fn confirm(&self, session: &str, asked: &Value) -> Result<Value, Refusal> {
         let mut sessions = self.lock();
         let session = sessions.get_mut(session).ok_or(NO_SESSION)?;
@@ -61,7 +61,7 @@ impl Sessions {
         Ok(json!({ "serverVerifyHash": base64url(&made.server_proof) }))
     }
 
-    /// The account and the key of a session that is logged in.
+    /// The account and key of a session that is logged in.
     pub(super) fn key(&self, session: &str) -> Result<(Keys, Key), Refusal> {
         let sessions = self.lock();
         let session = sessions.get(session).filter(|session| session.confirmed).ok_or(NO_SESSION)?;

@@ -1,4 +1,4 @@
-//! The server's side of SRP-6a as 1Password speaks it: the 4096-bit group of RFC 5054, g = 5, SHA-256.
+//! The server's side of SRP-6a as 1Password uses it: the 4096-bit group of RFC 5054, g = 5, SHA-256.
 
 use std::sync::LazyLock;
 
@@ -28,17 +28,17 @@ static GROUP: LazyLock<BoxedMontyParams> = LazyLock::new(|| {
     BoxedMontyParams::new(Option::from(Odd::new(n)).expect("N is odd"))
 });
 
-/// Who logs in, and what the service keeps of them.
+/// The client that logs in, and what the service has stored about it.
 pub(super) struct Identity<'a> {
     pub(super) email: &'a str,
     /// The ID of the secret key.
     pub(super) key_id: &'a str,
     pub(super) salt: &'a [u8],
-    /// The private exponent, which a real service doesn't know: the verifier is made from it here.
+    /// The private exponent. A real service does not know it; here the verifier is derived from it.
     pub(super) x: &'a [u8; 32],
 }
 
-/// The service's answer to a client's public value, and what both must then agree on.
+/// The service's answer to a client's public value, and the values that both must agree on.
 #[derive(Debug, Clone)]
 pub(super) struct Exchange {
     /// B in hexadecimal.
@@ -51,7 +51,7 @@ pub(super) struct Exchange {
     pub(super) server_proof: Key,
 }
 
-/// None if the client's value is no number modulo N, or zero.
+/// `None` if the client's value is not a number modulo N, or is zero.
 pub(super) fn exchange(who: &Identity<'_>, client_public: &str) -> Option<Exchange> {
     let padded =
         if client_public.len() % 2 == 1 { format!("0{client_public}") } else { client_public.to_owned() };
@@ -73,7 +73,7 @@ pub(super) fn exchange(who: &Identity<'_>, client_public: &str) -> Option<Exchan
     Some(Exchange { public: hex(&trimmed(&b)), key, client_proof, server_proof })
 }
 
-/// The session's key, the client's proof, the server's proof.
+/// The session key, the client's proof and the server's proof.
 fn agreed(who: &Identity<'_>, a: &BoxedUint, b: &BoxedUint, shared: &BoxedUint) -> (Key, Key, Key) {
     let key = hash(&[hex(&trimmed(shared)).trim_start_matches('0').as_bytes()]);
     let user = hash(&[&hash(&[who.key_id.as_bytes()]), &hash(&[who.email.to_lowercase().as_bytes()])]);
@@ -91,7 +91,7 @@ pub(super) fn client_public(secret: &Key) -> Vec<u8> {
     trimmed(&form(&number(&[5])).pow(&exponent(secret)).retrieve())
 }
 
-/// The client's side: what it and the service must agree on.
+/// The client's side: the values that it and the service must agree on.
 #[cfg(test)]
 pub(super) fn client_exchange(who: &Identity<'_>, secret: &Key, server_public: &[u8]) -> (Key, Key, Key) {
     let (g, n) = (number(&[5]), GROUP.modulus().as_ref().to_be_bytes());

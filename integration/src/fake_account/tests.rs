@@ -1,4 +1,4 @@
-//! The fake, asked over a real connection by a client that knows the account's secrets.
+//! Tests of the fake over a real connection, by a client that knows the account's secrets.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -13,7 +13,7 @@ use super::{Edit, FakeAccount, Fault, Kind, Options};
 
 const MINE: &str = "vaultmineaaaaaaaaaaaaaaaaa";
 
-/// A session, or what came instead of one.
+/// A session of a client.
 struct Client<'a> {
     fake: &'a FakeAccount,
     session: String,
@@ -37,7 +37,7 @@ fn ask(fake: &FakeAccount, session: &str, method: &str, path: &str, body: &Value
 }
 
 impl Client<'_> {
-    /// Logs in; the status of the step that failed.
+    /// Logs in. Fails with the status of the step that failed.
     fn log_in(fake: &FakeAccount) -> Result<Client<'_>, u16> {
         let (account, secret) = (Keys::of("fake-token"), [7; 32]);
         let step = |session: &str, path: &str, body: Value| {

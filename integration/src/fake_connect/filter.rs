@@ -1,6 +1,6 @@
-//! Connect's filters: `name eq "X"` and `title eq "X"`, case-sensitive as the real ones.
+//! Connect's filters: `name eq "X"` and `title eq "X"`, case-sensitive like the real ones.
 
-/// What a `?filter=` asks for.
+/// A parsed `?filter=`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Filter {
     attribute: String,
@@ -9,7 +9,7 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    /// Parses `ATTRIBUTE eq|co "VALUE"`, with `\"` and `\\` inside the quotes; None is a bad request.
+    /// Parses `ATTRIBUTE eq|co "VALUE"`, with `\"` and `\\` inside the quotes. `None` means a bad request.
     pub(super) fn parse(text: &str) -> Option<Filter> {
         let mut words = text.trim().splitn(3, ' ');
         let attribute = words.next()?.to_owned();
@@ -21,7 +21,7 @@ impl Filter {
         Some(Filter { attribute, contains, value: unquote(words.next()?.trim())? })
     }
 
-    /// Whether a vault or item of this name passes; both `name` and `title` name either of the two.
+    /// Whether a vault or item with this name passes; both `name` and `title` are valid for either.
     pub(super) fn passes(&self, name: &str) -> Option<bool> {
         if !matches!(self.attribute.as_str(), "name" | "title") {
             return None;

@@ -1,7 +1,7 @@
 //! A fake 1Password Connect server with switchable faults, for tests.
 //!
-//! It answers as the real one does ([`routes`]). `fake-connect` is this as a program; [`FakeConnect::start`] is this on a thread of
-//! the test. [`Control`] steers either of the two.
+//! It answers as the real server does ([`routes`]). The program is `fake-connect`; [`FakeConnect::start`]
+//! runs it in a thread of the test. [`Control`] controls either.
 
 mod filter;
 mod otp;
@@ -14,5 +14,5 @@ pub use crate::fake::{
 };
 pub use routes::Connect;
 
-/// One on a thread of its own.
+/// A fake in a separate thread.
 pub type FakeConnect = crate::fake::Fake<Connect>;

@@ -1,8 +1,8 @@
-//! The current code of an `otpauth://` URI, as Connect adds it to OTP fields (RFC 6238).
+//! The current code of an `otpauth://` URI, which Connect adds to OTP fields (RFC 6238).
 
 use ring::hmac;
 
-/// None where the URI is none or asks for something unknown.
+/// `None` if the URI is invalid or has unknown parameters.
 pub(super) fn code(uri: &str, at: u64) -> Option<String> {
     let query = uri.strip_prefix("otpauth://totp/")?.split_once('?')?.1;
     let (mut secret, mut digits, mut period) = (None, 6, 30);

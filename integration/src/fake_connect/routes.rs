@@ -1,4 +1,4 @@
-//! Connect's REST API, reading side: a request in, a reply out, nothing else.
+//! The read-only part of Connect's REST API: a request in, a reply out.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Map, Value, json};
@@ -12,7 +12,7 @@ use crate::fake::state::Data;
 use crate::fake::vault::{content, is_id, items};
 use crate::fake::{Service, service::Asked};
 
-/// The release that this is a fake of.
+/// The version of Connect that the fake imitates.
 const VERSION: &str = "1.7.1";
 
 /// Connect's REST API.
@@ -55,19 +55,19 @@ fn answer(data: &Data, asked: &Asked) -> Reply {
     look_up(data, asked, &parts[1..]).unwrap_or_else(|refusal| refusal)
 }
 
-/// Connect names its version in a header of each answer; its own clients read it there.
+/// Adds the version header that Connect sends with each answer, where its own clients read it.
 fn with_version(mut reply: Reply) -> Reply {
     reply.headers.push(("1password-connect-version", VERSION.to_owned()));
     reply
 }
 
-/// An error as Connect words them.
+/// An error in Connect's format.
 fn error(status: u16, message: impl Into<String>) -> Reply {
     let message: String = message.into();
     Reply { status, ..Reply::json(&json!({ "status": status, "message": message })) }
 }
 
-/// The item after the one that `/v1/vaults/V/items/I` names.
+/// The item after the one in `/v1/vaults/V/items/I`.
 fn other_item<'a>(data: &'a Data, path: &str) -> Option<&'a Value> {
     let mut parts = path.trim_start_matches("/v1/vaults/").split("/items/");
     let items = items(data.vaults.vault(parts.next()?)?);
@@ -147,14 +147,14 @@ fn listed<'a>(
     Ok(Reply::json(&passed.into()))
 }
 
-/// A vault counts its items and does not show them.
+/// A vault with the number of its items instead of the items.
 fn shown_vault(vault: &Value) -> Value {
     let mut shown = without(vault, &["items"]);
     shown["items"] = json!(items(vault).iter().filter(|item| item["state"].is_null()).count());
     shown
 }
 
-/// An item as a list shows it.
+/// An item in a list.
 fn summary(item: &Value) -> Value {
     without(item, &["sections", "fields", "files"])
 }
@@ -168,7 +168,7 @@ fn without(thing: &Value, keys: &[&str]) -> Value {
     kept.into()
 }
 
-/// An item with all that it holds: codes computed, contents of files left out.
+/// A complete item: with computed codes, and without the contents of files.
 fn full(item: &Value) -> Value {
     let mut shown = item.clone();
     for field in shown["fields"].as_array_mut().into_iter().flatten() {

@@ -1,4 +1,4 @@
-//! The fake, asked over a real connection.
+//! Tests of the fake over a real connection.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;

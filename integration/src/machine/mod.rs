@@ -1,4 +1,4 @@
-//! A real systemd as PID 1 of its own namespaces, without a container engine.
+//! A real systemd as PID 1 of separate namespaces, without a container engine.
 mod plan;
 mod ran;
 mod spawn;
@@ -22,10 +22,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long any one command inside may take before it counts as hung.
+/// How long a command inside may take before it counts as hung.
 const HUNG: &str = "180";
 
-/// Why a machine could not be had.
+/// Why a machine could not be started.
 #[derive(Debug)]
 pub struct Fault(String);
 
@@ -47,16 +47,16 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// A booted machine. It is gone when this is dropped, and when the test process ends.
+/// A booted machine. It ends when this is dropped or the test process ends.
 pub struct Machine {
-    /// Which systemd runs in it.
+    /// Its systemd.
     pub suite: Suite,
     running: Arc<Mutex<Running>>,
     init: i32,
 }
 
 impl Machine {
-    /// Runs a command inside to its end, as root.
+    /// Runs a command inside as root and waits for its end.
     pub fn run<S: AsRef<str>>(&self, command: &[S]) -> Ran {
         self.run_with_input(command, b"")
     }
@@ -83,9 +83,10 @@ impl Machine {
         self.run(&["sh", "-euc", script])
     }
 
-    /// A command that will run inside, for a caller that wants to drive it.
+    /// A command that will run inside, for callers that control it themselves.
     pub fn inside(&self) -> Command {
-        // by its path: with another PATH, std looks a name up in a copy of this process, and a copy of all its memory is slow
+        // by its path: with another PATH, std searches for a name in a copy of this process, and copying all
+        // its memory is slow
         let mut command = Command::new("/usr/bin/nsenter");
         command.args(["-t", &self.init.to_string(), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", "--"]);
         command.env_clear().envs([
@@ -95,25 +96,26 @@ impl Machine {
             ("TERM", "dumb"),
             ("SYSTEMD_PAGER", "cat"),
             ("SYSTEMD_COLORS", "0"),
-            // messages do not wrap, so that a case finds their words
+            // messages are not wrapped, so that a case finds their words
             ("COLUMNS", "10000"),
         ]);
         command
     }
 
-    /// Writes a file inside, making its folders.
+    /// Writes a file inside and creates its directories.
     pub fn write(&self, path: &str, content: impl AsRef<[u8]>, mode: u32) {
         let mode = format!("{mode:o}");
         self.run_with_input(&["install", "-D", "-m", &mode, "/dev/stdin", path], content.as_ref()).ok();
     }
 
-    /// The bytes of a file inside.
+    /// Reads a file inside.
     pub fn read(&self, path: &str) -> Vec<u8> {
         self.run(&["cat", "--", path]).ok_bytes()
     }
 
-    /// Writes unit files that systemd has not seen yet. It finds new ones by itself; a daemon-reload would get in the way of
-    /// other cases on the machine (on 252 it spoils transient units). Written from outside, since processes in the machine cost more.
+    /// Writes unit files that systemd has not seen yet. systemd finds new ones without a daemon-reload, which
+    /// would disturb other cases on the machine (on 252 it breaks transient units). Writes from outside,
+    /// since processes in the machine cost more.
     #[track_caller]
     pub fn units<'a>(&self, units: impl IntoIterator<Item = (&'a str, &'a str)>) {
         let folder = self.root().join("run/systemd/system");
@@ -125,13 +127,13 @@ impl Machine {
         }
     }
 
-    /// What `journalctl -u UNIT` shows.
+    /// The output of `journalctl -u UNIT`.
     pub fn journal(&self, unit: &str) -> String {
         self.run(&["journalctl", "--sync"]);
         self.run(&["journalctl", "--no-pager", "-u", unit]).stdout()
     }
 
-    /// Where the journal ends now.
+    /// The current end of the journal.
     pub fn journal_cursor(&self) -> String {
         let shown = self.run(&["journalctl", "--no-pager", "-n", "0", "--show-cursor"]).stdout();
         shown.lines().find_map(|line| line.strip_prefix("-- cursor: ")).unwrap_or_default().into()
@@ -146,12 +148,12 @@ impl Machine {
         self.run(&command).stdout()
     }
 
-    /// One property of a unit.
+    /// A property of a unit.
     pub fn show(&self, unit: &str, property: &str) -> String {
         self.run(&["systemctl", "show", "--value", "-p", property, "--", unit]).ok().trim().into()
     }
 
-    /// Does something in the machine's network: what is bound there can be reached from inside, on its `lo`.
+    /// Runs `work` in the machine's network: what it binds can be reached from inside on `lo`.
     pub fn in_network<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
         let network = File::open(format!("/proc/{}/ns/net", self.init))?;
         thread::scope(|scope| {
@@ -163,14 +165,15 @@ impl Machine {
         })
     }
 
-    /// Where the machine's root is seen from outside. Absolute links inside it lead astray from here.
+    /// The machine's root as seen from outside. Do not follow absolute links inside it, which lead outside.
     pub fn root(&self) -> std::path::PathBuf {
         Path::new("/proc").join(self.init.to_string()).join("root")
     }
 
-    /// Shuts the machine down in order, waits until it is off, and returns the messages of its journal.
+    /// Shuts the machine down, waits until it is off, and returns the messages of its journal.
     pub fn power_off(&self) -> io::Result<String> {
-        // It is no process of the machine's PID namespace, so the shutdown leaves it alone; and it keeps the file systems.
+        // It is not a process of the machine's PID namespace, so the shutdown does not end it, and it keeps
+        // the file systems.
         let mut keeper = spawn::bound_to_this_process("nsenter", |command| {
             command.args(["-t", &self.init.to_string(), "-m", "-r", "-w", "--", "sleep", "infinity"]);
         })?;
@@ -178,7 +181,7 @@ impl Machine {
         wait_until("the keeper is in", || fs::read(of_keeper("comm")).is_ok_and(|name| name == b"sleep\n"));
         self.run(&["systemctl", "poweroff", "--no-block"]);
         wait_until("the machine is off", || self.lock().has_ended());
-        // Read from here: there is no /proc any more over there, and journalctl wants one.
+        // Read from outside: /proc is no longer mounted inside, and journalctl needs it.
         let journal = format!("--root={}", of_keeper("root"));
         let journal = Command::new("journalctl").args([&journal, "--no-pager", "-o", "cat"]).output();
         keeper.kill()?;
@@ -186,7 +189,7 @@ impl Machine {
         Ok(String::from_utf8_lossy(&journal?.stdout).into_owned())
     }
 
-    /// The processor time that everything in the machine has used until now.
+    /// The processor time that everything in the machine has used.
     pub fn processor_time(&self) -> Option<Duration> {
         let group = self.lock().cgroup()?;
         let stat = fs::read_to_string(group.join("cpu.stat")).ok()?;
@@ -210,14 +213,15 @@ impl Drop for Machine {
     }
 }
 
-/// Waits for something that announces itself in no better way. Panics after two minutes.
+/// Waits for a condition that cannot be waited for in a better way. Panics after two minutes.
 ///
-/// The pauses grow with the time that has passed, up to half a second: most looks cost processes in the machine.
+/// The pauses grow with the elapsed time, up to half a second, because most checks start processes in the
+/// machine.
 pub fn wait_until(what: &str, is_so: impl FnMut() -> bool) {
     wait(what, is_so, |passed| (passed / 8).clamp(Duration::from_millis(20), Duration::from_millis(500)));
 }
 
-/// The same, without long pauses: for what is cheap to look at and must be noticed at once.
+/// The same without long pauses, for cheap checks whose result is needed at once.
 pub fn watch_until(what: &str, is_so: impl FnMut() -> bool) {
     wait(what, is_so, |_| Duration::from_millis(5));
 }

@@ -1,4 +1,4 @@
-//! A machine before it boots: what lies in its root, and what is done to it first.
+//! A machine before it boots: the content of its root, and the commands that run first.
 use super::{Fault, Machine, Running, Suite, spawn, state::State};
 use std::{
     fs::{self, File},
@@ -35,26 +35,27 @@ impl Plan {
         }
     }
 
-    /// The suite it will run.
+    /// The suite that it will run.
     pub fn suite(&self) -> Suite {
         self.suite
     }
 
-    /// Lays a folder over the root, as if its files had been installed there. It is not written to.
+    /// Overlays a directory on the root, as if its files were installed there. The directory is not written
+    /// to.
     #[must_use]
     pub fn layer(mut self, folder: impl Into<PathBuf>) -> Self {
         self.layers.push(folder.into());
         self
     }
 
-    /// Puts a file into the root.
+    /// Adds a file to the root.
     #[must_use]
     pub fn file(mut self, path: &str, content: impl AsRef<[u8]>, mode: u32) -> Self {
         self.files.push((path.into(), content.as_ref().into(), mode));
         self
     }
 
-    /// Puts a unit into the root, to be there from the first moment of the boot.
+    /// Adds a unit to the root, which exists from the start of the boot.
     #[must_use]
     pub fn unit(self, name: &str, text: &str) -> Self {
         self.file(&format!("/etc/systemd/system/{name}"), text, 0o644)
@@ -67,21 +68,22 @@ impl Plan {
         self
     }
 
-    /// A variable in the environment of its PID 1, which units don't see. Without white space.
+    /// Sets a variable in the environment of its PID 1, which units do not see. It must not contain
+    /// whitespace.
     #[must_use]
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push(format!("{name}={value}"));
         self
     }
 
-    /// The boot may leave failed units: the test looks at them itself.
+    /// Allows failed units after the boot; the test checks them itself.
     #[must_use]
     pub fn may_be_degraded(mut self) -> Self {
         self.may_be_degraded = true;
         self
     }
 
-    /// Boots it, and returns when systemd says that it has booted.
+    /// Boots the machine, and returns when systemd reports the end of the boot.
     pub fn boot(&self) -> Result<Machine, Fault> {
         let state = State::create(self.suite)?;
         let (name, dir, cgroup) = (state.name.clone(), state.dir.clone(), state.cgroup.clone());
@@ -116,7 +118,7 @@ impl Plan {
                 .stdin(std::process::Stdio::null())
                 .stdout(console)
                 .stderr(errors);
-            // Not this process's group: Ctrl-C is for the test process, which then clears up.
+            // Not in this process's group: Ctrl-C is for the test process, which then cleans up.
             std::os::unix::process::CommandExt::process_group(command, 0);
         })?;
         let running = Running::new(supervisor, state);

@@ -1,7 +1,7 @@
-//! What came of a command inside a machine.
+//! The result of a command inside a machine.
 use std::process::Output;
 
-/// A finished command: what was run, and what it said.
+/// A finished command and its output.
 #[derive(Debug)]
 pub struct Ran {
     command: String,
@@ -13,41 +13,41 @@ impl Ran {
         Self { command, output }
     }
 
-    /// Did it succeed?
+    /// Whether it succeeded.
     pub fn succeeded(&self) -> bool {
         self.output.status.success()
     }
 
-    /// Its exit code; none if a signal ended it.
+    /// Its exit code; `None` if a signal ended it.
     pub fn code(&self) -> Option<i32> {
         self.output.status.code()
     }
 
-    /// What it wrote, as text.
+    /// Its standard output as text.
     pub fn stdout(&self) -> String {
         String::from_utf8_lossy(&self.output.stdout).into_owned()
     }
 
-    /// What it complained of, as text.
+    /// Its standard error as text.
     pub fn stderr(&self) -> String {
         String::from_utf8_lossy(&self.output.stderr).into_owned()
     }
 
-    /// Its output, if it succeeded; else the test ends.
+    /// Its output if it succeeded; otherwise the test fails.
     #[track_caller]
     pub fn ok(self) -> String {
         assert!(self.succeeded(), "{self}");
         self.stdout()
     }
 
-    /// Its output as bytes, if it succeeded; else the test ends.
+    /// Its output in bytes if it succeeded; otherwise the test fails.
     #[track_caller]
     pub fn ok_bytes(self) -> Vec<u8> {
         assert!(self.succeeded(), "{self}");
         self.output.stdout
     }
 
-    /// Its complaint, if it failed; else the test ends.
+    /// Its error message if it failed; otherwise the test fails.
     #[track_caller]
     pub fn fails(self) -> String {
         assert!(!self.succeeded(), "should have failed: {self}");

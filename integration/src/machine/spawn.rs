@@ -1,4 +1,5 @@
-//! Children that can't outlive this process: started by a thread that lives as long as it does.
+//! Child processes that cannot outlive this process: they are started by a thread that runs as long as it
+//! does.
 use std::{
     io,
     process::{Child, Command},
@@ -11,7 +12,8 @@ struct Order {
     child: mpsc::Sender<io::Result<Child>>,
 }
 
-/// The kernel sends a parent-death signal when the *thread* that forked ends, and a test's thread ends with its test.
+/// The kernel sends a parent-death signal when the *thread* that forked ends, and a test's thread ends with
+/// the test.
 static SPAWNER: LazyLock<Mutex<mpsc::Sender<Order>>> = LazyLock::new(|| {
     let (orders, inbox) = mpsc::channel::<Order>();
     thread::spawn(move || {
@@ -22,7 +24,7 @@ static SPAWNER: LazyLock<Mutex<mpsc::Sender<Order>>> = LazyLock::new(|| {
     Mutex::new(orders)
 });
 
-/// Starts `command`, which the kernel kills when this process ends, however that happens.
+/// Starts a command that the kernel kills when this process ends for any reason.
 pub(super) fn bound_to_this_process(program: &str, build: impl FnOnce(&mut Command)) -> io::Result<Child> {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--", program]);

@@ -1,4 +1,5 @@
-//! What a machine leaves outside its namespaces: a folder, a control group and a process. And how they go away.
+//! The state of a machine outside its namespaces (a directory, a control group and a process), and how it is
+//! removed.
 use super::Fault;
 use nix::{
     errno::Errno,
@@ -21,14 +22,14 @@ use std::{
 
 const BASE: &str = "/run/onecred-integration";
 
-/// A folder of this test process, locked for as long as that lives.
+/// A directory of this test process, locked while the process runs.
 pub struct Layer {
     dir: PathBuf,
     _lock: Flock<File>,
 }
 
 impl Layer {
-    /// Makes an empty one. It is removed on drop, or else by the next test process.
+    /// Creates an empty directory. It is removed when dropped, or else by the next test process.
     pub fn create(purpose: &str) -> io::Result<Self> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let base = Path::new(BASE);
@@ -41,7 +42,7 @@ impl Layer {
         Ok(Self { dir, _lock: lock })
     }
 
-    /// The folder.
+    /// The path.
     pub fn path(&self) -> &Path {
         &self.dir
     }
@@ -54,7 +55,7 @@ impl Drop for Layer {
     }
 }
 
-/// The folder and the control group of one machine.
+/// The directory and the control group of a machine.
 pub(super) struct State {
     pub(super) name: String,
     pub(super) dir: PathBuf,
@@ -82,7 +83,7 @@ impl Drop for State {
     }
 }
 
-/// A running machine's process with its state; cleared once, by whoever comes first.
+/// The process of a running machine, and its state. Cleared once, by the first caller.
 pub(super) struct Running {
     supervisor: Child,
     state: Option<State>,
@@ -97,7 +98,7 @@ impl Running {
         running
     }
 
-    /// The machine's PID 1 as seen from outside, while there is one.
+    /// The machine's PID 1 as seen from outside, while it runs.
     pub(super) fn init(&self) -> Option<Pid> {
         let unshare = self.supervisor.id();
         let children = fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).ok()?;
@@ -113,7 +114,7 @@ impl Running {
         !matches!(self.supervisor.try_wait(), Ok(None))
     }
 
-    /// Kills PID 1, and with it all that lives in its namespace, and removes what is left outside.
+    /// Kills PID 1 and thereby everything in its namespace, and removes the state outside.
     pub(super) fn clear(&mut self) {
         let Some(state) = self.state.take() else { return };
         if !self.has_ended() {
@@ -128,7 +129,8 @@ impl Running {
 }
 
 impl Running {
-    /// A PID 1 ends when the last process of its namespace is reaped, also those that were entered from outside.
+    /// Waits for PID 1, which ends only when the last process of its namespace is reaped, including those
+    /// that entered from outside.
     fn wait_or_kill(&mut self) {
         for _ in 0..1000 {
             if self.has_ended() {
@@ -149,7 +151,7 @@ impl Drop for Running {
 
 static LIVE: Mutex<Vec<Weak<Mutex<Running>>>> = Mutex::new(Vec::new());
 
-/// Makes Ctrl-C and a polite kill clear every machine first. To be called before any other thread is started.
+/// Makes SIGINT and SIGTERM clear every machine first. Call it before any other thread starts.
 pub fn clear_on_signals() -> nix::Result<()> {
     let mut signals = SigSet::empty();
     signals.extend([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
@@ -170,7 +172,7 @@ fn lock(path: &Path, how: FlockArg) -> io::Result<Flock<File>> {
     Flock::lock(file, how).map_err(|(_, errno)| errno.into())
 }
 
-/// Removes what a test process left behind that was killed too hard to do it itself: its locks are free.
+/// Removes the state of test processes that were killed before they could do it: their locks are free.
 fn sweep(base: &Path) {
     for entry in fs::read_dir(base).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()) {
         let dir = entry.path();
@@ -183,7 +185,7 @@ fn sweep(base: &Path) {
     }
 }
 
-/// A group is busy until its last process is reaped.
+/// Removes a control group, which is busy until its last process is reaped.
 fn remove_group(cgroup: &Path) {
     for _ in 0..500 {
         match remove_groups(cgroup) {

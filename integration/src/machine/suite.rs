@@ -1,10 +1,10 @@
-//! Which systemd a machine runs: the host's own, or one of the roots that `integration/run` builds.
+//! The systemd that a machine runs: the host's own, or that of a root that `integration/run` builds.
 use std::{env, fmt, io, path::PathBuf, process::Command, str::FromStr};
 
-/// A systemd to test against.
+/// A systemd to test with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Suite {
-    /// The machine's own root file system, under an overlay.
+    /// The host's own root file system under an overlay.
     Host,
     /// Debian 13.
     Trixie,
@@ -13,7 +13,7 @@ pub enum Suite {
 }
 
 impl Suite {
-    /// The suites named in `ONECRED_SUITES` (comma-separated), or the host's alone.
+    /// The suites in `ONECRED_SUITES` (comma-separated), or only the host's.
     pub fn chosen() -> Result<Vec<Self>, String> {
         let named = env::var("ONECRED_SUITES").unwrap_or_else(|_| "host".into());
         named.split(',').map(str::parse).collect()
@@ -29,7 +29,7 @@ impl Suite {
             .ok_or_else(|| io::Error::other(format!("suite {self}: systemctl says {said:?} for a version")))
     }
 
-    /// The folder that lies below the overlay.
+    /// The directory below the overlay.
     pub fn root(self) -> Result<PathBuf, String> {
         if self == Self::Host {
             return Ok("/".into());

@@ -1,5 +1,5 @@
-//! What can go wrong between this host and 1Password, and what then becomes of units: one table, which the cases play, and which
-//! docs/operations.md shows.
+//! What can go wrong between this host and 1Password, and what then happens to units: one table, which the
+//! cases play and docs/operations.md shows.
 mod table;
 
 pub use table::ROWS;
@@ -7,78 +7,80 @@ pub use table::ROWS;
 use crate::fake_connect::{Fault, TlsFault};
 use std::fmt::Write;
 
-/// One thing that goes wrong with a Connect server.
+/// One fault of a Connect server.
 pub struct Row {
-    /// Its short name, fit for a unit's.
+    /// Its short name, which is also valid in the name of a unit.
     pub name: &'static str,
-    /// What happens, in words; empty where the documentation has it in another row.
+    /// The description; empty if another row of the documentation covers it.
     pub what: &'static str,
-    /// How it is made to happen.
+    /// How to cause it.
     pub how: How,
-    /// What a unit gets whose secret was never fetched since the boot.
+    /// What a unit gets whose secret was not fetched since boot.
     pub cold: Cold,
-    /// What a unit gets whose secret was there, and is older than its `maxAge`. A younger one is served without a question, always.
+    /// What a unit gets whose secret is cached and older than its `maxAge`. A younger one is always served
+    /// without a check.
     pub warm: Warm,
-    /// What the journal says of it: part of the line, after the reference.
+    /// What the journal says: the part of the line after the reference.
     pub line: &'static str,
-    /// What the line says is to be done.
+    /// The remedy in the line.
     pub remedy: &'static str,
-    /// What is to be done, in words.
+    /// The description of the remedy.
     pub todo: &'static str,
-    /// The most calls that it may cost: a unit that asks for the first time, and one whose secret was there.
+    /// The most calls that it may cost: for a unit that asks for the first time, and for one whose secret is
+    /// cached.
     pub calls: (usize, usize),
-    /// Whether a unit that asks when it is over, and waits its minute, has its secret.
+    /// Whether a unit that asks after the end of the fault gets its secret within a minute.
     pub ends: bool,
 }
 
-/// How a thing is made to go wrong.
+/// How to cause a fault.
 pub enum How {
-    /// Nobody listens any more.
+    /// The server does not listen.
     Gone,
-    /// The host's name is known no more.
+    /// The name of the host cannot be resolved.
     Unknown,
-    /// The server comes back with such a certificate.
+    /// The server starts again with such a certificate.
     Tls(TlsFault),
-    /// Replies are spoiled.
+    /// Replies are changed.
     Faults(fn() -> Vec<Fault>),
-    /// The items change, and then replies are spoiled.
+    /// The items change, and then replies are changed.
     Changed(fn() -> Vec<Fault>),
     /// The server has the data of an earlier day.
     Earlier,
     /// The items are deleted.
     Deleted,
-    /// The vault is taken from the token.
+    /// The token loses access to the vault.
     Denied,
 }
 
 /// What a unit gets that asks for the first time.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Cold {
-    /// It does not start; by this class, at once or, where it passes, at its deadline.
+    /// It does not start, with this class: at once, or at its deadline if the fault is temporary.
     Refused(&'static str),
     /// The right value.
     Gets,
 }
 
-/// What a unit gets whose secret was there.
+/// What a unit gets whose secret is cached.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Warm {
-    /// What was there, with a word about it, which begins with this class.
+    /// The cached value, and a log line that begins with this class.
     Stale(&'static str),
-    /// The right value, without a word.
+    /// The right value, without a log line.
     Gets,
-    /// It does not start, by this class: what was there is known to be right no more.
+    /// It does not start, with this class: the cached value is known to be invalid.
     Refused(&'static str),
 }
 
 impl Row {
-    /// Whether it is waited out until the deadline.
+    /// Whether units wait for its end until their deadline.
     pub fn passes(&self) -> bool {
         matches!(self.cold, Cold::Refused("away" | "rate limited"))
     }
 }
 
-/// What becomes of units, in words, and the rows of which it is true.
+/// What happens to units, as text, and the rows that it applies to.
 type Group = (&'static str, fn(&Row) -> bool);
 
 const GROUPS: [Group; 4] = [
@@ -101,7 +103,7 @@ const GROUPS: [Group; 4] = [
     ),
 ];
 
-/// The table as documentation has it: what shares a line and a remedy is one row of it.
+/// The table for the documentation: rows with the same line and remedy are merged.
 pub fn documented() -> String {
     let mut text = String::new();
     for (words, is_of) in GROUPS {

@@ -1,4 +1,4 @@
-//! The table itself.
+//! The rows of the table.
 use super::{
     Cold::{Gets, Refused},
     How::{self, Changed, Faults},
@@ -8,9 +8,10 @@ use super::{
 use crate::fake_connect::{Fault, Kind, TlsFault};
 use std::time::Duration;
 
-/// A call with its three repetitions, in each of the fetches that fit in the deadline of a unit that waits eight seconds.
+/// A call with its three repetitions, in each of the fetches within the deadline of a unit that waits eight
+/// seconds.
 const WAITED: usize = 16;
-/// The same of a check, which is one call.
+/// The same for a check, which is one call.
 const CHECKED: usize = 4;
 /// An answer that is final: the lists that lead to it, and the answer.
 const FINAL: usize = 3;
@@ -20,7 +21,7 @@ const URL: &str = "see whether the source's url is that of a Connect server";
 const PROXY: &str = "see what stands between: a proxy, or another server under that `url`";
 const NOTHING: &str = "nothing: it passes, or see to the server";
 
-/// What passes: it is waited for.
+/// A temporary fault: units wait for its end.
 const fn passing(name: &'static str, what: &'static str, how: How, line: &'static str) -> Row {
     Row {
         name,
@@ -36,7 +37,7 @@ const fn passing(name: &'static str, what: &'static str, how: How, line: &'stati
     }
 }
 
-/// What can't be taken for an answer, and will be no other in a moment.
+/// A reply that cannot be an answer, and will not change soon.
 const fn lasting(name: &'static str, what: &'static str, how: How, line: &'static str) -> Row {
     let row = passing(name, what, how, line);
     Row {
@@ -57,7 +58,7 @@ const fn certificate(
     remedy: &'static str,
     todo: &'static str,
 ) -> Row {
-    // nothing is said to such a server
+    // no request is sent to such a server
     Row { remedy, todo, calls: (0, 0), ..passing(name, what, How::Tls(fault), line) }
 }
 
@@ -65,7 +66,7 @@ fn body(code: u16, content_type: &str, text: &str) -> Fault {
     Fault::of(Kind::Body { code, content_type: content_type.into(), text: text.into() })
 }
 
-/// All of them.
+/// All rows.
 pub const ROWS: &[Row] = &[
     Row {
         calls: (0, 0),
@@ -99,7 +100,7 @@ pub const ROWS: &[Row] = &[
         "the connection broke",
     ),
     Row {
-        remedy: "reach", // in the words of the half that gives up first
+        remedy: "reach", // in the words of the process that gives up first
         ..passing("hangs", "no answer comes", Faults(|| vec![Fault::of(Kind::Hang)]), "in time")
     },
     Row {

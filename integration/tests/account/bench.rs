@@ -1,4 +1,4 @@
-//! The bench that the cases stand on: a fake service, and a resolver with the core.
+//! The environment of the cases: a fake service, and a resolver with the SDK core.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -19,7 +19,7 @@ pub(crate) const DB: &str = "op://My Vault/db/password";
 
 static CORE: OnceLock<PathBuf> = OnceLock::new();
 
-/// Says where the core is; the answer is why there is none.
+/// Sets the path of the SDK core. Returns the reason if it is missing.
 pub(crate) fn find_core(core: Result<PathBuf, String>) -> Option<String> {
     core.map(|path| drop(CORE.set(path))).err()
 }
@@ -36,7 +36,7 @@ pub(crate) fn resolver(fake: &FakeAccount) -> Resolver {
     resolver_with(configured(), Some(fake.control.token().unwrap()))
 }
 
-/// To this host alone, and in plain http, where the token says so.
+/// A resolver that sends tokens only to this host, over plain HTTP if the token demands it.
 pub(crate) fn resolver_with(configured: ServiceAccount, token: Option<String>) -> Resolver {
     let owner = Some(nix::unistd::geteuid().as_raw());
     open(configured, token, &Leniency { owner, insecure_loopback: true })
@@ -55,7 +55,7 @@ pub(crate) fn source(configured: ServiceAccount) -> BTreeMap<SourceName, Source>
     BTreeMap::from([(SourceName::default_source(), Source { kind, token, declared_at: "here:1".into() })])
 }
 
-/// Runs a case's future, as the resolver runs its own.
+/// Runs a case's future as the resolver runs its own.
 pub(crate) fn run(case: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(case);

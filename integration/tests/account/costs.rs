@@ -1,4 +1,4 @@
-//! How many requests it takes.
+//! Tests of the number of requests.
 
 use onecred::config::ServiceAccount;
 use onecred::domain::name::CredentialId;
@@ -22,7 +22,7 @@ pub(crate) const CASES: &[Case] = &[
     ("what_is_not_found_is_not_looked_for_again_at_once", what_is_not_found_is_not_looked_for_again_at_once),
 ];
 
-/// Requests since the last look; those of a login apart.
+/// Requests since the last call, and those of logins separately.
 fn cost(fake: &FakeAccount) -> (usize, usize) {
     let seen = fake.control.take_requests().unwrap();
     let login = seen.iter().filter(|s| s.path.contains("/auth") || s.path.ends_with("/keysets")).count();
@@ -78,7 +78,7 @@ fn checks_cost_one_request_where_nothing_changed() {
         );
         assert_eq!(value(&resolver, "op://My Vault/multi/f1").await.unwrap(), "new");
         assert_eq!(cost(&fake), (0, 3), "and the item that changed");
-        // it has just changed, and could do so again within the second that its time shows
+        // it has just changed, and could change again within the same second
         all[1] = known(
             &ask("op://My Vault/multi/f1"),
             &resolver.fetch(ask("op://My Vault/multi/f1")).await.unwrap(),

@@ -1,4 +1,4 @@
-//! Whatever goes wrong has the right class, costs few requests, and is over when it is over.
+//! Tests of faults: each has the right class, costs few requests, and everything works again afterwards.
 
 use std::time::{Duration, Instant};
 
@@ -87,7 +87,7 @@ fn each_fault_at_each_step_has_its_class() {
     });
 }
 
-/// What comes is changed on its way, or is no answer at all.
+/// The reply is changed on its way, or is not an answer at all.
 fn each_spoiled_reply_has_its_class() {
     let page =
         || Kind::Body { code: 200, content_type: "text/html".into(), text: "<p>hunter2 canary</p>".into() };
@@ -112,7 +112,7 @@ fn each_spoiled_reply_has_its_class() {
         for (step, most) in [(LOGIN[0], 1), (STEPS[1], 5), (STEPS[3], 8)] {
             let mut rows: Vec<(Fault, Class)> = spoiled.iter().chain(&statuses).cloned().collect();
             if step == STEPS[1] {
-                rows.push((Fault::status(404), Class::Malformed)); // and no vault is gone for that
+                rows.push((Fault::status(404), Class::Malformed)); // which does not mean that a vault is gone
             }
             if step == STEPS[3] {
                 let item =
@@ -139,7 +139,7 @@ fn each_spoiled_reply_has_its_class() {
     });
 }
 
-/// The core reads on and on; its process may take so much memory, and then another one takes its place.
+/// The core reads an endless answer. Its process has a memory limit, and is replaced.
 fn an_answer_without_an_end_takes_no_more_than_its_process() {
     run(async {
         let fake = fake();

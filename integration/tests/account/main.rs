@@ -1,4 +1,4 @@
-//! The resolver with 1Password's own core against the fake service: what it resolves, what it costs, and what it makes of whatever goes wrong.
+//! Tests the resolver with 1Password's SDK core and the fake service: results, costs and faults.
 
 mod bench;
 mod costs;
@@ -11,12 +11,12 @@ use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Trial};
 
-/// A case: its name and what it does.
+/// A case: its name and its function.
 type Case = (&'static str, fn());
 
 fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("core-worker") {
-        // the resolver under test starts this binary anew, as onecred starts itself
+        // the resolver under test starts this binary again, as onecred starts itself
         return if onecred::resolver::service_account::run_worker().is_ok() {
             ExitCode::SUCCESS
         } else {
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
-/// The core's library, in the cache of integration/core; another release of it by ONECRED_TEST_CORE=VERSION.
+/// The SDK core's library in the cache of integration/core; another release with ONECRED_TEST_CORE=VERSION.
 fn core() -> Result<PathBuf, String> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/core");
     let version = std::env::var("ONECRED_TEST_CORE").ok();

@@ -1,4 +1,4 @@
-//! What references resolve to.
+//! Tests of what references resolve to.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,10 +13,11 @@ use crate::bench::{DB, ask, configured, fake, resolver, resolver_with, run, valu
 
 const VECTORS: &str = include_str!("../../fixtures/op-resolution-vectors.tsv");
 
-/// Rows in which the core's own resolving differs from Connect, and more of it; they go before those of the same reference there.
+/// Rows in which the core's own result differs from Connect's, and additional ones. They precede the rows
+/// with the same reference there.
 const CORE: &str = include_str!("../../fixtures/op-resolution-core.tsv");
-/// But these are by every source what they are by Connect: files by their ID too, of any content, and without a query that means nothing
-/// for them; a date that is not set as the empty text that other fields are then.
+/// Exceptions, for which every source returns the same as Connect: files by ID and with any content, without
+/// a query that does not apply to files; an unset date as an empty text, like other unset fields.
 const SAME: [&str; 4] = [
     "op://My Vault/every/no date",
     "op://My Vault/document/filereadmeaaaaaaaaaaaaaaaa",
@@ -128,7 +129,7 @@ fn a_title_from_a_template_is_no_id() {
         let template = ReferenceTemplate::parse("op://My Vault/{instance}/password").unwrap();
         let reference = template.fill(&|_| id.clone()).unwrap();
         let fetch = Fetch { item: reference.item, ..ask(DB) };
-        let decoy = resolver.fetch(fetch).await.unwrap(); // another item has that for its title
+        let decoy = resolver.fetch(fetch).await.unwrap(); // another item has this ID as its title
         assert!(decoy.id.item != id && decoy.fields[0].as_ref().unwrap().value.expose() != b"hunter2");
     });
 }

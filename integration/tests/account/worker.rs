@@ -1,4 +1,4 @@
-//! The worker process: what it has, what it has not, and that it is replaced.
+//! Tests of the worker process: what it has, what it does not have, and that it is replaced.
 
 use std::fs;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ pub(crate) const CASES: &[Case] = &[
     ("the_worker_ends_with_its_source", the_worker_ends_with_its_source),
 ];
 
-/// The worker whose resolver runs on this thread: other cases have theirs at the same time.
+/// The worker of the resolver on this thread: other cases have their own at the same time.
 fn workers() -> Vec<Pid> {
     let thread = format!("/proc/self/task/{}/children", nix::unistd::gettid());
     let children = fs::read_to_string(thread).unwrap();
@@ -49,7 +49,7 @@ fn the_worker_has_no_more_than_it_needs() {
             "nothing is writable and executable"
         );
         assert!(proc(pid, "limits").lines().any(|line| line.starts_with("Max core file size        0 ")));
-        // what it has just answered with may be open for a moment more
+        // its last answer may be open for a moment longer
         let end = Instant::now() + Duration::from_secs(10);
         while !unknown(pid).is_empty() && Instant::now() < end {
             tokio::task::yield_now().await;
@@ -62,7 +62,7 @@ fn the_worker_has_no_more_than_it_needs() {
     });
 }
 
-/// What a worker has open that it has no need of.
+/// Open descriptors of a worker that it does not need.
 fn unknown(pid: Pid) -> Vec<String> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     let targets = entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());

@@ -1,6 +1,7 @@
-//! A reply that is cut at any of its bytes never becomes a value, and each status has its class.
+//! Tests that a truncated reply never becomes a value, and that each status has its class.
 //!
-//! With `ONECRED_EVERY_BYTE` set, replies are cut at each byte; otherwise at some, since each cut takes a client of its own.
+//! With `ONECRED_EVERY_BYTE` set, replies are cut at each byte; otherwise at some, because each cut needs a
+//! new client.
 
 use onecred::ipc::{Class, Failure, Fetch, ItemId, Resolve};
 use onecred_integration::fake_connect::{FakeConnect, Fault, Kind};
@@ -9,11 +10,11 @@ use std::time::Duration;
 use super::{DB, DB_PATH, ask, fake, fake_with_tls, resolver};
 
 const FILE: &str = "op://My Vault/document/binary.bin";
-/// Too short for a second attempt, whose first pause is longer.
+/// Too short for a second attempt, since the first pause is longer.
 const ONCE: Duration = Duration::from_millis(190);
 
-/// Asks a resolver of its own, which makes one attempt and knows the IDs; again where a busy machine has let the time run out before the
-/// request was sent.
+/// Asks a new resolver, which makes one attempt and knows the IDs. Asks again if the time ran out on a busy
+/// machine before the request was sent.
 async fn once(fake: &FakeConnect, id: &ItemId, reference: &str) -> Result<Vec<u8>, Failure> {
     loop {
         fake.control.take_requests().unwrap();
@@ -35,7 +36,7 @@ async fn id_of(fake: &FakeConnect, reference: &str) -> ItemId {
     resolver(fake).fetch(ask(reference)).await.unwrap().id
 }
 
-/// Cuts later and later until a value comes; it has to be the right one. Gives back how many cuts that took.
+/// Cuts later and later until a value arrives, which must be the right one. Returns the number of cuts.
 async fn cut_at_each_byte(
     fake: &FakeConnect,
     on: &str,
@@ -77,12 +78,12 @@ async fn a_reply_that_is_cut_at_any_byte_is_no_value() {
 #[tokio::test]
 async fn nor_is_one_over_tls_and_http_2() {
     let (fake, _folder) = fake_with_tls(None);
-    // a handshake each time, so not at every byte
+    // not at every byte, since each cut needs a TLS handshake
     let cuts = cut_at_each_byte(&fake, DB_PATH, DB, b"hunter2", step(11), |at| Kind::Close { at }).await;
     assert!(cuts > 200, "{cuts}");
 }
 
-/// A file may be any bytes, so that nothing but its length tells that it is whole.
+/// A file may contain any bytes, so only its length shows that it is complete.
 #[tokio::test]
 async fn nor_is_a_file() {
     let fake = fake();
@@ -109,7 +110,7 @@ async fn nor_is_a_file() {
     }
 }
 
-/// As a proxy may send it that has lost the rest: with a length that is right for what there is.
+/// A proxy that has lost the rest may send this: the length is right for the part that it has.
 #[tokio::test]
 async fn a_part_of_a_reply_that_says_that_it_is_whole_is_no_value() {
     let fake = fake();
@@ -152,13 +153,13 @@ async fn each_status_has_its_class() {
         let failure = once(&fake, &id, DB).await.expect_err("a value");
         let class = match code {
             401 => Class::Denied,
-            // an item that was there, and a vault that was seen, have to be missed more than once
+            // an item or vault that existed must be missing more than once
             403 | 404 | 408 | 500..=599 => Class::Away,
             413 => Class::TooLarge,
             429 => Class::Limited,
             _ => Class::Malformed,
         };
-        // on a busy machine the time may be up before the answer has come
+        // on a busy machine, the time may run out before the answer arrives
         assert!(failure.class == class || failure.cause.contains("in time"), "{code}: {failure}");
         assert!(!failure.remedy.is_empty(), "{code}: {failure}");
         let asked = fake.control.requests().unwrap().len();

@@ -1,4 +1,4 @@
-//! The check of a service account, with 1Password's own SDK core.
+//! Tests the check of a service account, with 1Password's SDK core.
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use onecred_integration::fake_account::{FakeAccount, Fault, Kind, Options};
@@ -96,7 +96,7 @@ fn makes_no_more_calls_than_allowed() {
     ran.is_as_expected();
     let seen = fake.control.requests().expect("requests").len();
     assert!(seen <= ran.calls() && ran.calls() <= 40, "{seen} of {}", ran.report);
-    // and where batches fail, so that the resolver asks for one item at a time
+    // also if batches fail, so that the resolver requests one item at a time
     fake.control.take_requests().expect("requests");
     fake.control
         .fail(&Fault::status(404).on(&format!("/api/v3/vault/{VAULT_ID}/items/batch")))

@@ -1,4 +1,4 @@
-//! The check of a Connect server.
+//! Tests the check of a Connect server.
 
 use std::fs;
 use std::net::TcpListener;
@@ -62,7 +62,7 @@ fn over_tls_with_the_token_in_a_credential() {
     assert_eq!((ran.code, fake.control.requests().expect("requests").len()), (3, 0), "{}", ran.log);
 }
 
-/// Whatever goes wrong, and wherever.
+/// With every fault, at every place.
 fn shows_nothing_of_the_vault() {
     let fake = fake(vault());
     let mut secrets = canaries();
@@ -124,7 +124,7 @@ fn body(code: u16, text: &str) -> Fault {
     Fault::of(Kind::Body { code, content_type: "application/json".into(), text: text.into() })
 }
 
-/// Each fault, and where it must be noticed.
+/// Each fault, and the expectation that must notice it.
 fn faults_differ() {
     let unknown_item = format!("/v1/vaults/{VAULT_ID}/items/nosuch");
     let item = format!("/v1/vaults/{VAULT_ID}/items/{FIRST_ID}");
@@ -195,7 +195,7 @@ fn faults_differ() {
     }
 }
 
-/// Each change of the data, and where it must be noticed.
+/// Each change of the data, and the expectation that must notice it.
 fn data_of_another_shape_differs() {
     type Change = fn(&mut Value);
     let cases: &[(Change, &str, &str)] = &[
@@ -286,7 +286,7 @@ fn stops_at_once_when_limited() {
     }
 }
 
-/// The resolver repeats what failed for a passing reason; each repetition counts.
+/// The resolver retries temporary failures, and each retry counts.
 fn retries_of_the_resolver_stay_within_the_limit() {
     let fake = fake(vault());
     let items = format!("/v1/vaults/{VAULT_ID}/items/");

@@ -1,4 +1,5 @@
-//! The check against the real 1Password, played against the fakes, without faults and with each fault that it should notice.
+//! Tests the check of a real 1Password with the fakes, without faults and with each fault that it should
+//! notice.
 
 mod account;
 mod connect;
@@ -11,7 +12,7 @@ use std::sync::OnceLock;
 
 use libtest_mimic::{Arguments, Trial};
 
-/// A case: its name and what it does.
+/// A case: its name and its function.
 type Case = (&'static str, fn());
 
 static CORE: OnceLock<PathBuf> = OnceLock::new();
@@ -47,7 +48,7 @@ fn core() -> Result<PathBuf, String> {
     Ok(String::from_utf8_lossy(&got.stdout).trim().into())
 }
 
-/// What a run has printed, and its exit status.
+/// The output of a run, and its exit status.
 struct Ran {
     code: i32,
     report: String,
@@ -64,7 +65,7 @@ impl Ran {
         }
     }
 
-    /// The lines of the report on one expectation, with its details.
+    /// The lines of the report about an expectation, with details.
     fn about(&self, name: &str) -> String {
         let start = format!(" {name}: ");
         let mut lines = self.report.lines().skip_while(|line| !line.contains(&start));
@@ -74,14 +75,14 @@ impl Ran {
         std::iter::once(first).chain(details).collect::<Vec<_>>().join("\n")
     }
 
-    /// Fails unless this differs, with this detail, and the exit status says so.
+    /// Fails unless this expectation differs with this detail, and the exit status reports a difference.
     fn differs(&self, name: &str, detail: &str) {
         let about = self.about(name);
         assert!(about.starts_with("differs ") && about.contains(detail), "{about}\n{}", self.report);
         assert_eq!(self.code, 1, "{}{}", self.report, self.log);
     }
 
-    /// Fails unless everything that was seen is as expected.
+    /// Fails unless everything that was observed is as expected.
     fn is_as_expected(&self) {
         assert!(!self.report.contains("\ndiffers "), "{}", self.report);
         assert_eq!(self.code, 0, "{}{}", self.report, self.log);
@@ -93,7 +94,7 @@ impl Ran {
         line.split(' ').next().and_then(|number| number.parse().ok()).expect("a number")
     }
 
-    /// Fails if a text is anywhere in what was printed.
+    /// Fails if the output contains one of the texts.
     fn hides(&self, secrets: &[String]) {
         let all = format!("{}\n{}", self.report, self.log).to_lowercase();
         for secret in secrets {

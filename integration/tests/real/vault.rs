@@ -1,4 +1,4 @@
-//! A vault in which every text that a user could have written occurs nowhere else.
+//! A vault in which every text that a user could have written is unique.
 
 use serde_json::{Value, json};
 
@@ -7,12 +7,12 @@ pub(crate) const VAULT_ID: &str = "kvaultkvaultkvaultkvault23";
 pub(crate) const FIRST_ID: &str = "kfirstkfirstkfirstkfirst23";
 pub(crate) const FILE_ID: &str = "kfilekfilekfilekfilekfil23";
 
-/// Keys whose values are 1Password's own words.
+/// Keys whose values 1Password chooses.
 const CHOSEN: [&str; 5] = ["type", "purpose", "category", "state", "t"];
 /// IDs and labels that every item has.
 const COMMON: [&str; 1] = ["notesPlain"];
 
-/// A vault that has everything, and from which nothing differs from what is expected.
+/// A vault that has everything, and meets all expectations.
 pub(crate) fn vault() -> Value {
     let key = "-----BEGIN PRIVATE KEY-----\nMFMCAQEwBQYDK2VwBCIEIEwq7bOKJ1fTzAtkzNUF7GOAljqpmYf+VeITcPrW3cVR\noSMDIQA43fFsSF6uNIwM8EpVfnYRYxo1OqwCkb/FuxF81D9LNA==\n-----END PRIVATE KEY-----\n";
     let in_section = |id: &str, kind: &str, label: &str, value: &str| json!({ "id": id, "section": { "id": "kabschnitt" }, "type": kind, "label": label, "value": value });
@@ -63,7 +63,7 @@ pub(crate) fn vault() -> Value {
     ] })
 }
 
-/// Every text of the vault that must not be shown, and how the resolver writes dates and months.
+/// Every text of the vault that must not be shown, including dates and months as the resolver formats them.
 pub(crate) fn canaries() -> Vec<String> {
     let mut all =
         ["2024-04-05", "07/2031", "7/2031", "kherr", "KNQXEYLSMVXGC3DB"].map(str::to_owned).to_vec();
@@ -75,7 +75,7 @@ fn collect(json: &Value, all: &mut Vec<String>) {
     match json {
         Value::String(text) if !text.is_empty() && !COMMON.contains(&text.as_str()) => {
             all.push(text.clone());
-            // parts of it, too: a line of a key, a word of a title
+            // also parts: a line of a key, a word of a title
             let parts =
                 text.split(if text.contains("-----") { &['\n'][..] } else { &[' ', '\n', '/', ','][..] });
             let is_telling = |part: &&str| part.len() > 4 && !part.starts_with("-----") && *part != "https:";

@@ -1,5 +1,5 @@
-//! Looks at a service account through 1Password's own SDK core, one call for each thing that is known of it. Only reads. A wrong token is never
-//! sent: 1Password locks accounts after several.
+//! Examines a service account through 1Password's SDK core, with one call per known fact. Only reads. Never
+//! sends a wrong token, because 1Password locks accounts after several.
 
 use onecred::config::ServiceAccount;
 use onecred::domain::secret::SecretValue;
@@ -12,12 +12,12 @@ use crate::own::{Question, Way};
 use crate::words::Words;
 use crate::{Ended, pick};
 
-/// An ID of the right form that does not exist.
+/// A well-formed ID that does not exist.
 const NO_ID: &str = "nosuchid2345nosuchid234567";
 /// The most items that the core reads at once.
 const BATCH: usize = 50;
 
-/// What a call was for.
+/// The purpose of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     Vaults,
@@ -32,28 +32,28 @@ pub(crate) enum Step {
     Resolve,
 }
 
-/// Why a call was refused: the class that the resolver makes of it, and the core's name for it.
+/// Why a call was refused: the resolver's class of the failure, and the core's name for it.
 pub(crate) struct Refused {
     pub(crate) class: Class,
     pub(crate) name: Option<String>,
 }
 
-/// All that came.
+/// All results.
 #[derive(Default)]
 pub(crate) struct Evidence {
     pub(crate) exchanges: Vec<(Step, Result<Value, Refused>)>,
     pub(crate) release: Option<&'static str>,
-    /// The vault's entry in the list.
+    /// The entry of the vault in the list.
     pub(crate) vault: Value,
     pub(crate) items: Vec<Item>,
-    /// The size that the file's item states.
+    /// The size of the file according to its item.
     pub(crate) file_size: Option<u64>,
-    /// 1Password has said "rate limited", after which nothing more is asked.
+    /// 1Password has answered "rate limited"; nothing else is requested.
     pub(crate) is_limited: bool,
     pub(crate) left_out: usize,
 }
 
-/// Logs in, once.
+/// Logs in once.
 pub(crate) async fn log_in(
     token: &SecretValue,
     configured: &ServiceAccount,
@@ -62,7 +62,7 @@ pub(crate) async fn log_in(
     RawAccount::log_in(token, configured, surroundings).await
 }
 
-/// Looks at everything, in the order in which one answer is needed for the next call.
+/// Examines everything, in an order in which each answer enables the next call.
 pub(crate) async fn look(
     account: &RawAccount,
     surroundings: &Surroundings,
@@ -102,14 +102,15 @@ pub(crate) async fn look(
     });
     if let Some((file, size)) = file {
         walk.evidence.file_size = size;
-        walk.call(Step::File, "ItemsFilesRead", file, 2).await; // the item, and the file
+        walk.call(Step::File, "ItemsFilesRead", file, 2).await; // the item and the file
     }
     walk.call(Step::UnknownVault, "ItemsList", json!({ "vault_id": NO_ID, "filters": [] }), 1).await;
     walk.call(Step::UnknownItem, "ItemsGet", json!({ "vault_id": id, "item_id": NO_ID }), 1).await;
     Ok(evidence)
 }
 
-/// Has the core itself resolve the fields that the resolver is asked for by ID, to compare the two. Codes change, and files are not text.
+/// Resolves the fields that the resolver is asked for by ID with the core itself, to compare both. Codes
+/// change, and files are not text.
 pub(crate) async fn resolve_officially(
     account: &RawAccount,
     surroundings: &Surroundings,
@@ -126,7 +127,7 @@ pub(crate) async fn resolve_officially(
         return;
     }
     let mut walk = Walk { account, surroundings, evidence, words };
-    // the list of vaults, the vault's items, and one batch
+    // the list of vaults, the list of items, and one batch
     walk.call(Step::Resolve, "SecretsResolveAll", json!({ "secret_references": references }), 4).await;
 }
 
@@ -138,7 +139,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Calls once, and keeps what comes.
+    /// Makes a call and keeps its result.
     async fn call(&mut self, step: Step, name: &str, parameters: Value, requests: u32) -> Option<Value> {
         let has_calls = self.surroundings.limit.left().is_none_or(|left| left >= requests);
         if self.evidence.is_limited || !has_calls {

@@ -1,4 +1,4 @@
-//! What is expected of a service account: by what 1Password's SDK core 0.4.2 brings from the fake. Pure.
+//! The expectations of a service account, from what 1Password's SDK core 0.4.2 returns with the fake. Pure.
 
 use std::collections::BTreeSet;
 
@@ -149,7 +149,7 @@ const TABLE: &[Expectation] = &[
     ),
 ];
 
-/// Judges everything that came. The second part is what was seen besides.
+/// Judges all results. The second part contains further observations.
 pub(crate) fn judge(evidence: &Evidence, resolved: &Resolved, words: &Words) -> (Vec<Line>, Vec<String>) {
     let mut judge = Judge { evidence, resolved, words, further: BTreeSet::new() };
     let line = |(name, claim, decide, otherwise): &Expectation| {
@@ -175,7 +175,7 @@ fn release(it: &mut Judge<'_>) -> (usize, Vec<String>) {
     (1, unknown.then(|| "its SHA-256 is that of no known release".into()).into_iter().collect())
 }
 
-/// Steps that ask for what exists.
+/// Steps that request something that exists.
 fn exists(step: Step) -> bool {
     !matches!(step, Step::UnknownVault | Step::UnknownItem | Step::ArchivedItem)
 }
@@ -298,7 +298,7 @@ fn batch(it: &mut Judge<'_>) -> (usize, Vec<String>) {
     (listed.len(), missing.chain(more).collect())
 }
 
-/// All items that came whole.
+/// All items that arrived completely.
 fn whole(evidence: &Evidence) -> Vec<&Value> {
     let batch =
         evidence.json(Step::Batch).map(|batch| list(&batch["individualResponses"])).unwrap_or_default();
@@ -396,7 +396,7 @@ fn content(it: &mut Judge<'_>) -> (usize, Vec<String>) {
     (1, found)
 }
 
-/// What the core itself made of a reference, beside what onecred made of it.
+/// The core's own result for a reference, compared with onecred's.
 fn official(it: &mut Judge<'_>) -> (usize, Vec<String>) {
     let Some(json) = it.evidence.json(Step::Resolve) else { return (0, Vec::new()) };
     let responses = &json["individualResponses"];
@@ -421,13 +421,13 @@ fn beside(wanted: &Wanted, outcome: &Outcome, response: &Value, words: &Words) -
     let secret = response["content"]["secret"].as_str();
     let is_empty = matches!(&wanted.expected, Expected::Text(text) if text.is_empty());
     match (outcome, secret) {
-        // exposed: it is compared with what the core has resolved
+        // exposed: it is compared with the core's result
         (Ok(value), Some(secret)) if value.expose() == secret.as_bytes() => None,
-        // OpenSSH's format holds a number that is drawn by lot
+        // OpenSSH's format contains a random number
         (Ok(value), Some(secret)) if wanted.way == Way::OpenSsh && value.len() == secret.len() => None,
         (Ok(_), Some(_)) => Some(format!("{kind}: the core resolves to another value")),
         (Err(_), None) => None,
-        // an unset field is empty for onecred, and for the core sometimes an error
+        // an unset field is empty for onecred, and sometimes an error for the core
         (Ok(value), None) if value.is_empty() && is_empty => None,
         (Ok(_), None) => {
             let error = response["error"]["type"].as_str().unwrap_or_default();

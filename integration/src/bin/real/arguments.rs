@@ -1,4 +1,4 @@
-//! The command line. A token is never on it: it comes from a file or a systemd credential.
+//! The command line. It never contains a token, which comes from a file or a systemd credential.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use reqwest::Url;
 
 /// The most calls that a run may make.
 pub(crate) const MOST_CALLS: u32 = 40;
-/// The fewest that show anything.
+/// The fewest calls that produce a result.
 const FEWEST_CALLS: u32 = 25;
 
 pub(crate) const USAGE: &str = "\
@@ -31,7 +31,7 @@ never to a service account, which 1Password would lock.
 exit status: 0 everything is as expected, 1 something differs, 2 wrong usage, 3 could not connect or log in
 ";
 
-/// What was asked for.
+/// The parsed command line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Arguments {
     pub(crate) vault: String,
@@ -44,10 +44,11 @@ pub(crate) struct Arguments {
     pub(crate) is_loopback: bool,
 }
 
-/// Reads the command line; None asks for help.
+/// Parses the command line; `None` if help was requested.
 ///
 /// # Errors
-/// What is wrong with it. Values are not repeated: a token may have been put there by mistake.
+///
+/// Returns what is wrong. Does not repeat values, because one may be a token by mistake.
 pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Arguments>, String> {
     let (mut vault, mut token_file, mut connect, mut ca_file, mut core) = (None, None, None, None, None);
     let (mut is_insecure, mut is_loopback, mut calls) = (false, false, MOST_CALLS);

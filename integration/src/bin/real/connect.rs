@@ -1,4 +1,4 @@
-//! Looks at a Connect server: one call for each thing that is known of its REST API. Only reads.
+//! Examines a Connect server, with one call per known fact about its REST API. Only reads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,20 +14,20 @@ use crate::item::{Item, list, text};
 use crate::words::Words;
 use crate::{Ended, pick};
 
-/// An ID of the right form that does not exist.
+/// A well-formed ID that does not exist.
 const NO_ID: &str = "nosuchid2345nosuchid234567";
-/// A token that is wrong on purpose. Connect locks nothing after one.
+/// A deliberately wrong token. Connect does not lock anything after one.
 const WRONG_TOKEN: &str = "Bearer onecred-sends-a-wrong-token-once";
-/// How long a call may take.
+/// The time limit of a call.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The most bytes of an answer that are read.
 const MOST: usize = 16 << 20;
-/// Calls beside those for items: eight for lists, three for files, four for errors.
+/// The calls besides those for items: eight for lists, three for files, four for errors.
 const FIXED: u32 = 15;
-/// What the resolver takes beside items: two lists and a file.
+/// The resolver's calls besides those for items: two lists and a file.
 const RESOLVER: u32 = 3;
 
-/// What a call was for.
+/// The purpose of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Step {
     Heartbeat,
@@ -48,7 +48,7 @@ pub(crate) enum Step {
     WrongToken,
 }
 
-/// An answer. Its body is kept where it is JSON or short; of a file only the length.
+/// An answer. Its body is kept if it is JSON or short; of a file only the length is kept.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) version: String,
@@ -58,28 +58,28 @@ pub(crate) struct Answer {
     pub(crate) json: Option<Value>,
 }
 
-/// A call, and what came of it.
+/// A call and its result.
 pub(crate) struct Exchange {
     pub(crate) step: Step,
-    /// The end of the path: the ID, where one thing was asked for.
+    /// The end of the path: the ID if a single thing was requested.
     pub(crate) asked: String,
     pub(crate) outcome: Result<Answer, &'static str>,
 }
 
-/// All that came.
+/// All results.
 #[derive(Default)]
 pub(crate) struct Evidence {
     pub(crate) exchanges: Vec<Exchange>,
-    /// The vault's entry in the list.
+    /// The entry of the vault in the list.
     pub(crate) vault: Value,
     pub(crate) items: Vec<Item>,
-    /// An answer had status 429, after which nothing more is asked.
+    /// An answer had status 429; nothing else is requested.
     pub(crate) is_limited: bool,
-    /// Calls that were left out because the limit was near.
+    /// Calls that were skipped because of the limit.
     pub(crate) left_out: usize,
 }
 
-/// A Connect server, and how it is asked.
+/// A Connect server, and how to reach it.
 pub(crate) struct Server {
     client: Client,
     base: Url,
@@ -94,7 +94,8 @@ impl Server {
         token: &SecretValue,
         limit: CallLimit,
     ) -> Result<Server, Ended> {
-        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default(); // the resolver has installed the same
+        // fails if the resolver has installed the same provider
+        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
         let builder =
             Client::builder().redirect(redirect::Policy::none()).referer(false).no_proxy().timeout(PATIENCE);
         let builder = builder.user_agent(concat!("onecred-real/", env!("CARGO_PKG_VERSION")));
@@ -109,14 +110,14 @@ impl Server {
         let mut base = url.clone();
         let path = base.path().trim_end_matches('/').to_owned();
         base.set_path(path.strip_suffix("/v1").unwrap_or(&path));
-        // exposed: it is what authenticates each call
+        // exposed: it authenticates each call
         let mut token = HeaderValue::from_bytes(&[b"Bearer ", token.expose()].concat())
             .map_err(|_| Ended::Usage("the token holds characters that no token has".into()))?;
         token.set_sensitive(true);
         Ok(Server { client, base, token, limit })
     }
 
-    /// Calls once. The answer to `step` is kept in the evidence.
+    /// Makes a call, and keeps its result in the evidence.
     async fn call(
         &self,
         evidence: &mut Evidence,
@@ -130,7 +131,7 @@ impl Server {
             return;
         }
         let outcome = self.ask(step, path, filter).await;
-        // what /health and errors say is not of the vault
+        // /health and errors contain nothing of the vault
         if let Ok(Answer { status: 200, json: Some(json), .. }) = &outcome
             && step != Step::Health
         {
@@ -182,7 +183,7 @@ impl Server {
     }
 }
 
-/// The certificates of a PEM file.
+/// The certificates in a PEM file.
 fn certificates(path: &Path) -> Result<Vec<Certificate>, Ended> {
     let pem =
         std::fs::read(path).map_err(|error| Ended::Usage(format!("--ca-file can't be read: {error}")))?;
@@ -192,7 +193,7 @@ fn certificates(path: &Path) -> Result<Vec<Certificate>, Ended> {
     }
 }
 
-/// Why no answer came, without the URL that the error names.
+/// Why no answer arrived, without the URL that the error contains.
 fn why(error: &reqwest::Error) -> &'static str {
     match () {
         () if error.is_timeout() => "no answer came within 30 s",
@@ -202,7 +203,7 @@ fn why(error: &reqwest::Error) -> &'static str {
     }
 }
 
-/// Looks at everything, in the order in which one answer is needed for the next call.
+/// Examines everything, in an order in which each answer enables the next call.
 pub(crate) async fn look(server: &Server, wanted: &str, words: &mut Words) -> Result<Evidence, Ended> {
     let mut evidence = Evidence::default();
     let it = &mut evidence;
@@ -268,7 +269,7 @@ pub(crate) async fn look(server: &Server, wanted: &str, words: &mut Words) -> Re
     Ok(evidence)
 }
 
-/// The last call of all, since a server could take offence.
+/// The last call, because a server might react to it.
 pub(crate) async fn send_wrong_token(server: &Server, evidence: &mut Evidence, words: &mut Words) {
     server.call(evidence, words, Step::WrongToken, &["v1", "vaults"], None).await;
 }
@@ -282,7 +283,7 @@ impl Evidence {
         self.of(step).last()
     }
 
-    /// All answers, to whatever.
+    /// All answers to all calls.
     pub(crate) fn answers(&self) -> impl Iterator<Item = (Step, &Answer)> {
         self.exchanges.iter().filter_map(|exchange| Some((exchange.step, exchange.outcome.as_ref().ok()?)))
     }
@@ -307,14 +308,14 @@ fn filter(key: &str, value: &str) -> String {
     format!("{key} eq \"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// The same name in the other case, where it has one.
+/// The same name in the opposite case, if that differs.
 fn other_case(name: &str) -> Option<String> {
     let turned = if name.chars().any(char::is_lowercase) { name.to_uppercase() } else { name.to_lowercase() };
     (turned != name).then_some(turned)
 }
 
-/// The items to look at: as many as the calls allow, since each takes one call here and another by the resolver. Those of different categories go
-/// first, and an archived one.
+/// The items to examine: as many as the calls allow, since each costs one call here and one by the resolver.
+/// Items of different categories and an archived one come first.
 fn chosen(overviews: &[Value], left: Option<u32>) -> Vec<String> {
     let rest = FIXED - 8 + RESOLVER;
     let most = left.map_or(usize::MAX, |left| (left.saturating_sub(rest) / 2) as usize);

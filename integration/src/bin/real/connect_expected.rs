@@ -1,4 +1,4 @@
-//! What is expected of a Connect server: by its OpenAPI document 1.7.1, by the fake, and by what is known besides. Pure.
+//! The expectations of a Connect server: its OpenAPI document 1.7.1, the fake, and other known facts. Pure.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ const VAULT: &[Key] = &[
     ("updatedAt", true, Holds::Time),
 ];
 
-/// An item in a list, and what of a whole one is the same.
+/// An item in a list, and what a complete item has in common with it.
 const ITEM: &[Key] = &[
     ("id", true, Holds::Id),
     ("title", true, Holds::Text),
@@ -98,14 +98,14 @@ const CATEGORIES: [&str; 22] = [
     "CUSTOM",
 ];
 
-/// What judging needs: what came, and which words may be shown.
+/// The inputs of the judgement: the results, and the words that may be shown.
 struct Judge<'a> {
     evidence: &'a Evidence,
     words: &'a Words,
     further: BTreeSet<String>,
 }
 
-/// An expectation: its name, what it claims, how it is judged, and why it may not be seen.
+/// An expectation: its name, its statement, how to judge it, and why it may not be observable.
 type Expectation = (&'static str, &'static str, fn(&mut Judge<'_>) -> (usize, Vec<String>), &'static str);
 
 const TABLE: &[Expectation] = &[
@@ -219,7 +219,7 @@ const TABLE: &[Expectation] = &[
     ("connect.wrong-token", "a wrong token is a 401 in Connect's words", wrong_token, "it was not asked"),
 ];
 
-/// Judges everything that came. The second part is what was seen besides.
+/// Judges all results. The second part contains further observations.
 pub(crate) fn judge(evidence: &Evidence, words: &Words) -> (Vec<Line>, Vec<String>) {
     let mut judge = Judge { evidence, words, further: BTreeSet::new() };
     let line = |(name, claim, decide, otherwise): &Expectation| {
@@ -293,7 +293,7 @@ fn health(it: &mut Judge<'_>) -> (usize, Vec<String>) {
     })
 }
 
-/// Steps that are answered with 200.
+/// Steps that must be answered with 200.
 const EXISTING: [Step; 10] = [
     Step::Vaults,
     Step::VaultByName,
@@ -404,7 +404,7 @@ fn item_filter(it: &mut Judge<'_>) -> (usize, Vec<String>) {
     by_filter(it.evidence, Step::ItemByTitle, Step::Items, "title", title)
 }
 
-/// Whether a filtered list has what the whole one has of a name.
+/// Whether a filtered list contains the entries of the full list with this name.
 fn by_filter(
     evidence: &Evidence,
     step: Step,
@@ -615,7 +615,7 @@ fn wrong_token(it: &mut Judge<'_>) -> (usize, Vec<String>) {
     error(it, Step::WrongToken, &[401], &["Invalid token signature"])
 }
 
-/// An error's status, shape and message. The message is compared with its IDs taken out, and never shown.
+/// An error's status, shape and message. The message is compared without its IDs, and never shown.
 fn error(it: &mut Judge<'_>, step: Step, statuses: &[u16], messages: &[&str]) -> (usize, Vec<String>) {
     let Judge { evidence, words, further } = it;
     of_answers(evidence, step, |answer| {

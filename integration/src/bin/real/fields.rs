@@ -1,15 +1,15 @@
-//! What a field of each type holds, and the table of the fields that were seen.
+//! The values of each field type, and the table of observed fields.
 
 use std::collections::BTreeMap;
 
 use crate::item::{Field, Held, Item};
 use crate::words::Words;
 
-/// What the value of a type looks like. An absent or empty value fits every type.
+/// The form of a type's values. A missing or empty value fits every type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     Text,
-    /// An `otpauth://` URI, and beside it the current code.
+    /// An `otpauth://` URI, with the current code beside it.
     Otp,
     /// Seconds since 1970, or `2023-11-14`.
     Date,
@@ -21,16 +21,16 @@ pub(crate) enum Form {
     WrittenMonth,
     /// A private key in PKCS#8.
     Key,
-    /// Text, or an object of parts.
+    /// Text, or an object with parts.
     Address,
-    /// Nothing: the source does not show it, or it is a file.
+    /// Nothing: the source does not return it, or it is a file.
     Nothing,
 }
 
-/// A type of field, by its source's name.
+/// A field type by the name in its source.
 pub(crate) type Kind = (&'static str, Form);
 
-/// The types of Connect: those of its specification, then others that are known to come.
+/// The field types of Connect: those of its specification, then others that are known.
 pub(crate) const CONNECT: &[Kind] = &[
     ("STRING", Form::Text),
     ("EMAIL", Form::Text),
@@ -52,7 +52,7 @@ pub(crate) const CONNECT: &[Kind] = &[
     ("UNKNOWN", Form::Text),
 ];
 
-/// The types of the SDK core. It has a further one, `Unsupported`, for what it does not know itself.
+/// The field types of the SDK core. For unknown ones it has another type, `Unsupported`.
 pub(crate) const CORE: &[Kind] = &[
     ("Text", Form::Text),
     ("Concealed", Form::Text),
@@ -73,7 +73,7 @@ pub(crate) const CORE: &[Kind] = &[
 /// The purposes of fields.
 const PURPOSES: [&str; 4] = ["", "USERNAME", "PASSWORD", "NOTES"];
 
-/// The form of a type, where it is known.
+/// The form of a type, if known.
 pub(crate) fn form(kinds: &[Kind], kind: &str) -> Option<Form> {
     kinds.iter().find(|(known, _)| *known == kind).map(|(_, form)| *form)
 }
@@ -83,19 +83,19 @@ fn shown<'a>(kinds: &[Kind], kind: &'a str, words: &Words) -> &'a str {
     if form(kinds, kind).is_some() { kind } else { words.show(kind) }
 }
 
-/// Types that are not known.
+/// Unknown types.
 pub(crate) fn unknown_types(kinds: &[Kind], items: &[Item], words: &Words) -> Vec<String> {
     let unknown = fields(items).filter(|field| form(kinds, &field.kind).is_none());
     unknown.map(|field| format!("a field of the unknown type {}", words.show(&field.kind))).collect()
 }
 
-/// Purposes that are not known.
+/// Unknown purposes.
 pub(crate) fn unknown_purposes(items: &[Item], words: &Words) -> Vec<String> {
     let unknown = fields(items).filter(|field| !PURPOSES.contains(&field.purpose.as_str()));
     unknown.map(|field| format!("a field of the unknown purpose {}", words.show(&field.purpose))).collect()
 }
 
-/// Values of another form than that of their type.
+/// Values whose form does not match their type.
 pub(crate) fn other_forms(kinds: &[Kind], items: &[Item]) -> Vec<String> {
     fields(items).filter_map(|field| other_form(form(kinds, &field.kind)?, field)).collect()
 }
@@ -160,7 +160,7 @@ pub(crate) fn is_written_month(text: &str) -> bool {
     })
 }
 
-/// Lengths are shown as classes: an exact length could identify a value.
+/// Lengths are shown as classes, because an exact length could identify a value.
 pub(crate) const CLASSES: [&str; 6] = ["0", "1-15", "16-63", "64-255", "256-4095", "4096+"];
 
 fn class_index(length: usize) -> usize {
@@ -186,7 +186,7 @@ struct Row {
     lengths: [usize; 6],
 }
 
-/// The fields that were seen: a row for each type and purpose.
+/// The table of observed fields: one row per type and purpose.
 pub(crate) fn table(kinds: &[Kind], items: &[Item], words: &Words) -> Vec<String> {
     let mut rows: BTreeMap<(String, String), Row> = BTreeMap::new();
     for field in fields(items) {
@@ -218,7 +218,7 @@ pub(crate) fn table(kinds: &[Kind], items: &[Item], words: &Words) -> Vec<String
     lines
 }
 
-/// Properties of titles and labels, without the titles and labels.
+/// Properties of titles and labels, without the titles and labels themselves.
 pub(crate) fn names(titles: &[String], items: &[Item]) -> Vec<String> {
     let yes = |it: bool| if it { "yes" } else { "no" };
     let twice = |names: &mut dyn Iterator<Item = String>| {

@@ -1,9 +1,9 @@
-//! What came of an expectation, and the report of all of them.
+//! The result of each expectation, and the report.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-/// What came of one expectation. Details hold words from [`crate::words`] only.
+/// The result of an expectation. Details contain only words from [`crate::words`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Finding {
     AsExpected,
@@ -12,7 +12,7 @@ pub(crate) enum Finding {
 }
 
 impl Finding {
-    /// From the differences in everything that was looked at.
+    /// The result, from the differences in everything that was examined.
     pub(crate) fn of(looked_at: usize, differences: Vec<String>, otherwise: &'static str) -> Finding {
         match (looked_at, differences.is_empty()) {
             (_, false) => Finding::Differs(differences),
@@ -22,7 +22,7 @@ impl Finding {
     }
 }
 
-/// One expectation with what came of it.
+/// An expectation and its result.
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) name: &'static str,
@@ -33,12 +33,12 @@ pub(crate) struct Line {
 /// The whole report.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
-    /// What is compared with what, and with which versions.
+    /// What is compared, and the versions.
     pub(crate) head: Vec<String>,
     pub(crate) lines: Vec<Line>,
-    /// What else was seen, which nothing is expected of.
+    /// Further observations without expectations.
     pub(crate) also: Vec<String>,
-    /// The fields that were seen.
+    /// The table of observed fields.
     pub(crate) fields: Vec<String>,
 }
 

@@ -1,23 +1,24 @@
-//! An item as both sources have it: what its fields are, and where they are. No type here has a `Debug`: they hold secrets.
+//! An item in a form that both sources share: its fields and where they are. The types do not implement
+//! `Debug`, because they contain secrets.
 
 use serde_json::Value;
 
-/// A section that something is in.
+/// The section of a field or file.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Section {
     pub(crate) id: String,
     pub(crate) label: String,
 }
 
-/// What stands as a field's value.
+/// The value of a field.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Held {
-    /// None, or null.
+    /// Missing or null.
     Absent,
     Text(String),
-    /// An object, as addresses may be.
+    /// An object, as for addresses.
     Parts,
-    /// A number, a list, or true or false.
+    /// A number, a list or a boolean.
     Other,
 }
 
@@ -63,7 +64,7 @@ impl Held {
         }
     }
 
-    /// The text; of an absent value the empty one.
+    /// The text; empty if the value is missing.
     pub(crate) fn text(&self) -> Option<&str> {
         match self {
             Held::Absent => Some(""),
@@ -77,7 +78,7 @@ pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// The elements of a list; none of anything else.
+/// The elements of a list; empty for anything else.
 pub(crate) fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
@@ -89,7 +90,7 @@ fn section(sections: &Value, id: &str, label_key: &str) -> Option<Section> {
 }
 
 impl Item {
-    /// An item of Connect.
+    /// Parses an item of Connect.
     pub(crate) fn of_connect(json: &Value) -> Item {
         let within = |thing: &Value| section(&json["sections"], &text(&thing["section"]["id"]), "label");
         let field = |field: &Value| Field {
@@ -116,7 +117,7 @@ impl Item {
         }
     }
 
-    /// An item of the SDK core, whose note is not among its fields.
+    /// Parses an item of the SDK core, whose note is not among its fields.
     pub(crate) fn of_core(json: &Value) -> Item {
         let within = |id: &Value| section(&json["sections"], &text(id), "title");
         let field = |field: &Value| Field {
@@ -148,7 +149,7 @@ impl Item {
         Item {
             id: text(&json["id"]),
             title: text(&json["title"]),
-            is_active: true, // the core gives out no other
+            is_active: true, // the core returns only active items
             fields: list(&json["fields"]).iter().map(field).chain([note]).collect(),
             files: attached.chain(document.map(|document| file(document, None))).collect(),
         }

@@ -1,4 +1,5 @@
-//! Compares a real 1Password, a Connect server or a service account, with what the fakes and the tests assume of it. See `arguments::USAGE`.
+//! Compares a real 1Password, a Connect server or a service account, with the assumptions of the fakes and
+//! tests. See `arguments::USAGE`.
 
 mod account;
 mod account_expected;
@@ -31,11 +32,11 @@ use item::text;
 use own::Resolved;
 use words::Words;
 
-/// Whatever is freed is wiped: answers hold secrets.
+/// Wipes all memory when it is freed, because answers contain secrets.
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<std::alloc::System> = ZeroAlloc(std::alloc::System);
 
-/// Why a run ends without a report. The message holds nothing from an answer or the token.
+/// Why a run ends without a report. The message contains nothing from an answer or the token.
 #[derive(Debug)]
 pub(crate) enum Ended {
     Usage(String),
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
         // the resolver starts this binary again to load the SDK core in it
         return if run_worker().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0); // a core dump would hold secrets
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0); // a core dump would contain secrets
     std::panic::set_hook(Box::new(|panic| {
         // without the message, which may quote an answer
         let at = panic.location().map(|at| format!("{}:{}", at.file(), at.line())).unwrap_or_default();
@@ -88,7 +89,7 @@ fn run(arguments: &Arguments) -> Result<Report, Ended> {
     report
 }
 
-/// The token, from the file or the credential.
+/// Reads the token from the file or the credential.
 fn read_token(arguments: &Arguments) -> Result<SecretValue, Ended> {
     let path = match (&arguments.token_file, env::var_os("CREDENTIALS_DIRECTORY")) {
         (Some(path), _) => path.clone(),
@@ -189,7 +190,7 @@ async fn look_at_account(
     Ok(Report { head, lines, also, fields: fields::table(fields::CORE, &evidence.items, words) })
 }
 
-/// A limited or malformed login is a finding; any other failed login ends the run, and is not repeated.
+/// A limited or malformed login is a finding. Any other failed login ends the run and is not repeated.
 fn no_login(refusal: &onecred::resolver::service_account::Refusal) -> Result<Report, Ended> {
     use onecred::ipc::Class;
     let class = refusal.failure.class;
@@ -261,7 +262,7 @@ fn besides(titles: &[String], items: &[item::Item], resolved: &Resolved) -> Vec<
     also
 }
 
-/// The one vault that the user has named, by its ID or by its name without regard to case.
+/// The vault that the user has named, by its ID or by its name ignoring case.
 pub(crate) fn pick(vaults: &[Value], key: &str, wanted: &str) -> Result<Value, Ended> {
     let by_id = vaults.iter().filter(|vault| vault["id"] == wanted).collect::<Vec<_>>();
     let by_name = || vaults.iter().filter(|vault| text(&vault[key]).eq_ignore_ascii_case(wanted)).collect();

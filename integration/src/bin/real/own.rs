@@ -1,4 +1,5 @@
-//! What onecred's own resolver makes of each item, by the code that a unit's credential goes through. Values are compared here and never shown.
+//! Resolves each item with onecred's own resolver, by the code that serves units. Values are compared here
+//! and never shown.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,10 +17,10 @@ use crate::fields::{self, Form, Kind};
 use crate::finding::{Finding, Line};
 use crate::item::{Field, Item, Section};
 
-/// How long an item may take, with all lists that are needed before it.
+/// The time limit for an item, including all lists that it needs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What is asked of a field.
+/// How a field is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Way {
     Id,
@@ -29,40 +30,40 @@ pub(crate) enum Way {
     File,
 }
 
-/// What a reference should resolve to.
+/// The expected result of a reference.
 #[derive(Clone)]
 pub(crate) enum Expected {
     /// This text.
     Text(String),
-    /// Something of this form, which differs from how the source has it.
+    /// A value of this form, which differs from the source's.
     Written(Form),
-    /// As many bytes, where the source says how many.
+    /// A value of this length, if the source states the length.
     Bytes(Option<u64>),
-    /// A refusal: the source does not show it.
+    /// A refusal: the source does not return it.
     Unreadable,
 }
 
-/// A field that is asked for.
+/// A field to request.
 #[derive(Clone)]
 pub(crate) struct Wanted {
     pub(crate) reference: String,
     pub(crate) way: Way,
     pub(crate) kind: String,
     pub(crate) expected: Expected,
-    /// Something else of the item has the same name, so that a refusal may be right.
+    /// Another field or file of the item has the same name, so a refusal may be right.
     pub(crate) is_ambiguous: bool,
 }
 
-/// What is asked of one item.
+/// The fields to request of one item.
 pub(crate) struct Question {
     pub(crate) is_by_name: bool,
     pub(crate) wanted: Vec<Wanted>,
 }
 
-/// What came of a wanted field.
+/// The result for a field.
 pub(crate) type Outcome = Result<SecretValue, Class>;
 
-/// All that came, and how many fields no reference can name.
+/// All results, and the number of fields that no reference can name.
 #[derive(Default)]
 pub(crate) struct Resolved {
     pub(crate) outcomes: Vec<(Wanted, Outcome)>,
@@ -71,7 +72,8 @@ pub(crate) struct Resolved {
     pub(crate) unwritable: usize,
 }
 
-/// The questions for all active items, alternately by name and by ID. At most one file is asked for, since each costs further calls.
+/// The questions for all active items, alternately by name and by ID. At most one file is requested, because
+/// each costs more calls.
 pub(crate) fn questions(
     vault: (&str, &str, bool),
     items: &[Item],
@@ -127,7 +129,7 @@ fn path(base: &str, section: Option<&str>, field: &str) -> String {
 fn of_field(base: &str, item: &Item, field: &Field, kinds: &[Kind]) -> Vec<Wanted> {
     let form = fields::form(kinds, &field.kind);
     if field.kind == "FILE" {
-        return Vec::new(); // the file itself is asked for
+        return Vec::new(); // the file itself is requested
     }
     let expected = match (form, field.held.text()) {
         (None, _) if field.kind == "Unsupported" => Expected::Unreadable,
@@ -167,10 +169,11 @@ fn of_field(base: &str, item: &Item, field: &Field, kinds: &[Kind]) -> Vec<Wante
     all.into_iter().flatten().collect()
 }
 
-/// Whether a reference into one section may also search the other: the sections are the same, or have one title.
+/// Whether a reference to one section may also search the other: the sections are equal, or have the same
+/// title.
 fn same_section(one: &Option<Section>, other: &Option<Section>) -> bool {
     match (one, other) {
-        (None, _) => true, // without a section everything is searched, and what is outside of sections goes first
+        (None, _) => true, // without a section everything is searched, and fields outside sections come first
         (Some(one), Some(other)) => one.id == other.id || one.label.eq_ignore_ascii_case(&other.label),
         (Some(_), None) => false,
     }
@@ -190,7 +193,7 @@ pub(crate) fn open(kind: SourceKind, token: &SecretValue, surroundings: &Surroun
     Some(Resolver::within(&sources, token, surroundings))
 }
 
-/// Asks for everything. Items are asked for side by side, as units do.
+/// Asks all questions. Items are requested concurrently, as by units.
 pub(crate) async fn resolve(resolver: Resolver, questions: Vec<Question>, unwritable: usize) -> Resolved {
     let resolver = Arc::new(resolver);
     let mut asking = tokio::task::JoinSet::new();
@@ -236,7 +239,7 @@ async fn ask(resolver: &Resolver, wanted: Vec<Wanted>) -> Vec<(Wanted, Outcome)>
     }
 }
 
-/// An expectation: the way that a field is asked for, its name, and what it claims.
+/// An expectation: how a field is requested, its name, and its statement.
 const TABLE: &[(Way, &str, &str, &str)] = &[
     (
         Way::Id,
@@ -270,7 +273,7 @@ const TABLE: &[(Way, &str, &str, &str)] = &[
     ),
 ];
 
-/// Judges what came.
+/// Judges the results.
 pub(crate) fn judge(resolved: &Resolved) -> Vec<Line> {
     let line = |&(way, name, claim, otherwise): &(Way, &'static str, &'static str, &'static str)| {
         let of_way = resolved.outcomes.iter().filter(|(wanted, _)| wanted.way == way).collect::<Vec<_>>();
@@ -280,7 +283,7 @@ pub(crate) fn judge(resolved: &Resolved) -> Vec<Line> {
     TABLE.iter().map(line).collect()
 }
 
-/// What was asked for and how, in numbers.
+/// The numbers of requested fields.
 pub(crate) fn counts(resolved: &Resolved) -> Vec<String> {
     let classes: BTreeSet<&str> = resolved
         .outcomes
@@ -300,7 +303,7 @@ pub(crate) fn counts(resolved: &Resolved) -> Vec<String> {
     ]
 }
 
-/// How an outcome differs from what was expected.
+/// The difference between a result and its expectation.
 fn difference(wanted: &Wanted, outcome: &Outcome) -> Option<String> {
     let kind = match fields::form(fields::CONNECT, &wanted.kind).or(fields::form(fields::CORE, &wanted.kind))
     {
@@ -314,7 +317,7 @@ fn difference(wanted: &Wanted, outcome: &Outcome) -> Option<String> {
         Err(Class::Several) if wanted.is_ambiguous => return None,
         Err(class) => return Some(format!("{kind}: refused as {}", class.as_str())),
     };
-    // exposed: it is compared with what the source has
+    // exposed: it is compared with the source's value
     let text = std::str::from_utf8(value.expose()).ok();
     let is_right = match (&wanted.expected, wanted.way) {
         _ if wanted.is_ambiguous => true,

@@ -1,4 +1,4 @@
-//! The shape of an object: which keys it must have, which it may have, and what each holds.
+//! The shape of an object: its required and optional keys, and the types of their values.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::words::Words;
 
-/// What a key holds.
+/// The type of a key's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Holds {
     Text,
@@ -24,10 +24,11 @@ pub(crate) enum Holds {
     Anything,
 }
 
-/// A key: whether it must be there, and what it holds.
+/// A key: whether it is required, and the type of its value.
 pub(crate) type Key = (&'static str, bool, Holds);
 
-/// How an object differs from a shape. Null counts as absent. Keys that the shape does not name go to `further`: a newer server may have more.
+/// The differences between an object and a shape. Null counts as missing. Unknown keys go to `further`,
+/// because a newer server may have more.
 pub(crate) fn differences(
     what: &str,
     json: &Value,

@@ -1,4 +1,5 @@
-//! Which words of an answer may stand in the report: keys, types and header names, and never what a user has written.
+//! Decides which words of an answer the report may show: keys, types and header names, but nothing that a
+//! user has written.
 
 use std::collections::BTreeSet;
 
@@ -10,12 +11,12 @@ const CHOSEN: [&str; 9] =
 /// The longest word of an answer that is shown.
 const LONGEST: usize = 40;
 
-/// Everything that a user may have written, as far as it has come.
+/// Everything received so far that a user may have written.
 #[derive(Debug, Default)]
 pub(crate) struct Words(BTreeSet<String>);
 
 impl Words {
-    /// Adds a text that the report must not hold, and the words in it.
+    /// Adds a text that the report must not contain, and its words.
     pub(crate) fn hide(&mut self, text: &str) {
         let text = text.trim().to_lowercase();
         self.0.extend(
@@ -40,7 +41,7 @@ impl Words {
         }
     }
 
-    /// A key, a type or a header's name as the report shows it.
+    /// A key, a type or a header name as the report shows it.
     pub(crate) fn show<'a>(&self, word: &'a str) -> &'a str {
         let plain = word.bytes().all(|b| b.is_ascii_alphabetic() || b"-_".contains(&b));
         let is_word = plain && (1..=LONGEST).contains(&word.len());
