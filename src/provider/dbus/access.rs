@@ -1,4 +1,4 @@
-//! Who may do what: what is decided before an object answers.
+//! Checks what a caller may do before an object answers.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::domain::secret::Secret;
 use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::dbus::authorization::{Action, Caller};
 
-/// A secret as the configuration in force has it.
+/// A secret of the active configuration, for a caller who may use it.
 pub(super) struct Found {
     active: Arc<ActiveConfig>,
     name: String,
@@ -19,14 +19,13 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// The secret.
     pub(super) fn secret(&self) -> Result<&Secret, BusError> {
         self.active.secret(&self.name).ok_or_else(|| self.caller.no_secret(&self.active, &self.name))
     }
 }
 
 impl Desk {
-    /// Who has sent a message.
+    /// Identifies the sender of a message.
     pub(super) async fn caller(
         &self,
         header: &Header<'_>,
@@ -35,8 +34,8 @@ impl Desk {
         self.callers.of(header, connection).await
     }
 
-    /// The active configuration, for a caller who wants to do this. Where none is active, the error says why to those who may do it. A unit
-    /// learns only that it is so: which secrets are its own can't be known then.
+    /// Returns the active configuration. If none is active, callers with the permission get the reason. A
+    /// unit only learns that none is active, because its own secrets are not known then.
     pub(super) async fn active(
         &self,
         caller: &Caller,
@@ -53,7 +52,8 @@ impl Desk {
         }
     }
 
-    /// Finds a secret for a caller who may do this to it, or whose own it is. Who may not learns nothing of which secrets there are.
+    /// Finds a secret for a caller who may do this, or whose unit owns the secret. Other callers cannot find
+    /// out which names exist.
     pub(super) async fn find(
         &self,
         name: &str,
@@ -74,12 +74,12 @@ impl Desk {
         if action.needs_polkit(|| is_own(&found())) {
             caller.may(action, header, connection).await?;
         }
-        let found = found(); // whoever was asked may have taken a while
+        let found = found(); // polkit may have waited for a password
         found.secret()?;
         Ok(found)
     }
 
-    /// A caller who may do this.
+    /// Returns the caller, if it may do this.
     pub(super) async fn allow(
         &self,
         action: Action,
@@ -91,7 +91,7 @@ impl Desk {
         Ok(caller)
     }
 
-    /// Whether a caller may see a property.
+    /// Checks that the caller may read a property.
     pub(super) async fn allow_property(
         &self,
         header: Option<Header<'_>>,
@@ -101,7 +101,7 @@ impl Desk {
         self.allow(Action::Inspect, &header, connection).await.map(drop)
     }
 
-    /// The active configuration, for a caller who may do this to all of it.
+    /// Returns the active configuration to a caller who may do this to all secrets.
     pub(super) async fn allow_of_active(
         &self,
         action: Action,

@@ -1,4 +1,4 @@
-//! What the objects answer, whichever of them is asked: how a secret stands, its refresh, its value.
+//! Answers that several objects share: the state of a secret, its refresh, its value.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -27,31 +27,33 @@ use crate::provider::observe::counters::Counts;
 use crate::provider::observe::secret_status::Condition;
 
 impl Desk {
-    /// How a secret stands.
+    /// The state of a secret.
     pub(super) fn condition(&self, secret: &Secret) -> Condition {
         self.context.broker.condition_for(&secret.wanted, &secret.ids())
     }
 
-    /// How often units were given and refused a secret.
+    /// How often units received a secret and how often they were refused it.
     pub(super) fn counts(&self, secret: &Secret) -> Counts {
         self.context.counters.of(&secret.wanted.label)
     }
 
-    /// The units whose restart or reload is withheld for a secret or template, each with the reason; only this one, if one is given.
+    /// The units whose restart or reload is withheld for a secret or template, each with the reason. With
+    /// `only`, other units are left out.
     pub(super) fn withheld(&self, name: &str, only: Option<&UnitName>) -> Vec<String> {
         let withheld = self.context.restarts.withheld_for(name).into_iter();
         let shown = withheld.filter(|(unit, _)| only.is_none_or(|only| only.as_str() == unit));
         shown.map(|(unit, reason)| format!("{unit}: {reason}")).collect()
     }
 
-    /// The units that run with another value of a secret than the current one, each with the version of its own; only this one, if one is given.
+    /// The units that run with another value than the current one, each with the version of its value. With
+    /// `only`, other units are left out.
     pub(super) fn outdated(&self, secret: &Secret, only: Option<&UnitName>) -> Vec<String> {
         let outdated = self.context.restarts.outdated(&self.context.broker, secret.name.as_str()).into_iter();
         let shown = outdated.filter(|(unit, _)| only.is_none_or(|only| only.as_str() == unit));
         shown.map(|(unit, version)| format!("{unit}: version {}", version::text(version))).collect()
     }
 
-    /// All that can be seen of a secret; of the units that it is withheld from only this one, if one is given.
+    /// All properties of a secret. With `only`, other units are left out of `Withheld` and `Outdated`.
     pub(super) fn describe(&self, secret: &Secret, only: Option<&UnitName>) -> Dict {
         let condition = self.condition(secret);
         let mut dict = Dict::new();
@@ -79,13 +81,13 @@ impl Desk {
         dict
     }
 
-    /// Whether looking any of these up costs calls.
+    /// Whether looking up any of these costs calls.
     fn cost_calls<'a>(&self, parts: impl IntoIterator<Item = &'a Wanted>) -> bool {
         let active = self.context.config.get();
         parts.into_iter().any(|part| active.calls_cost(&part.source))
     }
 
-    /// Admits an order to look these up, or says when the next one can come.
+    /// Admits a look-up, or fails with the time of the next one.
     pub(super) fn admit<'a>(
         &self,
         asker: &Asker,
@@ -98,7 +100,7 @@ impl Desk {
         }
     }
 
-    /// Brings a secret up to date as of the moment of asking.
+    /// Compares a secret with its source, as of the time of the request.
     pub(super) async fn refresh(
         &self,
         secret: &Secret,
@@ -117,7 +119,7 @@ impl Desk {
         }
     }
 
-    /// Brings all parts of a template up to date, and judges what is made of them.
+    /// Refreshes all parts of a template, and checks the result.
     pub(super) async fn refresh_template(
         &self,
         template: &Template,
@@ -142,25 +144,25 @@ impl Desk {
         }
         match listing::preview_of(&self.context.broker, template).refusal {
             Some(why) => Err(BusError::of_preview(name, &why)),
-            // a template has no version of its own
+            // templates have no version
             None if changed => Ok(Refreshed::Changed(0)),
             None => Ok(Refreshed::Unchanged(0)),
         }
     }
 
-    /// What some units are refused a template for: the error's name and words, both empty where there is nothing.
+    /// Why some units are refused a template: the error's name and message, or two empty strings.
     pub(super) fn template_warning(&self, template: &Template) -> (&'static str, String) {
         let sealed = listing::sealed_error_of(&self.context.broker, template);
         sealed.map(|sealed| (BusError::name_of_unusable(sealed), sealed.to_string())).unwrap_or_default()
     }
 
-    /// What some units are refused it for: the error's name and words, both empty where there is nothing.
+    /// Why some units are refused a secret: the error's name and message, or two empty strings.
     pub(super) fn warning(&self, secret: &Secret) -> (&'static str, String) {
         let sealed = self.condition(secret).sealed;
         sealed.map(|sealed| (BusError::name_of_unusable(sealed), sealed.to_string())).unwrap_or_default()
     }
 
-    /// A value as a sealed memfd.
+    /// Returns a value as a sealed memfd.
     pub(super) async fn open(
         &self,
         name: &str,
@@ -189,7 +191,7 @@ impl Desk {
     }
 }
 
-/// Says who was given a value, in the journal of the unit if it was one.
+/// Logs who received a value; if it was a unit, in the unit's journal.
 fn opened(name: &str, what: &Deliverable, caller: &Caller) {
     let unit = caller.unit.as_ref().map(UnitName::as_str);
     let by = match unit {
@@ -208,7 +210,7 @@ fn opened(name: &str, what: &Deliverable, caller: &Caller) {
     );
 }
 
-/// Why nothing can be handed over.
+/// Converts a refusal to an error of the bus.
 fn refused(name: &str, refusal: &Refusal) -> BusError {
     match refusal {
         Refusal::Part { template, refusal } => refused(&format!("template {template}"), refusal),
@@ -225,7 +227,7 @@ fn refused(name: &str, refusal: &Refusal) -> BusError {
     }
 }
 
-/// The name of the error that a refusal is on the bus.
+/// The name on the bus of a refusal.
 pub(super) fn refusal_name(refusal: &Refusal) -> &'static str {
     match refusal {
         Refusal::Part { refusal, .. } => refusal_name(refusal),
@@ -238,7 +240,7 @@ pub(super) fn refusal_name(refusal: &Refusal) -> &'static str {
     }
 }
 
-/// What the flags of a refresh mean: 1 is to fetch the values, whatever the versions say.
+/// Parses the flags of a refresh: with 1, values are fetched even if the versions are equal.
 fn thoroughness(flags: u64) -> Result<Thoroughness, BusError> {
     match flags {
         0 => Ok(Thoroughness::Versions),
@@ -254,17 +256,17 @@ pub(super) fn units(secret: &Secret) -> Vec<String> {
     entries(secret.name.as_str(), &secret.grants)
 }
 
-/// Seconds since it was known to be what 1Password has; -1 where there is nothing.
+/// Seconds since the value was last confirmed; -1 if it was never fetched.
 pub(super) fn age(condition: &Condition) -> i64 {
     condition.age.map_or(-1, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX))
 }
 
-/// The version as people compare it; empty where there is none.
+/// The version for people; empty if nothing was fetched.
 pub(super) fn version_text(condition: &Condition) -> String {
     condition.version.map(version::text).unwrap_or_default()
 }
 
-/// The name of the last error; empty where there is none.
+/// The name of the last error; empty without an error.
 pub(super) fn error_name(condition: &Condition) -> &'static str {
     match (&condition.unusable, &condition.error) {
         (Some(unusable), _) => BusError::name_of_unusable(*unusable),
@@ -273,7 +275,7 @@ pub(super) fn error_name(condition: &Condition) -> &'static str {
     }
 }
 
-/// The last error in words.
+/// The message of the last error; empty without an error.
 pub(super) fn last_error(condition: &Condition) -> String {
     match (&condition.unusable, &condition.error) {
         (Some(unusable), _) => unusable.to_string(),
@@ -281,24 +283,24 @@ pub(super) fn last_error(condition: &Condition) -> String {
     }
 }
 
-/// Why units are refused it at the sealed socket alone; empty where they are not.
+/// Why units at the sealed socket are refused the value; otherwise empty.
 pub(super) fn sealed_error(condition: &Condition) -> String {
     condition.sealed.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
-/// A size in bytes; -1 where there is nothing.
+/// A size in bytes; -1 if it is not known.
 pub(super) fn in_bytes(size: Option<usize>) -> i64 {
     size.map_or(-1, |size| i64::try_from(size).unwrap_or(i64::MAX))
 }
 
-/// What came of a refresh, in a word, and the version.
+/// The outcome of a refresh and the version.
 pub(super) fn outcome(refreshed: Refreshed) -> (&'static str, u64) {
     match refreshed {
         Refreshed::Unchanged(version) => ("unchanged", version),
         Refreshed::Changed(version) => ("changed", version),
     }
 }
-/// Where a secret's object is.
+/// The path of a secret's object.
 pub(super) fn secret_path(name: &str) -> String {
     format!("{PATH}/secret/{}", in_path(name))
 }

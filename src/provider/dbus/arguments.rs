@@ -1,11 +1,11 @@
-//! Arguments of methods, which are bounded as they are read.
+//! Arguments of methods, with limits that apply while they are read.
 
 use std::collections::HashSet;
 
 use crate::ipc::bounded;
 
-/// Names of secrets, as callers give them. They are read before it is known whose they are, and short texts take more memory than in a
-/// message.
+/// Names of secrets, as sent by a caller. They are read before the caller is known, and short strings take
+/// more memory than in the message.
 #[derive(serde::Deserialize)]
 #[serde(transparent)]
 pub(super) struct Names(#[serde(deserialize_with = "bounded::vec")] pub(super) Vec<String>);
@@ -14,7 +14,7 @@ impl zbus::Type for Names {
     const SIGNATURE: &'static zbus::Signature = <Vec<String> as zbus::Type>::SIGNATURE;
 }
 
-/// Credentials that a unit asks for: each ID, and whether it asks at the sealed socket.
+/// Credentials that a unit requests: each ID, and whether it uses the sealed socket.
 #[derive(serde::Deserialize)]
 #[serde(transparent)]
 pub(super) struct Requests(#[serde(deserialize_with = "bounded::vec")] pub(super) Vec<(String, bool)>);
@@ -23,7 +23,7 @@ impl zbus::Type for Requests {
     const SIGNATURE: &'static zbus::Signature = <Vec<(String, bool)> as zbus::Type>::SIGNATURE;
 }
 
-/// Each name once, in the order in which they come first.
+/// Removes repeated names and keeps the order.
 pub(super) fn distinct(Names(mut names): Names) -> Vec<String> {
     let mut seen = HashSet::new();
     names.retain(|name| seen.insert(name.clone()));

@@ -1,4 +1,5 @@
-//! Who calls, and what it may: root everything, a unit what policy gives to it, anybody else what polkit says.
+//! Identifies callers and what they may do: root may do everything, a unit what the policy allows, others
+//! what polkit allows.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,33 +22,34 @@ use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::base::asker::Asker;
 use crate::provider::request::attestation::unit_of;
 
-/// The most callers that are remembered.
+/// How many callers are remembered.
 const REMEMBERED: usize = 256;
-/// How long polkit's word on looking at things is good for: one look asks for many properties.
+/// How long polkit's answer for `inspect` is cached: a client reads many properties one after another.
 const GOOD_FOR: Duration = Duration::from_secs(3);
 
-/// The most bytes of a message that asks for something: more than any that makes sense.
+/// The largest message in bytes: longer than any valid request.
 const LONGEST: usize = 1 << 20;
-/// The most calls that wait at once until it is known who makes them, and until polkit has said whether they may; of one caller, and of all.
+/// How many calls may wait at once: for the identity of their caller, for polkit per caller, and for polkit
+/// in total.
 const UNKNOWN_AT_ONCE: usize = 4096;
 const ASKING_EACH: usize = 16;
 const ASKING_AT_ONCE: usize = 256;
 
-/// The interface by which properties are asked for.
+/// The interface for reading properties.
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
-/// What is to be done, as polkit knows it.
+/// The polkit actions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
-    /// See how secrets stand.
+    /// Read the state of secrets.
     Inspect,
-    /// Have a value.
+    /// Open a value.
     Read,
-    /// Have secrets looked up anew.
+    /// Refresh secrets.
     Refresh,
-    /// Have a value of one's own stand in for a secret's, and end that.
+    /// Set and remove overrides.
     Put,
-    /// Have the configuration read anew.
+    /// Reload the configuration.
     Reload,
 }
 
@@ -62,7 +64,7 @@ impl Action {
         }
     }
 
-    /// Whether only root, and those whom polkit allows, may do this to a secret. A unit may do other things to what policy gives to it.
+    /// Whether this needs root or polkit. A unit may do the rest to its own secrets without polkit.
     pub(super) fn needs_polkit(self, is_own: impl FnOnce() -> bool) -> bool {
         match self {
             Self::Inspect | Self::Read | Self::Refresh => !is_own(),
@@ -71,24 +73,23 @@ impl Action {
     }
 }
 
-/// Somebody on the bus.
+/// A client on the bus.
 #[derive(Debug)]
 pub(super) struct Caller {
-    /// Its user.
     pub(super) uid: u32,
-    /// The unit that it is a process of, where that can be known.
+    /// The unit of its process, if known.
     pub(super) unit: Option<UnitName>,
-    /// polkit's last word on `Inspect`.
+    /// polkit's last answer for `Inspect`.
     inspects: Mutex<Option<(Instant, bool)>>,
-    /// Turns to ask polkit: its own, and those of all.
+    /// Permits for asking polkit: of this caller, and of all callers.
     asking: [Arc<Semaphore>; 2],
 }
 
-/// Those who have called. A name on the bus is never given to another, so who is behind it is found out once.
+/// The callers so far. The bus never reuses a unique name, so each caller is identified once.
 #[derive(Debug)]
 pub(super) struct Callers {
     known: Mutex<HashMap<OwnedUniqueName, Arc<Identity>>>,
-    /// Turns of those of whom nothing is known yet.
+    /// Permits for callers that are not identified yet.
     unknown: Semaphore,
     asking: Arc<Semaphore>,
 }
@@ -103,11 +104,12 @@ impl Default for Callers {
     }
 }
 
-/// Found out by the first call; others wait for that, since a bus that is asked too much at once drops answers.
+/// The first call identifies the caller, and further calls wait for that: a bus with too many pending
+/// requests drops replies.
 type Identity = OnceCell<Arc<Caller>>;
 
 impl Callers {
-    /// Finds out who has sent a message.
+    /// Identifies the sender of a message.
     pub(super) async fn of(
         &self,
         header: &Header<'_>,
@@ -115,7 +117,7 @@ impl Callers {
     ) -> Result<Arc<Caller>, BusError> {
         let sender =
             header.sender().ok_or_else(|| BusError::NotAuthorized("the message names no sender".into()))?;
-        // anybody may send anything: what is too much is given up at once, so that memory is not
+        // any user can send anything; reject excess calls at once to bound memory
         if header.primary().body_len() as usize > LONGEST {
             return Err(BusError::InvalidArgument(format!("a message may have {LONGEST} bytes")));
         }
@@ -134,7 +136,7 @@ impl Callers {
     fn entry(&self, name: &OwnedUniqueName) -> Arc<Identity> {
         let mut known = self.known();
         if known.len() >= REMEMBERED && !known.contains_key(name) {
-            known.clear(); // they are found out again
+            known.clear(); // callers are identified again
         }
         Arc::clone(known.entry(name.clone()).or_default())
     }
@@ -171,26 +173,27 @@ async fn identify(
     Ok(Caller { uid, unit, inspects: Mutex::default(), asking })
 }
 
-/// The unit of a process, if it is one that can ask for credentials.
+/// The unit of a process, if its type can load credentials.
 fn read_unit(pid: u32, pidfd: Option<OwnedFd>) -> Option<UnitName> {
     unit_of(i32::try_from(pid).ok()?, pidfd).ok().filter(has_credentials)
 }
 
-/// Whether a unit is of a type that has credentials. All processes of a user are in that user's manager or in a session's scope, so these
-/// prove nothing.
+/// Whether units of this type have credentials. All processes of a user are in the user's manager or in a
+/// session's scope, so these types prove nothing.
 fn has_credentials(unit: &UnitName) -> bool {
     ExecType::of(unit.suffix()).is_some() && !unit.as_str().starts_with("user@")
 }
 
-/// Whether a process of this user in a unit's cgroup acts as the unit: root does, and the unit's own user.
+/// Whether a process of this user in a unit's cgroup may act as the unit: only root and the unit's own user.
 fn acts_as_unit(uid: u32, user: Option<u32>) -> bool {
     uid == 0 || user == Some(uid)
 }
 
-/// The user that a unit runs as; none for those without `User=`, which run as root.
+/// The user that a unit runs as; `None` without `User=`: the unit runs as root.
 ///
-/// A unit's credentials can be read by its user alone, so on the bus it is the same: programs of anybody run in the cgroup of cron.service. Nor
-/// can an ID that once was a caller's and is another process's now make a unit of it, where the bus has no pidfd.
+/// Only this user can read the unit's credentials, so the same applies on the bus. Otherwise the jobs of any
+/// user in the cgroup of cron.service would count as that unit. The check also covers reused process IDs
+/// where the bus has no pidfd.
 async fn user_of(unit: &UnitName, connection: &Connection) -> Option<u32> {
     let interface = exec_interface(unit.suffix())?;
     let manager = ManagerProxy::new(connection).await.ok()?;
@@ -202,17 +205,16 @@ async fn user_of(unit: &UnitName, connection: &Connection) -> Option<u32> {
 }
 
 impl Caller {
-    /// For whom something is looked up on its order.
+    /// Who is charged for look-ups by this caller.
     pub(super) fn asker(&self) -> Asker {
         Asker::on_bus(self.uid, self.unit.as_ref())
     }
 
-    /// Whether it is root, who may do all of it.
     pub(super) fn is_root(&self) -> bool {
         self.uid == 0
     }
 
-    /// Whether a secret is one that policy gives to the caller's unit, under whatever ID.
+    /// Whether the policy grants a secret to the caller's unit, under any ID.
     pub(super) fn owns(&self, secret: &Secret, policy: &Policy) -> bool {
         let Some(unit) = &self.unit else { return false };
         let ids =
@@ -221,7 +223,8 @@ impl Caller {
             .any(|id| policy.judge(unit, id).is_ok_and(|what| what.label() == secret.name.as_str()))
     }
 
-    /// The names that it may see: all if it is root or polkit has just allowed it to inspect, else those of its unit's secrets.
+    /// The names that the caller may see: all for root and for callers that polkit just allowed to inspect,
+    /// otherwise those of its unit's secrets.
     pub(super) fn visible<'a>(&'a self, policy: &'a Policy) -> impl Iterator<Item = &'a str> {
         let inspects = (*self.last_word()).is_some_and(|(at, allowed)| allowed && at.elapsed() < GOOD_FOR);
         let all = self.is_root() || inspects;
@@ -229,12 +232,12 @@ impl Caller {
         secrets.map(|secret| secret.name.as_str())
     }
 
-    /// No secret has this name.
+    /// The error for a name that does not exist.
     pub(super) fn no_secret(&self, active: &ActiveConfig, name: &str) -> BusError {
         BusError::no_secret(active, name, self.visible(&active.settings.policy))
     }
 
-    /// Whether it may do this to what is not its own.
+    /// Checks that the caller may do this to secrets that are not its own.
     pub(super) async fn may(
         &self,
         action: Action,
@@ -273,10 +276,11 @@ impl Caller {
     }
 }
 
-/// polkit's word; no, where there is no polkit.
+/// Asks polkit; without polkit the answer is no.
 async fn ask_polkit(action: Action, header: &Header<'_>, connection: &Connection) -> bool {
     let Ok(subject) = Subject::new_for_message_header(header) else { return false };
-    // nobody is asked for a property: until the answer the objects can't be changed, and with them all of the bus would wait
+    // reading a property never prompts for a password: until the answer, zbus locks the object, and all other
+    // calls would wait
     let is_property = header.interface().is_some_and(|name| name.as_str() == PROPERTIES);
     let interactive = !is_property && header.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
     let flags = match interactive {
@@ -386,7 +390,7 @@ mod tests {
         for (caller, name) in [(&app, "api-kye"), (&user, "api-kye"), (&user, "db-pasword")] {
             assert!(!said(caller, name).contains("did you mean"), "{caller:?} {name}");
         }
-        // polkit has just allowed it to see all of them
+        // polkit has just allowed it to see all secrets
         *user.last_word() = Some((Instant::now(), true));
         assert!(said(&user, "api-kye").contains("did you mean \"api-key\"?"));
         *user.last_word() = Some((Instant::now(), false));

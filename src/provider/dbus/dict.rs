@@ -11,13 +11,13 @@ pub(super) type Dict = HashMap<&'static str, OwnedVariant>;
 
 /// Adds a value to a dictionary.
 pub(super) fn put(dict: &mut Dict, key: &'static str, value: Variant<'_>) {
-    // a number, a text or a list of such has no descriptor that could fail to be copied
+    // numbers, strings and lists of them contain no descriptor whose copy could fail
     if let Ok(value) = value.try_to_owned() {
         dict.insert(key, value);
     }
 }
 
-/// The entries of `units` of a secret or template of this name.
+/// The entries of `units` of a secret or template with this name.
 pub(super) fn entries(name: &str, grants: &[Grant]) -> Vec<String> {
     let entry = |grant: &Grant| match grant.credential.as_str() == name {
         true => grant.units.glob().as_str().to_owned(),

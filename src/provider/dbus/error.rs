@@ -1,4 +1,4 @@
-//! The errors of the bus: each with a name that programs can tell apart, and a message that says what to do.
+//! Errors of the bus: each has a name for programs, and a message with a remedy.
 
 use zbus::DBusError;
 
@@ -19,34 +19,35 @@ pub(super) enum BusError {
     NotAuthorized(String),
     /// No secret has this name.
     NoSuchSecret(String),
-    /// What was given does not do: a name that is none, a descriptor that can't be read.
+    /// An argument is invalid, for example a name with invalid characters or a descriptor that cannot be
+    /// read.
     InvalidArgument(String),
-    /// 1Password has no such vault, item or field.
+    /// The vault, item or field does not exist.
     NotFound(String),
     /// Several vaults, items or fields match.
     Ambiguous(String),
-    /// 1Password denies it to the token.
+    /// 1Password denies the token access.
     Denied(String),
-    /// There is no token yet.
+    /// No token is set.
     NoToken(String),
     /// 1Password limits the calls, or the budget is used up.
     Limited(String),
-    /// 1Password can't be reached.
+    /// 1Password cannot be reached.
     Unavailable(String),
-    /// What came is not what 1Password sends.
+    /// The response is not valid.
     Malformed(String),
-    /// The value, or the store with it, would be too large.
+    /// The value, or the store with the value, would be too large.
     TooLarge(String),
-    /// The field is empty, and the secret does not say that it may be.
+    /// The field is empty, and the secret does not allow that.
     Empty(String),
-    /// The configuration or the store can't be used.
+    /// The configuration or the store cannot be used.
     Misconfigured(String),
-    /// onecred itself failed: its store can't be written, for example.
+    /// onecred itself failed, for example because it cannot write to its store.
     Failed(String),
 }
 
 impl BusError {
-    /// A failure to have a secret, by its name.
+    /// Converts a failed look-up of a secret or template.
     pub(super) fn of(name: &str, failure: &Failure) -> Self {
         let message = format!("{name}: {}: {}; {}", failure.class.as_str(), failure.cause, failure.remedy);
         Self::of_class(failure.class, message)
@@ -83,7 +84,7 @@ impl BusError {
         }
     }
 
-    /// A value that units are refused.
+    /// The error for a value that units are refused.
     pub(super) fn unusable(name: &str, unusable: Unusable) -> Self {
         let message = format!("{name}: {unusable}");
         match unusable {
@@ -100,7 +101,7 @@ impl BusError {
         }
     }
 
-    /// A request that would be refused.
+    /// The error for a request that would be refused.
     pub(super) fn of_preview(name: &str, why: &Why) -> Self {
         let message = format!("{name}: {}", why.text);
         match why.kind {
@@ -111,7 +112,7 @@ impl BusError {
         }
     }
 
-    /// The name of the error for a kind of refusal.
+    /// The name of the error for a refusal.
     pub(super) fn name_of_kind(kind: Kind) -> &'static str {
         match kind {
             Kind::Failed(class) => Self::name_of(class),
@@ -121,7 +122,8 @@ impl BusError {
         }
     }
 
-    /// No configuration is active, since it or the store can't be used. Why may quote the configuration, and is for those who may see it.
+    /// The error without an active configuration. The reason may quote the configuration, so only callers who
+    /// may see it get it.
     pub(super) fn serves_nothing(why: Option<&str>) -> Self {
         Self::Misconfigured(match why {
             Some(why) => format!("onecred serves nothing: {why}; after a fix: onecred reload"),
@@ -129,7 +131,8 @@ impl BusError {
         })
     }
 
-    /// No secret has this name; a template may. The nearest of the names that the caller may see is suggested.
+    /// The error for a name without a secret. A template may have the name. The message suggests the most
+    /// similar name that the caller may see.
     pub(super) fn no_secret<'a>(
         active: &ActiveConfig,
         name: &str,

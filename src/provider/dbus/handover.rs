@@ -1,4 +1,5 @@
-//! Values that go over the bus by descriptor: sealed memfds on their way out, an admin's file on its way in. Never in a message.
+//! Passes values by file descriptor, never in a message: sealed memfds to callers, and an administrator's
+//! file to onecred.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
@@ -11,15 +12,15 @@ use super::error::BusError;
 use crate::domain::secret::SecretValue;
 use crate::ipc::packet;
 
-/// A value as a memfd that nobody can change, to be read from its beginning.
+/// Returns a value as an immutable memfd, to be read from offset 0.
 pub(super) fn out(value: &SecretValue) -> io::Result<OwnedFd> {
-    // exposed: whoever gets the descriptor was found to be allowed the value
+    // exposed: the caller may have the value
     let mut file = File::from(packet::sealed("onecred", std::iter::once(value.expose()))?);
     file.seek(SeekFrom::Start(0))?;
     Ok(file.into())
 }
 
-/// Reads what an admin hands in: a memfd or another file, whole. A pipe or a socket could keep everybody waiting.
+/// Reads all of an administrator's file. Pipes and sockets are rejected, because reading them could block.
 pub(super) fn take(fd: impl AsFd, allow_empty: bool) -> Result<SecretValue, BusError> {
     let unfit = |why: &str| BusError::InvalidArgument(format!("the value's descriptor {why}"));
     let failed = |error: io::Error| unfit(&format!("can't be read: {error}"));

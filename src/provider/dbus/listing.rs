@@ -19,14 +19,14 @@ use crate::provider::fetch::preview::{self, Preview};
 use crate::provider::observe::secret_status::Unusable;
 
 impl Desk {
-    /// The properties of a template; of the units that it is withheld from only this one, if one is given.
+    /// The properties of a template. With `only`, other units are left out of `Withheld`.
     pub(super) fn describe_template(&self, template: &Template, only: Option<&UnitName>) -> Dict {
         let mut dict = describe_template(&self.context.broker, template);
         put(&mut dict, "Withheld", Variant::from(self.withheld(template.name.as_str(), only)));
         dict
     }
 
-    /// All secrets; for a unit that may not see them, its own.
+    /// All secrets; a unit without the permission sees its own.
     pub(super) async fn list_secrets(
         &self,
         header: &Header<'_>,
@@ -42,7 +42,7 @@ impl Desk {
         for secret in policy.secrets().filter(own) {
             secrets.push(self.describe(secret, only));
             if secrets.len().is_multiple_of(64) {
-                tokio::task::yield_now().await; // units that ask go first
+                tokio::task::yield_now().await; // requests of units go first
             }
         }
         match allowed {
@@ -51,7 +51,7 @@ impl Desk {
         }
     }
 
-    /// All templates, in the same way.
+    /// All templates; a unit without the permission sees its own.
     pub(super) async fn list_templates(
         &self,
         header: &Header<'_>,
@@ -66,7 +66,7 @@ impl Desk {
         let mut templates: Vec<Dict> = Vec::new();
         for template in own {
             templates.push(self.describe_template(template, only));
-            tokio::task::yield_now().await; // each is put together; units that ask go first
+            tokio::task::yield_now().await; // each template is rendered; requests of units go first
         }
         match allowed {
             Err(denied) if templates.is_empty() => Err(denied),
@@ -74,7 +74,7 @@ impl Desk {
         }
     }
 
-    /// All rules, in the same way.
+    /// All rules; a unit without the permission sees its own.
     pub(super) async fn list_rules(
         &self,
         header: &Header<'_>,
@@ -93,13 +93,13 @@ impl Desk {
     }
 }
 
-/// What a request for a template would be answered at the plain socket, as far as the store knows.
+/// What a request for a template at the plain socket would get, judged by the store.
 pub(super) fn preview_of(broker: &Broker, template: &Template) -> Preview {
     let what = Deliverable::Template(Arc::clone(&template.filling));
     preview::of(broker, &what, Form::Plain, &ids(template))
 }
 
-/// Why a template is refused at the sealed socket, where the plain one serves it.
+/// Why the sealed socket refuses a template that the plain socket serves.
 pub(super) fn sealed_error_of(broker: &Broker, template: &Template) -> Option<Unusable> {
     sealed_error(&preview_of(broker, template), template)
 }
@@ -148,19 +148,19 @@ fn describe_rule(rule: &Rule) -> Dict {
 }
 
 impl Caller {
-    /// Whether a template is given to the caller's unit.
+    /// Whether the caller's unit may load a template.
     pub(super) fn has_template(&self, template: &Template) -> bool {
         self.unit.as_ref().is_some_and(|unit| template.grants.iter().any(|grant| grant.units.matches(unit)))
     }
 
-    /// Whether a rule is for the caller's unit.
+    /// Whether a rule applies to the caller's unit.
     pub(super) fn has_rule(&self, rule: &Rule) -> bool {
         self.unit.as_ref().is_some_and(|unit| rule.units.iter().any(|units| units.matches(unit)))
     }
 }
 
 fn dict<const N: usize>(values: [(&'static str, Variant<'_>); N]) -> Dict {
-    // a text or a list of such has no descriptor that could fail to be copied
+    // strings and lists of them contain no descriptor whose copy could fail
     let owned = values.into_iter().filter_map(|(key, value)| Some((key, value.try_to_owned().ok()?)));
     owned.collect()
 }
@@ -179,7 +179,7 @@ mod tests {
         for (value, name, state, error, sealed) in [
             (&b"hunter2"[..], "conf", "fresh", "", ""),
             (&huge, "conf", "failing", "TooLarge", ""),
-            // too large for an ID of 20 bytes, and not for one of 4
+            // too large for an ID of 20 bytes, but not for an ID of 4 bytes
             (&huge, "long", "failing", "TooLarge", ""),
             (&huge, "short", "fresh", "", "too large for the sealed socket"),
             (&huge, "file", "fresh", "", ""),

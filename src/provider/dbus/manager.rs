@@ -1,4 +1,4 @@
-//! The manager's object: all secrets at once, and what is done to them.
+//! The manager object: lists, refreshes and overrides secrets.
 
 use std::sync::Arc;
 
@@ -20,13 +20,11 @@ use crate::provider::dbus::operations::Outcome;
 use crate::provider::observe::metrics;
 use crate::provider::publish::Handle;
 
-/// The manager on the bus.
 pub(super) struct Manager {
     desk: Arc<Desk>,
 }
 
 impl Manager {
-    /// The manager.
     pub(super) fn new(desk: Arc<Desk>) -> Self {
         Self { desk }
     }
@@ -41,11 +39,13 @@ impl Manager {
     }
 }
 
-/// All secrets, and what can be done with them. Names of secrets and versions are told to everybody on the bus by signals; all else is
-/// for root, for whom polkit allows, and for units of their own secrets. A value is never part of a message.
+/// Lists, refreshes and overrides secrets. Signals announce the names and versions of secrets to every user
+/// of the bus. Everything else is for root, for users that polkit allows, and for units that ask about their
+/// own secrets. Messages never contain a value.
 #[interface(name = "org.onecred.Credentials1.Manager")]
 impl Manager {
-    /// All secrets, each with what its object has as properties. A unit that polkit does not allow sees its own.
+    /// Returns all secrets, each with the properties of its object. A unit without the permission sees its
+    /// own.
     #[zbus(out_args("secrets"))]
     async fn list_secrets(
         &self,
@@ -55,8 +55,8 @@ impl Manager {
         self.desk.list_secrets(&header, connection).await
     }
 
-    /// All templates, each with its references, units, target, state, and why units are refused it. A unit that polkit does not allow sees
-    /// its own.
+    /// Returns all templates, each with its references, units, target, state, and the reason if units are
+    /// refused it. A unit without the permission sees its own.
     #[zbus(out_args("templates"))]
     async fn list_templates(
         &self,
@@ -66,7 +66,8 @@ impl Manager {
         self.desk.list_templates(&header, connection).await
     }
 
-    /// All rules, in their order: reference, units, credential IDs. A unit that polkit does not allow sees its own.
+    /// Returns all rules in their order, with reference, units and credential IDs. A unit without the
+    /// permission sees its own.
     #[zbus(out_args("rules"))]
     async fn list_rules(
         &self,
@@ -76,9 +77,10 @@ impl Manager {
         self.desk.list_rules(&header, connection).await
     }
 
-    /// Brings secrets and templates up to date. Flags: 0 compares versions with 1Password first, 1 fetches the values in any case.
-    /// Each comes back once, with "changed", "unchanged" or "failed", its version, and the error's name and words; without a failure,
-    /// those of a warning: the value is too large for the sealed socket.
+    /// Refreshes secrets and templates. Flags: 0 compares versions with 1Password first, 1 always fetches the
+    /// values. Each outcome has the name, "changed", "unchanged" or "failed", the version, and the error's
+    /// name and message. Without a failure, these two hold a warning: the value is too large for the sealed
+    /// socket.
     #[zbus(out_args("outcomes"))]
     async fn refresh(
         &self,
@@ -100,7 +102,7 @@ impl Manager {
         }
         let unknown = names.iter().find(|name| policy.by_name(name).is_none());
         match unknown {
-            // no answer is longer than one about everything
+            // bounds the reply: it is never longer than the one for all secrets
             Some(unknown) if names.len() > policy.secrets().count() + active.settings.templates.len() => {
                 Err(caller.no_secret(&active, unknown))
             }
@@ -108,7 +110,7 @@ impl Manager {
         }
     }
 
-    /// The same for all secrets that are configured.
+    /// Refreshes all configured secrets.
     #[zbus(out_args("outcomes"))]
     async fn refresh_all(
         &self,
@@ -121,9 +123,10 @@ impl Manager {
         self.desk.refresh_these(names, flags, &caller).await
     }
 
-    /// Which units would be restarted, reloaded or sent a signal if these secrets and templates had changed (all, if none is named): each unit that
-    /// runs, "restart", "reload" or the signal's name, the secret or template that it is for, and why that would be withheld by what is in memory, or
-    /// an empty text.
+    /// Returns the units that would be restarted, reloaded or sent a signal if these secrets and templates
+    /// had changed (all, if no names are given). Each running unit comes with "restart", "reload" or the
+    /// signal's name, with the secret or template, and with the reason why the action would be withheld,
+    /// judged by the values in memory, or an empty string.
     #[zbus(out_args("units"))]
     async fn affected(
         &self,
@@ -134,8 +137,8 @@ impl Manager {
         self.desk.affected(names, &header, connection).await
     }
 
-    /// What a unit would be told that asks for a credential: whether it may have it, which secret or rule it is, the reference, and why, or
-    /// why not and what to do. Nothing is fetched.
+    /// Explains whether a unit may load a credential: the secret or rule that applies, its reference, and the
+    /// reason, or what to do. Nothing is fetched.
     #[zbus(out_args("allowed", "secret", "reference", "reason"))]
     async fn explain(
         &self,
@@ -161,8 +164,9 @@ impl Manager {
         })
     }
 
-    /// Predicts what a unit would be answered that starts now and asks for these credentials: each ID, and whether it asks at the sealed
-    /// socket. Flags: 0 looks into memory only, 1 looks up in 1Password what a start would. Each comes back as a dictionary; see the manual.
+    /// Predicts what a unit would receive if it started now and requested these credentials: each ID, and
+    /// whether it uses the sealed socket. Flags: 0 looks only into memory, 1 looks up in 1Password what a
+    /// start would. The manual lists the keys of the dictionaries.
     #[zbus(out_args("predictions"))]
     async fn predict(
         &self,
@@ -175,7 +179,8 @@ impl Manager {
         self.desk.predict_start(&unit, &credentials, flags, &header, connection).await
     }
 
-    /// Loads the configuration again. If it has errors, the one before stays active, and the first error is the answer.
+    /// Reloads the configuration. If it has errors, the old configuration stays active, and the first error
+    /// is returned.
     async fn reload(
         &self,
         #[zbus(header)] header: Header<'_>,
@@ -188,7 +193,7 @@ impl Manager {
         answered.await.map_err(|_| gone())?.map_err(BusError::Misconfigured)
     }
 
-    /// Gives a secret's value, as a sealed memfd to be read from its beginning.
+    /// Returns a secret's value as a sealed memfd, to be read from offset 0.
     #[zbus(out_args("value"))]
     async fn open(
         &self,
@@ -202,7 +207,7 @@ impl Manager {
         Ok(self.desk.open(&name, &what, &caller).await?.into())
     }
 
-    /// The same for the calling unit's own credential, by the ID that it has in LoadCredential=.
+    /// Returns a credential of the calling unit, by its ID in LoadCredential=, in the same way.
     #[zbus(out_args("value"))]
     async fn open_credential(
         &self,
@@ -228,7 +233,7 @@ impl Manager {
         Ok(self.desk.open(what.label(), &what, &caller).await?.into())
     }
 
-    /// Breaks the glass: has the content of a file, memfd or other, stand in for a secret's value until it is released.
+    /// Overrides a secret with the content of a memfd or a regular file, until Release.
     async fn put(
         &self,
         name: String,
@@ -238,15 +243,15 @@ impl Manager {
     ) -> Result<(), BusError> {
         let found = self.desk.find(&name, Action::Put, &header, connection).await?;
         let wanted = &found.secret()?.wanted;
-        // a file of some file systems can keep its reader waiting, which no unit may feel
+        // some file systems can block the reader of a file, and units must not wait for that
         let allow_empty = wanted.allow_empty;
         let value = tokio::task::spawn_blocking(move || handover::take(&value, allow_empty)).await;
         let value = value.map_err(|_| BusError::Failed("the value could not be read".to_owned()))??;
         self.desk.put(&name, wanted, value)
     }
 
-    /// Overrides a secret with its previous value until it is released: the last value that differs from the current one. Returns the version
-    /// of the item that it is of.
+    /// Overrides a secret with its previous value, until Release: the last value that differs from the
+    /// current one. Returns the version of the item with that value.
     #[zbus(out_args("version"))]
     async fn rollback(
         &self,
@@ -259,7 +264,7 @@ impl Manager {
         self.desk.rollback(&name, wanted)
     }
 
-    /// Ends what stands in for a secret.
+    /// Removes an override.
     async fn release(
         &self,
         name: String,
@@ -270,7 +275,7 @@ impl Manager {
         self.desk.release(name)
     }
 
-    /// What is counted, as OpenMetrics text.
+    /// Returns the metrics as OpenMetrics text.
     #[zbus(out_args("text"))]
     async fn metrics(
         &self,
@@ -287,7 +292,7 @@ impl Manager {
         env!("CARGO_PKG_VERSION")
     }
 
-    /// Why nothing is served, where the configuration or the store could not be used; else empty.
+    /// Why nothing is served: the configuration or the store cannot be used. Otherwise empty.
     #[zbus(property(emits_changed_signal = "invalidates"))]
     async fn configuration_error(
         &self,
@@ -298,7 +303,8 @@ impl Manager {
         Ok(self.desk.context.config.get().error.clone().unwrap_or_default())
     }
 
-    /// Why units are refused every secret at the sealed socket, and what to do, where the host key cannot be used; else empty.
+    /// Why the sealed socket refuses every secret, and what to do: the host key cannot be used. Otherwise
+    /// empty.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn sealing_error(
         &self,
@@ -309,7 +315,8 @@ impl Manager {
         Ok(self.desk.context.sealer.error().map(|error| error.with_remedy()).unwrap_or_default())
     }
 
-    /// How many units are to be started again, since they were refused a credential or need such a unit.
+    /// How many units wait to be started again, because they were refused a credential or depend on such a
+    /// unit.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn units_to_recover(
         &self,
@@ -320,7 +327,7 @@ impl Manager {
         Ok(u32::try_from(self.desk.context.recovery.progress().0).unwrap_or(u32::MAX))
     }
 
-    /// How many units were started again since the first refusal after which UnitsToRecover was not 0.
+    /// How many units were started again since UnitsToRecover last rose from 0.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn units_recovered(
         &self,
@@ -331,8 +338,9 @@ impl Manager {
         Ok(u32::try_from(self.desk.context.recovery.progress().1).unwrap_or(u32::MAX))
     }
 
-    /// How the active configuration relates to the files: "current"; "changed": they are valid and were not loaded; "rejected": they have errors
-    /// or can't be read, and what was loaded before is active; "none": no configuration is active. The files are read for this.
+    /// How the active configuration relates to the files: "current"; "changed": the files are valid, but were
+    /// not loaded since they changed; "rejected": the files have errors or cannot be read, and the old
+    /// configuration stays active; "none": no configuration is active. Reading this property reads the files.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn configuration_state(
         &self,
@@ -342,7 +350,7 @@ impl Manager {
         Ok(self.standing(header, connection).await?.as_str().to_owned())
     }
 
-    /// Why the files can't be used, where ConfigurationState is "rejected"; else empty.
+    /// Why the files cannot be used, if ConfigurationState is "rejected". Otherwise empty.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn configuration_file_error(
         &self,
@@ -355,7 +363,8 @@ impl Manager {
         })
     }
 
-    /// When the active configuration was loaded first since boot, in seconds of the Unix epoch; 0 where none is active.
+    /// When the active configuration was first loaded since boot, in seconds since the Unix epoch; 0 if none
+    /// is active.
     #[zbus(property(emits_changed_signal = "invalidates"))]
     async fn configuration_loaded(
         &self,
@@ -366,11 +375,11 @@ impl Manager {
         Ok(self.desk.context.config.get().loaded)
     }
 
-    /// A secret has another value than before. Whoever follows it calls Open.
+    /// A secret has a new value. Call Open to get it.
     #[zbus(signal)]
     async fn changed(emitter: &SignalEmitter<'_>, name: &str, version: u64) -> zbus::Result<()>;
 
-    /// A secret could not be had; the error's name says of what kind that is.
+    /// A secret could not be fetched. The error is one of the names org.onecred.Error.*.
     #[zbus(signal)]
     async fn failed(emitter: &SignalEmitter<'_>, name: &str, error: &str) -> zbus::Result<()>;
 }

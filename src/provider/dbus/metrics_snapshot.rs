@@ -1,4 +1,4 @@
-//! Gathers what the metrics show, from all rooms of the provider.
+//! Collects the figures for the metrics from all parts of the provider.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use crate::provider::context::Context;
 use crate::provider::fetch::preview;
 use crate::provider::observe::metrics::{Figures, SecretFigures, SourceFigures, StoreFigures};
 
-/// How many secrets are looked at in one go: units that ask go first.
+/// How many secrets are examined before requests of units get a turn.
 const AT_A_TIME: usize = 64;
 
-/// The figures of this moment.
+/// Collects the current figures.
 pub async fn gather(context: &Context) -> Figures {
     let (broker, active) = (&context.broker, context.config.get());
     let mut secrets = Vec::new();
@@ -37,7 +37,7 @@ pub async fn gather(context: &Context) -> Figures {
             age: None,
             counts: context.counters.of(template.name.as_str()),
         });
-        tokio::task::yield_now().await; // its values are read
+        tokio::task::yield_now().await; // this reads values
     }
     let told = context.statuses.get(broker).await;
     let status = |name: &SourceName| {

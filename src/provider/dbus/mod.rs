@@ -1,6 +1,8 @@
-//! The D-Bus interface `org.onecred.Credentials1` on the system bus: who may, and what of it, sees and refreshes secrets here.
+//! The D-Bus interface `org.onecred.Credentials1` on the system bus, where callers with the permission see
+//! and refresh secrets.
 //!
-//! The path of a credential knows nothing of it: the bus may come late, go and come back. No value is ever part of a message.
+//! Serving credentials does not depend on it: the bus may start late, stop and restart. Messages never
+//! contain a value.
 
 mod access;
 mod answer;
@@ -41,19 +43,19 @@ use source::SourceObject;
 
 /// The name on the bus.
 pub const NAME: &str = "org.onecred.Credentials1";
-/// The manager's object, below which all others are.
+/// The path of the manager object; all other objects are below it.
 pub const PATH: &str = "/org/onecred/Credentials1";
 
-/// How long to wait for a bus that is not there yet, or not any more.
+/// How long to wait before the next attempt to connect to the bus.
 const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(5)];
 
-/// After how long an answer counts as lost: longer than somebody takes to type a password that polkit asks for.
+/// After how long a reply counts as lost: longer than a user takes to answer polkit's password prompt.
 const LOST: Duration = Duration::from_secs(120);
 
-/// A wish to have the configuration read anew, and where to say what came of it.
+/// A request to reload the configuration, with a channel for the result.
 pub type Reload = oneshot::Sender<Result<(), String>>;
 
-/// What all objects work with.
+/// What all objects share.
 pub(super) struct Desk {
     context: Arc<Context>,
     reloads: mpsc::Sender<Reload>,
@@ -61,11 +63,11 @@ pub(super) struct Desk {
     pace: BusPace,
 }
 
-/// Serves on the system bus for as long as it is polled, also when the bus is not there at first, or is started anew.
+/// Serves on the system bus until dropped, and reconnects if the bus is not running or restarts.
 pub async fn serve(context: Arc<Context>, reloads: mpsc::Sender<Reload>) {
     let mut pauses = Growing::doubling(PAUSES[0], PAUSES[1]);
     loop {
-        // followed before the objects are made, so that no change falls between
+        // subscribe before the objects are created, so that no change is missed
         let events = context.broker.events.follow();
         let desk = Arc::new(Desk {
             context: Arc::clone(&context),
@@ -92,7 +94,8 @@ async fn connect(desk: &Arc<Desk>) -> zbus::Result<Connection> {
     let builder = zbus::connection::Builder::system().method_timeout(LOST);
     let connection = builder.serve_at(PATH, Manager::new(Arc::clone(desk))).build().await?;
     show(desk, connection.object_server(), &BTreeSet::new()).await?;
-    // a provider that was killed leaves the name to its keeper's copy of the connection until the last consumer is refused
+    // the keeper of a killed provider holds a copy of the old connection, and with it the name, until it has
+    // refused all waiting units
     let flags = RequestNameFlags::REPLACE_EXISTING
         | RequestNameFlags::ALLOW_REPLACEMENT
         | RequestNameFlags::DO_NOT_QUEUE;
@@ -100,7 +103,7 @@ async fn connect(desk: &Arc<Desk>) -> zbus::Result<Connection> {
     Ok(connection)
 }
 
-/// Has one object for each secret and source, and none for what is not there any more. Gives back their paths.
+/// Creates an object for each secret and source, and removes outdated ones. Returns the paths of all objects.
 async fn show(
     desk: &Arc<Desk>,
     objects: &ObjectServer,
@@ -131,7 +134,7 @@ async fn show(
     Ok(now)
 }
 
-/// Tells what happens as signals, until the connection ends.
+/// Emits events as signals until the connection ends.
 async fn tell(desk: &Arc<Desk>, connection: &Connection, mut events: broadcast::Receiver<Event>) {
     let objects = connection.object_server();
     let active = desk.context.config.get();
@@ -142,7 +145,7 @@ async fn tell(desk: &Arc<Desk>, connection: &Connection, mut events: broadcast::
     loop {
         let event = match events.recv().await {
             Ok(event) => event,
-            Err(RecvError::Lagged(_)) => Event::Configured, // whatever was missed, properties can be read
+            Err(RecvError::Lagged(_)) => Event::Configured, // the properties show what was missed
             Err(RecvError::Closed) => return,
         };
         let told = match event {
@@ -205,7 +208,7 @@ async fn failed(
     Ok(())
 }
 
-/// The secrets that an item's fields are; of all its fields, where none are said.
+/// The secrets with these fields of an item; without fields, all secrets of the item.
 fn names(desk: &Desk, key: &ItemKey, fields: Option<&[FieldRef]>) -> Vec<String> {
     let active = desk.context.config.get();
     active.secrets_of(key, fields).map(|secret| secret.name.to_string()).collect()
@@ -216,7 +219,8 @@ async fn properties_changed(objects: &ObjectServer, name: &str) -> zbus::Result<
     object.get().await.tell_changed(object.signal_emitter()).await
 }
 
-/// A name as a part of an object's path: what may not stand there as `_` and two hexadecimal digits, as systemd has it.
+/// Escapes a name for an object path: each invalid character becomes `_` and two hexadecimal digits, as in
+/// systemd.
 fn in_path(name: &str) -> String {
     let escaped =
         |(at, byte): (usize, u8)| match byte.is_ascii_alphabetic() || at > 0 && byte.is_ascii_digit() {

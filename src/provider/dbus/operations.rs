@@ -1,4 +1,4 @@
-//! What is done to secrets on the bus's word: many are refreshed at once; a value stands in for one, and is released.
+//! Operations on secrets: refreshes of many at once, and overrides.
 
 use std::sync::Arc;
 
@@ -18,15 +18,15 @@ use crate::provider::base::item_key::ItemKey;
 use crate::provider::dbus::authorization::Caller;
 use crate::provider::store::{Entry, Origin, Snapshot};
 
-/// How many secrets of one call are refreshed at once.
+/// How many secrets one call refreshes at the same time.
 const AT_ONCE: usize = 64;
 
-/// What came of the refresh of one secret: its name, "changed", "unchanged" or "failed", the version, and the error's name and words; without
-/// a failure, those of a warning.
+/// The result of refreshing one secret: its name, "changed", "unchanged" or "failed", the version, and the
+/// error's name and message. Without a failure, the last two may hold a warning.
 pub(super) type Outcome = (String, String, u64, String, String);
 
 impl Desk {
-    /// Brings secrets and templates up to date, many at once. The outcomes come in the order of the names.
+    /// Refreshes secrets and templates concurrently. The outcomes have the order of the names.
     pub(super) async fn refresh_these(
         self: &Arc<Self>,
         names: Vec<String>,
@@ -36,7 +36,7 @@ impl Desk {
         let (turns, mut work) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
         let broker = &self.context.broker;
         let active = self.context.config.get();
-        // all are asked for before any has its turn, so that one check is enough for a source
+        // register all requests before the first one runs, so that one check covers a whole source
         let ask = |name: &String| {
             let what = active.settings.policy.by_name(name)?;
             Some(what.parts().iter().map(|part| broker.ask(part)).collect::<Vec<_>>())
@@ -80,7 +80,7 @@ impl Desk {
         Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
     }
 
-    /// Has a value stand in for a secret's.
+    /// Overrides a secret with a value.
     pub(super) fn put(&self, name: &str, wanted: &Wanted, value: SecretValue) -> Result<(), BusError> {
         let key = ItemKey::new(&wanted.source, &wanted.reference.item);
         self.hold(name, Origin::Put, (&key, &wanted.reference.field), 0, value)?;
@@ -92,7 +92,8 @@ impl Desk {
         Ok(())
     }
 
-    /// Overrides a secret with its previous value: the last one that differs from the current one. Gives the version that it is of.
+    /// Overrides a secret with its previous value: the last one that differs from the current one. Returns
+    /// the version of that value.
     pub(super) fn rollback(&self, name: &str, wanted: &Wanted) -> Result<u64, BusError> {
         let (key, field) = (ItemKey::new(&wanted.source, &wanted.reference.item), &wanted.reference.field);
         let broker = &self.context.broker;
@@ -130,7 +131,7 @@ impl Desk {
         Ok(version)
     }
 
-    /// Ends what stands in for a secret.
+    /// Removes an override.
     pub(super) fn release(&self, name: String) -> Result<(), BusError> {
         let broker = &self.context.broker;
         if !broker.store().release(&name) {

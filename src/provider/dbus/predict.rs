@@ -1,5 +1,5 @@
-//! Predicts: what a unit would be answered if it started now, in the same way as a request is (judged, put together, and made fit for its socket);
-//! and which units a change would restart.
+//! Predicts what a unit would receive if it started now, with the code that answers requests; and which units
+//! a change would restart.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,10 +27,10 @@ use crate::provider::fetch::assemble::{self, Assembled, Job};
 use crate::provider::fetch::start::{self, Start};
 use crate::provider::publish::{Awaited, Handle};
 
-/// The most credentials of one prediction: no unit has as many, and each may cost as much as a request.
+/// The limit for one prediction: units have fewer credentials, and each may cost as much as a request.
 const MOST: usize = 256;
 
-/// Refuses more than a prediction may have.
+/// Rejects predictions over the limit.
 fn bounded(credentials: usize) -> Result<(), BusError> {
     if credentials <= MOST {
         return Ok(());
@@ -40,22 +40,20 @@ fn bounded(credentials: usize) -> Result<(), BusError> {
     )))
 }
 
-/// One credential that a unit asks for.
+/// One credential that a unit requests.
 #[derive(Debug, Clone)]
 struct Request {
-    /// Its ID.
     credential: CredentialId,
-    /// The form of the socket.
     form: Form,
 }
 
-/// What would be answered.
+/// The predicted answer.
 #[derive(Debug, Default)]
 struct Prediction {
     name: String,
     references: String,
     reason: String,
-    /// Nothing, as long as it is not known.
+    /// `None` if it is not known.
     answer: Option<Result<Option<Failure>, Refusal>>,
     overrides: Vec<String>,
     target: String,
@@ -66,7 +64,8 @@ struct Prediction {
 }
 
 impl Desk {
-    /// What would be done to units if these secrets and templates had changed; all, if none is named.
+    /// The units that a change of these secrets and templates would restart, reload or signal; all, if no
+    /// names are given.
     pub(super) async fn affected(
         &self,
         Names(names): Names,
@@ -93,7 +92,7 @@ impl Desk {
         Ok(units)
     }
 
-    /// Predicts the answers to all requests of one start, for a caller who may know them.
+    /// Predicts the answers to all requests of one start, for a caller who may see them.
     pub(super) async fn predict_start(
         self: &Arc<Self>,
         unit: &str,
@@ -134,7 +133,8 @@ impl Desk {
         Ok(self.predict(&unit, &requests, flags == 1, asker).await)
     }
 
-    /// Predicts the answers to all requests of one start. With `look_up`, what is not in memory is looked up first, once.
+    /// Predicts the answers to all requests of one start. With `look_up`, missing values are looked up first,
+    /// once.
     async fn predict(
         self: &Arc<Self>,
         unit: &UnitName,
@@ -164,7 +164,7 @@ impl Desk {
         answers
     }
 
-    /// What a unit may have by an ID, or why it may have nothing.
+    /// What a unit may load under an ID, or why not.
     pub(super) fn allowed(&self, unit: &UnitName, id: &CredentialId) -> Result<Deliverable, String> {
         let active = self.context.config.get();
         if let Some(error) = &active.error {
@@ -176,7 +176,7 @@ impl Desk {
         active.settings.policy.judge(unit, id).map_err(denied)
     }
 
-    /// Why a unit may have it.
+    /// Why a unit may load it.
     pub(super) fn reason(&self, what: &Deliverable) -> String {
         let (active, label) = (self.context.config.get(), what.label());
         match (active.secret(label), active.template(label)) {
@@ -221,7 +221,8 @@ impl Desk {
         prediction
     }
 
-    /// Predicts the answer to one of onecred's own handles, which gets it when the files that it stands for are published.
+    /// Predicts the answer to one of onecred's own handles, which is sent once the handle's files are
+    /// published.
     async fn predict_handle(
         self: &Arc<Self>,
         handle: &Handle,
@@ -274,7 +275,8 @@ impl Desk {
         prediction
     }
 
-    /// What one of onecred's own handles waits for: allowed, the name, the references and the reason.
+    /// What one of onecred's own handles waits for: whether it is allowed, the name, the references and the
+    /// reason.
     pub(super) async fn explain_handle(
         &self,
         handle: &Handle,
@@ -296,7 +298,7 @@ impl Desk {
         }
     }
 
-    /// Whether a file's content can be had; nothing as long as it is not known.
+    /// Whether a file's content is available; `None` if that is not known.
     async fn predict_file(
         self: &Arc<Self>,
         what: &Deliverable,

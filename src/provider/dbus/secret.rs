@@ -1,4 +1,4 @@
-//! One object for each secret: how it stands, as properties that `busctl` shows and watches.
+//! One object for each secret, with its state as properties.
 
 use std::sync::Arc;
 
@@ -15,19 +15,18 @@ use crate::domain::secret::Secret;
 use crate::provider::dbus::authorization::Action;
 use crate::provider::observe::secret_status::Condition;
 
-/// A secret on the bus.
 pub(super) struct SecretObject {
     desk: Arc<Desk>,
     name: String,
 }
 
 impl SecretObject {
-    /// The object of the secret of this name.
     pub(super) fn new(desk: Arc<Desk>, name: String) -> Self {
         Self { desk, name }
     }
 
-    /// Tells those who watch that it stands otherwise. What may not be known to everybody is to be read.
+    /// Announces that the state changed. The new values are not in the signal, because not every user may
+    /// read them.
     pub(super) async fn tell_changed(&self, emitter: &SignalEmitter<'_>) -> zbus::Result<()> {
         self.state_invalidate(emitter).await?;
         self.version_invalidate(emitter).await?;
@@ -46,7 +45,7 @@ impl SecretObject {
         Ok(see(found.secret()?))
     }
 
-    /// What is to be seen of units; a unit that polkit does not allow sees only itself.
+    /// Reads a property about units. A unit without the permission sees only itself.
     async fn of_units<T>(
         &self,
         header: Option<Header<'_>>,
@@ -70,11 +69,11 @@ impl SecretObject {
     }
 }
 
-/// A secret: how it stands, and its value by descriptor.
+/// The state of a secret, and its value by file descriptor.
 #[interface(name = "org.onecred.Credentials1.Secret")]
 impl SecretObject {
-    /// Brings it up to date. Flags: 0 compares versions with 1Password first, 1 fetches the value in any case.
-    /// The outcome is "changed" or "unchanged".
+    /// Refreshes the secret. Flags: 0 compares versions with 1Password first, 1 always fetches the value. The
+    /// outcome is "changed" or "unchanged".
     #[zbus(out_args("outcome", "version"))]
     async fn refresh(
         &self,
@@ -90,7 +89,7 @@ impl SecretObject {
         Ok((word.to_owned(), version))
     }
 
-    /// Gives the value, as a sealed memfd to be read from its beginning.
+    /// Returns the value as a sealed memfd, to be read from offset 0.
     #[zbus(out_args("value"))]
     async fn open(
         &self,
@@ -103,7 +102,7 @@ impl SecretObject {
         Ok(self.desk.open(&self.name, &Deliverable::Secret(wanted), &caller).await?.into())
     }
 
-    /// Its name.
+    /// The secret's name.
     #[zbus(property(emits_changed_signal = "const"))]
     async fn name(
         &self,
@@ -113,7 +112,7 @@ impl SecretObject {
         self.seen(header, connection, |secret| secret.name.to_string()).await
     }
 
-    /// What it is in 1Password.
+    /// The secret reference in 1Password.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn reference(
         &self,
@@ -123,7 +122,7 @@ impl SecretObject {
         self.seen(header, connection, |secret| secret.wanted.reference.to_string()).await
     }
 
-    /// The source that resolves it.
+    /// The source of the secret.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn source(
         &self,
@@ -133,7 +132,7 @@ impl SecretObject {
         self.seen(header, connection, |secret| secret.wanted.source.to_string()).await
     }
 
-    /// Who may have it: units by name or glob, and the credential ID where it is another than the name.
+    /// The units that may load it, by name or glob, with /ID if the credential ID is not the name.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn units(
         &self,
@@ -143,7 +142,7 @@ impl SecretObject {
         self.seen(header, connection, units).await
     }
 
-    /// Where it was declared, as FILE:LINE.
+    /// Where the secret is declared, as FILE:LINE.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn declared_at(
         &self,
@@ -153,8 +152,9 @@ impl SecretObject {
         self.seen(header, connection, |secret| secret.declared_at.clone()).await
     }
 
-    /// never-fetched; fresh: served at once; stale: compared with 1Password before it is served again; failing: it could not be had the
-    /// last time, or its value is empty or too large for units; held: an admin's value, or the one before, stands in for it.
+    /// "never-fetched"; "fresh": served at once; "stale": compared with 1Password before it is served again;
+    /// "failing": the last look-up failed, or units are refused the value because it is empty or too large;
+    /// "held": an override is active.
     #[zbus(property(emits_changed_signal = "invalidates"))]
     async fn state(
         &self,
@@ -164,8 +164,9 @@ impl SecretObject {
         Ok(self.condition(header, connection).await?.state.as_str().to_owned())
     }
 
-    /// The version of its item, to be compared with others of the same secret; 0 where nothing was fetched. It is 1Password's number, but
-    /// made from the time of the last change where a source has no numbers: VersionText is for people.
+    /// The version of the item, comparable only with other versions of the same secret; 0 if nothing was
+    /// fetched. It is 1Password's version number, or is derived from the time of the last change if the
+    /// source has no version numbers. VersionText is for people.
     #[zbus(property(emits_changed_signal = "invalidates"))]
     async fn version(
         &self,
@@ -175,8 +176,8 @@ impl SecretObject {
         Ok(self.condition(header, connection).await?.version.unwrap_or_default())
     }
 
-    /// The version for people: 1Password's number, or else the time of the last change, such as 2024-01-02T03:04:05Z; empty where nothing
-    /// was fetched.
+    /// The version for people: 1Password's version number, or the time of the last change, such as
+    /// 2024-01-02T03:04:05Z; empty if nothing was fetched.
     #[zbus(property(emits_changed_signal = "invalidates"))]
     async fn version_text(
         &self,
@@ -186,7 +187,7 @@ impl SecretObject {
         Ok(version_text(&self.condition(header, connection).await?))
     }
 
-    /// Seconds since it was known to be what 1Password has; -1 where nothing was fetched.
+    /// Seconds since the value was last confirmed to be current; -1 if nothing was fetched.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn age(
         &self,
@@ -196,7 +197,7 @@ impl SecretObject {
         Ok(age(&self.condition(header, connection).await?))
     }
 
-    /// What went wrong last, and what to do; empty where nothing did.
+    /// The last error and what to do; empty without an error.
     #[zbus(property(emits_changed_signal = "invalidates"))]
     async fn last_error(
         &self,
@@ -216,7 +217,8 @@ impl SecretObject {
         Ok(error_name(&self.condition(header, connection).await?).to_owned())
     }
 
-    /// Why units are refused it at the sealed socket, while the plain one serves it; empty where that is not so.
+    /// Why the sealed socket refuses the value although the plain socket serves it: it is too large.
+    /// Otherwise empty.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn sealed_error(
         &self,
@@ -226,7 +228,7 @@ impl SecretObject {
         Ok(sealed_error(&self.condition(header, connection).await?))
     }
 
-    /// The size of its value in bytes; -1 where it is not known.
+    /// The size of the value in bytes; -1 if it is not known.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn size(
         &self,
@@ -236,7 +238,7 @@ impl SecretObject {
         Ok(in_bytes(self.condition(header, connection).await?.size))
     }
 
-    /// What stands in for it: "put", "rollback", or nothing.
+    /// The active override: "put" or "rollback". Otherwise empty.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn held(
         &self,
@@ -246,8 +248,8 @@ impl SecretObject {
         Ok(self.condition(header, connection).await?.held.unwrap_or_default().to_owned())
     }
 
-    /// The units whose restart or reload is withheld although it has changed, since they would not start: each with the reason. A unit that
-    /// polkit does not allow sees itself.
+    /// The units whose restart or reload is withheld although the secret changed, because they would not
+    /// start; each with the reason. A unit without the permission sees only itself.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn withheld(
         &self,
@@ -257,8 +259,8 @@ impl SecretObject {
         self.of_units(header, connection, |secret, only| self.desk.withheld(secret.name.as_str(), only)).await
     }
 
-    /// The units that run with another value of it than the current one, each with the version that its value is of. A unit that polkit does not
-    /// allow sees itself.
+    /// The units that run with another value than the current one, each with the version of its value. A unit
+    /// without the permission sees only itself.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn outdated(
         &self,
@@ -268,7 +270,7 @@ impl SecretObject {
         self.of_units(header, connection, |secret, only| self.desk.outdated(secret, only)).await
     }
 
-    /// How often units were given it since onecred started.
+    /// How often units received it since onecred started.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn answers(
         &self,

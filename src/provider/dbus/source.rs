@@ -1,4 +1,4 @@
-//! One object for each source: whether it answers, and what it may still be asked for.
+//! One object for each source, with its state and its quota.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,19 +12,17 @@ use crate::domain::name::SourceName;
 use crate::ipc::{Failure, SourceState, SourceStatus};
 use crate::provider::dbus::authorization::Action;
 
-/// A source on the bus.
 pub(super) struct SourceObject {
     desk: Arc<Desk>,
     name: SourceName,
 }
 
 impl SourceObject {
-    /// The object of the source of this name.
     pub(super) fn new(desk: Arc<Desk>, name: SourceName) -> Self {
         Self { desk, name }
     }
 
-    /// Where a source's object is.
+    /// The path of a source's object.
     pub(super) fn path(name: &str) -> String {
         format!("{PATH}/source/{}", in_path(name))
     }
@@ -34,7 +32,7 @@ impl SourceObject {
         self.desk.caller(&header, connection).await?.may(Action::Inspect, &header, connection).await
     }
 
-    /// What the resolver tells of it; nothing, where it gives no answer.
+    /// What the resolver reports about it; `None` if the resolver does not answer.
     async fn status<T: Default>(
         &self,
         header: Option<Header<'_>>,
@@ -51,14 +49,14 @@ impl SourceObject {
     }
 }
 
-/// Why a source can't be asked, by what the resolver reports and by what the provider has seen.
+/// Why a source cannot be used, from the resolver's report and the provider's own observations.
 fn last_error(status: Option<SourceStatus>, trouble: Option<Failure>) -> Option<Failure> {
     match status {
-        // without a token, or with one that is not accepted, an outage of before no longer matters
+        // without a valid token, an earlier outage no longer matters
         Some(SourceStatus { state: SourceState::NoToken | SourceState::Refused, last_failure, .. }) => {
             last_failure.or(trouble)
         }
-        // an administrator's check may have found it unreachable: the provider learns of that only here
+        // an administrator's check may have found it unreachable; the provider learns that only here
         Some(SourceStatus { last_failure, .. }) => {
             trouble.or(last_failure.filter(|failure| failure.class.is_transient()))
         }
@@ -69,7 +67,7 @@ fn last_error(status: Option<SourceStatus>, trouble: Option<Failure>) -> Option<
 /// A source of secrets: an account, a Connect server or a development vault.
 #[interface(name = "org.onecred.Credentials1.Source")]
 impl SourceObject {
-    /// Its name.
+    /// The source's name.
     #[zbus(property(emits_changed_signal = "const"))]
     async fn name(
         &self,
@@ -80,7 +78,7 @@ impl SourceObject {
         Ok(self.name.to_string())
     }
 
-    /// Why it can't be asked, or could not the last time; empty if it could.
+    /// Why it cannot be used, or why the last call failed; empty after a successful call.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn last_error(
         &self,
@@ -91,7 +89,7 @@ impl SourceObject {
         Ok(last_error(status, self.trouble()).map(|failure| failure.to_string()).unwrap_or_default())
     }
 
-    /// What it is, as the configuration has it: service-account, connect or file.
+    /// The type of the source, as in the configuration: service-account, connect or file.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn kind(
         &self,
@@ -108,7 +106,7 @@ impl SourceObject {
             .unwrap_or_default())
     }
 
-    /// Whether it can be asked: ready, no-token, limited or refused; empty where the resolver gives no answer.
+    /// Whether it can be used: ready, no-token, limited or refused; empty if the resolver does not answer.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn state(
         &self,
@@ -118,7 +116,7 @@ impl SourceObject {
         self.status(header, connection, |status| status.state.word().to_owned()).await
     }
 
-    /// Calls of the last 24 hours, where they are counted.
+    /// Calls of the last 24 hours; 0 if they are not counted.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn calls_today(
         &self,
@@ -128,7 +126,7 @@ impl SourceObject {
         self.status(header, connection, |status| status.quota.map_or(0, |quota| quota.spent.day)).await
     }
 
-    /// How many calls a day it may make; 0 where they are not counted.
+    /// How many calls it may make in 24 hours; 0 if they are not counted.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn budget(
         &self,
@@ -138,7 +136,7 @@ impl SourceObject {
         self.status(header, connection, |status| status.quota.map_or(0, |quota| quota.spent.budget)).await
     }
 
-    /// How many of them are left.
+    /// How many of these calls are left.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn left(
         &self,
@@ -148,7 +146,8 @@ impl SourceObject {
         self.status(header, connection, |status| status.quota.map_or(0, |quota| quota.left)).await
     }
 
-    /// The units and users that caused the most calls in the last 24 hours, each with its calls; five at most.
+    /// The units and users that caused the most calls in the last 24 hours, each with its calls; five at
+    /// most.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn spenders(
         &self,
@@ -158,7 +157,8 @@ impl SourceObject {
         self.status(header, connection, |status| self.desk.context.broker.spenders(&status)).await
     }
 
-    /// Until when it is left alone, in seconds of the Unix epoch; 0 where it is not.
+    /// Until when onecred makes no calls because 1Password limits them, in seconds since the Unix epoch; 0
+    /// without a limit.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn limited_until(
         &self,
@@ -171,7 +171,7 @@ impl SourceObject {
         .await
     }
 
-    /// When it last answered with success, in seconds of the Unix epoch; 0 where it has not.
+    /// When a call last succeeded, in seconds since the Unix epoch; 0 if none has.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn last_success(
         &self,
@@ -181,7 +181,7 @@ impl SourceObject {
         self.status(header, connection, |status| status.last_success.unwrap_or_default()).await
     }
 
-    /// Calls since the resolver opened it, by outcome: ok, or what went wrong.
+    /// Calls since the resolver opened it, by outcome: ok, or the class of the failure.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn calls(
         &self,
