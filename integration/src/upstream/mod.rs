@@ -1,5 +1,4 @@
-//! What can go wrong between this host and 1Password, and what then happens to units: one table, which the
-//! cases play and docs/operations.md shows.
+//! Failures between this host and 1Password, and their effect on units: a table that the cases play and docs/operations.md shows.
 mod table;
 
 pub use table::ROWS;
@@ -7,45 +6,43 @@ pub use table::ROWS;
 use crate::fake_connect::{Fault, TlsFault};
 use std::fmt::Write;
 
-/// One fault of a Connect server.
+/// A failure of a Connect server.
 pub struct Row {
-    /// Its short name, which is also valid in the name of a unit.
+    /// A short name, valid in a unit's name.
     pub name: &'static str,
-    /// The description; empty if another row of the documentation covers it.
+    /// What happens; empty if another row of the documentation describes it.
     pub what: &'static str,
-    /// How to cause it.
+    /// How the test causes it.
     pub how: How,
-    /// What a unit gets whose secret was not fetched since boot.
+    /// The result for a unit whose secret was not fetched since boot.
     pub cold: Cold,
-    /// What a unit gets whose secret is cached and older than its `maxAge`. A younger one is always served
-    /// without a check.
+    /// The result for a unit whose secret was fetched and is older than its `maxAge`. Newer values are always served without a check.
     pub warm: Warm,
-    /// What the journal says: the part of the line after the reference.
+    /// The cause in the journal line, after the reference.
     pub line: &'static str,
-    /// The remedy in the line.
+    /// The remedy in the journal line.
     pub remedy: &'static str,
-    /// The description of the remedy.
+    /// What to do, for the documentation.
     pub todo: &'static str,
-    /// The most calls that it may cost: for a unit that asks for the first time, and for one whose secret is
-    /// cached.
+    /// The maximum number of calls for a unit whose secret was not fetched before, and for one whose secret was.
     pub calls: (usize, usize),
-    /// Whether a unit that asks after the end of the fault gets its secret within a minute.
+    /// Whether a unit that requests the secret after the failure gets it within a minute.
     pub ends: bool,
 }
 
-/// How to cause a fault.
+/// How the test causes a failure.
 pub enum How {
-    /// The server does not listen.
+    /// The server stops listening.
     Gone,
-    /// The name of the host cannot be resolved.
+    /// The host name cannot be resolved.
     Unknown,
-    /// The server starts again with such a certificate.
+    /// The server restarts with such a certificate.
     Tls(TlsFault),
-    /// Replies are changed.
+    /// Responses are modified.
     Faults(fn() -> Vec<Fault>),
-    /// The items change, and then replies are changed.
+    /// The items change, then responses are modified.
     Changed(fn() -> Vec<Fault>),
-    /// The server has the data of an earlier day.
+    /// The server returns older data.
     Earlier,
     /// The items are deleted.
     Deleted,
@@ -53,23 +50,23 @@ pub enum How {
     Denied,
 }
 
-/// What a unit gets that asks for the first time.
+/// The result for a unit whose secret was not fetched before.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Cold {
-    /// It does not start, with this class: at once, or at its deadline if the fault is temporary.
+    /// It does not start, with this class: at once, or at its deadline if the failure is temporary.
     Refused(&'static str),
     /// The right value.
     Gets,
 }
 
-/// What a unit gets whose secret is cached.
+/// The result for a unit whose secret was fetched before.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Warm {
-    /// The cached value, and a log line that begins with this class.
+    /// The old value, and a journal line that begins with this class.
     Stale(&'static str),
-    /// The right value, without a log line.
+    /// The right value, without a journal line.
     Gets,
-    /// It does not start, with this class: the cached value is known to be invalid.
+    /// It does not start, with this class, because the old value is known to be outdated.
     Refused(&'static str),
 }
 
@@ -80,30 +77,30 @@ impl Row {
     }
 }
 
-/// What happens to units, as text, and the rows that it applies to.
+/// The effect on units, and the rows that have it.
 type Group = (&'static str, fn(&Row) -> bool);
 
 const GROUPS: [Group; 4] = [
     (
-        "What passes, or is mended elsewhere. A unit whose secret was never fetched waits, and is refused at its deadline. One whose secret is there, and \
-         older than its `maxAge`, gets it as it is after 7 seconds at most, or at its deadline if that is earlier, and its journal says so:",
+        "Temporary failures. If the secret was not fetched since boot, the unit waits, and is refused at its deadline. If it was fetched and is older than \
+         its `maxAge`, the unit gets the old value after 7 seconds at most, or at its deadline if that is earlier, and its journal says so:",
         |row| row.passes() && matches!(row.warm, Warm::Stale(_)),
     ),
     (
-        "What is no answer, and will be none in a moment. A unit whose secret was never fetched is refused at once. One whose secret is there gets it as \
-         it is, and its journal says so:",
+        "Failures for which onecred does not wait. If the secret was not fetched since boot, the unit is refused at once. If it was fetched, the unit gets the old value, and \
+         its journal says so:",
         |row| !row.passes() && row.cold != Cold::Gets && !matches!(row.warm, Warm::Refused(_)),
     ),
-    ("What tells that the secret which is there is right no more, so that no unit gets it:", |row| {
+    ("Failures after which the old value is known to be outdated. Units are refused:", |row| {
         matches!(row.warm, Warm::Refused(_))
     }),
     (
-        "What can only be seen where something newer was there before. A unit whose secret is there gets that, and its journal says so:",
+        "A failure that shows only if a newer value was fetched before. The unit gets that value, and its journal says so:",
         |row| row.cold == Cold::Gets && matches!(row.warm, Warm::Stale(_)),
     ),
 ];
 
-/// The table for the documentation: rows with the same line and remedy are merged.
+/// The tables of the documentation. Failures with the same journal line and remedy share a row.
 pub fn documented() -> String {
     let mut text = String::new();
     for (words, is_of) in GROUPS {
@@ -119,7 +116,7 @@ pub fn documented() -> String {
                 None => rows.push((key, vec![row.what])),
             }
         }
-        let _ = writeln!(text, "{words}\n\n| in `journalctl -u app` | what happens | do |\n|---|---|---|");
+        let _ = writeln!(text, "{words}\n\n| in `journalctl -u app` | what happens | action |\n|---|---|---|");
         for ([line, todo], whats) in rows {
             let _ = writeln!(text, "| {line} | {} | {todo} |", whats.join("; "));
         }

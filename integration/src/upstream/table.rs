@@ -1,4 +1,4 @@
-//! The rows of the table.
+//! The table itself.
 use super::{
     Cold::{Gets, Refused},
     How::{self, Changed, Faults},
@@ -8,20 +8,19 @@ use super::{
 use crate::fake_connect::{Fault, Kind, TlsFault};
 use std::time::Duration;
 
-/// A call with its three repetitions, in each of the fetches within the deadline of a unit that waits eight
-/// seconds.
+/// A call and three retries, in each fetch during the eight-second deadline of a unit.
 const WAITED: usize = 16;
-/// The same for a check, which is one call.
+/// A check: one call and three retries.
 const CHECKED: usize = 4;
-/// An answer that is final: the lists that lead to it, and the answer.
+/// A final response: the lists that lead to it, and the response.
 const FINAL: usize = 3;
 
 const SERVER: &str = "see whether the Connect server runs well and can be reached from this host";
 const URL: &str = "see whether the source's url is that of a Connect server";
-const PROXY: &str = "see what stands between: a proxy, or another server under that `url`";
-const NOTHING: &str = "nothing: it passes, or see to the server";
+const PROXY: &str = "check the `url`, and whether a proxy answers instead";
+const NOTHING: &str = "nothing; if it lasts, check the server";
 
-/// A temporary fault: units wait for its end.
+/// A temporary failure: units wait for its end.
 const fn passing(name: &'static str, what: &'static str, how: How, line: &'static str) -> Row {
     Row {
         name,
@@ -37,7 +36,7 @@ const fn passing(name: &'static str, what: &'static str, how: How, line: &'stati
     }
 }
 
-/// A reply that cannot be an answer, and will not change soon.
+/// An invalid response that does not change within seconds.
 const fn lasting(name: &'static str, what: &'static str, how: How, line: &'static str) -> Row {
     let row = passing(name, what, how, line);
     Row {
@@ -66,17 +65,17 @@ fn body(code: u16, content_type: &str, text: &str) -> Fault {
     Fault::of(Kind::Body { code, content_type: content_type.into(), text: text.into() })
 }
 
-/// All rows.
+/// All failures.
 pub const ROWS: &[Row] = &[
     Row {
         calls: (0, 0),
-        ..passing("refused", "nobody listens", How::Gone, "it can't be reached (Connection refused")
+        ..passing("refused", "connections are refused", How::Gone, "it can't be reached (Connection refused")
     },
     Row {
         calls: (0, 0),
         ..passing(
             "no-name",
-            "its name is not found",
+            "the host name cannot be resolved",
             How::Unknown,
             "it can't be reached (failed to lookup address",
         )
@@ -95,19 +94,19 @@ pub const ROWS: &[Row] = &[
     ),
     passing(
         "cut",
-        "answers are cut",
+        "responses are cut off",
         Faults(|| vec![Fault::of(Kind::Truncate { at: 30 })]),
         "the connection broke",
     ),
     Row {
-        remedy: "reach", // in the words of the process that gives up first
-        ..passing("hangs", "no answer comes", Faults(|| vec![Fault::of(Kind::Hang)]), "in time")
+        remedy: "reach", // the text depends on which process gives up first
+        ..passing("hangs", "no response arrives", Faults(|| vec![Fault::of(Kind::Hang)]), "in time")
     },
     Row {
         remedy: "reach",
         ..passing(
             "drips",
-            "answers come byte by byte, and not to an end",
+            "responses arrive byte by byte and never end",
             Faults(|| vec![Fault::of(Kind::Drip { bytes: 1, ms: 40 })]),
             "in time",
         )
@@ -116,7 +115,7 @@ pub const ROWS: &[Row] = &[
         cold: Gets,
         warm: Warm::Gets,
         todo: "nothing",
-        ..passing("slow", "answers are slow", Faults(|| vec![Fault::delay(Duration::from_millis(500))]), "")
+        ..passing("slow", "responses are slow", Faults(|| vec![Fault::delay(Duration::from_millis(500))]), "")
     },
     Row {
         cold: Gets,
@@ -124,7 +123,7 @@ pub const ROWS: &[Row] = &[
         todo: "nothing",
         ..passing(
             "hiccup",
-            "two calls fail, the third does not",
+            "two calls fail, the third succeeds",
             Faults(|| vec![Fault::status(503).times(2)]),
             "",
         )
@@ -135,7 +134,7 @@ pub const ROWS: &[Row] = &[
         TlsFault::Expired,
         "its certificate has expired",
         "renew the certificate of the Connect server",
-        "renew it, or set the clock",
+        "renew the certificate, or set the clock",
     ),
     certificate(
         "tls-early",
@@ -143,11 +142,11 @@ pub const ROWS: &[Row] = &[
         TlsFault::NotYetValid { seconds: 86_400 },
         "its certificate is not valid yet",
         "set the clock of this host",
-        "nothing at boot, where the clock is set in a moment; else set it",
+        "nothing at boot, before the clock is synchronised; otherwise set the clock",
     ),
     certificate(
         "tls-host",
-        "the certificate is for another name",
+        "the certificate is for another host name",
         TlsFault::WrongHost,
         "its certificate is for another name",
         "write the url with the name",
@@ -155,25 +154,25 @@ pub const ROWS: &[Row] = &[
     ),
     certificate(
         "tls-ca",
-        "the certificate's authority is unknown",
+        "the certificate's issuer is unknown",
         TlsFault::UnknownCa,
         "its certificate comes from an authority that is not trusted",
         "caFile",
-        "name the authority as `caFile`",
+        "set `caFile` to the issuer's certificate",
     ),
     Row {
         remedy: "write the url in the configuration as the server wants it",
         todo: "correct the `url`",
         ..lasting(
             "redirect",
-            "a redirect, which is not followed",
+            "the server redirects; onecred does not follow redirects",
             Faults(|| vec![Fault::of(Kind::Redirect { code: 302, to: "http://127.0.0.1:1/".into() })]),
             "redirects to",
         )
     },
     lasting(
         "page",
-        "a page for people instead of an answer",
+        "an HTML page instead of JSON",
         Faults(|| vec![Fault::of(Kind::ContentType { value: "text/html; charset=utf-8".into() })]),
         "it is not JSON, but text/html",
     ),
@@ -181,7 +180,7 @@ pub const ROWS: &[Row] = &[
         remedy: "see whether a proxy before the server compresses",
         ..lasting(
             "gzip",
-            "answers are compressed",
+            "responses are compressed",
             Faults(|| vec![Fault::of(Kind::Gzip)]),
             "it is compressed (gzip), unasked for",
         )
@@ -190,7 +189,7 @@ pub const ROWS: &[Row] = &[
         remedy: "see whether a proxy before the server compresses",
         ..lasting(
             "bomb",
-            "an answer that would fill the memory, decompressed",
+            "a response that would fill the memory when decompressed",
             Faults(|| vec![Fault::of(Kind::GzipBomb { mib: 1024 })]),
             "it is compressed (gzip), unasked for",
         )
@@ -201,7 +200,7 @@ pub const ROWS: &[Row] = &[
         remedy: URL,
         ..lasting(
             "large",
-            "an answer of 100 MB",
+            "a response of 100 MB",
             Faults(|| vec![Fault::of(Kind::Huge { bytes: 100 << 20, declared: true })]),
             "has over 16 MiB",
         )
@@ -212,45 +211,45 @@ pub const ROWS: &[Row] = &[
         remedy: URL,
         ..lasting(
             "endless",
-            "an answer without an end",
+            "a response without an end",
             Faults(|| vec![Fault::of(Kind::Huge { bytes: 1 << 40, declared: false })]),
             "has over 16 MiB",
         )
     },
     lasting(
         "no-json",
-        "an answer that is no JSON",
+        "a response that is not JSON",
         Faults(|| vec![Fault::of(Kind::MalformedJson)]),
         "it is not JSON (line",
     ),
     lasting(
         "letters",
-        "an answer that is no UTF-8",
+        "a response that is not UTF-8",
         Faults(|| vec![Fault::of(Kind::InvalidUtf8)]),
         "it is not UTF-8",
     ),
     lasting(
         "deep",
-        "an answer nested ever deeper",
+        "deeply nested JSON",
         Faults(|| vec![Fault::of(Kind::Deep { depth: 1_000_000 })]),
         "it has another shape than Connect's",
     ),
     lasting(
         "doubled",
-        "keys that come twice",
+        "duplicate JSON keys",
         Faults(|| vec![Fault::of(Kind::DuplicateKeys)]),
         "a key in it comes twice",
     ),
-    lasting("empty", "an empty answer", Faults(|| vec![body(200, "application/json", "")]), "it ends early"),
+    lasting("empty", "an empty body", Faults(|| vec![body(200, "application/json", "")]), "it ends early"),
     Row {
         cold: Refused("denied"),
         warm: Stale("denied"),
         remedy: "give the token access to the vaults",
-        todo: "give it access",
+        todo: "grant access to the vaults",
         calls: (6, 3),
         ..lasting(
             "no-vaults",
-            "the token sees no vault at all",
+            "the token has access to no vaults",
             Faults(|| vec![body(200, "application/json", "[]").exactly_on("/v1/vaults")]),
             "the token sees no vault",
         )
@@ -259,7 +258,7 @@ pub const ROWS: &[Row] = &[
         warm: Warm::Gets,
         ..lasting(
             "other-item",
-            "another item than was asked for",
+            "another item than the requested one",
             Faults(|| vec![Fault::of(Kind::OtherItem)]),
             "it is another item than was asked for",
         )
@@ -267,10 +266,10 @@ pub const ROWS: &[Row] = &[
     Row {
         cold: Gets,
         remedy: "wait until it has synchronised",
-        todo: "nothing: it synchronises, or see to the server",
+        todo: "nothing; if it lasts, check the server",
         ..passing(
             "behind",
-            "the server has an older version than was seen before",
+            "the server returns an older version than before",
             How::Earlier,
             "is behind: it has version",
         )
@@ -280,7 +279,7 @@ pub const ROWS: &[Row] = &[
         calls: (WAITED, WAITED),
         ..passing(
             "changed",
-            "the secret has changed, and can't be fetched",
+            "the secret changed and cannot be fetched",
             Changed(|| vec![Fault::status(503).on("/v1/vaults/vaultmineaaaaaaaaaaaaaaaaa/items/")]),
             "answers with status 503",
         )
@@ -290,7 +289,7 @@ pub const ROWS: &[Row] = &[
         calls: (FINAL, FINAL),
         ..lasting(
             "changed-other",
-            "it has changed, and another item comes",
+            "the secret changed, and the server returns another item",
             Changed(|| vec![Fault::of(Kind::OtherItem)]),
             "it is another item than was asked for",
         )
@@ -299,7 +298,7 @@ pub const ROWS: &[Row] = &[
         calls: (FINAL, 2),
         ..lasting(
             "changed-list",
-            "something has changed, and what comes is no list",
+            "an item changed, and the list of items is not JSON",
             Changed(|| {
                 vec![Fault::of(Kind::MalformedJson).exactly_on("/v1/vaults/vaultmineaaaaaaaaaaaaaaaaa/items")]
             }),
@@ -310,23 +309,23 @@ pub const ROWS: &[Row] = &[
         cold: Refused("not found"),
         warm: Warm::Refused("not found"),
         remedy: "correct the reference",
-        todo: "correct the reference, or make the item",
+        todo: "correct the reference, or create the item",
         calls: (8, 8),
         ends: false,
-        ..lasting("deleted", "the item is deleted", How::Deleted, "no item")
+        ..lasting("deleted", "the item was deleted", How::Deleted, "no item")
     },
     Row {
         cold: Refused("not found"),
         warm: Warm::Refused("not found"),
         remedy: "give the token",
-        todo: "give it access again",
+        todo: "grant access again",
         calls: (8, 8),
         ends: false,
-        ..lasting("unseen", "the vault is taken from the token", How::Denied, "no vault")
+        ..lasting("unseen", "the token lost access to the vault", How::Denied, "no vault")
     },
     lasting(
         "s400",
-        "400, and any status up to 499 that is not named here",
+        "400, and each other status up to 499 not listed here",
         Faults(|| vec![Fault::status(400)]),
         "answers with status 400",
     ),
@@ -346,13 +345,13 @@ pub const ROWS: &[Row] = &[
         cold: Refused("denied"),
         warm: Stale("denied"),
         remedy: "give the token access",
-        todo: "give it access",
+        todo: "grant access to the vaults",
         calls: (6, 3),
         ..lasting("s403", "403, three times", Faults(|| vec![Fault::status(403)]), "from the token (403)")
     },
     lasting(
         "s404",
-        "404 for everything, in Connect's words",
+        "404 for every request, in the format of Connect",
         Faults(|| vec![Fault::status(404)]),
         "the server knows no such list (404)",
     ),
@@ -360,7 +359,7 @@ pub const ROWS: &[Row] = &[
         remedy: URL,
         ..passing(
             "page404",
-            "404 in a proxy's words",
+            "404 in the format of a proxy",
             Faults(|| vec![body(404, "text/html", "nope")]),
             "404 in other words than Connect's",
         )
@@ -373,7 +372,7 @@ pub const ROWS: &[Row] = &[
         cold: Refused("too large"),
         warm: Stale("too large"),
         remedy: URL,
-        todo: "keep large data elsewhere; of a list, see what stands between",
+        todo: "store large data elsewhere; for a list, check whether a proxy answers instead",
         ..lasting("s413", "413", Faults(|| vec![Fault::status(413)]), "is more than Connect at")
     },
     Row {
@@ -390,7 +389,7 @@ pub const ROWS: &[Row] = &[
         ends: false,
         ..passing(
             "later",
-            "429 that names a time: it is kept to, for an hour at most",
+            "429 with a time, which onecred waits for up to an hour",
             Faults(|| vec![Fault::retry_after(429, "3600")]),
             "takes no more calls for now (429)",
         )
