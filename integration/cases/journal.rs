@@ -119,7 +119,7 @@ fn refusals_with_another_remedy_have_another_id(stage: &Stage) {
     stage.refuses("app-valueless.service", "", "valueless", &["empty"]);
     assert_eq!(waits_for(stage, UNFIT, "app-valueless.service")["ONECRED_RESULT"], "empty");
     let said = stage.sh("journalctl --no-pager -x -u app-valueless.service").ok();
-    assert!(said.contains(" Subject: The value that app-valueless.service asks for"), "{said}");
+    assert!(said.contains(" Subject: The value of a credential of app-valueless.service"), "{said}");
 }
 
 fn what_is_granted_is_counted_and_not_said(stage: &Stage) {
