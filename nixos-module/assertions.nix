@@ -1,4 +1,4 @@
-# What would fail at boot, or be readable by all, told while Nix evaluates. No message holds what might be a secret.
+# Reports mistakes during evaluation that would fail at boot or make a token world-readable. Messages never contain possible secrets.
 {
   config,
   lib,
@@ -28,7 +28,7 @@ let
     map ({ name, ... }: name) all
     ++ map (entry: entry.name or "") (cfg.settings.secrets or [ ] ++ cfg.settings.templates or [ ]);
 
-  # services that ask
+  # services with credentials
   ofService =
     service: unit:
     let
@@ -39,10 +39,10 @@ let
           where = "${place}.credentials.${id}";
         in
         optional (own.looksLikeReference what && !own.isReference what) (
-          fault "${where}: this is no secret reference; its form is op://VAULT/ITEM/[SECTION/]FIELD, and letters, digits, spaces and _.- may stand in it"
+          fault "${where}: invalid secret reference; the form is op://VAULT/ITEM/[SECTION/]FIELD, with letters, digits, spaces and _.-"
         )
         ++ optional (!own.looksLikeReference what && !builtins.elem what known) (
-          fault "${where}: this is neither a secret reference (op://…) nor the name of one of services.onecred.secrets or templates"
+          fault "${where}: neither a secret reference (op://…) nor the name of an entry of services.onecred.secrets or templates"
         )
         ++ tooLong where {
           unit = "${service}.service";
@@ -51,20 +51,20 @@ let
       file =
         name:
         optional (!builtins.elem name (map (one: one.name) all)) (
-          fault "${place}.environmentFiles: ${name} is none of services.onecred.secrets or templates"
+          fault "${place}.environmentFiles: ${name} is not in services.onecred.secrets or templates"
         );
     in
-    optional (!cfg.enable) (fault "${place}: nobody would answer; set services.onecred.enable = true")
+    optional (!cfg.enable) (fault "${place}: onecred is not enabled; set services.onecred.enable = true")
     ++ concatLists (mapAttrsToList credential unit.onecred.credentials)
     ++ concatMap file unit.onecred.environmentFiles;
 
   tooLong =
     where: claim:
     optional (own.isTooLong claim) (
-      fault "${where}: unit ${claim.unit} and credential ID ${claim.id} have more than ${toString own.longest} bytes together, which systemd can't ask for; give it a shorter ID"
+      fault "${where}: unit ${claim.unit} and credential ID ${claim.id} have more than ${toString own.longest} bytes together, the limit of systemd; use a shorter ID"
     );
 
-  # modules that load from a socket by themselves
+  # modules with their own LoadCredential= lines
   hardCoded =
     service: unit:
     let
@@ -84,7 +84,7 @@ let
       crossed =
         key: where: right:
         optional (asked key where != [ ]) (
-          fault "${place key}: nothing gets its credential at ${where} in this way; take ${right}"
+          fault "${place key}: ${where} does not work with this setting; use ${right}"
         );
     in
     long "LoadCredential" own.socket
@@ -107,12 +107,12 @@ let
       ];
     in
     optional (!own.isName name) (
-      fault "${place}: a name has letters, digits and any of ._@-, up to 128, and begins with a letter, a digit or _"
+      fault "${place}: a name has up to 128 letters, digits and ._@-, and begins with a letter, a digit or _"
     )
     ++ lib.optionals (kind == "secrets") (
       optional (builtins.length spellings != 1) (fault "${place}: set one of reference and opItem")
       ++ optional (written.reference != null && !own.isReference written.reference) (
-        fault "${place}.reference: this is no secret reference; its form is op://VAULT/ITEM/[SECTION/]FIELD, and letters, digits, spaces and _.- may stand in it"
+        fault "${place}.reference: invalid secret reference; the form is op://VAULT/ITEM/[SECTION/]FIELD, with letters, digits, spaces and _.-"
       )
     )
     ++ concatMap (entry: tooLong "${place}.units" (own.grant name entry)) written.units
@@ -127,10 +127,10 @@ let
       isNumber = text: builtins.match "[0-9]+" text != null;
     in
     optional (!isNumber user && !(config.users.users ? ${user})) (
-      fault "${place}.owner: there is no user ${user} in users.users; a service with DynamicUser reads a credential instead: systemd.services.<name>.onecred.credentials"
+      fault "${place}.owner: user ${user} does not exist in users.users; for a service with DynamicUser, use systemd.services.<name>.onecred.credentials"
     )
     ++ optional (group != null && !isNumber group && !(config.users.groups ? ${group})) (
-      fault "${place}.owner: there is no group ${group} in users.groups"
+      fault "${place}.owner: group ${group} does not exist in users.groups"
     );
 
   # tokens
@@ -147,10 +147,10 @@ let
   ofToken =
     { place, token }:
     optional (token.tokenFile != null && own.inStore token.tokenFile) (
-      fault "${place}.tokenFile: the store can be read by everybody; write the path as a string, of a file that is on the machine alone"
+      fault "${place}.tokenFile: the Nix store is world-readable; set the path as a string, to a file that exists only on the machine"
     )
     ++ optional (token.tokenFile != null && own.holdsToken (toString token.tokenFile)) (
-      fault "${place}.tokenFile: this is a token, and not the path of a file; it is in the store now, so revoke it"
+      fault "${place}.tokenFile: this is a token, not the path of a file; it is now in the Nix store, so revoke it"
     )
     ++ optional (token.tokenFile != null && token.tokenCredential != null) (
       fault "${place}: set one of tokenFile and tokenCredential"
@@ -158,10 +158,10 @@ let
     ++
       optional (token.tokenCredential != null && cfg.tokenNeedsHostKey && isImpermanent && !keyIsKept)
         (
-          fault "${place}.tokenCredential: it is encrypted with a key in /var/lib/systemd, which does not outlive a reboot here; persist /var/lib/systemd, or encrypt it with --with-key=tpm2 and set services.onecred.tokenNeedsHostKey = false"
+          fault "${place}.tokenCredential: it is encrypted with a key in /var/lib/systemd, which this machine loses at reboot; persist /var/lib/systemd, or encrypt the token with --with-key=tpm2 and set services.onecred.tokenNeedsHostKey = false"
         );
 
-  # what impermanence keeps, by the module of that name or by mounts
+  # paths that survive a reboot, by the impermanence module or by mounts
   persistence = lib.optionals (options.environment ? persistence) (
     builtins.attrValues config.environment.persistence
   );
@@ -185,7 +185,7 @@ let
   ];
 
   inText = optional (own.holdsToken (builtins.toJSON cfg.rendered)) (
-    fault "services.onecred: the configuration holds a token of 1Password, which everybody could read in the store; revoke it, and keep the next one in a file: services.onecred.tokenFile"
+    fault "services.onecred: the configuration contains a token of 1Password, and the Nix store is world-readable; revoke the token, and keep the new one in a file: services.onecred.tokenFile"
   );
 in
 {

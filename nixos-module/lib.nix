@@ -1,22 +1,22 @@
-# What can be told of references, names and units while Nix evaluates. `onecred check` has the last word when the system is built.
+# Checks of references, names and units during evaluation. `onecred check` checks the rest when the system is built.
 { lib }:
 let
   inherit (lib) hasSuffix hasPrefix any;
   segment = "[A-Za-z0-9_. -]*";
 in
 rec {
-  # where systemd asks for credentials: as they are, and sealed
+  # the plain and the sealed socket
   socket = "/run/onecred/credential.sock";
   sealedSocket = "/run/onecred/sealed.sock";
 
-  # The IDs that lines such as ID:SOCKET ask for at a socket.
+  # The credential IDs of ID:SOCKET lines with this socket.
   askedAt =
     where: lines:
     builtins.concatMap (line: if line == null then [ ] else line) (
       map (line: builtins.match "([^:]*):${where}" (toString line)) (lib.toList lines)
     );
 
-  # unit and credential ID together: what the name of systemd's socket has room for
+  # the limit of unit name and credential ID together, in bytes: systemd puts both into a socket address
   longest = 83;
 
   isReference =
@@ -26,20 +26,20 @@ rec {
 
   isName = text: builtins.match "[A-Za-z0-9_][A-Za-z0-9._@-]{0,127}" text != null;
 
-  # Whether a credential of a service is meant as a reference, rather than as the name of a secret.
+  # Whether a credential of a service is meant as a reference, not as the name of a secret.
   looksLikeReference = text: hasPrefix "op:" text || lib.hasInfix "/" text;
 
-  # A unit as a grant names it: all instances of a template, and never the template itself.
+  # A unit as written in a grant: for a template unit, all of its instances.
   granted = service: if hasSuffix "@" service then "${service}*.service" else "${service}.service";
 
-  # The name of the secret that a service declares by a reference alone.
+  # The name of the secret that a service declares with a reference.
   secretName =
     service: id:
     lib.stringAsChars (
       c: if builtins.match "[A-Za-z0-9._@-]" c != null then c else "-"
     ) "${service}.${id}";
 
-  # `UNIT/ID`, taken apart. Without an ID it is the secret's name.
+  # Splits `UNIT/ID`. The default ID is the secret's name.
   grant =
     name: entry:
     let
@@ -57,17 +57,17 @@ rec {
       id = if builtins.length parts > 1 then builtins.elemAt parts 1 else name;
     };
 
-  # A glob may match shorter names than itself.
+  # A glob may match names that are shorter than the glob.
   isTooLong =
     { unit, id }:
     builtins.match ".*[*?[].*" unit == null
     && builtins.stringLength unit + builtins.stringLength id > longest;
 
-  # A token as 1Password makes them, for service accounts and for Connect: in the store everybody reads it.
+  # Whether a text contains a token of a service account or Connect server. The Nix store is world-readable.
   holdsToken = text: builtins.length (builtins.split "(^|[^A-Za-z0-9])(ops_eyJ|eyJhbGciOi)" text) > 1;
 
   inStore = path: builtins.isPath path || hasPrefix "${builtins.storeDir}/" (toString path);
 
-  # What is written and not left out.
+  # The keys that have a value.
   said = lib.filterAttrs (_: value: value != null && value != [ ] && value != { });
 }

@@ -1,5 +1,5 @@
-# services.onepassword-secrets, with the options of OpNix's NixOS module, served by onecred. To be imported beside the module of onecred,
-# and instead of OpNix's.
+# The options of OpNix's NixOS module, services.onepassword-secrets, implemented with onecred. Import it together with onecred's module,
+# instead of OpNix's.
 {
   config,
   lib,
@@ -25,13 +25,13 @@ let
     type: default:
     mkOption {
       inherit type default;
-      description = "Taken, and without effect.";
+      description = "This option has no effect.";
     };
 
   consumer = types.submodule {
     options = {
-      restart = option types.bool true "Whether it is restarted on a change.";
-      signal = option (types.nullOr types.str) null "With a signal it is reloaded on a change.";
+      restart = option types.bool true "Whether the unit is restarted when the secret changes.";
+      signal = option (types.nullOr types.str) null "If set, the unit is reloaded when the secret changes.";
       after = ignored (types.listOf types.str) [ ];
     };
   };
@@ -47,15 +47,15 @@ let
       ]) "field";
       path =
         option (types.nullOr types.str) null
-          "Where it is; by default in onecred's directory, by its name.";
-      symlinks = option (types.listOf types.str) [ ] "Symbolic links to it.";
-      variables = option (types.attrsOf types.str) { } "For `pathTemplate`.";
-      owner = option types.str "root" "Its owner.";
-      group = option types.str "root" "Its group.";
-      mode = option types.str "0600" "Its permissions.";
+          "The path of the file. Default: its name, in onecred's directory.";
+      symlinks = option (types.listOf types.str) [ ] "Symbolic links to the file.";
+      variables = option (types.attrsOf types.str) { } "Variables for `pathTemplate`.";
+      owner = option types.str "root" "The file's owner.";
+      group = option types.str "root" "The file's group.";
+      mode = option types.str "0600" "The file's permissions.";
       services = option (types.either (types.listOf types.str) (
         types.attrsOf consumer
-      )) [ ] "Units to restart or reload on a change.";
+      )) [ ] "Units to restart or reload when the secret changes.";
     };
   };
 
@@ -80,7 +80,7 @@ let
 
   isAbsolute = lib.hasPrefix "/";
   below = path: lib.removePrefix "${cfg.outputDir}/" path;
-  # where it is published; and the path that it had, which is kept as a link
+  # where it is published, and its path with OpNix, which becomes a link
   place =
     name: secret:
     let
@@ -152,16 +152,16 @@ in
   _file = ./opnix-compat.nix;
 
   options.services.onepassword-secrets = {
-    enable = mkEnableOption "secrets as OpNix's module has them, from onecred";
+    enable = mkEnableOption "secrets with the options of OpNix, provided by onecred";
     tokenFile = option types.str "/etc/opnix-token" "The file with the token of the service account.";
     configFiles =
       option (types.listOf types.path) [ ]
-        "OpNix's secrets.json files, which onecred reads as they are.";
+        "OpNix's secrets.json files. onecred reads them unchanged.";
     outputDir =
       option types.str "/var/lib/opnix/secrets"
-        "Where OpNix has files; what is said to be there is in onecred's directory.";
+        "The directory of OpNix's files. Files with paths in it are published in onecred's directory.";
     users = ignored (types.listOf types.str) [ ];
-    pathTemplate = option (types.nullOr types.str) null "The path of secrets that name none.";
+    pathTemplate = option (types.nullOr types.str) null "The path of secrets that do not set `path`.";
     defaults = option (types.attrsOf types.str) { } "Variables of `pathTemplate`.";
     secrets = option (types.attrsOf secret) { } "Secrets, by name.";
     secretPaths = mkOption {
@@ -169,16 +169,16 @@ in
       readOnly = true;
       default = lib.mapAttrs (name: secret: (place name secret).target) cfg.secrets;
       defaultText = lib.literalMD "the paths of all secrets";
-      description = "The files of all secrets.";
+      description = "The paths of all secrets, by name.";
     };
     systemdIntegration = {
-      enable = option types.bool false "Whether `services` are restarted on changes.";
-      services = option (types.listOf types.str) [ ] "Units to restart on a change of any secret.";
-      restartOnChange = option types.bool true "Whether they are.";
+      enable = option types.bool false "Whether `services` are restarted when secrets change.";
+      services = option (types.listOf types.str) [ ] "Units to restart when any secret changes.";
+      restartOnChange = option types.bool true "Whether to restart them.";
       changeDetection = ignored (types.attrsOf types.anything) { };
       polling = {
-        enable = option types.bool false "Whether secrets are compared with 1Password by themselves.";
-        interval = option types.str "15m" "How often.";
+        enable = option types.bool false "Whether secrets are regularly compared with 1Password.";
+        interval = option types.str "15m" "How often to compare secrets.";
       };
       errorHandling = ignored (types.attrsOf types.anything) { };
     };
@@ -188,16 +188,16 @@ in
     services.onecred = {
       enable = true;
       tokenFile = cfg.tokenFile;
-      # units of OpNix's users wait for all files
+      # units written for OpNix wait for all files
       publishAtBoot = true;
       secrets = lib.mapAttrs convert cfg.secrets;
       settings = lib.mkIf integration.polling.enable { defaults.refresh = integration.polling.interval; };
     };
     environment.etc = lib.listToAttrs files;
 
-    # what OpNix's users are ordered after
+    # units written for OpNix are ordered after this service
     systemd.services.opnix-secrets = {
-      description = "Secrets as OpNix has them, published by onecred";
+      description = "Secrets of OpNix, published by onecred";
       wantedBy = [ "multi-user.target" ];
       wants = [ "onecred-publish.service" ];
       after = [ "onecred-publish.service" ];
@@ -209,28 +209,28 @@ in
     };
 
     warnings = [
-      "services.onepassword-secrets: served by onecred, in memory: what OpNix has left in ${cfg.outputDir} is still on the disk in plain text; remove it"
+      "services.onepassword-secrets: onecred serves the secrets from memory; the files that OpNix left in ${cfg.outputDir} are still on the disk in plain text: remove them"
     ]
     ++
       optional (cfg.configFiles != [ ] || cfg.secrets != { })
-        "services.onepassword-secrets: files are below ${own.publishRoot} and not below ${cfg.outputDir}; take their paths from services.onepassword-secrets.secretPaths"
+        "services.onepassword-secrets: files are published below ${own.publishRoot}, not ${cfg.outputDir}; use the paths in services.onepassword-secrets.secretPaths"
     ++
       optional (moved != { })
-        "services.onepassword-secrets: ${said (builtins.attrNames moved)}: secrets are published in memory only, so that a symbolic link takes the place of the file; its directory has to be there, root's, and below /etc, /run, /var/lib or /opt"
+        "services.onepassword-secrets: ${said (builtins.attrNames moved)}: secrets are published only in memory, so the path becomes a symbolic link; its directory must exist, belong to root, and be below /etc, /run, /var/lib or /opt"
     ++
       optional (signalled != { })
-        "services.onepassword-secrets: units of ${said (builtins.attrNames signalled)} are reloaded on a change, instead of being sent a signal"
+        "services.onepassword-secrets: units of ${said (builtins.attrNames signalled)} are reloaded when the secret changes, instead of being sent a signal"
     ++
       optional (ordered != { })
-        "services.onepassword-secrets: ${said (builtins.attrNames ordered)}: `after` of a consumer has no effect; order it in systemd.services.<name>.after"
+        "services.onepassword-secrets: ${said (builtins.attrNames ordered)}: `after` of a consumer has no effect; use systemd.services.<name>.after"
     ++
       optional (cfg.users != [ ])
-        "services.onepassword-secrets.users: nobody but root and onecred reads the token; others ask by systemd.services.<name>.onecred.credentials"
+        "services.onepassword-secrets.users: only root and onecred read the token; give services their secrets with systemd.services.<name>.onecred.credentials"
     ++
       optional (integration.changeDetection != { })
-        "services.onepassword-secrets.systemdIntegration.changeDetection: onecred compares versions, and keeps no file of hashes"
+        "services.onepassword-secrets.systemdIntegration.changeDetection: has no effect; onecred compares versions and does not store hashes"
     ++
       optional (integration.errorHandling != { })
-        "services.onepassword-secrets.systemdIntegration.errorHandling: a secret that can't be had refuses its own units alone, and is tried again";
+        "services.onepassword-secrets.systemdIntegration.errorHandling: has no effect; a secret that is not available affects only the units that need it, and onecred tries again";
   };
 }

@@ -31,7 +31,7 @@ in
       type = types.package;
       default = pkgs.callPackage ./package.nix { };
       defaultText = lib.literalExpression "pkgs.callPackage ./package.nix { }";
-      description = "The package of onecred. Its unit files are those that run.";
+      description = "The package of onecred. It also provides the unit files.";
     };
 
     tokenFile = mkOption {
@@ -39,9 +39,9 @@ in
       default = null;
       example = "/persist/root/.config/op/token";
       description = ''
-        The file with the token of the service account or Connect server, on the machine itself and root's alone.
-        Without it and `tokenCredential`: /etc/onecred/token, where `onecred token set --file` puts it. It may be missing:
-        then units that ask are refused, and say so, until it is there.
+        The file with the token of the service account or Connect server. It must be on the machine itself and readable only by root.
+        If neither this nor `tokenCredential` is set, it is /etc/onecred/token, the file of `onecred token set --file`. The file may be
+        missing: units are then refused, and their journal gives the reason, until it exists.
       '';
     };
 
@@ -56,7 +56,7 @@ in
       type = types.bool;
       default = true;
       description = ''
-        Whether encrypted tokens need the key in /var/lib/systemd, as they do unless they were made with `--with-key=tpm2`.
+        Whether encrypted tokens need the key in /var/lib/systemd. This is the case unless they were encrypted with `--with-key=tpm2`.
       '';
     };
 
@@ -68,24 +68,24 @@ in
         source.kind = "connect";
         source.url = "https://connect.example:8443";
       };
-      description = "The configuration as onecred reads it, secrets.json; what the other options say is added to it.";
+      description = "The content of secrets.json. The module adds the values of the other options.";
     };
 
     secrets = named kinds.secret "Secrets, by name.";
-    templates = named kinds.template "Files put together from secrets, by name.";
-    sources = named kinds.source "Places that secrets come from, by name, where there are several.";
+    templates = named kinds.template "Files that contain secrets, by name.";
+    sources = named kinds.source "Sources of secrets, by name, if there are several.";
 
     publishRoot = mkOption {
       type = types.str;
       default = if options ? sops then "/run/onecred/files" else "/run/secrets";
-      defaultText = lib.literalMD "`/run/secrets`, or `/run/onecred/files` where sops-nix has that";
-      description = "The directory that files are published to which name no `target`.";
+      defaultText = lib.literalMD "`/run/secrets`, or `/run/onecred/files` if sops-nix uses that";
+      description = "The directory of published files without a `target`.";
     };
 
     publishAtBoot = mkOption {
       type = types.bool;
       default = false;
-      description = "Whether all files are published at boot, whoever asks; otherwise when a unit needs one of them.";
+      description = "Whether all files are published at boot. Otherwise they are published when a unit needs one of them.";
     };
 
     development.vault = mkOption {
@@ -93,8 +93,8 @@ in
       default = null;
       example = lib.literalExpression "./vault.json";
       description = ''
-        A development vault, which stands in for all sources: a file in Connect's shapes, or what would be in it. It gets into the store,
-        where everybody can read it. Meant for `virtualisation.vmVariant.services.onecred.development.vault`.
+        A development vault that replaces all sources: a file in the format of Connect, or its content. It is copied to the Nix store, which
+        is world-readable. Use it in `virtualisation.vmVariant.services.onecred.development.vault`.
       '';
     };
 
@@ -102,16 +102,16 @@ in
       type = types.nullOr types.str;
       default = null;
       example = "/var/lib/node-exporter";
-      description = "The directory where node_exporter reads text files: onecred's figures get there each minute.";
+      description = "The directory from which node_exporter reads text files. onecred's metrics are written there every minute.";
     };
 
     sealed = mkOption {
       type = types.bool;
       default = true;
       description = ''
-        Whether services get their credentials sealed with this host's key, by `LoadCredentialEncrypted=`: then none of them starts with an empty or cut
-        value, whatever dies when. The key is made where there is none; it need not outlive a reboot. A value may have about 860 KiB, and 1 MiB if this is off.
-        Each service can say otherwise: `systemd.services.<name>.onecred.sealed`.
+        Whether services get their credentials encrypted with this host's key, by `LoadCredentialEncrypted=`. A service then never starts with an empty or
+        incomplete value, even if a process of onecred is killed. The key is created if it does not exist, and need not survive a reboot. A value may have
+        860 KiB; without encryption, 1 MiB. `systemd.services.<name>.onecred.sealed` overrides this for one service.
       '';
     };
 
@@ -119,20 +119,20 @@ in
       type = types.str;
       readOnly = true;
       default = own.socket;
-      description = "The socket, for modules that load a credential from a path: `services.x.passwordFile = config.services.onecred.socket`.";
+      description = "The plain socket, for modules that load a credential from a path: `services.x.passwordFile = config.services.onecred.socket`.";
     };
 
     sealedSocket = mkOption {
       type = types.str;
       readOnly = true;
       default = own.sealedSocket;
-      description = "The same for `LoadCredentialEncrypted=`.";
+      description = "The sealed socket, for modules that use `LoadCredentialEncrypted=`.";
     };
 
     checkConfig = mkOption {
       type = types.bool;
       default = true;
-      description = "Whether `onecred check` looks at the configuration when the system is built; it runs on the machine that builds.";
+      description = "Whether the build of the system runs `onecred check` on the configuration. It runs on the build machine.";
     };
 
     rendered = mkOption {
@@ -140,7 +140,7 @@ in
       readOnly = true;
       internal = true;
       default = import ./render.nix { inherit config lib; };
-      description = "What is in secrets.json.";
+      description = "The content of secrets.json.";
     };
   };
 }

@@ -24,27 +24,27 @@ rustPlatform.buildRustPackage {
       ../LICENSE-MIT
       ../LICENSE-APACHE
       ../docs
-      ../integration # a member of the workspace; and fixtures of unit tests
+      ../integration # a member of the workspace, and fixtures for unit tests
       ../src
       ../units
     ];
   };
   cargoLock.lockFile = ../Cargo.lock;
-  # the binary tells what it is made of
+  # store the list of dependencies in the binary
   auditable = true;
   cargoBuildFlags = [ "--package=onecred" ];
   cargoTestFlags = [ "--package=onecred" ];
-  # some of its tests want what a build's sandbox has not: other users, a mount of their own
+  # some tests need other users and mounts, which the build sandbox does not have
   doCheck = false;
 
   installPhase = ''
     runHook preInstall
-    # with a DESTDIR the catalog of the machine that builds is left alone
+    # DESTDIR prevents an update of the build machine's message catalog
     make install DESTDIR=/ PREFIX=$out SYSCONFDIR=$TMPDIR/etc TRUE=${coreutils}/bin/true \
       SYSTEMD_CREDS=${systemd}/bin/systemd-creds SYSTEMCTL=${systemd}/bin/systemctl \
       SYSTEMD_VERSION=${lib.versions.major systemd.version} \
       BINARY="$(find target -path '*release/onecred' -type f | head -n 1)"
-    # the module sets these limits, by the version of the system's own systemd
+    # the module sets these limits for the systemd version of the system
     rm -rf $out/lib/systemd/system/systemd-creds.socket.d
     runHook postInstall
   '';

@@ -1,4 +1,4 @@
-# secrets.json, of what all options say: those of services.onecred, and those of the services that ask.
+# The content of secrets.json, from services.onecred and from the services with credentials.
 { config, lib }:
 let
   inherit (lib)

@@ -1,4 +1,4 @@
-# The system: the package's units, and drop-ins for what NixOS has to say about them.
+# The system configuration: the package's units, with drop-ins for NixOS.
 {
   config,
   lib,
@@ -30,7 +30,7 @@ let
     else
       cfg.development.vault;
 
-  # credential ID of each token → the options that say where it is
+  # the credential ID of each token, with the options for its location
   tokens = {
     token = { inherit (cfg) tokenFile tokenCredential; };
   }
@@ -45,7 +45,7 @@ let
   );
 
   entries = cfg.rendered.secrets ++ cfg.rendered.templates or [ ];
-  # the directories that onecred makes links in, and those that it makes directories in
+  # the directories in which onecred creates links and directories
   linked = lib.concatMap (
     entry:
     let
@@ -60,11 +60,11 @@ let
   version = config.systemd.package.version or "0";
   catalog = "${cfg.package}/lib/systemd/catalog/onecred.catalog";
 
-  # The package's unit stays what it is; what it says of its program's environment is enough.
+  # Extend the package's unit. It needs no PATH.
   dropIn = {
     overrideStrategy = "asDropin";
     enableDefaultPath = false;
-    # A switch restarts it in one step, or not at all: between a stop and a start units would have nobody to ask.
+    # A switch must not stop it first and start it later: units that start in between would fail.
     stopIfChanged = false;
   };
 in
@@ -87,7 +87,7 @@ in
     users.groups.onecred = { };
 
     systemd.packages = [ cfg.package ];
-    # NixOS does not read [Install]
+    # NixOS ignores [Install]
     systemd.sockets.onecred = {
       overrideStrategy = "asDropin";
       wantedBy = [ "sockets.target" ];
@@ -103,7 +103,7 @@ in
       wantedBy = [ "sockets.target" ];
       unitConfig.X-StopIfChanged = false;
     };
-    # Since 258 hardened units decrypt through this socket. The limits are those of units/systemd/systemd-creds.socket.d, which says more.
+    # On systemd 258 and later, hardened units decrypt through this socket. units/systemd/systemd-creds.socket.d explains the limits.
     systemd.sockets.systemd-creds = mkIf (lib.versionAtLeast version "258") {
       overrideStrategy = "asDropin";
       unitConfig.X-StopIfChanged = false;
@@ -126,7 +126,7 @@ in
           serviceConfig = {
             ReadWritePaths = lib.unique (map (dir: "-${dir}") others ++ map (root: "-${root}") roots);
           }
-          # by itself the unit sees nothing of /root
+          # the package's unit has no access to /root
           // optionalAttrs (ofRoot != [ ]) {
             ProtectHome = false;
             InaccessiblePaths = [
@@ -141,17 +141,17 @@ in
       onecred-resolver = mkMerge [
         dropIn
         {
-          # the provider hands its reload on
+          # the provider's reload also reloads this service
           unitConfig = optionalAttrs (local != [ ]) { RequiresMountsFor = local; };
           serviceConfig = lib.filterAttrs (_: lines: lines != [ ]) {
             LoadCredential = load "tokenFile";
             LoadCredentialEncrypted = load "tokenCredential";
-            # no token yet is a state; the unit says so of its own alone
+            # start without a token too; the package's unit does this only for the default source
             SetCredential = map (name: "${name}.token:\\n") (builtins.attrNames cfg.sources);
           };
         }
       ];
-      # What requires a file would be restarted with its handle. The provider publishes anew by itself.
+      # A restart would also restart the units that require the file. The provider updates files itself.
       "onecred-file@" = dropIn // {
         restartIfChanged = false;
       };
@@ -160,9 +160,9 @@ in
       };
     }
     // {
-      # journalctl -x; the data base of all catalogs is a file of the machine's
+      # for journalctl -x; the catalog database is a file of the machine
       onecred-catalog = {
-        description = "Explanations of what onecred says in the journal";
+        description = "Message catalog of onecred";
         wantedBy = [ "multi-user.target" ];
         restartTriggers = [ catalog ];
         unitConfig.ConditionPathIsReadWrite = "/var/lib";
@@ -174,7 +174,7 @@ in
       };
     }
     // optionalAttrs (cfg.metrics.directory != null) {
-      # an empty one takes the package's away
+      # an empty entry resets the package's setting
       onecred-metrics = dropIn // {
         unitConfig.ConditionPathIsDirectory = [
           ""
@@ -194,7 +194,7 @@ in
     }
     // optionalAttrs (local != [ ]) {
       onecred-token = {
-        description = "Has onecred take its token, which has changed";
+        description = "Restart onecred's resolver after a change of the token";
         serviceConfig = {
           Type = "oneshot";
           ExecStart = "${config.systemd.package}/bin/systemctl try-restart onecred-resolver.service";
@@ -217,6 +217,6 @@ in
 
     warnings =
       optional (cfg.development.vault != null)
-        "services.onecred.development.vault: all secrets come from a development vault, which everybody on this machine can read";
+        "services.onecred.development.vault: all secrets come from a development vault, which every user of this machine can read";
   };
 }

@@ -1,4 +1,4 @@
-# Secrets, templates and sources, as they are written in Nix. Keys that have no option here are onecred's own: `onecred schema`.
+# The option types of secrets, templates and sources. They also accept the other keys of `onecred schema`.
 {
   lib,
   json,
@@ -23,15 +23,15 @@ let
       default = [ ];
       inherit description example;
     };
-  # What happens when a secret or template has changed.
+  # Actions after a change of a secret or template.
   rotation = {
-    refresh = text "How often it is compared with 1Password by itself." "15m";
-    restartUnits = units "Units to restart when it has changed." [ "opencode" ];
-    reloadUnits = units "Units to reload when it has changed." [ "nginx" ];
+    refresh = text "How often onecred compares it with 1Password even if no unit requests it." "15m";
+    restartUnits = units "Units to restart when it changes." [ "opencode" ];
+    reloadUnits = units "Units to reload when it changes." [ "nginx" ];
     signalUnits = mkOption {
       type = types.attrsOf types.str;
       default = { };
-      description = "Units to send a signal when it has changed, each with the signal.";
+      description = "Units to send a signal when it changes, each with the signal.";
       example = {
         app = "SIGHUP";
       };
@@ -39,7 +39,7 @@ let
     wave = mkOption {
       type = types.nullOr json.type;
       default = null;
-      description = "Units that come first when it has changed: `units`, and in `after` how long they have to be active before the others follow.";
+      description = "Units that come first when it changes: `units`, and in `after` how long they must be active before the others follow.";
       example = {
         units = [ "app@1" ];
         after = "10m";
@@ -50,13 +50,13 @@ let
     publish = mkOption {
       type = types.bool;
       default = false;
-      description = "Whether it is published as a file too, to `publishRoot`, for programs that read paths.";
+      description = "Whether it is also published as a file in `publishRoot`, for programs that read a fixed path.";
     };
     target = mkOption {
       type = types.nullOr types.str;
       default = if config.publish then "${root}/${name}" else null;
-      defaultText = lib.literalMD "`publishRoot`, and its name, with `publish`";
-      description = "The file that it is published to.";
+      defaultText = lib.literalMD "with `publish`, `publishRoot` and the name";
+      description = "The file to which it is published.";
       example = "/run/secrets/openai-api-key";
     };
     path = mkOption {
@@ -66,25 +66,25 @@ let
         if config.target != null then
           config.target
         else
-          throw "services.onecred.${kind}.${name}.path: it has no file; set services.onecred.${kind}.${name}.publish = true, or have the unit load it as a credential";
+          throw "services.onecred.${kind}.${name}.path: it is not published as a file; set services.onecred.${kind}.${name}.publish = true, or load it as a credential";
       defaultText = lib.literalMD "its `target`";
-      description = "The file that it is published to, for other options to refer to.";
+      description = "The file to which it is published, for use in other options.";
     };
     owner = text "The file's owner, as `USER` or `USER:GROUP`; root by default." "opencode:opencode";
-    group = text "The file's group, where `owner` names none." "opencode";
+    group = text "The file's group, if `owner` does not set it." "opencode";
     mode = text "The file's permissions; `0400` by default." "0440";
     links = units ''
-      Symbolic links to the file, for programs that insist on a path of theirs. Their directories have to be there; onecred is let write to them.
+      Symbolic links to the file, for programs that require another path. Their directories must exist. The module gives onecred write access to them.
     '' [ "/etc/app/key.pem" ];
     makeDirectories = mkOption {
       type = types.nullOr types.bool;
       default = null;
-      description = "Whether missing directories of `links` are created. The directory above them must exist; onecred is let write to it.";
+      description = "Whether missing directories of `links` are created. Their parent directory must exist. The module gives onecred write access to it.";
     };
     units =
       units
         ''
-          Units that may have it, by name or glob; `UNIT/ID` where the unit asks by an ID that is not its name.
+          Units that may load it, by name or glob. `UNIT/ID` sets the credential ID if it is not the name.
           Units with `onecred.credentials` need no entry.
         ''
         [
@@ -106,18 +106,18 @@ in
           reference = text "The secret reference, as the 1Password apps copy it." "op://Servers/postgres/password";
           opItem = text "Instead of `reference`: vault and item, as `VAULT/ITEM`." "Infrastructure Secrets/openai-api-key";
           opField = text "With `opItem`: the field; `password` by default." "password";
-          source = text "The source, by its name, where there are several." "staging";
-          maxAge = text "How old it may be before it is compared with 1Password again." "5m";
-          deadline = text "How long a unit waits while 1Password can't be reached." "30s";
+          source = text "The source, by its name. Required if there are several." "staging";
+          maxAge = text "The age up to which it is served without comparing it with 1Password." "5m";
+          deadline = text "How long a unit waits while 1Password is unreachable." "30s";
           allowEmpty = mkOption {
             type = types.nullOr types.bool;
             default = null;
-            description = "Whether an empty field is a value; else a unit that asks is refused.";
+            description = "Whether an empty field is a valid value. If not, units are refused.";
           };
           trim = mkOption {
             type = types.nullOr types.bool;
             default = null;
-            description = "Whether line ends at the end of the value are left out.";
+            description = "Whether line ends at the end of the value are removed.";
           };
         };
     }
@@ -133,10 +133,10 @@ in
         // {
           content = mkOption {
             type = types.str;
-            description = "Its text; `{{NAME}}` is a secret, `{{op://VAULT/ITEM/FIELD}}` what a reference gives.";
+            description = "The text of the file. `{{NAME}}` is replaced by a secret, `{{op://VAULT/ITEM/FIELD}}` by the value of a reference.";
             example = "OPENAI_API_KEY={{openai-api-key}}\n";
           };
-          escape = text "`env`, `container`, `json`, `yaml`, `toml` or `raw`; by default what its name ends in." "env";
+          escape = text "`env`, `container`, `json`, `yaml`, `toml` or `raw`; by default determined by the extension of its name." "env";
         };
     }
   );

@@ -1,4 +1,4 @@
-# systemd.services.<name>.onecred: what a service gets, in one line.
+# systemd.services.<name>.onecred: the credentials of a service.
 { config, lib, ... }:
 let
   inherit (lib)
@@ -11,7 +11,7 @@ let
   cfg = config.services.onecred;
   version = config.systemd.package.version or "0";
 
-  # the file of a secret or template that a service needs; assertions tell of one that is not there
+  # the file of a secret or template that a service needs; assertions report one that is not declared
   fileOf =
     name:
     let
@@ -20,7 +20,7 @@ let
     if written.target != null then written.target else "${cfg.publishRoot}/${name}";
   handle = name: "onecred-file@${name}.service";
 
-  # What has to be there before a service asks at a socket. At boot it is; in the switch that brings onecred, all start at once.
+  # Units that must be active before a service uses a socket. A switch that installs onecred starts all of them at the same time.
   ofPlain = [ "onecred.socket" ];
   ofSealed = [
     "onecred-sealed.socket"
@@ -59,13 +59,13 @@ in
               type = types.bool;
               default = cfg.sealed;
               defaultText = lib.literalExpression "config.services.onecred.sealed";
-              description = "Whether `credentials` come sealed, by `LoadCredentialEncrypted=`.";
+              description = "Whether `credentials` are loaded encrypted, by `LoadCredentialEncrypted=`.";
             };
             environmentFiles = mkOption {
               type = types.listOf types.str;
               default = [ ];
               example = [ "opencode.env" ];
-              description = "Secrets or templates that are published, and are the service's environment.";
+              description = "Secrets or templates that are published and used as `EnvironmentFile=` of the service.";
             };
           };
           config = lib.mkMerge [
@@ -74,11 +74,11 @@ in
                 ${if wanted.sealed then "LoadCredentialEncrypted" else "LoadCredential"} = load;
               }
               // lib.optionalAttrs (lib.versionAtLeast version "260") {
-                # a reload brings what has changed meanwhile
+                # a reload loads changed values
                 RefreshOnReload = mkDefault "credentials";
               };
             })
-            # also of modules that load from a socket by themselves
+            # also for modules with their own LoadCredential= lines
             (mkIf cfg.enable {
               wants = sockets;
               after = sockets;

@@ -1,4 +1,4 @@
-# Configurations that must not get to a boot: each with what is said of it, and nothing else is.
+# Configurations that must be rejected, each with a part of its only error.
 let
   on = {
     services.onecred.enable = true;
@@ -19,7 +19,7 @@ let
     on
     { systemd.services.${name}.onecred.credentials = credentials; }
   ];
-  # as long as systemd can ask for is fine; app.service has 11
+  # the longest valid ID; app.service has 11 bytes
   id =
     length:
     builtins.substring 0 length
@@ -66,7 +66,7 @@ in
       on
       { systemd.services.app.serviceConfig.LoadCredential = [ "key:/run/onecred/sealed.sock" ]; }
     ];
-    says = "take config.services.onecred.socket";
+    says = "use config.services.onecred.socket";
   };
   sealedAtPlain = {
     modules = [
@@ -77,7 +77,7 @@ in
         ];
       }
     ];
-    says = "take config.services.onecred.sealedSocket";
+    says = "use config.services.onecred.sealedSocket";
   };
   asLongAsCanBe = {
     modules = service "app" { ${id 72} = "op://v/i/f"; };
@@ -93,11 +93,11 @@ in
 
   reference = {
     modules = secret "reference" "op://v/i";
-    says = "secrets.key.reference: this is no secret reference";
+    says = "secrets.key.reference: invalid secret reference";
   };
   referenceOfService = {
     modules = service "app" { key = "op://v/ü/f"; };
-    says = "credentials.key: this is no secret reference";
+    says = "credentials.key: invalid secret reference";
   };
   noReference = {
     modules = [
@@ -119,7 +119,7 @@ in
       on
       { systemd.services.app.onecred.environmentFiles = [ "app.env" ]; }
     ];
-    says = "app.env is none of";
+    says = "app.env is not in";
   };
   badName = {
     modules = [
@@ -131,7 +131,7 @@ in
         };
       }
     ];
-    says = "a name has letters";
+    says = "a name has up to 128 letters";
   };
   disabled = {
     modules = [ { systemd.services.app.onecred.credentials.key = "op://v/i/f"; } ];
@@ -140,11 +140,11 @@ in
 
   owner = {
     modules = secret "owner" "nobody-here";
-    says = "there is no user nobody-here";
+    says = "user nobody-here does not exist";
   };
   group = {
     modules = secret "owner" "root:wheels";
-    says = "there is no group wheels";
+    says = "group wheels does not exist";
   };
   ownerByNumber = {
     modules = secret "owner" "1000:100";
@@ -156,35 +156,35 @@ in
       on
       { services.onecred.tokenFile = ./stubs.nix; }
     ];
-    says = "tokenFile: the store can be read by everybody";
+    says = "tokenFile: the Nix store is world-readable";
   };
   tokenInStoreByText = {
     modules = [
       on
       { services.onecred.tokenFile = "/nix/store/00000000000000000000000000000000-token"; }
     ];
-    says = "tokenFile: the store can be read by everybody";
+    says = "tokenFile: the Nix store is world-readable";
   };
   tokenOfSourceInStore = {
     modules = [
       on
       { services.onecred.sources.staging.tokenFile = ./stubs.nix; }
     ];
-    says = "sources.staging.tokenFile: the store can be read by everybody";
+    says = "sources.staging.tokenFile: the Nix store is world-readable";
   };
   tokenAsPath = {
     modules = [
       on
       { services.onecred.tokenFile = token; }
     ];
-    says = "this is a token, and not the path";
+    says = "this is a token, not the path";
   };
   tokenInSettings = {
     modules = [
       on
       { services.onecred.settings.source."//" = token; }
     ];
-    says = "the configuration holds a token";
+    says = "the configuration contains a token";
   };
   tokenInTemplate = {
     modules = [
@@ -196,7 +196,7 @@ in
         };
       }
     ];
-    says = "the configuration holds a token";
+    says = "the configuration contains a token";
   };
   tokenAsCredential = {
     modules = service "app" { key = token; };

@@ -1,4 +1,4 @@
-# Configurations that are fine: those of the documentation, and those of the origin.
+# Valid configurations: those of the documentation, and one of a whole machine.
 let
   on = {
     services.onecred.enable = true;
@@ -51,7 +51,7 @@ in
     }
   ];
 
-  # modules that have the ID password in their own code
+  # modules with a fixed credential ID
   hardCoded =
     let
       postgresql = { config, ... }: {
@@ -82,7 +82,7 @@ in
       }
     ];
 
-  # the origin: a token that impermanence keeps, files for programs that read paths, an environment file
+  # a whole machine: a token that impermanence keeps, published files, an environment file
   origin = [
     on
     (import ./impermanence.nix)
@@ -116,7 +116,7 @@ in
     )
   ];
 
-  # the encrypted credential beside it
+  # the same with an encrypted token
   encrypted = [
     on
     (import ./impermanence.nix)

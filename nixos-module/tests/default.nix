@@ -1,9 +1,9 @@
-# What is wrong with the module, as a list that should be empty; and what secrets.json each configuration makes.
+# The list of errors of the module, which should be empty, and the secrets.json of each configuration.
 #
-# nix-instantiate --eval --strict --json --store dummy:// nixos-module/tests, with --arg lib 'import /path/to/nixpkgs/lib' for another lib than ours
+# nix-instantiate --eval --strict --json --store dummy:// nixos-module/tests, with --arg lib 'import /path/to/nixpkgs/lib' for another lib
 {
   lib ? import ./lib,
-  # modules of the documentation, by their places in it
+  # modules in the documentation, by their positions
   documented ? { },
 }:
 let
@@ -37,12 +37,12 @@ let
       in
       lib.optional (
         if says == null then faults != [ ] else !(builtins.length faults == 1 && lib.hasInfix says said)
-      ) "${name}: should have said ${toString says}, and said ${said}"
-      ++ lib.optional (lib.hasInfix "ops_eyJ" said) "${name}: the message holds the token"
+      ) "${name}: expected ${toString says}, got ${said}"
+      ++ lib.optional (lib.hasInfix "ops_eyJ" said) "${name}: the message contains the token"
     ) (import ./assertions.nix)
   );
 
-  # what NixOS itself refuses
+  # what NixOS itself rejects
   misused = map (name: "${name}: should not have been evaluated") (
     builtins.attrNames (
       lib.filterAttrs (_: modules: (builtins.tryEval (evaluate modules).whole).success) {
@@ -82,7 +82,7 @@ let
     ) (import ./goldens.nix { inherit configurations evaluate lib; })
   );
 
-  # the core's own verdicts
+  # results of 1Password's SDK core
   vectors = builtins.filter (line: line != "") (
     lib.splitString "\n" (builtins.readFile ../../integration/fixtures/op-reference-vectors.tsv)
   );

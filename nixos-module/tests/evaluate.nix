@@ -1,4 +1,4 @@
-# Evaluates modules beside that of onecred, with option stubs and nixpkgs' lib alone.
+# Evaluates modules together with onecred's, with stubs of NixOS options and only nixpkgs' lib.
 { lib }:
 let
   store = name: "/nix/store/00000000000000000000000000000000-${name}";
@@ -58,9 +58,9 @@ let
 in
 {
   inherit (evaluated) config options;
-  # what the assertions object to
+  # the messages of failed assertions
   faults = map (one: one.message) (builtins.filter (one: !one.assertion) evaluated.config.assertions);
-  # whether all that is defined can be had at all
+  # whether all definitions can be evaluated
   whole = builtins.deepSeq {
     inherit (evaluated.config) environment systemd warnings;
     users = { inherit (evaluated.config.users) users groups; };

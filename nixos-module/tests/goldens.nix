@@ -1,4 +1,4 @@
-# What the configurations make of units.
+# The units that the configurations produce.
 {
   configurations,
   evaluate,
@@ -13,7 +13,7 @@ let
   on = {
     services.onecred.enable = true;
   };
-  # a configuration on this version of systemd
+  # a configuration with this version of systemd
   since =
     version: more:
     (evaluate [
@@ -31,7 +31,7 @@ let
     (since version {
       systemd.services.app.onecred.credentials.key = "op://v/i/f";
     }).systemd.services.app.serviceConfig;
-  # the settings of the drop-in that others install
+  # the settings of the drop-in for other distributions
   packagedLimits =
     let
       text = builtins.readFile ../../units/systemd/systemd-creds.socket.d/10-onecred.conf;
@@ -84,7 +84,7 @@ in
       [ "LoadCredentialEncrypted" ]
     ];
   };
-  "a module that asks by itself finds the socket, and no other unit waits for it" = {
+  "a module with its own LoadCredential= line waits for the socket, other units do not" = {
     got = map (name: (service "hardCoded" name).after) [
       "postgresql"
       "redis"
@@ -218,7 +218,7 @@ in
     got = (service "sources" "onecred").serviceConfig.ReadWritePaths;
     expected = [ "-/etc/app" ];
   };
-  "a development vault stands in for all sources" = {
+  "a development vault replaces all sources" = {
     got = with (of "development").services.onecred.rendered.sources.connect; [
       kind
       path
@@ -228,7 +228,7 @@ in
       "/etc/onecred/vault.json"
     ];
   };
-  "metrics go to the directory alone that is said" = {
+  "metrics are written only to the given directory" = {
     got = with service "development" "onecred-metrics"; [
       unitConfig.ConditionPathIsDirectory
       serviceConfig.ReadWritePaths
@@ -268,7 +268,7 @@ in
       onecred = [ "sockets.target" ];
       onecred-resolver = [ "sockets.target" ];
       onecred-sealed = [ "sockets.target" ];
-      systemd-creds = [ ]; # systemd's own package has it started
+      systemd-creds = [ ]; # systemd's package enables it
     };
   };
   "a switch stops no socket" = {
@@ -302,11 +302,11 @@ in
       sslKey = "/run/secrets/etc/ssl/private/key.pem";
     };
   };
-  "OpNix: a path of its own is a link" = {
+  "OpNix: a path elsewhere becomes a link" = {
     got = (service "opnix" "onecred").serviceConfig.ReadWritePaths;
     expected = [ "-/etc/ssl/private" ];
   };
-  "OpNix: who is told of a change" = {
+  "OpNix: units that are restarted or reloaded" = {
     got = map (secret: [
       (secret.restartUnits or [ ])
       (secret.reloadUnits or [ ])
@@ -325,15 +325,15 @@ in
       ]
     ];
   };
-  "OpNix: what is different is told" = {
+  "OpNix: warnings for differences" = {
     got = map (text: builtins.substring 0 40 text) (of "opnix").warnings;
     expected = map (text: builtins.substring 0 40 text) [
-      "services.onepassword-secrets: served by onecred"
+      "services.onepassword-secrets: onecred serves"
       "services.onepassword-secrets: files are below"
       "services.onepassword-secrets: sslKey: secrets"
       "services.onepassword-secrets: units of apiKey"
       "services.onepassword-secrets: apiKey: `after`"
-      "services.onepassword-secrets.users: nobody"
+      "services.onepassword-secrets.users: only root"
       "services.onepassword-secrets.systemdIntegration.changeDetection"
       "services.onepassword-secrets.systemdIntegration.errorHandling"
     ];

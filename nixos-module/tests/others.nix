@@ -1,4 +1,4 @@
-# Options of others that the documentation sets.
+# Options of other modules that the documentation sets.
 { lib, ... }:
 let
   any = lib.mkOption {

@@ -1,4 +1,4 @@
-# The options of NixOS that the module sets or reads, as its manual describes them: enough to evaluate with nothing but nixpkgs' lib.
+# The options of NixOS that the module sets or reads, as its manual describes them: enough to evaluate it with only nixpkgs' lib.
 { lib, ... }:
 let
   inherit (lib) mkOption types;
@@ -12,7 +12,7 @@ let
     type = types.listOf types.anything;
     default = [ ];
   };
-  # a setting of a unit: lists are united, everything else may be said once
+  # a setting of a unit: lists are merged, other values may be set only once
   setting = lib.mkOptionType {
     name = "setting of a unit";
     merge =

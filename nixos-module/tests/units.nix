@@ -1,4 +1,4 @@
-# Units of a configuration as text, for a systemd that is not NixOS's: drop-ins of the package's units, and units of their own.
+# Units of a configuration as text, for another distribution: drop-ins for the package's units, and new units.
 #
 # nix-instantiate --eval --strict --json --store dummy:// nixos-module/tests/units.nix, and --arg lib as for all tests
 {

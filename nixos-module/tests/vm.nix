@@ -64,7 +64,7 @@
     machine.fail("systemctl start stranger.service")
     machine.succeed("journalctl --sync; journalctl -u stranger.service | grep -F 'not allowed'")
 
-    # a switch reloads the provider, and it stays
+    # a switch reloads the provider without a restart
     before = machine.succeed("systemctl show --value -p MainPID onecred.service")
     machine.succeed("/run/current-system/specialisation/changed/bin/switch-to-configuration test")
     assert machine.succeed("systemctl show --value -p MainPID onecred.service") == before

@@ -1,4 +1,4 @@
-# A stand-in for nixpkgs' lib, with what the module and its tests use of it and no more: they run where no nixpkgs is at hand.
+# The parts of nixpkgs' lib that the module and its tests use, so that the tests run without nixpkgs.
 let
   inherit (builtins)
     attrNames
@@ -25,7 +25,7 @@ let
       pushDownProperties
       ;
 
-    # texts
+    # strings
     hasPrefix = start: text: substring 0 (stringLength start) text == start;
     hasSuffix =
       end: text:

@@ -16,7 +16,7 @@ let
   inherit (lib) isType showOption unique;
 in
 rec {
-  # Definitions of a set as definitions of what is in it: a condition of the whole is one of each part.
+  # Splits definitions of a set into definitions of its entries. A condition of the set applies to each entry.
   pushDownProperties =
     value:
     let
@@ -31,7 +31,7 @@ rec {
     else
       [ value ];
 
-  # What is left of a definition when its conditions are known, each with its priority; the lower wins.
+  # The definitions whose conditions are true, each with its priority. The lowest one wins.
   dischargeProperties =
     let
       discharge =
@@ -54,7 +54,7 @@ rec {
     else
       throw "${showOption place} is defined in different ways";
 
-  # The value of an option: `defined` are its definitions, its default the least of them.
+  # The value of an option, from its definitions. The default has the lowest precedence.
   evalOption =
     place: type: defined:
     let
@@ -121,7 +121,7 @@ rec {
       loaded = concatMap load (once modules);
       freeforms = filter (type: type != null) (map (one: one.freeform) loaded);
 
-      # options and definitions below a place
+      # options and definitions below a path
       tree =
         place: declared: defined:
         let

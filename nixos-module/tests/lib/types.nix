@@ -22,7 +22,7 @@ let
     // {
       inherit description check;
     };
-  # for types that hold one other
+  # for types that contain one other type
   holding =
     kind: inner: type:
     plain
@@ -45,7 +45,7 @@ let
     unite = _: throw "two types of an option";
   };
 
-  # one element, of the definitions that are left of it
+  # one element, from its remaining definitions
   element =
     place: type: values:
     evalOption place type values;
