@@ -1,4 +1,4 @@
-//! The reference of the configuration, docs/configuration.md: what the schema says, as a page to read.
+//! Generates docs/configuration.md from the schema.
 
 use std::fmt::Write;
 use std::fs;
@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use super::schema::{IGNORED, schema};
 
-const HEAD: &str = "# The configuration\n\n\
-    <!-- made of the JSON Schema: UPDATE_EXPECTED=1 cargo test -p onecred the_reference_is_current -->\n";
+const HEAD: &str = "# Configuration reference\n\n\
+    <!-- generated from the JSON Schema: UPDATE_EXPECTED=1 cargo test -p onecred the_reference_is_current -->\n";
 
-/// The parts, in the order in which they are told.
+/// The sections, in their order on the page.
 const PARTS: [&str; 11] = [
     "Secret", "Rule", "Template", "Wave", "Escape", "Source", "Kind", "Defaults", "Publish", "Limits",
     "Audit",
@@ -20,14 +20,10 @@ const PARTS: [&str; 11] = [
 fn reference(schema: &Value) -> String {
     let mut page = HEAD.to_owned();
     let _ = write!(page, "\n{}\n", text(schema, "description"));
-    let _ = write!(
-        page,
-        "\nThe least that is useful, as the file would have it:\n\n```json\n{:#}\n```\n",
-        schema["examples"][0]
-    );
+    let _ = write!(page, "\nA minimal configuration:\n\n```json\n{:#}\n```\n", schema["examples"][0]);
     let _ = writeln!(
         page,
-        "\nAny object may have a comment, `\"//\"`, and a `$schema`. Other unknown keys are errors."
+        "\nEvery object may have a comment, with the key `\"//\"`, and a `$schema`. Other unknown keys are errors."
     );
     keys(&mut page, schema);
     for part in PARTS {
@@ -51,7 +47,7 @@ fn reference(schema: &Value) -> String {
     page
 }
 
-/// A table of an object's keys: those that have to be there, then the others.
+/// A table of an object's keys: required ones first.
 fn keys(page: &mut String, schema: &Value) {
     let Some(properties) = schema["properties"].as_object() else { return };
     let required: Vec<&str> =
@@ -61,7 +57,7 @@ fn keys(page: &mut String, schema: &Value) {
     page.push_str("\n| key | value | default | meaning |\n|---|---|---|---|\n");
     for (key, property) in keys {
         let default = match &property["default"] {
-            Value::Null if required.contains(&key.as_str()) => "has to be there".to_owned(),
+            Value::Null if required.contains(&key.as_str()) => "required".to_owned(),
             Value::Null => String::new(),
             default => code(default),
         };
@@ -74,7 +70,7 @@ fn keys(page: &mut String, schema: &Value) {
     }
 }
 
-/// What kind of value it is, with a link to its part.
+/// The type of a value, with a link to its section.
 fn kind(property: &Value) -> String {
     let link = |target: &str| {
         let part = target.trim_start_matches("#/$defs/");
@@ -88,13 +84,17 @@ fn kind(property: &Value) -> String {
         one => one.as_str(),
     };
     match named.unwrap_or_default() {
-        "array" => format!("list of {}", kind(&property["items"])),
-        "object" => format!("by name: {}", kind(&property["additionalProperties"])),
-        "boolean" => "true or false".into(),
+        "array" => format!("list of {}", plural(kind(&property["items"]))),
+        "object" => format!("map of {}", plural(kind(&property["additionalProperties"]))),
+        "boolean" => "boolean".into(),
         "integer" => "number".into(),
-        "string" => "text".into(),
-        other => panic!("the reference has no word for {other:?}"),
+        "string" => "string".into(),
+        other => panic!("the reference has no name for the type {other:?}"),
     }
+}
+
+fn plural(kind: String) -> String {
+    if kind == "string" { "strings".into() } else { kind }
 }
 
 fn code(value: &Value) -> String {
@@ -112,7 +112,7 @@ fn the_reference_is_current() {
     let schema = schema();
     let current = reference(&schema);
     for (part, _) in schema["$defs"].as_object().expect("parts") {
-        assert!(PARTS.contains(&part.as_str()), "{part} is in no part of the reference");
+        assert!(PARTS.contains(&part.as_str()), "the reference has no section {part}");
     }
     if std::env::var_os("UPDATE_EXPECTED").is_some() {
         fs::write(&file, &current).expect("written");
