@@ -29,10 +29,11 @@
 //!
 //! - [`domain`]: names, references, secrets, templates, the policy and the sealed form, without I/O
 //! - [`config`]: the configuration as written, merged and checked
-//! - [`host`]: what Linux and systemd offer: sockets, notifications, the journal, the manager, the clock, and system calls that need `unsafe`
+//! - [`host`]: Linux and systemd: sockets, notifications, the journal, the manager, the clock, and system calls
 //! - [`ipc`]: the protocol between the two processes, [`provider`] and [`resolver`], which share nothing else
 //! - [`cli`]: one module for each verb
 //!
+//! Only `host::sys` and `resolver::service_account::sdk`, the C ABI of 1Password's core, contain `unsafe` code.
 //! ARCHITECTURE.md has the order in which modules may import each other.
 
 pub mod cli;

@@ -211,6 +211,7 @@ fn migration(stage: &Stage) {
 fn security(stage: &Stage) {
     play(stage, "docs/security.md");
     play(stage, "docs/failures.md");
+    play(stage, "docs/glossary.md");
     play(stage, "docs/SUMMARY.md");
 }
 
