@@ -1,4 +1,4 @@
-//! A value as it was written, with its place.
+//! A value of the configuration with its position.
 
 use std::borrow::Cow;
 use std::ops::Deref;
@@ -8,9 +8,9 @@ use serde::Deserialize;
 
 use super::problem::Place;
 
-/// A value, where it was written, and whether nothing within it was left out as wrong.
+/// A value, its position, and whether all of it is valid.
 ///
-/// [`super::shape`] hands values on in this form, as a list, wherever the schema carries [`MARK`].
+/// [`super::shape`] passes values on in this form, as a list, wherever the schema has [`MARK`].
 #[derive(Debug, Clone, Deserialize)]
 #[serde(from = "(T, usize, usize, bool)", bound = "T: serde::de::DeserializeOwned")]
 pub(crate) struct At<T> {
@@ -25,7 +25,7 @@ impl<T> From<(T, usize, usize, bool)> for At<T> {
     }
 }
 
-/// The keyword that says where places are wanted; the published schema goes without it.
+/// The keyword for values whose position is needed. The published schema does not contain it.
 pub(crate) const MARK: &str = "x-place";
 
 impl<T> Deref for At<T> {

@@ -1,4 +1,4 @@
-//! The files of a configuration: which there are, whether others could have written them, and their text.
+//! Finds and reads the files of a configuration, and checks whether other users could have written them.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::problem::{Problems, Severity};
 
-/// Where a configuration is.
+/// Where a configuration is read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
     /// The directory of `secrets.json` and `secrets.d`.
@@ -20,19 +20,19 @@ impl Default for Paths {
     }
 }
 
-/// The most bytes that one file may have.
+/// The maximum size of a file in bytes.
 pub(super) const MAX: u64 = 8 << 20;
 
-/// How a file came to be read.
+/// Why a file is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// It is the configuration of this machine: nobody else may be able to write it.
+    /// It is the configuration of this machine, which only root may be able to change.
     Installed,
-    /// Somebody asked to have it checked: it may come from a pipe or a working copy.
+    /// A user checks it. It may come from a pipe or a working copy.
     Given,
 }
 
-/// Whether nothing was written yet, rather than something that can't be read.
+/// Whether no configuration exists, in contrast to one that cannot be read.
 pub(super) fn are_none(paths: &Paths) -> bool {
     let missing = |path: &Path| path.symlink_metadata().is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
     let parts = paths.dir.join("secrets.d");
@@ -108,7 +108,7 @@ fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Reads a file, and gives its number in `problems`.
+/// Reads a file, and returns its number in `problems`.
 pub(super) fn read(path: &Path, origin: Origin, problems: &mut Problems) -> Option<usize> {
     match open(path, origin, problems) {
         Ok(Some(bytes)) => match String::from_utf8(bytes) {
@@ -143,7 +143,7 @@ pub(super) fn read(path: &Path, origin: Origin, problems: &mut Problems) -> Opti
 
 fn open(path: &Path, origin: Origin, problems: &mut Problems) -> io::Result<Option<Vec<u8>>> {
     let file = match origin {
-        // A FIFO must not hold us up.
+        // Opening a FIFO must not block.
         Origin::Installed => OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?,
         Origin::Given => File::open(path)?,
     };
@@ -163,7 +163,7 @@ fn open(path: &Path, origin: Origin, problems: &mut Problems) -> io::Result<Opti
     Ok(Some(bytes))
 }
 
-/// Whoever can write the configuration can give himself any secret.
+/// Users who can write the configuration can grant themselves any secret.
 fn judge(path: &Path, kind: &str, metadata: &Metadata, origin: Origin, problems: &mut Problems) {
     let (mode, owner) = (metadata.mode() & 0o7777, metadata.uid());
     let severity = if origin == Origin::Installed { Severity::Error } else { Severity::Warning };

@@ -1,10 +1,11 @@
-//! JSON with the place of everything in it, keys included: strict, and with messages for people who write it by hand.
+//! A strict JSON parser that records the position of each value and key, with messages for people who write
+//! JSON by hand.
 //!
-//! Only the structure is read here; texts and numbers are handed to serde_json.
+//! It parses only the structure; serde_json parses strings and numbers.
 
 use serde_json::Number;
 
-/// A value and the byte at which it begins.
+/// A value and the offset of its first byte.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Node {
     pub(crate) byte: usize,
@@ -22,7 +23,7 @@ pub(crate) enum Value {
     Object(Vec<Member>),
 }
 
-/// A key with its value; a key may stand twice.
+/// A key with its value. A key may occur twice.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Member {
     pub(crate) byte: usize,
@@ -30,7 +31,7 @@ pub(crate) struct Member {
     pub(crate) value: Node,
 }
 
-/// Why a text is no JSON.
+/// Why a text is not JSON.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Mistake {
     pub(crate) byte: usize,
@@ -38,10 +39,10 @@ pub(crate) struct Mistake {
     pub(crate) remedy: &'static str,
 }
 
-/// How deep values may be nested; a configuration needs five levels.
+/// How deep values may be nested. A configuration needs five levels.
 const DEPTH: usize = 64;
 
-/// Reads a whole text.
+/// Parses a whole text.
 pub(crate) fn parse(text: &str) -> Result<Node, Mistake> {
     let mut reader = Reader { text, byte: 0, depth: 0 };
     reader.skip_space();
@@ -118,7 +119,7 @@ impl Reader<'_> {
         Ok(Value::Array(nodes))
     }
 
-    /// Reads entries with commas between them, from the opening bracket to the closing one.
+    /// Parses entries with commas between them, from the opening to the closing bracket.
     fn list(
         &mut self,
         end: char,

@@ -1,4 +1,4 @@
-//! The configuration merged from its files: lists appended, sources united, and nothing said twice.
+//! Merges the files of a configuration: appends lists, merges sources, and reports keys that occur twice.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,7 +6,7 @@ use super::at::At;
 use super::problem::{Place, Problems};
 use super::written::{Audit, Defaults, Limits, Publish, Rule, Secret, Source, Template, Written};
 
-/// All files as one.
+/// The content of all files.
 #[derive(Debug, Default)]
 pub(super) struct Merged {
     pub(super) source: Option<At<Source>>,
@@ -23,13 +23,13 @@ pub(super) struct Merged {
 }
 
 impl Merged {
-    /// Whether there is nothing that anybody could get.
+    /// Whether no unit or file could get a value.
     pub(super) fn is_empty(&self) -> bool {
         self.secrets.is_empty() && self.templates.is_empty() && self.rules.is_empty()
     }
 }
 
-/// Merges the files, in the order in which they are given.
+/// Merges the files in the given order.
 pub(super) fn merge(files: Vec<Written>, problems: &mut Problems) -> Merged {
     let mut merged = Merged::default();
     for file in files {

@@ -1,4 +1,4 @@
-//! The configuration: as it was written, merged from its files, and checked into what both halves work with.
+//! The configuration: read from files, merged, and checked. The result is what both processes use.
 
 mod at;
 mod checked;
@@ -40,30 +40,31 @@ use files::Origin;
 use problem::{Place, Problems};
 use written::Written;
 
-/// A configuration that can be used.
+/// A valid configuration.
 #[derive(Debug)]
 pub struct Loaded {
-    /// What it says.
+    /// The settings.
     pub settings: Settings,
-    /// What is probably not as it was meant.
+    /// Warnings about probable mistakes.
     pub warnings: Vec<Problem>,
-    /// The texts it was loaded from.
+    /// The texts from which it was loaded.
     pub texts: Texts,
 }
 
-/// Loads the configuration of this machine: `secrets.json`, and `secrets.d/*.json` in the order of their names.
+/// Loads the configuration of this machine: `secrets.json`, and `secrets.d/*.json` in the order of their
+/// names.
 pub fn load(paths: &Paths) -> Result<Loaded, Report> {
     let mut problems = Problems::default();
     let files = files::find(paths, &mut problems);
     load_files(&files, Origin::Installed, problems)
 }
 
-/// The same, where a machine without any configuration yet has what an empty one means: a service account.
+/// Like [`load`], but a machine without a configuration gets an empty one, whose source is a service account.
 pub fn load_if_any(paths: &Paths) -> Result<Loaded, Report> {
     if files::are_none(paths) { from_text(&paths.dir.join("secrets.json"), "{}") } else { load(paths) }
 }
 
-/// The same as [`load`] with one more file, which need not be written yet.
+/// Like [`load`], with one more file, which need not exist.
 pub fn load_with(paths: &Paths, file: &Path, text: &str) -> Result<Loaded, Report> {
     if files::are_none(paths) {
         return from_text(file, text);
@@ -71,7 +72,7 @@ pub fn load_with(paths: &Paths, file: &Path, text: &str) -> Result<Loaded, Repor
     load_changed(paths, file, Some(text))
 }
 
-/// The same as [`load`] as if one of the files had another text, or, with `None`, were gone.
+/// Like [`load`], as if one of the files had another text or, with `None`, did not exist.
 pub fn load_changed(paths: &Paths, changed: &Path, text: Option<&str>) -> Result<Loaded, Report> {
     let mut problems = Problems::default();
     let mut written = Vec::new();
@@ -87,17 +88,18 @@ pub fn load_changed(paths: &Paths, changed: &Path, text: Option<&str>) -> Result
     finish(written, problems)
 }
 
-/// Whether a file is all of this machine's configuration.
+/// Whether a file is the whole configuration of this machine.
 pub fn is_only_file(paths: &Paths, file: &Path) -> bool {
     files::find(paths, &mut Problems::default()) == [file]
 }
 
-/// Loads files as one configuration, from wherever they are: what others may do to them is warned of, not refused.
+/// Loads files from any place as one configuration. Files that other users can change cause a warning, not an
+/// error.
 pub fn check_files(files: &[PathBuf]) -> Result<Loaded, Report> {
     load_files(files, Origin::Given, Problems::default())
 }
 
-/// Reads the files of this machine's configuration, without a look at what they say.
+/// Reads the files of this machine's configuration without parsing them.
 pub fn read_texts(paths: &Paths) -> Result<Texts, Report> {
     let mut problems = Problems::default();
     for file in files::find(paths, &mut problems) {
@@ -120,12 +122,12 @@ pub fn from_texts(texts: &Texts) -> Result<Loaded, Report> {
     finish(written, problems)
 }
 
-/// Whether there is no configuration at all, rather than one that can't be used.
+/// Whether no configuration exists, in contrast to an invalid one.
 pub fn is_missing(paths: &Paths) -> bool {
     files::are_none(paths)
 }
 
-/// Loads one file's text. The name is for messages.
+/// Loads the text of one file. The name is for messages.
 pub fn from_text(file: &Path, text: &str) -> Result<Loaded, Report> {
     let mut problems = Problems::default();
     let number = problems.add_file(file, text.to_owned());
@@ -159,7 +161,7 @@ fn read(number: usize, problems: &mut Problems) -> Option<Written> {
     }
 }
 
-/// Says that OpNix's file was understood, and what of it was not.
+/// Reports that OpNix's file was recognised, and which parts of it were not converted.
 fn opnix_is_told(file: usize, tree: &json::Node, converted: &opnix::Converted, problems: &mut Problems) {
     let what = "this is OpNix's file, and is read as what onecred import opnix makes of it";
     let remedy = "make it one of onecred's: onecred import opnix FILE --output NEW";
@@ -183,24 +185,24 @@ fn finish(written: Vec<Written>, mut problems: Problems) -> Result<Loaded, Repor
     }
 }
 
-/// The checked configuration: whatever is in it can be worked with as it stands.
+/// The checked configuration. All of it is valid.
 #[derive(Debug)]
 pub struct Settings {
-    /// Where secrets come from, by name.
+    /// The sources, by name.
     pub sources: BTreeMap<SourceName, Source>,
-    /// The secrets and rules, arranged to be asked.
+    /// The secrets and rules.
     pub policy: Policy,
-    /// Files put together from secrets.
+    /// The templates.
     pub templates: Vec<Template>,
-    /// What the provider allows itself.
+    /// Limits of the provider.
     pub limits: Limits,
-    /// The directories that files may be published in.
+    /// The directories for published files.
     pub roots: Vec<PathBuf>,
-    /// Whether units that failed because 1Password was away are started again when it is back.
+    /// Whether units that failed because 1Password was unreachable are started again.
     pub recover: bool,
-    /// What is written to the journal of a unit that asks.
+    /// Which requests are logged to the journal of the unit.
     pub audit: Audit,
-    /// Whether a restart with files that can't be used refuses every unit, instead of using the last valid configuration.
+    /// Whether a restart with invalid files refuses all units, instead of using the last valid configuration.
     pub strict: bool,
 }
 
@@ -219,16 +221,16 @@ impl Default for Settings {
     }
 }
 
-/// A file put together from secrets.
+/// A file that contains secrets.
 #[derive(Debug, Clone)]
 pub struct Template {
     /// Its name.
     pub name: SecretName,
-    /// Its text, with what its placeholders stand for.
+    /// Its text with the parsed placeholders.
     pub filling: Arc<Filling>,
-    /// The file to publish it to, if any.
+    /// The file to which it is published, if any.
     pub target: Option<Target>,
-    /// Who may have it as a credential.
+    /// The units that may load it as a credential.
     pub grants: Vec<Grant>,
     /// What happens when one of its values changes.
     pub rotation: Rotation,
@@ -236,56 +238,59 @@ pub struct Template {
     pub declared_at: String,
 }
 
-/// A source of secrets. The provider passes it to the resolver as JSON, with each question.
+/// A source of secrets. The provider passes it to the resolver as JSON with each request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
-    /// What it is.
+    /// The type of the source and its settings.
     pub kind: SourceKind,
-    /// The systemd credential of the resolver's unit that holds its token.
+    /// The systemd credential of the resolver's unit with the token.
     pub token: CredentialId,
     /// Where it was declared, as `FILE:LINE`.
     pub declared_at: String,
 }
 
 impl Source {
-    /// Whether its secrets come over the network. A Connect server counts also where it runs on this machine: it needs the network itself.
+    /// Whether it needs the network. A Connect server counts even if it runs on this machine, because the
+    /// server needs the network.
     pub fn needs_network(&self) -> bool {
         !matches!(self.kind, SourceKind::File { .. })
     }
 
-    /// A fingerprint of the definition: what was fetched from another account or server under the same name is not of this source.
+    /// A fingerprint of the definition. Values that were fetched with another definition do not belong to
+    /// this source.
     pub fn print(&self) -> String {
         let digest = ring::digest::digest(&ring::digest::SHA256, format!("{:?}", self.kind).as_bytes());
         digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
-/// The kinds of sources.
+/// The types of sources.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SourceKind {
-    /// A service account, through 1Password's own core.
+    /// A service account, through 1Password's SDK core.
     ServiceAccount(ServiceAccount),
     /// A Connect server.
     Connect {
         /// Its base URL, without `/v1`.
         url: String,
-        /// Whether plain http may leave this host, and whether on this host nobody checks who answers.
+        /// Whether plain http to other hosts is allowed, and the user of a server on this host is not
+        /// checked.
         insecure: bool,
-        /// The users besides root who may run a server on this host: names or numeric IDs.
+        /// The users besides root that may run a server on this host: names or numeric IDs.
         users: Vec<String>,
         /// A PEM file of certificate authorities to trust instead of the system's.
         ca_file: Option<PathBuf>,
     },
-    /// A development vault: a JSON file in Connect's shapes.
+    /// A development vault: a JSON file in the format of Connect.
     File {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
     },
 }
 
 impl SourceKind {
-    /// The kind as the configuration writes it.
+    /// The name of the type in the configuration.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::ServiceAccount(_) => "service-account",
@@ -295,12 +300,12 @@ impl SourceKind {
     }
 }
 
-/// What the provider allows itself.
+/// Limits of the provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The most bytes that snapshots may take in the store.
+    /// The maximum size of all snapshots in the store, in bytes.
     pub store_bytes: u64,
-    /// The most connections that are served at once; further ones wait in the listen queue.
+    /// How many connections are served at the same time. Further ones wait in the listen queue.
     pub connections: usize,
 }
 

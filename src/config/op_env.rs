@@ -1,6 +1,8 @@
-//! An environment file with secret references, as `op run --env-file` and `op inject` read it, turned into a template of ours.
+//! Converts an environment file with secret references, for `op run --env-file` or `op inject`, to a
+//! template.
 //!
-//! Quotes, comments behind values and `export` are read as these programs read them, and written as systemd reads an `EnvironmentFile=`.
+//! Quotes, comments after values and `export` are parsed like in these programs, and written in the syntax of
+//! systemd's `EnvironmentFile=`.
 
 use std::path::Path;
 
@@ -9,18 +11,18 @@ use crate::domain::name::SecretName;
 use crate::domain::reference::Reference;
 
 const SCHEME: &str = "op://";
-/// What must stand behind a backslash within double quotes, for systemd.
+/// The characters that systemd expects after a backslash in double quotes.
 const ESCAPED: [char; 4] = ['"', '\\', '`', '$'];
 
-/// A variable as it was read.
+/// A variable of the file.
 struct Variable<'t> {
     key: &'t str,
     value: String,
-    /// What the value is without quotes, for variables in it; empty where quotes keep them from being replaced.
+    /// The value without quotes, to find variables in it. Empty if quotes prevent that they are replaced.
     replaced: String,
 }
 
-/// Turns the text of such a file into a configuration with one template.
+/// Converts the text of such a file to a configuration with one template.
 pub fn import_op_env(file: &Path, text: &str) -> Imported {
     let (mut content, mut notes) = (String::new(), Vec::new());
     let (mut rest, mut line) = (text.strip_prefix('\u{feff}').unwrap_or(text), 1);
@@ -61,15 +63,15 @@ pub fn import_op_env(file: &Path, text: &str) -> Imported {
     Imported { json, notes }
 }
 
-/// What begins at a line.
+/// The content of a line.
 enum Entry<'t> {
-    /// A comment, or nothing.
+    /// A comment, or an empty line.
     Nothing,
     Variable(Variable<'t>),
     Wrong(String),
 }
 
-/// Reads what begins at a line, and returns what follows it.
+/// Parses what begins at a line, and returns the rest.
 fn entry(text: &str) -> (Entry<'_>, &str) {
     let end = text.find('\n').map_or(text.len(), |end| end + 1);
     let (first, after) = text.split_at(end);
@@ -113,7 +115,7 @@ fn entry(text: &str) -> (Entry<'_>, &str) {
     (Entry::Variable(Variable { key, value, replaced }), after)
 }
 
-/// The text up to a quote, without escapes where there are any, and what follows it.
+/// The text up to a quote, without escapes if they are supported, and the rest.
 fn in_quotes(text: &str, quote: char) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut chars = text.char_indices();
@@ -133,7 +135,7 @@ fn in_quotes(text: &str, quote: char) -> Option<(String, &str)> {
     None
 }
 
-/// A variable for the template, and what should be said of it; an error, if it can't be one.
+/// A variable for the template, and a note about it. Fails if the variable cannot be converted.
 fn written(variable: &Variable<'_>) -> Result<(String, Option<String>), String> {
     let Variable { key, value, replaced } = variable;
     let is_name = !key.is_empty()
@@ -185,7 +187,7 @@ fn written(variable: &Variable<'_>) -> Result<(String, Option<String>), String> 
     Ok((out, note))
 }
 
-/// Text that stands for itself in a template. A brace before a placeholder would be taken for a part of it.
+/// Escapes text for a template. A brace directly before a placeholder would count as part of it.
 fn literal(text: &str) -> String {
     let (mut out, mut rest) = (String::new(), text);
     while let Some(c) = rest.chars().next() {
@@ -206,7 +208,7 @@ fn literal(text: &str) -> String {
     out
 }
 
-/// A line, or several, as a comment.
+/// One or several lines as a comment.
 fn comment(source: &str) -> String {
     let lines = source.trim_end_matches(['\r', '\n']).split('\n').map(|line| {
         let line = line.trim_end().replace('\r', " ");
@@ -215,7 +217,7 @@ fn comment(source: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// How many bytes of a text that begins with a reference belong to it, where other text may follow.
+/// The length in bytes of the reference at the beginning of a text.
 fn embedded(text: &str) -> usize {
     let mut end = 0;
     while let Some(c) = text[end..].chars().next() {
@@ -230,7 +232,7 @@ fn embedded(text: &str) -> usize {
     end
 }
 
-/// The first variable of the environment that is named: `$NAME` or `${NAME}`.
+/// The first variable in a text: `$NAME` or `${NAME}`.
 fn variable_in(text: &str) -> Option<String> {
     let (_, after) = text.split_once('$')?;
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -261,7 +263,7 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8(out).unwrap_or_else(|_| text.to_owned())
 }
 
-/// A name for the template, by the file's.
+/// The name of the template, from the name of the file.
 fn name(file: &Path) -> String {
     let text = |part: Option<&std::ffi::OsStr>| part.map(|part| part.to_string_lossy().into_owned());
     let whole = text(file.file_name()).unwrap_or_default();

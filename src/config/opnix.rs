@@ -1,38 +1,40 @@
-//! OpNix's secrets.json, turned into ours: the same tree, with its places, and what could not be carried over.
+//! Converts OpNix's secrets.json to a configuration of onecred. It keeps positions, and reports what it
+//! cannot convert.
 //!
-//! A secret's `path` becomes a target below /run/secrets, since secrets are published in memory only; its services are restarted on a change.
+//! A secret's `path` becomes a target below /run/secrets, because secrets are published only in memory. Its
+//! services are restarted on a change.
 
 use std::collections::BTreeMap;
 
 use super::json::{self, Member, Node, Value};
 
-/// Where OpNix puts files whose path is not absolute.
+/// The directory of OpNix's files with relative paths.
 pub(crate) const FOLDER: &str = "/var/lib/opnix/secrets";
-/// Where ours are.
+/// The directory of onecred's published files.
 const TARGETS: &str = "/run/secrets";
-/// How long names become: a secret's can have 128 bytes, and a number comes to what is called like another.
+/// The maximum length of names: secrets allow 128 bytes, and a duplicate name gets a number.
 const LONGEST: usize = 100;
-/// Where links may be.
+/// The directories for links.
 const LINKED: [&str; 5] = ["/etc/", "/run/", "/var/lib/", "/opt/", "/root/"];
 
-/// What was made of OpNix's file.
+/// The result of a conversion.
 #[derive(Debug)]
 pub(super) struct Converted {
     pub(super) tree: Node,
-    /// What was not carried over, or not as it was: where it stands, what, why.
+    /// What was not converted or was changed: the position, the key and the reason.
     pub(super) notes: Vec<(usize, String, String)>,
 }
 
-/// What `onecred import opnix` prints.
+/// The output of `onecred import opnix`.
 #[derive(Debug)]
 pub struct Imported {
     /// The configuration.
     pub json: String,
-    /// What was not carried over, or not as it was, with the reason.
+    /// What was not converted or was changed, with the reason.
     pub notes: Vec<String>,
 }
 
-/// Turns the text of OpNix's file into ours.
+/// Converts the text of OpNix's file.
 pub fn import_opnix(text: &str) -> Result<Imported, String> {
     let tree = json::parse(text).map_err(|mistake| {
         let line = 1 + text[..mistake.byte.min(text.len())].matches('\n').count();
@@ -47,7 +49,7 @@ pub fn import_opnix(text: &str) -> Result<Imported, String> {
     Ok(Imported { json: print(&converted.tree, 0) + "\n", notes })
 }
 
-/// Turns OpNix's file into ours; none where it is none of OpNix's.
+/// Converts OpNix's file; `None` if the file is not OpNix's.
 pub(super) fn convert(tree: &Node) -> Option<Converted> {
     let secrets = list(get(tree, "secrets")?);
     let is_ours = |secret: &Node| get(secret, "name").is_some();
@@ -115,14 +117,14 @@ impl Import {
             match key.as_str() {
                 "path" | "reference" | "owner" | "group" | "mode" | "services" | "variables" | "symlinks"
                 | "//" => {}
-                "kind" if matches!(str_of(value), Some("field" | "file")) => {} // a reference says it
+                "kind" if matches!(str_of(value), Some("field" | "file")) => {} // the reference determines it
                 _ => self.note(*byte, format!("{key:?} of {name}"), "onecred has nothing like it"),
             }
         }
         Some(object(secret.byte, made))
     }
 
-    /// The path by the secret itself, or made of the template.
+    /// The path of the secret, or the path from the template.
     fn path(&self, tree: &Node, secret: &Node) -> Result<String, String> {
         let path = get(secret, "path").and_then(str_of).unwrap_or_default();
         let template = get(tree, "pathTemplate").and_then(str_of).filter(|_| !path.starts_with('/'));
@@ -150,7 +152,7 @@ impl Import {
         Ok(made + rest)
     }
 
-    /// The file of ours for one of OpNix's; and the path that it had, where that is kept as a link.
+    /// The target for a file of OpNix, and its old path if that becomes a link.
     fn target(&mut self, path: &str, byte: usize) -> (String, Option<String>) {
         let below = path.strip_prefix(FOLDER).filter(|rest| rest.starts_with('/')).unwrap_or(path);
         let whole = format!("/{}", parts(below).join("/"));
@@ -166,7 +168,8 @@ impl Import {
         (target, Some(whole))
     }
 
-    /// The links to a file: the path that it had, and OpNix's symlinks. Each needs its folder to be one that the provider may write to.
+    /// The links to a file: its old path, and OpNix's symlinks. The provider must be allowed to write to
+    /// their directories.
     fn links(&mut self, secret: &Node, first: Option<String>, place: usize, name: &str) -> Vec<Node> {
         let listed = get(secret, "symlinks").map(list).unwrap_or_default();
         let listed = listed.iter().filter_map(|node| Some((node.byte, str_of(node)?.to_owned())));
@@ -188,7 +191,7 @@ impl Import {
     fn name(&mut self, path: &str) -> String {
         let plain = |c: char| if c.is_ascii_alphanumeric() || "._@-".contains(c) { c } else { '-' };
         let name: String = path.trim_matches('/').chars().map(plain).collect();
-        // what tells long paths apart stands at their end
+        // long paths differ at their ends
         let name = &name[name.len().saturating_sub(LONGEST)..];
         let name = name.trim_matches(['-', '.']).trim_start_matches(['-', '.', '@']);
         let name = if name.is_empty() { "secret" } else { name };
@@ -302,7 +305,7 @@ fn object(byte: usize, members: Vec<(&str, Node)>) -> Node {
     Node { byte, value: Value::Object(members.into_iter().map(member).collect()) }
 }
 
-/// JSON as people write it: the configuration's levels on lines of their own, secrets on one each.
+/// Formats JSON for people: the upper levels on separate lines, each secret on one line.
 fn print(node: &Node, depth: usize) -> String {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let (open, close, inner): (_, _, Vec<String>) = match &node.value {

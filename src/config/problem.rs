@@ -1,21 +1,22 @@
-//! What is wrong with a configuration, where, and what to do about it: gathered, so that all of it is told at once.
+//! Problems of a configuration, with their positions and fixes. They are collected, so that all of them are
+//! reported together.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::texts::Texts;
 
-/// Whether a problem keeps a configuration from being used.
+/// Whether a problem makes a configuration invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// It can be used, and is probably not what was meant.
+    /// The configuration is valid, but probably not what was intended.
     Warning,
-    /// It can't be used.
+    /// The configuration is invalid.
     Error,
 }
 
 impl Severity {
-    /// As messages have it.
+    /// The name in messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Warning => "warning",
@@ -24,7 +25,7 @@ impl Severity {
     }
 }
 
-/// A line and a column, both from 1; the column counts characters.
+/// A line and a column, both from 1. The column counts characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// The line.
@@ -33,18 +34,18 @@ pub struct Position {
     pub column: usize,
 }
 
-/// One thing that is wrong.
+/// A problem of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// How bad it is.
+    /// Whether it is an error or a warning.
     pub severity: Severity,
-    /// The file, or the directory where it is about one.
+    /// The file, or the directory if the problem concerns the directory.
     pub file: PathBuf,
-    /// Where in the file; none where it is about the file as such.
+    /// The position; `None` if the problem concerns the whole file.
     pub at: Option<Position>,
     /// What is wrong.
     pub what: String,
-    /// What to do; empty where `what` says it already.
+    /// How to fix it; empty if `what` says that.
     pub remedy: String,
 }
 
@@ -62,21 +63,21 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Why a configuration can't be used: everything that is wrong with it, warnings too, in the order of the files.
+/// Why a configuration is invalid: all problems, including warnings, in the order of the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// The problems; at least one is an error.
+    /// The problems. At least one is an error.
     pub problems: Vec<Problem>,
 }
 
 impl Report {
-    /// The first error on one line, with its place and what to do.
+    /// The first error in one line, with its position and fix.
     pub fn first_error(&self) -> String {
         let first = self.problems.iter().find(|problem| problem.severity == Severity::Error);
         first.map(ToString::to_string).unwrap_or_default().replace('\n', " ")
     }
 
-    /// How many errors there are; the rest are warnings.
+    /// The number of errors, without warnings.
     pub fn errors(&self) -> usize {
         self.problems.iter().filter(|p| p.severity == Severity::Error).count()
     }
@@ -96,14 +97,14 @@ impl fmt::Display for Report {
 
 impl std::error::Error for Report {}
 
-/// Where something was written: a file, by its number in [`Problems`], and the byte of it.
+/// A position: the number of a file in [`Problems`], and a byte offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) file: usize,
     pub(crate) byte: usize,
 }
 
-/// The files that were read and the problems that were found, while a configuration is being loaded.
+/// The files that were read and the problems that were found, while a configuration is loaded.
 #[derive(Debug, Default)]
 pub(crate) struct Problems {
     files: Vec<Text>,
@@ -115,11 +116,11 @@ pub(crate) struct Problems {
 struct Text {
     file: PathBuf,
     text: String,
-    lines: Vec<usize>, // the byte at which each begins
+    lines: Vec<usize>, // the offset of each line
 }
 
 impl Problems {
-    /// Takes a file's text in, and gives its number.
+    /// Adds a file, and returns its number.
     pub(crate) fn add_file(&mut self, file: &Path, text: String) -> usize {
         let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let lines = std::iter::once(0).chain(newlines.map(|(index, _)| index + 1)).collect();
@@ -127,17 +128,17 @@ impl Problems {
         self.files.len() - 1
     }
 
-    /// Notes an error at a place.
+    /// Adds an error at a position.
     pub(crate) fn error(&mut self, place: Place, what: impl Into<String>, remedy: impl Into<String>) {
         self.add(Severity::Error, place, what.into(), remedy.into());
     }
 
-    /// Notes a warning at a place.
+    /// Adds a warning at a position.
     pub(crate) fn warn(&mut self, place: Place, what: impl Into<String>, remedy: impl Into<String>) {
         self.add(Severity::Warning, place, what.into(), remedy.into());
     }
 
-    /// Notes a problem of a file or directory as such.
+    /// Adds a problem that concerns a whole file or directory.
     pub(crate) fn about(
         &mut self,
         severity: Severity,
@@ -156,7 +157,7 @@ impl Problems {
         self.found.push((Some(place), Problem { severity, file, at, what, remedy }));
     }
 
-    /// Notes that nobody gets anything, at the first file; not where errors may be the reason.
+    /// Warns that no unit gets a value, at the first file, unless errors may be the reason.
     pub(crate) fn warn_of_nothing(&mut self) {
         if !self.files.is_empty() && self.errors() == 0 {
             let what = "nobody gets anything: there are neither secrets nor rules";
@@ -164,23 +165,23 @@ impl Problems {
         }
     }
 
-    /// How many errors have been noted up to now.
+    /// The number of errors so far.
     pub(crate) fn errors(&self) -> usize {
         self.errors
     }
 
-    /// A file's text.
+    /// The text of a file.
     pub(crate) fn text(&self, file: usize) -> &str {
         &self.files[file].text
     }
 
-    /// A place as `FILE:LINE:COLUMN`.
+    /// A position as `FILE:LINE:COLUMN`.
     pub(crate) fn show(&self, place: Place) -> String {
         let Position { line, column } = self.position(place);
         format!("{}:{line}:{column}", self.files[place.file].file.display())
     }
 
-    /// A place as `FILE:LINE`.
+    /// A position as `FILE:LINE`.
     pub(crate) fn line(&self, place: Place) -> String {
         let Text { file, lines, .. } = &self.files[place.file];
         format!("{}:{}", file.display(), line(lines, place.byte))
@@ -201,7 +202,7 @@ impl Problems {
         Texts(self.files.into_iter().map(|text| (text.file, text.text)).collect())
     }
 
-    /// Takes out all that was found, in the order of the files; what is about files as such comes first.
+    /// Returns all problems in the order of the files. Those that concern whole files come first.
     pub(crate) fn take_list(&mut self) -> Vec<Problem> {
         let mut found = std::mem::take(&mut self.found);
         found.sort_by_key(|(place, _)| *place);
@@ -209,7 +210,7 @@ impl Problems {
         for (place, problem) in &mut found {
             let Some(place) = *place else { continue };
             let at = match before {
-                // A file may be one long line: its columns are counted once, not anew for each problem.
+                // The file may be one long line, so its columns are counted only once.
                 Some((last, Position { line: same, column }))
                     if last.file == place.file && line(&self.files[place.file].lines, place.byte) == same =>
                 {
@@ -228,7 +229,7 @@ impl Problems {
     }
 }
 
-/// The line, from 1, that a byte is in.
+/// The line of a byte offset, from 1.
 fn line(starts: &[usize], byte: usize) -> usize {
     starts.partition_point(|start| *start <= byte)
 }

@@ -1,4 +1,4 @@
-//! The JSON Schema of a configuration file, made from the types of [`super::written`].
+//! The JSON Schema of a configuration file, generated from the types of [`super::written`].
 
 use std::sync::LazyLock;
 
@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 use super::at::MARK;
 use super::written::Written;
 
-/// The schema as it is published, for editors and other tools.
+/// The published schema, for editors and other tools.
 pub fn schema() -> Value {
     let mut schema = marked().clone();
     publish(&mut schema);
     schema
 }
 
-/// The schema with [`MARK`] where a place is wanted.
+/// The schema with [`MARK`] for values whose position is needed.
 pub(super) fn marked() -> &'static Value {
     static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
         SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Written>().into()
@@ -23,10 +23,10 @@ pub(super) fn marked() -> &'static Value {
     &SCHEMA
 }
 
-/// The keys that every object may have besides its own, and that mean nothing to us.
+/// Keys that every object may have, and that onecred ignores.
 pub(super) const IGNORED: [&str; 2] = ["$schema", "//"];
 
-/// Takes the marks out, joins the lines of descriptions, and lets every object have the ignored keys.
+/// Removes the marks, joins the lines of descriptions, and adds the ignored keys to all objects.
 fn publish(schema: &mut Value) {
     match schema {
         Value::Object(keywords) => {

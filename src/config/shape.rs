@@ -1,5 +1,5 @@
-//! Holds what was written against the schema: unknown and missing keys, values of the wrong type. What is wrong is reported and left out,
-//! so that the rest can be checked further.
+//! Validates a file against the schema: unknown and missing keys, and values of the wrong type. Invalid parts
+//! are reported and omitted, so that the rest can be checked.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -9,14 +9,14 @@ use super::problem::{Place, Problems};
 use super::schema::{IGNORED, marked};
 use super::written::Written;
 
-/// Reads a file's tree into its type. None where nothing of it can be used.
+/// Converts the tree of a file to its type. `None` if no part of it can be used.
 pub(super) fn read(file: usize, tree: &Node, problems: &mut Problems) -> Option<Written> {
     let root = marked();
     let value = Shape { root, file, problems }.value(tree, root, "the file")?;
     match serde_json::from_value(value) {
         Ok(written) => Some(written),
         Err(error) => {
-            // The schema comes from the same types: whatever fits it can be read.
+            // The schema is generated from these types, so every value that it accepts can be converted.
             problems.error(Place { file, byte: tree.byte }, format!("the file can't be read: {error}"), "");
             None
         }
@@ -30,7 +30,8 @@ struct Shape<'a> {
 }
 
 impl<'a> Shape<'a> {
-    /// The value as the types take it, with places where the schema wants them. `label` says what it is ("`\"mode\"`").
+    /// The value in the form of the types, with positions if the schema needs them. `label` describes it in
+    /// messages ("`\"mode\"`").
     fn value(&mut self, node: &Node, schema: &'a Json, label: &str) -> Option<Json> {
         let (schema, mark) = self.resolve(schema);
         let before = self.problems.errors();
@@ -55,7 +56,7 @@ impl<'a> Shape<'a> {
         Some(if mark { vec![value, self.file.into(), node.byte.into(), whole.into()].into() } else { value })
     }
 
-    /// The schema behind `$ref` and `anyOf: [it, null]`, and whether a place is wanted of it.
+    /// Resolves `$ref` and `anyOf: [it, null]` of a schema, and returns whether a position is needed.
     fn resolve(&self, mut schema: &'a Json) -> (&'a Json, bool) {
         let mut mark = false;
         loop {
@@ -91,7 +92,7 @@ impl<'a> Shape<'a> {
                 continue;
             };
             if member.value.value == Value::Null && allows_null(inner) {
-                continue; // as if it were not there
+                continue; // ignore it
             }
             if let Some(value) = self.value(&member.value, inner, &format!("{:?}", member.key)) {
                 out.insert(member.key.clone(), value);
@@ -185,7 +186,7 @@ fn quoted(words: &[&str]) -> String {
     words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ")
 }
 
-/// The known word that was probably meant.
+/// The most similar known key.
 pub(super) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     let plain = |word: &str| word.replace(['_', '-', ' '], "").to_lowercase();
     let given: String = plain(word).chars().take(64).collect();

@@ -1,8 +1,8 @@
-//! The keys that belong to each kind of source, as JSON Schema.
+//! The keys of each type of source, as JSON Schema.
 
 use serde_json::{Value, json};
 
-/// Which keys of a source go with which kind, in the schema's words.
+/// A schema that restricts the keys of a source by its type.
 pub(super) fn keys_of_kinds() -> Value {
     let without = |keys: &[&str]| -> Value {
         keys.iter()

@@ -1,6 +1,6 @@
-//! Whole configurations, good and bad, from integration/fixtures/config.
+//! Tests with whole configurations, valid and invalid, from integration/fixtures/config.
 //!
-//! What is told of a bad one stands beside it in a .txt; UPDATE_EXPECTED=1 writes them anew.
+//! The messages for an invalid one are in a .txt file next to it. UPDATE_EXPECTED=1 writes these files.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -22,7 +22,7 @@ fn fixtures(kind: &str) -> Vec<PathBuf> {
     found
 }
 
-/// A copy with the modes that an installed configuration has, whatever the umask of the working copy was.
+/// A copy with the modes of an installed configuration, whatever the umask was.
 fn installed(dir: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().expect("a directory");
     for part in ["", "secrets.d"] {
@@ -241,7 +241,7 @@ static TEXTS: LazyLock<Vec<String>> = LazyLock::new(|| {
 static TREES: LazyLock<Vec<serde_json::Value>> =
     LazyLock::new(|| TEXTS.iter().filter_map(|text| serde_json::from_str(text).ok()).collect());
 
-/// The texts within a tree, to be changed one at a time.
+/// The strings in a tree, to be changed one at a time.
 fn leaves(value: &mut serde_json::Value) -> Vec<&mut String> {
     match value {
         serde_json::Value::String(text) => vec![text],
@@ -263,7 +263,7 @@ fn load_mutated(text: &str) -> Result<(), proptest::test_runner::TestCaseError> 
     Ok(())
 }
 
-/// Words that mean something to some part of the loader.
+/// Texts that have a meaning for some part of the loader.
 const WORDS: &str = r#"\PC|[{}\[\]:,"\\]|"[a-zA-Z@*?/\[\]!.-]{0,4}"|null|true|-?[0-9]{1,20}|"(op://|/run/|\{\{|"\{)?"|"name":|"units":|"//":|@|/|\*|\[|\{|\}"#;
 const PARTS: &str =
     r#"(\PC|[{}\[\]/@*?:.$0-9 -]|\{\{|\}\}|op://|https?://|/run|/\.\.|\.service|[0-9]{1,20}|ms|MiB|a){0,6}"#;

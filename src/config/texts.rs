@@ -1,20 +1,21 @@
-//! The texts of a configuration's files: kept to load the same configuration again, and compared by their digest.
+//! The texts of a configuration's files. They are kept to load the same configuration again, and compared by
+//! a digest.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// The texts, in the order in which they are merged, with the files they were read from.
+/// The texts in the order in which they are merged, with the names of their files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Texts(pub(super) Vec<(PathBuf, String)>);
 
 impl Texts {
-    /// A SHA-256 over names and texts, in hexadecimal.
+    /// The SHA-256 of names and texts, in hexadecimal.
     pub fn digest(&self) -> String {
         let mut context = ring::digest::Context::new(&ring::digest::SHA256);
         let mut part = |bytes: &[u8]| {
-            context.update(&(bytes.len() as u64).to_be_bytes()); // so that no boundary can move
+            context.update(&(bytes.len() as u64).to_be_bytes()); // lengths make the boundaries unambiguous
             context.update(bytes);
         };
         for (file, text) in &self.0 {

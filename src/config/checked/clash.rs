@@ -1,4 +1,5 @@
-//! What does not go together: two secrets for one unit and ID, two for one file, a rule that an earlier one hides.
+//! Finds conflicts: two secrets for one unit and ID, two secrets for one file, a rule that an earlier one
+//! hides.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -8,14 +9,14 @@ use crate::domain::name::CredentialId;
 use crate::domain::policy::Rule;
 use crate::domain::secret::Grant;
 
-/// An entry of `units`, and what it gives.
+/// An entry of `units`, and the secret that it grants.
 pub(super) struct Claimed {
     pub(super) grant: Grant,
     pub(super) holder: String,
     pub(super) place: Place,
 }
 
-/// Reports entries that give one unit two secrets under one ID: of equal rank, so that none could be picked.
+/// Reports entries of the same precedence that grant one unit two secrets under one ID.
 pub(super) fn claims(claims: &[Claimed], problems: &mut Problems) {
     let mut seen: HashMap<(&CredentialId, &str), &Claimed> = HashMap::new();
     let mut globs: HashMap<&CredentialId, Vec<&Claimed>> = HashMap::new();
@@ -67,14 +68,14 @@ fn clash(first: &Claimed, second: &Claimed, problems: &mut Problems) {
     problems.error(second.place, what, "give one of them an ID of its own, as UNIT/ID, or remove an entry");
 }
 
-/// A file, and what is published to it.
+/// A file, and the secret that is published to it.
 pub(super) struct Published {
     pub(super) path: PathBuf,
     pub(super) holder: String,
     pub(super) place: Place,
 }
 
-/// Reports two secrets for one file, and a file that another needs as its directory.
+/// Reports two secrets for one file, and a file whose path is the directory of another file.
 pub(super) fn targets(published: &[Published], problems: &mut Problems) {
     let mut by_path: BTreeMap<&PathBuf, &Published> = BTreeMap::new();
     for second in published {
@@ -100,7 +101,7 @@ pub(super) fn targets(published: &[Published], problems: &mut Problems) {
     }
 }
 
-/// Reports rules that are never reached, since an earlier one matches all that they match.
+/// Reports rules that never apply, because an earlier one matches everything that they match.
 pub(super) fn rules(rules: &[(Rule, Place)], problems: &mut Problems) {
     for (index, (rule, place)) in rules.iter().enumerate() {
         let hides = |(earlier, _): &&(Rule, Place)| {

@@ -1,4 +1,5 @@
-//! The configuration checked: from what was merged to what both halves work with. Goes on after an error, to find them all.
+//! Checks the merged configuration, and converts it to the types that both processes use. It continues after
+//! an error, to find all errors.
 
 mod absolute_path;
 mod clash;
@@ -41,7 +42,7 @@ const DEADLINES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60
 const STORE_SIZES: [u64; 2] = [1 << 20, 4 << 30];
 const CONNECTIONS: [u64; 2] = [1, 512];
 
-/// Checks everything. What comes out is only to be used where no error was found.
+/// Checks the whole configuration. Use the result only if no errors were found.
 pub(super) fn check(merged: Merged, problems: &mut Problems) -> Settings {
     let places = start_cost::places(&merged);
     let sources = source::sources(merged.source, merged.sources, problems);
@@ -111,7 +112,7 @@ fn within<T: PartialOrd>(value: &T, bounds: &[T; 2]) -> bool {
     bounds[0] <= *value && *value <= bounds[1]
 }
 
-/// What is used where a secret or a rule says nothing itself.
+/// Defaults for secrets and rules.
 struct Defaults {
     source: Option<SourceName>,
     max_age: MaxAge,
@@ -163,7 +164,7 @@ impl Checker<'_> {
         }
     }
 
-    /// The source that is named, or the default one. `user` is who needs one.
+    /// The named source, or the default one. `user` is the entry that needs it, for messages.
     fn source(&mut self, name: Option<&At<String>>, user: Option<Place>) -> Option<SourceName> {
         let names: Vec<&str> = self.sources.keys().map(SourceName::as_str).collect();
         let Some(name) = name else {
@@ -206,7 +207,7 @@ impl Checker<'_> {
             .unwrap_or(self.defaults.deadline)
     }
 
-    /// How often it is compared by itself, if it is.
+    /// The interval of comparisons, if enabled.
     fn refresh(&mut self, text: Option<&At<String>>) -> Option<Duration> {
         let Some(text) = text else { return self.defaults.refresh };
         if text.as_str() == "off" {
@@ -234,7 +235,7 @@ impl Checker<'_> {
         None
     }
 
-    /// Notes what is wrong with a reference that the grammar accepts; whether it can be used.
+    /// Reports mistakes in a reference with valid syntax. Returns whether the reference can be used.
     fn can_match(&mut self, place: Place, reference: &str) -> bool {
         match reference::slip(reference) {
             Some(slip) if slip.never_matches => {
@@ -255,7 +256,7 @@ impl Checker<'_> {
         self.can_match(place, text).then_some(reference)
     }
 
-    /// What a parser gives; its error is noted.
+    /// The result of a parser. An error is reported.
     fn parsed<T, E: Display>(&mut self, place: Place, result: Result<T, E>, remedy: &str) -> Option<T> {
         result.map_err(|error| self.problems.error(place, error.to_string(), remedy)).ok()
     }

@@ -1,8 +1,8 @@
-//! Durations and sizes as people write them: `90s`, `1h 30m`, `64MiB`.
+//! Parses durations and sizes: `90s`, `1h 30m`, `64MiB`.
 
 use std::time::Duration;
 
-/// Reads a duration: numbers with units, added up. The error says what is wrong, with a remedy.
+/// Parses a duration, a sum of numbers with units. The error contains the cause and a remedy.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || {
         format!("{text:?} is no duration; write numbers with ms, s, m, h or d, such as \"90s\" or \"1h 30m\"")
@@ -38,7 +38,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     total.ok_or_else(|| format!("{text:?} is longer than can be counted; write a shorter duration"))
 }
 
-/// Reads a size in bytes; units go by 1024.
+/// Parses a size in bytes. Units are powers of 1024.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is no size; write a number with KiB, MiB or GiB, such as \"64MiB\"");
     let (number, unit) =

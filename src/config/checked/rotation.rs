@@ -1,4 +1,5 @@
-//! What happens when a secret or template changes: how often it is compared, and which units are restarted, reloaded or signalled, in which order.
+//! What happens when a secret or template changes: the interval of comparisons, and the units to restart,
+//! reload or signal, in their order.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +42,7 @@ impl<'a> Written<'a> {
 }
 
 impl Checker<'_> {
-    /// What was written, checked.
+    /// Checks the keys.
     pub(super) fn rotation(&mut self, written: &Written<'_>) -> Rotation {
         let refresh = self.refresh(written.refresh);
         let mut units = |entries: &[At<String>]| -> Vec<UnitPattern> {

@@ -10,7 +10,7 @@ use crate::domain::secret::Wanted;
 use crate::domain::unit_pattern::UnitPattern;
 
 impl Checker<'_> {
-    /// A rule; none where something that it can't be without is wrong.
+    /// A rule; `None` if a required part of it is invalid.
     pub(super) fn rule(&mut self, written: &At<written::Rule>) -> Option<Rule> {
         let credentials = self.credentials(written)?;
         let shortest = credentials.iter().min_by_key(|glob| least(glob.as_str()));
@@ -66,7 +66,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Placeholders that stand for nothing with a unit of the rule.
+    /// Placeholders that are always empty for a unit of the rule.
     fn placeholders(&mut self, entry: &At<String>, unit: &UnitPattern, reference: &ReferenceTemplate) {
         let has = |placeholder| reference.as_str().contains(placeholder);
         let instances = unit.glob().as_str().contains('@');

@@ -1,4 +1,4 @@
-//! Secrets: what each is, who gets it, and where it is published.
+//! Checks secrets: the reference, the units, and the published file.
 
 use super::super::at::At;
 use super::super::written;
@@ -7,7 +7,7 @@ use crate::domain::name::SecretName;
 use crate::domain::reference::Reference;
 use crate::domain::secret::{Secret, Wanted};
 
-/// What messages call an entry: by its name, or what was written for one.
+/// The name of an entry in messages: its `name`, or the text that was written for it.
 pub(super) fn holder(what: &str, name: Option<&SecretName>, written: Option<&At<String>>) -> String {
     match (name, written) {
         (Some(name), _) => format!("{what} {name}"),
@@ -17,7 +17,7 @@ pub(super) fn holder(what: &str, name: Option<&SecretName>, written: Option<&At<
 }
 
 impl Checker<'_> {
-    /// A secret; none where something that it can't be without is wrong.
+    /// A secret; `None` if a required part of it is invalid.
     pub(super) fn secret(&mut self, written: &At<written::Secret>) -> Option<Secret> {
         let name = self.name(written.name.as_ref());
         let holder = holder("secret", name.as_ref(), written.name.as_ref());
@@ -102,7 +102,7 @@ impl Checker<'_> {
             self.problems.error(place, what, "a section or field with a / in its name goes by its ID");
             return None;
         }
-        // The item alone first, so that a mistake in it is told at its place.
+        // Parse the item first, so that its errors are reported at its position.
         self.parsed(item.place, Reference::parse(&format!("op://{}/password", item.value)), "")?;
         self.parsed_reference(place, &format!("op://{}/{name}", item.value))
     }

@@ -1,4 +1,4 @@
-//! A service account's keys: its library, where its token may go, and what it may cost.
+//! Checks the keys of a service account: its library, the hosts for its token, and its budget.
 
 use std::path::PathBuf;
 
@@ -10,22 +10,22 @@ use super::super::problem::Problems;
 use super::super::written;
 use super::absolute_path::absolute;
 
-/// A service account: how 1Password's own core is found, where it may go, and what it may cost.
+/// A service account: the SDK core, the hosts for its token, and its budget.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceAccount {
-    /// The core's library, unless it is looked for where packages put it.
+    /// The library of the SDK core. Without it, the directories of packages are searched.
     pub library: Option<PathBuf>,
-    /// The SHA-256 that it must have, in lower-case hexadecimal.
+    /// The required SHA-256, in lower-case hexadecimal.
     pub library_sha256: Option<String>,
-    /// Hosts that the token may go to besides 1Password's own: `HOST` or `*.DOMAIN`.
+    /// Hosts to which the token may be sent in addition to 1Password's: `HOST` or `*.DOMAIN`.
     pub allowed_hosts: Vec<String>,
-    /// A proxy on the way to 1Password.
+    /// The proxy for connections to 1Password.
     pub proxy: Option<String>,
     /// A PEM file of certificate authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
-    /// The most calls that all machines together may make in a day.
+    /// The maximum number of calls in 24 hours by all machines together.
     pub budget: u32,
-    /// How many machines share it.
+    /// How many machines share the budget.
     pub hosts: u32,
 }
 
@@ -44,7 +44,7 @@ impl Default for ServiceAccount {
 }
 
 impl ServiceAccount {
-    /// This machine's share of the budget.
+    /// This machine's part of the budget.
     pub fn calls_per_day(&self) -> u32 {
         (self.budget / self.hosts.max(1)).max(1)
     }
@@ -115,7 +115,7 @@ fn proxy(text: &At<String>, problems: &mut Problems) -> Option<String> {
     match Url::parse(text) {
         Ok(url) if url.has_host() && matches!(url.scheme(), "http" | "https") => Some(text.value.clone()),
         _ => {
-            // The text is not shown: it may hold a password.
+            // Do not print the text, because it may contain a password.
             problems.error(
                 text.place,
                 "\"proxy\" is no URL of a proxy",

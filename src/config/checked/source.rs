@@ -1,4 +1,4 @@
-//! Sources: each kind with the keys it has, and a URL that a token may be sent to.
+//! Checks sources: the keys that each kind may have, and URLs to which a token may be sent.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::absolute_path::absolute;
 use super::service_account;
 use crate::domain::name::{CredentialId, SourceName};
 
-/// All sources by name; a service account where none is declared.
+/// All sources by name. Without a declared source, a service account.
 pub(super) fn sources(
     one: Option<At<written::Source>>,
     many: BTreeMap<String, At<written::Source>>,
@@ -55,7 +55,7 @@ pub(super) fn sources(
 fn source(written: &At<written::Source>, default_token: &str, problems: &mut Problems) -> Option<Source> {
     let kind = written.kind.as_ref().map(|kind| **kind).unwrap_or_default();
     if written.whole || written.kind.is_some() {
-        refuse_foreign_keys(kind, written, problems); // of a kind that could be read
+        refuse_foreign_keys(kind, written, problems); // only if the kind is valid
     }
     let kind = match kind {
         Kind::ServiceAccount => SourceKind::ServiceAccount(service_account::check(written, problems)),
@@ -78,7 +78,7 @@ fn source(written: &At<written::Source>, default_token: &str, problems: &mut Pro
         match CredentialId::parse(written) {
             Ok(id) => token = id,
             Err(error) => {
-                // The text is not shown: it may be the token itself.
+                // Do not print the text, because it may be the token itself.
                 let what = format!("\"token\" is not a credential ID: {}", error.why);
                 let remedy =
                     "it is the ID of a LoadCredential= line of the resolver's unit, not the token itself";
@@ -167,7 +167,7 @@ fn socket_url(
     is_plain.then(|| text.value.clone())
 }
 
-/// The URL without a slash at its end and without Connect's own `/v1`.
+/// Removes a slash at the end of a URL, and Connect's `/v1`.
 fn base_url(text: &At<String>, insecure: Option<&At<bool>>, problems: &mut Problems) -> Option<String> {
     if let Some(path) = text.strip_prefix("unix:") {
         return socket_url(text, path, insecure, problems);
@@ -175,7 +175,7 @@ fn base_url(text: &At<String>, insecure: Option<&At<bool>>, problems: &mut Probl
     let url = match Url::parse(text) {
         Ok(url) if url.has_host() && matches!(url.scheme(), "http" | "https") => url,
         _ => {
-            // The text is not shown: it may hold a password.
+            // Do not print the text, because it may contain a password.
             problems.error(
                 text.place,
                 "\"url\" is no URL of a Connect server",
@@ -215,7 +215,7 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Whether a host name is one that always means this host (RFC 6761).
+/// Whether a host name always means this host (RFC 6761).
 pub(crate) fn is_local_name(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     name == "localhost" || name.ends_with(".localhost")

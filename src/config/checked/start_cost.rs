@@ -1,4 +1,4 @@
-//! What it costs to look everything up once, compared with what a service account may spend in a day.
+//! Compares the number of calls that look up everything once with the budget of a service account.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,12 +7,12 @@ use super::super::problem::{Place, Problems};
 use super::super::{Settings, SourceKind};
 use crate::domain::name::SourceName;
 
-/// What a session costs, and the list of vaults.
+/// The calls of a session and of the list of vaults.
 const SESSION: u64 = 5 + 1;
-/// How many items of a vault one call brings.
+/// How many items of a vault one call returns.
 const BATCH: u64 = 50;
 
-/// Where a warning about each source belongs: at its `hosts`, its `budget`, or the source itself.
+/// The position of a warning about each source: its `hosts`, its `budget`, or the source itself.
 pub(super) fn places(merged: &Merged) -> BTreeMap<SourceName, Place> {
     let one = merged.source.iter().map(|source| (SourceName::default_source(), source));
     let many =
@@ -24,7 +24,7 @@ pub(super) fn places(merged: &Merged) -> BTreeMap<SourceName, Place> {
     one.chain(many).map(place).collect()
 }
 
-/// Warns of service accounts whose budget is not enough for one start of every host.
+/// Warns about service accounts whose budget is lower than one start of all hosts needs.
 pub(super) fn check(settings: &Settings, places: &BTreeMap<SourceName, Place>, problems: &mut Problems) {
     for (name, source) in &settings.sources {
         let (SourceKind::ServiceAccount(account), Some(place)) = (&source.kind, places.get(name)) else {
@@ -44,7 +44,8 @@ pub(super) fn check(settings: &Settings, places: &BTreeMap<SourceName, Place>, p
     }
 }
 
-/// The calls that it takes to log in and to look up all secrets of a source: two lists, and for each vault its items, by batches.
+/// The calls for a login and for all secrets of a source: two lists, and for each vault a list and its items
+/// in batches.
 fn of(settings: &Settings, name: &SourceName) -> u64 {
     let secrets = settings.policy.secrets().map(|secret| &secret.wanted);
     let parts =
@@ -80,7 +81,7 @@ mod tests {
             let loaded = crate::config::from_text(Path::new("s.json"), &text).unwrap();
             loaded.warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
-        // 5 + 1 + a list and a batch for each vault
+        // 5 + 1, and a list and a batch for each vault
         for (keys, items, vaults, is_warned) in [
             (r#""budget": 8"#, 50, 1, false),
             (r#""budget": 8"#, 51, 1, true),

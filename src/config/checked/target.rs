@@ -1,4 +1,4 @@
-//! Published files: where they may be, whose they are, and who may read them.
+//! Checks published files: their directories, owners and permissions.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -8,27 +8,28 @@ use super::super::written;
 use super::{Checker, clash};
 use crate::domain::secret::Target;
 
-/// The directories that files may be published in without further ado. The second is there where the first is someone else's.
+/// The directories for published files by default. The second one is used if another program uses the first.
 pub(in super::super) const ROOTS: [&str; 2] = ["/run/secrets", "/run/onecred/files"];
-/// The directories that are systemd's and our own.
+/// The directories of systemd and onecred.
 const TAKEN: [&str; 5] = ["/run/onecred", "/run/credentials", "/run/systemd", "/run/dbus", "/run/udev"];
-/// The directories that a link may be below.
+/// The directories for links.
 const LINKED: [&str; 5] = ["/etc", "/run", "/var/lib", "/opt", "/root"];
-/// Where links may be, as a remedy.
+/// The remedy that lists the directories for links.
 const LINK_RULE: &str = "write an absolute path like \"/etc/app/key.pem\", below /etc, /run, /var/lib, /opt or /root, but not below /run/onecred, /run/credentials, /run/systemd, /run/dbus or /run/udev; each directory on the way must belong to root, be writable only by root, and be no symbolic link";
-/// What to do instead of a link below /home.
+/// The remedy for a link below /home.
 const HOME: &str = "its owner could put something else in the place of the link; for SSH keys set AuthorizedKeysFile= of sshd to the published path, otherwise publish the file with \"target\" and \"owner\", and have the program read that path";
-/// The longest name that `onecred-file@NAME.service` can ask for, with its credential `file`: systemd has 83 bytes for a unit and an ID.
+/// The maximum length of a name in `onecred-file@NAME.service` with the credential ID `file`: systemd allows
+/// 83 bytes for a unit and an ID.
 const HANDLED: usize = 83 - "onecred-file@.service".len() - "file".len();
 
-/// A user and maybe a group, by name or number.
+/// A user and optionally a group, by name or number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Owner {
     pub(super) user: String,
     pub(super) group: Option<String>,
 }
 
-/// What a secret or a template says of its file.
+/// The keys of a secret or a template about its file.
 pub(super) struct Written<'a> {
     target: Option<&'a At<String>>,
     owner: Option<&'a At<String>>,
@@ -68,7 +69,7 @@ impl<'a> Written<'a> {
 }
 
 impl Checker<'_> {
-    /// The file that is published, if any. `holder` says of what.
+    /// The published file, if any. `holder` is its secret or template, for messages.
     pub(super) fn target(&mut self, written: &Written<'_>, holder: &str) -> Option<Target> {
         let said = written.owner.map(|owner| (owner, self.owner(owner)));
         let group = written.group.and_then(|group| self.account(group, group));
@@ -205,7 +206,7 @@ impl Checker<'_> {
     fn account(&mut self, name: &str, written: &At<String>) -> Option<String> {
         let number = !name.is_empty() && name.chars().all(|c| c.is_ascii_digit());
         let valid = if number {
-            // The last number of 16 and of 32 bits mean "nobody at all" to the kernel.
+            // The highest numbers of 16 and 32 bits are not valid users for the kernel.
             name.parse::<u32>().is_ok_and(|id| id != u32::MAX && id != u32::from(u16::MAX))
         } else {
             let body = name.strip_suffix('$').unwrap_or(name);
@@ -257,7 +258,7 @@ impl Checker<'_> {
     }
 }
 
-/// The directories that files may be published in.
+/// The directories for published files.
 pub(super) fn roots(written: Option<&written::Publish>, problems: &mut Problems) -> Vec<PathBuf> {
     let mut roots: Vec<PathBuf> = ROOTS.iter().map(PathBuf::from).collect();
     for text in written.iter().flat_map(|publish| &publish.roots) {
@@ -284,7 +285,7 @@ fn is_taken(path: &Path) -> bool {
     TAKEN.iter().any(|taken| path.starts_with(taken)) && !path.starts_with(ROOTS[1])
 }
 
-/// A path as it stands, if it is an absolute one that means itself.
+/// A path, if it is absolute and normalised.
 fn plain(text: &str) -> Result<PathBuf, &'static str> {
     let path = Path::new(text);
     let plain: PathBuf = path.components().filter(|part| !matches!(part, Component::ParentDir)).collect();

@@ -1,4 +1,4 @@
-//! Templates: what their placeholders stand for, and what kind of file they make.
+//! Checks templates: the values of their placeholders, and the type of the file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,16 +10,16 @@ use super::Checker;
 use crate::domain::secret::Wanted;
 use crate::domain::template::{self, Filling, Form};
 
-/// What a placeholder can name.
+/// What placeholders can refer to.
 pub(super) struct Known<'a> {
-    /// The names of all secrets, also of those with mistakes.
+    /// The names of all secrets, also invalid ones.
     pub(super) names: BTreeSet<&'a str>,
-    /// The secrets that can be used.
+    /// The valid secrets.
     pub(super) wanted: BTreeMap<&'a str, &'a Wanted>,
 }
 
 impl Checker<'_> {
-    /// A template; none where something that it can't be without is wrong.
+    /// A template; `None` if a required part of it is invalid.
     pub(super) fn template(
         &mut self,
         written: &At<written::Template>,
@@ -74,7 +74,8 @@ impl Checker<'_> {
         Some((template, parts.into_iter().collect::<Option<_>>()?))
     }
 
-    /// Warns where a value stands as it is in a file in which many values would not mean themselves, unless the configuration says "raw".
+    /// Warns about unescaped values in files in which many values would change their meaning, unless the
+    /// configuration sets "raw".
     fn warn_of_raw_values(
         &mut self,
         template: &template::Template,
@@ -97,7 +98,7 @@ impl Checker<'_> {
         }
     }
 
-    /// What one placeholder stands for.
+    /// The value of one placeholder.
     fn part(
         &mut self,
         name: &str,
@@ -137,7 +138,7 @@ impl Checker<'_> {
     }
 }
 
-/// What kind of file it is: as it says, or by the ending of its file's name, or of its own.
+/// The type of the file: from `escape`, from the extension of `target`, or from the extension of `name`.
 fn form(written: &written::Template) -> Form {
     let said = written.escape.as_ref().map(|escape| match **escape {
         written::Escape::Env => Form::Env,

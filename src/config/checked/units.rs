@@ -1,4 +1,5 @@
-//! Units and credential IDs: what an entry of `units` means, and whether systemd could ever ask for it.
+//! Checks units and credential IDs: the meaning of an entry of `units`, and whether systemd could ever
+//! request it.
 
 use super::super::at::At;
 use super::super::problem::Place;
@@ -9,7 +10,7 @@ use crate::domain::secret::Grant;
 use crate::domain::unit_pattern::UnitPattern;
 
 impl Checker<'_> {
-    /// The grants that the `units` of a secret or a template make. `holder` says whose they are.
+    /// The grants from the `units` of a secret or a template. `holder` is its name, for messages.
     pub(super) fn grants(
         &mut self,
         units: &[At<String>],
@@ -48,7 +49,7 @@ impl Checker<'_> {
         grants
     }
 
-    /// A unit or a glob alone, as `restartUnits` has them.
+    /// A unit or a glob without an ID, as in `restartUnits`.
     pub(super) fn unit_alone(&mut self, entry: &At<String>) -> Option<UnitPattern> {
         if let Some((unit, _)) = entry.split_once('/') {
             let remedy = format!("units without credential IDs stand here: write {unit:?}");
@@ -73,7 +74,7 @@ impl Checker<'_> {
         Some(pattern)
     }
 
-    /// Credential IDs of a rule, by glob.
+    /// The credential IDs of a rule, as globs.
     pub(super) fn credential_glob(&mut self, entry: &At<String>) -> Option<Glob> {
         let glob = self.parsed(entry.place, Glob::parse(entry), "write a credential ID or a glob of such")?;
         let stand_in = glob.as_str().replace(['*', '?', '['], "x");
@@ -85,7 +86,8 @@ impl Checker<'_> {
         Some(glob)
     }
 
-    /// The name that systemd puts into its socket's address holds both; one too long is cut, so that it never arrives as it is.
+    /// systemd puts both names into a socket address, and cuts it off if it is too long, so onecred would
+    /// never receive these names.
     pub(super) fn length(&mut self, unit: &Glob, unit_bytes: usize, id: &str, id_bytes: usize, place: Place) {
         let (total, max) = (unit_bytes + id_bytes, Claim::MAX);
         if total > max {
@@ -99,7 +101,7 @@ impl Checker<'_> {
     }
 }
 
-/// The fewest bytes that a text can have that a glob matches.
+/// The minimum length in bytes of a text that a glob matches.
 pub(super) fn least(glob: &str) -> usize {
     let (mut bytes, mut rest) = (0, glob.chars());
     while let Some(c) = rest.next() {

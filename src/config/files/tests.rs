@@ -1,4 +1,4 @@
-//! Tests of which files are read, and which are not taken.
+//! Tests: which files are read, and which are rejected.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -8,7 +8,7 @@ use super::*;
 
 const FINE: &str = r#"{ "secrets": [ { "name": "a", "reference": "op://v/i/f", "units": ["a"] } ] }"#;
 
-/// A configuration's directory with modes of its own, whatever the umask is.
+/// The directory of a configuration, with modes that do not depend on the umask.
 fn dir(files: &[(&str, &[u8], u32)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     fs::create_dir(dir.path().join("secrets.d")).expect("a directory");
@@ -22,7 +22,7 @@ fn dir(files: &[(&str, &[u8], u32)]) -> tempfile::TempDir {
     dir
 }
 
-/// What is told, without the directory's name; empty where all is fine.
+/// The problems without the directory's name; empty if there are none.
 fn told(dir: &Path) -> String {
     let report = load(&Paths { dir: dir.to_owned() }).map(|loaded| assert_eq!(loaded.warnings, []));
     report

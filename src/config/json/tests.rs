@@ -1,4 +1,4 @@
-//! Tests of the JSON reader: its verdict is the one of serde_json.
+//! Tests of the JSON parser: it accepts the same texts as serde_json.
 
 use super::*;
 use proptest::prelude::*;

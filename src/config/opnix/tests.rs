@@ -27,7 +27,7 @@ const TEMPLATED: &str = r#"{
     "errorHandling": { "rollbackOnFailure": true, "continueOnError": false, "maxRetries": 3 } }
 }"#;
 
-/// What is wrong with what was made of it: nothing may be.
+/// The problems of a converted configuration, which should be none.
 fn check(json: &str) -> Vec<String> {
     let loaded = super::super::from_text(Path::new("secrets.json"), json);
     let loaded = loaded.unwrap_or_else(|report| panic!("{report}\n{json}"));

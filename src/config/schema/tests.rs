@@ -1,4 +1,4 @@
-//! Tests of the schema: an independent validator judges it, and agrees with us.
+//! Tests of the schema, with an independent validator.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ impl Validator {
         Self(schemas, index)
     }
 
-    /// Its verdict; the error says where and why.
+    /// Validates a value. The error contains the position and the cause.
     fn judge(&self, instance: &Value) -> Result<(), String> {
         self.0.validate(instance, self.1).map_err(|error| format!("{error:#}"))
     }
@@ -75,7 +75,7 @@ fn examples_of_the_schema_are_valid_and_can_be_loaded() {
     assert_eq!(validator.judge(&json!({ "rules": [rule] })), Ok(()));
 }
 
-/// Files whose shape is right, so that no schema finds what is wrong with them.
+/// Files with valid structure, whose errors a schema cannot find.
 const OF_RIGHT_SHAPE: [&str; 13] = [
     "names",
     "no-source-said",
@@ -103,7 +103,7 @@ fn bad_shapes_are_invalid() {
     }
 }
 
-/// Whether we find the shape of a text right.
+/// Whether onecred accepts the structure of a text.
 fn shape_is_right(text: &str) -> bool {
     let mut problems = Problems::default();
     let file = problems.add_file(Path::new("x"), text.to_owned());
@@ -112,10 +112,10 @@ fn shape_is_right(text: &str) -> bool {
     problems.errors() == 0
 }
 
-/// Every object and value of the good files, with one thing changed in each: our verdict on its shape is the validator's.
+/// Changes one thing in each object and value of the valid files. onecred and the validator must agree.
 #[test]
 fn our_verdict_on_shapes_is_the_validators() {
-    let mut plain = marked().clone(); // what the shape is held against: neither patterns nor rules between keys
+    let mut plain = marked().clone(); // without patterns and rules between keys
     publish(&mut plain);
     strip(&mut plain);
     let validator = Validator::new(&plain);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::config::from_text;
 use crate::domain::name::Claim;
 
-/// What is wrong with a configuration: each error, then each warning.
+/// The errors of a configuration, then its warnings.
 fn problems(config: &Value) -> (Vec<String>, Vec<String>) {
     let texts = |problems: Vec<crate::config::Problem>| {
         problems.into_iter().map(|problem| problem.what).collect::<Vec<_>>()
@@ -35,7 +35,7 @@ fn one_unit_gets_one_secret_for_an_id() {
         ("app/id", "app/other"),
         ("app/id", "app2/id"),
         ("app/id", "app.socket/id"),
-        ("app/id", "ap*/id"), // an exact name precedes a glob
+        ("app/id", "ap*/id"), // a name takes precedence over a glob
         ("a*/id", "b*/id"),
         ("web@*/id", "web@1/id"),
     ] {
