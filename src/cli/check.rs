@@ -292,7 +292,7 @@ mod tests {
         let warned = r#"{ "secrets": [ { "name": "a", "reference": "op://v/i/f" } ] }"#;
         let (code, out, err) = check(warned, false);
         assert_eq!((code, out.as_str()), (0, "1 secret, 1 source: fine, with 1 warning\n"));
-        assert!(err.starts_with("/a.json:1:16: warning: nobody gets secret a"), "{err}");
+        assert!(err.starts_with("/a.json:1:16: warning: no unit or file gets secret a"), "{err}");
         assert_eq!(check(warned, true), (0, String::new(), String::new()));
         let wrong =
             r#"{ "secrets": [ { "name": "a", "reference": "op://v/f", "mode": "0400" } ], "rule": [] }"#;

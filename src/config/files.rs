@@ -63,7 +63,7 @@ pub(super) fn find(paths: &Paths, problems: &mut Problems) -> Vec<PathBuf> {
         }
     }
     if files.is_empty() && problems.errors() == 0 {
-        let what = "there is no configuration: neither this file nor any in secrets.d";
+        let what = "the configuration does not exist: neither this file nor a file in secrets.d";
         problems.about(Severity::Error, &main, what, format!("write it, for example: {SMALLEST}"));
     }
     files
@@ -78,7 +78,7 @@ fn directory(dir: &Path, problems: &mut Problems) -> bool {
         Ok(_) => problems.about(
             Severity::Error,
             dir,
-            "this is no directory",
+            "this is not a directory",
             "move it away, and make a directory in its place",
         ),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -149,7 +149,7 @@ fn open(path: &Path, origin: Origin, problems: &mut Problems) -> io::Result<Opti
     };
     let metadata = file.metadata()?;
     if metadata.is_dir() || (origin == Origin::Installed && !metadata.is_file()) {
-        problems.about(Severity::Error, path, "this is no file", "put a file in its place");
+        problems.about(Severity::Error, path, "this is not a file", "replace it by a file");
         return Ok(None);
     }
     judge(path, "file", &metadata, origin, problems);

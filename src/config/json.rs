@@ -47,13 +47,13 @@ pub(crate) fn parse(text: &str) -> Result<Node, Mistake> {
     let mut reader = Reader { text, byte: 0, depth: 0 };
     reader.skip_space();
     if reader.peek().is_none() {
-        return Err(reader.mistake("there is nothing in the file", r#"the least that can stand in it is {}"#));
+        return Err(reader.mistake("the file is empty", r#"write at least {}"#));
     }
     let node = reader.value()?;
     reader.skip_space();
     match reader.peek() {
         None => Ok(node),
-        Some(_) => Err(reader.unexpected("after the end of the value")),
+        Some(_) => Err(reader.unexpected("the end of the file")),
     }
 }
 
@@ -74,7 +74,7 @@ impl Reader<'_> {
             _ if self.take("null") => Value::Null,
             _ if self.take("true") => Value::Bool(true),
             _ if self.take("false") => Value::Bool(false),
-            _ => return Err(self.unexpected("where a value should be")),
+            _ => return Err(self.unexpected("a value")),
         };
         Ok(Node { byte, value })
     }
@@ -96,12 +96,12 @@ impl Reader<'_> {
         self.list('}', "an object", |reader| {
             let byte = reader.byte;
             if reader.peek() != Some('"') {
-                return Err(reader.unexpected("where a key should be"));
+                return Err(reader.unexpected("a key"));
             }
             let key = reader.text()?;
             reader.skip_space();
             if !reader.take(":") {
-                return Err(reader.unexpected("where the : after a key should be"));
+                return Err(reader.unexpected("a : after the key"));
             }
             reader.skip_space();
             members.push(Member { byte, key, value: reader.value()? });
@@ -141,17 +141,19 @@ impl Reader<'_> {
                     });
                 }
                 (Some(c), Some(byte)) if c == end => {
-                    let what = format!("a comma with nothing after it in {kind}");
+                    let what = format!("a comma at the end of {kind}");
                     return Err(Mistake { byte, what, remedy: "remove it" });
                 }
                 (Some(c), _) if c == end => break,
                 (Some('"' | '{' | '['), None) if !first => {
                     return Err(self.mistake(
                         format!("a comma is missing between two entries of {kind}"),
-                        "add it before this",
+                        "add a comma before this",
                     ));
                 }
-                (Some(_), None) if !first => return Err(self.unexpected(&format!("in {kind}"))),
+                (Some(_), None) if !first => {
+                    return Err(self.unexpected(&format!("a comma or {end} in {kind}")));
+                }
                 _ => entry(self)?,
             }
             self.skip_space();
@@ -172,8 +174,8 @@ impl Reader<'_> {
         });
         let Some((end, b'"')) = end else {
             return Err(self.mistake(
-                "a text is not closed on its line",
-                r#"close it with "; a line break within it is written \n"#,
+                "a string is not closed on its line",
+                r#"close it with "; write \n for a line break"#,
             ));
         };
         self.leaf(end + 1)
@@ -192,7 +194,7 @@ impl Reader<'_> {
             let message = error.to_string();
             let what =
                 message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what).to_lowercase();
-            self.mistake(format!("this can't be read: {what}"), "write it as JSON does")
+            self.mistake(format!("invalid value: {what}"), "write it in JSON syntax")
         })?;
         self.byte += len;
         Ok(value)
@@ -213,18 +215,18 @@ impl Reader<'_> {
         self.byte = self.text.len() - rest.len();
     }
 
-    fn unexpected(&self, whereabouts: &str) -> Mistake {
+    fn unexpected(&self, expected: &str) -> Mistake {
         let rest = &self.text[self.byte..];
         let remedy = match rest.chars().next() {
             Some('/' | '#') => r#"JSON has no comments; write a key "//" with the comment as its value"#,
-            Some('\'') => "texts and keys stand in double quotes",
+            Some('\'') => "strings and keys need double quotes",
             Some('\u{feff}') => "save the file as UTF-8 without a byte order mark",
-            Some(c) if c.is_alphabetic() => "texts and keys stand in double quotes",
-            _ => "see that brackets, quotes and commas pair up",
+            Some(c) if c.is_alphabetic() => "strings and keys need double quotes",
+            _ => "check brackets, quotes and commas",
         };
         match rest.chars().next() {
-            Some(found) => self.mistake(format!("{found:?} stands {whereabouts}"), remedy),
-            None => self.mistake(format!("the file ends {whereabouts}"), remedy),
+            Some(found) => self.mistake(format!("expected {expected}, found {found:?}"), remedy),
+            None => self.mistake(format!("expected {expected}, found the end of the file"), remedy),
         }
     }
 

@@ -59,8 +59,8 @@ fn once<T>(key: &str, slot: &mut Option<At<T>>, value: Option<At<T>>, problems: 
     match (&slot, value) {
         (Some(first), Some(second)) => {
             let first = problems.show(first.place);
-            let remedy = format!("it stands at {first} already; keep one of them");
-            problems.error(second.place, format!("{key:?} can stand in one file only"), remedy);
+            let remedy = format!("it is also at {first}; remove one of them");
+            problems.error(second.place, format!("{key:?} may be in only one file"), remedy);
         }
         (None, value) => *slot = value,
         _ => {}

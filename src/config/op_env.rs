@@ -166,7 +166,7 @@ fn written(variable: &Variable<'_>) -> Result<(String, Option<String>), String> 
     }
     pieces.push((rest, None));
     let note = variable_in(replaced).filter(|_| !replaced.starts_with(SCHEME));
-    let note = note.map(|name| format!("{key}: the variable {name} is not convertible, and stays as it is"));
+    let note = note.map(|name| format!("{key}: the variable {name} is not convertible, and stays unchanged"));
     let is_harmless = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+,=^".contains(c);
     let quote = if pieces.iter().all(|(text, _)| text.chars().all(is_harmless)) { "" } else { "\"" };
     let mut out = format!("{key}={quote}");

@@ -41,7 +41,7 @@ pub fn import_opnix(text: &str) -> Result<Imported, String> {
         format!("line {line}: {}; {}", mistake.what, mistake.remedy)
     })?;
     let converted = convert(&tree)
-        .ok_or("it is no file of OpNix: it has no \"secrets\" with a \"path\" and without a \"name\"")?;
+        .ok_or("it is not a file of OpNix: it has no \"secrets\" with a \"path\" and without a \"name\"")?;
     let line = |byte| 1 + text[..byte].matches('\n').count();
     let notes =
         converted.notes.iter().map(|(byte, what, why)| format!("line {}: {what}: {why}", line(*byte)));
@@ -163,7 +163,7 @@ impl Import {
         if !path.starts_with('/') || below != path {
             return (target, None);
         }
-        let why = "secrets are published in memory only, so that what stood there is now a link";
+        let why = "secrets are published only in memory, so the path becomes a symbolic link";
         self.note(byte, format!("{path} becomes {target}"), why);
         (target, Some(whole))
     }
@@ -177,7 +177,7 @@ impl Import {
         let mut links = Vec::new();
         for (byte, link) in all {
             if LINKED.iter().any(|folder| link.starts_with(folder)) {
-                let why = "onecred.service has to be let write there, by ReadWritePaths= in a drop-in";
+                let why = "grant onecred.service write access with a ReadWritePaths= drop-in";
                 self.note(byte, format!("the link {link} of {name}"), why);
                 links.push(text(byte, &link));
             } else {
@@ -211,7 +211,7 @@ impl Import {
         match bits {
             Some(bits) if bits & !0o755 != 0 => {
                 let less = format!("{:04o}", bits & 0o755);
-                let why = "nobody but the owner may write a secret, and it needs no special bits";
+                let why = "only the owner may write a secret, without special bits";
                 self.note(mode.byte, format!("the mode of {name} becomes {less}"), why);
                 text(mode.byte, &less)
             }
@@ -257,7 +257,7 @@ impl Import {
                 "changeDetection" => "onecred compares versions, and keeps no file of hashes",
                 "polling" => "what is older than \"maxAge\" is compared with 1Password when it is asked for",
                 "errorHandling" => {
-                    "a secret that can't be had refuses its own units alone, and is tried again"
+                    "a secret that is not available affects only the units that need it, and onecred tries again"
                 }
                 "enable" | "services" | "restartOnChange" => continue,
                 _ => "onecred has nothing like it",

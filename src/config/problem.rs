@@ -160,7 +160,7 @@ impl Problems {
     /// Warns that no unit gets a value, at the first file, unless errors may be the reason.
     pub(crate) fn warn_of_nothing(&mut self) {
         if !self.files.is_empty() && self.errors() == 0 {
-            let what = "nobody gets anything: there are neither secrets nor rules";
+            let what = "no unit or file gets a secret: no secrets or rules are declared";
             self.warn(Place { file: 0, byte: 0 }, what, "declare some in \"secrets\"");
         }
     }

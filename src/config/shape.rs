@@ -46,7 +46,7 @@ impl<'a> Shape<'a> {
             (Value::Number(number), "integer") if number.is_u64() => json!(number),
             (_, "any") => Json::Null,
             (_, kind) => {
-                let what = format!("{label} has to be {}, and is {}", in_words(kind), found(&node.value));
+                let what = format!("{label} must be {}, not {}", in_words(kind), found(&node.value));
                 let example = schema["examples"].get(0).map(|example| format!("write for example {example}"));
                 self.error(node.byte, what, example.unwrap_or_default());
                 return None;
@@ -165,7 +165,7 @@ fn in_words(kind: &str) -> &str {
     match kind {
         "object" => "an object in {}",
         "array" => "a list in []",
-        "string" => "a text in double quotes",
+        "string" => "a string in double quotes",
         "boolean" => "true or false",
         _ => "a whole number",
     }
@@ -176,7 +176,7 @@ fn found(value: &Value) -> &'static str {
         Value::Null => "null",
         Value::Bool(_) => "true or false",
         Value::Number(_) => "a number",
-        Value::Text(_) => "a text",
+        Value::Text(_) => "a string",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
     }

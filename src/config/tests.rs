@@ -222,7 +222,7 @@ fn nothing_in_it_is_worth_a_warning() {
     let loaded = from_text(Path::new("x.json"), "{}").expect("no error");
     assert_eq!(
         loaded.warnings[0].to_string(),
-        "x.json:1:1: warning: nobody gets anything: there are neither secrets nor rules; declare some in \"secrets\""
+        "x.json:1:1: warning: no unit or file gets a secret: no secrets or rules are declared; declare some in \"secrets\""
     );
 }
 

@@ -116,7 +116,8 @@ pub fn documented() -> String {
                 None => rows.push((key, vec![row.what])),
             }
         }
-        let _ = writeln!(text, "{words}\n\n| in `journalctl -u app` | what happens | action |\n|---|---|---|");
+        let _ =
+            writeln!(text, "{words}\n\n| in `journalctl -u app` | what happens | action |\n|---|---|---|");
         for ([line, todo], whats) in rows {
             let _ = writeln!(text, "| {line} | {} | {todo} |", whats.join("; "));
         }

@@ -407,7 +407,7 @@ pub(super) fn judge_unit(machine: Machine, unit: &Unit) -> Option<LineVerdict> {
         State::Template => {
             let (prefix, suffix) = (name.prefix(), name.suffix());
             return fails(format!(
-                "{name} is a template, which never runs itself; name an instance: {prefix}@NAME.{suffix}"
+                "{name} is a template, which cannot run; name an instance: {prefix}@NAME.{suffix}"
             ));
         }
         State::Loaded => {}

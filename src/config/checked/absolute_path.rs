@@ -11,7 +11,7 @@ pub(super) fn absolute(key: &str, text: &At<String>, problems: &mut Problems) ->
         problems.error(
             text.place,
             format!("the {key} {:?} is not absolute", text.value),
-            "write the whole path, from / on",
+            "write the whole path, beginning with /",
         );
     }
     path

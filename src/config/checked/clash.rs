@@ -62,10 +62,10 @@ fn clash(first: &Claimed, second: &Claimed, problems: &mut Problems) {
     };
     let (id, place) = (&second.grant.credential, problems.show(first.place));
     let what = format!(
-        "{unit} would get credential {id} from two: {} here, and {} at {place}",
+        "{unit} would get credential {id} from two secrets: {} here, and {} at {place}",
         second.holder, first.holder
     );
-    problems.error(second.place, what, "give one of them an ID of its own, as UNIT/ID, or remove an entry");
+    problems.error(second.place, what, "give one of them another ID, as UNIT/ID, or remove an entry");
 }
 
 /// A file, and the secret that is published to it.
@@ -82,8 +82,9 @@ pub(super) fn targets(published: &[Published], problems: &mut Problems) {
         match by_path.get(&second.path) {
             Some(first) => {
                 let place = problems.show(first.place);
-                let what = format!("{} and {} (at {place}) have one target", second.holder, first.holder);
-                problems.error(second.place, what, "give each a file of its own");
+                let what =
+                    format!("{} and {} (at {place}) have the same target", second.holder, first.holder);
+                problems.error(second.place, what, "give each another file");
             }
             None => drop(by_path.insert(&second.path, second)),
         }
@@ -96,7 +97,7 @@ pub(super) fn targets(published: &[Published], problems: &mut Problems) {
                 inner.path.display(),
                 outer.holder
             );
-            problems.error(inner.place, what, "a file can't be a directory too; move one of them");
+            problems.error(inner.place, what, "a file cannot be a directory; move one of them");
         }
     }
 }
@@ -118,7 +119,7 @@ pub(super) fn rules(rules: &[(Rule, Place)], problems: &mut Problems) {
         if let Some((_, first)) = rules[..index].iter().find(hides) {
             let first = problems.show(*first);
             let what = format!(
-                "the rule is never reached: the one at {first} matches all that it matches, and comes first"
+                "the rule never applies: the rule at {first} matches everything that it matches, and comes first"
             );
             problems.error(*place, what, "put the narrower rule first, or remove it");
         }

@@ -89,7 +89,7 @@ fn limits(written: Option<&written::Limits>, problems: &mut Problems) -> Limits 
             Ok(size) if within(&size, &STORE_SIZES) => limits.store_bytes = size,
             Ok(_) => problems.error(
                 text.place,
-                format!("a store of {:?} is out of bounds", text.value),
+                format!("a store of {:?} is out of range", text.value),
                 "it can have from 1MiB to 4GiB",
             ),
             Err(what) => problems.error(text.place, what, ""),
@@ -100,7 +100,7 @@ fn limits(written: Option<&written::Limits>, problems: &mut Problems) -> Limits 
             Ok(connections) if within(&**number, &CONNECTIONS) => limits.connections = connections,
             _ => problems.error(
                 number.place,
-                format!("{} connections are out of bounds", **number),
+                format!("{} connections are out of range", **number),
                 "there can be from 1 to 512",
             ),
         }
@@ -169,7 +169,7 @@ impl Checker<'_> {
         let names: Vec<&str> = self.sources.keys().map(SourceName::as_str).collect();
         let Some(name) = name else {
             if let (None, Some(place), false) = (&self.defaults.source, user, names.is_empty()) {
-                let what = format!("this says no source, and there are several: {}", names.join(", "));
+                let what = format!("missing \"source\": several are declared: {}", names.join(", "));
                 self.problems.error(
                     place,
                     what,
@@ -182,7 +182,7 @@ impl Checker<'_> {
         if found.is_none() {
             let remedy = match super::shape::nearest(name, names.iter().copied()) {
                 Some(near) => format!("did you mean {near:?}?"),
-                None => format!("declare it in \"sources\", or take one of {}", names.join(", ")),
+                None => format!("declare it in \"sources\", or use one of {}", names.join(", ")),
             };
             self.problems.error(name.place, format!("there is no source {:?}", name.value), remedy);
         }
@@ -227,7 +227,7 @@ impl Checker<'_> {
             Ok(duration) if within(&duration, bounds) => return Some(duration),
             Ok(_) => self.problems.error(
                 text.place,
-                format!("a {key} of {:?} is out of bounds", text.value),
+                format!("a {key} of {:?} is out of range", text.value),
                 format!("it can be {allowed}"),
             ),
             Err(what) => self.problems.error(text.place, what, ""),

@@ -5,7 +5,9 @@ use std::time::Duration;
 /// Parses a duration, a sum of numbers with units. The error contains the cause and a remedy.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || {
-        format!("{text:?} is no duration; write numbers with ms, s, m, h or d, such as \"90s\" or \"1h 30m\"")
+        format!(
+            "{text:?} is not a duration; write numbers with ms, s, m, h or d, such as \"90s\" or \"1h 30m\""
+        )
     };
     let mut total = Some(Duration::ZERO);
     let mut rest = text.trim();
@@ -40,7 +42,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 
 /// Parses a size in bytes. Units are powers of 1024.
 pub(super) fn size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?} is no size; write a number with KiB, MiB or GiB, such as \"64MiB\"");
+    let wrong = || format!("{text:?} is not a size; write a number with KiB, MiB or GiB, such as \"64MiB\"");
     let (number, unit) =
         text.trim().split_at(text.trim().find(|c: char| !c.is_ascii_digit()).unwrap_or(text.trim().len()));
     let number: u64 = number.parse().map_err(|_| wrong())?;

@@ -139,7 +139,7 @@ mod tests {
         for (keys, expected) in [
             (r#""signalUnits": { "app": "HUP" }"#, "did you mean \"SIGHUP\"?"),
             (r#""signalUnits": { "app": "SIGKILL" }"#, "\"SIGKILL\" is not a signal that can be sent"),
-            (r#""signalUnits": { "app": 1 }"#, "a text in double quotes"),
+            (r#""signalUnits": { "app": 1 }"#, "a string in double quotes"),
             (r#""signalUnits": { "app/id": "SIGHUP" }"#, "write \"app\""),
             (
                 r#""restartUnits": ["app"], "wave": { "units": ["web"], "after": "1m" }"#,

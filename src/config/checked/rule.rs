@@ -72,7 +72,7 @@ impl Checker<'_> {
         let instances = unit.glob().as_str().contains('@');
         if has("{instance}") && unit.glob().literal().is_some() && !instances {
             let what = format!("the reference holds {{instance}}, and {:?} has none", entry.value);
-            self.problems.error(entry.place, what, "declare a secret of its own for this unit");
+            self.problems.error(entry.place, what, "declare a separate secret for this unit");
         }
         if has("{unit}") && instances {
             let what = format!("{{unit}} can't stand for {:?}: a reference can't hold its @", entry.value);

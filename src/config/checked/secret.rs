@@ -29,7 +29,7 @@ impl Checker<'_> {
         let target = self.target(&super::target::Written::of_secret(written), &holder);
         let rotation = self.rotation(&super::rotation::Written::of_secret(written));
         if written.units.is_empty() && written.target.is_none() && written.whole {
-            let what = format!("nobody gets {holder}: it has neither \"units\" nor a \"target\"");
+            let what = format!("no unit or file gets {holder}: it has neither \"units\" nor a \"target\"");
             self.problems.warn(
                 written.place,
                 what,
@@ -56,14 +56,14 @@ impl Checker<'_> {
             (Some(reference), None, None) => self.parsed_reference(reference.place, reference),
             (Some(_), Some(other), _) | (Some(_), None, Some(other)) => {
                 let what = "a secret has either \"reference\" or \"opItem\" with \"opField\"";
-                self.problems.error(other.place, what, "keep one of the two spellings");
+                self.problems.error(other.place, what, "remove one of them");
                 None
             }
             (None, Some(item), field) => self.op_item(item, field.as_ref()),
             (None, None, Some(field)) => {
                 self.problems.error(
                     field.place,
-                    "\"opField\" stands without \"opItem\"",
+                    "\"opField\" requires \"opItem\"",
                     "add \"opItem\": \"VAULT/ITEM\"",
                 );
                 None
@@ -71,11 +71,7 @@ impl Checker<'_> {
             (None, None, None) => {
                 if written.whole {
                     let remedy = "add for example \"reference\": \"op://VAULT/ITEM/FIELD\"";
-                    self.problems.error(
-                        written.place,
-                        "the secret does not say what it is in 1Password",
-                        remedy,
-                    );
+                    self.problems.error(written.place, "the secret has no reference", remedy);
                 }
                 None
             }
@@ -91,15 +87,19 @@ impl Checker<'_> {
         }
         let parts = item.split('/').count();
         if parts != 2 || item.contains('?') || item.split('/').any(str::is_empty) {
-            let what = format!("{:?} is no opItem: its form is VAULT/ITEM, with one / in it", item.value);
-            self.problems.error(item.place, what, "a vault or item with a / or ? in its name goes by its ID");
+            let what = format!("{:?} is not an opItem: the form is VAULT/ITEM", item.value);
+            self.problems.error(
+                item.place,
+                what,
+                "if a name contains a / or ?, use the ID of the vault or item",
+            );
             return None;
         }
         let place = field.map_or(item.place, |field| field.place);
         let name = field.map_or("password", |field| field.as_str());
         if name.split('/').count() > 2 || name.split('?').next().is_some_and(str::is_empty) {
-            let what = format!("{name:?} is no opField: its form is FIELD or SECTION/FIELD");
-            self.problems.error(place, what, "a section or field with a / in its name goes by its ID");
+            let what = format!("{name:?} is not an opField: the form is FIELD or SECTION/FIELD");
+            self.problems.error(place, what, "if a name contains a /, use the ID of the section or field");
             return None;
         }
         // Parse the item first, so that its errors are reported at its position.

@@ -94,7 +94,7 @@ fn sha256(sum: &At<String>, problems: &mut Problems) -> Option<String> {
         return Some(sum.to_ascii_lowercase());
     }
     let remedy = "write the 64 hexadecimal digits that sha256sum prints";
-    problems.error(sum.place, format!("{:?} is no SHA-256", sum.value), remedy);
+    problems.error(sum.place, format!("{:?} is not a SHA-256", sum.value), remedy);
     None
 }
 
@@ -107,7 +107,11 @@ fn allowed_host(host: &At<String>, problems: &mut Problems) -> Option<String> {
     }
     let remedy =
         "write a name such as \"op.example.com\", or \"*.example.com\" for all below it, in lower case";
-    problems.error(host.place, format!("{:?} is no host that a token may go to", host.value), remedy);
+    problems.error(
+        host.place,
+        format!("{:?} is not a host to which a token may be sent", host.value),
+        remedy,
+    );
     None
 }
 
@@ -118,7 +122,7 @@ fn proxy(text: &At<String>, problems: &mut Problems) -> Option<String> {
             // Do not print the text, because it may contain a password.
             problems.error(
                 text.place,
-                "\"proxy\" is no URL of a proxy",
+                "\"proxy\" is not the URL of a proxy",
                 "write it like http://proxy.example:3128",
             );
             None

@@ -178,7 +178,7 @@ fn base_url(text: &At<String>, insecure: Option<&At<bool>>, problems: &mut Probl
             // Do not print the text, because it may contain a password.
             problems.error(
                 text.place,
-                "\"url\" is no URL of a Connect server",
+                "\"url\" is not the URL of a Connect server",
                 "write it like https://connect.example:8443",
             );
             return None;
@@ -189,15 +189,19 @@ fn base_url(text: &At<String>, insecure: Option<&At<bool>>, problems: &mut Probl
         || url.query().is_some()
         || url.fragment().is_some()
     {
-        let remedy = "leave out user, password, ? and #; the token comes to the resolver by LoadCredential=";
-        problems.error(text.place, "a Connect server's URL is scheme, host, port and path alone", remedy);
+        let remedy = "remove user, password, ? and #; the resolver loads the token with LoadCredential=";
+        problems.error(
+            text.place,
+            "the URL of a Connect server has only scheme, host, port and path",
+            remedy,
+        );
         return None;
     }
     let allowed = insecure.is_some_and(|insecure| **insecure);
     if url.scheme() == "http" && !is_loopback(&url) && !allowed {
         let what =
-            format!("{:?} would send the token and every secret in clear over the network", text.value);
-        problems.error(text.place, what, "use https; or set \"insecure\": true if the network is a safe one");
+            format!("{:?} would send the token and all secrets unencrypted over the network", text.value);
+        problems.error(text.place, what, "use https, or set \"insecure\": true if the network is trusted");
     }
     if let (Some(insecure), true, "https") = (insecure, allowed, url.scheme()) {
         problems.warn(insecure.place, "\"insecure\" has no effect with this URL", "remove it");

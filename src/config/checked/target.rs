@@ -15,9 +15,9 @@ const TAKEN: [&str; 5] = ["/run/onecred", "/run/credentials", "/run/systemd", "/
 /// The directories for links.
 const LINKED: [&str; 5] = ["/etc", "/run", "/var/lib", "/opt", "/root"];
 /// The remedy that lists the directories for links.
-const LINK_RULE: &str = "write an absolute path like \"/etc/app/key.pem\", below /etc, /run, /var/lib, /opt or /root, but not below /run/onecred, /run/credentials, /run/systemd, /run/dbus or /run/udev; each directory on the way must belong to root, be writable only by root, and be no symbolic link";
+const LINK_RULE: &str = "write an absolute path like \"/etc/app/key.pem\", below /etc, /run, /var/lib, /opt or /root, but not below /run/onecred, /run/credentials, /run/systemd, /run/dbus or /run/udev; each directory of the path must belong to root, be writable only by root, and not be a symbolic link";
 /// The remedy for a link below /home.
-const HOME: &str = "its owner could put something else in the place of the link; for SSH keys set AuthorizedKeysFile= of sshd to the published path, otherwise publish the file with \"target\" and \"owner\", and have the program read that path";
+const HOME: &str = "its owner could replace the link; for SSH keys set AuthorizedKeysFile= of sshd to the published path, otherwise publish the file with \"target\" and \"owner\", and configure that path in the program";
 /// The maximum length of a name in `onecred-file@NAME.service` with the credential ID `file`: systemd allows
 /// 83 bytes for a unit and an ID.
 const HANDLED: usize = 83 - "onecred-file@.service".len() - "file".len();
@@ -82,7 +82,7 @@ impl Checker<'_> {
             if let (Some((_, Some(Owner { group: Some(_), .. }))), Some(written)) = (&said, written.group) {
                 self.problems.error(
                     written.place,
-                    "\"owner\" names a group already",
+                    "\"owner\" already has a group",
                     "remove \"group\", or the part of \"owner\" after its :",
                 );
             }
@@ -121,8 +121,10 @@ impl Checker<'_> {
             place: text.place,
         });
         if let Some(name) = written.name.filter(|name| name.len() > HANDLED) {
-            let what =
-                format!("onecred-file@{}.service can't ask: the name is too long for systemd", name.value);
+            let what = format!(
+                "onecred-file@{}.service cannot request it: the name is too long for systemd",
+                name.value
+            );
             self.problems.warn(
                 text.place,
                 what,
@@ -149,7 +151,7 @@ impl Checker<'_> {
         }
         let roots: Vec<_> = self.roots.iter().map(|root| root.display().to_string()).collect();
         let what = format!(
-            "the target {:?} is in none of the directories that files are published in: {}",
+            "the target {:?} is not in a directory for published files: {}",
             text.value,
             roots.join(", ")
         );
@@ -167,7 +169,7 @@ impl Checker<'_> {
     fn link(&mut self, text: &At<String>, holder: &str) -> Option<PathBuf> {
         let path = plain(text).and_then(|path| {
             if is_taken(&path) {
-                return Err("is in a directory that belongs to others");
+                return Err("is in a directory of other programs");
             }
             if path.starts_with("/home") {
                 return Err("is below /home");
@@ -216,7 +218,7 @@ impl Checker<'_> {
         };
         if !valid {
             let what = format!(
-                "{:?} is no owner: {name:?} is neither a name nor a number of an account",
+                "{:?} is not an owner: {name:?} is neither the name nor the number of an account",
                 written.value
             );
             self.problems.error(
@@ -232,11 +234,9 @@ impl Checker<'_> {
         let octal = (3..=4).contains(&text.len()) && text.chars().all(|c| c.is_digit(8));
         let mode = u32::from_str_radix(text, 8).ok().filter(|_| octal);
         let why = match mode {
-            None => "is no file mode",
-            Some(mode) if mode > 0o777 => {
-                "has a set-user-ID, set-group-ID or sticky bit, which a secret has no use for"
-            }
-            Some(mode) if mode & 0o022 != 0 => "lets others write the secret",
+            None => "is not a file mode",
+            Some(mode) if mode > 0o777 => "has a set-user-ID, set-group-ID or sticky bit",
+            Some(mode) if mode & 0o022 != 0 => "lets other users write the secret",
             Some(mode) => {
                 if mode & 0o004 != 0 {
                     let what = format!("the mode {:?} lets every user read the secret", text.value);
@@ -264,16 +264,16 @@ pub(super) fn roots(written: Option<&written::Publish>, problems: &mut Problems)
     for text in written.iter().flat_map(|publish| &publish.roots) {
         let root = plain(text).and_then(|root| match root {
             root if !root.starts_with("/run") || root.components().count() < 3 => {
-                Err("is not below /run: secrets are published in memory only")
+                Err("is not below /run: secrets are published only in memory")
             }
-            root if is_taken(&root) => Err("is in a directory that belongs to others"),
+            root if is_taken(&root) => Err("is in a directory of other programs"),
             root => Ok(root),
         });
         match root {
             Ok(root) if roots.contains(&root) => {}
             Ok(root) => roots.push(root),
             Err(why) => {
-                let remedy = "name the mount point of a ramfs, like \"/run/app-secrets\"";
+                let remedy = "use the mount point of a ramfs, like \"/run/app-secrets\"";
                 problems.error(text.place, format!("the root {:?} {why}", text.value), remedy);
             }
         }
@@ -296,11 +296,11 @@ fn plain(text: &str) -> Result<PathBuf, &'static str> {
         return Err("holds a control character");
     }
     if plain.as_os_str() != text {
-        return Err("holds .., a doubled / or one at its end");
+        return Err("contains .., // or a / at its end");
     }
     let hidden = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".onecred-");
     if plain.iter().any(hidden) {
-        return Err("has a name that begins with .onecred-, as what is being written does");
+        return Err("has a name that begins with .onecred-, which temporary files have");
     }
     Ok(plain)
 }

@@ -37,7 +37,7 @@ impl Checker<'_> {
         let rotation = self.rotation(&super::rotation::Written::of_template(written));
         let filling = self.filling(written, known);
         if written.units.is_empty() && written.target.is_none() && written.whole {
-            let what = format!("nobody gets {holder}: it has neither \"units\" nor a \"target\"");
+            let what = format!("no unit or file gets {holder}: it has neither \"units\" nor a \"target\"");
             self.problems.warn(
                 written.place,
                 what,
@@ -92,7 +92,7 @@ impl Checker<'_> {
         };
         if written.escape.is_none() && template.has_raw_values() {
             let what =
-                format!("values stand in this {kind} file as they are, so that some of them would break it");
+                format!("values are inserted unescaped in this {kind} file, and some of them would break it");
             let remedy = format!("{remedy}; or, if that is meant: \"escape\": \"raw\"");
             self.problems.warn(content.place, what, remedy);
         }
@@ -131,7 +131,7 @@ impl Checker<'_> {
                     "declare it in \"secrets\", or write a reference: {{op://VAULT/ITEM/FIELD}}".to_owned()
                 }
             };
-            let what = format!("the content holds {{{{{name:.80}}}}}, and there is no such secret");
+            let what = format!("the content holds {{{{{name:.80}}}}}, but this secret does not exist");
             self.problems.error(content.place, what, remedy);
         }
         None

@@ -24,8 +24,7 @@ impl Checker<'_> {
                 None => (entry.as_str(), None),
             };
             let pattern = self.unit_pattern(pattern, entry.place);
-            let remedy =
-                "an entry is UNIT or UNIT/ID; the ID is the one before the : in LoadCredential=ID:PATH";
+            let remedy = "an entry is UNIT or UNIT/ID; ID is the part before the : in LoadCredential=ID:PATH";
             let credential = match id {
                 Some(id) => self.parsed(entry.place, CredentialId::parse(id), remedy),
                 None => name.map(SecretName::to_credential),
@@ -52,8 +51,8 @@ impl Checker<'_> {
     /// A unit or a glob without an ID, as in `restartUnits`.
     pub(super) fn unit_alone(&mut self, entry: &At<String>) -> Option<UnitPattern> {
         if let Some((unit, _)) = entry.split_once('/') {
-            let remedy = format!("units without credential IDs stand here: write {unit:?}");
-            self.problems.error(entry.place, format!("{:?} is no unit alone", entry.value), remedy);
+            let remedy = format!("units have no credential ID here: write {unit:?}");
+            self.problems.error(entry.place, format!("{:?} is not a unit", entry.value), remedy);
             return None;
         }
         self.unit_pattern(entry, entry.place)
@@ -64,7 +63,7 @@ impl Checker<'_> {
             self.parsed(place, UnitPattern::parse(text), "write it like \"app\" or \"web@*.service\"")?;
         let template = pattern.glob().literal().and_then(|name| name.split_once("@."));
         if let Some((prefix, kind)) = template {
-            let what = format!("{text:?} is a template, which never runs itself");
+            let what = format!("{text:?} is a template, which cannot run");
             self.problems.error(
                 place,
                 what,
@@ -81,7 +80,7 @@ impl Checker<'_> {
         self.parsed(
             entry.place,
             CredentialId::parse(&stand_in),
-            "no unit can ask for it; correct the entry",
+            "no unit can request it; correct the entry",
         )?;
         Some(glob)
     }

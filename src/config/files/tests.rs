@@ -52,7 +52,7 @@ fn which_files_there_are() {
 #[test]
 fn nothing_there() {
     let empty = dir(&[]);
-    assert!(told(empty.path()).starts_with("DIR/secrets.json: error: there is no configuration"));
+    assert!(told(empty.path()).starts_with("DIR/secrets.json: error: the configuration does not exist"));
     let missing = told(&empty.path().join("none"));
     assert!(
         missing.starts_with("DIR: error: the configuration's directory does not exist; make it"),
@@ -101,11 +101,11 @@ fn what_is_no_text_file() {
     }
     let dir = dir(&[]);
     nix::unistd::mkfifo(&dir.path().join("secrets.json"), nix::sys::stat::Mode::S_IRUSR).expect("a FIFO");
-    assert!(told(dir.path()).starts_with("DIR/secrets.json: error: this is no file"));
+    assert!(told(dir.path()).starts_with("DIR/secrets.json: error: this is not a file"));
     fs::remove_file(dir.path().join("secrets.json")).expect("removed");
     fs::create_dir(dir.path().join("secrets.json")).expect("a directory");
-    assert!(told(dir.path()).starts_with("DIR/secrets.json: error: this is no file"));
+    assert!(told(dir.path()).starts_with("DIR/secrets.json: error: this is not a file"));
     let file = dir.path().join("file");
     fs::write(&file, "").expect("written");
-    assert!(told(&file).starts_with("DIR: error: this is no directory"));
+    assert!(told(&file).starts_with("DIR: error: this is not a directory"));
 }

@@ -37,20 +37,20 @@ fn mistakes_are_told_with_a_remedy() {
         format!("{}: {}; {}", mistake.byte, mistake.what, mistake.remedy)
     };
     for (text, words) in [
-        ("", "0: there is nothing"),
-        ("{\"a\": 1,}", "7: a comma with nothing after it"),
+        ("", "0: the file is empty"),
+        ("{\"a\": 1,}", "7: a comma at the end of an object"),
         ("[1, 2", "0: a list is not closed"),
-        ("{\"a\" 1}", "5: '1' stands where the : after a key"),
+        ("{\"a\" 1}", "5: expected a : after the key, found '1'"),
         ("{\"a\": 1 \"b\": 2}", "8: a comma is missing"),
         ("{ // no\n}", "JSON has no comments"),
-        ("{'a': 1}", "1: '\\'' stands where a key should be; texts and keys stand in double quotes"),
+        ("{'a': 1}", "1: expected a key, found '\\''; strings and keys need double quotes"),
         ("\u{feff}{}", "byte order mark"),
-        ("{} {}", "3: '{' stands after the end"),
-        ("[\"a\nb\"]", "1: a text is not closed on its line"),
-        ("[\"\\ud83d\"]", "1: this can't be read"),
-        ("[01]", "1: this can't be read"),
-        ("[1x]", "1: this can't be read"),
-        ("[nulll]", "5: 'l' stands in a list"),
+        ("{} {}", "3: expected the end of the file, found '{'"),
+        ("[\"a\nb\"]", "1: a string is not closed on its line"),
+        ("[\"\\ud83d\"]", "1: invalid value"),
+        ("[01]", "1: invalid value"),
+        ("[1x]", "1: invalid value"),
+        ("[nulll]", "5: expected a comma or ] in a list, found 'l'"),
     ] {
         assert!(told(text).contains(words), "{text:?}: {}", told(text));
     }

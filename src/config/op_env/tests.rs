@@ -59,7 +59,7 @@ fn what_cannot_be_converted_is_named() {
     }
     let (content, notes) = import("A=${HOME}/x");
     assert_eq!(content, "A=\"\\${HOME}/x\"\n");
-    assert_eq!(notes, ["line 1: A: the variable ${HOME} is not convertible, and stays as it is"]);
+    assert_eq!(notes, ["line 1: A: the variable ${HOME} is not convertible, and stays unchanged"]);
     assert!(import("A='$5'").1.is_empty() && import("A=5$").1.is_empty());
 }
 

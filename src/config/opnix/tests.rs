@@ -52,10 +52,10 @@ fn secrets_owners_and_services_are_carried_over() {
     let expected = [
         "line 5: /etc/ssl/private/key.pem becomes /run/secrets/etc/ssl/private/key.pem",
         "line 5: the mode of etc-ssl-private-key.pem becomes 0640",
-        "line 5: the link /etc/ssl/private/key.pem of etc-ssl-private-key.pem: onecred.service has to be let write there",
-        "line 5: the link /etc/nginx/key.pem of etc-ssl-private-key.pem: onecred.service",
+        "line 5: the link /etc/ssl/private/key.pem of etc-ssl-private-key.pem: grant onecred.service write access",
+        "line 5: the link /etc/nginx/key.pem of etc-ssl-private-key.pem: grant onecred.service",
         "line 8: /run/keys/app becomes /run/secrets/run/keys/app",
-        "line 8: the link /run/keys/app of run-keys-app: onecred.service",
+        "line 8: the link /run/keys/app of run-keys-app: grant onecred.service",
         "line 9: the signal for caddy on a change of run-keys-app: the unit is reloaded instead",
         "line 9: the \"after\" of app: order the unit itself",
     ];
@@ -120,7 +120,7 @@ fn ours_is_none_of_theirs() {
         r#"{ "secrets": [ { "reference": "op://v/i/f" } ] }"#,
     ] {
         assert!(convert(&json::parse(ours).expect("JSON")).is_none(), "{ours}");
-        assert!(import_opnix(ours).expect_err("ours").contains("no file of OpNix"));
+        assert!(import_opnix(ours).expect_err("ours").contains("not a file of OpNix"));
     }
     assert!(import_opnix("{\n\n").expect_err("cut off").contains("line 1"));
 }

@@ -101,7 +101,7 @@ impl Fault {
             }
             Self::Directory { path, .. } => {
                 format!(
-                    "each directory on the way must belong to root, be writable only by root, and be no symbolic link; see: namei -l {}",
+                    "each directory of the path must belong to root, be writable only by root, and not be a symbolic link; see: namei -l {}",
                     path.display()
                 )
             }

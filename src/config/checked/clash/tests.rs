@@ -48,14 +48,14 @@ fn one_unit_gets_one_secret_for_an_id() {
         ("a*/id", "a*/id", "a*.service"),
     ] {
         let expected =
-            format!("{units} would get credential id from two: secret two here, and secret one at");
+            format!("{units} would get credential id from two secrets: secret two here, and secret one at");
         let said = clashes(&[first], &[second]);
         assert!(matches!(&said[..], [what] if what.starts_with(&expected)), "{said:?}");
     }
     for (first, second) in [("a*/id", "ab*/id"), ("ab*/id", "a*/id"), ("*/id", "web@*/id")] {
         let said = clashes(&[first], &[second]);
         assert!(
-            matches!(&said[..], [what] if what.contains("match would get credential id from two")),
+            matches!(&said[..], [what] if what.contains("match would get credential id from two secrets")),
             "{said:?}"
         );
     }
@@ -105,7 +105,7 @@ fn a_file_has_one_secret_and_is_no_directory() {
         assert_eq!(targets(first, second), [""; 0], "{first} and {second}");
     }
     let said = targets("/run/secrets/db", "/run/secrets/db");
-    assert!(matches!(&said[..], [what] if what.ends_with("have one target")), "{said:?}");
+    assert!(matches!(&said[..], [what] if what.ends_with("have the same target")), "{said:?}");
     for [outer, inner] in [["/run/secrets/a", "/run/secrets/a/b"], ["/run/secrets/a", "/run/secrets/a/b/c"]] {
         for said in [targets(outer, inner), targets(inner, outer)] {
             assert!(
@@ -136,6 +136,6 @@ fn a_rule_that_an_earlier_one_hides_is_an_error() {
         ([&["*"], &["*"]], [&["web@*", "app"], &["x"]]),
     ] {
         let said = rules(first, second);
-        assert!(matches!(&said[..], [what] if what.starts_with("the rule is never reached")), "{said:?}");
+        assert!(matches!(&said[..], [what] if what.starts_with("the rule never applies")), "{said:?}");
     }
 }
