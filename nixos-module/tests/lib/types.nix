@@ -170,7 +170,7 @@ in
   bool = simple "boolean" builtins.isBool;
   int = simple "integer" builtins.isInt;
   float = simple "number" builtins.isFloat;
-  str = simple "text" isString;
+  str = simple "string" isString;
   path = simple "path" (value: builtins.isPath value || (isString value && lib.hasPrefix "/" value));
   package = simple "package" (value: isAttrs value && value ? outPath);
   enum = values: simple "one of ${builtins.toJSON values}" (value: elem value values);
