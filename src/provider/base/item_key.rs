@@ -51,6 +51,10 @@ fn bytes(segment: &Segment) -> impl Iterator<Item = u8> {
 }
 
 fn order(one: &Segment, other: &Segment) -> Ordering {
+    // most keys of a configuration are in one vault
+    if one.text == other.text {
+        return one.by.cmp(&other.by);
+    }
     bytes(one).cmp(bytes(other)).then_with(|| one.by.cmp(&other.by))
 }
 
