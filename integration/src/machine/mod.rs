@@ -10,20 +10,27 @@ pub use ran::Ran;
 pub use state::{Layer, clear_on_signals};
 pub use suite::Suite;
 
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
 use state::Running;
 use std::{
     fs::{self, File},
     io::{self, Write},
+    os::unix::process::CommandExt,
     path::Path,
     process::{Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
 /// How long a command inside may take before it counts as hung.
-const HUNG: &str = "180";
+const HUNG: Duration = Duration::from_secs(180);
+/// How long one that hangs may take to end after SIGTERM.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// Why a machine could not be started.
 #[derive(Debug)]
@@ -66,14 +73,19 @@ impl Machine {
         let words = || command.iter().map(AsRef::as_ref);
         let said = words().collect::<Vec<_>>().join(" ");
         let mut inside = self.inside();
-        inside.args(["timeout", "-k", "5", HUNG]).args(words());
+        inside.args(words()).process_group(0);
         inside.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child =
             inside.spawn().unwrap_or_else(|error| panic!("can't start `{said}` in the machine: {error}"));
         let stdin = child.stdin.take();
+        let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or_default());
+        let (ended, end) = mpsc::channel::<()>();
         let output = thread::scope(|scope| {
+            scope.spawn(move || end_what_hangs(group, &end));
             scope.spawn(|| stdin.map(|mut pipe| pipe.write_all(input)));
-            child.wait_with_output()
+            let output = child.wait_with_output();
+            drop(ended);
+            output
         });
         Ran::new(said, output.unwrap_or_else(|error| panic!("lost a command in the machine: {error}")))
     }
@@ -213,7 +225,18 @@ impl Drop for Machine {
     }
 }
 
-/// Waits for a condition that cannot be waited for in a better way. Panics after two minutes.
+/// Ends a process group that is still there after a long time. Ends as soon as the channel closes. Not timeout(1): it is another process for each
+/// command.
+fn end_what_hangs(group: Pid, end: &mpsc::Receiver<()>) {
+    for (patience, signal) in [(HUNG, Signal::SIGTERM), (ENDING, Signal::SIGKILL)] {
+        if end.recv_timeout(patience) != Err(mpsc::RecvTimeoutError::Timeout) {
+            return;
+        }
+        let _ = killpg(group, signal);
+    }
+}
+
+/// Waits for something that announces itself in no better way. Panics after two minutes.
 ///
 /// The pauses grow with the elapsed time, up to half a second, because most checks start processes in the
 /// machine.

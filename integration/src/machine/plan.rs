@@ -1,14 +1,36 @@
 //! A machine before it boots: the content of its root, and the commands that run first.
 use super::{Fault, Machine, Running, Suite, spawn, state::State};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use std::{
     fs::{self, File},
     io,
-    os::unix::{fs::PermissionsExt, net::UnixDatagram},
+    os::unix::{
+        fs::{PermissionsExt, symlink},
+        net::UnixDatagram,
+    },
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 const BOOT: &str = include_str!("boot.sh");
+/// A new one with each reading.
+const UUID: &str = "/proc/sys/kernel/random/uuid";
+/// These need a kernel, a console or a network of their own, or only cost time.
+const MASKED: [&str; 13] = [
+    "console-getty.service",
+    "ldconfig.service",
+    "systemd-firstboot.service",
+    "systemd-networkd.service",
+    "systemd-resolved.service",
+    "systemd-timesyncd.service",
+    "systemd-journal-catalog-update.service",
+    "dev-hugepages.mount",
+    "dev-mqueue.mount",
+    "sys-fs-fuse-connections.mount",
+    "systemd-update-utmp.service",
+    "systemd-update-utmp-runlevel.service",
+    "systemd-user-sessions.service",
+];
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Files and commands for a machine's root.
@@ -87,14 +109,12 @@ impl Plan {
     pub fn boot(&self) -> Result<Machine, Fault> {
         let state = State::create(self.suite)?;
         let (name, dir, cgroup) = (state.name.clone(), state.dir.clone(), state.cgroup.clone());
-        self.seed(&dir.join("seed"))?;
+        self.seed(&dir.join("seed"), &name)?;
+        devices(&dir.join("dev"))?;
         let root = self.suite.root()?;
-        let layers: String = self
-            .layers
-            .iter()
-            .chain([&dir.join("seed")])
-            .map(|layer| format!("{}\n", layer.display()))
-            .collect();
+        let seed = dir.join("seed");
+        let layers = self.layers.iter().chain([&seed]).map(|layer| layer.display().to_string());
+        let layers = layers.collect::<Vec<_>>().join("\n");
         let notify = UnixDatagram::bind(dir.join("notify"))?;
         notify.set_read_timeout(Some(Duration::from_millis(100)))?;
         let console = File::create(dir.join("console"))?;
@@ -141,7 +161,15 @@ impl Plan {
         Ok(machine)
     }
 
-    fn seed(&self, seed: &Path) -> io::Result<()> {
+    fn seed(&self, seed: &Path, name: &str) -> io::Result<()> {
+        let units = seed.join("etc/systemd/system");
+        fs::create_dir_all(&units)?;
+        symlink("/usr/lib/systemd/system/multi-user.target", units.join("default.target"))?;
+        for unit in MASKED {
+            symlink("/dev/null", units.join(unit))?;
+        }
+        fs::write(seed.join("etc/machine-id"), fs::read_to_string(UUID)?.replace('-', ""))?;
+        fs::write(seed.join("etc/hostname"), format!("{name}\n"))?;
         for (path, content, mode) in &self.files {
             let path = seed.join(path.trim_start_matches('/'));
             fs::create_dir_all(path.parent().unwrap_or(seed))?;
@@ -150,6 +178,28 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// Fills the /dev of a machine.
+fn devices(dev: &Path) -> io::Result<()> {
+    for folder in ["mqueue", "hugepages"] {
+        fs::create_dir_all(dev.join(folder))?;
+    }
+    let nodes =
+        [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+    for (name, major, minor) in nodes {
+        let path = dev.join(name);
+        mknod(&path, SFlag::S_IFCHR, Mode::empty(), makedev(major, minor))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666))?; // whatever the umask is
+    }
+    let links = [
+        ("ptmx", "pts/ptmx"),
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ];
+    links.iter().try_for_each(|(name, target)| symlink(target, dev.join(name)))
 }
 
 fn says_ready(notify: &UnixDatagram) -> io::Result<bool> {
