@@ -43,6 +43,7 @@ fn stage(suite: Suite) -> Stage {
 
 fn patient(suite: Suite, deadline: &str) -> Stage {
     Setup::connect(suite)
+        .long_values()
         .default("deadline", deadline)
         .default("maxAge", "session")
         .secret("password", "op://My Vault/db/password", &["app*"])

@@ -41,6 +41,7 @@ const VALUE: &[u8] = b"seen by nobody";
 fn stage(suite: Suite) -> Stage {
     Setup::vault(suite)
         .holding(fixture_with([("private", vec![field("value", "seen by nobody")])]))
+        .long_values()
         .secret("password", "op://My Vault/private/value", &["may-have-it", "may-*"])
         .secret("no-item", "op://My Vault/nowhere/password", &["no-*"])
         .secret("no-field", "op://My Vault/db/nothing", &["no-*"])

@@ -52,6 +52,7 @@ fn stage(suite: Suite) -> Stage {
     let units = ["get-*", "memory", "_x", "cgroup", "named.service/other-id"];
     Setup::vault(suite)
         .holding(vault)
+        .long_values()
         .secret("db-password", "op://My Vault/db/password", &units)
         .secret("odd", "op://My Vault/odd/value", &["get-odd"])
         .secret("big", "op://My Vault/big/value", &["get-big"])

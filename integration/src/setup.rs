@@ -67,6 +67,13 @@ impl Setup {
         self
     }
 
+    /// Adds the items `big` and `huge`.
+    #[must_use]
+    pub fn long_values(mut self) -> Self {
+        self.vault = vault::with_long_values(self.vault);
+        self
+    }
+
     /// Sets a default: `maxAge` or `deadline`.
     #[must_use]
     pub fn default(mut self, key: &str, value: &str) -> Self {

@@ -36,7 +36,7 @@ pub fn main<S: Service + Default>(name: &str) -> ExitCode {
     let usage = format!("usage: {name} [OPTION]...\n{OPTIONS}");
     let result = match parse(std::env::args().skip(1)) {
         Ok(Verb::Serve(options, token_file)) => serve::<S>(*options, token_file.as_deref()),
-        Ok(Verb::Dump) => say(&vault::fixture().to_string()),
+        Ok(Verb::Dump) => say(&vault::with_long_values(vault::fixture()).to_string()),
         Ok(Verb::Help) => say(usage.trim_end()),
         Err(why) => {
             let _ = write!(io::stderr(), "{name}: {why}\n{usage}");

@@ -17,7 +17,7 @@ use super::server;
 use super::state::Service;
 use super::state::{Data, Shared};
 use super::tls::{Identity, TlsFault};
-use super::vault::{Vaults, fixture};
+use super::vault::{Vaults, fixture, with_long_values};
 
 /// The default valid token.
 pub const DEFAULT_TOKEN: &str = "fake-token";
@@ -48,7 +48,7 @@ impl Default for Options {
         Options {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             token: DEFAULT_TOKEN.to_owned(),
-            document: fixture(),
+            document: with_long_values(fixture()),
             tls: None,
             tls_fault: None,
             names: Vec::new(),
