@@ -213,9 +213,14 @@ fn files_that_were_not_loaded_are_reported(stage: &Stage) {
 fn a_configuration_that_was_removed_does_not_come_back(stage: &Stage) {
     stage.gets("app.service", "", &[("password", b"hunter2")]);
     stage.sh(&format!("rm {CONFIG}")).ok();
-    status_says(stage, 1, &["there is no configuration", "stays active"]);
+    status_says(stage, 1, &["the configuration does not exist", "stays active"]);
     stage.sh(RESTARTS[0]).ok();
-    stage.refuses("app-gone.service", "", "password", &["serves nothing", "there is no configuration"]);
+    stage.refuses(
+        "app-gone.service",
+        "",
+        "password",
+        &["serves nothing", "the configuration does not exist"],
+    );
     stage.write(CONFIG, broken(), 0o644);
     stage.sh(RESTARTS[0]).ok();
     stage.refuses("app-later.service", "", "password", &["serves nothing", WHERE]);
