@@ -1,9 +1,9 @@
-# What integration/run and integration/bench/run share: what a booted systemd needs, installed. Sourced in the repository's root by $me.
+# Common to integration/run and integration/bench/run: installs what a booted systemd needs. Sourced in the root of the repository by $me.
 
 cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/onecred-integration
 step() { printf '\n== %s\n' "$*"; }
 
-# Ends with a word on what is missing to run these suites.
+# Fails with a message about what is missing to run these suites.
 can_run() {
     local suite
     for suite in "$@"; do
@@ -13,7 +13,7 @@ can_run() {
     command -v cargo >/dev/null || { echo "$me: no cargo in PATH; install Rust first" >&2; exit 2; }
 }
 
-# Installs the packages that are missing, and says which. Steps side by side do so one after another.
+# Installs missing packages and prints their names. Steps that run at the same time do so one after another.
 have_packages() {
     local missing=() package
     for package in "$@"; do
@@ -29,7 +29,7 @@ have_packages() {
     ) 6>"$cache/apt.lock"
 }
 
-# Prints where a program of Rust is, built if need be, once for all: its crate, version and name, and flags for cargo install.
+# Prints the path of a Rust program, and builds it once if necessary: crate, version, name, and flags for cargo install.
 cargo_program() {
     local crate=$1 version=$2 name=$3 place=$cache/$1-$2
     shift 3
@@ -45,13 +45,13 @@ cargo_program() {
     echo "$place/bin/$name"
 }
 
-# Builds the binary that a release has, for packages and benchmarks. $auditable says whether it lists what it is made of.
+# Builds the binary of a release for packages and benchmarks. $auditable says whether it contains the list of its dependencies.
 build_release() {
     use_auditable
     make --silent build
 }
 
-# Builds the tests, and the binary that they install in machines, with one profile, so that what both need is built once.
+# Builds the tests, and the binary that they install in machines, with the same profile, so that common dependencies are built once.
 build_installed() {
     local target=${CARGO_TARGET_DIR:-target}
     use_auditable
@@ -66,7 +66,7 @@ build_installed() {
     export ONECRED_BINARY
 }
 
-# In a clone without a target directory, builds in one that the cache keeps, so that dependencies are compiled once for all clones.
+# In a clone without a target directory, uses one in the cache, so that dependencies are compiled once for all clones.
 share_target() {
     [ -z "${CARGO_TARGET_DIR:-}" ] && [ ! -e target ] || return 0
     exec 5>"$cache/target.lock"
@@ -77,7 +77,7 @@ share_target() {
     shared_target=1
 }
 
-# Removes from it what only this clone can use.
+# Removes from that directory what only this clone can use.
 clean_shared_target() {
     [ -n "${shared_target:-}" ] || return 0
     cargo clean --quiet -p onecred -p onecred-integration
@@ -88,8 +88,8 @@ use_auditable() {
     if auditable=$(cargo_program cargo-auditable 0.7.7 cargo-auditable); then PATH=${auditable%/*}:$PATH; else auditable=""; fi
 }
 
-# Has `cargo build`, `cargo test` and `cargo bench` go through cargo-auditable, which wraps rustc: crates of ours would be compiled once with it and once
-# without it otherwise.
+# Makes `cargo build`, `cargo test` and `cargo bench` use cargo-auditable, which wraps rustc. Otherwise our crates would be compiled once with it
+# and once without it.
 audit_all_builds() {
     local cargo bin=$cache/bin
     case :$PATH: in *":$bin:"*) return 0 ;; esac
@@ -101,7 +101,7 @@ audit_all_builds() {
     export PATH=$bin:$PATH
 }
 
-# Where this machine itself gets its Debian from.
+# The Debian mirror of this machine.
 mirror() {
     local codename
     codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
@@ -109,7 +109,7 @@ mirror() {
         | awk -v codename="$codename" '$2 == codename { print $1; exit }'
 }
 
-# Prints the folder with the root of a Debian release, built if need be.
+# Prints the directory with the root of a Debian release, and builds it if necessary.
 debian_root() {
     local release=$1 key root from
     local packages=systemd,systemd-sysv,dbus,dbus-broker,libpam-systemd,libnss-systemd,polkitd,libtss2-esys-3.0.2-0t64,libtss2-rc0t64,libtss2-tcti-swtpm0t64
@@ -132,15 +132,15 @@ debian_root() {
     echo "$root"
 }
 
-# Installs packages and builds roots for these suites, and says so to the programs. Only one process at a time does so, and builds: descriptor 9
-# holds the lock.
+# Installs packages and builds roots for these suites, and sets the variables for programs. Only one process at a time does so, and builds: it holds
+# a lock on descriptor 9.
 prepare() {
     prepare_packages "$@"
     start_roots "$@"
     await_roots "$@"
 }
 
-# Roots made of earlier lists of packages, except those that a machine runs on.
+# Removes roots from earlier lists of packages, except those in use.
 remove_other_roots() {
     local old
     for old in "$cache/$1"-*; do

@@ -1,13 +1,13 @@
-# Steps of a test run: each with its output kept together, its time, a time limit, and a line in the summary. Sourced by integration/run.
+# Steps of a test run: each has its own output, duration and time limit, and a line in the summary. Sourced by integration/run.
 #
-# Steps may run side by side, each in a subshell: what they have to say later is in files below $work.
+# Steps may run at the same time, each in a subshell: what they report later is in files below $work.
 
 work=$(mktemp -d)
 mkdir "$work/skipped" "$work/steps"
 started=$SECONDS
 trap 'rm -rf "$work"' EXIT
 
-# Notes something that was left out, and why.
+# Records a skipped step or test, and the reason.
 skip() { printf '%s\n' "$*" | tee -a "$work/skipped/$BASHPID" | sed 's/^/skipped: /'; }
 
 # Runs a command as a step, and prints its output when it has ended. A step that fails does not end the run.
@@ -26,8 +26,8 @@ check() {
     ) 8>"$work/output.lock"
 }
 
-# Runs a program or a function, and ends it at the limit with everything that it started. A function runs in a shell of its own, since timeout
-# runs programs only. Each program that cargo tests with also has a limit of its own, TEST_LIMIT in seconds, so that it can be named.
+# Runs a program or a function. At the limit, ends it with everything that it started. A function runs in a separate shell, since timeout
+# runs only programs. Each program that cargo tests with also has a limit, TEST_LIMIT in seconds, so that it can be named.
 limited() {
     local status=0 limit=${LIMIT:-1200} what=$1 variables
     if [ "$(type -t "$1")" = function ]; then
@@ -39,10 +39,10 @@ limited() {
     return "$status"
 }
 
-# The variable that says what cargo starts programs by.
+# The variable that sets how cargo starts programs.
 runner() { echo "CARGO_TARGET_$(rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER"; }
 
-# Prints what took longest, what was left out, and what failed with the command that repeats it. Fails if anything did.
+# Prints what took longest, what was skipped, and what failed with the command that repeats it. Fails if anything did.
 summary() {
     local status wall user system what failed=0
     printf '\n== summary\n'
@@ -70,7 +70,7 @@ summary() {
     [ "$failed" = 0 ]
 }
 
-# What the run takes on the disk.
+# The disk space that the run uses.
 disk_use() {
     local target=${CARGO_TARGET_DIR:-target} kib
     kib=$(du -skc "$target" "$cache" 2>/dev/null | awk 'END { print $1 }')
@@ -79,10 +79,10 @@ disk_use() {
 }
 gibibytes() { awk "BEGIN { printf \"%.1f GiB\", ${1:-0} / 1048576 }"; }
 
-# What the files that differ from a commit concern, a word a line, by integration/changed.map.
+# What the files that differ from a commit concern, one word per line, according to integration/changed.map.
 concerned() { { git diff --name-only "$1"; git ls-files --others --exclude-standard; } | sort -u | concerned_by; }
 
-# What the files named on standard input concern.
+# What the files on standard input concern.
 concerned_by() {
     local file pattern words found
     while IFS= read -r file; do
@@ -97,7 +97,7 @@ concerned_by() {
     done | sort -u
 }
 
-# The themes that a file of cases declares; everything where it declares none, since others may use it.
+# The themes in a file of cases; everything if it has none, because other files may use it.
 themes_of() {
     { [ -f "$1" ] && grep -ohE 'name: "[^"]+"' "$1"; } | sed 's/name: "\(.*\)"/\1/' | grep . || echo all
 }

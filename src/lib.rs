@@ -19,7 +19,7 @@
 //! [`provider::request::handler`] has these steps in this order.
 //! If the provider dies, its [`provider::request::keeper`] refuses the open connections, so that no unit starts with an empty or truncated value.
 //!
-//! # Beside that path
+//! # Background work
 //!
 //! [`provider::fetch::rotation`] keeps secrets fresh. Changes are [`provider::base::events`]. [`provider::publish`] then replaces files,
 //! [`provider::consumers::restarts`] restarts or reloads units, and [`provider::dbus`] sends signals. [`provider::consumers::recovery`] starts units again

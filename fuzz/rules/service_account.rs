@@ -51,7 +51,10 @@ pub(crate) fn core(data: &[u8]) {
 fn read<T: serde::de::DeserializeOwned>(json: &[u8]) -> Option<T> {
     let read = items::parse::<T>(json);
     if let Err(why) = &read {
-        assert!(why.starts_with("it has another shape than the core's (line ") && why.len() < 100, "{why}");
+        assert!(
+            why.starts_with("it does not have the form of the core's answers (line ") && why.len() < 100,
+            "{why}"
+        );
     }
     read.ok()
 }

@@ -41,7 +41,7 @@ fn a_value_is_put_and_released(stage: &Stage) {
     let quiet = "until stty -F /dev/pts/0 -a 2>/dev/null | grep -q -- ' -echo '; do sleep 0.02; done";
     let typed =
         stage.sh(&format!("({quiet}; printf 'typed\\r') | script -qec 'onecred put db-password' /dev/null"));
-    assert!(typed.stdout().contains("Value to stand in for db-password, not shown: "), "{typed}");
+    assert!(typed.stdout().contains("New value of db-password, not shown: "), "{typed}");
     assert!(!typed.stdout().contains("typed"), "{typed}");
     assert_eq!(get(), b"typed");
     let (code, said) = complaint(&stage.sh("onecred put db-password </dev/null"));
@@ -120,7 +120,7 @@ fn check_live_right_after_the_installation(stage: &Stage) {
         0o644,
     );
     let ran = stage.sh("onecred check --live");
-    assert!(ran.code() == Some(1) && ran.stdout().contains("another configuration in force"), "{ran}");
+    assert!(ran.code() == Some(1) && ran.stdout().contains("active configuration differs"), "{ran}");
     stage.sh("onecred reload").ok();
     let ran = stage.sh("onecred check --live");
     assert!(ran.succeeded(), "{ran}");
@@ -207,7 +207,7 @@ fn a_unit_gets_what_was_added_until_it_is_removed(stage: &Stage) {
     assert_eq!(run.len(), 3, "this machine got its host key at boot: {said}");
     stage.sh(&run.join("\n")).ok();
     stage.got("adder.service", &[("key", b"sk-canary")]);
-    assert!(stage.sh(add).ok().starts_with("all of it is there already\n"));
+    assert!(stage.sh(add).ok().starts_with("everything exists already\n"));
     let (code, said) =
         complaint(&stage.sh("onecred add api-key op://Servers/postgres/password --unit adder"));
     assert!(code == Some(1) && said.contains("is declared already"), "{said}");

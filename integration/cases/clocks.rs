@@ -56,5 +56,5 @@ fn ages_go_on_in_suspend(stage: &Stage) {
     stage.connect_goes();
     sleeps(stage, 9);
     stage.gets("app-offline.service", "", &[PASSWORD]);
-    stage.waits_for_line("app-offline.service", "is served as it was fetched before");
+    stage.waits_for_line("app-offline.service", "is served from the cache");
 }

@@ -297,7 +297,7 @@ fn what_1password_lacks_is_no_start(stage: &Stage) {
         let error = said["error"]["message"].as_str().unwrap_or_default();
         assert!(error.contains(words) && said["problem"] == error, "{said}");
         assert!(
-            stage.sh(&format!("onecred explain {name} {id}")).stdout().contains("cannot be had"),
+            stage.sh(&format!("onecred explain {name} {id}")).stdout().contains("is not available"),
             "{said}"
         );
     }

@@ -317,8 +317,7 @@ fn old_secrets(stage: &Stage, acts: &[Act], wrong: &mut Wrong) {
             }
             Warm::Stale(class) => {
                 wrong.unless_it_got(&seen, stage, &unit, &id, OLD.1);
-                let begins =
-                    format!("]: credential {id} for {unit} is served as it was fetched before ({})", OLD.0);
+                let begins = format!("]: credential {id} for {unit} is served from the cache ({})", OLD.0);
                 wrong.unless_said(&seen, &unit, &begins, &[&format!("now: {class}: "), row.line, row.remedy]);
             }
             Warm::Refused(class) => {

@@ -1,5 +1,5 @@
-# Holds every connection of systemd-creds.socket that it can get, as an unprivileged user, and tries for another every second.
-# A connection is held once the other side has answered; until then it can still be refused. usage: hold.pl UID
+# Occupies as many connections of systemd-creds.socket as possible, as an unprivileged user, and tries to get another every second.
+# A connection counts after the other side has answered; until then it can still be refused. usage: hold.pl UID
 use strict;
 use Socket;
 my ($uid) = @ARGV;

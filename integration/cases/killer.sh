@@ -1,5 +1,5 @@
 #!/bin/sh
-# Kills the provider as often as it is told: the one that runs at once, each that follows a little later or earlier in its life.
+# Kills the provider a given number of times: first the running one, then each next one slightly later or earlier in its life.
 kills=0 last=0
 while [ "$kills" -lt "$1" ]; do
 	main=$(systemctl show --value -p MainPID onecred.service)

@@ -20,19 +20,19 @@ pub const THEME: Theme = Theme {
 
 /// What the resolver sends, and what the unit's journal then says.
 const WORDS: [(&str, &str); 13] = [
-    ("half", "makes no sense"),
-    ("bare", "makes no sense"),
-    ("crowd", "makes no sense"),
-    ("endless", "makes no sense"),
-    ("large-words", "makes no sense"),
-    ("vast-words", "makes no sense"),
-    ("vast-values", "makes no sense"),
-    ("large-values", "makes no sense"),
-    ("many-fields", "makes no sense"),
-    ("deep", "makes no sense"),
-    ("other-kind", "makes no sense"),
-    ("wrong-item", "makes no sense"),
-    ("long-failure", "makes no sense"),
+    ("half", "answer is invalid"),
+    ("bare", "answer is invalid"),
+    ("crowd", "answer is invalid"),
+    ("endless", "answer is invalid"),
+    ("large-words", "answer is invalid"),
+    ("vast-words", "answer is invalid"),
+    ("vast-values", "answer is invalid"),
+    ("large-values", "answer is invalid"),
+    ("many-fields", "answer is invalid"),
+    ("deep", "answer is invalid"),
+    ("other-kind", "answer is invalid"),
+    ("wrong-item", "answer is invalid"),
+    ("long-failure", "answer is invalid"),
 ];
 
 /// The most memory that the provider may ever use: twice its memory with one answer of 16 MiB.

@@ -31,11 +31,11 @@ fn a_symbolic_link_is_left_alone_and_the_other_root_named(stage: &Stage) {
 
 fn a_foreign_mount_is_left_alone_and_the_other_root_named(stage: &Stage) {
     stage.sh("mkdir /run/secrets; mount -t ramfs -o mode=0755 theirs /run/secrets").ok();
-    refuses(stage, "db-password", &["/run/secrets is a mount of someone else's", "/run/onecred/files"]);
+    refuses(stage, "db-password", &["/run/secrets is a mount of another program", "/run/onecred/files"]);
     assert!(start(stage, "other-root"));
     stage.sh("test -z \"$(ls -A /run/secrets)\"; test \"$(findmnt -n /run/secrets | wc -l)\" = 1").ok();
     let check = stage.run(&["onecred", "check"]);
-    assert!(check.succeeded() && check.stderr().contains("a mount of someone else's"), "{check}");
+    assert!(check.succeeded() && check.stderr().contains("a mount of another program"), "{check}");
 }
 
 fn the_mount_is_its_own_when_started_again(stage: &Stage) {
@@ -45,7 +45,7 @@ fn the_mount_is_its_own_when_started_again(stage: &Stage) {
     assert_eq!(stage.sh("findmnt -n /run/secrets | wc -l").ok().trim(), "1");
     assert_eq!(stage.read("/run/secrets/db-password"), b"hunter2");
     let check = stage.run(&["onecred", "check"]);
-    assert!(check.succeeded() && !check.stderr().contains("someone else"), "{check}");
+    assert!(check.succeeded() && !check.stderr().contains("another program"), "{check}");
 }
 
 fn a_mount_that_comes_late_reaches_the_provider(stage: &Stage) {

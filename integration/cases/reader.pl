@@ -1,6 +1,6 @@
 #!/usr/bin/perl
-# Reads two files of one item in a loop, by way of the directory that holds both, and notes each pair once. It starts no processes: they
-# would take the processors from what is tested.
+# Reads two files of one item in a loop through their directory, and records each pair once. It starts no processes, because they
+# would take the processors from the programs under test.
 use strict;
 use warnings;
 

@@ -132,7 +132,7 @@ fn secrets_of_odd_sizes(stage: &Stage) {
 fn a_value_one_byte_too_large_for_it(stage: &Stage) {
     let n = SIZES.len();
     let (id, value) = (format!("sized-{n}"), long_value(LARGEST + 1));
-    refuses(stage, "app-too-large.service", &id, &["too large", &format!("systemd takes {LARGEST} here")]);
+    refuses(stage, "app-too-large.service", &id, &["too large", &format!("systemd accepts {LARGEST} here")]);
     stage.gets("app-plain-large.service", "", &[(&id, value.as_bytes())]);
     // systemd 252 indeed rejects it, encrypted by its own tool without line breaks, from a file; later
     // versions accept more

@@ -176,7 +176,7 @@ fn every_tool_reports_what_units_are_refused(stage: &Stage) {
     }
     assert_eq!(named(&list, "huge")["size"], HUGE, "{list}");
     let sealed_error = named(&list, "plain-only")["sealedError"].as_str().unwrap_or_default().to_owned();
-    assert!(sealed_error.contains("900000 bytes, and systemd takes 884640"), "{sealed_error}");
+    assert!(sealed_error.contains("900000 bytes, and systemd accepts 884640"), "{sealed_error}");
     let text = stage.sh("onecred list").ok();
     assert!(
         text.contains("the field is empty") && text.contains("too large for the sealed socket"),
@@ -199,7 +199,7 @@ fn every_tool_reports_what_units_are_refused(stage: &Stage) {
     for (name, directive, id, words) in [
         ("app-empty.service", PLAIN, "empty", "empty"),
         ("app-huge.service", PLAIN, "huge", "too large"),
-        ("app-sealed-only.service", ENCRYPTED, "plain-only", "systemd takes 884640"),
+        ("app-sealed-only.service", ENCRYPTED, "plain-only", "systemd accepts 884640"),
     ] {
         stage.units([(name, unit("", &[(directive, id)]).as_str())]);
         stage.run(&["systemctl", "start", "--", name]).fails();

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The life of the Debian package, on a booted machine that has never seen onecred. /srv/deb holds two versions of it, the fake Connect server,
-# its vault and its token.
+# The life cycle of the Debian package, on a booted machine without onecred. /srv/deb contains two versions of the package, the fake Connect
+# server, its vault and its token.
 set -euo pipefail
 old=(/srv/deb/onecred_*-1_*.deb) new=(/srv/deb/onecred_*-2_*.deb)
 export DEBIAN_FRONTEND=noninteractive
@@ -11,7 +11,7 @@ fail() {
     journalctl --no-pager -n 60
     exit 1
 }
-# Waits for what announces itself in no better way; the whole script has an end from outside.
+# Waits for a condition that cannot be waited for in a better way. The caller limits the time of the whole script.
 until_is() {
     local what=$1 tries=0
     shift
@@ -28,7 +28,7 @@ gets() {
         sh -c 'cat "$CREDENTIALS_DIRECTORY/"*') || fail "$1 did not start"
     [ "$got" = "$3" ] || fail "$1 got another value"
 }
-# grep reads to the end: ended early, it would end journalctl by a signal, which fails the line
+# grep must read to the end: otherwise a signal ends journalctl, which fails the line
 says() { journalctl --sync; journalctl --no-pager -u "$1" | grep -F "$2" >/dev/null; }
 
 # The same for a unit that asks at the sealed socket.
@@ -38,7 +38,7 @@ gets_sealed() {
         sh -c 'cat "$CREDENTIALS_DIRECTORY/"*') || fail "$1 did not start"
     [ "$got" = "$3" ] || fail "$1 got another value"
 }
-# Has the store be as a version with another format leaves it: the lists are of another shape, and so are the snapshots.
+# Simulates the store of a version with other formats: both the lists and the snapshots differ.
 store_of_format() {
     local file count=0
     for file in /run/onecred/store/*; do
@@ -58,7 +58,7 @@ store_of_format() {
 limits=/etc/systemd/system/systemd-creds.socket.d/10-onecred.conf
 stock=$(systemctl show -p MaxConnectionsPerSource -p MaxConnections systemd-creds.socket)
 systemd=$(dpkg-query -W -f '${Version}' systemd)
-# The limits of systemd's socket for credentials: the drop-in's, or systemd's own. The socket listens without a break.
+# The limits of systemd's socket for credentials: the drop-in's, or systemd's own. The socket stays active throughout.
 has_limits() {
     local shown
     shown=$(systemctl show -p MaxConnectionsPerSource -p MaxConnections systemd-creds.socket)
@@ -75,7 +75,7 @@ has_limits() {
     [ "$(systemctl show --value -p ActiveEnterTimestampMonotonic systemd-creds.socket)" = "$listening" ] || fail "systemd-creds.socket was restarted"
 }
 listening=$(systemctl show --value -p ActiveEnterTimestampMonotonic systemd-creds.socket)
-# What an upgrade or downgrade of the systemd package does: its version changes, and dpkg runs the triggers of its files.
+# Simulates an upgrade or downgrade of the systemd package: its version changes, and dpkg runs the triggers of its files.
 becomes_systemd() {
     sed -i "/^Package: systemd\$/,/^\$/s/^Version: .*/Version: $1/" /var/lib/dpkg/status
     [ "$(dpkg-query -W -f '${Version}' systemd)" = "$1" ] || fail "dpkg does not take $1 for the version of systemd"
@@ -148,7 +148,7 @@ systemctl start onecred-file@db-password.service
 
 step "an upgrade, while a unit waits for a 1Password that is away"
 systemctl stop fake-connect.service
-# now, and not before: what a unit of this machine may have is fetched ahead of time
+# only now: what units on this machine may have is fetched ahead
 cp /srv/deb/waiter.service /etc/systemd/system/
 systemctl start --no-block waiter.service
 until_is "the waiter is told that it waits" says waiter.service "is waiting for 1Password"
@@ -221,7 +221,7 @@ dpkg -P onecred >/dev/null
 [ ! -e /etc/onecred/token ] || fail "the token is still there"
 [ -s /etc/onecred/secrets.json ] || fail "the admin's configuration went"
 [ -z "$(find /etc/systemd/system /var/lib/systemd/deb-systemd-helper-enabled -name 'onecred*')" ] || fail "something is still enabled"
-# what is left is the admin's, a user without files, and what dpkg and systemd know of any package
+# what remains belongs to the administrator, a user without files, or to dpkg's and systemd's records of any package
 find / -xdev -name '*onecred*' | sort | comm -13 /srv/before - \
     | grep -vE '^(/srv/|/tmp/|/run/(systemd|udev)|/var/(log|cache)/|/etc/onecred$|/var/lib/(dpkg|systemd/(timers|catalog)))' >/srv/left || true
 [ ! -s /srv/left ] || fail "left behind: $(cat /srv/left)"

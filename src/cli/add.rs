@@ -21,22 +21,23 @@ pub(super) const MARK: &str = "written by onecred add";
 /// The arguments of `onecred add`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct AddArgs {
-    /// What the secret shall be called
+    /// The name of the secret
     #[arg(value_name = "NAME")]
     pub name: String,
-    /// What it is in 1Password: op://vault/item/field
+    /// Its reference in 1Password: op://vault/item/field
     #[arg(value_name = "REFERENCE")]
     pub reference: String,
-    /// A unit that gets it, which may be given more than once; app is app.service, app@ all instances of that template
+    /// A unit that may have it; may be given several times. app means app.service, app@ all instances of that
+    /// template
     #[arg(long = "unit", value_name = "UNIT", required = true)]
     pub units: Vec<String>,
-    /// The credential's ID, where it is not the secret's name
+    /// The credential's ID, if it is not the secret's name
     #[arg(long, value_name = "ID")]
     pub id: Option<String>,
-    /// The source that it comes from, where there are several
+    /// Its source, if there are several
     #[arg(long, value_name = "NAME")]
     pub source: Option<String>,
-    /// Have the units ask at the plain socket, by LoadCredential=: for values above 860 KiB, and where there
+    /// Make the units ask at the plain socket, with LoadCredential=: for values above 860 KiB, and if there
     /// is no host key
     #[arg(long)]
     pub plain: bool,
@@ -46,10 +47,10 @@ pub struct AddArgs {
     /// The configuration's directory, with secrets.json and secrets.d
     #[arg(long, value_name = "DIR", default_value = "/etc/onecred")]
     pub config: PathBuf,
-    /// Where drop-ins of units are
+    /// The directory of drop-ins for units
     #[arg(long, value_name = "DIR", default_value = "/etc/systemd/system", hide = true)]
     pub drop_ins: PathBuf,
-    /// Where the host key is
+    /// The path of the host key
     #[arg(long, value_name = "FILE", default_value = "/var/lib/systemd/credential.secret", hide = true)]
     pub host_key: PathBuf,
 }
@@ -101,7 +102,7 @@ pub fn run(args: &AddArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(
         }
     }
     if missing.is_empty() {
-        writeln!(out, "all of it is there already")?;
+        writeln!(out, "everything exists already")?;
     }
     addition.warn_of_unknown_units(&UnitFiles::read(), err)?;
     addition.tell_what_to_do(&args.host_key, out)
@@ -114,7 +115,7 @@ impl Addition {
         let id = id.unwrap_or_else(|| name.to_credential());
         if id.as_str().contains([' ', '"', '\'', '\\', '%', ',']) {
             return Err(format!(
-                "{id:?} would have to be quoted in a unit file; take an ID of letters, digits and any of ._@-"
+                "{id:?} needs quotes in a unit file; choose an ID of letters, digits and any of ._@-"
             )
             .into());
         }
@@ -290,7 +291,7 @@ impl Wish {
         match fs::read(self.path()) {
             Ok(there) if there == self.text.as_bytes() => Ok(true),
             Ok(_) => Err(format!(
-                "{} exists, and is left as it is; nothing was written: change it by hand, or remove it",
+                "{} exists with other content; nothing was written: change it by hand, or remove it",
                 self.path().display()
             )),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

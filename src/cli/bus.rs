@@ -105,7 +105,7 @@ pub(super) struct Bus(Connection);
 /// Connects to the system bus and runs a future.
 pub(super) fn talk<T, F: Future<Output = Result<T, Fault>>>(talk: impl FnOnce(Bus) -> F) -> Result<T, Fault> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Fault::failed(format!("can't talk to the bus: {error}")))?;
+    let runtime = runtime.map_err(|error| Fault::failed(format!("can't reach D-Bus: {error}")))?;
     runtime.block_on(async {
         let connection = Connection::system().await.map_err(no_bus)?;
         talk(Bus(connection)).await
@@ -266,11 +266,11 @@ impl Fault {
                 Self::failed(format!("onecred is not on the system bus: is it installed and running? {SEE}"))
             }
             "NoReply" | "Timeout" | "TimedOut" | "Disconnected" => {
-                Self::failed(format!("onecred gave no answer; it may have been stopped meanwhile; {SEE}"))
+                Self::failed(format!("onecred did not answer; it may have been stopped; {SEE}"))
             }
             "AccessDenied" => Self {
                 name: NOT_AUTHORIZED.to_owned(),
-                message: format!("the bus lets nobody but root do this: {message}; run it as root"),
+                message: format!("D-Bus allows only root to do this: {message}; run it as root"),
             },
             "UnknownMethod" | "UnknownInterface" | "UnknownObject" | "UnknownProperty" => {
                 Self::failed(format!(

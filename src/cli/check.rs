@@ -25,22 +25,23 @@ pub struct CheckArgs {
     /// The configuration's directory, with secrets.json and secrets.d
     #[arg(long, value_name = "DIR", default_value = INSTALLED)]
     pub config: PathBuf,
-    /// Files to check as one configuration, instead of the directory's. They may be for another machine: vault files are not looked at
+    /// Files to check as one configuration, instead of those in the directory. They may be for another
+    /// machine: vault files are not checked
     #[arg(value_name = "FILE", conflicts_with = "config")]
     pub files: Vec<PathBuf>,
     /// Print errors only
     #[arg(long, short)]
     pub quiet: bool,
-    /// Then have onecred look up every secret in 1Password, and judge the lines of all units
+    /// Then look up every secret in 1Password, and check the credential lines of all units
     #[arg(long, conflicts_with_all = ["files", "config"])]
     pub live: bool,
     /// Print JSON, for programs
     #[arg(long)]
     pub json: bool,
-    /// Have this process read it, if it is fine: what the unit's ExecReload= does
+    /// Make this process load the configuration, if it is valid: used by the unit's ExecReload=
     #[arg(long, value_name = "PID", hide = true)]
     pub then_reload: Option<i32>,
-    /// Log errors to the journal: what the unit's ExecReload= does on systemd 253 and later
+    /// Log errors to the journal: used by the unit's ExecReload= on systemd 253 and later
     #[arg(long, hide = true)]
     pub for_reload: bool,
 }

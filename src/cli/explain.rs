@@ -16,7 +16,7 @@ use crate::host::clock;
 /// The arguments of `onecred explain`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ExplainArgs {
-    /// The unit; app is app.service
+    /// The unit; app means app.service
     #[arg(value_name = "UNIT")]
     pub unit: String,
     /// The credential's ID, as in LoadCredential=ID:PATH
@@ -119,11 +119,11 @@ fn headline(decision: &Decision) -> Cell {
     let text = match (allowed, outcome) {
         (false, _) => format!("{unit} is refused {credential}"),
         (true, Effect::Gets) => return Cell::green(&format!("{unit} gets {credential}")),
-        (true, Effect::Unknown) => format!("{unit} may have {credential}; whether it can is not known"),
-        (true, Effect::Other) => format!("{unit} starts, but not with what onecred has for {credential}"),
+        (true, Effect::Unknown) => format!("{unit} may have {credential}; the result of a start is unknown"),
+        (true, Effect::Other) => format!("{unit} starts, but not with onecred's value for {credential}"),
         (true, Effect::Without) => format!("{unit} starts without {credential}"),
         (true, Effect::Fails) if error.is_some() => {
-            format!("{unit} does not start: {credential} cannot be had")
+            format!("{unit} does not start: {credential} is not available")
         }
         (true, Effect::Fails) => format!("{unit} does not start with {credential}"),
     };

@@ -14,7 +14,7 @@ pub struct GenerateArgs {
     /// What to generate
     #[arg(value_enum)]
     pub what: What,
-    /// The directory to write it to; it is made where it is missing
+    /// The directory to write to; created if it does not exist
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
 }
@@ -22,7 +22,7 @@ pub struct GenerateArgs {
 /// What can be generated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum What {
-    /// Man pages, one for each verb
+    /// Man pages, one per verb
     Man,
     /// Completions for bash, zsh and fish
     Completions,

@@ -24,7 +24,8 @@ pub struct GetArgs {
     /// The secret's name; with --as the credential's ID, as in LoadCredential=ID:PATH
     #[arg(value_name = "NAME")]
     pub name: String,
-    /// Ask the credential socket as this unit. A provider of the system believes that of nobody outside the unit
+    /// Ask the credential socket as this unit. The system's provider believes this only from processes of the
+    /// unit
     #[arg(long = "as", value_name = "UNIT")]
     pub unit: Option<String>,
     /// The credential socket
@@ -64,7 +65,7 @@ pub fn run(args: &GetArgs, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
 fn open(name: &SecretName) -> Result<SecretValue, Box<dyn Error>> {
     let file = bus::talk(async |bus| Ok(bus.manager().await?.open(name.as_str()).await?))?;
     let value = packet::read_values(file.into());
-    Ok(value.map_err(|error| format!("{name}: what onecred handed over can't be read: {error}"))?)
+    Ok(value.map_err(|error| format!("{name}: the value from onecred can't be read: {error}"))?)
 }
 
 /// Writes the value unchanged. On a terminal, adds a line break, and refuses control characters that the
@@ -104,7 +105,7 @@ pub(super) fn ask(
     let address = format!("{:016x}/unit/{unit}/{credential}", fastrand::u64(..));
     let address = SocketAddr::from_abstract_name(address)?;
     let mut stream = UnixStream::from(sys::connect_from(&address, socket).map_err(|error| {
-        format!("can't connect to {}: {error}; is onecred.socket started?", socket.display())
+        format!("can't connect to {}: {error}; is onecred.socket active?", socket.display())
     })?);
     stream.shutdown(Shutdown::Write)?;
     let mut bytes = Vec::with_capacity(4096);
@@ -114,7 +115,9 @@ pub(super) fn ask(
     }
     let first = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
     let reason = String::from_utf8_lossy(first);
-    Ok(Answer::Refused(reason.strip_prefix(REFUSED).unwrap_or("it sends more than systemd takes").to_owned()))
+    Ok(Answer::Refused(
+        reason.strip_prefix(REFUSED).unwrap_or("the answer is larger than systemd accepts").to_owned(),
+    ))
 }
 
 #[cfg(test)]

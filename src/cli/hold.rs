@@ -26,13 +26,13 @@ pub struct NameArgs {
 pub fn put(args: &NameArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     super::serve::harden();
     let name = SecretName::parse(&args.name)?;
-    let value = prompt::value(&format!("Value to stand in for {name}, not shown: "), err)?;
+    let value = prompt::value(&format!("New value of {name}, not shown: "), err)?;
     // exposed: it is passed to the provider in a memfd
     let bytes = value.expose();
     let ends_a_line = bytes.ends_with(b"\n");
     let size = bytes.len();
     let file = packet::sealed("onecred", std::iter::once(bytes))
-        .map_err(|error| format!("no memory file for the value: {error}"))?;
+        .map_err(|error| format!("no memfd for the value: {error}"))?;
     drop(value);
     let secret = bus::talk(async |bus| {
         let manager = bus.manager().await?;
@@ -45,7 +45,7 @@ pub fn put(args: &NameArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<
     if ends_a_line {
         writeln!(
             err,
-            "warning: the value ends with a newline, which units get too; to leave it out: printf %s VALUE | onecred put {name}"
+            "warning: the value ends with a newline, which units get too; to omit it: printf %s VALUE | onecred put {name}"
         )?;
     }
     say(out, &format!("{name}: units that start from now on get this value, until: onecred release {name}"))
@@ -93,7 +93,7 @@ pub fn rollback(args: &NameArgs, out: &mut dyn Write, err: &mut dyn Write) -> Re
 pub fn release(args: &NameArgs, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let name = SecretName::parse(&args.name)?;
     bus::talk(async |bus| Ok(bus.manager().await?.release(name.as_str()).await?))?;
-    say(out, &format!("{name}: units that start from now on get what 1Password has"))
+    say(out, &format!("{name}: units that start from now on get the value from 1Password"))
 }
 
 /// Prints what was done, wrapped at the width of the terminal.
@@ -125,7 +125,7 @@ mod tests {
             (
                 1_048_575,
                 Some(
-                    "units are refused this value: too large: the value has 1048575 bytes, and systemd takes 1048574",
+                    "units are refused this value: too large: the value has 1048575 bytes, and systemd accepts 1048574",
                 ),
             ),
         ] {

@@ -12,14 +12,16 @@ use crate::config::{self, Imported, Severity};
 /// What can be imported.
 #[derive(Debug, clap::Subcommand)]
 pub enum ImportVerb {
-    /// Turn OpNix's secrets.json into a configuration, and report what can't be carried over
+    /// Convert OpNix's secrets.json into a configuration, and report what cannot be converted
     ///
-    /// If the result would have errors, such as a reference that is not one, they are reported with their place in OpNix's file, and nothing is written.
+    /// If the result would have errors, such as an invalid reference, they are reported with their place in
+    /// OpNix's file, and nothing is written.
     #[command(after_help = "Exit codes: 0 imported, 1 nothing was imported, 2 wrong command line")]
     Opnix(OpnixArgs),
-    /// Turn an environment file with secret references, as `op run --env-file` reads it, into a template
+    /// Convert an environment file with secret references, as `op run --env-file` reads it, into a template
     ///
-    /// Each KEY=op://… becomes KEY={{op://…}}. Variables such as ${ENV} and other lines that can't be converted are reported, and become comments.
+    /// Each KEY=op://… becomes KEY={{op://…}}. Variables such as ${ENV} and other lines that cannot be
+    /// converted are reported and become comments.
     #[command(after_help = "Exit codes: 0 imported, 1 nothing was imported, 2 wrong command line")]
     OpEnv(OpEnvArgs),
 }
@@ -33,7 +35,7 @@ pub struct OpEnvArgs {
     /// Write the configuration to this file instead of standard output
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Write over the output file, if there is one
+    /// Overwrite the output file if it exists
     #[arg(long, requires = "output")]
     pub force: bool,
 }
@@ -47,10 +49,10 @@ pub struct OpnixArgs {
     /// Write the configuration to this file instead of standard output
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Write over the output file, if there is one
+    /// Overwrite the output file if it exists
     #[arg(long, requires = "output")]
     pub force: bool,
-    /// Where OpNix has put secrets
+    /// The directory of OpNix's secrets
     #[arg(long, value_name = "DIR", default_value = config::OPNIX_FOLDER)]
     pub left_in: PathBuf,
 }
@@ -102,7 +104,7 @@ fn write(output: &Path, json: &str, force: bool) -> Result<(), Box<dyn Error>> {
     let options = options.write(true).mode(0o644).truncate(force).create(force).create_new(!force);
     let opened = options.open(output).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
-            format!("{} is there already; say --force to write over it", output.display())
+            format!("{} exists; use --force to overwrite it", output.display())
         }
         _ => format!("{} can't be written: {error}", output.display()),
     });
@@ -118,7 +120,7 @@ fn tell_left(folder: &Path, err: &mut dyn Write) -> io::Result<()> {
         Err(error) => {
             return writeln!(
                 err,
-                "whether secrets are left in {shown} can't be seen: {error}; try again as root"
+                "can't check whether secrets are left in {shown}: {error}; try again as root"
             );
         }
     };
@@ -132,7 +134,7 @@ fn tell_left(folder: &Path, err: &mut dyn Write) -> io::Result<()> {
     if files.len() > NAMED {
         writeln!(err, "  and {} more", files.len() - NAMED)?;
     }
-    writeln!(err, "once nothing reads them any more: find '{shown}' -type f -exec shred -u -- {{}} +")
+    writeln!(err, "when nothing reads them any more, run: find '{shown}' -type f -exec shred -u -- {{}} +")
 }
 
 /// The files below a directory, without following links.
@@ -198,7 +200,7 @@ mod tests {
         args.left_in = at("nothing");
         assert_eq!(run(&args).0, Ok(()));
         assert_eq!(fs::read_to_string(at("secrets.json")).expect("there"), printed);
-        assert!(run(&args).0.expect_err("there").contains("say --force"));
+        assert!(run(&args).0.expect_err("there").contains("use --force"));
         args.force = true;
         assert_eq!(run(&args).0, Ok(()));
     }
@@ -220,6 +222,6 @@ mod tests {
         let made = fs::read_to_string(at("secrets.json")).expect("there");
         assert!(made.contains(r#""content": "A={{op://v/i/f}}\n# B={{\"op://\"}}$ENV/i/f\n""#), "{made}");
         assert!(config::from_text(&at("secrets.json"), &made).is_ok());
-        assert!(run().0.expect_err("there").contains("say --force"));
+        assert!(run().0.expect_err("there").contains("use --force"));
     }
 }

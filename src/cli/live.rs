@@ -84,11 +84,11 @@ async fn find(bus: &Bus, settings: &Settings, err: &mut dyn Write) -> Result<Fin
     let mut problems = Vec::new();
     if !error.is_empty() {
         problems.push(format!(
-            "onecred serves nothing: {error}; when that is mended: onecred reload, then check again"
+            "onecred serves nothing: {error}; fix that, run: onecred reload, then check again"
         ));
     } else if differs(settings, &known) {
         problems.push(
-            "onecred has another configuration in force than these files: onecred reload, then check again"
+            "onecred's active configuration differs from these files; run: onecred reload, then check again"
                 .to_owned(),
         );
     }

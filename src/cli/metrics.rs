@@ -14,7 +14,7 @@ use crate::host::directory::open_without_foreign_links;
 /// The arguments of `onecred metrics`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct MetricsArgs {
-    /// Write it to this file, which is replaced as a whole: its readers never see a part
+    /// Write to this file, which is replaced atomically
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
@@ -31,12 +31,12 @@ pub fn run(args: &MetricsArgs, out: &mut dyn Write) -> Result<(), Box<dyn Error>
 
 fn write(file: &Path, text: &str) -> Result<(), String> {
     let name = file.file_name().and_then(OsStr::to_str);
-    let name = name.ok_or_else(|| format!("{} names no file", file.display()))?;
+    let name = name.ok_or_else(|| format!("{} does not name a file", file.display()))?;
     let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !dir.is_dir() {
         // no exporter reads a directory that is created here
         return Err(format!(
-            "{} is not there: is it the directory that the exporter reads? (--collector.textfile.directory)",
+            "{} does not exist: is it the directory that the exporter reads? (--collector.textfile.directory)",
             dir.display()
         ));
     }
@@ -86,7 +86,7 @@ mod tests {
     fn a_directory_is_never_made() {
         let dir = tempfile::tempdir().unwrap();
         let said = write(&dir.path().join("nowhere/onecred.prom"), "").unwrap_err();
-        assert!(said.contains("nowhere is not there"), "{said}");
-        assert!(write(Path::new("/"), "").unwrap_err().contains("names no file"));
+        assert!(said.contains("nowhere does not exist"), "{said}");
+        assert!(write(Path::new("/"), "").unwrap_err().contains("does not name a file"));
     }
 }

@@ -48,7 +48,7 @@ pub struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Tell whether secrets can be had, and what is not as it should be
+    /// Show service health and problems
     #[command(
         after_help = "Exit codes: 0 all is well, 1 units are or may be refused (a secret fails, a source can't be asked, a socket is stopped, the configuration can't be used), or onecred can't be asked, 2 wrong command line, 3 you may not do this"
     )]
@@ -58,8 +58,8 @@ enum Verb {
     List(secrets::ListArgs),
     /// Show whether a unit would start now with a credential, and why not
     ///
-    /// Judges the unit's lines as systemd has them loaded, and what onecred would answer. A value that is not in
-    /// memory is looked up in 1Password, as for a start of the unit. The unit is not started.
+    /// Examines the unit's settings as systemd has loaded them, and predicts onecred's answer. Looks up in
+    /// 1Password what is not in memory, as for a start of the unit. Does not start the unit.
     #[command(
         after_help = "Exit codes: 0 it would start with the credential, 1 it would not or this cannot be found out, 2 wrong command line, 3 you may not do this"
     )]
@@ -67,15 +67,15 @@ enum Verb {
     /// Write a secret's value to standard output
     #[command(after_help = EXIT_CODES)]
     Get(get::GetArgs),
-    /// Have secrets looked up in 1Password now
+    /// Look up secrets in 1Password now
     #[command(
         after_help = "Exit codes: 0 all are up to date, 1 some failed, or onecred can't be asked, 2 wrong command line, 3 you may not do this"
     )]
     Refresh(refresh::RefreshArgs),
-    /// Print what onecred counts, for Prometheus
+    /// Print metrics for Prometheus
     #[command(after_help = EXIT_CODES)]
     Metrics(metrics::MetricsArgs),
-    /// Declare a secret, and have units ask for it
+    /// Declare a secret, and make units request it
     #[command(
         after_help = "Exit codes: 0 written, or there already, 1 nothing was written, 2 wrong command line"
     )]
@@ -85,29 +85,29 @@ enum Verb {
         after_help = "Exit codes: 0 removed, 1 nothing was removed, or not all of it (run it again), 2 wrong command line"
     )]
     Remove(remove::RemoveArgs),
-    /// Check the configuration and tell everything that is wrong with it
+    /// Check the configuration and report every problem
     #[command(
         after_help = "Exit codes: 0 fine, 1 something is wrong, 2 wrong command line, 3 you may not do this"
     )]
     Check(check::CheckArgs),
-    /// Have the configuration read anew; with errors in it the one before stays in force
+    /// Load the configuration again; if it has errors, the old one stays active
     #[command(after_help = EXIT_CODES)]
     Reload,
-    /// Break the glass: have a value from standard input stand in for a secret's, until it is released
+    /// Override a secret with a value from standard input, until it is released
     #[command(after_help = EXIT_CODES)]
     Put(hold::NameArgs),
     /// Override a secret with its previous value, until it is released
     #[command(after_help = EXIT_CODES)]
     Rollback(hold::NameArgs),
-    /// End what stands in for a secret
+    /// Remove an override
     #[command(after_help = EXIT_CODES)]
     Release(hold::NameArgs),
-    /// Execute a program with variables of its environment set from the unit's credentials
+    /// Execute a program with environment variables set from the unit's credentials
     #[command(
         after_help = "Exit codes: the program's own; 203 it can't be executed, 243 a credential is missing or unfit, 2 wrong command line"
     )]
     Run(run_program::RunArgs),
-    /// Take over the configuration of another program
+    /// Convert the configuration of another program
     #[command(subcommand)]
     Import(import::ImportVerb),
     /// Install 1Password's SDK core, which service accounts need
@@ -118,7 +118,7 @@ enum Verb {
     Token(token::TokenVerb),
     /// Show what onecred does, without root, systemd or an account
     Demo,
-    /// Have 1Password's core at hand for the resolver, which starts this itself
+    /// Run 1Password's SDK core; the resolver starts this itself
     #[command(hide = true)]
     CoreWorker,
     /// Print the JSON Schema of the configuration

@@ -27,13 +27,13 @@ const VALUES: u64 = 1;
 /// The arguments of `onecred refresh`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RefreshArgs {
-    /// The secrets, or templates; all secrets, where none is named
+    /// The secrets or templates; all secrets if none is given
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
-    /// Fetch the values, whatever the versions say
+    /// Fetch the values even if their versions have not changed
     #[arg(long)]
     pub force: bool,
-    /// Refresh nothing: tell which units would be restarted or reloaded if these secrets had changed
+    /// Refresh nothing; show which units would be restarted or reloaded if these secrets had changed
     #[arg(long, conflicts_with = "force")]
     pub dry_run: bool,
     /// Print JSON, for programs
@@ -134,7 +134,7 @@ fn would_be_told(args: &RefreshArgs, out: &mut dyn Write) -> Result<u8, Box<dyn 
 /// The measures for each unit in columns, then the reasons why some would be withheld.
 fn told(due: &[Due], paint: Paint) -> String {
     if due.is_empty() {
-        return "no unit that runs would be restarted or reloaded\n".to_owned();
+        return "no running unit would be restarted or reloaded\n".to_owned();
     }
     let row = |due: &Due| {
         let withheld = if due.withheld.is_some() { Cell::red("withheld") } else { "".into() };
@@ -332,7 +332,7 @@ app.service: credential db: the field is empty
 judged by the values in memory; 1Password was not asked
 ";
         assert_eq!(told(&all, Paint::NONE), expected);
-        assert_eq!(told(&[], Paint::NONE), "no unit that runs would be restarted or reloaded\n");
+        assert_eq!(told(&[], Paint::NONE), "no running unit would be restarted or reloaded\n");
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub fn run(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
             let so = match active {
                 Some(active) if active.state == "none" => "nothing is served until they are fixed".to_owned(),
                 Some(active) => format!("{} stays active", active.name(clock::unix())),
-                None => "the one before stays active".to_owned(), // for users who may reload but not inspect
+                None => "the old one stays active".to_owned(), // for users who may reload but not inspect
             };
             Err(format!("the configuration has errors; {so}: {message} (all errors: onecred check)").into())
         }

@@ -26,7 +26,7 @@ pub struct RemoveArgs {
     /// The secret
     #[arg(value_name = "NAME")]
     pub name: String,
-    /// Remove it only from this unit; may be given several times. The last unit takes the secret with it
+    /// Remove it only from this unit; may be given several times. The secret is removed with its last unit
     #[arg(long = "unit", value_name = "UNIT")]
     pub units: Vec<String>,
     /// Show what would be removed, and change nothing
@@ -35,7 +35,7 @@ pub struct RemoveArgs {
     /// The configuration's directory, with secrets.json and secrets.d
     #[arg(long, value_name = "DIR", default_value = "/etc/onecred")]
     pub config: PathBuf,
-    /// Where drop-ins of units are
+    /// The directory of drop-ins for units
     #[arg(long, value_name = "DIR", default_value = "/etc/systemd/system", hide = true)]
     pub drop_ins: PathBuf,
 }

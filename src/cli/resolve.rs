@@ -25,13 +25,13 @@ pub struct ResolveArgs {
     /// The configuration's directory, with secrets.json and secrets.d
     #[arg(long, value_name = "DIR", default_value = "/etc/onecred")]
     pub config: PathBuf,
-    /// Listen here, instead of on the socket that systemd hands over
+    /// Listen here instead of on the socket from systemd
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
-    /// A file with a token, instead of the credential of that name of this service; the name is "token" where none is said
+    /// A file with a token, instead of this service's credential with that name; the default name is "token"
     #[arg(long = "token", value_name = "[NAME=]FILE")]
     pub tokens: Vec<String>,
-    /// To try things without systemd: let this user's own processes ask, instead of root's
+    /// For experiments without systemd: accept questions from processes of this user instead of root
     #[arg(long)]
     pub development: bool,
     /// Log more
@@ -48,11 +48,9 @@ pub fn run(args: ResolveArgs) -> Result<(), Box<dyn Error>> {
         (Some(listener), None) => listener,
         (None, Some(path)) => activation::bound_at(path, SockType::SeqPacket)
             .map_err(|error| format!("can't listen at {}: {error}", path.display()))?,
-        (Some(_), Some(_)) => return Err("systemd has handed a socket over; leave --socket out".into()),
+        (Some(_), Some(_)) => return Err("systemd has passed a socket; omit --socket".into()),
         (None, None) => {
-            return Err(
-                "there is no socket: start onecred-resolver.socket, or name one by --socket PATH".into()
-            );
+            return Err("no socket was passed: start onecred-resolver.socket, or use --socket PATH".into());
         }
     };
     let tokens = args.tokens.iter().map(|token| named(token)).collect::<Result<BTreeMap<_, _>, _>>()?;
@@ -88,7 +86,7 @@ pub(super) fn leniency(development: bool) -> Leniency {
 
 fn named(token: &str) -> Result<(CredentialId, PathBuf), Box<dyn Error>> {
     if token.starts_with("ops_") || token.starts_with("eyJ") {
-        return Err("--token names a file, and is not the token itself, which would be seen by all; write: --token [SOURCE=]FILE".into());
+        return Err("--token takes a file, not the token itself, which every user could see; write: --token [SOURCE=]FILE".into());
     }
     let (name, file) = token.split_once('=').unwrap_or(("token", token));
     Ok((CredentialId::parse(name)?, PathBuf::from(file)))

@@ -31,13 +31,13 @@ pub struct RunArgs {
     /// Set a variable for every credential of the unit: db-password becomes DB_PASSWORD
     #[arg(long)]
     pub all: bool,
-    /// With --all: what the names of the variables begin with
+    /// With --all: the prefix of the variable names
     #[arg(long, value_name = "PREFIX", requires = "all", default_value = "", value_parser = prefix)]
     pub prefix: String,
-    /// Take one line break from the end of each value, where there is one; else values are set as they are
+    /// Remove one line break from the end of each value; by default values are not changed
     #[arg(long)]
     pub trim: bool,
-    /// The program, looked for in $PATH, and its arguments
+    /// The program, which is searched for in $PATH, and its arguments
     #[arg(value_name = "PROGRAM", last = true, required = true)]
     pub command: Vec<OsString>,
 }
@@ -85,7 +85,7 @@ pub fn run(args: &RunArgs, err: &mut dyn io::Write) -> io::Result<u8> {
 /// The variables to set, by name, as `NAME=VALUE`.
 fn variables(args: &RunArgs, folder: Option<&OsStr>) -> Result<BTreeMap<String, CString>, Box<dyn Error>> {
     if args.env.is_empty() && !args.all {
-        return Err("no variable is named; say --env NAME=ID for each, or --all".into());
+        return Err("no variable is given; use --env NAME=ID for each, or --all".into());
     }
     let folder = folder.map(Path::new).ok_or(
         "there is no $CREDENTIALS_DIRECTORY, since the unit has no credentials; add LoadCredential=ID:/run/onecred/credential.sock to it",
@@ -97,11 +97,11 @@ fn variables(args: &RunArgs, folder: Option<&OsStr>) -> Result<BTreeMap<String, 
         for entry in std::fs::read_dir(folder).map_err(cannot)? {
             let id = entry.map_err(cannot)?.file_name();
             let id = id.to_str().and_then(|id| CredentialId::parse(id).ok());
-            let id = id.ok_or("a credential has a name that is no credential ID")?;
+            let id = id.ok_or("the name of a credential is not a valid credential ID")?;
             let name = format!("{}{}", args.prefix, upper(id.as_str()));
             if !is_name(&name) {
-                let what = format!("credential {id} makes no variable: {name} begins with a digit");
-                return Err(format!("{what}; say --prefix, or --env NAME={id}").into());
+                let what = format!("credential {id} can't be a variable: {name} begins with a digit");
+                return Err(format!("{what}; use --prefix, or --env NAME={id}").into());
             }
             let named = args.env.iter().any(|(_, named)| *named == id);
             if !named {
@@ -115,7 +115,7 @@ fn variables(args: &RunArgs, folder: Option<&OsStr>) -> Result<BTreeMap<String, 
         let value = value(folder, &name, &id, args.trim)?;
         if let Some((first, _)) = variables.insert(name.clone(), (id.clone(), value)) {
             let what = format!("credentials {first} and {id} would both be the variable {name}");
-            return Err(format!("{what}; give each a name of its own by --env NAME=ID").into());
+            return Err(format!("{what}; give each a different name with --env NAME=ID").into());
         }
     }
     Ok(variables.into_iter().map(|(name, (_, value))| (name, value)).collect())
@@ -129,7 +129,7 @@ fn others(folder: &Path) -> String {
     names.sort();
     match names.is_empty() {
         true => String::new(),
-        false => format!(", or name one that it has: {}", names.join(", ")),
+        false => format!(", or use one of: {}", names.join(", ")),
     }
 }
 
@@ -144,7 +144,7 @@ fn value(folder: &Path, name: &str, id: &CredentialId, trim: bool) -> Result<CSt
     if trim && bytes.last() == Some(&b'\n') {
         bytes.pop();
     }
-    let remedy = "have the program read the file";
+    let remedy = "make the program read the file";
     if name.len() + bytes.len() + 2 > MOST {
         let what = format!("credential {id} has {} bytes, and a variable can have 128 KiB", bytes.len());
         return Err(format!("{what}; {remedy} $CREDENTIALS_DIRECTORY/{id}"));
@@ -153,7 +153,7 @@ fn value(folder: &Path, name: &str, id: &CredentialId, trim: bool) -> Result<CSt
     CString::new(variable).map_err(|_| {
         // the error itself contains the value
         format!(
-            "credential {id} holds a NUL byte, which no environment can hold; {remedy} $CREDENTIALS_DIRECTORY/{id}"
+            "credential {id} contains a NUL byte, which an environment can't contain; {remedy} $CREDENTIALS_DIRECTORY/{id}"
         )
     })
 }
@@ -161,7 +161,9 @@ fn value(folder: &Path, name: &str, id: &CredentialId, trim: bool) -> Result<CSt
 fn assignment(text: &str) -> Result<(String, CredentialId), String> {
     let (name, id) = text.split_once('=').ok_or("its form is NAME=ID, such as DB_PASSWORD=db-password")?;
     if !is_name(name) {
-        return Err(format!("{name:?} is no variable's name: letters, digits and _, and no digit first"));
+        return Err(format!(
+            "{name:?} is not a valid variable name: use letters, digits and _, and no digit first"
+        ));
     }
     Ok((name.to_owned(), CredentialId::parse(id).map_err(|error| error.to_string())?))
 }
@@ -224,16 +226,16 @@ mod tests {
         let files: &[(&str, &[u8])] =
             &[("a-b", b"x\0secret"), ("a.b", b"y"), ("1st", b"z"), ("long", &[b'a'; MOST])];
         for (line, why) in [
-            (vec![], "no variable is named"),
+            (vec![], "no variable is given"),
             (vec!["--env", "P=nothing"], "the unit has no credential nothing; add LoadCredential=nothing:"),
-            (vec!["--env", "P=a-b"], "credential a-b holds a NUL byte"),
+            (vec!["--env", "P=a-b"], "credential a-b contains a NUL byte"),
             (vec!["--env", "P=long"], "credential long has 131072 bytes"),
-            (vec!["--all"], "say --prefix, or --env NAME=1st"),
+            (vec!["--all"], "use --prefix, or --env NAME=1st"),
             (
                 vec!["--env", "P=a.b", "--env", "P=1st"],
                 "credentials a.b and 1st would both be the variable P",
             ),
-            (vec!["--env", "1P=a.b"], "no variable's name"),
+            (vec!["--env", "1P=a.b"], "not a valid variable name"),
             (vec!["--env", "P"], "its form is NAME=ID"),
             (vec!["--env", "P=../a"], "not a credential ID"),
             (vec!["--prefix", "X"], "--all"),

@@ -20,26 +20,27 @@ pub struct ServeArgs {
     /// The configuration's directory, with secrets.json and secrets.d
     #[arg(long, value_name = "DIR", default_value = "/etc/onecred")]
     pub config: PathBuf,
-    /// Listen here, instead of on the socket that systemd hands over
+    /// Listen here instead of on the socket from systemd
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
-    /// With --socket: listen here, too, and hand values over encrypted with the host key, for LoadCredentialEncrypted=
+    /// With --socket: listen here too, and deliver values encrypted with the host key, for
+    /// LoadCredentialEncrypted=
     #[arg(long, value_name = "PATH", requires = "socket")]
     pub sealed_socket: Option<PathBuf>,
-    /// The host key, which `systemd-creds setup` makes
+    /// The host key, which `systemd-creds setup` creates
     #[arg(long, value_name = "FILE", default_value = "/var/lib/systemd/credential.secret")]
     pub host_key: PathBuf,
-    /// The store: a directory of this user's own on a ramfs
+    /// The store: a directory on a ramfs that belongs to this user
     #[arg(long, value_name = "DIR", default_value = "/run/onecred/store")]
     pub store: PathBuf,
     /// The resolver's socket
     #[arg(long, value_name = "PATH", default_value = "/run/onecred/resolver.sock")]
     pub resolver: PathBuf,
-    /// To try things without systemd: believe this user's processes to be the units that they say, and keep the store anywhere.
-    /// Not for secrets that matter
+    /// For experiments without systemd: believe which units this user's processes claim to be, and allow a
+    /// store on any file system. Not for important secrets
     #[arg(long)]
     pub development: bool,
-    /// Log each answer, too
+    /// Also log each answer
     #[arg(long, short)]
     pub verbose: bool,
 }
@@ -56,8 +57,7 @@ pub fn run(args: ServeArgs) -> Result<(), Box<dyn Error>> {
     crate::host::sys::give_back_long_memory();
     if args.development && handed_over.is_some() && nix::unistd::geteuid().is_root() {
         return Err(
-            "--development is not for a service of the system: whoever asks would be believed; leave it out"
-                .into(),
+            "--development is not for a system service: any process would be believed; omit it".into()
         );
     }
     let bound = |path: &PathBuf| {
@@ -67,9 +67,9 @@ pub fn run(args: ServeArgs) -> Result<(), Box<dyn Error>> {
     let (listener, sealed) = match (handed_over, &args.socket) {
         (Some(listener), None) => (listener, sealed),
         (None, Some(path)) => (bound(path)?, args.sealed_socket.as_ref().map(bound).transpose()?),
-        (Some(_), Some(_)) => return Err("systemd has handed a socket over; leave --socket out".into()),
+        (Some(_), Some(_)) => return Err("systemd has passed a socket; omit --socket".into()),
         (None, None) => {
-            return Err("there is no socket: start onecred.socket, or name one by --socket PATH".into());
+            return Err("no socket was passed: start onecred.socket, or use --socket PATH".into());
         }
     };
     Ok(provide(Options {

@@ -134,7 +134,7 @@ impl Piece<'_> {
 
 fn check(glob: &str) -> Result<(), String> {
     if glob.contains(['{', '}']) {
-        return Err("alternatives in {} are not understood; write one entry for each".into());
+        return Err("alternatives in {} are not supported; write one entry for each".into());
     }
     let mut rest = glob;
     while let Some((piece, after)) = first(rest) {

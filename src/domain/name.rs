@@ -148,7 +148,7 @@ impl CredentialId {
         const KIND: &str = "credential ID";
         match text {
             "" => bad(KIND, text, "it is empty"),
-            "." | ".." => bad(KIND, text, "it is no file name"),
+            "." | ".." => bad(KIND, text, "it is not a valid file name"),
             _ if text.len() > 255 => bad(KIND, text, "it is longer than 255 bytes"),
             _ if !text.chars().all(|c| (' '..='~').contains(&c) && c != '/' && c != ':') => {
                 bad(KIND, text, "only printable ASCII characters but / and : may stand in it")

@@ -197,7 +197,9 @@ pub enum BadTemplate {
     #[error(transparent)]
     Reference(#[from] BadReference),
     /// A placeholder that does not exist.
-    #[error("{0:?} is no placeholder: there are {{unit}}, {{prefix}}, {{instance}} and {{credential}}")]
+    #[error(
+        "{0:?} is not a placeholder: the placeholders are {{unit}}, {{prefix}}, {{instance}} and {{credential}}"
+    )]
     Placeholder(String),
     /// A `{` without its `}`.
     #[error("a {{ in {0:?} is not closed; a placeholder is written like {{instance}}")]

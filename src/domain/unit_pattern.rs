@@ -16,7 +16,7 @@ impl UnitPattern {
         if let Some(name) = glob.literal() {
             UnitName::parse(name).map_err(|error| BadPattern(text.into(), error.to_string()))?;
         } else if whole.chars().any(|c| c == '/' || c.is_whitespace() || c.is_control()) {
-            return Err(BadPattern(text.into(), "a unit's name holds neither / nor white space".into()));
+            return Err(BadPattern(text.into(), "a unit's name can't contain / or whitespace".into()));
         }
         Ok(Self(glob))
     }

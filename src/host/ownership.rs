@@ -30,7 +30,7 @@ fn open_to_others(directory: &Path, owner: Option<u32>) -> Option<String> {
     match fs::metadata(directory) {
         Err(error) => of_it(format!("nothing is known: {error}")),
         Ok(about) if about.uid() != 0 && Some(about.uid()) != owner => {
-            of_it(format!("the owner is user {}", about.uid()))
+            of_it(format!("its owner is user {}", about.uid()))
         }
         Ok(about) if about.mode() & 0o022 != 0 && about.mode() & STICKY == 0 => {
             of_it(format!("the mode is {:04o}", about.mode() & 0o7777))

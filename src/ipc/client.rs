@@ -114,7 +114,7 @@ fn open(path: &Path) -> io::Result<OwnedFd> {
     if !is_trusted(listener, geteuid().as_raw()) {
         return Err(io::Error::new(
             io::ErrorKind::ConnectionRefused,
-            format!("user {listener} listens there, who is neither root nor the user of this process"),
+            format!("user {listener} listens there, but must be root or the user of this process"),
         ));
     }
     Ok(socket)
@@ -132,9 +132,8 @@ pub(super) fn metadata_of(asked: usize) -> u64 {
 }
 
 fn nonsense(why: &str) -> Failure {
-    let remedy =
-        "both halves must be of one version: systemctl restart onecred-resolver.service onecred.service";
-    Failure::new(Class::Malformed, format!("the resolver's answer makes no sense: {why}"), remedy).sanitized()
+    let remedy = "both processes must have the same version: systemctl restart onecred-resolver.service onecred.service";
+    Failure::new(Class::Malformed, format!("the resolver's answer is invalid: {why}"), remedy).sanitized()
 }
 
 impl Resolve for SocketResolver {
@@ -191,11 +190,11 @@ pub(super) fn unpack(meta: FetchedMeta, values: Option<OwnedFd>) -> io::Result<F
     if announced != Some(size) || meta.fields.iter().flatten().any(|v| v.len > SecretValue::MAX) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            "the lengths of its values are not what it brought",
+            "the lengths of its values do not match the values",
         ));
     }
     if !is_id(&meta.id.vault) || !is_id(&meta.id.item) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the item's ID is none"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the item's ID is not valid"));
     }
     let file = values.map(File::from);
     let (mut fields, mut offset) = (Vec::with_capacity(meta.fields.len()), 0);

@@ -386,8 +386,8 @@ pub trait Resolve: Send + Sync {
     fn check(&self, check: Check) -> Pending<'_, Checked>;
     /// Returns what a token gives access to: this token, or the configured one.
     fn probe(&self, probe: Probe, _token: Option<SecretValue>) -> Pending<'_, Probed> {
-        let cause = format!("source {} can't tell what its token is good for", probe.source);
-        let failure = Failure::new(Class::Misconfigured, cause, "try it by a secret: onecred get");
+        let cause = format!("source {} can't report what its token gives access to", probe.source);
+        let failure = Failure::new(Class::Misconfigured, cause, "test it with a secret: onecred get");
         Box::pin(std::future::ready(Err(failure)))
     }
     /// Returns the state of the sources of these definitions without contacting them.

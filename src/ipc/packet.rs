@@ -60,13 +60,11 @@ pub(crate) fn sealed<'a>(name: &str, pieces: impl Iterator<Item = &'a [u8]>) -> 
 pub(crate) fn sealed_size(fd: impl AsFd, max: u64) -> io::Result<u64> {
     let got = SealFlag::from_bits_truncate(fcntl(&fd, FcntlArg::F_GET_SEALS)?);
     if !got.contains(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK) {
-        return Err(invalid("a memory file of the packet is not sealed"));
+        return Err(invalid("a memfd of the packet is not sealed"));
     }
     let size = u64::try_from(nix::sys::stat::fstat(&fd)?.st_size).map_err(io::Error::other)?;
     if size > max {
-        return Err(invalid(&format!(
-            "a memory file of the packet has {size} bytes, and {max} are the most"
-        )));
+        return Err(invalid(&format!("a memfd of the packet has {size} bytes, and the limit is {max}")));
     }
     Ok(size)
 }
@@ -139,13 +137,13 @@ fn receive_now(socket: &OwnedFd) -> io::Result<Option<Packet>> {
     }
     if truncated || &greeting[..bytes] != GREETING {
         return Err(invalid(
-            "the packet does not begin as this version's packets do; are both halves of one version?",
+            "the packet does not begin like packets of this version; do both processes have the same version?",
         ));
     }
     let mut fds = fds.into_iter();
     match (fds.next(), fds.next(), fds.next()) {
         (Some(meta), values, None) => Ok(Some(Packet { meta, values })),
-        _ => Err(invalid("the packet does not bring one or two memory files")),
+        _ => Err(invalid("the packet does not contain one or two memfds")),
     }
 }
 

@@ -32,7 +32,7 @@ pub async fn serve(listener: OwnedFd, resolver: Arc<dyn Resolve>, allowed_uid: u
         if !may_ask(uid, allowed_uid) {
             tracing::warn!(
                 uid,
-                "onecred-resolver: a connection of user {uid} was closed: only root and user {allowed_uid} may ask"
+                "onecred-resolver: closed a connection of user {uid}: only root and user {allowed_uid} may ask"
             );
             continue;
         }
@@ -116,8 +116,8 @@ pub(super) fn pack(result: Result<Fetched, Failure>) -> io::Result<Packet> {
     let (mut fields, mut values) = (Vec::new(), Vec::new());
     for field in fetched.fields {
         let too_large = |size: usize| {
-            let cause = format!("the value has {size} bytes, and {} are the most", SecretValue::MAX);
-            Failure::new(Class::TooLarge, cause, "keep large data elsewhere, and its key here")
+            let cause = format!("the value has {size} bytes, and the limit is {}", SecretValue::MAX);
+            Failure::new(Class::TooLarge, cause, "keep large data elsewhere and only its key here")
         };
         fields.push(match field {
             Ok(field) if field.value.len() > SecretValue::MAX => Err(too_large(field.value.len())),

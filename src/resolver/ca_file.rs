@@ -25,7 +25,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
         None => replaceable_by_others(path, own).map_err(|error| unreadable(path, &error.to_string()))?,
     };
     if let Some(why) = why {
-        let cause = format!("others than root can change caFile {}: {why}", path.display());
+        let cause = format!("users other than root can change caFile {}: {why}", path.display());
         let remedy =
             format!("chown root:root {0} && chmod 644 {0}, in a directory of root's", path.display());
         return Err(Failure::new(Class::Misconfigured, cause, remedy));
@@ -56,7 +56,7 @@ pub fn examine(path: &Path) -> Result<(), Failure> {
 /// The certificates in a file.
 pub(super) fn certificates(path: &Path) -> Result<Vec<Certificate>, Failure> {
     match Certificate::from_pem_bundle(&read(path)?) {
-        Ok(certificates) if certificates.is_empty() => Err(unreadable(path, "there is none in it")),
+        Ok(certificates) if certificates.is_empty() => Err(unreadable(path, "it contains none")),
         Ok(certificates) => Ok(certificates),
         Err(_) => Err(unreadable(path, "it is not PEM")),
     }

@@ -141,8 +141,8 @@ impl Loaded {
             _ if self.sources.get(source).is_some_and(|own| own == print) => Ok(&self.resolver),
             None => Err(Failure::new(
                 Class::Away,
-                format!("the resolver has another definition of source {source} than the provider"),
-                "onecred reload; if that does not help, both must be of one version: systemctl restart onecred-resolver.service onecred.service",
+                format!("the resolver's definition of source {source} differs from the provider's"),
+                "onecred reload; if that does not help, both must have the same version: systemctl restart onecred-resolver.service onecred.service",
             )
             .retry_after(Duration::from_millis(200))),
             Some(error) => Err(unusable(error)),
@@ -154,7 +154,7 @@ fn unusable(error: &str) -> Failure {
     Failure::new(
         Class::Misconfigured,
         format!("the resolver can't use the configuration: {error}"),
-        "correct it (user onecred must be able to read its files; they hold no secret), then: onecred reload",
+        "correct it (user onecred must be able to read its files; they contain no secrets), then: onecred reload",
     )
 }
 
@@ -194,7 +194,7 @@ impl Current {
                     tracing::error!("{problem}");
                 }
                 tracing::error!(
-                    "the configuration has errors or can't be read, so the sources stay as onecred.service has them; see: onecred check"
+                    "the configuration has errors or can't be read, so the sources of onecred.service stay active; see: onecred check"
                 );
                 self.opened(&before, &before.resolver.definitions, Some(report.first_error()))
             }
@@ -229,9 +229,7 @@ impl Current {
             return loaded;
         }
         if let Some(defined) = named.defined() {
-            tracing::info!(
-                "source {source}: its definition is that of onecred.service, and not of the files"
-            );
+            tracing::info!("source {source}: it is used as in onecred.service, not as in the files");
             let with = self.including(&loaded, source, defined);
             self.set(Arc::clone(&with));
             return with;
@@ -256,7 +254,7 @@ impl Current {
             None => ready_line::line(&loaded.resolver.about()),
             Some(error) if loaded.sources.is_empty() => {
                 format!(
-                    "waiting for onecred.service to say which sources there are, since the configuration can't be used: {error}"
+                    "waiting for the sources from onecred.service, because the configuration can't be used: {error}"
                 )
             }
             Some(error) => {

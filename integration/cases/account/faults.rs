@@ -51,7 +51,7 @@ fn each_fault_has_its_word_and_ends(stage: &Stage) {
     let rows = [
         ("unauthorised", status(401), "denied the token", "onecred token set"),
         ("internal", status(500), "is away", "500"),
-        ("cut", Fault::of(Kind::Close { at: 0 }), "is away", "reaches"),
+        ("cut", Fault::of(Kind::Close { at: 0 }), "is away", "can reach"),
         (
             "proof",
             Fault::of(Kind::WrongSignature).on("/api/v2/auth/confirm-key"),
@@ -102,7 +102,7 @@ fn what_was_there_outlives_each_fault(stage: &Stage) {
         let before = account.calls();
         let unit = format!("checked-{name}.service");
         stage.gets(&unit, "", &[("checked", b"prodtok")]);
-        let line = stage.waits_for_line(&unit, "is served as it was fetched before (op://My Vault/multi/f1)");
+        let line = stage.waits_for_line(&unit, "is served from the cache (op://My Vault/multi/f1)");
         assert!(line.contains(&format!("confirmed now: {class}: ")), "{name}: {line}");
         let calls = account.calls() - before;
         assert!(calls <= 12, "{name}: {calls} calls");
@@ -137,7 +137,7 @@ fn a_limited_account(stage: &Stage) {
     assert_eq!(asks(stage, "checked-one", "checked"), (Some(0), "prodtok".into()));
     account.control().fail(&Fault::status(429)).expect("steered");
     stage.gets("checked-two.service", "", &[("checked", b"prodtok")]);
-    let line = stage.waits_for_line("checked-two.service", "is served as it was fetched before");
+    let line = stage.waits_for_line("checked-two.service", "is served from the cache");
     assert!(line.contains("rate limited"), "{line}");
     stage.refuses("limited.service", "", "limited", &["rate limited"]);
 }

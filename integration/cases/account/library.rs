@@ -79,7 +79,7 @@ fn what_is_no_core_is_told(stage: &Stage) {
     let account = start(stage);
     stage.gets("app.service", "", &[PASSWORD]);
     let provider = stage.show("onecred.service", "MainPID");
-    let other = "another library than 1Password's SDK core";
+    let other = "not a known version of 1Password's SDK core";
     let rows: [(&str, &[&str], &str); 7] = [
         ("sleeping", &["SLEEP_AT_LOAD"], "away"),
         ("contract", &["CONTRACT=26"], other),
@@ -95,7 +95,7 @@ fn what_is_no_core_is_told(stage: &Stage) {
         refuses_with(stage, &account, name, &path, cause);
     }
     stage.write("/usr/lib/onecred-tests/text.so", "no library", 0o644);
-    refuses_with(stage, &account, "text", "/usr/lib/onecred-tests/text.so", "no library for this machine");
+    refuses_with(stage, &account, "text", "/usr/lib/onecred-tests/text.so", "not a library for this machine");
     stage.sh(&format!("install -m 666 {LIBRARY} /usr/lib/onecred-tests/open.so")).ok();
     refuses_with(stage, &account, "open", "/usr/lib/onecred-tests/open.so", "its mode is 0666");
     configure(stage, &config(&account));

@@ -142,12 +142,12 @@ fn a_token_is_kept_as_it_was_said(stage: &Stage) {
     let check = stage.sh("chmod 640 /etc/onecred/token; onecred token check");
     assert!(check.succeeded() && check.stderr().contains("the group of /etc/onecred/token"), "{check}");
     let open = stage.sh("chmod 644 /etc/onecred/token; onecred token check").fails();
-    assert!(open.contains("others may have the token") && open.contains("0644"), "{open}");
+    assert!(open.contains("other users may have read the token") && open.contains("0644"), "{open}");
 
     // encrypted, entered on a terminal, which does not show it
     let shown = typed(stage, "onecred token set --with-key host", &token);
     assert!(shown.contains("written: /etc/onecred/token.cred") && !shown.contains(&token[..20]), "{shown}");
-    assert!(shown.contains("/etc/onecred/token holds a token of before"), "{shown}");
+    assert!(shown.contains("/etc/onecred/token contains an earlier token"), "{shown}");
     stage.sh("rm /etc/onecred/token; test $(stat -c %a /etc/onecred/token.cred) = 600").ok();
     works();
     // the test detects a terminal that does show it
@@ -156,7 +156,7 @@ fn a_token_is_kept_as_it_was_said(stage: &Stage) {
     // without a test, the account is not asked
     let before = account.calls();
     let said = set(&["--no-check"]);
-    assert!(said.succeeded() && said.stderr().contains("was not tried"), "{said}");
+    assert!(said.succeeded() && said.stderr().contains("was not tested"), "{said}");
     assert_eq!(account.calls(), before);
     works();
 

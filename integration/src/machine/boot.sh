@@ -1,7 +1,7 @@
-# Lays a machine's root over a lower one and becomes its PID 1. Run by machine/ in namespaces of its own. It starts few processes: there are some
-# hundred machines in a run.
-# STATE: the machine's folder outside, with `seed`, which is laid over the root, and `dev`, which is its /dev; LOWER: the root below; LAYERS: folders
-# to be laid over it, a line each; NAME: the host name; PREPARE: a script for chroot, may be empty; ENVIRONMENT: variables for PID 1, may be empty.
+# Overlays a machine's root on a lower one and becomes its PID 1. machine/ runs it in separate namespaces. It starts few processes, because a run
+# boots about a hundred machines.
+# STATE: the machine's directory outside, with `seed`, which is overlaid on the root, and `dev`, which becomes /dev; LOWER: the root below; LAYERS:
+# directories to overlay, one per line; NAME: the host name; PREPARE: a script for chroot, may be empty; ENVIRONMENT: variables for PID 1, may be empty.
 set -eu
 work=$STATE/work
 mount -t tmpfs -o mode=755 "onecred-$NAME" "$work"
@@ -9,11 +9,10 @@ mkdir "$work/upper" "$work/overlay" "$work/root"
 mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$work/upper,workdir=$work/overlay" "$work/root"
 cd "$work/root"
 
-# What the lower root itself enables, mounts, logs and generates is none of this machine's business. logind takes a quarter of a boot, and the bus
-# starts it where a case needs it.
+# Disables what the lower root enables, mounts, logs and generates. logind takes a quarter of a boot, and D-Bus activates it if a case needs it.
 rm -rf ./etc/systemd/system ./etc/systemd/user ./etc/rc?.d ./etc/init.d ./etc/fstab ./etc/crypttab ./etc/machine-id \
     ./etc/onecred ./var/log/journal ./usr/lib/systemd/system-generators ./usr/lib/systemd/system/multi-user.target.wants/systemd-logind.service
-# Copied, not overlaid: overlayfs wants no lower folder inside another, and the root below may be /.
+# Copied, not overlaid: overlayfs does not allow a lower directory inside another, and the root below may be /.
 mapfile -t layers <<<"$LAYERS"
 cp -a --no-preserve=ownership "${layers[@]/%//.}" .
 hostname "$NAME"

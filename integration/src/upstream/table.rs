@@ -15,8 +15,8 @@ const CHECKED: usize = 4;
 /// A final response: the lists that lead to it, and the response.
 const FINAL: usize = 3;
 
-const SERVER: &str = "see whether the Connect server runs well and can be reached from this host";
-const URL: &str = "see whether the source's url is that of a Connect server";
+const SERVER: &str = "check whether the Connect server works and can be reached from this host";
+const URL: &str = "check whether the source's url is that of a Connect server";
 const PROXY: &str = "check the `url`, and whether a proxy answers instead";
 const NOTHING: &str = "nothing; if it lasts, check the server";
 
@@ -161,7 +161,7 @@ pub const ROWS: &[Row] = &[
         "set `caFile` to the issuer's certificate",
     ),
     Row {
-        remedy: "write the url in the configuration as the server wants it",
+        remedy: "correct the url in the configuration",
         todo: "correct the `url`",
         ..lasting(
             "redirect",
@@ -177,7 +177,7 @@ pub const ROWS: &[Row] = &[
         "it is not JSON, but text/html",
     ),
     Row {
-        remedy: "see whether a proxy before the server compresses",
+        remedy: "check whether a proxy before the server compresses",
         ..lasting(
             "gzip",
             "responses are compressed",
@@ -186,7 +186,7 @@ pub const ROWS: &[Row] = &[
         )
     },
     Row {
-        remedy: "see whether a proxy before the server compresses",
+        remedy: "check whether a proxy before the server compresses",
         ..lasting(
             "bomb",
             "a response that would fill the memory when decompressed",
@@ -365,7 +365,7 @@ pub const ROWS: &[Row] = &[
         )
     },
     Row {
-        remedy: "wait, or see whether the server reaches 1Password",
+        remedy: "wait, or check whether the server reaches 1Password",
         ..passing("s408", "408", Faults(|| vec![Fault::status(408)]), "did not synchronise in time (408)")
     },
     Row {

@@ -62,7 +62,7 @@ the program finds it in the file $CREDENTIALS_DIRECTORY/db
     let drop_in =
         "# written by onecred add db\n[Service]\nLoadCredentialEncrypted=db:/run/onecred/sealed.sock\n";
     assert_eq!(place.read("system/app.service.d/50-onecred-db.conf").unwrap(), drop_in);
-    assert!(place.add(&DB).unwrap().starts_with("all of it is there already\n"));
+    assert!(place.add(&DB).unwrap().starts_with("everything exists already\n"));
     assert_eq!(place.files(), 2);
 }
 
@@ -115,7 +115,7 @@ fn what_others_have_written_is_left_alone() {
     // the same unit would get another secret under the same ID
     refused(&["db2", "op://v/i/f", "--unit", "app", "--id", "db"], "nothing was written");
     fs::write(place.0.path().join("system/app.service.d/50-onecred-key.conf"), "[Service]\n").unwrap();
-    refused(&["key", "op://v/i/f", "--unit", "app"], "50-onecred-key.conf exists, and is left as it is");
+    refused(&["key", "op://v/i/f", "--unit", "app"], "50-onecred-key.conf exists with other content");
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn what_could_not_work_is_refused() {
         ),
         (vec!["db", "op://v/i/f", "--unit", "a.socket"], "a.socket cannot ask for credentials"),
         (vec!["db", "op://v/i/f", "--unit", "dev-sda.swap"], "dev-sda.swap cannot ask for credentials"),
-        (vec!["db", "op://v/i/f", "--unit", "a", "--id", "a b"], "quoted"),
+        (vec!["db", "op://v/i/f", "--unit", "a", "--id", "a b"], "quotes"),
         (vec!["db", "op://v/i/f", "--unit", &long, "--id", "some-id"], "83 at most"),
         (vec!["db", "op://v/i/f", "--unit", "a", "--source", "none"], "source"),
     ] {

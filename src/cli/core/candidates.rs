@@ -38,7 +38,7 @@ pub(super) fn choose(
     // a library with the given SHA-256 comes first
     candidates.sort_by_key(|candidate| Reverse((is_vouched(candidate), candidate.sum.version.map(parts))));
     let mut rest = candidates.into_iter();
-    let Some(chosen) = rest.next() else { return Err("no file is left to choose from".into()) };
+    let Some(chosen) = rest.next() else { return Err("no file is suitable".into()) };
     if chosen.sum.version.is_none() && !is_vouched(&chosen) {
         return Err(unknown(&chosen));
     }

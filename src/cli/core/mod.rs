@@ -66,7 +66,7 @@ pub fn run(verb: &CoreVerb, out: &mut dyn Write, err: &mut dyn Write) -> Result<
             return Err(format!("nothing was installed: {why}; {GET_IT}").into());
         }
         Err(install::Trial::NotTried(why)) => {
-            writeln!(err, "warning: the library was not tried out: {why}; the resolver looks at it again")?;
+            writeln!(err, "warning: the library was not tested: {why}; the resolver will check it again")?;
         }
     }
     let path = draft.publish()?;
@@ -75,13 +75,13 @@ pub fn run(verb: &CoreVerb, out: &mut dyn Write, err: &mut dyn Write) -> Result<
     }
     writeln!(out, "installed 1Password's SDK core {version}: {}", path.display())?;
     if !geteuid().is_root() {
-        writeln!(err, "warning: the resolver takes a library of root's only; install it as root")?;
+        writeln!(err, "warning: the resolver uses only a library that root owns; install it as root")?;
     }
     if !install::is_looked_for_in(&args.to) {
         let path = path.display();
         writeln!(
             err,
-            "warning: it is not looked for there; name it: {{ \"source\": {{ \"library\": \"{path}\" }} }}"
+            "warning: the resolver does not search this directory; configure the path: {{ \"source\": {{ \"library\": \"{path}\" }} }}"
         )?;
     }
     take_up(&args.to, out, err)
@@ -90,13 +90,13 @@ pub fn run(verb: &CoreVerb, out: &mut dyn Write, err: &mut dyn Write) -> Result<
 /// Restarts the resolver, which may have another SDK core loaded, or none.
 fn take_up(to: &Path, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     if !geteuid().is_root() || !systemd::runs() || !install::is_looked_for_in(to) {
-        return Ok(writeln!(out, "a resolver that runs takes it up by: systemctl restart onecred-resolver")?);
+        return Ok(writeln!(out, "to use it in a running resolver: systemctl restart onecred-resolver")?);
     }
     match systemd::systemctl(&["try-restart", "onecred-resolver.service"]) {
         Ok(()) => Ok(writeln!(out, "restarted, if it ran: onecred-resolver.service")?),
         Err(why) => Ok(writeln!(
             err,
-            "warning: the core is installed, but the resolver does not take it up: {why}; see: journalctl -u onecred-resolver"
+            "warning: the core is installed, but the resolver can't be restarted: {why}; see: journalctl -u onecred-resolver"
         )?),
     }
 }

@@ -54,7 +54,7 @@ impl Draft {
     /// Moves it to its final path.
     pub(in crate::cli) fn publish(mut self) -> Result<PathBuf, String> {
         fs::rename(&self.path, &self.place)
-            .map_err(|error| format!("{} can't be put in its place: {error}", self.place.display()))?;
+            .map_err(|error| format!("{} can't be moved to its final path: {error}", self.place.display()))?;
         self.kept = true;
         if let Some(dir) = self.place.parent().and_then(|dir| File::open(dir).ok()) {
             let _ = dir.sync_all(); // some file systems do not support this
@@ -69,7 +69,7 @@ impl Draft {
         let place = self.place.clone();
         // a hard link never replaces a file; the draft's own name is removed
         fs::hard_link(&self.path, &place)
-            .map_err(|error| format!("{} can't be put in its place: {error}", place.display()))?;
+            .map_err(|error| format!("{} can't be moved to its final path: {error}", place.display()))?;
         Ok(place)
     }
 }

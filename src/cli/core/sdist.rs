@@ -29,6 +29,6 @@ pub(super) fn library(file: File) -> Result<Vec<u8>, String> {
     }
     Err(match is_for_others {
         true => format!("its {LIBRARY} is not for this machine ({})", std::env::consts::ARCH),
-        false => format!("it holds no {LIBRARY}, so it is not the source archive of onepassword-sdk"),
+        false => format!("it does not contain {LIBRARY}, so it is not the source archive of onepassword-sdk"),
     })
 }

@@ -52,10 +52,10 @@ fn a_wheel_gives_its_library() {
     assert_eq!(wheel::library(&library), Ok(elf()), "the library itself");
     let whole = fs::read(&file).unwrap();
     fs::write(&file, &whole[..whole.len() / 2]).unwrap();
-    assert!(wheel::library(&file).unwrap_err().contains("no whole wheel"));
+    assert!(wheel::library(&file).unwrap_err().contains("not a complete wheel"));
     for (files, words) in [
         (vec![(other.as_str(), b"x".as_slice())], "is not for this machine"),
-        (vec![("a.py", b"x".as_slice())], "holds no libop_uniffi_core.so"),
+        (vec![("a.py", b"x".as_slice())], "does not contain libop_uniffi_core.so"),
     ] {
         wheel(&file, &files);
         let why = wheel::library(&file).unwrap_err();

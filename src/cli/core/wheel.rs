@@ -29,7 +29,7 @@ pub(super) fn library(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 fn in_wheel(file: File) -> Result<Vec<u8>, String> {
-    let broken = |error: zip::result::ZipError| format!("it is no whole wheel: {error}");
+    let broken = |error: zip::result::ZipError| format!("it is not a complete wheel: {error}");
     let mut wheel = ZipArchive::new(file).map_err(broken)?;
     let ending = format!("/lib/{}/{LIBRARY}", std::env::consts::ARCH);
     let names = wheel.file_names().filter_map(Result::ok).map(Into::<String>::into);
@@ -37,9 +37,11 @@ fn in_wheel(file: File) -> Result<Vec<u8>, String> {
     let fitting: Vec<&String> = names.iter().filter(|name| name.ends_with(&ending)).collect();
     match (fitting.as_slice(), names.is_empty()) {
         ([name], _) => read(wheel.by_name(name).map_err(broken)?)
-            .map_err(|error| format!("it is no whole wheel: {error}")),
-        ([], true) => Err(format!("it holds no {LIBRARY}, so it is no wheel of onepassword-sdk for Linux")),
+            .map_err(|error| format!("it is not a complete wheel: {error}")),
+        ([], true) => {
+            Err(format!("it does not contain {LIBRARY}, so it is not a wheel of onepassword-sdk for Linux"))
+        }
         ([], false) => Err(format!("its {LIBRARY} is not for this machine ({})", std::env::consts::ARCH)),
-        _ => Err(format!("it holds {} files {ending}", fitting.len())),
+        _ => Err(format!("it contains {} files {ending}", fitting.len())),
     }
 }

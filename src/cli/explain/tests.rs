@@ -51,11 +51,11 @@ fn a_unit_that_gets_it() {
 fn every_other_effect_is_a_failure() {
     let refusal = Answer::Refusal("org.onecred.Error.NotFound".into(), "not found: x; do y".into());
     for (effect, answer, headline) in [
-        (Effect::Fails, refusal, "app.service does not start: db cannot be had"),
+        (Effect::Fails, refusal, "app.service does not start: db is not available"),
         (Effect::Fails, Answer::Value(None), "app.service does not start with db"),
         (Effect::Without, Answer::Value(None), "app.service starts without db"),
-        (Effect::Other, Answer::Value(None), "app.service starts, but not with what onecred has for db"),
-        (Effect::Unknown, Answer::Unknown, "app.service may have db; whether it can is not known"),
+        (Effect::Other, Answer::Value(None), "app.service starts, but not with onecred's value for db"),
+        (Effect::Unknown, Answer::Unknown, "app.service may have db; the result of a start is unknown"),
     ] {
         let (gets, text) = shown(explained(effect, &["p; do q"], answer));
         assert_eq!((gets, text), (false, format!("{headline}\n{ROWS}problem    p; do q\n")));

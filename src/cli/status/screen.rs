@@ -71,9 +71,7 @@ pub(super) fn line(source: &Source, now: u64) -> Cell {
     let quota = source.quota.as_ref().map(|quota| quota.words(now)).unwrap_or_default();
     let trouble = match (&source.error, source.state.as_deref()) {
         (Some(error), _) => error.clone(),
-        (None, None) => {
-            "the resolver does not tell how it is; see: systemctl status onecred-resolver".to_owned()
-        }
+        (None, None) => "the resolver does not answer; see: systemctl status onecred-resolver".to_owned(),
         (None, Some("ready")) => return format!("{}: no trouble{quota}", source.name).into(),
         (None, Some("no-token")) => "no token yet; run: onecred token set".to_owned(),
         (None, Some("limited")) => "its calls are limited".to_owned(),

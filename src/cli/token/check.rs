@@ -51,7 +51,7 @@ fn for_people(args: &Where, out: &mut dyn Write, err: &mut dyn Write) -> Result<
 fn failed(chosen: &Chosen, failure: &Failure) -> String {
     let what = match chosen.takes_token() {
         true => Verdict::of(failure).of_source(chosen.name.as_str()),
-        false => format!("source {}, which needs no token, can't be read", chosen.name),
+        false => format!("source {} (which needs no token) can't be read", chosen.name),
     };
     format!("{what}: {}; {}", failure.cause, failure.remedy)
 }
@@ -76,7 +76,7 @@ fn look(places: &Places, file: &Path, err: &mut dyn Write) -> io::Result<bool> {
         return Ok(true);
     }
     let path = plain.display();
-    writeln!(err, "warning: {path} holds a token in plain text that is not used any more: rm {path}")?;
+    writeln!(err, "warning: {path} contains a token in plain text that is not used any more: rm {path}")?;
     look_at(&plain, false, err)
 }
 
@@ -92,16 +92,16 @@ fn look_at(file: &Path, used: bool, err: &mut dyn Write) -> io::Result<bool> {
             let remedy = format!("chown root:root {path}; chmod 0600 {path}");
             writeln!(
                 err,
-                "onecred: others may have the token, since of {path} {why}: {remedy}; and take another token"
+                "onecred: other users may have read the token, because for {path} {why}: {remedy}; then use another token"
             )?;
             return Ok(false);
         }
-        Err(error) => writeln!(err, "warning: {path} can't be looked at: {error}")?,
+        Err(error) => writeln!(err, "warning: {path} can't be examined: {error}")?,
     }
     if used && system::has_creds() {
         writeln!(
             err,
-            "warning: {path} holds the token in plain text; encrypted by systemd-creds it is after: onecred token set"
+            "warning: {path} contains the token in plain text; to encrypt it with systemd-creds: onecred token set"
         )?;
     }
     Ok(true)

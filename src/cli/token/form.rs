@@ -20,19 +20,21 @@ pub(super) fn check(
     // exposed: to determine its type
     let account = token.expose().starts_with(b"ops_");
     match &chosen.source.kind {
-        SourceKind::ServiceAccount(configured) if account => read_token(token, configured, leniency)
-            .map(|_host| None)
-            .map_err(|why| format!("the token is not taken: {why}; copy it anew, whole, from 1Password")),
+        SourceKind::ServiceAccount(configured) if account => {
+            read_token(token, configured, leniency).map(|_host| None).map_err(|why| {
+                format!("the token is not valid: {why}; copy the complete token from 1Password again")
+            })
+        }
         SourceKind::ServiceAccount(_) if looks_like_connect(token) => Err(format!(
             "this is a token of a Connect server, and source {name} is a service account; \
              for Connect the configuration needs: \"source\": {{ \"kind\": \"connect\", \"url\": \"https://…\" }}"
         )),
         SourceKind::ServiceAccount(_) => Err(format!(
-            "this is no token of a service account, which source {name} takes: those begin with ops_"
+            "this is not the token of a service account, which source {name} needs: those begin with ops_"
         )),
         SourceKind::Connect { .. } if account => Err(format!(
             "this is the token of a service account, and source {name} is a Connect server; \
-             for a service account leave \"source\" out of the configuration"
+             for a service account remove \"source\" from the configuration"
         )),
         SourceKind::Connect { .. } if !looks_like_connect(token) => {
             Ok(Some("it does not look like the token of a Connect server, which is a JWT"))

@@ -128,9 +128,9 @@ mod tests {
                 "writes": false, "expires": null,
                 "calls": { "lastHour": 6, "lastDay": 40, "budget": 800, "left": 760 },
             },
-            "warnings": ["the token ends soon"],
+            "warnings": ["the token expires soon"],
         });
-        assert_eq!(shown(&Ok(probed), "warning: the token ends soon\n"), expected);
+        assert_eq!(shown(&Ok(probed), "warning: the token expires soon\n"), expected);
     }
 
     #[test]

@@ -21,14 +21,15 @@ pub use set::{Key, SetArgs};
 /// The verbs of `onecred token`.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum TokenVerb {
-    /// Take a token from the terminal or from standard input, try it, and put it where the resolver finds it
+    /// Read a token from the terminal or standard input, test it, and store it for the resolver
     ///
-    /// It is tried before anything is written, and kept encrypted by systemd-creds. The provider is not restarted, and loses nothing.
+    /// The token is tested before anything is written, and encrypted with systemd-creds. The provider is not
+    /// restarted.
     #[command(
         after_help = "Exit codes: 0 set, 1 rejected, not tried for lack of an answer, or not written (what was there stays), 2 wrong command line"
     )]
     Set(SetArgs),
-    /// Tell what the token in place is good for
+    /// Show what the installed token gives access to
     #[command(
         after_help = "Exit codes: 0 good, or a vault file that needs none (warnings on standard error), 1 rejected, missing, malformed, \
                             readable by others, or not checked since the server did not answer, calls are limited or the core is missing; \
@@ -40,7 +41,7 @@ pub enum TokenVerb {
 /// The source of the token, and how to reach the resolver.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Where {
-    /// The source that the token is for, where there are several
+    /// The source of the token, if there are several
     #[arg(long, value_name = "NAME")]
     pub source: Option<String>,
     /// The configuration's directory
@@ -49,7 +50,7 @@ pub struct Where {
     /// The resolver's socket
     #[arg(long, value_name = "PATH", default_value = "/run/onecred/resolver.sock")]
     pub socket: PathBuf,
-    /// To try things without 1Password: what `onecred resolve --development` forgives
+    /// For experiments without 1Password: relax the same checks as `onecred resolve --development`
     #[arg(long, hide = true)]
     pub development: bool,
 }

@@ -58,14 +58,14 @@ impl Places {
         let encrypt = format!("systemd-creds encrypt --name={name} - {file}");
         let instead = match name {
             "token" => format!(
-                "keep it as a file by: onecred token set --file; or encrypted, by: {encrypt}; on NixOS with: services.onecred.tokenCredential = \"{file}\";"
+                "store it as a file: onecred token set --file; or encrypted: {encrypt}; on NixOS with: services.onecred.tokenCredential = \"{file}\";"
             ),
             _ => format!(
                 "encrypt it by: {encrypt}; on NixOS with: systemd.services.onecred-resolver.serviceConfig.LoadCredentialEncrypted = [ \"{name}:{file}\" ];"
             ),
         };
         Err(format!(
-            "nothing was asked for: {} is on a file system that can't be written to: {instead}",
+            "the token can't be stored: {} is on a read-only file system: {instead}",
             self.drop_ins.display()
         ))
     }

@@ -24,7 +24,7 @@ const ENDING: [Signal; 5] =
 pub(super) fn token(prompt: &str, err: &mut dyn Write) -> Result<SecretValue, String> {
     let text = read_in(prompt, MOST, err).map_err(|error| format!("the token can't be read: {error}"))?;
     if text.len() > MOST {
-        return Err(format!("the token has over {MOST} bytes, which no token has; paste the token alone"));
+        return Err(format!("the input has over {MOST} bytes, more than any token; paste only the token"));
     }
     // exposed: to remove surrounding whitespace
     Ok(SecretValue::new(text.trim_ascii().to_vec()))
@@ -35,7 +35,7 @@ pub(in crate::cli) fn value(prompt: &str, err: &mut dyn Write) -> Result<SecretV
     let most = SecretValue::MAX;
     let mut text = read_in(prompt, most, err).map_err(|error| format!("the value can't be read: {error}"))?;
     if text.len() > most {
-        return Err(format!("the value has over {most} bytes, which are the most"));
+        return Err(format!("the value has over {most} bytes, which is the limit"));
     }
     Ok(SecretValue::new(std::mem::take(&mut *text)))
 }

@@ -35,7 +35,7 @@ fn show_at(
         writeln!(out, "{line}")?;
     }
     if !chosen.takes_token() {
-        return writeln!(out, "token    none is needed: it is a file");
+        return writeln!(out, "token    not needed: the source is a file");
     }
     writeln!(
         out,
@@ -61,11 +61,11 @@ fn show_at(
     if probed.writes == Some(true) {
         writeln!(
             err,
-            "warning: the token can write to a vault; onecred only reads: one that only reads is safer"
+            "warning: the token can write to a vault; onecred only reads, so a read-only token is safer"
         )?;
     }
     if probed.expires.is_some_and(|end| end < now + NEAR) {
-        writeln!(err, "warning: the token ends soon; make another one, then: onecred token set")?;
+        writeln!(err, "warning: the token expires soon; create a new one, then: onecred token set")?;
     }
     Ok(())
 }

@@ -16,13 +16,13 @@ pub struct SetArgs {
     /// The source of the token, and how to reach the resolver.
     #[command(flatten)]
     pub place: Where,
-    /// The key that it is encrypted with; auto takes the TPM where there is one
+    /// The key to encrypt the token with; auto uses the TPM if there is one
     #[arg(long, value_name = "KEY", value_enum, default_value_t = Key::Auto, conflicts_with = "file")]
     pub with_key: Key,
-    /// Keep it as a file in plain text, which root alone can read
+    /// Store it as a plain-text file that only root can read
     #[arg(long)]
     pub file: bool,
-    /// Write it without trying it
+    /// Write it without testing it
     #[arg(long)]
     pub no_check: bool,
 }
@@ -30,16 +30,16 @@ pub struct SetArgs {
 /// The keys of systemd-creds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Key {
-    /// As systemd chooses
+    /// systemd's default
     Auto,
-    /// A key of this host, on its disk
+    /// A key of this host, stored on disk
     Host,
     /// The TPM
     Tpm2,
     /// Both
     #[value(name = "host+tpm2")]
     HostTpm2,
-    /// None: it is encoded, not encrypted
+    /// No key: the token is encoded, not encrypted
     Null,
 }
 
@@ -60,7 +60,7 @@ pub(super) fn run(args: &SetArgs, out: &mut dyn Write, err: &mut dyn Write) -> R
     let chosen = Chosen::find(&args.place)?;
     if !chosen.takes_token() {
         return Err(format!(
-            "source {} is a vault file, which takes no token; nothing was changed",
+            "source {} is a vault file, which needs no token; nothing was changed",
             chosen.name
         )
         .into());
@@ -87,14 +87,14 @@ fn is_set(
     let odd = form::check(token, chosen, &resolve::leniency(args.place.development))?;
     odd.iter().try_for_each(|odd| writeln!(err, "warning: {odd}"))?;
     if args.no_check {
-        writeln!(err, "warning: the token was not tried")?;
+        writeln!(err, "warning: the token was not tested")?;
     } else {
         match chosen.probe(&args.place, Some(token)) {
             Ok(probed) => report::show(chosen, &probed, out, err)?,
             Err(failure) => {
                 let tried = match Verdict::of(&failure).is_of_token() {
                     Some(_) => "the token is refused",
-                    None => "the token could not be tried (to write it without a try: --no-check)",
+                    None => "the token could not be tested (to write it without a test: --no-check)",
                 };
                 writeln!(err, "onecred: {tried}, and nothing was changed: {failure}")?;
                 return Ok(false);
@@ -114,11 +114,11 @@ fn is_set(
     }
     written.iter().try_for_each(|path| writeln!(out, "written: {}", path.display()))?;
     let (left, what) = match args.file {
-        true => (places.encrypted(), "an encrypted token of before"),
-        false => (places.plain(), "a token of before, in plain text"),
+        true => (places.encrypted(), "an earlier encrypted token"),
+        false => (places.plain(), "an earlier token in plain text"),
     };
     if left.exists() {
-        writeln!(err, "warning: {} holds {what}, which is not used any more: remove it", left.display())?;
+        writeln!(err, "warning: {} contains {what}, which is not used any more: remove it", left.display())?;
     }
     Ok(true)
 }
@@ -132,14 +132,14 @@ fn take_up(
     err: &mut dyn Write,
 ) -> Result<u8, Box<dyn Error>> {
     if !system::runs() {
-        writeln!(err, "warning: systemd does not run here, so that no resolver was restarted")?;
+        writeln!(err, "warning: systemd does not run on this machine, so the resolver was not restarted")?;
         return Ok(0);
     }
     let done = system::systemctl(&["daemon-reload"])
         .and_then(|()| system::systemctl(&["restart", "onecred-resolver.service"]));
     if let Err(why) = done {
         let see = "see: journalctl -u onecred-resolver";
-        writeln!(err, "onecred: the token was written, but the resolver does not take it up: {why}; {see}")?;
+        writeln!(err, "onecred: the token was written, but the resolver can't be restarted: {why}; {see}")?;
         return Ok(1);
     }
     writeln!(out, "restarted: onecred-resolver.service")?;
@@ -148,8 +148,8 @@ fn take_up(
     {
         writeln!(
             err,
-            "onecred: the token was written, but the resolver's unit loads {} instead: remove the drop-in that says so, see: \
-             systemctl cat onecred-resolver; or put the token into that file",
+            "onecred: the token was written, but the resolver's unit loads {} instead: remove the drop-in that configures this, see: \
+             systemctl cat onecred-resolver; or write the token to that file",
             other.display()
         )?;
         return Ok(1);

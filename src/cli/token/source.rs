@@ -27,7 +27,7 @@ impl Chosen {
             Ok(loaded) => loaded.settings.sources,
             Err(report) => {
                 return Err(format!(
-                    "{report}\nthe configuration has errors; mend them first, see: onecred check"
+                    "{report}\nthe configuration has errors; fix them first, see: onecred check"
                 ));
             }
         };
@@ -42,7 +42,7 @@ impl Chosen {
         let Some(source) = sources.remove(&name) else {
             return Err(match place.source {
                 Some(_) => format!("the configuration has no source {name}; it has: {names}"),
-                None => format!("there are several sources; say which one by --source: {names}"),
+                None => format!("there are several sources; choose one with --source: {names}"),
             });
         };
         Ok(Self { name, source })

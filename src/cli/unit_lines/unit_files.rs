@@ -68,7 +68,7 @@ fn why_ignored(key: &str, value: &str, current: &str, section: Option<&str>) -> 
     }
     let path = path.filter(|path| !path.is_empty())?;
     match path.starts_with('/') {
-        true if !is_normalized(path) => Some("the path has //, /./ or /../ in it".to_owned()),
+        true if !is_normalized(path) => Some("the path contains //, /./ or /../".to_owned()),
         false if CredentialId::parse(path).is_err() || path.starts_with(['"', '\'', ' ']) => {
             Some("the path is not absolute".to_owned())
         }
@@ -159,9 +159,9 @@ mod tests {
             (
                 "LoadCredential=db:/run/onecred/../onecred/credential.sock",
                 "db",
-                "the path has //, /./ or /../ in it",
+                "the path contains //, /./ or /../",
             ),
-            ("LoadCredential=db:/run//onecred/credential.sock", "db", "the path has //, /./ or /../ in it"),
+            ("LoadCredential=db:/run//onecred/credential.sock", "db", "the path contains //, /./ or /../"),
             (
                 "LoadCredentials=db:/run/onecred/credential.sock",
                 "db",

@@ -91,7 +91,7 @@ impl Reader<'_> {
         self.state = match (self.state, c) {
             (Start, ';') if self.literal => {
                 return self
-                    .wrong("a comment starts with ;, which containers do not know", "start it with #");
+                    .wrong("a comment starts with ;, which containers do not support", "start it with #");
             }
             (Start, '#' | ';') => Comment,
             (Start, _) if SPACE.contains(&c) => Start,
@@ -151,7 +151,7 @@ impl Reader<'_> {
             (Whole, _) if SPACE.contains(&c) => Whole,
             (Whole, _) => {
                 let what = "a raw placeholder does not have its line to itself";
-                return self.wrong(what, "put it on a line of its own, or remove the | raw");
+                return self.wrong(what, "put it on a separate line, or remove the | raw");
             }
         };
         if self.state == Start {
@@ -198,7 +198,7 @@ impl Reader<'_> {
             }
             State::Start | State::Key | State::Whole => {
                 let what = format!("{shown} stands where the name of a variable should be");
-                let remedy = "write NAME={{…}}; a secret that holds whole lines goes as {{… | raw}} on a line of its own";
+                let remedy = "write NAME={{…}}; for a secret that contains whole lines, write {{… | raw}} on a separate line";
                 return self.wrong(&what, remedy);
             }
         }
@@ -221,7 +221,7 @@ impl Reader<'_> {
             && !name.starts_with(|c: char| c.is_ascii_digit())
             && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         if !valid {
-            let what = format!("systemd takes no variable by the name of {name:?}");
+            let what = format!("systemd does not accept the variable name {name:?}");
             return self.wrong(&what, "a name has letters, digits and _, and no digit first");
         }
         let value = std::mem::take(&mut self.value);
@@ -240,7 +240,7 @@ impl Reader<'_> {
         }
         let has_line = |bit: &Bit| matches!(bit, Bit::Text(text) if text.contains(NEWLINE));
         if self.literal && bits.iter().any(has_line) {
-            let what = "a value has several lines, which an environment file for containers cannot hold";
+            let what = "a value has several lines, which an environment file for containers can't contain";
             return self.wrong(what, "write it in one line");
         }
         let key = if self.literal { format!("{}=", name) } else { self.raw[..self.key].to_owned() };
@@ -265,28 +265,30 @@ impl Reader<'_> {
     }
 
     fn wrong(&self, what: &str, remedy: &str) -> Result<(), Mistake> {
-        let what = format!("the content is no environment file: {what} (line {})", self.line);
+        let what = format!("the content is not an environment file: {what} (line {})", self.line);
         Err(Mistake { what, remedy: remedy.to_owned() })
     }
 }
 
 /// Whether an environment file can contain a value.
 pub(super) fn check(value: &[u8], literal: bool) -> Result<(), &'static str> {
-    let text =
-        str::from_utf8(value).map_err(|_| "it is not UTF-8, as systemd wants of an environment file")?;
+    let text = str::from_utf8(value)
+        .map_err(|_| "it is not UTF-8, which systemd requires in an environment file")?;
     if text.len() >= MOST {
         return Err("it is longer than a variable of the environment can be (128 KiB)");
     }
     for c in text.chars() {
         let code = u32::from(c);
         if c == '\0' {
-            return Err("it holds a NUL byte, which no environment can hold");
+            return Err("it contains a NUL byte, which an environment can't contain");
         }
         if (0xfdd0..=0xfdef).contains(&code) || code & 0xfffe == 0xfffe {
-            return Err("it holds a noncharacter of Unicode, for which systemd refuses the whole file");
+            return Err(
+                "it contains a Unicode noncharacter, and systemd rejects the whole file because of it",
+            );
         }
         if literal && NEWLINE.contains(&c) {
-            return Err("it has several lines, which an environment file for containers cannot hold");
+            return Err("it has several lines, which an environment file for containers can't contain");
         }
     }
     Ok(())

@@ -47,15 +47,15 @@ pub(super) fn arrange(tokens: &[Token<'_>], pieces: &mut Pieces) -> Result<(), M
         }
     }
     serde_json::from_str::<IgnoredAny>(&sample).map(drop).map_err(|error| Mistake {
-        what: format!("the content is no JSON: {error}"),
-        remedy: "correct it; or say \"escape\": \"raw\", and {{NAME | json}} within strings".into(),
+        what: format!("the content is not JSON: {error}"),
+        remedy: "correct it; or set \"escape\": \"raw\", and write {{NAME | json}} within strings".into(),
     })
 }
 
 /// Writes a value as a JSON string, or as a part of one. YAML and TOML parse it alike: characters that one of
 /// them does not allow unescaped are escaped.
 pub(super) fn write(value: &[u8], quotes: bool, out: &mut Wiped) -> Result<(), &'static str> {
-    let text = str::from_utf8(value).map_err(|_| "it is not UTF-8, as a JSON string has to be")?;
+    let text = str::from_utf8(value).map_err(|_| "it is not UTF-8, which a JSON string must be")?;
     if quotes {
         out.push(b'"');
     }

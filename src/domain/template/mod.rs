@@ -192,7 +192,7 @@ fn put(part: usize, escape: Escape, values: &[SecretValue], out: &mut Wiped) -> 
     // exposed: it is written into the result
     escape.write(value.expose(), out).map_err(unfit)?;
     if out.len() > SecretValue::MAX {
-        return Err(unfit("what is made of it would have more than 4 MiB"));
+        return Err(unfit("the result would have more than 4 MiB"));
     }
     Ok(())
 }
@@ -215,7 +215,7 @@ impl Variable {
         }
         env::write_variable(all.bytes(), self.literal, out);
         if out.len() > SecretValue::MAX {
-            return Err(Unfit { part: last, why: "what is made of it would have more than 4 MiB" });
+            return Err(Unfit { part: last, why: "the result would have more than 4 MiB" });
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ pub(super) fn split(text: &str) -> Result<Vec<Token<'_>>, Vec<Mistake>> {
     let mut names: Vec<&str> = Vec::new();
     if text.len() > MAX_TEXT {
         let what = format!("the content has {} bytes, and can have 1 MiB at most", text.len());
-        return Err(vec![Mistake { what, remedy: "keep what is no secret in a file of its own".into() }]);
+        return Err(vec![Mistake { what, remedy: "keep what is not secret in a separate file".into() }]);
     }
     let (mut rest, mut line, mut count) = (text, 1, 0);
     while let Some(start) = rest.find("{{") {
@@ -69,7 +69,7 @@ pub(super) fn split(text: &str) -> Result<Vec<Token<'_>>, Vec<Mistake>> {
     tokens.push(Token::Text(rest));
     if count > MAX_PLACEHOLDERS {
         let what = format!("the content has {count} placeholders, and can have {MAX_PLACEHOLDERS} at most");
-        mistakes.push(Mistake { what, remedy: "make several templates of it".into() });
+        mistakes.push(Mistake { what, remedy: "split it into several templates".into() });
     }
     if mistakes.is_empty() { Ok(tokens) } else { Err(mistakes) }
 }

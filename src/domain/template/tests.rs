@@ -121,7 +121,7 @@ fn environment_files() {
     assert_eq!(lines("{{x | raw}}\nC={{y}}"), "A=1\nB=2\nC=3\n");
     for (text, what) in [
         ("{{x}}=1", "stands where the name of a variable should be (line 1)"),
-        ("\nexport A={{x}}", "no variable by the name of \"export A\" (line 2)"),
+        ("\nexport A={{x}}", "not accept the variable name \"export A\" (line 2)"),
         ("# {{x}}", "stands in a comment"),
         ("A=\\{{x}}", "a \\ stands before {{x}}"),
         ("A=\"\\{{x}}\"", "a \\ stands before {{x}}"),
@@ -197,7 +197,7 @@ fn environment_files_for_containers() {
         ("A\nB=1", "has no ="),
         ("A=\"1\n2\"", "several lines"),
         ("A={{x|raw}}", "can't be raw within a variable"),
-        ("export A=1", "no variable by the name of"),
+        ("export A=1", "not accept the variable name"),
     ] {
         assert!(mistake(text, Form::Container).contains(what), "{}", mistake(text, Form::Container));
     }
@@ -214,7 +214,7 @@ fn json_files() {
         written(r#"{"a": {{x}}, "b": "u:{{x}}\"{{x}}", "c": {{n|raw}}}"#),
         r#"{"a": "a\"\\\n\u0001", "b": "u:a\"\\\n\u0001\"a\"\\\n\u0001", "c": 5}"#
     );
-    assert!(mistake("{\"a\": {{x}}", Form::Json).contains("the content is no JSON"));
+    assert!(mistake("{\"a\": {{x}}", Form::Json).contains("the content is not JSON"));
     assert!(mistake(r#"{"a": "\{{x}}"}"#, Form::Json).contains("a \\ stands before"));
     assert!(mistake(r#"{"a": {{x|env}}}"#, Form::Json).contains("stands in a JSON file"));
     assert!(fill("[{{x}}]", Form::Json, &[("x", b"\xff")]).expect_err("not UTF-8").why.contains("UTF-8"));

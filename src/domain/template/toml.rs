@@ -55,7 +55,7 @@ pub(super) fn arrange(tokens: &[Token<'_>], pieces: &mut Pieces) -> Result<(), M
 }
 
 fn part_of_text(name: &str, line: usize) -> Mistake {
-    let what = format!("{{{{{name}}}}} is no whole value (line {line} of the content)");
+    let what = format!("{{{{{name}}}}} is not a complete value (line {line} of the content)");
     Mistake { what, remedy: format!("put it in double quotes, as in key = \"a {{{{{name}}}}}\"") }
 }
 

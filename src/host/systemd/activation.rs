@@ -68,7 +68,7 @@ fn the_one_listener(mut handed: Vec<OwnedFd>, kind: SockType) -> io::Result<Opti
 fn unexpected() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidInput,
-        "systemd handed over something else than one listening AF_UNIX socket of the type that is served here; look at the .socket unit",
+        "systemd passed something other than one listening AF_UNIX socket of the expected type; check the .socket unit",
     )
 }
 

@@ -136,7 +136,7 @@ impl Waiting {
         }
         if self.lost > 0 {
             let mut line = Line::new(4, identifier);
-            line.message = format!("{} lines were lost while the journal took none", self.lost);
+            line.message = format!("{} lines were lost while the journal was busy", self.lost);
             if socket.send(&line.entry()).is_ok() {
                 self.lost = 0;
             }

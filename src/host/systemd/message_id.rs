@@ -57,7 +57,7 @@ message_ids! {
     TOLD = "1aff6b650217451687c6c97cf49971ce";
     /// A unit could not be restarted or reloaded, although a secret has changed.
     NOT_TOLD = "ad58f1f8c961455f99a1a756dc6e5ba8";
-    /// A unit is not restarted or reloaded because it would be refused a credential.
+    /// The restart or reload of a unit is withheld because the unit would be refused a credential.
     WITHHELD = "85d27b29613743a0b1eafd23a5b88be0";
     /// A unit was started again because the cause of its refusal has passed.
     RECOVERED = "6fe23bc0caa94b179a252d41162ce1a8";

@@ -8,7 +8,7 @@ use libsystemd::daemon::{NotifyState, notify, notify_with_fds, watchdog_enabled}
 
 fn tell(states: &[NotifyState]) {
     if let Err(error) = notify(false, states) {
-        tracing::debug!("the service manager could not be told: {error}");
+        tracing::debug!("the service manager could not be notified: {error}");
     }
 }
 
@@ -35,7 +35,7 @@ pub fn reloading() {
 pub fn keep(name: &str, fd: &impl AsRawFd) {
     let states = [NotifyState::Fdstore, NotifyState::Fdname(name.to_owned())];
     if let Err(error) = notify_with_fds(false, &states, &[fd.as_raw_fd()]) {
-        tracing::debug!("the service manager could not be given {name}: {error}");
+        tracing::debug!("the service manager could not store {name}: {error}");
     }
 }
 

@@ -132,7 +132,7 @@ async fn answers_that_do_not_fit_the_question_are_none() {
 async fn answers_that_are_too_large_are_not_looked_at() {
     let large = |bytes: usize| format!("{}{}", good(), " ".repeat(bytes));
     let failure = asked(&saying(large(64 << 10), Some(b"one".to_vec()))).await.unwrap_err();
-    assert!(failure.cause.contains("are the most"), "{failure}");
+    assert!(failure.cause.contains("the limit is"), "{failure}");
     // a sparse memfd: large, but without memory
     let liar = Liar::new(|socket| {
         let file = File::from(memfd_create("lie", MFdFlags::MFD_ALLOW_SEALING).unwrap());
@@ -144,7 +144,7 @@ async fn answers_that_are_too_large_are_not_looked_at() {
         send(socket, b"onecred 1\n", &[meta, file.into()])
     });
     let failure = asked(&liar).await.unwrap_err();
-    assert!(failure.cause.contains("are the most"), "{failure}");
+    assert!(failure.cause.contains("the limit is"), "{failure}");
     // an answer with more fields than the question is not parsed completely
     let many = vec![json!("changed"); bounded::MOST + 1];
     let check = Check {

@@ -45,10 +45,10 @@ pub enum Fault {
         why: String,
     },
     /// The path of a link exists already, and is not a link of onecred.
-    #[error("the link {0} can't be made: something stands there that onecred did not put there")]
+    #[error("the link {0} can't be created: the path exists, and is not a link of onecred")]
     Occupied(PathBuf),
     /// A link below /root cannot be created. Without a drop-in the provider cannot see that directory.
-    #[error("the link {link} can't be made: {why}")]
+    #[error("the link {link} can't be created: {why}")]
     OfRoot {
         /// The link.
         link: PathBuf,
@@ -64,7 +64,7 @@ pub enum Fault {
         limit: u64,
     },
     /// It belongs to the same group as another file, which cannot be published.
-    #[error("it belongs together with {other}, and {why}")]
+    #[error("it belongs to the same group as {other}, and {why}")]
     Together {
         /// The other file.
         other: PathBuf,
@@ -131,7 +131,7 @@ impl Fault {
                     "create it now: install -d -m 0755 {path}; and at each boot: echo 'd {path} 0755 root root -' >>/etc/tmpfiles.d/onecred-links.conf; or set \"makeDirectories\": true; then: {again}"
                 )
             }
-            Self::Together { .. } => "mend that first; see: systemctl status onecred".to_owned(),
+            Self::Together { .. } => "fix that first; see: systemctl status onecred".to_owned(),
             Self::Io { .. } => "see: systemctl status onecred".to_owned(),
         }
     }

@@ -181,10 +181,10 @@ impl Refusal {
             }
             Self::Unfit { reference, why } => format!("{reference}: the value can't stand there: {why}"),
             Self::TooLarge { what, size, takes } => format!(
-                "{what}: too large: the value has {size} bytes; systemd takes {takes} here, and 1 MiB for all credentials of a unit together"
+                "{what}: too large: the value has {size} bytes; systemd accepts {takes} here, and 1 MiB for all credentials of a unit together"
             ),
             Self::TooLargeTogether { what, size, others } => format!(
-                "{what}: too large beside the unit's other credentials: the value has {size} bytes, and the unit already got {others}; systemd takes 1 MiB for all credentials of a unit together, their IDs and (on tmpfs) whole pages included"
+                "{what}: too large beside the unit's other credentials: the value has {size} bytes, and the unit already got {others}; systemd accepts 1 MiB for all credentials of a unit together, including their IDs and (on tmpfs) whole pages"
             ),
             Self::Unsealed(why) => why.to_string(),
             Self::Unreadable(error) => format!("its snapshot in the store can't be read: {error}"),
@@ -194,7 +194,7 @@ impl Refusal {
                 format!("not everything is published, and this log says why: {}", names.join(", "))
             }
             Self::Crowded { size } => format!(
-                "there was no memory for its {size} bytes in time: programs that asked for long values and don't read them hold all of it"
+                "there was no memory for its {size} bytes in time: programs that request long values and don't read them use all of it"
             ),
             Self::Stopping => "onecred was stopped before it had the value".to_owned(),
         }
@@ -209,15 +209,15 @@ impl Refusal {
             }
             Self::Failed { failure, .. } => failure.remedy.clone(),
             Self::Empty(_) => {
-                "fill the field in, or say \"allowEmpty\": true if it is meant to be empty".to_owned()
+                "fill the field in, or set \"allowEmpty\": true if it may be empty".to_owned()
             }
             Self::Unsealed(why) => why.remedy().to_owned(),
             Self::TooLarge { .. } | Self::TooLargeTogether { .. } => {
-                "keep large data elsewhere, and its key here".to_owned()
+                "keep large data elsewhere and only its key here".to_owned()
             }
             Self::Part { refusal, .. } => refusal.remedy(unit, credential),
             Self::Unfit { .. } => {
-                "give it to the unit as a credential of its own, which can be any bytes".to_owned()
+                "give it to the unit as a separate credential, which can contain any bytes".to_owned()
             }
             Self::Unreadable(_) => "see: systemctl status onecred run-onecred-store.mount".to_owned(),
             Self::NoFile(_) => {
@@ -228,7 +228,7 @@ impl Refusal {
                 format!("the other files are published; when the cause is fixed: systemctl restart {unit}")
             }
             Self::Crowded { .. } => format!(
-                "see which they are: ss -xp src /run/onecred/credential.sock (or sealed.sock); end them, then: systemctl start {unit}"
+                "find them: ss -xp src /run/onecred/credential.sock (or sealed.sock); end them, then: systemctl start {unit}"
             ),
             Self::Stopping => format!("start it again: systemctl start {unit}"),
         }

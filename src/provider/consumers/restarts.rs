@@ -170,7 +170,7 @@ impl Restarts {
     pub fn save_received(&self, store: &Store) {
         let list = serde_json::to_vec(&*self.received()).unwrap_or_default();
         if let Err(error) = store.set_received(&list) {
-            tracing::warn!("which units received what can't be written to the store: {error}");
+            tracing::warn!("the record of what units received can't be written to the store: {error}");
         }
     }
 
@@ -334,7 +334,7 @@ impl Problem {
     fn in_words(&self) -> String {
         match self {
             Self::Refused(credential, reason) => format!("credential {credential}: {reason}"),
-            Self::Unknown(error) => format!("the service manager gives no answer about it: {error}"),
+            Self::Unknown(error) => format!("the service manager does not answer: {error}"),
             Self::Wave(reason) => reason.clone(),
         }
     }
@@ -375,7 +375,7 @@ fn now() -> u64 {
 /// Logs that more values changed during restarts than can be remembered.
 fn too_many() {
     tracing::error!(
-        "more secrets have changed at once than can be followed; units that are known to have an old value are restarted or reloaded, but those that read published files may not be"
+        "too many secrets have changed at once; units that are known to have an old value are restarted or reloaded, but those that read published files may not be"
     );
 }
 

@@ -35,12 +35,12 @@ impl BusPace {
             return Ok(());
         };
         let cause = format!(
-            "{name} was looked up on the bus {} s ago for {}, and can be every {} s",
+            "{name} was looked up on D-Bus {} s ago for {}, and the least interval is {} s",
             paused.ago.as_secs(),
             asker.consumer().unwrap_or_default(),
             INTERVAL.as_secs()
         );
-        let remedy = "wait; to learn of changes, follow the signal Changed";
+        let remedy = "wait; to follow changes, subscribe to the signal Changed";
         Err(Failure::new(Class::Limited, cause, remedy).retry_after(paused.left))
     }
 }
@@ -71,7 +71,7 @@ mod tests {
             (failure.class, failure.retry_after.map(|left| left.as_secs())),
             (Class::Limited, Some(19))
         );
-        assert!(failure.cause.contains("db was looked up on the bus 10 s ago for app.service"), "{failure}");
+        assert!(failure.cause.contains("db was looked up on D-Bus 10 s ago for app.service"), "{failure}");
         assert!(pace.admit(&unit, "api").is_ok() && pace.admit(&Asker::BusUser(1000), "db").is_ok());
         assert!((0..3).all(|_| pace.admit(&Asker::Admin, "db").is_ok()));
         pass(INTERVAL);

@@ -146,9 +146,9 @@ pub async fn take_up_tokens(mut events: Receiver<Event>) {
             Err(RecvError::Closed) => return,
         }
         match restart_for_newer_token(&link).await {
-            Ok(true) => tracing::info!("{UNIT} is restarted, since a file with its token was replaced"),
+            Ok(true) => tracing::info!("{UNIT} is restarted because a file with its token was replaced"),
             Ok(false) => {}
-            Err(error) => tracing::debug!("whether {UNIT} has the present token can't be seen: {error}"),
+            Err(error) => tracing::debug!("can't check whether {UNIT} has the current token: {error}"),
         }
     }
 }

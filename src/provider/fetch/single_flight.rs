@@ -58,7 +58,7 @@ impl<K: Eq + Hash + Clone + Send + 'static> Flights<K> {
 }
 
 fn crashed() -> Failure {
-    Failure::new(Class::Away, "the fetch broke off inside onecred", "see: journalctl -u onecred")
+    Failure::new(Class::Away, "the fetch failed inside onecred", "see: journalctl -u onecred")
 }
 
 /// The entry of a flight, which is removed even if the flight panics.

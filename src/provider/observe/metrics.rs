@@ -68,43 +68,48 @@ pub struct StoreFigures {
 /// The text, up to and including `# EOF`.
 pub fn text(figures: &Figures) -> String {
     let mut text = Text(String::new());
-    text.gauge("onecred_build_info", "Which onecred this is.", "");
+    text.gauge("onecred_build_info", "The version of onecred.", "");
     text.sample("onecred_build_info", &[("version", figures.version)], 1);
     text.gauge("onecred_serves", "Whether the configuration and the store can be used.", "");
     text.sample("onecred_serves", &[], u8::from(figures.serves));
     totals(&mut text, &figures.totals);
     secrets(&mut text, &figures.secrets);
-    text.gauge("onecred_resolver_answers", "Whether the resolver tells how its sources are.", "");
+    text.gauge("onecred_resolver_answers", "Whether the resolver reports the status of its sources.", "");
     text.sample("onecred_resolver_answers", &[], u8::from(figures.resolver_answers));
     sources(&mut text, &figures.sources);
     let store = &figures.store;
     text.gauge("onecred_store_items", "Items in the store.", "");
     text.sample("onecred_store_items", &[], store.items);
-    text.gauge("onecred_store_bytes", "Bytes that items take in the store.", "bytes");
+    text.gauge("onecred_store_bytes", "The size of the items in the store.", "bytes");
     text.sample("onecred_store_bytes", &[], store.bytes);
-    text.gauge("onecred_store_limit_bytes", "The most bytes that items may take in the store.", "bytes");
+    text.gauge("onecred_store_limit_bytes", "The limit of the size of the items in the store.", "bytes");
     text.sample("onecred_store_limit_bytes", &[], store.limit);
     text.0.push_str("# EOF\n");
     text.0
 }
 
 fn totals(text: &mut Text, totals: &Totals) {
-    text.counter("onecred_answers", "Values handed over whole to units.", "");
+    text.counter("onecred_answers", "Values that were delivered to units.", "");
     text.sample("onecred_answers_total", &[], totals.answers);
-    text.counter("onecred_refusals", "Requests refused, by what kind of thing was wrong.", "");
+    text.counter("onecred_refusals", "Requests that were refused, by type of cause.", "");
     for (kind, count) in &totals.refusals {
         text.sample("onecred_refusals_total", &[("kind", kind)], count);
     }
-    text.counter("onecred_stale_answers", "Values handed over that could not be confirmed.", "");
+    text.counter("onecred_stale_answers", "Values that were delivered unchecked.", "");
     text.sample("onecred_stale_answers_total", &[], totals.stale);
-    text.counter("onecred_waits", "Requests that waited so long that the unit's journal says it.", "");
+    text.counter("onecred_waits", "Requests whose wait was logged in the unit's journal.", "");
     text.sample("onecred_waits_total", &[], totals.waits);
     latency(text, &totals.latency);
 }
 
 fn latency(text: &mut Text, latency: &Latency) {
     const NAME: &str = "onecred_answer_latency_seconds";
-    text.family(NAME, "histogram", "From a request's arrival to the last byte of its value.", "seconds");
+    text.family(
+        NAME,
+        "histogram",
+        "Time from the arrival of a request to the last byte of its value.",
+        "seconds",
+    );
     let bounds = BOUNDS_USEC.iter().map(|usec| format!("{:?}", Duration::from_micros(*usec).as_secs_f64()));
     let mut below = 0;
     for (count, bound) in latency.buckets.iter().zip(bounds.chain(["+Inf".to_owned()])) {
@@ -116,7 +121,7 @@ fn latency(text: &mut Text, latency: &Latency) {
 }
 
 fn secrets(text: &mut Text, secrets: &[SecretFigures]) {
-    text.gauge("onecred_secret_state", "How a secret stands: 1 for the state that it is in.", "");
+    text.gauge("onecred_secret_state", "The state of a secret: 1 for its current state.", "");
     for secret in secrets {
         for state in State::ALL {
             let Some(present) = secret.state else { continue };
@@ -124,17 +129,13 @@ fn secrets(text: &mut Text, secrets: &[SecretFigures]) {
             text.sample("onecred_secret_state", &labels, u8::from(state == present));
         }
     }
-    text.gauge(
-        "onecred_secret_age_seconds",
-        "Time since a value was known to be what 1Password has.",
-        "seconds",
-    );
+    text.gauge("onecred_secret_age_seconds", "Time since a value was known to be current.", "seconds");
     for secret in secrets {
         if let Some(age) = secret.age {
             text.sample("onecred_secret_age_seconds", &[("secret", &secret.name)], age.as_secs());
         }
     }
-    text.counter("onecred_secret_answers", "How often units were given a secret or template.", "");
+    text.counter("onecred_secret_answers", "How often units received a secret or template.", "");
     for secret in secrets {
         text.sample("onecred_secret_answers_total", &[("secret", &secret.name)], secret.counts.answers);
     }
@@ -145,12 +146,12 @@ fn secrets(text: &mut Text, secrets: &[SecretFigures]) {
 }
 
 fn sources(text: &mut Text, sources: &[SourceFigures]) {
-    text.gauge("onecred_source_answers", "Whether a source could be asked the last time.", "");
+    text.gauge("onecred_source_answers", "Whether the last call to a source succeeded.", "");
     for source in sources {
         text.sample("onecred_source_answers", &[("source", &source.name)], u8::from(source.answers));
     }
     let told = || sources.iter().filter_map(|source| Some((source.name.as_str(), source.status.as_ref()?)));
-    text.gauge("onecred_source_state", "Whether a source can be asked: 1 for the state that it is in.", "");
+    text.gauge("onecred_source_state", "The state of a source: 1 for its current state.", "");
     for (name, status) in told() {
         for state in SourceState::ALL {
             let labels = [("source", name), ("state", state.word())];
@@ -165,14 +166,14 @@ fn sources(text: &mut Text, sources: &[SourceFigures]) {
         }
     }
     const SUCCESS: &str = "onecred_source_last_success_timestamp_seconds";
-    text.gauge(SUCCESS, "When a source last answered with success.", "seconds");
+    text.gauge(SUCCESS, "The time of the last successful call to a source.", "seconds");
     for (name, status) in told() {
         if let Some(at) = status.last_success {
             text.sample(SUCCESS, &[("source", name)], at);
         }
     }
     const LIMITED: &str = "onecred_source_limited_until_timestamp_seconds";
-    text.gauge(LIMITED, "Until when a source is left alone, if it is.", "seconds");
+    text.gauge(LIMITED, "Until when a source is not asked, if it is paused.", "seconds");
     for (name, status) in told() {
         if let Some(at) = status.quota.as_ref().and_then(|quota| quota.limited_until) {
             text.sample(LIMITED, &[("source", name)], at);
@@ -186,12 +187,16 @@ fn sources(text: &mut Text, sources: &[SourceFigures]) {
             }
         }
     };
-    of_quota("onecred_source_budget", "Calls that a source may make in 24 hours.", |quota| {
+    of_quota("onecred_source_budget", "The budget of a source: calls in 24 hours.", |quota| {
         quota.spent.budget
     });
-    of_quota("onecred_source_budget_spent", "Calls of the last 24 hours.", |quota| quota.spent.day);
-    of_quota("onecred_source_budget_left", "Calls that are left of the budget.", |quota| quota.left);
-    of_quota("onecred_source_budget_kept_back", "Calls that checks don't get.", |quota| quota.kept_back);
+    of_quota("onecred_source_budget_spent", "Calls in the last 24 hours.", |quota| quota.spent.day);
+    of_quota("onecred_source_budget_left", "Calls that remain in the budget.", |quota| quota.left);
+    of_quota(
+        "onecred_source_budget_kept_back",
+        "Calls that are reserved: checks may not use them.",
+        |quota| quota.kept_back,
+    );
 }
 
 /// A text under construction.

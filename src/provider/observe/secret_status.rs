@@ -97,15 +97,15 @@ impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str(
-                "empty: the field is empty; fill it in, or set \"allowEmpty\": true if it is meant to be empty",
+                "empty: the field is empty; fill it in, or set \"allowEmpty\": true if it may be empty",
             ),
             Self::TooLarge { size, limit, form: Form::Plain } => write!(
                 f,
-                "too large: the value has {size} bytes, and systemd takes {limit}; keep large data elsewhere, and its key here"
+                "too large: the value has {size} bytes, and systemd accepts {limit}; keep large data elsewhere and only its key here"
             ),
             Self::TooLarge { size, limit, form: Form::Sealed } => write!(
                 f,
-                "too large for the sealed socket: the value has {size} bytes, and systemd takes {limit} by LoadCredentialEncrypted=; ask by LoadCredential= at the plain socket, or keep large data elsewhere, and its key here"
+                "too large for the sealed socket: the value has {size} bytes, and systemd accepts {limit} with LoadCredentialEncrypted=; use LoadCredential= at the plain socket, or keep large data elsewhere and only its key here"
             ),
         }
     }

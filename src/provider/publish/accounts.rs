@@ -54,7 +54,7 @@ impl Accounts {
                 Err(Missing::Unknown(
                     "user",
                     user.to_owned(),
-                    "the machine's account services don't answer".to_owned(),
+                    "the machine's account services do not answer".to_owned(),
                 ))
             };
             let answers = match answers {

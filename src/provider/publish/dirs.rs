@@ -59,12 +59,12 @@ impl Dir {
                 }
                 Mounted::Foreign(why) => return Err(bad(why, true)),
                 Mounted::Old { read_only: true } => {
-                    return Err(bad("is still the mount of an earlier version, and read-only by now", true));
+                    return Err(bad("is still the mount of an earlier version, and is read-only now", true));
                 }
                 Mounted::Old { .. } | Mounted::Configured => {}
             }
             if !is_memory(&dir.fd, path).unwrap_or(false) {
-                let why = "is neither a ramfs nor a tmpfs with noswap, so that secrets could reach a disk";
+                let why = "is neither a ramfs nor a tmpfs with noswap, so secrets could be written to a disk";
                 return Err(bad(why, false));
             }
         }
@@ -116,7 +116,7 @@ impl Dir {
     pub(super) fn down(&self, name: &OsStr) -> Result<Self, Fault> {
         let dir = Self::checked(self.path.join(name), self.step(name)?)?;
         if dir.device != self.device {
-            return Err(Fault::Directory { path: dir.path, why: "is a mount of someone else's".to_owned() });
+            return Err(Fault::Directory { path: dir.path, why: "is a mount of another program".to_owned() });
         }
         Ok(dir)
     }
@@ -164,7 +164,7 @@ pub fn objection(root: &Path, has_owners: bool) -> Option<String> {
         Mounted::Foreign(_) | Mounted::Configured | Mounted::View { .. } => return None,
     };
     let fault = Fault::Root { root: root.to_owned(), why: why.to_owned(), taken: true };
-    Some(format!("{fault}, so that nothing is published below it; {}", fault.remedy("NAME")))
+    Some(format!("{fault}, so nothing is published below it; {}", fault.remedy("NAME")))
 }
 
 /// Whether a directory on this device is a mount point. An empty directory that is not a mount point will be

@@ -107,7 +107,7 @@ impl Publisher {
                 Ok(_) if step == Step::AskAgain => tracing::info!(
                     object_systemd_unit = unit.as_str(),
                     onecred_unit = unit.as_str(),
-                    "{unit} asks again, since a file that it stands for is gone; units that require it are not stopped"
+                    "{unit} is restarted because its file is gone; units that require it are not stopped"
                 ),
                 Ok(_) => {}
                 // the service manager refuses; it did answer
@@ -177,7 +177,7 @@ impl Publisher {
                 onecred_unit = consumer.as_str(),
                 onecred_secret = name,
                 onecred_result = refusal.kind(),
-                "{consumer} requires {unit}, which is refused, so that it can't start: {reason}"
+                "{consumer} requires {unit}, which is refused, so it can't start: {reason}"
             );
         }
     }

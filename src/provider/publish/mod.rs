@@ -64,9 +64,9 @@ pub struct Publisher {
 }
 
 /// Why a file is removed.
-const NO_MORE: &str = "1Password has it no more";
+const NO_MORE: &str = "1Password no longer has it";
 /// The same, after the removal of an override.
-const RELEASED: &str = "what stood in for it was released, and there is nothing else";
+const RELEASED: &str = "its override was removed, and it has no other value";
 
 /// Returns whether a unit is in the list for recovery.
 type IsToRecover = Box<dyn Fn(&str) -> bool + Send + Sync>;
@@ -154,7 +154,7 @@ impl Publisher {
         for (path, _) in
             old_files.iter().zip(&removed).filter(|(_, it)| matches!(it, Ok(Removed::LeftOfOthers)))
         {
-            tracing::warn!("{} is left: it is not the file that onecred published there", path.display());
+            tracing::warn!("{} is not removed: it is not the file that onecred published", path.display());
         }
         for fault in
             unlinked.into_iter().filter_map(Result::err).chain(removed.into_iter().filter_map(Result::err))

@@ -75,9 +75,9 @@ pub(super) fn judge(root: &Path, mountinfo: &str) -> Mounted {
         Some(mount) if mount.inner == "/" && mount.source == OURS => {
             Mounted::Old { read_only: mount.is_read_only() }
         }
-        Some(mount) if mount.inner == "/" => Mounted::Foreign("is a mount of someone else's"),
+        Some(mount) if mount.inner == "/" => Mounted::Foreign("is a mount of another program"),
         // a bind mount that the sandbox made is also a mount, of a part of a file system
-        Some(_) | None => Mounted::Foreign("is an ordinary directory, and no memory that onecred brought"),
+        Some(_) | None => Mounted::Foreign("is an ordinary directory, not memory that onecred mounted"),
     }
 }
 
@@ -94,7 +94,7 @@ pub fn old_mounts() -> Vec<String> {
 
 pub(super) fn is_old(root: &str) -> String {
     format!(
-        "{root} is still the writable mount of an earlier version, so that owners of files can change them and fill the memory; it is replaced at the next boot"
+        "{root} is still the writable mount of an earlier version, so owners of files can change them and fill the memory; it is replaced at the next boot"
     )
 }
 
@@ -103,7 +103,7 @@ pub(super) fn is_old(root: &str) -> String {
 pub(super) fn is_writable(root: &Path) -> String {
     let name = root.file_name().unwrap_or_default().display();
     format!(
-        "{0} is mounted writable, so that owners of files below it can change them and fill the memory; give it a mount unit like that of /run/secrets: What={PRIVATE}/{name}, Where={0}, Type=none, Options=bind,ro,nosuid,nodev,noexec",
+        "{0} is mounted writable, so owners of files below it can change them and fill the memory; give it a mount unit like that of /run/secrets: What={PRIVATE}/{name}, Where={0}, Type=none, Options=bind,ro,nosuid,nodev,noexec",
         root.display()
     )
 }
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(at(&[remounted]), Mounted::Old { read_only: true });
         assert_eq!(
             at(&[view, theirs]),
-            Mounted::Foreign("is a mount of someone else's"),
+            Mounted::Foreign("is a mount of another program"),
             "the last is on top"
         );
         for others in [&[other_memory][..], &[of_the_sandbox], &[], &["no line of a mount"]] {

@@ -50,17 +50,20 @@ impl fmt::Display for Stranger {
                 "the caller's address is not of the form that systemd uses for LoadCredential=; name this socket in a unit's LoadCredential=, or try: onecred get --as UNIT ID"
             ),
             Self::User(uid) => {
-                write!(f, "the caller is user {uid}, who is not the one whose service manager is served here")
+                write!(
+                    f,
+                    "the caller is user {uid}, who is not the user of the service manager that is served"
+                )
             }
             Self::Gone => write!(f, "the caller ended before it had an answer"),
             Self::Unreadable(why) => write!(f, "the caller's cgroup can't be read: {why}"),
             Self::NoUnit(claim) => write!(
                 f,
-                "the caller claims to be {}, and its cgroup is that of no unit (onecred needs cgroup v2, alone or beside v1)",
+                "the caller claims to be {}, but is not in the cgroup of a unit (onecred needs cgroup v2, alone or beside v1)",
                 claim.unit
             ),
             Self::OtherUnit { claim, found } => {
-                write!(f, "the caller claims to be {}, and its cgroup is that of {found}", claim.unit)
+                write!(f, "the caller claims to be {}, but is in the cgroup of {found}", claim.unit)
             }
         }
     }
@@ -109,7 +112,8 @@ impl Attestation {
 /// a later process.
 pub(crate) fn unit_of(pid: i32, pidfd: Option<OwnedFd>) -> Result<UnitName, Stranger> {
     let cgroup = Watch::over(pid, pidfd)?.cgroup(read_cgroup)?;
-    unit_of_cgroup(&cgroup, "").ok_or_else(|| Stranger::Unreadable("it is in no unit's cgroup".to_owned()))
+    unit_of_cgroup(&cgroup, "")
+        .ok_or_else(|| Stranger::Unreadable("it is not in the cgroup of a unit".to_owned()))
 }
 
 /// Detects that the PID of a process was reused.

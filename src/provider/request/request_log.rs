@@ -89,7 +89,7 @@ impl Report {
         let cause = cause.map_or_else(|| "no answer yet".to_owned(), ToString::to_string);
         let (reference, patience) = (wanted.reference.to_string(), wanted.deadline.as_secs());
         let then = if there {
-            "it is served as it was fetched before, if no answer comes".to_owned()
+            "the cached value is served if no answer arrives".to_owned()
         } else {
             format!("it is refused {patience} s after it asked")
         };
@@ -112,7 +112,7 @@ impl Report {
         let (unit, credential) = (&asked.peer.claim.unit, &asked.peer.claim.credential);
         let reference = wanted.reference.to_string();
         let text = format!(
-            "credential {credential} for {unit} is served as it was fetched before ({reference}), since it can't be confirmed now: {cause}"
+            "credential {credential} for {unit} is served from the cache ({reference}), because it can't be confirmed now: {cause}"
         );
         let line = Line::of(asked, message_id::STALE, "stale", text);
         self.say(Line { reference: Some(reference), ..line }, Some(asked.arrived));
@@ -175,8 +175,8 @@ impl Report {
 
 fn more(again: u64) -> String {
     match again {
-        1 => " (and once more within a minute)".to_owned(),
-        again => format!(" (and {again} times more within a minute)"),
+        1 => " (and 1 more time within a minute)".to_owned(),
+        again => format!(" (and {again} more times within a minute)"),
     }
 }
 

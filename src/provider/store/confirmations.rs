@@ -100,10 +100,10 @@ impl Store {
         match serde_json::to_vec(&confirmations) {
             Ok(bytes) => {
                 if let Err(error) = self.folder.write_state(&bytes) {
-                    tracing::warn!("what a check found can't be written to the store: {error}");
+                    tracing::warn!("the results of a check can't be written to the store: {error}");
                 }
             }
-            Err(error) => tracing::warn!("what a check found can't be written to the store: {error}"),
+            Err(error) => tracing::warn!("the results of a check can't be written to the store: {error}"),
         }
     }
 }

@@ -45,13 +45,13 @@ pub enum BadFolder {
     Open(PathBuf, #[source] io::Error),
     /// It is on a file system that may be written to a disk.
     #[error(
-        "the store {0} is neither on a ramfs nor on a tmpfs with noswap, so that secrets could reach a disk; \
-         start run-onecred-store.mount (or, to try things, give --development)"
+        "the store {0} is neither on a ramfs nor on a tmpfs with noswap, so secrets could be written to a disk; \
+         start run-onecred-store.mount (or, for experiments, use --development)"
     )]
     NotMemory(PathBuf),
     /// Other users could read it or write to it.
     #[error(
-        "the store {path} belongs to user {owner} with mode {mode:04o}; it has to be this user's own, with mode 0700"
+        "the store {path} belongs to user {owner} with mode {mode:04o}; it must belong to this user, with mode 0700"
     )]
     NotOurs {
         /// The directory.

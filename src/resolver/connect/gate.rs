@@ -142,8 +142,8 @@ fn doubted(mut trouble: Trouble, denials: u32) -> Trouble {
 fn busy() -> Failure {
     Failure::new(
         Class::Away,
-        "earlier calls to the Connect server took all the time",
-        "see whether it answers fast enough, or allow a longer deadline",
+        "earlier calls to the Connect server used all the time",
+        "check whether it answers fast enough, or set a longer deadline",
     )
 }
 

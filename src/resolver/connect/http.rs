@@ -71,8 +71,8 @@ impl Http {
         let mut token = HeaderValue::from_bytes(&header).map_err(|_| {
             Failure::new(
                 Class::NoToken,
-                "what was given as the token holds characters that no token has",
-                "put the Connect token there, and nothing else: onecred token set",
+                "the token contains characters that no token has",
+                "set only the Connect token: onecred token set",
             )
             .malformed_token()
         })?;
@@ -221,8 +221,8 @@ impl Http {
     fn malformed_url(&self, what: &str) -> Trouble {
         Trouble::final_(Failure::new(
             Class::Malformed,
-            format!("{what} from Connect at {}: its ID is none", self.label()),
-            "see whether the source's url is that of a Connect server",
+            format!("{what} from Connect at {}: its ID is not valid", self.label()),
+            "check whether the source's url is that of a Connect server",
         ))
     }
 

@@ -73,7 +73,7 @@ impl Connect {
         Failure::new(
             Class::Malformed,
             format!("{what} from Connect at {}: {why}", self.http.label()),
-            "see whether the source's url is that of a Connect server, and whether a proxy changes its answers",
+            "check whether the source's url is that of a Connect server, and whether a proxy changes its answers",
         )
     }
 
@@ -91,7 +91,8 @@ impl Connect {
 fn of_list(mut failure: Failure) -> Failure {
     if failure.class == Class::TooLarge {
         failure.remedy =
-            "see whether the source's url is that of a Connect server, or keep fewer items in a vault".into();
+            "check whether the source's url is that of a Connect server, or keep fewer items in a vault"
+                .into();
     }
     failure
 }
@@ -114,8 +115,8 @@ impl Backend for Connect {
             if look < 3 && Instant::now() + EMPTY_AGAIN >= by {
                 return Err(Failure::new(
                     Class::Away,
-                    format!("Connect at {} shows no vaults yet", self.http.label()),
-                    "wait until it has synchronised, or see whether the token has any vaults",
+                    format!("Connect at {} returns no vaults yet", self.http.label()),
+                    "wait until it has synchronised, or check whether the token has any vaults",
                 ));
             }
             if look < 3 {
@@ -134,7 +135,7 @@ impl Backend for Connect {
         let want = Want { path: &["vaults", vault, "items"], what: &what, json: true, most: MAX_LIST };
         let items: Vec<ItemOverview> = self.get_json(&want, by).await.map_err(of_list)?;
         if items.iter().any(|item| item.vault.as_ref().is_some_and(|v| v.id != vault)) {
-            return Err(self.malformed(&what, "it holds items of another vault"));
+            return Err(self.malformed(&what, "it contains items of another vault"));
         }
         Ok(items)
     }

@@ -43,15 +43,15 @@ pub(super) fn read(address: &Address) -> Result<Base, Failure> {
         || url.query().is_some()
         || url.fragment().is_some()
     {
-        return Err(wrong("holds more than a scheme, a host, a port and a path", example));
+        return Err(wrong("has more than a scheme, a host, a port and a path", example));
     }
     let local = match url.scheme() {
         "https" => None,
         "http" if address.insecure => None,
         "http" => Some(Place::of(&url).ok_or_else(|| {
             wrong(
-                "is plain http beyond this host, which would show token and secrets to the network",
-                "use https, or set \"insecure\": true for a network that you trust with both",
+                "is plain http to another host, which would reveal token and secrets to the network",
+                "use https, or set \"insecure\": true if you trust the network with both",
             )
         })?),
         _ => return Err(wrong("is neither https nor http", example)),

@@ -44,9 +44,9 @@ impl Trouble {
     }
 }
 
-const TOKEN: &str = "put a token of this server there: onecred token set";
-const SERVER: &str = "see whether the Connect server runs well and can be reached from this host";
-const URL: &str = "see whether the source's url is that of a Connect server";
+const TOKEN: &str = "set a token of this server: onecred token set";
+const SERVER: &str = "check whether the Connect server works and can be reached from this host";
+const URL: &str = "check whether the source's url is that of a Connect server";
 
 /// A status other than 200 and 404.
 pub(super) fn of_status(
@@ -62,11 +62,7 @@ pub(super) fn of_status(
             let place = location.and_then(|l| l.split(['?', '#']).next()).unwrap_or("elsewhere");
             let cause =
                 format!("Connect at {server} redirects to {place:?} ({status}), which is not followed");
-            Trouble::final_(failure(
-                Class::Malformed,
-                cause,
-                "write the url in the configuration as the server wants it",
-            ))
+            Trouble::final_(failure(Class::Malformed, cause, "correct the url in the configuration"))
         }
         401 => Trouble::final_(failure(
             Class::Denied,
@@ -80,12 +76,16 @@ pub(super) fn of_status(
         }
         408 => {
             let cause = format!("Connect at {server} did not synchronise in time (408)");
-            Trouble::passing(failure(Class::Away, cause, "wait, or see whether the server reaches 1Password"))
+            Trouble::passing(failure(
+                Class::Away,
+                cause,
+                "wait, or check whether the server reaches 1Password",
+            ))
         }
         413 => Trouble::final_(failure(
             Class::TooLarge,
             format!("{what} is more than Connect at {server} hands out (413)"),
-            "keep large data elsewhere, and only its key in 1Password",
+            "keep large data elsewhere and only its key in 1Password",
         )),
         429 => Trouble::passing(failure(
             Class::Limited,
@@ -112,7 +112,7 @@ pub(super) fn of_status(
 /// A 404. `own`: it comes from Connect itself.
 pub(super) fn of_not_found(server: &str, what: &str, own: bool) -> Trouble {
     if own {
-        let cause = format!("no such thing at Connect: {what} (404)");
+        let cause = format!("Connect does not have {what} (404)");
         return Trouble::final_(Failure::new(Class::NotFound, cause, "correct the reference"));
     }
     let cause = format!("no Connect server answers at {server}: 404 in other words than Connect's");
@@ -134,7 +134,7 @@ pub(super) fn of_encoding(server: &str, what: &str, encoding: &str) -> Trouble {
     Trouble::final_(Failure::new(
         Class::Malformed,
         cause,
-        "see whether a proxy before the server compresses, and turn that off",
+        "check whether a proxy before the server compresses, and turn that off",
     ))
 }
 
@@ -149,7 +149,7 @@ pub(super) fn of_size(server: &str, what: &str, most: usize) -> Trouble {
     Trouble::final_(Failure::new(
         Class::TooLarge,
         cause,
-        "keep large data elsewhere, and only its key in 1Password",
+        "keep large data elsewhere and only its key in 1Password",
     ))
 }
 
@@ -159,7 +159,7 @@ pub(super) fn of_unframed(server: &str, what: &str) -> Trouble {
     Trouble::final_(Failure::new(
         Class::Malformed,
         cause,
-        "see whether a proxy of HTTP/1.0 stands before the server",
+        "check whether an HTTP/1.0 proxy is before the server",
     ))
 }
 
@@ -167,7 +167,7 @@ pub(super) fn of_unframed(server: &str, what: &str) -> Trouble {
 pub(super) fn of_cut(server: &str, what: &str) -> Trouble {
     Trouble::passing(Failure::new(
         Class::Away,
-        format!("{what} from Connect at {server} was cut on its way"),
+        format!("{what} from Connect at {server} was truncated"),
         SERVER,
     ))
 }

@@ -189,7 +189,7 @@ impl<B: Backend> Engine<B> {
                 let cause = format!(
                     "{at} is behind: it has version {now} of {what}, of which it had {before} before"
                 );
-                let remedy = "wait until it has synchronised, or see whether it does";
+                let remedy = "wait until it has synchronised, or check whether it does";
                 Err(Failure::new(Class::Away, cause, remedy).of_item())
             }
             _ => Ok(()),
@@ -214,7 +214,7 @@ impl<B: Backend> Engine<B> {
             return Err(Failure::new(
                 Class::NotFound,
                 format!("{name} is not an OTP field and not a private key"),
-                "leave the ?query out of the reference",
+                "remove the ?query from the reference",
             ));
         }
         let content = self.backend.file(id, file, by).await?;
@@ -336,7 +336,7 @@ fn too_late() -> Failure {
     Failure::new(
         Class::Away,
         "no answer came in time",
-        "see whether the source can be reached from this host, or allow a longer deadline",
+        "check whether the source can be reached from this host, or set a longer deadline",
     )
 }
 
@@ -348,7 +348,7 @@ fn in_motion(item: &ItemRef) -> Failure {
 /// The failure if a list and an item contradict each other. This does not confirm that the item is gone.
 fn listed_only(what: &str, failure: &Failure) -> Failure {
     let cause = format!("the {what} is listed, but {}", failure.cause);
-    let remedy = "ask again in a moment; see whether the server has synchronised";
+    let remedy = "ask again in a moment; check whether the server has synchronised";
     Failure::new(Class::Away, cause, remedy).of_item()
 }
 

@@ -47,7 +47,7 @@ pub(crate) fn vault<'a>(
             Err(missing(cause, near, remedy))
         }
         _ => Err(several(
-            format!("several vaults are named {wanted}"),
+            format!("several vaults have the name {wanted}"),
             "rename all but one of them, or name the vault by its ID",
         )),
     }
@@ -99,7 +99,7 @@ pub(crate) fn item<'a>(
             ))
         }
         _ => Err(several(
-            format!("several items of vault {vault} are named {wanted}"),
+            format!("several items of vault {vault} have the name {wanted}"),
             "rename all but one of them, or name the item by its ID",
         )),
     }
@@ -125,7 +125,7 @@ fn slashed<'a>(
     Some(Failure::new(
         Class::NotFound,
         format!("{cause}; {} has a / in its name{more}, which a reference can't hold", quoted(name)),
-        format!("if that {what} is meant, write its ID instead: {}", id_of(id)),
+        format!("if you mean that {what}, write its ID instead: {}", id_of(id)),
     ))
 }
 
@@ -201,7 +201,7 @@ fn section_ids<'a>(
     if found.is_empty() {
         let remedy = match segment.text.is_empty() {
             true => "write one slash instead of two: no section of it is without a title",
-            false => "correct the reference, or leave the section out of it",
+            false => "correct the reference, or remove the section from it",
         };
         let cause = format!("no section {} in item {}", quoted(&segment.text), quoted(title));
         return Err(Failure::new(Class::NotFound, format!("{cause}, {}", labels::of(item, wanted)), remedy));

@@ -37,7 +37,7 @@ pub(crate) fn of_field(
             return Err(Failure::new(
                 Class::NotFound,
                 format!("{name} is not a private key"),
-                "leave ?ssh-format=openssh out of the reference, or name the key's field",
+                "remove ?ssh-format=openssh from the reference, or name the key's field",
             ));
         }
         Some(Query::OpenSsh) => (private_key(field, &name, ssh::to_openssh)?, None),
@@ -57,7 +57,7 @@ pub(crate) fn limited(value: SecretValue, name: &str) -> Result<SecretValue, Fai
         return Ok(value);
     }
     let cause = format!("{name} has {} bytes, of {} at most", value.len(), SecretValue::MAX);
-    Err(Failure::new(Class::TooLarge, cause, "keep large data elsewhere, and only its key in 1Password"))
+    Err(Failure::new(Class::TooLarge, cause, "keep large data elsewhere and only its key in 1Password"))
 }
 
 fn one_time_password(field: &Field, name: &str, moment: Moment) -> Result<otp::Code, Failure> {
@@ -66,7 +66,7 @@ fn one_time_password(field: &Field, name: &str, moment: Moment) -> Result<otp::C
         return Err(Failure::new(
             Class::NotFound,
             format!("{name} is not an OTP field"),
-            "leave ?attribute=otp out of the reference, or name the field of the one-time password",
+            "remove ?attribute=otp from the reference, or name the field of the one-time password",
         ));
     }
     if let Some(code) = field.text().and_then(|uri| otp::code(uri, moment.came)) {
@@ -79,8 +79,8 @@ fn one_time_password(field: &Field, name: &str, moment: Moment) -> Result<otp::C
         }
         None => Err(Failure::new(
             Class::Malformed,
-            format!("{name} holds no otpauth URI that can be read"),
-            "set the one-time password up anew in 1Password",
+            format!("{name} does not contain a valid otpauth URI"),
+            "set up the one-time password in 1Password again",
         )),
     }
 }
@@ -96,7 +96,7 @@ fn private_key(
 ) -> Result<Zeroizing<String>, Failure> {
     convert(field.text().unwrap_or_default()).map_err(|error| {
         let remedy =
-            "import the key anew into 1Password: ed25519, RSA and ECDSA keys are known, without a passphrase";
+            "import the key into 1Password again: ed25519, RSA and ECDSA keys without a passphrase are supported";
         Failure::new(Class::Malformed, format!("{name}: {error}"), remedy)
     })
 }
@@ -108,12 +108,12 @@ fn plain(field: &Field, name: &str) -> Result<Zeroizing<String>, Failure> {
         Some(Value::Text(text)) => text,
         Some(Value::Parts(parts)) if field.kind.eq_ignore_ascii_case("ADDRESS") => return Ok(address(parts)),
         Some(Value::Hidden) => {
-            let cause = format!("{name} is of a kind that 1Password's core can't read");
-            return Err(Failure::new(Class::Malformed, cause, "keep the value in a field of text"));
+            let cause = format!("{name} has a type that 1Password's SDK core can't read");
+            return Err(Failure::new(Class::Malformed, cause, "store the value in a text field"));
         }
         Some(Value::Parts(_) | Value::Nested) => {
-            let cause = format!("{name} has a value of several parts, which no reference can express");
-            return Err(Failure::new(Class::Malformed, cause, "keep the value in a field of text"));
+            let cause = format!("{name} has a value of several parts, which references can't express");
+            return Err(Failure::new(Class::Malformed, cause, "store the value in a text field"));
         }
     };
     let written = match field.kind.to_ascii_uppercase().as_str() {

@@ -51,8 +51,10 @@ impl<W: Work> Backend for Account<W> {
         let what = "the list of vaults";
         let vaults: Vec<CoreVault> = self.calls.get("VaultsList", json!({}), what, by).await?;
         if vaults.is_empty() {
-            let cause =
-                format!("1Password at {} denied every vault: the token sees none", self.calls.session.host());
+            let cause = format!(
+                "1Password at {} denied every vault: the token has access to none",
+                self.calls.session.host()
+            );
             let remedy = "give the service account access to the vaults; Private, Personal and Employee vaults cannot be granted";
             return Err(Failure::new(Class::Denied, cause, remedy));
         }
@@ -66,7 +68,7 @@ impl<W: Work> Backend for Account<W> {
         let items: Vec<CoreOverview> = self.calls.get("ItemsList", parameters, &what, by).await?;
         let items: Vec<ItemOverview> = items.into_iter().map(ItemOverview::from).collect();
         if items.iter().any(|item| item.vault.as_ref().is_none_or(|v| v.id != vault)) {
-            return Err(self.calls.malformed(&what, "it holds items of another vault"));
+            return Err(self.calls.malformed(&what, "it contains items of another vault"));
         }
         Ok(items)
     }
@@ -103,7 +105,7 @@ impl<W: Work> Calls<W> {
     }
 
     fn malformed(&self, what: &str, why: &str) -> Failure {
-        let cause = format!("what 1Password's core brought for {what} is malformed: {why}");
+        let cause = format!("the answer of 1Password's SDK core for {what} is malformed: {why}");
         Failure::new(Class::Malformed, cause, "install a known version of the core: onecred core install")
     }
 
@@ -131,7 +133,7 @@ impl<W: Work> Get for Calls<W> {
             Err(failure) if failure.class == Class::Misconfigured => {
                 self.one_by_one.store(true, Ordering::Relaxed);
                 tracing::warn!(
-                    "1Password's SDK core is older than 0.4, so that each item costs a request of its own"
+                    "1Password's SDK core is older than 0.4, so each item costs a separate request"
                 );
                 return Ok(BTreeMap::new());
             }

@@ -48,9 +48,7 @@ impl Book {
     pub fn in_file(file: OwnedFd) -> Self {
         let file = File::from(file);
         let (turn, mut ledgers) = read(&file).unwrap_or_else(|error| {
-            tracing::warn!(
-                "what was spent before this start can't be read, and is counted from nothing: {error}"
-            );
+            tracing::warn!("the record of calls can't be read, so counting starts from zero: {error}");
             Default::default()
         });
         let now = BootTime::now();
@@ -66,7 +64,7 @@ impl Book {
         if let Some(file) = &pages.file
             && let Err(error) = write(file, pages.turn, &pages.ledgers)
         {
-            tracing::warn!("what was spent can't be kept for the time after a restart: {error}");
+            tracing::warn!("the record of calls can't be stored for the next start: {error}");
             pages.file = None;
         }
         done
@@ -109,7 +107,7 @@ fn read_at(file: &File, place: u64) -> io::Result<(u64, BTreeMap<String, Ledger>
     let mut json = vec![0; len];
     file.read_exact_at(&mut json, place + HEAD as u64)?;
     if digest(told, &json) != sum {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not whole"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not complete"));
     }
     Ok((number(turn), serde_json::from_slice(&json)?))
 }

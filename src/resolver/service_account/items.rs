@@ -122,7 +122,11 @@ pub(super) struct All {
 /// Parses an answer of the SDK core. The error contains the position but not the content.
 pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
     serde_json::from_slice(json).map_err(|error| {
-        format!("it has another shape than the core's (line {}, column {})", error.line(), error.column())
+        format!(
+            "it does not have the form of the core's answers (line {}, column {})",
+            error.line(),
+            error.column()
+        )
     })
 }
 

@@ -109,7 +109,7 @@ impl Ledger {
     pub(super) fn admit(&self, calls: u32, budget: Budget, now: BootTime) -> Result<(), Failure> {
         let left = self.until.map(|until| now.age(until)).filter(|left| !left.is_zero());
         if let Some(left) = left {
-            return Err(limited("1Password limits the calls, and is left alone for a while".into(), left));
+            return Err(limited("1Password limits the calls, and is not asked for a while".into(), left));
         }
         // a budget smaller than the cost of a login allows one login per day
         let most = if self.lots.is_empty() { budget.per_day.max(calls) } else { budget.per_day };
@@ -157,7 +157,7 @@ impl Ledger {
         let most = budget.ceiling(cause);
         if !self.lots.is_empty() && self.spent(now, DAY).saturating_add(calls) > most {
             let cause_text = format!(
-                "the rest of the source's budget of {} calls is kept for units that start",
+                "the rest of the source's budget of {} calls is reserved for units that start",
                 budget.per_day
             );
             let wait = self.room(calls, most, now).max(Duration::from_secs(60));
@@ -187,7 +187,7 @@ impl Ledger {
         let most = budget.per_day - budget.kept_back();
         if self.spent(now, DAY) >= most && budget.per_day > 1 {
             let cause = format!(
-                "what is left of the source's budget of {} calls is kept for new secrets",
+                "the rest of the source's budget of {} calls is reserved for new secrets",
                 budget.per_day
             );
             return Err(limited(cause, self.room(1, most, now).max(Duration::from_secs(60))));

@@ -101,7 +101,7 @@ async fn load(worker: &Worker, host: &str, library: &Wanted) -> Result<Option<&'
     match loaded.map_err(|trouble| refusal(host, trouble))?.told {
         Told::Loaded { path, sha256 } if library.allows(&path, &sha256) => Ok(releases::release(&sha256)),
         Told::Loaded { .. } | Told::Done => {
-            Err(verdict::crashed("it says that it has loaded a library that was not asked for").into())
+            Err(verdict::crashed("it reports that it has loaded a library that was not requested").into())
         }
     }
 }

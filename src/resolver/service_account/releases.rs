@@ -28,8 +28,8 @@ pub(super) fn notice(path: &Path, sha256: &str) {
     match release(sha256) {
         Some(version) => tracing::info!("1Password's SDK core {version} is in use: {path}"),
         None => tracing::warn!(
-            "the SDK core {path} is of no release that is known here (SHA-256 {sha256}); \
-             to be sure of it, pin it as the source's \"librarySha256\""
+            "the SDK core {path} is not a known release (SHA-256 {sha256}); \
+             to pin it, set the source's \"librarySha256\""
         ),
     }
 }

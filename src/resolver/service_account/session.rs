@@ -142,7 +142,7 @@ impl<W: Work> Session<W> {
                 state.worker = Some(Arc::clone(&worker));
                 return Ok(worker);
             }
-            Some(_died) => state.in_vain(verdict::crashed("it ended while nothing was asked of it")),
+            Some(_died) => state.in_vain(verdict::crashed("it ended while it was idle")),
             None => {}
         }
         if let Some((failure, until)) = &state.rest {
@@ -157,7 +157,7 @@ impl<W: Work> Session<W> {
         let making = tokio::spawn(make(Arc::clone(&self.account), state));
         match timeout_at(by, making).await {
             Ok(Ok(made)) => made,
-            Ok(Err(_panicked)) => Err(verdict::crashed("its worker could not be made")),
+            Ok(Err(_panicked)) => Err(verdict::crashed("its worker could not be started")),
             Err(_) => Err(late()),
         }
     }
@@ -250,7 +250,9 @@ async fn log_in<W: Work>(account: &Account, before: Option<Failure>) -> Result<W
         // the answer comes from a process with foreign code: report the path and sum only if they were asked
         // for
         if !account.library.allows(path, sha256) {
-            return Err(verdict::crashed("it says that it has loaded what nobody asked for").into());
+            return Err(
+                verdict::crashed("it reports that it has loaded a library that was not requested").into()
+            );
         }
         super::releases::notice(path, sha256);
         account.record.core(super::releases::release(sha256).unwrap_or("unknown"));
@@ -283,7 +285,7 @@ async fn log_in<W: Work>(account: &Account, before: Option<Failure>) -> Result<W
 
 /// The failure of the previous login, while logins are paused.
 fn paced(mut failure: Failure, wait: Duration) -> Failure {
-    const WORDS: &str = "; so that the budget lasts, the next login waits";
+    const WORDS: &str = "; to save the budget, the next login waits";
     if !failure.cause.ends_with(WORDS) {
         failure.cause.push_str(WORDS);
     }

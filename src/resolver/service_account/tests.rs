@@ -144,7 +144,7 @@ async fn another_library_is_refused() {
     write(b"\x7fELF");
     refused("too short").await;
     write(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0\xb7\0 for another machine");
-    refused(if cfg!(target_arch = "aarch64") { "no library" } else { "ELF machine 183" }).await;
+    refused(if cfg!(target_arch = "aarch64") { "not a library" } else { "ELF machine 183" }).await;
     let good = counterfeit(path, &[]);
     std::fs::set_permissions(&good, std::fs::Permissions::from_mode(0o775)).unwrap();
     refused("its mode is 0775").await;

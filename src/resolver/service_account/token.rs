@@ -31,11 +31,11 @@ pub(super) struct Hosts {
 pub(super) enum BadToken {
     #[error("it does not begin with ops_, as the tokens of service accounts do")]
     Prefix,
-    #[error("it is cut, or has something in it that does not belong there")]
+    #[error("it is truncated, or contains something else")]
     Encoding,
-    #[error("it lacks parts that the tokens of service accounts have")]
+    #[error("it lacks parts of a service account's token")]
     Shape,
-    #[error("the address of its account is not of the form https://HOST")]
+    #[error("the address of its account does not have the form https://HOST")]
     Address,
     #[error("its account is at {0:?}, which is not one of 1Password's own hosts")]
     Host(String),

@@ -21,8 +21,8 @@ pub(super) enum Then {
     Replace,
 }
 
-pub(super) const NEW_TOKEN: &str = "put a valid token there: onecred token set";
-const REACH: &str = "see whether this host reaches the account's host, through a proxy if it needs one";
+pub(super) const NEW_TOKEN: &str = "set a valid token: onecred token set";
+const REACH: &str = "check whether this host can reach the account's host, through a proxy if necessary";
 
 /// Classifies an error. `what` was requested from `host`.
 pub(super) fn of(host: &str, what: &str, refused: &Refused) -> (Failure, Then) {
@@ -52,7 +52,7 @@ fn said(host: &str, what: &str, name: &str, message: &str) -> (Failure, Then) {
         return (denied_token(host), Then::LogIn);
     }
     if name.contains("TokenParsing") || name == "InvalidConfiguration" && has(&["service account token"]) {
-        let failure = Failure::new(Class::Denied, "1Password's core can't read the token", NEW_TOKEN);
+        let failure = Failure::new(Class::Denied, "1Password's SDK core can't read the token", NEW_TOKEN);
         return (failure.malformed_token(), Then::Tell);
     }
     if has(&["right permissions"]) {
@@ -63,11 +63,11 @@ fn said(host: &str, what: &str, name: &str, message: &str) -> (Failure, Then) {
         );
     }
     if has(&["not in an active state"]) {
-        let cause = format!("no such thing at 1Password: {what} is archived or deleted");
+        let cause = format!("1Password does not have {what}: it is archived or deleted");
         return tell(Class::NotFound, cause, "restore it from the archive, or correct the reference");
     }
     if has(&["couldn't be found", "not in a valid format"]) {
-        return tell(Class::NotFound, format!("no such thing at 1Password: {what}"), "correct the reference");
+        return tell(Class::NotFound, format!("1Password does not have {what}"), "correct the reference");
     }
     if has(&["decrypting", "deserializing", "BadEncoding", "data error", "verify"]) {
         return malformed(host, what);
@@ -75,7 +75,7 @@ fn said(host: &str, what: &str, name: &str, message: &str) -> (Failure, Then) {
     if has(&["did not match any variant"]) {
         return tell(
             Class::Misconfigured,
-            format!("1Password's core is too old for {what}"),
+            format!("1Password's SDK core is too old for {what}"),
             "install another version: onecred core install",
         );
     }
@@ -84,7 +84,7 @@ fn said(host: &str, what: &str, name: &str, message: &str) -> (Failure, Then) {
         return (Failure::new(Class::Away, cause, REACH), Then::Unreached);
     }
     let why = match () {
-        () if has(&["retrieving response contents"]) => "what it sent was cut on its way",
+        () if has(&["retrieving response contents"]) => "what it sent was truncated",
         () if has(&["internal server error"]) => "it has an internal error (500)",
         () => unquoted(message.rsplit(": ").next().unwrap_or(message)),
     };

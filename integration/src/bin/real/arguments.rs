@@ -98,7 +98,7 @@ fn check_url(url: &Url, is_insecure: bool) -> Result<(), String> {
         || url.query().is_some()
         || url.fragment().is_some();
     match url.scheme() {
-        _ if has_more => Err("--connect holds more than a scheme, a host, a port and a path".into()),
+        _ if has_more => Err("--connect has more than a scheme, a host, a port and a path".into()),
         "https" => Ok(()),
         "http" if is_local || is_insecure => Ok(()),
         "http" => Err("--connect is plain http to another host, which shows the token to the network; use https, or --insecure".into()),

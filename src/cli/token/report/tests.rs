@@ -37,6 +37,6 @@ fn what_is_unknown_is_said_to_be_so() {
     assert!(out.ends_with("calls    6 in the last hour, 40 in the last day; 760 of 800 left\n"), "{out}");
     assert_eq!(err.lines().count(), 1, "{err}");
     let (out, err) = shown(1_790_208_000 - 3_600, &known);
-    assert!(out.contains("in 1 hours") && err.contains("the token ends soon"), "{out}{err}");
+    assert!(out.contains("in 1 hours") && err.contains("the token expires soon"), "{out}{err}");
     assert!(shown(1_790_208_001, &known).0.contains("which is past"));
 }

@@ -110,7 +110,7 @@ fn what_can_not_be_tried_is_written_only_by_order() {
     bench.args.no_check = true;
     let (done, said) = bench.set(GOOD);
     assert_eq!((done, bench.file().as_deref()), (Ok(true), Some(GOOD)));
-    assert!(said.starts_with("written") && said.contains("warning: the token was not tried"), "{said}");
+    assert!(said.starts_with("written") && said.contains("warning: the token was not tested"), "{said}");
 }
 
 #[test]
@@ -119,8 +119,8 @@ fn the_form_comes_first() {
     let connect = Bench::new(CONNECT);
     for (bench, token, words) in [
         (&account, GOOD, "token of a Connect server"),
-        (&account, "ghp_canary", "no token of a service account"),
-        (&account, "ops_canary", "is not taken"),
+        (&account, "ghp_canary", "not the token of a service account"),
+        (&account, "ops_canary", "is not valid"),
         (&account, "", "no token was given"),
         (&connect, "ops_canary", "token of a service account"),
     ] {
@@ -152,7 +152,7 @@ fn the_source_is_the_one_that_is_meant() {
         if name == Some("v") {
             let why = run(&set, &mut Vec::new(), &mut Vec::new()).unwrap_err().to_string();
             assert!(
-                why.contains("source v is a vault file, which takes no token; nothing was changed"),
+                why.contains("source v is a vault file, which needs no token; nothing was changed"),
                 "{why}"
             );
         }

@@ -81,12 +81,12 @@ fn a_value_is_one_string() {
 #[test]
 fn places_in_which_a_value_would_not_stay_one_string_are_mistakes() {
     for (text, word) in [
-        ("k = a{{v}}", "no whole value"),
-        ("k = {{v}}b", "no whole value"),
-        ("k = {{v}}{{w}}", "no whole value"),
-        ("k = {{v}} {{w}}", "no whole value"),
-        ("{{v}} = 1", "no whole value"),
-        ("[{{v}}]", "no whole value"),
+        ("k = a{{v}}", "not a complete value"),
+        ("k = {{v}}b", "not a complete value"),
+        ("k = {{v}}{{w}}", "not a complete value"),
+        ("k = {{v}} {{w}}", "not a complete value"),
+        ("{{v}} = 1", "not a complete value"),
+        ("[{{v}}]", "not a complete value"),
         ("k = '{{v}}'", "single quotes"),
         ("k = '''\n{{v}}'''", "single quotes"),
         ("k = \"\\{{v}}\"", "behind a \\"),

@@ -81,7 +81,7 @@ impl Restarts {
         match self.units_of(active, &names, &RUNNING).await {
             Ok(due) => self.pending().listed(due, &news, now()),
             Err(error) => tracing::warn!(
-                "the units that use {} can't be listed, so none is restarted or reloaded yet: {error}; trying again",
+                "the units that use {} can't be listed, so they are not restarted or reloaded yet: {error}; trying again",
                 names.into_iter().collect::<Vec<_>>().join(", ")
             ),
         }

@@ -23,7 +23,9 @@ pub(super) fn held(first: &[First], after: Duration, carried_out: u64, now: u64)
     for First { unit, found, due } in first {
         let state = match found {
             Found::Known(state) => state,
-            Found::Unknown(error) => return Some(format!("nothing is known of {unit} of its wave: {error}")),
+            Found::Unknown(error) => {
+                return Some(format!("the state of {unit} in its wave is unknown: {error}"));
+            }
         };
         if *due || state.activity == Activity::Busy {
             return Some(format!("{unit} comes first"));
@@ -87,7 +89,7 @@ mod tests {
             ),
             ("it was reloaded", vec![unit("a", active, 10, false)], 699, Some("stay active")),
             ("it was reloaded long ago", vec![unit("a", active, 10, false)], 700, None),
-            ("nothing is known", vec![silent()], 900, Some("nothing is known of a")),
+            ("nothing is known", vec![silent()], 900, Some("the state of a")),
             (
                 "one of two failed",
                 vec![unit("a", active, 10, false), unit("b", ended, 10, false)],

@@ -184,7 +184,7 @@ impl Broker {
         self.tell_doubts(&source, items.iter().zip(&states));
         for (key, failure) in self.store.confirm(&source, began, items.into_iter().zip(states).collect()) {
             tracing::warn!(
-                "{}: 1Password says that it is not there any more, so it is served no more: {failure}",
+                "{}: 1Password says that it is not there any more, so it is no longer served: {failure}",
                 key.item
             );
             self.note(&key, Some(&failure));
@@ -209,7 +209,7 @@ impl Broker {
                 message_id = message_id::IN_DOUBT,
                 onecred_source = source.as_str(),
                 onecred_result = kind,
-                "{}{others} can't be compared with 1Password now, so what was fetched before is served as it is: {failure}",
+                "{}{others} can't be compared with 1Password now, so cached values are served unchecked: {failure}",
                 first.item
             );
         }

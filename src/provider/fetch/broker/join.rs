@@ -84,7 +84,7 @@ impl Broker {
                 outcome => return outcome,
             }
         }
-        let cause = format!("{}: others whose share is used up asked for it first", key.item);
+        let cause = format!("{}: it was requested first by others, whose share is used up", key.item);
         Err(Failure::new(Class::Away, cause, "wait").of_item().retry_after(Duration::from_millis(250)))
     }
 }

@@ -363,17 +363,17 @@ impl Broker {
 }
 
 fn redefined(source: &SourceName) -> Failure {
-    let cause = format!("source {source} got another definition while it was asked");
+    let cause = format!("the definition of source {source} changed while it was asked");
     Failure::new(Class::Away, cause, "wait").retry_after(Duration::from_millis(100))
 }
 
 fn never_fresh() -> Failure {
-    let cause = "what was fetched had expired, or changed again, each time it came";
-    Failure::new(Class::Malformed, cause, "if it is a one-time password: is the clock right? (timedatectl)")
+    let cause = "each fetched value had already expired or changed again";
+    Failure::new(Class::Malformed, cause, "if it is a one-time password, check the clock: timedatectl")
 }
 
 fn no_answer(source: &SourceName) -> Failure {
-    let remedy = "look at: systemctl status onecred-resolver; is 1Password reachable from here?";
+    let remedy = "see: systemctl status onecred-resolver; is 1Password reachable from this host?";
     Failure::new(Class::Away, format!("no answer from source {source} in time"), remedy)
 }
 

@@ -49,7 +49,7 @@ fn what_is_malformed_is_told_by_its_place_alone() {
             r#"{"title": "canary"}"#,
             "it has another shape than Connect's: \"id\" is missing (line 1, column 19)",
         ),
-        (&deep, "it is nested too deep (line 1, column 1274)"),
+        (&deep, "it is nested too deeply (line 1, column 1274)"),
     ];
     for (text, expected) in cases {
         let error = parse::<FullItem>(text.as_bytes()).err().unwrap_or_else(|| panic!("{text}"));

@@ -12,16 +12,16 @@ use zeroize::Zeroizing;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadKey {
     /// It is damaged, or has an unknown form.
-    #[error("it is no private key in PKCS#8, PKCS#1, SEC 1 or OpenSSH's form")]
+    #[error("it is not a private key in PKCS#8, PKCS#1, SEC 1 or OpenSSH's form")]
     Form,
     /// It has a passphrase.
-    #[error("the key is under a passphrase")]
+    #[error("the key has a passphrase")]
     Passphrase,
     /// Its algorithm or curve is not supported.
-    #[error("it is a key for another algorithm than ed25519, RSA and ECDSA")]
+    #[error("the key's algorithm is not ed25519, RSA or ECDSA")]
     Algorithm,
     /// It is an ECDSA key without its public key.
-    #[error("the key comes without its public half")]
+    #[error("the key does not include its public half")]
     PublicHalf,
 }
 

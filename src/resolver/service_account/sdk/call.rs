@@ -36,7 +36,7 @@ pub(super) fn wait(
     // ownership of the buffer.
     let future = unsafe { begin(request) };
     if future.is_null() {
-        return Err(CoreError::Broken("it gave no future".into()));
+        return Err(CoreError::Broken("it returned no future".into()));
     }
     let driven = drive(functions, future);
     let mut status = CallStatus::new();
@@ -83,7 +83,7 @@ fn drive(functions: &Functions, future: Future) -> Result<(), CoreError> {
         match receiver.recv() {
             Ok(READY) => break Ok(()),
             Ok(_again) => {}
-            Err(_) => break Err(CoreError::Broken("nobody is left to wake its future".into())),
+            Err(_) => break Err(CoreError::Broken("its future is never woken".into())),
         }
     };
     WAITING.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
@@ -130,7 +130,7 @@ fn take(functions: &Functions, buffer: RustBuffer) -> Result<Zeroizing<Vec<u8>>,
         return Ok(Zeroizing::default());
     }
     if len > capacity {
-        return Err(CoreError::Broken("its answer is longer than what holds it".into()));
+        return Err(CoreError::Broken("its answer is longer than its buffer".into()));
     }
     // SAFETY: by the ABI, `data` points to `capacity` bytes. The first `len` of them are initialised, and
     // they are ours until the buffer is returned.
@@ -159,7 +159,7 @@ pub(in super::super) fn said(payload: &[u8]) -> CoreError {
         .filter(|(head, text)| head[4..] == u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes())
         .and_then(|(_, text)| std::str::from_utf8(text).ok());
     match text {
-        None => CoreError::Broken("its error is not of the form that was agreed".into()),
+        None => CoreError::Broken("its error does not have the expected form".into()),
         Some(text) => match serde_json::from_str::<Named>(text) {
             Ok(Named { name, message }) => CoreError::Said { name, message },
             Err(_) => CoreError::Said { name: String::new(), message: text.to_owned() },

@@ -26,21 +26,21 @@ pub(crate) enum Unfit {
     #[error("{} can't be read: {error}", path.display())]
     Unreadable { path: PathBuf, error: std::io::Error },
     /// Users other than root could have changed it.
-    #[error("{} is not loaded: {why}; root has to own it and the directories above it, and nobody else may write to them", path.display())]
+    #[error("{} is not loaded: {why}; root must own it and its parent directories, and only root may be able to write to them", path.display())]
     Unsafe {
         path: PathBuf,
         /// How they could.
         why: String,
     },
     /// It is not a library for this machine.
-    #[error("{} is no library for this machine: {why}", path.display())]
+    #[error("{} is not a library for this machine: {why}", path.display())]
     NoLibrary {
         path: PathBuf,
         /// What it is instead.
         why: String,
     },
     /// Its SHA-256 is not the one in the configuration.
-    #[error("{} is another library than the configuration names: its SHA-256 is {got}, not {wanted}", path.display())]
+    #[error("{} is not the library in the configuration: its SHA-256 is {got}, not {wanted}", path.display())]
     OtherSum {
         path: PathBuf,
         /// Its SHA-256.
@@ -49,7 +49,7 @@ pub(crate) enum Unfit {
         wanted: String,
     },
     /// It is a library, but not the SDK core.
-    #[error("{} is another library than 1Password's SDK core of the versions known here: {why}", path.display())]
+    #[error("{} is not a known version of 1Password's SDK core: {why}", path.display())]
     OtherLibrary {
         path: PathBuf,
         /// The difference.
@@ -84,7 +84,7 @@ impl Fit {
             return refuse(why);
         }
         if about.len() > MOST {
-            let why = format!("it has {} bytes, and {MOST} are the most", about.len());
+            let why = format!("it has {} bytes, and the limit is {MOST}", about.len());
             return Err(Unfit::NoLibrary { path: path.into(), why });
         }
         let mut header = [0; HEADER];

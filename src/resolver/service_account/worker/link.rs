@@ -238,7 +238,7 @@ async fn watch(shared: Arc<Shared>, mut child: Child, hang: Duration, silence: D
                     Err(error) => Err(error),
                 };
                 if let Err(error) = delivered {
-                    break format!("it speaks nonsense: {error}");
+                    break format!("its answer is invalid: {error}");
                 }
             }
             _ = child.wait() => break ended(&mut child).await,
@@ -267,7 +267,7 @@ fn deliver(shared: &Shared, packet: packet::Packet) -> io::Result<()> {
         calls.heard = Some(Instant::now());
         calls.open.remove(&response.number)
     };
-    let call = call.ok_or_else(|| io::Error::other("an answer that nobody asked for"))?;
+    let call = call.ok_or_else(|| io::Error::other("an answer without a question"))?;
     let answer = response.answer.map(|told| Answer { told, content }).map_err(Trouble::Refused);
     let _ = call.answer.send(answer); // the asker may have given up
     Ok(())
@@ -287,6 +287,6 @@ fn told(status: ExitStatus) -> String {
     match status.signal().map(|number| (number, nix::sys::signal::Signal::try_from(number))) {
         Some((_, Ok(signal))) => format!("it was ended by {}", signal.as_str()),
         Some((number, Err(_))) => format!("it was ended by signal {number}"),
-        None => format!("it ended by itself with status {}", status.code().unwrap_or_default()),
+        None => format!("it exited with status {}", status.code().unwrap_or_default()),
     }
 }

@@ -166,7 +166,7 @@ impl Work {
 
     fn call(&self, name: &str, parameters: &serde_json::Value) -> Result<Zeroizing<Vec<u8>>, Refused> {
         let client = *self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        let client = client.ok_or_else(|| Refused::Broken("nobody has logged in".into()))?;
+        let client = client.ok_or_else(|| Refused::Broken("there was no login".into()))?;
         let call = json!({ "name": name, "parameters": parameters });
         let call = json!({ "invocation": { "clientId": client, "parameters": call } });
         self.core()?.invoke(call.to_string().as_bytes()).map_err(refused)
@@ -177,7 +177,7 @@ fn refused(error: CoreError) -> Refused {
     match error {
         // the core's messages need not contain a token; one that does is not passed on
         CoreError::Said { message, .. } if message.contains("ops_") => {
-            Refused::Broken("its error quotes a token, and is not repeated here".into())
+            Refused::Broken("its error contains a token, and is not shown".into())
         }
         CoreError::Said { name, message } => Refused::Core { name, message },
         CoreError::Broken(what) => Refused::Broken(what),
