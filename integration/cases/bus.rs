@@ -57,7 +57,7 @@ pub const BROKER: Theme = Theme {
 
 const MANAGER: &str = "org.onecred.Credentials1 /org/onecred/Credentials1 org.onecred.Credentials1.Manager";
 
-fn stage(suite: Suite) -> Stage {
+pub(crate) fn stage(suite: Suite) -> Stage {
     let stage = Setup::connect(suite)
         .default("maxAge", "1h")
         .default("deadline", "3s")
@@ -66,6 +66,7 @@ fn stage(suite: Suite) -> Stage {
         .secret("key", "op://My Vault/multi/Dev/token", &["other"])
         .secret("anybody", "op://My Vault/db/username", &["*"])
         .secret("nowhere", "op://My Vault/nowhere/password", &["app*"])
+        .rule(&["by-rule@*"], &["*"], "op://My Vault/{instance}/{credential}")
         .stage();
     let client = fs::read(Path::new(env!("CARGO_BIN_EXE_bus-client"))).expect("the client");
     stage.write(&format!("{LIBEXEC}/bus-client"), client, 0o755);
@@ -82,23 +83,23 @@ fn on_the_bus(stage: &Stage) {
     });
 }
 
-fn call(words: &str) -> String {
+pub(crate) fn call(words: &str) -> String {
     format!("busctl call {MANAGER} {words}")
 }
 
-fn property(secret: &str, name: &str) -> String {
+pub(crate) fn property(secret: &str, name: &str) -> String {
     format!(
         "busctl get-property org.onecred.Credentials1 /org/onecred/Credentials1/secret/{secret} org.onecred.Credentials1.Secret {name}"
     )
 }
 
 /// Runs a command as an arbitrary user, who is not that of any unit, and outside the units of onecred.
-fn as_user(command: &str) -> String {
+pub(crate) fn as_user(command: &str) -> String {
     format!("setpriv --reuid=news --regid=news --clear-groups {command}")
 }
 
 /// Runs the client as a process of a unit, as a user other than root. Returns its output.
-fn in_unit(stage: &Stage, unit: &str, words: &str) -> (Option<i32>, String, String) {
+pub(crate) fn in_unit(stage: &Stage, unit: &str, words: &str) -> (Option<i32>, String, String) {
     let ran = stage.sh(&format!(
         "systemd-run --unit={unit} --collect --wait --pipe -q -p User=games {LIBEXEC}/bus-client {words}"
     ));

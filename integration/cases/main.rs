@@ -3,6 +3,7 @@ mod account;
 mod attackers;
 mod boot;
 mod bus;
+mod bus_objects;
 mod cli;
 mod cli_alone;
 mod clocks;
@@ -68,6 +69,7 @@ const THEMES: &[&Theme] = &[
     &boot::THEME,
     &bus::THEME,
     &bus::ALONE,
+    &bus_objects::THEME,
     &boot::END,
     &death::THEME,
     &death::CROWD,

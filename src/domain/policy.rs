@@ -165,6 +165,8 @@ pub struct Policy {
     secrets: Vec<Secret>,
     rules: Vec<Rule>,
     entries: Vec<Entry>,
+    /// Where each secret or template is in the entries.
+    names: HashMap<String, usize>,
     exact: HashMap<CredentialId, HashMap<UnitName, Vec<usize>>>,
     globs: HashMap<CredentialId, Vec<(UnitPattern, usize)>>,
 }
@@ -208,6 +210,7 @@ impl Policy {
         }
         let credentials = grants.iter().map(|grant| grant.credential.clone()).collect();
         let (name, declared_at) = (name.clone(), declared_at.to_owned());
+        self.names.entry(name.to_string()).or_insert(index);
         self.entries.push(Entry { name, declared_at, credentials, gives });
     }
 
@@ -223,35 +226,48 @@ impl Policy {
 
     /// What a name means, for any unit. Secrets and templates share one namespace.
     pub fn by_name(&self, name: &str) -> Option<&Deliverable> {
-        self.entries.iter().find(|entry| entry.name.as_str() == name).map(|entry| &entry.gives)
+        self.names.get(name).map(|&index| &self.entries[index].gives)
     }
 
     /// Judges a request. An entry that names the unit precedes an entry that matches it by glob; secrets and templates precede rules; the
     /// first rule that matches both unit and ID counts. If two secrets or templates of equal rank match, the request is refused.
     pub fn judge(&self, unit: &UnitName, credential: &CredentialId) -> Result<Deliverable, Denial> {
-        let named = self
-            .exact
-            .get(credential)
-            .and_then(|units| units.get(unit))
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        if let Some(gives) = self.only(named)? {
+        if let Some(gives) = self.entry_for(unit, credential)? {
             return Ok(gives);
+        }
+        match self.rule_for(unit, credential) {
+            Some(rule) => rule.fill(unit, credential).map(|wanted| Deliverable::Secret(Arc::new(wanted))),
+            None => Err(self.why_not(unit, credential)),
+        }
+    }
+
+    /// The rule that gives a credential by a pattern, if one does: the unit may have any number of others by it.
+    pub fn rule_by_pattern(&self, unit: &UnitName, credential: &CredentialId) -> Option<&Rule> {
+        if !matches!(self.entry_for(unit, credential), Ok(None)) {
+            return None;
+        }
+        let is_literal = |glob: &Glob| glob.literal() == Some(credential.as_str());
+        self.rule_for(unit, credential).filter(|rule| !rule.credentials.iter().any(is_literal))
+    }
+
+    /// The secret or template that a unit gets by this ID.
+    fn entry_for(&self, unit: &UnitName, credential: &CredentialId) -> Result<Option<Deliverable>, Denial> {
+        let named = self.exact.get(credential).and_then(|units| units.get(unit));
+        if let Some(gives) = self.only(named.map(Vec::as_slice).unwrap_or_default())? {
+            return Ok(Some(gives));
         }
         let globs = self.globs.get(credential).map(Vec::as_slice).unwrap_or_default();
         let matching: Vec<usize> =
             globs.iter().filter(|(p, _)| p.matches(unit)).map(|&(_, index)| index).collect();
-        if let Some(gives) = self.only(&matching)? {
-            return Ok(gives);
-        }
-        let matches = |rule: &&Rule| {
+        self.only(&matching)
+    }
+
+    /// The first rule for a unit and ID.
+    fn rule_for(&self, unit: &UnitName, credential: &CredentialId) -> Option<&Rule> {
+        self.rules.iter().find(|rule| {
             rule.units.iter().any(|p| p.matches(unit))
                 && rule.credentials.iter().any(|g| g.matches(credential.as_str()))
-        };
-        match self.rules.iter().find(matches) {
-            Some(rule) => rule.fill(unit, credential).map(|wanted| Deliverable::Secret(Arc::new(wanted))),
-            None => Err(self.why_not(unit, credential)),
-        }
+        })
     }
 
     /// The entry that all of these refer to, if it is one: an entry may name a unit twice.
@@ -292,7 +308,7 @@ impl Policy {
     }
 
     fn why_not(&self, unit: &UnitName, credential: &CredentialId) -> Denial {
-        let by_name = self.entries.iter().position(|entry| entry.name.as_str() == credential.as_str());
+        let by_name = self.names.get(credential.as_str()).copied();
         let by_id = || self.entries.iter().position(|entry| entry.credentials.contains(credential));
         match by_name.or_else(by_id) {
             Some(index) => {

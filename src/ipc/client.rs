@@ -11,9 +11,11 @@ use std::time::Duration;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket, sockopt};
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::time::Instant;
 
 use super::bounded;
 use super::packet::{self, MAX_VALUES, Packet};
+use super::turns::Turns;
 use super::{
     Check, Checked, Class, Declarations, Failure, Fetch, Fetched, FetchedValue, ItemId, Pending, Probe,
     Probed, Question, Resolve, Status,
@@ -24,6 +26,11 @@ use crate::host::sys;
 /// How much longer than the resolver's own limit to wait for an answer. The resolver gives up first and gives
 /// the reason.
 const MARGIN: Duration = Duration::from_secs(2);
+/// The maximum number of fetches that the resolver has at once. It is below the number that the resolver works on,
+/// so that its listen queue stays free. Other fetches wait here.
+const FETCHES: usize = 256;
+/// The pause before a full listen queue is tried again.
+const QUEUE_FULL: Duration = Duration::from_millis(20);
 /// The maximum size in bytes of an answer's metadata, without the failures. Each item or field in the
 /// question may add the size of one failure.
 const HEAD: u64 = 16 << 10;
@@ -55,13 +62,14 @@ pub(super) struct ValueMeta {
 #[derive(Debug)]
 pub struct SocketResolver {
     path: PathBuf,
+    fetches: Turns,
 }
 
 impl SocketResolver {
     /// A resolver that listens at this path. Each question makes a new connection, so the resolver may be
     /// restarted at any time.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self { path: path.into(), fetches: Turns::new(FETCHES) }
     }
 
     async fn ask<T: DeserializeOwned>(
@@ -71,7 +79,7 @@ impl SocketResolver {
         (patience, most): (Duration, u64),
     ) -> Result<(T, Option<OwnedFd>), Failure> {
         let talk = async {
-            let socket = sys::register(open(&self.path)?)?;
+            let socket = sys::register(connected(&self.path).await?)?;
             let question = serde_json::to_vec(question)?;
             let meta = packet::sealed("onecred-question", [question.as_slice()].into_iter())?;
             // exposed: the token to be tested is passed to the resolver, only in memory
@@ -105,6 +113,16 @@ async fn within<T>(limit: Duration, talk: impl Future<Output = io::Result<T>>) -
     tokio::time::timeout(limit, talk).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
+/// Connects, once there is a place in the listen queue.
+async fn connected(path: &Path) -> io::Result<OwnedFd> {
+    loop {
+        match open(path) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(QUEUE_FULL).await,
+            result => return result,
+        }
+    }
+}
+
 fn open(path: &Path) -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
@@ -126,6 +144,11 @@ fn is_trusted(listener: u32, own: u32) -> bool {
     listener == 0 || listener == own
 }
 
+fn crowded() -> Failure {
+    let cause = format!("{FETCHES} other requests were with the resolver all the time");
+    Failure::new(Class::Away, cause, "wait").of_item().retry_after(QUEUE_FULL)
+}
+
 /// The maximum size in bytes of the metadata of an answer about this many things.
 pub(super) fn metadata_of(asked: usize) -> u64 {
     HEAD + EACH * u64::try_from(asked).unwrap_or(u64::MAX / EACH - HEAD)
@@ -137,8 +160,11 @@ fn nonsense(why: &str) -> Failure {
 }
 
 impl Resolve for SocketResolver {
-    fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched> {
+    fn fetch(&self, mut fetch: Fetch) -> Pending<'_, Fetched> {
         Box::pin(async move {
+            let deadline = Instant::now() + fetch.patience;
+            let _turn = self.fetches.take(deadline).await.ok_or_else(crowded)?;
+            fetch.patience = deadline.saturating_duration_since(Instant::now());
             let (patience, asked) = (fetch.patience, fetch.fields.len());
             let limits = (patience, metadata_of(asked));
             let (meta, values): (FetchedMeta, _) = self.ask(&Question::Fetch(fetch), None, limits).await?;

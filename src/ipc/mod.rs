@@ -15,6 +15,7 @@ pub mod packet;
 mod probe;
 pub mod server;
 mod status;
+mod turns;
 pub mod version;
 
 use std::collections::BTreeMap;

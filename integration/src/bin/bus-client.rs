@@ -3,16 +3,22 @@
 //!
 //! `open NAME` and `credential ID` write the value to standard output. `put NAME FILE` overrides the secret
 //! with FILE. `follow NAME FILE` writes each value to FILE, sends READY=1 after the first, and continues
-//! until it is killed. `storm COUNT NAME` refreshes NAME that many times at once. `flood large|many` requests
-//! what it may not have, in messages of 30 MiB, or as often as the bus accepts without waiting for an answer.
+//! until it is killed. `storm COUNT NAME` refreshes NAME that many times at once.
+//! `flood large|bodies|descriptors|many` requests what it may not have, in messages of 30 MiB, in many messages
+//! of 900 KiB, in many with 16 descriptors, or as often as the bus accepts without waiting for an answer.
+//! `hoard COUNT NAME` opens a value that many times and prints how many memory files there are.
 //! `time COUNT list|explain` prints the median duration of that many calls in microseconds. `poll` makes a
 //! hundred calls per second until it is killed.
 use std::{
+    collections::BTreeSet,
     env,
     error::Error,
     fs::{self, File},
     io::{self, Read, Write},
-    os::{fd::OwnedFd, unix::net::UnixDatagram},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{fs::MetadataExt, net::UnixDatagram},
+    },
     time::{Duration, Instant},
 };
 
@@ -50,6 +56,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ["storm", count, name] => storm(count.parse()?, name).await,
         ["time", count, what] => time(&manager, count.parse()?, what).await,
         ["flood", kind] => flood(kind).await,
+        ["hoard", count, name] => hoard(&manager, count.parse()?, name).await,
         ["poll"] => {
             let mut often = tokio::time::interval(Duration::from_millis(10));
             loop {
@@ -104,19 +111,48 @@ async fn storm(count: usize, name: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Opens a value many times and keeps all descriptors.
+async fn hoard(manager: &ManagerProxy<'_>, count: usize, name: &str) -> Result<(), Box<dyn Error>> {
+    let mut files = Vec::new();
+    let (mut inodes, mut values) = (BTreeSet::new(), BTreeSet::new());
+    for _ in 0..count {
+        let mut file = File::from(OwnedFd::from(manager.open(name).await?));
+        let mut value = Vec::new();
+        file.read_to_end(&mut value)?;
+        inodes.insert(file.metadata()?.ino());
+        values.insert(value.len());
+        files.push(file);
+    }
+    println!("{count} descriptors of {} memory files with values of {values:?} bytes", inodes.len());
+    Ok(())
+}
+
 /// What a user does to deny service to others.
 async fn flood(kind: &str) -> Result<(), Box<dyn Error>> {
     let (connections, calls, names) = match kind {
         "large" => (2, 2, vec!["x"; 30 << 17]), // 8 bytes each
+        "bodies" => (40, 4, vec!["x"; 900 << 7]),
+        "descriptors" => (40, 1, vec!["x"]),
         "many" => (20, 500, vec!["x"]),
-        _ => return Err("flood large or many".into()),
+        _ => return Err("flood large, bodies, descriptors or many".into()),
     };
+    let null = File::open("/dev/null")?;
     let mut answers = Vec::new();
     for _ in 0..connections {
         let manager = ManagerProxy::new(&Connection::system().await?).await?;
         for _ in 0..calls {
-            let (manager, names) = (manager.clone(), &names);
-            answers.push(async move { manager.refresh(names, 1).await });
+            let (manager, names, null) = (manager.clone(), &names, &null);
+            answers.push(async move {
+                if kind == "descriptors" {
+                    // the bus drops some without an answer, as too many descriptors are on their way
+                    for _ in 0..16 {
+                        let descriptors: Vec<zbus::Fd<'_>> = (0..16).map(|_| null.as_fd().into()).collect();
+                        let put = ("password", descriptors);
+                        manager.inner().call_noreply("Put", &put).await?;
+                    }
+                }
+                manager.refresh(names, 1).await.map(drop)
+            });
         }
     }
     let answers = futures_util::future::join_all(answers).await;
@@ -125,7 +161,7 @@ async fn flood(kind: &str) -> Result<(), Box<dyn Error>> {
         Err(zbus::Error::MethodError(name, ..)) => name.to_string(),
         Err(error) => error.to_string(),
     });
-    let words: std::collections::BTreeSet<String> = words.collect();
+    let words: BTreeSet<String> = words.collect();
     println!("{words:#?}");
     println!(
         "{}",

@@ -219,3 +219,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_a_rule_gives_by_a_pattern_is_known() {
+    let mut named = rule("app@*", "token", "op://v/{instance}/token");
+    named.credentials.push(Glob::parse("tls-*").expect("valid"));
+    let policy =
+        Policy::new(vec![secret("db", &["app@a", "web@*"])], vec![named, rule("*", "db", "op://v/i/f")]);
+    for (unit, credential, by_pattern) in [
+        ("app@a.service", "tls-key", true),
+        ("app@a.service", "token", false),
+        ("app@a.service", "db", false),
+        ("web@b.service", "db", false),
+        ("app@a.service", "other", false),
+        ("other.service", "tls-key", false),
+    ] {
+        let (unit, id) =
+            (UnitName::parse(unit).expect("valid"), CredentialId::parse(credential).expect("valid"));
+        assert_eq!(policy.rule_by_pattern(&unit, &id).is_some(), by_pattern, "{unit} {credential}");
+    }
+}

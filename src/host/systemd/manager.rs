@@ -154,10 +154,24 @@ pub trait Service {
 }
 
 /// A connection to the manager, made on first use and again after it is lost.
-#[derive(Debug, Default)]
-pub struct Link(Mutex<Option<Connection>>);
+#[derive(Debug)]
+pub struct Link {
+    connection: Mutex<Option<Connection>>,
+    patience: Duration,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self::with_patience(LOST)
+    }
+}
 
 impl Link {
+    /// A connection on which a call fails if it is not answered within this time.
+    pub fn with_patience(patience: Duration) -> Self {
+        Self { connection: Mutex::default(), patience }
+    }
+
     /// The manager, if the bus can be reached.
     pub async fn manager(&self) -> zbus::Result<ManagerProxy<'static>> {
         ManagerProxy::new(&self.connection().await?).await
@@ -184,12 +198,12 @@ impl Link {
 
     /// The connection to D-Bus, which is made if necessary.
     pub async fn connection(&self) -> zbus::Result<Connection> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = self.connection.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(connection) = known.filter(|connection| !connection.is_closed()) {
             return Ok(connection);
         }
-        let connection = zbus::connection::Builder::system().method_timeout(LOST).build().await?;
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
+        let connection = zbus::connection::Builder::system().method_timeout(self.patience).build().await?;
+        *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
         Ok(connection)
     }
 }

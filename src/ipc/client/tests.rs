@@ -292,3 +292,17 @@ fn another_user_s_resolver_is_not_asked() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_crowd_waits_its_turn_and_overflows_no_queue() {
+    // its listen queue has 16 places
+    let liar = saying(good().to_string(), Some(b"one".to_vec()));
+    let client = std::sync::Arc::new(liar.client());
+    let mut crowd = tokio::task::JoinSet::new();
+    for _ in 0..2 * FETCHES {
+        let client = std::sync::Arc::clone(&client);
+        crowd.spawn(async move { client.fetch(question(1)).await.map(|_| ()) });
+    }
+    let answers = crowd.join_all().await;
+    assert_eq!(answers.iter().find(|answer| answer.is_err()), None);
+}

@@ -1,6 +1,7 @@
 //! The active configuration, and which fields of which items it grants to which units.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::config::{Settings, Source, SourceKind, Template};
@@ -46,13 +47,15 @@ pub struct ActiveConfig {
     items: BTreeMap<ItemKey, Item>,
     declarations: Declarations,
     /// The index of each secret in the policy.
-    names: HashMap<String, usize>,
+    names: BTreeMap<String, usize>,
 }
 
 #[derive(Debug, Default)]
 struct Item {
     fields: Vec<FieldRef>,
     grants: Vec<UnitPattern>,
+    /// The indexes of its secrets in the policy.
+    secrets: Vec<usize>,
 }
 
 impl ActiveConfig {
@@ -70,6 +73,10 @@ impl ActiveConfig {
         settings.policy.secrets().for_each(|secret| add(&secret.wanted, &secret.grants));
         for template in &settings.templates {
             template.filling.parts.iter().for_each(|part| add(part, &template.grants));
+        }
+        for (at, secret) in settings.policy.secrets().enumerate() {
+            let wanted = &secret.wanted;
+            items.entry(ItemKey::new(&wanted.source, &wanted.reference.item)).or_default().secrets.push(at);
         }
         let declared = |source: &Source| Declared {
             print: source.print(),
@@ -112,17 +119,22 @@ impl ActiveConfig {
         self.items.get(key).map(|item| item.fields.as_slice()).unwrap_or_default()
     }
 
+    /// The secrets whose names follow this one, in the order of their names.
+    pub fn secrets_after<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Secret> {
+        let following = self.names.range::<str, _>((Bound::Excluded(name), Bound::Unbounded));
+        following.filter_map(|(_, &at)| self.settings.policy.secrets().nth(at))
+    }
+
     /// The secrets that use fields of an item; without `fields`, those that use any of its fields.
     pub fn secrets_of<'a>(
         &'a self,
-        key: &'a ItemKey,
+        key: &ItemKey,
         fields: Option<&'a [FieldRef]>,
     ) -> impl Iterator<Item = &'a Secret> {
-        self.settings.policy.secrets().filter(move |secret| {
-            let wanted = &secret.wanted;
-            ItemKey::new(&wanted.source, &wanted.reference.item) == *key
-                && fields.is_none_or(|fields| fields.contains(&wanted.reference.field))
-        })
+        let secrets = self.items.get(key).map(|item| item.secrets.as_slice()).unwrap_or_default();
+        let secrets = secrets.iter().filter_map(|&at| self.settings.policy.secrets().nth(at));
+        secrets
+            .filter(move |secret| fields.is_none_or(|fields| fields.contains(&secret.wanted.reference.field)))
     }
 
     /// The units that may have a value of an item.
@@ -159,5 +171,41 @@ impl ActiveConfig {
             || by_rule && self.settings.policy.rules().iter().any(|rule| rule.wanted.source == key.source);
         let source = self.declarations.get(&key.source);
         wanted && source.is_some_and(|source| source.print == source_print)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config;
+    use crate::domain::name::SourceName;
+
+    fn active(text: &str) -> ActiveConfig {
+        ActiveConfig::new(config::from_text(Path::new("test.json"), text).unwrap().settings)
+    }
+
+    #[test]
+    fn secrets_are_found_by_name_and_by_item() {
+        let active = active(
+            r#"{ "secrets": [
+            { "name": "b", "reference": "op://v/i/f", "units": ["app"] },
+            { "name": "c", "reference": "op://v/i/g", "units": ["app"] },
+            { "name": "a", "reference": "op://v/j/f", "units": ["app"] } ] }"#,
+        );
+        let names = |secrets: Vec<&Secret>| -> Vec<String> {
+            secrets.iter().map(|secret| secret.name.to_string()).collect()
+        };
+        for (after, expected) in
+            [("", vec!["a", "b", "c"]), ("a", vec!["b", "c"]), ("aa", vec!["b", "c"]), ("c", vec![])]
+        {
+            assert_eq!(names(active.secrets_after(after).collect()), expected, "after {after:?}");
+        }
+        let wanted = &active.secret("b").unwrap().wanted;
+        let key = ItemKey::new(&SourceName::default_source(), &wanted.reference.item);
+        assert_eq!(names(active.secrets_of(&key, None).collect()), ["b", "c"]);
+        let field = [wanted.reference.field.clone()];
+        assert_eq!(names(active.secrets_of(&key, Some(&field)).collect()), ["b"]);
     }
 }

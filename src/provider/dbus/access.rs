@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use zbus::Connection;
 use zbus::message::Header;
 
 use super::Desk;
 use super::error::BusError;
+use crate::domain::name::{CredentialId, UnitName};
 use crate::domain::secret::Secret;
 use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::dbus::authorization::{Action, Caller};
@@ -26,12 +26,8 @@ impl Found {
 
 impl Desk {
     /// Identifies the sender of a message.
-    pub(super) async fn caller(
-        &self,
-        header: &Header<'_>,
-        connection: &Connection,
-    ) -> Result<Arc<Caller>, BusError> {
-        self.callers.of(header, connection).await
+    pub(super) async fn caller(&self, header: &Header<'_>) -> Result<Arc<Caller>, BusError> {
+        self.callers.of(header, &self.link).await
     }
 
     /// Returns the active configuration. If none is active, callers with the permission get the reason. A
@@ -41,11 +37,10 @@ impl Desk {
         caller: &Caller,
         action: Action,
         header: &Header<'_>,
-        connection: &Connection,
     ) -> Result<Arc<ActiveConfig>, BusError> {
         let active = self.context.config.get();
         let Some(why) = &active.error else { return Ok(active) };
-        match (caller.may(action, header, connection).await, &caller.unit) {
+        match (caller.may(action, header, &self.link).await, &caller.unit) {
             (Ok(()), _) => Err(BusError::serves_nothing(Some(why))),
             (Err(_), Some(_)) => Err(BusError::serves_nothing(None)),
             (Err(denied), None) => Err(denied),
@@ -59,10 +54,9 @@ impl Desk {
         name: &str,
         action: Action,
         header: &Header<'_>,
-        connection: &Connection,
     ) -> Result<Found, BusError> {
-        let caller = self.caller(header, connection).await?;
-        self.active(&caller, action, header, connection).await?;
+        let caller = self.caller(header).await?;
+        self.active(&caller, action, header).await?;
         let found = || Found {
             active: self.context.config.get(),
             name: name.to_owned(),
@@ -72,7 +66,7 @@ impl Desk {
             found.secret().is_ok_and(|secret| caller.owns(secret, &found.active.settings.policy))
         };
         if action.needs_polkit(|| is_own(&found())) {
-            caller.may(action, header, connection).await?;
+            caller.may(action, header, &self.link).await?;
         }
         let found = found(); // polkit may have waited for a password
         found.secret()?;
@@ -80,25 +74,16 @@ impl Desk {
     }
 
     /// Returns the caller, if it may do this.
-    pub(super) async fn allow(
-        &self,
-        action: Action,
-        header: &Header<'_>,
-        connection: &Connection,
-    ) -> Result<Arc<Caller>, BusError> {
-        let caller = self.caller(header, connection).await?;
-        caller.may(action, header, connection).await?;
+    pub(super) async fn allow(&self, action: Action, header: &Header<'_>) -> Result<Arc<Caller>, BusError> {
+        let caller = self.caller(header).await?;
+        caller.may(action, header, &self.link).await?;
         Ok(caller)
     }
 
     /// Checks that the caller may read a property.
-    pub(super) async fn allow_property(
-        &self,
-        header: Option<Header<'_>>,
-        connection: &Connection,
-    ) -> Result<(), BusError> {
+    pub(super) async fn allow_property(&self, header: Option<Header<'_>>) -> Result<(), BusError> {
         let header = header.ok_or_else(|| BusError::NotAuthorized("the message names no sender".into()))?;
-        self.allow(Action::Inspect, &header, connection).await.map(drop)
+        self.allow(Action::Inspect, &header).await.map(drop)
     }
 
     /// Returns the active configuration to a caller who may do this to all secrets.
@@ -106,11 +91,33 @@ impl Desk {
         &self,
         action: Action,
         header: &Header<'_>,
-        connection: &Connection,
     ) -> Result<(Arc<Caller>, Arc<ActiveConfig>), BusError> {
-        let caller = self.caller(header, connection).await?;
-        let active = self.active(&caller, action, header, connection).await?;
-        caller.may(action, header, connection).await?;
+        let caller = self.caller(header).await?;
+        let active = self.active(&caller, action, header).await?;
+        caller.may(action, header, &self.link).await?;
         Ok((caller, active))
+    }
+
+    /// Checks that a unit may have credentials over the bus. A rule can grant any number of credentials, and the
+    /// unit file loads a few of them: a process of the unit gets only these, and those that the rule names.
+    pub(super) async fn check_rules<'a>(
+        &self,
+        active: &Arc<ActiveConfig>,
+        unit: &UnitName,
+        ids: impl Iterator<Item = &'a CredentialId>,
+    ) -> Result<(), BusError> {
+        let by_pattern = |id: &'a CredentialId| Some((id, active.settings.policy.rule_by_pattern(unit, id)?));
+        let by_pattern: Vec<_> = ids.filter_map(by_pattern).collect();
+        if by_pattern.is_empty() {
+            return Ok(());
+        }
+        let loaded = self.context.restarts.loaded_by(active, unit).await?;
+        match by_pattern.into_iter().find(|(id, _)| !loaded.iter().any(|loaded| loaded == id.as_str())) {
+            Some((id, rule)) => Err(BusError::NotAuthorized(format!(
+                "{unit} loads no credential {id} from onecred, and the rule at {} gives {id} by a pattern; add a LoadCredential= line for it to the unit, or name it in \"credentials\" of the rule",
+                rule.declared_at
+            ))),
+            None => Ok(()),
+        }
     }
 }

@@ -8,7 +8,7 @@ use zbus::Variant;
 
 use super::dict::{Dict, entries, put};
 use super::error::BusError;
-use super::{Desk, PATH, handover, in_path, listing};
+use super::{Desk, listing, path};
 use crate::config::{Audit, Template};
 use crate::domain::name::UnitName;
 use crate::domain::policy::Deliverable;
@@ -77,7 +77,7 @@ impl Desk {
         put("Withheld", Variant::from(self.withheld(secret.name.as_str(), only)));
         put("Outdated", Variant::from(self.outdated(secret, only)));
         put("DeclaredAt", Variant::from(secret.declared_at.as_str()));
-        put("Path", Variant::from(secret_path(secret.name.as_str())));
+        put("Path", Variant::from(path::of_secret(secret.name.as_str())));
         dict
     }
 
@@ -182,7 +182,9 @@ impl Desk {
         };
         broker.forget(job.process);
         let value = result.map_err(|refusal| refused(name, &refusal))?.value;
-        let handed = handover::out(&value)
+        let handed = self
+            .handouts
+            .out(&value, what.parts())
             .map_err(|error| BusError::Failed(format!("{name}: no memory file for it: {error}")))?;
         if self.context.config.get().settings.audit == Audit::All {
             opened(name, what, caller);
@@ -299,8 +301,4 @@ pub(super) fn outcome(refreshed: Refreshed) -> (&'static str, u64) {
         Refreshed::Unchanged(version) => ("unchanged", version),
         Refreshed::Changed(version) => ("changed", version),
     }
-}
-/// The path of a secret's object.
-pub(super) fn secret_path(name: &str) -> String {
-    format!("{PATH}/secret/{}", in_path(name))
 }

@@ -2,43 +2,26 @@
 //! what polkit allows.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::Semaphore;
 use zbus::message::{Flags, Header};
-use zbus::names::{BusName, OwnedUniqueName};
-use zbus::{Connection, fdo};
 use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
 
 use super::error::BusError;
+use super::introspection::{INTROSPECTABLE, PROPERTIES};
 use crate::domain::name::UnitName;
 use crate::domain::policy::Policy;
 use crate::domain::secret::Secret;
-use crate::host::systemd::manager::{ManagerProxy, exec_interface};
-use crate::host::systemd::unit_type::ExecType;
+use crate::host::systemd::manager::Link;
 use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::base::asker::Asker;
-use crate::provider::request::attestation::unit_of;
 
-/// How many callers are remembered.
-const REMEMBERED: usize = 256;
-/// How long polkit's answer for `inspect` is cached: a client reads many properties one after another.
+/// How long polkit's word on looking at things is good for: one look asks for many properties.
 const GOOD_FOR: Duration = Duration::from_secs(3);
 
-/// The largest message in bytes: longer than any valid request.
-const LONGEST: usize = 1 << 20;
-/// How many calls may wait at once: for the identity of their caller, for polkit per caller, and for polkit
-/// in total.
-const UNKNOWN_AT_ONCE: usize = 4096;
-const ASKING_EACH: usize = 16;
-const ASKING_AT_ONCE: usize = 256;
-
-/// The interface for reading properties.
-const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
-
-/// The polkit actions.
+/// What is to be done, as polkit knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     /// Read the state of secrets.
@@ -85,127 +68,13 @@ pub(super) struct Caller {
     asking: [Arc<Semaphore>; 2],
 }
 
-/// The callers so far. The bus never reuses a unique name, so each caller is identified once.
-#[derive(Debug)]
-pub(super) struct Callers {
-    known: Mutex<HashMap<OwnedUniqueName, Arc<Identity>>>,
-    /// Permits for callers that are not identified yet.
-    unknown: Semaphore,
-    asking: Arc<Semaphore>,
-}
-
-impl Default for Callers {
-    fn default() -> Self {
-        Self {
-            known: Mutex::default(),
-            unknown: Semaphore::new(UNKNOWN_AT_ONCE),
-            asking: Arc::new(Semaphore::new(ASKING_AT_ONCE)),
-        }
-    }
-}
-
-/// The first call identifies the caller, and further calls wait for that: a bus with too many pending
-/// requests drops replies.
-type Identity = OnceCell<Arc<Caller>>;
-
-impl Callers {
-    /// Identifies the sender of a message.
-    pub(super) async fn of(
-        &self,
-        header: &Header<'_>,
-        connection: &Connection,
-    ) -> Result<Arc<Caller>, BusError> {
-        let sender =
-            header.sender().ok_or_else(|| BusError::NotAuthorized("the message names no sender".into()))?;
-        // any user can send anything; reject excess calls at once to bound memory
-        if header.primary().body_len() as usize > LONGEST {
-            return Err(BusError::InvalidArgument(format!("a message may have {LONGEST} bytes")));
-        }
-        let name = OwnedUniqueName::from(sender.to_owned());
-        let identity = self.entry(&name);
-        if let Some(known) = identity.get() {
-            return Ok(Arc::clone(known));
-        }
-        let _turn = self.unknown.try_acquire().map_err(|_| too_many())?;
-        let found = identity
-            .get_or_try_init(|| async { identify(&name, connection, &self.asking).await.map(Arc::new) })
-            .await;
-        found.map(Arc::clone)
-    }
-
-    fn entry(&self, name: &OwnedUniqueName) -> Arc<Identity> {
-        let mut known = self.known();
-        if known.len() >= REMEMBERED && !known.contains_key(name) {
-            known.clear(); // callers are identified again
-        }
-        Arc::clone(known.entry(name.clone()).or_default())
-    }
-
-    fn known(&self) -> MutexGuard<'_, HashMap<OwnedUniqueName, Arc<Identity>>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn too_many() -> BusError {
-    BusError::Failed("too many calls at once; wait for answers, then ask again".to_owned())
-}
-
-async fn identify(
-    name: &OwnedUniqueName,
-    connection: &Connection,
-    asking: &Arc<Semaphore>,
-) -> Result<Caller, BusError> {
-    let bus = fdo::DBusProxy::new(connection).await?;
-    let ask = || bus.get_connection_credentials(BusName::from(name.as_ref()));
-    let told = ask().await.map_err(zbus::Error::from)?;
-    let uid = told
-        .unix_user_id()
-        .ok_or_else(|| BusError::NotAuthorized("the bus does not say whose process this is".into()))?;
-    let (pid, pidfd) =
-        (told.process_id(), told.process_fd().and_then(|fd| fd.as_fd().try_clone_to_owned().ok()));
-    let mut unit = pid.and_then(|pid| read_unit(pid, pidfd));
-    if let Some(name) = &unit
-        && !acts_as_unit(uid, if uid == 0 { None } else { user_of(name, connection).await })
-    {
-        unit = None;
-    }
-    let asking = [Arc::new(Semaphore::new(ASKING_EACH)), Arc::clone(asking)];
-    Ok(Caller { uid, unit, inspects: Mutex::default(), asking })
-}
-
-/// The unit of a process, if its type can load credentials.
-fn read_unit(pid: u32, pidfd: Option<OwnedFd>) -> Option<UnitName> {
-    unit_of(i32::try_from(pid).ok()?, pidfd).ok().filter(has_credentials)
-}
-
-/// Whether units of this type have credentials. All processes of a user are in the user's manager or in a
-/// session's scope, so these types prove nothing.
-fn has_credentials(unit: &UnitName) -> bool {
-    ExecType::of(unit.suffix()).is_some() && !unit.as_str().starts_with("user@")
-}
-
-/// Whether a process of this user in a unit's cgroup may act as the unit: only root and the unit's own user.
-fn acts_as_unit(uid: u32, user: Option<u32>) -> bool {
-    uid == 0 || user == Some(uid)
-}
-
-/// The user that a unit runs as; `None` without `User=`: the unit runs as root.
-///
-/// Only this user can read the unit's credentials, so the same applies on the bus. Otherwise the jobs of any
-/// user in the cgroup of cron.service would count as that unit. The check also covers reused process IDs
-/// where the bus has no pidfd.
-async fn user_of(unit: &UnitName, connection: &Connection) -> Option<u32> {
-    let interface = exec_interface(unit.suffix())?;
-    let manager = ManagerProxy::new(connection).await.ok()?;
-    let path = manager.load_unit(unit.as_str()).await.ok()?;
-    let properties = fdo::PropertiesProxy::builder(connection).destination("org.freedesktop.systemd1");
-    let properties = properties.path(path).build().await.ok()?;
-    let uid = properties.get(interface, "UID").await.ok()?;
-    u32::try_from(uid).ok().filter(|uid| *uid != u32::MAX)
-}
-
 impl Caller {
-    /// Who is charged for look-ups by this caller.
+    /// A caller of this user and unit. `asking` are the permits to ask polkit: the user's, and those of all.
+    pub(super) fn new(uid: u32, unit: Option<UnitName>, asking: [Arc<Semaphore>; 2]) -> Self {
+        Self { uid, unit, inspects: Mutex::default(), asking }
+    }
+
+    /// For whom something is looked up on its order.
     pub(super) fn asker(&self) -> Asker {
         Asker::on_bus(self.uid, self.unit.as_ref())
     }
@@ -237,13 +106,8 @@ impl Caller {
         BusError::no_secret(active, name, self.visible(&active.settings.policy))
     }
 
-    /// Checks that the caller may do this to secrets that are not its own.
-    pub(super) async fn may(
-        &self,
-        action: Action,
-        header: &Header<'_>,
-        connection: &Connection,
-    ) -> Result<(), BusError> {
+    /// Whether it may do this to what is not its own.
+    pub(super) async fn may(&self, action: Action, header: &Header<'_>, link: &Link) -> Result<(), BusError> {
         if self.is_root() {
             return Ok(());
         }
@@ -254,8 +118,11 @@ impl Caller {
             return if allowed { Ok(()) } else { Err(self.denied(action)) };
         }
         let [own, all] = &self.asking;
-        let _turns = (own.try_acquire().map_err(|_| too_many())?, all.try_acquire().map_err(|_| too_many())?);
-        let allowed = ask_polkit(action, header, connection).await;
+        let _turns = (
+            own.try_acquire().map_err(|_| BusError::too_many())?,
+            all.try_acquire().map_err(|_| BusError::too_many())?,
+        );
+        let allowed = ask_polkit(action, header, link).await;
         if action == Action::Inspect {
             *self.last_word() = Some((Instant::now(), allowed));
         }
@@ -276,19 +143,19 @@ impl Caller {
     }
 }
 
-/// Asks polkit; without polkit the answer is no.
-async fn ask_polkit(action: Action, header: &Header<'_>, connection: &Connection) -> bool {
+/// polkit's word; no, where there is no polkit.
+async fn ask_polkit(action: Action, header: &Header<'_>, link: &Link) -> bool {
     let Ok(subject) = Subject::new_for_message_header(header) else { return false };
-    // reading a property never prompts for a password: until the answer, zbus locks the object, and all other
-    // calls would wait
-    let is_property = header.interface().is_some_and(|name| name.as_str() == PROPERTIES);
-    let interactive = !is_property && header.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
+    // a program that shows properties asks for many, so it must not make polkit prompt for each
+    let is_look =
+        header.interface().is_some_and(|name| [PROPERTIES, INTROSPECTABLE].contains(&name.as_str()));
+    let interactive = !is_look && header.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
     let flags = match interactive {
         true => CheckAuthorizationFlags::ALLOW_USER_INTERACTION,
         false => CheckAuthorizationFlags::empty(),
     };
     let answer = async {
-        let authority = AuthorityProxy::new(connection).await?;
+        let authority = AuthorityProxy::new(&link.connection().await?).await?;
         authority.check_authorization(&subject, action.id(), &HashMap::new(), flags, "").await
     };
     match answer.await {
@@ -307,8 +174,7 @@ mod tests {
 
     fn caller(uid: u32, unit: Option<&str>) -> Caller {
         let unit = unit.map(|unit| UnitName::parse(unit).unwrap());
-        let asking = [Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(1))];
-        Caller { uid, unit, inspects: Mutex::default(), asking }
+        Caller::new(uid, unit, [Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(1))])
     }
 
     #[test]
@@ -322,31 +188,6 @@ mod tests {
         ] {
             assert_eq!(action.needs_polkit(|| true), !is_allowed, "{action:?}");
             assert!(action.needs_polkit(|| false), "{action:?}");
-        }
-    }
-
-    #[test]
-    fn which_processes_are_units() {
-        for (unit, expected) in [
-            ("app.service", true),
-            ("app@1.service", true),
-            ("home.mount", true),
-            ("user@1000.service", false),
-            ("user@0.service", false),
-            ("session-3.scope", false),
-            ("system.slice", false),
-        ] {
-            assert_eq!(has_credentials(&UnitName::parse(unit).unwrap()), expected, "{unit}");
-        }
-        for (uid, user, expected) in [
-            (0, None, true),
-            (0, Some(998), true),
-            (998, Some(998), true),
-            (998, Some(997), false),
-            (998, Some(0), false),
-            (998, None, false),
-        ] {
-            assert_eq!(acts_as_unit(uid, user), expected, "user {uid} in a unit of {user:?}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Errors of the bus: each has a name for programs, and a message with a remedy.
 
-use zbus::DBusError;
+use zbus::{BoxDBusError, DBusError};
 
 use crate::domain::nearest::nearest;
 use crate::ipc::{Class, Failure};
@@ -44,6 +44,12 @@ pub(super) enum BusError {
     Misconfigured(String),
     /// onecred itself failed, for example because it cannot write to its store.
     Failed(String),
+}
+
+impl From<BusError> for BoxDBusError {
+    fn from(error: BusError) -> Self {
+        Box::new(error)
+    }
 }
 
 impl BusError {
@@ -120,6 +126,11 @@ impl BusError {
             Kind::TooLarge => "org.onecred.Error.TooLarge",
             Kind::Unfit => "org.onecred.Error.Failed",
         }
+    }
+
+    /// More calls at once than are admitted.
+    pub(super) fn too_many() -> Self {
+        Self::Failed("too many calls at once; wait for answers, then ask again".to_owned())
     }
 
     /// The error without an active configuration. The reason may quote the configuration, so only callers who

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use zbus::Variant;
 use zbus::message::Header;
-use zbus::{Connection, Variant};
 
 use super::Desk;
 use super::dict::{Dict, entries, put};
@@ -18,6 +18,9 @@ use crate::provider::fetch::broker::Broker;
 use crate::provider::fetch::preview::{self, Preview};
 use crate::provider::observe::secret_status::Unusable;
 
+/// The most secrets of one page.
+const PAGE: usize = 1000;
+
 impl Desk {
     /// The properties of a template. With `only`, other units are left out of `Withheld`.
     pub(super) fn describe_template(&self, template: &Template, only: Option<&UnitName>) -> Dict {
@@ -27,15 +30,11 @@ impl Desk {
     }
 
     /// All secrets; a unit without the permission sees its own.
-    pub(super) async fn list_secrets(
-        &self,
-        header: &Header<'_>,
-        connection: &Connection,
-    ) -> Result<Vec<Dict>, BusError> {
-        let caller = self.caller(header, connection).await?;
-        let active = self.active(&caller, Action::Inspect, header, connection).await?;
+    pub(super) async fn list_secrets(&self, header: &Header<'_>) -> Result<Vec<Dict>, BusError> {
+        let caller = self.caller(header).await?;
+        let active = self.active(&caller, Action::Inspect, header).await?;
         let policy = &active.settings.policy;
-        let allowed = caller.may(Action::Inspect, header, connection).await;
+        let allowed = caller.may(Action::Inspect, header, &self.link).await;
         let own = |secret: &&Secret| allowed.is_ok() || caller.owns(secret, policy);
         let mut secrets: Vec<Dict> = Vec::new();
         let only = caller.unit.as_ref().filter(|_| allowed.is_err());
@@ -51,15 +50,45 @@ impl Desk {
         }
     }
 
-    /// All templates; a unit without the permission sees its own.
-    pub(super) async fn list_templates(
+    /// Secrets in order of name, from the first after `after`, and the name to continue after; empty at the end.
+    pub(super) async fn list_secrets_page(
         &self,
+        after: &str,
+        limit: u32,
         header: &Header<'_>,
-        connection: &Connection,
-    ) -> Result<Vec<Dict>, BusError> {
-        let caller = self.caller(header, connection).await?;
-        let active = self.active(&caller, Action::Inspect, header, connection).await?;
-        let allowed = caller.may(Action::Inspect, header, connection).await;
+    ) -> Result<(Vec<Dict>, String), BusError> {
+        let caller = self.caller(header).await?;
+        let active = self.active(&caller, Action::Inspect, header).await?;
+        let policy = &active.settings.policy;
+        let allowed = caller.may(Action::Inspect, header, &self.link).await;
+        let mut own =
+            active.secrets_after(after).filter(|secret| allowed.is_ok() || caller.owns(secret, policy));
+        let limit = match usize::try_from(limit).unwrap_or(usize::MAX) {
+            0 => PAGE,
+            limit => limit.min(PAGE),
+        };
+        let page: Vec<&Secret> = own.by_ref().take(limit).collect();
+        let last = page.last().map(|secret| secret.name.to_string()).unwrap_or_default();
+        let next = if own.next().is_some() { last } else { String::new() };
+        let only = caller.unit.as_ref().filter(|_| allowed.is_err());
+        let mut secrets = Vec::with_capacity(page.len());
+        for secret in page {
+            secrets.push(self.describe(secret, only));
+            if secrets.len().is_multiple_of(64) {
+                tokio::task::yield_now().await; // units that ask go first
+            }
+        }
+        match allowed {
+            Err(denied) if secrets.is_empty() && after.is_empty() => Err(denied),
+            _ => Ok((secrets, next)),
+        }
+    }
+
+    /// All templates; a unit without the permission sees its own.
+    pub(super) async fn list_templates(&self, header: &Header<'_>) -> Result<Vec<Dict>, BusError> {
+        let caller = self.caller(header).await?;
+        let active = self.active(&caller, Action::Inspect, header).await?;
+        let allowed = caller.may(Action::Inspect, header, &self.link).await;
         let templates = active.settings.templates.iter();
         let own = templates.filter(|template| allowed.is_ok() || caller.has_template(template));
         let only = caller.unit.as_ref().filter(|_| allowed.is_err());
@@ -75,14 +104,10 @@ impl Desk {
     }
 
     /// All rules; a unit without the permission sees its own.
-    pub(super) async fn list_rules(
-        &self,
-        header: &Header<'_>,
-        connection: &Connection,
-    ) -> Result<Vec<Dict>, BusError> {
-        let caller = self.caller(header, connection).await?;
-        let active = self.active(&caller, Action::Inspect, header, connection).await?;
-        let allowed = caller.may(Action::Inspect, header, connection).await;
+    pub(super) async fn list_rules(&self, header: &Header<'_>) -> Result<Vec<Dict>, BusError> {
+        let caller = self.caller(header).await?;
+        let active = self.active(&caller, Action::Inspect, header).await?;
+        let allowed = caller.may(Action::Inspect, header, &self.link).await;
         let rules = active.settings.policy.rules().iter();
         let own = rules.filter(|rule| allowed.is_ok() || caller.has_rule(rule));
         let rules: Vec<Dict> = own.map(describe_rule).collect();

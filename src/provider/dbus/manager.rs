@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
-use zbus::{Connection, OwnedFd, interface};
+use zbus::{OwnedFd, interface};
 
 use super::arguments::{Names, Requests, distinct};
 use super::dict::Dict;
@@ -29,12 +29,8 @@ impl Manager {
         Self { desk }
     }
 
-    async fn standing(
-        &self,
-        header: Option<Header<'_>>,
-        connection: &Connection,
-    ) -> Result<Standing, BusError> {
-        self.desk.allow_property(header, connection).await?;
+    async fn standing(&self, header: Option<Header<'_>>) -> Result<Standing, BusError> {
+        self.desk.allow_property(header).await?;
         Ok(self.desk.context.standing().await)
     }
 }
@@ -47,34 +43,35 @@ impl Manager {
     /// Returns all secrets, each with the properties of its object. A unit without the permission sees its
     /// own.
     #[zbus(out_args("secrets"))]
-    async fn list_secrets(
+    async fn list_secrets(&self, #[zbus(header)] header: Header<'_>) -> Result<Vec<Dict>, BusError> {
+        self.desk.list_secrets(&header).await
+    }
+
+    /// Returns secrets in order of name: those after this name, at most `limit` (0: 1000, the maximum). `next` is
+    /// the name to pass for the following page; it is empty after the last. A unit without the permission sees
+    /// its own.
+    #[zbus(out_args("secrets", "next"))]
+    async fn list_secrets_page(
         &self,
+        after: String,
+        limit: u32,
         #[zbus(header)] header: Header<'_>,
-        #[zbus(connection)] connection: &Connection,
-    ) -> Result<Vec<Dict>, BusError> {
-        self.desk.list_secrets(&header, connection).await
+    ) -> Result<(Vec<Dict>, String), BusError> {
+        self.desk.list_secrets_page(&after, limit, &header).await
     }
 
     /// Returns all templates, each with its references, units, target, state, and the reason if units are
     /// refused it. A unit without the permission sees its own.
     #[zbus(out_args("templates"))]
-    async fn list_templates(
-        &self,
-        #[zbus(header)] header: Header<'_>,
-        #[zbus(connection)] connection: &Connection,
-    ) -> Result<Vec<Dict>, BusError> {
-        self.desk.list_templates(&header, connection).await
+    async fn list_templates(&self, #[zbus(header)] header: Header<'_>) -> Result<Vec<Dict>, BusError> {
+        self.desk.list_templates(&header).await
     }
 
     /// Returns all rules in their order, with reference, units and credential IDs. A unit without the
     /// permission sees its own.
     #[zbus(out_args("rules"))]
-    async fn list_rules(
-        &self,
-        #[zbus(header)] header: Header<'_>,
-        #[zbus(connection)] connection: &Connection,
-    ) -> Result<Vec<Dict>, BusError> {
-        self.desk.list_rules(&header, connection).await
+    async fn list_rules(&self, #[zbus(header)] header: Header<'_>) -> Result<Vec<Dict>, BusError> {
+        self.desk.list_rules(&header).await
     }
 
     /// Refreshes secrets and templates. Flags: 0 compares versions with 1Password first, 1 always fetches the
@@ -87,18 +84,17 @@ impl Manager {
         names: Names,
         flags: u64,
         #[zbus(header)] header: Header<'_>,
-        #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<Outcome>, BusError> {
         let names = distinct(names);
-        let caller = self.desk.caller(&header, connection).await?;
-        let active = self.desk.active(&caller, Action::Refresh, &header, connection).await?;
+        let caller = self.desk.caller(&header).await?;
+        let active = self.desk.active(&caller, Action::Refresh, &header).await?;
         let policy = &active.settings.policy;
         let own = |name: &String| match (active.secret(name), active.template(name)) {
             (Some(secret), _) => caller.owns(secret, policy),
             (None, template) => template.is_some_and(|template| caller.has_template(template)),
         };
         if !names.iter().all(own) {
-            caller.may(Action::Refresh, &header, connection).await?;
+            caller.may(Action::Refresh, &header, &self.desk.link).await?;
         }
         let unknown = names.iter().find(|name| policy.by_name(name).is_none());
         match unknown {
@@ -116,9 +112,8 @@ impl Manager {
         &self,
         flags: u64,
         #[zbus(header)] header: Header<'_>,
-        #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<Outcome>, BusError> {
-        let (caller, active) = self.desk.allow_of_active(Action::Refresh, &header, connection).await?;
+        let (caller, active) = self.desk.allow_of_active(Action::Refresh, &header).await?;
         let names = active.settings.policy.secrets().map(|secret| secret.name.to_string()).collect();
         self.desk.refresh_these(names, flags, &caller).await
     }
@@ -132,9 +127,8 @@ impl Manager {
         &self,
         names: Names,
         #[zbus(header)] header: Header<'_>,
-        #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<(String, String, String, String)>, BusError> {
-        self.desk.affected(names, &header, connection).await
+        self.desk.affected(names, &header).await
     }
 
     /// Explains whether a unit may load a credential: the secret or rule that applies, its reference, and the
@@ -145,14 +139,13 @@ impl Manager {
         unit: String,
         credential: String,
         #[zbus(header)] header: Header<'_>,
-        #[zbus(connection)] connection: &Connection,
     ) -> Result<(bool, String, String, String), BusError> {
         let invalid = |error: crate::domain::name::BadName| BusError::InvalidArgument(error.to_string());
         let unit = UnitName::parse_lenient(&unit).map_err(invalid)?;
         let credential = CredentialId::parse(&credential).map_err(invalid)?;
-        let caller = self.desk.caller(&header, connection).await?;
+        let caller = self.desk.caller(&header).await?;
         if caller.unit.as_ref() != Some(&unit) {
-            caller.may(Action::Inspect, &header, connection).await?;
+            caller.may(Action::Inspect, &header, &self.desk.link).await?;
         }
         let claim = Claim { unit: unit.clone(), credential: credential.clone() };
         if let Some(handle) = Handle::of(&claim) {
@@ -174,19 +167,14 @@ impl Manager {
         credentials: Requests,
         flags: u64,
         #[zbus(header)] header: Header<'_>,
-        #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<Dict>, BusError> {
-        self.desk.predict_start(&unit, &credentials, flags, &header, connection).await
+        self.desk.predict_start(&unit, &credentials, flags, &header).await
     }
 
     /// Reloads the configuration. If it has errors, the old configuration stays active, and the first error
     /// is returned.
-    async fn reload(
-        &self,
-        #[zbus(header)] header: Header<'_>,
-        #[zbus(connection)] connection: &Connection,
-    ) -> Result<(), BusError> {
-        self.desk.allow(Action::Reload, &header, connection).await?;
+    async fn reload(&self, #[zbus(header)] header: Header<'_>) -> Result<(), BusError> {
+        self.desk.allow(Action::Reload, &header).await?;
         let (answer, answered) = oneshot::channel();
         let gone = || BusError::Failed("onecred is being stopped".to_owned());
         self.desk.reloads.send(answer).await.map_err(|_| gone())?;
@@ -195,27 +183,22 @@ impl Manager {
 
     /// Returns a secret's value as a sealed memfd, to be read from offset 0.
     #[zbus(out_args("value"))]
-    async fn open(
-        &self,
-        name: String,
-        #[zbus(header)] header: Header<'_>,
-        #[zbus(connection)] connection: &Connection,
-    ) -> Result<OwnedFd, BusError> {
-        let found = self.desk.find(&name, Action::Read, &header, connection).await?;
+    async fn open(&self, name: String, #[zbus(header)] header: Header<'_>) -> Result<OwnedFd, BusError> {
+        let found = self.desk.find(&name, Action::Read, &header).await?;
         let what = Deliverable::Secret(Arc::new(found.secret()?.wanted.clone()));
-        let caller = self.desk.caller(&header, connection).await?;
+        let caller = self.desk.caller(&header).await?;
         Ok(self.desk.open(&name, &what, &caller).await?.into())
     }
 
-    /// Returns a credential of the calling unit, by its ID in LoadCredential=, in the same way.
+    /// Returns a credential of the calling unit, by its ID in LoadCredential=, in the same way. A credential of
+    /// a rule is returned only if the rule names the ID, or if the unit loads it.
     #[zbus(out_args("value"))]
     async fn open_credential(
         &self,
         credential: String,
         #[zbus(header)] header: Header<'_>,
-        #[zbus(connection)] connection: &Connection,
     ) -> Result<OwnedFd, BusError> {
-        let caller = self.desk.caller(&header, connection).await?;
+        let caller = self.desk.caller(&header).await?;
         let no_unit = || {
             BusError::NotAuthorized(
                 "the caller is in no unit's cgroup, or not of that unit's user (User=); ask by the secret's name: Open"
@@ -225,11 +208,12 @@ impl Manager {
         let unit = caller.unit.as_ref().ok_or_else(no_unit)?;
         let id =
             CredentialId::parse(&credential).map_err(|error| BusError::InvalidArgument(error.to_string()))?;
-        let active = self.desk.active(&caller, Action::Read, &header, connection).await?;
+        let active = self.desk.active(&caller, Action::Read, &header).await?;
         let judged = active.settings.policy.judge(unit, &id);
         let what = judged.map_err(|denial| {
             BusError::NotAuthorized(format!("{}; {}", denial.cause(unit, &id), denial.remedy(unit, &id)))
         })?;
+        self.desk.check_rules(&active, unit, std::iter::once(&id)).await?;
         Ok(self.desk.open(what.label(), &what, &caller).await?.into())
     }
 
@@ -239,9 +223,8 @@ impl Manager {
         name: String,
         value: OwnedFd,
         #[zbus(header)] header: Header<'_>,
-        #[zbus(connection)] connection: &Connection,
     ) -> Result<(), BusError> {
-        let found = self.desk.find(&name, Action::Put, &header, connection).await?;
+        let found = self.desk.find(&name, Action::Put, &header).await?;
         let wanted = &found.secret()?.wanted;
         // some file systems can block the reader of a file, and units must not wait for that
         let allow_empty = wanted.allow_empty;
@@ -253,36 +236,22 @@ impl Manager {
     /// Overrides a secret with its previous value, until Release: the last value that differs from the
     /// current one. Returns the version of the item with that value.
     #[zbus(out_args("version"))]
-    async fn rollback(
-        &self,
-        name: String,
-        #[zbus(header)] header: Header<'_>,
-        #[zbus(connection)] connection: &Connection,
-    ) -> Result<u64, BusError> {
-        let found = self.desk.find(&name, Action::Put, &header, connection).await?;
+    async fn rollback(&self, name: String, #[zbus(header)] header: Header<'_>) -> Result<u64, BusError> {
+        let found = self.desk.find(&name, Action::Put, &header).await?;
         let wanted = &found.secret()?.wanted;
         self.desk.rollback(&name, wanted)
     }
 
     /// Removes an override.
-    async fn release(
-        &self,
-        name: String,
-        #[zbus(header)] header: Header<'_>,
-        #[zbus(connection)] connection: &Connection,
-    ) -> Result<(), BusError> {
-        let _ = self.desk.find(&name, Action::Put, &header, connection).await?;
+    async fn release(&self, name: String, #[zbus(header)] header: Header<'_>) -> Result<(), BusError> {
+        let _ = self.desk.find(&name, Action::Put, &header).await?;
         self.desk.release(name)
     }
 
     /// Returns the metrics as OpenMetrics text.
     #[zbus(out_args("text"))]
-    async fn metrics(
-        &self,
-        #[zbus(header)] header: Header<'_>,
-        #[zbus(connection)] connection: &Connection,
-    ) -> Result<String, BusError> {
-        self.desk.allow(Action::Inspect, &header, connection).await?;
+    async fn metrics(&self, #[zbus(header)] header: Header<'_>) -> Result<String, BusError> {
+        self.desk.allow(Action::Inspect, &header).await?;
         Ok(metrics::text(&metrics_snapshot::gather(&self.desk.context).await))
     }
 
@@ -297,44 +266,31 @@ impl Manager {
     async fn configuration_error(
         &self,
         #[zbus(header)] header: Option<Header<'_>>,
-        #[zbus(connection)] connection: &Connection,
     ) -> Result<String, BusError> {
-        self.desk.allow_property(header, connection).await?;
+        self.desk.allow_property(header).await?;
         Ok(self.desk.context.config.get().error.clone().unwrap_or_default())
     }
 
     /// Why the sealed socket refuses every secret, and what to do: the host key cannot be used. Otherwise
     /// empty.
     #[zbus(property(emits_changed_signal = "false"))]
-    async fn sealing_error(
-        &self,
-        #[zbus(header)] header: Option<Header<'_>>,
-        #[zbus(connection)] connection: &Connection,
-    ) -> Result<String, BusError> {
-        self.desk.allow_property(header, connection).await?;
+    async fn sealing_error(&self, #[zbus(header)] header: Option<Header<'_>>) -> Result<String, BusError> {
+        self.desk.allow_property(header).await?;
         Ok(self.desk.context.sealer.error().map(|error| error.with_remedy()).unwrap_or_default())
     }
 
     /// How many units wait to be started again, because they were refused a credential or depend on such a
     /// unit.
     #[zbus(property(emits_changed_signal = "false"))]
-    async fn units_to_recover(
-        &self,
-        #[zbus(header)] header: Option<Header<'_>>,
-        #[zbus(connection)] connection: &Connection,
-    ) -> Result<u32, BusError> {
-        self.desk.allow_property(header, connection).await?;
+    async fn units_to_recover(&self, #[zbus(header)] header: Option<Header<'_>>) -> Result<u32, BusError> {
+        self.desk.allow_property(header).await?;
         Ok(u32::try_from(self.desk.context.recovery.progress().0).unwrap_or(u32::MAX))
     }
 
     /// How many units were started again since UnitsToRecover last rose from 0.
     #[zbus(property(emits_changed_signal = "false"))]
-    async fn units_recovered(
-        &self,
-        #[zbus(header)] header: Option<Header<'_>>,
-        #[zbus(connection)] connection: &Connection,
-    ) -> Result<u32, BusError> {
-        self.desk.allow_property(header, connection).await?;
+    async fn units_recovered(&self, #[zbus(header)] header: Option<Header<'_>>) -> Result<u32, BusError> {
+        self.desk.allow_property(header).await?;
         Ok(u32::try_from(self.desk.context.recovery.progress().1).unwrap_or(u32::MAX))
     }
 
@@ -345,9 +301,8 @@ impl Manager {
     async fn configuration_state(
         &self,
         #[zbus(header)] header: Option<Header<'_>>,
-        #[zbus(connection)] connection: &Connection,
     ) -> Result<String, BusError> {
-        Ok(self.standing(header, connection).await?.as_str().to_owned())
+        Ok(self.standing(header).await?.as_str().to_owned())
     }
 
     /// Why the files cannot be used, if ConfigurationState is "rejected". Otherwise empty.
@@ -355,9 +310,8 @@ impl Manager {
     async fn configuration_file_error(
         &self,
         #[zbus(header)] header: Option<Header<'_>>,
-        #[zbus(connection)] connection: &Connection,
     ) -> Result<String, BusError> {
-        Ok(match self.standing(header, connection).await? {
+        Ok(match self.standing(header).await? {
             Standing::Rejected(why) => why,
             _ => String::new(),
         })
@@ -369,9 +323,8 @@ impl Manager {
     async fn configuration_loaded(
         &self,
         #[zbus(header)] header: Option<Header<'_>>,
-        #[zbus(connection)] connection: &Connection,
     ) -> Result<u64, BusError> {
-        self.desk.allow_property(header, connection).await?;
+        self.desk.allow_property(header).await?;
         Ok(self.desk.context.config.get().loaded)
     }
 

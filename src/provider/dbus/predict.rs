@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use zbus::message::Header;
-use zbus::{Connection, DBusError, Variant};
+use zbus::{DBusError, Variant};
 
 use super::arguments::{Names, Requests};
 use super::dict::Dict;
@@ -70,9 +70,8 @@ impl Desk {
         &self,
         Names(names): Names,
         header: &Header<'_>,
-        connection: &Connection,
     ) -> Result<Vec<(String, String, String, String)>, BusError> {
-        let (caller, active) = self.allow_of_active(Action::Inspect, header, connection).await?;
+        let (caller, active) = self.allow_of_active(Action::Inspect, header).await?;
         let is_unknown = |name: &&String| active.secret(name).is_none() && active.template(name).is_none();
         if let Some(unknown) = names.iter().find(is_unknown) {
             return Err(caller.no_secret(&active, unknown));
@@ -99,7 +98,6 @@ impl Desk {
         Requests(credentials): &Requests,
         flags: u64,
         header: &Header<'_>,
-        connection: &Connection,
     ) -> Result<Vec<Dict>, BusError> {
         let invalid = |error: BadName| BusError::InvalidArgument(error.to_string());
         bounded(credentials.len())?;
@@ -119,11 +117,15 @@ impl Desk {
                 )));
             }
         };
-        let caller = self.caller(header, connection).await?;
+        let caller = self.caller(header).await?;
         if caller.unit.as_ref() != Some(&unit) {
-            caller.may(action, header, connection).await?;
+            caller.may(action, header, &self.link).await?;
         }
         let asker = caller.asker();
+        if flags == 1 && !caller.is_root() {
+            let ids = requests.iter().map(|request| &request.credential);
+            self.check_rules(&self.context.config.get(), &unit, ids).await?;
+        }
         if flags == 1 {
             let allowed = requests.iter().filter_map(|it| self.allowed(&unit, &it.credential).ok());
             let allowed: Vec<_> = allowed.collect();

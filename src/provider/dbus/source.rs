@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use zbus::interface;
 use zbus::message::Header;
-use zbus::{Connection, interface};
 
+use super::Desk;
 use super::error::BusError;
-use super::{Desk, PATH, in_path};
 use crate::domain::name::SourceName;
 use crate::ipc::{Failure, SourceState, SourceStatus};
 use crate::provider::dbus::authorization::Action;
@@ -22,24 +22,18 @@ impl SourceObject {
         Self { desk, name }
     }
 
-    /// The path of a source's object.
-    pub(super) fn path(name: &str) -> String {
-        format!("{PATH}/source/{}", in_path(name))
-    }
-
-    async fn allowed(&self, header: Option<Header<'_>>, connection: &Connection) -> Result<(), BusError> {
+    async fn allowed(&self, header: Option<Header<'_>>) -> Result<(), BusError> {
         let header = header.ok_or_else(|| BusError::NotAuthorized("the message names no sender".into()))?;
-        self.desk.caller(&header, connection).await?.may(Action::Inspect, &header, connection).await
+        self.desk.caller(&header).await?.may(Action::Inspect, &header, &self.desk.link).await
     }
 
     /// What the resolver reports about it; `None` if the resolver does not answer.
     async fn status<T: Default>(
         &self,
         header: Option<Header<'_>>,
-        connection: &Connection,
         see: impl FnOnce(SourceStatus) -> T,
     ) -> Result<T, BusError> {
-        self.allowed(header, connection).await?;
+        self.allowed(header).await?;
         let context = &self.desk.context;
         Ok(context.statuses.of(&context.broker, &self.name).await.map(see).unwrap_or_default())
     }
@@ -69,34 +63,22 @@ fn last_error(status: Option<SourceStatus>, trouble: Option<Failure>) -> Option<
 impl SourceObject {
     /// The source's name.
     #[zbus(property(emits_changed_signal = "const"))]
-    async fn name(
-        &self,
-        #[zbus(header)] header: Option<Header<'_>>,
-        #[zbus(connection)] connection: &Connection,
-    ) -> Result<String, BusError> {
-        self.allowed(header, connection).await?;
+    async fn name(&self, #[zbus(header)] header: Option<Header<'_>>) -> Result<String, BusError> {
+        self.allowed(header).await?;
         Ok(self.name.to_string())
     }
 
     /// Why it cannot be used, or why the last call failed; empty after a successful call.
     #[zbus(property(emits_changed_signal = "false"))]
-    async fn last_error(
-        &self,
-        #[zbus(header)] header: Option<Header<'_>>,
-        #[zbus(connection)] connection: &Connection,
-    ) -> Result<String, BusError> {
-        let status = self.status(header, connection, Some).await?;
+    async fn last_error(&self, #[zbus(header)] header: Option<Header<'_>>) -> Result<String, BusError> {
+        let status = self.status(header, Some).await?;
         Ok(last_error(status, self.trouble()).map(|failure| failure.to_string()).unwrap_or_default())
     }
 
     /// The type of the source, as in the configuration: service-account, connect or file.
     #[zbus(property(emits_changed_signal = "false"))]
-    async fn kind(
-        &self,
-        #[zbus(header)] header: Option<Header<'_>>,
-        #[zbus(connection)] connection: &Connection,
-    ) -> Result<String, BusError> {
-        self.allowed(header, connection).await?;
+    async fn kind(&self, #[zbus(header)] header: Option<Header<'_>>) -> Result<String, BusError> {
+        self.allowed(header).await?;
         let active = self.desk.context.config.get();
         Ok(active
             .settings
@@ -108,42 +90,26 @@ impl SourceObject {
 
     /// Whether it can be used: ready, no-token, limited or refused; empty if the resolver does not answer.
     #[zbus(property(emits_changed_signal = "false"))]
-    async fn state(
-        &self,
-        #[zbus(header)] header: Option<Header<'_>>,
-        #[zbus(connection)] connection: &Connection,
-    ) -> Result<String, BusError> {
-        self.status(header, connection, |status| status.state.word().to_owned()).await
+    async fn state(&self, #[zbus(header)] header: Option<Header<'_>>) -> Result<String, BusError> {
+        self.status(header, |status| status.state.word().to_owned()).await
     }
 
     /// Calls of the last 24 hours; 0 if they are not counted.
     #[zbus(property(emits_changed_signal = "false"))]
-    async fn calls_today(
-        &self,
-        #[zbus(header)] header: Option<Header<'_>>,
-        #[zbus(connection)] connection: &Connection,
-    ) -> Result<u32, BusError> {
-        self.status(header, connection, |status| status.quota.map_or(0, |quota| quota.spent.day)).await
+    async fn calls_today(&self, #[zbus(header)] header: Option<Header<'_>>) -> Result<u32, BusError> {
+        self.status(header, |status| status.quota.map_or(0, |quota| quota.spent.day)).await
     }
 
     /// How many calls it may make in 24 hours; 0 if they are not counted.
     #[zbus(property(emits_changed_signal = "false"))]
-    async fn budget(
-        &self,
-        #[zbus(header)] header: Option<Header<'_>>,
-        #[zbus(connection)] connection: &Connection,
-    ) -> Result<u32, BusError> {
-        self.status(header, connection, |status| status.quota.map_or(0, |quota| quota.spent.budget)).await
+    async fn budget(&self, #[zbus(header)] header: Option<Header<'_>>) -> Result<u32, BusError> {
+        self.status(header, |status| status.quota.map_or(0, |quota| quota.spent.budget)).await
     }
 
     /// How many of these calls are left.
     #[zbus(property(emits_changed_signal = "false"))]
-    async fn left(
-        &self,
-        #[zbus(header)] header: Option<Header<'_>>,
-        #[zbus(connection)] connection: &Connection,
-    ) -> Result<u32, BusError> {
-        self.status(header, connection, |status| status.quota.map_or(0, |quota| quota.left)).await
+    async fn left(&self, #[zbus(header)] header: Option<Header<'_>>) -> Result<u32, BusError> {
+        self.status(header, |status| status.quota.map_or(0, |quota| quota.left)).await
     }
 
     /// The units and users that caused the most calls in the last 24 hours, each with its calls; five at
@@ -152,33 +118,22 @@ impl SourceObject {
     async fn spenders(
         &self,
         #[zbus(header)] header: Option<Header<'_>>,
-        #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<(String, u32)>, BusError> {
-        self.status(header, connection, |status| self.desk.context.broker.spenders(&status)).await
+        self.status(header, |status| self.desk.context.broker.spenders(&status)).await
     }
 
     /// Until when onecred makes no calls because 1Password limits them, in seconds since the Unix epoch; 0
     /// without a limit.
     #[zbus(property(emits_changed_signal = "false"))]
-    async fn limited_until(
-        &self,
-        #[zbus(header)] header: Option<Header<'_>>,
-        #[zbus(connection)] connection: &Connection,
-    ) -> Result<u64, BusError> {
-        self.status(header, connection, |status| {
-            status.quota.and_then(|quota| quota.limited_until).unwrap_or_default()
-        })
-        .await
+    async fn limited_until(&self, #[zbus(header)] header: Option<Header<'_>>) -> Result<u64, BusError> {
+        self.status(header, |status| status.quota.and_then(|quota| quota.limited_until).unwrap_or_default())
+            .await
     }
 
     /// When a call last succeeded, in seconds since the Unix epoch; 0 if none has.
     #[zbus(property(emits_changed_signal = "false"))]
-    async fn last_success(
-        &self,
-        #[zbus(header)] header: Option<Header<'_>>,
-        #[zbus(connection)] connection: &Connection,
-    ) -> Result<u64, BusError> {
-        self.status(header, connection, |status| status.last_success.unwrap_or_default()).await
+    async fn last_success(&self, #[zbus(header)] header: Option<Header<'_>>) -> Result<u64, BusError> {
+        self.status(header, |status| status.last_success.unwrap_or_default()).await
     }
 
     /// Calls since the resolver opened it, by outcome: ok, or the class of the failure.
@@ -186,9 +141,8 @@ impl SourceObject {
     async fn calls(
         &self,
         #[zbus(header)] header: Option<Header<'_>>,
-        #[zbus(connection)] connection: &Connection,
     ) -> Result<BTreeMap<String, u64>, BusError> {
-        self.status(header, connection, |status| status.calls).await
+        self.status(header, |status| status.calls).await
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::Restarts;
 use super::pending::Problem;
 use crate::domain::name::{Claim, CredentialId, UnitName};
 use crate::domain::policy::Deliverable;
@@ -45,6 +46,14 @@ struct Found {
     path: PathBuf,
     /// Its size in bytes, if it is a regular file.
     size: Option<usize>,
+}
+
+impl Restarts {
+    /// The IDs of the credentials that a unit's lines load from onecred.
+    pub async fn loaded_by(&self, active: &Arc<ActiveConfig>, unit: &UnitName) -> zbus::Result<Vec<String>> {
+        let credentials = Credentials::read(&self.link, active, unit).await?;
+        Ok(credentials.requests.into_iter().map(|(id, _)| id).collect())
+    }
 }
 
 impl Credentials {

@@ -11,7 +11,7 @@ use crate::host::clock::BootTime;
 use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::sealer::Sealer;
 use crate::provider::context::Context;
-use crate::provider::dbus::authorization::Callers;
+use crate::provider::dbus::callers::Callers;
 use crate::provider::fetch::assemble::{self, Job};
 use crate::provider::fetch::broker::tests::Rig;
 use crate::provider::store::Kind;
@@ -39,6 +39,8 @@ impl Bus {
             context,
             reloads: mpsc::channel(1).0,
             callers: Callers::default(),
+            handouts: Default::default(),
+            link: Default::default(),
             pace: Default::default(),
         };
         Self { rig, desk, events }

@@ -1,0 +1,87 @@
+//! The introspection of objects, and the interfaces that all of them have.
+
+use std::fmt::Write as _;
+
+use zbus::fdo;
+use zbus::object_server::Interface;
+
+/// The interface for introspection.
+pub(super) const INTROSPECTABLE: &str = "org.freedesktop.DBus.Introspectable";
+/// The interface by which properties are read.
+pub(super) const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+/// The interface that every process on the bus has.
+pub(super) const PEER: &str = "org.freedesktop.DBus.Peer";
+
+const HEAD: &str = r#"<!DOCTYPE node PUBLIC "-//freedesktop//DTD D-BUS Object Introspection 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/introspect.dtd">
+<node>
+"#;
+
+/// The standard interfaces; see the D-Bus specification.
+const STANDARD: &str = r#"  <interface name="org.freedesktop.DBus.Introspectable">
+    <method name="Introspect">
+      <arg type="s" direction="out"/>
+    </method>
+  </interface>
+  <interface name="org.freedesktop.DBus.Peer">
+    <method name="Ping"/>
+    <method name="GetMachineId">
+      <arg type="s" direction="out"/>
+    </method>
+  </interface>
+  <interface name="org.freedesktop.DBus.Properties">
+    <method name="Get">
+      <arg name="interface_name" type="s" direction="in"/>
+      <arg name="property_name" type="s" direction="in"/>
+      <arg type="v" direction="out"/>
+    </method>
+    <method name="Set">
+      <arg name="interface_name" type="s" direction="in"/>
+      <arg name="property_name" type="s" direction="in"/>
+      <arg name="value" type="v" direction="in"/>
+    </method>
+    <method name="GetAll">
+      <arg name="interface_name" type="s" direction="in"/>
+      <arg type="a{sv}" direction="out"/>
+    </method>
+    <signal name="PropertiesChanged">
+      <arg name="interface_name" type="s"/>
+      <arg name="changed_properties" type="a{sv}"/>
+      <arg name="invalidated_properties" type="as"/>
+    </signal>
+  </interface>
+"#;
+
+/// The document of an object: its own interface, if it has one, and the names below it. What these have is in documents of their own.
+pub(super) fn document(own: Option<&dyn Interface>, below: &[String]) -> String {
+    let mut document = String::from(HEAD);
+    document.push_str(STANDARD);
+    if let Some(own) = own {
+        own.introspect_to_writer(&mut document, 2);
+    }
+    for name in below {
+        let _ = writeln!(document, "  <node name=\"{name}\"/>"); // a String takes everything
+    }
+    document.push_str("</node>\n");
+    document
+}
+
+/// The ID of this machine.
+pub(super) async fn machine_id() -> fdo::Result<String> {
+    let read = tokio::task::spawn_blocking(|| std::fs::read_to_string("/etc/machine-id")).await;
+    let failed = |error: String| fdo::Error::Failed(format!("/etc/machine-id: {error}"));
+    let text = read.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
+    Ok(text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_names_what_is_below() {
+        let document = document(None, &["db_2dpassword".to_owned(), "x".to_owned()]);
+        assert!(document.ends_with("  <node name=\"db_2dpassword\"/>\n  <node name=\"x\"/>\n</node>\n"));
+        assert_eq!(document.matches("<interface ").count(), document.matches("</interface>").count());
+    }
+}
