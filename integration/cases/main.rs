@@ -19,6 +19,7 @@ mod forged;
 mod greedy;
 mod handles;
 mod hangs;
+mod host_key;
 mod journal;
 mod last_valid;
 mod leftovers;
@@ -73,6 +74,8 @@ const THEMES: &[&Theme] = &[
     &boot::END,
     &death::THEME,
     &death::CROWD,
+    &host_key::THEME,
+    &host_key::KEPT,
     &cli::THEME,
     &cli_alone::THEME,
     &demo::THEME,

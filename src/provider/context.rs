@@ -44,7 +44,7 @@ pub struct Context {
     /// What was sent to each process that sets up a unit's credentials.
     pub unit_totals: UnitTotals,
     /// Encrypts values for the sealed socket.
-    pub sealer: Sealer,
+    pub sealer: Arc<Sealer>,
 }
 
 impl Context {
@@ -57,7 +57,8 @@ impl Context {
         kind: Kind,
     ) -> Self {
         let publisher = Publisher::new(Arc::clone(&config), Arc::clone(&broker), kind);
-        let recovery = Arc::new(Recovery::new(Arc::clone(&config), broker.store()));
+        let sealer = Arc::new(sealer);
+        let recovery = Arc::new(Recovery::new(Arc::clone(&config), Arc::clone(&sealer), broker.store()));
         let recovers = Arc::clone(&recovery);
         publisher.leave_to_recovery(move |unit| recovers.will_start(unit));
         Self {

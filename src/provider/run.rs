@@ -18,7 +18,7 @@ use super::store::{Kind, Store};
 use crate::config::{self, Limits, Paths, Problem, Report};
 use crate::domain::secret::wipe_stack;
 use crate::host::clock::{self, BootTime};
-use crate::host::systemd::{journal, message_id, notify};
+use crate::host::systemd::{journal, message_id, notify, private};
 use crate::ipc::Resolve;
 use crate::ipc::client::SocketResolver;
 use crate::provider::base::active_config::{ActiveConfig, CurrentConfig};
@@ -42,6 +42,9 @@ const FINISHING: Duration = Duration::from_secs(2);
 const CATCHING_UP: Duration = Duration::from_millis(20);
 /// How often counts are said and old things given up.
 const HOUSEKEEPING: Duration = Duration::from_secs(20);
+
+/// What makes a host key.
+const HOST_KEY_UNIT: &str = "onecred-host-key.service";
 
 /// What the provider is told.
 pub struct Options {
@@ -117,6 +120,7 @@ async fn live(options: Options) -> Result<(), Fatal> {
     let broker = Arc::new(Broker::new(resolver, store, Arc::clone(&config)));
     let attestation = Attestation { uid: nix::unistd::geteuid().as_raw(), trusting: options.development };
     let sealer = Sealer::new(&options.host_key);
+    let sealer = if options.development { sealer } else { sealer.with_maker(make_host_key) };
     let context = Arc::new(Context::new(config, options.config, broker, sealer, kind));
     let handler = Arc::new(Handler::new(Arc::clone(&context), attestation));
     let listener = Listener::new(Arc::clone(&handler), connections);
@@ -147,6 +151,18 @@ async fn live(options: Options) -> Result<(), Fatal> {
         serve(&served, (options.listener, options.sealed), &mut signals, &mut wishes, &keeper, fit).await;
     wind_down(&served, matches!(result, Err(Fatal::KeeperGone))).await;
     result
+}
+
+/// Has systemd make a host key, or replace that of another machine.
+fn make_host_key() {
+    tokio::spawn(async {
+        match private::start_unit(HOST_KEY_UNIT).await {
+            Ok(()) => {
+                tracing::info!("this host has no key of its own: {HOST_KEY_UNIT} is started to make one")
+            }
+            Err(error) => tracing::warn!("{HOST_KEY_UNIT} can't be started to make a host key: {error}"),
+        }
+    });
 }
 
 async fn serve(

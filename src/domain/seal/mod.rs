@@ -13,7 +13,9 @@
 //! | | the value |
 //! | 16 | the tag |
 //!
-//! The whole is encoded in base64 without line breaks.
+//! The whole is encoded in base64 without line breaks. [`key_file`] checks the file of the key.
+
+pub mod key_file;
 
 use base64ct::{Base64, Encoding};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};

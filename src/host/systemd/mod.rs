@@ -6,4 +6,5 @@ pub mod journal;
 pub mod manager;
 pub mod message_id;
 pub mod notify;
+pub mod private;
 pub mod unit_type;

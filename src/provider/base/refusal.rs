@@ -12,6 +12,9 @@ use crate::provider::base::publish_error::Fault;
 use crate::provider::base::seal_error::Unsealed;
 use crate::provider::base::unit_totals::Others;
 
+/// The kind of [`Refusal::Unsealed`].
+pub const UNSEALED: &str = "unsealed";
+
 /// What removes the cause of a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ends {
@@ -109,7 +112,7 @@ impl Refusal {
             Self::Failed { failure, .. } => failure.class.kind(),
             Self::Empty(_) => "empty",
             Self::TooLarge { .. } | Self::TooLargeTogether { .. } => "too-large",
-            Self::Unsealed(_) => "unsealed",
+            Self::Unsealed(_) => UNSEALED,
             Self::Part { refusal, .. } => refusal.kind(),
             Self::Unfit { .. } => "unfit",
             Self::Unreadable(_) => "store",
@@ -211,7 +214,7 @@ impl Refusal {
             Self::Empty(_) => {
                 "fill the field in, or set \"allowEmpty\": true if it may be empty".to_owned()
             }
-            Self::Unsealed(why) => why.remedy().to_owned(),
+            Self::Unsealed(why) => why.remedy(),
             Self::TooLarge { .. } | Self::TooLargeTogether { .. } => {
                 "keep large data elsewhere and only its key here".to_owned()
             }
@@ -245,6 +248,7 @@ impl Refusal {
             Self::Part { refusal, .. } => refusal.ends(),
             Self::Stopping | Self::Crowded { .. } => Some(Ends::ByItself),
             Self::Unconfigured(_) => Some(Ends::WithCorrection),
+            Self::Unsealed(why) if !matches!(why, Unsealed::NoRandom) => Some(Ends::WithCorrection),
             Self::SomeUnpublished { ends, .. } => *ends,
             _ => None,
         }
@@ -292,6 +296,8 @@ mod tests {
             (Refusal::Stopping, Some(Ends::ByItself)),
             (Refusal::Crowded { size: 1 }, Some(Ends::ByItself)),
             (Refusal::Unconfigured("why".into()), Some(Ends::WithCorrection)),
+            (Refusal::Unsealed(Unsealed::NoKey("key".into())), Some(Ends::WithCorrection)),
+            (Refusal::Unsealed(Unsealed::NoRandom), None),
             (Refusal::NoFile("name".into()), None),
         ] {
             assert_eq!(refusal.ends(), ends, "{refusal:?}");

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::domain::seal::key_file::Fault;
+
 /// Why no value can be encrypted.
 #[derive(Debug, thiserror::Error)]
 pub enum Unsealed {
@@ -11,14 +13,28 @@ pub enum Unsealed {
     /// The directory of the key does not exist: it may be on a disk that is not mounted yet.
     #[error("the host key can't be read: {} is not there; is its disk mounted?", .0.display())]
     NoFolder(PathBuf),
-    /// The key file cannot be used.
-    #[error("the host key in {} can't be used: {why}", file.display())]
+    /// The key was made for another machine ID. systemd deletes it when it first needs a key.
+    #[error("the host key in {} was made for another machine ID, so systemd does not use it", .0.display())]
+    Foreign(PathBuf),
+    /// systemd does not use the file.
+    #[error("systemd does not use the host key in {}: {fault}", file.display())]
     Unusable {
+        /// The file.
+        file: PathBuf,
+        /// The reason.
+        fault: Fault,
+    },
+    /// The file can't be read.
+    #[error("the host key in {} can't be read: {why}", file.display())]
+    Unreadable {
         /// The file.
         file: PathBuf,
         /// The reason.
         why: String,
     },
+    /// systemd can't know whether the key is this machine's.
+    #[error("this machine has no machine ID, which systemd compares with the host key's: {0}")]
+    NoMachineId(String),
     /// The kernel did not return random numbers.
     #[error("it can't be sealed: the kernel gives no random numbers")]
     NoRandom,
@@ -30,15 +46,25 @@ impl Unsealed {
         format!("{self}; {}", self.remedy())
     }
 
+    /// Whether `systemd-creds setup` makes a key that is right.
+    pub fn ends_with_setup(&self) -> bool {
+        matches!(self, Self::NoKey(_) | Self::Foreign(_))
+    }
+
     /// The remedy.
-    pub fn remedy(&self) -> &'static str {
+    pub fn remedy(&self) -> String {
         match self {
             Self::NoKey(_) => {
-                "make one: systemd-creds setup; or have the unit ask by LoadCredential= at the plain socket"
+                "make one: systemd-creds setup; if onecred-host-key.service failed: journalctl -u onecred-host-key; or have the unit ask by LoadCredential= at the plain socket".to_owned()
             }
-            Self::NoFolder(_) => "add RequiresMountsFor=/var/lib/systemd to the unit",
-            Self::Unusable { .. } => "see: systemd-creds setup; man systemd-creds",
-            Self::NoRandom => "start it again",
+            Self::Foreign(_) => {
+                "have systemd replace it: systemd-creds setup; if onecred-host-key.service failed: journalctl -u onecred-host-key".to_owned()
+            }
+            Self::NoFolder(_) => "add RequiresMountsFor=/var/lib/systemd to the unit".to_owned(),
+            Self::Unusable { file, fault } => fault.remedy(&file.display().to_string()),
+            Self::Unreadable { .. } => "see: man systemd-creds".to_owned(),
+            Self::NoMachineId(_) => "make one: systemd-machine-id-setup; then reboot".to_owned(),
+            Self::NoRandom => "start it again".to_owned(),
         }
     }
 }

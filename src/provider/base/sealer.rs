@@ -1,56 +1,103 @@
-//! Encrypts values with the host key, for the sealed socket. The key is read once, and again when its file
-//! changes.
+//! Encrypts values with the host key, for the sealed socket. The key is read once, and again when its file or the
+//! machine ID changes.
+//!
+//! The key is checked as systemd checks it, so that systemd can decrypt each value. If the key is missing or of
+//! another machine, `systemd-creds setup` creates one when a unit asks.
 //!
 //! Encrypted values are not cached: encrypting 32 bytes takes 2 µs, whereas decryption by systemd makes the
 //! start of a unit 5 ms longer.
 
-use std::fs::File;
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
 use crate::domain::name::CredentialId;
+use crate::domain::seal::key_file::{self, Facts, FileType};
 use crate::domain::seal::{FILE_MAX, HostKey};
 use crate::domain::secret::SecretValue;
 use crate::host::clock;
 use crate::provider::base::seal_error::Unsealed;
 
-/// How often to check whether the directory of the key has been mounted.
+/// How often to check whether the directory of the key has been mounted, or the key has been created.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long the creation of a key may take after its directory exists.
 const BEING_MADE: Duration = Duration::from_secs(5);
+/// How long to wait before the creation of a key is requested again.
+const AGAIN: Duration = Duration::from_secs(10);
+/// The machine ID (machine-id(5)).
+const MACHINE_ID: &str = "/etc/machine-id";
+
+/// Requests the creation of a key, and does not wait for it.
+type Make = Box<dyn Fn() + Send + Sync>;
 
 /// Encrypts values with the host key.
 pub struct Sealer {
     file: PathBuf,
-    /// When the directory was first seen without the key.
-    without: OnceLock<Instant>,
+    machine_id: PathBuf,
+    make: Option<Make>,
+    missing: Mutex<Missing>,
     key: Mutex<Option<(Stamp, Arc<HostKey>)>>,
 }
 
+/// Since when this machine has no key of its own, and when one was last requested.
+#[derive(Debug, Default)]
+struct Missing {
+    since: Option<Instant>,
+    asked: Option<Instant>,
+}
+
 /// Attributes that identify a version of a file.
-type Stamp = (u64, u64, u64, i64, i64);
+type FileStamp = (u64, u64, u64, i64, i64);
+
+/// The versions of the key's file and of the machine ID.
+type Stamp = [FileStamp; 2];
 
 impl Sealer {
     /// Uses the key in this file, if it exists when it is needed.
     pub fn new(file: &Path) -> Self {
-        Self { file: file.to_owned(), without: OnceLock::new(), key: Mutex::default() }
+        Self {
+            file: file.to_owned(),
+            machine_id: PathBuf::from(MACHINE_ID),
+            make: None,
+            missing: Mutex::default(),
+            key: Mutex::default(),
+        }
     }
 
-    /// Whether waiting for the key is pointless: it exists, or it will not be created.
+    /// Calls `make` when a unit needs a key and this machine has none of its own.
+    pub fn with_maker(self, make: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { make: Some(Box::new(make)), ..self }
+    }
+
+    /// Whether waiting for the key is pointless: it can be used, or waiting does not help. Requests a missing key.
     pub fn is_settled(&self) -> bool {
-        // if /var is mounted late, the directory of the key does not exist before, even if the mount point
-        // does
-        if self.file.exists() {
-            return true;
+        let error = self.error();
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        match error {
+            Some(error) if error.ends_with_setup() => {
+                let now = Instant::now();
+                let since = *missing.since.get_or_insert(now);
+                if let Some(make) = &self.make
+                    && missing.asked.is_none_or(|asked| now.duration_since(asked) >= AGAIN)
+                {
+                    missing.asked = Some(now);
+                    make();
+                }
+                now.duration_since(since) > BEING_MADE // at the first boot the key may be in creation
+            }
+            // if /var is mounted late, the directory of the key does not exist before, even if the mount point does
+            Some(Unsealed::NoFolder(_)) => false,
+            Some(_) => true,
+            None => {
+                *missing = Missing::default();
+                true
+            }
         }
-        // at the first boot the key may be in creation
-        self.file.parent().is_none_or(Path::exists)
-            && self.without.get_or_init(Instant::now).elapsed() > BEING_MADE
     }
 
     /// Waits until [`Self::is_settled`] is true.
@@ -63,10 +110,7 @@ impl Sealer {
 
     /// What is being waited for, until [`Self::is_settled`] is true.
     pub fn not_settled(&self) -> Unsealed {
-        match self.file.parent() {
-            Some(folder) if !folder.exists() => Unsealed::NoFolder(folder.to_owned()),
-            _ => Unsealed::NoKey(self.file.clone()),
-        }
+        self.error().unwrap_or_else(|| self.missing_file())
     }
 
     /// Encrypts a value for the units that request it under this ID.
@@ -81,81 +125,98 @@ impl Sealer {
     }
 
     fn key(&self) -> Result<Arc<HostKey>, Unsealed> {
-        let metadata = self.file.metadata().map_err(|error| self.unreadable(&error))?;
-        let stamp = stamp(&metadata);
+        let metadata = self.file.symlink_metadata().map_err(|error| self.unreadable(&error))?;
+        let of_machine = self.machine_id.metadata().map_err(|error| no_machine_id(&error))?;
         let mut known = self.key.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamp = [stamp(&metadata), stamp(&of_machine)];
         if let Some((_, key)) = known.as_ref().filter(|(of, _)| *of == stamp) {
             return Ok(Arc::clone(key));
         }
         *known = None;
-        let (stamp, key) = self.read()?;
+        self.judge(&metadata)?;
+        let (of_key, key) = self.read()?;
+        let stamp = [of_key, stamp[1]];
         Ok(Arc::clone(&known.insert((stamp, Arc::new(key))).1))
     }
 
-    fn read(&self) -> Result<(Stamp, HostKey), Unsealed> {
-        let mut file = File::open(&self.file).map_err(|error| self.unreadable(&error))?;
+    fn judge(&self, metadata: &Metadata) -> Result<(), Unsealed> {
+        let judged = key_file::judge(&facts(metadata), nix::unistd::geteuid().as_raw());
+        judged.map_err(|fault| Unsealed::Unusable { file: self.file.clone(), fault })
+    }
+
+    fn read(&self) -> Result<(FileStamp, HostKey), Unsealed> {
+        let text = std::fs::read_to_string(&self.machine_id).map_err(|error| no_machine_id(&error))?;
+        let machine_id = key_file::machine_id(&text)
+            .ok_or_else(|| Unsealed::NoMachineId(format!("{} has none", self.machine_id.display())))?;
+        // a FIFO that took the file's place must not block
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(&self.file);
+        let mut file = file.map_err(|error| self.unreadable(&error))?;
         let metadata = file.metadata().map_err(|error| self.unreadable(&error))?;
-        // allocated at full size: a buffer that grows would leave parts of the key in memory
-        let mut content = Zeroizing::new(vec![0; FILE_MAX + 1]);
-        let mut len = 0;
-        while len < content.len() {
-            match file.read(&mut content[len..]) {
-                Ok(0) => break,
-                Ok(n) => len += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.unreadable(&error)),
-            }
+        self.judge(&metadata)?;
+        let content = content(&mut file).map_err(|error| self.unreadable(&error))?;
+        if !key_file::is_of_machine(&content, machine_id) {
+            return Err(Unsealed::Foreign(self.file.clone()));
         }
-        let key = HostKey::parse(&content[..len]);
-        let key =
-            key.map_err(|error| Unsealed::Unusable { file: self.file.clone(), why: error.to_string() })?;
+        let key = HostKey::parse(&content)
+            .map_err(|error| Unsealed::Unreadable { file: self.file.clone(), why: error.to_string() })?;
         Ok((stamp(&metadata), key))
+    }
+
+    fn missing_file(&self) -> Unsealed {
+        match self.file.parent() {
+            Some(folder) if !folder.exists() => Unsealed::NoFolder(folder.to_owned()),
+            _ => Unsealed::NoKey(self.file.clone()),
+        }
     }
 
     fn unreadable(&self, error: &io::Error) -> Unsealed {
         match error.kind() {
-            io::ErrorKind::NotFound => self.not_settled(),
-            _ => Unsealed::Unusable { file: self.file.clone(), why: error.to_string() },
+            io::ErrorKind::NotFound => self.missing_file(),
+            _ => Unsealed::Unreadable { file: self.file.clone(), why: error.to_string() },
         }
     }
 }
 
-fn stamp(metadata: &std::fs::Metadata) -> Stamp {
+/// Reads the file, up to one byte more than a host key has.
+fn content(file: &mut File) -> io::Result<Zeroizing<Vec<u8>>> {
+    // allocated at full size: a buffer that grows would leave parts of the key in memory
+    let mut content = Zeroizing::new(vec![0; FILE_MAX + 1]);
+    let mut len = 0;
+    while len < content.len() {
+        match file.read(&mut content[len..]) {
+            Ok(0) => break,
+            Ok(n) => len += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    content.truncate(len);
+    Ok(content)
+}
+
+fn no_machine_id(error: &io::Error) -> Unsealed {
+    Unsealed::NoMachineId(format!("{MACHINE_ID} can't be read: {error}"))
+}
+
+fn facts(metadata: &Metadata) -> Facts {
+    let file_type = match metadata.file_type() {
+        it if it.is_symlink() => FileType::Link,
+        it if it.is_file() => FileType::Regular,
+        _ => FileType::Other,
+    };
+    Facts {
+        file_type,
+        links: metadata.nlink(),
+        mode: metadata.mode() & 0o7777,
+        owner: metadata.uid(),
+        size: metadata.len(),
+    }
+}
+
+fn stamp(metadata: &Metadata) -> FileStamp {
     (metadata.dev(), metadata.ino(), metadata.size(), metadata.ctime(), metadata.ctime_nsec())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn seal(sealer: &Sealer) -> Result<usize, String> {
-        let value = SecretValue::new(b"hunter2".to_vec());
-        let sealed = sealer.seal(&CredentialId::parse("db").unwrap(), &value);
-        sealed.map(|blob| blob.len()).map_err(|error| format!("{error}; {}", error.remedy()))
-    }
-
-    #[test]
-    fn a_key_that_comes_and_changes() {
-        let place = tempfile::tempdir().unwrap();
-        let file = place.path().join("systemd/credential.secret");
-        let sealer = Sealer::new(&file);
-        assert!(!sealer.is_settled());
-        assert!(seal(&sealer).unwrap_err().contains("RequiresMountsFor="));
-        std::fs::create_dir(file.parent().unwrap()).unwrap();
-        assert!(!sealer.is_settled(), "it may be made just now");
-        assert!(seal(&sealer).unwrap_err().contains("systemd-creds setup"));
-        std::fs::write(&file, [1; 10]).unwrap();
-        assert!(sealer.is_settled());
-        assert!(seal(&sealer).unwrap_err().contains("it has 10 bytes"));
-        std::fs::write(&file, [1; 48]).unwrap();
-        assert!(seal(&sealer).is_ok());
-        let first = sealer.key().unwrap();
-        assert!(Arc::ptr_eq(&first, &sealer.key().unwrap()), "read again");
-        let next = place.path().join("next");
-        std::fs::write(&next, [2; 48]).unwrap();
-        std::fs::rename(&next, &file).unwrap();
-        assert!(!Arc::ptr_eq(&first, &sealer.key().unwrap()), "not read again");
-        std::fs::remove_file(&file).unwrap();
-        assert!(seal(&sealer).unwrap_err().contains("has no key"));
-    }
-}
+pub(crate) mod tests;

@@ -2,8 +2,8 @@
 //! they depend on them.
 //!
 //! Temporary causes are checked repeatedly. Causes that an administrator must correct (a token, 1Password's
-//! SDK core, the configuration) are checked after the resolver was started or the configuration was loaded,
-//! and otherwise rarely.
+//! SDK core, the configuration, the host key) are checked after the resolver was started, the configuration
+//! was loaded or the key became usable, and otherwise rarely.
 //!
 //! Each unit is started once. If a unit's own `Restart=` has started it, it counts as started here, so that
 //! its dependents are started too. Units are not started if they run, are masked, or were started or stopped
@@ -16,13 +16,14 @@ mod failed_units;
 mod jobs;
 mod lookups;
 mod sealed;
+mod sealing;
 mod slots;
 mod start;
 mod tries;
 mod undecrypted;
 mod verdict;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -36,6 +37,7 @@ use zbus::message::Sequence;
 
 use self::failed_units::{FailedUnit, FailedUnits, MOST};
 use self::lookups::Refused;
+use self::sealing::Sealing;
 use self::slots::Slots;
 use self::start::{For, Outcome};
 use self::tries::Tries;
@@ -46,6 +48,7 @@ use crate::host::systemd::{invocation, message_id};
 use crate::provider::base::active_config::CurrentConfig;
 use crate::provider::base::events::Event;
 use crate::provider::base::refusal::{Ends, Refusal};
+use crate::provider::base::sealer::Sealer;
 use crate::provider::fetch::broker::Broker;
 use crate::provider::store::Store;
 use crate::provider::store::unanswered::Unanswered;
@@ -74,15 +77,18 @@ pub struct Recovery {
     /// How many units were started again since the list was last empty.
     started: AtomicUsize,
     sealed: sealed::Sealed,
+    sealing: Sealing,
     link: Link,
 }
 
 impl Recovery {
     /// Continues with the list of the previous process.
-    pub fn new(config: Arc<CurrentConfig>, store: &Store) -> Self {
-        let known = store.refused().and_then(|list| serde_json::from_slice(&list).ok()).unwrap_or_default();
+    pub fn new(config: Arc<CurrentConfig>, sealer: Arc<Sealer>, store: &Store) -> Self {
+        let known = store.refused().and_then(|list| serde_json::from_slice(&list).ok());
+        let known: BTreeMap<String, FailedUnit> = known.unwrap_or_default();
         let recovery = Self {
             config,
+            sealing: Sealing::new(sealer, known.values()),
             units: Mutex::new(FailedUnits::new(known)),
             news: Notify::new(),
             refused: Notify::new(),
@@ -156,6 +162,7 @@ impl Recovery {
             why: refusal.cause(&claim.unit, &claim.credential),
             ..FailedUnit::default()
         };
+        self.sealing.note(failed.awaits_correction.as_deref());
         let mut units = self.units();
         if units.is_empty() {
             self.started.store(0, Ordering::Relaxed);
@@ -224,6 +231,7 @@ impl Recovery {
                 () = self.now.notified() => tries.all_now(),
                 () = self.returned.notified() => {}
                 () = configured(&mut events) => tries.all_now(),
+                () = self.sealing.works_again() => tries.all_now(),
             }
             if self.config.get().error.is_some() {
                 continue; // every unit would be refused

@@ -187,7 +187,8 @@ impl Recovery {
             due.contains(source) && (corrections || unit.awaits_correction.is_none())
         };
         let lookups = Lookups::of(broker, &units, is_due).await;
-        units.retain(|unit| lookups.would_end(unit));
+        units
+            .retain(|unit| lookups.would_end(unit) && !self.sealing.fails(unit.awaits_correction.as_deref()));
         (units, due)
     }
 }

@@ -10,12 +10,14 @@ use crate::ipc::{Class, Failure};
 use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::base::peer::Peer;
 use crate::provider::base::process_id::ProcessId;
+use crate::provider::base::seal_error::Unsealed;
 use crate::provider::store::{Kind, testing, unanswered};
 
 fn recovery(store: &Store, recover: bool) -> Recovery {
     let settings =
         from_text(Path::new("test.json"), &format!(r#"{{ "recover": {recover} }}"#)).unwrap().settings;
-    Recovery::new(CurrentConfig::new(ActiveConfig::new(settings)), store)
+    let sealer = Arc::new(Sealer::new(Path::new("/nonexistent")));
+    Recovery::new(CurrentConfig::new(ActiveConfig::new(settings)), sealer, store)
 }
 
 fn claim(unit: &str) -> Claim {
@@ -38,6 +40,12 @@ async fn units_are_noted_whose_refusal_can_end() {
         ("1Password does not answer", true, failed(Class::Away), Some(None)),
         ("onecred is being stopped", true, Refusal::Stopping, Some(None)),
         ("the token is not allowed to", true, failed(Class::Denied), Some(Some("denied"))),
+        (
+            "there is no host key",
+            true,
+            Refusal::Unsealed(Unsealed::NoKey("key".into())),
+            Some(Some("unsealed")),
+        ),
         ("the item does not exist", true, failed(Class::NotFound), None),
         ("recovery is switched off", false, failed(Class::Away), None),
     ] {

@@ -13,7 +13,7 @@ use super::*;
 use crate::config::Paths;
 use crate::host::sys;
 use crate::provider::base::limits::Form;
-use crate::provider::base::sealer::Sealer;
+use crate::provider::base::sealer;
 use crate::provider::context::Context;
 use crate::provider::fetch::broker::tests::Rig;
 use crate::provider::request::attestation::Attestation;
@@ -190,11 +190,15 @@ impl Crowded {
         let rig = Rig::with_deadline(deadline);
         rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
         let folder = tempfile::tempdir().unwrap();
-        let key = folder.path().join("key");
-        std::fs::write(&key, [1; 48]).unwrap();
         let attestation = Attestation { uid: nix::unistd::geteuid().as_raw(), trusting: true };
         let (config, broker) = (Arc::clone(&rig.config), Arc::clone(&rig.broker));
-        let context = Context::new(config, Paths::default(), broker, Sealer::new(&key), Kind::Anything);
+        let context = Context::new(
+            config,
+            Paths::default(),
+            broker,
+            sealer::tests::with_key(folder.path()),
+            Kind::Anything,
+        );
         let handler = Arc::new(Handler::new(Arc::new(context), attestation));
         for (name, form) in [("plain", Form::Plain), ("sealed", Form::Sealed)] {
             let socket = UnixListener::bind(folder.path().join(name)).unwrap();
