@@ -61,12 +61,19 @@ pub fn one(side: &str, n: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// The processes of a service, the main process first.
+/// The processes of a service, the main process first. The provider's keeper is one of them.
 fn pids(unit: &str) -> io::Result<Vec<u32>> {
     let main = Command::new("systemctl").args(["show", "--value", "-p", "MainPID", unit]).output()?.stdout;
     let number = |text: &str| text.trim().parse().map_err(io::Error::other);
     let main: u32 = number(&String::from_utf8_lossy(&main))?;
-    let mut all = pids_of(&fs::read_to_string(format!("/sys/fs/cgroup/system.slice/{unit}/cgroup.procs"))?)?;
+    let slice = "/sys/fs/cgroup/system.slice";
+    let mut listed = fs::read_to_string(format!("{slice}/{unit}/cgroup.procs"))?;
+    for entry in fs::read_dir(slice)?.flatten().filter(|_| unit == "onecred.service") {
+        if entry.file_name().to_string_lossy().starts_with("onecred-keeper-") {
+            listed += &fs::read_to_string(entry.path().join("cgroup.procs"))?;
+        }
+    }
+    let mut all = pids_of(&listed)?;
     all.sort_by_key(|&pid| (pid != main, pid));
     Ok(all)
 }

@@ -16,6 +16,7 @@ mod docs;
 mod explain;
 mod faults;
 mod forged;
+mod frozen;
 mod greedy;
 mod handles;
 mod hangs;
@@ -74,6 +75,7 @@ const THEMES: &[&Theme] = &[
     &boot::END,
     &death::THEME,
     &death::CROWD,
+    &frozen::THEME,
     &host_key::THEME,
     &host_key::KEPT,
     &cli::THEME,

@@ -25,6 +25,7 @@ use std::{
     error::Error,
     fs, io,
     ops::Range,
+    path::PathBuf,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
@@ -258,7 +259,7 @@ fn kill_until(enough: &AtomicBool, stage: &Stage, victim: Victim, kills: &Atomic
             thread::sleep(Duration::from_millis(1));
         }
         let killed = match victim {
-            Victim::Group => fs::write(group(stage, unit).join("cgroup.kill"), "1").is_ok(),
+            Victim::Group => kill_groups(stage, unit),
             Victim::Provider | Victim::Resolver => kill(Pid::from_raw(main), Signal::SIGKILL).is_ok(),
         };
         last = main;
@@ -269,6 +270,18 @@ fn kill_until(enough: &AtomicBool, stage: &Stage, victim: Victim, kills: &Atomic
             empty_the_store(stage);
         }
     }
+}
+
+/// Kills all processes of a unit, and the keepers in their scopes.
+fn kill_groups(stage: &Stage, unit: &str) -> bool {
+    let kill_all = |group: PathBuf| fs::write(group.join("cgroup.kill"), "1").is_ok();
+    let own = group(stage, unit);
+    let beside = own.parent().and_then(|slice| fs::read_dir(slice).ok()).into_iter().flatten().flatten();
+    let keepers = beside.filter(|entry| entry.file_name().to_string_lossy().starts_with("onecred-keeper-"));
+    for entry in keepers {
+        kill_all(entry.path());
+    }
+    kill_all(own)
 }
 
 /// How much processor time a process has used.

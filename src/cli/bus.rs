@@ -64,6 +64,8 @@ pub(super) trait Manager {
     #[zbus(property)]
     fn sealing_error(&self) -> zbus::Result<String>;
     #[zbus(property)]
+    fn keeper_error(&self) -> zbus::Result<String>;
+    #[zbus(property)]
     fn units_to_recover(&self) -> zbus::Result<u32>;
     #[zbus(property)]
     fn units_recovered(&self) -> zbus::Result<u32>;

@@ -38,6 +38,8 @@ struct Status {
     configuration: Option<Configuration>,
     /// Why units are refused every secret at the sealed socket: the host key cannot be used.
     sealing_error: Option<String>,
+    /// What is wrong with the keeper, which refuses open connections if the provider dies.
+    keeper_error: Option<String>,
     /// Units that were refused, or depend on such a unit, and are started again. `None` if the provider is
     /// older or does not report it.
     recovery: Option<Recovery>,
@@ -126,6 +128,7 @@ async fn ask(bus: Bus) -> Result<Status, Fault> {
     };
     let configuration = Configuration::ask(&manager).await;
     let sealing_error = manager.sealing_error().await.ok().and_then(some);
+    let keeper_error = manager.keeper_error().await.ok().and_then(some);
     let mut sources = Vec::new();
     for object in bus.sources().await? {
         let source = bus.source(&object).await?;
@@ -143,6 +146,7 @@ async fn ask(bus: Bus) -> Result<Status, Fault> {
         configuration_error,
         configuration,
         sealing_error,
+        keeper_error,
         recovery,
         sockets,
         sources,

@@ -9,6 +9,7 @@ use crate::domain::policy::Deliverable;
 use crate::host::clock::BootTime;
 use crate::provider::base::active_config::CurrentConfig;
 use crate::provider::base::files::Standing;
+use crate::provider::base::keeper_state::KeeperState;
 use crate::provider::base::limits::{self, Form};
 use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
@@ -43,6 +44,8 @@ pub struct Context {
     pub statuses: Statuses,
     /// What was sent to each process that sets up a unit's credentials.
     pub unit_totals: UnitTotals,
+    /// The state of the keeper.
+    pub keeper: KeeperState,
     /// Encrypts values for the sealed socket.
     pub sealer: Arc<Sealer>,
 }
@@ -71,6 +74,7 @@ impl Context {
             counters: Counters::default(),
             statuses: Statuses::default(),
             unit_totals: UnitTotals::default(),
+            keeper: KeeperState::default(),
             sealer,
         }
     }

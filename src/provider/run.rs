@@ -1,17 +1,21 @@
 //! The provider's life: opens what it needs, serves, reloads on SIGHUP, and on SIGTERM answers what it can and refuses the rest.
 
+mod guard;
+mod wind_down;
+
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use nix::unistd::Pid;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep};
 
+use self::guard::Guard;
+use self::wind_down::wind_down;
 use super::base::files::Standing;
 use super::fetch::resolver_unit::{ResolverUnit, take_up_tokens};
 use super::store::{Kind, Store};
@@ -30,14 +34,10 @@ use crate::provider::fetch::broker::Broker;
 use crate::provider::fetch::rotation;
 use crate::provider::request::attestation::Attestation;
 use crate::provider::request::handler::Handler;
-use crate::provider::request::keeper::Keeper;
+use crate::provider::request::keeper::{Keeper, scope};
 use crate::provider::request::listener::Listener;
 use crate::provider::store::last_valid::{self, Start};
 
-/// How long those that wait are still answered after a stop was asked for.
-const GRACE: Duration = Duration::from_secs(5);
-/// How long values that are being sent may then take. The keeper refuses the rest, and finishes all refusals.
-const FINISHING: Duration = Duration::from_secs(2);
 /// How often a journal that was busy is tried again.
 const CATCHING_UP: Duration = Duration::from_millis(20);
 /// How often counts are said and old things given up.
@@ -75,9 +75,9 @@ pub enum Fatal {
     /// The runtime, a signal or the listening socket failed.
     #[error("the provider can't go on: {0}")]
     Io(#[from] io::Error),
-    /// The keeper has ended, so that nothing would stand in for this process if it died.
+    /// The keeper has ended, so that nothing would refuse open connections if this process died.
     #[error(
-        "the keeper has ended, which it never does by itself; was it killed? the provider ends, too, to be started anew with a keeper"
+        "the keeper has ended, which it does only if it is killed; the provider ends as soon as no connection is open, and the next one starts with a keeper"
     )]
     KeeperGone,
 }
@@ -127,30 +127,37 @@ async fn live(options: Options) -> Result<(), Fatal> {
     let served = Served { context, handler, listener };
     let context = &served.context;
     let mut signals = Signals::new()?;
-    let keeper = watch(&options.keeper)?;
+    let mut guard = Guard::new(&options.keeper)?;
     tracing::info!("serving; the keeper is process {}", options.keeper.pid());
     notify::ready(&line(context, &standing));
     tokio::spawn(Arc::clone(&context.publisher).follow());
     let fit = || storeless && open().is_ok();
     let (reloads, mut wishes) = mpsc::channel(1);
     if !options.development {
-        tokio::spawn(dbus::serve(Arc::clone(context), reloads));
-        tokio::spawn(rotation::keep_fresh(Arc::clone(&context.broker)));
-        tokio::spawn(Arc::clone(&context.publisher).follow_handles());
-        let restarting = Arc::clone(context);
-        tokio::spawn(async move { restarting.restart_units().await });
-        let keeping = Arc::clone(context);
-        tokio::spawn(async move { keeping.restarts.keep_received(&keeping.broker).await });
-        tokio::spawn(take_up_tokens(context.broker.events.follow()));
-        tokio::spawn(Arc::clone(&context.recovery).follow_jobs());
-        tokio::spawn(Arc::clone(&context.recovery).follow_sealed());
-        tokio::spawn(Arc::clone(&context.recovery).keep_list(Arc::clone(&context.broker)));
-        tokio::spawn(Arc::clone(&context.recovery).recover(Arc::clone(&context.broker)));
+        start_tasks(context, options.keeper.pid(), reloads);
     }
     let result =
-        serve(&served, (options.listener, options.sealed), &mut signals, &mut wishes, &keeper, fit).await;
-    wind_down(&served, matches!(result, Err(Fatal::KeeperGone))).await;
+        serve(&served, (options.listener, options.sealed), &mut signals, &mut wishes, &mut guard, fit).await;
+    wind_down(&served, &guard).await;
     result
+}
+
+/// Starts what a provider of systemd's does besides answering.
+fn start_tasks(context: &Arc<Context>, keeper: Pid, reloads: mpsc::Sender<dbus::Reload>) {
+    let moving = Arc::clone(context);
+    tokio::spawn(async move { scope::enter(keeper, &moving.keeper).await });
+    tokio::spawn(dbus::serve(Arc::clone(context), reloads));
+    tokio::spawn(rotation::keep_fresh(Arc::clone(&context.broker)));
+    tokio::spawn(Arc::clone(&context.publisher).follow_handles());
+    let restarting = Arc::clone(context);
+    tokio::spawn(async move { restarting.restart_units().await });
+    let keeping = Arc::clone(context);
+    tokio::spawn(async move { keeping.restarts.keep_received(&keeping.broker).await });
+    tokio::spawn(take_up_tokens(context.broker.events.follow()));
+    tokio::spawn(Arc::clone(&context.recovery).follow_jobs());
+    tokio::spawn(Arc::clone(&context.recovery).follow_sealed());
+    tokio::spawn(Arc::clone(&context.recovery).keep_list(Arc::clone(&context.broker)));
+    tokio::spawn(Arc::clone(&context.recovery).recover(Arc::clone(&context.broker)));
 }
 
 /// Has systemd make a host key, or replace that of another machine.
@@ -166,13 +173,14 @@ fn make_host_key() {
 }
 
 async fn serve(
-    Served { context, handler, listener }: &Served,
+    served: &Served,
     (plain, sealed): (OwnedFd, Option<OwnedFd>),
     signals: &mut Signals,
     wishes: &mut mpsc::Receiver<dbus::Reload>,
-    keeper: &AsyncFd<OwnedFd>,
+    guard: &mut Guard,
     mut store_is_back: impl FnMut() -> bool,
 ) -> Result<(), Fatal> {
+    let Served { context, handler, listener } = served;
     let mut accepting = std::pin::pin!(listener.accept(plain, Form::Plain));
     let mut accepting_sealed = std::pin::pin!(async {
         match sealed {
@@ -187,11 +195,13 @@ async fn serve(
         tokio::select! {
             ended = &mut accepting => return Ok(ended?),
             ended = &mut accepting_sealed => return Ok(ended?),
-            _ = keeper.ready(Interest::READABLE) => return Err(Fatal::KeeperGone),
-            _ = signals.stop.recv() => return Ok(()),
-            _ = signals.interrupt.recv() => return Ok(()),
+            () = guard.loses_keeper() => guard.lost_keeper(served),
+            () = guard.can_end(listener) => return guard.end(served),
+            () = ended(&mut signals.stop, &mut signals.interrupt) => if guard.stop(served).await {
+                return Ok(());
+            },
             _ = signals.reload.recv() => {
-                if store_is_back() {
+                if guard.may_end() && store_is_back() {
                     return Err(Fatal::StoreIsBack);
                 }
                 let _ = reload(context);
@@ -199,10 +209,10 @@ async fn serve(
             Some(wish) = wishes.recv() => {
                 let _ = wish.send(reload(context));
             }
-            _ = alive.tick() => notify::alive(),
+            _ = alive.tick() => guard.alive(),
             () = sleep(CATCHING_UP), if journal::is_behind() => journal::catch_up(),
             _ = housekeeping.tick() => {
-                if store_is_back() {
+                if guard.may_end() && store_is_back() {
                     return Err(Fatal::StoreIsBack);
                 }
                 journal::catch_up();
@@ -217,32 +227,6 @@ async fn serve(
                 });
             }
         }
-    }
-}
-
-/// Ends what was begun: answers what can be answered soon, refuses the rest. What has not been accepted waits for the next provider.
-async fn wind_down(Served { context, handler, listener }: &Served, unguarded: bool) {
-    notify::stopping("answering what can be answered soon");
-    if unguarded {
-        // nobody would refuse what is open: so nothing is left open
-        let queued = context.recovery.queued().await;
-        handler.refuse_waiting();
-        context.recovery.note_queued(queued);
-        while timeout(GRACE, listener.idle()).await.is_err() {
-            notify::alive();
-        }
-    }
-    if timeout(GRACE, listener.answered()).await.is_err() {
-        let queued = context.recovery.queued().await;
-        handler.refuse_waiting();
-        let _ = timeout(FINISHING, listener.answered()).await;
-        context.recovery.note_queued(queued);
-    }
-    context.recovery.keep(context.broker.store());
-    handler.log.sweep(true);
-    context.broker.sweep();
-    if context.broker.has_store() {
-        context.restarts.save_received(context.broker.store());
     }
 }
 
@@ -348,8 +332,12 @@ fn line(context: &Context, standing: &Standing) -> String {
     }
 }
 
-fn watch(keeper: &Keeper) -> io::Result<AsyncFd<OwnedFd>> {
-    crate::host::sys::register(keeper.ended().try_clone_to_owned()?)
+/// Waits for a request to stop.
+async fn ended(stop: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = stop.recv() => {}
+        _ = interrupt.recv() => {}
+    }
 }
 
 struct Signals {

@@ -155,9 +155,16 @@ impl Needles {
     }
 }
 
-/// All processes of a unit.
+/// All processes of a unit, and its keeper in a scope.
 pub(crate) fn processes(stage: &Stage, unit: &str) -> Vec<String> {
     let group = stage.show(unit, "ControlGroup");
-    let text = stage.run(&["cat", &format!("/sys/fs/cgroup{group}/cgroup.procs")]).ok();
+    let keepers = if unit == "onecred.service" {
+        "/sys/fs/cgroup/system.slice/onecred-keeper-*/cgroup.procs"
+    } else {
+        ""
+    };
+    let text = stage
+        .sh(&format!("cat /sys/fs/cgroup{group}/cgroup.procs; cat /dev/null {keepers} 2>/dev/null || true"))
+        .ok();
     text.lines().map(str::to_owned).collect()
 }

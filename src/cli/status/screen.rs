@@ -34,6 +34,7 @@ pub(super) fn screen(status: &Status, now: u64, paint: Paint) -> String {
         rows.push(Row::new(vec![std::mem::replace(&mut first, "".into()), Cell::red(&problem)]));
     }
     rows.extend(status.sealing_error.iter().map(|why| Row::new(vec![Cell::bold("sealing"), Cell::red(why)])));
+    rows.extend(status.keeper_error.iter().map(|why| Row::new(vec![Cell::bold("keeper"), Cell::red(why)])));
     let mut first = Cell::bold("sources");
     for source in &status.sources {
         rows.push(Row::new(vec![std::mem::replace(&mut first, "".into()), line(source, now)]));

@@ -22,6 +22,7 @@ fn status() -> Status {
         configuration_error,
         configuration,
         sealing_error: None,
+        keeper_error: None,
         recovery: None,
         sockets,
         sources,

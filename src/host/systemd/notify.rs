@@ -45,6 +45,11 @@ pub fn stopping(status: &str) {
     self::status(status);
 }
 
+/// Extends the timeout of a start or stop to this long from now.
+pub fn extend_timeout(time: Duration) {
+    tell(&[NotifyState::Other(format!("EXTEND_TIMEOUT_USEC={}", time.as_micros()))]);
+}
+
 /// The watchdog interval, halved as sd_watchdog_enabled(3) advises; `None` without a watchdog.
 pub fn watchdog_interval() -> Option<Duration> {
     watchdog_enabled(false).map(|interval| interval / 2)

@@ -5,6 +5,7 @@ pub mod asker;
 pub mod events;
 pub mod files;
 pub(crate) mod item_key;
+pub mod keeper_state;
 pub mod limits;
 pub mod peer;
 pub mod process_id;

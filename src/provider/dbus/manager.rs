@@ -279,6 +279,14 @@ impl Manager {
         Ok(self.desk.context.sealer.error().map(|error| error.with_remedy()).unwrap_or_default())
     }
 
+    /// What is wrong with the keeper, the process that refuses open connections if the provider dies: it was
+    /// killed, or it has no scope unit. Otherwise empty.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn keeper_error(&self, #[zbus(header)] header: Option<Header<'_>>) -> Result<String, BusError> {
+        self.desk.allow_property(header).await?;
+        Ok(self.desk.context.keeper.get().problem())
+    }
+
     /// How many units wait to be started again, because they were refused a credential or depend on such a
     /// unit.
     #[zbus(property(emits_changed_signal = "false"))]

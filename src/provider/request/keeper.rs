@@ -6,6 +6,8 @@
 //! does not read keeps it, asleep; one that took all of the filler and does not hang up is closed after [`LINGER`]. The units that it refuses are
 //! listed in the store, so that the next provider starts them again.
 
+pub mod scope;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;

@@ -22,6 +22,8 @@ pub struct Listener {
     /// The same number of permits, for connections that wait for their value.
     waiting: Arc<Semaphore>,
     most: u32,
+    /// One more than there are connections.
+    connections: Arc<()>,
 }
 
 impl Listener {
@@ -30,7 +32,7 @@ impl Listener {
         let most = u32::try_from(connections).unwrap_or(u32::MAX).max(1);
         let open = Arc::new(Semaphore::new(most as usize));
         let waiting = Arc::new(Semaphore::new(most as usize));
-        Self { handler, open, waiting, most }
+        Self { handler, open, waiting, most, connections: Arc::default() }
     }
 
     /// Accepts connections from a socket until it is dropped. They are answered in the form of this socket.
@@ -71,8 +73,14 @@ impl Listener {
     }
 
     fn hand_over(&self, socket: OwnedFd, permit: OwnedSemaphorePermit, form: Form) {
-        let place = Place::new(permit, Arc::clone(&self.waiting).try_acquire_owned().ok());
+        let waiting = Arc::clone(&self.waiting).try_acquire_owned().ok();
+        let place = Place::new(permit, waiting, Arc::clone(&self.connections));
         self.handler.handle(Connection::new(socket, place), form);
+    }
+
+    /// How many connections are open and have not taken a complete refusal.
+    pub fn connections(&self) -> usize {
+        Arc::strong_count(&self.connections) - 1
     }
 
     /// Waits until every connection is closed, or has taken a complete refusal.

@@ -9,6 +9,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -55,12 +56,15 @@ pub struct Place {
     waiting: Option<OwnedSemaphorePermit>,
     /// Released when the connection is closed, or has taken a complete refusal.
     _open: OwnedSemaphorePermit,
+    /// Counts it.
+    _counted: Arc<()>,
 }
 
 impl Place {
-    /// Combines permits. There are as many for waiting connections as for open ones.
-    pub fn new(open: OwnedSemaphorePermit, waiting: Option<OwnedSemaphorePermit>) -> Self {
-        Self { waiting, _open: open }
+    /// Combines permits. There are as many for waiting connections as for open ones. `counted` counts the
+    /// connection.
+    pub fn new(open: OwnedSemaphorePermit, waiting: Option<OwnedSemaphorePermit>, counted: Arc<()>) -> Self {
+        Self { waiting, _open: open, _counted: counted }
     }
 }
 
