@@ -54,7 +54,9 @@ let
           fault "${place}.environmentFiles: ${name} is not in services.onecred.secrets or templates"
         );
     in
-    optional (!cfg.enable) (fault "${place}: onecred is not enabled; set services.onecred.enable = true")
+    optional (!cfg.enable) (
+      fault "${place}: onecred is not enabled; set services.onecred.enable = true"
+    )
     ++ concatLists (mapAttrsToList credential unit.onecred.credentials)
     ++ concatMap file unit.onecred.environmentFiles;
 

@@ -31,7 +31,9 @@ let
   consumer = types.submodule {
     options = {
       restart = option types.bool true "Whether the unit is restarted when the secret changes.";
-      signal = option (types.nullOr types.str) null "If set, the unit is reloaded when the secret changes.";
+      signal =
+        option (types.nullOr types.str) null
+          "If set, the unit is reloaded when the secret changes.";
       after = ignored (types.listOf types.str) [ ];
     };
   };

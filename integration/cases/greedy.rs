@@ -81,7 +81,7 @@ fn a_unit_that_refreshes_in_a_loop(stage: &Stage) {
     let said = ran.ok();
     assert_eq!(said.matches("\"changed\"").count(), 1, "{said}");
     assert!(
-        said.contains("org.onecred.Error.Limited") && said.contains("own was looked up on the bus"),
+        said.contains("org.onecred.Error.Limited") && said.contains("own was looked up on D-Bus"),
         "{said}"
     );
     let calls = stage.calls().len() - before;

@@ -289,7 +289,7 @@ fn a_link_needs_a_drop_in_and_stands_only_where_nothing_does(stage: &Stage) {
         stage,
         "of-root",
         &[
-            "the link /root/keys/key can't be made",
+            "the link /root/keys/key can't be created",
             "TemporaryFileSystem=/root:ro,mode=0755 and BindPaths=-/root/keys in it",
         ],
     );

@@ -85,12 +85,13 @@ pub async fn serve(context: Arc<Context>, reloads: mpsc::Sender<Reload>) {
             link: Link::with_patience(LOST),
         });
         match timeout(CONNECTING, connect(&desk)).await {
-            Ok(Ok((objects, calls))) => {
-                tracing::debug!("on the bus as {NAME}");
-                pauses.reset();
-                serve_on(&desk, objects, calls, events).await;
-                tracing::info!("the connection to the bus was lost; credentials are served all the same");
-            }
+            Ok(Ok((objects, calls))) => match serve_on(&desk, objects, calls, events).await {
+                Ok(()) => {
+                    pauses.reset();
+                    tracing::info!("the connection to the bus was lost; credentials are served all the same");
+                }
+                Err(error) => tracing::debug!("the name {NAME} can't be taken: {error}"),
+            },
             Ok(Err(error)) => tracing::debug!("the system bus can't be served now: {error}"),
             Err(_) => tracing::debug!("the system bus does not answer"),
         }
@@ -98,31 +99,44 @@ pub async fn serve(context: Arc<Context>, reloads: mpsc::Sender<Reload>) {
     }
 }
 
-/// Connects and takes the name. Calls are queued from the start, so that none is lost.
+/// Connects. Calls are queued from the start, so that none is lost.
 async fn connect(desk: &Arc<Desk>) -> zbus::Result<(Arc<Objects>, MessageStream)> {
     let connection = zbus::connection::Builder::system().build().await?;
     let calls = dispatch::calls(&connection).await?;
     let server = desk.link.connection().await?.object_server().clone();
+    Ok((Arc::new(Objects { desk: Arc::clone(desk), connection, server }), calls))
+}
+
+/// Takes the name. Calls must be read meanwhile: those that the bus has held back arrive before its answer.
+async fn take_name(connection: &Connection) -> zbus::Result<()> {
     // a provider that was killed leaves the name to its keeper's copy of the connection until the last consumer is refused
     let flags = RequestNameFlags::REPLACE_EXISTING
         | RequestNameFlags::ALLOW_REPLACEMENT
         | RequestNameFlags::DO_NOT_QUEUE;
-    connection.request_name_with_flags(NAME, flags).await?;
-    Ok((Arc::new(Objects { desk: Arc::clone(desk), connection, server }), calls))
+    match timeout(CONNECTING, connection.request_name_with_flags(NAME, flags)).await {
+        Ok(taken) => taken.map(|_| tracing::debug!("on the bus as {NAME}")),
+        Err(_elapsed) => Err(zbus::Error::Failure("the bus does not answer".to_owned())),
+    }
 }
 
-/// Answers calls and sends signals until one of the connections ends.
+/// Takes the name, then answers calls and sends signals until the connection ends.
 async fn serve_on(
     desk: &Arc<Desk>,
     objects: Arc<Objects>,
     calls: MessageStream,
     events: broadcast::Receiver<Event>,
-) {
+) -> zbus::Result<()> {
     let connection: Connection = objects.connection.clone();
-    tokio::select! {
-        () = connection.closed() => {}
-        () = dispatch::answer(objects, calls) => {}
-        () = signals::send(desk, &connection, events) => {}
-    }
+    let sending = async {
+        take_name(&connection).await?;
+        signals::send(desk, &connection, events).await;
+        Ok(())
+    };
+    let result = tokio::select! {
+        () = connection.closed() => Ok(()),
+        () = dispatch::answer(objects, calls) => Ok(()),
+        result = sending => result,
+    };
     let _ = connection.close().await; // calls that are still in progress hold it
+    result
 }

@@ -1,6 +1,9 @@
 //! Answers ordering handles such as `onecred-file@NAME.service`, which start when their files are published.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::handler::{Handler, PATIENT_FOR, gone};
 use super::reply::Connection;
@@ -12,6 +15,9 @@ use crate::provider::base::peer::Peer;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::fetch::assemble::Missing;
 use crate::provider::publish::Handle;
+
+/// How long a refusal waits until the units that require the handle are known.
+const TELLING: Duration = Duration::from_secs(1);
 
 impl Handler {
     /// Publishes the files of a handle, then lets it start.
@@ -41,8 +47,10 @@ impl Handler {
                     }
                 }
                 Err(refusal) => {
+                    // first: once the handle has failed, systemd forgets units that were not started for it
+                    let telling = handler.context.publisher.tell_consumers(&peer.claim.unit, &refusal);
+                    let _ = timeout(TELLING, telling).await;
                     handler.refuse(connection, &peer, None, arrived, &refusal);
-                    handler.context.publisher.tell_consumers(&peer.claim.unit, &refusal).await;
                 }
             }
         });
@@ -59,7 +67,7 @@ impl Handler {
                 Handle::All => self.all_published(peer).await,
             }
         });
-        match tokio::time::timeout(PATIENT_FOR, &mut work).await {
+        match timeout(PATIENT_FOR, &mut work).await {
             Ok(result) => result,
             Err(_elapsed) => {
                 for Missing { wanted, has_older } in self.context.publisher.waits_for(handle) {
