@@ -385,6 +385,12 @@ fn the_bus_starts_the_provider(stage: &Stage) {
     let listed = stage.sh(&call("ListSecrets")).ok();
     assert!(listed.starts_with("aa{sv} 5 "), "{listed}");
     assert_eq!(stage.show("onecred.service", "ActiveState"), "active");
+    // calls that wait for it arrive at once
+    stage.sh("systemctl stop onecred.service").ok();
+    let list = call("ListSecrets");
+    stage
+        .sh(&format!("all=; for n in $(seq 8); do {list} >&2 & all=\"$all $!\"; done; for one in $all; do wait $one; done"))
+        .ok();
 }
 
 fn dbus_broker_does_as_well(stage: &Stage) {
