@@ -202,6 +202,8 @@ fn units_that_lacked_the_core_start_once_it_is_installed(stage: &Stage) {
     stage.write("/srv/libop_uniffi_core.so", core(), 0o644);
     let installed = stage.sh("onecred core install /srv/libop_uniffi_core.so").ok();
     assert!(installed.contains("onecred-resolver.service"), "{installed}");
-    wait_until("it runs", || stage.show("app.service", "ActiveState") == "active");
-    stage.took("app.service", &[PASSWORD]);
+    // systemd calls a unit of this type active before its program runs
+    let (id, value) = PASSWORD;
+    wait_until("it has its credential", || stage.taken("app.service", id).as_deref() == Some(value));
+    assert_eq!(stage.show("app.service", "ActiveState"), "active");
 }
