@@ -1,4 +1,4 @@
-//! A bound on what is done at once. Whoever must wait is served in the order of the deadlines.
+//! Limits how many operations run at once. Waiting operations run in the order of their deadlines.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,6 +1,6 @@
 //! Calls to the service manager over its private socket, which needs no D-Bus daemon: at early boot there is none.
 //!
-//! The socket speaks the D-Bus protocol without a bus: there is no Hello, and there are no names to look up. zbus can't parse the replies, since systemd
+//! The socket uses the D-Bus protocol without a bus, so calls need neither Hello nor names. zbus can't parse the replies, since systemd
 //! puts a well-known name where the specification has a unique one. So this module reads them: whether a call succeeded, and the error's text.
 
 use std::io;
@@ -86,12 +86,12 @@ async fn exchange(socket: &Path, call: &[u8]) -> io::Result<Result<(), String>> 
         match kind {
             METHOD_RETURN => return Ok(Ok(())),
             ERROR => return Ok(Err(error_text(&rest[fields..]))),
-            _ => {} // a signal: the manager sends them all to whoever is connected here
+            _ => {} // a signal: the manager sends all signals to every connection
         }
     }
 }
 
-/// The D-Bus handshake (SASL EXTERNAL): the kernel tells the manager who connects.
+/// The D-Bus handshake (SASL EXTERNAL): the manager gets the user ID from the kernel.
 async fn authenticate(stream: &mut UnixStream) -> io::Result<()> {
     let uid = nix::unistd::geteuid().to_string();
     let uid: String = uid.bytes().map(|byte| format!("{byte:02x}")).collect();

@@ -30,8 +30,8 @@ impl Desk {
         self.callers.of(header, &self.link).await
     }
 
-    /// Returns the active configuration. If none is active, callers with the permission get the reason. A
-    /// unit only learns that none is active, because its own secrets are not known then.
+    /// Returns the active configuration. Without one, callers with the permission get the reason. A
+    /// unit only learns that there is no configuration, because its own secrets are unknown.
     pub(super) async fn active(
         &self,
         caller: &Caller,

@@ -143,7 +143,7 @@ impl Caller {
     }
 }
 
-/// polkit's word; no, where there is no polkit.
+/// Whether polkit allows it. Without polkit, the answer is no.
 async fn ask_polkit(action: Action, header: &Header<'_>, link: &Link) -> bool {
     let Ok(subject) = Subject::new_for_message_header(header) else { return false };
     // a program that shows properties asks for many, so it must not make polkit prompt for each

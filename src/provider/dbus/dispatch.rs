@@ -1,7 +1,7 @@
 //! Reads method calls from the bus, and answers each in its own task.
 //!
-//! A call is read only after the sender of the one before was identified, so that calls of unknown senders do not pile up here. They wait in the bus,
-//! which has limits for each connection. From then on, what a call holds counts for its user; see [`Admission`].
+//! A call is read only after the sender of the previous call is identified, so that calls of unknown senders wait in the bus, which limits each
+//! connection. The bytes and descriptors of an admitted call count towards the limits of its user; see [`Admission`].
 
 use std::future::poll_fn;
 use std::num::NonZeroUsize;
@@ -64,7 +64,7 @@ async fn admit(desk: &Desk, admission: &Arc<Admission>, message: &Message) -> Re
     admission.admit(uid, load).ok_or_else(BusError::too_many)
 }
 
-/// Sends an error, if the caller waits for one. The call is dropped before, so that nothing of it is held meanwhile.
+/// Sends an error, if the caller waits for a reply. The call is dropped first, which frees its bytes and descriptors.
 async fn refuse(connection: &Connection, message: Message, reply: zbus::Result<Message>) {
     let is_awaited = !message.primary_header().flags().contains(Flags::NO_REPLY_EXPECTED);
     drop(message);

@@ -59,7 +59,7 @@ impl Default for Handouts {
 impl Handouts {
     /// A value as a sealed memfd, opened for this caller alone: read-only, and at its beginning.
     pub(super) fn out(&self, value: &SecretValue, parts: &[Arc<Wanted>]) -> io::Result<OwnedFd> {
-        // exposed: whoever gets the descriptor was found to be allowed the value
+        // exposed: the caller is allowed to read the value
         let bytes = value.expose();
         let digest = hmac::sign(&self.key, bytes).as_ref().to_vec();
         let mut kept = self.kept();

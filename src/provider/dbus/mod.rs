@@ -66,11 +66,11 @@ pub(super) struct Desk {
     callers: Callers,
     pace: BusPace,
     handouts: Handouts,
-    /// The connection for calls to the bus, systemd and polkit. Answers arrive on it even while calls wait on the one that serves.
+    /// The connection for calls to the bus, systemd and polkit. Its replies arrive even while calls wait on the serving connection.
     link: Link,
 }
 
-/// Serves on the system bus as long as it is polled. Connects again when the bus restarts or ends the connection.
+/// Serves on the system bus while it is polled. Connects again when the bus restarts or closes the connection.
 pub async fn serve(context: Arc<Context>, reloads: mpsc::Sender<Reload>) {
     let mut pauses = Growing::doubling(PAUSES[0], PAUSES[1]);
     loop {
@@ -99,7 +99,7 @@ pub async fn serve(context: Arc<Context>, reloads: mpsc::Sender<Reload>) {
     }
 }
 
-/// Connects. Calls are queued from the start, so that none is lost.
+/// Connects. Calls are queued from the start, so that no call is lost.
 async fn connect(desk: &Arc<Desk>) -> zbus::Result<(Arc<Objects>, MessageStream)> {
     let connection = zbus::connection::Builder::system().build().await?;
     let calls = dispatch::calls(&connection).await?;
@@ -107,7 +107,7 @@ async fn connect(desk: &Arc<Desk>) -> zbus::Result<(Arc<Objects>, MessageStream)
     Ok((Arc::new(Objects { desk: Arc::clone(desk), connection, server }), calls))
 }
 
-/// Takes the name. Calls must be read meanwhile: those that the bus has held back arrive before its answer.
+/// Requests the name. The caller must read calls at the same time: calls that waited in the bus arrive before the reply.
 async fn take_name(connection: &Connection) -> zbus::Result<()> {
     // a provider that was killed leaves the name to its keeper's copy of the connection until the last consumer is refused
     let flags = RequestNameFlags::REPLACE_EXISTING

@@ -17,7 +17,7 @@ use super::source::SourceObject;
 use super::{Desk, path};
 use crate::domain::name::SourceName;
 
-/// An object with an interface of its own.
+/// An object and its interface.
 enum Object {
     Manager(Manager),
     Secret(SecretObject),
@@ -59,7 +59,8 @@ impl Object {
 pub(super) struct Objects {
     pub(super) desk: Arc<Desk>,
     pub(super) connection: Connection,
-    /// What the interfaces' code takes as an argument and never uses. It is of another connection, since it answers all calls of its own.
+    /// An argument that the interfaces' generated code requires and does not use. It belongs to another connection, because an object server
+    /// answers all calls on its own connection.
     pub(super) server: ObjectServer,
 }
 

@@ -17,12 +17,12 @@ use crate::domain::reference::FieldRef;
 use crate::provider::base::events::Event;
 use crate::provider::base::item_key::ItemKey;
 
-/// What of a secret is another when its value, its failure or its override is.
+/// The properties of a secret that may change with its value, failure or override.
 const OF_SECRET: [&str; 4] = ["State", "Version", "VersionText", "LastError"];
-/// What of the manager is another when another configuration is active.
+/// The properties of the manager that may change with the configuration.
 const OF_MANAGER: [&str; 2] = ["ConfigurationError", "ConfigurationLoaded"];
 
-/// Sends a signal for each event, as long as it is polled. Begins with the configuration, which followers have not seen from this connection.
+/// Sends a signal for each event while it is polled. The first signal reports the configuration, because clients have not seen it on this connection.
 pub(super) async fn send(desk: &Arc<Desk>, connection: &Connection, mut events: broadcast::Receiver<Event>) {
     let mut next = Ok(Event::Configured);
     loop {
@@ -61,7 +61,7 @@ async fn report(desk: &Desk, connection: &Connection, event: Event) -> zbus::Res
     }
 }
 
-/// The secrets that an item's fields are; of all its fields, where none are said.
+/// The secrets that refer to these fields of an item, or to any field if `fields` is `None`.
 fn names(desk: &Desk, key: &ItemKey, fields: Option<&[FieldRef]>) -> Vec<String> {
     let active = desk.context.config.get();
     active.secrets_of(key, fields).map(|secret| secret.name.to_string()).collect()

@@ -1,10 +1,10 @@
-//! The keeper: a sibling process that refuses every open connection when the provider dies, so that no unit gets an empty or cut value.
+//! The keeper: a sibling process that refuses every open connection when the provider ends, so that no unit gets an empty or incomplete value.
 //!
-//! It is made before any thread and any secret, shares the provider's descriptor table (`CLONE_FILES`), and waits for the provider's end.
-//! Connections outlive the provider in that table. Each gets filler until its peer hangs up, which takes a value that was half sent over the
-//! size limit of every reader ([`ENOUGH`]). The keeper has no state, costs nothing per request, and ends when no connection is left. A peer that
-//! does not read keeps it, asleep; one that took all of the filler and does not hang up is closed after [`LINGER`]. The units that it refuses are
-//! listed in the store, so that the next provider starts them again.
+//! The provider starts it before any thread and before it has any secret. It shares the provider's descriptor table (`CLONE_FILES`) and waits until
+//! the provider ends. Connections remain open in that table. The keeper sends filler to each until the peer hangs up. The filler makes a value that
+//! was partly sent exceed the size limit of every reader ([`ENOUGH`]). The keeper has no state, costs nothing per request, and ends when no
+//! connection is open. While a peer does not read, the keeper sleeps. It closes a connection whose peer read all filler and did not hang up within
+//! [`LINGER`]. It lists the refused units in the store, and the next provider starts them again.
 
 pub mod scope;
 
