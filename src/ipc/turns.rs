@@ -12,9 +12,9 @@ pub(super) struct Turns(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
-    /// How many turns nobody has.
+    /// How many turns are free.
     free: usize,
-    /// Those who wait, by deadline, then by arrival.
+    /// The waiting operations, by deadline, then by arrival.
     waiting: BTreeMap<Place, oneshot::Sender<Turn>>,
     arrivals: u64,
 }
@@ -25,14 +25,14 @@ type Place = (Instant, u64);
 #[derive(Debug)]
 pub(super) struct Turn(Option<Arc<Mutex<State>>>);
 
-/// A place among those who wait.
+/// The place of a waiting operation.
 struct Waiting<'a> {
     turns: &'a Turns,
     place: Place,
 }
 
 impl Turns {
-    /// So many turns at once.
+    /// Allows this number of turns at once.
     pub(super) fn new(most: usize) -> Self {
         Self(Arc::new(Mutex::new(State { free: most, waiting: BTreeMap::new(), arrivals: 0 })))
     }
@@ -77,7 +77,7 @@ impl Drop for Turn {
             let Some((_, next)) = next else { return };
             match next.send(Self(Some(Arc::clone(&state)))) {
                 Ok(()) => return,
-                Err(mut turn) => turn.0 = None, // that one has just gone: the turn is the next one's
+                Err(mut turn) => turn.0 = None, // it no longer waits: the next one gets the turn
             }
         }
     }
