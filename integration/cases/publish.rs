@@ -267,13 +267,20 @@ fn an_owner_reads_a_file_and_can_neither_change_nor_grow_it(stage: &Stage) {
     assert_ne!(stage.run(&["stat", "-c", "%i", own]).ok(), before, "it was not replaced");
 }
 
+/// Makes something with `how`, a script with the path `$made`, and renames it to `path`. The provider may
+/// publish a file that is missing at any time, so nothing is removed first and then made at its place.
+fn replace(stage: &Stage, path: &str, how: &str) {
+    let script = format!(
+        "made={path}.made; rm -rf \"$made\"; {how}; until mv -T \"$made\" {path} 2>/dev/null; do rm -rf {path}; done"
+    );
+    stage.sh(&script).ok();
+}
+
 fn a_directory_of_someone_elses_is_not_written_in(stage: &Stage) {
     let theirs = "/run/onecred/rw/secrets/theirs";
-    stage
-        .sh(&format!("rm -rf {theirs}; install -d -o nobody -m 755 {theirs}; ln -s /etc/shadow {theirs}/key"))
-        .ok();
+    replace(stage, theirs, "install -d -o nobody -m 755 $made; ln -s /etc/shadow $made/key");
     refuses(stage, "theirs", &["/run/secrets/theirs", "belongs to user"]);
-    stage.sh(&format!("rm -rf {theirs}; ln -s /etc {theirs}")).ok();
+    replace(stage, theirs, "ln -s /etc $made");
     refuses(stage, "theirs", &["/run/secrets/theirs is a symbolic link"]);
     stage.sh(&format!("test ! -e /etc/key; rm {theirs}")).ok();
     assert!(start(stage, "theirs"));
