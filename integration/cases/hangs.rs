@@ -1,4 +1,4 @@
-//! A case that hangs, and one after it. They run only if `ONECRED_THEMES` names them: `integration/self-test`
+//! A case that hangs, one after it, and one that fails unless it is alone on its machine. They run only if `ONECRED_THEMES` names them: `integration/self-test`
 //! does, and checks the report.
 use onecred_integration::{cases, machine::Plan, stage::Stage, theme::Theme};
 use std::thread;
@@ -9,6 +9,22 @@ pub const THEME: Theme = Theme {
     shared: false,
     cases: cases![forever, not_at_all],
 };
+
+/// One that other cases on its machine disturb.
+pub const DISTURBED: Theme = Theme {
+    name: "hangs-not",
+    stage: |suite| Stage::of(&Plan::new(suite)),
+    shared: true,
+    cases: cases![the_first_on_its_machine, the_first_on_its_machine_too],
+};
+
+fn the_first_on_its_machine(stage: &Stage) {
+    stage.run(&["mkdir", "/run/first"]).ok();
+}
+
+fn the_first_on_its_machine_too(stage: &Stage) {
+    the_first_on_its_machine(stage);
+}
 
 fn forever(stage: &Stage) {
     stage.sh("echo the last words | systemd-cat -t hangs").ok();

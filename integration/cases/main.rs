@@ -120,6 +120,7 @@ const THEMES: &[&Theme] = &[
     &attackers::FLOOD,
     &liar::THEME,
     &hangs::THEME,
+    &hangs::DISTURBED,
     &greedy::THEME,
 ];
 
@@ -154,7 +155,7 @@ fn main() -> ExitCode {
 fn wanted(themes: &[&'static Theme]) -> Vec<&'static Theme> {
     let named = std::env::var("ONECRED_THEMES").unwrap_or_default();
     let is_named = |theme: &Theme| match named.is_empty() {
-        true => theme.name != hangs::THEME.name,
+        true => [hangs::THEME.name, hangs::DISTURBED.name].iter().all(|name| theme.name != *name),
         false => named.split(',').any(|name| name == theme.name),
     };
     themes.iter().copied().filter(|theme| is_named(theme)).collect()

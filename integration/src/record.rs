@@ -1,8 +1,8 @@
 //! Records the duration of each case: one line per case in the file `ONECRED_TIMES`, which `integration/run`
 //! reads for its summary.
 //!
-//! A line has four fields separated by tabs: name, `ok` or `failed`, wall time in milliseconds, and the
-//! processor time in milliseconds that the case's machine used in that time. On a shared machine, this
+//! A line has four fields separated by tabs: name, `ok`, `failed` or `disturbed`, wall time in milliseconds,
+//! and the processor time in milliseconds that the case's machine used in that time. On a shared machine, this
 //! includes the cases that ran at the same time.
 use std::{
     cell::Cell,
@@ -27,12 +27,39 @@ pub(crate) fn this_case() -> Option<u64> {
     CASE.get()
 }
 
-/// The duration of one case.
+/// How a case ended.
+#[derive(Clone, Copy)]
+pub enum Outcome {
+    /// It passed.
+    Passed,
+    /// It failed.
+    Failed,
+    /// It failed beside other cases on its machine, and passed alone.
+    Disturbed,
+}
+
+impl Outcome {
+    /// The outcome of a case that ran once.
+    pub fn of<T, E>(result: &Result<T, E>) -> Self {
+        if result.is_ok() { Self::Passed } else { Self::Failed }
+    }
+
+    /// Its name in a record.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Passed => "ok",
+            Self::Failed => "failed",
+            Self::Disturbed => "disturbed",
+        }
+    }
+}
+
+/// The outcome and duration of one case.
 pub struct Record<'a> {
     /// `SUITE::theme::case`.
     pub name: &'a str,
-    /// Whether it passed.
-    pub passed: bool,
+    /// How it ended.
+    pub outcome: Outcome,
     /// From its start to its end.
     pub wall: Duration,
     /// The processor time of its machine; `None` if that did not boot.
@@ -41,9 +68,13 @@ pub struct Record<'a> {
 
 impl Record<'_> {
     fn line(&self) -> String {
-        let Self { name, passed, wall, processor } = self;
-        let result = if *passed { "ok" } else { "failed" };
-        format!("{name}\t{result}\t{}\t{}\n", wall.as_millis(), processor.unwrap_or_default().as_millis())
+        let Self { name, outcome, wall, processor } = self;
+        format!(
+            "{name}\t{}\t{}\t{}\n",
+            outcome.word(),
+            wall.as_millis(),
+            processor.unwrap_or_default().as_millis()
+        )
     }
 
     /// Appends the record to the file, if one is set. Uses a single write, so that lines of several threads
@@ -86,7 +117,7 @@ mod tests {
     fn what_is_written_is_read() {
         let record = |name, wall| {
             let (wall, processor) = (Duration::from_millis(wall), Some(Duration::from_millis(7)));
-            Record { name, passed: true, wall, processor }.line()
+            Record { name, outcome: Outcome::Passed, wall, processor }.line()
         };
         assert_eq!(record("host::a::x", 10), "host::a::x\tok\t10\t7\n");
         let text = [record("host::a::x", 10), record("host::a::y", 5), record("sid::b::x", 1)].concat();

@@ -3,7 +3,7 @@
 use crate::{
     load,
     machine::Suite,
-    record::{self, Record},
+    record::{self, Outcome, Record},
     stage::Stage,
 };
 use libtest_mimic::{Failed, Trial};
@@ -28,7 +28,9 @@ pub struct Theme {
     pub name: &'static str,
     /// Boots the stage.
     pub stage: fn(Suite) -> Stage,
-    /// Whether all cases share one stage and run at the same time, or each has its own.
+    /// Whether all cases share one stage and run at the same time, or each has its own. A case that fails beside
+    /// others runs again alone, and that result counts: the summary of a run names it as disturbed. A case that
+    /// had its own stage fails at once.
     pub shared: bool,
     /// The cases by name.
     pub cases: &'static [(&'static str, Case)],
@@ -68,7 +70,7 @@ fn trials_of(theme: &'static Theme, suite: Suite) -> Vec<Trial> {
         let stage = if theme.shared { Arc::clone(&shared) } else { Lazy::default() };
         let name = format!("{suite}::{}::{case}", theme.name);
         let play = Play { name: name.clone(), case: play, boot: theme.stage, suite, stage };
-        Trial::test(name, move || play.within(limit()))
+        Trial::test(name, move || play.decided(theme.shared))
     };
     theme.cases.iter().map(trial).collect()
 }
@@ -92,6 +94,13 @@ struct Play {
     stage: Lazy,
 }
 
+/// How a case ran.
+struct Run {
+    result: Result<(), String>,
+    wall: Duration,
+    processor: Option<Duration>,
+}
+
 /// What the thread of a case reports.
 enum Report {
     Booted,
@@ -111,11 +120,26 @@ fn outcome(reports: &mpsc::Receiver<Report>, limit: Duration) -> Option<Result<(
 }
 
 impl Play {
+    /// Runs it, and again on a stage of its own if it failed beside others.
+    fn decided(self, shared: bool) -> Result<(), Failed> {
+        let alone = shared.then(|| Play { stage: Lazy::default(), name: self.name.clone(), ..self });
+        let (name, mut run) = (self.name.clone(), self.within(limit()));
+        let mut outcome = Outcome::of(&run.result);
+        if let (Err(beside), Some(alone)) = (&run.result, alone) {
+            let first = format!("---- {name} failed beside other cases:\n{beside}");
+            run = alone.within(limit());
+            outcome = if run.result.is_ok() { Outcome::Disturbed } else { Outcome::Failed };
+            eprintln!("{first}\n---- alone: {}", outcome.word());
+        }
+        Record { name: &name, outcome, wall: run.wall, processor: run.processor }.write();
+        run.result.map_err(Failed::from)
+    }
+
     /// Runs it in a separate thread. If it exceeds the limit, it fails with its machine's journal, and the
     /// machine is switched off.
-    fn within(self, limit: Duration) -> Result<(), Failed> {
+    fn within(self, limit: Duration) -> Run {
         let _room = self.stage.get().is_none().then(load::wait_for_room);
-        let (name, stage, start) = (self.name.clone(), Arc::clone(&self.stage), Instant::now());
+        let (stage, start) = (Arc::clone(&self.stage), Instant::now());
         let (sender, reports) = mpsc::channel();
         let before = processor_time(&stage);
         // not scoped: a thread that hangs is abandoned
@@ -127,8 +151,7 @@ impl Play {
         });
         let result = outcome(&reports, limit).unwrap_or_else(|| Err(hung(&stage, limit)));
         let processor = processor_time(&stage).map(|after| after.saturating_sub(before.unwrap_or_default()));
-        Record { name: &name, passed: result.is_ok(), wall: start.elapsed(), processor }.write();
-        result.map_err(Failed::from)
+        Run { result, wall: start.elapsed(), processor }
     }
 
     fn play(&self, booted: impl FnOnce()) -> Result<(), String> {
