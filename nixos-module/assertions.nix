@@ -24,9 +24,27 @@ let
   ) config.systemd.services;
   declared = kind: mapAttrsToList (name: written: { inherit kind name written; }) cfg.${kind};
   all = declared "secrets" ++ declared "templates";
-  known =
-    map ({ name, ... }: name) all
-    ++ map (entry: entry.name or "") (cfg.settings.secrets or [ ] ++ cfg.settings.templates or [ ]);
+  # the names of all entries, each with the options that have it
+  places = lib.zipAttrs (
+    map ({ kind, name, ... }: { ${name} = "services.onecred.${kind}"; }) all
+    ++
+      concatMap
+        (
+          kind:
+          concatMap (
+            entry: optional (entry ? name) { ${entry.name} = "services.onecred.settings.${kind}"; }
+          ) (cfg.settings.${kind} or [ ])
+        )
+        [
+          "secrets"
+          "templates"
+        ]
+  );
+  isKnown = name: places ? ${name};
+  twice = mapAttrsToList (
+    name: where:
+    fault "services.onecred: the name ${name} is in ${builtins.concatStringsSep " and " (builtins.sort builtins.lessThan where)}; a name may be declared once"
+  ) (lib.filterAttrs (_: where: builtins.length where > 1) places);
 
   # services with credentials
   ofService =
@@ -41,7 +59,7 @@ let
         optional (own.looksLikeReference what && !own.isReference what) (
           fault "${where}: invalid secret reference; the form is op://VAULT/ITEM/[SECTION/]FIELD, with letters, digits, spaces and _.-"
         )
-        ++ optional (!own.looksLikeReference what && !builtins.elem what known) (
+        ++ optional (!own.looksLikeReference what && !isKnown what) (
           fault "${where}: neither a secret reference (op://…) nor the name of an entry of services.onecred.secrets or templates"
         )
         ++ tooLong where {
@@ -50,7 +68,7 @@ let
         };
       file =
         name:
-        optional (!builtins.elem name (map (one: one.name) all)) (
+        optional (!isKnown name) (
           fault "${place}.environmentFiles: ${name} is not in services.onecred.secrets or templates"
         );
     in
@@ -83,13 +101,36 @@ let
             }
           )
         ) (asked key where);
+      lines = key: unit.serviceConfig.${key} or [ ];
       crossed =
         key: where: right:
         optional (asked key where != [ ]) (
           fault "${place key}: ${where} does not work with this setting; use ${right}"
         );
+      crossedByName =
+        key: where: right:
+        map (
+          { name, ... }:
+          fault "${place key}: ${where name} does not work with this setting; use services.onecred.secrets.${name}.${right}"
+        ) (own.namedAt where (lines key));
+      unknownByName =
+        key: where:
+        concatMap (
+          { id, name }:
+          optional (!isKnown name) (
+            fault "${place key}: ${name} is not in services.onecred.secrets or templates"
+          )
+          ++ tooLong (place key) {
+            unit = "${service}.service";
+            inherit id;
+          }
+        ) (own.namedAt where (lines key));
     in
-    long "LoadCredential" own.socket
+    unknownByName "LoadCredential" own.socketOf
+    ++ unknownByName "LoadCredentialEncrypted" own.sealedSocketOf
+    ++ crossedByName "LoadCredential" own.sealedSocketOf "socketPath"
+    ++ crossedByName "LoadCredentialEncrypted" own.socketOf "sealedSocketPath"
+    ++ long "LoadCredential" own.socket
     ++ long "LoadCredentialEncrypted" own.sealedSocket
     ++ crossed "LoadCredential" own.sealedSocket "config.services.onecred.socket"
     ++ crossed "LoadCredentialEncrypted" own.socket "config.services.onecred.sealedSocket";
@@ -194,7 +235,8 @@ in
   assertions =
     concatLists (mapAttrsToList ofService services)
     ++ lib.optionals cfg.enable (
-      concatLists (mapAttrsToList hardCoded config.systemd.services)
+      twice
+      ++ concatLists (mapAttrsToList hardCoded config.systemd.services)
       ++ concatMap ofEntry all
       ++ concatMap ofToken tokens
       ++ inText

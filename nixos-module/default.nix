@@ -3,7 +3,9 @@
   _file = ./default.nix;
   imports = [
     ./options.nix
+    ./readers.nix
     ./units.nix
+    ./warnings.nix
     ./system.nix
     ./assertions.nix
   ];

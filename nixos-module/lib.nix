@@ -2,6 +2,7 @@
 { lib }:
 let
   inherit (lib) hasSuffix hasPrefix any;
+  inherit (builtins) concatMap;
   segment = "[A-Za-z0-9_. -]*";
 in
 rec {
@@ -15,6 +16,151 @@ rec {
     builtins.concatMap (line: if line == null then [ ] else line) (
       map (line: builtins.match "([^:]*):${where}" (toString line)) (lib.toList lines)
     );
+
+  # Paths of the sockets with the name of a secret or template in them. Each is a symbolic link to the plain or the sealed socket, so that
+  # modules that derive the credential ID from a path get a different ID for each secret.
+  socketOf = name: "/run/onecred/by-name/${name}";
+  sealedSocketOf = name: "/run/onecred/sealed-by-name/${name}";
+
+  # The credential lines ID:PATH of a setting, as sets.
+  linesOf =
+    lines:
+    concatMap (
+      line:
+      let
+        parts = if line == null then null else builtins.match "([^:]*):(/[^:]*)" (plainText line);
+      in
+      if parts == null then
+        [ ]
+      else
+        [
+          {
+            id = builtins.elemAt parts 0;
+            path = builtins.elemAt parts 1;
+          }
+        ]
+    ) (lib.toList lines);
+
+  # The lines with the socket of a name: ID and name.
+  namedAt =
+    where: lines:
+    map ({ id, path }: {
+      inherit id;
+      name = builtins.baseNameOf path;
+    }) (builtins.filter ({ path, ... }: path == where (builtins.baseNameOf path)) (linesOf lines));
+
+  # The names that a service requests by these paths, with their IDs.
+  requestedByName =
+    serviceConfig:
+    namedAt socketOf (serviceConfig.LoadCredential or [ ])
+    ++ namedAt sealedSocketOf (serviceConfig.LoadCredentialEncrypted or [ ]);
+
+  # A value as text, without the context of the Nix store. Packages and functions contain no paths of secrets.
+  plainText = value: builtins.unsafeDiscardStringContext (toString value);
+  textsOf =
+    value:
+    if builtins.isString value || builtins.isPath value then
+      [ (plainText value) ]
+    else if builtins.isList value then
+      concatMap textsOf value
+    else if builtins.isAttrs value && !(value ? outPath) then
+      concatMap textsOf (builtins.attrValues value)
+    else
+      [ ];
+
+  # Whether a text contains another one. Unlike a regular expression, this takes texts of any length and content.
+  contains = part: text: builtins.replaceStrings [ part ] [ "" ] text != text;
+
+  # Whether the content of a template contains a secret.
+  hasPlace =
+    name: content:
+    let
+      squeezed = builtins.replaceStrings [ " " ] [ "" ] content;
+    in
+    contains "{{${name}}}" squeezed || contains "{{${name}|" squeezed;
+
+  # The absolute paths in a text, each once. `%t` is the directory /run in a unit.
+  pathsIn =
+    text:
+    let
+      found = builtins.split "(/[^][:space:]\"'\\$;:,=(){}<>|&`?*#![]+)" (
+        builtins.replaceStrings [ "%t/" ] [ "/run/" ] text
+      );
+      path =
+        token:
+        let
+          parts = builtins.match "/*(/.*[^./])[./]*" token;
+        in
+        if parts == null then token else builtins.head parts;
+    in
+    builtins.attrNames (
+      builtins.listToAttrs (
+        map (one: {
+          name = path (builtins.head one);
+          value = null;
+        }) (builtins.filter builtins.isList found)
+      )
+    );
+
+  # The parts of a service in which it names paths.
+  textOfService =
+    service:
+    builtins.concatStringsSep "\n" (
+      textsOf service.serviceConfig
+      ++ textsOf service.environment
+      ++ concatMap (part: textsOf (service.${part} or "")) [
+        "script"
+        "preStart"
+        "postStart"
+        "reload"
+        "preStop"
+        "postStop"
+      ]
+    );
+
+  # Whether a name matches a glob with `*`, `?` and `[…]`.
+  matchesGlob =
+    glob:
+    let
+      pattern =
+        builtins.replaceStrings
+          [
+            "."
+            "+"
+            "("
+            ")"
+            "{"
+            "}"
+            "^"
+            "$"
+            "|"
+            "\\"
+            "[!"
+            "*"
+            "?"
+          ]
+          [
+            "[.]"
+            "[+]"
+            "[(]"
+            "[)]"
+            "[{]"
+            "[}]"
+            "\\^"
+            "[$]"
+            "[|]"
+            "\\\\"
+            "[^"
+            ".*"
+            "."
+          ]
+          glob;
+      isValid = builtins.match ".*[*?[].*" glob != null;
+    in
+    text: if isValid then builtins.match pattern text != null else glob == text;
+
+  # Whether a service is one of onecred's.
+  isOwn = service: service == "onecred" || hasPrefix "onecred-" service;
 
   # the limit of unit name and credential ID together, in bytes: systemd puts both into a socket address
   longest = 83;
@@ -39,12 +185,10 @@ rec {
       c: if builtins.match "[A-Za-z0-9._@-]" c != null then c else "-"
     ) "${service}.${id}";
 
-  # Splits `UNIT/ID`. The default ID is the secret's name.
-  grant =
-    name: entry:
+  # A unit with its type.
+  withType =
+    unit:
     let
-      parts = lib.splitString "/" entry;
-      unit = builtins.head parts;
       types = [
         "service"
         "socket"
@@ -52,8 +196,16 @@ rec {
         "swap"
       ];
     in
+    if any (type: hasSuffix ".${type}" unit) types then unit else "${unit}.service";
+
+  # Splits `UNIT/ID`. The default ID is the secret's name.
+  grant =
+    name: entry:
+    let
+      parts = lib.splitString "/" entry;
+    in
     {
-      unit = if any (type: hasSuffix ".${type}" unit) types then unit else "${unit}.service";
+      unit = withType (builtins.head parts);
       id = if builtins.length parts > 1 then builtins.elemAt parts 1 else name;
     };
 

@@ -14,6 +14,7 @@ let
   kinds = import ./types.nix {
     inherit lib json;
     root = cfg.publishRoot;
+    action = cfg.switchAction;
   };
   named =
     type: description:
@@ -129,6 +130,19 @@ in
       description = "The sealed socket, for modules that use `LoadCredentialEncrypted=`.";
     };
 
+    switchAction = mkOption {
+      type = types.enum [
+        "restart"
+        "reload"
+        "none"
+      ];
+      default = "restart";
+      description = ''
+        What a switch does with the services that use a secret or template whose definition has changed. `switchAction` of the secret or
+        template overrides it.
+      '';
+    };
+
     checkConfig = mkOption {
       type = types.bool;
       default = true;
@@ -141,6 +155,29 @@ in
       internal = true;
       default = import ./render.nix { inherit config lib; };
       description = "The content of secrets.json.";
+    };
+
+    triggers = mkOption {
+      type = types.raw;
+      readOnly = true;
+      internal = true;
+      default = import ./triggers.nix {
+        inherit lib;
+        entries = cfg.rendered.secrets ++ cfg.rendered.templates or [ ];
+      };
+      description = "The texts that change with a definition.";
+    };
+
+    published = mkOption {
+      type = types.raw;
+      readOnly = true;
+      internal = true;
+      default = import ./published.nix {
+        inherit lib;
+        entries = cfg.rendered.secrets ++ cfg.rendered.templates or [ ];
+        root = cfg.publishRoot;
+      };
+      description = "The published files, and the units that read them.";
     };
   };
 }

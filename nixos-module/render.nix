@@ -9,34 +9,43 @@ let
     ;
   inherit (import ./lib.nix { inherit lib; })
     granted
+    isOwn
     isReference
+    requestedByName
     secretName
     said
     ;
   cfg = config.services.onecred;
 
+  # onecred's own units depend on the result
+  services = filterAttrs (name: _: !isOwn name) config.systemd.services;
   asked = concatLists (
     mapAttrsToList (
-      service: unit: mapAttrsToList (id: what: { inherit service id what; }) unit.onecred.credentials
-    ) config.systemd.services
+      service: unit:
+      mapAttrsToList (id: what: { inherit service id what; }) unit.onecred.credentials
+      ++ map ({ id, name }: {
+        inherit service id;
+        what = name;
+      }) (requestedByName unit.serviceConfig)
+    ) services
   );
-  needed = concatLists (
-    mapAttrsToList (_: unit: unit.onecred.environmentFiles) config.systemd.services
-  );
+  needed = concatLists (mapAttrsToList (_: unit: unit.onecred.environmentFiles) services);
 
   grants =
     name:
     map ({ service, id, ... }: "${granted service}/${id}") (
       builtins.filter (one: one.what == name) asked
     );
-  entry =
-    name: written:
+  # what a service with `environmentFiles` and `credentials` adds to an entry
+  extend =
+    {
+      name,
+      target ? null,
+      units ? [ ],
+      ...
+    }@written:
     let
-      target =
-        if written.target == null && builtins.elem name needed then
-          "${cfg.publishRoot}/${name}"
-        else
-          written.target;
+      of = if target == null && builtins.elem name needed then "${cfg.publishRoot}/${name}" else target;
       ofFiles = [
         "owner"
         "group"
@@ -46,18 +55,31 @@ let
       ];
     in
     said (
-      removeAttrs written (
-        [
-          "path"
-          "publish"
-        ]
-        ++ lib.optionals (target == null) ofFiles
-      )
+      removeAttrs written (lib.optionals (of == null) ofFiles)
       // {
-        inherit name target;
-        units = written.units ++ grants name;
+        inherit name;
+        target = of;
+        units = units ++ grants name;
       }
     );
+  entry =
+    name: written:
+    extend (
+      removeAttrs written [
+        "path"
+        "publish"
+        "services"
+        "socketPath"
+        "sealedSocketPath"
+        "switchAction"
+      ]
+      // {
+        inherit name;
+      }
+    );
+  # the same for entries of `settings`; `onecred check` reports those without a name
+  given =
+    kind: map (one: if one ? name then one // extend one else one) (cfg.settings.${kind} or [ ]);
 
   declared = map (
     {
@@ -72,8 +94,8 @@ let
     }
   ) (builtins.filter ({ what, ... }: isReference what) asked);
 
-  secrets = (cfg.settings.secrets or [ ]) ++ mapAttrsToList entry cfg.secrets ++ declared;
-  templates = (cfg.settings.templates or [ ]) ++ mapAttrsToList entry cfg.templates;
+  secrets = given "secrets" ++ mapAttrsToList entry cfg.secrets ++ declared;
+  templates = given "templates" ++ mapAttrsToList entry cfg.templates;
   sources =
     (cfg.settings.sources or { })
     // lib.mapAttrs (

@@ -44,6 +44,13 @@ let
     builtins.filter (path: !lib.hasPrefix builtins.storeDir (toString path)) files
   );
 
+  own = import ./lib.nix { inherit lib; };
+  # entries that are declared by name; others belong to one service
+  named = lib.unique (
+    builtins.attrNames cfg.secrets
+    ++ builtins.attrNames cfg.templates
+    ++ map (entry: entry.name or null) (cfg.settings.secrets or [ ] ++ cfg.settings.templates or [ ])
+  );
   entries = cfg.rendered.secrets ++ cfg.rendered.templates or [ ];
   # the directories in which onecred creates links and directories
   linked = lib.concatMap (
@@ -63,9 +70,12 @@ let
   # Extend the package's unit. It needs no PATH.
   dropIn = {
     overrideStrategy = "asDropin";
-    enableDefaultPath = false;
     # A switch must not stop it first and start it later: units that start in between would fail.
     stopIfChanged = false;
+  }
+  # an older NixOS does not have this option
+  // optionalAttrs (lib.versionAtLeast (lib.trivial.release or "25.11") "25.11") {
+    enableDefaultPath = false;
   };
 in
 {
@@ -87,6 +97,14 @@ in
     users.groups.onecred = { };
 
     systemd.packages = [ cfg.package ];
+    # a directory of symbolic links, so that modules that derive the credential ID from a path have a path for each secret
+    systemd.tmpfiles.rules = lib.concatMap (
+      name:
+      lib.optionals (name != null) [
+        "L+ ${own.socketOf name} - - - - ${own.socket}"
+        "L+ ${own.sealedSocketOf name} - - - - ${own.sealedSocket}"
+      ]
+    ) named;
     # NixOS ignores [Install]
     systemd.sockets.onecred = {
       overrideStrategy = "asDropin";

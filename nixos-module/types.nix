@@ -3,9 +3,11 @@
   lib,
   json,
   root,
+  action,
 }:
 let
   inherit (lib) mkOption types;
+  own = import ./lib.nix { inherit lib; };
   text =
     description: example:
     mkOption {
@@ -80,6 +82,40 @@ let
       type = types.nullOr types.bool;
       default = null;
       description = "Whether missing directories of `links` are created. Their parent directory must exist. The module gives onecred write access to it.";
+    };
+    services = units ''
+      Units that read the file and are started after it, by name. This is only needed where the module cannot see the path, for example in a
+      generated configuration file. It finds paths in the settings, the environment and the scripts of services by itself.
+    '' [ "grafana" ];
+    socketPath = mkOption {
+      type = types.str;
+      readOnly = true;
+      default = own.socketOf name;
+      defaultText = lib.literalMD "`/run/onecred/by-name/` and the name";
+      description = ''
+        A path for options of modules that load a credential from a path with their own `LoadCredential=` line. The units with such a line
+        need no entry in `units`, whatever credential ID they use.
+      '';
+    };
+    sealedSocketPath = mkOption {
+      type = types.str;
+      readOnly = true;
+      default = own.sealedSocketOf name;
+      defaultText = lib.literalMD "`/run/onecred/sealed-by-name/` and the name";
+      description = "The same for modules with a `LoadCredentialEncrypted=` line.";
+    };
+    switchAction = mkOption {
+      type = types.enum [
+        "restart"
+        "reload"
+        "none"
+      ];
+      default = action;
+      defaultText = lib.literalExpression "config.services.onecred.switchAction";
+      description = ''
+        What a switch does with the services that use it, if its definition has changed. Services in `reloadUnits` and `signalUnits` are
+        reloaded instead of restarted.
+      '';
     };
     units =
       units

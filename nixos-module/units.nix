@@ -1,5 +1,10 @@
 # systemd.services.<name>.onecred: the credentials of a service.
-{ config, lib, ... }:
+{
+  config,
+  lib,
+  options,
+  ...
+}:
 let
   inherit (lib)
     mkDefault
@@ -12,12 +17,7 @@ let
   version = config.systemd.package.version or "0";
 
   # the file of a secret or template that a service needs; assertions report one that is not declared
-  fileOf =
-    name:
-    let
-      written = cfg.templates.${name} or cfg.secrets.${name} or { target = null; };
-    in
-    if written.target != null then written.target else "${cfg.publishRoot}/${name}";
+  fileOf = name: cfg.published.targets.${name} or "${cfg.publishRoot}/${name}";
   handle = name: "onecred-file@${name}.service";
 
   # Units that must be active before a service uses a socket. A switch that installs onecred starts all of them at the same time.
@@ -26,21 +26,102 @@ let
     "onecred-sealed.socket"
     "onecred-host-key.service"
   ];
+
+  # the names of secrets and templates, by the services that say that they read them
+  declared =
+    lib.concatMap
+      (
+        kind:
+        lib.concatLists (
+          lib.mapAttrsToList (
+            name: entry:
+            map (service: {
+              inherit name;
+              service = lib.removeSuffix ".service" service;
+            }) entry.services
+          ) cfg.${kind}
+        )
+      )
+      [
+        "secrets"
+        "templates"
+      ];
+  # what a NixOS container has of the host
+  ofContainer =
+    service:
+    let
+      container =
+        if options ? containers && lib.hasPrefix "container@" service then
+          config.containers.${lib.removePrefix "container@" service} or { }
+        else
+          { };
+    in
+    own.textsOf (
+      lib.mapAttrsToList (path: mount: if mount.hostPath == null then path else mount.hostPath) (
+        container.bindMounts or { }
+      )
+    );
+  actionOf =
+    name:
+    (cfg.secrets.${name} or cfg.templates.${name} or { inherit (cfg) switchAction; }).switchAction;
 in
 {
+  # a service of another package gets an extension of its unit
+  config.systemd.services = mkIf cfg.enable (
+    lib.listToAttrs (map ({ service, ... }: lib.nameValuePair service { }) declared)
+  );
+
   options.systemd.services = mkOption {
     type = types.attrsOf (
       types.submodule (
-        { config, ... }:
+        { config, name, ... }:
         let
+          # the files that the service reads
+          read = lib.unique (
+            wanted.environmentFiles
+            ++ map (one: one.name) (builtins.filter ({ service, ... }: service == name) declared)
+            ++ lib.optionals (cfg.enable && !own.isOwn name) (
+              cfg.published.mentioned (
+                builtins.concatStringsSep "\n" ([ (own.textOfService config) ] ++ ofContainer name)
+              )
+            )
+          );
+          used = lib.optionals (!own.isOwn name) (
+            builtins.filter cfg.triggers.isKnown (
+              lib.unique (
+                read
+                ++ lib.mapAttrsToList (
+                  id: what: if own.isReference what then own.secretName name id else what
+                ) wanted.credentials
+                ++ map (one: one.name) (own.requestedByName config.serviceConfig)
+              )
+            )
+          );
+          trigger =
+            action:
+            map cfg.triggers.of (
+              builtins.filter (
+                one:
+                let
+                  wants = actionOf one;
+                in
+                action
+                == (if wants == "restart" && cfg.triggers.isReloaded "${name}.service" one then "reload" else wants)
+              ) used
+            );
           wanted = config.onecred;
           load = map (id: "${id}:${if wanted.sealed then own.sealedSocket else own.socket}") (
             builtins.attrNames wanted.credentials
           );
-          asksAt = key: where: own.askedAt where (config.serviceConfig.${key} or [ ]) != [ ];
+          asksAt =
+            key: where: named:
+            let
+              lines = config.serviceConfig.${key} or [ ];
+            in
+            own.askedAt where lines != [ ] || own.namedAt named lines != [ ];
           sockets =
-            lib.optionals (asksAt "LoadCredential" own.socket) ofPlain
-            ++ lib.optionals (asksAt "LoadCredentialEncrypted" own.sealedSocket) ofSealed;
+            lib.optionals (asksAt "LoadCredential" own.socket own.socketOf) ofPlain
+            ++ lib.optionals (asksAt "LoadCredentialEncrypted" own.sealedSocket own.sealedSocketOf) ofSealed;
         in
         {
           options.onecred = {
@@ -84,9 +165,13 @@ in
               after = sockets;
             })
             (mkIf (wanted.environmentFiles != [ ]) {
-              requires = map handle wanted.environmentFiles;
-              after = map handle wanted.environmentFiles;
               serviceConfig.EnvironmentFile = map fileOf wanted.environmentFiles;
+            })
+            (mkIf cfg.enable {
+              requires = map handle read;
+              after = map handle read;
+              restartTriggers = trigger "restart";
+              reloadTriggers = trigger "reload";
             })
           ];
         }

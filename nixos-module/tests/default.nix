@@ -19,6 +19,19 @@ let
     ]) documented
   );
 
+  played = lib.concatLists (
+    lib.mapAttrsToList (
+      theme: scenarios:
+      lib.mapAttrsToList (
+        name: one:
+        import ./scenarios/run.nix { inherit lib evaluate; } "${theme}: ${name}" one
+        // {
+          name = "${theme} ${name}";
+        }
+      ) (lib.filterAttrs (_: one: !(one.real or false)) scenarios)
+    ) (import ./scenarios)
+  );
+
   fine = lib.concatLists (
     lib.mapAttrsToList (
       name:
@@ -98,6 +111,12 @@ let
   ) vectors;
 in
 {
-  wrong = fine ++ refused ++ misused ++ different ++ judged;
-  rendered = lib.mapAttrs (_: { config, ... }: config.services.onecred.rendered) configurations;
+  wrong = lib.concatMap (one: one.wrong) played ++ fine ++ refused ++ misused ++ different ++ judged;
+  rendered =
+    lib.mapAttrs (_: { config, ... }: config.services.onecred.rendered) configurations
+    // builtins.listToAttrs (
+      map (one: lib.nameValuePair one.name one.rendered) (
+        builtins.filter (one: one.rendered != null) played
+      )
+    );
 }

@@ -155,8 +155,14 @@ in
       files = serviceConfig.EnvironmentFile;
     };
     expected = {
-      requires = [ "onecred-file@opencode.env.service" ];
-      after = [ "onecred-file@opencode.env.service" ];
+      requires = [
+        "onecred-file@opencode.env.service"
+        "onecred-file@openai-api-key.service"
+      ];
+      after = [
+        "onecred-file@opencode.env.service"
+        "onecred-file@openai-api-key.service"
+      ];
       files = [ "/run/secrets/opencode.env" ];
     };
   };

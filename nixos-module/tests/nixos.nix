@@ -1,46 +1,60 @@
-# The configurations, evaluated with all of NixOS: units as text, assertions by NixOS itself. Nothing is built.
-{ nixpkgs }:
+# The scenarios of a theme, and the configurations of other tests, with all of NixOS.
+{
+  nixpkgs,
+  theme,
+  # modules in the documentation, by their positions
+  documented ? { },
+  # the part of them to play
+  only ? _: true,
+}:
 let
   lib = import (nixpkgs + "/lib");
-  configurations = removeAttrs (import ./configurations.nix) [ "besideSops" ];
-  evaluate =
-    modules:
-    (import (nixpkgs + "/nixos/lib/eval-config.nix") {
-      system = null;
+  evaluate = import ./real.nix { inherit nixpkgs; };
+  play = import ./scenarios/run.nix { inherit lib evaluate; };
+  on = {
+    services.onecred.enable = true;
+  };
+  user = {
+    users.users.opencode = {
+      isSystemUser = true;
+      group = "opencode";
+    };
+    users.groups.opencode = { };
+    users.users.nginx = {
+      isSystemUser = true;
+      group = "nginx";
+    };
+    users.groups.nginx = { };
+  };
+  themes = import ./scenarios // {
+    configurations = lib.mapAttrs (_: modules: {
+      modules = modules ++ [ user ];
+      warns = null;
+    }) (import ./configurations.nix);
+    assertions = lib.mapAttrs (
+      _:
+      { modules, says }:
+      {
+        inherit modules;
+        warns = null;
+        faults = lib.optional (says != null) says;
+      }
+    ) (import ./assertions.nix);
+    documentation = lib.mapAttrs (_: module: {
       modules = [
-        ../default.nix
-        {
-          nixpkgs.hostPlatform = "x86_64-linux";
-          boot.loader.grub.enable = false;
-          fileSystems."/" = {
-            device = lib.mkDefault "none";
-            fsType = lib.mkDefault "ext4";
-          };
-          system.stateVersion = lib.trivial.release;
-          users.users.opencode = {
-            isSystemUser = true;
-            group = "opencode";
-          };
-        }
-      ]
-      ++ modules;
-    }).config;
+        on
+        (import ./impermanence.nix)
+        module
+      ];
+      warns = null;
+    }) documented;
+  };
 in
-lib.mapAttrs (
-  name: modules:
-  let
-    config = evaluate modules;
-    faults = map (one: one.message) (builtins.filter (one: !one.assertion) config.assertions);
-  in
-  if faults != [ ] then
-    throw "${name}: ${builtins.concatStringsSep "; " faults}"
-  else
-    map (unit: config.systemd.units.${unit}.text) (
-      builtins.filter (unit: config.systemd.units ? ${unit}) [
-        "onecred.socket"
-        "onecred.service"
-        "onecred-resolver.service"
-        "opencode.service"
-      ]
+if theme == null then
+  lib.mapAttrs (_: builtins.attrNames) themes
+else
+  lib.concatLists (
+    lib.mapAttrsToList (name: one: (play "${theme}: ${name}" one).wrong) (
+      lib.filterAttrs (name: _: only name) themes.${theme}
     )
-) configurations
+  )

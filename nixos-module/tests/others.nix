@@ -8,5 +8,6 @@ let
 in
 {
   options.services.keycloak.database.passwordFile = any;
+  options.services.grafana.settings = any;
   options.virtualisation.vmVariant = any;
 }

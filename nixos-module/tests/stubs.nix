@@ -8,6 +8,10 @@ let
       type = types.anything;
       inherit default;
     };
+  text = mkOption {
+    type = types.lines;
+    default = "";
+  };
   list = mkOption {
     type = types.listOf types.anything;
     default = [ ];
@@ -56,15 +60,34 @@ in
       default = { };
     };
     fileSystems = mkOption {
-      type = types.attrsOf (types.submodule { options.fsType = any "auto"; });
+      type = types.attrsOf (
+        types.submodule {
+          options = {
+            fsType = any "auto";
+            device = any null;
+            options = list;
+          };
+        }
+      );
       default = { };
     };
+    boot.initrd.secrets = any { };
+    boot.initrd.luks.devices = any { };
+    system.activationScripts = any { };
     services.dbus.packages = list;
     users.users = any { };
     users.groups = any { };
     systemd.package = any { };
     systemd.packages = list;
+    systemd.tmpfiles.rules = list;
     systemd.services = unit {
+      path = list;
+      script = text;
+      preStart = text;
+      postStart = text;
+      reload = text;
+      preStop = text;
+      postStop = text;
       serviceConfig = section;
       environment = section;
       enableDefaultPath = any true;

@@ -36,6 +36,9 @@ let
     hasInfix = part: text: length (splitString part text) > 1;
     removePrefix =
       start: text: if hasPrefix start text then substring (stringLength start) (-1) text else text;
+    removeSuffix =
+      end: text:
+      if hasSuffix end text then substring 0 (stringLength text - stringLength end) text else text;
     concatStrings = builtins.concatStringsSep "";
     stringAsChars =
       change: text: concatStrings (map change (genList (n: substring n 1 text) (stringLength text)));
@@ -53,6 +56,7 @@ let
     last = list: elemAt list (length list - 1);
 
     # sets
+    zipAttrs = builtins.zipAttrsWith (_: values: values);
     nameValuePair = name: value: { inherit name value; };
     optionalAttrs = condition: set: if condition then set else { };
     mapAttrsToList = change: set: map (name: change name set.${name}) (attrNames set);

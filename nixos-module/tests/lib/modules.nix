@@ -49,7 +49,7 @@ rec {
 
   mergeEqualOption =
     place: values:
-    if builtins.all (one: one.value == (head values).value) values then
+    if builtins.all (one: one.value == (head values).value) (builtins.tail values) then
       (head values).value
     else
       throw "${showOption place} is defined in different ways";

@@ -167,10 +167,14 @@ in
     plain
     submodule
     ;
+  raw = plain;
   bool = simple "boolean" builtins.isBool;
   int = simple "integer" builtins.isInt;
   float = simple "number" builtins.isFloat;
   str = simple "string" isString;
+  lines = simple "text" isString // {
+    merge = _: values: builtins.concatStringsSep "\n" (map (one: one.value) values);
+  };
   path = simple "path" (value: builtins.isPath value || (isString value && lib.hasPrefix "/" value));
   package = simple "package" (value: isAttrs value && value ? outPath);
   enum = values: simple "one of ${builtins.toJSON values}" (value: elem value values);

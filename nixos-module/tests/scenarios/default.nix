@@ -1,0 +1,5 @@
+# All scenarios, by theme.
+{
+  readers = import ./readers.nix;
+  sockets = import ./sockets.nix;
+}
