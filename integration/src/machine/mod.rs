@@ -1,4 +1,5 @@
 //! A real systemd as PID 1 of separate namespaces, without a container engine.
+mod inside;
 mod plan;
 mod ran;
 mod spawn;
@@ -10,6 +11,7 @@ pub use ran::Ran;
 pub use state::{Layer, clear_on_signals};
 pub use suite::Suite;
 
+use inside::Inside;
 use nix::{
     sched::{CloneFlags, setns},
     sys::signal::{Signal, killpg},
@@ -60,6 +62,7 @@ pub struct Machine {
     pub suite: Suite,
     running: Arc<Mutex<Running>>,
     init: i32,
+    inside: Inside,
 }
 
 impl Machine {
@@ -70,13 +73,14 @@ impl Machine {
 
     /// Runs a command inside as root, with `input` as its standard input.
     pub fn run_with_input<S: AsRef<str>>(&self, command: &[S], input: &[u8]) -> Ran {
-        let words = || command.iter().map(AsRef::as_ref);
-        let said = words().collect::<Vec<_>>().join(" ");
-        let mut inside = self.inside();
-        inside.args(words()).process_group(0);
-        inside.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let words: Vec<String> = command.iter().map(|word| word.as_ref().to_owned()).collect();
+        let said = words.join(" ");
+        let spawned = self.inside.spawn(&words, |command| {
+            environment(command).process_group(0);
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        });
         let mut child =
-            inside.spawn().unwrap_or_else(|error| panic!("can't start `{said}` in the machine: {error}"));
+            spawned.unwrap_or_else(|error| panic!("can't start `{said}` in the machine: {error}"));
         let stdin = child.stdin.take();
         let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or_default());
         let (ended, end) = mpsc::channel::<()>();
@@ -97,32 +101,23 @@ impl Machine {
 
     /// A command that will run inside, for callers that control it themselves.
     pub fn inside(&self) -> Command {
-        // by its path: with another PATH, std searches for a name in a copy of this process, and copying all
-        // its memory is slow
         let mut command = Command::new("/usr/bin/nsenter");
         command.args(["-t", &self.init.to_string(), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", "--"]);
-        command.env_clear().envs([
-            ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
-            ("HOME", "/root"),
-            ("LANG", "C.UTF-8"),
-            ("TERM", "dumb"),
-            ("SYSTEMD_PAGER", "cat"),
-            ("SYSTEMD_COLORS", "0"),
-            // messages are not wrapped, so that a case finds their words
-            ("COLUMNS", "10000"),
-        ]);
+        environment(&mut command);
         command
     }
 
-    /// Writes a file inside and creates its directories.
+    /// Writes a new file inside in place of what is there, as install(1) does. Creates its directories.
+    #[track_caller]
     pub fn write(&self, path: &str, content: impl AsRef<[u8]>, mode: u32) {
-        let mode = format!("{mode:o}");
-        self.run_with_input(&["install", "-D", "-m", &mode, "/dev/stdin", path], content.as_ref()).ok();
+        let written = self.inside.write(path, content.as_ref(), mode);
+        written.unwrap_or_else(|error| panic!("can't write {path} in the machine: {error}"));
     }
 
     /// Reads a file inside.
+    #[track_caller]
     pub fn read(&self, path: &str) -> Vec<u8> {
-        self.run(&["cat", "--", path]).ok_bytes()
+        self.inside.read(path).unwrap_or_else(|error| panic!("can't read {path} in the machine: {error}"))
     }
 
     /// Writes unit files that systemd has not seen yet. systemd finds new ones without a daemon-reload, which
@@ -223,6 +218,20 @@ impl Drop for Machine {
     fn drop(&mut self) {
         self.lock().clear();
     }
+}
+
+/// Sets the environment of a command that runs inside.
+fn environment(command: &mut Command) -> &mut Command {
+    command.env_clear().envs([
+        ("PATH", inside::PATH),
+        ("HOME", "/root"),
+        ("LANG", "C.UTF-8"),
+        ("TERM", "dumb"),
+        ("SYSTEMD_PAGER", "cat"),
+        ("SYSTEMD_COLORS", "0"),
+        // messages are not wrapped, so that a case finds their words
+        ("COLUMNS", "10000"),
+    ])
 }
 
 /// Ends a process group that is still there after a long time. Ends as soon as the channel closes. Not timeout(1): it is another process for each

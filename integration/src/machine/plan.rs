@@ -1,5 +1,5 @@
 //! A machine before it boots: the content of its root, and the commands that run first.
-use super::{Fault, Machine, Running, Suite, spawn, state::State};
+use super::{Fault, Machine, Running, Suite, inside::Inside, spawn, state::State};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use std::{
     fs::{self, File},
@@ -9,6 +9,7 @@ use std::{
         net::UnixDatagram,
     },
     path::{Path, PathBuf},
+    sync::PoisonError,
     time::{Duration, Instant},
 };
 
@@ -144,15 +145,17 @@ impl Plan {
         let running = Running::new(supervisor, state);
 
         let start = Instant::now();
-        let mut machine = Machine { suite: self.suite, running, init: 0 };
+        let lock = || running.lock().unwrap_or_else(PoisonError::into_inner);
         while !says_ready(&notify)? {
-            if machine.lock().has_ended() || start.elapsed() > PATIENCE {
+            if lock().has_ended() || start.elapsed() > PATIENCE {
                 let console = fs::read_to_string(dir.join("console")).unwrap_or_default();
                 return Err(Fault(format!("machine {name} did not boot:\n{console}")));
             }
         }
-        let init = machine.lock().init();
-        machine.init = init.ok_or_else(|| Fault(format!("machine {name} has no PID 1")))?.as_raw();
+        let init = lock().init();
+        let init = init.ok_or_else(|| Fault(format!("machine {name} has no PID 1")))?.as_raw();
+        let inside = Inside::enter(init)?;
+        let machine = Machine { suite: self.suite, running, init, inside };
         let is = machine.run(&["systemctl", "is-system-running", "--wait"]).stdout();
         if is.trim() != "running" && !self.may_be_degraded {
             let failed = machine.run(&["systemctl", "--failed", "--no-legend"]).stdout();
