@@ -68,6 +68,9 @@ rec {
     else
       [ ];
 
+  # A path as a line of tmpfiles.d has it.
+  ofTmpfiles = builtins.replaceStrings [ "%" " " ] [ "%%" "\\x20" ];
+
   # Whether a text contains another one. Unlike a regular expression, this takes texts of any length and content.
   contains = part: text: builtins.replaceStrings [ part ] [ "" ] text != text;
 

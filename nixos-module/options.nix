@@ -176,6 +176,18 @@ in
         inherit lib;
         entries = cfg.rendered.secrets ++ cfg.rendered.templates or [ ];
         root = cfg.publishRoot;
+        others =
+          lib.concatMap
+            (
+              kind:
+              lib.concatLists (
+                lib.mapAttrsToList (name: entry: map (path: { inherit path name; }) entry.otherPaths) cfg.${kind}
+              )
+            )
+            [
+              "secrets"
+              "templates"
+            ];
       };
       description = "The published files, and the units that read them.";
     };

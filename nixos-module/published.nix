@@ -3,6 +3,8 @@
   lib,
   entries,
   root,
+  # other paths that lead to files
+  others ? [ ],
 }:
 let
   own = import ./lib.nix { inherit lib; };
@@ -25,8 +27,9 @@ let
         value = name;
       }) values
     );
-  byPath = set (
-    concatMap (
+  paths =
+    others
+    ++ concatMap (
       {
         name,
         target,
@@ -34,14 +37,33 @@ let
         ...
       }:
       map (path: { inherit path name; }) (links ++ [ target ])
-    ) published
+    ) published;
+  byPath = set paths;
+  # The directories of files and of other paths, with what is in them. A directory that also has other files says nothing.
+  directories = builtins.mapAttrs (_: map (one: one.name)) (
+    builtins.groupBy (one: one.directory) (
+      concatMap ({ path, name }: map (directory: { inherit directory name; }) (above path)) (
+        filter (one: match "(/run|.*/opnix)/.*" one.path != null) paths
+      )
+    )
   );
-  directories = listToAttrs (
-    map (path: {
-      name = path;
-      value = map (entry: entry.name) (filter (entry: dirOf entry.target == path) published);
-    }) (lib.unique (map (entry: dirOf entry.target) published))
-  );
+  above =
+    path:
+    let
+      directory = dirOf path;
+    in
+    if
+      elem directory [
+        "/"
+        "/run"
+        "/var"
+        "/var/lib"
+        "/etc"
+      ]
+    then
+      [ ]
+    else
+      [ directory ] ++ above directory;
 
   # A template unit names a file for each instance: /run/secrets/%i.env. systemd replaces the specifier in dependencies too.
   ofInstances =

@@ -69,6 +69,7 @@ let
         "path"
         "publish"
         "services"
+        "otherPaths"
         "socketPath"
         "sealedSocketPath"
         "switchAction"

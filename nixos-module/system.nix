@@ -62,6 +62,10 @@ let
   ) entries;
   ofRoot = builtins.filter (lib.hasPrefix "/root/") linked;
   others = builtins.filter (dir: !lib.hasPrefix "/root/" dir) linked;
+  # further files of the configuration
+  parts = mapAttrsToList (_: part: part.source) (
+    lib.filterAttrs (name: _: lib.hasPrefix "onecred/secrets.d/" name) config.environment.etc
+  );
   roots = cfg.rendered.publish.roots or [ ];
 
   version = config.systemd.package.version or "0";
@@ -140,7 +144,7 @@ in
       onecred = mkMerge [
         dropIn
         {
-          reloadTriggers = [ file ];
+          reloadTriggers = [ file ] ++ parts;
           serviceConfig = {
             ReadWritePaths = lib.unique (map (dir: "-${dir}") others ++ map (root: "-${root}") roots);
           }

@@ -104,6 +104,12 @@ let
       defaultText = lib.literalMD "`/run/onecred/sealed-by-name/` and the name";
       description = "The same for modules with a `LoadCredentialEncrypted=` line.";
     };
+    otherPaths = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+      internal = true;
+      description = "Paths that lead to the file and that onecred does not create.";
+    };
     switchAction = mkOption {
       type = types.enum [
         "restart"

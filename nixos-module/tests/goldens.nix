@@ -308,40 +308,4 @@ in
       sslKey = "/run/secrets/etc/ssl/private/key.pem";
     };
   };
-  "OpNix: a path elsewhere becomes a link" = {
-    got = (service "opnix" "onecred").serviceConfig.ReadWritePaths;
-    expected = [ "-/etc/ssl/private" ];
-  };
-  "OpNix: units that are restarted or reloaded" = {
-    got = map (secret: [
-      (secret.restartUnits or [ ])
-      (secret.reloadUnits or [ ])
-    ]) (of "opnix").services.onecred.rendered.secrets;
-    expected = [
-      [
-        [ ]
-        [
-          "caddy"
-          "nginx"
-        ]
-      ]
-      [
-        [ "caddy" ]
-        [ ]
-      ]
-    ];
-  };
-  "OpNix: warnings for differences" = {
-    got = map (text: builtins.substring 0 40 text) (of "opnix").warnings;
-    expected = map (text: builtins.substring 0 40 text) [
-      "services.onepassword-secrets: onecred serves"
-      "services.onepassword-secrets: files are below"
-      "services.onepassword-secrets: sslKey: secrets"
-      "services.onepassword-secrets: units of apiKey"
-      "services.onepassword-secrets: apiKey: `after`"
-      "services.onepassword-secrets.users: only root"
-      "services.onepassword-secrets.systemdIntegration.changeDetection"
-      "services.onepassword-secrets.systemdIntegration.errorHandling"
-    ];
-  };
 }

@@ -2,4 +2,5 @@
 {
   readers = import ./readers.nix;
   sockets = import ./sockets.nix;
+  opnix = import ./opnix.nix;
 }
