@@ -2,7 +2,6 @@
 {
   config,
   lib,
-  options,
   ...
 }:
 let
@@ -158,6 +157,14 @@ let
         fault "${place}.reference: invalid secret reference; the form is op://VAULT/ITEM/[SECTION/]FIELD, with letters, digits, spaces and _.-"
       )
     )
+    ++ concatMap (
+      unit:
+      optional
+        (builtins.match ".*[.](socket|timer|target|path|mount|automount|swap|slice|scope)" unit != null)
+        (
+          fault "${place}.services: ${unit} is not a service; add onecred-file@${name}.service to its requires and after"
+        )
+    ) written.services
     ++ concatMap (entry: tooLong "${place}.units" (own.grant name entry)) written.units
     ++ owner place written;
 
@@ -197,45 +204,27 @@ let
     )
     ++ optional (token.tokenFile != null && token.tokenCredential != null) (
       fault "${place}: set one of tokenFile and tokenCredential"
-    )
-    ++
-      optional (token.tokenCredential != null && cfg.tokenNeedsHostKey && isImpermanent && !keyIsKept)
-        (
-          fault "${place}.tokenCredential: it is encrypted with a key in /var/lib/systemd, which this machine loses at reboot; persist /var/lib/systemd, or encrypt the token with --with-key=tpm2 and set services.onecred.tokenNeedsHostKey = false"
-        );
-
-  # paths that survive a reboot, by the impermanence module or by mounts
-  persistence = lib.optionals (options.environment ? persistence) (
-    builtins.attrValues config.environment.persistence
-  );
-  isImpermanent =
-    (config.fileSystems."/".fsType or "") == "tmpfs"
-    || builtins.any (store: store.directories or [ ] != [ ] || store.files or [ ] != [ ]) persistence;
-  pathOf =
-    entry:
-    if builtins.isString entry then
-      entry
-    else
-      entry.dirPath or entry.directory or entry.filePath or entry.file or "";
-  kept =
-    builtins.attrNames config.fileSystems
-    ++ concatMap (store: map pathOf (store.directories or [ ] ++ store.files or [ ])) persistence;
-  keyIsKept = lib.any (path: builtins.elem path kept) [
-    "/var"
-    "/var/lib"
-    "/var/lib/systemd"
-    "/var/lib/systemd/credential.secret"
-  ];
+    );
 
   inText = optional (own.holdsToken (builtins.toJSON cfg.rendered)) (
     fault "services.onecred: the configuration contains a token of 1Password, and the Nix store is world-readable; revoke the token, and keep the new one in a file: services.onecred.tokenFile"
   );
+  oldRust =
+    optional
+      (
+        cfg.package ? rustVersion
+        && builtins.compareVersions cfg.package.rustVersion cfg.package.oldestRust < 0
+      )
+      (
+        fault "services.onecred.package: onecred needs Rust ${cfg.package.oldestRust} or later, and this nixpkgs has ${cfg.package.rustVersion}; use a newer nixpkgs, or set services.onecred.package to a package that was built with one"
+      );
 in
 {
   assertions =
     concatLists (mapAttrsToList ofService services)
     ++ lib.optionals cfg.enable (
-      twice
+      oldRust
+      ++ twice
       ++ concatLists (mapAttrsToList hardCoded config.systemd.services)
       ++ concatMap ofEntry all
       ++ concatMap ofToken tokens

@@ -3,6 +3,8 @@
   _file = ./default.nix;
   imports = [
     ./options.nix
+    ./mistakes.nix
+    ./persistence.nix
     ./readers.nix
     ./units.nix
     ./warnings.nix

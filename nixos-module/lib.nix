@@ -68,6 +68,14 @@ rec {
     else
       [ ];
 
+  # A text without spaces at both ends.
+  trimmed =
+    text:
+    let
+      parts = builtins.match "[[:space:]]*([^[:space:]](.*[^[:space:]])?)?[[:space:]]*" text;
+    in
+    if parts == null || builtins.head parts == null then "" else builtins.head parts;
+
   # A path as a line of tmpfiles.d has it.
   ofTmpfiles = builtins.replaceStrings [ "%" " " ] [ "%%" "\\x20" ];
 

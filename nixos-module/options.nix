@@ -16,6 +16,16 @@ let
     root = cfg.publishRoot;
     action = cfg.switchAction;
   };
+  # without any source, the source is a service account
+  usesCore =
+    cfg.development.vault == null
+    && lib.any (source: source.kind or "service-account" == "service-account" && !(source ? library)) (
+      lib.optional (cfg.settings ? source || cfg.sources == { } && cfg.settings.sources or { } == { }) (
+        cfg.settings.source or { }
+      )
+      ++ builtins.attrValues (cfg.settings.sources or { })
+      ++ builtins.attrValues cfg.sources
+    );
   named =
     type: description:
     mkOption {
@@ -30,9 +40,19 @@ in
 
     package = mkOption {
       type = types.package;
-      default = pkgs.callPackage ./package.nix { };
-      defaultText = lib.literalExpression "pkgs.callPackage ./package.nix { }";
+      default = pkgs.onecred or (pkgs.callPackage ./package.nix { });
+      defaultText = lib.literalExpression "pkgs.onecred, or the package of this repository";
       description = "The package of onecred. It also provides the unit files.";
+    };
+
+    core.package = mkOption {
+      type = types.nullOr types.package;
+      default = if usesCore then pkgs.onecred-core or (pkgs.callPackage ./core.nix { }) else null;
+      defaultText = lib.literalMD "the release of onepassword-sdk that onecred was tested with, if a source is a service account";
+      description = ''
+        1Password's SDK core, which service accounts need. The package has the library as `lib/onecred/libop_uniffi_core.so` and its SHA-256 as the
+        attribute `librarySha256`. With null, onecred searches the directories of `onecred core install`.
+      '';
     };
 
     tokenFile = mkOption {
@@ -58,6 +78,14 @@ in
       default = true;
       description = ''
         Whether encrypted tokens need the key in /var/lib/systemd. This is the case unless they were encrypted with `--with-key=tpm2`.
+      '';
+    };
+
+    checkPersistence = mkOption {
+      type = types.bool;
+      default = true;
+      description = ''
+        Whether evaluation fails if the root file system is a tmpfs, and the token, /etc/machine-id or /var/lib/systemd are not persisted.
       '';
     };
 

@@ -1,15 +1,22 @@
 # The package, for callPackage.
 {
   lib,
+  stdenv,
   rustPlatform,
+  rustc,
   coreutils,
   systemd,
+  buildPackages,
+  testers,
 }:
 let
   inherit (lib) fileset;
   manifest = (lib.importTOML ../Cargo.toml).package;
+  # a onecred that runs on the build machine, for man pages, completions and checks of configurations
+  isNative = stdenv.buildPlatform.canExecute stdenv.hostPlatform;
+  ofBuildMachine = buildPackages.onecred or (buildPackages.callPackage ./package.nix { });
 in
-rustPlatform.buildRustPackage {
+rustPlatform.buildRustPackage (finalAttrs: {
   pname = manifest.name;
   inherit (manifest) version;
 
@@ -43,11 +50,20 @@ rustPlatform.buildRustPackage {
     make install DESTDIR=/ PREFIX=$out SYSCONFDIR=$TMPDIR/etc TRUE=${coreutils}/bin/true \
       SYSTEMD_CREDS=${systemd}/bin/systemd-creds SYSTEMCTL=${systemd}/bin/systemctl \
       SYSTEMD_VERSION=${lib.versions.major systemd.version} \
-      BINARY="$(find target -path '*release/onecred' -type f | head -n 1)"
+      BINARY="$(find target -path '*release/onecred' -type f | head -n 1)" \
+      ${lib.optionalString (!isNative) "GENERATOR=${lib.getExe ofBuildMachine}"}
     # the module sets these limits for the systemd version of the system
     rm -rf $out/lib/systemd/system/systemd-creds.socket.d
     runHook postInstall
   '';
+
+  passthru = {
+    generator = if isNative then finalAttrs.finalPackage else ofBuildMachine;
+    # the compiler, and the oldest one that can build it
+    rustVersion = rustc.version;
+    oldestRust = manifest.rust-version;
+    tests.nixos = testers.runNixOSTest ./tests/vm.nix;
+  };
 
   meta = {
     inherit (manifest) description;
@@ -58,4 +74,4 @@ rustPlatform.buildRustPackage {
     mainProgram = "onecred";
     platforms = lib.platforms.linux;
   };
-}
+})

@@ -109,6 +109,24 @@ let
       )
     ) cfg.sources;
 
+  # the library of a service account
+  withCore =
+    source:
+    if
+      source.kind or "service-account" == "service-account"
+      && !(source ? library)
+      && cfg.core.package != null
+    then
+      source
+      // {
+        library = "${cfg.core.package}/lib/onecred/libop_uniffi_core.so";
+      }
+      // optionalAttrs (cfg.core.package ? librarySha256 && !(source ? librarySha256)) {
+        inherit (cfg.core.package) librarySha256;
+      }
+    else
+      source;
+
   vault = {
     kind = "file";
     path = "/etc/onecred/vault.json";
@@ -122,6 +140,8 @@ filterAttrs (_: value: value != null) cfg.settings
 }
 // optionalAttrs (templates != [ ]) { inherit templates; }
 // optionalAttrs (sources != { }) {
-  sources = if developing then lib.mapAttrs (_: _: vault) sources else sources;
+  sources = lib.mapAttrs (_: source: if developing then vault else withCore source) sources;
 }
-// optionalAttrs (developing && hasSource) { source = vault; }
+// optionalAttrs (hasSource && (developing || cfg.core.package != null)) {
+  source = if developing then vault else withCore (cfg.settings.source or { });
+}

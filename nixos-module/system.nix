@@ -19,7 +19,7 @@ let
 
   written = json.generate "onecred-secrets.json" cfg.rendered;
   checked = pkgs.runCommand "onecred-secrets-checked.json" { } ''
-    ${cfg.package}/bin/onecred check ${written}
+    ${cfg.package.generator or cfg.package}/bin/onecred check ${written}
     cp ${written} $out
   '';
   file = if cfg.checkConfig then checked else written;

@@ -227,7 +227,7 @@ in
 
   hostKey = {
     modules = temporary [ { services.onecred.tokenCredential = "/persist/token.cred"; } ];
-    says = "persist /var/lib/systemd";
+    says = "loses /etc/machine-id, /var/lib/systemd, /persist/token.cred at reboot";
   };
   hostKeyByImpermanence = {
     modules = kept [
@@ -236,12 +236,13 @@ in
         services.onecred.sources.a.tokenCredential = "/persist/token.cred";
       }
     ];
-    says = "persist /var/lib/systemd";
+    says = "loses /var/lib/systemd at reboot";
   };
   hostKeyOnMount = {
     modules = temporary [
       {
         services.onecred.tokenCredential = "/persist/token.cred";
+        environment.persistence."/persist".files = [ "/etc/machine-id" ];
         fileSystems."/var".fsType = "ext4";
       }
     ];
@@ -252,6 +253,52 @@ in
       {
         services.onecred.tokenCredential = "/persist/token.cred";
         services.onecred.tokenNeedsHostKey = false;
+        environment.persistence."/persist" = { };
+      }
+    ];
+    says = null;
+  };
+  nothingKept = {
+    modules = temporary [ ];
+    says = "loses /etc/machine-id, /var/lib/systemd, /etc/onecred/token at reboot";
+  };
+  tokenLost = {
+    modules = temporary [
+      {
+        services.onecred.tokenFile = "/root/.config/op/token";
+        environment.persistence."/persist" = {
+          files = [ "/etc/machine-id" ];
+          directories = [ { directory = "/var/lib/systemd"; } ];
+        };
+      }
+    ];
+    says = "loses /root/.config/op/token at reboot";
+  };
+  everythingKept = {
+    modules = temporary [
+      {
+        services.onecred.tokenFile = "/root/.config/op/token";
+        environment.persistence."/persist" = {
+          files = [ { file = "/etc/machine-id"; } ];
+          directories = [
+            "/var/lib/systemd"
+            "/root/.config/op"
+          ];
+        };
+      }
+    ];
+    says = null;
+  };
+  keptOtherwise = {
+    modules = temporary [ { services.onecred.checkPersistence = false; } ];
+    says = null;
+  };
+  tokenOfSops = {
+    modules = temporary [
+      {
+        services.onecred.tokenFile = "/run/secrets/op-token";
+        fileSystems."/var".fsType = "ext4";
+        environment.etc."machine-id".source = "/etc/static-id";
       }
     ];
     says = null;

@@ -90,7 +90,13 @@ in
       { config, ... }:
       {
         fileSystems."/".fsType = "tmpfs";
-        environment.persistence."/persist".directories = [ "/root/.config/op" ];
+        environment.persistence."/persist" = {
+          files = [ "/etc/machine-id" ];
+          directories = [
+            "/root/.config/op"
+            "/var/lib/systemd"
+          ];
+        };
         users.users.opencode = { };
         users.groups.opencode = { };
         services.onecred = {
@@ -122,6 +128,7 @@ in
     (import ./impermanence.nix)
     {
       fileSystems."/".fsType = "tmpfs";
+      environment.persistence."/persist".files = [ "/etc/machine-id" ];
       environment.persistence."/persist".directories = [
         { directory = "/var/lib/systemd"; }
         "/var/lib/onecred"

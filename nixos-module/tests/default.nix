@@ -111,7 +111,14 @@ let
   ) vectors;
 in
 {
-  wrong = lib.concatMap (one: one.wrong) played ++ fine ++ refused ++ misused ++ different ++ judged;
+  wrong =
+    map (what: "core: ${what}") (import ./core.nix)
+    ++ lib.concatMap (one: one.wrong) played
+    ++ fine
+    ++ refused
+    ++ misused
+    ++ different
+    ++ judged;
   rendered =
     lib.mapAttrs (_: { config, ... }: config.services.onecred.rendered) configurations
     // builtins.listToAttrs (

@@ -15,7 +15,7 @@ let
         nixpkgs.hostPlatform = lib.mkDefault "x86_64-linux";
         boot.loader.grub.enable = lib.mkDefault false;
         fileSystems."/" = {
-          device = lib.mkDefault "none";
+          device = lib.mkOverride 1200 "none"; # a tmpfs sets it
           fsType = lib.mkDefault "ext4";
         };
         documentation.enable = false;

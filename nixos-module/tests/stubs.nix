@@ -42,6 +42,7 @@ let
             wants = list;
             requires = list;
             after = list;
+            before = list;
             unitConfig = section;
           }
           // extra;

@@ -39,10 +39,11 @@ let
     removeSuffix =
       end: text:
       if hasSuffix end text then substring 0 (stringLength text - stringLength end) text else text;
+    concatMapStrings = change: list: concatStrings (map change list);
     concatStrings = builtins.concatStringsSep "";
     stringAsChars =
       change: text: concatStrings (map change (genList (n: substring n 1 text) (stringLength text)));
-    escapeRegex = stringAsChars (c: if match "[]{}()*+?.^$|[\\]" c != null then "\\${c}" else c);
+    escapeRegex = stringAsChars (c: if match "[[{()*+?.^$|\\]" c != null then "\\${c}" else c);
     splitString = at: text: filter isString (builtins.split (escapeRegex at) text);
     versionAtLeast = version: least: builtins.compareVersions version least >= 0;
 
@@ -56,6 +57,7 @@ let
     last = list: elemAt list (length list - 1);
 
     # sets
+    genAttrs = names: value: listToAttrs (map (name: nameValuePair name (value name)) names);
     zipAttrs = builtins.zipAttrsWith (_: values: values);
     nameValuePair = name: value: { inherit name value; };
     optionalAttrs = condition: set: if condition then set else { };

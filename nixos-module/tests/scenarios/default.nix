@@ -3,4 +3,6 @@
   readers = import ./readers.nix;
   sockets = import ./sockets.nix;
   opnix = import ./opnix.nix;
+  mistakes = import ./mistakes.nix;
+  switches = import ./switches.nix;
 }

@@ -6,6 +6,7 @@
 # - files: the names of the files that services require and are ordered after, by service
 # - grants: the units that may have a secret, by name
 # - holds: conditions on the configuration, by what they say
+# - compared: conditions that compare it with other configurations
 # - real: whether it needs all of NixOS
 { lib, evaluate }:
 let
@@ -57,6 +58,7 @@ name:
   files ? { },
   grants ? { },
   holds ? _: { },
+  compared ? _: _: { },
   ...
 }:
 let
@@ -85,7 +87,9 @@ in
         ++ lib.mapAttrsToList (
           secret: expected: compare "grants of ${secret}" expected (grantsOf config secret)
         ) grants
-        ++ lib.mapAttrsToList (what: is: lib.optional (!is) "not true: ${what}") (holds config)
+        ++ lib.mapAttrsToList (what: is: lib.optional (!is) "not true: ${what}") (
+          holds config // compared evaluate config
+        )
       )
     )
   );
