@@ -9,5 +9,6 @@ in
 {
   options.services.keycloak.database.passwordFile = any;
   options.services.grafana.settings = any;
+  options.nixpkgs.overlays = any;
   options.virtualisation.vmVariant = any;
 }
