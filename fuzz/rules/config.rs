@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value as Json};
 
-use super::json::{Member, Node, Value};
+use super::json::{JsonValue, Member, Node};
 use super::*;
 use crate::domain::name::UnitName;
 use crate::domain::policy::Deliverable;
@@ -100,12 +100,12 @@ fn reads_as_serde_json(file: &str) {
 
 fn plain(node: &Node) -> Json {
     match &node.value {
-        Value::Null => Json::Null,
-        Value::Bool(value) => Json::from(*value),
-        Value::Number(number) => Json::Number(number.clone()),
-        Value::Text(text) => Json::from(text.as_str()),
-        Value::Array(nodes) => nodes.iter().map(plain).collect(),
-        Value::Object(members) => {
+        JsonValue::Null => Json::Null,
+        JsonValue::Bool(value) => Json::from(*value),
+        JsonValue::Number(number) => Json::Number(number.clone()),
+        JsonValue::Text(text) => Json::from(text.as_str()),
+        JsonValue::Array(nodes) => nodes.iter().map(plain).collect(),
+        JsonValue::Object(members) => {
             let member = |Member { key, value, .. }: &Member| (key.clone(), plain(value));
             Json::Object(members.iter().map(member).collect::<Map<_, _>>())
         }
@@ -129,12 +129,14 @@ pub(crate) fn opnix(data: &[u8]) {
     let Ok(tree) = json::parse(&file) else { panic!("read once, and not twice") };
     let secrets = made["secrets"].as_array().map(Vec::as_slice).unwrap_or_default();
     let written = match &tree.value {
-        Value::Object(members) => members.iter().find(|member| member.key == "secrets").map_or(0, |member| {
-            match &member.value.value {
-                Value::Array(list) => list.len(),
-                _ => 0,
-            }
-        }),
+        JsonValue::Object(members) => {
+            members.iter().find(|member| member.key == "secrets").map_or(0, |member| {
+                match &member.value.value {
+                    JsonValue::Array(list) => list.len(),
+                    _ => 0,
+                }
+            })
+        }
         _ => 0,
     };
     let left_out = imported.notes.iter().filter(|note| note.contains("a secret is left out")).count();

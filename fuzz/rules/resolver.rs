@@ -10,8 +10,8 @@ use crate::domain::reference::{Reference, Segment};
 use crate::domain::secret::SecretValue;
 use crate::fuzzing::{Input, text};
 use crate::ipc::Failure;
-use crate::resolver::items::matching::{self, Found};
-use crate::resolver::items::model::{self, Field, FullItem, ItemOverview, Value, Vault};
+use crate::resolver::items::matching::{self, FieldMatch};
+use crate::resolver::items::model::{self, Field, FieldValue, FullItem, ItemOverview, Vault};
 use crate::resolver::items::otp;
 use crate::resolver::items::ssh;
 use crate::resolver::items::value::{self, Moment};
@@ -75,8 +75,8 @@ fn of_item(item: &FullItem, reference: &Reference) {
     let Reference { field: wanted, .. } = reference;
     let title = item.title.as_deref().unwrap_or(&item.id);
     let found = match matching::field(item, wanted) {
-        Ok(Found::Field(field)) => field,
-        Ok(Found::File(file)) => {
+        Ok(FieldMatch::Field(field)) => field,
+        Ok(FieldMatch::File(file)) => {
             assert!(item.files.iter().any(|known| std::ptr::eq(known, file)));
             return;
         }
@@ -133,7 +133,7 @@ fn names(item: &FullItem) -> String {
 
 /// No value is in a failure, but where a name says the same.
 fn quotes_nothing(failure: &Failure, field: &Field, title: &str, reference: &Reference) {
-    let Some(Value::Text(value)) = &field.value else { return };
+    let Some(FieldValue::Text(value)) = &field.value else { return };
     let mut known = format!("{title:?} {:?} {:?} {:?} {reference:?}", field.id, field.label, field.kind);
     let _ = write!(known, "{title} {} {} {reference}", field.id, field.label);
     let said = failure.to_string();

@@ -8,7 +8,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::digest::DigestKey;
 use super::format::{Encoded, encode, read};
-use super::{Entry, NewSnapshot, Snapshot};
+use super::{NewSnapshot, Snapshot, StoredField};
 use crate::domain::name::SourceName;
 use crate::domain::reference::{FieldRef, Reference};
 use crate::domain::secret::SecretValue;
@@ -54,7 +54,7 @@ fn is_whole(snapshot: &Snapshot, size: usize, values: &[u8]) {
     assert_eq!(snapshot.size, size as u64);
     let mut sum = 0;
     for field in snapshot.fields() {
-        if let Some(&Entry::Value { offset, len, .. }) = snapshot.entry(field) {
+        if let Some(&StoredField::Value { offset, len, .. }) = snapshot.entry(field) {
             let Ok(value) = snapshot.read(offset, len) else { panic!("a value that is not there") };
             let expected = values.len() as u64 - (size as u64 - offset);
             let expected = &values[usize::try_from(expected).unwrap_or(usize::MAX)..][..len];
@@ -99,11 +99,11 @@ fn round(mut input: Input<'_>) {
     assert_eq!((&snapshot.key, snapshot.version, snapshot.fields().count()), (&key, 7, asked.len()));
     for ((kind, part), field) in kinds.iter().zip(&parts).zip(&asked) {
         match snapshot.entry(field) {
-            Some(&Entry::Value { offset, len, .. }) if kind % 4 != 0 => {
+            Some(&StoredField::Value { offset, len, .. }) if kind % 4 != 0 => {
                 let Ok(value) = snapshot.read(offset, len) else { panic!("a value that is not there") };
                 assert!(value.expose() == *part, "another value");
             }
-            Some(Entry::Failed(failure)) if kind % 4 == 0 => assert_eq!(failure.cause, text(part)),
+            Some(StoredField::Failed(failure)) if kind % 4 == 0 => assert_eq!(failure.cause, text(part)),
             other => panic!("{field} is {other:?}"),
         }
     }

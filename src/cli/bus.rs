@@ -16,7 +16,7 @@ use crate::domain::name::UnitName;
 use crate::provider::dbus::{NAME, PATH};
 
 /// The result of refreshing one secret, as on D-Bus.
-pub(super) type Outcome = (String, String, u64, String, String);
+pub(super) type RefreshResult = (String, String, u64, String, String);
 
 #[zbus::proxy(
     interface = "org.onecred.Credentials1.Manager",
@@ -33,9 +33,9 @@ pub(super) trait Manager {
     #[zbus(allow_interactive_auth)]
     fn list_rules(&self) -> zbus::Result<Vec<HashMap<String, OwnedVariant>>>;
     #[zbus(allow_interactive_auth)]
-    fn refresh(&self, names: &[&str], flags: u64) -> zbus::Result<Vec<Outcome>>;
+    fn refresh(&self, names: &[&str], flags: u64) -> zbus::Result<Vec<RefreshResult>>;
     #[zbus(allow_interactive_auth)]
-    fn refresh_all(&self, flags: u64) -> zbus::Result<Vec<Outcome>>;
+    fn refresh_all(&self, flags: u64) -> zbus::Result<Vec<RefreshResult>>;
     #[zbus(allow_interactive_auth)]
     fn predict(
         &self,

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::bus::{self, Bus, Fault};
 use super::common::table::{Cell, Row, table};
 use super::configuration::Configuration;
-use super::unit_lines::{Answer, Effect, Explained};
+use super::unit_lines::{Effect, Explained, PredictedAnswer};
 use crate::cli::common::show::{self, Paint};
 use crate::domain::name::{CredentialId, UnitName};
 use crate::host::clock;
@@ -88,7 +88,7 @@ fn decide(explained: Explained, credential: &CredentialId) -> Decision {
     let Explained { unit, prediction, judgement } = explained;
     let some = |text: String| Some(text).filter(|text| !text.is_empty());
     let error = match prediction.answer {
-        Answer::Refusal(name, message) if prediction.allowed => Some(Fault { name, message }),
+        PredictedAnswer::Refusal(name, message) if prediction.allowed => Some(Fault { name, message }),
         _ => None,
     };
     // a refusal by the configuration has its own line

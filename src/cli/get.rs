@@ -35,7 +35,7 @@ pub struct GetArgs {
 
 /// The answer of a socket.
 #[derive(Debug)]
-pub enum Answer {
+pub enum SocketAnswer {
     /// The value.
     Value(SecretValue),
     /// A refusal with its reason.
@@ -51,8 +51,8 @@ pub fn run(args: &GetArgs, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
             let unit = UnitName::parse_lenient(unit)?;
             let credential = CredentialId::parse(&args.name)?;
             match ask(&args.socket, &unit, &credential)? {
-                Answer::Value(value) => value,
-                Answer::Refused(reason) => {
+                SocketAnswer::Value(value) => value,
+                SocketAnswer::Refused(reason) => {
                     return Err(format!("credential {credential} for {unit} refused: {reason}").into());
                 }
             }
@@ -94,7 +94,7 @@ pub(super) fn ask(
     socket: &Path,
     unit: &UnitName,
     credential: &CredentialId,
-) -> Result<Answer, Box<dyn Error>> {
+) -> Result<SocketAnswer, Box<dyn Error>> {
     if unit.as_str().len() + credential.as_str().len() > Claim::MAX {
         return Err(format!(
             "unit and credential have more than {} bytes together, which systemd can't ask for",
@@ -111,11 +111,11 @@ pub(super) fn ask(
     let mut bytes = Vec::with_capacity(4096);
     Read::by_ref(&mut stream).take(SYSTEMD_TAKES as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() <= SYSTEMD_TAKES {
-        return Ok(Answer::Value(SecretValue::new(bytes)));
+        return Ok(SocketAnswer::Value(SecretValue::new(bytes)));
     }
     let first = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
     let reason = String::from_utf8_lossy(first);
-    Ok(Answer::Refused(
+    Ok(SocketAnswer::Refused(
         reason.strip_prefix(REFUSED).unwrap_or("the answer is larger than systemd accepts").to_owned(),
     ))
 }

@@ -8,11 +8,11 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::{Instant, interval};
 
-use super::bus::{self, Bus, Fault, ManagerProxy, Outcome};
+use super::bus::{self, Bus, Fault, ManagerProxy, RefreshResult};
 use super::common::causes;
 use super::common::table::{Cell, Row, table};
 use super::secrets;
-use super::templates::Template;
+use super::templates::TemplateStatus;
 use crate::cli::common::show::{self, Paint};
 use crate::ipc::version;
 
@@ -57,7 +57,7 @@ pub(super) struct Refreshed {
 }
 
 impl Refreshed {
-    fn of((name, outcome, version, error, message): Outcome) -> Self {
+    fn of((name, outcome, version, error, message): RefreshResult) -> Self {
         // its name is shown beside the message
         let message = message.strip_prefix(&format!("{name}: ")).map(str::to_owned).unwrap_or(message);
         let fault = Some(Fault { name: error, message }).filter(|fault| !fault.name.is_empty());
@@ -67,7 +67,7 @@ impl Refreshed {
     }
 
     /// The result for a template, from its listed state.
-    pub(super) fn of_template(template: &Template) -> Self {
+    pub(super) fn of_template(template: &TemplateStatus) -> Self {
         let problem = template.problem().unwrap_or_default().to_owned();
         let error = template.error.as_ref().map(|error| Fault { message: problem.clone(), ..error.clone() });
         let too_large = || Fault { name: "org.onecred.Error.TooLarge".into(), message: problem };

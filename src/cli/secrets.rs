@@ -11,7 +11,7 @@ use super::bus::{self, Fault, ManagerProxy};
 use super::common::causes;
 use super::common::state::state;
 use super::common::table::{Cell, Row, table};
-use super::templates::{self, Rule, Template};
+use super::templates::{self, Rule, TemplateStatus};
 use crate::cli::common::show::{self, Paint};
 use crate::ipc::version;
 
@@ -130,7 +130,7 @@ pub(super) async fn all(manager: &ManagerProxy<'_>) -> Result<Vec<Listed>, Fault
 #[serde(tag = "type", rename_all = "lowercase")]
 enum Entry<'a> {
     Secret(&'a Listed),
-    Template(&'a Template),
+    Template(&'a TemplateStatus),
     Rule(&'a Rule),
 }
 
@@ -166,7 +166,7 @@ pub fn list(args: &ListArgs, out: &mut dyn Write) -> Result<(), Box<dyn Error>> 
 }
 
 /// Everything in columns, then the problems of secrets and templates.
-fn screen(secrets: &[Listed], templates: &[Template], rules: &[Rule], paint: Paint) -> String {
+fn screen(secrets: &[Listed], templates: &[TemplateStatus], rules: &[Rule], paint: Paint) -> String {
     let tables =
         columns(secrets, paint) + &templates::templates(templates, paint) + &templates::rules(rules, paint);
     let of_secrets: Vec<_> = problems(secrets).collect();

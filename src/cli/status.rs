@@ -9,7 +9,7 @@ use std::io::Write;
 use serde::Serialize;
 
 use self::screen::screen;
-use self::source::Source;
+use self::source::SourceStatus;
 use super::bus::{self, Bus, Fault};
 use super::common::sockets::Socket;
 use super::configuration::Configuration;
@@ -45,7 +45,7 @@ struct Status {
     recovery: Option<Recovery>,
     /// The units of onecred's sockets.
     sockets: Vec<Socket>,
-    sources: Vec<Source>,
+    sources: Vec<SourceStatus>,
     secrets: Vec<Listed>,
     /// What is wrong with the socket through which hardened units decrypt sealed credentials.
     creds_socket: Option<Finding>,
@@ -132,7 +132,7 @@ async fn ask(bus: Bus) -> Result<Status, Fault> {
     let mut sources = Vec::new();
     for object in bus.sources().await? {
         let source = bus.source(&object).await?;
-        match Source::of(&source).await {
+        match SourceStatus::of(&source).await {
             Ok(source) => sources.push(source),
             Err(fault) if !fault.is_not_authorized() => return Err(fault),
             Err(_) => {}

@@ -13,7 +13,7 @@ use crate::cli::common::show::Paint;
 /// A template and its state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Template {
+pub(super) struct TemplateStatus {
     /// Its name.
     pub(super) name: String,
     /// Its references in 1Password.
@@ -62,7 +62,7 @@ fn list(dict: &mut Dict, key: &str) -> Vec<String> {
     dict.remove(key).and_then(|value| value.try_into().ok()).unwrap_or_default()
 }
 
-impl Template {
+impl TemplateStatus {
     fn of(mut dict: Dict) -> Self {
         let dict = &mut dict;
         let name = text(dict, "LastErrorName").unwrap_or_default();
@@ -80,7 +80,7 @@ impl Template {
     }
 }
 
-impl Template {
+impl TemplateStatus {
     /// Why some or all units are refused it, without its name.
     pub(super) fn problem(&self) -> Option<&str> {
         let message =
@@ -103,10 +103,10 @@ impl Rule {
 }
 
 /// All templates and rules that the user may see. Empty if onecred is too old to list them.
-pub(super) async fn all(manager: &ManagerProxy<'_>) -> Result<(Vec<Template>, Vec<Rule>), Fault> {
+pub(super) async fn all(manager: &ManagerProxy<'_>) -> Result<(Vec<TemplateStatus>, Vec<Rule>), Fault> {
     let templates = known(manager.list_templates().await)?;
     let rules = known(manager.list_rules().await)?;
-    Ok((templates.into_iter().map(Template::of).collect(), rules.into_iter().map(Rule::of).collect()))
+    Ok((templates.into_iter().map(TemplateStatus::of).collect(), rules.into_iter().map(Rule::of).collect()))
 }
 
 fn known(listed: zbus::Result<Vec<Dict>>) -> Result<Vec<Dict>, Fault> {
@@ -125,8 +125,8 @@ fn known(listed: zbus::Result<Vec<Dict>>) -> Result<Vec<Dict>, Fault> {
 }
 
 /// The templates in columns, with their references.
-pub(super) fn templates(templates: &[Template], paint: Paint) -> String {
-    let row = |template: &Template| Row {
+pub(super) fn templates(templates: &[TemplateStatus], paint: Paint) -> String {
+    let row = |template: &TemplateStatus| Row {
         cells: vec![
             template.name.as_str().into(),
             state(&template.state, None),
@@ -173,7 +173,7 @@ mod tests {
         let strings = |strings: &[&str]| {
             zbus::Variant::from(strings.iter().map(|text| (*text).to_owned()).collect::<Vec<String>>())
         };
-        let template = Template::of(dict(&[
+        let template = TemplateStatus::of(dict(&[
             ("Name", "app-env".into()),
             ("References", strings(&["op://Servers/postgres/password", "op://Servers/openai/credential"])),
             ("Units", strings(&["app.service"])),
@@ -185,7 +185,7 @@ mod tests {
         ]));
         assert_eq!(template.target, None);
         assert_eq!(template.problem(), Some("op://v/i/f: not found: x; do y"));
-        assert_eq!(Template { error: None, ..template.clone() }.problem(), Some("too large: x"));
+        assert_eq!(TemplateStatus { error: None, ..template.clone() }.problem(), Some("too large: x"));
         let rule = Rule::of(dict(&[
             ("Reference", "op://Servers/{instance}/password".into()),
             ("Units", strings(&["web@*.service"])),

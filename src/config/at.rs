@@ -6,7 +6,7 @@ use std::ops::Deref;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 
-use super::problem::Place;
+use super::problem::Offset;
 
 /// A value, its position, and whether all of it is valid.
 ///
@@ -15,13 +15,13 @@ use super::problem::Place;
 #[serde(from = "(T, usize, usize, bool)", bound = "T: serde::de::DeserializeOwned")]
 pub(crate) struct At<T> {
     pub(crate) value: T,
-    pub(crate) place: Place,
+    pub(crate) place: Offset,
     pub(crate) whole: bool,
 }
 
 impl<T> From<(T, usize, usize, bool)> for At<T> {
     fn from((value, file, byte, whole): (T, usize, usize, bool)) -> Self {
-        Self { value, place: Place { file, byte }, whole }
+        Self { value, place: Offset { file, byte }, whole }
     }
 }
 

@@ -9,12 +9,12 @@ use serde_json::Number;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Node {
     pub(crate) byte: usize,
-    pub(crate) value: Value,
+    pub(crate) value: JsonValue,
 }
 
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Value {
+pub(crate) enum JsonValue {
     Null,
     Bool(bool),
     Number(Number),
@@ -69,17 +69,17 @@ impl Reader<'_> {
         let value = match self.peek() {
             Some('{') => self.nested(Self::object)?,
             Some('[') => self.nested(Self::array)?,
-            Some('"') => Value::Text(self.text()?),
-            Some('-' | '0'..='9') => Value::Number(self.number()?),
-            _ if self.take("null") => Value::Null,
-            _ if self.take("true") => Value::Bool(true),
-            _ if self.take("false") => Value::Bool(false),
+            Some('"') => JsonValue::Text(self.text()?),
+            Some('-' | '0'..='9') => JsonValue::Number(self.number()?),
+            _ if self.take("null") => JsonValue::Null,
+            _ if self.take("true") => JsonValue::Bool(true),
+            _ if self.take("false") => JsonValue::Bool(false),
             _ => return Err(self.unexpected("a value")),
         };
         Ok(Node { byte, value })
     }
 
-    fn nested(&mut self, read: fn(&mut Self) -> Result<Value, Mistake>) -> Result<Value, Mistake> {
+    fn nested(&mut self, read: fn(&mut Self) -> Result<JsonValue, Mistake>) -> Result<JsonValue, Mistake> {
         if self.depth == DEPTH {
             return Err(
                 self.mistake("values are nested too deep", "no configuration needs more than 5 levels")
@@ -91,7 +91,7 @@ impl Reader<'_> {
         Ok(value)
     }
 
-    fn object(&mut self) -> Result<Value, Mistake> {
+    fn object(&mut self) -> Result<JsonValue, Mistake> {
         let mut members = Vec::new();
         self.list('}', "an object", |reader| {
             let byte = reader.byte;
@@ -107,16 +107,16 @@ impl Reader<'_> {
             members.push(Member { byte, key, value: reader.value()? });
             Ok(())
         })?;
-        Ok(Value::Object(members))
+        Ok(JsonValue::Object(members))
     }
 
-    fn array(&mut self) -> Result<Value, Mistake> {
+    fn array(&mut self) -> Result<JsonValue, Mistake> {
         let mut nodes = Vec::new();
         self.list(']', "a list", |reader| {
             nodes.push(reader.value()?);
             Ok(())
         })?;
-        Ok(Value::Array(nodes))
+        Ok(JsonValue::Array(nodes))
     }
 
     /// Parses entries with commas between them, from the opening to the closing bracket.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::at::At;
-use super::problem::{Place, Problems};
+use super::problem::{Offset, Problems};
 use super::written::{Audit, Defaults, Limits, Publish, Rule, Secret, Source, Template, Written};
 
 /// The content of all files.
@@ -68,7 +68,7 @@ fn once<T>(key: &str, slot: &mut Option<At<T>>, value: Option<At<T>>, problems: 
 }
 
 fn names<'a>(kind: &str, names: impl Iterator<Item = Option<&'a At<String>>>, problems: &mut Problems) {
-    let mut seen: HashMap<&str, Place> = HashMap::new();
+    let mut seen: HashMap<&str, Offset> = HashMap::new();
     for name in names.flatten() {
         match seen.get(name.as_str()) {
             Some(first) => twice(kind, name, *first, name.place, problems),
@@ -77,7 +77,7 @@ fn names<'a>(kind: &str, names: impl Iterator<Item = Option<&'a At<String>>>, pr
     }
 }
 
-fn twice(kind: &str, name: &str, first: Place, second: Place, problems: &mut Problems) {
+fn twice(kind: &str, name: &str, first: Offset, second: Offset, problems: &mut Problems) {
     let first = problems.show(first);
     let what = format!("there are two {kind}s with the name {name:?}: here and at {first}");
     problems.error(second, what, "give one of them another name, or remove it");

@@ -37,7 +37,7 @@ pub use texts::Texts;
 pub use written::Audit;
 
 use files::Origin;
-use problem::{Place, Problems};
+use problem::{Offset, Problems};
 use written::Written;
 
 /// A valid configuration.
@@ -155,7 +155,7 @@ fn read(number: usize, problems: &mut Problems) -> Option<Written> {
             None => shape::read(number, &tree, problems),
         },
         Err(json::Mistake { byte, what, remedy }) => {
-            problems.error(Place { file: number, byte }, what, remedy);
+            problems.error(Offset { file: number, byte }, what, remedy);
             None
         }
     }
@@ -165,9 +165,9 @@ fn read(number: usize, problems: &mut Problems) -> Option<Written> {
 fn opnix_is_told(file: usize, tree: &json::Node, converted: &opnix::Converted, problems: &mut Problems) {
     let what = "this is OpNix's file, and is read as what onecred import opnix makes of it";
     let remedy = "make it one of onecred's: onecred import opnix FILE --output NEW";
-    problems.warn(Place { file, byte: tree.byte }, what, remedy);
+    problems.warn(Offset { file, byte: tree.byte }, what, remedy);
     for (byte, what, why) in &converted.notes {
-        problems.warn(Place { file, byte: *byte }, format!("not as it was: {what}"), why);
+        problems.warn(Offset { file, byte: *byte }, format!("not as it was: {what}"), why);
     }
 }
 

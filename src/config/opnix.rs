@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::json::{self, Member, Node, Value};
+use super::json::{self, JsonValue, Member, Node};
 
 /// The directory of OpNix's files with relative paths.
 pub(crate) const FOLDER: &str = "/var/lib/opnix/secrets";
@@ -68,7 +68,7 @@ pub(super) fn convert(tree: &Node) -> Option<Converted> {
             import.note(*byte, format!("{key:?}"), "onecred has nothing like it");
         }
     }
-    let secrets = Node { byte: tree.byte, value: Value::Array(made) };
+    let secrets = Node { byte: tree.byte, value: JsonValue::Array(made) };
     let tree = object(tree.byte, vec![("secrets", secrets)]);
     Some(Converted { tree, notes: import.notes })
 }
@@ -103,14 +103,14 @@ impl Import {
         made.extend(get(secret, "mode").map(|mode| ("mode", self.mode(mode, &name))));
         let links = self.links(secret, link, place, &name);
         if !links.is_empty() {
-            made.push(("links", Node { byte: place, value: Value::Array(links) }));
+            made.push(("links", Node { byte: place, value: JsonValue::Array(links) }));
         }
         let (mut restart, reload) = self.services(secret, &name);
         restart.extend(common.iter().filter(|unit| !reload.contains(unit)).cloned());
         restart.dedup_by(|a, b| a.value == b.value);
         for (key, units) in [("restartUnits", restart), ("reloadUnits", reload)] {
             if !units.is_empty() {
-                made.push((key, Node { byte: secret.byte, value: Value::Array(units) }));
+                made.push((key, Node { byte: secret.byte, value: JsonValue::Array(units) }));
             }
         }
         for Member { byte, key, value } in members(secret) {
@@ -226,8 +226,8 @@ impl Import {
         restart.extend(list(services).iter().cloned());
         for Member { byte, key, value } in members(services) {
             let unit = text(*byte, key);
-            let no_restart = get(value, "restart").is_some_and(|node| node.value == Value::Bool(false));
-            match get(value, "signal").filter(|node| node.value != Value::Null) {
+            let no_restart = get(value, "restart").is_some_and(|node| node.value == JsonValue::Bool(false));
+            match get(value, "signal").filter(|node| node.value != JsonValue::Null) {
                 Some(signal) => {
                     let what = format!("the signal for {key} on a change of {name}");
                     self.note(
@@ -251,7 +251,7 @@ impl Import {
     /// The units to restart on every change.
     fn common_services(&mut self, tree: &Node) -> Vec<Node> {
         let Some(integration) = get(tree, "systemdIntegration") else { return Vec::new() };
-        let off = |key: &str| get(integration, key).is_some_and(|node| node.value == Value::Bool(false));
+        let off = |key: &str| get(integration, key).is_some_and(|node| node.value == JsonValue::Bool(false));
         for Member { byte, key, .. } in members(integration) {
             let why = match key.as_str() {
                 "changeDetection" => "onecred compares versions, and keeps no file of hashes",
@@ -281,11 +281,11 @@ fn names_a_file(path: String) -> Result<String, String> {
 }
 
 fn members(node: &Node) -> &[Member] {
-    if let Value::Object(members) = &node.value { members } else { &[] }
+    if let JsonValue::Object(members) = &node.value { members } else { &[] }
 }
 
 fn list(node: &Node) -> &[Node] {
-    if let Value::Array(entries) = &node.value { entries } else { &[] }
+    if let JsonValue::Array(entries) = &node.value { entries } else { &[] }
 }
 
 fn get<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
@@ -293,31 +293,33 @@ fn get<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
 }
 
 fn str_of(node: &Node) -> Option<&str> {
-    if let Value::Text(text) = &node.value { Some(text) } else { None }
+    if let JsonValue::Text(text) = &node.value { Some(text) } else { None }
 }
 
 fn text(byte: usize, text: &str) -> Node {
-    Node { byte, value: Value::Text(text.to_owned()) }
+    Node { byte, value: JsonValue::Text(text.to_owned()) }
 }
 
 fn object(byte: usize, members: Vec<(&str, Node)>) -> Node {
     let member = |(key, value): (&str, Node)| Member { byte: value.byte, key: key.to_owned(), value };
-    Node { byte, value: Value::Object(members.into_iter().map(member).collect()) }
+    Node { byte, value: JsonValue::Object(members.into_iter().map(member).collect()) }
 }
 
 /// Formats JSON for people: the upper levels on separate lines, each secret on one line.
 fn print(node: &Node, depth: usize) -> String {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let (open, close, inner): (_, _, Vec<String>) = match &node.value {
-        Value::Object(members) => {
+        JsonValue::Object(members) => {
             let member = |m: &Member| format!("{}: {}", quoted(&m.key), print(&m.value, depth + 1));
             ('{', '}', members.iter().map(member).collect())
         }
-        Value::Array(entries) => ('[', ']', entries.iter().map(|entry| print(entry, depth + 1)).collect()),
-        Value::Null => return "null".to_owned(),
-        Value::Bool(value) => return value.to_string(),
-        Value::Number(number) => return number.to_string(),
-        Value::Text(text) => return quoted(text),
+        JsonValue::Array(entries) => {
+            ('[', ']', entries.iter().map(|entry| print(entry, depth + 1)).collect())
+        }
+        JsonValue::Null => return "null".to_owned(),
+        JsonValue::Bool(value) => return value.to_string(),
+        JsonValue::Number(number) => return number.to_string(),
+        JsonValue::Text(text) => return quoted(text),
     };
     if inner.is_empty() {
         return format!("{open}{close}");

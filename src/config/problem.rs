@@ -99,7 +99,7 @@ impl std::error::Error for Report {}
 
 /// A position: the number of a file in [`Problems`], and a byte offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
+pub(crate) struct Offset {
     pub(crate) file: usize,
     pub(crate) byte: usize,
 }
@@ -108,7 +108,7 @@ pub(crate) struct Place {
 #[derive(Debug, Default)]
 pub(crate) struct Problems {
     files: Vec<Text>,
-    found: Vec<(Option<Place>, Problem)>,
+    found: Vec<(Option<Offset>, Problem)>,
     errors: usize,
 }
 
@@ -129,12 +129,12 @@ impl Problems {
     }
 
     /// Adds an error at a position.
-    pub(crate) fn error(&mut self, place: Place, what: impl Into<String>, remedy: impl Into<String>) {
+    pub(crate) fn error(&mut self, place: Offset, what: impl Into<String>, remedy: impl Into<String>) {
         self.add(Severity::Error, place, what.into(), remedy.into());
     }
 
     /// Adds a warning at a position.
-    pub(crate) fn warn(&mut self, place: Place, what: impl Into<String>, remedy: impl Into<String>) {
+    pub(crate) fn warn(&mut self, place: Offset, what: impl Into<String>, remedy: impl Into<String>) {
         self.add(Severity::Warning, place, what.into(), remedy.into());
     }
 
@@ -151,7 +151,7 @@ impl Problems {
         self.found.push((None, Problem { severity, file: file.to_owned(), at: None, what, remedy }));
     }
 
-    fn add(&mut self, severity: Severity, place: Place, what: String, remedy: String) {
+    fn add(&mut self, severity: Severity, place: Offset, what: String, remedy: String) {
         let (file, at) = (self.files[place.file].file.clone(), None); // see take_list
         self.errors += usize::from(severity == Severity::Error);
         self.found.push((Some(place), Problem { severity, file, at, what, remedy }));
@@ -161,7 +161,7 @@ impl Problems {
     pub(crate) fn warn_of_nothing(&mut self) {
         if !self.files.is_empty() && self.errors() == 0 {
             let what = "no unit or file gets a secret: no secrets or rules are declared";
-            self.warn(Place { file: 0, byte: 0 }, what, "declare some in \"secrets\"");
+            self.warn(Offset { file: 0, byte: 0 }, what, "declare some in \"secrets\"");
         }
     }
 
@@ -176,18 +176,18 @@ impl Problems {
     }
 
     /// A position as `FILE:LINE:COLUMN`.
-    pub(crate) fn show(&self, place: Place) -> String {
+    pub(crate) fn show(&self, place: Offset) -> String {
         let Position { line, column } = self.position(place);
         format!("{}:{line}:{column}", self.files[place.file].file.display())
     }
 
     /// A position as `FILE:LINE`.
-    pub(crate) fn line(&self, place: Place) -> String {
+    pub(crate) fn line(&self, place: Offset) -> String {
         let Text { file, lines, .. } = &self.files[place.file];
         format!("{}:{}", file.display(), line(lines, place.byte))
     }
 
-    fn position(&self, place: Place) -> Position {
+    fn position(&self, place: Offset) -> Position {
         let line = line(&self.files[place.file].lines, place.byte);
         let start = self.files[place.file].lines[line - 1];
         Position { line, column: 1 + self.characters(place.file, start, place.byte) }
@@ -206,7 +206,7 @@ impl Problems {
     pub(crate) fn take_list(&mut self) -> Vec<Problem> {
         let mut found = std::mem::take(&mut self.found);
         found.sort_by_key(|(place, _)| *place);
-        let mut before: Option<(Place, Position)> = None;
+        let mut before: Option<(Offset, Position)> = None;
         for (place, problem) in &mut found {
             let Some(place) = *place else { continue };
             let at = match before {

@@ -4,8 +4,8 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::at::MARK;
-use super::json::{Member, Node, Value};
-use super::problem::{Place, Problems};
+use super::json::{JsonValue, Member, Node};
+use super::problem::{Offset, Problems};
 use super::schema::{IGNORED, marked};
 use super::written::Written;
 
@@ -17,7 +17,7 @@ pub(super) fn read(file: usize, tree: &Node, problems: &mut Problems) -> Option<
         Ok(written) => Some(written),
         Err(error) => {
             // The schema is generated from these types, so every value that it accepts can be converted.
-            problems.error(Place { file, byte: tree.byte }, format!("the file can't be read: {error}"), "");
+            problems.error(Offset { file, byte: tree.byte }, format!("the file can't be read: {error}"), "");
             None
         }
     }
@@ -36,14 +36,14 @@ impl<'a> Shape<'a> {
         let (schema, mark) = self.resolve(schema);
         let before = self.problems.errors();
         let value = match (&node.value, wanted(schema)) {
-            (Value::Object(members), "object") => self.object(node, members, schema, label),
-            (Value::Array(nodes), "array") => {
+            (JsonValue::Object(members), "object") => self.object(node, members, schema, label),
+            (JsonValue::Array(nodes), "array") => {
                 let label = format!("an entry of {label}");
                 nodes.iter().filter_map(|entry| self.value(entry, &schema["items"], &label)).collect()
             }
-            (Value::Text(text), "string") => self.text(node, text, schema, label)?,
-            (Value::Bool(value), "boolean") => json!(value),
-            (Value::Number(number), "integer") if number.is_u64() => json!(number),
+            (JsonValue::Text(text), "string") => self.text(node, text, schema, label)?,
+            (JsonValue::Bool(value), "boolean") => json!(value),
+            (JsonValue::Number(number), "integer") if number.is_u64() => json!(number),
             (_, "any") => Json::Null,
             (_, kind) => {
                 let what = format!("{label} must be {}, not {}", in_words(kind), found(&node.value));
@@ -75,7 +75,7 @@ impl<'a> Shape<'a> {
         let mut seen: Map<String, Json> = Map::new();
         for member in members.iter().filter(|m| !IGNORED.contains(&m.key.as_str())) {
             if let Some(first) = seen.get(&member.key).and_then(Json::as_u64) {
-                let first = self.problems.show(Place { file: self.file, byte: first as usize });
+                let first = self.problems.show(Offset { file: self.file, byte: first as usize });
                 self.error(
                     member.byte,
                     format!("the key {:?} stands twice", member.key),
@@ -91,7 +91,7 @@ impl<'a> Shape<'a> {
                 self.unknown(member, schema, label);
                 continue;
             };
-            if member.value.value == Value::Null && allows_null(inner) {
+            if member.value.value == JsonValue::Null && allows_null(inner) {
                 continue; // ignore it
             }
             if let Some(value) = self.value(&member.value, inner, &format!("{:?}", member.key)) {
@@ -140,7 +140,7 @@ impl<'a> Shape<'a> {
     }
 
     fn error(&mut self, byte: usize, what: String, remedy: String) {
-        self.problems.error(Place { file: self.file, byte }, what, remedy);
+        self.problems.error(Offset { file: self.file, byte }, what, remedy);
     }
 }
 
@@ -171,14 +171,14 @@ fn in_words(kind: &str) -> &str {
     }
 }
 
-fn found(value: &Value) -> &'static str {
+fn found(value: &JsonValue) -> &'static str {
     match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::Text(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
+        JsonValue::Null => "null",
+        JsonValue::Bool(_) => "true or false",
+        JsonValue::Number(_) => "a number",
+        JsonValue::Text(_) => "a string",
+        JsonValue::Array(_) => "a list",
+        JsonValue::Object(_) => "an object",
     }
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 /// On whose behalf a question is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-pub struct Asker {
+pub struct ShareOwner {
     /// The budget share to charge: an opaque number per unit and user. Zero means onecred itself and its
     /// administrators, who have no share.
     pub share: u64,
@@ -29,7 +29,7 @@ pub enum Purpose {
     Background,
 }
 
-impl Asker {
+impl ShareOwner {
     /// Parses the asker. A purpose that only a newer provider knows counts as missing.
     pub(super) fn tolerant<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let asker = serde_json::Value::deserialize(deserializer)?;
@@ -40,7 +40,7 @@ impl Asker {
 /// The calls of one consumer to a source in the last 24 hours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spender {
-    /// See [`Asker::share`].
+    /// See [`ShareOwner::share`].
     pub share: u64,
     /// The number of calls.
     pub calls: u32,
@@ -53,24 +53,24 @@ mod tests {
 
     #[derive(Debug, PartialEq, Deserialize)]
     struct Question {
-        #[serde(default, deserialize_with = "Asker::tolerant")]
-        asker: Asker,
+        #[serde(default, deserialize_with = "ShareOwner::tolerant")]
+        asker: ShareOwner,
     }
 
     #[test]
     fn what_another_version_says_is_read_as_far_as_it_is_known() {
-        let bus = Asker { share: u64::MAX, class: Purpose::Bus };
+        let bus = ShareOwner { share: u64::MAX, class: Purpose::Bus };
         for (question, expected) in [
-            (json!({}), Asker::default()),
+            (json!({}), ShareOwner::default()),
             (json!({ "asker": { "share": u64::MAX, "class": "bus" } }), bus),
             (json!({ "asker": { "share": u64::MAX, "class": "bus", "weight": 3 } }), bus),
-            (json!({ "asker": { "share": 7, "class": "emergency" } }), Asker::default()),
-            (json!({ "asker": "someone" }), Asker::default()),
+            (json!({ "asker": { "share": 7, "class": "emergency" } }), ShareOwner::default()),
+            (json!({ "asker": "someone" }), ShareOwner::default()),
         ] {
             let read: Question = serde_json::from_value(question.clone()).unwrap();
             assert_eq!(read.asker, expected, "{question}");
         }
         let text = serde_json::to_string(&bus).unwrap();
-        assert_eq!(serde_json::from_str::<Asker>(&text).unwrap(), bus, "{text}");
+        assert_eq!(serde_json::from_str::<ShareOwner>(&text).unwrap(), bus, "{text}");
     }
 }

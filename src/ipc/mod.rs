@@ -30,7 +30,7 @@ use crate::domain::name::SourceName;
 use crate::domain::reference::{FieldRef, ItemRef};
 use crate::domain::secret::SecretValue;
 
-pub use asker::{Asker, Purpose, Spender};
+pub use asker::{Purpose, ShareOwner, Spender};
 pub use probe::{Probe, Probed, ProbedVault, Spent};
 pub use status::{QuotaStatus, SourceState, SourceStatus, Status};
 
@@ -95,8 +95,8 @@ pub struct Fetch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub look_again: Option<Duration>,
     /// On whose behalf the question is asked.
-    #[serde(default, deserialize_with = "Asker::tolerant")]
-    pub asker: Asker,
+    #[serde(default, deserialize_with = "ShareOwner::tolerant")]
+    pub asker: ShareOwner,
     /// How long the provider waits for an answer. The resolver gives up earlier.
     pub patience: Duration,
 }
@@ -146,8 +146,8 @@ pub struct Check {
     /// The items, as the provider knows them.
     pub items: Vec<Known>,
     /// On whose behalf the question is asked.
-    #[serde(default, deserialize_with = "Asker::tolerant")]
-    pub asker: Asker,
+    #[serde(default, deserialize_with = "ShareOwner::tolerant")]
+    pub asker: ShareOwner,
     /// How long the provider waits for an answer.
     pub patience: Duration,
 }

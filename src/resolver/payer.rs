@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::future::Future;
 
-use crate::ipc::{Asker, Purpose};
+use crate::ipc::{Purpose, ShareOwner};
 
 tokio::task_local! {
     static PRESENT: Payer;
@@ -12,7 +12,7 @@ tokio::task_local! {
 /// On whose behalf calls are made.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Payer {
-    asker: Asker,
+    asker: ShareOwner,
     is_check: bool,
     /// The number of calls that were paid for.
     calls: Cell<u32>,
@@ -22,7 +22,7 @@ pub(super) struct Payer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Cause {
     /// On whose behalf it is made.
-    pub(super) asker: Asker,
+    pub(super) asker: ShareOwner,
     /// Whether it belongs to a check, which can be postponed.
     pub(super) is_check: bool,
     /// Whether it is the first call of its question.
@@ -31,12 +31,12 @@ pub(super) struct Cause {
 
 impl Payer {
     /// For a question for values.
-    pub(super) fn of_fetch(asker: Asker) -> Self {
+    pub(super) fn of_fetch(asker: ShareOwner) -> Self {
         Self { asker, ..Self::default() }
     }
 
     /// For a question about changes.
-    pub(super) fn of_check(asker: Asker) -> Self {
+    pub(super) fn of_check(asker: ShareOwner) -> Self {
         Self { asker, is_check: true, ..Self::default() }
     }
 
@@ -64,7 +64,7 @@ pub(super) fn paid() -> Cause {
 }
 
 /// On whose behalf the current question is answered.
-pub(super) fn asker() -> Asker {
+pub(super) fn asker() -> ShareOwner {
     present().asker
 }
 

@@ -22,7 +22,7 @@ use crate::domain::secret::SecretValue;
 use crate::ipc::{Class, Failure, ItemId, version};
 
 use super::backend::{About, Backend};
-use crate::resolver::items::model::{self, File, FullItem, ItemOverview, Value, Vault, VaultId};
+use crate::resolver::items::model::{self, FieldValue, File, FullItem, ItemOverview, Vault, VaultId};
 
 /// The maximum size of such a file in bytes.
 const MAX_BYTES: u64 = 64 << 20;
@@ -217,8 +217,8 @@ impl Backend for VaultFile {
     }
 
     async fn file(&self, _id: &ItemId, file: &File, _by: Instant) -> Result<SecretValue, Failure> {
-        let text = |value: &Option<Value>| {
-            value.as_ref().and_then(Value::text).map(str::to_owned).map(Zeroizing::new)
+        let text = |value: &Option<FieldValue>| {
+            value.as_ref().and_then(FieldValue::text).map(str::to_owned).map(Zeroizing::new)
         };
         if let Some(base64) = text(&file.content_base64) {
             return match Base64::decode_vec(&base64) {

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::get::{Answer, ask};
+use super::get::{SocketAnswer, ask};
 use crate::domain::name::{CredentialId, UnitName};
 use halves::Halves;
 
@@ -66,9 +66,9 @@ fn play(scene: &Scene, socket: &Path, out: &mut dyn Write) -> Result<(), Box<dyn
     tell(&answer, Some(took), out)
 }
 
-fn tell(answer: &Answer, took: Option<Duration>, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
+fn tell(answer: &SocketAnswer, took: Option<Duration>, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     match answer {
-        Answer::Value(value) => {
+        SocketAnswer::Value(value) => {
             // exposed: it is the sample's value, which the demo shows
             write!(out, "  -> {:?}, {} bytes", String::from_utf8_lossy(value.expose()), value.len())?;
             if let Some(took) = took {
@@ -76,7 +76,7 @@ fn tell(answer: &Answer, took: Option<Duration>, out: &mut dyn Write) -> Result<
             }
             writeln!(out, "\n")?;
         }
-        Answer::Refused(reason) => {
+        SocketAnswer::Refused(reason) => {
             writeln!(out, "  -> the unit does not start (243/CREDENTIALS). Its journal says:")?;
             let (cause, remedy) = reason.split_once("; ").unwrap_or((reason, ""));
             writeln!(out, "     {cause};\n     {remedy}\n")?;
@@ -93,7 +93,7 @@ fn killed(mut halves: Halves, out: &mut dyn Write) -> Result<(), Box<dyn Error>>
     )?;
     halves.stop_resolver()?; // so that the provider must wait for the answer
     let socket = halves.socket().to_owned();
-    let asking = std::thread::spawn(move || -> Result<Answer, String> {
+    let asking = std::thread::spawn(move || -> Result<SocketAnswer, String> {
         let (unit, credential) = (UnitName::parse("batch@queue.service"), CredentialId::parse("password"));
         ask(&socket, &unit.map_err(|e| e.to_string())?, &credential.map_err(|e| e.to_string())?)
             .map_err(|e| e.to_string())
@@ -101,11 +101,11 @@ fn killed(mut halves: Halves, out: &mut dyn Write) -> Result<(), Box<dyn Error>>
     halves.wait_until_asked()?;
     halves.kill_provider()?;
     match asking.join() {
-        Ok(Ok(Answer::Refused(_))) => {
+        Ok(Ok(SocketAnswer::Refused(_))) => {
             writeln!(out, "  -> refused by the keeper: neither an empty secret nor a part of one\n")?;
             Ok(())
         }
-        Ok(Ok(Answer::Value(value))) => {
+        Ok(Ok(SocketAnswer::Value(value))) => {
             Err(format!("the unit got {} bytes from a dead provider", value.len()).into())
         }
         Ok(Err(error)) => Err(error.into()),
@@ -134,7 +134,7 @@ fn user_manager(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     match command.output() {
         Ok(output) if output.status.success() => {
             let value = crate::domain::secret::SecretValue::new(output.stdout);
-            tell(&Answer::Value(value), None, out)
+            tell(&SocketAnswer::Value(value), None, out)
         }
         Ok(output) if String::from_utf8_lossy(&output.stderr).contains("Failed to connect") => {
             Ok(writeln!(out, "  -> systemd-run finds no bus of this user's, so no real unit was started\n")?)

@@ -2,7 +2,7 @@ use super::*;
 use crate::cli::creds_socket::{Finding, Level};
 use crate::cli::unit_lines::{Judgement, Prediction};
 
-fn explained(effect: Effect, problems: &[&str], answer: Answer) -> Explained {
+fn explained(effect: Effect, problems: &[&str], answer: PredictedAnswer) -> Explained {
     Explained {
         unit: UnitName::parse("app.service").unwrap(),
         prediction: Prediction {
@@ -36,9 +36,9 @@ asks       LoadCredential=db:/x
 
 #[test]
 fn a_unit_that_gets_it() {
-    let mut it = explained(Effect::Gets, &[], Answer::Value(None));
+    let mut it = explained(Effect::Gets, &[], PredictedAnswer::Value(None));
     assert_eq!(
-        shown(explained(Effect::Gets, &[], Answer::Value(None))),
+        shown(explained(Effect::Gets, &[], PredictedAnswer::Value(None))),
         (true, format!("app.service gets db\n{ROWS}"))
     );
     it.prediction.overrides = vec!["db (put)".into()];
@@ -49,13 +49,21 @@ fn a_unit_that_gets_it() {
 
 #[test]
 fn every_other_effect_is_a_failure() {
-    let refusal = Answer::Refusal("org.onecred.Error.NotFound".into(), "not found: x; do y".into());
+    let refusal = PredictedAnswer::Refusal("org.onecred.Error.NotFound".into(), "not found: x; do y".into());
     for (effect, answer, headline) in [
         (Effect::Fails, refusal, "app.service does not start: db is not available"),
-        (Effect::Fails, Answer::Value(None), "app.service does not start with db"),
-        (Effect::Without, Answer::Value(None), "app.service starts without db"),
-        (Effect::Other, Answer::Value(None), "app.service starts, but not with onecred's value for db"),
-        (Effect::Unknown, Answer::Unknown, "app.service may have db; the result of a start is unknown"),
+        (Effect::Fails, PredictedAnswer::Value(None), "app.service does not start with db"),
+        (Effect::Without, PredictedAnswer::Value(None), "app.service starts without db"),
+        (
+            Effect::Other,
+            PredictedAnswer::Value(None),
+            "app.service starts, but not with onecred's value for db",
+        ),
+        (
+            Effect::Unknown,
+            PredictedAnswer::Unknown,
+            "app.service may have db; the result of a start is unknown",
+        ),
     ] {
         let (gets, text) = shown(explained(effect, &["p; do q"], answer));
         assert_eq!((gets, text), (false, format!("{headline}\n{ROWS}problem    p; do q\n")));
@@ -65,7 +73,7 @@ fn every_other_effect_is_a_failure() {
 #[test]
 fn what_is_wrong_with_the_socket_for_decryption() {
     let with = |level| {
-        let mut it = explained(Effect::Gets, &[], Answer::Value(None));
+        let mut it = explained(Effect::Gets, &[], PredictedAnswer::Value(None));
         it.add(Finding { level, message: "w".into() });
         shown(it)
     };
@@ -76,7 +84,8 @@ fn what_is_wrong_with_the_socket_for_decryption() {
 
 #[test]
 fn a_refusal_is_told_once() {
-    let mut it = explained(Effect::Fails, &["not allowed: x; do y", "by its line L: z"], Answer::Unknown);
+    let mut it =
+        explained(Effect::Fails, &["not allowed: x; do y", "by its line L: z"], PredictedAnswer::Unknown);
     it.prediction = Prediction { reason: "not allowed: x; do y".into(), ..Prediction::default() };
     let expected = "\
 app.service is refused db

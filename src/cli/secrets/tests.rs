@@ -128,11 +128,11 @@ fn a_value_that_some_units_are_refused_is_reported() {
 fn what_is_wrong_with_a_template_is_shown_unless_its_secret_shows_it() {
     let fault =
         |message: &str| Some(Fault { name: "org.onecred.Error.NotFound".into(), message: message.into() });
-    let template = |name: &str, error| Template {
+    let template = |name: &str, error| TemplateStatus {
         name: name.into(),
         state: "failing".into(),
         error,
-        ..Template::default()
+        ..TemplateStatus::default()
     };
     let same = fault("template same: op://Servers/api-key/password: not found: no item \"openai\"; make it");
     let own = fault("template own: the whole: too large: x");

@@ -1,6 +1,6 @@
 //! The status as text for people.
 
-use super::source::Source;
+use super::source::SourceStatus;
 use super::{Recovery, Status, failing};
 use crate::cli::common::show::Paint;
 use crate::cli::common::table::{Cell, Row, table};
@@ -68,7 +68,7 @@ pub(super) fn screen(status: &Status, now: u64, paint: Paint) -> String {
 }
 
 /// A source in one line: whether it answers, and its remaining budget.
-pub(super) fn line(source: &Source, now: u64) -> Cell {
+pub(super) fn line(source: &SourceStatus, now: u64) -> Cell {
     let quota = source.quota.as_ref().map(|quota| quota.words(now)).unwrap_or_default();
     let trouble = match (&source.error, source.state.as_deref()) {
         (Some(error), _) => error.clone(),

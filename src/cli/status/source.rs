@@ -8,7 +8,7 @@ use crate::cli::common::show;
 /// The state of a source.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Source {
+pub(super) struct SourceStatus {
     pub(super) name: String,
     /// `service-account`, `connect` or `file`.
     pub(super) kind: String,
@@ -42,7 +42,7 @@ pub(super) struct Quota {
     pub(super) limited_until: Option<u64>,
 }
 
-impl Source {
+impl SourceStatus {
     /// `most calls in 24 h: app.service 300, user 1000 12`, if any calls were counted.
     pub(super) fn spenders_line(&self) -> Option<String> {
         let words = self.spenders.iter().map(|it| format!("{} {}", it.name, it.calls)).collect::<Vec<_>>();

@@ -11,8 +11,8 @@ fn status() -> Status {
     let away = Some("away: connect.example does not answer; start it".to_owned());
     let ready = || Some("ready".to_owned());
     let sources = vec![
-        Source { name: fine, state: ready(), ..Source::default() },
-        Source { name: gone, state: ready(), error: away, ..Source::default() },
+        SourceStatus { name: fine, state: ready(), ..SourceStatus::default() },
+        SourceStatus { name: gone, state: ready(), error: away, ..SourceStatus::default() },
     ];
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let (configuration_error, configuration, creds_socket) = (None, None, None);
@@ -50,11 +50,11 @@ failing  api-key: not found: no item \"openai\"; make it
 
 #[test]
 fn what_keeps_units_from_their_credentials_is_a_failure() {
-    let source = |state: &str, error: Option<&str>| Source {
+    let source = |state: &str, error: Option<&str>| SourceStatus {
         name: "default".into(),
         state: Some(state.to_owned()).filter(|state| !state.is_empty()),
         error: error.map(str::to_owned),
-        ..Source::default()
+        ..SourceStatus::default()
     };
     let fine = || Status {
         sources: vec![source("ready", None)],
@@ -110,7 +110,8 @@ fn one_cause_is_shown_once() {
         error: error(),
         ..Listed::default()
     };
-    let source = Source { name: "default".into(), error: Some(message.into()), ..Source::default() };
+    let source =
+        SourceStatus { name: "default".into(), error: Some(message.into()), ..SourceStatus::default() };
     let mut status = status();
     (status.sources, status.secrets) = (vec![source], (0..40).map(failing).collect());
     let one = screen(&status, NOW, Paint::NONE);
@@ -131,7 +132,7 @@ fn a_source_tells_what_it_may_still_be_asked_for() {
     let quota = |until| Quota { calls_today: 790, budget: 800, left: 10, limited_until: until };
     let said = |state: &str, quota| {
         let state = Some(state.to_owned()).filter(|state| !state.is_empty());
-        line(&Source { name: "a".into(), state, quota, ..Source::default() }, NOW)
+        line(&SourceStatus { name: "a".into(), state, quota, ..SourceStatus::default() }, NOW)
     };
     let text = |cell| table(&[Row::new(vec![cell])], Paint::NONE);
     assert_eq!(text(said("ready", Some(quota(None)))), "a: no trouble; 790 of 800 calls today\n");

@@ -16,7 +16,7 @@ use std::error::Error;
 use std::io::Write;
 use std::path::PathBuf;
 
-pub use set::{Key, SetArgs};
+pub use set::{SetArgs, TokenKey};
 
 /// The verbs of `onecred token`.
 #[derive(Debug, Clone, clap::Subcommand)]

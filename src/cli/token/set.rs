@@ -17,8 +17,8 @@ pub struct SetArgs {
     #[command(flatten)]
     pub place: Where,
     /// The key to encrypt the token with; auto uses the TPM if there is one
-    #[arg(long, value_name = "KEY", value_enum, default_value_t = Key::Auto, conflicts_with = "file")]
-    pub with_key: Key,
+    #[arg(long, value_name = "KEY", value_enum, default_value_t = TokenKey::Auto, conflicts_with = "file")]
+    pub with_key: TokenKey,
     /// Store it as a plain-text file that only root can read
     #[arg(long)]
     pub file: bool,
@@ -29,7 +29,7 @@ pub struct SetArgs {
 
 /// The keys of systemd-creds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Key {
+pub enum TokenKey {
     /// systemd's default
     Auto,
     /// A key of this host, stored on disk
@@ -43,7 +43,7 @@ pub enum Key {
     Null,
 }
 
-impl Key {
+impl TokenKey {
     fn as_argument(self) -> Option<&'static str> {
         match self {
             Self::Auto => None, // systemd's default

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 
 use zbus::Connection;
 
-use super::facts::{Answer, Directive, Line, Machine, Prediction, State, Unit};
+use super::facts::{CredentialLine, Directive, LoadState, Machine, PredictedAnswer, Prediction, Unit};
 use super::gather::Systemd;
 use super::names;
-use super::prediction::{self, Request};
+use super::prediction::{self, LineRequest};
 use super::verdict::{self, Effect, Purpose};
 use crate::cli::bus::{Fault, ManagerProxy};
 use crate::config::Settings;
@@ -64,7 +64,7 @@ pub(in crate::cli) async fn gather_all(
                 unit.name.as_str()
             ));
         }
-        if !matches!(unit.state, State::NotFound(_)) && seen.insert(unit.name.clone()) {
+        if !matches!(unit.state, LoadState::NotFound(_)) && seen.insert(unit.name.clone()) {
             units.push(unit);
         }
     }
@@ -82,20 +82,21 @@ pub(in crate::cli) async fn check(
     let Gathered { machine, units, warnings } = gathered;
     let mut findings = Findings { problems: Vec::new(), warnings };
     for unit in &units {
-        let requests = Request::all(machine, unit);
+        let requests = LineRequest::all(machine, unit);
         let mut predictions = Default::default();
         if !requests.is_empty() && verdict::judge_unit(machine, unit).is_none() {
             predictions = prediction::ask(onecred, &unit.name, &requests, 0).await?;
             // a credential of a rule was not looked up yet
-            let open = |it: &Prediction| it.allowed && !it.fetched && it.answer == Answer::Unknown;
-            let rest: Vec<Request> =
+            let open = |it: &Prediction| it.allowed && !it.fetched && it.answer == PredictedAnswer::Unknown;
+            let rest: Vec<LineRequest> =
                 predictions.iter().filter(|(_, it)| open(it)).map(|(request, _)| request.clone()).collect();
             if !rest.is_empty() {
                 predictions.extend(prediction::ask(onecred, &unit.name, &rest, 1).await?);
             }
         }
-        let of_line =
-            |line: &Line| predictions.get(&Request::of(line, machine)).filter(|_| line.is_ours()).cloned();
+        let of_line = |line: &CredentialLine| {
+            predictions.get(&LineRequest::of(line, machine)).filter(|_| line.is_ours()).cloned()
+        };
         let of_unit = judge_all(machine, unit, &Grants(&settings.policy), &of_line, failing);
         findings.problems.extend(of_unit.problems);
         findings.warnings.extend(of_unit.warnings);
@@ -134,14 +135,14 @@ fn judge_all(
     machine: Machine,
     unit: &Unit,
     grants: &Grants<'_>,
-    of_line: &dyn Fn(&Line) -> Option<Prediction>,
+    of_line: &dyn Fn(&CredentialLine) -> Option<Prediction>,
     failing: &BTreeSet<String>,
 ) -> Findings {
     let name = &unit.name;
     let named = grants.named(name);
     let published = grants.published();
     let mut found = Findings::default();
-    let relevant: Vec<&Line> = unit
+    let relevant: Vec<&CredentialLine> = unit
         .lines
         .iter()
         .filter(|line| line.means_onecred() || grants.has(name, &line.asked_id(machine)))
@@ -153,7 +154,7 @@ fn judge_all(
         match relevant.first() {
             Some(line) => found.problems.push(format!("{name}: {line}: {what}")),
             None if named.is_empty() => {}
-            None if matches!(unit.state, State::Broken(..)) => found.problems.push(what),
+            None if matches!(unit.state, LoadState::Broken(..)) => found.problems.push(what),
             None => found.warnings.push(format!("{name} cannot get its credentials: {what}")),
         }
         return found;
@@ -174,7 +175,7 @@ fn judge_all(
             continue;
         }
         let reported = prediction.is_some_and(|it| {
-            matches!(it.answer, Answer::Refusal(..)) && it.allowed && failing.contains(&it.name)
+            matches!(it.answer, PredictedAnswer::Refusal(..)) && it.allowed && failing.contains(&it.name)
         });
         let Some(problem) = verdict.problem.filter(|_| !reported) else { continue };
         match verdict.effect {

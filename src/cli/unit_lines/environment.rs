@@ -5,22 +5,22 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::facts::Found;
+use super::facts::EnvironmentFiles;
 use crate::domain::glob::Glob;
 
 /// The most paths that are examined.
 const MOST: usize = 4096;
 
 /// What a line finds on this machine.
-pub(super) fn find(pattern: &str) -> Found {
+pub(super) fn find(pattern: &str) -> EnvironmentFiles {
     let mut found = Vec::new();
     let mut hidden = false;
     expand(Path::new("/"), pattern.trim_start_matches('/'), &mut found, &mut hidden);
     match found.iter().find(|path| path.is_dir()) {
-        Some(directory) => Found::Directory(directory.display().to_string()),
-        None if !found.is_empty() => Found::Files,
-        None if hidden => Found::Unknown,
-        None => Found::Nothing,
+        Some(directory) => EnvironmentFiles::Directory(directory.display().to_string()),
+        None if !found.is_empty() => EnvironmentFiles::Files,
+        None if hidden => EnvironmentFiles::Unknown,
+        None => EnvironmentFiles::Nothing,
     }
 }
 
@@ -70,20 +70,20 @@ mod tests {
         for file in ["a.env", "b.env", ".hidden.env", "d/c.env"] {
             fs::write(place.path().join(file), "A=1\n").unwrap();
         }
-        let directory = Found::Directory(format!("{root}/d/dir.env"));
+        let directory = EnvironmentFiles::Directory(format!("{root}/d/dir.env"));
         for (pattern, expected) in [
-            ("a.env", Found::Files),
-            ("none.env", Found::Nothing),
-            ("*.env", Found::Files),
-            ("?.env", Found::Files),
-            ("[ab].env", Found::Files),
-            ("x*.env", Found::Nothing),
-            ("h*.env", Found::Nothing),
-            (".h*.env", Found::Files),
-            ("*/c.env", Found::Files),
-            ("*/x.env", Found::Nothing),
-            ("a.env/x*", Found::Nothing),
-            ("{x,a}.env", Found::Nothing),
+            ("a.env", EnvironmentFiles::Files),
+            ("none.env", EnvironmentFiles::Nothing),
+            ("*.env", EnvironmentFiles::Files),
+            ("?.env", EnvironmentFiles::Files),
+            ("[ab].env", EnvironmentFiles::Files),
+            ("x*.env", EnvironmentFiles::Nothing),
+            ("h*.env", EnvironmentFiles::Nothing),
+            (".h*.env", EnvironmentFiles::Files),
+            ("*/c.env", EnvironmentFiles::Files),
+            ("*/x.env", EnvironmentFiles::Nothing),
+            ("a.env/x*", EnvironmentFiles::Nothing),
+            ("{x,a}.env", EnvironmentFiles::Nothing),
             ("d/dir.env", directory.clone()),
             ("d/*.env", directory),
         ] {

@@ -96,7 +96,7 @@ pub(super) enum LeadsTo {
 
 /// A credential line of a unit, as systemd has loaded it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Line {
+pub(super) struct CredentialLine {
     /// The directive.
     pub(super) directive: Directive,
     /// The credential's ID, with specifiers expanded.
@@ -152,7 +152,7 @@ pub(super) struct Imported {
     pub(super) content: Content,
 }
 
-impl Line {
+impl CredentialLine {
     /// The ID without quotation marks around the line or the ID, which systemd treats as part of it.
     pub(super) fn unquoted_id(&self) -> &str {
         self.id.trim_matches(QUOTES)
@@ -183,7 +183,7 @@ impl Line {
     }
 }
 
-impl fmt::Display for Line {
+impl fmt::Display for CredentialLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.path == self.id {
             true => write!(f, "{}={}", self.directive.name(), self.id),
@@ -232,12 +232,12 @@ pub(super) struct EnvironmentFile {
     /// Whether the file may be missing.
     pub(super) optional: bool,
     /// What it finds on this machine.
-    pub(super) found: Found,
+    pub(super) found: EnvironmentFiles,
 }
 
 /// What an `EnvironmentFile=` line finds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum EnvironmentFiles {
     /// Files.
     Files,
     /// Nothing: no file has this name or matches the glob.
@@ -250,7 +250,7 @@ pub(super) enum Found {
 
 /// The state of the unit in systemd.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum LoadState {
     /// It is loaded.
     Loaded,
     /// The unit does not exist. Contains the most similar name.
@@ -284,11 +284,11 @@ pub(super) struct Unit {
     /// The alias that the user gave.
     pub(super) alias: Option<UnitName>,
     /// Its state in systemd.
-    pub(super) state: State,
+    pub(super) state: LoadState,
     /// Whether its files have changed since they were loaded.
     pub(super) outdated: bool,
     /// Its loaded lines.
-    pub(super) lines: Vec<Line>,
+    pub(super) lines: Vec<CredentialLine>,
     /// Its `ImportCredential=` settings.
     pub(super) imports: Vec<Import>,
     /// Its `SetCredential=` and `SetCredentialEncrypted=` settings.
@@ -305,7 +305,7 @@ pub(super) struct Unit {
 
 impl Unit {
     /// A unit of which only the name and the state are known.
-    pub(super) fn new(name: UnitName, state: State) -> Self {
+    pub(super) fn new(name: UnitName, state: LoadState) -> Self {
         Self {
             name,
             alias: None,
@@ -327,7 +327,7 @@ impl Unit {
     }
 
     /// The line that provides a credential with this ID, in the unit or in the request.
-    pub(super) fn line(&self, id: &CredentialId, machine: Machine) -> Option<&Line> {
+    pub(super) fn line(&self, id: &CredentialId, machine: Machine) -> Option<&CredentialLine> {
         let lines = || self.lines.iter();
         lines()
             .find(|line| line.asked_id(machine) == id.as_str())
@@ -347,7 +347,7 @@ pub(in crate::cli) struct Prediction {
     /// Why it is allowed, or why not and the remedy.
     pub(in crate::cli) reason: String,
     /// The answer.
-    pub(in crate::cli) answer: Answer,
+    pub(in crate::cli) answer: PredictedAnswer,
     /// The active overrides, such as `db (put)`.
     pub(in crate::cli) overrides: Vec<String>,
     /// The file that it is published to.
@@ -362,7 +362,7 @@ pub(in crate::cli) struct Prediction {
 
 /// An answer to a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in crate::cli) enum Answer {
+pub(in crate::cli) enum PredictedAnswer {
     /// Unknown without a look-up in 1Password.
     #[default]
     Unknown,

@@ -12,7 +12,8 @@ use zbus::proxy::CacheProperties;
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, fdo};
 
 use super::facts::{
-    Content, Directive, EnvironmentFile, Import, LeadsTo, Line, Literal, Machine, PLAIN, SEALED, State, Unit,
+    Content, CredentialLine, Directive, EnvironmentFile, Import, LeadsTo, Literal, LoadState, Machine, PLAIN,
+    SEALED, Unit,
 };
 use super::stores::{self, Search, Stores};
 use super::{environment, ordering, unit_files};
@@ -73,7 +74,7 @@ impl<'c> Systemd<'c> {
     /// A unit by any of its names.
     pub(super) async fn unit(&mut self, name: &UnitName) -> zbus::Result<Unit> {
         if name.as_str().contains("@.") {
-            return Ok(Unit::new(name.clone(), State::Template));
+            return Ok(Unit::new(name.clone(), LoadState::Template));
         }
         let path = match self.manager.load_unit(name.as_str()).await {
             Ok(path) => path,
@@ -110,16 +111,16 @@ impl<'c> Systemd<'c> {
         let object = self.object(path).await?;
         let id = UnitName::parse(&object.id().await?).unwrap_or_else(|_| name.clone());
         let state = match object.load_state().await?.as_str() {
-            "loaded" => State::Loaded,
+            "loaded" => LoadState::Loaded,
             "not-found" => return Ok(not_found(name)),
-            "masked" => State::Masked,
-            state => State::Broken(state.to_owned(), object.load_error().await?.1),
+            "masked" => LoadState::Masked,
+            state => LoadState::Broken(state.to_owned(), object.load_error().await?.1),
         };
         let mut unit = Unit::new(id, state);
         unit.alias = Some(name.clone()).filter(|name| *name != unit.name);
         unit.outdated = object.need_daemon_reload().await?;
         unit.triggers = object.triggers().await.unwrap_or_default();
-        if unit.state != State::Loaded {
+        if unit.state != LoadState::Loaded {
             return Ok(unit);
         }
         let mut files = object.drop_in_paths().await.unwrap_or_default();
@@ -128,7 +129,7 @@ impl<'c> Systemd<'c> {
         if let Some(interface) = exec_interface(unit.name.suffix()) {
             let properties = Properties::new(self.connection, path, interface).await?;
             self.read_lines(&mut unit, &properties).await?;
-            if unit.lines.iter().any(Line::means_onecred) && holds_back(&unit, &properties).await {
+            if unit.lines.iter().any(CredentialLine::means_onecred) && holds_back(&unit, &properties).await {
                 unit.early =
                     ordering::early(&self.manager, self.connection, &mut self.ordering, &object).await;
             }
@@ -177,7 +178,7 @@ impl<'c> Systemd<'c> {
 
     /// The lines of a unit. Includes the entries of directories, on versions that connect to sockets in
     /// directories.
-    async fn lines(&self, properties: &Properties<'_>) -> zbus::Result<Vec<Line>> {
+    async fn lines(&self, properties: &Properties<'_>) -> zbus::Result<Vec<CredentialLine>> {
         let mut lines = Vec::new();
         for directive in Directive::ALL {
             let Some(list) = properties.try_get::<Vec<(String, String)>>(directive.name()).await? else {
@@ -186,7 +187,7 @@ impl<'c> Systemd<'c> {
             for (id, path) in list {
                 let leads_to = leads_to(&self.stores, &id, &path);
                 let content = content(&self.stores, directive, &id, &path, &leads_to);
-                let line = Line { directive, id, path, leads_to, of_directory: false, content };
+                let line = CredentialLine { directive, id, path, leads_to, of_directory: false, content };
                 if line.leads_to == LeadsTo::DirectoryOfSockets
                     && self.machine.systemd >= CONNECTS_IN_DIRECTORIES
                 {
@@ -264,7 +265,7 @@ fn not_found(name: &UnitName) -> Unit {
         let exists = |file: &str| Path::new(folder).join(file).exists();
         exists(name.as_str()) || name.template().is_some_and(|template| exists(&template))
     });
-    Unit::new(name.clone(), if of_users { State::OfUsers } else { State::NotFound(None) })
+    Unit::new(name.clone(), if of_users { LoadState::OfUsers } else { LoadState::NotFound(None) })
 }
 
 fn ignored_in(file: &str, unit: &UnitName) -> Vec<super::facts::Ignored> {
@@ -421,8 +422,8 @@ fn sockets_in(directory: &str) -> BTreeMap<String, String> {
 
 /// The lines that systemd derives from a line whose path is a directory: one credential for each socket in
 /// it.
-fn entries(stores: &Stores, line: &Line) -> Vec<Line> {
-    let entry = |(name, path): (String, String)| Line {
+fn entries(stores: &Stores, line: &CredentialLine) -> Vec<CredentialLine> {
+    let entry = |(name, path): (String, String)| CredentialLine {
         directive: line.directive,
         id: format!("{}_{name}", line.id),
         leads_to: leads_to(stores, "", &path),
@@ -460,7 +461,7 @@ mod tests {
         ] {
             assert_eq!(leads_to(&Stores::of_machine(), "db", &path), expected, "{path}");
         }
-        let line = Line {
+        let line = CredentialLine {
             directive: Directive::Plain,
             id: "c".into(),
             path: place.path().to_str().unwrap().into(),

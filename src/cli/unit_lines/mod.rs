@@ -21,12 +21,12 @@ use crate::cli::bus::Bus;
 use crate::cli::creds_socket::{Finding, Level};
 use crate::config::Settings;
 use crate::domain::name::{CredentialId, UnitName};
-use facts::{Line, State, Unit};
+use facts::{CredentialLine, LoadState, Unit};
 use gather::Systemd;
-use prediction::{Asks, Request};
+use prediction::{Asks, LineRequest};
 
 pub(super) use check::{Gathered, check, gather_all};
-pub(super) use facts::{Answer, PLAIN, Prediction, SEALED};
+pub(super) use facts::{PLAIN, PredictedAnswer, Prediction, SEALED};
 pub(super) use verdict::{Effect, Judgement};
 
 /// What is known of a unit and one of its credentials.
@@ -65,9 +65,9 @@ pub(super) async fn explain(
         Err(error) => return without_systemd(onecred, name, id, &error).await,
     };
     let machine = systemd.machine;
-    let requests = Request::all(machine, &unit);
-    let own = unit.line(id, machine).filter(|line| line.is_ours()).map(|line| Request::of(line, machine));
-    let own = own.unwrap_or_else(|| Request { id: id.to_string(), sealed: false });
+    let requests = LineRequest::all(machine, &unit);
+    let own = unit.line(id, machine).filter(|line| line.is_ours()).map(|line| LineRequest::of(line, machine));
+    let own = own.unwrap_or_else(|| LineRequest { id: id.to_string(), sealed: false });
     let starts = verdict::judge_unit(machine, &unit).is_none();
     let look_up = match (starts, unit.line(id, machine)) {
         (true, Some(_)) => Asks::LookUp { unless_early: unit.early.is_some() },
@@ -75,10 +75,11 @@ pub(super) async fn explain(
     };
     let predictions = prediction::predict(onecred, &unit.name, requests, &own, look_up).await?;
     let mut prediction = predictions.get(&own).cloned().unwrap_or_default();
-    let of_line =
-        |line: &Line| predictions.get(&Request::of(line, machine)).filter(|_| line.is_ours()).cloned();
+    let of_line = |line: &CredentialLine| {
+        predictions.get(&LineRequest::of(line, machine)).filter(|_| line.is_ours()).cloned()
+    };
     let judgement = verdict::judge(machine, &unit, id, &prediction, &of_line);
-    if !starts && !prediction.allowed && !matches!(unit.state, State::NotFound(_)) {
+    if !starts && !prediction.allowed && !matches!(unit.state, LoadState::NotFound(_)) {
         prediction.reason.clear(); // advice on granting it is useless for a unit that cannot ask
     }
     Ok(Explained { unit: unit.name, prediction, judgement })
@@ -87,9 +88,9 @@ pub(super) async fn explain(
 async fn read<'c>(connection: &'c Connection, name: &UnitName) -> zbus::Result<(Systemd<'c>, Unit)> {
     let mut systemd = Systemd::new(connection).await?;
     let mut unit = systemd.unit(name).await?;
-    if unit.state == State::NotFound(None) {
+    if unit.state == LoadState::NotFound(None) {
         let known = systemd.known_names().await?;
-        unit.state = State::NotFound(known.nearest(name).map(str::to_owned));
+        unit.state = LoadState::NotFound(known.nearest(name).map(str::to_owned));
     }
     Ok((systemd, unit))
 }
@@ -101,7 +102,7 @@ async fn without_systemd(
     id: &CredentialId,
     error: &zbus::Error,
 ) -> Result<Explained, Fault> {
-    let own = Request { id: id.to_string(), sealed: false };
+    let own = LineRequest { id: id.to_string(), sealed: false };
     let predictions = prediction::predict(onecred, name, Vec::new(), &own, Asks::Look).await?;
     let judgement = Judgement {
         effect: Effect::Unknown,

@@ -5,22 +5,22 @@ use std::collections::{BTreeMap, HashMap};
 
 use zbus::OwnedVariant;
 
-use super::facts::{Answer, LeadsTo, Line, Machine, Prediction, Unit};
+use super::facts::{CredentialLine, LeadsTo, Machine, PredictedAnswer, Prediction, Unit};
 use crate::cli::bus::{Fault, ManagerProxy};
 use crate::domain::name::UnitName;
 
 /// A request of a line to onecred.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Request {
+pub(super) struct LineRequest {
     /// The credential's ID.
     pub(super) id: String,
     /// Whether it is made at the sealed socket.
     pub(super) sealed: bool,
 }
 
-impl Request {
+impl LineRequest {
     /// The request of a line that leads to one of onecred's sockets.
-    pub(super) fn of(line: &Line, machine: Machine) -> Self {
+    pub(super) fn of(line: &CredentialLine, machine: Machine) -> Self {
         Self { id: line.asked_id(machine), sealed: line.leads_to == LeadsTo::SealedSocket }
     }
 
@@ -46,10 +46,10 @@ pub(super) enum Asks {
 pub(super) async fn predict(
     onecred: &ManagerProxy<'_>,
     unit: &UnitName,
-    mut requests: Vec<Request>,
-    own: &Request,
+    mut requests: Vec<LineRequest>,
+    own: &LineRequest,
     asks: Asks,
-) -> Result<BTreeMap<Request, Prediction>, Fault> {
+) -> Result<BTreeMap<LineRequest, Prediction>, Fault> {
     if !requests.contains(own) {
         requests.push(own.clone());
     }
@@ -57,7 +57,7 @@ pub(super) async fn predict(
     let Asks::LookUp { unless_early } = asks else { return Ok(first) };
     let open = |prediction: &Prediction| {
         let waits_for_itself = unless_early && prediction.needs_network && !prediction.fetched;
-        prediction.allowed && prediction.answer == Answer::Unknown && !waits_for_itself
+        prediction.allowed && prediction.answer == PredictedAnswer::Unknown && !waits_for_itself
     };
     if !first.values().any(open) {
         return Ok(first);
@@ -82,9 +82,9 @@ pub(super) async fn predict(
 pub(super) async fn ask(
     onecred: &ManagerProxy<'_>,
     unit: &UnitName,
-    requests: &[Request],
+    requests: &[LineRequest],
     flags: u64,
-) -> Result<BTreeMap<Request, Prediction>, Fault> {
+) -> Result<BTreeMap<LineRequest, Prediction>, Fault> {
     let asked: Vec<(&str, bool)> =
         requests.iter().map(|request| (request.id.as_str(), request.sealed)).collect();
     let answers = onecred.predict(unit.as_str(), &asked, flags).await?;
@@ -102,9 +102,9 @@ fn of_dict(mut dict: HashMap<String, OwnedVariant>) -> Prediction {
         |key: &str| dict.remove(key).and_then(|value| String::try_from(value).ok()).unwrap_or_default();
     let some = |text: String| Some(text).filter(|text| !text.is_empty());
     let answer = match text("Answer").as_str() {
-        "value" => Answer::Value(some(text("Stale"))),
-        "refused" => Answer::Refusal(text("ErrorName"), text("Error")),
-        _ => Answer::Unknown,
+        "value" => PredictedAnswer::Value(some(text("Stale"))),
+        "refused" => PredictedAnswer::Refusal(text("ErrorName"), text("Error")),
+        _ => PredictedAnswer::Unknown,
     };
     Prediction {
         allowed,

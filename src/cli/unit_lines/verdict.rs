@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::facts::{
-    Answer, Content, Directive, Found, Import, LeadsTo, Line, Machine, PLAIN, Prediction, QUOTES, SEALED,
-    State, Unit,
+    Content, CredentialLine, Directive, EnvironmentFiles, Import, LeadsTo, LoadState, Machine, PLAIN,
+    PredictedAnswer, Prediction, QUOTES, SEALED, Unit,
 };
 use super::stores;
 use crate::cli::common::show;
@@ -66,7 +66,7 @@ pub(super) enum Purpose {
 pub(super) fn judge_line(
     machine: Machine,
     unit: &Unit,
-    line: &Line,
+    line: &CredentialLine,
     prediction: Option<&Prediction>,
     purpose: Purpose,
 ) -> LineVerdict {
@@ -82,11 +82,11 @@ pub(super) fn judge_line(
 fn judge_unquoted(
     machine: Machine,
     unit: &Unit,
-    line: &Line,
+    line: &CredentialLine,
     prediction: Option<&Prediction>,
     purpose: Purpose,
 ) -> LineVerdict {
-    let Line { directive, id, path, leads_to, .. } = line;
+    let CredentialLine { directive, id, path, leads_to, .. } = line;
     let fix = || match purpose {
         Purpose::Asks => instead(*directive, id),
         Purpose::Beside => "correct or remove the line".to_owned(),
@@ -201,8 +201,8 @@ fn hidden(what: &str) -> LineVerdict {
 }
 
 /// Why the content of a line makes the unit fail.
-fn brings(line: &Line, published: bool) -> Option<String> {
-    let Line { directive, path, leads_to, .. } = line;
+fn brings(line: &CredentialLine, published: bool) -> Option<String> {
+    let CredentialLine { directive, path, leads_to, .. } = line;
     match &line.content {
         _ if published && *directive == Directive::Encrypted => {
             Some(format!("the published file {path} is not encrypted"))
@@ -224,10 +224,11 @@ fn brings(line: &Line, published: bool) -> Option<String> {
 pub(super) fn judge_whole(
     machine: Machine,
     unit: &Unit,
-    of_line: &dyn Fn(&Line) -> Option<Prediction>,
+    of_line: &dyn Fn(&CredentialLine) -> Option<Prediction>,
 ) -> Vec<LineVerdict> {
     let loaded = |id: &str| {
-        let brings = |line: &Line| !matches!(line.leads_to, LeadsTo::Missing | LeadsTo::Store(false));
+        let brings =
+            |line: &CredentialLine| !matches!(line.leads_to, LeadsTo::Missing | LeadsTo::Store(false));
         unit.lines.iter().any(|line| line.id == id && brings(line))
     };
     let mut verdicts = Vec::new();
@@ -281,8 +282,9 @@ pub(super) fn judge_whole(
         match &line.content {
             Content::Credentials(credentials) => all.extend(credentials.iter().cloned()),
             _ if line.is_ours() => {
-                let size =
-                    of_line(line).filter(|it| matches!(it.answer, Answer::Value(_))).and_then(|it| it.size);
+                let size = of_line(line)
+                    .filter(|it| matches!(it.answer, PredictedAnswer::Value(_)))
+                    .and_then(|it| it.size);
                 all.extend(size.map(|size| (line.asked_id(machine), size)));
             }
             _ => {}
@@ -322,7 +324,12 @@ fn too_large(mut all: Vec<(String, usize)>) -> String {
 }
 
 /// Judges a line that leads to one of onecred's sockets for units.
-fn judge_request(machine: Machine, unit: &Unit, line: &Line, prediction: Option<&Prediction>) -> LineVerdict {
+fn judge_request(
+    machine: Machine,
+    unit: &Unit,
+    line: &CredentialLine,
+    prediction: Option<&Prediction>,
+) -> LineVerdict {
     let sealed = line.leads_to == LeadsTo::SealedSocket;
     let asked = line.asked_id(machine);
     let bytes = unit.name.as_str().len() + asked.len();
@@ -350,7 +357,7 @@ fn judge_request(machine: Machine, unit: &Unit, line: &Line, prediction: Option<
     }
     let refusal = prediction.and_then(|prediction| match (&prediction.answer, prediction.allowed) {
         (_, false) => Some(prediction.reason.clone()),
-        (Answer::Refusal(_, message), true) => Some(message.clone()),
+        (PredictedAnswer::Refusal(_, message), true) => Some(message.clone()),
         _ => None,
     });
     let wrong_form = match (line.directive, sealed) {
@@ -373,7 +380,7 @@ fn judge_request(machine: Machine, unit: &Unit, line: &Line, prediction: Option<
         ),
         (None, Some(refusal)) => LineVerdict::new(Effect::Fails, refusal),
         (None, None) => match prediction.map(|prediction| &prediction.answer) {
-            Some(Answer::Unknown) => LineVerdict::new(
+            Some(PredictedAnswer::Unknown) => LineVerdict::new(
                 Effect::Unknown,
                 "whether 1Password has it is only known after a lookup; run it as root, or: onecred refresh",
             ),
@@ -387,30 +394,30 @@ pub(super) fn judge_unit(machine: Machine, unit: &Unit) -> Option<LineVerdict> {
     let name = &unit.name;
     let fails = |what: String| Some(LineVerdict::new(Effect::Fails, what));
     match &unit.state {
-        State::NotFound(nearest) => {
+        LoadState::NotFound(nearest) => {
             let hint =
                 nearest.as_ref().map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default();
             return fails(format!("this machine has no unit {name}{hint}"));
         }
-        State::OfUsers => {
+        LoadState::OfUsers => {
             return fails(format!(
                 "{name} is a unit of user managers, which cannot reach onecred's sockets; make it a system unit with User="
             ));
         }
-        State::Masked => return fails(format!("{name} is masked; systemctl unmask {name}")),
-        State::Broken(state, error) => {
+        LoadState::Masked => return fails(format!("{name} is masked; systemctl unmask {name}")),
+        LoadState::Broken(state, error) => {
             return fails(format!(
                 "systemd could not load {name} ({state}): {}; see: systemd-analyze verify {name}",
                 error.trim_end_matches('.')
             ));
         }
-        State::Template => {
+        LoadState::Template => {
             let (prefix, suffix) = (name.prefix(), name.suffix());
             return fails(format!(
                 "{name} is a template, which cannot run; name an instance: {prefix}@NAME.{suffix}"
             ));
         }
-        State::Loaded => {}
+        LoadState::Loaded => {}
     }
     cannot_ask(machine, unit).map(|what| LineVerdict::new(Effect::Without, what))
 }
@@ -464,7 +471,7 @@ pub(super) fn judge(
     unit: &Unit,
     id: &CredentialId,
     own: &Prediction,
-    of_line: &dyn Fn(&Line) -> Option<Prediction>,
+    of_line: &dyn Fn(&CredentialLine) -> Option<Prediction>,
 ) -> Judgement {
     let line = unit.line(id, machine);
     let mut judgement = Judgement {
@@ -483,7 +490,7 @@ pub(super) fn judge(
     }
     // values that were not looked up for such a unit are unknown
     let early = early(unit, own.needs_network)
-        .filter(|_| line.is_some_and(Line::is_ours) && !own.fetched && own.allowed);
+        .filter(|_| line.is_some_and(CredentialLine::is_ours) && !own.fetched && own.allowed);
     let is_known = |verdict: &LineVerdict| early.is_none() || verdict.effect != Effect::Unknown;
     early.iter().for_each(|what| add(LineVerdict::new(Effect::Fails, what.as_str())));
     match line {
@@ -516,7 +523,7 @@ fn notes(unit: &Unit, own: &Prediction) -> Vec<String> {
     if unit.outdated {
         notes.push(OUTDATED.to_owned());
     }
-    if let Answer::Value(Some(stale)) = &own.answer {
+    if let PredictedAnswer::Value(Some(stale)) = &own.answer {
         notes.push(format!("the value in memory may be out of date: {stale}"));
     }
     if let Some(what) = early(unit, own.needs_network).filter(|_| own.fetched && own.allowed) {
@@ -614,20 +621,20 @@ pub(super) fn environment(unit: &Unit) -> Vec<LineVerdict> {
             file.path
         )),
         false => match &file.found {
-            Found::Nothing if file.path.contains(['*', '?', '[']) => fails(format!(
+            EnvironmentFiles::Nothing if file.path.contains(['*', '?', '[']) => fails(format!(
                 "EnvironmentFile={0} matches no file, and the unit fails; create one, or write EnvironmentFile=-{0} if there may be none",
                 file.path
             )),
-            Found::Nothing => fails(format!(
+            EnvironmentFiles::Nothing => fails(format!(
                 "EnvironmentFile={0} does not exist, and the unit fails; create it, or write EnvironmentFile=-{0} if it may be missing",
                 file.path
             )),
-            Found::Directory(path) => fails(format!(
+            EnvironmentFiles::Directory(path) => fails(format!(
                 "EnvironmentFile={}: {path} is a directory, and the unit fails; name files, for example {path}/*.env",
                 file.path
             )),
-            Found::Unknown => Some(hidden(&format!("EnvironmentFile={}", file.path))),
-            Found::Files => None,
+            EnvironmentFiles::Unknown => Some(hidden(&format!("EnvironmentFile={}", file.path))),
+            EnvironmentFiles::Files => None,
         },
     });
     verdicts.collect()

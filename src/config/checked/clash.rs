@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
-use super::super::problem::{Place, Problems};
+use super::super::problem::{Offset, Problems};
 use crate::domain::name::CredentialId;
 use crate::domain::policy::Rule;
 use crate::domain::secret::Grant;
@@ -13,7 +13,7 @@ use crate::domain::secret::Grant;
 pub(super) struct Claimed {
     pub(super) grant: Grant,
     pub(super) holder: String,
-    pub(super) place: Place,
+    pub(super) place: Offset,
 }
 
 /// Reports entries of the same precedence that grant one unit two secrets under one ID.
@@ -72,7 +72,7 @@ fn clash(first: &Claimed, second: &Claimed, problems: &mut Problems) {
 pub(super) struct Published {
     pub(super) path: PathBuf,
     pub(super) holder: String,
-    pub(super) place: Place,
+    pub(super) place: Offset,
 }
 
 /// Reports two secrets for one file, and a file whose path is the directory of another file.
@@ -103,9 +103,9 @@ pub(super) fn targets(published: &[Published], problems: &mut Problems) {
 }
 
 /// Reports rules that never apply, because an earlier one matches everything that they match.
-pub(super) fn rules(rules: &[(Rule, Place)], problems: &mut Problems) {
+pub(super) fn rules(rules: &[(Rule, Offset)], problems: &mut Problems) {
     for (index, (rule, place)) in rules.iter().enumerate() {
-        let hides = |(earlier, _): &&(Rule, Place)| {
+        let hides = |(earlier, _): &&(Rule, Offset)| {
             !(rule.units.is_empty() || rule.credentials.is_empty())
                 && rule
                     .units

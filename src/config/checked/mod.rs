@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use super::at::At;
 use super::merged::Merged;
-use super::problem::{Place, Problems};
+use super::problem::{Offset, Problems};
 use super::written;
 pub use service_account::ServiceAccount;
 pub(crate) use source::is_local_name;
@@ -165,7 +165,7 @@ impl Checker<'_> {
     }
 
     /// The named source, or the default one. `user` is the entry that needs it, for messages.
-    fn source(&mut self, name: Option<&At<String>>, user: Option<Place>) -> Option<SourceName> {
+    fn source(&mut self, name: Option<&At<String>>, user: Option<Offset>) -> Option<SourceName> {
         let names: Vec<&str> = self.sources.keys().map(SourceName::as_str).collect();
         let Some(name) = name else {
             if let (None, Some(place), false) = (&self.defaults.source, user, names.is_empty()) {
@@ -236,7 +236,7 @@ impl Checker<'_> {
     }
 
     /// Reports mistakes in a reference with valid syntax. Returns whether the reference can be used.
-    fn can_match(&mut self, place: Place, reference: &str) -> bool {
+    fn can_match(&mut self, place: Offset, reference: &str) -> bool {
         match reference::slip(reference) {
             Some(slip) if slip.never_matches => {
                 self.problems.error(place, slip.what, slip.remedy);
@@ -251,13 +251,13 @@ impl Checker<'_> {
     }
 
     /// A reference, if it can match anything.
-    fn parsed_reference(&mut self, place: Place, text: &str) -> Option<Reference> {
+    fn parsed_reference(&mut self, place: Offset, text: &str) -> Option<Reference> {
         let reference = self.parsed(place, Reference::parse(text), "")?;
         self.can_match(place, text).then_some(reference)
     }
 
     /// The result of a parser. An error is reported.
-    fn parsed<T, E: Display>(&mut self, place: Place, result: Result<T, E>, remedy: &str) -> Option<T> {
+    fn parsed<T, E: Display>(&mut self, place: Offset, result: Result<T, E>, remedy: &str) -> Option<T> {
         result.map_err(|error| self.problems.error(place, error.to_string(), remedy)).ok()
     }
 }

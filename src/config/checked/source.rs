@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use url::{Host, Url};
 
 use super::super::at::At;
-use super::super::problem::{Place, Problems};
+use super::super::problem::{Offset, Problems};
 use super::super::written::{self, Kind};
 use super::super::{ServiceAccount, Source, SourceKind};
 use super::absolute_path::absolute;
@@ -99,7 +99,7 @@ fn refuse_foreign_keys(kind: Kind, written: &written::Source, problems: &mut Pro
         Kind::Connect => ("connect", &["url", "insecure", "connectUsers", "caFile", "token"]),
         Kind::File => ("file", &["path"]),
     };
-    let given: [(&str, Option<Place>, &str); 12] = [
+    let given: [(&str, Option<Offset>, &str); 12] = [
         ("url", written.url.as_ref().map(|v| v.place), "connect"),
         ("insecure", written.insecure.as_ref().map(|v| v.place), "connect"),
         ("connectUsers", written.connect_users.first().map(|v| v.place), "connect"),

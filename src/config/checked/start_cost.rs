@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::merged::Merged;
-use super::super::problem::{Place, Problems};
+use super::super::problem::{Offset, Problems};
 use super::super::{Settings, SourceKind};
 use crate::domain::name::SourceName;
 
@@ -13,7 +13,7 @@ const SESSION: u64 = 5 + 1;
 const BATCH: u64 = 50;
 
 /// The position of a warning about each source: its `hosts`, its `budget`, or the source itself.
-pub(super) fn places(merged: &Merged) -> BTreeMap<SourceName, Place> {
+pub(super) fn places(merged: &Merged) -> BTreeMap<SourceName, Offset> {
     let one = merged.source.iter().map(|source| (SourceName::default_source(), source));
     let many =
         merged.sources.iter().filter_map(|(name, source)| Some((SourceName::parse(name).ok()?, source)));
@@ -25,7 +25,7 @@ pub(super) fn places(merged: &Merged) -> BTreeMap<SourceName, Place> {
 }
 
 /// Warns about service accounts whose budget is lower than one start of all hosts needs.
-pub(super) fn check(settings: &Settings, places: &BTreeMap<SourceName, Place>, problems: &mut Problems) {
+pub(super) fn check(settings: &Settings, places: &BTreeMap<SourceName, Offset>, problems: &mut Problems) {
     for (name, source) in &settings.sources {
         let (SourceKind::ServiceAccount(account), Some(place)) = (&source.kind, places.get(name)) else {
             continue;

@@ -2,7 +2,7 @@
 //! request it.
 
 use super::super::at::At;
-use super::super::problem::Place;
+use super::super::problem::Offset;
 use super::{Checker, clash};
 use crate::domain::name::{Claim, CredentialId, SecretName};
 use crate::domain::policy::Glob;
@@ -58,7 +58,7 @@ impl Checker<'_> {
         self.unit_pattern(entry, entry.place)
     }
 
-    fn unit_pattern(&mut self, text: &str, place: Place) -> Option<UnitPattern> {
+    fn unit_pattern(&mut self, text: &str, place: Offset) -> Option<UnitPattern> {
         let pattern =
             self.parsed(place, UnitPattern::parse(text), "write it like \"app\" or \"web@*.service\"")?;
         let template = pattern.glob().literal().and_then(|name| name.split_once("@."));
@@ -87,7 +87,14 @@ impl Checker<'_> {
 
     /// systemd puts both names into a socket address, and cuts it off if it is too long, so onecred would
     /// never receive these names.
-    pub(super) fn length(&mut self, unit: &Glob, unit_bytes: usize, id: &str, id_bytes: usize, place: Place) {
+    pub(super) fn length(
+        &mut self,
+        unit: &Glob,
+        unit_bytes: usize,
+        id: &str,
+        id_bytes: usize,
+        place: Offset,
+    ) {
         let (total, max) = (unit_bytes + id_bytes, Claim::MAX);
         if total > max {
             let least = if unit.literal().is_some() { "" } else { "at least " };

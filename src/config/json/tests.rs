@@ -5,12 +5,12 @@ use proptest::prelude::*;
 
 fn plain(node: &Node) -> serde_json::Value {
     match &node.value {
-        Value::Null => serde_json::Value::Null,
-        Value::Bool(value) => (*value).into(),
-        Value::Number(number) => number.clone().into(),
-        Value::Text(text) => text.clone().into(),
-        Value::Array(nodes) => nodes.iter().map(plain).collect(),
-        Value::Object(members) => members.iter().map(|m| (m.key.clone(), plain(&m.value))).collect(),
+        JsonValue::Null => serde_json::Value::Null,
+        JsonValue::Bool(value) => (*value).into(),
+        JsonValue::Number(number) => number.clone().into(),
+        JsonValue::Text(text) => text.clone().into(),
+        JsonValue::Array(nodes) => nodes.iter().map(plain).collect(),
+        JsonValue::Object(members) => members.iter().map(|m| (m.key.clone(), plain(&m.value))).collect(),
     }
 }
 
@@ -23,11 +23,11 @@ fn same_as_serde_json(text: &str) -> Result<(), TestCaseError> {
 #[test]
 fn places_and_twice_the_same_key() {
     let node = parse(" {\"a\": [1, \"\\ud83d\\ude00\"], \"a\": null}").expect("valid");
-    let Value::Object(members) = &node.value else { panic!("{node:?}") };
+    let JsonValue::Object(members) = &node.value else { panic!("{node:?}") };
     assert_eq!((node.byte, members[0].byte, members[1].byte), (1, 2, 28));
-    let Value::Array(entries) = &members[0].value.value else { panic!("{node:?}") };
+    let JsonValue::Array(entries) = &members[0].value.value else { panic!("{node:?}") };
     assert_eq!((entries[0].byte, entries[1].byte), (8, 11));
-    assert_eq!(entries[1].value, Value::Text("😀".into()));
+    assert_eq!(entries[1].value, JsonValue::Text("😀".into()));
 }
 
 #[test]

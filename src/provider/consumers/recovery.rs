@@ -39,7 +39,7 @@ use self::failed_units::{FailedUnit, FailedUnits, MOST};
 use self::lookups::Refused;
 use self::sealing::Sealing;
 use self::slots::Slots;
-use self::start::{For, Outcome};
+use self::start::{For, StartOutcome};
 use self::tries::Tries;
 use crate::domain::name::{Claim, SourceName};
 use crate::host::clock::BootTime;
@@ -275,7 +275,7 @@ impl Recovery {
             result = self.start_again(&unit, why, "replace").await;
         }
         let next = match result {
-            Ok(Outcome::Started) => {
+            Ok(StartOutcome::Started) => {
                 tracing::info!(
                     message_id = message_id::RECOVERED,
                     object_systemd_unit = unit,
@@ -291,15 +291,15 @@ impl Recovery {
                 next
             }
             // also if there is no connection: try again later
-            Ok(Outcome::Later) | Err(zbus::Error::InputOutput(_)) => {
+            Ok(StartOutcome::Later) | Err(zbus::Error::InputOutput(_)) => {
                 self.units().waits(&unit);
                 Vec::new()
             }
-            Ok(Outcome::Returned) => {
+            Ok(StartOutcome::Returned) => {
                 tracing::debug!("{unit} is not started again: it has returned by its own Restart=");
                 self.units().started(&unit, &failed)
             }
-            Ok(Outcome::NotNeeded) => {
+            Ok(StartOutcome::NotNeeded) => {
                 tracing::debug!("{unit} is not started again: it runs, or was stopped");
                 self.units().is_over(&unit, &failed);
                 Vec::new()

@@ -12,13 +12,13 @@ use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::dbus::authorization::{Action, Caller};
 
 /// A secret of the active configuration, for a caller who may use it.
-pub(super) struct Found {
+pub(super) struct AllowedSecret {
     active: Arc<ActiveConfig>,
     name: String,
     caller: Arc<Caller>,
 }
 
-impl Found {
+impl AllowedSecret {
     pub(super) fn secret(&self) -> Result<&Secret, BusError> {
         self.active.secret(&self.name).ok_or_else(|| self.caller.no_secret(&self.active, &self.name))
     }
@@ -54,15 +54,15 @@ impl Desk {
         name: &str,
         action: Action,
         header: &Header<'_>,
-    ) -> Result<Found, BusError> {
+    ) -> Result<AllowedSecret, BusError> {
         let caller = self.caller(header).await?;
         self.active(&caller, action, header).await?;
-        let found = || Found {
+        let found = || AllowedSecret {
             active: self.context.config.get(),
             name: name.to_owned(),
             caller: Arc::clone(&caller),
         };
-        let is_own = |found: &Found| {
+        let is_own = |found: &AllowedSecret| {
             found.secret().is_ok_and(|secret| caller.owns(secret, &found.active.settings.policy))
         };
         if action.needs_polkit(|| is_own(&found())) {

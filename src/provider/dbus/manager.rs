@@ -16,7 +16,7 @@ use crate::domain::policy::Deliverable;
 use crate::provider::base::files::Standing;
 use crate::provider::dbus::authorization::Action;
 use crate::provider::dbus::metrics_snapshot;
-use crate::provider::dbus::operations::Outcome;
+use crate::provider::dbus::operations::RefreshResult;
 use crate::provider::observe::metrics;
 use crate::provider::publish::Handle;
 
@@ -84,7 +84,7 @@ impl Manager {
         names: Names,
         flags: u64,
         #[zbus(header)] header: Header<'_>,
-    ) -> Result<Vec<Outcome>, BusError> {
+    ) -> Result<Vec<RefreshResult>, BusError> {
         let names = distinct(names);
         let caller = self.desk.caller(&header).await?;
         let active = self.desk.active(&caller, Action::Refresh, &header).await?;
@@ -112,7 +112,7 @@ impl Manager {
         &self,
         flags: u64,
         #[zbus(header)] header: Header<'_>,
-    ) -> Result<Vec<Outcome>, BusError> {
+    ) -> Result<Vec<RefreshResult>, BusError> {
         let (caller, active) = self.desk.allow_of_active(Action::Refresh, &header).await?;
         let names = active.settings.policy.secrets().map(|secret| secret.name.to_string()).collect();
         self.desk.refresh_these(names, flags, &caller).await

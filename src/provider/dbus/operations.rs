@@ -16,14 +16,14 @@ use crate::ipc::version;
 use crate::provider::base::events::Event;
 use crate::provider::base::item_key::ItemKey;
 use crate::provider::dbus::authorization::Caller;
-use crate::provider::store::{Entry, Origin, Snapshot};
+use crate::provider::store::{Origin, Snapshot, StoredField};
 
 /// How many secrets one call refreshes at the same time.
 const AT_ONCE: usize = 64;
 
 /// The result of refreshing one secret: its name, "changed", "unchanged" or "failed", the version, and the
 /// error's name and message. Without a failure, the last two may hold a warning.
-pub(super) type Outcome = (String, String, u64, String, String);
+pub(super) type RefreshResult = (String, String, u64, String, String);
 
 impl Desk {
     /// Refreshes secrets and templates concurrently. The outcomes have the order of the names.
@@ -32,7 +32,7 @@ impl Desk {
         names: Vec<String>,
         flags: u64,
         caller: &Arc<Caller>,
-    ) -> Result<Vec<Outcome>, BusError> {
+    ) -> Result<Vec<RefreshResult>, BusError> {
         let (turns, mut work) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
         let broker = &self.context.broker;
         let active = self.context.config.get();
@@ -104,7 +104,7 @@ impl Desk {
         };
         let previous = slot.as_ref().and_then(|slot| slot.previous.as_ref()).filter(differs);
         let entry = previous.and_then(|previous| previous.entry(field));
-        let (Some(previous), Some(&Entry::Value { offset, len, .. })) = (previous, entry) else {
+        let (Some(previous), Some(&StoredField::Value { offset, len, .. })) = (previous, entry) else {
             return Err(BusError::InvalidArgument(format!(
                 "{name}: no previous value: it has not changed since boot, or was removed since; to override it: onecred put {name}"
             )));

@@ -8,7 +8,7 @@ use crate::domain::reference::FieldRef;
 use crate::host::clock::BootTime;
 use crate::host::pauses::{Paused, Pauses};
 use crate::provider::base::item_key::ItemKey;
-use crate::provider::store::{Entry, Snapshot};
+use crate::provider::store::{Snapshot, StoredField};
 
 /// The pause after the first fetch, and the longest pause.
 const PAUSES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(3600)];
@@ -46,7 +46,7 @@ impl AbsentFields {
         let mut fields = self.lock();
         for field in snapshot.fields() {
             let of = (snapshot.key.clone(), field.clone());
-            let fails = matches!(snapshot.entry(field), Some(Entry::Failed(failure)) if !failure.class.is_transient());
+            let fails = matches!(snapshot.entry(field), Some(StoredField::Failed(failure)) if !failure.class.is_transient());
             let is_of_version = fields.last(&of).is_none_or(|version| *version == snapshot.version);
             if !fails || !is_of_version {
                 fields.end(&of);

@@ -35,7 +35,7 @@ struct Inner {
     answered: HashSet<(u64, u64)>,
     hasher: RandomState,
     /// Until when an asker's share of a source is used up.
-    limited: HashMap<(SourceName, ipc::Asker), (BootTime, Failure)>,
+    limited: HashMap<(SourceName, ipc::ShareOwner), (BootTime, Failure)>,
     logged: Pauses<(SourceName, u64), ()>,
 }
 
@@ -63,13 +63,13 @@ impl Askers {
         asker: &Asker,
         number: impl Fn(&str) -> u64,
         field: Option<(&ItemKey, &FieldRef)>,
-    ) -> ipc::Asker {
+    ) -> ipc::ShareOwner {
         let class = match asker {
             Asker::Onecred => Purpose::Background,
             Asker::Admin | Asker::Start(_) => Purpose::Start,
             Asker::BusUnit(_) | Asker::BusUser(_) => Purpose::Bus,
         };
-        let Some(name) = asker.consumer() else { return ipc::Asker { share: 0, class } };
+        let Some(name) = asker.consumer() else { return ipc::ShareOwner { share: 0, class } };
         let share = number(&name).max(1);
         let mut inner = self.lock();
         let is_first = matches!(asker, Asker::Start(_))
@@ -78,7 +78,7 @@ impl Askers {
             inner.names.clear(); // their names are stored again when they ask again
         }
         inner.names.entry(share).or_insert(name);
-        ipc::Asker { share, class: if is_first { Purpose::FirstStart } else { class } }
+        ipc::ShareOwner { share, class: if is_first { Purpose::FirstStart } else { class } }
     }
 
     /// Records that a unit received a field, or was refused it for a lasting reason. From now on, its
@@ -98,7 +98,12 @@ impl Askers {
     }
 
     /// Why an asker may not cause calls to a source now.
-    pub(super) fn limited(&self, source: &SourceName, asker: ipc::Asker, now: BootTime) -> Option<Failure> {
+    pub(super) fn limited(
+        &self,
+        source: &SourceName,
+        asker: ipc::ShareOwner,
+        now: BootTime,
+    ) -> Option<Failure> {
         let inner = self.lock();
         let (until, failure) = inner.limited.get(&(source.clone(), asker))?;
         let left = now.age(*until);
@@ -106,7 +111,13 @@ impl Askers {
     }
 
     /// Records that an asker's share of a source is used up.
-    pub(super) fn limit(&self, source: &SourceName, asker: ipc::Asker, failure: &Failure, now: BootTime) {
+    pub(super) fn limit(
+        &self,
+        source: &SourceName,
+        asker: ipc::ShareOwner,
+        failure: &Failure,
+        now: BootTime,
+    ) {
         let until = now.after(failure.retry_after.unwrap_or_default().max(LEAST_WAIT));
         let mut inner = self.lock();
         inner.limited.retain(|_, (until, _)| !now.age(*until).is_zero());
@@ -121,7 +132,7 @@ impl Askers {
     }
 
     /// Whether to log the consumers with the most calls, now that this asker is limited.
-    pub(super) fn is_to_log(&self, source: &SourceName, asker: ipc::Asker, now: BootTime) -> bool {
+    pub(super) fn is_to_log(&self, source: &SourceName, asker: ipc::ShareOwner, now: BootTime) -> bool {
         let (mut inner, key) = (self.lock(), (source.clone(), asker.share));
         let is_due = inner.logged.present(&key, now).is_none();
         if is_due {
@@ -192,7 +203,7 @@ mod tests {
     fn a_limit_is_of_one_asker_and_ends() {
         let (askers, now) = (Askers::default(), BootTime::now());
         let source = SourceName::default_source();
-        let asker = |share| ipc::Asker { share, class: Purpose::Bus };
+        let asker = |share| ipc::ShareOwner { share, class: Purpose::Bus };
         let failure = Failure::new(Class::Limited, "c", "r").retry_after(Duration::from_secs(60));
         askers.limit(&source, asker(1), &failure, now);
         let later = now.after(Duration::from_secs(20));

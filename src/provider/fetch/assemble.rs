@@ -74,12 +74,12 @@ pub enum LookUp {
     /// The complete value, or why it cannot be assembled.
     Known(Result<Assembled, Refusal>),
     /// The first part that must be waited for.
-    Pending(Missing),
+    Pending(PendingPart),
 }
 
 /// A part that must be waited for.
 #[derive(Debug)]
-pub struct Missing {
+pub struct PendingPart {
     /// The part.
     pub wanted: Arc<Wanted>,
     /// Whether an older value is served if its source does not answer.
@@ -101,7 +101,7 @@ pub fn look_up(broker: &Broker, job: &Job) -> LookUp {
     let look_up = |wanted: &Arc<Wanted>| match broker.look_up(&job.order(wanted)) {
         broker::LookUp::Ready(ready) => Ok(ready),
         broker::LookUp::Pending(pending) => {
-            Err(Missing { wanted: Arc::clone(wanted), has_older: pending.older.is_some() })
+            Err(PendingPart { wanted: Arc::clone(wanted), has_older: pending.older.is_some() })
         }
     };
     let result = match &job.what {

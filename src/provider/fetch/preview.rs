@@ -12,14 +12,14 @@ use crate::provider::base::asker::Asker;
 use crate::provider::base::limits::Form;
 use crate::provider::base::process_id::ProcessId;
 use crate::provider::fetch::broker::{Broker, LookUp, Order};
-use crate::provider::observe::secret_status::{Condition, State, Unusable};
+use crate::provider::observe::secret_status::{Condition, SecretState, Unusable};
 
 /// The expected answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preview {
     /// The status. A template has the status of its worst part. It is failing if it cannot be filled in or is
     /// too large.
-    pub state: State,
+    pub state: SecretState,
     /// The size of the value in bytes, if known.
     pub size: Option<usize>,
     /// Why it would be refused.
@@ -69,7 +69,8 @@ fn of_secret(condition: &Condition, wanted: &Wanted, form: Form) -> Preview {
     let of_form = condition.sealed.filter(|_| form == Form::Sealed);
     let unusable = condition.unusable.or(of_form);
     // a failure of the source does not matter if a value is available
-    let failed = condition.error.as_ref().filter(|_| condition.state == State::Failing && unusable.is_none());
+    let failed =
+        condition.error.as_ref().filter(|_| condition.state == SecretState::Failing && unusable.is_none());
     let refusal = match (unusable, failed) {
         (Some(unusable), _) => Some(unusable.why(&wanted.reference.to_string())),
         (None, Some(failure)) => {
@@ -77,8 +78,11 @@ fn of_secret(condition: &Condition, wanted: &Wanted, form: Form) -> Preview {
         }
         (None, None) => None,
     };
-    let state =
-        if unusable.is_some() && condition.state != State::Held { State::Failing } else { condition.state };
+    let state = if unusable.is_some() && condition.state != SecretState::Held {
+        SecretState::Failing
+    } else {
+        condition.state
+    };
     Preview { state, size: condition.size, refusal }
 }
 
@@ -106,10 +110,12 @@ fn of_template(
     };
     let refusal = parts.iter().find_map(|part| part.refusal.clone()).or(of_whole).map(within);
     let state = match refusal {
-        Some(_) => State::Failing,
-        None => {
-            parts.iter().map(|part| part.state).max_by_key(|state| badness(*state)).unwrap_or(State::Fresh)
-        }
+        Some(_) => SecretState::Failing,
+        None => parts
+            .iter()
+            .map(|part| part.state)
+            .max_by_key(|state| badness(*state))
+            .unwrap_or(SecretState::Fresh),
     };
     Preview { state, size, refusal }
 }
@@ -121,13 +127,13 @@ pub fn too_large(size: usize, form: Form, ids: &[CredentialId]) -> Option<Unusab
     Unusable::of(size, true, form, longest)
 }
 
-fn badness(state: State) -> u8 {
+fn badness(state: SecretState) -> u8 {
     match state {
-        State::Fresh => 0,
-        State::Held => 1,
-        State::Stale => 2,
-        State::NeverFetched => 3,
-        State::Failing => 4,
+        SecretState::Fresh => 0,
+        SecretState::Held => 1,
+        SecretState::Stale => 2,
+        SecretState::NeverFetched => 3,
+        SecretState::Failing => 4,
     }
 }
 

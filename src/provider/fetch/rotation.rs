@@ -21,7 +21,7 @@ use crate::host::clock::BootTime;
 use crate::host::pause::varied;
 use crate::provider::base::asker::Asker;
 use crate::provider::base::item_key::ItemKey;
-use crate::provider::store::{Entry, Slot};
+use crate::provider::store::{Slot, StoredField};
 
 /// How often to look for due secrets. A new configuration may change intervals, and the start of a unit may
 /// find a change.
@@ -67,7 +67,7 @@ impl Rotation {
                 let key = ItemKey::new(&wanted.source, &wanted.reference.item);
                 let slot = broker.slot(&key)?;
                 let field = wanted.reference.field.clone();
-                let has_value = matches!(slot.snapshot.entry(&field), Some(Entry::Value { .. }));
+                let has_value = matches!(slot.snapshot.entry(&field), Some(StoredField::Value { .. }));
                 let (changed, incomplete) = (slot.changed, is_incomplete(&slot, &field));
                 let (confirmed, fetched) = (slot.confirmed, slot.snapshot.fetched);
                 Some(Candidate { key, field, interval, confirmed, fetched, changed, incomplete, has_value })
@@ -141,7 +141,7 @@ async fn work(
 
 /// Whether the last fetch of a field failed for a temporary reason.
 fn is_incomplete(slot: &Slot, field: &FieldRef) -> bool {
-    matches!(slot.snapshot.entry(field), Some(Entry::Failed(failure)) if failure.class.is_transient())
+    matches!(slot.snapshot.entry(field), Some(StoredField::Failed(failure)) if failure.class.is_transient())
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub struct Start<'a> {
 
 /// The predicted answer.
 #[derive(Debug, Default)]
-pub struct Answer {
+pub struct Predicted {
     /// The value, with the reason if it is older than allowed, or a refusal. `None` if it is not known
     /// without a look-up.
     pub result: Option<Result<Option<Failure>, Refusal>>,
@@ -53,26 +53,26 @@ impl<'a> Start<'a> {
     }
 
     /// Answers one request. With `look_up`, missing values are first looked up once.
-    pub async fn answer(&self, what: &Deliverable, claim: &Claim, form: Form, look_up: bool) -> Answer {
+    pub async fn answer(&self, what: &Deliverable, claim: &Claim, form: Form, look_up: bool) -> Predicted {
         let (process, arrived, asker) = (self.process, BootTime::now(), self.asker.clone());
         let job = Job { what: what.clone(), process, arrived, asker };
         if let Some(answer) = self.at_once(&job, claim, form) {
             return answer;
         }
         if !look_up {
-            return Answer::default();
+            return Predicted::default();
         }
         let failure = self::look_up(self.broker, what, &self.asker).await;
         let looked_up = self.at_once(&job, claim, form);
-        looked_up.unwrap_or_else(|| Answer { result: failure.map(Err), size: None })
+        looked_up.unwrap_or_else(|| Predicted { result: failure.map(Err), size: None })
     }
 
-    fn at_once(&self, job: &Job, claim: &Claim, form: Form) -> Option<Answer> {
+    fn at_once(&self, job: &Job, claim: &Claim, form: Form) -> Option<Predicted> {
         let result = assemble::look_up(self.broker, job).known()?;
         let size = result.as_ref().ok().map(|assembled| assembled.value.len());
         let fit = |value| (self.fit)(&self.totals, (self.process, claim), value, &job.what, form);
         let stale = |it: Assembled| it.stale.into_iter().next().map(|(_, failure)| failure);
-        Some(Answer { result: Some(result.and_then(fit).map(stale)), size })
+        Some(Predicted { result: Some(result.and_then(fit).map(stale)), size })
     }
 }
 

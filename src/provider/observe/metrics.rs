@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::ipc::{QuotaStatus, SourceState, SourceStatus};
 use crate::provider::observe::counters::{BOUNDS_USEC, Counts, Latency, Totals};
-use crate::provider::observe::secret_status::State;
+use crate::provider::observe::secret_status::SecretState;
 
 /// A snapshot of all metrics.
 #[derive(Debug, Clone, Default)]
@@ -36,7 +36,7 @@ pub struct SecretFigures {
     /// Its name.
     pub name: String,
     /// Its status. A template has the status of its parts.
-    pub state: Option<State>,
+    pub state: Option<SecretState>,
     /// The time since its value was known to be current.
     pub age: Option<Duration>,
     /// How often it was delivered and refused.
@@ -123,7 +123,7 @@ fn latency(text: &mut Text, latency: &Latency) {
 fn secrets(text: &mut Text, secrets: &[SecretFigures]) {
     text.gauge("onecred_secret_state", "The state of a secret: 1 for its current state.", "");
     for secret in secrets {
-        for state in State::ALL {
+        for state in SecretState::ALL {
             let Some(present) = secret.state else { continue };
             let labels = [("secret", secret.name.as_str()), ("state", state.as_str())];
             text.sample("onecred_secret_state", &labels, u8::from(state == present));

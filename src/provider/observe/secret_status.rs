@@ -10,11 +10,11 @@ use crate::host::clock::BootTime;
 use crate::ipc::{Class, Failure};
 
 use crate::provider::base::limits::{self, Form};
-use crate::provider::store::{Entry, Held, Slot, Snapshot};
+use crate::provider::store::{Held, Slot, Snapshot, StoredField};
 
 /// The state of a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum SecretState {
     /// It was not requested since boot, or its value was removed.
     NeverFetched,
     /// It is served without a check.
@@ -28,7 +28,7 @@ pub enum State {
     Held,
 }
 
-impl State {
+impl SecretState {
     /// All states.
     pub const ALL: [Self; 5] = [Self::NeverFetched, Self::Fresh, Self::Stale, Self::Failing, Self::Held];
 
@@ -48,7 +48,7 @@ impl State {
 #[derive(Debug, Clone)]
 pub struct Condition {
     /// The state.
-    pub state: State,
+    pub state: SecretState,
     /// The version of its item in the store.
     pub version: Option<u64>,
     /// The time since that version was known to be current.
@@ -134,10 +134,10 @@ impl Condition {
         let entry = seen.slot.and_then(|slot| slot.snapshot.entry(&wanted.reference.field));
         let age = seen.slot.map(|slot| slot.confirmed.age(seen.now));
         let failed = match entry {
-            Some(Entry::Failed(failure)) => Some(failure),
+            Some(StoredField::Failed(failure)) => Some(failure),
             _ => None,
         };
-        let has_value = matches!(entry, Some(Entry::Value { .. }));
+        let has_value = matches!(entry, Some(StoredField::Value { .. }));
         let error = failed
             .or(seen.failing)
             .or(seen.trouble)
@@ -152,7 +152,7 @@ impl Condition {
         // a changed item is fetched before it is served, so its size is unknown
         let size = match (seen.held, seen.slot, entry) {
             (Some(held), ..) => Some(size(wanted, &held.snapshot, held.len)),
-            (None, Some(slot), Some(Entry::Value { len, .. })) if !changed => {
+            (None, Some(slot), Some(StoredField::Value { len, .. })) if !changed => {
                 Some(size(wanted, &slot.snapshot, *len))
             }
             _ => None,
@@ -165,16 +165,16 @@ impl Condition {
         let judge = |form| size.and_then(|size| judge(wanted, size, form, seen.ids));
         let (unusable, sealed) = (judge(Form::Plain), judge(Form::Sealed));
         let state = match (seen.held, has_value) {
-            (Some(_), _) => State::Held,
+            (Some(_), _) => SecretState::Held,
             (None, _) if failed.is_some() || seen.failing.is_some() || unusable.is_some() || ambiguous => {
-                State::Failing
+                SecretState::Failing
             }
-            (None, false) => State::NeverFetched,
-            (None, true) if fresh && !changed => State::Fresh,
-            (None, true) => State::Stale,
+            (None, false) => SecretState::NeverFetched,
+            (None, true) if fresh && !changed => SecretState::Fresh,
+            (None, true) => SecretState::Stale,
         };
         // the store may have the item because of another field
-        let is_here = state != State::NeverFetched;
+        let is_here = state != SecretState::NeverFetched;
         Self {
             state,
             version: seen.slot.filter(|_| is_here).map(|slot| slot.snapshot.version),

@@ -16,7 +16,7 @@ use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
 use crate::provider::base::asker::Asker;
 use crate::provider::base::refusal::Refusal;
-use crate::provider::fetch::assemble::{self, Job, LookUp, Missing};
+use crate::provider::fetch::assemble::{self, Job, LookUp, PendingPart};
 
 impl Publisher {
     /// Publishes configured files that do not exist yet, for programs that do not wait for a handle.
@@ -37,7 +37,7 @@ impl Publisher {
     }
 
     /// What the files of a handle are waiting for.
-    pub(in crate::provider) fn waits_for(&self, handle: &Handle) -> Vec<Missing> {
+    pub(in crate::provider) fn waits_for(&self, handle: &Handle) -> Vec<PendingPart> {
         let (Handle::One(name), Some(plan)) = (handle, self.plan()) else { return Vec::new() };
         let missing = |file: &File| {
             let (process, arrived) = (ProcessId::nobody(), BootTime::now());

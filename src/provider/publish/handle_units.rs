@@ -46,7 +46,7 @@ enum Files {
 
 /// What to do with a handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum HandleStep {
     Nothing,
     /// It is active without its files: restart it, so that it requests them again.
     AskAgain,
@@ -57,12 +57,12 @@ pub(super) enum Step {
 }
 
 /// Decides by the state of the handle and whether it has a job.
-fn step(state: &str, has_job: bool, files: Files) -> Step {
+fn step(state: &str, has_job: bool, files: Files) -> HandleStep {
     match (files, state) {
-        (Files::Gone, "active") if !has_job => Step::AskAgain,
-        (Files::Gone, "active" | "activating") => Step::LookAgain,
-        (Files::Good, "failed") if !has_job => Step::Start,
-        _ => Step::Nothing,
+        (Files::Gone, "active") if !has_job => HandleStep::AskAgain,
+        (Files::Gone, "active" | "activating") => HandleStep::LookAgain,
+        (Files::Good, "failed") if !has_job => HandleStep::Start,
+        _ => HandleStep::Nothing,
     }
 }
 
@@ -95,16 +95,16 @@ impl Publisher {
         let mut settled = true;
         for (unit, step) in self.steps(units) {
             let job = match step {
-                Step::AskAgain => manager.restart_unit(&unit, "ignore-dependencies").await,
-                Step::Start => manager.start_unit(&unit, "replace").await,
-                Step::LookAgain => {
+                HandleStep::AskAgain => manager.restart_unit(&unit, "ignore-dependencies").await,
+                HandleStep::Start => manager.start_unit(&unit, "replace").await,
+                HandleStep::LookAgain => {
                     settled = false;
                     continue;
                 }
-                Step::Nothing => continue,
+                HandleStep::Nothing => continue,
             };
             match job {
-                Ok(_) if step == Step::AskAgain => tracing::info!(
+                Ok(_) if step == HandleStep::AskAgain => tracing::info!(
                     object_systemd_unit = unit.as_str(),
                     onecred_unit = unit.as_str(),
                     "{unit} is restarted because its file is gone; units that require it are not stopped"
@@ -123,13 +123,13 @@ impl Publisher {
         Ok(settled)
     }
 
-    pub(super) fn steps(&self, units: Vec<Listed>) -> Vec<(String, Step)> {
+    pub(super) fn steps(&self, units: Vec<Listed>) -> Vec<(String, HandleStep)> {
         let step_of = |(unit, _, _, state, _, _, _, job, ..): Listed| {
             let handle = Handle::of_unit(&UnitName::parse(&unit).ok()?)?;
             let step = step(&state, job != 0, self.files_of(&handle));
             let recovers = || self.is_to_recover.get().is_some_and(|is_to_recover| is_to_recover(&unit));
-            let step = if step == Step::Start && recovers() { Step::Nothing } else { step };
-            (step != Step::Nothing).then_some((unit, step))
+            let step = if step == HandleStep::Start && recovers() { HandleStep::Nothing } else { step };
+            (step != HandleStep::Nothing).then_some((unit, step))
         };
         units.into_iter().filter_map(step_of).collect()
     }
@@ -252,18 +252,18 @@ mod tests {
     #[test]
     fn a_unit_asks_again_only_where_its_files_are_gone() {
         for (state, has_job, files, expected) in [
-            ("active", false, Files::Gone, Step::AskAgain),
-            ("active", true, Files::Gone, Step::LookAgain),
-            ("activating", true, Files::Gone, Step::LookAgain),
-            ("activating", false, Files::Gone, Step::LookAgain),
-            ("deactivating", true, Files::Gone, Step::Nothing),
-            ("failed", false, Files::Gone, Step::Nothing),
-            ("active", false, Files::Good, Step::Nothing),
-            ("active", false, Files::Unclear, Step::Nothing),
-            ("failed", false, Files::Good, Step::Start),
-            ("failed", true, Files::Good, Step::Nothing),
-            ("failed", false, Files::Unclear, Step::Nothing),
-            ("activating", true, Files::Good, Step::Nothing),
+            ("active", false, Files::Gone, HandleStep::AskAgain),
+            ("active", true, Files::Gone, HandleStep::LookAgain),
+            ("activating", true, Files::Gone, HandleStep::LookAgain),
+            ("activating", false, Files::Gone, HandleStep::LookAgain),
+            ("deactivating", true, Files::Gone, HandleStep::Nothing),
+            ("failed", false, Files::Gone, HandleStep::Nothing),
+            ("active", false, Files::Good, HandleStep::Nothing),
+            ("active", false, Files::Unclear, HandleStep::Nothing),
+            ("failed", false, Files::Good, HandleStep::Start),
+            ("failed", true, Files::Good, HandleStep::Nothing),
+            ("failed", false, Files::Unclear, HandleStep::Nothing),
+            ("activating", true, Files::Good, HandleStep::Nothing),
         ] {
             assert_eq!(step(state, has_job, files), expected, "{state}, job {has_job}, {files:?}");
         }

@@ -16,7 +16,7 @@ const FEW: usize = 64;
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub(super) struct Manifest {
     /// The files.
-    files: BTreeMap<PathBuf, Entry>,
+    files: BTreeMap<PathBuf, ManifestEntry>,
     /// The links and their targets.
     links: BTreeMap<PathBuf, PathBuf>,
     /// The directories that were created for the files.
@@ -46,7 +46,7 @@ enum Key {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Change {
-    File(PathBuf, Option<Entry>),
+    File(PathBuf, Option<ManifestEntry>),
     Link(PathBuf, Option<PathBuf>),
     Dir(PathBuf, bool),
     LinkDir(PathBuf, bool),
@@ -63,7 +63,7 @@ pub(super) enum Update {
 
 /// A published file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Entry {
+pub(super) struct ManifestEntry {
     /// The root that contains it.
     pub(super) root: PathBuf,
     /// Its attributes after it was written; `None` if it may not have been written.
@@ -174,7 +174,7 @@ impl Manifest {
         }
     }
 
-    pub(super) fn files(&self) -> &BTreeMap<PathBuf, Entry> {
+    pub(super) fn files(&self) -> &BTreeMap<PathBuf, ManifestEntry> {
         &self.files
     }
 
@@ -203,7 +203,7 @@ impl Manifest {
     }
 
     /// An entry to change.
-    pub(super) fn file_mut(&mut self, path: &Path) -> Option<&mut Entry> {
+    pub(super) fn file_mut(&mut self, path: &Path) -> Option<&mut ManifestEntry> {
         let entry = self.files.get_mut(path)?;
         self.news.insert(Key::File(path.to_owned()));
         Some(entry)
@@ -213,7 +213,8 @@ impl Manifest {
     /// if the process dies.
     pub(super) fn note(&mut self, target: &Target, root: &Path) {
         if !self.files.contains_key(&target.path) {
-            let entry = Entry { root: root.to_owned(), stamp: None, coming: None, made_of: String::new() };
+            let entry =
+                ManifestEntry { root: root.to_owned(), stamp: None, coming: None, made_of: String::new() };
             self.files.insert(target.path.clone(), entry);
             self.news.insert(Key::File(target.path.clone()));
         }
@@ -253,11 +254,11 @@ impl Manifest {
 
     /// The memory that the files use, in bytes.
     pub(super) fn bytes(&self) -> u64 {
-        self.files.values().map(Entry::bytes).sum()
+        self.files.values().map(ManifestEntry::bytes).sum()
     }
 }
 
-impl Entry {
+impl ManifestEntry {
     /// Whether a file is the one that onecred wrote, even if its owner has changed it.
     pub(super) fn is_of(&self, stat: &FileStat) -> bool {
         let there = (stat.st_dev, stat.st_ino);

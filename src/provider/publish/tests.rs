@@ -3,7 +3,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use super::handle_units::Step;
+use super::handle_units::HandleStep;
 use super::*;
 use crate::config::{Settings, from_text};
 use crate::domain::policy::Policy;
@@ -332,17 +332,18 @@ async fn handles_follow_their_files() {
     let (password, username) = ("onecred-file@password.service", "onecred-file@username.service");
     let all = "onecred-publish.service";
     for unit in [password, username, all] {
-        assert_eq!(step(unit, "active"), Some(Step::AskAgain), "{unit}: no file was published");
+        assert_eq!(step(unit, "active"), Some(HandleStep::AskAgain), "{unit}: no file was published");
     }
     rig.gives([Ok((1, ["p1", "u1"]))]);
     rig.publisher.publish("password").await.unwrap();
-    assert_eq!((step(password, "active"), step(password, "failed")), (None, Some(Step::Start)));
-    assert_eq!((step(all, "active"), step(all, "failed")), (Some(Step::AskAgain), None));
+    assert_eq!((step(password, "active"), step(password, "failed")), (None, Some(HandleStep::Start)));
+    assert_eq!((step(all, "active"), step(all, "failed")), (Some(HandleStep::AskAgain), None));
     rig.publisher.publish("username").await.unwrap();
-    assert_eq!((step(all, "active"), step(all, "failed")), (None, Some(Step::Start)));
+    assert_eq!((step(all, "active"), step(all, "failed")), (None, Some(HandleStep::Start)));
     let plan = rig.publisher.plan().unwrap();
     rig.publisher.withdraw(plan.named("username"), NO_MORE);
-    for (unit, expected) in [(password, None), (username, Some(Step::AskAgain)), (all, Some(Step::AskAgain))]
+    for (unit, expected) in
+        [(password, None), (username, Some(HandleStep::AskAgain)), (all, Some(HandleStep::AskAgain))]
     {
         assert_eq!(step(unit, "active"), expected, "{unit}: one file is gone");
     }

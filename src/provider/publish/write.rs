@@ -17,7 +17,7 @@ use nix::unistd::{UnlinkatFlags, fchown, getegid, geteuid, unlinkat};
 use super::super::store::Kind;
 use super::accounts::Owner;
 use super::dirs::Dir;
-use super::manifest::{Entry, Manifest, Stamp, digest, in_pages};
+use super::manifest::{Manifest, ManifestEntry, Stamp, digest, in_pages};
 use crate::domain::secret::{SecretValue, Target};
 use crate::provider::base::publish_error::Fault;
 
@@ -242,7 +242,7 @@ impl Writer {
         let path = &piece.target.path;
         // exposed: to compute a digest and to write it
         let bytes = piece.value.expose();
-        let before = self.manifest.files().get(path).map_or(0, Entry::bytes);
+        let before = self.manifest.files().get(path).map_or(0, ManifestEntry::bytes);
         let would = self.used - before + in_pages(bytes.len() as u64);
         if would > self.limit {
             return Err(Fault::Full { would, limit: self.limit });

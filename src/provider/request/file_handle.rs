@@ -13,7 +13,7 @@ use crate::host::clock::BootTime;
 use crate::host::systemd::message_id;
 use crate::provider::base::peer::Peer;
 use crate::provider::base::refusal::Refusal;
-use crate::provider::fetch::assemble::Missing;
+use crate::provider::fetch::assemble::PendingPart;
 use crate::provider::publish::Handle;
 
 /// How long a refusal waits until the units that require the handle are known.
@@ -70,7 +70,7 @@ impl Handler {
         match timeout(PATIENT_FOR, &mut work).await {
             Ok(result) => result,
             Err(_elapsed) => {
-                for Missing { wanted, has_older } in self.context.publisher.waits_for(handle) {
+                for PendingPart { wanted, has_older } in self.context.publisher.waits_for(handle) {
                     let asked = Asked { peer, secret: Some(&wanted.label), arrived };
                     let cause = self.context.broker.last_failure(&wanted.source);
                     self.log.waiting(asked, &wanted, cause.as_ref(), has_older);

@@ -7,7 +7,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::handler::Handler;
-use super::reply::{Connection, Place};
+use super::reply::{Connection, ConnectionPermits};
 use crate::host::{accept, sys};
 use crate::provider::base::limits::Form;
 
@@ -74,7 +74,7 @@ impl Listener {
 
     fn hand_over(&self, socket: OwnedFd, permit: OwnedSemaphorePermit, form: Form) {
         let waiting = Arc::clone(&self.waiting).try_acquire_owned().ok();
-        let place = Place::new(permit, waiting, Arc::clone(&self.connections));
+        let place = ConnectionPermits::new(permit, waiting, Arc::clone(&self.connections));
         self.handler.handle(Connection::new(socket, place), form);
     }
 

@@ -51,7 +51,7 @@ pub enum Delivery {
 /// The permits of a connection: as one of the open connections, and as one of those that wait for their
 /// answer.
 #[derive(Debug)]
-pub struct Place {
+pub struct ConnectionPermits {
     /// Released when the value was sent, or when a refusal has begun, which the keeper can finish.
     waiting: Option<OwnedSemaphorePermit>,
     /// Released when the connection is closed, or has taken a complete refusal.
@@ -60,7 +60,7 @@ pub struct Place {
     _counted: Arc<()>,
 }
 
-impl Place {
+impl ConnectionPermits {
     /// Combines permits. There are as many for waiting connections as for open ones. `counted` counts the
     /// connection.
     pub fn new(open: OwnedSemaphorePermit, waiting: Option<OwnedSemaphorePermit>, counted: Arc<()>) -> Self {
@@ -71,12 +71,12 @@ impl Place {
 /// A connection that must get an answer. If it is dropped without an answer, it is refused.
 pub struct Connection {
     socket: Option<Held>,
-    place: Option<Place>,
+    place: Option<ConnectionPermits>,
 }
 
 impl Connection {
     /// Takes over an accepted, non-blocking socket.
-    pub fn new(socket: OwnedFd, place: Place) -> Self {
+    pub fn new(socket: OwnedFd, place: ConnectionPermits) -> Self {
         Self { socket: Some(Held::new(socket)), place: Some(place) }
     }
 
@@ -246,7 +246,7 @@ fn has_hung_up(fd: BorrowedFd<'_>) -> bool {
     poll(&mut ends, PollTimeout::ZERO) == Ok(1)
 }
 
-async fn refuse_until_hung_up(socket: Held, head: Vec<u8>, place: Option<Place>) {
+async fn refuse_until_hung_up(socket: Held, head: Vec<u8>, place: Option<ConnectionPermits>) {
     let mut socket = Unfinished::new(socket);
     let (mut rest, mut sent) = (head.as_slice(), 0);
     while sent < ENOUGH {

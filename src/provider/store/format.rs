@@ -50,7 +50,7 @@ pub struct Snapshot {
 /// An entry, and what was computed about its value.
 #[derive(Debug)]
 struct Kept {
-    entry: Entry,
+    entry: StoredField,
     digest: OnceLock<Digest>,
     /// The length of its value without trailing line breaks, once it was needed.
     trimmed: OnceLock<usize>,
@@ -59,7 +59,7 @@ struct Kept {
 /// What a snapshot has of one field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Entry {
+pub enum StoredField {
     /// A value in the file of the snapshot.
     Value {
         /// Where it begins: relative to the end of the metadata while in the metadata, and to the start of
@@ -117,14 +117,14 @@ struct Meta {
     by_rule: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stand_in: Option<StandIn>,
-    entries: Vec<(FieldRef, Entry)>,
+    entries: Vec<(FieldRef, StoredField)>,
 }
 
 impl Snapshot {
     /// The entry of a field. A value that has expired is ignored.
-    pub fn entry(&self, field: &FieldRef) -> Option<&Entry> {
+    pub fn entry(&self, field: &FieldRef) -> Option<&StoredField> {
         self.entries.get(field).map(|kept| &kept.entry).filter(|entry| match entry {
-            Entry::Value { expires: Some(expires), .. } => !expires.is_over(),
+            StoredField::Value { expires: Some(expires), .. } => !expires.is_over(),
             _ => true,
         })
     }
@@ -134,22 +134,22 @@ impl Snapshot {
     pub fn digest(&self, field: &FieldRef) -> Option<Digest> {
         let kept = self.entries.get(field)?;
         match kept.entry {
-            Entry::Value { expires: Some(_), .. } => Some(Digest::OF_A_CODE),
-            Entry::Value { offset, len, .. } => {
+            StoredField::Value { expires: Some(_), .. } => Some(Digest::OF_A_CODE),
+            StoredField::Value { offset, len, .. } => {
                 if let Some(known) = kept.digest.get() {
                     return Some(*known);
                 }
                 let value = self.read(offset, len).ok()?;
                 Some(*kept.digest.get_or_init(|| self.digests.digest(&value)))
             }
-            Entry::Failed(_) => None,
+            StoredField::Failed(_) => None,
         }
     }
 
     /// The length in bytes of a field's value without trailing line breaks; `None` without a readable value.
     pub fn trimmed_len(&self, field: &FieldRef) -> Option<usize> {
         let kept = self.entries.get(field)?;
-        let Entry::Value { offset, len, .. } = kept.entry else { return None };
+        let StoredField::Value { offset, len, .. } = kept.entry else { return None };
         if let Some(known) = kept.trimmed.get() {
             return Some(*known);
         }
@@ -160,7 +160,7 @@ impl Snapshot {
     /// The version of the item that a field's value comes from.
     pub fn version_of(&self, field: &FieldRef) -> u64 {
         match self.entries.get(field).map(|kept| &kept.entry) {
-            Some(Entry::Value { version: Some(version), .. }) => *version,
+            Some(StoredField::Value { version: Some(version), .. }) => *version,
             _ => self.version,
         }
     }
@@ -175,10 +175,10 @@ impl Snapshot {
     pub fn agrees(&self, other: &Self, field: &FieldRef) -> bool {
         let entries = [self, other].map(|it| it.entries.get(field).map(|kept| &kept.entry));
         match entries {
-            [Some(Entry::Value { .. }), Some(Entry::Value { .. })] => {
+            [Some(StoredField::Value { .. }), Some(StoredField::Value { .. })] => {
                 self.digest(field).is_some_and(|digest| other.digest(field) == Some(digest))
             }
-            [Some(Entry::Failed(one)), Some(Entry::Failed(two))] => one == two,
+            [Some(StoredField::Failed(one)), Some(StoredField::Failed(two))] => one == two,
             _ => false,
         }
     }
@@ -214,10 +214,10 @@ pub(super) fn encode(new: &NewSnapshot<'_>, fetched: Fetched) -> Encoded {
     let (mut entries, mut values, mut offset) = (Vec::new(), Vec::new(), 0);
     for (field, outcome) in new.asked.iter().zip(fetched.fields) {
         let entry = match outcome {
-            Err(failure) => Entry::Failed(failure),
+            Err(failure) => StoredField::Failed(failure),
             Ok(got) => {
                 let (len, expires) = (got.value.len(), got.expires.map(Expiry::at));
-                let entry = Entry::Value { offset, len, expires, version: None };
+                let entry = StoredField::Value { offset, len, expires, version: None };
                 offset += got.value.len() as u64;
                 values.push(got.value);
                 entry
@@ -265,10 +265,10 @@ impl Encoded {
 
     /// The digest of a field's value, as from [`Snapshot::digest`].
     pub(super) fn digest(&self, field: &FieldRef, digests: &DigestKey) -> Option<Digest> {
-        let values = self.meta.entries.iter().filter(|(_, entry)| matches!(entry, Entry::Value { .. }));
+        let values = self.meta.entries.iter().filter(|(_, entry)| matches!(entry, StoredField::Value { .. }));
         let ((_, entry), value) = values.zip(&self.values).find(|((known, _), _)| known == field)?;
         match entry {
-            Entry::Value { expires: Some(_), .. } => Some(Digest::OF_A_CODE),
+            StoredField::Value { expires: Some(_), .. } => Some(Digest::OF_A_CODE),
             _ => Some(digests.digest(value)),
         }
     }
@@ -277,8 +277,8 @@ impl Encoded {
 fn snapshot(key: ItemKey, meta: Meta, base: u64, size: u64, (file, digests): (File, &DigestKey)) -> Snapshot {
     let placed = |entry| {
         let entry = match entry {
-            Entry::Value { offset, len, expires, version } => {
-                Entry::Value { offset: base + offset, len, expires, version }
+            StoredField::Value { offset, len, expires, version } => {
+                StoredField::Value { offset: base + offset, len, expires, version }
             }
             failed => failed,
         };
@@ -306,13 +306,13 @@ pub(super) fn merged(one: (&Snapshot, &[FieldRef]), other: (&Snapshot, &[FieldRe
     let (mut entries, mut values, mut at) = (Vec::new(), Vec::new(), 0);
     for (snapshot, fields) in [one, other] {
         for field in fields {
-            let Some(&Entry::Value { offset, len, expires, .. }) =
+            let Some(&StoredField::Value { offset, len, expires, .. }) =
                 snapshot.entries.get(field).map(|kept| &kept.entry)
             else {
                 continue;
             };
             let version = Some(snapshot.version_of(field));
-            entries.push((field.clone(), Entry::Value { offset: at, len, expires, version }));
+            entries.push((field.clone(), StoredField::Value { offset: at, len, expires, version }));
             values.push(snapshot.read(offset, len)?);
             at += len as u64;
         }
@@ -352,7 +352,7 @@ pub(super) fn read(file: File, digests: &DigestKey) -> io::Result<Snapshot> {
     let meta: Meta = serde_json::from_slice(&json)?;
     let mut end = base;
     for (_, entry) in &meta.entries {
-        if let Entry::Value { offset, len, .. } = entry {
+        if let StoredField::Value { offset, len, .. } = entry {
             let next = end.checked_add(*len as u64).filter(|_| base.checked_add(*offset) == Some(end));
             end = next.ok_or_else(|| bad("its values do not follow each other"))?;
         }

@@ -8,11 +8,11 @@ use crate::domain::secret::MaxAge;
 use crate::host::clock::BootTime;
 use crate::ipc::Failure;
 
-use crate::provider::store::{Entry, Slot};
+use crate::provider::store::{Slot, StoredField};
 
 /// What to do for a request.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum ServeDecision {
     /// Serve the value with this offset and length.
     Serve {
         /// Where it begins in the file of the snapshot.
@@ -68,8 +68,8 @@ impl Absence<'_> {
 }
 
 /// Decides by the stored data of a field.
-pub fn judge(slot: Option<&Slot>, field: &FieldRef, max_age: MaxAge, moment: Moment<'_>) -> Step {
-    let Some(slot) = slot.filter(|slot| !slot.changed) else { return Step::Fetch };
+pub fn judge(slot: Option<&Slot>, field: &FieldRef, max_age: MaxAge, moment: Moment<'_>) -> ServeDecision {
+    let Some(slot) = slot.filter(|slot| !slot.changed) else { return ServeDecision::Fetch };
     let just_confirmed = slot.confirmed >= moment.arrived;
     let fresh = just_confirmed
         || match max_age {
@@ -80,18 +80,18 @@ pub fn judge(slot: Option<&Slot>, field: &FieldRef, max_age: MaxAge, moment: Mom
     let Some(entry) = slot.snapshot.entry(field) else {
         // a fetch trusts the IDs of the snapshot, so old ones are checked first (one-time passwords are only
         // fetched)
-        return if fresh || moment.troubled { Step::Fetch } else { Step::Check };
+        return if fresh || moment.troubled { ServeDecision::Fetch } else { ServeDecision::Check };
     };
     match entry {
-        Entry::Value { offset, len, .. } if fresh || moment.troubled => {
-            Step::Serve { offset: *offset, len: *len, stale: !fresh }
+        StoredField::Value { offset, len, .. } if fresh || moment.troubled => {
+            ServeDecision::Serve { offset: *offset, len: *len, stale: !fresh }
         }
-        Entry::Value { .. } => Step::Check,
-        Entry::Failed(failure) if just_confirmed => Step::Refuse(failure.clone()),
-        Entry::Failed(failure) => match moment.absence {
-            Some(absence) => Step::Refuse(absence.explain(failure)),
+        StoredField::Value { .. } => ServeDecision::Check,
+        StoredField::Failed(failure) if just_confirmed => ServeDecision::Refuse(failure.clone()),
+        StoredField::Failed(failure) => match moment.absence {
+            Some(absence) => ServeDecision::Refuse(absence.explain(failure)),
             // it may have been corrected since, possibly without a new version of the item
-            None => Step::Fetch,
+            None => ServeDecision::Fetch,
         },
     }
 }

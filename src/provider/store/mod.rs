@@ -31,7 +31,7 @@ use digest::DigestKey;
 pub use fault::StoreError;
 pub(super) use folder::is_memory;
 pub use folder::{BadFolder, Folder, Kind};
-pub use format::{Entry, Origin, Snapshot, StandIn};
+pub use format::{Origin, Snapshot, StandIn, StoredField};
 use previous::Keep;
 
 pub use overrides::Held;

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use super::folder::{BadFolder, Folder};
-use super::{Entry, Inner, NewSnapshot, Origin, Snapshot, StandIn, Store, StoreError, format, in_pages};
+use super::{
+    Inner, NewSnapshot, Origin, Snapshot, StandIn, Store, StoreError, StoredField, format, in_pages,
+};
 use crate::domain::reference::FieldRef;
 use crate::domain::secret::{SecretValue, Wanted};
 use crate::host::clock::BootTime;
@@ -42,7 +44,7 @@ impl Held {
     fn of(snapshot: Snapshot) -> Option<(String, Self)> {
         let StandIn { name, origin } = snapshot.stand_in.clone()?;
         let field = snapshot.fields().next()?.clone();
-        let Some(&Entry::Value { offset, len, .. }) = snapshot.entry(&field) else { return None };
+        let Some(&StoredField::Value { offset, len, .. }) = snapshot.entry(&field) else { return None };
         let (since, version) = (snapshot.fetched, snapshot.version);
         Some((name, Self { origin, since, version, snapshot: Arc::new(snapshot), offset, len }))
     }

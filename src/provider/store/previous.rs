@@ -81,7 +81,7 @@ mod tests {
     use std::fs;
 
     use super::super::tests::testing::{failure, fetched, field, folder, key, put};
-    use super::super::{Entry, Kind, Store};
+    use super::super::{Kind, Store, StoredField};
     use super::*;
 
     #[test]
@@ -109,7 +109,9 @@ mod tests {
         let fields = [field("user"), field("password")];
         let previous = |store: &Store, name: &str| {
             let previous = store.slot(&key("one")).unwrap().previous?;
-            let Some(&Entry::Value { offset, len, .. }) = previous.entry(&field(name)) else { return None };
+            let Some(&StoredField::Value { offset, len, .. }) = previous.entry(&field(name)) else {
+                return None;
+            };
             let value = previous.read(offset, len).unwrap();
             Some((previous.version_of(&field(name)), String::from_utf8(value.expose().to_vec()).unwrap()))
         };

@@ -68,7 +68,9 @@ use testing::{failure, fetched, field, folder, key, put};
 
 fn value(snapshot: &Snapshot, name: &str) -> Vec<u8> {
     match snapshot.entry(&field(name)) {
-        Some(Entry::Value { offset, len, .. }) => snapshot.read(*offset, *len).unwrap().expose().to_vec(),
+        Some(StoredField::Value { offset, len, .. }) => {
+            snapshot.read(*offset, *len).unwrap().expose().to_vec()
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -94,7 +96,7 @@ fn a_store_is_the_same_after_a_restart() {
     let slot = store.slot(&key("one")).unwrap();
     assert_eq!((slot.snapshot.version, slot.vault_version, slot.confirmed), (3, Some(9), later));
     assert_eq!((value(&slot.snapshot, "a"), value(&slot.snapshot, "c")), (b"first".to_vec(), vec![]));
-    assert_eq!(slot.snapshot.entry(&field("b")), Some(&Entry::Failed(failure())));
+    assert_eq!(slot.snapshot.entry(&field("b")), Some(&StoredField::Failed(failure())));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "the snapshot and the state, no rubbish");
     assert_eq!(store.size().0, 1);
 }

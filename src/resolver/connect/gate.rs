@@ -11,7 +11,7 @@ use crate::host::pause::{Growing, prolonged};
 use crate::ipc::{Class, Failure};
 
 use super::breaker::Breaker;
-use super::verdict::{Again, Trouble};
+use super::verdict::{Again, FailedAttempt};
 
 /// The most simultaneous calls to one server.
 const AT_ONCE: usize = 8;
@@ -65,12 +65,12 @@ impl Gate {
     /// may take.
     pub(super) async fn call<T, F>(&self, by: Instant, attempt: impl Fn(Duration) -> F) -> Result<T, Failure>
     where
-        F: Future<Output = Result<T, Trouble>>,
+        F: Future<Output = Result<T, FailedAttempt>>,
     {
         let pass = self.breaker.enter()?;
         let mut pauses = self.pace.pauses();
         let mut denials = 0;
-        let mut before: Option<Trouble> = None;
+        let mut before: Option<FailedAttempt> = None;
         loop {
             let turn = match timeout_at(by, self.turns.acquire()).await {
                 Ok(Ok(turn)) => turn,
@@ -88,7 +88,7 @@ impl Gate {
                     return Ok(value);
                 }
                 (Err(cut), Some(before)) if Instant::now() >= by && says_more(&before, &cut, room) => {
-                    Trouble { unreached: before.unreached && cut.unreached, ..before }
+                    FailedAttempt { unreached: before.unreached && cut.unreached, ..before }
                 }
                 (Err(trouble), _) => {
                     denials += u32::from(trouble.again == Again::Doubtful);
@@ -107,7 +107,7 @@ impl Gate {
                     sleep(pause).await;
                     // the server's pause has been observed, so the caller need not wait again
                     let failure = Failure { retry_after: None, ..trouble.failure };
-                    before = Some(Trouble { failure, ..trouble });
+                    before = Some(FailedAttempt { failure, ..trouble });
                 }
                 _ => {
                     let trouble = doubted(trouble, denials);
@@ -125,14 +125,14 @@ impl Gate {
 
 /// Whether an attempt that ran out of time says less about the server than the previous attempt, which had an
 /// answer.
-fn says_more(before: &Trouble, cut: &Trouble, room: Duration) -> bool {
+fn says_more(before: &FailedAttempt, cut: &FailedAttempt, room: Duration) -> bool {
     let spoke = before.failure.class == Class::Limited || before.again == Again::Doubtful;
     cut.again == Again::Soon && (spoke || room < BRIEF)
 }
 
 /// Too few 403 answers arrived to believe them, and no time is left to ask again: makes the failure
 /// temporary.
-fn doubted(mut trouble: Trouble, denials: u32) -> Trouble {
+fn doubted(mut trouble: FailedAttempt, denials: u32) -> FailedAttempt {
     if trouble.again == Again::Doubtful && denials < DENIALS {
         trouble.failure.class = Class::Away;
     }

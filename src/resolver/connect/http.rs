@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use super::Address;
 use super::local::{self, LocalClient};
 use super::url::{self, Base};
-use super::verdict::{self, Trouble};
+use super::verdict::{self, FailedAttempt};
 use crate::resolver::items::model;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -86,15 +86,19 @@ impl Http {
     }
 
     /// Sends one request and waits at most this long.
-    pub(super) async fn get(&self, want: &Want<'_>, limit: Duration) -> Result<Zeroizing<Vec<u8>>, Trouble> {
+    pub(super) async fn get(
+        &self,
+        want: &Want<'_>,
+        limit: Duration,
+    ) -> Result<Zeroizing<Vec<u8>>, FailedAttempt> {
         let answer = timeout(limit, self.ask(want)).await;
         answer.unwrap_or_else(|_elapsed| Err(verdict::of_timeout(self.label())))
     }
 
-    async fn ask(&self, want: &Want<'_>) -> Result<Zeroizing<Vec<u8>>, Trouble> {
+    async fn ask(&self, want: &Want<'_>) -> Result<Zeroizing<Vec<u8>>, FailedAttempt> {
         let url = self.url(want)?;
         let client = self.client()?;
-        self.limit.take(1).map_err(Trouble::final_)?;
+        self.limit.take(1).map_err(FailedAttempt::final_)?;
         let response = self.send(&client, url, want.json).await?;
         let status = response.status();
         if status == StatusCode::NOT_FOUND {
@@ -111,7 +115,7 @@ impl Http {
         self.body(response, want).await
     }
 
-    async fn send(&self, client: &Client, url: Url, json: bool) -> Result<Response, Trouble> {
+    async fn send(&self, client: &Client, url: Url, json: bool) -> Result<Response, FailedAttempt> {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, self.token.clone());
         headers.insert(ACCEPT, HeaderValue::from_static(if json { "application/json" } else { "*/*" }));
@@ -135,7 +139,7 @@ impl Http {
     }
 
     /// Checks by the response's headers whether it can be the requested answer.
-    fn is_meant(&self, response: &Response, want: &Want<'_>) -> Result<(), Trouble> {
+    fn is_meant(&self, response: &Response, want: &Want<'_>) -> Result<(), FailedAttempt> {
         let kind = content_type(response);
         // a file may have any type, but Connect never labels one as HTML: such an answer comes from a proxy
         // or a captive portal
@@ -168,7 +172,11 @@ impl Http {
                 .is_ok_and(|body| model::parse::<Error>(&body).is_ok_and(|error| error.status == 404))
     }
 
-    async fn body(&self, mut response: Response, want: &Want<'_>) -> Result<Zeroizing<Vec<u8>>, Trouble> {
+    async fn body(
+        &self,
+        mut response: Response,
+        want: &Want<'_>,
+    ) -> Result<Zeroizing<Vec<u8>>, FailedAttempt> {
         let headers = response.headers();
         let framed = headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING);
         if response.version() < Version::HTTP_2 && !framed {
@@ -202,7 +210,7 @@ impl Http {
         Ok(body)
     }
 
-    fn url(&self, want: &Want<'_>) -> Result<Url, Trouble> {
+    fn url(&self, want: &Want<'_>) -> Result<Url, FailedAttempt> {
         let plain = |segment: &&str| {
             (1..=64).contains(&segment.len())
                 && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
@@ -218,20 +226,20 @@ impl Http {
         Ok(url)
     }
 
-    fn malformed_url(&self, what: &str) -> Trouble {
-        Trouble::final_(Failure::new(
+    fn malformed_url(&self, what: &str) -> FailedAttempt {
+        FailedAttempt::final_(Failure::new(
             Class::Malformed,
             format!("{what} from Connect at {}: its ID is not valid", self.label()),
             "check whether the source's url is that of a Connect server",
         ))
     }
 
-    fn client(&self) -> Result<Client, Trouble> {
+    fn client(&self) -> Result<Client, FailedAttempt> {
         let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = &*client {
             return Ok(client.clone());
         }
-        let made = self.make_client().map_err(Trouble::final_)?;
+        let made = self.make_client().map_err(FailedAttempt::final_)?;
         Ok(client.insert(made).clone())
     }
 

@@ -41,14 +41,14 @@ pub(super) type LocalClient = Client<Connector, Empty<Bytes>>;
 
 /// The address of a server on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum LocalAddress {
     /// Loopback addresses, tried in this order.
     Loopback(Vec<SocketAddr>),
     /// A Unix socket.
     Unix(PathBuf),
 }
 
-impl Place {
+impl LocalAddress {
     /// The loopback addresses of a URL, or `None` if it does not name this machine. Does not resolve
     /// `localhost`, as RFC 6761 demands.
     pub(super) fn of(url: &Url) -> Option<Self> {
@@ -87,7 +87,7 @@ pub(super) enum Unattested {
 }
 
 /// Creates a client for a server. `users` are the names or numeric IDs of the allowed users besides root.
-pub(super) fn client(place: Place, users: &[String]) -> LocalClient {
+pub(super) fn client(place: LocalAddress, users: &[String]) -> LocalClient {
     let connector = Connector { place: place.into(), users: users.into() };
     Client::builder(TokioExecutor::new()).build(connector)
 }
@@ -95,21 +95,21 @@ pub(super) fn client(place: Place, users: &[String]) -> LocalClient {
 /// Makes attested connections.
 #[derive(Debug, Clone)]
 pub(super) struct Connector {
-    place: Arc<Place>,
+    place: Arc<LocalAddress>,
     users: Arc<[String]>,
 }
 
 impl Connector {
     async fn connect(self) -> Result<TokioIo<Stream>, Unattested> {
         match &*self.place {
-            Place::Loopback(addresses) => {
+            LocalAddress::Loopback(addresses) => {
                 let stream = TcpStream::connect(&addresses[..]).await?;
                 let _ = stream.set_nodelay(true);
                 let uid = accepted_by(&stream).await?;
                 self.admit(uid).await?;
                 Ok(TokioIo::new(Stream::Tcp(stream)))
             }
-            Place::Unix(path) => {
+            LocalAddress::Unix(path) => {
                 let stream = UnixStream::connect(path).await?;
                 self.admit(stream.peer_cred()?.uid()).await?;
                 Ok(TokioIo::new(Stream::Unix(stream)))

@@ -8,7 +8,7 @@ use reqwest::Url;
 use crate::ipc::{Class, Failure};
 
 use super::Address;
-use super::local::Place;
+use super::local::LocalAddress;
 
 /// A base URL, and how to reach it.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(super) struct Base {
     pub(super) url: Url,
     /// The address on this host where a process of an allowed user must answer. `None` if TLS identifies the
     /// server, or `insecure` is set.
-    pub(super) local: Option<Place>,
+    pub(super) local: Option<LocalAddress>,
 }
 
 /// Parses the URL. `config` has already made the same checks.
@@ -35,7 +35,7 @@ pub(super) fn read(address: &Address) -> Result<Base, Failure> {
             ));
         }
         let url = Url::parse("http://localhost/").map_err(|_| wrong("is no URL", example))?;
-        return Ok(Base { url, local: Some(Place::Unix(path.to_owned())) });
+        return Ok(Base { url, local: Some(LocalAddress::Unix(path.to_owned())) });
     }
     let mut url = Url::parse(&address.url).map_err(|_| wrong("is no URL", example))?;
     if !url.username().is_empty()
@@ -48,7 +48,7 @@ pub(super) fn read(address: &Address) -> Result<Base, Failure> {
     let local = match url.scheme() {
         "https" => None,
         "http" if address.insecure => None,
-        "http" => Some(Place::of(&url).ok_or_else(|| {
+        "http" => Some(LocalAddress::of(&url).ok_or_else(|| {
             wrong(
                 "is plain http to another host, which would reveal token and secrets to the network",
                 "use https, or set \"insecure\": true if you trust the network with both",
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn urls() {
         let loopback = |addresses: &[&str]| {
-            Some(Place::Loopback(addresses.iter().map(|address| address.parse().unwrap()).collect()))
+            Some(LocalAddress::Loopback(addresses.iter().map(|address| address.parse().unwrap()).collect()))
         };
         for (url, insecure, expected, local) in [
             ("http://127.0.0.1:8080", false, "http://127.0.0.1:8080/", loopback(&["127.0.0.1:8080"])),
@@ -90,7 +90,7 @@ mod tests {
             ("https://connect.example/under/v1", false, "https://connect.example/under", None),
             ("https://localhost", false, "https://localhost/", None),
             ("http://10.0.0.1:8080", true, "http://10.0.0.1:8080/", None),
-            ("unix:/run/c.sock", false, "http://localhost/", Some(Place::Unix("/run/c.sock".into()))),
+            ("unix:/run/c.sock", false, "http://localhost/", Some(LocalAddress::Unix("/run/c.sock".into()))),
         ] {
             let base = base(url, insecure).expect(url);
             assert_eq!((base.url.as_str(), base.local), (expected, local), "{url}");

@@ -14,7 +14,7 @@ use super::super::calendar::http_date;
 use super::local::{self, Unattested};
 
 /// The failure of one attempt.
-pub(super) struct Trouble {
+pub(super) struct FailedAttempt {
     pub(super) failure: Failure,
     pub(super) again: Again,
     /// Whether the server probably did not notice the attempt, so that frequent retries do not burden it.
@@ -34,7 +34,7 @@ pub(super) enum Again {
     After(Duration),
 }
 
-impl Trouble {
+impl FailedAttempt {
     pub(super) fn final_(failure: Failure) -> Self {
         Self { failure, again: Again::No, unreached: false }
     }
@@ -55,16 +55,16 @@ pub(super) fn of_status(
     status: u16,
     retry_after: Option<Duration>,
     location: Option<&str>,
-) -> Trouble {
+) -> FailedAttempt {
     let failure = |class, cause: String, remedy: &str| Failure::new(class, cause, remedy);
     let mut trouble = match status {
         300..=399 => {
             let place = location.and_then(|l| l.split(['?', '#']).next()).unwrap_or("elsewhere");
             let cause =
                 format!("Connect at {server} redirects to {place:?} ({status}), which is not followed");
-            Trouble::final_(failure(Class::Malformed, cause, "correct the url in the configuration"))
+            FailedAttempt::final_(failure(Class::Malformed, cause, "correct the url in the configuration"))
         }
-        401 => Trouble::final_(failure(
+        401 => FailedAttempt::final_(failure(
             Class::Denied,
             format!("Connect at {server} does not accept the token (401)"),
             TOKEN,
@@ -72,31 +72,34 @@ pub(super) fn of_status(
         403 => {
             let cause = format!("Connect at {server} keeps {what} from the token (403)");
             let remedy = "give the token access to that vault";
-            Trouble { again: Again::Doubtful, ..Trouble::final_(failure(Class::Denied, cause, remedy)) }
+            FailedAttempt {
+                again: Again::Doubtful,
+                ..FailedAttempt::final_(failure(Class::Denied, cause, remedy))
+            }
         }
         408 => {
             let cause = format!("Connect at {server} did not synchronise in time (408)");
-            Trouble::passing(failure(
+            FailedAttempt::passing(failure(
                 Class::Away,
                 cause,
                 "wait, or check whether the server reaches 1Password",
             ))
         }
-        413 => Trouble::final_(failure(
+        413 => FailedAttempt::final_(failure(
             Class::TooLarge,
             format!("{what} is more than Connect at {server} hands out (413)"),
             "keep large data elsewhere and only its key in 1Password",
         )),
-        429 => Trouble::passing(failure(
+        429 => FailedAttempt::passing(failure(
             Class::Limited,
             format!("Connect at {server} takes no more calls for now (429)"),
             "wait; fewer references or a longer maxAge cost fewer calls",
         )),
         500..=599 => {
             let cause = format!("Connect at {server} answers with status {status}");
-            Trouble::passing(failure(Class::Away, cause, SERVER))
+            FailedAttempt::passing(failure(Class::Away, cause, SERVER))
         }
-        _ => Trouble::final_(failure(
+        _ => FailedAttempt::final_(failure(
             Class::Malformed,
             format!("Connect at {server} answers with status {status} for {what}"),
             URL,
@@ -110,28 +113,28 @@ pub(super) fn of_status(
 }
 
 /// A 404. `own`: it comes from Connect itself.
-pub(super) fn of_not_found(server: &str, what: &str, own: bool) -> Trouble {
+pub(super) fn of_not_found(server: &str, what: &str, own: bool) -> FailedAttempt {
     if own {
         let cause = format!("Connect does not have {what} (404)");
-        return Trouble::final_(Failure::new(Class::NotFound, cause, "correct the reference"));
+        return FailedAttempt::final_(Failure::new(Class::NotFound, cause, "correct the reference"));
     }
     let cause = format!("no Connect server answers at {server}: 404 in other words than Connect's");
-    Trouble::passing(Failure::new(Class::Away, cause, URL))
+    FailedAttempt::passing(Failure::new(Class::Away, cause, URL))
 }
 
 /// An answer with the wrong content type.
-pub(super) fn of_type(server: &str, what: &str, kind: &str, json: bool) -> Trouble {
+pub(super) fn of_type(server: &str, what: &str, kind: &str, json: bool) -> FailedAttempt {
     let kind = if kind.is_empty() { "of no type" } else { kind };
     let not = if json { "not JSON" } else { "not a file" };
     let cause = format!("{what} from Connect at {server}: it is {not}, but {}", plain(kind));
-    Trouble::final_(Failure::new(Class::Malformed, cause, URL))
+    FailedAttempt::final_(Failure::new(Class::Malformed, cause, URL))
 }
 
 /// A compressed answer.
-pub(super) fn of_encoding(server: &str, what: &str, encoding: &str) -> Trouble {
+pub(super) fn of_encoding(server: &str, what: &str, encoding: &str) -> FailedAttempt {
     let cause =
         format!("{what} from Connect at {server}: it is compressed ({}), unasked for", plain(encoding));
-    Trouble::final_(Failure::new(
+    FailedAttempt::final_(Failure::new(
         Class::Malformed,
         cause,
         "check whether a proxy before the server compresses, and turn that off",
@@ -144,9 +147,9 @@ fn plain(header: &str) -> String {
 }
 
 /// A body that exceeds the limit.
-pub(super) fn of_size(server: &str, what: &str, most: usize) -> Trouble {
+pub(super) fn of_size(server: &str, what: &str, most: usize) -> FailedAttempt {
     let cause = format!("{what} from Connect at {server} has over {} MiB", most >> 20);
-    Trouble::final_(Failure::new(
+    FailedAttempt::final_(Failure::new(
         Class::TooLarge,
         cause,
         "keep large data elsewhere and only its key in 1Password",
@@ -154,9 +157,9 @@ pub(super) fn of_size(server: &str, what: &str, most: usize) -> Trouble {
 }
 
 /// A body without a length, which ends when the connection ends.
-pub(super) fn of_unframed(server: &str, what: &str) -> Trouble {
+pub(super) fn of_unframed(server: &str, what: &str) -> FailedAttempt {
     let cause = format!("{what} from Connect at {server} comes without its length");
-    Trouble::final_(Failure::new(
+    FailedAttempt::final_(Failure::new(
         Class::Malformed,
         cause,
         "check whether an HTTP/1.0 proxy is before the server",
@@ -164,8 +167,8 @@ pub(super) fn of_unframed(server: &str, what: &str) -> Trouble {
 }
 
 /// An answer that ended before its announced length.
-pub(super) fn of_cut(server: &str, what: &str) -> Trouble {
-    Trouble::passing(Failure::new(
+pub(super) fn of_cut(server: &str, what: &str) -> FailedAttempt {
+    FailedAttempt::passing(Failure::new(
         Class::Away,
         format!("{what} from Connect at {server} was truncated"),
         SERVER,
@@ -173,55 +176,55 @@ pub(super) fn of_cut(server: &str, what: &str) -> Trouble {
 }
 
 /// A missing or incomplete answer.
-pub(super) fn of_error(server: &str, error: &reqwest::Error) -> Trouble {
+pub(super) fn of_error(server: &str, error: &reqwest::Error) -> FailedAttempt {
     let away = |what: String, remedy: &str| {
         Failure::new(Class::Away, format!("Connect at {server}: {what}"), remedy)
     };
     if let Some(rustls::Error::InvalidCertificate(certificate)) = tls_error(error) {
         let (what, remedy, passes) = of_certificate(certificate);
         let again = if passes { Again::Soon } else { Again::No };
-        return Trouble { failure: away(what, remedy), again, unreached: true };
+        return FailedAttempt { failure: away(what, remedy), again, unreached: true };
     }
     if error.is_timeout() {
-        return Trouble::passing(away("it does not answer in time".into(), SERVER));
+        return FailedAttempt::passing(away("it does not answer in time".into(), SERVER));
     }
     let what = if error.is_connect() { "it can't be reached" } else { "the connection broke" };
     let failure = away(format!("{what} ({})", innermost(error)), SERVER);
-    Trouble { unreached: error.is_connect(), ..Trouble::passing(failure) }
+    FailedAttempt { unreached: error.is_connect(), ..FailedAttempt::passing(failure) }
 }
 
 /// No complete answer within the time of one attempt.
-pub(super) fn of_timeout(server: &str) -> Trouble {
+pub(super) fn of_timeout(server: &str) -> FailedAttempt {
     let cause = format!("Connect at {server}: it does not answer in time");
-    Trouble::passing(Failure::new(Class::Away, cause, SERVER))
+    FailedAttempt::passing(Failure::new(Class::Away, cause, SERVER))
 }
 
 /// A missing or incomplete answer from a server on this host.
-pub(super) fn of_local_error(server: &str, error: &legacy::Error) -> Trouble {
+pub(super) fn of_local_error(server: &str, error: &legacy::Error) -> FailedAttempt {
     let Some(reason) = local::unattested(error) else {
         let cause = format!("Connect at {server}: the connection broke ({})", innermost(error));
-        return Trouble::passing(Failure::new(Class::Away, cause, SERVER));
+        return FailedAttempt::passing(Failure::new(Class::Away, cause, SERVER));
     };
     of_unattested(server, reason)
 }
 
 /// A connection to a server on this host that was not attested.
-pub(super) fn of_unattested(server: &str, reason: &Unattested) -> Trouble {
+pub(super) fn of_unattested(server: &str, reason: &Unattested) -> FailedAttempt {
     let away = |cause: String, remedy: &str| {
         let failure = Failure::new(Class::Away, format!("Connect at {server}: {cause}"), remedy);
-        Trouble { unreached: true, ..Trouble::passing(failure) }
+        FailedAttempt { unreached: true, ..FailedAttempt::passing(failure) }
     };
     match reason {
         Unattested::Unreachable(error) => away(format!("it can't be reached ({error})"), SERVER),
         Unattested::NotAccepted => away(format!("{reason}, so the token was not sent"), SERVER),
-        Unattested::OtherUser(_) => Trouble {
+        Unattested::OtherUser(_) => FailedAttempt {
             again: Again::No,
             ..away(
                 format!("{reason}, so the token was not sent"),
                 "if that user runs Connect, add the user to the source's \"connectUsers\"; otherwise find the process: ss -tlpen",
             )
         },
-        Unattested::Redirected => Trouble {
+        Unattested::Redirected => FailedAttempt {
             again: Again::No,
             ..away(
                 format!(
@@ -230,7 +233,7 @@ pub(super) fn of_unattested(server: &str, reason: &Unattested) -> Trouble {
                 "use https, or \"url\": \"unix:/run/connect/api.sock\"; or set \"insecure\": true if you trust all local users",
             )
         },
-        Unattested::NoUser(user) => Trouble::final_(Failure::new(
+        Unattested::NoUser(user) => FailedAttempt::final_(Failure::new(
             Class::Misconfigured,
             format!("user {user:?} of \"connectUsers\" does not exist"),
             "correct the name, or write the numeric user ID, then: onecred reload",

@@ -19,7 +19,7 @@ const MOST: usize = 10_000;
 pub(super) type VaultSeen = Option<(String, Option<u64>)>;
 
 /// The items that were not found.
-pub(super) struct Missing(Mutex<Pauses<ItemRef, Seen>>);
+pub(super) struct MissingItems(Mutex<Pauses<ItemRef, Seen>>);
 
 #[derive(Debug)]
 struct Seen {
@@ -27,13 +27,13 @@ struct Seen {
     vault: VaultSeen,
 }
 
-impl Default for Missing {
+impl Default for MissingItems {
     fn default() -> Self {
         Self(Mutex::new(Pauses::new(PAUSES[0], PAUSES[1], MOST)))
     }
 }
 
-impl Missing {
+impl MissingItems {
     /// Why an item is not looked up now. `vault` is the state of its vault in the newest list of vaults, if
     /// there is such a list. Failures of at least this age are ignored.
     pub(super) fn known(
@@ -82,7 +82,7 @@ mod tests {
         let item = Reference::parse("op://v/i/f").unwrap().item;
         let gone = Failure::new(Class::NotFound, "no item", "create it");
         let vault = |version| Some(("id".to_owned(), Some(version)));
-        let missing = Missing::default();
+        let missing = MissingItems::default();
         missing.note(&item, Some(&gone), vault(1));
         pass(Duration::from_secs(2));
         let known = missing.known(&item, None, None).expect("remembered");

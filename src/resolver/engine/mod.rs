@@ -21,12 +21,12 @@ use crate::ipc::{
 };
 
 use super::backend::{About, Backend};
-use crate::resolver::items::matching::{self, Found};
+use crate::resolver::items::matching::{self, FieldMatch};
 use crate::resolver::items::model::{FullItem, ItemOverview, Vault, is_absent};
 use crate::resolver::items::value::{self, Moment};
 use crate::resolver::payer::Payer;
 use lists::{Need, Shared, Ticks};
-use missing::{Missing, VaultSeen};
+use missing::{MissingItems, VaultSeen};
 use senseless::Senseless;
 
 /// The most references whose IDs are remembered. Only rules for template units could use so many.
@@ -47,7 +47,7 @@ pub(super) struct Engine<B> {
     /// date.
     seen: Mutex<HashMap<ItemId, u64>>,
     senseless: Senseless,
-    missing: Missing,
+    missing: MissingItems,
     /// The vaults whose lists were missing last time; the next check requests them first.
     late: Mutex<HashSet<String>>,
 }
@@ -103,7 +103,7 @@ impl<B: Backend> Engine<B> {
             ids: Mutex::default(),
             seen: Mutex::default(),
             senseless: Senseless::default(),
-            missing: Missing::default(),
+            missing: MissingItems::default(),
             late: Mutex::default(),
         }
     }
@@ -206,8 +206,8 @@ impl<B: Backend> Engine<B> {
     ) -> Result<FetchedValue, Failure> {
         let title = item.title.as_deref().unwrap_or(&item.id);
         let file = match matching::field(item, wanted)? {
-            Found::Field(field) => return value::of_field(field, wanted.query, title, moment),
-            Found::File(file) => file,
+            FieldMatch::Field(field) => return value::of_field(field, wanted.query, title, moment),
+            FieldMatch::File(file) => file,
         };
         let name = format!("file {:?} of item {title:?}", file.name);
         if wanted.query.is_some() {

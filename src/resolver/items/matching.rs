@@ -11,7 +11,7 @@ use super::labels::{self, is_writable, quoted};
 use super::model::{Field, File, FullItem, ItemOverview, Section, Vault, is_absent, is_archived};
 
 /// What a field reference matches.
-pub(crate) enum Found<'a> {
+pub(crate) enum FieldMatch<'a> {
     /// A field.
     Field(&'a Field),
     /// A file, whose content must still be fetched.
@@ -140,7 +140,7 @@ pub(crate) fn still_means(segment: &Segment, id: &str, title: &str) -> bool {
 }
 
 /// The field or file of an item that a reference matches.
-pub(crate) fn field<'a>(item: &'a FullItem, wanted: &FieldRef) -> Result<Found<'a>, Failure> {
+pub(crate) fn field<'a>(item: &'a FullItem, wanted: &FieldRef) -> Result<FieldMatch<'a>, Failure> {
     let title = item.title.as_deref().unwrap_or(&item.id);
     let sections = match &wanted.section {
         Some(segment) => Some(section_ids(item, wanted, segment, title)?),
@@ -161,20 +161,20 @@ pub(crate) fn field<'a>(item: &'a FullItem, wanted: &FieldRef) -> Result<Found<'
     let fields = item.fields.iter().filter(|f| within(&f.section));
     let hits_ = hits(fields.clone(), &wanted.field, Ids::Any, |f| (&f.id, &f.label));
     match *outermost(hits_, |f| &f.section).as_slice() {
-        [one] if one.kind.eq_ignore_ascii_case("FILE") => return file_of(item, one).map(Found::File),
-        [one] => return Ok(Found::Field(one)),
+        [one] if one.kind.eq_ignore_ascii_case("FILE") => return file_of(item, one).map(FieldMatch::File),
+        [one] => return Ok(FieldMatch::Field(one)),
         [] => {}
         _ => return Err(several("fields")),
     }
     let files = item.files.iter().filter(|f| within(&f.section));
     let hits_ = hits(files.clone(), &wanted.field, Ids::Any, |f| (&f.id, &f.name));
     match *outermost(hits_, |f| &f.section).as_slice() {
-        [one] => return Ok(Found::File(one)),
+        [one] => return Ok(FieldMatch::File(one)),
         [] => {}
         _ => return Err(several("files")),
     }
     if let Some(note) = note(item, wanted) {
-        return Ok(Found::Field(note));
+        return Ok(FieldMatch::Field(note));
     }
     Err(Failure::new(
         Class::NotFound,

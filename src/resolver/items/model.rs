@@ -87,9 +87,9 @@ pub(crate) struct Field {
     #[serde(default, deserialize_with = "or_default")]
     pub(crate) label: String,
     #[serde(default)]
-    pub(crate) value: Option<Value>,
+    pub(crate) value: Option<FieldValue>,
     #[serde(default)]
-    pub(crate) totp: Option<Value>,
+    pub(crate) totp: Option<FieldValue>,
 }
 
 /// A file of an item. Only a vault file contains its content.
@@ -103,13 +103,13 @@ pub(crate) struct File {
     #[serde(default)]
     pub(crate) section: Option<Section>,
     #[serde(default)]
-    pub(crate) content: Option<Value>,
+    pub(crate) content: Option<FieldValue>,
     #[serde(default)]
-    pub(crate) content_base64: Option<Value>,
+    pub(crate) content_base64: Option<FieldValue>,
 }
 
 /// The value of a field.
-pub(crate) enum Value {
+pub(crate) enum FieldValue {
     /// Text, or a number or boolean as JSON writes it.
     Text(Zeroizing<String>),
     /// Named parts, as of an address.
@@ -123,11 +123,11 @@ pub(crate) enum Value {
 impl Field {
     /// The value if it is text; a missing value is an empty text.
     pub(crate) fn text(&self) -> Option<&str> {
-        self.value.as_ref().map_or(Some(""), Value::text)
+        self.value.as_ref().map_or(Some(""), FieldValue::text)
     }
 }
 
-impl Hash for Value {
+impl Hash for FieldValue {
     fn hash<H: Hasher>(&self, state: &mut H) {
         mem::discriminant(self).hash(state);
         match self {
@@ -138,7 +138,7 @@ impl Hash for Value {
     }
 }
 
-impl Value {
+impl FieldValue {
     /// The text, if the value is text.
     pub(crate) fn text(&self) -> Option<&str> {
         match self {
@@ -203,7 +203,7 @@ fn count<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<u64>, D::Error> 
     })
 }
 
-impl<'de> Deserialize<'de> for Value {
+impl<'de> Deserialize<'de> for FieldValue {
     fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
         reader.deserialize_any(ReadValue)
     }
@@ -212,58 +212,58 @@ impl<'de> Deserialize<'de> for Value {
 struct ReadValue;
 
 impl<'de> Visitor<'de> for ReadValue {
-    type Value = Value;
+    type Value = FieldValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a field's value")
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(Value::Text(Zeroizing::new(text.to_owned())))
+    fn visit_str<E>(self, text: &str) -> Result<FieldValue, E> {
+        Ok(FieldValue::Text(Zeroizing::new(text.to_owned())))
     }
 
-    fn visit_string<E>(self, text: String) -> Result<Value, E> {
-        Ok(Value::Text(Zeroizing::new(text)))
+    fn visit_string<E>(self, text: String) -> Result<FieldValue, E> {
+        Ok(FieldValue::Text(Zeroizing::new(text)))
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Text(Zeroizing::new(value.to_string())))
+    fn visit_bool<E>(self, value: bool) -> Result<FieldValue, E> {
+        Ok(FieldValue::Text(Zeroizing::new(value.to_string())))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::Text(Zeroizing::new(value.to_string())))
+    fn visit_u64<E>(self, value: u64) -> Result<FieldValue, E> {
+        Ok(FieldValue::Text(Zeroizing::new(value.to_string())))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Text(Zeroizing::new(value.to_string())))
+    fn visit_i64<E>(self, value: i64) -> Result<FieldValue, E> {
+        Ok(FieldValue::Text(Zeroizing::new(value.to_string())))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(Value::Text(Zeroizing::new(value.to_string())))
+    fn visit_f64<E>(self, value: f64) -> Result<FieldValue, E> {
+        Ok(FieldValue::Text(Zeroizing::new(value.to_string())))
     }
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Text(Zeroizing::default()))
+    fn visit_unit<E>(self) -> Result<FieldValue, E> {
+        Ok(FieldValue::Text(Zeroizing::default()))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<FieldValue, A::Error> {
         while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Value::Nested)
+        Ok(FieldValue::Nested)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FieldValue, A::Error> {
         let mut parts = Vec::<(String, Zeroizing<String>)>::new();
         let mut nested = false;
         while let Some(key) = map.next_key::<String>()? {
             if parts.iter().any(|(known, _)| *known == key) {
                 return Err(A::Error::custom("duplicate key"));
             }
-            match map.next_value::<Value>()? {
-                Value::Text(text) => parts.push((key, text)),
-                Value::Parts(_) | Value::Nested | Value::Hidden => nested = true,
+            match map.next_value::<FieldValue>()? {
+                FieldValue::Text(text) => parts.push((key, text)),
+                FieldValue::Parts(_) | FieldValue::Nested | FieldValue::Hidden => nested = true,
             }
         }
-        Ok(if nested { Value::Nested } else { Value::Parts(parts) })
+        Ok(if nested { FieldValue::Nested } else { FieldValue::Parts(parts) })
     }
 }
 

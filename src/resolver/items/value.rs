@@ -7,7 +7,7 @@ use crate::domain::reference::Query;
 use crate::domain::secret::SecretValue;
 use crate::ipc::{Class, Failure, FetchedValue};
 
-use super::model::{Field, Value};
+use super::model::{Field, FieldValue};
 use crate::resolver::calendar::date_of_days;
 use crate::resolver::items::otp;
 use crate::resolver::items::ssh;
@@ -73,7 +73,7 @@ fn one_time_password(field: &Field, name: &str, moment: Moment) -> Result<otp::C
         return Ok(code);
     }
     // Connect's own code was valid at least at the time of the request
-    match field.totp.as_ref().and_then(Value::text).filter(|code| !code.is_empty()) {
+    match field.totp.as_ref().and_then(FieldValue::text).filter(|code| !code.is_empty()) {
         Some(code) => {
             Ok(otp::Code { digits: Zeroizing::new(code.to_owned()), expires: otp::usual_end(moment.asked) })
         }
@@ -105,13 +105,15 @@ fn private_key(
 fn plain(field: &Field, name: &str) -> Result<Zeroizing<String>, Failure> {
     let text = match &field.value {
         None => "",
-        Some(Value::Text(text)) => text,
-        Some(Value::Parts(parts)) if field.kind.eq_ignore_ascii_case("ADDRESS") => return Ok(address(parts)),
-        Some(Value::Hidden) => {
+        Some(FieldValue::Text(text)) => text,
+        Some(FieldValue::Parts(parts)) if field.kind.eq_ignore_ascii_case("ADDRESS") => {
+            return Ok(address(parts));
+        }
+        Some(FieldValue::Hidden) => {
             let cause = format!("{name} has a type that 1Password's SDK core can't read");
             return Err(Failure::new(Class::Malformed, cause, "store the value in a text field"));
         }
-        Some(Value::Parts(_) | Value::Nested) => {
+        Some(FieldValue::Parts(_) | FieldValue::Nested) => {
             let cause = format!("{name} has a value of several parts, which references can't express");
             return Err(Failure::new(Class::Malformed, cause, "store the value in a text field"));
         }

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::verdict;
-use crate::ipc::{Asker, Failure, ItemId};
+use crate::ipc::{Failure, ItemId, ShareOwner};
 use crate::resolver::items::model::FullItem;
 use crate::resolver::payer::{self, Payer};
 
@@ -48,7 +48,7 @@ struct Waiting {
     item: String,
     by: Instant,
     /// On whose behalf the item is fetched.
-    asker: Asker,
+    asker: ShareOwner,
     answer: oneshot::Sender<Result<FullItem, Failure>>,
 }
 

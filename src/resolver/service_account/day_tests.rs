@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 use zeroize::Zeroizing;
 
-use super::worker::{Answer, Ask, Refused, Told, Trouble};
+use super::worker::{Ask, Refused, Told, WorkerAnswer, WorkerError};
 use super::*;
 use crate::domain::name::{CredentialId, UnitName};
 use crate::host::clock::{BootTime, simulated};
@@ -47,7 +47,12 @@ impl Work for Counting {
         true
     }
 
-    async fn ask(&self, ask: Ask, _token: Option<&SecretValue>, _by: Instant) -> Result<Answer, Trouble> {
+    async fn ask(
+        &self,
+        ask: Ask,
+        _token: Option<&SecretValue>,
+        _by: Instant,
+    ) -> Result<WorkerAnswer, WorkerError> {
         let requests = match ask {
             Ask::Load(_) => 0,
             Ask::Login => 5,
@@ -60,13 +65,13 @@ impl Work for Counting {
         });
         if requests > 0 && spent > ALLOWED {
             let (name, message) = ("RateLimitExceeded".into(), "rate limit exceeded".into());
-            return Err(Trouble::Refused(Refused::Core { name, message }));
+            return Err(WorkerError::Refused(Refused::Core { name, message }));
         }
         let text = match &ask {
             Ask::Call { name, parameters } => said(name, parameters, version),
             Ask::Load(_) | Ask::Login => String::new(),
         };
-        Ok(Answer { told: Told::Done, content: Zeroizing::new(text.into_bytes()) })
+        Ok(WorkerAnswer { told: Told::Done, content: Zeroizing::new(text.into_bytes()) })
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::unistd::geteuid;
 use tokio::time::Instant;
 
-use super::worker::{Ask, Launch, Told, Trouble, Wanted, Work, Worker};
+use super::worker::{Ask, Launch, Told, Wanted, Work, Worker, WorkerError};
 use super::{PLACES, releases, verdict};
 use crate::resolver::service_account::sdk::{fits_this_machine, sha256};
 
@@ -71,11 +71,11 @@ pub(super) fn try_out_by(library: &Path, sha256: &str, launch: Launch) -> Result
         match worker.ask(Ask::Load(wanted), None, Instant::now() + LOADING).await {
             Ok(answer) if matches!(answer.told, Told::Loaded { .. }) => Ok(()),
             Ok(_) => Err(Trial::NotTried("the worker gave another answer".into())),
-            Err(Trouble::Refused(refused)) => Err(Trial::Refused(verdict::of("", "", &refused).0.cause)),
-            Err(Trouble::Died(why)) => {
+            Err(WorkerError::Refused(refused)) => Err(Trial::Refused(verdict::of("", "", &refused).0.cause)),
+            Err(WorkerError::Died(why)) => {
                 Err(Trial::Refused(format!("the library does not work on this machine: {why}")))
             }
-            Err(Trouble::Late) => Err(Trial::Refused("the library does not load within 20 s".into())),
+            Err(WorkerError::Late) => Err(Trial::Refused("the library does not load within 20 s".into())),
         }
     });
     runtime.shutdown_background();

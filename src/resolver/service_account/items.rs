@@ -6,7 +6,9 @@ use zeroize::Zeroizing;
 
 use crate::host::clock;
 use crate::ipc::version;
-use crate::resolver::items::model::{Field, File, FullItem, ItemOverview, Section, Value, Vault, VaultId};
+use crate::resolver::items::model::{
+    Field, FieldValue, File, FullItem, ItemOverview, Section, Vault, VaultId,
+};
 
 /// The time in seconds within which an item may change again and still have the same time of change.
 const RECENT: u64 = 300;
@@ -186,7 +188,7 @@ impl From<CoreItem> for FullItem {
             kind: "STRING".into(),
             purpose: "NOTES".into(),
             label: "notesPlain".into(),
-            value: Some(Value::Text(item.notes)),
+            value: Some(FieldValue::Text(item.notes)),
             totp: None,
         };
         let named: Vec<String> = item.fields.iter().map(|field| field.title.to_ascii_lowercase()).collect();
@@ -221,8 +223,8 @@ fn read_field(field: CoreField, section: Option<Section>) -> Field {
     };
     let value = match field.field_type.as_str() {
         // the core does not return the value, and an empty value would be wrong
-        "Unsupported" => Value::Hidden,
-        _ => Value::Text(field.value),
+        "Unsupported" => FieldValue::Hidden,
+        _ => FieldValue::Text(field.value),
     };
     let code = field.details.filter(|details| details.kind == "Otp").and_then(|details| details.content.code);
     Field {
@@ -232,7 +234,7 @@ fn read_field(field: CoreField, section: Option<Section>) -> Field {
         purpose: String::new(),
         label: field.title,
         value: Some(value),
-        totp: code.map(Value::Text),
+        totp: code.map(FieldValue::Text),
     }
 }
 
@@ -254,7 +256,7 @@ fn about_key(field: &CoreField, section: impl Fn() -> Option<Section>) -> Vec<Fi
         kind: "STRING".into(),
         purpose: String::new(),
         label: label.into(),
-        value: Some(Value::Text(Zeroizing::new(text))),
+        value: Some(FieldValue::Text(Zeroizing::new(text))),
         totp: None,
     };
     known.map(field).collect()

@@ -9,7 +9,7 @@ use super::book::Book;
 use super::ledger::{Budget, Ledger};
 use crate::host::clock::{self, BootTime};
 use crate::host::pause::after_failures;
-use crate::ipc::{Asker, Class, Failure, QuotaStatus, Spender, Spent};
+use crate::ipc::{Class, Failure, QuotaStatus, ShareOwner, Spender, Spent};
 use crate::resolver::payer::{self, Cause};
 use crate::resolver::shares;
 
@@ -76,7 +76,7 @@ impl Quota {
     }
 
     /// Admits a check, or returns when the next one is allowed. Its calls are paid for when they are made.
-    pub(super) fn admit_check(&self, asker: Asker) -> Result<(), Failure> {
+    pub(super) fn admit_check(&self, asker: ShareOwner) -> Result<(), Failure> {
         let cause = Cause { asker, is_check: true, is_first: true };
         self.ledger(|ledger, budget, now| ledger.admit_check(cause, budget, now))
     }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::token::Token;
-use super::worker::{Ask, Launch, Told, Trouble, Wanted, Work, Worker};
+use super::worker::{Ask, Launch, Told, Wanted, Work, Worker, WorkerError};
 use super::{Surroundings, environment, hosts, quota, releases, verdict, wanted};
 use crate::config::ServiceAccount as Configured;
 use crate::domain::secret::SecretValue;
@@ -106,11 +106,11 @@ async fn load(worker: &Worker, host: &str, library: &Wanted) -> Result<Option<&'
     }
 }
 
-fn refusal(host: &str, trouble: Trouble) -> Refusal {
+fn refusal(host: &str, trouble: WorkerError) -> Refusal {
     match trouble {
-        Trouble::Late => verdict::too_late(host).into(),
-        Trouble::Died(why) => verdict::crashed(&why).into(),
-        Trouble::Refused(refused) => {
+        WorkerError::Late => verdict::too_late(host).into(),
+        WorkerError::Died(why) => verdict::crashed(&why).into(),
+        WorkerError::Refused(refused) => {
             let (failure, _) = verdict::of(host, "an answer", &refused);
             let name = match refused {
                 super::worker::Refused::Core { name, .. } => Some(name),

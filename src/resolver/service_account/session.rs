@@ -12,7 +12,7 @@ use super::super::record::Record;
 use super::quota::{self, Quota};
 use super::token::Token;
 use super::verdict::{self, Then};
-use super::worker::{Ask, Launch, Told, Trouble, Wanted, Work, Worker};
+use super::worker::{Ask, Launch, Told, Wanted, Work, Worker, WorkerError};
 use crate::host::pause::{after_failures, prolonged};
 use crate::ipc::{Class, Failure};
 
@@ -110,9 +110,9 @@ impl<W: Work> Session<W> {
                     self.account.quota.answered(paid);
                     return Ok(answer.content);
                 }
-                Err(Trouble::Late) => (verdict::too_late(self.host()), Then::Tell),
-                Err(Trouble::Died(why)) => (verdict::crashed(&why), Then::Replace),
-                Err(Trouble::Refused(refused)) => verdict::of(self.host(), what, &refused),
+                Err(WorkerError::Late) => (verdict::too_late(self.host()), Then::Tell),
+                Err(WorkerError::Died(why)) => (verdict::crashed(&why), Then::Replace),
+                Err(WorkerError::Refused(refused)) => verdict::of(self.host(), what, &refused),
             };
             if then == Then::Unreached {
                 self.account.quota.give_back(requests);
@@ -229,9 +229,9 @@ impl From<Failure> for NoLogin {
 async fn log_in<W: Work>(account: &Account, before: Option<Failure>) -> Result<W, NoLogin> {
     let host = account.token.host();
     let verdict = |trouble| match trouble {
-        Trouble::Late => (verdict::too_late(host), Then::Tell),
-        Trouble::Died(why) => (verdict::crashed(&why), Then::Replace),
-        Trouble::Refused(refused) => match verdict::of(host, "a session", &refused) {
+        WorkerError::Late => (verdict::too_late(host), Then::Tell),
+        WorkerError::Died(why) => (verdict::crashed(&why), Then::Replace),
+        WorkerError::Refused(refused) => match verdict::of(host, "a session", &refused) {
             (failure, Then::Doubt) => (Failure { remedy: verdict::NEW_TOKEN.into(), ..failure }, Then::Tell),
             told => told,
         },
@@ -240,7 +240,7 @@ async fn log_in<W: Work>(account: &Account, before: Option<Failure>) -> Result<W
         .map_err(|error| verdict::crashed(&format!("no process can be started for it: {error}")))?;
     let load = Ask::Load(account.library.clone());
     let loaded = match worker.ask(load, None, Instant::now() + LOADING).await {
-        Err(Trouble::Late) => {
+        Err(WorkerError::Late) => {
             let why = format!("it was not loaded within {} s", LOADING.as_secs());
             return Err(verdict::crashed(&why).into());
         }

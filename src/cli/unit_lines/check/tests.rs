@@ -1,5 +1,5 @@
 use super::super::facts::{
-    Content, Directive, Early, EnvironmentFile, Found, Ignored, LeadsTo, PLAIN, SEALED,
+    Content, Directive, Early, EnvironmentFile, EnvironmentFiles, Ignored, LeadsTo, PLAIN, SEALED,
 };
 use super::*;
 
@@ -12,7 +12,7 @@ fn policy() -> Settings {
 }
 
 fn unit(name: &str, lines: &[(Directive, &str, &str, LeadsTo)]) -> Unit {
-    let lines = lines.iter().map(|(directive, id, path, leads_to)| Line {
+    let lines = lines.iter().map(|(directive, id, path, leads_to)| CredentialLine {
         directive: *directive,
         id: (*id).into(),
         path: (*path).into(),
@@ -20,23 +20,23 @@ fn unit(name: &str, lines: &[(Directive, &str, &str, LeadsTo)]) -> Unit {
         of_directory: false,
         content: Content::Unknown,
     });
-    Unit { lines: lines.collect(), ..Unit::new(UnitName::parse(name).unwrap(), State::Loaded) }
+    Unit { lines: lines.collect(), ..Unit::new(UnitName::parse(name).unwrap(), LoadState::Loaded) }
 }
 
-fn answer(answer: Answer) -> Prediction {
+fn answer(answer: PredictedAnswer) -> Prediction {
     Prediction { allowed: true, name: "db".into(), answer, needs_network: true, ..Prediction::default() }
 }
 
 fn found(unit: &Unit, prediction: &Prediction, failing: &[&str]) -> Findings {
     let settings = policy();
     let failing = failing.iter().map(|name| (*name).to_owned()).collect();
-    let of_line = |line: &Line| line.is_ours().then(|| prediction.clone());
+    let of_line = |line: &CredentialLine| line.is_ours().then(|| prediction.clone());
     judge_all(MACHINE, unit, &Grants(&settings.policy), &of_line, &failing)
 }
 
 #[track_caller]
 fn says(unit: &Unit, problems: &[&str], warnings: &[&str]) {
-    let found = found(unit, &answer(Answer::Value(None)), &[]);
+    let found = found(unit, &answer(PredictedAnswer::Value(None)), &[]);
     for (texts, expected) in [(&found.problems, problems), (&found.warnings, warnings)] {
         assert_eq!(texts.len(), expected.len(), "{found:?}");
         for (text, start) in texts.iter().zip(expected) {
@@ -104,30 +104,31 @@ fn units_that_cannot_ask() {
     );
     says(&unit("sock.socket", &[]), &[], &["sock.socket cannot get its credentials: systemd ignores"]);
     says(&unit("quiet.socket", &[]), &[], &[]);
-    let broken = State::Broken("bad-setting".into(), "x".into());
+    let broken = LoadState::Broken("bad-setting".into(), "x".into());
     says(&Unit { state: broken, ..unit("app.service", &[]) }, &["systemd could not load app.service"], &[]);
-    says(&Unit { state: State::Masked, ..unit("app.service", &[]) }, &[], &["app.service cannot get"]);
+    says(&Unit { state: LoadState::Masked, ..unit("app.service", &[]) }, &[], &["app.service cannot get"]);
 }
 
 #[test]
 fn environment_and_ordering() {
     let line = (Directive::Plain, "db", PLAIN, LeadsTo::PlainSocket);
     let path = "/run/credentials/app.service/db".to_owned();
-    let file = EnvironmentFile { path, optional: false, found: Found::Files };
+    let file = EnvironmentFile { path, optional: false, found: EnvironmentFiles::Files };
     let with = Unit { environment: vec![file.clone()], ..unit("app.service", std::slice::from_ref(&line)) };
     says(&with, &["app.service: EnvironmentFile=/run/credentials/app.service/db is read before"], &[]);
     says(&Unit { environment: vec![file], ..unit("acme-x.service", &[]) }, &[], &[]);
     let early = Some(Early { target: "network-pre.target".into(), through: None, holds_onecred: false });
     let with = Unit { early, ..unit("app.service", &[line]) };
     says(&with, &["at boot app.service waits for 1Password"], &[]);
-    let local = Prediction { needs_network: false, ..answer(Answer::Value(None)) };
+    let local = Prediction { needs_network: false, ..answer(PredictedAnswer::Value(None)) };
     assert_eq!(found(&with, &local, &[]), Findings::default());
 }
 
 #[test]
 fn what_a_secret_lacks_is_reported_once() {
     let unit = unit("app.service", &[(Directive::Plain, "db", PLAIN, LeadsTo::PlainSocket)]);
-    let refusal = answer(Answer::Refusal("org.onecred.Error.NotFound".into(), "not found: x; y".into()));
+    let refusal =
+        answer(PredictedAnswer::Refusal("org.onecred.Error.NotFound".into(), "not found: x; y".into()));
     assert_eq!(found(&unit, &refusal, &["db"]), Findings::default());
     assert_eq!(
         found(&unit, &refusal, &[]).problems,
@@ -135,5 +136,5 @@ fn what_a_secret_lacks_is_reported_once() {
     );
     let denied = Prediction { reason: "not allowed: x".into(), ..Prediction::default() };
     assert_eq!(found(&unit, &denied, &[""]).problems.len(), 1);
-    assert_eq!(found(&unit, &answer(Answer::Unknown), &[]), Findings::default());
+    assert_eq!(found(&unit, &answer(PredictedAnswer::Unknown), &[]), Findings::default());
 }

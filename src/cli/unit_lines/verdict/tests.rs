@@ -7,13 +7,13 @@ const OLD: Machine = Machine { systemd: 252, plain_listens: true, sealed_listens
 /// systemd 262 with both sockets active.
 const NEW: Machine = Machine { systemd: 262, ..OLD };
 
-fn unit(name: &str, lines: &[Line]) -> Unit {
+fn unit(name: &str, lines: &[CredentialLine]) -> Unit {
     let name = UnitName::parse(name).expect("valid");
-    Unit { lines: lines.to_vec(), ..Unit::new(name, State::Loaded) }
+    Unit { lines: lines.to_vec(), ..Unit::new(name, LoadState::Loaded) }
 }
 
-fn line(directive: Directive, id: &str, path: &str, leads_to: LeadsTo) -> Line {
-    Line {
+fn line(directive: Directive, id: &str, path: &str, leads_to: LeadsTo) -> CredentialLine {
+    CredentialLine {
         directive,
         id: id.into(),
         path: path.into(),
@@ -23,7 +23,7 @@ fn line(directive: Directive, id: &str, path: &str, leads_to: LeadsTo) -> Line {
     }
 }
 
-fn plain(path: &str, leads_to: LeadsTo) -> Line {
+fn plain(path: &str, leads_to: LeadsTo) -> CredentialLine {
     line(Directive::Plain, "db", path, leads_to)
 }
 
@@ -39,16 +39,16 @@ fn imported(id: &str, size: usize) -> Imported {
     Imported { id: id.into(), path: format!("/etc/credstore/{id}"), content: credentials(&[(id, size)]) }
 }
 
-fn right() -> Line {
+fn right() -> CredentialLine {
     plain(PLAIN, LeadsTo::PlainSocket)
 }
 
-fn allowed(answer: Answer) -> Prediction {
+fn allowed(answer: PredictedAnswer) -> Prediction {
     Prediction { allowed: true, name: "db".into(), answer, fetched: true, ..Prediction::default() }
 }
 
 fn value() -> Prediction {
-    allowed(Answer::Value(None))
+    allowed(PredictedAnswer::Value(None))
 }
 
 fn refused() -> Prediction {
@@ -71,7 +71,7 @@ fn what_comes_of_a_line() {
     use Directive::{Encrypted, Plain};
     use Effect::{Fails, Gets, Other, Unknown, Without};
     let sealed = |leads_to, path| line(Encrypted, "db", path, leads_to);
-    let rows: [(Line, Effect, &[&str]); 23] = [
+    let rows: [(CredentialLine, Effect, &[&str]); 23] = [
         (right(), Gets, &[]),
         (sealed(LeadsTo::SealedSocket, SEALED), Gets, &[]),
         // by a symbolic or hard link, or below /var/run
@@ -181,13 +181,14 @@ fn a_socket_that_is_not_active_fails_units() {
 #[test]
 fn what_onecred_answers() {
     let unit = unit("app.service", &[]);
-    let failing = allowed(Answer::Refusal("org.onecred.Error.NotFound".into(), "not found: x; do y".into()));
+    let failing =
+        allowed(PredictedAnswer::Refusal("org.onecred.Error.NotFound".into(), "not found: x; do y".into()));
     for (prediction, effect, words) in [
         (value(), Effect::Gets, ""),
-        (allowed(Answer::Value(Some("away".into()))), Effect::Gets, ""),
+        (allowed(PredictedAnswer::Value(Some("away".into()))), Effect::Gets, ""),
         (failing.clone(), Effect::Fails, "not found: x; do y"),
         (refused(), Effect::Fails, "not allowed: why; do this"),
-        (allowed(Answer::Unknown), Effect::Unknown, "only known after a lookup"),
+        (allowed(PredictedAnswer::Unknown), Effect::Unknown, "only known after a lookup"),
     ] {
         is(&judge_line(OLD, &unit, &right(), Some(&prediction), Purpose::Asks), effect, &[words]);
     }
@@ -198,31 +199,32 @@ fn what_onecred_answers() {
 
 #[test]
 fn units_that_cannot_run_or_ask() {
-    let state = |name: &str, state: State| Unit { state, ..unit(name, &[right()]) };
-    let broken = State::Broken("bad-setting".into(), "Unit a.service has a bad unit file setting.".into());
+    let state = |name: &str, state: LoadState| Unit { state, ..unit(name, &[right()]) };
+    let broken =
+        LoadState::Broken("bad-setting".into(), "Unit a.service has a bad unit file setting.".into());
     let triggers = |name: &str| Unit { triggers: vec!["a.service".into()], ..unit(name, &[]) };
     let rows: [(Machine, Unit, Effect, &[&str]); 16] = [
         (
             OLD,
-            state("a.service", State::NotFound(None)),
+            state("a.service", LoadState::NotFound(None)),
             Effect::Fails,
             &["this machine has no unit a.service"],
         ),
         (
             OLD,
-            state("a.service", State::NotFound(Some("b.service".into()))),
+            state("a.service", LoadState::NotFound(Some("b.service".into()))),
             Effect::Fails,
             &["did you mean b.service?"],
         ),
-        (OLD, state("a.service", State::OfUsers), Effect::Fails, &["user managers", "system unit"]),
-        (OLD, state("a.service", State::Masked), Effect::Fails, &["systemctl unmask a.service"]),
+        (OLD, state("a.service", LoadState::OfUsers), Effect::Fails, &["user managers", "system unit"]),
+        (OLD, state("a.service", LoadState::Masked), Effect::Fails, &["systemctl unmask a.service"]),
         (
             OLD,
             state("a.service", broken),
             Effect::Fails,
             &["(bad-setting)", "has a bad unit file setting; see"],
         ),
-        (OLD, state("a@.service", State::Template), Effect::Fails, &["is a template", "a@NAME.service"]),
+        (OLD, state("a@.service", LoadState::Template), Effect::Fails, &["is a template", "a@NAME.service"]),
         (
             OLD,
             unit("srv.mount", &[right()]),
@@ -328,7 +330,7 @@ fn other_lines_of_the_unit_count() {
     judged(&unit("app.service", &[right(), other("other", LeadsTo::Store(false))]), Effect::Gets, &[]);
     judged(&unit("app.service", &[right(), other("/etc/hostname", LeadsTo::File)]), Effect::Gets, &[]);
     let both = unit("app.service", &[right(), other(PLAIN, LeadsTo::PlainSocket)]);
-    let of_line = |line: &Line| Some(if line.id == "other" { refused() } else { value() });
+    let of_line = |line: &CredentialLine| Some(if line.id == "other" { refused() } else { value() });
     let judgement = judge(OLD, &both, &id("db"), &value(), &of_line);
     assert_eq!(judgement.effect, Effect::Fails);
     assert_eq!(
@@ -343,7 +345,7 @@ fn environment_files() {
         environment: vec![EnvironmentFile {
             path: path.into(),
             optional,
-            found: if exists { Found::Files } else { Found::Nothing },
+            found: if exists { EnvironmentFiles::Files } else { EnvironmentFiles::Nothing },
         }],
         ..unit("app.service", &[right()])
     };
@@ -370,20 +372,20 @@ fn environment_files_that_systemd_cannot_read() {
         environment: vec![EnvironmentFile { path: path.into(), optional, found }],
         ..unit("app.service", &[right()])
     };
-    let directory = || Found::Directory("/etc/app.d".into());
+    let directory = || EnvironmentFiles::Directory("/etc/app.d".into());
     for (path, optional, found, effect, words) in [
         (
             "/etc/*.env",
             false,
-            Found::Nothing,
+            EnvironmentFiles::Nothing,
             Effect::Fails,
             "matches no file, and the unit fails; create one, or write EnvironmentFile=-/etc/*.env",
         ),
-        ("/etc/*.env", true, Found::Nothing, Effect::Gets, ""),
-        ("/etc/*.env", false, Found::Files, Effect::Gets, ""),
+        ("/etc/*.env", true, EnvironmentFiles::Nothing, Effect::Gets, ""),
+        ("/etc/*.env", false, EnvironmentFiles::Files, Effect::Gets, ""),
         ("/etc/app.d", false, directory(), Effect::Fails, "/etc/app.d is a directory, and the unit fails"),
         ("/etc/app.d", true, directory(), Effect::Gets, ""),
-        ("/root/x", false, Found::Unknown, Effect::Unknown, "run this as root"),
+        ("/root/x", false, EnvironmentFiles::Unknown, Effect::Unknown, "run this as root"),
     ] {
         judged(&with(path, optional, found), effect, &[words]);
     }
@@ -392,7 +394,8 @@ fn environment_files_that_systemd_cannot_read() {
 #[test]
 fn what_fails_beside_a_right_line() {
     use Directive::{Encrypted, Plain};
-    let file = |directive, content| Line { content, ..line(directive, "x", "/etc/x", LeadsTo::File) };
+    let file =
+        |directive, content| CredentialLine { content, ..line(directive, "x", "/etc/x", LeadsTo::File) };
     let bad = || Content::Fails("systemd cannot decrypt /etc/x (Bad message)".into());
     for (other, effect, words) in [
         (file(Plain, credentials(&[("x", 9)])), Effect::Gets, ""),
@@ -448,7 +451,7 @@ fn settings_beside_a_right_line() {
 
 #[test]
 fn pages_count_in_a_tmpfs() {
-    let file = |id: &str, size| Line {
+    let file = |id: &str, size| CredentialLine {
         content: credentials(&[(id, size)]),
         ..line(Directive::Plain, id, "/x", LeadsTo::File)
     };
@@ -499,7 +502,7 @@ fn a_unit_before_the_network_waits_for_itself() {
     };
     let before_onecred = early("onecred.socket", true);
     for (fetched, effect) in [(false, Effect::Fails), (true, Effect::Gets)] {
-        let own = Prediction { needs_network: false, fetched, ..allowed(Answer::Value(None)) };
+        let own = Prediction { needs_network: false, fetched, ..allowed(PredictedAnswer::Value(None)) };
         let judgement = judge(OLD, &before_onecred, &id("db"), &own, &|_| Some(own.clone()));
         assert_eq!(judgement.effect, effect, "{judgement:?}");
         let said = [judgement.problems, judgement.notes].concat().join("\n");
@@ -510,7 +513,7 @@ fn a_unit_before_the_network_waits_for_itself() {
     for (needs_network, fetched, effect) in
         [(true, false, Effect::Fails), (true, true, Effect::Gets), (false, false, Effect::Gets)]
     {
-        let own = Prediction { needs_network, fetched, ..allowed(Answer::Value(None)) };
+        let own = Prediction { needs_network, fetched, ..allowed(PredictedAnswer::Value(None)) };
         let judgement = judge(OLD, &unit, &id("db"), &own, &|_| Some(own.clone()));
         assert_eq!(judgement.effect, effect, "{judgement:?}");
         let said = [judgement.problems, judgement.notes].concat().join("\n");
@@ -524,7 +527,7 @@ fn a_unit_before_the_network_waits_for_itself() {
 
 #[test]
 fn notes_tell_what_is_unusual() {
-    let own = Prediction { answer: Answer::Value(Some("away: x; y".into())), ..value() };
+    let own = Prediction { answer: PredictedAnswer::Value(Some("away: x; y".into())), ..value() };
     let unit = Unit {
         alias: Some(UnitName::parse("old.service").expect("valid")),
         outdated: true,
@@ -583,8 +586,11 @@ fn what_this_user_cannot_examine_is_not_known() {
         let beside = unit("app.service", &[right(), line.clone()]);
         judged(&beside, Effect::Unknown, &["by its line", "root"]);
     }
-    let environment =
-        vec![EnvironmentFile { path: "/etc/hidden/*.env".into(), optional: false, found: Found::Unknown }];
+    let environment = vec![EnvironmentFile {
+        path: "/etc/hidden/*.env".into(),
+        optional: false,
+        found: EnvironmentFiles::Unknown,
+    }];
     let with = Unit { environment, ..unit("app.service", &[right()]) };
     judged(&with, Effect::Unknown, &["EnvironmentFile=/etc/hidden/*.env", "run this as root"]);
 }

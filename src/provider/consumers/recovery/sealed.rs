@@ -34,7 +34,7 @@ pub(super) struct Sealed {
 
 #[derive(Debug, Default)]
 pub(super) struct Inner {
-    pub(super) answers: Vec<Answer>,
+    pub(super) answers: Vec<SealedAnswer>,
     /// Units with answers whose processes have ended, while the service manager is asked about them.
     pub(super) judged: Vec<String>,
     pub(super) restarts: BTreeMap<String, Restart>,
@@ -51,7 +51,7 @@ pub(super) struct Inner {
 
 /// A complete sealed answer.
 #[derive(Debug, Clone)]
-pub(super) struct Answer {
+pub(super) struct SealedAnswer {
     pub(super) unit: String,
     pub(super) credential: String,
     pub(super) process: ProcessId,
@@ -89,7 +89,7 @@ impl Sealed {
         let mut inner = self.inner();
         inner.answers.retain(|answer| answer.process != peer.process);
         if inner.answers.len() < MOST {
-            inner.answers.push(Answer {
+            inner.answers.push(SealedAnswer {
                 unit: peer.claim.unit.to_string(),
                 credential: peer.claim.credential.to_string(),
                 process: peer.process,
@@ -177,7 +177,7 @@ impl Inner {
         &mut self,
         now: BootTime,
         look: impl Fn(ProcessId) -> Option<Running>,
-    ) -> Vec<Answer> {
+    ) -> Vec<SealedAnswer> {
         let mut ended = Vec::new();
         for answer in mem::take(&mut self.answers) {
             let running = look(answer.process);

@@ -32,7 +32,7 @@ pub(super) enum For<'a> {
 
 /// The outcome of a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum StartOutcome {
     /// It is queued.
     Started,
     /// The unit was stopped or started by someone else, or is masked.
@@ -139,14 +139,19 @@ fn decide(unit: &Facts, why: For, now: Now) -> Decision {
 
 impl Recovery {
     /// Starts a unit, if its state has not changed since it failed.
-    pub(super) async fn start_again(&self, name: &str, why: For<'_>, mode: &str) -> zbus::Result<Outcome> {
+    pub(super) async fn start_again(
+        &self,
+        name: &str,
+        why: For<'_>,
+        mode: &str,
+    ) -> zbus::Result<StartOutcome> {
         let facts = self.facts(name, why).await?;
         let now = Now { boot: BootTime::now(), monotonic: clock::monotonic() };
         let reset = match decide(&facts, why, now) {
             Decision::Start { reset } => reset,
-            Decision::NotNeeded => return Ok(Outcome::NotNeeded),
-            Decision::Returned => return Ok(Outcome::Returned),
-            Decision::Later => return Ok(Outcome::Later),
+            Decision::NotNeeded => return Ok(StartOutcome::NotNeeded),
+            Decision::Returned => return Ok(StartOutcome::Returned),
+            Decision::Later => return Ok(StartOutcome::Later),
             Decision::Impossible(reason) => return Err(zbus::Error::Failure(reason)),
         };
         let manager = self.link.manager().await?;
@@ -154,7 +159,7 @@ impl Recovery {
             manager.reset_failed_unit(name).await?;
         }
         manager.start_unit(name, mode).await?;
-        Ok(Outcome::Started)
+        Ok(StartOutcome::Started)
     }
 
     async fn facts(&self, name: &str, why: For<'_>) -> zbus::Result<Facts> {

@@ -15,9 +15,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Recovery;
-use super::sealed::{Answer, CHECK, REMEMBERED, Restart};
-use super::start::{For, Outcome};
-use super::verdict::{Command, Failed, Source, is_undecrypted};
+use super::sealed::{CHECK, REMEMBERED, Restart, SealedAnswer};
+use super::start::{For, StartOutcome};
+use super::verdict::{Command, Failed, OtherSource, is_undecrypted};
 use crate::host::clock::{self, BootTime};
 use crate::host::systemd::message_id;
 use crate::provider::base::peer::Peer;
@@ -43,7 +43,7 @@ impl Recovery {
                 && let Err(error) = self.judge(&ended).await
             {
                 tracing::debug!("units with sealed answers can't be looked at now: {error}");
-                let recent = |answer: &Answer| answer.at.age(BootTime::now()) < REMEMBERED;
+                let recent = |answer: &SealedAnswer| answer.at.age(BootTime::now()) < REMEMBERED;
                 self.sealed.inner().answers.extend(ended.into_iter().filter(recent));
                 sleep(Duration::from_secs(2)).await;
             }
@@ -83,7 +83,7 @@ impl Recovery {
             let next = self.sealed.inner().dependents.take_for(&started);
             let Some((unit, needed)) = next else { break };
             match self.start_again(&unit, For::Another, "fail").await {
-                Ok(Outcome::Started) => {
+                Ok(StartOutcome::Started) => {
                     tracing::info!(
                         message_id = message_id::RECOVERED,
                         object_systemd_unit = unit.as_str(),
@@ -93,7 +93,7 @@ impl Recovery {
                     );
                     started.push(unit);
                 }
-                Ok(Outcome::NotNeeded | Outcome::Returned | Outcome::Later) => {
+                Ok(StartOutcome::NotNeeded | StartOutcome::Returned | StartOutcome::Later) => {
                     tracing::debug!(
                         "{unit} is not started again: it runs, or another unit that it needs has failed"
                     );
@@ -122,11 +122,11 @@ impl Recovery {
         self.link.properties(DECRYPTS, "Socket").await?.get("NRefused").await
     }
 
-    async fn judge(&self, ended: &[Answer]) -> zbus::Result<()> {
+    async fn judge(&self, ended: &[SealedAnswer]) -> zbus::Result<()> {
         let failed = self.link.manager().await?.list_units_by_patterns(&["failed"], &[]).await?;
         let idle = failed.into_iter().filter(|(.., job, _, _)| *job == 0);
         let failed: BTreeSet<String> = idle.map(|(name, ..)| name).collect();
-        let (failed, other): (Vec<&Answer>, Vec<&Answer>) =
+        let (failed, other): (Vec<&SealedAnswer>, Vec<&SealedAnswer>) =
             ended.iter().partition(|answer| failed.contains(&answer.unit));
         for answer in other {
             self.sealed.inner().recovers(&answer.unit);
@@ -148,7 +148,7 @@ impl Recovery {
         Ok(())
     }
 
-    async fn look_at(&self, answer: &Answer) -> zbus::Result<Failed> {
+    async fn look_at(&self, answer: &SealedAnswer) -> zbus::Result<Failed> {
         let (kind, commands): (_, &[&str]) = match answer.unit.rsplit_once('.') {
             Some((_, "mount")) => ("Mount", &["ExecMount"]),
             _ => ("Service", &["ExecCondition", "ExecStartPre", "ExecStart"]),
@@ -171,14 +171,14 @@ impl Recovery {
                         && path.starts_with('/')
                         && !defaults.iter().any(|(default, _)| default == id) =>
                 {
-                    Source::Missing
+                    OtherSource::Missing
                 }
-                _ => Source::Other,
+                _ => OtherSource::Other,
             };
             failed.others.extend(others.map(source));
         }
         if !unit.get::<Vec<(String, Vec<u8>)>>("SetCredentialEncrypted").await?.is_empty() {
-            failed.others.push(Source::Other);
+            failed.others.push(OtherSource::Other);
         }
         failed.reset = self.was_reset(answer.at).await?;
         Ok(failed)
@@ -194,8 +194,8 @@ impl Recovery {
         Ok(refused || !active || up_for < since.age(BootTime::now()))
     }
 
-    async fn plan_restart(&self, answer: &Answer) {
-        let Answer { unit, credential, .. } = answer;
+    async fn plan_restart(&self, answer: &SealedAnswer) {
+        let SealedAnswer { unit, credential, .. } = answer;
         let recovers = self.config.get().settings.recover;
         let Ok(invocation) = self.invocation(unit).await else { return };
         let (is_new, is_planned) = {
@@ -258,6 +258,6 @@ impl Recovery {
         }
         let outcome = self.start_again(name, For::Undecrypted, "fail").await?;
         tracing::debug!("restart of {name}, since systemd could not decrypt its credentials: {outcome:?}");
-        Ok(outcome == Outcome::Started)
+        Ok(outcome == StartOutcome::Started)
     }
 }

@@ -18,14 +18,14 @@ pub(super) struct Failed {
     /// or `DevicePolicy=`.
     pub(super) calls: bool,
     /// Where its other credentials come from.
-    pub(super) others: Vec<Source>,
+    pub(super) others: Vec<OtherSource>,
     /// Whether systemd-creds.socket has refused connections since the answer, or was not running.
     pub(super) reset: bool,
 }
 
 /// The origin of a credential that is not from onecred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum OtherSource {
     /// A file or socket that does not exist: the unit cannot start.
     Missing,
     /// Anything else, which may have caused the failure.
@@ -39,7 +39,7 @@ pub(super) fn is_undecrypted(process: u32, failed: &Failed) -> bool {
         |(.., of, how, status): &Command| *of == process && *how == EXITED && *status == CREDENTIALS;
     failed.commands.iter().any(ended_so)
         && failed.calls
-        && !failed.others.contains(&Source::Missing)
+        && !failed.others.contains(&OtherSource::Missing)
         && (failed.reset || failed.others.is_empty())
 }
 
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn only_a_failed_decryption_of_this_answer_counts() {
-        let failed = |commands: &[Command], calls, others: &[Source], reset| Failed {
+        let failed = |commands: &[Command], calls, others: &[OtherSource], reset| Failed {
             commands: commands.to_vec(),
             calls,
             others: others.to_vec(),
@@ -62,11 +62,11 @@ mod tests {
         let ours = [command(9, EXITED, 0), command(7, EXITED, CREDENTIALS)];
         for (why, failed, expected) in [
             ("nothing else can have failed", failed(&ours, true, &[], false), true),
-            ("the socket refused connections", failed(&ours, true, &[Source::Other], true), true),
-            ("another credential may have failed", failed(&ours, true, &[Source::Other], false), false),
+            ("the socket refused connections", failed(&ours, true, &[OtherSource::Other], true), true),
+            ("another credential may have failed", failed(&ours, true, &[OtherSource::Other], false), false),
             (
                 "another credential is missing",
-                failed(&ours, true, &[Source::Other, Source::Missing], true),
+                failed(&ours, true, &[OtherSource::Other, OtherSource::Missing], true),
                 false,
             ),
             ("it decrypts by itself", failed(&ours, false, &[], true), false),

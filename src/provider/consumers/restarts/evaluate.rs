@@ -8,7 +8,7 @@ use tokio::sync::broadcast;
 use zbus::OwnedObjectPath;
 
 use super::orders::Order;
-use super::pending::{Activity, Decision, Found, Problem, State, Step};
+use super::pending::{Activity, Decision, NextStep, Problem, UnitReading, UnitState};
 use super::unit::{Credentials, handle_problem};
 use super::waves::{self, First};
 use super::{Context, Due, Measure, Restarts, digests, now, rotation};
@@ -105,14 +105,14 @@ impl Restarts {
         let (mut judged, mut possible) = (BTreeMap::new(), Vec::new());
         for (unit, found) in units.into_iter().zip(found) {
             let received = self.received();
-            let has = |name: &str, state: &State| {
+            let has = |name: &str, state: &UnitState| {
                 received.has(&unit, &state.invocation, &digests(context.broker, active, name))
             };
             let comes_later = |name: &str| held.get(name).and_then(|wave| wave.holds(&unit));
             match self.pending().settle(&unit, &found, has, comes_later) {
-                Step::Drop | Step::Wait => {}
-                Step::Withhold(problem) => drop(judged.insert(unit.clone(), Some(problem))),
-                Step::Judge => possible.push(unit.clone()),
+                NextStep::Drop | NextStep::Wait => {}
+                NextStep::Withhold(problem) => drop(judged.insert(unit.clone(), Some(problem))),
+                NextStep::Judge => possible.push(unit.clone()),
             }
         }
         let mut looks = Vec::new();
@@ -125,12 +125,12 @@ impl Restarts {
     }
 
     /// The state of a unit.
-    async fn find(&self, unit: &str) -> Found {
+    async fn find(&self, unit: &str) -> UnitReading {
         let found = async {
             let it = self.link.properties(unit, "Unit").await?;
             let (job, _): (u32, OwnedObjectPath) = it.get("Job").await?;
             let id: Vec<u8> = it.get("InvocationID").await?;
-            zbus::Result::Ok(State {
+            zbus::Result::Ok(UnitState {
                 activity: Activity::of(&it.get::<String>("ActiveState").await?),
                 job: job != 0,
                 invocation: invocation::of_bytes(&id),
@@ -138,7 +138,7 @@ impl Restarts {
                 active_since: it.get("ActiveEnterTimestampMonotonic").await?,
             })
         };
-        found.await.map_or_else(|error| Found::Unknown(error.to_string()), Found::Known)
+        found.await.map_or_else(|error| UnitReading::Unknown(error.to_string()), UnitReading::Known)
     }
 
     /// The waves of the secrets and templates for which an action is due.

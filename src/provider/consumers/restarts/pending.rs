@@ -36,7 +36,7 @@ pub(super) type Causes = BTreeMap<String, Cause>;
 
 /// What is due for a unit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Entry {
+pub(super) struct DueUnit {
     pub(super) causes: Causes,
     /// Why it is withheld.
     pub(super) problem: Option<Problem>,
@@ -45,7 +45,7 @@ pub(super) struct Entry {
     ordered: bool,
 }
 
-impl Entry {
+impl DueUnit {
     /// Whether it can become possible at any time, so that it is checked often. Otherwise a check may cost
     /// requests to 1Password.
     fn is_waiting(&self) -> bool {
@@ -55,15 +55,15 @@ impl Entry {
 
 /// What the service manager reports about a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Found {
-    Known(State),
+pub(super) enum UnitReading {
+    Known(UnitState),
     /// It could not be asked, for this reason.
     Unknown(String),
 }
 
 /// The state of a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct State {
+pub(super) struct UnitState {
     pub(super) activity: Activity,
     /// Whether it has a job.
     pub(super) job: bool,
@@ -97,7 +97,7 @@ impl Activity {
 
 /// What to do for a unit.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum NextStep {
     /// Nothing is due any more.
     Drop,
     /// Check it again later.
@@ -112,16 +112,16 @@ pub(super) enum Step {
 /// or template, `held` the reason why other units come first.
 fn step(
     causes: &mut Causes,
-    found: &Found,
-    has: impl Fn(&str, &State) -> Has,
+    found: &UnitReading,
+    has: impl Fn(&str, &UnitState) -> Has,
     held: impl Fn(&str) -> Option<String>,
-) -> Step {
+) -> NextStep {
     let state = match found {
-        Found::Known(state) => state,
-        Found::Unknown(error) => return Step::Withhold(Problem::Unknown(error.clone())),
+        UnitReading::Known(state) => state,
+        UnitReading::Unknown(error) => return NextStep::Withhold(Problem::Unknown(error.clone())),
     };
     if state.activity == Activity::Ended {
-        return Step::Drop; // it gets the new values when it starts
+        return NextStep::Drop; // it gets the new values when it starts
     }
     causes.retain(|name, cause| match has(name, state) {
         Has::Current => false,
@@ -129,15 +129,15 @@ fn step(
         Has::Unknown => !cause.first && state.started <= cause.since,
     });
     if causes.is_empty() {
-        return Step::Drop;
+        return NextStep::Drop;
     }
     if state.activity == Activity::Busy || state.job {
-        return Step::Wait;
+        return NextStep::Wait;
     }
     let reasons: Option<Vec<String>> = causes.keys().map(|name| held(name)).collect();
     match reasons.and_then(|reasons| reasons.into_iter().next()) {
-        Some(reason) => Step::Withhold(Problem::Wave(reason)),
-        None => Step::Judge,
+        Some(reason) => NextStep::Withhold(Problem::Wave(reason)),
+        None => NextStep::Judge,
     }
 }
 
@@ -159,7 +159,7 @@ pub(super) struct Pending {
     /// Changed secrets and templates whose units were not listed yet; each with whether it had no value
     /// before.
     news: BTreeMap<String, bool>,
-    units: BTreeMap<String, Entry>,
+    units: BTreeMap<String, DueUnit>,
     /// When an action was last carried out for a secret or template.
     waves: BTreeMap<String, u64>,
 }
@@ -188,13 +188,13 @@ impl Pending {
 
     /// The units to check: with `all`, also those whose action is withheld.
     pub(super) fn units(&self, all: bool) -> Vec<String> {
-        let open = |entry: &Entry| entry.is_waiting() || all && !entry.ordered;
+        let open = |entry: &DueUnit| entry.is_waiting() || all && !entry.ordered;
         self.units.iter().filter(|(_, entry)| open(entry)).map(|(unit, _)| unit.clone()).collect()
     }
 
     /// Whether any action is waiting.
     pub(super) fn is_waiting(&self) -> bool {
-        !self.news.is_empty() || self.units.values().any(Entry::is_waiting)
+        !self.news.is_empty() || self.units.values().any(DueUnit::is_waiting)
     }
 
     /// Whether any action is withheld.
@@ -203,7 +203,7 @@ impl Pending {
     }
 
     /// All units and their pending actions.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &DueUnit)> {
         self.units.iter().map(|(unit, entry)| (unit.as_str(), entry))
     }
 
@@ -221,15 +221,15 @@ impl Pending {
     pub(super) fn settle(
         &mut self,
         unit: &str,
-        found: &Found,
-        has: impl Fn(&str, &State) -> Has,
+        found: &UnitReading,
+        has: impl Fn(&str, &UnitState) -> Has,
         held: impl Fn(&str) -> Option<String>,
-    ) -> Step {
-        let Some(entry) = self.units.get_mut(unit) else { return Step::Drop };
+    ) -> NextStep {
+        let Some(entry) = self.units.get_mut(unit) else { return NextStep::Drop };
         let step = step(&mut entry.causes, found, has, held);
         match &step {
-            Step::Drop => self.forget(unit),
-            Step::Wait => entry.problem = None,
+            NextStep::Drop => self.forget(unit),
+            NextStep::Wait => entry.problem = None,
             _ => {}
         }
         step

@@ -16,7 +16,7 @@ use crate::provider::base::limits::Form;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::fetch::broker::Broker;
 use crate::provider::fetch::preview;
-use crate::provider::fetch::start::{Answer, Fit, Start};
+use crate::provider::fetch::start::{Fit, Predicted, Start};
 use crate::provider::publish::Handle;
 
 const PLAIN: &str = "/run/onecred/credential.sock";
@@ -197,7 +197,7 @@ async fn reason(
         Ok(what) => what,
         Err(denial) => return Some(in_words(&Refusal::Denied(denial))),
     };
-    let Answer { result, .. } = start.answer(&what, claim, form, look_up).await;
+    let Predicted { result, .. } = start.answer(&what, claim, form, look_up).await;
     match result {
         Some(Ok(_)) => None,
         Some(Err(refusal)) => Some(in_words(&refusal)),

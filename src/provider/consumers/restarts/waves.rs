@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use super::pending::{Activity, Found};
+use super::pending::{Activity, UnitReading};
 
 /// A unit of the first wave.
 #[derive(Debug)]
 pub(super) struct First {
     pub(super) unit: String,
-    pub(super) found: Found,
+    pub(super) found: UnitReading,
     /// Whether an action is still due for it.
     pub(super) due: bool,
 }
@@ -22,8 +22,8 @@ pub(super) fn held(first: &[First], after: Duration, carried_out: u64, now: u64)
     }
     for First { unit, found, due } in first {
         let state = match found {
-            Found::Known(state) => state,
-            Found::Unknown(error) => {
+            UnitReading::Known(state) => state,
+            UnitReading::Unknown(error) => {
                 return Some(format!("the state of {unit} in its wave is unknown: {error}"));
             }
         };
@@ -53,7 +53,7 @@ fn text(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pending::State;
+    use super::super::pending::UnitState;
     use super::*;
 
     const SECOND: u64 = 1_000_000;
@@ -61,14 +61,15 @@ mod tests {
     fn unit(name: &str, activity: Activity, active_since: u64, due: bool) -> First {
         let active_since = active_since * SECOND;
         let state =
-            State { activity, job: false, invocation: "1".into(), started: active_since, active_since };
-        First { unit: name.into(), found: Found::Known(state), due }
+            UnitState { activity, job: false, invocation: "1".into(), started: active_since, active_since };
+        First { unit: name.into(), found: UnitReading::Known(state), due }
     }
 
     #[test]
     fn the_others_wait_until_the_first_were_active_for_long_enough() {
         let (active, busy, ended) = (Activity::Active, Activity::Busy, Activity::Ended);
-        let silent = || First { unit: "a".into(), found: Found::Unknown("no answer".into()), due: false };
+        let silent =
+            || First { unit: "a".into(), found: UnitReading::Unknown("no answer".into()), due: false };
         for (case, first, now, expected) in [
             ("none is active", vec![], 900, Some("no unit of its wave")),
             ("it is to be restarted", vec![unit("a", active, 10, true)], 900, Some("a comes first")),

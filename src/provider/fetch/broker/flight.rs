@@ -16,7 +16,7 @@ use crate::provider::base::asker::Asker;
 use crate::provider::base::events::Event;
 use crate::provider::base::item_key::ItemKey;
 use crate::provider::fetch::unit_files::UnitFiles;
-use crate::provider::store::{Entry, NewSnapshot, Slot, Snapshot};
+use crate::provider::store::{NewSnapshot, Slot, Snapshot, StoredField};
 
 use super::limits::EVERYONE;
 use super::{AHEAD_PATIENCE, CHECK_PATIENCE, FETCH_PATIENCE};
@@ -28,7 +28,7 @@ impl Broker {
         self: Arc<Self>,
         key: ItemKey,
         patience: Duration,
-        (asker, wire): (Asker, ipc::Asker),
+        (asker, wire): (Asker, ipc::ShareOwner),
     ) -> Result<(), Failure> {
         let asked_at = BootTime::now();
         let active = self.config();
@@ -108,9 +108,9 @@ impl Broker {
             .fields()
             .filter(is_other)
             .cloned()
-            .partition(|field| matches!(now.entry(field), Some(Entry::Failed(_))));
+            .partition(|field| matches!(now.entry(field), Some(StoredField::Failed(_))));
         let had_value = |field: &FieldRef| {
-            before.is_some_and(|slot| matches!(slot.snapshot.entry(field), Some(Entry::Value { .. })))
+            before.is_some_and(|slot| matches!(slot.snapshot.entry(field), Some(StoredField::Value { .. })))
         };
         let (changed, new): (Vec<_>, Vec<_>) = changed.into_iter().partition(had_value);
         for (fields, first) in [(changed, false), (new, true)] {
@@ -123,7 +123,7 @@ impl Broker {
             }
         }
         for field in failed {
-            if let Some(Entry::Failed(failure)) = now.entry(&field) {
+            if let Some(StoredField::Failed(failure)) = now.entry(&field) {
                 let (key, failure) = (key.clone(), failure.clone());
                 self.events.tell(Event::Failed { key, fields: Some([field].into()), failure });
             }
@@ -145,7 +145,11 @@ impl Broker {
     }
 
     /// Checks a source.
-    pub(super) async fn check(self: Arc<Self>, source: SourceName, asker: ipc::Asker) -> Result<(), Failure> {
+    pub(super) async fn check(
+        self: Arc<Self>,
+        source: SourceName,
+        asker: ipc::ShareOwner,
+    ) -> Result<(), Failure> {
         let began = BootTime::now();
         let items = self.store.known(&source);
         let active = self.config();
@@ -263,7 +267,7 @@ fn keep_values(fetched: &mut Fetched, fields: &[FieldRef], before: &Snapshot) {
     for (field, got) in fields.iter().zip(&mut fetched.fields) {
         if let Err(failure) = got
             && failure.class.is_transient()
-            && let Some(&Entry::Value { offset, len, expires: None, .. }) = before.entry(field)
+            && let Some(&StoredField::Value { offset, len, expires: None, .. }) = before.entry(field)
             && let Ok(value) = before.read(offset, len)
         {
             *got = Ok(FetchedValue { value, expires: None });

@@ -14,7 +14,7 @@ use crate::provider::fetch::askers;
 
 impl Broker {
     /// The form of an asker for the resolver.
-    pub(super) fn wire(&self, asker: &Asker, field: Option<(&ItemKey, &FieldRef)>) -> ipc::Asker {
+    pub(super) fn wire(&self, asker: &Asker, field: Option<(&ItemKey, &FieldRef)>) -> ipc::ShareOwner {
         self.askers.wire(asker, |name| self.store.number(name), field)
     }
 
@@ -40,7 +40,7 @@ impl Broker {
         self: &Arc<Self>,
         source: &SourceName,
         asker: &Asker,
-        wire: ipc::Asker,
+        wire: ipc::ShareOwner,
         why: &Failure,
     ) {
         let now = BootTime::now();
@@ -55,7 +55,7 @@ impl Broker {
         self: &Arc<Self>,
         source: &SourceName,
         asker: &Asker,
-        wire: ipc::Asker,
+        wire: ipc::ShareOwner,
         why: &Failure,
     ) {
         if !self.askers.is_to_log(source, wire, BootTime::now()) {
@@ -89,4 +89,4 @@ impl Broker {
 }
 
 /// Represents all askers, if the whole budget is used up.
-pub(super) const EVERYONE: ipc::Asker = ipc::Asker { share: 0, class: Purpose::Background };
+pub(super) const EVERYONE: ipc::ShareOwner = ipc::ShareOwner { share: 0, class: Purpose::Background };

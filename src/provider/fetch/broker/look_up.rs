@@ -13,8 +13,8 @@ use crate::provider::base::asker::Asker;
 use crate::provider::base::item_key::ItemKey;
 use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
-use crate::provider::store::freshness::{Absence, Moment, Step, judge};
-use crate::provider::store::{Entry, Held, Slot, Snapshot};
+use crate::provider::store::freshness::{Absence, Moment, ServeDecision, judge};
+use crate::provider::store::{Held, Slot, Snapshot, StoredField};
 
 /// A value that may be served, by its position in a snapshot.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub enum LookUp {
 /// What must happen before a value can be served.
 #[derive(Debug)]
 pub struct Pending {
-    pub(super) step: Step,
+    pub(super) step: ServeDecision,
     pub(super) key: ItemKey,
     /// The value that is served if the source does not answer.
     pub older: Option<Ready>,
@@ -48,7 +48,7 @@ pub struct Pending {
 impl Ready {
     /// The value of a field in a snapshot.
     fn of(snapshot: Arc<Snapshot>, field: &FieldRef) -> Option<Self> {
-        let Some(&Entry::Value { offset, len, .. }) = snapshot.entry(field) else { return None };
+        let Some(&StoredField::Value { offset, len, .. }) = snapshot.entry(field) else { return None };
         Some(Self { snapshot, offset, len, stale: None })
     }
 
@@ -84,7 +84,7 @@ impl Broker {
         let slot = self.slot(&ItemKey::new(&wanted.source, &wanted.reference.item))?;
         let Paused { ago, left, .. } = self.paused(Some(&slot), field, BootTime::now())?;
         match slot.snapshot.entry(field) {
-            Some(Entry::Failed(failure)) if !slot.changed => {
+            Some(StoredField::Failed(failure)) if !slot.changed => {
                 Some(Absence { ago, left, at_once: &at_once(&active, wanted) }.explain(failure))
             }
             _ => None,
@@ -94,7 +94,7 @@ impl Broker {
     fn paused(&self, slot: Option<&Slot>, field: &FieldRef, now: BootTime) -> Option<Paused<()>> {
         let snapshot = &slot?.snapshot;
         match snapshot.entry(field) {
-            Some(Entry::Failed(_)) => self.absent.present(&snapshot.key, field, snapshot.version, now),
+            Some(StoredField::Failed(_)) => self.absent.present(&snapshot.key, field, snapshot.version, now),
             _ => None,
         }
     }
@@ -126,10 +126,10 @@ impl Broker {
         let is_of_generation =
             |slot: &Slot| pinned.as_ref().is_none_or(|pinned| pinned.version == slot.snapshot.version);
         match (judge(slot.as_ref(), field, wanted.max_age, moment), slot) {
-            (Step::Serve { .. }, Some(slot)) if !is_of_generation(&slot) => {
-                LookUp::Pending(Pending { step: Step::Refuse(torn()), key, older: None })
+            (ServeDecision::Serve { .. }, Some(slot)) if !is_of_generation(&slot) => {
+                LookUp::Pending(Pending { step: ServeDecision::Refuse(torn()), key, older: None })
             }
-            (Step::Serve { offset, len, stale }, Some(Slot { snapshot, .. })) => {
+            (ServeDecision::Serve { offset, len, stale }, Some(Slot { snapshot, .. })) => {
                 self.pins.set(order.process, &snapshot, now);
                 LookUp::Ready(Ready { snapshot, offset, len, stale: trouble.filter(|_| stale) })
             }

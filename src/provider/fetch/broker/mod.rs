@@ -30,7 +30,7 @@ use crate::provider::fetch::askers::Askers;
 use crate::provider::fetch::outages::Troubles;
 use crate::provider::fetch::single_flight::Flights;
 use crate::provider::observe::secret_status::{Condition, Seen};
-use crate::provider::store::freshness::Step;
+use crate::provider::store::freshness::ServeDecision;
 use crate::provider::store::start_pins::Pins;
 use crate::provider::store::{Digest, Held, Slot, Store};
 
@@ -265,19 +265,19 @@ impl Broker {
         loop {
             let failure = match self.look_up(order) {
                 LookUp::Ready(ready) => return Ok(ready),
-                LookUp::Pending(Pending { step: Step::Refuse(failure), .. })
+                LookUp::Pending(Pending { step: ServeDecision::Refuse(failure), .. })
                     if !failure.class.is_transient() =>
                 {
                     return Err(failure);
                 }
-                LookUp::Pending(Pending { step: Step::Refuse(failure), .. }) => failure,
+                LookUp::Pending(Pending { step: ServeDecision::Refuse(failure), .. }) => failure,
                 LookUp::Pending(Pending { older, .. }) if Instant::now() >= deadline => {
                     let why = self.why_late(&order.wanted.source);
                     let Some(older) = older else { return Err(why) };
                     self.pins.set(order.process, &older.snapshot, BootTime::now());
                     return Ok(older.stale(why));
                 }
-                LookUp::Pending(Pending { step: Step::Check, .. }) => {
+                LookUp::Pending(Pending { step: ServeDecision::Check, .. }) => {
                     let _ = self.checked(&order.wanted.source, deadline, &order.asker).await;
                     continue;
                 }

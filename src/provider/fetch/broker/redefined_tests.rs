@@ -52,13 +52,13 @@ async fn what_is_remembered_of_a_source_ends_with_its_definition() {
     assert_eq!(rig.broker.condition(&wanted).error, None);
     assert_eq!(
         rig.broker.condition(&wanted).state,
-        crate::provider::observe::secret_status::State::NeverFetched
+        crate::provider::observe::secret_status::SecretState::NeverFetched
     );
     // the first definition returns, but not what was remembered of it
     rig.broker.activate(ActiveConfig::new(settings("30s", "connect")));
     assert_eq!(
         rig.broker.condition(&wanted).state,
-        crate::provider::observe::secret_status::State::NeverFetched
+        crate::provider::observe::secret_status::SecretState::NeverFetched
     );
 }
 
@@ -82,7 +82,7 @@ async fn an_answer_of_the_definition_before_counts_for_nothing() {
         assert_eq!(rig.broker.last_failure(&source), None);
         assert_eq!(
             rig.broker.condition(&wanted).state,
-            crate::provider::observe::secret_status::State::NeverFetched
+            crate::provider::observe::secret_status::SecretState::NeverFetched
         );
     }
 }

@@ -10,7 +10,7 @@ use crate::host::clock::BootTime;
 use crate::ipc::Failure;
 use crate::provider::base::asker::Asker;
 use crate::provider::base::item_key::ItemKey;
-use crate::provider::store::{Entry, Slot};
+use crate::provider::store::{Slot, StoredField};
 
 /// How to refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Broker {
         let field = &wanted.reference.field;
         let has_value = before
             .as_ref()
-            .is_some_and(|slot| matches!(slot.snapshot.entry(field), Some(Entry::Value { .. })));
+            .is_some_and(|slot| matches!(slot.snapshot.entry(field), Some(StoredField::Value { .. })));
         if thoroughness == Thoroughness::Versions && has_value {
             // a running check may have begun before the request: then make another one
             for checks in 0..=2 {
@@ -91,7 +91,7 @@ impl Broker {
             // the same applies to a fetch
             let Some(slot) = self.slot(&key).filter(|slot| slot.snapshot.fetched >= asked) else { continue };
             return match slot.snapshot.entry(field) {
-                Some(Entry::Failed(failure)) => Err(failure.clone()),
+                Some(StoredField::Failed(failure)) => Err(failure.clone()),
                 _ if before.is_some_and(|before| before.snapshot.agrees(&slot.snapshot, field)) => {
                     Ok(Refreshed::Unchanged(slot.snapshot.version))
                 }

@@ -5,7 +5,7 @@ use super::*;
 use crate::config::from_text;
 use crate::domain::secret::SecretValue;
 use crate::ipc::ItemState;
-use crate::provider::observe::secret_status::State;
+use crate::provider::observe::secret_status::SecretState;
 use crate::provider::store::{Kind, Origin};
 
 #[tokio::test(start_paused = true)]
@@ -69,7 +69,7 @@ async fn a_held_value_stands_in_until_it_is_released() {
     rig.broker.store().hold("pass", Origin::Put, (&key, &wanted.reference.field), 0, value).unwrap();
     assert_eq!(rig.get(2, "pass").await, fresh("break glass"));
     assert_eq!(rig.get(2, "user").await, fresh("bob"));
-    assert_eq!(rig.broker.condition(wanted).state, State::Held);
+    assert_eq!(rig.broker.condition(wanted).state, SecretState::Held);
     rig.broker.activate(ActiveConfig::new(settings("1h", "one")));
     assert_eq!(rig.get(3, "pass").await, fresh("break glass"), "it outlives a reload");
     let store = Store::open(rig._folder.path(), Kind::Anything, 1 << 20).unwrap();
@@ -96,7 +96,7 @@ async fn a_held_value_goes_when_the_secret_becomes_another() {
     hold(&other.reference.field);
     rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
     assert_eq!(rig.get(1, "pass").await, fresh("hunter2"));
-    assert_ne!(rig.broker.condition(wanted).state, State::Held);
+    assert_ne!(rig.broker.condition(wanted).state, SecretState::Held);
     hold(&wanted.reference.field);
     assert_eq!(rig.get(2, "pass").await, fresh("of another"));
     let text = r#"{ "source": { "kind": "connect", "url": "https://one" },

@@ -21,7 +21,7 @@ async fn rig(password: &[u8], username: &[u8]) -> Rig {
     rig
 }
 
-fn preview(rig: &Rig, unit: &str, id: &str, form: Form) -> (State, Option<Kind>, String) {
+fn preview(rig: &Rig, unit: &str, id: &str, form: Form) -> (SecretState, Option<Kind>, String) {
     let (unit, id) =
         (crate::domain::name::UnitName::parse_lenient(unit).unwrap(), CredentialId::parse(id).unwrap());
     let what = rig.config.get().settings.policy.judge(&unit, &id).unwrap();
@@ -77,20 +77,23 @@ async fn secrets_templates_and_rules_are_judged_as_a_request_would_be() {
         let (state, found, text) = preview(&rig, unit, id, form);
         assert_eq!(found, kind, "{} bytes for {unit} {id} {form:?}: {text}", password.len());
         assert!(text.contains(words), "{words:?} is not in {text:?}");
-        assert_eq!(state == State::Failing, kind.is_some(), "{unit} {id} {form:?}");
+        assert_eq!(state == SecretState::Failing, kind.is_some(), "{unit} {id} {form:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_template_is_as_its_worst_part() {
     let rig = rig(b"hunter2", b"bob").await;
-    assert_eq!(preview(&rig, "app", "app.env", Form::Plain).0, State::Fresh);
+    assert_eq!(preview(&rig, "app", "app.env", Form::Plain).0, SecretState::Fresh);
     let place = (&testing::key("i"), &Reference::parse("op://v/i/username").unwrap().field);
     let value = crate::domain::secret::SecretValue::new(b"eve".to_vec());
     rig.broker.store().hold("user", crate::provider::store::Origin::Put, place, 0, value).unwrap();
-    assert_eq!(preview(&rig, "app", "app.env", Form::Plain).0, State::Held);
+    assert_eq!(preview(&rig, "app", "app.env", Form::Plain).0, SecretState::Held);
     rig.broker.store().remove(&testing::key("i"));
-    assert_eq!(preview(&rig, "app", "app.env", Form::Plain), (State::NeverFetched, None, String::new()));
+    assert_eq!(
+        preview(&rig, "app", "app.env", Form::Plain),
+        (SecretState::NeverFetched, None, String::new())
+    );
     let _ = rig.broker.try_once(&rig.config.get().secret("pass").unwrap().wanted, &Asker::Onecred).await;
     assert_eq!(preview(&rig, "app", "app.env", Form::Plain).1, Some(Kind::Failed(Class::Away)));
 }

@@ -22,8 +22,8 @@ fn sample() -> Figures {
     let counts = |answers, refusals| Counts { answers, refusals, last_answer: None };
     let secret = |name: &str, state, age, counts| SecretFigures { name: name.to_owned(), state, age, counts };
     let secrets = vec![
-        secret("db-password", Some(State::Fresh), Some(Duration::from_secs(12)), counts(9, 0)),
-        secret("back\\slash \"quoted\"\nline", Some(State::NeverFetched), None, counts(0, 4)),
+        secret("db-password", Some(SecretState::Fresh), Some(Duration::from_secs(12)), counts(9, 0)),
+        secret("back\\slash \"quoted\"\nline", Some(SecretState::NeverFetched), None, counts(0, 4)),
         secret("app.env", None, None, counts(1, 0)),
     ];
     let source = |name: &str, answers, status| SourceFigures { name: name.to_owned(), answers, status };

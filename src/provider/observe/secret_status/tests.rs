@@ -19,25 +19,25 @@ fn seen(slot: Option<&Slot>, after: u64) -> Seen<'_> {
 fn each_state_has_its_reason() {
     let here = slot(&[("password", Ok(b"hunter2"))]);
     let state = |max_age, seen: &Seen<'_>| Condition::of(&wanted(max_age), seen).state;
-    assert_eq!(state("30s", &seen(None, 0)), State::NeverFetched);
-    assert_eq!(state("30s", &seen(Some(&here), 30)), State::Fresh);
-    assert_eq!(state("30s", &seen(Some(&here), 31)), State::Stale);
-    assert_eq!(state("session", &seen(Some(&here), 9999)), State::Fresh);
+    assert_eq!(state("30s", &seen(None, 0)), SecretState::NeverFetched);
+    assert_eq!(state("30s", &seen(Some(&here), 30)), SecretState::Fresh);
+    assert_eq!(state("30s", &seen(Some(&here), 31)), SecretState::Stale);
+    assert_eq!(state("session", &seen(Some(&here), 9999)), SecretState::Fresh);
     let changed = Slot { changed: true, ..here.clone() };
-    assert_eq!(state("session", &seen(Some(&changed), 0)), State::Stale);
+    assert_eq!(state("session", &seen(Some(&changed), 0)), SecretState::Stale);
     let gone = failure();
-    assert_eq!(state("30s", &Seen { failing: Some(&gone), ..seen(None, 0) }), State::Failing);
+    assert_eq!(state("30s", &Seen { failing: Some(&gone), ..seen(None, 0) }), SecretState::Failing);
     let without = slot::<1>(&[("password", Err(failure()))]);
-    assert_eq!(state("30s", &seen(Some(&without), 0)), State::Failing);
+    assert_eq!(state("30s", &seen(Some(&without), 0)), SecretState::Failing);
     let other = slot(&[("username", Ok(b"bob"))]);
-    assert_eq!(state("30s", &seen(Some(&other), 0)), State::NeverFetched);
+    assert_eq!(state("30s", &seen(Some(&other), 0)), SecretState::NeverFetched);
 }
 
 #[test]
 fn a_source_in_trouble_is_told_of_and_changes_no_state() {
     let (here, away) = (slot(&[("password", Ok(b"hunter2"))]), failure());
     let condition = Condition::of(&wanted("30s"), &Seen { trouble: Some(&away), ..seen(Some(&here), 0) });
-    assert_eq!((condition.state, condition.error), (State::Fresh, Some(away)));
+    assert_eq!((condition.state, condition.error), (SecretState::Fresh, Some(away)));
     assert_eq!(condition.version, Some(1));
 }
 
@@ -49,12 +49,12 @@ fn what_units_get_of_a_trimmed_value_counts() {
     let kind = crate::provider::store::Kind::Anything;
     let store = crate::provider::store::Store::open(folder.path(), kind, 8 << 20).unwrap();
     for (length, line_ends, trim, size, state) in [
-        (7, 2, true, 7, State::Fresh),
-        (7, 2, false, 9, State::Fresh),
-        (limit, 1, true, limit, State::Fresh),
-        (limit, 1, false, limit + 1, State::Failing),
-        (0, 2, true, 0, State::Failing),
-        (0, 2, false, 2, State::Fresh),
+        (7, 2, true, 7, SecretState::Fresh),
+        (7, 2, false, 9, SecretState::Fresh),
+        (limit, 1, true, limit, SecretState::Fresh),
+        (limit, 1, false, limit + 1, SecretState::Failing),
+        (0, 2, true, 0, SecretState::Failing),
+        (0, 2, false, 2, SecretState::Fresh),
     ] {
         let wanted = Wanted { trim, ..wanted("30s") };
         let value = [vec![b'v'; length], vec![b'\n'; line_ends]].concat();
@@ -70,14 +70,14 @@ fn what_units_get_of_a_trimmed_value_counts() {
         let held = store.held("s");
         let condition =
             Condition::of(&wanted, &Seen { held: held.as_ref(), ids: &ids, ..seen(Some(&slot), 0) });
-        assert_eq!((condition.size, condition.state), (Some(size), State::Held), "{case}");
-        assert_eq!(condition.unusable.is_some(), state == State::Failing, "{case}");
+        assert_eq!((condition.size, condition.state), (Some(size), SecretState::Held), "{case}");
+        assert_eq!(condition.unusable.is_some(), state == SecretState::Failing, "{case}");
     }
 }
 
 #[test]
 fn a_value_that_units_are_refused_is_failing() {
-    use State::{Failing, Fresh, Held};
+    use SecretState::{Failing, Fresh, Held};
     let plain = (1 << 20) - "db".len();
     let sealed = 884_648;
     let of = |size, held: bool, allow_empty, ids: &[&str]| {
@@ -130,5 +130,5 @@ fn a_value_that_units_are_refused_is_failing() {
 fn of_a_changed_item_no_value_is_known() {
     let empty = Slot { changed: true, ..slot(&[("password", Ok(b""))]) };
     let condition = Condition::of(&wanted("30s"), &seen(Some(&empty), 0));
-    assert_eq!((condition.state, condition.unusable, condition.size), (State::Stale, None, None));
+    assert_eq!((condition.state, condition.unusable, condition.size), (SecretState::Stale, None, None));
 }

@@ -16,7 +16,7 @@ async fn pair() -> (Connection, UnixStream, Arc<Semaphore>) {
     ours.set_nonblocking(true).unwrap();
     let permits = Arc::new(Semaphore::new(1));
     let permit = Arc::clone(&permits).acquire_owned().await.unwrap();
-    (Connection::new(ours.into(), Place::new(permit, None, Arc::default())), theirs, permits)
+    (Connection::new(ours.into(), ConnectionPermits::new(permit, None, Arc::default())), theirs, permits)
 }
 
 /// Waits until a connection is closed, or does not block new connections any more.
@@ -134,8 +134,10 @@ async fn a_refusal_that_has_begun_waits_for_nothing_that_a_stop_waits_for() {
     ours.set_nonblocking(true).unwrap();
     let [open, waiting] = [(); 2].map(|()| Arc::new(Semaphore::new(1)));
     let acquire = |permits: &Arc<Semaphore>| Arc::clone(permits).try_acquire_owned().unwrap();
-    let connection =
-        Connection::new(ours.into(), Place::new(acquire(&open), Some(acquire(&waiting)), Arc::default()));
+    let connection = Connection::new(
+        ours.into(),
+        ConnectionPermits::new(acquire(&open), Some(acquire(&waiting)), Arc::default()),
+    );
     assert!(waiting.try_acquire().is_err(), "it waits for its answer");
     connection.refuse("no");
     assert!(waiting.try_acquire().is_ok(), "the keeper can finish it");

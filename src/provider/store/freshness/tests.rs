@@ -17,13 +17,13 @@ fn slot() -> Slot {
     }
 }
 
-fn step(slot: Option<&Slot>, name: &str, max_age: MaxAge, now: u64, troubled: bool) -> Step {
+fn step(slot: Option<&Slot>, name: &str, max_age: MaxAge, now: u64, troubled: bool) -> ServeDecision {
     judge(slot, &field(name), max_age, Moment { now: at(now), arrived: at(now), troubled, absence: None })
 }
 
-fn served(step: &Step) -> Option<bool> {
+fn served(step: &ServeDecision) -> Option<bool> {
     match step {
-        Step::Serve { stale, .. } => Some(*stale),
+        ServeDecision::Serve { stale, .. } => Some(*stale),
         _ => None,
     }
 }
@@ -32,9 +32,9 @@ fn served(step: &Step) -> Option<bool> {
 fn a_value_is_served_while_it_is_fresh_and_then_checked() {
     let slot = slot();
     assert_eq!(served(&step(Some(&slot), "password", AGE, 130, false)), Some(false));
-    assert_eq!(step(Some(&slot), "password", AGE, 131, false), Step::Check);
+    assert_eq!(step(Some(&slot), "password", AGE, 131, false), ServeDecision::Check);
     assert_eq!(served(&step(Some(&slot), "password", MaxAge::Session, 9999, false)), Some(false));
-    assert_eq!(step(Some(&slot), "password", MaxAge::Always, 101, false), Step::Check);
+    assert_eq!(step(Some(&slot), "password", MaxAge::Always, 101, false), ServeDecision::Check);
 }
 
 #[test]
@@ -55,19 +55,19 @@ fn in_trouble_a_value_is_served_as_it_is() {
 #[test]
 fn what_is_not_there_or_known_to_have_changed_is_fetched() {
     let slot = slot();
-    assert_eq!(step(None, "password", AGE, 100, true), Step::Fetch);
-    assert_eq!(step(Some(&slot), "username", AGE, 100, false), Step::Fetch);
+    assert_eq!(step(None, "password", AGE, 100, true), ServeDecision::Fetch);
+    assert_eq!(step(Some(&slot), "username", AGE, 100, false), ServeDecision::Fetch);
     assert_eq!(
         step(Some(&slot), "username", AGE, 131, false),
-        Step::Check,
+        ServeDecision::Check,
         "the IDs may mean something else by now"
     );
-    assert_eq!(step(Some(&slot), "username", AGE, 131, true), Step::Fetch);
+    assert_eq!(step(Some(&slot), "username", AGE, 131, true), ServeDecision::Fetch);
     let changed = Slot { changed: true, ..slot };
     for troubled in [false, true] {
         assert_eq!(
             step(Some(&changed), "password", MaxAge::Session, 100, troubled),
-            Step::Fetch,
+            ServeDecision::Fetch,
             "never known-old"
         );
     }
@@ -82,19 +82,25 @@ fn a_missing_field_is_refused_until_its_pause_ends_or_its_item_changes() {
         judge(Some(slot), &field(name), AGE, moment)
     };
     for troubled in [false, true] {
-        let Step::Refuse(failure) = step(&slot(), "nope", 500, troubled) else { panic!("not refused") };
+        let ServeDecision::Refuse(failure) = step(&slot(), "nope", 500, troubled) else {
+            panic!("not refused")
+        };
         assert_eq!((failure.class, failure.retry_after), (testing::failure().class, Some(absence.left)));
         let words = "make one (seen 2 s ago; onecred looks again in 39 s, or at once: onecred refresh db)";
         assert_eq!(failure.remedy, words);
     }
-    assert_eq!(step(&slot(), "nope", 99, false), Step::Refuse(testing::failure()), "it was just fetched");
-    assert_eq!(step(&Slot { changed: true, ..slot() }, "nope", 500, false), Step::Fetch);
-    assert_eq!(step(&slot(), "password", 500, false), Step::Check, "other fields are as they were");
+    assert_eq!(
+        step(&slot(), "nope", 99, false),
+        ServeDecision::Refuse(testing::failure()),
+        "it was just fetched"
+    );
+    assert_eq!(step(&Slot { changed: true, ..slot() }, "nope", 500, false), ServeDecision::Fetch);
+    assert_eq!(step(&slot(), "password", 500, false), ServeDecision::Check, "other fields are as they were");
 }
 
 #[test]
 fn a_missing_field_without_a_pause_is_looked_up_again_by_each_request() {
-    assert_eq!(step(Some(&slot()), "nope", MaxAge::Session, 101, false), Step::Fetch);
-    assert_eq!(step(Some(&slot()), "nope", AGE, 101, true), Step::Fetch);
-    assert_eq!(step(Some(&slot()), "nope", AGE, 100, false), Step::Refuse(testing::failure()));
+    assert_eq!(step(Some(&slot()), "nope", MaxAge::Session, 101, false), ServeDecision::Fetch);
+    assert_eq!(step(Some(&slot()), "nope", AGE, 101, true), ServeDecision::Fetch);
+    assert_eq!(step(Some(&slot()), "nope", AGE, 100, false), ServeDecision::Refuse(testing::failure()));
 }

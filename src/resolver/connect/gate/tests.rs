@@ -3,13 +3,13 @@
 use super::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-fn trouble(class: Class, again: Again) -> Trouble {
+fn trouble(class: Class, again: Again) -> FailedAttempt {
     let failure = Failure::new(class, "it failed", "wait");
     let failure = match again {
         Again::After(wait) => failure.retry_after(wait),
         _ => failure,
     };
-    Trouble { failure, again, unreached: false }
+    FailedAttempt { failure, again, unreached: false }
 }
 
 /// Makes a call that fails this many times. Returns the outcome and the number of attempts.
@@ -80,9 +80,9 @@ async fn cut(first: Class, again: Again, room: u64) -> (Failure, bool) {
     (failure, gate.breaker.enter().is_err())
 }
 
-fn trouble_saying(cause: &str) -> Trouble {
+fn trouble_saying(cause: &str) -> FailedAttempt {
     let failure = Failure::new(Class::Away, cause, "see");
-    Trouble { failure, again: Again::Soon, unreached: false }
+    FailedAttempt { failure, again: Again::Soon, unreached: false }
 }
 
 #[tokio::test(start_paused = true)]
@@ -189,7 +189,7 @@ async fn who_waits_for_a_turn_waits_no_longer_than_patience() {
     };
     let late = async {
         let by = Instant::now() + Duration::from_secs(5);
-        gate.call(by, |_| async { Ok::<_, Trouble>(()) }).await.expect_err("no turn")
+        gate.call(by, |_| async { Ok::<_, FailedAttempt>(()) }).await.expect_err("no turn")
     };
     let all = async { tokio::join!(hang(), hang(), hang(), hang(), hang(), hang(), hang(), hang()) };
     let (_, failure) = tokio::join!(all, late);
@@ -204,7 +204,7 @@ async fn who_pauses_holds_no_turn() {
     let pausing = || gate.call(by, |_| async { Err::<(), _>(trouble(Class::Limited, wait)) });
     let late = async {
         sleep(Duration::from_secs(1)).await;
-        gate.call(Instant::now() + Duration::from_secs(1), |_| async { Ok::<_, Trouble>(()) }).await
+        gate.call(Instant::now() + Duration::from_secs(1), |_| async { Ok::<_, FailedAttempt>(()) }).await
     };
     let all = async {
         tokio::join!(pausing(), pausing(), pausing(), pausing(), pausing(), pausing(), pausing(), pausing())

@@ -19,8 +19,8 @@ fn find(item: &FullItem, path: &str, by: MatchBy) -> Result<String, Class> {
     let section = section.map(|s| segment(s, by));
     let wanted = FieldRef { section, field: segment(field, by), query: None::<Query> };
     match super::field(item, &wanted) {
-        Ok(Found::Field(field)) => Ok(field.text().unwrap_or_default().to_owned()),
-        Ok(Found::File(file)) => Ok(format!("file {}", file.id)),
+        Ok(FieldMatch::Field(field)) => Ok(field.text().unwrap_or_default().to_owned()),
+        Ok(FieldMatch::File(file)) => Ok(format!("file {}", file.id)),
         Err(failure) => Err(failure.class),
     }
 }

@@ -28,7 +28,7 @@ fn a_minutely_check_leaves_what_is_kept_back_and_never_stops_for_long() {
     let quota = quota(200);
     let (mut done, mut last, mut longest) = (VecDeque::new(), 0, 0);
     for minute in 0..2 * 1_440 {
-        if quota.admit_check(Asker::default()).is_ok() {
+        if quota.admit_check(ShareOwner::default()).is_ok() {
             pay(&quota, 1);
             done.push_back(minute);
             (longest, last) = (longest.max(minute - last), minute);
@@ -48,7 +48,7 @@ fn a_minutely_check_leaves_what_is_kept_back_and_never_stops_for_long() {
 fn checks_that_cost_more_than_one_call_leave_what_is_kept_back_too() {
     let quota = quota(200);
     for _ in 0..1_440 {
-        if quota.admit_check(Asker::default()).is_ok() {
+        if quota.admit_check(ShareOwner::default()).is_ok() {
             pay(&quota, 3);
         }
         pass(MINUTE);
@@ -171,7 +171,7 @@ fn a_damaged_count_is_no_small_one() {
 }
 
 fn cause(share: u64, class: Purpose, is_check: bool) -> Cause {
-    Cause { asker: Asker { share, class }, is_check, is_first: true }
+    Cause { asker: ShareOwner { share, class }, is_check, is_first: true }
 }
 
 /// The number of calls of this cause that can be paid for.

@@ -18,7 +18,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use zeroize::Zeroizing;
 
-use super::protocol::{Ask, Refused, Request, Response, Told, pack, unpack};
+use super::protocol::{Ask, Refused, Response, Told, WorkerRequest, pack, unpack};
 use crate::domain::secret::SecretValue;
 use crate::host::sys;
 use crate::ipc::packet;
@@ -84,7 +84,7 @@ pub(crate) trait Work: Sized + Send + Sync + 'static {
         ask: Ask,
         secret: Option<&SecretValue>,
         by: Instant,
-    ) -> impl Future<Output = Result<Answer, Trouble>> + Send;
+    ) -> impl Future<Output = Result<WorkerAnswer, WorkerError>> + Send;
 }
 
 /// A worker process. It is killed when dropped.
@@ -113,19 +113,19 @@ struct Calls {
 struct Call {
     since: Instant,
     by: Instant,
-    answer: oneshot::Sender<Result<Answer, Trouble>>,
+    answer: oneshot::Sender<Result<WorkerAnswer, WorkerError>>,
 }
 
 /// An answer of a worker, and the secret bytes that came with it.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct WorkerAnswer {
     pub(crate) told: Told,
     pub(crate) content: Zeroizing<Vec<u8>>,
 }
 
 /// Why a question has no answer.
 #[derive(Debug)]
-pub(crate) enum Trouble {
+pub(crate) enum WorkerError {
     /// The time is up. The worker may still be processing it.
     Late,
     /// The worker has ended, for this reason.
@@ -167,12 +167,17 @@ impl Work for Worker {
         self.shared.calls().ended.is_none()
     }
 
-    async fn ask(&self, ask: Ask, secret: Option<&SecretValue>, by: Instant) -> Result<Answer, Trouble> {
+    async fn ask(
+        &self,
+        ask: Ask,
+        secret: Option<&SecretValue>,
+        by: Instant,
+    ) -> Result<WorkerAnswer, WorkerError> {
         let (sender, receiver) = oneshot::channel();
         let number = {
             let mut calls = self.shared.calls();
             if let Some(reason) = &calls.ended {
-                return Err(Trouble::Died(reason.clone()));
+                return Err(WorkerError::Died(reason.clone()));
             }
             calls.last += 1;
             let number = calls.last;
@@ -181,21 +186,21 @@ impl Work for Worker {
         };
         self.shared.asked.notify_one();
         // exposed: the worker needs the token to log in
-        let packet = pack(&Request { number, ask }, secret.map(SecretValue::expose));
+        let packet = pack(&WorkerRequest { number, ask }, secret.map(SecretValue::expose));
         let sending = async {
             let sent = match packet {
                 Ok(packet) => packet::send(&self.shared.socket, &packet).await,
                 Err(error) => Err(error),
             };
             match sent {
-                Ok(()) => receiver.await.unwrap_or_else(|_| Err(Trouble::Died("it was stopped".into()))),
+                Ok(()) => receiver.await.unwrap_or_else(|_| Err(WorkerError::Died("it was stopped".into()))),
                 Err(error) => {
                     self.shared.calls().open.remove(&number);
-                    Err(Trouble::Died(format!("it can't be asked: {error}")))
+                    Err(WorkerError::Died(format!("it can't be asked: {error}")))
                 }
             }
         };
-        timeout_at(by, sending).await.unwrap_or(Err(Trouble::Late))
+        timeout_at(by, sending).await.unwrap_or(Err(WorkerError::Late))
     }
 }
 
@@ -255,7 +260,7 @@ async fn watch(shared: Arc<Shared>, mut child: Child, hang: Duration, silence: D
         std::mem::take(&mut calls.open)
     };
     for call in open.into_values() {
-        let _ = call.answer.send(Err(Trouble::Died(reason.clone())));
+        let _ = call.answer.send(Err(WorkerError::Died(reason.clone())));
     }
     let _ = child.wait().await;
 }
@@ -268,7 +273,7 @@ fn deliver(shared: &Shared, packet: packet::Packet) -> io::Result<()> {
         calls.open.remove(&response.number)
     };
     let call = call.ok_or_else(|| io::Error::other("an answer without a question"))?;
-    let answer = response.answer.map(|told| Answer { told, content }).map_err(Trouble::Refused);
+    let answer = response.answer.map(|told| WorkerAnswer { told, content }).map_err(WorkerError::Refused);
     let _ = call.answer.send(answer); // the asker may have given up
     Ok(())
 }

@@ -14,7 +14,7 @@ use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::protocol::{Ask, Refused, Request, Response, Told, Wanted, pack, unpack};
+use super::protocol::{Ask, Refused, Response, Told, Wanted, WorkerRequest, pack, unpack};
 use crate::host::sys;
 use crate::ipc::packet::{self, MAX_VALUES};
 
@@ -49,7 +49,7 @@ pub fn run() -> io::Result<()> {
         let socket = Arc::new(sys::register(socket)?);
         let work = Arc::new(Work::default());
         while let Some(packet) = packet::receive(&socket).await? {
-            let (request, secret): (Request, _) = unpack(packet)?;
+            let (request, secret): (WorkerRequest, _) = unpack(packet)?;
             let (socket, work) = (Arc::clone(&socket), Arc::clone(&work));
             tokio::spawn(async move {
                 let number = request.number;

@@ -13,7 +13,7 @@ use crate::ipc::packet::{self, MAX_META, MAX_VALUES, Packet};
 
 /// A question. Its number is repeated in the answer, since several questions are pending at the same time.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Request {
+pub(super) struct WorkerRequest {
     pub(super) number: u64,
     pub(super) ask: Ask,
 }

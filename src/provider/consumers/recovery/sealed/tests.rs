@@ -7,9 +7,15 @@ fn peer(unit: &str, process: u64) -> Peer {
     Peer { claim, process: ProcessId::testing(process) }
 }
 
-fn answer(unit: &str, process: u64, at: BootTime) -> Answer {
+fn answer(unit: &str, process: u64, at: BootTime) -> SealedAnswer {
     let running = Some(Running::testing("(app)"));
-    Answer { unit: unit.into(), credential: "db".into(), process: ProcessId::testing(process), running, at }
+    SealedAnswer {
+        unit: unit.into(),
+        credential: "db".into(),
+        process: ProcessId::testing(process),
+        running,
+        at,
+    }
 }
 
 #[test]

@@ -6,8 +6,8 @@ fn due(unit: &str, measure: Measure, secret: &str) -> Due {
     Due { unit: unit.into(), measure, secret: secret.into() }
 }
 
-fn found(activity: Activity, job: bool, started: u64) -> Found {
-    Found::Known(State { activity, job, invocation: "1".into(), started, active_since: started })
+fn found(activity: Activity, job: bool, started: u64) -> UnitReading {
+    UnitReading::Known(UnitState { activity, job, invocation: "1".into(), started, active_since: started })
 }
 
 fn refused() -> Option<Problem> {
@@ -28,48 +28,54 @@ fn free(_: &str) -> Option<String> {
 
 #[test]
 fn what_is_done_depends_on_the_unit_and_on_what_it_received() {
-    let unknown = || Found::Unknown("no answer".into());
-    let withhold = || Step::Withhold(Problem::Unknown("no answer".into()));
+    let unknown = || UnitReading::Unknown("no answer".into());
+    let withhold = || NextStep::Withhold(Problem::Unknown("no answer".into()));
     let (busy, ended) = (Activity::Busy, Activity::Ended);
     for (case, first, found, has, expected) in [
-        ("it has an older value", false, found(ACTIVE, false, 50), Has::Other, Step::Judge),
-        ("it has the current value", false, found(ACTIVE, false, 50), Has::Current, Step::Drop),
+        ("it has an older value", false, found(ACTIVE, false, 50), Has::Other, NextStep::Judge),
+        ("it has the current value", false, found(ACTIVE, false, 50), Has::Current, NextStep::Drop),
         (
             "it started before, and nothing is known",
             false,
             found(ACTIVE, false, 50),
             Has::Unknown,
-            Step::Judge,
+            NextStep::Judge,
         ),
-        ("it started as it changed", false, found(ACTIVE, false, 100), Has::Unknown, Step::Judge),
-        ("it started since", false, found(ACTIVE, false, 101), Has::Unknown, Step::Drop),
-        ("it started since with an older value", false, found(ACTIVE, false, 101), Has::Other, Step::Judge),
-        ("it starts with an older value", false, found(busy, true, 50), Has::Other, Step::Wait),
-        ("it starts with the current value", false, found(busy, true, 50), Has::Current, Step::Drop),
-        ("it starts, and nothing is known", false, found(busy, true, 50), Has::Unknown, Step::Wait),
-        ("it has a job", false, found(ACTIVE, true, 50), Has::Other, Step::Wait),
-        ("it has ended", false, found(ended, false, 50), Has::Other, Step::Drop),
-        ("it is being restarted", false, found(ended, true, 50), Has::Other, Step::Drop),
-        ("there was no value before", true, found(ACTIVE, false, 50), Has::Unknown, Step::Drop),
+        ("it started as it changed", false, found(ACTIVE, false, 100), Has::Unknown, NextStep::Judge),
+        ("it started since", false, found(ACTIVE, false, 101), Has::Unknown, NextStep::Drop),
+        (
+            "it started since with an older value",
+            false,
+            found(ACTIVE, false, 101),
+            Has::Other,
+            NextStep::Judge,
+        ),
+        ("it starts with an older value", false, found(busy, true, 50), Has::Other, NextStep::Wait),
+        ("it starts with the current value", false, found(busy, true, 50), Has::Current, NextStep::Drop),
+        ("it starts, and nothing is known", false, found(busy, true, 50), Has::Unknown, NextStep::Wait),
+        ("it has a job", false, found(ACTIVE, true, 50), Has::Other, NextStep::Wait),
+        ("it has ended", false, found(ended, false, 50), Has::Other, NextStep::Drop),
+        ("it is being restarted", false, found(ended, true, 50), Has::Other, NextStep::Drop),
+        ("there was no value before", true, found(ACTIVE, false, 50), Has::Unknown, NextStep::Drop),
         (
             "the item was made again with the same value",
             true,
             found(ACTIVE, false, 50),
             Has::Current,
-            Step::Drop,
+            NextStep::Drop,
         ),
         (
             "the item was made again with another value",
             true,
             found(ACTIVE, false, 50),
             Has::Other,
-            Step::Judge,
+            NextStep::Judge,
         ),
         ("the manager is silent", false, unknown(), Has::Current, withhold()),
     ] {
         let mut pending = one(first);
         let step = pending.settle("app", &found, |_, _| has, free);
-        assert_eq!(pending.units.is_empty(), step == Step::Drop, "{case}");
+        assert_eq!(pending.units.is_empty(), step == NextStep::Drop, "{case}");
         assert_eq!(step, expected, "{case}");
     }
 }
@@ -79,13 +85,13 @@ fn other_units_come_first_only_if_nothing_else_is_due() {
     let wave = |name: &str| (name == "db").then(|| "after app@1".to_owned());
     let mut pending = one(false);
     let step = pending.settle("app", &found(ACTIVE, false, 50), |_, _| Has::Other, wave);
-    assert_eq!(step, Step::Withhold(Problem::Wave("after app@1".into())));
+    assert_eq!(step, NextStep::Withhold(Problem::Wave("after app@1".into())));
     pending.listed(vec![due("app", Measure::Reload, "key")], &BTreeMap::new(), 200);
-    assert_eq!(pending.settle("app", &found(ACTIVE, false, 50), |_, _| Has::Other, wave), Step::Judge);
+    assert_eq!(pending.settle("app", &found(ACTIVE, false, 50), |_, _| Has::Other, wave), NextStep::Judge);
     // causes that are over do not count
-    let has = |name: &str, _: &State| if name == "key" { Has::Current } else { Has::Other };
+    let has = |name: &str, _: &UnitState| if name == "key" { Has::Current } else { Has::Other };
     let step = pending.settle("app", &found(ACTIVE, false, 50), has, wave);
-    assert!(matches!(step, Step::Withhold(_)), "{step:?}");
+    assert!(matches!(step, NextStep::Withhold(_)), "{step:?}");
 }
 
 #[test]
