@@ -13,6 +13,8 @@ pub(in crate::cli) const SEALED: &str = "/run/onecred/sealed.sock";
 /// Since this version, the service manager passes settings to a helper process (systemd-executor) as text. In
 /// that text, a space in a credential's ID or path is a syntax error, and a backslash is lost.
 const EXECUTOR_SINCE: u32 = 255;
+/// The first version that connects to sockets in a directory of credentials.
+const CONNECTS_IN_DIRECTORIES_SINCE: u32 = 262;
 
 /// The facts about the machine.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +33,11 @@ impl Machine {
     /// Whether settings pass through systemd-executor.
     pub(super) fn has_executor(self) -> bool {
         self.systemd >= EXECUTOR_SINCE
+    }
+
+    /// Whether systemd connects to sockets in a directory of credentials.
+    pub(super) fn connects_in_directories(self) -> bool {
+        self.systemd >= CONNECTS_IN_DIRECTORIES_SINCE
     }
 }
 

@@ -1,4 +1,7 @@
-use super::super::facts::{Early, EnvironmentFile, Ignored, Imported, Literal};
+use super::super::facts::{
+    Content, Early, EnvironmentFile, EnvironmentFiles, Ignored, Import, Imported, LeadsTo, Literal,
+    LoadState, PLAIN, SEALED,
+};
 use super::*;
 use crate::domain::name::UnitName;
 
