@@ -33,7 +33,7 @@ let
     signalUnits = mkOption {
       type = types.attrsOf types.str;
       default = { };
-      description = "Units to send a signal when it changes, each with the signal.";
+      description = "Units that receive a signal when it changes, each with the signal.";
       example = {
         app = "SIGHUP";
       };

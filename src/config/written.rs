@@ -36,7 +36,7 @@ pub(crate) struct Written {
     /// precedence over rules.
     #[serde(default)]
     pub(crate) rules: Vec<At<Rule>>,
-    /// Whether onecred starts units again that failed because 1Password was unreachable, once it is reachable.
+    /// Whether units that failed because 1Password was unreachable are started again once it is reachable.
     #[schemars(extend("default" = true))]
     pub(crate) recover: Option<At<bool>>,
     /// Which requests are logged to the journal of the unit.
@@ -252,8 +252,8 @@ pub(crate) struct Secret {
     #[serde(default)]
     #[schemars(example = ["nginx"])]
     pub(crate) reload_units: Vec<At<String>>,
-    /// Units to send a signal when the secret changes, by name or glob, each with the signal: `SIGHUP`, `SIGUSR1`, `SIGUSR2`, `SIGINT`,
-    /// `SIGQUIT`, `SIGTERM`, `SIGCONT` or `SIGWINCH`. The main process receives it.
+    /// Units that receive a signal when the secret changes, by name or glob, each with the signal: `SIGHUP`, `SIGUSR1`, `SIGUSR2`,
+    /// `SIGINT`, `SIGQUIT`, `SIGTERM`, `SIGCONT` or `SIGWINCH`. The main process receives it.
     #[serde(default)]
     #[schemars(extend("examples" = [{ "app": "SIGHUP" }]))]
     pub(crate) signal_units: BTreeMap<String, At<String>>,
@@ -342,7 +342,7 @@ pub(crate) struct Template {
     #[serde(default)]
     #[schemars(example = ["opencode"])]
     pub(crate) units: Vec<At<String>>,
-    /// How often onecred compares the values in the content with 1Password, for secrets and references. See a secret's `refresh`.
+    /// How often onecred compares the secrets and references in the content with 1Password. See a secret's `refresh`.
     #[schemars(example = "15m", extend("default" = "off"))]
     pub(crate) refresh: Option<At<String>>,
     /// Units to restart when one of the values changes. See a secret's `restartUnits`.
@@ -353,7 +353,7 @@ pub(crate) struct Template {
     #[serde(default)]
     #[schemars(example = ["nginx"])]
     pub(crate) reload_units: Vec<At<String>>,
-    /// Units to send a signal when one of the values changes. See a secret's `signalUnits`.
+    /// Units that receive a signal when one of the values changes. See a secret's `signalUnits`.
     #[serde(default)]
     #[schemars(extend("examples" = [{ "app": "SIGHUP" }]))]
     pub(crate) signal_units: BTreeMap<String, At<String>>,

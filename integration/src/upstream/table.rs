@@ -325,7 +325,7 @@ pub const ROWS: &[Row] = &[
     },
     lasting(
         "s400",
-        "400, and each other status up to 499 not listed here",
+        "400, and any other status up to 499 that is not listed here",
         Faults(|| vec![Fault::status(400)]),
         "answers with status 400",
     ),
