@@ -13,7 +13,8 @@ pub struct Target {
     pub name: &'static str,
     /// Tries it on any bytes.
     pub run: fn(&[u8]),
-    /// The most memory that it may take at once: so many bytes, and so many more for each byte of the input.
+    /// The maximum memory that it may take at once: so many bytes, and so many more for each byte of the
+    /// input.
     pub memory: (usize, usize),
 }
 

@@ -1,4 +1,4 @@
-//! Measures how long publishing a thousand files takes whose values are in the store.
+//! Measures how long it takes to publish a thousand files whose values are in the store.
 
 use super::{
     Effort,

@@ -35,7 +35,7 @@ const WORDS: [(&str, &str); 13] = [
     ("long-failure", "answer is invalid"),
 ];
 
-/// The most memory that the provider may ever use: twice its memory with one answer of 16 MiB.
+/// The maximum memory that the provider may ever use: twice its memory with one answer of 16 MiB.
 const MOST_KIB: u64 = 64 << 10;
 
 fn stage(suite: Suite) -> Stage {

@@ -39,8 +39,8 @@ const STARTED: usize = 40;
 const AT_ONCE: usize = 8;
 /// How long a call to Connect takes.
 const LATENCY: Duration = Duration::from_millis(20);
-/// The most processor time in µs that a process uses before it is killed, except as in [`LONGER`]. So it runs
-/// for as long on a busy machine. A start uses a quarter of it.
+/// The maximum processor time in µs that a process uses before it is killed, except as in [`LONGER`]. So it
+/// runs for as long on a busy machine. A start uses a quarter of it.
 const USED: u64 = 120_000;
 /// One run in three is up to twice as long, and one up to four times. In short runs only, no unit would ever
 /// get all its credentials.

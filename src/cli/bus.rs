@@ -151,7 +151,7 @@ impl Bus {
         creds_socket::finding(&self.0).await.ok().flatten()
     }
 
-    /// As [`Self::creds_socket`], for one unit.
+    /// Like [`Self::creds_socket`], but for one unit.
     pub(super) async fn creds_socket_for(&self, unit: &UnitName) -> Option<Finding> {
         creds_socket::finding_for(&self.0, unit).await.ok().flatten()
     }

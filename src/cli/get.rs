@@ -15,7 +15,7 @@ use crate::host::sys;
 use crate::ipc::packet;
 use crate::provider::request::reply::REFUSED;
 
-/// The most bytes that systemd accepts. A longer answer is a refusal.
+/// The maximum number of bytes that systemd accepts. A longer answer is a refusal.
 const SYSTEMD_TAKES: usize = 1 << 20;
 
 /// The arguments of `onecred get`.

@@ -57,7 +57,7 @@ pub struct OpnixArgs {
     pub left_in: PathBuf,
 }
 
-/// The most files that are listed.
+/// The maximum number of files that are listed.
 const NAMED: usize = 20;
 
 /// Runs the verb.

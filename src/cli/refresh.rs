@@ -52,7 +52,7 @@ pub(super) struct Refreshed {
     pub(super) version: Option<String>,
     /// Why it failed.
     pub(super) error: Option<Fault>,
-    /// Why some units are refused it.
+    /// Why some units are refused the secret.
     pub(super) warning: Option<Fault>,
 }
 

@@ -43,15 +43,15 @@ pub(super) struct Listed {
     pub(super) age: Option<u64>,
     /// The origin of its override: `put` or `rollback`.
     pub(super) held: Option<String>,
-    /// The last failure, or why units are refused its value.
+    /// The last failure, or why units are refused the value.
     pub(super) error: Option<Fault>,
-    /// Why units that ask at the sealed socket are refused it, if the plain socket serves it.
+    /// Why the sealed socket refuses the secret, if the plain socket serves it.
     pub(super) sealed_error: Option<String>,
     /// The size of its value in bytes, if known.
     pub(super) size: Option<u64>,
     /// How often units received it since onecred started.
     pub(super) answers: u64,
-    /// How often units were refused it since onecred started.
+    /// How often units were refused the secret since onecred started.
     pub(super) refusals: u64,
     /// The units whose restart or reload is withheld although it has changed, each with the reason.
     pub(super) withheld: Vec<String>,
@@ -100,12 +100,13 @@ impl Listed {
 }
 
 impl Listed {
-    /// Its problem: why units are refused its value, or the last failure, or why some units are refused it.
+    /// The secret's problem: why units are refused the value, or the last failure, or why some units are
+    /// refused the secret.
     fn problem(&self) -> Option<&str> {
         self.error.as_ref().map(|error| error.message.as_str()).or(self.sealed_error.as_deref())
     }
 
-    /// Whether units are refused its stored value.
+    /// Whether units are refused the stored value.
     pub(super) fn is_unusable(&self) -> bool {
         let unusable = ["org.onecred.Error.Empty", "org.onecred.Error.TooLarge"];
         self.error.as_ref().is_some_and(|error| unusable.contains(&error.name.as_str()))

@@ -108,7 +108,7 @@ impl Status {
     }
 }
 
-/// The secrets that units are refused: each name with its message.
+/// Names and error messages of the secrets that units cannot load.
 fn failing(secrets: &[Listed]) -> impl Iterator<Item = (&str, &str)> {
     let failing = secrets.iter().filter(|secret| secret.state == "failing" || secret.is_unusable());
     failing.map(|secret| (secret.name.as_str(), secret.error.as_ref().map_or("", |error| &error.message)))

@@ -22,9 +22,9 @@ pub(super) struct TemplateStatus {
     pub(super) units: Vec<String>,
     /// The state of its worst part, or `failing` if units are refused the result.
     pub(super) state: String,
-    /// Why units are refused it.
+    /// Why units are refused the template.
     pub(super) error: Option<Fault>,
-    /// Why units that ask at the sealed socket are refused it, if the plain socket serves it.
+    /// Why the sealed socket refuses the template, if the plain socket serves it.
     pub(super) sealed_error: Option<String>,
     /// The file that it is published to.
     pub(super) target: Option<String>,
@@ -81,7 +81,7 @@ impl TemplateStatus {
 }
 
 impl TemplateStatus {
-    /// Why some or all units are refused it, without its name.
+    /// Why some or all units are refused the template. The template's name is removed.
     pub(super) fn problem(&self) -> Option<&str> {
         let message =
             self.error.as_ref().map(|error| error.message.as_str()).or(self.sealed_error.as_deref())?;

@@ -232,7 +232,7 @@ pub(crate) struct Secret {
     /// unit's `TimeoutStartSec=` (90 s by default).
     #[schemars(example = "60s", extend("default" = "60s"))]
     pub(crate) deadline: Option<At<String>>,
-    /// Whether an empty field is a valid value. If false, units are refused it: an empty field is nearly always a mistake.
+    /// Whether an empty field is a valid value. If false, units are refused an empty value, because it is nearly always a mistake.
     #[schemars(extend("default" = false))]
     pub(crate) allow_empty: Option<At<bool>>,
     /// Whether all line feeds and carriage returns at the end of the value are removed. Spaces are kept. If nothing is left, the value

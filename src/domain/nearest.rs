@@ -1,6 +1,6 @@
 //! Finds the name that is most similar to a misspelt one, for messages.
 
-/// The most bytes of a name that are compared.
+/// The maximum number of bytes of a name that are compared.
 const COMPARED: usize = 256;
 
 /// The edit distance between two names, ignoring case.
@@ -14,7 +14,7 @@ pub(crate) fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> O
     nearest_of(text, names, |name| name)
 }
 
-/// As [`nearest`], for things that have names.
+/// Like [`nearest`], but for things that have names.
 pub(crate) fn nearest_of<'a, T: Copy>(
     text: &str,
     things: impl Iterator<Item = T>,

@@ -59,7 +59,7 @@ impl Deliverable {
     }
 }
 
-/// The most other IDs that a refusal names.
+/// The maximum number of other IDs that a refusal names.
 const OTHERS: usize = 3;
 
 /// Why a request is refused.

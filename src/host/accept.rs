@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 /// The pause before the next attempt if the process has run out of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The least time between two log lines about such a failure.
+/// The minimum time between two log lines about such a failure.
 const LOGGED_EVERY: Duration = Duration::from_secs(60);
 
 /// Tracks the failures of one listening socket.

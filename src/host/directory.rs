@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 
-/// The most symbolic links that a path may contain; the kernel has the same limit.
+/// The maximum number of symbolic links that a path may contain; the kernel has the same limit.
 const MOST_LINKS: usize = 40;
 
 /// Why a directory is not used.

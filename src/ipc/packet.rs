@@ -24,8 +24,8 @@ pub(crate) const MAX_META: u64 = 4 << 20;
 /// The maximum size in bytes of the values in one packet.
 pub(crate) const MAX_VALUES: u64 = 16 << 20;
 
-/// The most descriptors that the kernel passes in one message (SCM_MAX_FD). The buffer has space for all of
-/// them, so that each can be closed.
+/// The maximum number of descriptors that the kernel passes in one message (SCM_MAX_FD). The buffer has space
+/// for all of them, so that each can be closed.
 const MOST_FDS: usize = 253;
 
 /// The contents of a packet.

@@ -16,7 +16,7 @@ use crate::domain::secret::SecretValue;
 use crate::host::accept::Failures;
 use crate::host::sys;
 
-/// The most questions that are processed at the same time; others wait in the listen queue.
+/// The maximum number of questions that are processed at the same time; others wait in the listen queue.
 const AT_ONCE: usize = 512;
 
 /// Serves questions from a listening SOCK_SEQPACKET socket until the future is dropped. Accepts only

@@ -39,8 +39,8 @@ pub fn of_change(changed: &str) -> u64 {
     }
 }
 
-/// As [`of_change`], for an item that was read at this time, in seconds since the Unix epoch. Two changes
-/// within `alike` seconds may have the same time.
+/// Like [`of_change`], but for an item that was read at this time, in seconds since the Unix epoch. Two
+/// changes within `alike` seconds may have the same time.
 pub fn of_recent_change(changed: &str, read_at: u64, alike: u64) -> u64 {
     let version = of_change(changed);
     match micros(changed) {

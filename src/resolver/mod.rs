@@ -62,7 +62,7 @@ impl Resolver {
         Self::within(sources, tokens, &Surroundings::default())
     }
 
-    /// As [`Resolver::new`], with other surroundings.
+    /// Like [`Resolver::new`], but with the given surroundings.
     pub fn within(
         sources: &BTreeMap<SourceName, Source>,
         tokens: impl Fn(&CredentialId) -> Option<SecretValue>,
@@ -71,8 +71,8 @@ impl Resolver {
         Self { surroundings: surroundings.clone(), ..Self::default() }.renewed(sources, tokens)
     }
 
-    /// As [`Resolver::within`], after the configuration or the tokens were read again. Sources that did not
-    /// change are kept, with all that they have learned; sources that could not be used are tried again.
+    /// Like [`Resolver::within`], but after the configuration or the tokens were read again. Sources that did
+    /// not change are kept, with all that they have learned; sources that could not be used are tried again.
     pub fn renewed(
         &self,
         sources: &BTreeMap<SourceName, Source>,

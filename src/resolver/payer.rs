@@ -56,7 +56,7 @@ pub(super) fn present() -> Cause {
     PRESENT.try_with(of).unwrap_or(Cause { is_first: true, ..Cause::default() })
 }
 
-/// As [`present`], and counts the call as paid.
+/// Like [`present`], but also counts the call as paid.
 pub(super) fn paid() -> Cause {
     let cause = present();
     let _ = PRESENT.try_with(|payer| payer.calls.set(payer.calls.get().saturating_add(1)));

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::host::systemd::notify;
 use crate::ipc::{SourceState, SourceStatus, Status};
 
-/// The least time between two updates, so that a busy resolver does not keep the service manager busy.
+/// The minimum time between two updates, so that a busy resolver does not keep the service manager busy.
 const STANDS: Duration = Duration::from_secs(3);
 
 /// The line that was sent last.

@@ -12,7 +12,7 @@ use crate::ipc::Spender;
 /// How many of the consumers with the most calls are shown.
 pub(super) const SHOWN: usize = 5;
 const DAY: Duration = Duration::from_secs(86_400);
-/// The most consumers that are remembered. Beyond that, the least recent one is dropped.
+/// The maximum number of consumers that are remembered. Beyond that, the least recent one is dropped.
 const MOST: usize = 256;
 
 /// The calls of each consumer by its opaque number. They count for 24 hours from the first of them.

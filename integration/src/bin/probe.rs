@@ -1,4 +1,4 @@
-//! Asks a credential socket as any process can: under an arbitrary peer name, and as slowly as it likes.
+//! Connects to a credential socket like an untrusted process: with any peer name, and reading at any speed.
 //!
 //! `probe SOCKET NAME [LENGTH FIFO]` binds `\0<hex>/NAME` (nothing if NAME is `-`), connects, and writes what
 //! it receives to standard output, but at most one byte more than systemd accepts. With LENGTH it stops

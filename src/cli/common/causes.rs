@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use super::text::wrap;
 use crate::cli::common::show::{self, Paint};
 
-/// The most names in a list.
+/// The maximum number of names in a list.
 const NAMES: usize = 8;
 const INDENT: &str = "    ";
 
@@ -49,7 +49,7 @@ impl Cause<'_> {
         self.headline_of(self.message)
     }
 
-    /// As [`Self::headline`], with another message.
+    /// Like [`Self::headline`], but with the given message.
     pub(in crate::cli) fn headline_of(&self, message: &str) -> String {
         let subject = match self.names.as_slice() {
             [name] => (*name).to_owned(),

@@ -26,7 +26,7 @@ pub(in crate::cli) fn file(id: &str, path: &Path) -> Decrypted {
     run(command, None)
 }
 
-/// Decrypts a setting of a unit with this ID.
+/// Decrypts the value of a `SetCredentialEncrypted=` line. `id` is the credential ID.
 pub(in crate::cli) fn literal(id: &str, encrypted: &[u8]) -> Decrypted {
     let mut command = Command::new("systemd-creds");
     command.arg("decrypt").arg(format!("--name={id}")).args(["-", "-"]).stdin(Stdio::piped());

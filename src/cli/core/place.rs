@@ -23,7 +23,7 @@ impl Draft {
         Self::with_mode(dir, name, content, 0o644)
     }
 
-    /// As [`Self::write`], with another mode.
+    /// Like [`Self::write`], but with the given mode.
     pub(in crate::cli) fn with_mode(
         dir: &Path,
         name: &str,

@@ -23,7 +23,7 @@ const DROP_IN: &str = "10-onecred.conf";
 const PER_USER: u32 = 256;
 /// The `MaxConnections=` of the drop-in.
 const TOTAL: u32 = 4096;
-/// The least number of users that should be necessary to occupy all connections.
+/// The minimum number of users that should be necessary to occupy all connections.
 const FEW_USERS: u32 = 8;
 
 /// The state of the socket in the service manager.
@@ -39,7 +39,8 @@ struct State {
     per_user: u32,
     /// `MaxConnections=`.
     total: u32,
-    /// How many connections within its interval make the socket fail; `None` without a limit.
+    /// The number of connections per interval at which the socket stops listening; `None` if there is no
+    /// limit.
     trigger_limit: Option<u32>,
     /// The loaded drop-ins.
     drop_ins: Vec<String>,

@@ -17,7 +17,7 @@ pub(super) enum Verdict {
     Limited,
     /// It was not tested: 1Password's SDK core is missing, or the source is configured wrongly.
     Misconfigured,
-    /// The answer is not one of 1Password.
+    /// The answer did not come from 1Password.
     Unclear,
 }
 

@@ -1,5 +1,5 @@
-//! Finds the files of an `EnvironmentFile=` line. systemd expands globs but not braces. The unit fails if it
-//! finds nothing, or a directory.
+//! Finds the files of an `EnvironmentFile=` line. systemd expands globs but not braces. If the line
+//! matches nothing, or a directory, the unit fails.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::facts::EnvironmentFiles;
 use crate::domain::glob::Glob;
 
-/// The most paths that are examined.
+/// The maximum number of paths that are examined.
 const MOST: usize = 4096;
 
 /// What a line finds on this machine.

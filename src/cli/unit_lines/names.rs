@@ -16,7 +16,7 @@ struct Named<'a> {
     place: String,
 }
 
-/// The most units that are loaded to examine their lines.
+/// The maximum number of units that are loaded to examine their lines.
 const MOST: usize = 2048;
 /// The beginning of the location of a rule's pattern.
 const OF_A_RULE: &str = "units of the rule at ";

@@ -21,7 +21,7 @@ const ONECRED: [&str; 5] = [
 const NETWORK: [&str; 3] = ["network-pre.target", "network.target", "network-online.target"];
 /// Units ordered after these have the network when they start.
 const ONLINE: [&str; 2] = ["network.target", "network-online.target"];
-/// The most units that are examined.
+/// The maximum number of units that are examined.
 const MOST: usize = 2_000;
 
 /// The units ordered after each unit.

@@ -38,7 +38,7 @@ const HEADER: usize = 48;
 const TAG: usize = 16;
 /// No expiry: systemd's USEC_INFINITY. A blob is made for one request, so it need not expire.
 const NEVER: u64 = u64::MAX;
-/// The most bytes of base64 that systemd 252 reads as an encrypted credential
+/// The maximum number of bytes of base64 that systemd 252 reads as an encrypted credential
 /// (CREDENTIAL_ENCRYPTED_SIZE_MAX). Later versions read more.
 const SYSTEMD_READS: usize = (1 << 20) + (128 << 10);
 

@@ -5,9 +5,9 @@ use super::Mistake;
 use crate::domain::reference::Reference;
 
 const SCHEME: &str = "op://";
-/// The most that are searched for in one part of a text.
+/// The maximum number of references that are searched for in one part of a text.
 const MOST: usize = 20;
-/// The most characters of a reference that are shown.
+/// The maximum number of characters of a reference that are shown.
 const SHOWN: usize = 120;
 
 /// The references, each with its byte offset.

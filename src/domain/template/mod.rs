@@ -21,7 +21,7 @@ use crate::domain::secret::{SecretValue, Wanted, trimmed};
 
 /// The maximum size of a template's text in bytes. systemd does not accept more.
 pub const MAX_TEXT: usize = 1 << 20;
-/// The most placeholders of one template.
+/// The maximum number of placeholders of one template.
 pub const MAX_PLACEHOLDERS: usize = 512;
 
 /// The format of a template's file.

@@ -80,7 +80,7 @@ pub(crate) fn register<T: Steady>(fd: T) -> io::Result<AsyncFd<T>> {
     Ok(unsafe { AsyncFd::register(fd) }?)
 }
 
-/// As [`register`], but returns the descriptor on failure.
+/// Like [`register`], but returns the descriptor on failure.
 pub(crate) fn register_or_keep<T: Steady>(fd: T) -> Result<AsyncFd<T>, T> {
     // SAFETY: as above.
     unsafe { AsyncFd::register(fd) }.map_err(|error| error.into_parts().0)

@@ -25,7 +25,7 @@ pub fn handed_over_and_kept(kind: SockType, name: &str) -> io::Result<(Option<Ow
     Ok((the_one_listener(handed, kind)?, kept.pop()))
 }
 
-/// As [`handed_over_and_kept`], for a service whose second .socket unit has named its socket
+/// Like [`handed_over_and_kept`], but for a service whose second .socket unit has named its socket
 /// (FileDescriptorName=).
 pub fn handed_over_and_another(kind: SockType, name: &str) -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
     let (handed, named) = received(name)?;

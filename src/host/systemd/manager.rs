@@ -70,7 +70,7 @@ pub fn version_number(version: &str) -> u32 {
     digits.parse().unwrap_or_default()
 }
 
-/// Subscribes this connection to signals. Succeeds also if it is already subscribed, which the manager
+/// Subscribes this connection to signals. Also succeeds if it is already subscribed, which the manager
 /// reports as an error.
 pub async fn subscribe(manager: &ManagerProxy<'_>) -> zbus::Result<()> {
     match manager.subscribe().await {

@@ -18,7 +18,8 @@ use zbus::{DynamicType, Variant};
 const SOCKET: &str = "/run/systemd/private";
 /// After how long an answer counts as lost.
 const LOST: Duration = Duration::from_secs(30);
-/// The most bytes that are read of one message: more than any reply here, or a signal on the way, has.
+/// The maximum number of bytes that are read of one message: more than any reply here, or a signal on the
+/// way, has.
 const LARGEST: usize = 1 << 20;
 /// The fixed part of a message's header.
 const FIXED: usize = 16;

@@ -18,12 +18,12 @@ use crate::host::clock::BootTime;
 use crate::provider::base::limits::UNIT_TOTAL;
 use crate::provider::base::process_id::ProcessId;
 
-/// The most processes that are remembered. Values for further ones are sent without counting, and systemd
-/// fails their unit without a reason.
+/// The maximum number of processes that are remembered. Values for further ones are sent without counting,
+/// and systemd fails their unit without a reason.
 const MOST: usize = 10_000;
 /// The size of a page in bytes. On machines with larger pages fewer values fit, and systemd fails the unit.
 const PAGE: usize = 4096;
-/// The most credentials per process that are remembered.
+/// The maximum number of credentials per process that are remembered.
 const MOST_CREDENTIALS: usize = 256;
 /// How long after its last request a process is remembered, even if it still runs.
 const REMEMBERED: Duration = Duration::from_secs(300);

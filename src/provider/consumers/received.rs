@@ -12,9 +12,10 @@ use crate::host::systemd::invocation::Invocation;
 use crate::provider::fetch::assemble::Part;
 use crate::provider::store::Digest;
 
-/// The most units that are remembered. Beyond that, those that received something most recently are kept.
+/// The maximum number of units that are remembered. Beyond that, those that received something most recently
+/// are kept.
 const MOST_UNITS: usize = 4096;
-/// The most secrets per unit that are remembered.
+/// The maximum number of secrets per unit that are remembered.
 const MOST_SECRETS: usize = 256;
 
 /// What running units received.

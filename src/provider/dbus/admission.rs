@@ -14,11 +14,11 @@ pub(super) struct Load {
     pub(super) descriptors: usize,
 }
 
-/// The most that the calls of one user hold.
+/// The maximum that the calls of one user hold.
 const USER: Load = Load { calls: 256, bytes: 2 << 20, descriptors: 16 };
-/// The most that the calls of all users hold together, root apart.
+/// The maximum that the calls of all users together hold, without root's.
 const USERS: Load = Load { calls: 1024, bytes: 6 << 20, descriptors: 64 };
-/// The most that root's calls hold.
+/// The maximum that root's calls hold.
 const ROOT: Load = Load { calls: 4096, bytes: 16 << 20, descriptors: 64 };
 
 impl Load {

@@ -32,7 +32,7 @@ impl Desk {
         self.context.broker.condition_for(&secret.wanted, &secret.ids())
     }
 
-    /// How often units received a secret and how often they were refused it.
+    /// How often units received a secret and how often the secret was refused.
     pub(super) fn counts(&self, secret: &Secret) -> Counts {
         self.context.counters.of(&secret.wanted.label)
     }

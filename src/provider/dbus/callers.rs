@@ -18,11 +18,11 @@ use crate::host::systemd::manager::{Link, ManagerProxy, exec_interface};
 use crate::host::systemd::unit_type::ExecType;
 use crate::provider::request::attestation::unit_of;
 
-/// The most senders that are remembered.
+/// The maximum number of senders that are remembered.
 const REMEMBERED: usize = 256;
 /// How long the bus may take to identify a sender. No other call is read in this time.
 const IDENTIFYING: Duration = Duration::from_secs(5);
-/// The most calls that wait for polkit at once: of one user, and of all.
+/// The maximum number of calls that wait for polkit at once: of one user, and of all.
 const ASKING_EACH: usize = 16;
 const ASKING_AT_ONCE: usize = 256;
 

@@ -17,9 +17,9 @@ use super::admission::{Admission, Load, Permit};
 use super::error::BusError;
 use super::objects::Objects;
 
-/// The most bytes of a call: more than any that makes sense.
+/// The maximum number of bytes of a call: more than any that makes sense.
 const LARGEST: usize = 1 << 20;
-/// The most descriptors of a call: `Put` has one.
+/// The maximum number of descriptors of a call: `Put` has one.
 const DESCRIPTORS: usize = 1;
 
 /// The calls that arrive on a connection. At most one waits here; the others wait in the bus.

@@ -18,9 +18,9 @@ use crate::ipc::packet;
 use crate::provider::base::events::Event;
 use crate::provider::base::item_key::ItemKey;
 
-/// The most bytes of the values that are kept for the next caller.
+/// The maximum number of bytes of the values that are kept for the next caller.
 const KEPT: usize = 16 << 20;
-/// The most values that are kept.
+/// The maximum number of values that are kept.
 const KEPT_VALUES: usize = 128;
 
 /// Hands values out. All callers of one value share its memory, which the kernel charges to onecred as long as one of them has it open.

@@ -18,7 +18,7 @@ use crate::provider::fetch::broker::Broker;
 use crate::provider::fetch::preview::{self, Preview};
 use crate::provider::observe::secret_status::Unusable;
 
-/// The most secrets of one page.
+/// The maximum number of secrets of one page.
 const PAGE: usize = 1000;
 
 impl Desk {

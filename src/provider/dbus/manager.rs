@@ -60,8 +60,8 @@ impl Manager {
         self.desk.list_secrets_page(&after, limit, &header).await
     }
 
-    /// Returns all templates, each with its references, units, target, state, and the reason if units are
-    /// refused it. A unit without the permission sees its own.
+    /// Returns all templates, each with its references, units, target, state, and, if units are refused the
+    /// template, the reason. A unit without the permission sees its own.
     #[zbus(out_args("templates"))]
     async fn list_templates(&self, #[zbus(header)] header: Header<'_>) -> Result<Vec<Dict>, BusError> {
         self.desk.list_templates(&header).await
@@ -76,8 +76,8 @@ impl Manager {
 
     /// Refreshes secrets and templates. Flags: 0 compares versions with 1Password first, 1 always fetches the
     /// values. Each outcome has the name, "changed", "unchanged" or "failed", the version, and the error's
-    /// name and message. Without a failure, these two hold a warning: the value is too large for the sealed
-    /// socket.
+    /// name and message. If the refresh succeeded, the last two may hold a warning: the value is too large
+    /// for the sealed socket.
     #[zbus(out_args("outcomes"))]
     async fn refresh(
         &self,

@@ -191,7 +191,7 @@ impl SecretObject {
         self.seen(header, |secret| self.desk.counts(secret).answers).await
     }
 
-    /// How often units were refused it since onecred started.
+    /// How often units were refused the secret since onecred started.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn refusals(&self, #[zbus(header)] header: Option<Header<'_>>) -> Result<u64, BusError> {
         self.seen(header, |secret| self.desk.counts(secret).refusals).await

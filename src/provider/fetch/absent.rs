@@ -12,7 +12,7 @@ use crate::provider::store::{Snapshot, StoredField};
 
 /// The pause after the first fetch, and the longest pause.
 const PAUSES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(3600)];
-/// The most fields that are remembered.
+/// The maximum number of fields that are remembered.
 const MOST: usize = 10_000;
 
 type Field = (ItemKey, FieldRef);

@@ -14,9 +14,9 @@ use crate::ipc::{self, Failure, Purpose, Spender};
 use crate::provider::base::asker::Asker;
 use crate::provider::base::item_key::ItemKey;
 
-/// The most entries of each table.
+/// The maximum number of entries of each table.
 const MOST: usize = 10_000;
-/// The least time that an asker must wait when its share is used up.
+/// The minimum time that an asker must wait when its share is used up.
 const LEAST_WAIT: Duration = Duration::from_secs(10);
 /// How often the consumers with the most calls are logged for one source and asker.
 const LOGGED_EVERY: Duration = Duration::from_secs(3600);
@@ -81,7 +81,7 @@ impl Askers {
         ipc::ShareOwner { share, class: if is_first { Purpose::FirstStart } else { class } }
     }
 
-    /// Records that a unit received a field, or was refused it for a lasting reason. From now on, its
+    /// Records that a unit received a field, or was refused the field for a lasting reason. From now on, its
     /// requests for the field no longer have priority.
     pub(super) fn answered(&self, unit: &str, number: impl Fn(&str) -> u64, field: (&ItemKey, &FieldRef)) {
         let mut inner = self.lock();

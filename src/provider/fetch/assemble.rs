@@ -119,7 +119,7 @@ pub async fn get(broker: &Arc<Broker>, job: &Job) -> Result<Assembled, Refusal> 
     get_since(broker, job, Instant::now()).await
 }
 
-/// As [`get`], with deadlines that count from `began`, which may be in the past.
+/// Like [`get`], but with deadlines that count from `began`, which may be in the past.
 pub async fn get_since(broker: &Arc<Broker>, job: &Job, began: Instant) -> Result<Assembled, Refusal> {
     let filling = match &job.what {
         Deliverable::Secret(wanted) => {

@@ -8,9 +8,9 @@ use crate::host::pauses::Pauses;
 use crate::ipc::{Class, Failure};
 use crate::provider::base::asker::Asker;
 
-/// The least time between two requests for one secret by one unit or user.
+/// The minimum time between two requests for one secret by one unit or user.
 pub const INTERVAL: Duration = Duration::from_secs(30);
-/// The most requests that are remembered.
+/// The maximum number of requests that are remembered.
 const MOST: usize = 10_000;
 
 /// The last requests by caller and secret.

@@ -11,8 +11,8 @@ use crate::host::clock::BootTime;
 /// The upper bounds of the latency buckets in microseconds. A last bucket without a bound follows them.
 pub const BOUNDS_USEC: [u64; 12] =
     [250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000, 1_000_000, 5_000_000, 20_000_000, 60_000_000];
-/// The most labels that are counted separately, since reloads may add new ones without limit. Further ones
-/// count only in the totals.
+/// The maximum number of labels that are counted separately, since reloads may add new ones without limit.
+/// Further ones count only in the totals.
 const LABELS: usize = 16 << 10;
 /// The kind under which unattested requests are counted.
 pub const STRANGER: &str = "stranger";
@@ -32,7 +32,7 @@ struct Inner {
 pub struct Counts {
     /// How often its value was delivered completely.
     pub answers: u64,
-    /// How often a unit was refused it.
+    /// How often a unit was refused the credential.
     pub refusals: u64,
     /// When it was last delivered.
     pub last_answer: Option<BootTime>,

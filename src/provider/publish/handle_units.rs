@@ -30,7 +30,7 @@ const STATES: [&str; 4] = ["active", "activating", "deactivating", "failed"];
 const SOON: Duration = Duration::from_secs(1);
 /// How often to try to reach D-Bus: the first pause, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
-/// The most consumers of one handle whose journals receive the reason of its refusal.
+/// The maximum number of consumers of one handle whose journals receive the reason of its refusal.
 const MOST_CONSUMERS: usize = 64;
 
 /// Whether the files of a handle exist.

@@ -1,7 +1,7 @@
 //! Attests the peer of a connection: proves its claim by what the kernel reports about its process.
 //!
-//! The client chooses the address, so the address proves nothing. Trustworthy are the user of the peer
-//! (SO_PEERCRED) and its cgroup: systemd moves the process that asks into the cgroup of the unit before it
+//! The client chooses the address, so the address proves nothing. Only the peer's user (SO_PEERCRED) and
+//! cgroup can be trusted: systemd moves the process that asks into the cgroup of the unit before it
 //! connects. Against root, this only prevents mistakes.
 
 use std::fmt;

@@ -26,7 +26,7 @@ use crate::provider::store::unanswered::{self, Unanswered};
 
 /// How long a peer that took all of the filler may keep the keeper. To no reader of systemd's is that much a value.
 const LINGER: Duration = Duration::from_secs(60);
-/// The most bytes that are sent to one peer before the others have their turn.
+/// The maximum number of bytes that are sent to one peer before the others have their turn.
 const TURN: u64 = 1 << 20;
 
 /// The provider's view of its keeper.

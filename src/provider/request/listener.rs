@@ -11,7 +11,7 @@ use super::reply::{Connection, ConnectionPermits};
 use crate::host::{accept, sys};
 use crate::provider::base::limits::Form;
 
-/// The most connections to accept before other tasks run.
+/// The maximum number of connections to accept before other tasks run.
 const AT_A_TIME: usize = 64;
 
 /// Accepts connections and passes them to the handler.

@@ -93,7 +93,7 @@ impl Connection {
     /// Sends a value at once if the socket's buffer can hold it. Otherwise returns the connection and the
     /// number of bytes that were sent.
     pub fn answer_at_once(mut self, value: &SecretValue) -> Result<Delivery, (Self, usize)> {
-        // exposed: this is the answer
+        // exposed: the unit may load the value
         match self.send_now(value.expose()) {
             Some(sent) if sent == value.len() => Ok(self.finish(Delivery::Whole)),
             Some(sent) => Err((self, sent)),
@@ -106,7 +106,7 @@ impl Connection {
         let Some(socket) = self.socket.take() else { return Delivery::HungUp { sent } };
         let mut socket = Unfinished::new(socket);
         while sent < value.len() {
-            // exposed: this is the answer
+            // exposed: the unit may load the value
             match socket.send(&value.expose()[sent..]).await {
                 Some(n) => sent += n,
                 None => {

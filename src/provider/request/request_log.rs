@@ -19,7 +19,7 @@ use crate::provider::request::attestation::Stranger;
 
 /// How long equal lines are counted instead of logged.
 const WINDOW: Duration = Duration::from_secs(60);
-/// The most different lines that are counted. Further ones are logged each time.
+/// The maximum number of different lines that are counted. Further ones are logged each time.
 const KINDS: usize = 1024;
 
 /// Lines that were logged recently.

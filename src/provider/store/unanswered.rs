@@ -12,7 +12,7 @@ use super::Store;
 use super::folder::UNANSWERED;
 use crate::host::systemd::invocation::Invocation;
 
-/// The most requests in a list.
+/// The maximum number of requests in a list.
 pub const MOST: usize = 4096;
 
 /// A request that was open.

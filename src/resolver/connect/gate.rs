@@ -13,7 +13,7 @@ use crate::ipc::{Class, Failure};
 use super::breaker::Breaker;
 use super::verdict::{Again, FailedAttempt};
 
-/// The most simultaneous calls to one server.
+/// The maximum number of simultaneous calls to one server.
 const AT_ONCE: usize = 8;
 /// The longest time of one attempt, so that an attempt that hangs leaves time for the next one.
 const ATTEMPT: Duration = Duration::from_secs(30);

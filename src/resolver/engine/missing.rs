@@ -11,7 +11,7 @@ use crate::ipc::Failure;
 
 /// The pause after the first look-up, and the longest pause.
 const PAUSES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(3600)];
-/// The most items that are remembered.
+/// The maximum number of items that are remembered.
 const MOST: usize = 10_000;
 
 /// What a list of vaults shows of an item's vault: its ID and content version. `None` if no vault, or more

@@ -29,7 +29,8 @@ use lists::{Need, Shared, Ticks};
 use missing::{MissingItems, VaultSeen};
 use senseless::Senseless;
 
-/// The most references whose IDs are remembered. Only rules for template units could use so many.
+/// The maximum number of references whose IDs are remembered. Only rules for template units could use so
+/// many.
 const MAX_REMEMBERED: usize = 10_000;
 
 /// One source: a backend, and what is remembered of it.

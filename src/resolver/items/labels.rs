@@ -5,7 +5,7 @@ use super::model::{FullItem, Section};
 use crate::domain::nearest::distance;
 use crate::domain::reference::{FieldRef, segment_char};
 
-/// The most labels in one message.
+/// The maximum number of labels in one message.
 const MOST: usize = 10;
 /// The maximum length of all labels in bytes.
 const MOST_BYTES: usize = 300;

@@ -112,7 +112,7 @@ pub(crate) struct File {
 pub(crate) enum FieldValue {
     /// Text, or a number or boolean as JSON writes it.
     Text(Zeroizing<String>),
-    /// Named parts, as of an address.
+    /// Named parts, such as those of an address.
     Parts(Vec<(String, Zeroizing<String>)>),
     /// A nested structure, which references cannot express.
     Nested,

@@ -19,7 +19,7 @@ use crate::ipc::{
 use crate::resolver::service_account::Surroundings;
 use crate::resolver::{Resolver, ready_line};
 
-/// The least time between two reads of the configuration to find a definition that only the provider has.
+/// The minimum time between two reads of the configuration to find a definition that only the provider has.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What sources are opened from.

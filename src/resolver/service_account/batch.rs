@@ -15,7 +15,7 @@ use crate::ipc::{Failure, ItemId, ShareOwner};
 use crate::resolver::items::model::FullItem;
 use crate::resolver::payer::{self, Payer};
 
-/// The most items in one call.
+/// The maximum number of items in one call.
 const MOST: usize = 50;
 /// How long the first item waits for others. Units that start together ask within a short time of each other.
 const WINDOW: Duration = Duration::from_millis(20);

@@ -14,7 +14,7 @@ use crate::{Ended, pick};
 
 /// A well-formed ID that does not exist.
 const NO_ID: &str = "nosuchid2345nosuchid234567";
-/// The most items that the core reads at once.
+/// The maximum number of items that the core reads at once.
 const BATCH: usize = 50;
 
 /// The purpose of a call.

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use reqwest::Url;
 
-/// The most calls that a run may make.
+/// The maximum number of calls that a run may make.
 pub(crate) const MOST_CALLS: u32 = 40;
-/// The fewest calls that produce a result.
+/// The minimum number of calls that produce a result.
 const FEWEST_CALLS: u32 = 25;
 
 pub(crate) const USAGE: &str = "\

@@ -20,7 +20,7 @@ const NO_ID: &str = "nosuchid2345nosuchid234567";
 const WRONG_TOKEN: &str = "Bearer onecred-sends-a-wrong-token-once";
 /// The time limit of a call.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The most bytes of an answer that are read.
+/// The maximum number of bytes of an answer that are read.
 const MOST: usize = 16 << 20;
 /// The calls besides those for items: eight for lists, three for files, four for errors.
 const FIXED: u32 = 15;
@@ -110,7 +110,7 @@ impl Server {
         let mut base = url.clone();
         let path = base.path().trim_end_matches('/').to_owned();
         base.set_path(path.strip_suffix("/v1").unwrap_or(&path));
-        // exposed: it authenticates each call
+        // exposed: the server requires the token in a header of each call
         let mut token = HeaderValue::from_bytes(&[b"Bearer ", token.expose()].concat())
             .map_err(|_| Ended::Usage("the token holds characters that no token has".into()))?;
         token.set_sensitive(true);

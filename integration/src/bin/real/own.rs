@@ -188,7 +188,7 @@ pub(crate) fn open(kind: SourceKind, token: &SecretValue, surroundings: &Surroun
     let credential = CredentialId::parse("token").ok()?;
     let source = Source { kind, token: credential, declared_at: "the command line".into() };
     let sources = BTreeMap::from([(SourceName::default_source(), source)]);
-    // exposed: the source is opened with it
+    // exposed: the resolver needs the token to log in
     let token = |_: &CredentialId| Some(SecretValue::new(token.expose().to_vec()));
     Some(Resolver::within(&sources, token, surroundings))
 }

@@ -49,7 +49,7 @@ fn of_directory(id: &str, path: &str, encrypted: bool) -> Content {
 
 /// The maximum depth of directories of credentials.
 const DEPTH: usize = 8;
-/// The most files of a directory that are counted.
+/// The maximum number of files of a directory that are counted.
 const MOST_FILES: usize = 4096;
 
 /// The credentials that systemd derives from the files in a directory. False if this user cannot examine all

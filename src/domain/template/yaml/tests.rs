@@ -32,7 +32,7 @@ fn replaced(read: Value, value: &str) -> Value {
     }
 }
 
-/// Checks that a parser reads the value wherever it reads the mark. Succeeds also if the text is not a
+/// Checks that a parser reads the value wherever it reads the mark. Also succeeds if the text is not a
 /// template or not YAML.
 fn is_read_back(text: &str, value: &str) -> Result<(), TestCaseError> {
     let Ok(template) = Template::parse(text, Form::Yaml) else { return Ok(()) };

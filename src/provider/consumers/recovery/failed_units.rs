@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::clock::BootTime;
 
-/// The most units in the list.
+/// The maximum number of units in the list.
 pub(super) const MOST: usize = 4096;
 
 /// A unit that failed to start.

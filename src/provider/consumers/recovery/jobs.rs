@@ -18,7 +18,7 @@ use crate::host::systemd::manager::{JobRemoved, Properties, barrier, job_ends};
 
 /// The pause before the next attempt to reach the manager.
 const PAUSE: Duration = Duration::from_millis(500);
-/// The most reports that are processed together.
+/// The maximum number of reports that are processed together.
 const TOGETHER: usize = 256;
 /// How long the manager may take to list jobs while the provider stops.
 const AT_THE_END: Duration = Duration::from_secs(1);

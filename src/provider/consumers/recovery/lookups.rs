@@ -24,7 +24,7 @@ use crate::provider::publish::{self, Handle};
 
 /// How long a look-up may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The most simultaneous look-ups.
+/// The maximum number of simultaneous look-ups.
 const AT_ONCE: usize = 64;
 /// Sources are tried at random times within this period.
 const APART: Duration = Duration::from_millis(500);

@@ -21,7 +21,7 @@ pub(super) const CHECK: Duration = Duration::from_millis(250);
 /// How long an answer is remembered if its process makes no progress, or the service manager cannot be asked
 /// about it.
 pub(super) const REMEMBERED: Duration = Duration::from_secs(600);
-/// The most consecutive restarts of a unit.
+/// The maximum number of consecutive restarts of a unit.
 const RESTARTS: u32 = 3;
 
 /// The state of sealed answers.

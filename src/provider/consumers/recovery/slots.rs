@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::time::timeout;
 
-/// The most simultaneous starts.
+/// The maximum number of simultaneous starts.
 const SLOTS: usize = 32;
 /// How long a start occupies a slot at most, so that a slow unit does not delay all others.
 const LONGEST: Duration = Duration::from_secs(2);

@@ -11,7 +11,7 @@ use crate::host::clock::{self, BootTime};
 use crate::host::systemd::invocation;
 use crate::host::systemd::manager::Properties;
 
-/// The most units that are checked for one start.
+/// The maximum number of units that are checked for one start.
 const MOST_NEEDED: usize = 256;
 /// The settings that make a unit depend on another.
 const NEEDS: [&str; 3] = ["Requires", "Requisite", "BindsTo"];

@@ -17,7 +17,7 @@ use super::{Due, Measure};
 use crate::host::systemd::manager::{ManagerProxy, subscribe};
 use crate::host::systemd::message_id;
 
-/// The most simultaneous jobs, not counting slow ones.
+/// The maximum number of simultaneous jobs, not counting slow ones.
 const AT_ONCE: usize = 32;
 /// A job that takes longer than this is slow.
 const LONG: Duration = Duration::from_secs(5);

@@ -248,8 +248,8 @@ impl Broker {
         self.get_by(order, Instant::now() + order.wanted.deadline).await
     }
 
-    /// As [`Self::get`], with a deadline that may have begun earlier. At the deadline, an older value is
-    /// better than none.
+    /// Like [`Self::get`], but with a deadline that may have begun earlier. At the deadline, an older value
+    /// is better than none.
     pub async fn get_by(self: &Arc<Self>, order: &Order, deadline: Instant) -> Result<Ready, Failure> {
         let got = self.wait_for(order, deadline).await;
         if got.as_ref().map_or_else(|failure| !failure.class.is_transient(), |_| true) {

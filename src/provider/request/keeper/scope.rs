@@ -17,7 +17,7 @@ use crate::provider::base::keeper_state::{Keeper, KeeperState};
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(60)];
 /// After this many failed attempts `onecred status` says so.
 const PATIENT_FOR: u32 = 5;
-/// How often, and how many times, it is looked whether the manager has moved the keeper, which it does after its reply.
+/// The interval and number of checks whether the manager has moved the keeper. It does so after it replies.
 const LOOKS: (Duration, u32) = (Duration::from_millis(20), 250);
 
 /// Moves the keeper, and tries again until that succeeds.

@@ -64,8 +64,7 @@ pub(super) fn load(file: &Fit) -> Result<Functions, Unfit> {
     })
 }
 
-/// A function of the library. `F` is a type from [`abi`]; each belongs to the name with which it is
-/// requested.
+/// A function of the library. `F` is the type in [`abi`] for the function `name`.
 fn symbol<F: Copy>(library: &Library, name: &str) -> Result<F, String> {
     // SAFETY: nothing is called here. The contract version and the checksums guarantee that the symbol has
     // the type F, and each call refers to that. The pointer stays valid because the library is never

@@ -24,11 +24,11 @@ use crate::resolver::service_account::sdk::{Core, CoreError, Fit, Unfit};
 pub(super) const STRANGER: &str = "ONECRED_STRANGER";
 /// The user and group `nobody`, which own nothing.
 const NOBODY: u32 = 65_534;
-/// The most simultaneous calls; further ones wait.
+/// The maximum number of simultaneous calls; further ones wait.
 const AT_ONCE: usize = 8;
 
-/// The most memory that the SDK core may use, in bytes: enough for 50 items and a file, and far less than the
-/// memory of a machine.
+/// The maximum memory that the SDK core may use, in bytes: enough for 50 items and a file, and far less than
+/// the memory of a machine.
 const MEMORY: u64 = 512 << 20;
 
 /// Runs the worker from the start of the process: answers the questions on the socket at standard input until

@@ -2,7 +2,7 @@ use super::*;
 
 const UNIT: &str = "app.service";
 
-/// A message to the list. Numbers are positions among the reports of the manager.
+/// A message to the list. The numbers are indexes into the manager's reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Message {
     Refused,
