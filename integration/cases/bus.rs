@@ -153,7 +153,7 @@ fn an_error_has_a_name_and_says_what_to_do(stage: &Stage) {
     let said = stage.sh(&call("Explain ss a/b password")).fails();
     assert!(said.contains("a/b"), "{said}");
     let said = stage.sh(&call("Release s password")).fails();
-    assert!(said.contains("nothing stands in for password"), "{said}");
+    assert!(said.contains("password has no override"), "{said}");
 }
 
 fn a_user_is_refused_until_polkit_allows(stage: &Stage) {
@@ -295,7 +295,7 @@ fn a_value_that_was_put_stands_until_it_is_released(stage: &Stage) {
     stage.sh("systemctl kill -s KILL --kill-whom=main onecred.service").ok();
     stage.starts("app.service", &[("password", b"broken glass")]);
     on_the_bus(stage);
-    let line = stage.waits_for_line("onecred.service", "has put stands in for it");
+    let line = stage.waits_for_line("onecred.service", "is overridden by an administrator");
     assert!(line.contains("onecred release password"), "{line}");
     stage.sh(&call("Release s password")).ok();
     stage.starts("app.service", &[("password", b"hunter2")]);

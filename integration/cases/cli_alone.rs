@@ -30,7 +30,7 @@ fn a_value_is_put_and_released(stage: &Stage) {
     stage.gets("app.service", "", &[("db-password", b"broken glass")]);
     let status = stage.sh("onecred status").stdout();
     assert!(
-        status.contains("held     db-password (put); end that by: onecred release db-password\n"),
+        status.contains("held     db-password (put); to remove the override: onecred release db-password\n"),
         "{status}"
     );
     assert!(stage.sh("onecred list").ok().contains("held (put)"));
@@ -49,7 +49,7 @@ fn a_value_is_put_and_released(stage: &Stage) {
     stage.sh("onecred release db-password").ok();
     assert_eq!(get(), b"hunter2");
     let (code, said) = complaint(&stage.sh("onecred release db-password"));
-    assert!(code == Some(1) && said.contains("nothing stands in for db-password"), "{said}");
+    assert!(code == Some(1) && said.contains("db-password has no override"), "{said}");
 }
 
 fn the_version_before_comes_back(stage: &Stage) {

@@ -148,7 +148,7 @@ fn kill_9_while_a_unit_waits(stage: &Stage) {
     kill(stage);
     right_or_not_at_all(stage, "app.service", PASSWORD);
     all_is_well_again(stage);
-    stage.waits_for_line("app.service", "is started again, since what it failed for");
+    stage.waits_for_line("app.service", "again: the cause of its failure");
     wait_until("it has its value", || right_or_not_at_all(stage, "app.service", PASSWORD));
 }
 

@@ -380,7 +380,12 @@ fn a_unit_before_the_network_is_not_looked_up_for(stage: &Stage) {
     stage.sh("onecred get never").ok();
     let said = explained(stage, "early", "never");
     assert_eq!(said["outcome"], "gets", "{said}");
-    assert!(said["notes"].to_string().contains("at the next boot early.service waits"), "{said}");
+    assert!(
+        said["notes"].to_string().contains(
+            "at the next boot early.service and the network, which 1Password needs, wait for each other"
+        ),
+        "{said}"
+    );
 }
 
 fn a_secret_under_another_id(stage: &Stage) {
@@ -393,7 +398,7 @@ fn a_secret_under_another_id(stage: &Stage) {
     );
     let said = explained(stage, "app", "otherpas");
     assert!(
-        said["reason"].to_string().contains("app.service may have: otherpass (secret other), db"),
+        said["reason"].to_string().contains("app.service is allowed to load: otherpass (secret other), db"),
         "{said}"
     );
 }

@@ -105,7 +105,7 @@ fn a_key_that_systemd_refuses(stage: &Stage) {
         commands_show(stage, &unit, words, true);
         stage.gets("app-plain.service", "", &[PASSWORD]);
         stage.sh(&correct.replace("KEY", KEY)).ok();
-        stage.waits_for_line(&unit, "is started again, since what it failed for");
+        stage.waits_for_line(&unit, "again: the cause of its failure");
         wait_until("it has its value", || stage.taken(&unit, "password").is_some());
         stage.got(&unit, &[PASSWORD]);
     }

@@ -179,8 +179,8 @@ fn what_an_admin_holds_stands_and_is_shown(stage: &Stage) {
     let shown = stage.sh("onecred status").stdout();
     for words in [
         "2 held",
-        "held (rollback); end that by: onecred release held",
-        "revoked (put); end that by: onecred release revoked",
+        "held (rollback); to remove the override: onecred release held",
+        "revoked (put); to remove the override: onecred release revoked",
     ] {
         assert!(shown.contains(words), "{words:?} is not in {shown}");
     }

@@ -119,7 +119,9 @@ fn headline(decision: &Decision) -> Cell {
     let text = match (allowed, outcome) {
         (false, _) => format!("{unit} is refused {credential}"),
         (true, Effect::Gets) => return Cell::green(&format!("{unit} gets {credential}")),
-        (true, Effect::Unknown) => format!("{unit} may have {credential}; the result of a start is unknown"),
+        (true, Effect::Unknown) => {
+            format!("{unit} is allowed to load {credential}, but whether a start would succeed is unknown")
+        }
         (true, Effect::Other) => format!("{unit} starts, but not with onecred's value for {credential}"),
         (true, Effect::Without) => format!("{unit} starts without {credential}"),
         (true, Effect::Fails) if error.is_some() => {

@@ -40,8 +40,8 @@ pub fn import_opnix(text: &str) -> Result<Imported, String> {
         let line = 1 + text[..mistake.byte.min(text.len())].matches('\n').count();
         format!("line {line}: {}; {}", mistake.what, mistake.remedy)
     })?;
-    let converted = convert(&tree)
-        .ok_or("it is not a file of OpNix: it has no \"secrets\" with a \"path\" and without a \"name\"")?;
+    let converted =
+        convert(&tree).ok_or("not an OpNix file: OpNix's \"secrets\" have a \"path\" and no \"name\"")?;
     let line = |byte| 1 + text[..byte].matches('\n').count();
     let notes =
         converted.notes.iter().map(|(byte, what, why)| format!("line {}: {what}: {why}", line(*byte)));

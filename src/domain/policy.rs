@@ -137,7 +137,7 @@ impl Denial {
                 match others.collect::<Vec<_>>() {
                     others if others.is_empty() => declare,
                     others => format!(
-                        "{unit} may have: {}; ask for one of these IDs, or {declare}",
+                        "{unit} is allowed to load: {}; ask for one of these IDs, or {declare}",
                         others.join(", ")
                     ),
                 }
@@ -147,7 +147,7 @@ impl Denial {
                 entry(name)
             ),
             Self::NotNamed { name, .. } => {
-                format!("if it may have it, add {} to the units of {name}, then: onecred reload", entry(name))
+                format!("to allow it, add {} to the units of {name}, then: onecred reload", entry(name))
             }
             Self::Several(_) => {
                 format!("name {unit} in the units of only one of them, then: onecred reload")

@@ -145,7 +145,7 @@ fn is_trusted(listener: u32, own: u32) -> bool {
 }
 
 fn crowded() -> Failure {
-    let cause = format!("{FETCHES} other requests were with the resolver all the time");
+    let cause = format!("the resolver was busy with {FETCHES} other requests until the deadline");
     Failure::new(Class::Away, cause, "wait").of_item().retry_after(QUEUE_FULL)
 }
 

@@ -40,7 +40,8 @@ fn a_share_that_is_used_up_is_the_callers_own(stage: &Stage) {
     let greedy = "systemd-run --unit=greedy --collect --wait --pipe -q -p User=games";
     let said = stage.sh(&format!("{greedy} sh -c '{lines}'")).ok();
     assert!(said.contains("used up its share") && said.contains("org.onecred.Error.Limited"), "{said}");
-    let line = stage.waits_for_line("greedy.service", "source default is not asked for greedy.service now");
+    let line = stage
+        .waits_for_line("greedy.service", "onecred makes no calls to source default for greedy.service now");
     assert!(line.contains("most calls in 24 hours: greedy.service "), "{line}");
     let json: serde_json::Value =
         serde_json::from_str(&stage.sh("onecred status --json || true").ok()).expect("JSON");

@@ -62,7 +62,7 @@ fn every_other_effect_is_a_failure() {
         (
             Effect::Unknown,
             PredictedAnswer::Unknown,
-            "app.service may have db; the result of a start is unknown",
+            "app.service is allowed to load db, but whether a start would succeed is unknown",
         ),
     ] {
         let (gets, text) = shown(explained(effect, &["p; do q"], answer));
@@ -84,14 +84,17 @@ fn what_is_wrong_with_the_socket_for_decryption() {
 
 #[test]
 fn a_refusal_is_told_once() {
-    let mut it =
-        explained(Effect::Fails, &["not allowed: x; do y", "by its line L: z"], PredictedAnswer::Unknown);
+    let mut it = explained(
+        Effect::Fails,
+        &["not allowed: x; do y", "because of its line L: z"],
+        PredictedAnswer::Unknown,
+    );
     it.prediction = Prediction { reason: "not allowed: x; do y".into(), ..Prediction::default() };
     let expected = "\
 app.service is refused db
 because  not allowed: x; do y
 asks     LoadCredential=db:/x
-problem  by its line L: z
+problem  because of its line L: z
 ";
     assert_eq!(shown(it), (false, expected.to_owned()));
 }

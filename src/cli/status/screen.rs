@@ -44,7 +44,7 @@ pub(super) fn screen(status: &Status, now: u64, paint: Paint) -> String {
     let mut first = Cell::bold("held");
     for secret in status.secrets.iter().filter(|secret| secret.held.is_some()) {
         let by = secret.held.as_deref().unwrap_or_default();
-        let what = format!("{} ({by}); end that by: onecred release {0}", secret.name);
+        let what = format!("{} ({by}); to remove the override: onecred release {0}", secret.name);
         rows.push(Row::new(vec![std::mem::replace(&mut first, "".into()), Cell::bold(&what)]));
     }
     let mut first = Cell::bold("failing");

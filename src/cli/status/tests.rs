@@ -41,7 +41,7 @@ serves   yes
 sources  default: no trouble
          backup: away: connect.example does not answer; start it
 secrets  4: 1 fresh, 1 never fetched, 1 held, 1 failing
-held     db-password (put); end that by: onecred release db-password
+held     db-password (put); to remove the override: onecred release db-password
 failing  api-key: not found: no item \"openai\"; make it
 "
     );

@@ -117,7 +117,7 @@ pub(super) fn judge(
         let verdict = judge_line(machine, unit, other, of_line(other).as_ref(), purpose);
         let counts = matches!(verdict.effect, Effect::Fails | Effect::Unknown);
         if let (true, Some(problem)) = (counts && is_known(&verdict), verdict.problem) {
-            add(LineVerdict::new(verdict.effect, format!("by its line {other}: {problem}")));
+            add(LineVerdict::new(verdict.effect, format!("because of its line {other}: {problem}")));
         }
     }
     judge_whole(machine, unit, of_line).into_iter().chain(environment(unit)).for_each(&mut add);

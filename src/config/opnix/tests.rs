@@ -120,7 +120,7 @@ fn ours_is_none_of_theirs() {
         r#"{ "secrets": [ { "reference": "op://v/i/f" } ] }"#,
     ] {
         assert!(convert(&json::parse(ours).expect("JSON")).is_none(), "{ours}");
-        assert!(import_opnix(ours).expect_err("ours").contains("not a file of OpNix"));
+        assert!(import_opnix(ours).expect_err("ours").contains("not an OpNix file"));
     }
     assert!(import_opnix("{\n\n").expect_err("cut off").contains("line 1"));
 }

@@ -98,11 +98,11 @@ fn a_denial_names_the_ids_that_the_unit_may_ask_for() {
             "have the unit ask for dbpass, which is db, or add \"app.service\" to the units of db",
         ),
         ("web@1.service", "db", "have the unit ask for dbpass, which is db"),
-        ("evil.service", "db", "if it may have it, add \"evil.service\" to the units of db"),
+        ("evil.service", "db", "to allow it, add \"evil.service\" to the units of db"),
         (
             "app.service",
             "dbpas",
-            "app.service may have: dbpass (secret db), api-key; ask for one of these IDs, or declare",
+            "app.service is allowed to load: dbpass (secret db), api-key; ask for one of these IDs, or declare",
         ),
         ("evil.service", "dbpas", "declare it in /etc/onecred/secrets.json"),
     ] {

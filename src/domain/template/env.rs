@@ -102,7 +102,7 @@ impl Reader<'_> {
             (Start, _) => Key,
             (Key, _) if newline && self.literal => {
                 let what =
-                    "a line has no =, for which containers take a variable of the program that starts them";
+                    "a line has no =: podman and docker then copy that variable from their own environment";
                 return self.wrong(what, "write NAME=VALUE");
             }
             (Key, _) if newline => Start, // systemd ignores a line without =

@@ -281,7 +281,7 @@ impl Recovery {
                     object_systemd_unit = unit,
                     onecred_unit = unit,
                     onecred_result = "recovered",
-                    "{unit} is started again, since what it failed for {} s ago has passed: {}",
+                    "starting {unit} again: the cause of its failure {} s ago is gone: {}",
                     failed.since.age(BootTime::now()).as_secs(),
                     failed.why
                 );
@@ -307,7 +307,7 @@ impl Recovery {
             Err(error) => {
                 tracing::error!(
                     object_systemd_unit = unit,
-                    "{unit} could not be started again after it was refused for a cause that has passed: {error}; try: systemctl start {unit}"
+                    "{unit} could not be started again, although the cause of its failure is gone: {error}; try: systemctl start {unit}"
                 );
                 self.units().is_over(&unit, &failed);
                 Vec::new()

@@ -87,7 +87,7 @@ impl Desk {
         tracing::warn!(
             message_id = message_id::PUT,
             onecred_secret = name,
-            "secret {name}: a value that an admin has put stands in for it from now on; end that by: onecred release {name}"
+            "secret {name} is overridden by an administrator; to remove the override: onecred release {name}"
         );
         Ok(())
     }
@@ -125,7 +125,7 @@ impl Desk {
         tracing::warn!(
             message_id = message_id::ROLLED_BACK,
             onecred_secret = name,
-            "secret {name}: overridden by its previous value, of version {}; end that by: onecred release {name}",
+            "secret {name} is overridden by its previous value, of version {}; to remove the override: onecred release {name}",
             version::text(version)
         );
         Ok(version)
@@ -135,7 +135,7 @@ impl Desk {
     pub(super) fn release(&self, name: String) -> Result<(), BusError> {
         let broker = &self.context.broker;
         if !broker.store().release(&name) {
-            return Err(BusError::InvalidArgument(format!("nothing stands in for {name}")));
+            return Err(BusError::InvalidArgument(format!("{name} has no override")));
         }
         tracing::warn!(
             message_id = message_id::RELEASED,

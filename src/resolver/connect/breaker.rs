@@ -50,7 +50,7 @@ impl Breaker {
             return Ok(Pass { breaker: self, probe: true });
         }
         let mut failure = failure.clone().retry_after(wait.max(SHORTEST / 10));
-        failure.cause.push_str("; it is not asked for a moment");
+        failure.cause.push_str("; onecred does not call it again for a moment");
         Err(failure)
     }
 

@@ -142,7 +142,7 @@ fn doubted(mut trouble: FailedAttempt, denials: u32) -> FailedAttempt {
 fn busy() -> Failure {
     Failure::new(
         Class::Away,
-        "earlier calls to the Connect server used all the time",
+        "earlier calls to the Connect server used up the time available",
         "check whether it answers fast enough, or set a longer deadline",
     )
 }

@@ -109,7 +109,8 @@ impl Ledger {
     pub(super) fn admit(&self, calls: u32, budget: Budget, now: BootTime) -> Result<(), Failure> {
         let left = self.until.map(|until| now.age(until)).filter(|left| !left.is_zero());
         if let Some(left) = left {
-            return Err(limited("1Password limits the calls, and is not asked for a while".into(), left));
+            let cause = "1Password limits the calls, so onecred makes no calls for a while";
+            return Err(limited(cause.into(), left));
         }
         // a budget smaller than the cost of a login allows one login per day
         let most = if self.lots.is_empty() { budget.per_day.max(calls) } else { budget.per_day };
@@ -193,8 +194,10 @@ impl Ledger {
             return Err(limited(cause, self.room(1, most, now).max(Duration::from_secs(60))));
         }
         self.checks.take(budget.checks(), now).map_err(|wait| {
-            let cause =
-                format!("the source's budget of {} calls spreads checks over the day", budget.per_day);
+            let cause = format!(
+                "checks are spread over the day to stay within the source's budget of {} calls; the next one is not due yet",
+                budget.per_day
+            );
             limited(cause, wait)
         })
     }

@@ -96,7 +96,7 @@ fn unquoted(words: &str) -> &str {
     let quote = words.find(['"', '`', '\'']).unwrap_or(words.len());
     let plain = &words[..words.floor_char_boundary(quote.min(120))];
     if plain.contains("ops_") || plain.trim().is_empty() {
-        "its core says what is not repeated here"
+        "the error message of the SDK core is not shown, because it may contain a token"
     } else {
         plain.trim_end()
     }

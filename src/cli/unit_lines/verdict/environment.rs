@@ -22,11 +22,11 @@ pub(in crate::cli::unit_lines) fn environment(unit: &Unit) -> Vec<LineVerdict> {
         )),
         false => match &file.found {
             EnvironmentFiles::Nothing if file.path.contains(['*', '?', '[']) => fails(format!(
-                "EnvironmentFile={0} matches no file, and the unit fails; create one, or write EnvironmentFile=-{0} if there may be none",
+                "EnvironmentFile={0} matches no file, and the unit fails; create one, or, if the file is optional, write EnvironmentFile=-{0}",
                 file.path
             )),
             EnvironmentFiles::Nothing => fails(format!(
-                "EnvironmentFile={0} does not exist, and the unit fails; create it, or write EnvironmentFile=-{0} if it may be missing",
+                "EnvironmentFile={0} does not exist, and the unit fails; create it, or, if the file is optional, write EnvironmentFile=-{0}",
                 file.path
             )),
             EnvironmentFiles::Directory(path) => fails(format!(

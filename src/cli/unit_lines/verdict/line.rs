@@ -121,7 +121,7 @@ fn file(line: &CredentialLine, fix: &str) -> LineVerdict {
     if line.directive == Directive::Encrypted && line.content == Content::Unknown {
         return LineVerdict::new(
             Effect::Unknown,
-            format!("whether systemd can decrypt {path} is only known to root; run this as root"),
+            format!("only root can find out whether systemd can decrypt {path}; run this as root"),
         );
     }
     let what = match leads_to {
@@ -242,7 +242,7 @@ fn judge_request(
         (None, None) => match prediction.map(|prediction| &prediction.answer) {
             Some(PredictedAnswer::Unknown) => LineVerdict::new(
                 Effect::Unknown,
-                "whether 1Password has it is only known after a lookup; run it as root, or: onecred refresh",
+                "onecred must look up the value first: run this command as root, or run: onecred refresh",
             ),
             _ => LineVerdict::RIGHT,
         },

@@ -191,7 +191,7 @@ fn what_onecred_answers() {
         (allowed(PredictedAnswer::Value(Some("away".into()))), Effect::Gets, ""),
         (failing.clone(), Effect::Fails, "not found: x; do y"),
         (refused(), Effect::Fails, "not allowed: why; do this"),
-        (allowed(PredictedAnswer::Unknown), Effect::Unknown, "only known after a lookup"),
+        (allowed(PredictedAnswer::Unknown), Effect::Unknown, "must look up the value first"),
     ] {
         is(&judge_line(OLD, &unit, &right(), Some(&prediction), Purpose::Asks), effect, &[words]);
     }
@@ -327,7 +327,7 @@ fn other_lines_of_the_unit_count() {
     judged(
         &unit("app.service", &[right(), missing]),
         Effect::Fails,
-        &["by its line LoadCredential=other:/etc/none: /etc/none does not exist"],
+        &["because of its line LoadCredential=other:/etc/none: /etc/none does not exist"],
     );
     // a unit that can start without another credential starts
     judged(&unit("app.service", &[right(), other("other", LeadsTo::Store(false))]), Effect::Gets, &[]);
@@ -338,7 +338,7 @@ fn other_lines_of_the_unit_count() {
     assert_eq!(judgement.effect, Effect::Fails);
     assert_eq!(
         judgement.problems,
-        ["by its line LoadCredential=other:/run/onecred/credential.sock: not allowed: why; do this"]
+        ["because of its line LoadCredential=other:/run/onecred/credential.sock: not allowed: why; do this"]
     );
 }
 
@@ -382,7 +382,7 @@ fn environment_files_that_systemd_cannot_read() {
             false,
             EnvironmentFiles::Nothing,
             Effect::Fails,
-            "matches no file, and the unit fails; create one, or write EnvironmentFile=-/etc/*.env",
+            "matches no file, and the unit fails; create one, or, if the file is optional, write EnvironmentFile=-/etc/*.env",
         ),
         ("/etc/*.env", true, EnvironmentFiles::Nothing, Effect::Gets, ""),
         ("/etc/*.env", false, EnvironmentFiles::Files, Effect::Gets, ""),
@@ -439,7 +439,7 @@ fn settings_beside_a_right_line() {
     let unknown = Literal { id: "x".into(), content: Content::Unknown };
     for (literal, effect, words) in [
         (literal("x", 9), Effect::Gets, ""),
-        (unknown, Effect::Unknown, "only known to root"),
+        (unknown, Effect::Unknown, "only root can find out"),
         (large, Effect::Fails, ""),
         (undecryptable("x"), Effect::Fails, "cannot decrypt x, and the unit fails"),
         // a line with the same ID precedes it
@@ -509,7 +509,7 @@ fn a_unit_before_the_network_waits_for_itself() {
         let judgement = judge(OLD, &before_onecred, &id("db"), &own, &|_| Some(own.clone()));
         assert_eq!(judgement.effect, effect, "{judgement:?}");
         let said = [judgement.problems, judgement.notes].concat().join("\n");
-        let expected = "waits for onecred, which waits for it: it is ordered before onecred.socket, through nftables.service";
+        let expected = "app.service and onecred wait for each other: app.service is ordered before onecred.socket, through nftables.service";
         assert!(said.contains(expected), "{said}");
     }
     let unit = early("network-pre.target", false);
@@ -587,7 +587,7 @@ fn what_this_user_cannot_examine_is_not_known() {
         line(Directive::Encrypted, "x", "x", LeadsTo::Store(true)),
     ] {
         let beside = unit("app.service", &[right(), line.clone()]);
-        judged(&beside, Effect::Unknown, &["by its line", "root"]);
+        judged(&beside, Effect::Unknown, &["because of its line", "root"]);
     }
     let environment = vec![EnvironmentFile {
         path: "/etc/hidden/*.env".into(),

@@ -72,10 +72,10 @@ pub(in crate::cli::unit_lines) fn early(unit: &Unit, needs_network: bool) -> Opt
     let through = early.through.as_ref().map(|unit| format!(", through {unit}")).unwrap_or_default();
     let (waits, remedy) = match early.holds_onecred {
         true => ("onecred", "order it after onecred.socket alone"),
-        false => ("1Password and so for the network", "order it after network-online.target"),
+        false => ("the network, which 1Password needs,", "order it after network-online.target"),
     };
     Some(format!(
-        "{} waits for {waits}, which waits for it: it is ordered before {}{through}; {remedy}, or load this secret in another unit",
+        "{0} and {waits} wait for each other: {0} is ordered before {1}{through}; {remedy}, or load this secret in another unit",
         unit.name, early.target
     ))
 }

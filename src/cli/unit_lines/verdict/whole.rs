@@ -62,7 +62,7 @@ pub(in crate::cli::unit_lines) fn judge_whole(
             Content::Unknown => verdicts.push(LineVerdict::new(
                 Effect::Unknown,
                 format!(
-                    "whether systemd can decrypt the value of SetCredentialEncrypted={} is only known to root; run this as root",
+                    "only root can find out whether systemd can decrypt the value of SetCredentialEncrypted={}; run this as root",
                     literal.id
                 ),
             )),

@@ -76,7 +76,7 @@ impl Broker {
                 object_systemd_unit = unit,
                 onecred_unit = unit,
                 onecred_source = source.as_str(),
-                "source {source} is not asked for {who} now: {why}; most calls in 24 hours: {}",
+                "onecred makes no calls to source {source} for {who} now: {why}; most calls in 24 hours: {}",
                 askers::in_words(&spenders)
             );
         });
