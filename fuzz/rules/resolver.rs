@@ -59,9 +59,9 @@ fn read<T: serde::de::DeserializeOwned>(json: &[u8]) -> Option<T> {
             let plain = [
                 "it is not UTF-8",
                 "it ends early",
-                "it has another shape",
+                "its structure is not that of a Connect response",
                 "it is not JSON",
-                "a key in it comes twice",
+                "it contains a key twice",
             ];
             let (words, place) = why.split_once(" (line ").unwrap_or((&why, "0, column 0)"));
             assert!(plain.iter().any(|plain| words.starts_with(plain)), "{why}");

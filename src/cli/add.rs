@@ -27,8 +27,8 @@ pub struct AddArgs {
     /// Its reference in 1Password: op://vault/item/field
     #[arg(value_name = "REFERENCE")]
     pub reference: String,
-    /// A unit that may have it; may be given several times. app means app.service, app@ all instances of that
-    /// template
+    /// A unit that is allowed to load it; may be given several times. app means app.service, app@ all
+    /// instances of that template
     #[arg(long = "unit", value_name = "UNIT", required = true)]
     pub units: Vec<String>,
     /// The credential's ID, if it is not the secret's name
@@ -242,7 +242,7 @@ impl Addition {
         let lines =
             nixos::Lines { name, reference, units, id, source: source.as_ref(), plain: *plain }.text();
         Err(format!(
-            "nothing was written: {} is on a file system that is read-only; say it where this machine's units are made. On NixOS in configuration.nix:\n{}",
+            "nothing was written: {} is on a file system that is read-only; add the lines where this machine's units are defined. On NixOS in configuration.nix:\n{}",
             file.dir.parent().unwrap_or(&file.dir).display(),
             lines.trim_end()
         ))

@@ -276,7 +276,7 @@ impl Fault {
             },
             "UnknownMethod" | "UnknownInterface" | "UnknownObject" | "UnknownProperty" => {
                 Self::failed(format!(
-                    "the onecred that runs does not know this; it is of another version than this program: systemctl restart onecred ({message})"
+                    "the running onecred does not support this, because its version differs from this program's; run: systemctl restart onecred ({message})"
                 ))
             }
             _ => Self::failed(format!("onecred can't be asked: {message}; {SEE}")),

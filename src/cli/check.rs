@@ -32,7 +32,7 @@ pub struct CheckArgs {
     /// Print errors only
     #[arg(long, short)]
     pub quiet: bool,
-    /// Then look up every secret in 1Password, and check the credential lines of all units
+    /// Also look up every secret in 1Password, and check the credential lines of all units
     #[arg(long, conflicts_with_all = ["files", "config"])]
     pub live: bool,
     /// Print JSON, for programs

@@ -93,7 +93,7 @@ fn opnix(args: &OpnixArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(
         Some(output) => write(output, &json, args.force)?,
     }
     for note in notes {
-        writeln!(err, "not as it was: {file}: {note}")?;
+        writeln!(err, "not converted exactly: {file}: {note}")?;
     }
     tell_left(&args.left_in, err)?;
     Ok(())

@@ -36,7 +36,7 @@ use std::process::ExitCode;
 use common::text::{Wrapping, width};
 
 /// The meaning of the exit codes of all verbs.
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed (the reason is on standard error), 2 wrong command line, 3 you may not do this";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed (the reason is on standard error), 2 wrong command line, 3 permission denied";
 
 /// A credential provider for systemd: units get their secrets from 1Password.
 #[derive(Debug, clap::Parser)]
@@ -50,18 +50,18 @@ pub struct Cli {
 enum Verb {
     /// Show service health and problems
     #[command(
-        after_help = "Exit codes: 0 all is well, 1 units are or may be refused (a secret fails, a source can't be asked, a socket is stopped, the configuration can't be used), or onecred can't be asked, 2 wrong command line, 3 you may not do this"
+        after_help = "Exit codes: 0 all is well, 1 units are or may be refused (a secret fails, a source can't be asked, a socket is stopped, the configuration can't be used), or onecred can't be asked, 2 wrong command line, 3 permission denied"
     )]
     Status(status::StatusArgs),
     /// List secrets, templates and rules, and the state of each
     #[command(after_help = EXIT_CODES)]
     List(secrets::ListArgs),
-    /// Show whether a unit would start now with a credential, and why not
+    /// Show whether a unit would start now with a credential, and if not, why
     ///
-    /// Examines the unit's settings as systemd has loaded them, and predicts onecred's answer. Looks up in
-    /// 1Password what is not in memory, as for a start of the unit. Does not start the unit.
+    /// Examines the unit's settings as systemd has loaded them, and predicts onecred's answer. Looks up values
+    /// that are not in memory in 1Password, as a start would. Does not start the unit.
     #[command(
-        after_help = "Exit codes: 0 it would start with the credential, 1 it would not or this cannot be found out, 2 wrong command line, 3 you may not do this"
+        after_help = "Exit codes: 0 it would start with the credential, 1 it would not or this cannot be found out, 2 wrong command line, 3 permission denied"
     )]
     Explain(explain::ExplainArgs),
     /// Write a secret's value to standard output
@@ -69,7 +69,7 @@ enum Verb {
     Get(get::GetArgs),
     /// Look up secrets in 1Password now
     #[command(
-        after_help = "Exit codes: 0 all are up to date, 1 some failed, or onecred can't be asked, 2 wrong command line, 3 you may not do this"
+        after_help = "Exit codes: 0 all are up to date, 1 some failed, or onecred can't be asked, 2 wrong command line, 3 permission denied"
     )]
     Refresh(refresh::RefreshArgs),
     /// Print metrics for Prometheus
@@ -87,7 +87,7 @@ enum Verb {
     Remove(remove::RemoveArgs),
     /// Check the configuration and report every problem
     #[command(
-        after_help = "Exit codes: 0 fine, 1 something is wrong, 2 wrong command line, 3 you may not do this"
+        after_help = "Exit codes: 0 fine, 1 something is wrong, 2 wrong command line, 3 permission denied"
     )]
     Check(check::CheckArgs),
     /// Load the configuration again; if it has errors, the old one stays active
@@ -103,9 +103,7 @@ enum Verb {
     #[command(after_help = EXIT_CODES)]
     Release(hold::NameArgs),
     /// Execute a program with environment variables set from the unit's credentials
-    #[command(
-        after_help = "Exit codes: the program's own; 203 it can't be executed, 243 a credential is missing or unfit, 2 wrong command line"
-    )]
+    #[command(after_help = run_program::AFTER_HELP)]
     Run(run_program::RunArgs),
     /// Convert the configuration of another program
     #[command(subcommand)]

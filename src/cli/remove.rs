@@ -72,7 +72,7 @@ pub fn run(args: &RemoveArgs, out: &mut dyn Write, err: &mut dyn Write) -> Resul
     if let Some(change) = changes.iter().find(|change| change.path.parent().is_some_and(nixos::is_read_only))
     {
         return Err(format!(
-            "nothing was removed: {} is on a read-only file system; remove the secret where this machine's configuration is made",
+            "nothing was removed: {} is on a read-only file system; remove the secret where this machine's configuration is defined",
             change.path.display()
         )
         .into());

@@ -16,14 +16,14 @@ use nix::unistd::execvpe;
 
 use crate::domain::name::CredentialId;
 
+/// What follows the options in the help of `onecred run`.
+pub(super) const AFTER_HELP: &str = "Note: root and the program's user can read the environment in \
+/proc/PID/environ while the program runs, and child processes inherit it. If the program can read a file, \
+use $CREDENTIALS_DIRECTORY/ID instead.\n\nExit codes: the program's own; 203 it cannot be executed, 243 a \
+credential cannot be read or set, 2 wrong command line";
+
 /// The arguments of `onecred run`.
 #[derive(Debug, Clone, clap::Args)]
-#[command(
-    after_help = "The price of it: the environment can be read in /proc/PID/environ by root and by the same user for as long as the \
-program runs, and every program that it starts inherits it. A program that can read a file needs none of this: \
-it reads $CREDENTIALS_DIRECTORY/ID.\n\nExit codes: 243 a credential can't be had or can't be set, 203 the program can't be executed; \
-otherwise the program's own."
-)]
 pub struct RunArgs {
     /// Set the variable NAME to the credential ID; may be given several times
     #[arg(long, value_name = "NAME=ID", value_parser = assignment)]

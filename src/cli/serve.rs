@@ -36,8 +36,8 @@ pub struct ServeArgs {
     /// The resolver's socket
     #[arg(long, value_name = "PATH", default_value = "/run/onecred/resolver.sock")]
     pub resolver: PathBuf,
-    /// For experiments without systemd: believe which units this user's processes claim to be, and allow a
-    /// store on any file system. Not for important secrets
+    /// For experiments without systemd: trust this user's processes about which unit they belong to, and allow
+    /// a store on any file system. Not for important secrets
     #[arg(long)]
     pub development: bool,
     /// Also log each answer

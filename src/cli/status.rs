@@ -76,7 +76,7 @@ impl Recovery {
             Self { waiting: 0, .. } => None,
             Self { waiting, started: 0 } => Some(format!("{} to be started again", units(waiting))),
             Self { waiting, started } => {
-                Some(format!("{} to be started again, after {started} that were", units(waiting)))
+                Some(format!("{} to be started again; {started} were already started", units(waiting)))
             }
         }
     }

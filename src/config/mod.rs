@@ -163,11 +163,11 @@ fn read(number: usize, problems: &mut Problems) -> Option<Written> {
 
 /// Reports that OpNix's file was recognised, and which parts of it were not converted.
 fn opnix_is_told(file: usize, tree: &json::Node, converted: &opnix::Converted, problems: &mut Problems) {
-    let what = "this is OpNix's file, and is read as what onecred import opnix makes of it";
-    let remedy = "make it one of onecred's: onecred import opnix FILE --output NEW";
+    let what = "this is an OpNix file; onecred reads it as onecred import opnix would convert it";
+    let remedy = "convert it: onecred import opnix FILE --output NEW";
     problems.warn(Offset { file, byte: tree.byte }, what, remedy);
     for (byte, what, why) in &converted.notes {
-        problems.warn(Offset { file, byte: *byte }, format!("not as it was: {what}"), why);
+        problems.warn(Offset { file, byte: *byte }, format!("not converted exactly: {what}"), why);
     }
 }
 

@@ -264,10 +264,13 @@ mod tests {
                 r#"vaults[0].items[1] has no "id" (line 3, column 19); add it"#,
             ),
             (r#"{"vaults": [{"id": null, "name": "canary"}]}"#, r#"vaults[0] has no "id""#),
-            ("{}", r#"it has another shape than Connect's: "vaults" is missing (line 1, column 2)"#),
+            (
+                "{}",
+                r#"its structure is not that of a Connect response: "vaults" is missing (line 1, column 2)"#,
+            ),
             (
                 r#"{"vaults": [{"id": 5, "name": "canary"}]}"#,
-                "it has another shape than Connect's (line 1, column",
+                "its structure is not that of a Connect response (line 1, column",
             ),
             ("[", "it ends early"),
         ];

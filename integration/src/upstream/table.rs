@@ -182,7 +182,7 @@ pub const ROWS: &[Row] = &[
             "gzip",
             "responses are compressed",
             Faults(|| vec![Fault::of(Kind::Gzip)]),
-            "it is compressed (gzip), unasked for",
+            "it is compressed (gzip), although onecred did not request that",
         )
     },
     Row {
@@ -191,7 +191,7 @@ pub const ROWS: &[Row] = &[
             "bomb",
             "a response that would fill the memory when decompressed",
             Faults(|| vec![Fault::of(Kind::GzipBomb { mib: 1024 })]),
-            "it is compressed (gzip), unasked for",
+            "it is compressed (gzip), although onecred did not request that",
         )
     },
     Row {
@@ -232,13 +232,13 @@ pub const ROWS: &[Row] = &[
         "deep",
         "deeply nested JSON",
         Faults(|| vec![Fault::of(Kind::Deep { depth: 1_000_000 })]),
-        "it has another shape than Connect's",
+        "its structure is not that of a Connect response",
     ),
     lasting(
         "doubled",
         "duplicate JSON keys",
         Faults(|| vec![Fault::of(Kind::DuplicateKeys)]),
-        "a key in it comes twice",
+        "it contains a key twice",
     ),
     lasting("empty", "an empty body", Faults(|| vec![body(200, "application/json", "")]), "it ends early"),
     Row {
@@ -271,7 +271,7 @@ pub const ROWS: &[Row] = &[
             "behind",
             "the server returns an older version than before",
             How::Earlier,
-            "is behind: it has version",
+            "but had already returned version",
         )
     },
     Row {
@@ -347,7 +347,7 @@ pub const ROWS: &[Row] = &[
         remedy: "give the token access",
         todo: "grant access to the vaults",
         calls: (6, 3),
-        ..lasting("s403", "403, three times", Faults(|| vec![Fault::status(403)]), "from the token (403)")
+        ..lasting("s403", "403, three times", Faults(|| vec![Fault::status(403)]), "denies the token access")
     },
     lasting(
         "s404",
@@ -361,7 +361,7 @@ pub const ROWS: &[Row] = &[
             "page404",
             "404 in the format of a proxy",
             Faults(|| vec![body(404, "text/html", "nope")]),
-            "404 in other words than Connect's",
+            "the 404 response is not in Connect's format",
         )
     },
     Row {
@@ -373,7 +373,7 @@ pub const ROWS: &[Row] = &[
         warm: Stale("too large"),
         remedy: URL,
         todo: "store large data elsewhere; for a list, check whether a proxy answers instead",
-        ..lasting("s413", "413", Faults(|| vec![Fault::status(413)]), "is more than Connect at")
+        ..lasting("s413", "413", Faults(|| vec![Fault::status(413)]), "is larger than Connect at")
     },
     Row {
         cold: Refused("rate limited"),

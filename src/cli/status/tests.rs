@@ -167,7 +167,7 @@ fn units_that_are_to_be_started_again_are_a_line() {
     };
     assert_eq!(line(0, 500), None);
     assert_eq!(line(1, 0).as_deref(), Some("1 unit waits to be started again"));
-    assert_eq!(line(463, 37).as_deref(), Some("463 units wait to be started again, after 37 that were"));
+    assert_eq!(line(463, 37).as_deref(), Some("463 units wait to be started again; 37 were already started"));
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn look_at(file: &Path, used: bool, err: &mut dyn Write) -> io::Result<bool> {
             let remedy = format!("chown root:root {path}; chmod 0600 {path}");
             writeln!(
                 err,
-                "onecred: other users may have read the token, because for {path} {why}: {remedy}; then use another token"
+                "onecred: other users may have read the token in {path}: {why}; run: {remedy}; then create and set a new token"
             )?;
             return Ok(false);
         }

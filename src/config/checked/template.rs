@@ -85,8 +85,8 @@ impl Checker<'_> {
         let ending = |name: Option<&At<String>>| Some(name?.rsplit_once('.')?.1.to_owned());
         let ending = ending(written.target.as_ref()).or_else(|| ending(written.name.as_ref()));
         let (kind, remedy) = match ending.as_deref() {
-            Some("yml" | "yaml") => ("YAML", "say \"escape\": \"yaml\""),
-            Some("toml") => ("TOML", "say \"escape\": \"toml\""),
+            Some("yml" | "yaml") => ("YAML", "set \"escape\": \"yaml\""),
+            Some("toml") => ("TOML", "set \"escape\": \"toml\""),
             Some("ini") => ("INI", "see what its reader takes for quotes and comments"),
             _ => return,
         };

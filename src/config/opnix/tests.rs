@@ -97,7 +97,7 @@ fn it_is_accepted_as_it_is() {
     assert_eq!(loaded.settings.policy.secrets().count(), 2);
     let told: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
     assert!(
-        told[0].contains("secrets.json:1:1: warning: this is OpNix's file")
+        told[0].contains("secrets.json:1:1: warning: this is an OpNix file")
             && told[0].contains("onecred import opnix"),
         "{told:?}"
     );

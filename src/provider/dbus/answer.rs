@@ -218,7 +218,7 @@ fn refused(name: &str, refusal: &Refusal) -> BusError {
         Refusal::Part { template, refusal } => refused(&format!("template {template}"), refusal),
         Refusal::Failed { reference, failure } => BusError::of(&format!("{name}: {reference}"), failure),
         Refusal::Empty(reference) => BusError::Empty(format!(
-            "{name}: {reference}: the field is empty in 1Password; fill it in, or say \"allowEmpty\": true if it is meant to be empty"
+            "{name}: {reference}: the field is empty in 1Password; fill it in, or set \"allowEmpty\": true if it is meant to be empty"
         )),
         Refusal::Unfit { reference, why } => {
             BusError::Failed(format!("{name}: {reference}: the value can't stand there: {why}"))

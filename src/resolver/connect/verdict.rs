@@ -70,7 +70,7 @@ pub(super) fn of_status(
             TOKEN,
         )),
         403 => {
-            let cause = format!("Connect at {server} keeps {what} from the token (403)");
+            let cause = format!("Connect at {server} denies the token access to {what} (403)");
             let remedy = "give the token access to that vault";
             FailedAttempt {
                 again: Again::Doubtful,
@@ -87,7 +87,7 @@ pub(super) fn of_status(
         }
         413 => FailedAttempt::final_(failure(
             Class::TooLarge,
-            format!("{what} is more than Connect at {server} hands out (413)"),
+            format!("{what} is larger than Connect at {server} allows (413)"),
             "keep large data elsewhere and only its key in 1Password",
         )),
         429 => FailedAttempt::passing(failure(
@@ -118,7 +118,7 @@ pub(super) fn of_not_found(server: &str, what: &str, own: bool) -> FailedAttempt
         let cause = format!("Connect does not have {what} (404)");
         return FailedAttempt::final_(Failure::new(Class::NotFound, cause, "correct the reference"));
     }
-    let cause = format!("no Connect server answers at {server}: 404 in other words than Connect's");
+    let cause = format!("no Connect server answers at {server}: the 404 response is not in Connect's format");
     FailedAttempt::passing(Failure::new(Class::Away, cause, URL))
 }
 
@@ -132,8 +132,10 @@ pub(super) fn of_type(server: &str, what: &str, kind: &str, json: bool) -> Faile
 
 /// A compressed answer.
 pub(super) fn of_encoding(server: &str, what: &str, encoding: &str) -> FailedAttempt {
-    let cause =
-        format!("{what} from Connect at {server}: it is compressed ({}), unasked for", plain(encoding));
+    let cause = format!(
+        "{what} from Connect at {server}: it is compressed ({}), although onecred did not request that",
+        plain(encoding)
+    );
     FailedAttempt::final_(Failure::new(
         Class::Malformed,
         cause,

@@ -373,7 +373,7 @@ async fn a_server_that_is_behind_is_not_believed() {
     behind(unknown(&engine, &before).await, "version 2 of item \"Item 0\"");
     let failure = engine.fetch(again).await.unwrap_err();
     assert!(failure.is_of_item, "the source answers");
-    behind(failure, "of which it had 3 before");
+    behind(failure, "but had already returned version 3");
     // the list and the item come from different replicas
     let engine = Engine::new(Arc::clone(&world));
     world
@@ -406,7 +406,7 @@ async fn what_a_check_has_seen_is_not_fetched_older() {
     assert!(matches!(checked.items[..], [ItemState::Changed]), "{checked:?}");
     set(9, before.version);
     let failure = engine.fetch(again.clone()).await.unwrap_err();
-    assert!(failure.class == Class::Away && failure.cause.contains("is behind"), "{failure}");
+    assert!(failure.class == Class::Away && failure.cause.contains("had already returned"), "{failure}");
     set(9, now);
     assert_eq!(engine.fetch(again).await.expect("it has caught up").version, now);
 }

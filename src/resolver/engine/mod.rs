@@ -188,7 +188,7 @@ impl<B: Backend> Engine<B> {
             (Some(now), Some(before)) if B::VERSIONS_GROW && now < before => {
                 let at = self.backend.about().at;
                 let cause = format!(
-                    "{at} is behind: it has version {now} of {what}, of which it had {before} before"
+                    "{at} returned version {now} of {what}, but had already returned version {before}"
                 );
                 let remedy = "wait until it has synchronised, or check whether it does";
                 Err(Failure::new(Class::Away, cause, remedy).of_item())

@@ -166,10 +166,10 @@ pub(crate) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
         // fixed beginnings of serde's messages; the rest of the message is never repeated
         let begins = |words| error.to_string().starts_with(words);
         let what = match error.classify() {
-            _ if begins("duplicate ") => "a key in it comes twice",
+            _ if begins("duplicate ") => "it contains a key twice",
             _ if begins("recursion limit") => "it is nested too deeply",
             serde_json::error::Category::Eof => "it ends early",
-            serde_json::error::Category::Data => "it has another shape than Connect's",
+            serde_json::error::Category::Data => "its structure is not that of a Connect response",
             serde_json::error::Category::Syntax | serde_json::error::Category::Io => "it is not JSON",
         };
         let missing =

@@ -164,7 +164,9 @@ impl Registry {
             return loaded;
         }
         if let Some(defined) = named.defined() {
-            tracing::info!("source {source}: it is used as in onecred.service, not as in the files");
+            tracing::info!(
+                "source {source}: using the definition from onecred.service, which differs from the files"
+            );
             let with = self.including(&loaded, source, defined);
             self.set(Arc::clone(&with));
             return with;

@@ -32,22 +32,28 @@ fn what_is_malformed_is_told_by_its_place_alone() {
         ("", "it ends early (line 1, column 0)"),
         (r#"{"id": "canary"#, "it ends early (line 1, column 14)"),
         ("<html>canary</html>", "it is not JSON (line 1, column 1)"),
-        (r#"{"id": {"canary": 1}}"#, "it has another shape than Connect's (line 1, column 7)"),
-        (r#"{"id": "i", "fields": "canary"}"#, "it has another shape than Connect's (line 1, column 30)"),
-        (r#"{"id": "i", "version": "canary"}"#, "it has another shape than Connect's (line 1, column 31)"),
-        (r#"{"id": "i", "id": "canary"}"#, "a key in it comes twice (line 1, column 16)"),
+        (r#"{"id": {"canary": 1}}"#, "its structure is not that of a Connect response (line 1, column 7)"),
+        (
+            r#"{"id": "i", "fields": "canary"}"#,
+            "its structure is not that of a Connect response (line 1, column 30)",
+        ),
+        (
+            r#"{"id": "i", "version": "canary"}"#,
+            "its structure is not that of a Connect response (line 1, column 31)",
+        ),
+        (r#"{"id": "i", "id": "canary"}"#, "it contains a key twice (line 1, column 16)"),
         (
             r#"{"id": "i", "fields": [{"value": "canary", "value": "other"}]}"#,
-            "a key in it comes twice (line 1, column 50)",
+            "it contains a key twice (line 1, column 50)",
         ),
         (
             r#"{"id": "i", "fields": [{"value": {"canary": "a", "canary": "b"}}]}"#,
-            "a key in it comes twice (line 1, column 57)",
+            "it contains a key twice (line 1, column 57)",
         ),
         (r#"{"id": "i"} canary"#, "it is not JSON (line 1, column 13)"),
         (
             r#"{"title": "canary"}"#,
-            "it has another shape than Connect's: \"id\" is missing (line 1, column 19)",
+            "its structure is not that of a Connect response: \"id\" is missing (line 1, column 19)",
         ),
         (&deep, "it is nested too deeply (line 1, column 1274)"),
     ];

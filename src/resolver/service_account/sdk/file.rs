@@ -135,7 +135,7 @@ fn hexadecimal(digest: &digest::Digest) -> String {
 /// Checks that the ELF header is that of a shared object for this machine. The error gives the reason.
 pub(crate) fn fits_this_machine(library: &[u8]) -> Result<(), String> {
     const MACHINE: u16 = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
-    let header: &[u8; HEADER] = library.first_chunk().ok_or("it is too short for one")?;
+    let header: &[u8; HEADER] = library.first_chunk().ok_or("the file is too short")?;
     if header[..4] != *b"\x7fELF" {
         return Err("it is not an ELF file".into());
     }
@@ -146,7 +146,7 @@ pub(crate) fn fits_this_machine(library: &[u8]) -> Result<(), String> {
         (u16::from_le_bytes([header[16], header[17]]), u16::from_le_bytes([header[18], header[19]]));
     match (kind, machine) {
         (3, MACHINE) => Ok(()),
-        (3, other) => Err(format!("it is for another one (ELF machine {other})")),
+        (3, other) => Err(format!("it is for another architecture (ELF machine {other})")),
         _ => Err("it is not a shared object".into()),
     }
 }
