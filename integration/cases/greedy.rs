@@ -47,8 +47,8 @@ fn a_timer_costs_little(stage: &Stage, secret: &str, look: usize) {
     }
     let calls = stage.calls().len() - before;
     assert!(calls <= 6 * look, "20 starts cost {calls} calls");
-    let line = stage.waits_for_line("timer.service", "onecred looks again in ");
-    assert!(line.contains("or at once: onecred re"), "{line}");
+    let line = stage.waits_for_line("timer.service", "next look-up in ");
+    assert!(line.contains("to look it up now: onecred re"), "{line}");
 }
 
 fn a_timer_whose_field_does_not_exist(stage: &Stage) {

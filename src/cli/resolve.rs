@@ -47,7 +47,7 @@ pub fn run(args: ResolveArgs) -> Result<(), Box<dyn Error>> {
     let listener = match (handed_over, &args.socket) {
         (Some(listener), None) => listener,
         (None, Some(path)) => activation::bound_at(path, SockType::SeqPacket)
-            .map_err(|error| format!("can't listen at {}: {error}", path.display()))?,
+            .map_err(|error| format!("can't listen on {}: {error}", path.display()))?,
         (Some(_), Some(_)) => return Err("systemd has passed a socket; omit --socket".into()),
         (None, None) => {
             return Err("no socket was passed: start onecred-resolver.socket, or use --socket PATH".into());

@@ -62,7 +62,7 @@ pub fn run(args: ServeArgs) -> Result<(), Box<dyn Error>> {
     }
     let bound = |path: &PathBuf| {
         activation::bound_at(path, SockType::Stream)
-            .map_err(|error| format!("can't listen at {}: {error}", path.display()))
+            .map_err(|error| format!("can't listen on {}: {error}", path.display()))
     };
     let (listener, sealed) = match (handed_over, &args.socket) {
         (Some(listener), None) => (listener, sealed),

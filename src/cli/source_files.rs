@@ -155,7 +155,7 @@ impl Step {
     fn explain(&self, account: &Account) -> (String, String) {
         let (path, mode) = (self.path.display(), self.mode & 0o7777);
         if self.is_directory {
-            let why = format!("the mode {mode:04o} of {path} does not let it pass");
+            let why = format!("the mode {mode:04o} of {path} does not let the resolver enter");
             let class = if self.uid == account.uid { "u" } else { "o" };
             let class = if self.uid != account.uid && self.gid == account.gid { "g" } else { class };
             return (why, format!("run: chmod {class}+x {path}; or {ELSEWHERE}"));
@@ -292,7 +292,9 @@ mod tests {
             "owner 0, group 0, mode 0600; run: chown root:onecred /v/x; chmod 0640 /v/x"
         );
         let pass = |mode: &str, class: &str| {
-            format!("the mode {mode} of /v/x does not let it pass; run: chmod {class}+x /v/x; or {ELSEWHERE}")
+            format!(
+                "the mode {mode} of /v/x does not let the resolver enter; run: chmod {class}+x /v/x; or {ELSEWHERE}"
+            )
         };
         assert_eq!(explain(true, 0, 0, 0o40_700), pass("0700", "o"));
         assert_eq!(explain(true, 0, 70, 0o40_701), pass("0701", "g"));

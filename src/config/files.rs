@@ -149,7 +149,7 @@ fn open(path: &Path, origin: Origin, problems: &mut Problems) -> io::Result<Opti
     };
     let metadata = file.metadata()?;
     if metadata.is_dir() || (origin == Origin::Installed && !metadata.is_file()) {
-        problems.about(Severity::Error, path, "this is not a file", "replace it by a file");
+        problems.about(Severity::Error, path, "this is not a file", "replace it with a file");
         return Ok(None);
     }
     judge(path, "file", &metadata, origin, problems);
@@ -171,12 +171,12 @@ fn judge(path: &Path, kind: &str, metadata: &Metadata, origin: Origin, problems:
         return;
     }
     if owner != 0 && owner != nix::unistd::geteuid().as_raw() {
-        let what = format!("the {kind} belongs to user {owner}, who can give himself any secret by it");
+        let what = format!("the {kind} belongs to user {owner}, who could use it to read any secret");
         problems.about(severity, path, what, format!("chown root {}", path.display()));
     }
     if mode & 0o022 != 0 {
         let what =
-            format!("others can write the {kind} (mode {mode:04o}), and give themselves any secret by it");
+            format!("others can write the {kind} (mode {mode:04o}), and could use it to read any secret");
         problems.about(severity, path, what, format!("chmod go-w {}", path.display()));
     }
 }
@@ -187,7 +187,7 @@ fn readable(error: &io::Error) -> &'static str {
             "let both users, root and onecred, read it; it holds no secrets (chmod 0644, a directory 0755)"
         }
         io::ErrorKind::NotFound => "see that the path is right, and what a link points to",
-        _ => "see that the disk and the path are right",
+        _ => "check the disk and the path",
     }
 }
 

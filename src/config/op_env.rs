@@ -93,7 +93,8 @@ fn entry(text: &str) -> (Entry<'_>, &str) {
                 let end = rest.find('\n').map_or(rest.len(), |end| end + 1);
                 let behind = rest[..end].trim();
                 if !(behind.is_empty() || behind.starts_with('#')) {
-                    let why = format!("{key}: text stands behind the quotes; its line became a comment");
+                    let why =
+                        format!("{key}: there is text after the closing quote; its line became a comment");
                     return (Entry::Wrong(why), &rest[end..]);
                 }
                 (value, replaced, &rest[end..])

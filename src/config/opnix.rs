@@ -65,7 +65,7 @@ pub(super) fn convert(tree: &Node) -> Option<Converted> {
         if !["secrets", "pathTemplate", "defaults", "systemdIntegration", "$schema", "//"]
             .contains(&key.as_str())
         {
-            import.note(*byte, format!("{key:?}"), "onecred has nothing like it");
+            import.note(*byte, format!("{key:?}"), "onecred has no equivalent");
         }
     }
     let secrets = Node { byte: tree.byte, value: JsonValue::Array(made) };
@@ -118,7 +118,7 @@ impl Import {
                 "path" | "reference" | "owner" | "group" | "mode" | "services" | "variables" | "symlinks"
                 | "//" => {}
                 "kind" if matches!(str_of(value), Some("field" | "file")) => {} // the reference determines it
-                _ => self.note(*byte, format!("{key:?} of {name}"), "onecred has nothing like it"),
+                _ => self.note(*byte, format!("{key:?} of {name}"), "onecred has no equivalent"),
             }
         }
         Some(object(secret.byte, made))
@@ -145,7 +145,9 @@ impl Import {
             let value = variable(key);
             made.push_str(before);
             made.push_str(
-                &value.ok_or_else(|| format!("\"pathTemplate\" wants {{{key}}}, which it does not say"))?,
+                &value.ok_or_else(|| {
+                    format!("the secret does not set \"{key}\", which \"pathTemplate\" uses")
+                })?,
             );
             rest = after;
         }
@@ -241,7 +243,7 @@ impl Import {
                 None => restart.push(unit),
             }
             if let Some(after) = get(value, "after").filter(|after| !list(after).is_empty()) {
-                let why = format!("order the unit itself: After=onecred-file@{name}.service");
+                let why = format!("add this to the unit: After=onecred-file@{name}.service");
                 self.note(after.byte, format!("the \"after\" of {key}"), why);
             }
         }
@@ -260,7 +262,7 @@ impl Import {
                     "a secret that is not available affects only the units that need it, and onecred tries again"
                 }
                 "enable" | "services" | "restartOnChange" => continue,
-                _ => "onecred has nothing like it",
+                _ => "onecred has no equivalent",
             };
             self.note(*byte, format!("\"systemdIntegration\": {key:?}"), why);
         }

@@ -78,8 +78,8 @@ impl<'a> Shape<'a> {
                 let first = self.problems.show(Offset { file: self.file, byte: first as usize });
                 self.error(
                     member.byte,
-                    format!("the key {:?} stands twice", member.key),
-                    format!("it stands at {first} too; remove one"),
+                    format!("the key {:?} appears twice", member.key),
+                    format!("it is also at {first}; remove one"),
                 );
                 continue;
             }

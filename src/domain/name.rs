@@ -58,12 +58,12 @@ impl UnitName {
             return bad(KIND, text, "it is longer than 255 bytes");
         }
         if !text.chars().all(unit_char) {
-            return bad(KIND, text, "only letters, digits and any of :-_.\\@ may stand in it");
+            return bad(KIND, text, "it may contain only letters, digits and any of :-_.\\@");
         }
         match text.rsplit_once('.') {
             Some((stem, kind)) if UNIT_TYPES.contains(&kind) => {
                 if stem.is_empty() || stem.starts_with('@') {
-                    return bad(KIND, text, "nothing stands before its type or its @");
+                    return bad(KIND, text, "a name must precede its type or its @");
                 }
                 Ok(Self(text.into()))
             }
@@ -151,7 +151,7 @@ impl CredentialId {
             "." | ".." => bad(KIND, text, "it is not a valid file name"),
             _ if text.len() > 255 => bad(KIND, text, "it is longer than 255 bytes"),
             _ if !text.chars().all(|c| (' '..='~').contains(&c) && c != '/' && c != ':') => {
-                bad(KIND, text, "only printable ASCII characters but / and : may stand in it")
+                bad(KIND, text, "it may contain only printable ASCII characters except / and :")
             }
             _ => Ok(Self(text.into())),
         }
@@ -231,7 +231,7 @@ fn plain(text: &str, kind: &'static str) -> Result<Box<str>, BadName> {
         return bad(kind, text, "it does not begin with a letter, a digit or _");
     }
     if !text.chars().all(|c| c.is_ascii_alphanumeric() || "._@-".contains(c)) {
-        return bad(kind, text, "only letters, digits and any of ._@- may stand in it");
+        return bad(kind, text, "it may contain only letters, digits and any of ._@-");
     }
     Ok(text.into())
 }

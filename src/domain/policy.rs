@@ -153,7 +153,7 @@ impl Denial {
                 format!("name {unit} in the units of only one of them, then: onecred reload")
             }
             Self::Template { .. } => {
-                "declare a secret of its own for this unit, which goes before rules".to_owned()
+                "declare a secret for this unit; secrets take precedence over rules".to_owned()
             }
         }
     }

@@ -70,15 +70,13 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 pub enum Fatal {
     /// There is a store now, where there was none at the start.
-    #[error("the store is there now: the provider starts anew with it")]
+    #[error("the store is mounted now; the provider restarts to use it")]
     StoreIsBack,
     /// The runtime, a signal or the listening socket failed.
     #[error("the provider can't go on: {0}")]
     Io(#[from] io::Error),
     /// The keeper has ended, so that nothing would refuse open connections if this process died.
-    #[error(
-        "the keeper has ended, which it does only if it is killed; the provider ends as soon as no connection is open, and the next one starts with a keeper"
-    )]
+    #[error("the keeper was killed; the provider restarts with a new keeper once no connection is open")]
     KeeperGone,
 }
 

@@ -108,7 +108,7 @@ fn limits(state: &State) -> Option<String> {
             users(users_needed(state))
         )),
         needed if needed < FEW_USERS => Some(format!(
-            "allows each user {per_user} of {total} connections: {} can hold all of them and stop {HARDENED}",
+            "allows {per_user} connections for each user and {total} in total: {} can hold all and block {HARDENED}",
             users(needed)
         )),
         _ => None,

@@ -51,8 +51,8 @@ fn limits() {
         (256, 4095, "too few connections"),
         (0, 4096, "MaxConnectionsPerSource=0): one user can hold all 4096 connections"),
         (0, 64, "MaxConnectionsPerSource=0): one user can hold all 64 connections"),
-        (4096, 4096, "each user 4096 of 4096 connections: 1 user can hold all"),
-        (1024, 4096, "each user 1024 of 4096 connections: 4 users can hold all"),
+        (4096, 4096, "4096 connections for each user and 4096 in total: 1 user can hold all"),
+        (1024, 4096, "1024 connections for each user and 4096 in total: 4 users can hold all"),
     ];
     for (per_user, total, words) in table {
         let (level, message) = told(&of(per_user, total));

@@ -90,7 +90,7 @@ fn limits(written: Option<&written::Limits>, problems: &mut Problems) -> Limits 
             Ok(_) => problems.error(
                 text.place,
                 format!("a store of {:?} is out of range", text.value),
-                "it can have from 1MiB to 4GiB",
+                "use 1MiB to 4GiB",
             ),
             Err(what) => problems.error(text.place, what, ""),
         }

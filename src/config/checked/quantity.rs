@@ -37,7 +37,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         };
         total = total.zip(part).and_then(|(total, part)| total.checked_add(part));
     }
-    total.ok_or_else(|| format!("{text:?} is longer than can be counted; write a shorter duration"))
+    total.ok_or_else(|| format!("{text:?} is too long; write a shorter duration"))
 }
 
 /// Parses a size in bytes. Units are powers of 1024.

@@ -75,7 +75,8 @@ impl Checker<'_> {
             self.problems.error(entry.place, what, "declare a separate secret for this unit");
         }
         if has("{unit}") && instances {
-            let what = format!("{{unit}} can't stand for {:?}: a reference can't hold its @", entry.value);
+            let what =
+                format!("{{unit}} can't be used for {:?}, because references can't contain @", entry.value);
             self.problems.error(entry.place, what, "write {prefix} and {instance} in the reference");
         }
     }

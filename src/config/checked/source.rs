@@ -26,10 +26,8 @@ pub(super) fn sources(
     for (name, written) in &many {
         match SourceName::parse(name) {
             Ok(name) if sources.contains_key(&name) => {
-                let what = format!(
-                    "there are two sources with the name {:?}: \"source\" goes by it too",
-                    name.as_str()
-                );
+                let what =
+                    format!("two sources are named {:?}: this is also the name of \"source\"", name.as_str());
                 problems.error(written.place, what, "give this one another name");
             }
             Ok(name) => {

@@ -50,7 +50,7 @@ fn what_cannot_be_converted_is_named() {
         ("a.b=op://v/i/f", "line 2: a.b: systemd takes no variable by this name"),
         ("A", "line 2: a line without a ="),
         ("A=\"b", "line 2: A: a quote is not closed"),
-        ("A=\"b\" c", "line 2: A: text stands behind the quotes"),
+        ("A=\"b\" c", "line 2: A: there is text after the closing quote"),
     ] {
         let (content, notes) = import(&format!("# first\n{line}\nB=1"));
         assert!(notes.len() == 1 && notes[0].starts_with(note), "{line}: {notes:?}");

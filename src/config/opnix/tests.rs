@@ -57,7 +57,7 @@ fn secrets_owners_and_services_are_carried_over() {
         "line 8: /run/keys/app becomes /run/secrets/run/keys/app",
         "line 8: the link /run/keys/app of run-keys-app: grant onecred.service",
         "line 9: the signal for caddy on a change of run-keys-app: the unit is reloaded instead",
-        "line 9: the \"after\" of app: order the unit itself",
+        "line 9: the \"after\" of app: add this to the unit",
     ];
     assert_eq!(notes.len(), expected.len(), "{notes:#?}");
     for (note, start) in notes.iter().zip(expected) {
@@ -82,7 +82,7 @@ fn path_templates_are_filled_in() {
     assert!(!json.contains("lost"), "{json}");
     let told = notes.join("\n");
     for word in [
-        "line 7: a secret is left out: \"pathTemplate\" wants {service}",
+        "line 7: a secret is left out: the secret does not set \"service\", which \"pathTemplate\" uses",
         "\"changeDetection\"",
         "\"polling\"",
         "\"errorHandling\"",

@@ -272,7 +272,7 @@ impl Escape {
         let mut escaped = Wiped::new(0);
         let value = if self.trim { trimmed(value) } else { value };
         if self.trim && value.is_empty() {
-            return Err("nothing is left of it without the line ends at its end");
+            return Err("it is empty after trim");
         }
         let value = match self.json {
             Quotes::None => value,

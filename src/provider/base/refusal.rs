@@ -182,7 +182,9 @@ impl Refusal {
             Self::Part { template, refusal } => {
                 format!("template {template} can't be filled in: {}", refusal.cause(unit, credential))
             }
-            Self::Unfit { reference, why } => format!("{reference}: the value can't stand there: {why}"),
+            Self::Unfit { reference, why } => {
+                format!("{reference}: the value can't be used in this template: {why}")
+            }
             Self::TooLarge { what, size, takes } => format!(
                 "{what}: too large: the value has {size} bytes; systemd accepts {takes} here, and 1 MiB for all credentials of a unit together"
             ),

@@ -221,7 +221,7 @@ fn refused(name: &str, refusal: &Refusal) -> BusError {
             "{name}: {reference}: the field is empty in 1Password; fill it in, or set \"allowEmpty\": true if it is meant to be empty"
         )),
         Refusal::Unfit { reference, why } => {
-            BusError::Failed(format!("{name}: {reference}: the value can't stand there: {why}"))
+            BusError::Failed(format!("{name}: {reference}: the value can't be used in this template: {why}"))
         }
         _ => BusError::Failed(format!(
             "{name}: its snapshot in the store can't be read; see: systemctl status onecred"

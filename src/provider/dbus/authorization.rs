@@ -136,7 +136,7 @@ impl Caller {
     fn denied(&self, action: Action) -> BusError {
         let unit = self.unit.as_ref().map(|unit| format!(" in {unit}")).unwrap_or_default();
         BusError::NotAuthorized(format!(
-            "user {}{unit} may not do this ({}); run it as root, or allow the action in a rule of polkit; a unit may have what \"units\" of a secret gives to it",
+            "user {}{unit} may not do this ({}); run it as root, or allow the action in a rule of polkit; a unit may read the secrets whose \"units\" name it",
             self.uid,
             action.id()
         ))
@@ -161,7 +161,7 @@ async fn ask_polkit(action: Action, header: &Header<'_>, link: &Link) -> bool {
     match answer.await {
         Ok(result) => result.is_authorized,
         Err(error) => {
-            tracing::debug!("polkit can't be asked, so that only root and units are served: {error}");
+            tracing::debug!("polkit can't be asked, so only root and units are served: {error}");
             false
         }
     }

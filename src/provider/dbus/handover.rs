@@ -126,7 +126,7 @@ pub(super) fn take(fd: impl AsFd, allow_empty: bool) -> Result<SecretValue, BusE
     let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
     if size > SecretValue::MAX {
         let most = SecretValue::MAX;
-        return Err(BusError::TooLarge(format!("the value has {size} bytes, and {most} are the most")));
+        return Err(BusError::TooLarge(format!("the value has {size} bytes; the limit is {most}")));
     }
     let mut bytes = vec![0; size];
     let read = file.read_exact_at(&mut bytes, 0);

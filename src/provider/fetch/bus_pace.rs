@@ -35,7 +35,7 @@ impl BusPace {
             return Ok(());
         };
         let cause = format!(
-            "{name} was looked up on D-Bus {} s ago for {}, and the least interval is {} s",
+            "{name} was looked up on D-Bus {} s ago for {}, and the minimum interval is {} s",
             paused.ago.as_secs(),
             asker.consumer().unwrap_or_default(),
             INTERVAL.as_secs()

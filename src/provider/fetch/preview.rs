@@ -101,7 +101,7 @@ fn of_template(
         Some(Err(Unfit { part, why })) => Some(Why {
             kind: Kind::Unfit,
             text: format!(
-                "{}: the value can't stand there: {why}; give it to the unit as a separate credential, which can contain any bytes",
+                "{}: the value can't be used in this template: {why}; give it to the unit as a separate credential, which can contain any bytes",
                 filling.parts[part].reference
             ),
         }),

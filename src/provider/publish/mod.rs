@@ -159,7 +159,7 @@ impl Publisher {
         for fault in
             unlinked.into_iter().filter_map(Result::err).chain(removed.into_iter().filter_map(Result::err))
         {
-            tracing::error!("what is no longer configured is still there: {fault}");
+            tracing::error!("a file that is no longer configured could not be removed: {fault}");
         }
         writer.clean(&plan.roots, open);
         if !old_files.is_empty() || !old_links.is_empty() {
@@ -244,7 +244,7 @@ impl Publisher {
             // a link that cannot be removed does not contain the secret
             match writer.remove(&file.target.path, open).and_then(|removed| links.map(|()| removed)) {
                 Ok(Removed::LeftOfOthers) => tracing::warn!(
-                    "{} is left, although {} can't be had ({why}): it is not the file that onecred published there",
+                    "{} was kept, although {} is not available ({why}): onecred did not publish this file",
                     file.target.path.display(),
                     file.name
                 ),

@@ -277,7 +277,11 @@ impl Handler {
                 self.granted(request);
             }
             (Delivery::HungUp { sent }, size) => {
-                tracing::debug!("credential {} for {}: the caller hung up", claim.credential, claim.unit);
+                tracing::debug!(
+                    "credential {} for {}: the client closed the connection",
+                    claim.credential,
+                    claim.unit
+                );
                 if let Some(size) = size {
                     self.log.hung_up(asked(request), sent, size);
                 }

@@ -91,7 +91,7 @@ impl Report {
         let then = if there {
             "the cached value is served if no answer arrives".to_owned()
         } else {
-            format!("it is refused {patience} s after it asked")
+            format!("the unit is refused after {patience} s")
         };
         let text = format!(
             "credential {credential} for {unit} is waiting for 1Password: {reference}: {cause} ({then})"

@@ -60,7 +60,7 @@ impl Absence<'_> {
         let mut failure = failure.clone().retry_after(self.left);
         let (ago, left) = (self.ago.as_secs(), self.left.as_secs() + 1);
         failure.remedy.push_str(&format!(
-            " (seen {ago} s ago; onecred looks again in {left} s, or at once: {})",
+            " (seen {ago} s ago; next look-up in {left} s; to look it up now: {})",
             self.at_once
         ));
         failure

@@ -50,7 +50,7 @@ impl MissingItems {
         }
         let mut failure = failure.clone().retry_after(paused.left);
         failure.remedy.push_str(&format!(
-            " (not found {} s ago; onecred looks again in {} s, or at once: onecred reload)",
+            " (not found {} s ago; next look-up in {} s; to look it up now: onecred reload)",
             paused.ago.as_secs(),
             paused.left.as_secs() + 1
         ));

@@ -80,7 +80,8 @@ async fn a_missing_part_refuses_the_whole_and_is_named() {
     rig.script.fetch_gives(1, &[Ok(b"a\0b"), Ok(b"bob")]);
     let refusal = assemble::get(&rig.broker, &job(&rig, "app.env", 1)).await.unwrap_err();
     assert!(
-        cause(&refusal).contains("op://v/i/password: the value can't stand there: it contains a NUL byte")
+        cause(&refusal)
+            .contains("op://v/i/password: the value can't be used in this template: it contains a NUL byte")
     );
     let shown = format!("{refusal:?}{}", cause(&refusal));
     assert!(!shown.contains("bob") && !shown.contains("a\0b"), "{shown}");

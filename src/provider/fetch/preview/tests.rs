@@ -70,7 +70,7 @@ async fn secrets_templates_and_rules_are_judged_as_a_request_would_be() {
             "app.env",
             Plain,
             Some(Kind::Unfit),
-            "op://v/i/password: the value can't stand there",
+            "op://v/i/password: the value can't be used in this template",
         ),
     ] {
         let rig = rig(password, b"bob").await;

@@ -33,9 +33,7 @@ pub async fn enter(keeper: Pid, state: &KeeperState) {
             Err(why) => {
                 failures += 1;
                 if failures == PATIENT_FOR {
-                    tracing::warn!(
-                        "the keeper can't be moved into a scope unit, and this is tried again: {why}"
-                    );
+                    tracing::warn!("the keeper can't be moved into a scope unit; onecred tries again: {why}");
                 }
                 if failures >= PATIENT_FOR {
                     state.set(Keeper::InService(why));

@@ -86,7 +86,7 @@ fn a_missing_field_is_refused_until_its_pause_ends_or_its_item_changes() {
             panic!("not refused")
         };
         assert_eq!((failure.class, failure.retry_after), (testing::failure().class, Some(absence.left)));
-        let words = "make one (seen 2 s ago; onecred looks again in 39 s, or at once: onecred refresh db)";
+        let words = "make one (seen 2 s ago; next look-up in 39 s; to look it up now: onecred refresh db)";
         assert_eq!(failure.remedy, words);
     }
     assert_eq!(
