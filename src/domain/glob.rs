@@ -2,8 +2,6 @@
 //!
 //! They are not compiled before matching: a configuration may contain thousands, and each is used rarely.
 
-use std::fmt;
-
 /// Why a text is not a valid glob: the text, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is neither a name nor a glob: {1}")]
@@ -13,7 +11,7 @@ pub struct BadPattern(pub String, pub String);
 const WILD: [char; 4] = ['*', '?', '[', ']'];
 
 /// A glob, or a text without wildcards.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob {
     text: Box<str>,
     wild: bool,
@@ -41,13 +39,11 @@ impl Glob {
 
     /// Whether this certainly matches everything that the other matches. False does not prove the contrary.
     pub fn covers(&self, other: &Self) -> bool {
-        let plain = |part: &str| !part.contains(WILD);
-        let around = self.text.split_once('*').filter(|(head, tail)| plain(head) && plain(tail));
         self.text == other.text
-            || match (other.literal(), around) {
+            || match (other.literal(), self.text.split_once('*')) {
                 (Some(text), _) => self.matches(text),
                 // All matches of the other start with its head and end with its tail, and these do not
-                // overlap.
+                // overlap. They contain no wildcards, so neither do this head and tail if they compare equal.
                 (None, Some((head, tail))) => other.head().starts_with(head) && other.tail().ends_with(tail),
                 (None, None) => false,
             }
@@ -64,12 +60,6 @@ impl Glob {
     /// The glob as it was written.
     pub fn as_str(&self) -> &str {
         &self.text
-    }
-}
-
-impl fmt::Debug for Glob {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", &*self.text)
     }
 }
 

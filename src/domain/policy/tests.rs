@@ -113,6 +113,10 @@ fn a_denial_names_the_ids_that_the_unit_may_ask_for() {
     let (unit, id) = (UnitName::parse("app.service").unwrap(), CredentialId::parse("db").unwrap());
     assert!(denial.cause(&unit, &id).ends_with("for credential db, but for credential dbpass"));
     assert!(policy.gives_any(&unit) && policy.gives_any(&UnitName::parse("evil.service").unwrap()));
+    let policy_of_app = Policy::new(vec![secret("db", &["app"])], vec![rule("web@*", "*", "op://v/i/f")]);
+    for (unit, any) in [("app.service", true), ("web@1.service", true), ("other.service", false)] {
+        assert_eq!(policy_of_app.gives_any(&UnitName::parse(unit).unwrap()), any, "{unit}");
+    }
     assert_eq!(
         policy.named(&unit).iter().map(CredentialId::as_str).collect::<Vec<_>>(),
         ["api-key", "dbpass"]

@@ -157,6 +157,7 @@ mod tests {
             ("op://v//f", true, "write all of it"),
             ("op:///i/f", true, "write all of it"),
             ("op:////", true, "write all of it"),
+            ("op://a//b/c/d/e", true, "write all of it"),
             ("op://v/i//", true, "write all of it"),
             ("op://v/i//f", false, "write \"op://v/i/f\", unless the field is in such a section"),
             ("op://v/{instance}//f", false, "write \"op://v/{instance}/f\""),
@@ -166,6 +167,13 @@ mod tests {
             assert!(slip.remedy.contains(remedy), "{text:?}: {slip:?}");
             assert!(slip.what.starts_with(&format!("{text:?} ")), "{slip:?}");
             assert_eq!(slip.never_matches, never_matches, "{text:?}");
+        }
+        for text in ["op:///i/f", "op://v//f", "op:///i/", "op://v//"] {
+            let what = slip(text).map(|slip| slip.what).unwrap_or_default();
+            assert_eq!(what, format!("{text:?} has an empty part"));
+        }
+        for text in ["op://v//i/", "op://a//b", "op://v"] {
+            assert_eq!(of_format(text), "", "{text:?}");
         }
         for fine in ["op://v/i/f", "op://v/i/s/f", "op://v/i/ ", "op://v/i/f?attribute=otp", "no reference"] {
             assert_eq!(slip(fine), None, "{fine:?}");
