@@ -37,9 +37,12 @@ fn placeholders() {
         filled("{{x|env}} \"{{x | json}}\"", Form::Raw, &[("x", "a\"$\n")]),
         "\"a\\\"\\$\n\" \"a\\\"$\\n\""
     );
+    assert!(Template::parse(&"{{x}}".repeat(512), Form::Raw).is_ok());
+    assert!(Template::parse(&"x".repeat(1 << 20), Form::Raw).is_ok());
     assert_eq!(Template::parse("{{b}}{{a}}{{b}}", Form::Raw).expect("valid").names, ["b", "a"]);
     for (text, what) in [
         ("\n {{x", "a {{ in the content is not closed (line 2 of it)"),
+        ("{{\nx\n}}\n{{y", "is not closed (line 4 of it)"),
         ("{{}}", "which names nothing"),
         ("{{ {x}}", "which names nothing"),
         ("{{x | xml}}", "there is no \"xml\""),
@@ -102,6 +105,9 @@ fn text_in_quotes_is_itself() {
         r#"{"a": "op://v/i/f \""}"#
     );
     assert_eq!(filled("{{\"a | b\"}}", Form::Raw, &[]), "a | b");
+    for (text, name) in [(r#"{{""}}"#, r#""""#), (r#"{{"a"b"}}"#, r#""a"b""#)] {
+        assert_eq!(Template::parse(text, Form::Raw).expect(text).names, [name], "it is a name");
+    }
     assert_eq!(
         Template::parse("{{\"op://\"}}v/i/f", Form::Raw).expect("valid").names,
         [""; 0],
@@ -117,7 +123,12 @@ fn environment_files() {
     assert_eq!(systemd(&written("U=p://u:{{x}}@h/ d \nB=2"))["U"], "p://u:a'b\"c$`\\ \n#@h/ d");
     assert_eq!(systemd(&written("U='it \\{{x}}\"'\"{{x}}\" "))["U"], "it \\a'b\"c$`\\ \n#\"a'b\"c$`\\ \n#");
     assert_eq!(systemd(&written("; c\nJ={\"k\": \"{{x|json}}\"}"))["J"], r#"{"k": "a'b\"c$`\\ \n#"}"#);
-    let lines = |text| filled(text, Form::Env, &[("x", "A=1\nB=2"), ("y", "3")]);
+    assert_eq!(written("no variable\nB={{x}}"), "no variable\nB=\"a'b\\\"c\\$\\`\\\\ \n#\"\n");
+    assert_eq!(systemd(&written("U=a\\\nb{{x}}"))["U"], "aba'b\"c$`\\ \n#");
+    assert_eq!(systemd(&written("U=\"\\$ \\a \\ä {{x}}\""))["U"], "$ \\a \\ä a'b\"c$`\\ \n#");
+    let lines = |text| filled(text, Form::Env, &[("x", "A=1\nB=2"), ("y", "3"), ("z", "Z=1\n\n")]);
+    assert_eq!(lines("{{x | raw}} \nC={{y}}"), "A=1\nB=2 \nC=3\n");
+    assert_eq!(lines("{{z | raw | trim}}\nC={{y}}"), "Z=1\nC=3\n");
     assert_eq!(lines("{{x | raw}}\nC={{y}}"), "A=1\nB=2\nC=3\n");
     for (text, what) in [
         ("{{x}}=1", "stands where the name of a variable should be (line 1)"),
@@ -214,6 +225,9 @@ fn json_files() {
         written(r#"{"a": {{x}}, "b": "u:{{x}}\"{{x}}", "c": {{n|raw}}}"#),
         r#"{"a": "a\"\\\n\u0001", "b": "u:a\"\\\n\u0001\"a\"\\\n\u0001", "c": 5}"#
     );
+    assert_eq!(filled("[{{x}}]", Form::Json, &[("x", "\r\t\u{7f}")]), r#"["\r\t\u007f"]"#);
+    assert_eq!(filled(r#"["u:{{n|raw}}"]"#, Form::Json, &[("n", r"\n")]), r#"["u:\n"]"#);
+    assert!(mistake("{ {{n|raw}}: 1 }", Form::Json).contains("the content is not JSON"), "a key is a string");
     assert!(mistake("{\"a\": {{x}}", Form::Json).contains("the content is not JSON"));
     assert!(mistake(r#"{"a": "\{{x}}"}"#, Form::Json).contains("a \\ stands before"));
     assert!(mistake(r#"{"a": {{x|env}}}"#, Form::Json).contains("stands in a JSON file"));
@@ -227,6 +241,15 @@ fn a_value_makes_no_file_without_bounds() {
     let unfit = fill(&text, Form::Raw, &[("x", &large)]).expect_err("more than anything takes");
     assert!(unfit.why.contains("4 MiB"), "{}", unfit.why);
     assert_eq!(fill("{{x}}", Form::Raw, &[("x", &large)]).map(|file| file.len()), Ok(SecretValue::MAX));
+    // 31 variables of 128 KiB, each with its name, its = and the end of its line, and one more
+    let value = vec![b'x'; (128 << 10) - 3];
+    for (last, fits) in [("A", true), ("AB", true), ("ABC", false), ("ABCD", false)] {
+        let text = format!("{}{last}={{{{x}}}}", "A={{x}}\n".repeat(31));
+        assert_eq!(fill(&text, Form::Env, &[("x", &value)]).is_ok(), fits, "{last}");
+    }
+    for (bytes, fits) in [((128 << 10) - 2, true), ((128 << 10) - 1, false), (128 << 10, false)] {
+        assert_eq!(fill("A={{x}}", Form::Env, &[("x", &vec![b'x'; bytes])]).is_ok(), fits, "{bytes}");
+    }
 }
 
 #[test]

@@ -66,6 +66,8 @@ fn a_value_is_one_string() {
         "\"k\": {{v}}\n? l\n: {{v}}",
         "k:\n  {{v}}\nl:\n  - a: b\n    c: {{v}}",
         "k: http://x:1/#a\nl: {{v}}",
+        "k: {\"a\":{{v}}}",
+        "---\n{{v}}",
     ] {
         assert!(Template::parse(text, Form::Yaml).is_ok(), "{text}: {:?}", Template::parse(text, Form::Yaml));
         let sample = fill(&Template::parse(text, Form::Yaml).expect("a template"), MARK);
@@ -87,6 +89,18 @@ fn places_in_which_a_value_would_not_stay_one_string_are_mistakes() {
         ("k:{{v}}", "text without quotes"),
         ("k: some\n  {{v}}", "text without quotes"),
         ("- some\n  {{v}}", "text without quotes"),
+        ("k: {{v}}{{w | raw}}", "text without quotes"),
+        ("k: a#{{v}}", "text without quotes"),
+        ("k: a:b {{v}}", "text without quotes"),
+        ("k: a[ {{v}}", "text without quotes"),
+        ("k: [a]\nl: b, {{v}}", "text without quotes"),
+        ("\"a\":{{v}}", "text without quotes"),
+        ("k: [| {{v}}]", "text without quotes"),
+        ("k: [\"a\"\n  {{v}}]", "text without quotes"),
+        ("a\n{{v}}", "text without quotes"),
+        ("- - some\n   {{v}}", "text without quotes"),
+        ("k: \"a\"'{{v}}", "text without quotes"),
+        ("k: 'it''s {{v}}'", "single quotes"),
         ("k: '{{v}}'", "single quotes"),
         ("k: \"\\{{v}}\"", "behind a \\"),
         ("k: \"{{v}}\n  b\"", "several lines"),
@@ -104,6 +118,8 @@ fn places_in_which_a_value_would_not_stay_one_string_are_mistakes() {
     }
     let raw = Template::parse("k: a {{v | raw}}", Form::Yaml).expect("a template");
     assert_eq!(fill(&raw, "b"), "k: a b");
+    let raw = Template::parse("k: \"a\"{{v | raw}}", Form::Yaml).expect("a template");
+    assert_eq!(fill(&raw, " # c"), "k: \"a\" # c");
 }
 
 fn lines() -> impl Strategy<Value = String> {
