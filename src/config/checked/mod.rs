@@ -261,3 +261,6 @@ impl Checker<'_> {
         result.map_err(|error| self.problems.error(place, error.to_string(), remedy)).ok()
     }
 }
+
+#[cfg(test)]
+mod tests;

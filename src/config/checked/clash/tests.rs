@@ -130,6 +130,10 @@ fn a_rule_that_an_earlier_one_hides_is_an_error() {
     ] {
         assert_eq!(rules(first, second), [""; 0], "{first:?} {second:?}");
     }
+    for second in [[&["app"][..], &[][..]], [&[], &["ab"]]] {
+        let said = rules([&["app"], &["a*"]], second);
+        assert!(matches!(&said[..], [what] if what.starts_with("the rule matches nothing")), "{said:?}");
+    }
     for (first, second) in [
         ([&["app"][..], &["a*"][..]], [&["app"][..], &["a*"][..]]),
         ([&["app", "web"], &["a*", "c"]], [&["web"], &["c", "ab"]]),
