@@ -95,8 +95,7 @@ impl Caller {
     /// The names that the caller may see: all for root and for callers that polkit just allowed to inspect,
     /// otherwise those of its unit's secrets.
     pub(super) fn visible<'a>(&'a self, policy: &'a Policy) -> impl Iterator<Item = &'a str> {
-        let inspects = (*self.last_word()).is_some_and(|(at, allowed)| allowed && at.elapsed() < GOOD_FOR);
-        let all = self.is_root() || inspects;
+        let all = self.known_answer(Action::Inspect, Instant::now()) == Some(true);
         let secrets = policy.secrets().filter(move |secret| all || self.owns(secret, policy));
         secrets.map(|secret| secret.name.as_str())
     }
@@ -108,13 +107,7 @@ impl Caller {
 
     /// Whether it may do this to what is not its own.
     pub(super) async fn may(&self, action: Action, header: &Header<'_>, link: &Link) -> Result<(), BusError> {
-        if self.is_root() {
-            return Ok(());
-        }
-        if action == Action::Inspect
-            && let Some((at, allowed)) = *self.last_word()
-            && at.elapsed() < GOOD_FOR
-        {
+        if let Some(allowed) = self.known_answer(action, Instant::now()) {
             return if allowed { Ok(()) } else { Err(self.denied(action)) };
         }
         let [own, all] = &self.asking;
@@ -127,6 +120,16 @@ impl Caller {
             *self.last_word() = Some((Instant::now(), allowed));
         }
         if allowed { Ok(()) } else { Err(self.denied(action)) }
+    }
+
+    /// Whether it may do this, if polkit need not be asked: root may do everything, and polkit's answer for
+    /// `Inspect` is valid for a while.
+    fn known_answer(&self, action: Action, now: Instant) -> Option<bool> {
+        if self.is_root() {
+            return Some(true);
+        }
+        let (at, allowed) = self.last_word().filter(|_| action == Action::Inspect)?;
+        (now.saturating_duration_since(at) < GOOD_FOR).then_some(allowed)
     }
 
     fn last_word(&self) -> MutexGuard<'_, Option<(Instant, bool)>> {
@@ -189,6 +192,39 @@ mod tests {
             assert_eq!(action.needs_polkit(|| true), !is_allowed, "{action:?}");
             assert!(action.needs_polkit(|| false), "{action:?}");
         }
+    }
+
+    #[test]
+    fn polkit_is_asked_unless_the_answer_is_known() {
+        let at = Instant::now();
+        let millisecond = Duration::from_millis(1);
+        for (uid, action, answer, age, known) in [
+            (0, Action::Put, None, Duration::ZERO, Some(true)),
+            (0, Action::Inspect, Some(false), Duration::ZERO, Some(true)),
+            (1000, Action::Inspect, None, Duration::ZERO, None),
+            (1000, Action::Inspect, Some(true), GOOD_FOR - millisecond, Some(true)),
+            (1000, Action::Inspect, Some(false), GOOD_FOR - millisecond, Some(false)),
+            (1000, Action::Inspect, Some(true), GOOD_FOR, None),
+            (1000, Action::Inspect, Some(true), GOOD_FOR + millisecond, None),
+            (1000, Action::Read, Some(true), Duration::ZERO, None),
+        ] {
+            let caller = caller(uid, None);
+            *caller.last_word() = answer.map(|allowed| (at, allowed));
+            assert_eq!(caller.known_answer(action, at + age), known, "{uid} {action:?} {answer:?} {age:?}");
+        }
+    }
+
+    #[test]
+    fn polkit_knows_the_actions() {
+        let policy = include_str!("../../../units/polkit-1/actions/org.onecred.credentials1.policy");
+        for action in [Action::Inspect, Action::Read, Action::Refresh, Action::Put, Action::Reload] {
+            assert!(policy.contains(&format!("<action id=\"{}\">", action.id())), "{action:?}");
+        }
+        let ids: std::collections::HashSet<_> =
+            [Action::Inspect, Action::Read, Action::Refresh, Action::Put, Action::Reload]
+                .map(Action::id)
+                .into();
+        assert_eq!(ids.len(), 5);
     }
 
     #[test]

@@ -98,13 +98,16 @@ impl Attestation {
         if self.trusting && cgroup != Err(Stranger::Gone) {
             return Ok(Peer { claim, process: watch.process });
         }
-        match unit_of_cgroup(&cgroup?, "") {
-            Some(found) if found == claim.unit || found.as_str() == MANAGER => {
-                Ok(Peer { claim, process: watch.process })
-            }
-            Some(found) => Err(Stranger::OtherUnit { claim, found }),
-            None => Err(Stranger::NoUnit(claim)),
-        }
+        Ok(Peer { claim: proven(claim, &cgroup?)?, process: watch.process })
+    }
+}
+
+/// The claim, if the cgroup file of the process proves it.
+fn proven(claim: Claim, cgroup: &str) -> Result<Claim, Stranger> {
+    match unit_of_cgroup(cgroup, "") {
+        Some(found) if found == claim.unit || found.as_str() == MANAGER => Ok(claim),
+        Some(found) => Err(Stranger::OtherUnit { claim, found }),
+        None => Err(Stranger::NoUnit(claim)),
     }
 }
 

@@ -40,6 +40,35 @@ fn a_claim_is_believed_only_where_the_cgroup_proves_it() {
 }
 
 #[test]
+fn the_cgroup_must_be_that_of_the_claimed_unit_or_of_the_manager() {
+    let claim = Claim::parse(&claim(0)).unwrap();
+    for (cgroup, is_proven, said) in [
+        ("0::/system.slice/onecred-test.service\n", true, ""),
+        ("1:cpu:/\n0::/init.scope\n", true, ""),
+        ("0::/system.slice/other.service\n", false, "but is in the cgroup of other.service"),
+        (
+            "0::/system.slice/other.service/onecred-test.service\n",
+            false,
+            "but is in the cgroup of other.service",
+        ),
+        ("0::/system.slice\n", false, "but is not in the cgroup of a unit"),
+        ("1:name=systemd:/system.slice/onecred-test.service\n", false, "but is not in the cgroup of a unit"),
+        ("", false, "but is not in the cgroup of a unit"),
+    ] {
+        let result = proven(claim.clone(), cgroup);
+        assert_eq!(result.is_ok(), is_proven, "{cgroup:?}");
+        let reason = result.map_or_else(|stranger| stranger.to_string(), |_| String::new());
+        assert!(reason.contains(said), "{cgroup:?}: {reason}");
+    }
+}
+
+#[test]
+fn the_cgroup_file_is_read_whole() {
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+    assert_eq!(read_cgroup(std::process::id() as i32).unwrap(), own);
+}
+
+#[test]
 fn another_user_is_not_heard() {
     let (ours_end, _theirs) = connection(&claim(2));
     let other = Attestation { uid: ours() + 1, trusting: true };
