@@ -89,6 +89,11 @@ impl Fault {
         move |errno| Self::Io { path, what, error: errno.into() }
     }
 
+    /// Whether a path does not exist.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Self::Io { error, .. } if error.raw_os_error() == Some(libc::ENOENT))
+    }
+
     /// The remedy. `name` is the published secret or template.
     pub fn remedy(&self, name: &str) -> String {
         let again = format!("systemctl restart onecred-file@{name}");
@@ -154,6 +159,14 @@ fn mount_unit(path: &std::path::Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_path_can_be_missing() {
+        for (errno, is_missing) in [(Errno::ENOENT, true), (Errno::ENOTDIR, false), (Errno::EACCES, false)] {
+            assert_eq!(Fault::io("/run/x", "opened")(errno).is_missing(), is_missing, "{errno}");
+        }
+        assert!(!Fault::Occupied("/etc/x".into()).is_missing());
+    }
 
     #[test]
     fn remedies_name_units_and_drop_ins() {

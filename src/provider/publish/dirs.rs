@@ -44,9 +44,7 @@ impl Dir {
                 Self::checked(path.to_owned(), fd)?
             }
             Kind::Memory => Self::absolute(path).map_err(|fault| match fault {
-                Fault::Io { error, .. } if error.raw_os_error() == Some(libc::ENOENT) => {
-                    bad("is not there", false)
-                }
+                fault if fault.is_missing() => bad("is not there", false),
                 Fault::Directory { path: link, why } if link == path => bad(&why, true),
                 fault => fault,
             })?,

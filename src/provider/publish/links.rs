@@ -25,7 +25,7 @@ impl Writer {
     fn try_link(&mut self, path: &Path, to: &Path, make_directories: bool) -> Result<(), Fault> {
         let (parent, name) = (path.parent().unwrap_or(path), path.file_name().unwrap_or_default());
         let dir = match Dir::absolute(parent) {
-            Err(fault) if make_directories && is_missing(&fault) => self.make_link_dir(parent)?,
+            Err(fault) if make_directories && fault.is_missing() => self.make_link_dir(parent)?,
             dir => dir?,
         };
         match symlinkat(to, &dir, name) {
@@ -54,7 +54,7 @@ impl Writer {
     fn make_link_dir(&mut self, path: &Path) -> Result<Dir, Fault> {
         let above = path.parent().unwrap_or(path);
         let above = match Dir::absolute(above) {
-            Err(fault) if is_missing(&fault) && above != path => self.make_link_dir(above)?,
+            Err(fault) if fault.is_missing() && above != path => self.make_link_dir(above)?,
             dir => dir?,
         };
         let name = path.file_name().unwrap_or_default();
@@ -88,7 +88,7 @@ impl Writer {
         let name = path.file_name().unwrap_or_default();
         let dir = match Dir::absolute(path.parent().unwrap_or(path)) {
             Ok(dir) => Some(dir),
-            Err(Fault::Io { error, .. }) if error.raw_os_error() == Some(libc::ENOENT) => None,
+            Err(fault) if fault.is_missing() => None,
             Err(fault) => return Err(fault),
         };
         if let Some(dir) = dir.filter(|dir| readlinkat(dir, name).is_ok_and(|there| there == to.as_os_str()))
@@ -98,8 +98,4 @@ impl Writer {
         self.manifest.remove_link(path);
         Ok(())
     }
-}
-
-fn is_missing(fault: &Fault) -> bool {
-    matches!(fault, Fault::Io { error, .. } if error.raw_os_error() == Some(libc::ENOENT))
 }

@@ -41,7 +41,7 @@ impl Writer {
                 }
             }
             Err(Fault::Root { .. }) => {} // removed with its memory
-            Err(Fault::Io { error, .. }) if error.raw_os_error() == Some(libc::ENOENT) => {}
+            Err(fault) if fault.is_missing() => {}
             Err(fault) => return Err(fault),
         }
         self.used -= entry.bytes();
@@ -51,7 +51,6 @@ impl Writer {
 
     /// Whether a path has a file; `None` if that cannot be determined.
     pub(super) fn exists(&self, path: &Path, root: &Path, open: &mut Open) -> Option<bool> {
-        let is_missing = |error: &std::io::Error| error.raw_os_error() == Some(libc::ENOENT);
         match self.existing_parent(path, root, open) {
             Ok(dir) => {
                 match fstatat(&dir, path.file_name().unwrap_or_default(), AtFlags::AT_SYMLINK_NOFOLLOW) {
@@ -61,7 +60,7 @@ impl Writer {
                 }
             }
             Err(Fault::Root { taken: false, .. }) => Some(false), // nothing is mounted
-            Err(Fault::Io { error, .. }) if is_missing(&error) => Some(false),
+            Err(fault) if fault.is_missing() => Some(false),
             Err(_) => None,
         }
     }

@@ -25,7 +25,7 @@ impl Writer {
         let name = path.file_name()?;
         let there = match above.down(name) {
             Ok(dir) => Some(dir),
-            Err(Fault::Io { error, .. }) if error.raw_os_error() == Some(libc::ENOENT) => None,
+            Err(fault) if fault.is_missing() => None,
             Err(_) => return None, // writing a file there reports the error
         };
         if let Some(dir) = &there {
@@ -44,6 +44,7 @@ impl Writer {
                 return Some(pieces.iter().map(|_| Ok(false)).collect());
             }
         }
+        self.staged = 0;
         let first = self.first_name();
         discard(&above, first.as_ref());
         above.make(first.as_ref()).ok()?;

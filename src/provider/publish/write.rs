@@ -43,6 +43,8 @@ pub(super) struct Writer {
     pub(super) limit: u64,
     pub(super) manifest: Manifest,
     pub(super) used: u64,
+    /// By how many bytes the new files of this round exceed those that they replace.
+    pub(super) staged: u64,
     next: u64,
 }
 
@@ -62,7 +64,7 @@ pub(super) struct Staged<'a> {
 
 impl Writer {
     pub(super) fn new(kind: Kind, manifest: Manifest) -> Self {
-        Self { kind, limit: u64::MAX, used: manifest.bytes(), manifest, next: 0 }
+        Self { kind, limit: u64::MAX, used: manifest.bytes(), staged: 0, manifest, next: 0 }
     }
 
     /// Checks whether files can be written below a root.
@@ -139,6 +141,7 @@ impl Writer {
         open: &mut Open,
         keep: &dyn Fn(&mut Manifest),
     ) -> Vec<Result<bool, Fault>> {
+        self.staged = 0;
         let mut results: Vec<Result<bool, Fault>> = Vec::with_capacity(pieces.len());
         let mut staged = Vec::new();
         for (at, piece) in pieces.iter().enumerate() {
@@ -243,7 +246,8 @@ impl Writer {
         // exposed: to compute a digest and to write it
         let bytes = piece.value.expose();
         let before = self.manifest.files().get(path).map_or(0, ManifestEntry::bytes);
-        let would = self.used - before + in_pages(bytes.len() as u64);
+        let new = in_pages(bytes.len() as u64);
+        let would = self.used + self.staged - before + new;
         if would > self.limit {
             return Err(Fault::Full { would, limit: self.limit });
         }
@@ -251,7 +255,10 @@ impl Writer {
         let name = path.file_name().unwrap_or_default();
         let staged = Staged { at, dir, first, name, file, digest: digest(bytes) };
         match staged.fill(bytes, piece.target.mode, piece.owner) {
-            Ok(()) => Ok(staged),
+            Ok(()) => {
+                self.staged += new.saturating_sub(before);
+                Ok(staged)
+            }
             Err(errno) => {
                 staged.discard();
                 Err(Fault::io(path, "written")(errno))

@@ -7,6 +7,8 @@ use super::super::removal::Removed;
 use super::*;
 use crate::provider::store::testing;
 
+mod attributes;
+
 /// A root in a directory that belongs to this user.
 struct Rig {
     folder: tempfile::TempDir,
