@@ -37,12 +37,9 @@ impl Accounts {
         let mut known = BTreeMap::new();
         let mut asked = Vec::new();
         for (user, group) in wanted {
-            match number(&user).zip(group.as_deref().map_or(Some(0), number)) {
-                Some((uid, gid)) if uid == 0 || group.is_some() => {
-                    let owner = Owner { uid: Uid::from_raw(uid), gid: Gid::from_raw(gid) };
-                    known.insert((user, group), Ok(owner));
-                }
-                _ => asked.push((user, group)),
+            match numbered(&user, group.as_deref()) {
+                Some(owner) => drop(known.insert((user, group), Ok(owner))),
+                None => asked.push((user, group)),
             }
         }
         if !asked.is_empty() {
@@ -81,6 +78,16 @@ impl Accounts {
             }),
         }
     }
+}
+
+/// The owner, if no account must be looked up: a number without a group has the group of its account.
+fn numbered(user: &str, group: Option<&str>) -> Option<Owner> {
+    let uid = number(user)?;
+    let gid = match group {
+        Some(group) => number(group)?,
+        None => (uid == 0).then_some(0)?,
+    };
+    Some(Owner { uid: Uid::from_raw(uid), gid: Gid::from_raw(gid) })
 }
 
 /// The number of a user or group that is given as a number.
@@ -129,6 +136,24 @@ mod tests {
             mode: 0o400,
             links: Vec::new(),
             make_directories: false,
+        }
+    }
+
+    #[test]
+    fn accounts_are_looked_up_only_if_necessary() {
+        for (user, group, numbers) in [
+            ("root", None, Some((0, 0))),
+            ("0", None, Some((0, 0))),
+            ("root", Some("27"), Some((0, 27))),
+            ("1000", Some("root"), Some((1000, 0))),
+            ("1000", Some("1001"), Some((1000, 1001))),
+            ("1000", None, None),
+            ("1000", Some("app"), None),
+            ("app", Some("1001"), None),
+            ("app", None, None),
+        ] {
+            let owner = numbered(user, group).map(|owner| (owner.uid.as_raw(), owner.gid.as_raw()));
+            assert_eq!(owner, numbers, "{user} {group:?}");
         }
     }
 

@@ -170,3 +170,32 @@ fn is_gone(refusal: &Refusal) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::reference::Reference;
+    use crate::ipc::{Class, Failure};
+
+    #[test]
+    fn a_file_is_withdrawn_only_if_1password_has_confirmed_it() {
+        for (class, is_confirmed) in [
+            (Class::NotFound, true),
+            (Class::Several, true),
+            (Class::Away, false),
+            (Class::Limited, false),
+            (Class::Denied, false),
+        ] {
+            let reference = Reference::parse("op://v/i/f").unwrap();
+            let failed = || Refusal::Failed {
+                reference: reference.clone(),
+                failure: Failure::new(class, "cause", "remedy"),
+            };
+            assert_eq!(is_gone(&failed()), is_confirmed, "{class:?}");
+            let template = SecretName::parse("app.env").unwrap();
+            let part = Refusal::Part { template, refusal: Box::new(failed()) };
+            assert_eq!(is_gone(&part), is_confirmed, "{class:?}, in a template");
+        }
+        assert!(!is_gone(&Refusal::Stopping));
+    }
+}

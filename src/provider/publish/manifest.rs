@@ -340,6 +340,32 @@ mod tests {
     }
 
     #[test]
+    fn everything_is_written_again_after_as_many_changes_as_entries() {
+        for (files, expected) in [(1, FEW), (40, 81)] {
+            let (mut manifest, root) = (Manifest::default(), Path::new("/run/secrets"));
+            // each with a link, and all in one directory
+            (0..files).for_each(|n| manifest.note(&target(&n.to_string()), root));
+            assert!(matches!(manifest.update(), Some(Update::Replace(_))));
+            let mut change = || {
+                manifest.file_mut(&target("0").path).unwrap();
+                matches!(manifest.update(), Some(Update::Append(_)))
+            };
+            assert_eq!((0..200).take_while(|_| change()).count(), expected, "{files} files");
+        }
+    }
+
+    #[test]
+    fn directories_of_links_are_kept_until_they_are_removed() {
+        let (mut manifest, mut store, dir) = (Manifest::default(), Vec::new(), Path::new("/etc/app"));
+        manifest.add_link_dir(dir);
+        write(&mut store, &mut manifest);
+        assert!(Manifest::read(&store).link_dirs().contains(dir));
+        manifest.remove_link_dir(dir);
+        write(&mut store, &mut manifest);
+        assert!(Manifest::read(&store).link_dirs().is_empty());
+    }
+
+    #[test]
     fn a_thousand_changes_write_as_much_as_a_thousand_files() {
         let (mut manifest, root, mut written, mut whole) =
             (Manifest::default(), Path::new("/run/secrets"), 0, 0);

@@ -145,6 +145,16 @@ mod tests {
             assert!(foreign(&at(others)), "{others:?}: {:?}", at(others));
         }
         assert!(foreign(&judge(Path::new("/run/secrets"), view)), "the private memory is not mounted");
+        let part = Mounted::Foreign("is an ordinary directory, not memory that onecred mounted");
+        assert_eq!(at(&[of_the_sandbox]), part, "a part of a file system");
+        for private in [
+            "/ /run/onecred/rw rw - tmpfs onecred",
+            "/ /run/onecred/rw rw - ramfs theirs",
+            "/x /run/onecred/rw rw - ramfs onecred",
+        ] {
+            let text = format!("70 20 0:52 {private} rw,mode=700\n{view}");
+            assert_eq!(judge(Path::new("/run/secrets"), &text), part, "{private} is not the private memory");
+        }
     }
 
     #[test]
@@ -155,6 +165,8 @@ mod tests {
         assert_eq!(at(&[view]), Mounted::View { written, read_only: true });
         assert_eq!(at(&["71 20 0:53 / /run/app rw shared:9 - ramfs app rw"]), Mounted::Configured);
         assert_eq!(at(&[]), Mounted::Configured);
+        let old = is_old("/run/secrets");
+        assert!(old.starts_with("/run/secrets is still the writable mount of an earlier version"), "{old}");
         let advice = is_writable(Path::new("/run/app"));
         assert!(advice.contains("What=/run/onecred/rw/app, Where=/run/app,"), "{advice}");
     }

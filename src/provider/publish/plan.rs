@@ -154,3 +154,69 @@ pub(super) fn unpublished(file: &File) -> impl Fn(Fault) -> Refusal {
     let path = file.target.path.clone();
     move |fault| Refusal::Unpublished { path: path.clone(), fault }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::name::SourceName;
+    use crate::domain::reference::Reference;
+
+    fn plan() -> Plan {
+        let text = r#"{
+            "secrets": [
+                { "name": "a", "reference": "op://v/x/f", "target": "/run/secrets/a" },
+                { "name": "b", "reference": "op://v/y/f", "target": "/run/secrets/b" },
+                { "name": "c", "reference": "op://v/x/g", "target": "/run/secrets/c" },
+                { "name": "unpublished", "reference": "op://v/y/g", "units": ["app"] } ],
+            "templates": [
+                { "name": "t", "content": "{{a}} {{b}}", "target": "/run/secrets/t" },
+                { "name": "u", "content": "{{op://v/z/f}}", "target": "/run/secrets/u" } ] }"#;
+        Plan::of(&crate::config::from_text(Path::new("test.json"), text).unwrap().settings)
+    }
+
+    fn item(name: &str) -> ItemKey {
+        let reference = Reference::parse(&format!("op://v/{name}/f")).unwrap();
+        ItemKey::new(&SourceName::default_source(), &reference.item)
+    }
+
+    fn names(files: &[File]) -> Vec<&str> {
+        files.iter().map(|file| file.name.as_str()).collect()
+    }
+
+    #[test]
+    fn files_of_one_item_belong_together() {
+        let plan = plan();
+        let (x, y, z, unknown) = (item("x"), item("y"), item("z"), item("w"));
+        let tables: [(Which<'_>, &[&[&str]]); 8] = [
+            (Which::All, &[&["t"], &["u"], &["a", "c"], &["b"]]),
+            (Which::OfItem(&x), &[&["a", "c"], &["t"]]),
+            (Which::OfItem(&y), &[&["b"], &["t"]]),
+            (Which::OfItem(&z), &[&["u"]]),
+            (Which::OfItem(&unknown), &[]),
+            (Which::OfSecret("a"), &[&["t"], &["a"]]),
+            (Which::OfSecret("c"), &[&["c"]]),
+            (Which::OfSecret("unpublished"), &[]),
+        ];
+        for (which, expected) in tables {
+            let groups: Vec<_> = plan.select(which).into_iter().map(names).collect();
+            assert_eq!(groups, expected, "{which:?}");
+        }
+        for (name, group) in [("a", &["a", "c"][..]), ("b", &["b"]), ("c", &["a", "c"]), ("t", &["t"])] {
+            let file: Vec<&File> = plan.named(name).collect();
+            let [file] = file[..] else { panic!("{file:?}") };
+            let (now, files) = plan.group_of(file).unwrap();
+            assert_eq!((now.name.as_str(), names(files)), (name, group.to_vec()));
+        }
+    }
+
+    #[test]
+    fn values_of_any_age_have_no_maximum_age() {
+        for file in &plan().files {
+            let content = file.of_any_age();
+            assert_eq!(content.references(), file.content.references());
+            for part in content.parts() {
+                assert_eq!(part.max_age, MaxAge::Session, "{}", file.name);
+            }
+        }
+    }
+}

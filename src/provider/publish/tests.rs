@@ -158,6 +158,7 @@ async fn what_changes_is_replaced_and_what_is_gone_goes() {
     rig.gives([
         Ok((1, ["p1", "u1"])),
         Ok((2, ["p2", "u2"])),
+        Err(away()),
         Err(Failure::new(Class::NotFound, "no item", "make one")),
     ]);
     rig.publisher.publish("username").await.unwrap();
@@ -175,6 +176,8 @@ async fn what_changes_is_replaced_and_what_is_gone_goes() {
     };
     fetch_anew().await.unwrap();
     assert_eq!((rig.read("password").as_deref(), rig.read("username").as_deref()), (Some("p2"), Some("u2")));
+    fetch_anew().await.unwrap_err();
+    assert_eq!(rig.read("password").as_deref(), Some("p2"), "the failure may pass");
     fetch_anew().await.unwrap_err();
     assert_eq!((rig.read("password"), rig.read("username")), (None, None));
 }
@@ -348,6 +351,30 @@ async fn handles_follow_their_files() {
         assert_eq!(step(unit, "active"), expected, "{unit}: one file is gone");
     }
     assert_eq!(step("other.service", "active"), None);
+    rig.publisher.leave_to_recovery(move |unit| unit == password);
+    assert_eq!(step(password, "failed"), None, "recovery starts it");
+}
+
+#[tokio::test]
+async fn everything_can_be_published_at_once() {
+    let rig = Rig::new(&["password", "username"]);
+    rig.gives([Ok((1, ["p1", "u1"]))]);
+    for case in ["from 1Password", "from the store"] {
+        let (count, refusals) = rig.publisher.publish_all().await.unwrap();
+        assert_eq!((count, refusals.len()), (2, 0), "{case}");
+        assert_eq!(
+            (rig.read("password").as_deref(), rig.read("username").as_deref()),
+            (Some("p1"), Some("u1"))
+        );
+    }
+    // another file cannot be written
+    let path = rig.root.path().join("username");
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    rig.publisher.publish("password").await.unwrap();
+    let (count, refusals) = rig.publisher.publish_all().await.unwrap();
+    let refused: Vec<_> = refusals.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!((count, refused), (1, vec!["username"]));
 }
 
 #[tokio::test]
