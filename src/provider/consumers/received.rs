@@ -145,6 +145,16 @@ mod tests {
     }
 
     #[test]
+    fn each_unit_has_one_invocation() {
+        let mut received = one();
+        received.note("web", &"7".into(), &[part("db", 1)], at(2));
+        received.note("app", &"2".into(), &[part("db", 1)], at(3));
+        let mut invocations = received.invocations();
+        invocations.sort();
+        assert_eq!(invocations, [("app".to_owned(), "2".into()), ("web".to_owned(), "7".into())]);
+    }
+
+    #[test]
     fn a_unit_has_the_current_value_or_another_one() {
         for (case, unit, invocation, parts, expected) in [
             ("the same value", "app", "1", &[("db", 1)][..], Has::Current),

@@ -235,15 +235,21 @@ async fn look_up(broker: &Arc<Broker>, wanted: &Arc<Wanted>) -> Result<(), Failu
     let order = order(Wanted { deadline: Duration::ZERO, ..Wanted::clone(wanted) });
     match timeout(PATIENCE, broker.try_once(wanted, &Asker::Onecred)).await {
         // an item can exist without one of its fields
-        Ok(Ok(())) => match broker.get(&order).await {
-            Err(failure) if failure.class.is_transient() && wanted.max_age == MaxAge::Always => Ok(()),
-            got => got.map(drop),
-        },
+        Ok(Ok(())) => after_fetch(broker.get(&order).await.map(drop), wanted.max_age),
         Ok(Err(failure)) => Err(failure),
         Err(_elapsed) => {
             let cause = format!("no answer from source {} in time", wanted.source);
             Err(Failure::new(Class::Away, cause, "wait"))
         }
+    }
+}
+
+/// The result for a field whose item was just fetched. A value that is compared at every request must be
+/// fetched again when the unit asks.
+fn after_fetch(got: Result<(), Failure>, max_age: MaxAge) -> Result<(), Failure> {
+    match got {
+        Err(failure) if failure.class.is_transient() && max_age == MaxAge::Always => Ok(()),
+        got => got,
     }
 }
 

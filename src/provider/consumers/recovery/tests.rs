@@ -54,6 +54,9 @@ async fn units_are_noted_whose_refusal_can_end() {
         let noted = recovery.units().get("app.service").cloned();
         let correction = noted.as_ref().map(|unit| unit.awaits_correction.as_deref());
         assert_eq!(correction, expected, "{case}");
+        if let Some(noted) = &noted {
+            assert!(noted.since > BootTime::default() && !noted.why.is_empty(), "{case}: {noted:?}");
+        }
         let credential = noted.as_ref().and_then(|unit| unit.credential.as_deref());
         assert_eq!(credential, expected.map(|_| "db"), "{case}");
         assert!(is_notified(&recovery.news).await, "{case}: the list is to be written");
@@ -129,6 +132,8 @@ fn units_that_a_keeper_refused_are_in_the_list() {
     for unit in ["app.service", "late.service"] {
         let noted = units.get(unit).map(|unit| (unit.credential.as_deref(), unit.invocation.as_deref()));
         assert_eq!(noted, Some((Some("db"), Some("1"))), "{unit}");
+        let noted = units.get(unit).map(|unit| (unit.since > BootTime::default(), unit.why.as_str()));
+        assert_eq!(noted, Some((true, "onecred was killed before it had the value")), "{unit}");
     }
     let correction = units.get("web.service").and_then(|unit| unit.awaits_correction.as_deref());
     assert_eq!(correction, Some("denied"), "its cause was known");

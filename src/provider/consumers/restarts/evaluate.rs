@@ -294,3 +294,26 @@ fn log_withheld(due: &Due, what: &str, problem: &Problem) {
         "{text}"
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wave_holds_all_units_but_its_own() {
+        let wave = |reason: Option<&str>| Wave {
+            units: vec![UnitPattern::parse("app@1").unwrap(), UnitPattern::parse("web@*").unwrap()],
+            reason: reason.map(str::to_owned),
+        };
+        for (unit, is_first) in [
+            ("app@1.service", true),
+            ("web@x.service", true),
+            ("app@2.service", false),
+            ("db.service", false),
+        ] {
+            let expected = (!is_first).then(|| "wait".to_owned());
+            assert_eq!(wave(Some("wait")).holds(unit), expected, "{unit}");
+            assert_eq!(wave(None).holds(unit), None, "{unit}");
+        }
+    }
+}

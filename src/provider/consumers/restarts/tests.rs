@@ -4,6 +4,7 @@ use std::path::Path;
 use super::*;
 use crate::domain::reference::Reference;
 use crate::ipc::{Class, Failure};
+use crate::provider::store::{Kind, testing};
 
 #[test]
 fn a_change_concerns_secrets_and_templates_that_name_units() {
@@ -91,4 +92,52 @@ fn a_value_that_came_again_concerns_those_who_received_another() {
         assert_eq!(restarts.note(event.clone()), Some(true));
         assert_eq!(restarts.pending().news(), BTreeMap::from([("a".to_owned(), true)]), "{event:?}");
     }
+}
+
+#[test]
+fn the_rotation_is_that_of_the_secret_or_template() {
+    let text = r#"{ "secrets": [ { "name": "a", "reference": "op://v/i/f", "units": ["x"], "restartUnits": ["x"] } ],
+                    "templates": [ { "name": "t", "content": "{{a}}", "units": ["x"], "reloadUnits": ["x", "y"] } ] }"#;
+    let active = ActiveConfig::new(crate::config::from_text(Path::new("s.json"), text).unwrap().settings);
+    let units = |name| {
+        rotation(&active, name).map(|rotation| (rotation.restart_units.len(), rotation.reload_units.len()))
+    };
+    assert_eq!((units("a"), units("t"), units("x")), (Some((1, 0)), Some((0, 2)), None));
+}
+
+#[test]
+fn the_reason_is_shown_for_the_secret_whose_restart_is_withheld() {
+    let restarts = restarts();
+    restarts.pending().note("a".into(), false);
+    let news = restarts.pending().news();
+    let due = Due { unit: "x.service".into(), measure: Measure::Restart, secret: "a".into() };
+    restarts.pending().listed(vec![due], &news, 100);
+    assert_eq!(restarts.withheld_for("a"), [], "it is not withheld yet");
+    restarts.pending().decide("x.service", Some(Problem::Refused("a".into(), "it is empty".into())));
+    assert_eq!(
+        restarts.withheld_for("a"),
+        [("x.service".to_owned(), "credential a: it is empty".to_owned())]
+    );
+    assert_eq!(restarts.withheld_for("b"), []);
+}
+
+#[test]
+fn the_next_provider_continues_with_the_restarts_that_are_due() {
+    let folder = testing::folder();
+    let store = Store::open(folder.path(), Kind::Anything, 1 << 20).unwrap();
+    let settings = || crate::config::from_text(Path::new("s.json"), ROTATING).unwrap().settings;
+    let next = || Restarts::new(CurrentConfig::new(ActiveConfig::new(settings())), &store);
+    let first = next();
+    first.keep(&store);
+    assert_eq!(store.pending(), None, "nothing is due");
+    first.pending().note("a".into(), false);
+    first.keep(&store);
+    assert_eq!(next().pending().news(), first.pending().news());
+    *first.pending() = Pending::default();
+    first.keep(&store);
+    assert_eq!(*next().pending(), Pending::default());
+    let part = Part { name: "a".into(), digest: Some(Digest::testing(1)), version: 1 };
+    first.received().note("x.service", &"1".to_owned(), &[part], BootTime::default());
+    first.save_received(&store);
+    assert!(next().received().knows("a"));
 }

@@ -133,3 +133,20 @@ fn what_templates_are_made_of_is_kept_fresh_too() {
     let kept = kept_fresh(&settings).map(|(interval, wanted)| (interval.as_secs(), wanted.label.as_str()));
     assert_eq!(kept.collect::<Vec<_>>(), [(3600, "b"), (300, "a"), (300, "op://v/c/f")]);
 }
+
+#[test]
+fn a_field_is_incomplete_after_a_temporary_failure() {
+    use crate::ipc::{Class, Failure};
+    use crate::provider::store::testing::{field, slot};
+    for (failed, expected) in [
+        (None, false),
+        (Some(Class::Away), true),
+        (Some(Class::Limited), true),
+        (Some(Class::NotFound), false),
+    ] {
+        let value = failed.map_or(Ok(b"x"), |class| Err(Failure::new(class, "cause", "remedy")));
+        let slot = slot(&[("password", value)]);
+        assert_eq!(is_incomplete(&slot, &field("password")), expected, "{failed:?}");
+        assert!(!is_incomplete(&slot, &field("other")));
+    }
+}

@@ -231,3 +231,26 @@ fn the_list_is_written_when_it_has_changed() {
     units.clear();
     assert!(units.take_changed() && units.is_empty());
 }
+
+#[test]
+fn a_dependent_is_noted_once_with_its_cause() {
+    let mut units = list();
+    units.refuse(UNIT.into(), refused());
+    assert!(units.take_changed());
+    let since = BootTime::default().after(std::time::Duration::from_secs(7));
+    for (now, is_changed) in [(since, true), (BootTime::now(), false)] {
+        assert_eq!(units.fail_with(vec![("web.service".into(), vec![UNIT.into()])], now), []);
+        assert_eq!(units.take_changed(), is_changed);
+    }
+    assert!(units.is_needed(UNIT) && !units.is_needed("web.service"));
+    let web = units.get("web.service").unwrap();
+    assert_eq!((web.since, web.why.as_str()), (since, "it needs app.service, which did not start"));
+}
+
+#[test]
+fn the_end_of_a_job_at_the_position_of_the_answer_may_be_that_of_the_refused_start() {
+    for (ended, is_listed) in [(4, true), (5, true), (6, false)] {
+        assert_eq!(play(&[Refused, Ended(ended), Answer(1, 5)]).get(UNIT).is_some(), is_listed, "{ended}");
+        assert_eq!(play(&[Refused, Answer(1, 5), Ended(ended)]).get(UNIT).is_some(), is_listed, "{ended}");
+    }
+}

@@ -136,3 +136,19 @@ async fn a_field_that_is_missing_ends_the_wait_of_its_units() {
         "by which of the vaults is asked first"
     );
 }
+
+#[test]
+fn a_value_that_is_never_stored_is_available_after_a_fetch() {
+    let age = MaxAge::Age(Duration::from_secs(30));
+    for (failed, max_age, is_available) in [
+        (None, age, true),
+        (Some(Class::Away), MaxAge::Always, true),
+        (Some(Class::Away), age, false),
+        (Some(Class::Away), MaxAge::Session, false),
+        (Some(Class::NotFound), MaxAge::Always, false),
+        (Some(Class::NotFound), age, false),
+    ] {
+        let got = failed.map_or(Ok(()), |class| Err(Failure::new(class, "cause", "remedy")));
+        assert_eq!(after_fetch(got, max_age).is_ok(), is_available, "{failed:?} {max_age:?}");
+    }
+}

@@ -100,7 +100,8 @@ fn a_job_ends_a_restart() {
             sealed.inner().answers.push(waiting);
         }
         sealed.job_ended("app.service", is_done);
-        let inner = sealed.inner();
+        let mut inner = sealed.inner();
+        inner.take_due(Instant::now());
         let what = format!("ours: {own_job}, process: {at:?}, done: {is_done}");
         assert_eq!(inner.restarts.contains_key("app.service"), is_left, "{what}");
         assert_eq!(!inner.recovered.is_empty(), has_recovered, "{what}");

@@ -81,6 +81,16 @@ fn what_is_done_depends_on_the_unit_and_on_what_it_received() {
 }
 
 #[test]
+fn a_unit_that_starts_is_no_longer_withheld() {
+    let mut pending = one(false);
+    pending.decide("app", refused());
+    assert!(pending.is_withheld());
+    let step = pending.settle("app", &found(Activity::Busy, true, 50), |_, _| Has::Other, free);
+    assert_eq!(step, NextStep::Wait);
+    assert!(!pending.is_withheld());
+}
+
+#[test]
 fn other_units_come_first_only_if_nothing_else_is_due() {
     let wave = |name: &str| (name == "db").then(|| "after app@1".to_owned());
     let mut pending = one(false);
@@ -174,4 +184,28 @@ fn the_next_provider_continues_with_it() {
     pending.decide("app", None);
     let next: Pending = serde_json::from_slice(&serde_json::to_vec(&pending).unwrap()).unwrap();
     assert_eq!(next.units(false), ["app"], "what was being carried out is looked at again");
+}
+
+#[test]
+fn states_of_the_service_manager() {
+    for (word, activity) in [
+        ("active", Activity::Active),
+        ("activating", Activity::Busy),
+        ("reloading", Activity::Busy),
+        ("refreshing", Activity::Busy),
+        ("deactivating", Activity::Ended),
+        ("inactive", Activity::Ended),
+        ("failed", Activity::Ended),
+    ] {
+        assert_eq!(Activity::of(word), activity, "{word}");
+    }
+}
+
+#[test]
+fn what_is_due_is_known_for_each_unit() {
+    let pending = one(false);
+    for (unit, name, is_due) in [("app", "db", true), ("app", "key", false), ("web", "db", false)] {
+        assert_eq!(pending.is_due(unit, name), is_due, "{unit} {name}");
+    }
+    assert_eq!(pending.entries().map(|(unit, _)| unit).collect::<Vec<_>>(), ["app"]);
 }

@@ -119,6 +119,16 @@ fn a_new_change_does_not_wait_for_the_pause_of_an_old_one() {
 }
 
 #[test]
+fn a_change_after_a_fetch_in_the_same_moment_does_not_wait() {
+    let mut schedule = Schedule::default();
+    let changed = |fetched| Candidate { changed: true, fetched: at(fetched), ..candidate("one", "a", HOUR) };
+    assert_eq!(take(&mut schedule, &[changed(0)], 100), ["fetch op://v/a"]);
+    schedule.ended(&key("one", "a"), true);
+    assert_eq!(take(&mut schedule, &[changed(99)], 101), [""; 0], "the fetch failed");
+    assert_eq!(take(&mut schedule, &[changed(100)], 101), ["fetch op://v/a"]);
+}
+
+#[test]
 fn an_item_that_left_the_configuration_is_forgotten() {
     let mut schedule = Schedule::default();
     let changed = [Candidate { changed: true, ..candidate("one", "a", DAY) }];
