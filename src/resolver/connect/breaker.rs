@@ -150,6 +150,7 @@ mod tests {
             assert!(wait(&breaker).is_some(), "one probe at a time");
             probe.failed(&away(), false);
         }
+        assert!(last > LONGEST / 3, "the pauses grow: {last:?}");
         tokio::time::advance(LONGEST).await;
         // abandoned: another request may test the server
         drop(breaker.enter().unwrap_or_else(|f| panic!("{f}")));

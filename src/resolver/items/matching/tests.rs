@@ -205,3 +205,49 @@ fn a_field_that_is_not_there_is_told_with_those_that_are() {
     );
     assert!(told("/port").ends_with("write one slash instead of two: no section of it is without a title"));
 }
+
+#[test]
+fn the_note_of_an_item_is_outside_its_sections() {
+    let in_section = json!({"id": "x", "section": {"id": "s"}, "purpose": "NOTES", "value": "in a section"});
+    let by_id = json!({"id": "notesPlain", "value": "by its ID"});
+    let by_purpose = json!({"id": "y", "purpose": "NOTES", "value": "by its purpose"});
+    let other = json!({"id": "z", "value": "another field"});
+    for (fields, expected) in [
+        (json!([in_section, other, by_id]), Ok("by its ID")),
+        (json!([in_section, other, by_purpose]), Ok("by its purpose")),
+        (json!([in_section, other]), Err(&Class::NotFound)),
+    ] {
+        let item = item(json!({"id": "i", "fields": fields}));
+        assert_eq!(find(&item, "notes", MatchBy::TitleOrId).as_deref(), expected, "{fields}");
+    }
+}
+
+#[test]
+fn the_file_of_a_field() {
+    for (field, file, found) in [
+        (json!({"id": "f1"}), json!({"id": "f1", "name": "another"}), true),
+        (json!({"id": "x", "value": "f1"}), json!({"id": "f1", "name": "another"}), true),
+        (json!({"id": "x"}), json!({"id": "f1", "name": "TLS.pem"}), true),
+        (json!({"id": "x"}), json!({"id": "f1", "name": "another"}), false),
+        (json!({"id": "x"}), json!({"id": "", "name": "another"}), false),
+        (json!({"id": "x"}), json!({"id": "f1", "name": "tls.pem", "section": {"id": "s"}}), false),
+    ] {
+        let mut field = field;
+        (field["type"], field["label"]) = (json!("FILE"), json!("tls.pem"));
+        let item = item(json!({"id": "i", "fields": [field], "files": [file]}));
+        let result = find(&item, "tls.pem", MatchBy::TitleOrId);
+        assert_eq!(result.is_ok_and(|file| file.starts_with("file ")), found, "{field} {file}");
+    }
+}
+
+#[test]
+fn the_nearest_name_is_suggested() {
+    for (name, suggestion) in [
+        ("Servers", "the nearest is \"Servers\""),
+        ("Sèrver", "the nearest is \"Sèrver\" (write its ID: vault-id)"),
+    ] {
+        let vaults = [Vault { id: "vault-id".into(), name: name.into(), content_version: None, items: None }];
+        let failure = vault(&vaults, &segment("Server", MatchBy::TitleOrId), None).err().expect("no match");
+        assert_eq!(failure.cause, format!("no vault \"Server\"; {suggestion}"));
+    }
+}

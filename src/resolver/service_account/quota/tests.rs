@@ -98,6 +98,37 @@ fn a_login_is_paid_for_beforehand() {
 }
 
 #[test]
+fn a_login_needs_the_budget_for_a_call_too() {
+    for (paid, is_allowed) in [(14, true), (15, false), (16, false), (20, false)] {
+        let quota = quota(20);
+        pay(&quota, paid);
+        assert_eq!(quota.affords_login().is_ok(), is_allowed, "{paid}");
+        assert_eq!(quota.pay_login().is_ok(), is_allowed, "{paid}");
+    }
+}
+
+#[test]
+fn calls_that_were_not_made_are_refunded() {
+    let quota = quota(20);
+    quota.pay_login().unwrap();
+    pay(&quota, 3);
+    quota.give_back(2);
+    assert_eq!(quota.spent().day, 6);
+    quota.give_back(LOGIN);
+    assert_eq!(quota.spent().day, 1);
+}
+
+#[test]
+fn the_number_of_calls_can_be_limited() {
+    let quota = quota(20).within(CallLimit::of(7));
+    pay(&quota, 1);
+    quota.pay_login().unwrap();
+    pay(&quota, 1);
+    assert_eq!(quota.pay(1).unwrap_err().class, Class::Limited);
+    assert_eq!(quota.spent().day, 7, "what was refused is not paid for");
+}
+
+#[test]
 fn a_loop_of_crashes_leaves_something() {
     for per_day in [200, 800] {
         let quota = quota(per_day);
