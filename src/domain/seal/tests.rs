@@ -68,12 +68,14 @@ fn no_two_seals_are_alike() {
 fn the_largest_value_just_fits() {
     let id = id("db");
     let seal = |size| key().seal(&id, &SecretValue::new(vec![1; size]), 7).unwrap().len();
+    assert_eq!(SYSTEMD_READS, 1_179_648, "CREDENTIAL_ENCRYPTED_SIZE_MAX of systemd 252");
     assert_eq!(seal(largest(&id)), SYSTEMD_READS);
     assert!(seal(largest(&id) + 1) > SYSTEMD_READS);
 }
 
 #[test]
 fn a_file_without_a_key() {
+    assert_eq!(FILE_MAX, 4112, "a machine ID and 4 KiB of key");
     for size in [0, 16, FILE_MAX + 1] {
         assert_eq!(HostKey::parse(&vec![1; size]).err(), Some(NoKey(size)));
     }
