@@ -21,6 +21,7 @@ mod greedy;
 mod handles;
 mod hangs;
 mod host_key;
+mod hung_disk;
 mod journal;
 mod last_valid;
 mod leftovers;
@@ -79,6 +80,7 @@ const THEMES: &[&Theme] = &[
     &host_key::THEME,
     &host_key::KEPT,
     &cli::THEME,
+    &hung_disk::THEME,
     &cli_alone::THEME,
     &demo::THEME,
     &docs::THEME,

@@ -1,6 +1,7 @@
 //! The state that the request path, the D-Bus interface and the main loop share. It is created once and
 //! passed on.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::config::Paths;
@@ -20,6 +21,7 @@ use crate::provider::consumers::restarts::{Due, Restarts};
 use crate::provider::fetch::assemble::Assembled;
 use crate::provider::fetch::broker::Broker;
 use crate::provider::fetch::source_status::Statuses;
+use crate::provider::fetch::start::Fit;
 use crate::provider::observe::counters::Counters;
 use crate::provider::publish::Publisher;
 use crate::provider::store::Kind;
@@ -86,9 +88,28 @@ impl Context {
         looked.unwrap_or_else(|error| Standing::Rejected(format!("the files could not be read: {error}")))
     }
 
+    /// Restarts and reloads units when secrets change. Runs until it is dropped.
+    pub async fn restart_units(&self) {
+        self.restarts.follow(&self.broker, &self.publisher, self).await;
+    }
+
+    /// Why a due restart would be withheld, according to what is in memory. Empty if it would not be.
+    pub async fn foresee(&self, due: &Due) -> String {
+        self.restarts.foresee(&self.broker, self, due).await
+    }
+}
+
+impl Fit for Context {
+    fn ready(&self, form: Form) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        match form {
+            Form::Plain => Box::pin(std::future::ready(())),
+            Form::Sealed => Box::pin(async { drop(self.sealer.problem().await) }),
+        }
+    }
+
     /// Prepares a value for a socket: checks its size and the unit's total, and encrypts it if the socket
     /// requires that. `totals` has what the same process received, and counts this value.
-    pub fn fit(
+    fn fit(
         &self,
         totals: &UnitTotals,
         (process, claim): (ProcessId, &Claim),
@@ -115,21 +136,5 @@ impl Context {
                 Ok(Assembled { value, ..it })
             }
         }
-    }
-
-    /// Restarts and reloads units when secrets change. Runs until it is dropped.
-    pub async fn restart_units(&self) {
-        let fit = |totals: &UnitTotals, asker: (ProcessId, &Claim), value, what: &Deliverable, form| {
-            self.fit(totals, asker, value, what, form)
-        };
-        self.restarts.follow(&self.broker, &self.publisher, &fit).await;
-    }
-
-    /// Why a due restart would be withheld, according to what is in memory. Empty if it would not be.
-    pub async fn foresee(&self, due: &Due) -> String {
-        let fit = |totals: &UnitTotals, asker: (ProcessId, &Claim), value, what: &Deliverable, form| {
-            self.fit(totals, asker, value, what, form)
-        };
-        self.restarts.foresee(&self.broker, &fit, due).await
     }
 }

@@ -277,7 +277,6 @@ fn reload(context: &Arc<Context>) -> Result<(), String> {
                 }
             });
             tracing::info!("the configuration was loaded");
-            context.publisher.prune();
             let context = Arc::clone(context);
             tokio::spawn(async move {
                 context.publisher.sync().await;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -71,6 +72,9 @@ pub enum Fault {
         /// Why the other file cannot be published.
         why: String,
     },
+    /// A disk does not answer: that of this file, or of one that is published before it.
+    #[error("a disk with published files or their links has not answered for {} s", .0.as_secs())]
+    NoAnswer(Duration),
     /// The file system returned an error.
     #[error("{path} can't be {what}: {error}")]
     Io {
@@ -136,6 +140,7 @@ impl Fault {
                     "create it now: install -d -m 0755 {path}; and at each boot: echo 'd {path} 0755 root root -' >>/etc/tmpfiles.d/onecred-links.conf; or set \"makeDirectories\": true; then: {again}"
                 )
             }
+            Self::NoAnswer(_) => format!("see why: journalctl -k; then: {again}"),
             Self::Together { .. } => "fix that first; see: systemctl status onecred".to_owned(),
             Self::Io { .. } => "see: systemctl status onecred".to_owned(),
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::domain::seal::key_file::Fault;
 
 /// Why no value can be encrypted.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Unsealed {
     /// This host has no key.
     #[error("this host has no key to seal values with: there is no {}", .0.display())]
@@ -32,6 +32,9 @@ pub enum Unsealed {
         /// The reason.
         why: String,
     },
+    /// The file system of the key does not answer.
+    #[error("the host key in {} can't be read: its disk does not answer", .0.display())]
+    NoAnswer(PathBuf),
     /// systemd can't know whether the key is this machine's.
     #[error("this machine has no machine ID, which systemd compares with the host key's: {0}")]
     NoMachineId(String),
@@ -63,6 +66,7 @@ impl Unsealed {
             Self::NoFolder(_) => "add RequiresMountsFor=/var/lib/systemd to the unit".to_owned(),
             Self::Unusable { file, fault } => fault.remedy(&file.display().to_string()),
             Self::Unreadable { .. } => "see: man systemd-creds".to_owned(),
+            Self::NoAnswer(file) => format!("see why: findmnt --target {}; journalctl -k", file.display()),
             Self::NoMachineId(_) => "make one: systemd-machine-id-setup; then reboot".to_owned(),
             Self::NoRandom => "start it again".to_owned(),
         }

@@ -4,21 +4,23 @@
 //! The key is checked as systemd checks it, so that systemd can decrypt each value. If the key is missing or of
 //! another machine, `systemd-creds setup` creates one when a unit asks.
 //!
+//! The disk of the key may hang. So another thread looks at the key, and only those who need it wait for that.
+//!
 //! Encrypted values are not cached: encrypting 32 bytes takes 2 µs, whereas decryption by systemd makes the
 //! start of a unit 5 ms longer.
 
-use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+mod key_file;
+
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use zeroize::Zeroizing;
+use tokio::sync::watch;
+use tokio::time::timeout;
 
+use self::key_file::KeyFile;
 use crate::domain::name::CredentialId;
-use crate::domain::seal::key_file::{self, Facts, FileType};
-use crate::domain::seal::{FILE_MAX, HostKey};
+use crate::domain::seal::HostKey;
 use crate::domain::secret::SecretValue;
 use crate::host::clock;
 use crate::provider::base::seal_error::Unsealed;
@@ -29,19 +31,40 @@ const LOOK: Duration = Duration::from_millis(100);
 const BEING_MADE: Duration = Duration::from_secs(5);
 /// How long to wait before the creation of a key is requested again.
 const AGAIN: Duration = Duration::from_secs(10);
+/// How long a look may take if no unit waits for it.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// The machine ID (machine-id(5)).
 const MACHINE_ID: &str = "/etc/machine-id";
 
 /// Requests the creation of a key, and does not wait for it.
 type Make = Box<dyn Fn() + Send + Sync>;
 
+/// The result of a look at the key.
+type Looked = Result<Arc<HostKey>, Unsealed>;
+
 /// Encrypts values with the host key.
 pub struct Sealer {
-    file: PathBuf,
-    machine_id: PathBuf,
+    looks: Arc<Looks>,
     make: Option<Make>,
     missing: Mutex<Missing>,
-    key: Mutex<Option<(Stamp, Arc<HostKey>)>>,
+}
+
+/// Looks at the key's file in another thread, one at a time.
+struct Looks {
+    path: PathBuf,
+    read: Box<dyn Fn() -> Looked + Send + Sync>,
+    inner: Mutex<Inner>,
+    /// How many looks have ended.
+    ended: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Inner {
+    is_running: bool,
+    /// Whether another look must follow, because it was asked for during the present one.
+    is_wanted: bool,
+    /// The result of the last one.
+    last: Option<Looked>,
 }
 
 /// Since when this machine has no key of its own, and when one was last requested.
@@ -51,22 +74,21 @@ struct Missing {
     asked: Option<Instant>,
 }
 
-/// Attributes that identify a version of a file.
-type FileStamp = (u64, u64, u64, i64, i64);
-
-/// The versions of the key's file and of the machine ID.
-type Stamp = [FileStamp; 2];
-
 impl Sealer {
     /// Uses the key in this file, if it exists when it is needed.
     pub fn new(file: &Path) -> Self {
-        Self {
-            file: file.to_owned(),
-            machine_id: PathBuf::from(MACHINE_ID),
-            make: None,
-            missing: Mutex::default(),
-            key: Mutex::default(),
-        }
+        Self::with_machine_id(file, Path::new(MACHINE_ID))
+    }
+
+    fn with_machine_id(file: &Path, machine_id: &Path) -> Self {
+        let key_file = KeyFile::new(file.to_owned(), machine_id.to_owned());
+        Self::reading(file.to_owned(), move || key_file.key())
+    }
+
+    fn reading(path: PathBuf, read: impl Fn() -> Looked + Send + Sync + 'static) -> Self {
+        let looks =
+            Looks { path, read: Box::new(read), inner: Mutex::default(), ended: watch::Sender::new(0) };
+        Self { looks: Arc::new(looks), make: None, missing: Mutex::default() }
     }
 
     /// Calls `make` when a unit needs a key and this machine has none of its own.
@@ -74,8 +96,24 @@ impl Sealer {
         Self { make: Some(Box::new(make)), ..self }
     }
 
-    /// Whether waiting for the key is pointless: it can be used, or waiting does not help. Requests a missing key.
-    pub fn is_settled(&self) -> bool {
+    /// Looks at the key now, and waits until that has ended, which may take as long as the disk hangs.
+    async fn look(&self) {
+        let mut ended = self.looks.ended.subscribe();
+        let number = Looks::begin(&self.looks);
+        let _ = ended.wait_for(|ended| *ended >= number).await;
+    }
+
+    /// Looks at the key now, and waits a little for the result: why no value can be encrypted.
+    pub async fn problem(&self) -> Option<Unsealed> {
+        match timeout(PATIENCE, self.look()).await {
+            Ok(()) => self.error(),
+            Err(_elapsed) => Some(self.no_answer()),
+        }
+    }
+
+    /// Whether waiting for the key is pointless, according to the last look: it can be used, or waiting does not
+    /// help. Requests a missing key.
+    fn is_settled(&self) -> bool {
         let error = self.error();
         let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
         match error {
@@ -91,7 +129,7 @@ impl Sealer {
                 now.duration_since(since) > BEING_MADE // at the first boot the key may be in creation
             }
             // if /var is mounted late, the directory of the key does not exist before, even if the mount point does
-            Some(Unsealed::NoFolder(_)) => false,
+            Some(Unsealed::NoFolder(_) | Unsealed::NoAnswer(_)) => false,
             Some(_) => true,
             None => {
                 *missing = Missing::default();
@@ -100,122 +138,74 @@ impl Sealer {
         }
     }
 
-    /// Waits until [`Self::is_settled`] is true.
+    /// Waits until waiting for the key is pointless: it can be used, or waiting does not help. Requests a missing
+    /// key.
     pub async fn settled(&self) {
-        let mut look = tokio::time::interval(LOOK);
-        while !self.is_settled() {
-            look.tick().await;
+        let mut again = tokio::time::interval(LOOK);
+        loop {
+            self.look().await;
+            if self.is_settled() {
+                return;
+            }
+            again.tick().await;
         }
     }
 
-    /// What is being waited for, until [`Self::is_settled`] is true.
+    /// What is being waited for, until [`Self::settled`] returns.
     pub fn not_settled(&self) -> Unsealed {
-        self.error().unwrap_or_else(|| self.missing_file())
+        self.error().unwrap_or_else(|| self.no_answer())
     }
 
-    /// Encrypts a value for the units that request it under this ID.
+    /// Encrypts a value for the units that request it under this ID, with the key that was seen at the last look.
     pub fn seal(&self, id: &CredentialId, value: &SecretValue) -> Result<SecretValue, Unsealed> {
-        let key = self.key()?;
+        let key = self.last()?;
         key.seal(id, value, clock::unix()).map_err(|_| Unsealed::NoRandom)
     }
 
-    /// Why no value can be encrypted now.
+    /// Why no value can be encrypted, according to the last look.
     pub fn error(&self) -> Option<Unsealed> {
-        self.key().err()
+        self.last().err()
     }
 
-    fn key(&self) -> Result<Arc<HostKey>, Unsealed> {
-        let metadata = self.file.symlink_metadata().map_err(|error| self.unreadable(&error))?;
-        let of_machine = self.machine_id.metadata().map_err(|error| no_machine_id(&error))?;
-        let mut known = self.key.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamp = [stamp(&metadata), stamp(&of_machine)];
-        if let Some((_, key)) = known.as_ref().filter(|(of, _)| *of == stamp) {
-            return Ok(Arc::clone(key));
-        }
-        *known = None;
-        self.judge(&metadata)?;
-        let (of_key, key) = self.read()?;
-        let stamp = [of_key, stamp[1]];
-        Ok(Arc::clone(&known.insert((stamp, Arc::new(key))).1))
+    fn last(&self) -> Looked {
+        let last = self.looks.inner().last.clone();
+        last.unwrap_or_else(|| Err(self.no_answer()))
     }
 
-    fn judge(&self, metadata: &Metadata) -> Result<(), Unsealed> {
-        let judged = key_file::judge(&facts(metadata), nix::unistd::geteuid().as_raw());
-        judged.map_err(|fault| Unsealed::Unusable { file: self.file.clone(), fault })
-    }
-
-    fn read(&self) -> Result<(FileStamp, HostKey), Unsealed> {
-        let text = std::fs::read_to_string(&self.machine_id).map_err(|error| no_machine_id(&error))?;
-        let machine_id = key_file::machine_id(&text)
-            .ok_or_else(|| Unsealed::NoMachineId(format!("{} has none", self.machine_id.display())))?;
-        // a FIFO that took the file's place must not block
-        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(&self.file);
-        let mut file = file.map_err(|error| self.unreadable(&error))?;
-        let metadata = file.metadata().map_err(|error| self.unreadable(&error))?;
-        self.judge(&metadata)?;
-        let content = content(&mut file).map_err(|error| self.unreadable(&error))?;
-        if !key_file::is_of_machine(&content, machine_id) {
-            return Err(Unsealed::Foreign(self.file.clone()));
-        }
-        let key = HostKey::parse(&content)
-            .map_err(|error| Unsealed::Unreadable { file: self.file.clone(), why: error.to_string() })?;
-        Ok((stamp(&metadata), key))
-    }
-
-    fn missing_file(&self) -> Unsealed {
-        match self.file.parent() {
-            Some(folder) if !folder.exists() => Unsealed::NoFolder(folder.to_owned()),
-            _ => Unsealed::NoKey(self.file.clone()),
-        }
-    }
-
-    fn unreadable(&self, error: &io::Error) -> Unsealed {
-        match error.kind() {
-            io::ErrorKind::NotFound => self.missing_file(),
-            _ => Unsealed::Unreadable { file: self.file.clone(), why: error.to_string() },
-        }
+    fn no_answer(&self) -> Unsealed {
+        Unsealed::NoAnswer(self.looks.path.clone())
     }
 }
 
-/// Reads the file, up to one byte more than a host key has.
-fn content(file: &mut File) -> io::Result<Zeroizing<Vec<u8>>> {
-    // allocated at full size: a buffer that grows would leave parts of the key in memory
-    let mut content = Zeroizing::new(vec![0; FILE_MAX + 1]);
-    let mut len = 0;
-    while len < content.len() {
-        match file.read(&mut content[len..]) {
-            Ok(0) => break,
-            Ok(n) => len += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+impl Looks {
+    /// Begins a look, or has one follow the present one. Returns its number.
+    fn begin(looks: &Arc<Self>) -> u64 {
+        let mut inner = looks.inner();
+        let ended = *looks.ended.borrow();
+        if inner.is_running {
+            inner.is_wanted = true;
+            return ended + 2;
         }
+        inner.is_running = true;
+        let looks = Arc::clone(looks);
+        tokio::task::spawn_blocking(move || while looks.look() {});
+        ended + 1
     }
-    content.truncate(len);
-    Ok(content)
-}
 
-fn no_machine_id(error: &io::Error) -> Unsealed {
-    Unsealed::NoMachineId(format!("{MACHINE_ID} can't be read: {error}"))
-}
-
-fn facts(metadata: &Metadata) -> Facts {
-    let file_type = match metadata.file_type() {
-        it if it.is_symlink() => FileType::Link,
-        it if it.is_file() => FileType::Regular,
-        _ => FileType::Other,
-    };
-    Facts {
-        file_type,
-        links: metadata.nlink(),
-        mode: metadata.mode() & 0o7777,
-        owner: metadata.uid(),
-        size: metadata.len(),
+    /// Looks once. Returns whether another look must follow.
+    fn look(&self) -> bool {
+        let looked = (self.read)();
+        let mut inner = self.inner();
+        inner.last = Some(looked);
+        inner.is_running = inner.is_wanted;
+        inner.is_wanted = false;
+        self.ended.send_modify(|ended| *ended += 1);
+        inner.is_running
     }
-}
 
-fn stamp(metadata: &Metadata) -> FileStamp {
-    (metadata.dev(), metadata.ino(), metadata.size(), metadata.ctime(), metadata.ctime_nsec())
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[cfg(test)]

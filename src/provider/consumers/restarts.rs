@@ -114,8 +114,8 @@ pub struct Restarts {
 #[derive(Clone, Copy)]
 struct Context<'a> {
     broker: &'a Arc<Broker>,
-    publisher: &'a Publisher,
-    fit: &'a Fit<'a>,
+    publisher: &'a Arc<Publisher>,
+    fit: &'a dyn Fit,
 }
 
 impl Restarts {
@@ -207,7 +207,7 @@ impl Restarts {
     }
 
     /// Follows changes until it is dropped. Replaces files before it restarts a unit.
-    pub async fn follow(&self, broker: &Arc<Broker>, publisher: &Publisher, fit: &Fit<'_>) {
+    pub async fn follow(&self, broker: &Arc<Broker>, publisher: &Arc<Publisher>, fit: &dyn Fit) {
         let context = Context { broker, publisher, fit };
         let mut events = broker.events.follow();
         let (ended, mut ends) = mpsc::unbounded_channel::<Order>();

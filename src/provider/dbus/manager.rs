@@ -276,7 +276,8 @@ impl Manager {
     #[zbus(property(emits_changed_signal = "false"))]
     async fn sealing_error(&self, #[zbus(header)] header: Option<Header<'_>>) -> Result<String, BusError> {
         self.desk.allow_property(header).await?;
-        Ok(self.desk.context.sealer.error().map(|error| error.with_remedy()).unwrap_or_default())
+        let problem = self.desk.context.sealer.problem().await;
+        Ok(problem.map(|error| error.with_remedy()).unwrap_or_default())
     }
 
     /// What is wrong with the keeper, the process that refuses open connections if the provider dies: it was

@@ -19,9 +19,7 @@ use crate::host::clock::BootTime;
 use crate::ipc::Failure;
 use crate::provider::base::asker::Asker;
 use crate::provider::base::limits::Form;
-use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
-use crate::provider::base::unit_totals::UnitTotals;
 use crate::provider::dbus::authorization::Action;
 use crate::provider::fetch::assemble::{self, Assembled, Job};
 use crate::provider::fetch::start::{self, Start};
@@ -146,10 +144,7 @@ impl Desk {
     ) -> Vec<Dict> {
         let mut answers = Vec::with_capacity(requests.len());
         let broker = &self.context.broker;
-        let fit = |totals: &UnitTotals, asker: (ProcessId, &Claim), value, what: &Deliverable, form| {
-            self.context.fit(totals, asker, value, what, form)
-        };
-        let start = Start::new(broker, &fit, asker);
+        let start = Start::new(broker, &*self.context, asker);
         for Request { credential, form } in requests {
             let claim = Claim { unit: unit.clone(), credential: credential.clone() };
             let handle = Handle::of(&claim).filter(|_| *form == Form::Plain);

@@ -1,6 +1,7 @@
 //! Predicts what a unit would receive if it started now, by the same steps as a request: values are
 //! assembled, then prepared for the socket and the unit.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -17,17 +18,28 @@ use crate::provider::base::process_id::ProcessId;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::base::unit_totals::UnitTotals;
 
-/// Prepares a value for a socket, and counts it with what the same process received.
-pub type Fit<'a> = dyn Fn(&UnitTotals, (ProcessId, &Claim), Assembled, &Deliverable, Form) -> Result<Assembled, Refusal>
-    + Sync
-    + 'a;
+/// Prepares values for sockets.
+pub trait Fit: Sync {
+    /// Waits a little until it is known how values are prepared for a socket.
+    fn ready(&self, form: Form) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+
+    /// Prepares a value for a socket, and counts it with what the same process received.
+    fn fit(
+        &self,
+        totals: &UnitTotals,
+        asker: (ProcessId, &Claim),
+        it: Assembled,
+        what: &Deliverable,
+        form: Form,
+    ) -> Result<Assembled, Refusal>;
+}
 
 /// A start: one process requests all credentials of the unit.
 pub struct Start<'a> {
     /// Gets values.
     pub broker: &'a Arc<Broker>,
     /// Prepares them.
-    pub fit: &'a Fit<'a>,
+    pub fit: &'a dyn Fit,
     /// The process.
     pub process: ProcessId,
     /// What it received.
@@ -48,7 +60,7 @@ pub struct Predicted {
 
 impl<'a> Start<'a> {
     /// Begins a start. Call [`Broker::forget`] for its process at the end.
-    pub fn new(broker: &'a Arc<Broker>, fit: &'a Fit<'a>, asker: Asker) -> Self {
+    pub fn new(broker: &'a Arc<Broker>, fit: &'a dyn Fit, asker: Asker) -> Self {
         Self { broker, fit, process: ProcessId::nobody(), totals: UnitTotals::default(), asker }
     }
 
@@ -56,6 +68,7 @@ impl<'a> Start<'a> {
     pub async fn answer(&self, what: &Deliverable, claim: &Claim, form: Form, look_up: bool) -> Predicted {
         let (process, arrived, asker) = (self.process, BootTime::now(), self.asker.clone());
         let job = Job { what: what.clone(), process, arrived, asker };
+        self.fit.ready(form).await;
         if let Some(answer) = self.at_once(&job, claim, form) {
             return answer;
         }
@@ -70,7 +83,7 @@ impl<'a> Start<'a> {
     fn at_once(&self, job: &Job, claim: &Claim, form: Form) -> Option<Predicted> {
         let result = assemble::look_up(self.broker, job).known()?;
         let size = result.as_ref().ok().map(|assembled| assembled.value.len());
-        let fit = |value| (self.fit)(&self.totals, (self.process, claim), value, &job.what, form);
+        let fit = |value| self.fit.fit(&self.totals, (self.process, claim), value, &job.what, form);
         let stale = |it: Assembled| it.stale.into_iter().next().map(|(_, failure)| failure);
         Some(Predicted { result: Some(result.and_then(fit).map(stale)), size })
     }

@@ -3,12 +3,14 @@
 //! and a refusal appears in the journal of the handle.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::Publisher;
 use super::accounts::Accounts;
 use super::plan::{File, Plan, unpublished};
+use super::{PATIENCE, Publisher};
 use crate::domain::name::{Claim, UnitName, unescape};
 use crate::domain::policy::Deliverable;
+use crate::provider::base::publish_error::Fault;
 use crate::provider::base::refusal::Refusal;
 
 /// The credential ID of handles.
@@ -72,24 +74,28 @@ pub(super) fn files<'a>(plan: &'a Plan, handle: &Handle) -> Vec<&'a File> {
 
 impl Publisher {
     /// The files that a handle waits for. Fails if none of the handle's files are configured.
-    pub async fn awaited(&self, handle: &Handle) -> Result<Vec<Awaited>, Refusal> {
+    pub async fn awaited(self: &Arc<Self>, handle: &Handle) -> Result<Vec<Awaited>, Refusal> {
         let plan = self.configured()?;
         let files = files(&plan, handle);
         if let (Handle::One(name), []) = (handle, files.as_slice()) {
             return Err(Refusal::NoFile(name.clone()));
         }
         let accounts = Accounts::of(files.iter().map(|file| &file.target)).await;
-        let awaited = |file: &File| {
-            let owner = accounts.owner(&file.target).map(drop);
-            let fault = owner.and_then(|()| self.writer().opens(&file.root)).err();
-            Awaited {
-                name: file.name.to_string(),
-                content: file.content.clone(),
-                path: file.target.path.clone(),
-                unwritable: fault.map(unpublished(file)),
-            }
+        let roots: Vec<PathBuf> = files.iter().map(|file| file.root.clone()).collect();
+        let opens = move |publisher: &Self| {
+            let writer = publisher.writer();
+            roots.iter().map(|root| writer.opens(root).err()).collect::<Vec<_>>()
         };
-        Ok(files.into_iter().map(awaited).collect())
+        let opens = self.on_disk_soon(opens).await;
+        let opens = opens
+            .unwrap_or_else(|_no_answer| files.iter().map(|_| Some(Fault::NoAnswer(PATIENCE))).collect());
+        let awaited = |(file, fault): (&File, Option<Fault>)| Awaited {
+            name: file.name.to_string(),
+            content: file.content.clone(),
+            path: file.target.path.clone(),
+            unwritable: accounts.owner(&file.target).err().or(fault).map(unpublished(file)),
+        };
+        Ok(files.into_iter().zip(opens).map(awaited).collect())
     }
 }
 

@@ -89,11 +89,11 @@ impl Publisher {
     }
 
     /// Compares the handles with the files once. Returns whether all are in the right state.
-    async fn settle_handles(&self) -> zbus::Result<bool> {
+    async fn settle_handles(self: &Arc<Self>) -> zbus::Result<bool> {
         let manager = self.link.manager().await?;
         let units = manager.list_units_by_patterns(&STATES, &UNITS).await?;
         let mut settled = true;
-        for (unit, step) in self.steps(units) {
+        for (unit, step) in self.on_disk(move |publisher| publisher.steps(units)).await {
             let job = match step {
                 HandleStep::AskAgain => manager.restart_unit(&unit, "ignore-dependencies").await,
                 HandleStep::Start => manager.start_unit(&unit, "replace").await,
@@ -158,7 +158,7 @@ impl Publisher {
     /// Logs why a handle is refused in the journals of the units that require it, which would otherwise show
     /// only that a dependency failed.
     pub(in crate::provider) async fn tell_consumers(&self, unit: &UnitName, refusal: &Refusal) {
-        let Some(handle) = Handle::of_unit(unit).filter(|_| self.writer().kind == Kind::Memory) else {
+        let Some(handle) = Handle::of_unit(unit).filter(|_| self.kind == Kind::Memory) else {
             return;
         };
         let consumers = match consumers(&self.link, unit.as_str()).await {

@@ -18,10 +18,13 @@ mod write;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::timeout;
 
 use super::base::process_id::ProcessId;
 use super::store::Kind;
@@ -53,7 +56,13 @@ use write::{Open, Piece, Writer};
 pub struct Publisher {
     config: Arc<CurrentConfig>,
     broker: Arc<Broker>,
+    /// Only [`Publisher::on_disk`] uses it, in another thread.
     writer: Mutex<Writer>,
+    kind: Kind,
+    /// The permit to work on files.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// The size of all files after the last work, in bytes.
+    bytes: AtomicU64,
     /// The last plan, and its configuration.
     plan: Mutex<Option<(Arc<ActiveConfig>, Arc<Plan>)>>,
     /// A file was created or removed, so the state of its handle may have to change.
@@ -63,6 +72,8 @@ pub struct Publisher {
     is_to_recover: OnceLock<IsToRecover>,
 }
 
+/// How long who asked for a file waits for its disk.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Why a file is removed.
 const NO_MORE: &str = "1Password no longer has it";
 /// The same, after the removal of an override.
@@ -83,10 +94,14 @@ impl Publisher {
     /// A publisher that continues where the previous process stopped.
     pub fn new(config: Arc<CurrentConfig>, broker: Arc<Broker>, kind: Kind) -> Self {
         let manifest = broker.store().published().map(|list| Manifest::read(&list)).unwrap_or_default();
+        let bytes = AtomicU64::new(manifest.bytes());
         let writer = Mutex::new(Writer::new(kind, manifest));
         Self {
             config,
             writer,
+            kind,
+            turn: Arc::default(),
+            bytes,
             plan: Mutex::default(),
             files_changed: Notify::new(),
             link: Link::default(),
@@ -95,10 +110,43 @@ impl Publisher {
         }
     }
 
+    /// The size of all published files in memory, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// Leaves failed units to recovery if this returns true. Recovery also starts the units that failed with
     /// them.
     pub fn leave_to_recovery(&self, is_to_recover: impl Fn(&str) -> bool + Send + Sync + 'static) {
         let _ = self.is_to_recover.set(Box::new(is_to_recover));
+    }
+
+    /// Works on files and links in another thread, since their disks may hang. One thread does so at a time.
+    async fn on_disk<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> T {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let publisher = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || {
+            let result = work(&publisher);
+            publisher.bytes.store(publisher.writer().used, Ordering::Relaxed);
+            drop(turn);
+            result
+        });
+        match done.await {
+            Ok(result) => result,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => std::future::pending().await, // the process ends
+        }
+    }
+
+    /// The same for someone who waits for it: fails if that takes too long.
+    async fn on_disk_soon<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, Fault> {
+        timeout(PATIENCE, self.on_disk(work)).await.map_err(|_elapsed| Fault::NoAnswer(PATIENCE))
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
@@ -112,7 +160,7 @@ impl Publisher {
     }
 
     /// Removes what is no longer configured, and incomplete files.
-    pub fn prune(&self) {
+    fn prune(&self) {
         let Some(plan) = self.plan() else { return };
         // files with an available value are replaced next; others must be removed, because their content is
         // wrong
@@ -171,10 +219,10 @@ impl Publisher {
     }
 
     /// Updates the files according to configuration and store, without asking 1Password.
-    pub async fn sync(&self) {
-        self.prune();
+    pub async fn sync(self: &Arc<Self>) {
+        self.on_disk(Self::prune).await;
         self.refresh(Which::All).await;
-        self.withdraw_gone();
+        self.on_disk(Self::withdraw_gone).await;
         self.files_changed.notify_one(); // also for files that an earlier process has removed
     }
 
@@ -204,14 +252,18 @@ impl Publisher {
         self.sync().await;
         loop {
             match events.recv().await {
-                Ok(Event::Changed { key, .. }) => self.refresh(Which::OfItem(&key)).await,
+                Ok(Event::Changed { key, .. }) => self.refresh(Which::OfItem(key)).await,
                 Ok(Event::Failed { key, fields, failure }) if failure.class.is_confirmed_gone() => {
-                    self.gone(&key, fields.as_deref());
+                    self.on_disk(move |publisher| publisher.gone(key, fields.as_deref())).await;
                 }
                 Ok(Event::Held { name }) => {
-                    self.refresh(Which::OfSecret(&name)).await;
+                    let which = Which::OfSecret(name.clone());
+                    self.refresh(which.clone()).await;
                     if self.broker.store().held(&name).is_none() {
-                        self.withdraw_what_is_not_there(Which::OfSecret(&name), |_| true, RELEASED);
+                        let withdraw = move |publisher: &Self| {
+                            publisher.withdraw_what_is_not_there(&which, |_| true, RELEASED);
+                        };
+                        self.on_disk(withdraw).await;
                     }
                 }
                 Ok(Event::Failed { .. } | Event::Configured) => {} // a reload calls `sync` itself
@@ -222,13 +274,14 @@ impl Publisher {
     }
 
     /// An item, or these fields of it, were deleted or became inaccessible: removes their files.
-    fn gone(&self, key: &ItemKey, fields: Option<&[FieldRef]>) {
+    fn gone(&self, key: ItemKey, fields: Option<&[FieldRef]>) {
         let is_gone = |wanted: &Arc<Wanted>| fields.is_none_or(|gone| gone.contains(&wanted.reference.field));
-        self.withdraw_what_is_not_there(Which::OfItem(key), |file| file.parts_of(key).any(is_gone), NO_MORE);
+        let is_concerned = |file: &File| file.parts_of(&key).any(is_gone);
+        self.withdraw_what_is_not_there(&Which::OfItem(key.clone()), is_concerned, NO_MORE);
     }
 
     /// Removes those of these files whose values are no longer available. An overridden value is available.
-    fn withdraw_what_is_not_there(&self, which: Which<'_>, is_concerned: impl Fn(&File) -> bool, why: &str) {
+    fn withdraw_what_is_not_there(&self, which: &Which, is_concerned: impl Fn(&File) -> bool, why: &str) {
         let Some(plan) = self.plan() else { return };
         let files = plan.select(which).into_iter().flatten().filter(|file| is_concerned(file));
         let gone = files.filter(|file| self.at_hand(std::iter::once(*file), ProcessId::nobody()).is_empty());
@@ -263,16 +316,21 @@ impl Publisher {
         self.files_changed.notify_one();
     }
 
-    async fn refresh(&self, which: Which<'_>) {
+    async fn refresh(self: &Arc<Self>, which: Which) {
         let Some(plan) = self.plan() else { return };
-        let accounts = Accounts::of(plan.select(which).into_iter().flatten().map(|file| &file.target)).await;
+        let accounts = Accounts::of(plan.select(&which).into_iter().flatten().map(|file| &file.target)).await;
+        self.on_disk(move |publisher| publisher.put_present(&which, &accounts)).await;
+    }
+
+    /// Writes those of these files whose values are in the store.
+    fn put_present(&self, which: &Which, accounts: &Accounts) {
         let Some(plan) = self.plan() else { return }; // the current configuration counts
         let groups: Vec<Ready<'_>> = plan
             .select(which)
             .into_iter()
             .map(|group| self.at_hand(group.iter(), ProcessId::nobody()))
             .collect();
-        for (file, result) in self.put(groups, &accounts) {
+        for (file, result) in self.put(groups, accounts) {
             if let Err(fault) = result {
                 let remedy = fault.remedy(file.name.as_str());
                 tracing::error!(

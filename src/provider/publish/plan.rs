@@ -43,13 +43,13 @@ pub(super) struct Plan {
 }
 
 /// Some of the files.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Which<'a> {
+#[derive(Debug, Clone)]
+pub(super) enum Which {
     All,
     /// Those that use this item.
-    OfItem(&'a ItemKey),
+    OfItem(ItemKey),
     /// Those that use this secret.
-    OfSecret(&'a str),
+    OfSecret(String),
 }
 
 impl Plan {
@@ -98,7 +98,7 @@ impl Plan {
     }
 
     /// Some of the files, in groups that belong together: files of one item have the same version.
-    pub(super) fn select(&self, which: Which<'_>) -> Vec<&[File]> {
+    pub(super) fn select(&self, which: &Which) -> Vec<&[File]> {
         let together = |one: &File, other: &File| one.item.is_some() && one.item == other.item;
         match which {
             Which::All => self.files.chunk_by(together).collect(),
@@ -110,7 +110,7 @@ impl Plan {
                 own.into_iter().chain(templates.map(|&at| &self.files[at..=at])).collect()
             }
             Which::OfSecret(name) => {
-                let is_of = |file: &File| file.content.parts().iter().any(|wanted| wanted.label == name);
+                let is_of = |file: &File| file.content.parts().iter().any(|wanted| wanted.label == *name);
                 let all = (0..self.files.len()).filter(|&at| is_of(&self.files[at]));
                 all.map(|at| &self.files[at..=at]).collect()
             }

@@ -17,6 +17,7 @@ use crate::provider::base::peer::Peer;
 use crate::provider::base::refusal::Refusal;
 use crate::provider::context::Context;
 use crate::provider::fetch::assemble::{self, Assembled, Job, LookUp, Part};
+use crate::provider::fetch::start::Fit as _;
 use crate::provider::observe::counters::STRANGER;
 use crate::provider::publish::Handle;
 use crate::provider::request::attestation::{Attestation, Stranger};
@@ -130,8 +131,8 @@ impl Handler {
 
     /// The answer, if it is available without waiting.
     fn look_up(&self, Request { job, form, .. }: &Request) -> Option<Result<Assembled, Refusal>> {
-        if *form == Form::Sealed && !self.context.sealer.is_settled() {
-            return None;
+        if *form == Form::Sealed {
+            return None; // another thread must look at the key first, whose disk may hang
         }
         assemble::look_up(&self.context.broker, job).known()
     }
@@ -173,6 +174,9 @@ impl Handler {
                 self.pace.wait(request.peer.process, left).await;
             }
             Some(Lack::Memory { .. }) | None => {}
+        }
+        if lack.is_some() && request.form == Form::Sealed {
+            self.wait_for_key(request).await;
         }
         if lack.is_some()
             && let Some(result) = assemble::look_up(&self.context.broker, &request.job).known()

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 
 use super::*;
+use crate::domain::seal::key_file;
 
 const MACHINE: u128 = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
 
@@ -26,7 +27,7 @@ fn place() -> (TempDir, PathBuf, Sealer) {
 
 fn sealer(place: &Path, file: &Path) -> Sealer {
     fs::write(place.join("machine-id"), format!("{MACHINE:032x}\n")).unwrap();
-    Sealer { machine_id: place.join("machine-id"), ..Sealer::new(file) }
+    Sealer::with_machine_id(file, &place.join("machine-id"))
 }
 
 /// A sealer with a key, both in this folder.
@@ -36,7 +37,18 @@ pub(crate) fn with_key(folder: &Path) -> Sealer {
     sealer(folder, &file)
 }
 
+fn is_settled(sealer: &Sealer) -> bool {
+    sealer.looks.look();
+    sealer.is_settled()
+}
+
+fn key(sealer: &Sealer) -> Looked {
+    sealer.looks.look();
+    sealer.last()
+}
+
 fn seal(sealer: &Sealer) -> Result<usize, String> {
+    sealer.looks.look();
     let value = SecretValue::new(b"hunter2".to_vec());
     let sealed = sealer.seal(&CredentialId::parse("db").unwrap(), &value);
     sealed.map(|blob| blob.len()).map_err(|error| error.with_remedy())
@@ -45,20 +57,20 @@ fn seal(sealer: &Sealer) -> Result<usize, String> {
 #[test]
 fn a_key_that_comes_and_changes() {
     let (_place, file, sealer) = place();
-    assert!(!sealer.is_settled());
+    assert!(!is_settled(&sealer));
     assert!(seal(&sealer).unwrap_err().contains("RequiresMountsFor="));
     fs::create_dir(file.parent().unwrap()).unwrap();
-    assert!(!sealer.is_settled(), "it may be made just now");
+    assert!(!is_settled(&sealer), "it may be made just now");
     assert!(seal(&sealer).unwrap_err().contains("systemd-creds setup"));
     put(&file, MACHINE, b"");
-    assert!(sealer.is_settled());
+    assert!(is_settled(&sealer));
     assert!(seal(&sealer).unwrap_err().contains("it has 16 bytes"));
     put(&file, MACHINE, &[1; 32]);
     assert!(seal(&sealer).is_ok());
-    let first = sealer.key().unwrap();
-    assert!(Arc::ptr_eq(&first, &sealer.key().unwrap()), "read again");
+    let first = key(&sealer).unwrap();
+    assert!(Arc::ptr_eq(&first, &key(&sealer).unwrap()), "read again");
     put(&file, MACHINE, &[2; 32]);
-    assert!(!Arc::ptr_eq(&first, &sealer.key().unwrap()), "not read again");
+    assert!(!Arc::ptr_eq(&first, &key(&sealer).unwrap()), "not read again");
     fs::remove_file(&file).unwrap();
     assert!(seal(&sealer).unwrap_err().contains("has no key"));
 }
@@ -107,14 +119,47 @@ fn a_key_is_made_when_it_is_missing_or_foreign_and_a_unit_asks() {
         count.fetch_add(1, Ordering::Relaxed);
     });
     let asked = || asked.swap(0, Ordering::Relaxed);
-    assert!(sealer.error().is_some() && asked() == 0, "a look makes none");
-    assert!(!sealer.is_settled() && !sealer.is_settled());
+    assert!(key(&sealer).is_err() && asked() == 0, "a look makes none");
+    assert!(!is_settled(&sealer) && !is_settled(&sealer));
     assert_eq!(asked(), 1, "once for all who wait");
     put(&file, MACHINE, &[1; 32]);
-    assert!(sealer.is_settled() && asked() == 0);
+    assert!(is_settled(&sealer) && asked() == 0);
     put(&file, MACHINE + 1, &[1; 32]);
-    assert!(!sealer.is_settled() && asked() == 1);
+    assert!(!is_settled(&sealer) && asked() == 1);
     put(&file, MACHINE, &[1; 32]);
     fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
-    assert!(sealer.is_settled() && asked() == 0, "systemd makes none in its place");
+    assert!(is_settled(&sealer) && asked() == 0, "systemd makes none in its place");
+}
+
+/// The disk of the key hangs until something is sent.
+#[tokio::test]
+async fn who_needs_a_key_waits_for_its_disk_and_one_thread_looks() {
+    let (answer, answers) = std::sync::mpsc::channel::<()>();
+    let (answers, looks) = (Mutex::new(answers), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&looks);
+    let sealer = Arc::new(Sealer::reading("/var/key".into(), move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        let _ = answers.lock().unwrap().recv();
+        Err(Unsealed::NoRandom)
+    }));
+    let waiting: Vec<_> = (0..100)
+        .map(|_| {
+            let sealer = Arc::clone(&sealer);
+            tokio::spawn(async move { sealer.settled().await })
+        })
+        .collect();
+    while looks.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(waiting.iter().all(|waiting| !waiting.is_finished()));
+    assert!(matches!(sealer.not_settled(), Unsealed::NoAnswer(file) if file == Path::new("/var/key")));
+    assert_eq!(looks.load(Ordering::SeqCst), 1, "one at a time");
+    for _ in 0..2 {
+        answer.send(()).unwrap();
+    }
+    for waiting in waiting {
+        timeout(Duration::from_secs(60), waiting).await.expect("it hangs").unwrap();
+    }
+    assert!(matches!(sealer.not_settled(), Unsealed::NoRandom));
+    assert_eq!(looks.load(Ordering::SeqCst), 2, "one for all who waited during the first");
 }

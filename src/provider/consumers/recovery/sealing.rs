@@ -40,14 +40,18 @@ impl Sealing {
         }
     }
 
-    /// Whether a unit that awaits this correction would be refused again because of the key.
+    /// Whether a unit that awaits this correction would be refused again because of the key, according to the last
+    /// look.
     pub(super) fn fails(&self, awaits_correction: Option<&str>) -> bool {
         awaits_key(awaits_correction) && self.sealer.error().is_some()
     }
 
     /// Waits until a unit was refused because of the key, and the key can be used.
     pub(super) async fn works_again(&self) {
-        while !self.failed.load(Ordering::Relaxed) || self.sealer.error().is_some() {
+        loop {
+            if self.failed.load(Ordering::Relaxed) && self.sealer.problem().await.is_none() {
+                break;
+            }
             sleep(LOOK).await;
         }
         self.failed.store(false, Ordering::Relaxed);

@@ -181,7 +181,7 @@ impl Restarts {
     /// Why a unit would not start with the new values. Without `look_up`, considers only what is in memory.
     async fn problem(
         &self,
-        how: (&Arc<Broker>, &Fit<'_>),
+        how: (&Arc<Broker>, &dyn Fit),
         active: &Arc<ActiveConfig>,
         unit: &str,
         look_up: bool,
@@ -199,7 +199,7 @@ impl Restarts {
     }
 
     /// Why a due action would be withheld, according to what is in memory. Empty if it would not be.
-    pub async fn foresee(&self, broker: &Arc<Broker>, fit: &Fit<'_>, due: &Due) -> String {
+    pub async fn foresee(&self, broker: &Arc<Broker>, fit: &dyn Fit, due: &Due) -> String {
         let problem = self.problem((broker, fit), &self.config.get(), &due.unit, false).await;
         problem.as_ref().map(Problem::in_words).unwrap_or_default()
     }

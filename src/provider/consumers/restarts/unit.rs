@@ -114,7 +114,7 @@ impl Credentials {
     /// 1Password what is not in memory, as for a start.
     pub(super) async fn problem(
         &self,
-        (broker, fit): (&Arc<Broker>, &Fit<'_>),
+        (broker, fit): (&Arc<Broker>, &dyn Fit),
         active: &ActiveConfig,
         unit: &UnitName,
         look_up: bool,

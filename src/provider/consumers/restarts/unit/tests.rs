@@ -1,3 +1,5 @@
+use std::pin::Pin;
+
 use super::*;
 use crate::config::from_text;
 use crate::provider::base::limits::UNIT_TOTAL;
@@ -46,20 +48,29 @@ fn lines_are_sorted() {
     );
 }
 
-fn fit(
-    totals: &UnitTotals,
-    (process, claim): (ProcessId, &Claim),
-    it: Assembled,
-    what: &Deliverable,
-    form: Form,
-) -> Result<Assembled, Refusal> {
-    let (what, size) = (what.references(), it.value.len());
-    let takes = limits::largest(form, &claim.credential);
-    if size > takes {
-        return Err(Refusal::TooLarge { what, size, takes });
+struct Sizes;
+
+impl Fit for Sizes {
+    fn ready(&self, _: Form) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(std::future::ready(()))
     }
-    let counted = totals.add(process, claim, size, BootTime::now());
-    counted.map_err(|others| Refusal::TooLargeTogether { what, size, others }).map(|()| it)
+
+    fn fit(
+        &self,
+        totals: &UnitTotals,
+        (process, claim): (ProcessId, &Claim),
+        it: Assembled,
+        what: &Deliverable,
+        form: Form,
+    ) -> Result<Assembled, Refusal> {
+        let (what, size) = (what.references(), it.value.len());
+        let takes = limits::largest(form, &claim.credential);
+        if size > takes {
+            return Err(Refusal::TooLarge { what, size, takes });
+        }
+        let counted = totals.add(process, claim, size, BootTime::now());
+        counted.map_err(|others| Refusal::TooLargeTogether { what, size, others }).map(|()| it)
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,7 +108,7 @@ async fn all_credentials_of_a_unit_are_judged() {
                 ..Credentials::default()
             };
             let unit = UnitName::parse("app.service").unwrap();
-            let problem = credentials.problem((&rig.broker, &fit), &rig.config.get(), &unit, look_up).await;
+            let problem = credentials.problem((&rig.broker, &Sizes), &rig.config.get(), &unit, look_up).await;
             match (&problem, expected) {
                 (None, None) => {}
                 (Some(problem), Some(words)) => {
@@ -115,6 +126,6 @@ async fn a_published_file_that_is_missing_is_a_problem() {
     let missing = vec![("db".to_owned(), "/run/secrets/db".into())];
     let credentials = Credentials { missing, ..Credentials::default() };
     let unit = UnitName::parse("app.service").unwrap();
-    let problem = credentials.problem((&rig.broker, &fit), &rig.config.get(), &unit, true).await.unwrap();
+    let problem = credentials.problem((&rig.broker, &Sizes), &rig.config.get(), &unit, true).await.unwrap();
     assert!(problem.in_words().starts_with("credential db: /run/secrets/db"), "{problem:?}");
 }
