@@ -281,7 +281,7 @@ fn readers_that_never_read_hold_nobody_up_for_good(stage: &Stage) {
     let big = ("big", long_value(BIG));
     let big = [(big.0, big.1.as_bytes())];
     stage.gets("app-warm.service", "", &big);
-    let most = (128 << 20) / BIG; // in the provider's memory
+    let most = (80 << 20) / BIG; // in the provider's memory
     let (read, readers) = (1000, most + 10);
     let text = format!(
         "[Service]\nStandardOutput=truncate:/srv/out/held\nExecStartPre=mkfifo /srv/out/never\n\

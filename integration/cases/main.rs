@@ -27,6 +27,7 @@ mod last_valid;
 mod leftovers;
 mod liar;
 mod machine;
+mod memory;
 mod metrics;
 mod morning;
 mod operation;
@@ -79,8 +80,8 @@ const THEMES: &[&Theme] = &[
     &frozen::THEME,
     &host_key::THEME,
     &host_key::KEPT,
-    &cli::THEME,
     &hung_disk::THEME,
+    &cli::THEME,
     &cli_alone::THEME,
     &demo::THEME,
     &docs::THEME,
@@ -90,6 +91,7 @@ const THEMES: &[&Theme] = &[
     &explain::LIVE,
     &journal::THEME,
     &journal::AUDIT,
+    &memory::THEME,
     &metrics::THEME,
     &sealed::THEME,
     &sealed::ALONE,

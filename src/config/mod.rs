@@ -4,6 +4,7 @@ mod at;
 mod checked;
 mod files;
 mod json;
+pub(crate) mod memory;
 mod merged;
 mod op_env;
 mod opnix;
@@ -24,6 +25,7 @@ use crate::domain::name::{CredentialId, SecretName, SourceName};
 use crate::domain::policy::Policy;
 use crate::domain::secret::{Grant, Rotation, Target};
 use crate::domain::template::Filling;
+use crate::host::memory as host_memory;
 
 pub use checked::ServiceAccount;
 pub(crate) use checked::is_local_name;
@@ -85,7 +87,7 @@ pub fn load_changed(paths: &Paths, changed: &Path, text: Option<&str>) -> Result
         let number = problems.add_file(changed, text.to_owned());
         written.extend(read(number, &mut problems));
     }
-    finish(written, problems)
+    finish(written, host_memory::of_services(), problems)
 }
 
 /// Whether a file is the whole configuration of this machine.
@@ -119,7 +121,7 @@ pub fn from_texts(texts: &Texts) -> Result<Loaded, Report> {
         let number = problems.add_file(file, text.clone());
         written.extend(read(number, &mut problems));
     }
-    finish(written, problems)
+    finish(written, None, problems)
 }
 
 /// Whether no configuration exists, in contrast to an invalid one.
@@ -132,7 +134,7 @@ pub fn from_text(file: &Path, text: &str) -> Result<Loaded, Report> {
     let mut problems = Problems::default();
     let number = problems.add_file(file, text.to_owned());
     let written = read(number, &mut problems);
-    finish(written.into_iter().collect(), problems)
+    finish(written.into_iter().collect(), None, problems)
 }
 
 fn load_files(files: &[PathBuf], origin: Origin, mut problems: Problems) -> Result<Loaded, Report> {
@@ -142,7 +144,11 @@ fn load_files(files: &[PathBuf], origin: Origin, mut problems: Problems) -> Resu
             written.extend(read(number, &mut problems));
         }
     }
-    finish(written, problems)
+    let memory = match origin {
+        Origin::Installed => host_memory::of_services(),
+        Origin::Given => None, // it may be for another machine
+    };
+    finish(written, memory, problems)
 }
 
 fn read(number: usize, problems: &mut Problems) -> Option<Written> {
@@ -171,12 +177,14 @@ fn opnix_is_told(file: usize, tree: &json::Node, converted: &opnix::Converted, p
     }
 }
 
-fn finish(written: Vec<Written>, mut problems: Problems) -> Result<Loaded, Report> {
+/// Checks what was read. `memory` is what services of this machine can have, in bytes, if the configuration is for
+/// this machine.
+fn finish(written: Vec<Written>, memory: Option<u64>, mut problems: Problems) -> Result<Loaded, Report> {
     let merged = merged::merge(written, &mut problems);
     if merged.is_empty() {
         problems.warn_of_nothing();
     }
-    let settings = checked::check(merged, &mut problems);
+    let settings = checked::check(merged, memory, &mut problems);
     let failed = problems.errors() > 0;
     let list = problems.take_list();
     match failed {

@@ -154,8 +154,9 @@ pub(crate) struct Defaults {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Limits {
-    /// The maximum size of all fetched values in memory, from `1MiB` to `4GiB`. onecred enforces the limit, because a ramfs has none. `K`,
-    /// `M` and `G` are accepted too.
+    /// The maximum size of all fetched values in memory, from `1MiB` to `4GiB`, and that of all published files. onecred enforces the limit,
+    /// because a ramfs has none, and sets `MemoryMax=` accordingly. The machine must have enough memory for both. `K`, `M` and `G` are
+    /// accepted too.
     #[schemars(example = "64MiB", extend("default" = "64MiB"))]
     pub(crate) store_size: Option<At<String>>,
     /// How many connections are served at the same time, 1 to 512. Further ones wait.

@@ -5,6 +5,7 @@ pub(crate) mod accept;
 pub(crate) mod calendar;
 pub mod clock;
 pub(crate) mod directory;
+pub(crate) mod memory;
 pub(crate) mod ownership;
 pub mod pause;
 pub mod pauses;

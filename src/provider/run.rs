@@ -1,6 +1,7 @@
 //! The provider's life: opens what it needs, serves, reloads on SIGHUP, and on SIGTERM answers what it can and refuses the rest.
 
 mod guard;
+mod memory;
 mod wind_down;
 
 use std::io;
@@ -144,6 +145,7 @@ async fn live(options: Options) -> Result<(), Fatal> {
 fn start_tasks(context: &Arc<Context>, keeper: Pid, reloads: mpsc::Sender<dbus::Reload>) {
     let moving = Arc::clone(context);
     tokio::spawn(async move { scope::enter(keeper, &moving.keeper).await });
+    tokio::spawn(memory::keep_limit(Arc::clone(context)));
     tokio::spawn(dbus::serve(Arc::clone(context), reloads));
     tokio::spawn(rotation::keep_fresh(Arc::clone(&context.broker)));
     tokio::spawn(Arc::clone(&context.publisher).follow_handles());

@@ -42,11 +42,11 @@ const DEADLINES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60
 const STORE_SIZES: [u64; 2] = [1 << 20, 4 << 30];
 const CONNECTIONS: [u64; 2] = [1, 512];
 
-/// Checks the whole configuration. Use the result only if no errors were found.
-pub(super) fn check(merged: Merged, problems: &mut Problems) -> Settings {
+/// Checks the whole configuration. Use the result only if no errors were found. `memory` is that of this machine.
+pub(super) fn check(merged: Merged, memory: Option<u64>, problems: &mut Problems) -> Settings {
     let places = start_cost::places(&merged);
     let sources = source::sources(merged.source, merged.sources, problems);
-    let limits = limits(merged.limits.as_deref(), problems);
+    let limits = limits(merged.limits.as_deref(), memory, problems);
     let roots = target::roots(merged.publish.as_deref(), problems);
     let (claims, targets) = (Vec::new(), Vec::new());
     let mut checker = Checker { problems, sources, defaults: Defaults::new(), roots, claims, targets };
@@ -81,7 +81,7 @@ pub(super) fn check(merged: Merged, problems: &mut Problems) -> Settings {
     settings
 }
 
-fn limits(written: Option<&written::Limits>, problems: &mut Problems) -> Limits {
+fn limits(written: Option<&written::Limits>, memory: Option<u64>, problems: &mut Problems) -> Limits {
     let mut limits = Limits::default();
     let Some(written) = written else { return limits };
     if let Some(text) = &written.store_size {
@@ -104,6 +104,11 @@ fn limits(written: Option<&written::Limits>, problems: &mut Problems) -> Limits 
                 "there can be from 1 to 512",
             ),
         }
+    }
+    if let (Some(text), Some(memory)) = (&written.store_size, memory)
+        && let Some((what, remedy)) = limits.misfit(memory)
+    {
+        problems.error(text.place, what, remedy);
     }
     limits
 }

@@ -68,6 +68,19 @@ pub(crate) fn connect_from(
     Ok(fd)
 }
 
+/// Whether another open file description of this file exists, in any process. The file must be open for reading only, and belong to this user.
+pub(crate) fn is_open_elsewhere(file: &impl AsRawFd) -> bool {
+    let fd = file.as_raw_fd();
+    // SAFETY: this fcntl takes an integer. A write lease is granted only if there is no other opener.
+    let result = unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_WRLCK) };
+    let is_refused = result == -1 && io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock;
+    if result == 0 {
+        // SAFETY: as above. The lease is returned at once; only this process knows the file.
+        unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_UNLCK) };
+    }
+    is_refused
+}
+
 /// Takes ownership of the descriptors in a received SCM_RIGHTS message.
 pub(crate) fn adopt_received(fds: &[RawFd]) -> Vec<OwnedFd> {
     // SAFETY: the kernel created these descriptors in recvmsg; nothing else knows their numbers.

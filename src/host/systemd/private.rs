@@ -63,6 +63,12 @@ pub async fn start_scope(name: &str, description: &str, pid: u32) -> Result<(), 
 }
 
 async fn call(socket: &Path, method: &str, body: &(impl Serialize + DynamicType)) -> Result<(), CallError> {
+/// Sets a unit's `MemoryMax=` in bytes until the next boot. Returns when it is set.
+pub async fn set_memory_max(unit: &str, bytes: u64) -> Result<(), CallError> {
+    let properties: Properties<'_> = vec![("MemoryMax", bytes.into())];
+    call(Path::new(SOCKET), "SetUnitProperties", &(unit, true, properties)).await
+}
+
     let message = Message::method_call("/org/freedesktop/systemd1", method)
         .interface("org.freedesktop.systemd1.Manager")
         .build(body)

@@ -184,8 +184,8 @@ impl Desk {
         let value = result.map_err(|refusal| refused(name, &refusal))?.value;
         let handed = self
             .handouts
-            .out(&value, what.parts())
-            .map_err(|error| BusError::Failed(format!("{name}: no memory file for it: {error}")))?;
+            .out(caller.uid, &value, what.parts())
+            .map_err(|error| BusError::not_handed_out(name, &error))?;
         if self.context.config.get().settings.audit == Audit::All {
             opened(name, what, caller);
         }

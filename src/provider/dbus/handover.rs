@@ -1,7 +1,6 @@
 //! Passes values by file descriptor, never in a message: sealed memfds to callers, and an administrator's
 //! file to onecred.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -13,17 +12,41 @@ use ring::hmac;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::error::BusError;
+use crate::config::memory;
 use crate::domain::secret::{SecretValue, Wanted};
+use crate::host::sys;
 use crate::ipc::packet;
 use crate::provider::base::events::Event;
 use crate::provider::base::item_key::ItemKey;
 
-/// The maximum number of bytes of the values that are kept for the next caller.
-const KEPT: usize = 16 << 20;
-/// The maximum number of values that are kept.
-const KEPT_VALUES: usize = 128;
+/// The most memory for values that one user made onecred keep, in bytes.
+const USER: usize = 16 << 20;
+/// The same for all users except root.
+const USERS: usize = 32 << 20;
+/// The same for all users.
+const ALL: usize = memory::HANDED_OUT as usize;
+/// The most values. Each has a descriptor.
+const VALUES: Counts = Counts { user: 128, users: 384, all: 512 };
+const PAGE: usize = 4096;
 
-/// Hands values out. All callers of one value share its memory, which the kernel charges to onecred as long as one of them has it open.
+#[derive(Debug)]
+struct Counts {
+    user: usize,
+    users: usize,
+    all: usize,
+}
+
+/// Why a value is not handed out.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotHandedOut {
+    #[error("values with {0} bytes are open already; close some of them")]
+    Crowded(usize),
+    #[error("it can't be put into memory: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Hands values out. All callers of one value share its memory, which the kernel charges to onecred as long as one of them has it open. So it
+/// counts as long, for the user who asked first.
 #[derive(Debug)]
 pub(super) struct Handouts {
     kept: Mutex<Kept>,
@@ -32,19 +55,23 @@ pub(super) struct Handouts {
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// By digest.
-    values: HashMap<Vec<u8>, KeptValue>,
-    bytes: usize,
+    values: Vec<KeptValue>,
     uses: u64,
 }
 
 #[derive(Debug)]
 struct KeptValue {
+    digest: Vec<u8>,
+    /// Open for reading only, so that it can be found out whether a caller has it open.
     memfd: OwnedFd,
+    /// The size of its memory in bytes.
     size: usize,
     last_use: u64,
+    uid: u32,
     /// What it was made of.
     parts: Vec<Arc<Wanted>>,
+    /// Whether the next caller can get it. Otherwise it counts only as long as a caller has it open.
+    is_current: bool,
 }
 
 impl Default for Handouts {
@@ -57,24 +84,29 @@ impl Default for Handouts {
 }
 
 impl Handouts {
-    /// A value as a sealed memfd, opened for this caller alone: read-only, and at its beginning.
-    pub(super) fn out(&self, value: &SecretValue, parts: &[Arc<Wanted>]) -> io::Result<OwnedFd> {
+    /// A value as a sealed memfd, opened for this user's call alone: read-only, and at its beginning.
+    pub(super) fn out(
+        &self,
+        uid: u32,
+        value: &SecretValue,
+        parts: &[Arc<Wanted>],
+    ) -> Result<OwnedFd, NotHandedOut> {
         // exposed: the caller is allowed to read the value
         let bytes = value.expose();
         let digest = hmac::sign(&self.key, bytes).as_ref().to_vec();
         let mut kept = self.kept();
         kept.uses += 1;
         let last_use = kept.uses;
-        if let Some(known) = kept.values.get_mut(&digest) {
+        if let Some(known) = kept.values.iter_mut().find(|known| known.is_current && known.digest == digest) {
             known.last_use = last_use;
-            return open_again(&known.memfd);
+            return Ok(open_again(&known.memfd)?);
         }
-        let memfd = packet::sealed("onecred", std::iter::once(bytes))?;
+        let size = bytes.len().next_multiple_of(PAGE);
+        kept.make_space(uid, size)?;
+        let memfd = open_again(&packet::sealed("onecred", std::iter::once(bytes))?)?;
         let opened = open_again(&memfd)?;
-        let size = bytes.len();
-        kept.bytes += size;
-        kept.values.insert(digest, KeptValue { memfd, size, last_use, parts: parts.to_vec() });
-        kept.shrink();
+        let parts = parts.to_vec();
+        kept.values.push(KeptValue { digest, memfd, size, last_use, uid, parts, is_current: true });
         Ok(opened)
     }
 
@@ -89,8 +121,10 @@ impl Handouts {
             Event::Held { name } => wanted.label == *name,
         };
         let mut kept = self.kept();
-        kept.values.retain(|_, value| !value.parts.iter().any(concerns));
-        kept.bytes = kept.values.values().map(|value| value.size).sum();
+        for value in kept.values.iter_mut().filter(|value| value.parts.iter().any(concerns)) {
+            value.is_current = false;
+        }
+        kept.drop_closed();
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -99,12 +133,37 @@ impl Handouts {
 }
 
 impl Kept {
-    /// Gives up what was not used for the longest time, until the rest is within the limits.
-    fn shrink(&mut self) {
-        while self.bytes > KEPT || self.values.len() > KEPT_VALUES {
-            let oldest = self.values.iter().min_by_key(|(_, value)| value.last_use);
-            let Some(oldest) = oldest.map(|(digest, _)| digest.clone()) else { return };
-            self.bytes -= self.values.remove(&oldest).map_or(0, |value| value.size);
+    /// Drops what is neither current nor open.
+    fn drop_closed(&mut self) {
+        self.values.retain(|value| value.is_current || sys::is_open_elsewhere(&value.memfd));
+    }
+
+    /// Drops what no caller has open, beginning with the least recently used, until another value of this user fits.
+    fn make_space(&mut self, uid: u32, size: usize) -> Result<(), NotHandedOut> {
+        self.drop_closed();
+        let all = |_: u32| true;
+        let users = |user: u32| user != 0;
+        let own = move |user: u32| user == uid;
+        if uid != 0 {
+            self.shrink(own, USER.saturating_sub(size), VALUES.user - 1)?;
+            self.shrink(users, USERS.saturating_sub(size), VALUES.users - 1)?;
+        }
+        self.shrink(all, ALL.saturating_sub(size), VALUES.all - 1)
+    }
+
+    /// Limits the values of these users.
+    fn shrink(&mut self, of: impl Fn(u32) -> bool, bytes: usize, count: usize) -> Result<(), NotHandedOut> {
+        loop {
+            let those = || self.values.iter().enumerate().filter(|(_, value)| of(value.uid));
+            let total = those().map(|(_, value)| value.size).sum::<usize>();
+            if total <= bytes && those().count() <= count {
+                return Ok(());
+            }
+            let closed = those().filter(|(_, value)| !sys::is_open_elsewhere(&value.memfd));
+            let Some((oldest, _)) = closed.min_by_key(|(_, value)| value.last_use) else {
+                return Err(NotHandedOut::Crowded(total));
+            };
+            self.values.swap_remove(oldest);
         }
     }
 }
@@ -145,9 +204,20 @@ mod tests {
     use super::*;
     use std::io::{Read, Write};
 
+    /// A user.
+    const UID: u32 = 998;
+
+    fn handed(handouts: &Handouts, value: &[u8], parts: &[Arc<Wanted>]) -> OwnedFd {
+        handouts.out(UID, &SecretValue::new(value.to_vec()), parts).unwrap()
+    }
+
+    fn inode(fd: &OwnedFd) -> u64 {
+        fstat(fd).unwrap().st_ino
+    }
+
     #[test]
     fn a_value_goes_out_and_comes_in_by_descriptor() {
-        let fd = Handouts::default().out(&SecretValue::new(b"hunter2".to_vec()), &[]).unwrap();
+        let fd = handed(&Handouts::default(), b"hunter2", &[]);
         let mut text = String::new();
         File::from(fd.try_clone().unwrap()).read_to_string(&mut text).unwrap();
         assert_eq!(text, "hunter2");
@@ -157,14 +227,6 @@ mod tests {
         assert!(matches!(take(&reader, true), Err(BusError::InvalidArgument(_))));
         assert!(matches!(take(tempfile::tempfile().unwrap(), false), Err(BusError::Empty(_))));
         assert!(take(tempfile::tempfile().unwrap(), true).is_ok_and(|value| value.is_empty()));
-    }
-
-    fn handed(handouts: &Handouts, value: &[u8], parts: &[Arc<Wanted>]) -> OwnedFd {
-        handouts.out(&SecretValue::new(value.to_vec()), parts).unwrap()
-    }
-
-    fn inode(fd: &OwnedFd) -> u64 {
-        fstat(fd).unwrap().st_ino
     }
 
     #[test]
@@ -206,24 +268,43 @@ mod tests {
             handouts.forget(&event);
             let after = handed(&handouts, b"hunter2", &wanted[..1]);
             assert_eq!(inode(&before) == inode(&after), kept, "{event:?}");
-            assert_eq!(handouts.kept().bytes, 7);
+            assert_eq!(handouts.kept().values.len(), if kept { 1 } else { 2 }, "an open one counts");
         }
     }
 
     #[test]
-    fn no_more_is_kept_than_the_limits_allow() {
+    fn values_that_are_open_count_and_others_make_space() {
+        let mib = 1 << 20;
         let handouts = Handouts::default();
-        for byte in 0..20 {
-            handed(&handouts, &vec![byte; 1 << 20], &[]);
-        }
-        let count = |handouts: &Handouts| {
-            let kept = handouts.kept();
-            (kept.values.len(), kept.bytes)
+        let out = |uid: u32, n: u8| {
+            let mut value = vec![n; mib];
+            value[..4].copy_from_slice(&uid.to_le_bytes());
+            handouts.out(uid, &SecretValue::new(value), &[])
         };
-        assert_eq!(count(&handouts), (16, KEPT));
-        for n in 0..200_u8 {
-            handed(&handouts, &[n; 3], &[]);
+        for n in 0..100 {
+            out(UID, n).unwrap();
         }
-        assert_eq!(count(&handouts).0, KEPT_VALUES);
+        assert_eq!(handouts.kept().values.len(), USER / mib, "the closed ones are replaced");
+        let mut open = Vec::new();
+        // a user; how many values it can have open
+        for (uid, most) in [(UID, 16), (UID + 1, 16), (UID + 2, 0), (0, 16)] {
+            let first = open.len();
+            let more = (0..20).map_while(|n| out(uid, n).ok());
+            open.extend(more);
+            assert_eq!(open.len() - first, most, "user {uid}");
+        }
+        assert!(matches!(out(UID, 200), Err(NotHandedOut::Crowded(bytes)) if bytes == USER));
+        handouts.forget(&Event::Configured);
+        assert!(out(UID, 200).is_err(), "they are open all the same");
+        open.remove(0);
+        assert!(out(UID, 200).is_ok());
+    }
+
+    #[test]
+    fn small_values_have_a_limit_too() {
+        let handouts = Handouts::default();
+        let open: Vec<OwnedFd> =
+            (0..=255).map_while(|n: u8| handouts.out(UID, &SecretValue::new(vec![n; 3]), &[]).ok()).collect();
+        assert_eq!(open.len(), VALUES.user);
     }
 }

@@ -13,10 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::config::memory;
 use crate::domain::secret::SecretValue;
 use crate::host::pause::Growing;
 use crate::host::sys::{self, Held};
@@ -26,6 +28,8 @@ pub(crate) static FILLER: [u8; 1 << 16] = [b'!'; 1 << 16];
 /// The bytes of a complete refusal: far more than any reader of systemd buffers before it fails. After these,
 /// only the hang-up is awaited.
 pub(crate) const ENOUGH: u64 = 128 << 20;
+/// The size of a socket's buffer as the system call takes it: the kernel doubles it, for its own data.
+const SEND_BUFFER: usize = memory::BUFFER as usize / 2;
 /// The pause after a send failed because of missing memory.
 const NOW_AND_THEN: Duration = Duration::from_millis(20);
 /// The longest pause between two checks of a peer that the kernel cannot watch.
@@ -77,6 +81,8 @@ pub struct Connection {
 impl Connection {
     /// Takes over an accepted, non-blocking socket.
     pub fn new(socket: OwnedFd, place: ConnectionPermits) -> Self {
+        // so many connections are open that the default would take too much memory; on failure it remains
+        let _ = setsockopt(&socket, sockopt::SndBuf, &SEND_BUFFER);
         Self { socket: Some(Held::new(socket)), place: Some(place) }
     }
 

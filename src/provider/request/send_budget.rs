@@ -8,10 +8,12 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::config::memory;
+
 /// The largest value that the socket's buffer can hold. It needs no budget.
 const SHORT: usize = 64 << 10;
 /// The budget for all long values together, in bytes.
-const ALL: usize = 128 << 20;
+const ALL: usize = memory::VALUES as usize;
 /// The granularity of the budget in bytes.
 const PART: usize = 1 << 10;
 
@@ -69,7 +71,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn long_values_wait_for_those_before_and_short_ones_never() {
         let room = Room::default();
-        let long = 900 << 10;
+        let long = 1000 << 10;
         let taken: Vec<Taken> = std::iter::from_fn(|| room.take(long, None)).collect();
         assert_eq!(taken.len(), ALL / long);
         assert!(room.take(SHORT, None).is_some());
