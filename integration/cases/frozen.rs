@@ -84,6 +84,8 @@ fn provider_and_keeper(stage: &Stage) -> (String, String) {
     stage.gets("app-warm.service", "", &[("long", long_value(LONG).as_bytes())]);
     let keeper = keeper(stage);
     wait_until("the keeper is in its scope", || is_in_scope(stage, &keeper));
+    let scope = format!("onecred-keeper-{keeper}.scope");
+    assert_eq!(stage.show(&scope, "ManagedOOMPreference"), "omit");
     (main_pid(stage), keeper)
 }
 

@@ -57,18 +57,19 @@ pub async fn start_scope(name: &str, description: &str, pid: u32) -> Result<(), 
         ("DefaultDependencies", false.into()),
         ("CollectMode", "inactive-or-failed".to_owned().into()),
         ("MemorySwapMax", 0_u64.into()),
+        ("ManagedOOMPreference", "omit".to_owned().into()),
     ];
     let others: Vec<(&str, Properties<'_>)> = Vec::new();
     call(Path::new(SOCKET), "StartTransientUnit", &(name, "fail", properties, others)).await
 }
 
-async fn call(socket: &Path, method: &str, body: &(impl Serialize + DynamicType)) -> Result<(), CallError> {
 /// Sets a unit's `MemoryMax=` in bytes until the next boot. Returns when it is set.
 pub async fn set_memory_max(unit: &str, bytes: u64) -> Result<(), CallError> {
     let properties: Properties<'_> = vec![("MemoryMax", bytes.into())];
     call(Path::new(SOCKET), "SetUnitProperties", &(unit, true, properties)).await
 }
 
+async fn call(socket: &Path, method: &str, body: &(impl Serialize + DynamicType)) -> Result<(), CallError> {
     let message = Message::method_call("/org/freedesktop/systemd1", method)
         .interface("org.freedesktop.systemd1.Manager")
         .build(body)
