@@ -8,7 +8,7 @@ use crate::domain::name::UnitName;
 pub enum Asker {
     /// onecred itself, for work that no unit is waiting for.
     Onecred,
-    /// An administrator: root on D-Bus.
+    /// An administrator: root on D-Bus, outside services.
     Admin,
     /// A unit that starts.
     Start(UnitName),
@@ -22,7 +22,8 @@ impl Asker {
     /// A unit or user on D-Bus.
     pub fn on_bus(uid: u32, unit: Option<&UnitName>) -> Self {
         match unit {
-            _ if uid == 0 => Self::Admin,
+            Some(unit) if uid == 0 && !is_service(unit) => Self::Admin,
+            None if uid == 0 => Self::Admin,
             Some(unit) => Self::BusUnit(unit.clone()),
             None => Self::BusUser(uid),
         }
@@ -44,6 +45,11 @@ impl Asker {
     }
 }
 
+/// Whether a unit runs a program without a person. A person's shell is in a scope, or in the service manager of a user.
+fn is_service(unit: &UnitName) -> bool {
+    unit.as_str().ends_with(".service") && unit.prefix() != "user"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,8 +57,12 @@ mod tests {
     #[test]
     fn who_asks_on_the_bus() {
         let unit = UnitName::parse("app.service").unwrap();
+        let session = UnitName::parse("session-1.scope").unwrap();
+        let of_root = UnitName::parse("user@0.service").unwrap();
         for (uid, unit, asker, consumer) in [
-            (0, Some(&unit), Asker::Admin, None),
+            (0, Some(&unit), Asker::BusUnit(unit.clone()), Some("app.service")),
+            (0, Some(&session), Asker::Admin, None),
+            (0, Some(&of_root), Asker::Admin, None),
             (0, None, Asker::Admin, None),
             (998, Some(&unit), Asker::BusUnit(unit.clone()), Some("app.service")),
             (1000, None, Asker::BusUser(1000), Some("user 1000")),

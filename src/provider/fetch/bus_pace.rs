@@ -23,7 +23,7 @@ impl Default for BusPace {
 }
 
 impl BusPace {
-    /// Admits a request, or returns when the next one is allowed. Requests of root are always admitted.
+    /// Admits a request, or returns when the next one is allowed. Requests of administrators are always admitted.
     pub fn admit(&self, asker: &Asker, name: &str) -> Result<(), Failure> {
         if !asker.is_unprivileged() {
             return Ok(());
