@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::domain::reference::FieldRef;
 use crate::host::clock::BootTime;
 use crate::host::pauses::{Paused, Pauses};
+use crate::ipc::Failure;
 use crate::provider::base::item_key::ItemKey;
 use crate::provider::store::{Snapshot, StoredField};
 
@@ -17,9 +18,9 @@ const MOST: usize = 10_000;
 
 type Field = (ItemKey, FieldRef);
 
-/// Fields that failed for a lasting reason, each with the version of its item at that time.
+/// Fields that failed for a lasting reason, each with the version of its item at that time and the reason.
 #[derive(Debug)]
-pub struct AbsentFields(Mutex<Pauses<Field, u64>>);
+pub struct AbsentFields(Mutex<Pauses<Field, (u64, Failure)>>);
 
 impl Default for AbsentFields {
     fn default() -> Self {
@@ -28,17 +29,17 @@ impl Default for AbsentFields {
 }
 
 impl AbsentFields {
-    /// Whether a field of this version of its item is paused, and for how long.
+    /// Why a field of this version of its item has no value, and how long it is not fetched again.
     pub fn present(
         &self,
         key: &ItemKey,
         field: &FieldRef,
         version: u64,
         now: BootTime,
-    ) -> Option<Paused<()>> {
+    ) -> Option<Paused<Failure>> {
         let fields = self.lock();
-        let Paused { what, ago, left } = fields.present(&(key.clone(), field.clone()), now)?;
-        (*what == version).then_some(Paused { what: (), ago, left })
+        let Paused { what: (of, failure), ago, left } = fields.present(&(key.clone(), field.clone()), now)?;
+        (*of == version).then(|| Paused { what: failure.clone(), ago, left })
     }
 
     /// Records which fields of a fetched item failed for a lasting reason.
@@ -46,13 +47,16 @@ impl AbsentFields {
         let mut fields = self.lock();
         for field in snapshot.fields() {
             let of = (snapshot.key.clone(), field.clone());
-            let fails = matches!(snapshot.entry(field), Some(StoredField::Failed(failure)) if !failure.class.is_transient());
-            let is_of_version = fields.last(&of).is_none_or(|version| *version == snapshot.version);
-            if !fails || !is_of_version {
+            let failure = match snapshot.entry(field) {
+                Some(StoredField::Failed(failure)) if !failure.class.is_transient() => Some(failure),
+                _ => None,
+            };
+            let is_of_version = fields.last(&of).is_none_or(|(version, _)| *version == snapshot.version);
+            if failure.is_none() || !is_of_version {
                 fields.end(&of);
             }
-            if fails {
-                fields.note(&of, snapshot.version, now);
+            if let Some(failure) = failure {
+                fields.note(&of, (snapshot.version, failure.clone()), now);
             }
         }
     }
@@ -62,7 +66,7 @@ impl AbsentFields {
         self.lock().clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Pauses<Field, u64>> {
+    fn lock(&self) -> MutexGuard<'_, Pauses<Field, (u64, Failure)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -70,7 +74,7 @@ impl AbsentFields {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipc::{Class, Failure};
+    use crate::ipc::Class;
     use crate::provider::store::testing::{self, failure, field};
 
     #[test]

@@ -51,6 +51,8 @@ pub struct Snapshot {
 #[derive(Debug)]
 struct Kept {
     entry: StoredField,
+    /// Its place in the file.
+    at: usize,
     digest: OnceLock<Digest>,
     /// The length of its value without trailing line breaks, once it was needed.
     trimmed: OnceLock<usize>,
@@ -170,6 +172,14 @@ impl Snapshot {
         self.entries.keys()
     }
 
+    /// The fields with a value, in the order in which they were first asked for.
+    pub fn values_by_age(&self) -> Vec<FieldRef> {
+        let values = self.entries.iter().filter(|(_, kept)| matches!(kept.entry, StoredField::Value { .. }));
+        let mut values: Vec<_> = values.collect();
+        values.sort_by_key(|(_, kept)| kept.at);
+        values.into_iter().map(|(field, _)| field.clone()).collect()
+    }
+
     /// Whether a field has the same value in another snapshot. One-time passwords, which always change, count
     /// as equal.
     pub fn agrees(&self, other: &Self, field: &FieldRef) -> bool {
@@ -275,14 +285,14 @@ impl Encoded {
 }
 
 fn snapshot(key: ItemKey, meta: Meta, base: u64, size: u64, (file, digests): (File, &DigestKey)) -> Snapshot {
-    let placed = |entry| {
+    let placed = |(at, (field, entry))| {
         let entry = match entry {
             StoredField::Value { offset, len, expires, version } => {
                 StoredField::Value { offset: base + offset, len, expires, version }
             }
             failed => failed,
         };
-        Kept { entry, digest: OnceLock::new(), trimmed: OnceLock::new() }
+        (field, Kept { entry, at, digest: OnceLock::new(), trimmed: OnceLock::new() })
     };
     Snapshot {
         key,
@@ -294,7 +304,7 @@ fn snapshot(key: ItemKey, meta: Meta, base: u64, size: u64, (file, digests): (Fi
         by_rule: meta.by_rule,
         stand_in: meta.stand_in,
         size,
-        entries: meta.entries.into_iter().map(|(field, entry)| (field, placed(entry))).collect(),
+        entries: meta.entries.into_iter().enumerate().map(placed).collect(),
         file,
         digests: digests.clone(),
     }

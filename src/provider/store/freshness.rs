@@ -46,6 +46,8 @@ pub struct Moment<'a> {
 /// A field that failed for a lasting reason, for example because the item lacks it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Absence<'a> {
+    /// Why it has no value.
+    pub failure: &'a Failure,
     /// The time since its last fetch.
     pub ago: Duration,
     /// The time until its next fetch, unless the item is known to have changed.
@@ -56,8 +58,8 @@ pub struct Absence<'a> {
 
 impl Absence<'_> {
     /// The failure, with the time of the next fetch.
-    pub fn explain(&self, failure: &Failure) -> Failure {
-        let mut failure = failure.clone().retry_after(self.left);
+    pub fn explain(&self) -> Failure {
+        let mut failure = self.failure.clone().retry_after(self.left);
         let (ago, left) = (self.ago.as_secs(), self.left.as_secs() + 1);
         failure.remedy.push_str(&format!(
             " (seen {ago} s ago; next look-up in {left} s; to look it up now: {})",
@@ -78,6 +80,9 @@ pub fn judge(slot: Option<&Slot>, field: &FieldRef, max_age: MaxAge, moment: Mom
             MaxAge::Age(limit) => slot.confirmed.age(moment.now) <= limit,
         };
     let Some(entry) = slot.snapshot.entry(field) else {
+        if let Some(absence) = moment.absence {
+            return ServeDecision::Refuse(absence.explain());
+        }
         // a fetch trusts the IDs of the snapshot, so old ones are checked first (one-time passwords are only
         // fetched)
         return if fresh || moment.troubled { ServeDecision::Fetch } else { ServeDecision::Check };
@@ -88,8 +93,8 @@ pub fn judge(slot: Option<&Slot>, field: &FieldRef, max_age: MaxAge, moment: Mom
         }
         StoredField::Value { .. } => ServeDecision::Check,
         StoredField::Failed(failure) if just_confirmed => ServeDecision::Refuse(failure.clone()),
-        StoredField::Failed(failure) => match moment.absence {
-            Some(absence) => ServeDecision::Refuse(absence.explain(failure)),
+        StoredField::Failed(_) => match moment.absence {
+            Some(absence) => ServeDecision::Refuse(absence.explain()),
             // it may have been corrected since, possibly without a new version of the item
             None => ServeDecision::Fetch,
         },

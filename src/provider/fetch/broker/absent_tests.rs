@@ -3,6 +3,7 @@
 use super::tests::{Rig, fresh, gone, settings};
 use super::*;
 use crate::config::from_text;
+use crate::domain::reference::Reference;
 use crate::ipc::ItemState;
 
 #[tokio::test(start_paused = true)]
@@ -51,6 +52,29 @@ async fn a_missing_field_is_looked_up_at_once_for_an_administrator_and_after_a_r
     rig.broker.checked(&source, Instant::now() + Duration::from_secs(9), &Asker::Onecred).await.unwrap();
     rig.script.fetch_gives(2, &[Ok(b"hunter2"), Ok(b"bob")]);
     assert_eq!(rig.get(3, "user").await, fresh("bob"));
+}
+
+/// A rule may give a unit any number of fields that its item lacks.
+#[tokio::test(start_paused = true)]
+async fn a_field_that_nothing_configures_is_not_kept_if_it_fails_and_stays_refused() {
+    let rig = Rig::new("1h");
+    let configured = rig.config.get().secret("user").unwrap().wanted.clone();
+    let get = async |field: &str| {
+        let reference = Reference::parse(&format!("op://v/i/{field}")).unwrap();
+        let wanted = Arc::new(Wanted { reference, label: field.to_owned(), ..configured.clone() });
+        let order =
+            Order { wanted, process: ProcessId::nobody(), arrived: BootTime::now(), asker: Asker::Onecred };
+        rig.broker.get(&order).await.map(drop)
+    };
+    for field in ["invented", "other"] {
+        rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob"), Err(gone())]);
+        assert_eq!(get(field).await, Err(gone()));
+        assert_eq!(rig.script.asked(), [format!("fetch i password,username,{field}")]);
+    }
+    crate::host::clock::simulated::pass(Duration::from_secs(1));
+    let failure = get("invented").await.unwrap_err();
+    assert!(failure.class == gone().class && failure.retry_after.is_some(), "{failure}");
+    assert_eq!(rig.script.asked(), [""; 0]);
 }
 
 /// A vault file costs nothing, so it is read each time.

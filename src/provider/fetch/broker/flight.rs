@@ -1,11 +1,12 @@
 //! Flights: one fetch of an item, or one check of a source. Their results go to the store and to the
 //! followers of events.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{Broker, redefined};
+use super::{Broker, fields, redefined};
 use crate::domain::name::SourceName;
 use crate::domain::reference::FieldRef;
 use crate::host::clock::BootTime;
@@ -22,7 +23,7 @@ use super::limits::EVERYONE;
 use super::{AHEAD_PATIENCE, CHECK_PATIENCE, FETCH_PATIENCE};
 
 impl Broker {
-    /// Fetches an item: all its configured fields, the fields of its snapshot, and those that are being
+    /// Fetches an item: all its configured fields, those with a value in its snapshot, and those that are being
     /// waited for.
     pub(super) async fn fetch(
         self: Arc<Self>,
@@ -34,10 +35,9 @@ impl Broker {
         let active = self.config();
         let print = active.print(&key.source);
         let slot = self.store.slot(&key).filter(|slot| slot.snapshot.source_print == print);
-        let mut fields: BTreeSet<FieldRef> = active.fields(&key).iter().cloned().collect();
-        fields.extend(slot.iter().flat_map(|slot| slot.snapshot.fields().cloned()));
-        fields.extend(self.awaited().remove(&key).unwrap_or_default());
-        let fields: Vec<FieldRef> = fields.into_iter().collect();
+        let known = slot.as_ref().map(|slot| slot.snapshot.values_by_age()).unwrap_or_default();
+        let awaited = self.awaited().remove(&key).unwrap_or_default();
+        let fields = fields::to_fetch(active.fields(&key), known, awaited);
         let known = slot.as_ref().map(|slot| slot.snapshot.id.clone());
         let fetch = Fetch {
             source: key.source.clone(),
@@ -221,33 +221,44 @@ impl Broker {
 
     /// Fetches the other secrets of units on this host, since systemd requests credentials one after another.
     fn fetch_ahead(self: &Arc<Self>, active: &Arc<ActiveConfig>) {
-        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
-        let missing = |key: &ItemKey| !ahead.contains(key) && self.store.slot(key).is_none();
-        let candidates: Vec<ItemKey> = active.keys().filter(|key| missing(key)).cloned().collect();
-        if candidates.is_empty() {
+        // one look at each configuration: with thousands of items, a look after each fetch would take longer than the fetches
+        if self.looked_ahead.swap(true, Ordering::Relaxed) {
             return;
         }
-        let units = UnitFiles::read();
-        for key in candidates {
-            ahead.insert(key.clone());
-            if !active.grants(&key).any(|pattern| units.any(pattern)) {
-                continue;
-            }
-            let broker = Arc::clone(self);
-            tokio::spawn(async move {
-                let _turn = broker.turns_ahead.acquire().await;
-                if broker.store.slot(&key).is_some() {
-                    return; // it was fetched in the meantime for a request
-                }
-                let work = || {
-                    let asker = (Asker::Onecred, broker.wire(&Asker::Onecred, None));
-                    Arc::clone(&broker).fetch(key.clone(), AHEAD_PATIENCE, asker)
-                };
-                if let Err(failure) = broker.fetches.join(&key, work).await {
-                    tracing::debug!("{}: could not be fetched ahead: {failure}", key.item);
-                }
-            });
+        let missing: Vec<ItemKey> =
+            active.keys().filter(|key| self.store.slot(key).is_none()).cloned().collect();
+        if missing.is_empty() {
+            return;
         }
+        let (broker, active) = (Arc::clone(self), Arc::clone(active));
+        tokio::spawn(async move {
+            // the disk of a unit file may hang
+            let granted = tokio::task::spawn_blocking(move || {
+                let units = UnitFiles::read();
+                let is_granted = |key: &ItemKey| active.grants(key).any(|pattern| units.any(pattern));
+                missing.into_iter().filter(is_granted).collect::<Vec<_>>()
+            });
+            for key in granted.await.unwrap_or_default() {
+                broker.fetch_one_ahead(key);
+            }
+        });
+    }
+
+    fn fetch_one_ahead(self: &Arc<Self>, key: ItemKey) {
+        let broker = Arc::clone(self);
+        tokio::spawn(async move {
+            let _turn = broker.turns_ahead.acquire().await;
+            if broker.store.slot(&key).is_some() {
+                return; // it was fetched in the meantime for a request
+            }
+            let work = || {
+                let asker = (Asker::Onecred, broker.wire(&Asker::Onecred, None));
+                Arc::clone(&broker).fetch(key.clone(), AHEAD_PATIENCE, asker)
+            };
+            if let Err(failure) = broker.fetches.join(&key, work).await {
+                tracing::debug!("{}: could not be fetched ahead: {failure}", key.item);
+            }
+        });
     }
 }
 

@@ -82,20 +82,17 @@ impl Broker {
     pub(super) fn absence(&self, wanted: &Wanted) -> Option<Failure> {
         let (field, active) = (&wanted.reference.field, self.config());
         let slot = self.slot(&ItemKey::new(&wanted.source, &wanted.reference.item))?;
-        let Paused { ago, left, .. } = self.paused(Some(&slot), field, BootTime::now())?;
-        match slot.snapshot.entry(field) {
-            Some(StoredField::Failed(failure)) if !slot.changed => {
-                Some(Absence { ago, left, at_once: &at_once(&active, wanted) }.explain(failure))
-            }
-            _ => None,
-        }
+        let Paused { what: failure, ago, left } = self.paused(Some(&slot), field, BootTime::now())?;
+        let absence = Absence { failure: &failure, ago, left, at_once: &at_once(&active, wanted) };
+        (!slot.changed).then(|| absence.explain())
     }
 
-    fn paused(&self, slot: Option<&Slot>, field: &FieldRef, now: BootTime) -> Option<Paused<()>> {
+    fn paused(&self, slot: Option<&Slot>, field: &FieldRef, now: BootTime) -> Option<Paused<Failure>> {
         let snapshot = &slot?.snapshot;
         match snapshot.entry(field) {
-            Some(StoredField::Failed(_)) => self.absent.present(&snapshot.key, field, snapshot.version, now),
-            _ => None,
+            Some(StoredField::Value { .. }) => None,
+            // an entry of another unit's field that failed is not kept for long
+            Some(StoredField::Failed(_)) | None => self.absent.present(&snapshot.key, field, snapshot.version, now),
         }
     }
 
@@ -120,8 +117,13 @@ impl Broker {
         let trouble =
             self.troubles.present(&wanted.source, print).or_else(doubt).or_else(|| self.limited(order, now));
         let paused = self.paused(slot.as_ref(), field, now);
-        let at_once = paused.map(|_| at_once(&active, wanted)).unwrap_or_default();
-        let absence = paused.map(|Paused { ago, left, .. }| Absence { ago, left, at_once: &at_once });
+        let at_once = paused.as_ref().map(|_| at_once(&active, wanted)).unwrap_or_default();
+        let absence = paused.as_ref().map(|Paused { what: failure, ago, left }| Absence {
+            failure,
+            ago: *ago,
+            left: *left,
+            at_once: &at_once,
+        });
         let moment = Moment { now, arrived: order.arrived, troubled: trouble.is_some(), absence };
         let is_of_generation =
             |slot: &Slot| pinned.as_ref().is_none_or(|pinned| pinned.version == slot.snapshot.version);

@@ -1,6 +1,7 @@
 //! Gets the values that a request may have: from the store while they are fresh, otherwise from the resolver,
 //! with one flight per item, until the deadline.
 
+mod fields;
 mod flight;
 mod join;
 mod limits;
@@ -8,6 +9,7 @@ mod look_up;
 mod refresh;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -66,8 +68,8 @@ pub struct Broker {
     troubles: Troubles,
     /// Limits how many items are fetched ahead at the same time.
     turns_ahead: Arc<Semaphore>,
-    /// Items that were or are being fetched ahead: each item once per configuration.
-    ahead: Mutex<BTreeSet<ItemKey>>,
+    /// Whether the items to fetch ahead were looked for since the configuration became active.
+    looked_ahead: AtomicBool,
     /// Items whose last look-up failed.
     failing: Mutex<HashMap<ItemKey, Failure>>,
     askers: Askers,
@@ -93,7 +95,7 @@ impl Broker {
             checks: Flights::default(),
             troubles: Troubles::default(),
             turns_ahead: Arc::new(Semaphore::new(AHEAD_AT_ONCE)),
-            ahead: Mutex::default(),
+            looked_ahead: AtomicBool::new(false),
             failing: Mutex::default(),
             askers: Askers::default(),
             absent: AbsentFields::default(),
@@ -114,7 +116,7 @@ impl Broker {
     pub fn activate(&self, next: ActiveConfig) {
         self.keep_only(&next);
         self.config.replace(next);
-        self.ahead.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.looked_ahead.store(false, Ordering::Relaxed);
         self.absent.clear();
         self.askers.forget_limits();
         *self.reloaded.lock().unwrap_or_else(PoisonError::into_inner) = Some(BootTime::now());

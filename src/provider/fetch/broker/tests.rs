@@ -14,7 +14,7 @@ pub(in crate::provider) struct Scripted {
     pub(super) checks: Mutex<VecDeque<Result<ItemState, Failure>>>,
     asked: Mutex<Vec<String>>,
     /// Whether checks are never answered.
-    pub(in crate::provider) hang: std::sync::atomic::AtomicBool,
+    pub(in crate::provider) hang: AtomicBool,
 }
 
 impl Scripted {
@@ -57,7 +57,7 @@ impl Resolve for Scripted {
     fn check(&self, check: Check) -> Pending<'_, Checked> {
         Box::pin(async move {
             self.asked.lock().unwrap().push(format!("check {}", check.items.len()));
-            if self.hang.load(std::sync::atomic::Ordering::Relaxed) {
+            if self.hang.load(Ordering::Relaxed) {
                 std::future::pending::<()>().await;
             }
             tokio::task::yield_now().await;
@@ -346,7 +346,7 @@ async fn a_check_without_an_answer_holds_up_no_value() {
     let rig = Rig::new("always");
     rig.script.fetch_gives(1, &[Ok(b"hunter2"), Ok(b"bob")]);
     assert_eq!(rig.get(1, "pass").await, fresh("hunter2"));
-    rig.script.hang.store(true, std::sync::atomic::Ordering::Relaxed);
+    rig.script.hang.store(true, Ordering::Relaxed);
     let began = Instant::now();
     assert_eq!(rig.get(2, "pass").await, Ok((b"hunter2".to_vec(), true)));
     assert_eq!(began.elapsed(), CHECK_LIMIT);

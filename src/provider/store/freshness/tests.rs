@@ -75,16 +75,20 @@ fn what_is_not_there_or_known_to_have_changed_is_fetched() {
 
 #[test]
 fn a_missing_field_is_refused_until_its_pause_ends_or_its_item_changes() {
-    let absence =
-        Absence { ago: Duration::from_secs(2), left: Duration::from_secs(38), at_once: "onecred refresh db" };
+    let failure = testing::failure();
+    let absence = Absence {
+        failure: &failure,
+        ago: Duration::from_secs(2),
+        left: Duration::from_secs(38),
+        at_once: "onecred refresh db",
+    };
     let step = |slot: &Slot, name: &str, arrived: u64, troubled| {
         let moment = Moment { now: at(500), arrived: at(arrived), troubled, absence: Some(absence) };
         judge(Some(slot), &field(name), AGE, moment)
     };
-    for troubled in [false, true] {
-        let ServeDecision::Refuse(failure) = step(&slot(), "nope", 500, troubled) else {
-            panic!("not refused")
-        };
+    // a failed field that is configured, and one that the snapshot does not keep
+    for (name, troubled) in [("nope", false), ("nope", true), ("invented", false), ("invented", true)] {
+        let ServeDecision::Refuse(failure) = step(&slot(), name, 500, troubled) else { panic!("not refused") };
         assert_eq!((failure.class, failure.retry_after), (testing::failure().class, Some(absence.left)));
         let words = "make one (seen 2 s ago; next look-up in 39 s; to look it up now: onecred refresh db)";
         assert_eq!(failure.remedy, words);
