@@ -8,6 +8,7 @@ mod account;
 mod ask;
 mod bus;
 mod calls;
+mod large;
 mod load;
 mod machines;
 mod publish;
@@ -79,9 +80,9 @@ fn outside(words: &[String], effort: Effort) -> Result<bool, Box<dyn Error>> {
     let only = words.iter().position(|word| word == "--only").and_then(|at| words.get(at + 1));
     let chosen = |phase: &str| only.is_none_or(|only| only == phase);
     let phases: Vec<&str> = machines::PHASES.into_iter().filter(|phase| chosen(phase)).collect();
-    if phases.is_empty() && !["calls", "bus", "publish", "account"].into_iter().any(chosen) {
+    if phases.is_empty() && !["calls", "bus", "publish", "account", "large"].into_iter().any(chosen) {
         return Err(format!(
-            "there is no such phase; there are {}, calls, bus, publish and account",
+            "there is no such phase; there are {}, calls, bus, publish, account and large",
             machines::PHASES.join(", ")
         )
         .into());
@@ -100,6 +101,9 @@ fn outside(words: &[String], effort: Effort) -> Result<bool, Box<dyn Error>> {
         }
         if chosen("publish") {
             rows.extend(publish::rows(suite, effort)?);
+        }
+        if chosen("large") {
+            rows.extend(large::rows(suite)?);
         }
         if chosen("account") {
             rows.extend(account::rows(suite, effort)?);

@@ -40,6 +40,7 @@ pub const IMPATIENT: Theme = Theme {
     cases: cases![
         nobody_listens,
         another_user_listens_in_its_place,
+        a_port_forwarder_counts_as_its_user,
         no_answer_ever,
         nothing_but_errors,
         a_limit_that_outlasts_the_deadline,
@@ -62,6 +63,7 @@ pub const WARM: Theme = Theme {
     ],
 };
 
+const CONFIG: &str = "/etc/onecred/secrets.json";
 const PASSWORD: (&str, &[u8]) = ("password", b"hunter2");
 
 fn stage(suite: Suite, deadline: &str, max_age: &str) -> Stage {
@@ -204,6 +206,42 @@ fn another_user_listens_in_its_place(stage: &Stage) {
     assert!(!stolen.is_empty() && stolen.lines().all(|line| line == "accepted"), "{stolen}");
     stage.connect_comes(&fixture());
     stage.starts("app.service", &[PASSWORD]);
+}
+
+/// As container engines run one for published ports. The process that accepts decides, not the one that listens: here that is systemd.
+fn a_port_forwarder_counts_as_its_user(stage: &Stage) {
+    let set = |deadline: &str, source: serde_json::Value| {
+        let mut config: serde_json::Value = serde_json::from_slice(&stage.read(CONFIG)).unwrap_or_default();
+        config["source"] = source;
+        config["defaults"]["deadline"] = json!(deadline);
+        stage.write(CONFIG, config.to_string(), 0o644);
+        stage.sh("systemctl reload onecred.service").ok();
+    };
+    let forwards = |user: &str| {
+        let service =
+            format!("[Service]\n{user}ExecStart=/usr/lib/systemd/systemd-socket-proxyd {CONNECT}\n");
+        stage.sh("systemctl stop forward.socket forward.service").code();
+        stage.units([
+            ("forward.socket", "[Socket]\nListenStream=127.0.0.1:8081\n"),
+            ("forward.service", &service),
+        ]);
+        stage.sh("systemctl start forward.socket").ok();
+    };
+    stage.sh("systemctl start onecred.service").ok();
+    forwards("User=nobody\n");
+    let url = "http://127.0.0.1:8081";
+    set("3s", json!({ "kind": "connect", "url": url }));
+    stage.refuses(
+        "app-refused.service",
+        "",
+        "password",
+        &["a process of user ID 65534 answers", "connectUsers"],
+    );
+    set("60s", json!({ "kind": "connect", "url": url, "connectUsers": ["nobody"] }));
+    stage.gets("app-named.service", "", &[PASSWORD]);
+    forwards("");
+    set("60s", json!({ "kind": "connect", "url": url }));
+    stage.gets("app-root.service", "", &[PASSWORD]);
 }
 
 fn no_answer_ever(stage: &Stage) {

@@ -92,7 +92,9 @@ impl Broker {
         match snapshot.entry(field) {
             Some(StoredField::Value { .. }) => None,
             // an entry of another unit's field that failed is not kept for long
-            Some(StoredField::Failed(_)) | None => self.absent.present(&snapshot.key, field, snapshot.version, now),
+            Some(StoredField::Failed(_)) | None => {
+                self.absent.present(&snapshot.key, field, snapshot.version, now)
+            }
         }
     }
 

@@ -88,7 +88,9 @@ fn a_missing_field_is_refused_until_its_pause_ends_or_its_item_changes() {
     };
     // a failed field that is configured, and one that the snapshot does not keep
     for (name, troubled) in [("nope", false), ("nope", true), ("invented", false), ("invented", true)] {
-        let ServeDecision::Refuse(failure) = step(&slot(), name, 500, troubled) else { panic!("not refused") };
+        let ServeDecision::Refuse(failure) = step(&slot(), name, 500, troubled) else {
+            panic!("not refused")
+        };
         assert_eq!((failure.class, failure.retry_after), (testing::failure().class, Some(absence.left)));
         let words = "make one (seen 2 s ago; next look-up in 39 s; to look it up now: onecred refresh db)";
         assert_eq!(failure.remedy, words);

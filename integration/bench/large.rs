@@ -1,0 +1,156 @@
+//! Measures a host with 3,000 secrets in 20 vaults of a Connect server, all of them published.
+
+use super::table::{Row, Unit, Wanted};
+use onecred_integration::{
+    fake_connect::DEFAULT_TOKEN,
+    machine::Suite,
+    setup::{Setup, field},
+    stage::{CONNECT, Stage},
+};
+use serde_json::{Value, json};
+use std::error::Error;
+
+const VAULTS: usize = 20;
+const ITEMS: usize = 150; // per vault, each with one secret
+const SECRETS: usize = VAULTS * ITEMS;
+const CONFIG: &str = "/etc/onecred/secrets.json";
+const MANAGER: &str = "org.onecred.Credentials1 /org/onecred/Credentials1 org.onecred.Credentials1.Manager";
+/// How many calls the resolver makes to a Connect server at once.
+const AT_ONCE: usize = 8;
+
+/// Grows the configuration of a running provider from one secret to all, publishes them, and looks at what that takes.
+pub fn rows(suite: Suite) -> Result<Vec<Row>, Box<dyn Error>> {
+    let stage = Setup::connect(suite)
+        .holding(vaults())
+        .default("maxAge", "session")
+        .secret("first", "op://Vault 0/item 0/password", &["app"])
+        .stage();
+    stage.gets("app.service", "", &[("first", b"value 0 0")]);
+    stage.sh("systemctl start dbus.socket").ok();
+    let provider = stage.show("onecred.service", "MainPID");
+    let (memory, descriptors) = (resident(&stage, &provider)?, open_files(&stage, &provider)?);
+    let mut config: Value = serde_json::from_slice(&stage.read(CONFIG))?;
+    config["secrets"] = (0..SECRETS).map(secret).collect();
+    stage.write(CONFIG, config.to_string(), 0o644);
+
+    let mut rows = Vec::new();
+    let mut row = |what: &str, unit, figure, most| {
+        rows.push(Row::alone(format!("{SECRETS} secrets: {what}"), unit, figure, Some(Wanted::AtMost(most))));
+    };
+    row("onecred check", Unit::Milliseconds, milliseconds(&stage, "onecred check --quiet")?, 200.0);
+    row(
+        "reload, with its check",
+        Unit::Milliseconds,
+        milliseconds(&stage, "systemctl reload onecred.service")?,
+        700.0,
+    );
+    row("first list after the reload", Unit::Milliseconds, milliseconds(&stage, &list())?, 300.0);
+    let before = stage.calls().len();
+    let publish = milliseconds(&stage, "systemctl restart onecred-publish.service")?;
+    let published = stage.sh("find /run/secrets -type f | wc -l").ok();
+    if published.trim() != SECRETS.to_string() {
+        return Err(format!("{published} files are published").into());
+    }
+    let calls = paths(&stage, before);
+    let own = milliseconds(&stage, &replay(&stage, &calls))?;
+    row(
+        "calls for the first publication of all",
+        Unit::Calls,
+        calls.len() as f64,
+        (1 + VAULTS + SECRETS) as f64,
+    );
+    rows.push(Row::events(
+        format!("{SECRETS} secrets: first publication of all, and the same calls by curl"),
+        Unit::Milliseconds,
+        &[[publish, own]],
+        Some(Wanted::AtMost(1.5)),
+    ));
+    let mut row = |what: &str, unit, figure, most| {
+        rows.push(Row::alone(format!("{SECRETS} secrets: {what}"), unit, figure, Some(Wanted::AtMost(most))));
+    };
+    let before = stage.calls().len();
+    let names: String = (0..SECRETS).map(|n| format!(" {}", name(n))).collect();
+    let refresh = milliseconds(
+        &stage,
+        &format!("busctl call --timeout=600 {MANAGER} Refresh ast {SECRETS}{names} 0 >/dev/null"),
+    )?;
+    row("refresh of all", Unit::Milliseconds, refresh, 2000.0);
+    row(
+        "calls for a refresh of all",
+        Unit::Calls,
+        (stage.calls().len() - before) as f64,
+        (1 + VAULTS) as f64,
+    );
+    row("list", Unit::Milliseconds, milliseconds(&stage, &list())?, 300.0);
+    let grown = resident(&stage, &provider)? - memory;
+    row("growth of the provider's VmRSS", Unit::Mebibytes, grown, SECRETS as f64 * 4.0 / 1024.0);
+    let more = open_files(&stage, &provider)? - descriptors;
+    row("more descriptors in the provider", Unit::Times, more, SECRETS as f64 + 64.0);
+    if stage.show("onecred.service", "MainPID") != provider {
+        return Err("the provider was started anew".into());
+    }
+    Ok(rows)
+}
+
+fn list() -> String {
+    format!("busctl call --timeout=600 {MANAGER} ListSecrets >/dev/null")
+}
+
+/// The duration of a command in the machine.
+fn milliseconds(stage: &Stage, command: &str) -> Result<f64, Box<dyn Error>> {
+    stage.write("/srv/command", format!("set -e\ndate +%s%N\n{command}\ndate +%s%N\n"), 0o644);
+    let said = stage.sh("sh /srv/command").ok();
+    let times = said.lines().map(str::parse).collect::<Result<Vec<f64>, _>>()?;
+    match times[..] {
+        [began, ended] => Ok((ended - began) / 1e6),
+        _ => Err(format!("{command} says {said}").into()),
+    }
+}
+
+fn paths(stage: &Stage, from: usize) -> Vec<String> {
+    stage.calls()[from..].iter().map(|call| call.path.clone()).collect()
+}
+
+/// A command that makes the same calls without onecred.
+fn replay(stage: &Stage, calls: &[String]) -> String {
+    let line = |path: &String| {
+        let path = path.replace(' ', "%20").replace('"', "%22");
+        format!("url = \"http://{CONNECT}{path}\"\noutput = \"/dev/null\"\n")
+    };
+    stage.write("/srv/calls", calls.iter().map(line).collect::<String>(), 0o644);
+    format!(
+        "curl -sS --parallel --parallel-max {AT_ONCE} -H 'Authorization: Bearer {DEFAULT_TOKEN}' -K /srv/calls"
+    )
+}
+
+fn resident(stage: &Stage, pid: &str) -> Result<f64, Box<dyn Error>> {
+    Ok(super::size::resident(&stage.sh(&format!("cat /proc/{pid}/status")).ok())?)
+}
+
+fn open_files(stage: &Stage, pid: &str) -> Result<f64, Box<dyn Error>> {
+    Ok(stage.sh(&format!("ls /proc/{pid}/fd | wc -l")).ok().trim().parse()?)
+}
+
+fn name(n: usize) -> String {
+    format!("secret-{n}")
+}
+
+fn secret(n: usize) -> Value {
+    let reference = format!("op://Vault {}/item {}/password", n / ITEMS, n % ITEMS);
+    json!({ "name": name(n), "reference": reference, "units": ["app"], "target": format!("/run/secrets/{}", name(n)) })
+}
+
+fn vaults() -> Value {
+    let letters =
+        |n: usize| format!("{n:04}").bytes().map(|digit| char::from(digit - b'0' + b'a')).collect::<String>();
+    let id = |kind: &str, n: usize| format!("{:a<26}", format!("{kind}{}z", letters(n)));
+    let item = |vault: usize, n: usize| {
+        let fields = [field("password", &format!("value {vault} {n}"))];
+        json!({ "id": id("item", vault * ITEMS + n), "title": format!("item {n}"), "category": "LOGIN", "version": 1, "fields": fields })
+    };
+    let vault = |vault: usize| {
+        let items: Vec<Value> = (0..ITEMS).map(|n| item(vault, n)).collect();
+        json!({ "id": id("vault", vault), "name": format!("Vault {vault}"), "items": items })
+    };
+    json!({ "vaults": (0..VAULTS).map(vault).collect::<Vec<_>>() })
+}
