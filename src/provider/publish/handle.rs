@@ -5,9 +5,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::Publisher;
 use super::accounts::Accounts;
+use super::on_disk::PATIENCE;
 use super::plan::{File, Plan, unpublished};
-use super::{PATIENCE, Publisher};
 use crate::domain::name::{Claim, UnitName, unescape};
 use crate::domain::policy::Deliverable;
 use crate::provider::base::publish_error::Fault;

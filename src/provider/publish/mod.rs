@@ -11,6 +11,7 @@ mod handle_units;
 mod links;
 mod manifest;
 mod mounts;
+mod on_disk;
 mod plan;
 mod removal;
 mod swap;
@@ -18,13 +19,11 @@ mod write;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::timeout;
 
 use super::base::process_id::ProcessId;
 use super::store::Kind;
@@ -72,8 +71,6 @@ pub struct Publisher {
     is_to_recover: OnceLock<IsToRecover>,
 }
 
-/// How long who asked for a file waits for its disk.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Why a file is removed.
 const NO_MORE: &str = "1Password no longer has it";
 /// The same, after the removal of an override.
@@ -110,43 +107,10 @@ impl Publisher {
         }
     }
 
-    /// The size of all published files in memory, in bytes.
-    pub fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
     /// Leaves failed units to recovery if this returns true. Recovery also starts the units that failed with
     /// them.
     pub fn leave_to_recovery(&self, is_to_recover: impl Fn(&str) -> bool + Send + Sync + 'static) {
         let _ = self.is_to_recover.set(Box::new(is_to_recover));
-    }
-
-    /// Works on files and links in another thread, since their disks may hang. One thread does so at a time.
-    async fn on_disk<T: Send + 'static>(
-        self: &Arc<Self>,
-        work: impl FnOnce(&Self) -> T + Send + 'static,
-    ) -> T {
-        let turn = Arc::clone(&self.turn).lock_owned().await;
-        let publisher = Arc::clone(self);
-        let done = tokio::task::spawn_blocking(move || {
-            let result = work(&publisher);
-            publisher.bytes.store(publisher.writer().used, Ordering::Relaxed);
-            drop(turn);
-            result
-        });
-        match done.await {
-            Ok(result) => result,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => std::future::pending().await, // the process ends
-        }
-    }
-
-    /// The same for someone who waits for it: fails if that takes too long.
-    async fn on_disk_soon<T: Send + 'static>(
-        self: &Arc<Self>,
-        work: impl FnOnce(&Self) -> T + Send + 'static,
-    ) -> Result<T, Fault> {
-        timeout(PATIENCE, self.on_disk(work)).await.map_err(|_elapsed| Fault::NoAnswer(PATIENCE))
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {

@@ -307,7 +307,7 @@ async fn a_file_that_is_gone_or_back_is_looked_at() {
     let rig = Rig::new(&["password"]);
     let is_due = async || {
         let due = rig.publisher.files_changed.notified();
-        timeout(Duration::ZERO, due).await.is_ok()
+        tokio::time::timeout(Duration::ZERO, due).await.is_ok()
     };
     assert!(!is_due().await);
     rig.gives([Ok((1, ["p1", "u1"])), Ok((2, ["p2", "u2"]))]);
