@@ -8,6 +8,7 @@ use zbus::Variant;
 
 use super::dict::{Dict, entries, put};
 use super::error::BusError;
+use super::handover::NotHandedOut;
 use super::{Desk, listing, path};
 use crate::config::{Audit, Template};
 use crate::domain::name::UnitName;
@@ -185,7 +186,7 @@ impl Desk {
         let handed = self
             .handouts
             .out(caller.uid, &value, what.parts())
-            .map_err(|error| BusError::not_handed_out(name, &error))?;
+            .map_err(|error| not_handed_out(name, &error))?;
         if self.context.config.get().settings.audit == Audit::All {
             opened(name, what, caller);
         }
@@ -210,6 +211,15 @@ fn opened(name: &str, what: &Deliverable, caller: &Caller) {
         onecred_result = "opened",
         "secret {name} was opened on D-Bus by {by}"
     );
+}
+
+/// The error for a value that is not handed out.
+fn not_handed_out(name: &str, error: &NotHandedOut) -> BusError {
+    let message = format!("{name}: {error}");
+    match error {
+        NotHandedOut::Crowded(_) => BusError::Limited(message),
+        NotHandedOut::Io(_) => BusError::Failed(message),
+    }
 }
 
 /// Converts a refusal to an error of the bus.

@@ -2,7 +2,6 @@
 
 use zbus::{BoxDBusError, DBusError};
 
-use super::handover::NotHandedOut;
 use crate::domain::nearest::nearest;
 use crate::ipc::{Class, Failure};
 use crate::provider::base::active_config::ActiveConfig;
@@ -54,15 +53,6 @@ impl From<BusError> for BoxDBusError {
 }
 
 impl BusError {
-    /// A value that is not handed out.
-    pub(super) fn not_handed_out(name: &str, error: &NotHandedOut) -> Self {
-        let message = format!("{name}: {error}");
-        match error {
-            NotHandedOut::Crowded(_) => Self::Limited(message),
-            NotHandedOut::Io(_) => Self::Failed(message),
-        }
-    }
-
     /// Converts a failed look-up of a secret or template.
     pub(super) fn of(name: &str, failure: &Failure) -> Self {
         let message = format!("{name}: {}: {}; {}", failure.class.as_str(), failure.cause, failure.remedy);
