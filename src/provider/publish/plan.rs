@@ -187,18 +187,18 @@ mod tests {
     fn files_of_one_item_belong_together() {
         let plan = plan();
         let (x, y, z, unknown) = (item("x"), item("y"), item("z"), item("w"));
-        let tables: [(Which<'_>, &[&[&str]]); 8] = [
+        let tables: [(Which, &[&[&str]]); 8] = [
             (Which::All, &[&["t"], &["u"], &["a", "c"], &["b"]]),
-            (Which::OfItem(&x), &[&["a", "c"], &["t"]]),
-            (Which::OfItem(&y), &[&["b"], &["t"]]),
-            (Which::OfItem(&z), &[&["u"]]),
-            (Which::OfItem(&unknown), &[]),
-            (Which::OfSecret("a"), &[&["t"], &["a"]]),
-            (Which::OfSecret("c"), &[&["c"]]),
-            (Which::OfSecret("unpublished"), &[]),
+            (Which::OfItem(x.clone()), &[&["a", "c"], &["t"]]),
+            (Which::OfItem(y.clone()), &[&["b"], &["t"]]),
+            (Which::OfItem(z.clone()), &[&["u"]]),
+            (Which::OfItem(unknown.clone()), &[]),
+            (Which::OfSecret("a".to_owned()), &[&["t"], &["a"]]),
+            (Which::OfSecret("c".to_owned()), &[&["c"]]),
+            (Which::OfSecret("unpublished".to_owned()), &[]),
         ];
         for (which, expected) in tables {
-            let groups: Vec<_> = plan.select(which).into_iter().map(names).collect();
+            let groups: Vec<_> = plan.select(&which).into_iter().map(names).collect();
             assert_eq!(groups, expected, "{which:?}");
         }
         for (name, group) in [("a", &["a", "c"][..]), ("b", &["b"]), ("c", &["a", "c"]), ("t", &["t"])] {
