@@ -155,7 +155,7 @@ impl Stage {
     pub fn waits_for_line(&self, unit: &str, part: &str) -> String {
         let mut line = None;
         wait_until(&format!("{unit}'s journal holds {part:?}"), || {
-            line = self.journal(unit).lines().find(|line| line.contains(part)).map(str::to_owned);
+            line = self.journal_so_far(unit).lines().find(|line| line.contains(part)).map(str::to_owned);
             line.is_some()
         });
         line.unwrap_or_default()
