@@ -13,6 +13,7 @@ pub mod installed;
 mod load;
 pub mod machine;
 pub mod record;
+pub mod recording;
 pub mod setup;
 pub mod stage;
 pub mod table;

@@ -35,7 +35,7 @@ pub struct GetArgs {
 
 /// The answer of a socket.
 #[derive(Debug)]
-pub enum SocketAnswer {
+enum SocketAnswer {
     /// The value.
     Value(SecretValue),
     /// A refusal with its reason.
@@ -90,11 +90,7 @@ fn show(value: &SecretValue, on_terminal: bool, out: &mut dyn Write) -> Result<(
 
 /// Asks as systemd does: binds the address that contains unit and credential ID, connects, sends nothing, and
 /// reads until EOF.
-pub(super) fn ask(
-    socket: &Path,
-    unit: &UnitName,
-    credential: &CredentialId,
-) -> Result<SocketAnswer, Box<dyn Error>> {
+fn ask(socket: &Path, unit: &UnitName, credential: &CredentialId) -> Result<SocketAnswer, Box<dyn Error>> {
     if unit.as_str().len() + credential.as_str().len() > Claim::MAX {
         return Err(format!(
             "unit and credential have more than {} bytes together, which systemd can't ask for",

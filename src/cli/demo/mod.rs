@@ -1,148 +1,153 @@
 //! `onecred demo`: runs both processes with a sample vault in a temporary directory, and asks as systemd
 //! would. It needs no root privileges, systemd or account.
 
-mod halves;
+mod processes;
+mod real_units;
 
 use std::error::Error;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-use super::get::{SocketAnswer, ask};
-use crate::domain::name::{CredentialId, UnitName};
-use halves::Halves;
+use crate::cli::common::text::{USUAL, wrap};
+use crate::domain::secret::SecretValue;
+use processes::{Log, Processes};
 
-/// One request of the demo.
-struct Scene {
-    unit: &'static str,
-    credential: &'static str,
-    what: &'static str,
+const PASSWORD: &str = "correct horse battery staple";
+const NEW_PASSWORD: &str = "a new password";
+
+const INTRODUCTION: &str = "\
+onecred gives secrets from 1Password to systemd units. These two entries give
+the field op://Demo/database/password to app.service as credential db-password:
+
+  /etc/onecred/secrets.json:
+    { \"name\": \"db-password\", \"reference\": \"op://Demo/database/password\",
+      \"units\": [\"app\"] }
+  app.service:
+    LoadCredential=db-password:/run/onecred/credential.sock
+
+The demo runs onecred with a sample vault in place of 1Password, and asks at its
+socket as systemd does before it starts a unit.
+";
+
+/// Writes steps, each with a mark.
+struct Steps<'o> {
+    out: &'o mut dyn Write,
 }
 
-const SCENES: [Scene; 4] = [
-    Scene {
-        unit: "app.service",
-        credential: "db-password",
-        what: "cold: the resolver looks op://Demo/database/password up",
-    },
-    Scene { unit: "app.service", credential: "db-password", what: "warm: the store has it" },
-    Scene {
-        unit: "web.service",
-        credential: "db-password",
-        what: "forbidden: no line gives it to this unit",
-    },
-    Scene { unit: "app.service", credential: "api-key", what: "missing: the item is not in the vault" },
-];
+impl Steps<'_> {
+    /// What a step has shown.
+    fn done(&mut self, what: &str) -> Result<(), Box<dyn Error>> {
+        self.wrapped(what, "✓ ", "  ")
+    }
+
+    /// Something to read: a value, a reason, or a line of a journal.
+    fn quote(&mut self, text: &str) -> Result<(), Box<dyn Error>> {
+        self.wrapped(text, "    ", "      ")
+    }
+
+    fn wrapped(&mut self, text: &str, first: &str, others: &str) -> Result<(), Box<dyn Error>> {
+        for line in wrap(text, USUAL, first, others) {
+            writeln!(self.out, "{line}")?;
+        }
+        Ok(())
+    }
+}
 
 /// Runs the demo.
 pub fn run(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
-    writeln!(
-        out,
-        "Two processes and a sample vault, in a temporary folder. Units ask as systemd asks for them.\n"
-    )?;
-    let halves = Halves::start()?;
-    writeln!(out, "  provider  process {}, listens at {}", halves.provider(), halves.socket().display())?;
-    writeln!(
-        out,
-        "  resolver  process {}, reads a vault file in the place of 1Password\n",
-        halves.resolver()
-    )?;
-    for scene in &SCENES {
-        play(scene, halves.socket(), out)?;
+    let processes = Processes::start(Log::File)?;
+    writeln!(out, "{INTRODUCTION}")?;
+    let mut steps = Steps { out };
+    values(&processes, &mut steps)?;
+    refusals(&processes, &mut steps)?;
+    killed(processes, &mut steps)?;
+    writeln!(steps.out)?;
+    real_units::run(&mut steps)?;
+    steps.wrapped("\nTo install onecred, see \"Install\" in README.md.", "", "")
+}
+
+/// The answer to a unit's request.
+enum Answer {
+    Value(SecretValue),
+    /// The reason.
+    Refused(String),
+}
+
+/// Requests the credential of a unit, each time from another process, as systemd does: all requests of one
+/// process belong to one start, for which values do not change.
+fn request(socket: &Path, unit: &str, credential: &str) -> Result<Answer, Box<dyn Error>> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("get").arg("--socket").arg(socket).args(["--as", unit, credential]);
+    let output = command.env("COLUMNS", "10000").output()?; // so that the reason is one line
+    if output.status.success() {
+        return Ok(Answer::Value(SecretValue::new(output.stdout)));
     }
-    killed(halves, out)?;
-    user_manager(out)?;
-    writeln!(out, "Next: \"Install\" in README.md.")?;
-    Ok(())
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let errors = errors.trim();
+    match errors.split_once(" refused: ") {
+        Some((_, reason)) => Ok(Answer::Refused(reason.to_owned())),
+        None => Err(errors.into()),
+    }
 }
 
-fn play(scene: &Scene, socket: &Path, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
-    let (unit, credential) = (UnitName::parse(scene.unit)?, CredentialId::parse(scene.credential)?);
-    writeln!(out, "{unit}: LoadCredential={credential}:…  ({})", scene.what)?;
-    let began = Instant::now();
-    let answer = ask(socket, &unit, &credential)?;
-    let took = began.elapsed();
-    tell(&answer, Some(took), out)
-}
-
-fn tell(answer: &SocketAnswer, took: Option<Duration>, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
-    match answer {
-        SocketAnswer::Value(value) => {
+fn values(processes: &Processes, steps: &mut Steps<'_>) -> Result<(), Box<dyn Error>> {
+    let mut gets = |what: &str, expected: &str| -> Result<(), Box<dyn Error>> {
+        match request(processes.socket(), "app.service", "db-password")? {
             // exposed: it is the sample's value, which the demo shows
-            write!(out, "  -> {:?}, {} bytes", String::from_utf8_lossy(value.expose()), value.len())?;
-            if let Some(took) = took {
-                write!(out, ", after {:.2} ms", took.as_secs_f64() * 1e3)?;
+            Answer::Value(value) if value.expose() == expected.as_bytes() => {
+                steps.done(what)?;
+                steps.quote(&format!("{expected:?}, {} bytes", value.len()))
             }
-            writeln!(out, "\n")?;
+            Answer::Value(_) => Err("app.service got a wrong value".into()),
+            Answer::Refused(reason) => Err(reason.into()),
         }
-        SocketAnswer::Refused(reason) => {
-            writeln!(out, "  -> the unit does not start (243/CREDENTIALS). Its journal says:")?;
-            let (cause, remedy) = reason.split_once("; ").unwrap_or((reason, ""));
-            writeln!(out, "     {cause};\n     {remedy}\n")?;
+    };
+    gets("app.service starts. onecred looks up the reference, and the unit gets the value:", PASSWORD)?;
+    gets("It starts again. The item has not changed, so it gets the value from memory:", PASSWORD)?;
+    processes.change_password(PASSWORD, NEW_PASSWORD)?;
+    gets("The password changes in the vault. app.service starts, and gets the new value:", NEW_PASSWORD)
+}
+
+fn refusals(processes: &Processes, steps: &mut Steps<'_>) -> Result<(), Box<dyn Error>> {
+    for (unit, credential, what) in [
+        (
+            "web.service",
+            "db-password",
+            "web.service asks for the password of app.service, and does not start:",
+        ),
+        ("app.service", "api-key", "app.service asks for an item that does not exist, and does not start:"),
+    ] {
+        match request(processes.socket(), unit, credential)? {
+            Answer::Refused(reason) => {
+                steps.done(what)?;
+                steps.quote(&reason)?;
+            }
+            Answer::Value(_) => return Err(format!("{unit} got {credential}").into()),
         }
     }
     Ok(())
 }
 
-/// Kills the provider while a unit waits for an answer: the keeper refuses.
-fn killed(mut halves: Halves, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
-    writeln!(
-        out,
-        "batch@queue.service: LoadCredential=password:…  (the provider is killed while the unit waits for its answer)"
-    )?;
-    halves.stop_resolver()?; // so that the provider must wait for the answer
-    let socket = halves.socket().to_owned();
-    let asking = std::thread::spawn(move || -> Result<SocketAnswer, String> {
-        let (unit, credential) = (UnitName::parse("batch@queue.service"), CredentialId::parse("password"));
-        ask(&socket, &unit.map_err(|e| e.to_string())?, &credential.map_err(|e| e.to_string())?)
-            .map_err(|e| e.to_string())
+/// Kills the provider while a unit waits for an answer. Its keeper, a process that holds the connections,
+/// then refuses the request.
+fn killed(mut processes: Processes, steps: &mut Steps<'_>) -> Result<(), Box<dyn Error>> {
+    processes.stop_resolver()?; // so that the provider must wait for the answer
+    let socket = processes.socket().to_owned();
+    let asking = std::thread::spawn(move || {
+        request(&socket, "batch@queue.service", "password").map_err(|error| error.to_string())
     });
-    halves.wait_until_asked()?;
-    halves.kill_provider()?;
+    processes.wait_until_asked()?;
+    processes.kill_provider()?;
     match asking.join() {
-        Ok(Ok(SocketAnswer::Refused(_))) => {
-            writeln!(out, "  -> refused by the keeper: neither an empty secret nor a part of one\n")?;
-            Ok(())
-        }
-        Ok(Ok(SocketAnswer::Value(value))) => {
+        Ok(Ok(Answer::Refused(_))) => steps.done(
+            "onecred is killed while batch@queue.service waits for its value. The unit does not start: it gets \
+             neither an empty value nor a part of one.",
+        ),
+        Ok(Ok(Answer::Value(value))) => {
             Err(format!("the unit got {} bytes from a dead provider", value.len()).into())
         }
         Ok(Err(error)) => Err(error.into()),
         Err(_) => Err("the unit's thread panicked".into()),
-    }
-}
-
-/// Runs a real unit, if this user has a service manager.
-fn user_manager(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
-    let running = std::env::var_os("XDG_RUNTIME_DIR")
-        .is_some_and(|dir| Path::new(&dir).join("systemd/private").exists());
-    if !running {
-        writeln!(out, "(This user has no service manager running, so no real unit was started.)")?;
-        return Ok(());
-    }
-    let halves = Halves::start()?;
-    let load = format!("LoadCredential=db-password:{}", halves.socket().display());
-    let unit = format!("onecred-demo-{}.service", std::process::id());
-    writeln!(
-        out,
-        "A real unit of this user's service manager:\n  systemd-run --user --wait --pipe -p {load} cat %d/db-password"
-    )?;
-    let mut command = Command::new("systemd-run");
-    command.args(["--user", "--quiet", "--wait", "--pipe", "--collect"]).arg(format!("--unit={unit}"));
-    command.arg("-p").arg(load).args(["sh", "-c", "cat \"$CREDENTIALS_DIRECTORY/db-password\""]);
-    match command.output() {
-        Ok(output) if output.status.success() => {
-            let value = crate::domain::secret::SecretValue::new(output.stdout);
-            tell(&SocketAnswer::Value(value), None, out)
-        }
-        Ok(output) if String::from_utf8_lossy(&output.stderr).contains("Failed to connect") => {
-            Ok(writeln!(out, "  -> systemd-run finds no bus of this user's, so no real unit was started\n")?)
-        }
-        Ok(output) => {
-            writeln!(out, "  -> it failed: {}\n", String::from_utf8_lossy(&output.stderr).trim())?;
-            Err("the real unit did not get its credential".into())
-        }
-        Err(error) => Ok(writeln!(out, "  -> systemd-run can't be started: {error}\n")?),
     }
 }

@@ -1,21 +1,24 @@
 //! The two processes of the demo: this program on sockets and files in a temporary directory. They end with
-//! it.
+//! the demo.
 
 use std::error::Error;
 use std::fs;
-use std::io;
-use std::os::fd::AsFd;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::fstat;
 
 const VAULT: &str = include_str!("vault.json");
+/// With `always`, the demo does not have to wait until a value is compared with the vault again.
 const SECRETS: &str = r#"{
   "source": { "kind": "file", "path": "VAULT" },
+  "defaults": { "maxAge": "always" },
   "secrets": [
     { "name": "db-password", "reference": "op://Demo/database/password", "units": ["app", "onecred-demo-*"] },
     { "name": "api-key", "reference": "op://Demo/openai/api key", "units": ["app"] }
@@ -33,7 +36,7 @@ struct Folder(PathBuf);
 impl Folder {
     fn new() -> io::Result<Self> {
         let parent = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_dir());
-        let name = format!("onecred-demo-{}-{:08x}", std::process::id(), fastrand::u32(..));
+        let name = format!("onecred-demo-{:08x}", fastrand::u32(..));
         let path = parent.unwrap_or_else(std::env::temp_dir).join(name);
         fs::DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self(path))
@@ -47,51 +50,61 @@ impl Drop for Folder {
 }
 
 /// A process that is killed when dropped.
-struct Half(Child);
+struct Process(Child);
 
-impl Drop for Half {
+impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
+/// Where the provider logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Log {
+    /// To a file in the directory.
+    File,
+    /// To the journal of the system.
+    Journal,
+}
+
 /// The running processes.
-pub(super) struct Halves {
-    provider: Half,
-    resolver: Half,
+pub(super) struct Processes {
+    provider: Process,
+    resolver: Process,
     socket: PathBuf,
-    stand_in: Option<std::os::unix::net::UnixListener>,
+    /// The socket of a resolver that does not answer.
+    silent_resolver: Option<UnixListener>,
     folder: Folder,
 }
 
-impl Halves {
-    pub(super) fn start() -> Result<Self, Box<dyn Error>> {
+impl Processes {
+    pub(super) fn start(log: Log) -> Result<Self, Box<dyn Error>> {
         let folder = Folder::new()?;
         let file = |name: &str| folder.0.join(name);
         fs::write(file("vault.json"), VAULT)?;
         fs::write(file("secrets.json"), SECRETS.replace("VAULT", &file("vault.json").to_string_lossy()))?;
         fs::DirBuilder::new().mode(0o700).create(file("store"))?;
-        let resolver = start(&folder, "resolve", &[("--socket", file("resolver.sock"))])?;
+        let resolver = start(&folder, "resolve", &[("--socket", file("resolver.sock"))], Log::File)?;
         let sockets = [
             ("--socket", file("credential.sock")),
             ("--store", file("store")),
             ("--resolver", file("resolver.sock")),
         ];
-        let provider = start(&folder, "serve", &sockets)?;
-        Ok(Self { provider, resolver, socket: file("credential.sock"), stand_in: None, folder })
+        let provider = start(&folder, "serve", &sockets, log)?;
+        Ok(Self { provider, resolver, socket: file("credential.sock"), silent_resolver: None, folder })
     }
 
     pub(super) fn socket(&self) -> &Path {
         &self.socket
     }
 
-    pub(super) fn provider(&self) -> u32 {
-        self.provider.0.id()
-    }
-
-    pub(super) fn resolver(&self) -> u32 {
-        self.resolver.0.id()
+    /// Replaces the password in the vault, as an edit of the item would.
+    pub(super) fn change_password(&self, from: &str, to: &str) -> io::Result<()> {
+        let vault = VAULT.replace(from, to).replace("ersion\": 1", "ersion\": 2");
+        let (path, new) = (self.folder.0.join("vault.json"), self.folder.0.join("vault.json.new"));
+        fs::write(&new, vault)?;
+        fs::rename(new, path)
     }
 
     /// Replaces the resolver by a socket that never answers.
@@ -102,20 +115,20 @@ impl Halves {
         fs::remove_file(&path)?;
         let listener =
             crate::host::systemd::activation::bound_at(&path, nix::sys::socket::SockType::SeqPacket)?;
-        let listener = std::os::unix::net::UnixListener::from(listener);
+        let listener = UnixListener::from(listener);
         listener.set_nonblocking(false)?;
-        self.stand_in = Some(listener);
+        self.silent_resolver = Some(listener);
         Ok(())
     }
 
     /// Waits until the provider has asked the resolver, which does not answer.
     pub(super) fn wait_until_asked(&self) -> io::Result<()> {
-        if let Some(stand_in) = &self.stand_in {
-            let mut asked = [PollFd::new(stand_in.as_fd(), PollFlags::POLLIN)];
+        if let Some(resolver) = &self.silent_resolver {
+            let mut asked = [PollFd::new(resolver.as_fd(), PollFlags::POLLIN)];
             if poll(&mut asked, PollTimeout::from(20_000u16))? == 0 {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "the provider did not ask the resolver"));
             }
-            std::mem::forget(stand_in.accept()?); // remains open: EOF would be an answer
+            std::mem::forget(resolver.accept()?); // remains open: EOF would be an answer
         }
         Ok(())
     }
@@ -127,11 +140,16 @@ impl Halves {
     }
 }
 
-fn start(folder: &Folder, verb: &str, paths: &[(&str, PathBuf)]) -> Result<Half, Box<dyn Error>> {
+fn start(
+    folder: &Folder,
+    verb: &str,
+    paths: &[(&str, PathBuf)],
+    log: Log,
+) -> Result<Process, Box<dyn Error>> {
     let ready = folder.0.join(format!("{verb}.ready"));
     let notifications = UnixDatagram::bind(&ready)?;
     notifications.set_read_timeout(Some(STARTING))?;
-    let log = folder.0.join(format!("{verb}.log"));
+    let file = folder.0.join(format!("{verb}.log"));
     let mut command = Command::new(std::env::current_exe()?);
     command.arg(verb).arg("--development").arg("--config").arg(&folder.0);
     for (option, path) in paths {
@@ -140,15 +158,33 @@ fn start(folder: &Folder, verb: &str, paths: &[(&str, PathBuf)]) -> Result<Half,
     for variable in ["LISTEN_FDS", "LISTEN_PID", "JOURNAL_STREAM", "WATCHDOG_USEC"] {
         command.env_remove(variable);
     }
-    let command = command.env("NOTIFY_SOCKET", &ready).stdin(Stdio::null()).stdout(Stdio::null());
-    let half = Half(command.stderr(fs::File::create(&log)?).spawn()?);
+    command.env("NOTIFY_SOCKET", &ready).stdin(Stdio::null()).stdout(Stdio::null());
+    match log {
+        Log::File => command.stderr(fs::File::create(&file)?),
+        Log::Journal => {
+            let stream = journal_stream()?;
+            let stat = fstat(&stream)?;
+            command.env("JOURNAL_STREAM", format!("{}:{}", stat.st_dev, stat.st_ino));
+            command.stderr(OwnedFd::from(stream))
+        }
+    };
+    let process = Process(command.spawn()?);
     let mut message = [0; 4096];
     loop {
         let said = notifications.recv(&mut message).map_err(|_| {
-            format!("onecred {verb} does not start: {}", fs::read_to_string(&log).unwrap_or_default().trim())
+            let log = fs::read_to_string(&file).unwrap_or_default();
+            format!("onecred {verb} does not start: {}", log.trim())
         })?;
         if message[..said].split(|&byte| byte == b'\n').any(|line| line == b"READY=1") {
-            return Ok(half);
+            return Ok(process);
         }
     }
+}
+
+/// A stream to the journal, as systemd connects it to a service's standard error: a header of seven lines
+/// (identifier, unit, priority, four flags), then text.
+fn journal_stream() -> io::Result<UnixStream> {
+    let mut stream = UnixStream::connect("/run/systemd/journal/stdout")?;
+    stream.write_all(b"onecred\n\n6\n0\n0\n0\n0\n")?;
+    Ok(stream)
 }
