@@ -119,7 +119,7 @@ fn environment_and_ordering() {
     says(&Unit { environment: vec![file], ..unit("acme-x.service", &[]) }, &[], &[]);
     let early = Some(Early { target: "network-pre.target".into(), through: None, holds_onecred: false });
     let with = Unit { early, ..unit("app.service", &[line]) };
-    says(&with, &["at boot app.service waits for 1Password"], &[]);
+    says(&with, &["at boot app.service and the network, which 1Password needs, wait for each other"], &[]);
     let local = Prediction { needs_network: false, ..answer(PredictedAnswer::Value(None)) };
     assert_eq!(found(&with, &local, &[]), Findings::default());
 }
