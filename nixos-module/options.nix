@@ -129,9 +129,16 @@ in
 
     metrics.directory = mkOption {
       type = types.nullOr types.str;
-      default = null;
+      default = if cfg.metrics.nodeExporter then "/run/onecred-metrics" else null;
+      defaultText = lib.literalMD "`/run/onecred-metrics` with `metrics.nodeExporter`";
       example = "/var/lib/node-exporter";
       description = "The directory from which node_exporter reads text files. onecred's metrics are written there every minute.";
+    };
+
+    metrics.nodeExporter = mkOption {
+      type = types.bool;
+      default = false;
+      description = "Whether `services.prometheus.exporters.node` reads onecred's metrics. It creates `metrics.directory`.";
     };
 
     sealed = mkOption {

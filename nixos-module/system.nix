@@ -195,25 +195,6 @@ in
         };
       };
     }
-    // optionalAttrs (cfg.metrics.directory != null) {
-      # an empty entry resets the package's setting
-      onecred-metrics = dropIn // {
-        unitConfig.ConditionPathIsDirectory = [
-          ""
-          cfg.metrics.directory
-        ];
-        serviceConfig = {
-          ExecStart = [
-            ""
-            "${cfg.package}/bin/onecred metrics --output ${cfg.metrics.directory}/onecred.prom"
-          ];
-          ReadWritePaths = [
-            ""
-            "-${cfg.metrics.directory}"
-          ];
-        };
-      };
-    }
     // optionalAttrs (local != [ ]) {
       onecred-token = {
         description = "Restart onecred's resolver after a change of the token";
@@ -221,12 +202,6 @@ in
           Type = "oneshot";
           ExecStart = "${config.systemd.package}/bin/systemctl try-restart onecred-resolver.service";
         };
-      };
-    };
-    systemd.timers = optionalAttrs (cfg.metrics.directory != null) {
-      onecred-metrics = {
-        overrideStrategy = "asDropin";
-        wantedBy = [ "timers.target" ];
       };
     };
     systemd.paths = optionalAttrs (local != [ ]) {

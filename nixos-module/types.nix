@@ -178,6 +178,7 @@ in
             description = "The text of the file. `{{NAME}}` is replaced by a secret, `{{op://VAULT/ITEM/FIELD}}` by the value of a reference.";
             example = "OPENAI_API_KEY={{openai-api-key}}\n";
           };
+          source = text "The source of references in the content, by its name. Required if there are several." "staging";
           escape = text "`env`, `container`, `json`, `yaml`, `toml` or `raw`; by default determined by the extension of its name." "env";
         };
     }

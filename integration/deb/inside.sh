@@ -184,19 +184,21 @@ systemctl start fake-connect.service
 until_is "Connect listens" bash -c 'exec 3<>/dev/tcp/127.0.0.1/8080'
 
 if [ -d /srv/nix ]; then
-    step "units as the NixOS module makes them: a token that comes later, one line for a service, an environment file, an ID of a module's own"
+    step "units as the NixOS module makes them: a token that comes later, one line for a service, an environment file, IDs of a module's own, a path"
     rm /etc/onecred/token
     systemctl stop onecred.service onecred-resolver.service run-onecred-store.mount
     cp -r /srv/nix/units/. /etc/systemd/system/
     cp /srv/nix/secrets.json /etc/onecred/
+    systemd-tmpfiles --create - </srv/nix/tmpfiles.conf
     systemctl daemon-reload
     systemctl start onecred-token.path
     if systemctl start one-line.service 2>/dev/null; then fail "one-line started without a token"; fi
     says one-line.service "no token" || fail "one-line was not told why"
     install -D -m 600 /srv/deb/token /persist/root/.config/op/token
     until_is "one-line is started again" says one-line.service "Finished one-line.service"
-    for unit in environment hard-coded plain; do systemctl start $unit.service || fail "$unit did not start"; done
+    for unit in environment hard-coded plain by-socket reader; do systemctl start $unit.service || fail "$unit did not start"; done
     systemctl stop onecred-token.path
+    rm -r /run/onecred/by-name /run/onecred/sealed-by-name
     rm -r /etc/systemd/system/onecred*.service.d/nixos.conf /etc/systemd/system/onecred-token.* /etc/systemd/system/onecred-catalog.*
     find /etc/systemd/system -name 'onecred*.d' -empty -delete
     cp /srv/deb/token /etc/onecred/token

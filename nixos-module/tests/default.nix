@@ -15,6 +15,7 @@ let
       { services.onecred.enable = true; }
       (import ./impermanence.nix)
       ./others.nix
+      ./elsewhere.nix
       module
     ]) documented
   );
@@ -95,6 +96,39 @@ let
     ) (import ./goldens.nix { inherit configurations evaluate lib; })
   );
 
+  # every key of the schema has an option
+  ownLib = import ./lib;
+  kinds = import ../types.nix {
+    lib = ownLib;
+    json.type = ownLib.types.anything;
+    root = "/run/secrets";
+    action = "restart";
+  };
+  schema = builtins.fromJSON (builtins.readFile ../../units/schema/secrets.schema.json);
+  withoutOption =
+    definition: kind:
+    let
+      inherit
+        (ownLib.evalModules {
+          inherit (kind) modules;
+          specialArgs.name = "name";
+        })
+        options
+        ;
+    in
+    map (key: "the key ${key} of ${definition} has no option") (
+      builtins.filter (
+        key:
+        !(options ? ${key})
+        && !builtins.elem key [
+          "$schema"
+          "//"
+          "name"
+        ]
+      ) (builtins.attrNames schema."$defs".${definition}.properties)
+    );
+  optionless = withoutOption "Secret" kinds.secret ++ withoutOption "Template" kinds.template;
+
   # results of 1Password's SDK core
   vectors = builtins.filter (line: line != "") (
     lib.splitString "\n" (builtins.readFile ../../integration/fixtures/op-reference-vectors.tsv)
@@ -113,6 +147,7 @@ in
 {
   wrong =
     map (what: "core: ${what}") (import ./core.nix)
+    ++ optionless
     ++ lib.concatMap (one: one.wrong) played
     ++ fine
     ++ refused

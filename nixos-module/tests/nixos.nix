@@ -44,6 +44,8 @@ let
       modules = [
         on
         (import ./impermanence.nix)
+        ./elsewhere.nix
+        user
         module
       ];
       warns = null;

@@ -7,8 +7,22 @@ let
   };
 in
 {
-  options.services.keycloak.database.passwordFile = any;
-  options.services.grafana.settings = any;
-  options.nixpkgs.overlays = any;
-  options.virtualisation.vmVariant = any;
+  options = {
+    boot.kernelParams = any;
+    containers = any;
+    networking.hostName = any // {
+      default = "host";
+    };
+    nixpkgs.overlays = any;
+    security.polkit = any;
+    services.forgejo = any;
+    services.grafana.settings = any;
+    services.keycloak.database.passwordFile = any;
+    services.openssh.authorizedKeysFiles = any;
+    services.openssh.enable = any;
+    services.prometheus.exporters.node = any;
+    services.restic.backups = any;
+    virtualisation.oci-containers = any;
+    virtualisation.vmVariant = any;
+  };
 }

@@ -25,7 +25,9 @@ let
             secrets.db-password = {
               reference = "op://My Vault/db/password";
               units = [ "hard-coded/password" ];
+              publish = true;
             };
+            secrets.db-user.reference = "op://My Vault/db/username";
             templates."app.env" = {
               content = "USER=nobody\nPASSWORD={{op://My Vault/db/password}}\n";
               mode = "0400";
@@ -56,6 +58,28 @@ let
                 Type = "oneshot";
                 ExecStart = "/usr/bin/test \${PASSWORD} = hunter2";
               };
+            };
+            # a module with a LoadCredential= line of its own
+            by-socket.serviceConfig = {
+              Type = "oneshot";
+              LoadCredential = [
+                "secret:${config.services.onecred.secrets.db-password.socketPath}"
+                "name:${config.services.onecred.secrets.db-user.socketPath}"
+              ];
+              LoadCredentialEncrypted = [
+                "sealed:${config.services.onecred.secrets.db-password.sealedSocketPath}"
+              ];
+              ExecStart = [
+                "/usr/bin/grep -qx hunter2 %d/secret"
+                "/usr/bin/grep -qx bob %d/name"
+                "/usr/bin/grep -qx hunter2 %d/sealed"
+              ];
+            };
+            # nothing but the path says that it reads the file
+            reader.serviceConfig = {
+              Type = "oneshot";
+              LoadCredential = [ "copy:/run/secrets/db-password" ];
+              ExecStart = "/usr/bin/grep -qx hunter2 %d/copy";
             };
             hard-coded.serviceConfig = {
               Type = "oneshot";
@@ -101,5 +125,6 @@ in
   units =
     files "service" "Service" "serviceConfig" config.systemd.services
     // files "path" "Path" "pathConfig" config.systemd.paths;
+  tmpfiles = lib.concatMapStrings (rule: rule + "\n") config.systemd.tmpfiles.rules;
   secrets = config.services.onecred.rendered;
 }

@@ -1,6 +1,9 @@
-# A test on a NixOS machine, for people with nixpkgs: pkgs.testers.runNixOSTest ./vm.nix. It has not been run by the authors.
+# A test on a machine with NixOS, in the form of nixpkgs: pkgs.testers.runNixOSTest ./vm.nix. It has not been run by the authors; integration/deb
+# boots the same kinds of units on Debian.
+{ lib, ... }:
 {
   name = "onecred";
+  meta.maintainers = [ ];
 
   nodes.machine =
     { config, ... }:
@@ -15,6 +18,7 @@
           publish = true;
           owner = "app";
         };
+        secrets.db-user.reference = "op://My Vault/db/username";
         templates."app.env".content = "PASSWORD={{db-password}}\n";
       };
 
@@ -24,50 +28,80 @@
       };
       users.groups.app = { };
 
-      systemd.services = {
-        credential = {
-          onecred.credentials.password = "op://My Vault/db/password";
-          serviceConfig.Type = "oneshot";
-          serviceConfig.DynamicUser = true;
-          script = ''test "$(cat "$CREDENTIALS_DIRECTORY/password")" = hunter2'';
+      systemd.services =
+        let
+          oneshot = script: {
+            serviceConfig.Type = "oneshot";
+            inherit script;
+          };
+        in
+        {
+          credential =
+            lib.recursiveUpdate (oneshot ''test "$(cat "$CREDENTIALS_DIRECTORY/password")" = hunter2'')
+              {
+                onecred.credentials.password = "op://My Vault/db/password";
+                serviceConfig.DynamicUser = true;
+              };
+          environment = lib.recursiveUpdate (oneshot ''test "$PASSWORD" = hunter2'') {
+            onecred.environmentFiles = [ "app.env" ];
+          };
+          # its script alone says that it reads the file
+          file =
+            lib.recursiveUpdate
+              (oneshot ''test "$(cat ${config.services.onecred.secrets.db-password.path})" = hunter2'')
+              {
+                serviceConfig.User = "app";
+              };
+          # a module with LoadCredential= lines of its own
+          by-socket =
+            lib.recursiveUpdate
+              (oneshot ''
+                test "$(cat "$CREDENTIALS_DIRECTORY/secret")" = hunter2
+                test "$(cat "$CREDENTIALS_DIRECTORY/name")" = bob
+              '')
+              {
+                serviceConfig.LoadCredential = [
+                  "secret:${config.services.onecred.secrets.db-password.socketPath}"
+                  "name:${config.services.onecred.secrets.db-user.socketPath}"
+                ];
+              };
+          stranger = lib.recursiveUpdate (oneshot "true") {
+            serviceConfig.LoadCredential = [ "db-password:${config.services.onecred.socket}" ];
+          };
+          # runs until a switch restarts it
+          daemon = {
+            onecred.credentials.user = "db-user";
+            wantedBy = [ "multi-user.target" ];
+            script = "exec sleep infinity";
+          };
         };
-        environment = {
-          onecred.environmentFiles = [ "app.env" ];
-          serviceConfig.Type = "oneshot";
-          script = ''test "$PASSWORD" = hunter2'';
-        };
-        file = {
-          requires = [ "onecred-file@db-password.service" ];
-          after = [ "onecred-file@db-password.service" ];
-          serviceConfig.Type = "oneshot";
-          serviceConfig.User = "app";
-          script = ''test "$(cat ${config.services.onecred.secrets.db-password.path})" = hunter2'';
-        };
-        stranger = {
-          serviceConfig.Type = "oneshot";
-          serviceConfig.LoadCredential = [ "db-password:${config.services.onecred.socket}" ];
-          script = "true";
-        };
-      };
 
-      specialisation.changed.configuration.services.onecred.secrets.more = {
-        reference = "op://My Vault/db/username";
-        units = [ "more" ];
+      specialisation.changed.configuration.services.onecred = {
+        secrets.more = {
+          reference = "op://My Vault/db/username";
+          units = [ "more" ];
+        };
+        secrets.db-user.reference = lib.mkForce "op://My Vault/db/password";
       };
     };
 
   testScript = ''
+    def main_pid(unit):
+        return machine.succeed(f"systemctl show --value -p MainPID {unit}.service")
+
     machine.wait_for_unit("onecred.socket")
-    for unit in ["credential", "environment", "file"]:
+    for unit in ["credential", "environment", "file", "by-socket"]:
         machine.succeed(f"systemctl start {unit}.service")
 
     machine.fail("systemctl start stranger.service")
-    machine.succeed("journalctl --sync; journalctl -u stranger.service | grep -F 'not allowed'")
+    machine.succeed("journalctl --sync; journalctl -u stranger.service | grep -F 'services.onecred.secrets.db-password.units'")
 
-    # a switch reloads the provider without a restart
-    before = machine.succeed("systemctl show --value -p MainPID onecred.service")
+    # a switch reloads the provider without a restart, and restarts what has another secret
+    machine.wait_for_unit("daemon.service")
+    provider, daemon = main_pid("onecred"), main_pid("daemon")
     machine.succeed("/run/current-system/specialisation/changed/bin/switch-to-configuration test")
-    assert machine.succeed("systemctl show --value -p MainPID onecred.service") == before
+    assert main_pid("onecred") == provider
+    assert main_pid("daemon") != daemon
     machine.succeed("onecred list | grep -F more")
   '';
 }

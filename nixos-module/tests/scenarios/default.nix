@@ -5,4 +5,5 @@
   opnix = import ./opnix.nix;
   mistakes = import ./mistakes.nix;
   switches = import ./switches.nix;
+  machine = import ./machine.nix;
 }
