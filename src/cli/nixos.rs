@@ -6,7 +6,10 @@ use std::path::Path;
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::domain::name::{CredentialId, SecretName, SourceName, UnitName};
+use crate::domain::policy::attribute;
 use crate::domain::reference::Reference;
+
+pub(super) use crate::config::STORE;
 
 /// Whether a directory, or the place where it would be created, is read-only even for root.
 pub(super) fn is_read_only(folder: &Path) -> bool {
@@ -46,13 +49,6 @@ impl Lines<'_> {
         }
         text
     }
-}
-
-/// An attribute name, in quotes if necessary.
-fn attribute(name: &str) -> String {
-    let is_plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
-    if is_plain { name.to_owned() } else { format!("\"{name}\"") }
 }
 
 #[cfg(test)]

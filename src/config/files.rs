@@ -40,6 +40,14 @@ pub(super) fn are_none(paths: &Paths) -> bool {
         && (missing(&parts) || entries(&parts).is_ok_and(|files| files.is_empty()))
 }
 
+/// The Nix store. Every user can read it.
+pub const STORE: &str = "/nix/store";
+
+/// Whether NixOS generates one of these files: they are links to its store.
+pub(super) fn are_of_nixos<'a>(mut files: impl Iterator<Item = &'a Path>) -> bool {
+    files.any(|file| std::fs::canonicalize(file).is_ok_and(|real| real.starts_with(STORE)))
+}
+
 /// The files of a directory: `secrets.json`, then `secrets.d/*.json` by name.
 pub(super) fn find(paths: &Paths, problems: &mut Problems) -> Vec<PathBuf> {
     const SMALLEST: &str = r#"{ "secrets": [ { "name": "db-password", "reference": "op://Servers/postgres/password", "units": ["app"] } ] }"#;

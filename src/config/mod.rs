@@ -29,7 +29,7 @@ use crate::host::memory as host_memory;
 
 pub use checked::ServiceAccount;
 pub(crate) use checked::is_local_name;
-pub use files::Paths;
+pub use files::{Paths, STORE};
 pub use op_env::import_op_env;
 pub(crate) use opnix::FOLDER as OPNIX_FOLDER;
 pub use opnix::{Imported, import_opnix};
@@ -184,12 +184,16 @@ fn finish(written: Vec<Written>, memory: Option<u64>, mut problems: Problems) ->
     if merged.is_empty() {
         problems.warn_of_nothing();
     }
-    let settings = checked::check(merged, memory, &mut problems);
+    let mut settings = checked::check(merged, memory, &mut problems);
     let failed = problems.errors() > 0;
     let list = problems.take_list();
     match failed {
         true => Err(Report { problems: list }),
-        false => Ok(Loaded { settings, warnings: list, texts: problems.into_texts() }),
+        false => {
+            let texts = problems.into_texts();
+            settings.policy.set_by_nixos(files::are_of_nixos(texts.0.iter().map(|(file, _)| file.as_path())));
+            Ok(Loaded { settings, warnings: list, texts })
+        }
     }
 }
 

@@ -243,3 +243,35 @@ fn what_a_rule_gives_by_a_pattern_is_known() {
         assert_eq!(policy.rule_by_pattern(&unit, &id).is_some(), by_pattern, "{unit} {credential}");
     }
 }
+
+#[test]
+fn a_denial_on_nixos_names_options() {
+    let mut policy = Policy::new(vec![secret("db", &["app/dbpass"]), secret("a.b", &["x"])], vec![]);
+    policy.set_by_nixos(true);
+    for (unit, id, cause, remedy) in [
+        (
+            "web@1.service",
+            "key",
+            "no secret, template or rule",
+            "declare it in the configuration of NixOS: systemd.services.\"web@\".onecred.credentials.key = \"op://VAULT/ITEM/FIELD\"; then: nixos-rebuild switch",
+        ),
+        ("x.socket", "key", "no secret, template or rule", "declare it in /etc/onecred/secrets.json"),
+        (
+            "web.service",
+            "db",
+            "secret db (services.onecred.secrets.db) does not name",
+            "to allow it, add \"web.service\" to services.onecred.secrets.db.units, then: nixos-rebuild switch",
+        ),
+        (
+            "web.service",
+            "a.b",
+            "(services.onecred.secrets.\"a.b\")",
+            "to services.onecred.secrets.\"a.b\".units",
+        ),
+    ] {
+        let denial = judge(&policy, unit, id).unwrap_err();
+        let (unit, id) = (UnitName::parse(unit).unwrap(), CredentialId::parse(id).unwrap());
+        let said = (denial.cause(&unit, &id), denial.remedy(&unit, &id));
+        assert!(said.0.contains(cause) && said.1.contains(remedy), "{said:?}");
+    }
+}
