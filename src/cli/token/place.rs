@@ -47,23 +47,59 @@ impl Places {
         self.drop_in().exists() && self.encrypted().exists()
     }
 
-    /// Checks, before the user enters a token, that the files can probably be written. The error contains the
-    /// remedy.
-    pub(super) fn can_be_written(&self, plain: bool) -> Result<(), String> {
+    /// Where a token in plain text goes: `asked` is the path that the user gave, if any, and `loaded` the file
+    /// from which the unit loads the token.
+    pub(super) fn for_plain(&self, asked: Option<&Path>, loaded: Option<&Path>) -> Result<PathBuf, String> {
+        let path = match (asked, loaded) {
+            (Some(path), _) if !path.is_absolute() || path.file_name().is_none() => {
+                return Err(format!("{} is not the absolute path of a file", path.display()));
+            }
+            (Some(path), _) => path.to_owned(),
+            // another file was configured, so a token at the default path would not be used
+            (None, Some(loaded)) if !loaded.starts_with(nixos::STORE) => loaded.to_owned(),
+            (None, _) => self.plain(),
+        };
+        if path.starts_with(nixos::STORE) {
+            return Err(format!("{} is in the Nix store, which every user can read", path.display()));
+        }
+        let is_loaded = loaded == Some(path.as_path()) || self.is_default(&path) && loaded.is_none();
+        if !is_loaded && nixos::is_read_only(&self.drop_ins) {
+            let option = match self.credential.as_str().strip_suffix(".token") {
+                None => "services.onecred.tokenFile".to_owned(),
+                Some(source) => format!("services.onecred.sources.{source}.tokenFile"),
+            };
+            let now = loaded.map(|file| format!(" (it loads {})", file.display())).unwrap_or_default();
+            return Err(format!(
+                "the resolver would not read {}{now}, and {} is on a read-only file system; nothing was written; on NixOS, set {option} = \"{}\"; and switch first",
+                path.display(),
+                self.drop_ins.display(),
+                path.display()
+            ));
+        }
+        Ok(path)
+    }
+
+    /// Whether the unit loads this file without a drop-in.
+    fn is_default(&self, path: &Path) -> bool {
+        self.credential.as_str() == "token" && path == self.plain()
+    }
+
+    /// Checks, before the user enters a token, that the encrypted token can probably be written. The error
+    /// contains the remedy.
+    pub(super) fn can_be_encrypted(&self) -> Result<(), String> {
         let name = self.credential.as_str();
-        if plain && name == "token" || !nixos::is_read_only(&self.drop_ins) {
+        if !nixos::is_read_only(&self.drop_ins) {
             return Ok(());
         }
         let file = format!("{}/{name}.cred", self.tokens.display());
         let encrypt = format!("systemd-creds encrypt --name={name} - {file}");
-        let instead = match name {
-            "token" => format!(
-                "store it as a file: onecred token set --file; or encrypted: {encrypt}; on NixOS with: services.onecred.tokenCredential = \"{file}\";"
-            ),
-            _ => format!(
-                "encrypt it by: {encrypt}; on NixOS with: systemd.services.onecred-resolver.serviceConfig.LoadCredentialEncrypted = [ \"{name}:{file}\" ];"
-            ),
+        let (option, source) = match name.strip_suffix(".token") {
+            None => ("services.onecred".to_owned(), String::new()),
+            Some(source) => (format!("services.onecred.sources.{source}"), format!(" --source {source}")),
         };
+        let instead = format!(
+            "store it as a file, which on NixOS is {option}.tokenFile: onecred token set{source} --file; or encrypted: {encrypt}; on NixOS with: {option}.tokenCredential = \"{file}\";"
+        );
         Err(format!(
             "the token can't be stored: {} is on a read-only file system: {instead}",
             self.drop_ins.display()
@@ -86,19 +122,40 @@ impl Places {
         Ok(vec![credential.publish()?, drop_in.publish()?])
     }
 
-    /// Stores a token as a file of root. Returns the written paths.
-    pub(super) fn keep_plain(&self, token: &SecretValue) -> Result<Vec<PathBuf>, String> {
-        let name = self.credential.as_str();
+    /// Stores a token as a file of root, at a path of [`Self::for_plain`]. Returns the written paths.
+    pub(super) fn keep_plain(
+        &self,
+        path: &Path,
+        loaded: Option<&Path>,
+        token: &SecretValue,
+    ) -> Result<Vec<PathBuf>, String> {
+        let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+            return Err(format!("{} is not the path of a file", path.display()));
+        };
         // exposed: it is written to a file that only root can read, as requested
-        let file = Draft::with_mode(&self.tokens, name, token.expose(), 0o600)?;
-        if name == "token" {
+        let file = Draft::with_mode(dir, name, token.expose(), 0o600)?;
+        if self.is_default(path) {
             let written = vec![file.publish()?]; // the unit loads this file without a drop-in
             remove(self.drop_in())?;
             return Ok(written);
         }
-        let drop_in = self.drop_in_text(&format!("LoadCredential={name}:{}", self.plain().display()));
+        if loaded == Some(path) && !self.drop_in().exists() {
+            return Ok(vec![file.publish()?]); // the unit's own configuration names the file
+        }
+        let drop_in = self.drop_in_text(&format!("LoadCredential={}:{}", self.credential, path.display()));
         let drop_in = self.draft_drop_in(&drop_in)?;
         Ok(vec![file.publish()?, drop_in.publish()?])
+    }
+
+    /// Removes a token in plain text at the default path, which the unit no longer loads. Returns the path if
+    /// there was one.
+    pub(super) fn forget_default(&self, used: &Path) -> Result<Option<PathBuf>, String> {
+        let stray = self.plain();
+        if used == stray || !stray.exists() {
+            return Ok(None);
+        }
+        remove(stray.clone())?;
+        Ok(Some(stray))
     }
 
     fn draft_drop_in(&self, text: &str) -> Result<Draft, String> {

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use super::place::Places;
 use super::source::Chosen;
@@ -19,9 +20,10 @@ pub struct SetArgs {
     /// The key to encrypt the token with; auto uses the TPM if there is one
     #[arg(long, value_name = "KEY", value_enum, default_value_t = TokenKey::Auto, conflicts_with = "file")]
     pub with_key: TokenKey,
-    /// Store it as a plain-text file that only root can read
-    #[arg(long)]
-    pub file: bool,
+    /// Store it as a plain-text file that only root can read: at PATH, or else in the file that the resolver loads,
+    /// or else in /etc/onecred
+    #[arg(long, value_name = "PATH", num_args = 0..=1)]
+    pub file: Option<Option<PathBuf>>,
     /// Write it without testing it
     #[arg(long)]
     pub no_check: bool,
@@ -66,20 +68,32 @@ pub(super) fn run(args: &SetArgs, out: &mut dyn Write, err: &mut dyn Write) -> R
         .into());
     }
     let places = Places::new(chosen.source.token.clone());
-    places.can_be_written(args.file)?;
+    let file = match &args.file {
+        None => {
+            places.can_be_encrypted()?;
+            None
+        }
+        Some(asked) => {
+            let loaded = system::loads(places.credential.as_str());
+            Some((places.for_plain(asked.as_deref(), loaded.as_deref())?, loaded))
+        }
+    };
     let token =
         prompt::token(&format!("Token of source {} ({}), not shown: ", chosen.name, chosen.kind()), err)?;
-    match is_set(args, &chosen, &places, &token, out, err)? {
-        true => take_up(&places, args.file, out, err),
+    let file = file.as_ref().map(|(path, loaded)| (path.as_path(), loaded.as_deref()));
+    match is_set(args, &chosen, &places, file, &token, out, err)? {
+        true => take_up(&places, args.file.is_some(), out, err),
         false => Ok(1),
     }
 }
 
-/// Tests a token and writes it. Changes nothing unless it is valid.
+/// Tests a token and writes it: encrypted, or to a file, given with the one that the unit loads. Changes
+/// nothing unless the token is valid.
 fn is_set(
     args: &SetArgs,
     chosen: &Chosen,
     places: &Places,
+    file: Option<(&Path, Option<&Path>)>,
     token: &SecretValue,
     out: &mut dyn Write,
     err: &mut dyn Write,
@@ -101,21 +115,26 @@ fn is_set(
             }
         }
     }
-    let written = match args.file {
-        true => places.keep_plain(token)?,
-        false => places.keep_encrypted(args.with_key.as_argument(), token)?,
+    let written = match file {
+        Some((path, loaded)) => places.keep_plain(path, loaded, token)?,
+        None => places.keep_encrypted(args.with_key.as_argument(), token)?,
     };
     let encoded = || std::fs::read(places.encrypted()).is_ok_and(|file| system::is_only_encoded(&file));
-    if !args.file && encoded() {
+    if file.is_none() && encoded() {
         writeln!(
             err,
             "warning: the token is encoded and not encrypted: no key of a TPM or of this host was used"
         )?;
     }
     written.iter().try_for_each(|path| writeln!(out, "written: {}", path.display()))?;
-    let (left, what) = match args.file {
-        true => (places.encrypted(), "an earlier encrypted token"),
-        false => (places.plain(), "an earlier token in plain text"),
+    if let Some((path, _)) = file
+        && let Some(stray) = places.forget_default(path)?
+    {
+        writeln!(out, "removed: {}, an earlier token in plain text", stray.display())?;
+    }
+    let (left, what) = match file {
+        Some(_) => (places.encrypted(), "an earlier encrypted token"),
+        None => (places.plain(), "an earlier token in plain text"),
     };
     if left.exists() {
         writeln!(err, "warning: {} contains {what}, which is not used any more: remove it", left.display())?;

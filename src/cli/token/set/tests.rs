@@ -47,7 +47,7 @@ impl Bench {
         let (config, socket) = (dir.path().to_owned(), dir.path().join("resolver.sock"));
         let place = Where { source: None, config, socket, development: false };
         let chosen = Chosen::find(&place).unwrap();
-        let args = SetArgs { place, with_key: TokenKey::Auto, file: true, no_check: false };
+        let args = SetArgs { place, with_key: TokenKey::Auto, file: Some(None), no_check: false };
         let places = Places {
             credential: CredentialId::parse("token").unwrap(),
             tokens: dir.path().join("tokens"),
@@ -70,7 +70,15 @@ impl Bench {
     fn set(&self, token: &str) -> (Result<bool, String>, String) {
         let token = SecretValue::new(token.into());
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let done = is_set(&self.args, &self.chosen, &self.places, &token, &mut out, &mut err);
+        let done = is_set(
+            &self.args,
+            &self.chosen,
+            &self.places,
+            Some((&self.places.plain(), None)),
+            &token,
+            &mut out,
+            &mut err,
+        );
         out.append(&mut err);
         (done.map_err(|error| error.to_string()), String::from_utf8(out).unwrap())
     }
@@ -148,7 +156,7 @@ fn the_source_is_the_one_that_is_meant() {
         };
         let found = Chosen::find(&place)
             .map(|chosen| (chosen.kind(), chosen.source.token.to_string(), chosen.takes_token()));
-        let set = SetArgs { place, with_key: TokenKey::Auto, file: true, no_check: false };
+        let set = SetArgs { place, with_key: TokenKey::Auto, file: Some(None), no_check: false };
         if name == Some("v") {
             let why = run(&set, &mut Vec::new(), &mut Vec::new()).unwrap_err().to_string();
             assert!(
