@@ -45,7 +45,7 @@ fn is_refused(stage: &Stage, unit: &str, reason: &str) {
 #[track_caller]
 fn runs(stage: &Stage, unit: &str) {
     wait_until(&format!("{unit} runs"), || stage.show(unit, "ActiveState") == "active");
-    stage.waits_for_line(unit, "is started again");
+    stage.waits_for_line(unit, "again: the cause of its failure");
     // the next values are fetched again
     stage.sh("systemctl stop onecred.service; find /run/onecred/store -name 'refused.json' -o -type f -delete; systemctl start onecred.service").ok();
 }

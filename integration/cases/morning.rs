@@ -101,7 +101,7 @@ fn tokenless(suite: Suite) -> Stage {
 fn all_but_the_stopped_run(stage: &Stage) {
     for unit in &UNITS[..5] {
         wait_until(&format!("{unit} runs"), || stage.show(unit, "ActiveState") == "active");
-        let line = stage.waits_for_line(unit, "is started again");
+        let line = stage.waits_for_line(unit, "again: the cause of its failure");
         assert!(line.contains(" onecred["), "{line}");
     }
     wait_until("the provider is through", || {
@@ -113,7 +113,7 @@ fn all_but_the_stopped_run(stage: &Stage) {
     assert!(
         is_down(stage, "stopped.service") && !stage.root().join("srv/out/stopped.service.starts").exists()
     );
-    assert!(!stage.journal("stopped.service").contains("is started again"));
+    assert!(!stage.journal("stopped.service").contains("again: the cause of its failure"));
 }
 
 fn whoever_failed_at_boot_runs_when_1password_is_back(stage: &Stage) {
@@ -163,7 +163,10 @@ fn who_failed_for_a_unit_that_returns_by_itself_is_started(stage: &Stage) {
     stage.connect_comes(&fixture());
     wait_until("it has returned", || stage.show("returns.service", "ActiveState") == "active");
     wait_until("the other runs", || stage.show("needs.service", "ActiveState") == "active");
-    assert!(!stage.journal("returns.service").contains("is started again"), "systemd has started it");
+    assert!(
+        !stage.journal("returns.service").contains("again: the cause of its failure"),
+        "systemd has started it"
+    );
 }
 
 fn the_first_token_starts_what_was_refused_for_none(stage: &Stage) {

@@ -316,7 +316,7 @@ fn units_that_failed_in_an_outage_are_started_again(stage: &Stage) {
     }
     assert_eq!(stage.sh("cat /srv/out/dependent").ok(), "devtok");
     for unit in ["plain.service", "impatient.service", "second.service"] {
-        let line = stage.waits_for_line(unit, "is started again");
+        let line = stage.waits_for_line(unit, "again: the cause of its failure");
         assert!(line.contains(" onecred["), "{line}");
     }
 }
@@ -339,7 +339,7 @@ fn who_was_stopped_or_masked_is_left_alone(stage: &Stage) {
     });
     for unit in ["stopped.service", "masked.service", "reset.service"] {
         assert!(stage.show(unit, "ActiveState") != "active", "{unit} was started");
-        assert!(!stage.journal(unit).contains("is started again"), "{unit}");
+        assert!(!stage.journal(unit).contains("again: the cause of its failure"), "{unit}");
     }
 }
 
@@ -401,7 +401,7 @@ fn what_the_outage_did_not_cause_is_not_started(stage: &Stage) {
     wait_until("the provider is through", || !list("service"));
     for unit in ["dependent.service", "enabled.service"] {
         assert_eq!(stage.show(unit, "ActiveState"), "inactive", "{unit}");
-        assert!(!stage.journal(unit).contains("is started again"), "{unit}");
+        assert!(!stage.journal(unit).contains("again: the cause of its failure"), "{unit}");
     }
 }
 
@@ -416,6 +416,6 @@ fn a_provider_that_stops_leaves_them_to_the_next(stage: &Stage) {
     stage.connect_comes(&onecred_integration::fake_connect::vault::fixture());
     for unit in ["plain.service", "dependent.service"] {
         wait_until(&format!("{unit} runs"), || stage.show(unit, "ActiveState") == "active");
-        stage.waits_for_line(unit, "is started again");
+        stage.waits_for_line(unit, "again: the cause of its failure");
     }
 }
