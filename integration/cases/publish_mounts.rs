@@ -98,6 +98,9 @@ fn a_root_of_an_admin_can_be_a_read_only_view(stage: &Stage) {
     let warns = || stage.run(&["onecred", "check"]).stderr().contains("/run/app-secrets is mounted writable");
     assert!(start(stage, "app") && warns());
     stage.sh("systemctl stop onecred; umount /run/app-secrets").ok();
+    // systemd knows the mount until it has read the kernel's list again
+    let mount = "run-app\\x2dsecrets.mount";
+    wait_until("systemd has seen the end of the mount", || stage.show(mount, "ActiveState") == "inactive");
     let view = "[Mount]\nWhat=/run/onecred/rw/app-secrets\nWhere=/run/app-secrets\nType=none\n\
                 Options=bind,ro,nosuid,nodev,noexec\nDirectoryMode=0755\n";
     stage.units([("run-app\\x2dsecrets.mount", view)]);
