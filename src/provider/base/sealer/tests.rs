@@ -163,3 +163,40 @@ async fn who_needs_a_key_waits_for_its_disk_and_one_thread_looks() {
     assert!(matches!(sealer.not_settled(), Unsealed::NoRandom));
     assert_eq!(looks.load(Ordering::SeqCst), 2, "one for all who waited during the first");
 }
+
+/// A look that has begun may have read the key before it was replaced.
+#[tokio::test]
+async fn who_asks_during_a_look_gets_the_result_of_the_next_one() {
+    let (answer, answers) = std::sync::mpsc::channel::<()>();
+    let (answers, looks) = (Mutex::new(answers), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&looks);
+    let sealer = Arc::new(Sealer::reading("/var/key".into(), move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        let _ = answers.lock().unwrap().recv();
+        Err(Unsealed::NoRandom)
+    }));
+    let look = || {
+        let sealer = Arc::clone(&sealer);
+        tokio::spawn(async move { sealer.look().await })
+    };
+    let begun = async |number: usize| {
+        while looks.load(Ordering::SeqCst) < number {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let first = look();
+    begun(1).await;
+    let second = look();
+    while !sealer.looks.inner().is_wanted {
+        tokio::task::yield_now().await;
+    }
+    answer.send(()).unwrap();
+    timeout(Duration::from_secs(60), first).await.expect("it hangs").unwrap();
+    begun(2).await;
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!second.is_finished(), "it took the result of a look that began before");
+    answer.send(()).unwrap();
+    timeout(Duration::from_secs(60), second).await.expect("it hangs").unwrap();
+}
