@@ -10,6 +10,18 @@ rec {
   socket = "/run/onecred/credential.sock";
   sealedSocket = "/run/onecred/sealed.sock";
 
+  # The signals that onecred can send to units.
+  signals = [
+    "SIGHUP"
+    "SIGUSR1"
+    "SIGUSR2"
+    "SIGINT"
+    "SIGQUIT"
+    "SIGTERM"
+    "SIGCONT"
+    "SIGWINCH"
+  ];
+
   # The credential IDs of ID:SOCKET lines with this socket.
   askedAt =
     where: lines:

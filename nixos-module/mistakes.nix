@@ -107,24 +107,14 @@ let
       filter (link: !isPlain link) (filter isString (entry.links or [ ]))
     );
 
-  signals = [
-    "SIGHUP"
-    "SIGUSR1"
-    "SIGUSR2"
-    "SIGINT"
-    "SIGQUIT"
-    "SIGTERM"
-    "SIGCONT"
-    "SIGWINCH"
-  ];
   signalled =
     place: entry:
     concatMap (
       unit:
-      optional (!elem entry.signalUnits.${unit} signals) (
+      optional (!elem entry.signalUnits.${unit} own.signals) (
         fault "${place}.signalUnits.${unit}: ${
           toString entry.signalUnits.${unit}
-        } is not one of ${concatStringsSep ", " signals}"
+        } is not one of ${concatStringsSep ", " own.signals}"
       )
     ) (attrNames (entry.signalUnits or { }));
 

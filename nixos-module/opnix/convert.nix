@@ -14,6 +14,7 @@ let
     isList
     match
     ;
+  own = import ../lib.nix { inherit lib; };
   integration = cfg.systemdIntegration;
 
   # Replaces {NAME}.
@@ -59,18 +60,8 @@ let
       cfg.outputDir
     ];
 
-  signals = [
-    "SIGHUP"
-    "SIGUSR1"
-    "SIGUSR2"
-    "SIGINT"
-    "SIGQUIT"
-    "SIGTERM"
-    "SIGCONT"
-    "SIGWINCH"
-  ];
   signalOf = signal: if lib.hasPrefix "SIG" signal then signal else "SIG${signal}";
-  isSignal = signal: elem (signalOf signal) signals;
+  isSignal = signal: elem (signalOf signal) own.signals;
 
   # Only the owner may write to a file of onecred.
   withoutWriting =
