@@ -96,7 +96,7 @@ fn a_store_that_does_not_fit_the_machine_is_an_error(stage: &Stage) {
     stage.sh(check).ok();
     set_limits(stage, json!({ "storeSize": "129MiB" }));
     let said = stage.sh(check).fails();
-    let words = "a store of 129 MiB does not fit: with it onecred may need 514 MiB, and this machine has 512 MiB; it can have up to 128MiB here";
+    let words = "a store of 129 MiB does not fit: with it onecred may need 514 MiB, and this machine has 512 MiB; lower it to at most 128MiB";
     assert!(said.contains(words), "{said}");
     stage.sh("onecred check").ok();
     // the provider decides by what it sees in its own namespace

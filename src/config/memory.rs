@@ -45,7 +45,7 @@ impl Limits {
         );
         let remedy = match most {
             0 => "lower \"connections\" too, or leave out \"storeSize\"".to_owned(),
-            _ => format!("it can have up to {most}MiB here"),
+            _ => format!("lower it to at most {most}MiB"),
         };
         Some((what, remedy))
     }
@@ -80,8 +80,8 @@ mod tests {
     fn a_store_that_does_not_fit_is_an_error_with_the_largest_that_does() {
         for (store, available, remedy) in [
             (64, 384, None),
-            (64, 383, Some("up to 63MiB")),
-            (1024, 1000, Some("up to 372MiB")),
+            (64, 383, Some("at most 63MiB")),
+            (1024, 1000, Some("at most 372MiB")),
             (4096, 100_000, None),
             (64, 200, Some("lower \"connections\"")),
         ] {

@@ -8,7 +8,7 @@ use super::processes::{Log, Processes};
 use super::{PASSWORD, Steps};
 use crate::domain::secret::SecretValue;
 
-/// The most lines of a journal to show.
+/// The maximum number of lines of a journal to show.
 const LINES: usize = 6;
 
 /// A service manager.

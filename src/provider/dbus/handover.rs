@@ -19,13 +19,13 @@ use crate::ipc::packet;
 use crate::provider::base::events::Event;
 use crate::provider::base::item_key::ItemKey;
 
-/// The most memory for values that one user made onecred keep, in bytes.
+/// The maximum memory for values that one user made onecred keep, in bytes.
 const USER: usize = 16 << 20;
 /// The same for all users except root.
 const USERS: usize = 32 << 20;
 /// The same for all users.
 const ALL: usize = memory::HANDED_OUT as usize;
-/// The most values. Each has a descriptor.
+/// The maximum number of values. Each has a descriptor.
 const VALUES: Counts = Counts { user: 128, users: 384, all: 512 };
 const PAGE: usize = 4096;
 
@@ -180,7 +180,9 @@ pub(super) fn take(fd: impl AsFd, allow_empty: bool) -> Result<SecretValue, BusE
     let file = File::from(fd.as_fd().try_clone_to_owned().map_err(failed)?);
     let stat = fstat(&file).map_err(|errno| failed(errno.into()))?;
     if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
-        return Err(unfit("is no file: pass a memfd, or a regular file (onecred put reads a pipe for you)"));
+        return Err(unfit(
+            "is not a file: pass a memfd, or a regular file (onecred put reads a pipe for you)",
+        ));
     }
     let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
     if size > SecretValue::MAX {

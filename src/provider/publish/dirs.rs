@@ -98,7 +98,7 @@ impl Dir {
         let path = self.path.join(name);
         openat(&self.fd, name, WALK, Mode::empty()).map_err(|errno| match errno {
             Errno::ELOOP | Errno::ENOTDIR => {
-                let why = if self.is_link(name) { "is a symbolic link" } else { "is no directory" };
+                let why = if self.is_link(name) { "is a symbolic link" } else { "is not a directory" };
                 Fault::Directory { path, why: why.to_owned() }
             }
             errno => Fault::io(path, "opened")(errno),

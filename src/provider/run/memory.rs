@@ -55,7 +55,7 @@ async fn set_limit(context: &Context, last: &mut u64) {
             Err(error) if !is_known => {
                 is_known = true;
                 tracing::warn!(
-                    "the memory limit of {UNIT} can't be set to {} MiB, which the configuration needs; this is tried again: {error}",
+                    "the memory limit of {UNIT} can't be set to {} MiB, which the configuration needs; onecred tries again: {error}",
                     needed >> 20
                 );
             }

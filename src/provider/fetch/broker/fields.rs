@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::domain::reference::FieldRef;
 
-/// The most fields with a value that are kept of an item without being configured.
+/// The maximum number of fields with a value that are kept of an item without being configured.
 const MOST: usize = 256;
 
 /// The fields to fetch: those that are configured, those with a value that units have asked for before, the newest ones only, and those that are

@@ -155,7 +155,7 @@ fn a_directory_that_others_can_write_in_is_refused() {
     fs::create_dir(rig.root().join("key")).unwrap();
     assert!(rig.fails("key").contains("can't be put in its place"), "{}", rig.fails("key"));
     fs::write(rig.root().join("file"), "").unwrap();
-    assert!(rig.fails("file/key").contains("file is no directory"), "{}", rig.fails("file/key"));
+    assert!(rig.fails("file/key").contains("file is not a directory"), "{}", rig.fails("file/key"));
     if geteuid().is_root() {
         fs::create_dir(rig.root().join("theirs")).unwrap();
         nix::unistd::chown(&rig.root().join("theirs"), Some(Uid::from_raw(4321)), None).unwrap();
