@@ -67,7 +67,7 @@ summary() {
     while IFS=$'\t' read -r what status _; do
         case $status in
             ok) ;;
-            disturbed) echo "disturbed: $what failed beside other cases on its machine, and passed alone" ;;
+            disturbed) echo "disturbed: $what failed while other cases ran, and passed alone" ;;
             *) echo "FAILED: $what; repeat it: integration/run --suite ${what%%::*} --filter $what" ;;
         esac
     done < <(cat "$work/times" 2>/dev/null)

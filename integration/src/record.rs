@@ -34,7 +34,7 @@ pub enum Outcome {
     Passed,
     /// It failed.
     Failed,
-    /// It failed beside other cases on its machine, and passed alone.
+    /// It failed while other cases ran, and passed alone.
     Disturbed,
 }
 

@@ -14,8 +14,8 @@ use std::{
     env,
     panic::{self, AssertUnwindSafe},
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        Arc, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc,
     },
     thread,
@@ -28,9 +28,10 @@ pub struct Theme {
     pub name: &'static str,
     /// Boots the stage.
     pub stage: fn(Suite) -> Stage,
-    /// Whether all cases share one stage and run at the same time, or each has its own. A case that fails beside
-    /// others runs again alone, and that result counts: the summary of a run names it as disturbed. A case that
-    /// had its own stage fails at once.
+    /// Whether all cases share one stage and run at the same time, or each has its own.
+    ///
+    /// A case that fails while others run is played again alone, and that result counts. The summary of a run
+    /// names it as disturbed.
     pub shared: bool,
     /// The cases by name.
     pub cases: &'static [(&'static str, Case)],
@@ -70,7 +71,7 @@ fn trials_of(theme: &'static Theme, suite: Suite) -> Vec<Trial> {
         let stage = if theme.shared { Arc::clone(&shared) } else { Lazy::default() };
         let name = format!("{suite}::{}::{case}", theme.name);
         let play = Play { name: name.clone(), case: play, boot: theme.stage, suite, stage };
-        Trial::test(name, move || play.decided(theme.shared))
+        Trial::test(name, move || play.decided())
     };
     theme.cases.iter().map(trial).collect()
 }
@@ -85,6 +86,29 @@ fn limit() -> Duration {
     Duration::from_secs(seconds.unwrap_or(600))
 }
 
+/// How many failed cases are played again in one run. More failures than these have another cause than the load.
+const SECOND_CHANCES: usize = 8;
+
+/// Whether another failed case may be played again.
+fn may_play_again() -> bool {
+    static USED: AtomicUsize = AtomicUsize::new(0);
+    USED.fetch_add(1, Ordering::Relaxed) < SECOND_CHANCES
+}
+
+/// Held shared by each case that runs, and exclusively by one that is played again.
+static ALONE: RwLock<()> = RwLock::new(());
+
+fn beside_others<T>(work: impl FnOnce() -> T) -> T {
+    let _others = ALONE.read().unwrap_or_else(PoisonError::into_inner);
+    work()
+}
+
+/// Waits until the cases that run have ended. Others start afterwards.
+fn without_others<T>(work: impl FnOnce() -> T) -> T {
+    let _alone = ALONE.write().unwrap_or_else(PoisonError::into_inner);
+    work()
+}
+
 /// A case to run.
 struct Play {
     name: String,
@@ -97,6 +121,7 @@ struct Play {
 /// How a case ran.
 struct Run {
     result: Result<(), String>,
+    hung: bool,
     wall: Duration,
     processor: Option<Duration>,
 }
@@ -120,14 +145,17 @@ fn outcome(reports: &mpsc::Receiver<Report>, limit: Duration) -> Option<Result<(
 }
 
 impl Play {
-    /// Runs it, and again on a stage of its own if it failed beside others.
-    fn decided(self, shared: bool) -> Result<(), Failed> {
-        let alone = shared.then(|| Play { stage: Lazy::default(), name: self.name.clone(), ..self });
-        let (name, mut run) = (self.name.clone(), self.within(limit()));
+    /// Runs it. If it fails while others run, runs it again alone, on a new stage.
+    fn decided(self) -> Result<(), Failed> {
+        let alone = Play { stage: Lazy::default(), name: self.name.clone(), ..self };
+        let (name, mut run) = (self.name.clone(), beside_others(|| self.within(limit())));
         let mut outcome = Outcome::of(&run.result);
-        if let (Err(beside), Some(alone)) = (&run.result, alone) {
-            let first = format!("---- {name} failed beside other cases:\n{beside}");
-            run = alone.within(limit());
+        if let Err(beside) = &run.result
+            && !run.hung
+            && may_play_again()
+        {
+            let first = format!("---- {name} failed while other cases ran:\n{beside}");
+            run = without_others(|| alone.within(limit()));
             outcome = if run.result.is_ok() { Outcome::Disturbed } else { Outcome::Failed };
             eprintln!("{first}\n---- alone: {}", outcome.word());
         }
@@ -149,9 +177,11 @@ impl Play {
             drop(self.stage);
             let _ = sender.send(Report::Ended(result));
         });
-        let result = outcome(&reports, limit).unwrap_or_else(|| Err(hung(&stage, limit)));
+        let ended = outcome(&reports, limit);
+        let hung = ended.is_none();
+        let result = ended.unwrap_or_else(|| Err(end_hung(&stage, limit)));
         let processor = processor_time(&stage).map(|after| after.saturating_sub(before.unwrap_or_default()));
-        Run { result, wall: start.elapsed(), processor }
+        Run { result, hung, wall: start.elapsed(), processor }
     }
 
     fn play(&self, booted: impl FnOnce()) -> Result<(), String> {
@@ -178,7 +208,7 @@ fn processor_time(stage: &Lazy) -> Option<Duration> {
 
 /// Reports that a case hangs, with its machine's journal. Switches the machine off, which ends what the case
 /// is waiting for.
-fn hung(stage: &Lazy, limit: Duration) -> String {
+fn end_hung(stage: &Lazy, limit: Duration) -> String {
     let Some(Ok(stage)) = stage.get() else {
         return format!("its machine has not booted after {} s", BOOT_LIMIT.as_secs());
     };

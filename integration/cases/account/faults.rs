@@ -89,7 +89,7 @@ fn what_was_there_outlives_each_fault(stage: &Stage) {
         ("page", Fault::of(page()), "malformed"),
         (
             "large",
-            Fault::of(Kind::Huge { bytes: 100 << 20, declared: true }).on("/api/v1/vaults"),
+            Fault::of(Kind::Huge { bytes: 4 << 20, declared: true }).on("/api/v1/vaults"),
             "malformed",
         ),
     ];
