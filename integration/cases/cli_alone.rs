@@ -158,7 +158,7 @@ fn who_asks_in_the_wrong_form_is_told(stage: &Stage) {
     let explained = || stage.sh("onecred explain app db-password || true").ok();
     assert!(explained().contains("this machine has no unit app.service"), "{}", explained());
     stage.units([("app.service", unit("LoadCredential=other:/etc/hostname").as_str())]);
-    assert!(explained().contains("has no line for it that systemd has loaded"), "{}", explained());
+    assert!(explained().contains("no LoadCredential= line for it is loaded in"), "{}", explained());
 
     let right = "LoadCredential=db-password:/run/onecred/credential.sock";
     let sealed = "LoadCredentialEncrypted=db-password:/run/onecred/sealed.sock";

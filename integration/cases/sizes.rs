@@ -212,7 +212,7 @@ fn put_warns_at_once(stage: &Stage) {
     let put = |size: usize, name: &str| stage.sh(&format!("head -c {size} /dev/zero | onecred put {name}"));
     for (size, words) in [
         (7, None),
-        (PLAIN_ONLY, Some("units that ask at the sealed socket are refused this value")),
+        (PLAIN_ONLY, Some("units that use the sealed socket are refused this value")),
         (HUGE, Some("units are refused this value: too large: the value has 1100000 bytes")),
     ] {
         let ran = put(size, "overridden");

@@ -349,7 +349,11 @@ async fn sources_that_cannot_work_say_so() {
             Class::NoToken,
             "missing or empty",
         ),
-        (resolver_at("http://127.0.0.1:1".into(), false, None, Some("a\nb")), Class::NoToken, "no token has"),
+        (
+            resolver_at("http://127.0.0.1:1".into(), false, None, Some("a\nb")),
+            Class::NoToken,
+            "invalid characters",
+        ),
         (resolver_at("http://192.0.2.1".into(), false, None, Some("t")), Class::Misconfigured, "plain http"),
         (resolver_at("nonsense".into(), false, None, Some("t")), Class::Misconfigured, "no URL"),
         (Resolver::new(&BTreeMap::new(), |_| None), Class::Misconfigured, "no source default"),

@@ -37,8 +37,8 @@ pub struct AddArgs {
     /// Its source, if there are several
     #[arg(long, value_name = "NAME")]
     pub source: Option<String>,
-    /// Make the units ask at the plain socket, with LoadCredential=: for values above 860 KiB, and if there
-    /// is no host key
+    /// Let the units use the plain socket, with LoadCredential=: for values above 860 KiB, or if there is no
+    /// host key
     #[arg(long)]
     pub plain: bool,
     /// Show what would be written, and write nothing
@@ -266,7 +266,7 @@ fn section(unit: &UnitName) -> Result<&'static str, String> {
     match ExecType::of(unit.suffix()) {
         Some(exec @ (ExecType::Service | ExecType::Mount)) => Ok(exec.section()),
         _ => Err(format!(
-            "{unit} cannot ask for credentials: only services do, and mounts on systemd {} and later; name the service that needs the secret",
+            "{unit} cannot load credentials: only services can, and mounts on systemd {} and later; name the service that needs the secret",
             ExecType::MOUNTS_SINCE
         )),
     }

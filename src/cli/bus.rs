@@ -250,7 +250,7 @@ impl From<zbus::Error> for Fault {
             zbus::Error::InputOutput(error) => {
                 Self::failed(format!("the connection to onecred broke off: {error}; try again, and {SEE}"))
             }
-            error => Self::failed(format!("onecred can't be asked: {error}; {SEE}")),
+            error => Self::failed(format!("onecred can't be reached: {error}; {SEE}")),
         }
     }
 }
@@ -279,7 +279,7 @@ impl Fault {
                     "the running onecred does not support this, because its version differs from this program's; run: systemctl restart onecred ({message})"
                 ))
             }
-            _ => Self::failed(format!("onecred can't be asked: {message}; {SEE}")),
+            _ => Self::failed(format!("the call to onecred failed: {message}; {SEE}")),
         }
     }
 }

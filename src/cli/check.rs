@@ -124,7 +124,7 @@ fn log_failed_reload(report: &Report) {
     }
     tracing::error!(
         message_id = message_id::CONFIGURATION_REJECTED,
-        "the configuration has errors or cannot be read, so it was not loaded, and what was active before stays active; see: onecred check"
+        "the configuration has errors or cannot be read, so it was not loaded, and the old configuration stays active; see: onecred check"
     );
 }
 

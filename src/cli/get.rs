@@ -24,8 +24,8 @@ pub struct GetArgs {
     /// The secret's name; with --as the credential's ID, as in LoadCredential=ID:PATH
     #[arg(value_name = "NAME")]
     pub name: String,
-    /// Ask the credential socket as this unit. The system's provider believes this only from processes of the
-    /// unit
+    /// Request the credential from the socket as this unit. The system's provider accepts this only from
+    /// processes of the unit
     #[arg(long = "as", value_name = "UNIT")]
     pub unit: Option<String>,
     /// The credential socket
@@ -76,7 +76,7 @@ fn show(value: &SecretValue, on_terminal: bool, out: &mut dyn Write) -> Result<(
         let is_plain = |text: &str| !text.chars().any(|c| c.is_control() && c != '\n' && c != '\t');
         if !std::str::from_utf8(bytes).is_ok_and(is_plain) {
             return Err(
-                "the value is not plain text, which a terminal can't show; send it to a file or a program"
+                "the value contains bytes that are not plain text, so it is not shown on a terminal; send it to a file or a program"
                     .into(),
             );
         }
@@ -93,7 +93,7 @@ fn show(value: &SecretValue, on_terminal: bool, out: &mut dyn Write) -> Result<(
 fn ask(socket: &Path, unit: &UnitName, credential: &CredentialId) -> Result<SocketAnswer, Box<dyn Error>> {
     if unit.as_str().len() + credential.as_str().len() > Claim::MAX {
         return Err(format!(
-            "unit and credential have more than {} bytes together, which systemd can't ask for",
+            "unit name and credential ID have more than {} bytes together, the limit of systemd",
             Claim::MAX
         )
         .into());

@@ -65,10 +65,10 @@ fn warning(name: &SecretName, size: usize, secret: Option<&Listed>) -> Option<St
             (plain.map(|it| it.to_string()), sealed.map(|it| it.to_string()))
         }
     };
-    let end = format!("; or end the override: onecred release {name}");
+    let end = format!("; or remove the override: onecred release {name}");
     let of_all = all.map(|why| format!("units are refused this value: {why}{end}"));
     of_all.or_else(|| {
-        Some(format!("units that ask at the sealed socket are refused this value: {}{end}", sealed?))
+        Some(format!("units that use the sealed socket are refused this value: {}{end}", sealed?))
     })
 }
 
@@ -118,10 +118,10 @@ mod tests {
             (
                 884_649,
                 Some(
-                    "units that ask at the sealed socket are refused this value: too large for the sealed socket: the value has 884649 bytes",
+                    "units that use the sealed socket are refused this value: too large for the sealed socket: the value has 884649 bytes",
                 ),
             ),
-            (1_048_574, Some("units that ask at the sealed socket")),
+            (1_048_574, Some("units that use the sealed socket")),
             (
                 1_048_575,
                 Some(
@@ -140,13 +140,13 @@ mod tests {
         assert_eq!(warn(9_999_999, Some(&Listed::default())), None, "it is for no unit");
         assert_eq!(warn(1, Some(&with("Unavailable"))), None);
         assert!(
-            warn(1, Some(&with("Empty"))).unwrap().starts_with("units are refused this value: x; or end")
+            warn(1, Some(&with("Empty"))).unwrap().starts_with("units are refused this value: x; or remove")
         );
         let sealed = Listed { sealed_error: Some("y".into()), ..with("Unavailable") };
         assert!(
             warn(1, Some(&sealed))
                 .unwrap()
-                .starts_with("units that ask at the sealed socket are refused this value: y")
+                .starts_with("units that use the sealed socket are refused this value: y")
         );
     }
 }

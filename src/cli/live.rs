@@ -58,7 +58,7 @@ pub(super) fn run(
     };
     let rules = settings.policy.rules().len();
     if rules > 0 {
-        let why = "what a rule refers to depends on the unit that asks";
+        let why = "the reference of a rule depends on the unit that requests it";
         writeln!(err, "warning: {} not tried: {why}", show::count(rules, "rule"))?;
     }
     for warning in &findings.warnings {

@@ -50,7 +50,7 @@ pub struct Cli {
 enum Verb {
     /// Show service health and problems
     #[command(
-        after_help = "Exit codes: 0 all is well, 1 units are or may be refused (a secret fails, a source can't be asked, a socket is stopped, the configuration can't be used), or onecred can't be asked, 2 wrong command line, 3 permission denied"
+        after_help = "Exit codes: 0 all is well, 1 units are or may be refused (a secret fails, a source can't be used, a socket is stopped, the configuration can't be used), or onecred can't be reached, 2 wrong command line, 3 permission denied"
     )]
     Status(status::StatusArgs),
     /// List secrets, templates and rules, and the state of each
@@ -61,7 +61,7 @@ enum Verb {
     /// Examines the unit's settings as systemd has loaded them, and predicts onecred's answer. Looks up values
     /// that are not in memory in 1Password, as a start would. Does not start the unit.
     #[command(
-        after_help = "Exit codes: 0 it would start with the credential, 1 it would not or this cannot be found out, 2 wrong command line, 3 permission denied"
+        after_help = "Exit codes: 0 it would start with the credential, 1 it would not, or the outcome is unknown, 2 wrong command line, 3 permission denied"
     )]
     Explain(explain::ExplainArgs),
     /// Write a secret's value to standard output
@@ -69,7 +69,7 @@ enum Verb {
     Get(get::GetArgs),
     /// Look up secrets in 1Password now
     #[command(
-        after_help = "Exit codes: 0 all are up to date, 1 some failed, or onecred can't be asked, 2 wrong command line, 3 permission denied"
+        after_help = "Exit codes: 0 all are up to date, 1 some failed, or onecred can't be reached, 2 wrong command line, 3 permission denied"
     )]
     Refresh(refresh::RefreshArgs),
     /// Print metrics for Prometheus
@@ -77,7 +77,7 @@ enum Verb {
     Metrics(metrics::MetricsArgs),
     /// Declare a secret, and make units request it
     #[command(
-        after_help = "Exit codes: 0 written, or there already, 1 nothing was written, 2 wrong command line"
+        after_help = "Exit codes: 0 written, or already present, 1 nothing was written, 2 wrong command line"
     )]
     Add(add::AddArgs),
     /// Undo onecred add: remove a secret and the drop-ins of its units

@@ -145,7 +145,7 @@ fn told(due: &[Due], paint: Paint) -> String {
     let causes = causes::group(withheld);
     let gap = if causes.is_empty() { "" } else { "\n" };
     format!(
-        "{}{gap}{}\njudged by the values in memory; 1Password was not asked\n",
+        "{}{gap}{}\nbased on the values in memory; 1Password was not queried\n",
         table(&due.iter().map(row).collect::<Vec<_>>(), paint),
         causes::lines(&causes, paint)
     )
@@ -329,7 +329,7 @@ web.service  restart  db
 
 app.service: credential db: the field is empty
 
-judged by the values in memory; 1Password was not asked
+based on the values in memory; 1Password was not queried
 ";
         assert_eq!(told(&all, Paint::NONE), expected);
         assert_eq!(told(&[], Paint::NONE), "no running unit would be restarted or reloaded\n");

@@ -130,7 +130,7 @@ fn unknown(name: &SecretName, units: &[UnitName], args: &RemoveArgs) -> String {
         _ => format!(" for {}", units.iter().map(UnitName::as_str).collect::<Vec<_>>().join(", ")),
     };
     format!(
-        "nothing to remove: no secret is called {name:?}, and no drop-in of onecred add asks for it{of}; {hint}"
+        "nothing to remove: no secret is called {name:?}, and no drop-in of onecred add loads it{of}; {hint}"
     )
 }
 
@@ -181,7 +181,7 @@ fn drop_ins(
         let Some(text) = read(&path)? else { continue };
         match without_line(&text, name) {
             Some(text) => changes.push(Change { path, text: Some(text).filter(|text| !text.is_empty()) }),
-            None => writeln!(err, "warning: {} stays: onecred add did not write it", path.display())?,
+            None => writeln!(err, "warning: {} is kept: onecred add did not write it", path.display())?,
         }
     }
     Ok(changes)
@@ -265,7 +265,7 @@ fn say_what_to_do(name: &SecretName, changes: &[Change], out: &mut dyn Write) ->
         let quoted =
             units.iter().map(|unit| if unit.contains('*') { format!("'{unit}'") } else { unit.clone() });
         let quoted: Vec<String> = quoted.collect();
-        writeln!(out, "units that run keep {name} until: systemctl restart {}", quoted.join(" "))?;
+        writeln!(out, "running units keep {name} until: systemctl restart {}", quoted.join(" "))?;
     }
     Ok(out.flush()?)
 }

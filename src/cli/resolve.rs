@@ -31,7 +31,7 @@ pub struct ResolveArgs {
     /// A file with a token, instead of this service's credential with that name; the default name is "token"
     #[arg(long = "token", value_name = "[NAME=]FILE")]
     pub tokens: Vec<String>,
-    /// For experiments without systemd: accept questions from processes of this user instead of root
+    /// For experiments without systemd: accept requests from processes of this user instead of root
     #[arg(long)]
     pub development: bool,
     /// Log more

@@ -162,7 +162,7 @@ fn assignment(text: &str) -> Result<(String, CredentialId), String> {
     let (name, id) = text.split_once('=').ok_or("its form is NAME=ID, such as DB_PASSWORD=db-password")?;
     if !is_name(name) {
         return Err(format!(
-            "{name:?} is not a valid variable name: use letters, digits and _, and no digit first"
+            "{name:?} is not a valid variable name: use letters, digits and _, and do not begin with a digit"
         ));
     }
     Ok((name.to_owned(), CredentialId::parse(id).map_err(|error| error.to_string())?))
@@ -171,7 +171,7 @@ fn assignment(text: &str) -> Result<(String, CredentialId), String> {
 fn prefix(text: &str) -> Result<String, String> {
     match text.is_empty() || is_name(text) {
         true => Ok(text.to_owned()),
-        false => Err("it can have letters, digits and _, and no digit first".to_owned()),
+        false => Err("it can have letters, digits and _, and must not begin with a digit".to_owned()),
     }
 }
 

@@ -159,7 +159,7 @@ pub fn list(args: &ListArgs, out: &mut dyn Write) -> Result<(), Box<dyn Error>> 
         write!(out, "{}", screen(&secrets, &templates, &rules, paint))?;
         if let Some(why) = sealing_error {
             let what =
-                format!("no value can be sealed, so units that ask at the sealed socket are refused: {why}");
+                format!("no value can be sealed, so units that use the sealed socket are refused: {why}");
             write!(out, "\n{}", table(&[Row::new(vec![Cell::red(&what)])], paint))?;
         }
     }

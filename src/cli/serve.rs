@@ -36,8 +36,8 @@ pub struct ServeArgs {
     /// The resolver's socket
     #[arg(long, value_name = "PATH", default_value = "/run/onecred/resolver.sock")]
     pub resolver: PathBuf,
-    /// For experiments without systemd: trust this user's processes about which unit they belong to, and allow
-    /// a store on any file system. Not for important secrets
+    /// For experiments without systemd: accept the unit that a process of this user claims to be, and allow a
+    /// store on any file system. Do not use it for important secrets
     #[arg(long)]
     pub development: bool,
     /// Also log each answer
@@ -57,7 +57,7 @@ pub fn run(args: ServeArgs) -> Result<(), Box<dyn Error>> {
     crate::host::sys::give_back_long_memory();
     if args.development && handed_over.is_some() && nix::unistd::geteuid().is_root() {
         return Err(
-            "--development is not for a system service: any process would be believed; omit it".into()
+            "--development is not for a system service: the provider would trust any process; omit it".into(),
         );
     }
     let bound = |path: &PathBuf| {

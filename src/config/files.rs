@@ -194,7 +194,7 @@ fn readable(error: &io::Error) -> &'static str {
         io::ErrorKind::PermissionDenied => {
             "let both users, root and onecred, read it; it holds no secrets (chmod 0644, a directory 0755)"
         }
-        io::ErrorKind::NotFound => "see that the path is right, and what a link points to",
+        io::ErrorKind::NotFound => "check the path, and the target of each symbolic link in it",
         _ => "check the disk and the path",
     }
 }

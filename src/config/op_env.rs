@@ -53,7 +53,7 @@ pub fn import_op_env(file: &Path, text: &str) -> Imported {
         line += source.matches('\n').count();
         rest = after;
     }
-    notes.push("no unit may have the template yet: name those that may in \"units\"".to_owned());
+    notes.push("no unit may load the template yet: add units to \"units\"".to_owned());
     let quoted = |text: &str| serde_json::to_string(text).unwrap_or_default();
     let json = format!(
         "{{\n  \"templates\": [\n    {{\n      \"name\": {},\n      \"escape\": \"env\",\n      \"content\": {},\n      \"units\": []\n    }}\n  ]\n}}\n",
@@ -143,7 +143,7 @@ fn written(variable: &Variable<'_>) -> Result<(String, Option<String>), String> 
         && !key.starts_with(|c: char| c.is_ascii_digit())
         && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if !is_name {
-        return Err("systemd takes no variable by this name".into());
+        return Err("systemd does not accept this variable name".into());
     }
     let mut pieces = Vec::new();
     let mut rest = value.as_str();

@@ -257,7 +257,9 @@ impl Import {
         for Member { byte, key, .. } in members(integration) {
             let why = match key.as_str() {
                 "changeDetection" => "onecred compares versions, and keeps no file of hashes",
-                "polling" => "what is older than \"maxAge\" is compared with 1Password when it is asked for",
+                "polling" => {
+                    "a value older than \"maxAge\" is compared with 1Password when a unit requests it"
+                }
                 "errorHandling" => {
                     "a secret that is not available affects only the units that need it, and onecred tries again"
                 }

@@ -67,7 +67,7 @@ pub(crate) struct Source {
     /// The type of the source.
     #[schemars(extend("default" = "service-account"))]
     pub(crate) kind: Option<At<Kind>>,
-    /// Connect: the server's base URL. Valid are https, plain http to a loopback address of this host, `unix:` with the path of a socket,
+    /// Connect: the server's base URL. Valid schemes are https, plain http to a loopback address of this host, `unix:` with the path of a socket,
     /// and with `insecure` any http. On this host, the server must run as root or as a user in `connectUsers`.
     #[schemars(example = "https://connect.example:8443", example = "unix:/run/connect/api.sock")]
     pub(crate) url: Option<At<String>>,

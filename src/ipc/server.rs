@@ -32,7 +32,7 @@ pub async fn serve(listener: OwnedFd, resolver: Arc<dyn Resolve>, allowed_uid: u
         if !may_ask(uid, allowed_uid) {
             tracing::warn!(
                 uid,
-                "onecred-resolver: closed a connection of user {uid}: only root and user {allowed_uid} may ask"
+                "onecred-resolver: closed a connection from user {uid}: only root and user {allowed_uid} may connect"
             );
             continue;
         }

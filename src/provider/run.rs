@@ -74,7 +74,7 @@ pub enum Fatal {
     #[error("the store is mounted now; the provider restarts to use it")]
     StoreIsBack,
     /// The runtime, a signal or the listening socket failed.
-    #[error("the provider can't go on: {0}")]
+    #[error("the provider can't continue: {0}")]
     Io(#[from] io::Error),
     /// The keeper has ended, so that nothing would refuse open connections if this process died.
     #[error("the keeper was killed; the provider restarts with a new keeper once no connection is open")]
@@ -165,7 +165,7 @@ fn make_host_key() {
     tokio::spawn(async {
         match private::start_unit(HOST_KEY_UNIT).await {
             Ok(()) => {
-                tracing::info!("this host has no key of its own: {HOST_KEY_UNIT} is started to make one")
+                tracing::info!("this host has no valid host key: {HOST_KEY_UNIT} is started to create one")
             }
             Err(error) => tracing::warn!("{HOST_KEY_UNIT} can't be started to make a host key: {error}"),
         }

@@ -76,6 +76,6 @@ async fn live(options: Options) -> io::Result<()> {
             }
         }
     }
-    notify::stopping("stopping; the provider asks again"); // the provider repeats unanswered questions
+    notify::stopping("stopping; the provider repeats open requests"); // the provider repeats unanswered questions
     Ok(())
 }

@@ -87,11 +87,7 @@ fn what_was_there_outlives_each_fault(stage: &Stage) {
         ("closed", Fault::of(Kind::Close { at: 0 }), "away"),
         ("cut", Fault::of(Kind::Truncate { at: 30 }).on("/api/v1/vaults"), "away"),
         ("page", Fault::of(page()), "malformed"),
-        (
-            "large",
-            Fault::of(Kind::Huge { bytes: 4 << 20, declared: true }).on("/api/v1/vaults"),
-            "malformed",
-        ),
+        ("large", Fault::of(Kind::Huge { bytes: 4 << 20, declared: true }).on("/api/v1/vaults"), "malformed"),
     ];
     for (name, fault, class) in rows {
         // the next processes do not know about the earlier failure, and have the values in the store

@@ -149,7 +149,7 @@ pub const ROWS: &[Row] = &[
         "the certificate is for another host name",
         TlsFault::WrongHost,
         "its certificate is for another name",
-        "write the url with the name",
+        "use a name from the certificate",
         "correct the `url`",
     ),
     certificate(

@@ -82,7 +82,7 @@ removed: /onecred/secrets.d/db.json
 now run:
   systemctl daemon-reload
   onecred reload
-units that run keep db until: systemctl restart app.service
+running units keep db until: systemctl restart app.service
 ";
     assert_eq!(place.remove(&["db"]).unwrap(), expected);
     assert_eq!(place.files(), ["onecred/secrets.json"]);
@@ -141,7 +141,7 @@ fn what_others_wrote_stays() {
     place.add(&DB);
     place.write("system/web.service.d/50-onecred-db.conf", "[Service]\nLoadCredential=db:/x\n");
     let said = place.remove(&["db"]).unwrap();
-    assert!(said.contains("warning: /system/web.service.d/50-onecred-db.conf stays"), "{said}");
+    assert!(said.contains("warning: /system/web.service.d/50-onecred-db.conf is kept"), "{said}");
     assert!(place.read("system/web.service.d/50-onecred-db.conf").is_some());
 }
 

@@ -26,7 +26,7 @@ pub enum TokenVerb {
     /// The token is tested before anything is written, and encrypted with systemd-creds. The provider is not
     /// restarted.
     #[command(
-        after_help = "Exit codes: 0 set, 1 rejected, not tried for lack of an answer, or not written (what was there stays), 2 wrong command line"
+        after_help = "Exit codes: 0 set, 1 rejected, not tested because there was no answer, or not written (the previous token is kept), 2 wrong command line"
     )]
     Set(SetArgs),
     /// Show what the installed token gives access to

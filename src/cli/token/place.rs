@@ -98,7 +98,7 @@ impl Places {
             Some(source) => (format!("services.onecred.sources.{source}"), format!(" --source {source}")),
         };
         let instead = format!(
-            "store it as a file, which on NixOS is {option}.tokenFile: onecred token set{source} --file; or encrypted: {encrypt}; on NixOS with: {option}.tokenCredential = \"{file}\";"
+            "store it in a file (on NixOS, the file of {option}.tokenFile): onecred token set{source} --file; or encrypt it: {encrypt}; then set on NixOS: {option}.tokenCredential = \"{file}\";"
         );
         Err(format!(
             "the token can't be stored: {} is on a read-only file system: {instead}",

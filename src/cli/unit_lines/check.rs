@@ -59,7 +59,7 @@ pub(in crate::cli) async fn gather_all(
         let unit = systemd.unit(&name).await?;
         if let (Some(alias), Some(place)) = (&unit.alias, place) {
             warnings.push(format!(
-                "{place}: {alias} is an alias of {}, and systemd asks as that; write {:?}",
+                "{place}: {alias} is an alias of {}, the name that systemd uses; write {:?}",
                 unit.name,
                 unit.name.as_str()
             ));

@@ -127,7 +127,7 @@ pub(super) fn judge(
 fn notes(unit: &Unit, own: &Prediction) -> Vec<String> {
     let mut notes = Vec::new();
     if let Some(alias) = &unit.alias {
-        notes.push(format!("{alias} is an alias: the unit asks as {}", unit.name));
+        notes.push(format!("{alias} is an alias: systemd requests its credentials as {}", unit.name));
     }
     if unit.outdated {
         notes.push(OUTDATED.to_owned());

@@ -81,7 +81,7 @@ impl Checker<'_> {
     fn op_item(&mut self, item: &At<String>, field: Option<&At<String>>) -> Option<Reference> {
         if item.starts_with("op://") {
             let what =
-                format!("{:?} is a whole reference, and \"opItem\" has the form VAULT/ITEM", item.value);
+                format!("{:?} is a complete reference, but \"opItem\" has the form VAULT/ITEM", item.value);
             self.problems.error(item.place, what, "write it under \"reference\"");
             return None;
         }

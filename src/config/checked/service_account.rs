@@ -71,8 +71,9 @@ pub(super) fn check(written: &written::Source, problems: &mut Problems) -> Servi
     let hosts = number("hosts", &written.hosts, defaults.hosts);
     let hosts = match &written.hosts {
         Some(place) if hosts > budget => {
-            let what =
-                format!("a \"budget\" of {budget} calls a day leaves nothing to each of {hosts} hosts");
+            let what = format!(
+                "a \"budget\" of {budget} calls a day is less than one call for each of {hosts} hosts"
+            );
             problems.error(place.place, what, "raise the budget, or use a Connect server, which has none");
             1
         }

@@ -87,7 +87,7 @@ impl Checker<'_> {
         let (kind, remedy) = match ending.as_deref() {
             Some("yml" | "yaml") => ("YAML", "set \"escape\": \"yaml\""),
             Some("toml") => ("TOML", "set \"escape\": \"toml\""),
-            Some("ini") => ("INI", "see what its reader takes for quotes and comments"),
+            Some("ini") => ("INI", "check how the program that reads it parses quotes and comments"),
             _ => return,
         };
         if written.escape.is_none() && template.has_raw_values() {

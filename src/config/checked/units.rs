@@ -99,7 +99,7 @@ impl Checker<'_> {
         if total > max {
             let least = if unit.literal().is_some() { "" } else { "at least " };
             let what = format!(
-                "unit {} and credential ID {id} have {least}{total} bytes together, and systemd can ask for {max} at most",
+                "unit {} and credential ID {id} have {least}{total} bytes together, and systemd allows {max} at most",
                 unit.as_str()
             );
             self.problems.error(place, what, "give it a shorter ID, as UNIT/ID");

@@ -47,7 +47,7 @@ fn what_cannot_be_converted_is_named() {
         ("A=op://${ENV}/i/f", "line 2: A: the reference has the variable ${ENV}, which is not convertible"),
         ("A=op://v/$ITEM/f", "line 2: A: the reference has the variable $ITEM, which is not convertible"),
         ("A=op://v/i", "line 2: A: \"op://v/i\" is not a secret reference"),
-        ("a.b=op://v/i/f", "line 2: a.b: systemd takes no variable by this name"),
+        ("a.b=op://v/i/f", "line 2: a.b: systemd does not accept this variable name"),
         ("A", "line 2: a line without a ="),
         ("A=\"b", "line 2: A: a quote is not closed"),
         ("A=\"b\" c", "line 2: A: there is text after the closing quote"),

@@ -36,11 +36,11 @@ fn extent<'t>(before: &str, text: &'t str) -> &'t str {
 /// The mistake and its remedy. `place` names the line.
 pub(super) fn mistake(bare: &str, place: &str) -> Mistake {
     let shown: String = bare.chars().take(SHOWN).collect();
-    let what = format!("the content holds {shown}{place} without braces, so that it would stay as it is");
+    let what = format!("the content holds {shown}{place} without braces, so it would not be replaced");
     let value = match Reference::parse(bare) {
         Ok(_) => format!("for the value write {{{{{bare}}}}}"),
         Err(_) if bare.contains('$') => {
-            "for the value write {{op://VAULT/ITEM/FIELD}}, with names where variables such as ${NAME} stand"
+            "for the value write {{op://VAULT/ITEM/FIELD}}, with names in place of variables such as ${NAME}"
                 .to_owned()
         }
         Err(_) => "for the value write {{op://VAULT/ITEM/FIELD}}".to_owned(),

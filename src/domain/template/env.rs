@@ -150,7 +150,7 @@ impl Reader<'_> {
             (Whole, _) if newline => Start,
             (Whole, _) if SPACE.contains(&c) => Whole,
             (Whole, _) => {
-                let what = "a raw placeholder does not have its line to itself";
+                let what = "a raw placeholder is not alone on its line";
                 return self.wrong(what, "put it on a separate line, or remove the | raw");
             }
         };
@@ -172,8 +172,8 @@ impl Reader<'_> {
         let shown = format!("{{{{{name}}}}}");
         let raw = filter == Some(Form::Raw);
         if matches!(filter, Some(Form::Yaml | Form::Toml)) {
-            let what = format!("{shown} is written for a file of another kind");
-            return self.wrong(&what, "what can follow the | here is env, json or raw");
+            let what = format!("{shown} has an escape for another type of file");
+            return self.wrong(&what, "after the |, use env, json or raw here");
         }
         match self.state {
             State::Start if raw => {
@@ -197,7 +197,7 @@ impl Reader<'_> {
                 return self.wrong(&format!("{shown} stands in a comment"), "remove it there");
             }
             State::Start | State::Key | State::Whole => {
-                let what = format!("{shown} stands where the name of a variable should be");
+                let what = format!("{shown} is in the place of a variable name");
                 let remedy = "write NAME={{…}}; for a secret that contains whole lines, write {{… | raw}} on a separate line";
                 return self.wrong(&what, remedy);
             }
@@ -222,7 +222,7 @@ impl Reader<'_> {
             && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         if !valid {
             let what = format!("systemd does not accept the variable name {name:?}");
-            return self.wrong(&what, "a name has letters, digits and _, and no digit first");
+            return self.wrong(&what, "a name has letters, digits and _, and does not begin with a digit");
         }
         let value = std::mem::take(&mut self.value);
         let blanks = self.blanks.take();

@@ -28,7 +28,7 @@ pub(super) fn arrange(tokens: &[Token<'_>], pieces: &mut Pieces) -> Result<(), M
             }
             Token::Value { name, line, filter: Some(Form::Env | Form::Yaml | Form::Toml), .. } => {
                 let what = format!("{{{{{name}}}}} stands in a JSON file (line {line} of the content)");
-                return Err(Mistake { what, remedy: "what can follow the | here is json or raw".into() });
+                return Err(Mistake { what, remedy: "after the |, use json or raw here".into() });
             }
             Token::Value { part, filter, trim, .. } => {
                 let raw = *filter == Some(Form::Raw);

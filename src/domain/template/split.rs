@@ -91,7 +91,8 @@ fn read<'t>(inner: &'t str, line: usize, text: &str) -> Result<(&'t str, Option<
     let mut words = inner.split('|').map(str::trim);
     let name = words.next().unwrap_or_default();
     if name.is_empty() || name.contains(['{', '}', '\n']) {
-        let what = format!("the content holds {{{{{inner:.80}}}}}{}, which names nothing", on(line, text));
+        let what =
+            format!("the content holds {{{{{inner:.80}}}}}{}, which does not name a secret", on(line, text));
         return Err(Mistake { what, remedy: REMEDY.into() });
     }
     let (mut filter, mut trim) = (None, false);
@@ -100,9 +101,11 @@ fn read<'t>(inner: &'t str, line: usize, text: &str) -> Result<(&'t str, Option<
             _ if word == "trim" && !trim => trim = true,
             Some(form) if filter.is_none() => filter = Some(form),
             _ => {
-                let what =
-                    format!("the content holds {{{{{inner:.80}}}}}{}: there is no {word:?}", on(line, text));
-                let remedy = "what can follow the | is trim, and one of env, json, yaml, toml and raw";
+                let what = format!(
+                    "the content holds {{{{{inner:.80}}}}}{}: {word:?} is not valid here",
+                    on(line, text)
+                );
+                let remedy = "after the |, use trim, or one of env, json, yaml, toml and raw, or both";
                 return Err(Mistake { what, remedy: remedy.into() });
             }
         }

@@ -43,9 +43,9 @@ fn placeholders() {
     for (text, what) in [
         ("\n {{x", "a {{ in the content is not closed (line 2 of it)"),
         ("{{\nx\n}}\n{{y", "is not closed (line 4 of it)"),
-        ("{{}}", "which names nothing"),
-        ("{{ {x}}", "which names nothing"),
-        ("{{x | xml}}", "there is no \"xml\""),
+        ("{{}}", "which does not name a secret"),
+        ("{{ {x}}", "which does not name a secret"),
+        ("{{x | xml}}", "\"xml\" is not valid here"),
         (&"{{x}}".repeat(MAX_PLACEHOLDERS + 1), "has 513 placeholders"),
         (&"x".repeat(MAX_TEXT + 1), "has 1048577 bytes"),
     ] {
@@ -64,7 +64,7 @@ fn references_without_braces() {
         ("see op://v/i/f.", "{{op://v/i/f}}"),
         ("(op://v/i/f)", "{{op://v/i/f}}"),
         ("{{x}}op://v/i/f", "{{op://v/i/f}}"),
-        ("A=op://${APP_ENV}/app/password", "with names where variables such as ${NAME} stand"),
+        ("A=op://${APP_ENV}/app/password", "with names in place of variables such as ${NAME}"),
         ("op://", "for the value write {{op://VAULT/ITEM/FIELD}}"),
         ("'op://v/i/f", "{{op://v/i/f}}"),
     ];
@@ -113,7 +113,7 @@ fn text_in_quotes_is_itself() {
         [""; 0],
         "it names nothing"
     );
-    assert!(mistake("{{\"a\" | json | x}}", Form::Raw).contains("there is no"));
+    assert!(mistake("{{\"a\" | json | x}}", Form::Raw).contains("is not valid here"));
 }
 
 #[test]
@@ -131,14 +131,14 @@ fn environment_files() {
     assert_eq!(lines("{{z | raw | trim}}\nC={{y}}"), "Z=1\nC=3\n");
     assert_eq!(lines("{{x | raw}}\nC={{y}}"), "A=1\nB=2\nC=3\n");
     for (text, what) in [
-        ("{{x}}=1", "stands where the name of a variable should be (line 1)"),
+        ("{{x}}=1", "is in the place of a variable name (line 1)"),
         ("\nexport A={{x}}", "not accept the variable name \"export A\" (line 2)"),
         ("# {{x}}", "stands in a comment"),
         ("A=\\{{x}}", "a \\ stands before {{x}}"),
         ("A=\"\\{{x}}\"", "a \\ stands before {{x}}"),
         ("A=\"{{x}}", "a quote is not closed"),
         ("A={{x|raw}}", "can't be raw within a variable"),
-        ("{{x|raw}} b", "does not have its line to itself"),
+        ("{{x|raw}} b", "is not alone on its line"),
         ("# a\\\nA={{x}}", "a comment ends in \\"),
     ] {
         assert!(mistake(text, Form::Env).contains(what), "{}", mistake(text, Form::Env));

@@ -72,7 +72,7 @@ impl Reader {
                 return Ok(Quotes::None);
             }
             Some(Form::Toml) | None => {}
-            Some(_) => return wrong("a TOML file", "what can follow the | here is toml or raw"),
+            Some(_) => return wrong("a TOML file", "after the |, use toml or raw here"),
         }
         match self.state {
             Bare if "=,[".contains(self.last) => {

@@ -125,7 +125,7 @@ impl Reader {
                 return Ok(Quotes::None);
             }
             Some(Form::Yaml) | None => {}
-            Some(_) => return wrong("a YAML file", "what can follow the | here is yaml or raw".into()),
+            Some(_) => return wrong("a YAML file", "after the |, use yaml or raw here".into()),
         }
         self.line.push('x');
         match self.state {

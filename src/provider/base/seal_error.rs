@@ -58,7 +58,7 @@ impl Unsealed {
     pub fn remedy(&self) -> String {
         match self {
             Self::NoKey(_) => {
-                "make one: systemd-creds setup; if onecred-host-key.service failed: journalctl -u onecred-host-key; or have the unit ask by LoadCredential= at the plain socket".to_owned()
+                "make one: systemd-creds setup; if onecred-host-key.service failed: journalctl -u onecred-host-key; or let the unit use LoadCredential= with the plain socket".to_owned()
             }
             Self::Foreign(_) => {
                 "have systemd replace it: systemd-creds setup; if onecred-host-key.service failed: journalctl -u onecred-host-key".to_owned()

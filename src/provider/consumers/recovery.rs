@@ -281,7 +281,7 @@ impl Recovery {
                     object_systemd_unit = unit,
                     onecred_unit = unit,
                     onecred_result = "recovered",
-                    "starting {unit} again: the cause of its failure {} s ago is gone: {}",
+                    "starting {unit} again: the cause of its failure {} s ago is resolved: {}",
                     failed.since.age(BootTime::now()).as_secs(),
                     failed.why
                 );

@@ -258,7 +258,7 @@ fn thoroughness(flags: u64) -> Result<Thoroughness, BusError> {
         0 => Ok(Thoroughness::Versions),
         1 => Ok(Thoroughness::Values),
         _ => Err(BusError::InvalidArgument(format!(
-            "there are no flags {flags:#x}: 0 compares versions first, 1 fetches the values in any case"
+            "unknown flags {flags:#x}: 0 compares versions first, 1 always fetches the values"
         ))),
     }
 }

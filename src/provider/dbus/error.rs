@@ -155,7 +155,7 @@ impl BusError {
         };
         Self::NoSuchSecret(match active.template(name) {
             Some(_) => format!(
-                "{name:?} is a template, which is put together when a unit asks; name the secrets in it, see: onecred list"
+                "{name:?} is a template, which is assembled when a unit requests it; name the secrets in it, see: onecred list"
             ),
             None => format!(
                 "no secret is called {name:?}; {} (after a change to the configuration: onecred reload)",

@@ -201,7 +201,7 @@ impl Manager {
         let caller = self.desk.caller(&header).await?;
         let no_unit = || {
             BusError::NotAuthorized(
-                "the caller is in no unit's cgroup, or not of that unit's user (User=); ask by the secret's name: Open"
+                "the caller is not in the cgroup of a unit, or does not run as the unit's user (User=); call Open with the secret's name"
                     .to_owned(),
             )
         };

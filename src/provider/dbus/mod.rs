@@ -88,7 +88,7 @@ pub async fn serve(context: Arc<Context>, reloads: mpsc::Sender<Reload>) {
             Ok(Ok((objects, calls))) => match serve_on(&desk, objects, calls, events).await {
                 Ok(()) => {
                     pauses.reset();
-                    tracing::info!("the connection to the bus was lost; credentials are served all the same");
+                    tracing::info!("the connection to the bus was lost; credentials are still served");
                 }
                 Err(error) => tracing::debug!("the name {NAME} can't be taken: {error}"),
             },

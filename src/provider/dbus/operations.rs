@@ -140,7 +140,7 @@ impl Desk {
         tracing::warn!(
             message_id = message_id::RELEASED,
             onecred_secret = name.as_str(),
-            "secret {name}: released; it is what 1Password has again"
+            "secret {name}: the override was removed; its value comes from 1Password again"
         );
         broker.events.tell(Event::Held { name });
         Ok(())

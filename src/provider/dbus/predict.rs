@@ -111,7 +111,7 @@ impl Desk {
             1 => Action::Refresh,
             _ => {
                 return Err(BusError::InvalidArgument(format!(
-                    "flags {flags:#x} are not known: 0 looks into memory only, 1 looks up in 1Password"
+                    "unknown flags {flags:#x}: 0 uses only values in memory, 1 also looks up values in 1Password"
                 )));
             }
         };

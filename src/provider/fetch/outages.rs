@@ -133,7 +133,7 @@ fn report(source: &SourceName, failure: &Failure) {
         message_id = message_id::SOURCE_IN_TROUBLE,
         onecred_source = source.as_str(),
         onecred_result = failure.class.kind(),
-        "source {source} can't be asked now, so its cached values are served unchecked: {failure}"
+        "source {source} can't be queried now, so its cached values are served unchecked: {failure}"
     );
 }
 

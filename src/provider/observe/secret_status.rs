@@ -57,7 +57,7 @@ pub struct Condition {
     pub error: Option<Failure>,
     /// Why units are refused the stored value.
     pub unusable: Option<Unusable>,
-    /// The same for units that ask at the sealed socket, if the plain socket accepts the value.
+    /// The same for units that use the sealed socket, if the plain socket accepts the value.
     pub sealed: Option<Unusable>,
     /// The size in bytes of the stored value, as units receive it.
     pub size: Option<usize>,

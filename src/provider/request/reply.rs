@@ -26,7 +26,7 @@ use crate::host::sys::{self, Held};
 /// The content of a refusal.
 pub(crate) static FILLER: [u8; 1 << 16] = [b'!'; 1 << 16];
 /// The bytes of a complete refusal: far more than any reader of systemd buffers before it fails. After these,
-/// only the hang-up is awaited.
+/// the provider only waits for the client to close the connection.
 pub(crate) const ENOUGH: u64 = 128 << 20;
 /// The size of a socket's buffer as the system call takes it: the kernel doubles it, for its own data.
 const SEND_BUFFER: usize = memory::BUFFER as usize / 2;

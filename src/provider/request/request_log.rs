@@ -122,7 +122,7 @@ impl Report {
     pub fn hung_up(&self, asked: Asked<'_>, sent: usize, of: usize) {
         let (unit, credential) = (&asked.peer.claim.unit, &asked.peer.claim.credential);
         let text = format!(
-            "credential {credential} for {unit}: systemd closed the connection after {sent} of {of} bytes: the unit was stopped, or its credentials, those from elsewhere included, exceed the 1 MiB that systemd takes"
+            "credential {credential} for {unit}: systemd closed the connection after {sent} of {of} bytes: the unit was stopped, or its credentials, including those from other sources, exceed the 1 MiB that systemd accepts"
         );
         self.say(Line::of(asked, message_id::HUNG_UP, "hung-up", text), Some(asked.arrived));
     }

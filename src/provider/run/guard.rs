@@ -58,7 +58,7 @@ impl Guard {
         if !self.is_lost {
             return true;
         }
-        notify::stopping("waiting until no connection is open: there is no keeper that could refuse it");
+        notify::stopping("waiting until all connections are closed, because no keeper could refuse them");
         notify::extend_timeout(EXTENSION);
         self.stops = Some(context.recovery.queued().await);
         handler.refuse_waiting();

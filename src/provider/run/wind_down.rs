@@ -15,7 +15,7 @@ const FINISHING: Duration = Duration::from_secs(2);
 
 /// Ends what was begun. What has not been accepted waits for the next provider.
 pub(super) async fn wind_down(served: &Served, guard: &Guard) {
-    notify::stopping("answering what can be answered soon");
+    notify::stopping("finishing open requests");
     let Served { context, handler, listener } = served;
     if timeout(GRACE, listener.answered()).await.is_err() {
         let queued = context.recovery.queued().await;

@@ -118,7 +118,7 @@ impl Store {
                     inner.used += in_pages(slot.snapshot.size);
                     inner.slots.insert(slot.snapshot.key.clone(), slot);
                 }
-                Ok(_) => tracing::warn!("a snapshot in the store is not under its own name; it is removed"),
+                Ok(_) => tracing::warn!("a snapshot in the store has the wrong file name and is removed"),
                 Err(error) => {
                     tracing::warn!("a snapshot in the store can't be used, and is removed: {error}")
                 }

@@ -64,7 +64,7 @@ impl Inner {
                     self.used += in_pages(held.snapshot.size);
                     self.held.insert(name, held);
                 }
-                _ => tracing::warn!("a value that was held in the store can't be used, and is removed"),
+                _ => tracing::warn!("an override in the store can't be used and is removed"),
             }
         }
         Ok(())

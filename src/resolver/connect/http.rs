@@ -71,7 +71,7 @@ impl Http {
         let mut token = HeaderValue::from_bytes(&header).map_err(|_| {
             Failure::new(
                 Class::NoToken,
-                "the token contains characters that no token has",
+                "the token contains invalid characters",
                 "set only the Connect token: onecred token set",
             )
             .malformed_token()

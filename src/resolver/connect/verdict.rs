@@ -93,7 +93,7 @@ pub(super) fn of_status(
         429 => FailedAttempt::passing(failure(
             Class::Limited,
             format!("Connect at {server} takes no more calls for now (429)"),
-            "wait; fewer references or a longer maxAge cost fewer calls",
+            "wait; to reduce calls, use fewer references or a longer maxAge",
         )),
         500..=599 => {
             let cause = format!("Connect at {server} answers with status {status}");
@@ -160,7 +160,7 @@ pub(super) fn of_size(server: &str, what: &str, most: usize) -> FailedAttempt {
 
 /// A body without a length, which ends when the connection ends.
 pub(super) fn of_unframed(server: &str, what: &str) -> FailedAttempt {
-    let cause = format!("{what} from Connect at {server} comes without its length");
+    let cause = format!("{what} from Connect at {server} was sent without a length");
     FailedAttempt::final_(Failure::new(
         Class::Malformed,
         cause,
@@ -269,7 +269,7 @@ fn of_certificate(error: &CertificateError) -> (String, &'static str, bool) {
         ),
         C::NotValidForName | C::NotValidForNameContext { .. } => (
             "its certificate is for another name".into(),
-            "write the url with the name that the certificate is for",
+            "use a name from the certificate in the url",
             false,
         ),
         // the latter if another authority has the same name but another key

@@ -196,7 +196,7 @@ impl Registry {
             }
             Some(error) => {
                 let sources = ready_line::line(&loaded.resolver.about());
-                format!("{sources}; the configuration that was active before stays active: {error}")
+                format!("{sources}; the old configuration stays active: {error}")
             }
         }
     }

@@ -265,6 +265,6 @@ impl Purse {
 
 fn limited(cause: String, wait: Duration) -> Failure {
     let remedy =
-        "wait, or raise the source's \"budget\"; a longer maxAge, or a Connect server, costs fewer calls";
+        "wait, or raise the source's \"budget\"; to reduce calls, use a longer maxAge or a Connect server";
     Failure::new(Class::Limited, cause, remedy).retry_after(wait)
 }

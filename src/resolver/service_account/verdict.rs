@@ -42,7 +42,7 @@ fn said(host: &str, what: &str, name: &str, message: &str) -> (Failure, Then) {
         return tell(
             Class::Limited,
             format!("1Password at {host}: rate limited"),
-            "wait; fewer references, a longer maxAge, or a Connect server cost fewer calls",
+            "wait; to reduce calls, use fewer references, a longer maxAge or a Connect server",
         );
     }
     if has(&["invalid user auth parameters"]) {

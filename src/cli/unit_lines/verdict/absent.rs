@@ -44,10 +44,10 @@ pub(in crate::cli::unit_lines) fn no_line(unit: &Unit, id: &CredentialId) -> Lin
         unit.lines.iter().filter(|line| line.means_onecred()).map(|line| line.id.clone()).collect();
     let others = match others.as_slice() {
         [] => String::new(),
-        others => format!(" (it asks onecred for {})", others.join(", ")),
+        others => format!(" (it loads {} from onecred)", others.join(", ")),
     };
     without(format!(
-        "{} has no line for it that systemd has loaded{others}; add one by onecred add, then: systemctl daemon-reload{outdated}",
+        "no LoadCredential= line for it is loaded in {}{others}; add one with onecred add, then: systemctl daemon-reload{outdated}",
         unit.name
     ))
 }

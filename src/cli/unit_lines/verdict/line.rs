@@ -197,7 +197,7 @@ fn judge_request(
         return LineVerdict::new(
             Effect::Fails,
             format!(
-                "unit name and ID have {bytes} bytes together, and systemd can ask for {} at most, so the unit fails with \
+                "unit name and ID have {bytes} bytes together, and systemd allows {} at most, so the unit fails with \
                  243/CREDENTIALS before onecred is asked; make the ID (as UNIT/ID in \"units\") or the unit's name {} shorter",
                 Claim::MAX,
                 show::count(bytes - Claim::MAX, "byte")

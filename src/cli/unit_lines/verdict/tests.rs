@@ -292,7 +292,11 @@ fn a_unit_without_a_line_is_told_why() {
         directive: Directive::Plain,
     };
     let none = unit("app.service", &[line(Directive::Plain, "dbpass", PLAIN, LeadsTo::PlainSocket)]);
-    judged(&none, Effect::Without, &["has no line for it", "(it asks onecred for dbpass)", "onecred add"]);
+    judged(
+        &none,
+        Effect::Without,
+        &["no LoadCredential= line for it is loaded in", "(it loads dbpass from onecred)", "onecred add"],
+    );
     judged(
         &Unit { outdated: true, ..none.clone() },
         Effect::Without,
@@ -314,7 +318,11 @@ fn a_unit_without_a_line_is_told_why() {
         judged(&import(text, None), Effect::Unknown, &["run this as root"]);
     }
     for text in ["x", "db:x", "x*"] {
-        judged(&import(text, Some(vec![])), Effect::Without, &["has no line for it"]);
+        judged(
+            &import(text, Some(vec![])),
+            Effect::Without,
+            &["no LoadCredential= line for it is loaded in"],
+        );
     }
     judged(&Unit { literals: vec![literal("db", 1)], ..none }, Effect::Other, &["SetCredential="]);
 }
@@ -539,7 +547,7 @@ fn notes_tell_what_is_unusual() {
     let judgement = judge(OLD, &unit, &id("db"), &own, &|_| Some(own.clone()));
     assert_eq!(judgement.effect, Effect::Gets);
     let expected = [
-        "old.service is an alias: the unit asks as app.service",
+        "old.service is an alias: systemd requests its credentials as app.service",
         OUTDATED,
         "the value in memory may be out of date: away: x; y",
     ];

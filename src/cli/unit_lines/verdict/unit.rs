@@ -48,7 +48,7 @@ fn cannot_ask(machine: Machine, unit: &Unit) -> Option<String> {
         Some((_, Asks::Always)) => None,
         Some((_, Asks::Since(version))) if machine.systemd >= version => None,
         Some((_, Asks::Since(version))) => Some(format!(
-            "{suffix} units ask for credentials since systemd {version}, and this machine has systemd {}, which starts {name} without them; \
+            "{suffix} units can load credentials since systemd {version}, and this machine has systemd {}, which starts {name} without them; \
              publish the secret as a file with \"target\"",
             machine.systemd
         )),

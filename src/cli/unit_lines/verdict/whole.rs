@@ -1,4 +1,4 @@
-//! Judges what counts only for a unit as a whole: settings that contain credentials, and the total size.
+//! Judges what affects a unit as a whole: settings that contain credentials, and the total size.
 
 use std::collections::BTreeSet;
 

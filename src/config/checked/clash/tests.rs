@@ -80,10 +80,8 @@ fn unit_and_id_have_as_many_bytes_as_systemd_can_ask_for() {
             assert_eq!(errors.is_empty(), fits, "{entry}: {errors:?}");
             if !fits {
                 let least = if glob { "at least " } else { "" };
-                let expected = format!(
-                    "have {least}{total} bytes together, and systemd can ask for {} at most",
-                    Claim::MAX
-                );
+                let expected =
+                    format!("have {least}{total} bytes together, and systemd allows {} at most", Claim::MAX);
                 assert!(errors[0].contains(&expected), "{errors:?}");
             }
         }

@@ -89,7 +89,7 @@ impl Recovery {
                         object_systemd_unit = unit.as_str(),
                         onecred_unit = unit.as_str(),
                         onecred_result = "recovered",
-                        "{unit} is started again, since {needed}, which it needs, was restarted"
+                        "{unit} is started again, because {needed}, which it needs, was restarted"
                     );
                     started.push(unit);
                 }

@@ -112,7 +112,7 @@ async fn run(
                     let _ = ended.send(order);
                 }
             }
-            Ok(None) => give_up(&mut jobs, |_| true, "the bus has gone", ended),
+            Ok(None) => give_up(&mut jobs, |_| true, "the connection to the bus was lost", ended),
             Err(_elapsed) => {
                 let is_over = |at: Instant| at.elapsed() >= WATCHED;
                 give_up(&mut jobs, is_over, "it takes more than 3 minutes", ended);

@@ -188,7 +188,7 @@ impl Broker {
         self.tell_doubts(&source, items.iter().zip(&states));
         for (key, failure) in self.store.confirm(&source, began, items.into_iter().zip(states).collect()) {
             tracing::warn!(
-                "{}: 1Password says that it is not there any more, so it is no longer served: {failure}",
+                "{}: it no longer exists in 1Password, so it is no longer served: {failure}",
                 key.item
             );
             self.note(&key, Some(&failure));

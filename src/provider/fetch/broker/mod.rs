@@ -365,7 +365,7 @@ impl Broker {
 }
 
 fn redefined(source: &SourceName) -> Failure {
-    let cause = format!("the definition of source {source} changed while it was asked");
+    let cause = format!("the definition of source {source} changed during a request");
     Failure::new(Class::Away, cause, "wait").retry_after(Duration::from_millis(100))
 }
 

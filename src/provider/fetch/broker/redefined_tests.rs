@@ -78,7 +78,7 @@ async fn an_answer_of_the_definition_before_counts_for_nothing() {
         rig.script.until_asked().await;
         rig.broker.activate(ActiveConfig::new(settings("30s", "another")));
         let failure = flying.await.unwrap().unwrap_err();
-        assert!(failure.cause.contains("changed while it was asked"), "{failure}");
+        assert!(failure.cause.contains("changed during a request"), "{failure}");
         assert_eq!(rig.broker.last_failure(&source), None);
         assert_eq!(
             rig.broker.condition(&wanted).state,

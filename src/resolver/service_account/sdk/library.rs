@@ -37,7 +37,7 @@ pub(super) fn load(file: &Fit) -> Result<Functions, Unfit> {
     // SAFETY: in every version of UniFFI, this function takes no arguments and returns a u32.
     let version = unsafe { version() };
     if version != CONTRACT {
-        return Err(other(format!("its contract version is {version}, and {CONTRACT} is known")));
+        return Err(other(format!("its contract version is {version} instead of {CONTRACT}")));
     }
     for (name, known) in CHECKSUMS {
         let checksum: abi::Checksum =
@@ -46,7 +46,7 @@ pub(super) fn load(file: &Fit) -> Result<Functions, Unfit> {
         // returns a u16.
         let checksum = unsafe { checksum() };
         if checksum != known {
-            return Err(other(format!("the checksum of its {name} is {checksum}, and {known} is known")));
+            return Err(other(format!("the checksum of its {name} is {checksum} instead of {known}")));
         }
     }
     let of = |name: &str| format!("ffi_op_uniffi_core_{name}");
