@@ -83,6 +83,7 @@ const THEMES: &[&Theme] = &[
     &hung_disk::THEME,
     &cli::THEME,
     &cli_alone::THEME,
+    &hung_disk::CONFIGURATION,
     &demo::THEME,
     &docs::THEME,
     &docs::PAGES,

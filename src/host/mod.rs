@@ -2,6 +2,7 @@
 //! clocks and system calls.
 
 pub(crate) mod accept;
+pub(crate) mod background;
 pub(crate) mod calendar;
 pub mod clock;
 pub(crate) mod directory;

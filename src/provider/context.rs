@@ -3,6 +3,9 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use crate::config::Paths;
 use crate::domain::name::Claim;
@@ -25,6 +28,9 @@ use crate::provider::fetch::start::Fit;
 use crate::provider::observe::counters::Counters;
 use crate::provider::publish::Publisher;
 use crate::provider::store::Kind;
+
+/// How long a look at the files of the configuration may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The shared state of the provider.
 pub struct Context {
@@ -50,6 +56,8 @@ pub struct Context {
     pub keeper: KeeperState,
     /// Encrypts values for the sealed socket.
     pub sealer: Arc<Sealer>,
+    /// The permit to look at the files of the configuration: if their disk hangs, so does one thread.
+    looks: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Context {
@@ -78,14 +86,31 @@ impl Context {
             unit_totals: UnitTotals::default(),
             keeper: KeeperState::default(),
             sealer,
+            looks: Arc::default(),
         }
     }
 
     /// The relation between the active configuration and its files, which another thread reads.
     pub async fn standing(&self) -> Standing {
         let (active, paths) = (self.config.get(), self.config_paths.clone());
-        let looked = tokio::task::spawn_blocking(move || Standing::of(&active, &paths)).await;
-        looked.unwrap_or_else(|error| Standing::Rejected(format!("the files could not be read: {error}")))
+        let looks = Arc::clone(&self.looks);
+        let look = async move {
+            let permit = looks.lock_owned().await;
+            let look = move || {
+                let standing = Standing::of(&active, &paths);
+                drop(permit);
+                standing
+            };
+            tokio::task::spawn_blocking(look).await
+        };
+        match timeout(PATIENCE, look).await {
+            Ok(Ok(standing)) => standing,
+            Ok(Err(error)) => Standing::Rejected(format!("the files could not be read: {error}")),
+            Err(_elapsed) => {
+                let dir = self.config_paths.dir.display();
+                Standing::Rejected(format!("{dir} can't be read: its disk does not answer"))
+            }
+        }
     }
 
     /// Restarts and reloads units when secrets change. Runs until it is dropped.

@@ -2,6 +2,7 @@
 
 mod guard;
 mod memory;
+mod reload;
 mod wind_down;
 
 use std::io;
@@ -16,11 +17,12 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep};
 
 use self::guard::Guard;
+use self::reload::Reloads;
 use self::wind_down::wind_down;
 use super::base::files::Standing;
 use super::fetch::resolver_unit::{ResolverUnit, take_up_tokens};
 use super::store::{Kind, Store};
-use crate::config::{self, Limits, Paths, Problem, Report};
+use crate::config::{Limits, Paths, Problem, Report};
 use crate::domain::secret::wipe_stack;
 use crate::host::clock::{self, BootTime};
 use crate::host::systemd::{journal, message_id, notify, private};
@@ -181,6 +183,7 @@ async fn serve(
     mut store_is_back: impl FnMut() -> bool,
 ) -> Result<(), Fatal> {
     let Served { context, handler, listener } = served;
+    let mut reloads = Reloads::new(context.config_paths.clone());
     let mut accepting = std::pin::pin!(listener.accept(plain, Form::Plain));
     let mut accepting_sealed = std::pin::pin!(async {
         match sealed {
@@ -204,11 +207,10 @@ async fn serve(
                 if guard.may_end() && store_is_back() {
                     return Err(Fatal::StoreIsBack);
                 }
-                let _ = reload(context);
+                reloads.request(context, None).await;
             }
-            Some(wish) = wishes.recv() => {
-                let _ = wish.send(reload(context));
-            }
+            Some(caller) = wishes.recv() => reloads.request(context, Some(caller)).await,
+            loaded = reloads.loaded() => reloads.end(context, loaded).await,
             _ = alive.tick() => guard.alive(),
             () = sleep(CATCHING_UP), if journal::is_behind() => journal::catch_up(),
             _ = housekeeping.tick() => {
@@ -264,49 +266,10 @@ fn time_of(active: &ActiveConfig) -> String {
     clock::time_of_day(active.loaded, clock::unix())
 }
 
-/// Loads the configuration again. If it has errors, the one before stays active, and the first error is the answer.
-fn reload(context: &Arc<Context>) -> Result<(), String> {
-    notify::reloading();
-    let active = context.config.get();
-    let result = match config::load(&context.config_paths) {
-        Ok(loaded) => {
-            warn(&loaded.warnings);
-            context.broker.activate(match &active.error {
-                Some(error) if !context.broker.has_store() => ActiveConfig::broken(error.clone()),
-                _ => {
-                    let (digest, at) = last_valid::keep(context.broker.store(), &loaded.texts);
-                    ActiveConfig::of_files(loaded.settings, digest, at)
-                }
-            });
-            tracing::info!("the configuration was loaded");
-            let context = Arc::clone(context);
-            tokio::spawn(async move {
-                context.publisher.sync().await;
-                notify::ready(&status(&context));
-                context.publisher.complete().await;
-            });
-            return Ok(());
-        }
-        Err(report) => {
-            match active.error {
-                Some(_) => rejected(&report, "every unit that asks is still refused"),
-                None => rejected(&report, &format!("the one of {} stays active", time_of(&active))),
-            }
-            Err(report.first_error())
-        }
-    };
-    notify::ready(&status(context));
-    result
-}
-
 fn warn(warnings: &[Problem]) {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-}
-
-fn status(context: &Context) -> String {
-    line(context, &Standing::of(&context.config.get(), &context.config_paths))
 }
 
 /// What `systemctl status` shows.

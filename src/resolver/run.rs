@@ -20,6 +20,7 @@ use super::service_account::Surroundings;
 use crate::config::Paths;
 use crate::domain::name::CredentialId;
 use crate::domain::secret::wipe_stack;
+use crate::host::background::Background;
 use crate::host::systemd::notify;
 use crate::ipc::{self, Resolve};
 use crate::resolver::ready_line::Shown;
@@ -58,6 +59,8 @@ async fn live(options: Options) -> io::Result<()> {
     let resolver: Arc<dyn Resolve> = Arc::<Registry>::clone(&registry);
     let mut serving = std::pin::pin!(ipc::server::serve(listener, resolver, allowed_uid));
     let mut shown = Shown::default();
+    let reader = Arc::clone(&registry);
+    let mut files = Background::new(move || reader.load()); // their disk may hang
     notify::ready(&shown.take(registry.line()));
     loop {
         tokio::select! {
@@ -69,10 +72,15 @@ async fn live(options: Options) -> io::Result<()> {
                 shown.refresh(registry.line());
             }
             () = shown.due(&registry.asked) => shown.refresh(registry.line()),
-            _ = reload.recv() => {
+            _ = reload.recv() => if files.request() {
                 notify::reloading();
-                registry.read();
+            },
+            loaded = files.ended() => {
+                registry.activate(loaded);
                 notify::ready(&shown.take(registry.line()));
+                if files.is_running() {
+                    notify::reloading(); // it was requested again meanwhile
+                }
             }
         }
     }

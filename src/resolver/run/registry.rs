@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::token_file::token;
-use crate::config::{self, Paths, Source};
+use crate::config::{self, Loaded, Paths, Report, Source};
 use crate::domain::name::{CredentialId, SourceName};
 use crate::domain::secret::SecretValue;
 use crate::ipc::{
@@ -119,10 +119,20 @@ impl Registry {
         Arc::new(OpenSources::of(before.resolver.renewed(sources, token), error))
     }
 
-    /// Reads the configuration. If it has errors, the sources do not change.
+    /// Reads the configuration, and makes its sources active.
     pub(super) fn read(&self) {
+        self.activate(self.load());
+    }
+
+    /// Reads the configuration. Takes as long as its disk.
+    pub(super) fn load(&self) -> Result<Loaded, Report> {
+        config::load_if_any(&self.inputs.config)
+    }
+
+    /// Makes the sources of a configuration active. If it has errors, they do not change.
+    pub(super) fn activate(&self, loaded: Result<Loaded, Report>) {
         let before = self.get();
-        self.set(match config::load_if_any(&self.inputs.config) {
+        self.set(match loaded {
             Ok(loaded) => self.opened(&before, &loaded.settings.sources, None),
             Err(report) => {
                 for problem in &report.problems {
