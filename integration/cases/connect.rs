@@ -5,7 +5,7 @@ use onecred_integration::{
     fake_connect::{Fault, Kind, vault::fixture},
     machine::{Suite, wait_until},
     setup::Setup,
-    stage::{CONNECT, Stage, consumer},
+    stage::{Stage, consumer},
     theme::Theme,
 };
 use serde_json::json;
@@ -39,8 +39,6 @@ pub const IMPATIENT: Theme = Theme {
     shared: false,
     cases: cases![
         nobody_listens,
-        another_user_listens_in_its_place,
-        a_port_forwarder_counts_as_its_user,
         no_answer_ever,
         nothing_but_errors,
         a_limit_that_outlasts_the_deadline,
@@ -63,10 +61,9 @@ pub const WARM: Theme = Theme {
     ],
 };
 
-const CONFIG: &str = "/etc/onecred/secrets.json";
 const PASSWORD: (&str, &[u8]) = ("password", b"hunter2");
 
-fn stage(suite: Suite, deadline: &str, max_age: &str) -> Stage {
+pub(crate) fn stage(suite: Suite, deadline: &str, max_age: &str) -> Stage {
     Setup::connect(suite)
         .default("deadline", deadline)
         .default("maxAge", max_age)
@@ -179,69 +176,6 @@ fn twenty_units_at_once_cost_one_fetch(stage: &Stage) {
 fn nobody_listens(stage: &Stage) {
     stage.connect_goes();
     stage.refuses("app.service", "", "password", &["away", "op://My Vault/db/password"]);
-}
-
-fn another_user_listens_in_its_place(stage: &Stage) {
-    stage.connect_goes();
-    let (_, port) = CONNECT.rsplit_once(':').unwrap_or_default();
-    let thief = format!(
-        "use Socket; socket(L, AF_INET, SOCK_STREAM, 0); setsockopt(L, SOL_SOCKET, SO_REUSEADDR, 1);
-        bind(L, sockaddr_in({port}, INADDR_LOOPBACK)) and listen(L, 9) or die;
-        while (accept(C, L)) {{ open(O, '>>', '/srv/out/stolen'); print O 'accepted'; while (sysread(C, $_, 99)) {{ print O $_ }} print O \"\\n\"; close O; close C }}"
-    );
-    stage.write("/srv/thief", thief, 0o644);
-    stage.sh("systemd-run -q --unit=thief -p User=nobody perl /srv/thief").ok();
-    wait_until("the other user listens", || {
-        stage
-            .sh(&format!(
-                "grep -q ':{:04X} 00000000:0000 0A' /proc/net/tcp",
-                port.parse::<u16>().unwrap_or(0)
-            ))
-            .succeeded()
-    });
-    let words = ["a process of user ID 65534 answers, so the token was not sent", "connectUsers"];
-    stage.refuses("app.service", "", "password", &words);
-    stage.sh("systemctl stop thief").ok();
-    let stolen = String::from_utf8_lossy(&stage.read("/srv/out/stolen")).into_owned();
-    assert!(!stolen.is_empty() && stolen.lines().all(|line| line == "accepted"), "{stolen}");
-    stage.connect_comes(&fixture());
-    stage.starts("app.service", &[PASSWORD]);
-}
-
-/// As container engines run one for published ports. The process that accepts decides, not the one that listens: here that is systemd.
-fn a_port_forwarder_counts_as_its_user(stage: &Stage) {
-    let set = |deadline: &str, source: serde_json::Value| {
-        let mut config: serde_json::Value = serde_json::from_slice(&stage.read(CONFIG)).unwrap_or_default();
-        config["source"] = source;
-        config["defaults"]["deadline"] = json!(deadline);
-        stage.write(CONFIG, config.to_string(), 0o644);
-        stage.sh("systemctl reload onecred.service").ok();
-    };
-    let forwards = |user: &str| {
-        let service =
-            format!("[Service]\n{user}ExecStart=/usr/lib/systemd/systemd-socket-proxyd {CONNECT}\n");
-        stage.sh("systemctl stop forward.socket forward.service").code();
-        stage.units([
-            ("forward.socket", "[Socket]\nListenStream=127.0.0.1:8081\n"),
-            ("forward.service", &service),
-        ]);
-        stage.sh("systemctl start forward.socket").ok();
-    };
-    stage.sh("systemctl start onecred.service").ok();
-    forwards("User=nobody\n");
-    let url = "http://127.0.0.1:8081";
-    set("3s", json!({ "kind": "connect", "url": url }));
-    stage.refuses(
-        "app-refused.service",
-        "",
-        "password",
-        &["a process of user ID 65534 answers", "connectUsers"],
-    );
-    set("60s", json!({ "kind": "connect", "url": url, "connectUsers": ["nobody"] }));
-    stage.gets("app-named.service", "", &[PASSWORD]);
-    forwards("");
-    set("60s", json!({ "kind": "connect", "url": url }));
-    stage.gets("app-root.service", "", &[PASSWORD]);
 }
 
 fn no_answer_ever(stage: &Stage) {

@@ -8,6 +8,7 @@ mod cli;
 mod cli_alone;
 mod clocks;
 mod connect;
+mod connect_local;
 mod corrections;
 mod creds_socket;
 mod death;
@@ -68,6 +69,7 @@ const THEMES: &[&Theme] = &[
     &connect::THEME,
     &connect::IMPATIENT,
     &connect::WARM,
+    &connect_local::THEME,
     &faults::THEME,
     &clocks::THEME,
     &boot::THEME,
