@@ -18,6 +18,7 @@ pub const THEME: Theme = Theme {
     shared: false,
     cases: cases![
         the_provider_is_killed,
+        the_provider_is_suspended,
         the_keeper_is_killed,
         the_keeper_is_killed_and_the_provider_is_stopped,
         all_processes_of_the_service_are_killed,
@@ -157,6 +158,21 @@ fn the_provider_is_killed(stage: &Stage) {
     }
 }
 
+fn the_provider_is_suspended(stage: &Stage) {
+    stage.write("/run/systemd/system/onecred.service.d/patient.conf", "[Service]\nWatchdogSec=0\n", 0o644);
+    stage.run(&["systemctl", "daemon-reload"]).ok();
+    let (main, _) = provider_and_keeper(stage);
+    freeze_consumers(stage);
+    stage.sh(&format!("kill -STOP {main}")).ok();
+    thaw_consumers(stage);
+    for unit in [PLAIN_UNIT, SEALED_UNIT] {
+        assert_eq!(stage.show(unit, "ActiveState"), "activating", "{unit}");
+    }
+    stage.sh(&format!("kill -CONT {main}")).ok();
+    both_get_all(stage);
+    assert_eq!(main_pid(stage), main);
+}
+
 fn the_keeper_is_killed(stage: &Stage) {
     let (main, keeper) = provider_and_keeper(stage);
     assert!(!status_shows(stage, "keeper"));
@@ -205,14 +221,31 @@ fn all_processes_of_the_service_are_killed(stage: &Stage) {
 
 /// At the plain socket this unit may start with a part of its value. At the sealed socket none does.
 fn provider_and_keeper_are_killed(stage: &Stage) {
-    let (main, keeper) = provider_and_keeper(stage);
-    freeze_consumers(stage);
-    stage.sh(&format!("kill -KILL {main} {keeper}")).ok();
-    another_provider_runs(stage, &main);
-    thaw_consumers(stage);
-    does_not_start(stage, SEALED_UNIT);
-    stage.settled(PLAIN_UNIT);
-    others_are_served(stage, "third");
+    for order in ["both at once", "first the keeper", "first the provider"] {
+        let (main, keeper) = provider_and_keeper(stage);
+        freeze_consumers(stage);
+        match order {
+            "both at once" => drop(stage.sh(&format!("kill -KILL {main} {keeper}")).ok()),
+            "first the keeper" => {
+                stage.sh(&format!("kill -KILL {keeper}")).ok();
+                wait_until("status shows it", || status_shows(stage, "the keeper process was killed"));
+                stage.sh(&format!("kill -KILL {main}")).ok();
+            }
+            _ => {
+                // suspended, so that it refuses nothing in between
+                stage.sh(&format!("kill -STOP {keeper}; kill -KILL {main}")).ok();
+                another_provider_runs(stage, &main);
+                stage.sh(&format!("kill -KILL {keeper}")).ok();
+            }
+        }
+        another_provider_runs(stage, &main);
+        thaw_consumers(stage);
+        does_not_start(stage, SEALED_UNIT);
+        stage.settled(PLAIN_UNIT);
+        others_are_served(stage, "third");
+        stage.forget(PLAIN_UNIT);
+        stage.sh(&format!("systemctl reset-failed {PLAIN_UNIT} {SEALED_UNIT}"));
+    }
 }
 
 fn the_keeper_is_suspended_and_the_provider_is_killed(stage: &Stage) {

@@ -2,7 +2,7 @@
 use onecred_integration::{
     cases,
     fake_connect::vault::long_value,
-    installed::{LIBEXEC, SOCKET},
+    installed::{LIBEXEC, SEALED, SOCKET},
     machine::{Suite, wait_until},
     setup::{Setup, field, fixture_with},
     stage::Stage,
@@ -23,19 +23,26 @@ pub const THEME: Theme = Theme {
 
 const CONFIG: &str = "/etc/onecred/secrets.json";
 const MIB: usize = 1 << 20;
-const LONG: usize = 1000 * 1024;
-/// How many secrets of that size are stored and published.
-const FILES: usize = 6;
+const LONG: usize = 700 * 1024;
+/// The size of that value in the form of the sealed socket.
+const SEALED_LONG: usize = (LONG + 88_usize).div_ceil(3) * 4;
+/// How many items of that size are stored and published.
+const FILES: usize = 4;
+/// Their titles.
+const TITLES: [&str; FILES] = ["long", "long1", "long2", "long3"];
+/// How many readers of a long value the flood has, at the plain and at the sealed socket.
+const READERS: (usize, usize) = (60, 10);
 const PASSWORD: (&str, &[u8]) = ("password", b"hunter2");
 
 fn stage(suite: Suite) -> Stage {
+    let long = long_value(LONG);
     let setup = Setup::vault(suite)
         .default("maxAge", "session")
-        .holding(fixture_with([("long", vec![field("value", &long_value(LONG))])]))
+        .holding(fixture_with(TITLES.map(|title| (title, vec![field("value", &long)]))))
         .secret("password", "op://My Vault/db/password", &["app*"])
         .secret("long", "op://My Vault/long/value", &["app*"]);
-    let file = |n| json!({ "name": format!("file{n}"), "reference": "op://My Vault/long/value", "target": format!("/run/secrets/file{n}") });
-    (0..FILES).fold(setup, |setup, n| setup.entry(file(n))).stage()
+    let file = |title| json!({ "name": format!("file-{title}"), "reference": format!("op://My Vault/{title}/value"), "target": format!("/run/secrets/{title}") });
+    TITLES.iter().fold(setup, |setup, title| setup.entry(file(title))).stage()
 }
 
 fn set_limits(stage: &Stage, limits: Value) {
@@ -83,9 +90,9 @@ fn the_limit_follows_the_configuration(stage: &Stage) {
     stage.sh("systemctl start onecred-publish.service").ok();
     set_limits(stage, json!({ "storeSize": "1MiB" }));
     stage.sh("systemctl reload onecred.service").ok();
-    let published = FILES; // 1000 KiB each
     wait_until("the limit is lower", || limit(stage) < 288);
-    assert!(limit(stage) > 256 + published, "{}", limit(stage));
+    let each = FILES * LONG / MIB;
+    assert!(limit(stage) > 256 + 2 * each, "{}", limit(stage));
     stage.gets("app-3.service", "", &[PASSWORD]);
 }
 
@@ -168,16 +175,37 @@ impl Drop for Group<'_> {
     }
 }
 
+/// Readers at each socket that count what they read, and stop after the beginning until the end of the flood.
+fn flood() -> String {
+    let reader = |socket: &str, name: &str| {
+        format!(
+            "{{ {LIBEXEC}/probe {socket} unit/app-flood.service/long 1000 /srv/out/gate | wc -c >/srv/out/{name}-$$n; }} &"
+        )
+    };
+    let (plain, sealed) = (reader(SOCKET, "plain"), reader(SEALED, "sealed"));
+    format!(
+        "[Service]\nExecStartPre=mkfifo /srv/out/gate\nExecStart=/bin/sh -c 'for n in $$(seq {}); do {plain} done; for n in $$(seq {}); do {sealed} done; wait'\n",
+        READERS.0, READERS.1
+    )
+}
+
+/// Lets all readers continue, and returns how many bytes each has read at this socket.
+fn ends_flood(stage: &Stage, name: &str) -> Vec<usize> {
+    // those that have not opened it yet get a file, which blocks none
+    stage.sh("cd /srv/out; [ -e held ] || { ln gate held && : >open && mv open gate; }").ok();
+    wait_until("the readers have ended", || {
+        stage.sh("timeout 1 sh -c ': >/srv/out/held'");
+        ["inactive", "failed"].contains(&stage.show("app-flood.service", "ActiveState").as_str())
+    });
+    let read = stage.sh(&format!("cat /srv/out/{name}-*")).ok();
+    read.lines().filter_map(|line| line.trim().parse().ok()).collect()
+}
+
 fn a_flood_ends_the_provider_alone(stage: &Stage) {
     let Some(group) = Group::new(stage) else { return };
     stage.units([
         ("bystander.service", "[Service]\nExecStart=/bin/sleep infinity\n"),
-        (
-            "app-flood.service",
-            &format!(
-                "[Service]\nExecStartPre=mkfifo /srv/out/never\nExecStart=/bin/sh -c 'for n in $$(seq 60); do {LIBEXEC}/probe {SOCKET} unit/app-flood.service/long 1000 /srv/out/never & done; wait'\n"
-            ),
-        ),
+        ("app-flood.service", flood().as_str()),
     ]);
     stage.sh("systemctl start bystander.service onecred.service").ok();
     stage.gets("app-warm.service", "", &[("long", long_value(LONG).as_bytes())]);
@@ -194,9 +222,14 @@ fn a_flood_ends_the_provider_alone(stage: &Stage) {
     let result = stage.sh("journalctl -o cat -u onecred.service").ok();
     assert!(result.contains("oom-kill") || result.contains("status=9/KILL"), "{result}");
     stage.gets("app-after.service", "", &[PASSWORD]);
+    for (name, count, whole) in [("plain", READERS.0, LONG), ("sealed", READERS.1, SEALED_LONG)] {
+        let read = ends_flood(stage, name);
+        assert_eq!(read.len(), count, "{name}: {read:?}");
+        // more than a credential may have is a refusal
+        assert!(read.iter().all(|&size| size == whole || size > MIB), "{name}: {read:?}");
+    }
 
     // a full store: its pages are in the group of the provider that runs
-    stage.sh("systemctl stop app-flood.service").ok();
     stage.sh("systemctl start onecred-publish.service").ok();
     let before = stage.show("onecred.service", "NRestarts");
     let second = main_pid(stage);
