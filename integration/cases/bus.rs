@@ -67,6 +67,7 @@ pub(crate) fn stage(suite: Suite) -> Stage {
         .secret("anybody", "op://My Vault/db/username", &["*"])
         .secret("nowhere", "op://My Vault/nowhere/password", &["app*"])
         .rule(&["by-rule@*"], &["*"], "op://My Vault/{instance}/{credential}")
+        .rule(&["guesser"], &["username", "*"], "op://My Vault/db/{credential}")
         .stage();
     let client = fs::read(Path::new(env!("CARGO_BIN_EXE_bus-client"))).expect("the client");
     stage.write(&format!("{LIBEXEC}/bus-client"), client, 0o755);

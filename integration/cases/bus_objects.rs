@@ -16,6 +16,7 @@ pub const THEME: Theme = Theme {
         secrets_are_listed_in_pages,
         what_is_opened_often_is_in_memory_once,
         a_rule_gives_over_the_bus_only_what_the_unit_loads,
+        a_unit_that_invents_ids_gets_none_and_takes_nothing_from_others,
     ],
 };
 
@@ -80,4 +81,25 @@ fn a_rule_gives_over_the_bus_only_what_the_unit_loads(stage: &Stage) {
     assert_eq!(run("username").0, "bob", "a line loads it");
     let (value, said) = run("password");
     assert!(value.is_empty() && said.contains("by-rule@db.service loads no credential password"), "{said}");
+}
+
+/// A rule gives this unit any field of an item, by a pattern.
+fn a_unit_that_invents_ids_gets_none_and_takes_nothing_from_others(stage: &Stage) {
+    const INVENTED: usize = 1000;
+    let run = |words: &str| {
+        stage.sh(&format!(
+            "systemd-run --unit=guesser --collect --wait --pipe -q -p User=games -p LoadCredential=password:{SOCKET} {LIBEXEC}/bus-client {words}"
+        ))
+    };
+    let said = run(&format!("guess {INVENTED}")).ok();
+    let all = format!("{{\"org.onecred.Error.NotAuthorized\": {INVENTED}}}");
+    assert_eq!(said.lines().next(), Some(all.as_str()), "{said}");
+    assert!(said.contains("guesser.service loads no credential invented-999 from onecred"), "{said}");
+    assert!(said.contains("add a LoadCredential= line for it to the unit"), "{said}");
+    // another unit of the same item, at the socket and over the bus
+    stage.gets("app12.service", "", &[("password", b"hunter2")]);
+    assert_eq!(in_unit(stage, "app13", "credential username").1, "bob");
+    // what its line loads, and what the rule names
+    assert_eq!(run("credential password").ok(), "hunter2");
+    assert_eq!(run("credential username").ok(), "bob");
 }

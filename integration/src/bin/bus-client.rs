@@ -6,11 +6,12 @@
 //! until it is killed. `storm COUNT NAME` refreshes NAME that many times at once.
 //! `flood large|bodies|descriptors|many` requests what it may not have, in messages of 30 MiB, in many messages
 //! of 900 KiB, in many with 16 descriptors, or as often as the bus accepts without waiting for an answer.
-//! `hoard COUNT NAME` opens a value that many times and prints how many memory files there are.
+//! `guess COUNT` asks for that many credentials with invented IDs, and prints how often each answer came, and the
+//! last one. `hoard COUNT NAME` opens a value that many times and prints how many memory files there are.
 //! `time COUNT list|explain` prints the median duration of that many calls in microseconds. `poll` makes a
 //! hundred calls per second until it is killed.
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     env,
     error::Error,
     fs::{self, File},
@@ -56,6 +57,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ["storm", count, name] => storm(count.parse()?, name).await,
         ["time", count, what] => time(&manager, count.parse()?, what).await,
         ["flood", kind] => flood(kind).await,
+        ["guess", count] => guess(&manager, count.parse()?).await,
         ["hoard", count, name] => hoard(&manager, count.parse()?, name).await,
         ["poll"] => {
             let mut often = tokio::time::interval(Duration::from_millis(10));
@@ -108,6 +110,29 @@ async fn storm(count: usize, name: &str) -> Result<(), Box<dyn Error>> {
     let outcomes = futures_util::future::join_all(calls).await;
     let done = outcomes.iter().filter(|outcome| outcome.as_ref().is_ok_and(|o| o[0].1 != "failed")).count();
     println!("{done} of {count}");
+    Ok(())
+}
+
+/// Asks for credentials that no unit has, a number of them at once.
+async fn guess(manager: &ManagerProxy<'_>, count: usize) -> Result<(), Box<dyn Error>> {
+    const AT_ONCE: usize = 50;
+    let (mut answers, mut last) = (BTreeMap::<String, usize>::new(), String::new());
+    let names: Vec<String> = (0..count).map(|n| format!("invented-{n}")).collect();
+    for names in names.chunks(AT_ONCE) {
+        let calls = names.iter().map(|name| manager.open_credential(name));
+        for answer in futures_util::future::join_all(calls).await {
+            let answer = match answer {
+                Ok(_) => "a value".to_owned(),
+                Err(zbus::Error::MethodError(name, message, _)) => {
+                    last = message.unwrap_or_default();
+                    name.to_string()
+                }
+                Err(error) => return Err(error.into()),
+            };
+            *answers.entry(answer).or_default() += 1;
+        }
+    }
+    println!("{answers:?}\n{last}");
     Ok(())
 }
 
