@@ -81,7 +81,7 @@ fn a_denial_names_the_ids_that_the_unit_may_ask_for() {
     let policy = Policy::new(
         vec![
             secret("db", &["app/dbpass", "web@*/dbpass"]),
-            secret("api-key", &["app"]),
+            secret("api-key", &["app", "ap*"]),
             secret("x", &["*/shared"]),
             secret("y", &["*.service/shared"]),
         ],
@@ -105,6 +105,8 @@ fn a_denial_names_the_ids_that_the_unit_may_ask_for() {
             "app.service is allowed to load: dbpass (secret db), api-key; ask for one of these IDs, or declare",
         ),
         ("evil.service", "dbpas", "declare it in /etc/onecred/secrets.json"),
+        // what it is loaded under is another secret's ID, too
+        ("app.service", "x", "to allow it, add \"app.service\" to the units of x"),
     ] {
         let remedy = remedy(unit, id);
         assert!(remedy.starts_with(words), "{unit} {id}: {remedy}");
@@ -115,8 +117,14 @@ fn a_denial_names_the_ids_that_the_unit_may_ask_for() {
     assert!(policy.gives_any(&unit) && policy.gives_any(&UnitName::parse("evil.service").unwrap()));
     let policy_of_app = Policy::new(vec![secret("db", &["app"])], vec![rule("web@*", "*", "op://v/i/f")]);
     for (unit, any) in [("app.service", true), ("web@1.service", true), ("other.service", false)] {
-        assert_eq!(policy_of_app.gives_any(&UnitName::parse(unit).unwrap()), any, "{unit}");
+        let unit = UnitName::parse(unit).unwrap();
+        assert_eq!(policy_of_app.gives_any(&unit), any, "{unit}");
+        assert_eq!(policy_of_app.named(&unit).len(), usize::from(unit.as_str() == "app.service"), "{unit}");
     }
+    let names = ["a", "b", "c", "d", "e"];
+    let policy_of_many = Policy::new(names.map(|name| secret(name, &["app"])).into(), vec![]);
+    let remedy = judge(&policy_of_many, "app.service", "x").unwrap_err().remedy(&unit, &id);
+    assert!(remedy.starts_with("app.service is allowed to load: a, b, c; ask"), "{remedy}");
     assert_eq!(
         policy.named(&unit).iter().map(CredentialId::as_str).collect::<Vec<_>>(),
         ["api-key", "dbpass"]
@@ -228,9 +236,14 @@ proptest! {
 fn what_a_rule_gives_by_a_pattern_is_known() {
     let mut named = rule("app@*", "token", "op://v/{instance}/token");
     named.credentials.push(Glob::parse("tls-*").expect("valid"));
-    let policy =
-        Policy::new(vec![secret("db", &["app@a", "web@*"])], vec![named, rule("*", "db", "op://v/i/f")]);
+    let policy = Policy::new(
+        vec![secret("db", &["app@a", "web@*"]), secret("key", &["app@a", "web@*"]), secret("k", &["*/key"])],
+        vec![named, rule("*", "db", "op://v/i/f"), rule("*", "k*", "op://v/i/f")],
+    );
     for (unit, credential, by_pattern) in [
+        ("app@a.service", "key", false),
+        ("web@b.service", "key", false),
+        ("app@a.service", "k2", true),
         ("app@a.service", "tls-key", true),
         ("app@a.service", "token", false),
         ("app@a.service", "db", false),
@@ -242,6 +255,22 @@ fn what_a_rule_gives_by_a_pattern_is_known() {
             (UnitName::parse(unit).expect("valid"), CredentialId::parse(credential).expect("valid"));
         assert_eq!(policy.rule_by_pattern(&unit, &id).is_some(), by_pattern, "{unit} {credential}");
     }
+}
+
+#[test]
+fn a_denial_names_what_has_the_id_as_its_name_before_what_is_loaded_under_it() {
+    let policy = Policy::new(
+        vec![secret("other", &["app/db"]), secret("db", &["app/key"]), secret("last", &["app/db-2"])],
+        vec![],
+    );
+    for (id, name) in [("db", "db"), ("db-2", "last"), ("key", "db"), ("last", "last")] {
+        match judge(&policy, "web.service", id) {
+            Err(Denial::NotNamed { name: found, .. }) => assert_eq!(found.as_str(), name, "{id}"),
+            other => panic!("{id}: {other:?}"),
+        }
+    }
+    assert_eq!(policy.by_name("last").map(Deliverable::label), Some("last"));
+    assert_eq!(policy.by_name("key"), None, "an ID is no name");
 }
 
 #[test]

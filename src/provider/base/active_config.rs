@@ -181,6 +181,7 @@ mod tests {
     use super::*;
     use crate::config;
     use crate::domain::name::SourceName;
+    use crate::domain::reference::Reference;
 
     fn active(text: &str) -> ActiveConfig {
         ActiveConfig::new(config::from_text(Path::new("test.json"), text).unwrap().settings)
@@ -207,5 +208,78 @@ mod tests {
         assert_eq!(names(active.secrets_of(&key, None).collect()), ["b", "c"]);
         let field = [wanted.reference.field.clone()];
         assert_eq!(names(active.secrets_of(&key, Some(&field)).collect()), ["b"]);
+    }
+
+    #[test]
+    fn an_item_has_the_fields_and_units_of_all_that_refers_to_it() {
+        let active = active(
+            r#"{ "secrets": [
+            { "name": "b", "reference": "op://v/i/f", "units": ["app"] },
+            { "name": "c", "reference": "op://v/i/f", "units": ["web@*"] },
+            { "name": "other", "reference": "op://v/j/f", "units": ["other"] } ],
+            "templates": [ { "name": "t", "content": "{{b}}{{op://v/i/g}}", "units": ["of-template"] } ] }"#,
+        );
+        let key = |name: &str| {
+            ItemKey::new(&SourceName::default_source(), &active.secret(name).unwrap().wanted.reference.item)
+        };
+        let key = key("b");
+        let fields = active.fields(&key).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(fields, ["f", "g"]);
+        let grants = active.grants(&key).map(|units| units.glob().as_str().to_owned());
+        let grants: std::collections::BTreeSet<String> = grants.collect();
+        assert_eq!(
+            grants.iter().map(String::as_str).collect::<Vec<_>>(),
+            ["app.service", "of-template.service", "web@*.service"]
+        );
+        assert_eq!(active.keys().count(), 2);
+        let template = active.template("t").map(|template| template.name.to_string());
+        assert_eq!((template.as_deref(), active.template("b").is_none()), (Some("t"), true));
+        assert!(active.secret("t").is_none() && active.secret("nothing").is_none());
+    }
+
+    #[test]
+    fn an_item_is_kept_while_something_can_refer_to_it() {
+        let with_rule = r#"{ "secrets": [ { "name": "a", "reference": "op://v/i/f", "units": ["app"] } ],
+            "rules": [ { "units": ["web@*"], "reference": "op://v/{instance}/f" } ] }"#;
+        let without = r#"{ "secrets": [ { "name": "a", "reference": "op://v/i/f", "units": ["app"] } ] }"#;
+        let of_another = r#"{ "sources": { "default": { "kind": "file", "path": "/v.json" },
+                "other": { "kind": "file", "path": "/w.json" } },
+            "secrets": [ { "name": "a", "reference": "op://v/i/f", "units": ["app"], "source": "default" } ],
+            "rules": [ { "units": ["web@*"], "reference": "op://v/{instance}/f", "source": "other" } ] }"#;
+        let (configured, by_rule) = ("i", "web");
+        // the configuration, the item, whether it was fetched for a rule, whether its source is the same
+        for (text, item, was_by_rule, same, kept) in [
+            (without, configured, false, true, true),
+            (without, configured, true, true, true),
+            (without, configured, false, false, false),
+            (without, by_rule, true, true, false),
+            (with_rule, by_rule, true, true, true),
+            (with_rule, by_rule, false, true, false),
+            (with_rule, by_rule, true, false, false),
+            (of_another, by_rule, true, true, false),
+            (of_another, configured, true, true, true),
+        ] {
+            let active = active(text);
+            let source = SourceName::default_source();
+            let reference = Reference::parse(&format!("op://v/{item}/f")).unwrap();
+            let key = ItemKey::new(&source, &reference.item);
+            let print = if same { active.print(&source).to_owned() } else { "another".to_owned() };
+            assert_eq!(active.keeps(&key, was_by_rule, &print), kept, "{item} of {text}");
+        }
+    }
+
+    #[test]
+    fn calls_to_a_vault_file_cost_nothing() {
+        for (source, cost) in [
+            (r#"{ "kind": "file", "path": "/v.json" }"#, false),
+            (r#"{ "kind": "connect", "url": "http://127.0.0.1:1" }"#, true),
+            (r#"{ "kind": "service-account" }"#, true),
+        ] {
+            let active = active(&format!(r#"{{ "source": {source}, "secrets": [] }}"#));
+            assert_eq!(active.calls_cost(&SourceName::default_source()), cost, "{source}");
+            let definition = active.definition(&SourceName::default_source()).unwrap();
+            let source: Source = serde_json::from_str(&definition).unwrap();
+            assert_eq!(source.print(), active.print(&SourceName::default_source()));
+        }
     }
 }

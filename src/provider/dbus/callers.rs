@@ -69,16 +69,13 @@ impl Callers {
         let sender = sender.get_or_try_init(|| identify(&name, link)).await?;
         let caller = sender.caller.get_or_try_init(|| async {
             let connection = link.connection().await?;
-            let unit = match &sender.cgroup {
-                Some(unit) if sender.uid == 0 => Some(unit),
-                Some(unit) => {
-                    let user = user_of(unit, &connection).await;
-                    acts_as_unit(sender.uid, user).then_some(unit)
-                }
-                None => None,
+            let user = match &sender.cgroup {
+                Some(unit) if sender.uid != 0 => user_of(unit, &connection).await,
+                _ => None,
             };
+            let unit = sender.cgroup.clone().filter(|_| acts_as_unit(sender.uid, user));
             let asking = [self.asking_of(sender.uid), Arc::clone(&self.asking)];
-            Ok::<_, BusError>(Arc::new(Caller::new(sender.uid, unit.cloned(), asking)))
+            Ok::<_, BusError>(Arc::new(Caller::new(sender.uid, unit, asking)))
         });
         caller.await.map(Arc::clone)
     }
@@ -87,11 +84,15 @@ impl Callers {
         let sender =
             header.sender().ok_or_else(|| BusError::NotAuthorized("the message names no sender".into()))?;
         let name = OwnedUniqueName::from(sender.to_owned());
+        Ok((self.entry_of(&name), name))
+    }
+
+    fn entry_of(&self, name: &OwnedUniqueName) -> Arc<OnceCell<Sender>> {
         let mut known = lock(&self.known);
-        if known.len() >= REMEMBERED && !known.contains_key(&name) {
+        if known.len() >= REMEMBERED && !known.contains_key(name) {
             known.clear(); // each is identified again when it calls
         }
-        Ok((Arc::clone(known.entry(name.clone()).or_default()), name))
+        Arc::clone(known.entry(name.clone()).or_default())
     }
 
     /// The permits of a user, however many connections it has.
@@ -150,7 +151,12 @@ async fn user_of(unit: &UnitName, connection: &Connection) -> Option<u32> {
     let properties = fdo::PropertiesProxy::builder(connection).destination("org.freedesktop.systemd1");
     let properties = properties.path(path).build().await.ok()?;
     let uid = properties.get(interface, "UID").await.ok()?;
-    u32::try_from(uid).ok().filter(|uid| *uid != u32::MAX)
+    user(u32::try_from(uid).ok()?)
+}
+
+/// The user in the property `UID`; none if systemd has not looked it up or the unit has no `User=`.
+fn user(uid: u32) -> Option<u32> {
+    (uid != u32::MAX).then_some(uid)
 }
 
 #[cfg(test)]
@@ -163,23 +169,50 @@ mod tests {
             ("app.service", true),
             ("app@1.service", true),
             ("home.mount", true),
+            ("swapfile.swap", true),
+            ("app.socket", true),
             ("user@1000.service", false),
             ("user@0.service", false),
+            ("user@1000@x.service", false),
+            ("users.service", true),
             ("session-3.scope", false),
+            ("app.scope", false),
             ("system.slice", false),
+            ("app.timer", false),
         ] {
             assert_eq!(has_credentials(&UnitName::parse(unit).unwrap()), expected, "{unit}");
         }
-        for (uid, user, expected) in [
-            (0, None, true),
-            (0, Some(998), true),
-            (998, Some(998), true),
-            (998, Some(997), false),
-            (998, Some(0), false),
-            (998, None, false),
+    }
+
+    #[test]
+    fn a_process_acts_as_its_unit_if_it_is_root_or_the_units_user() {
+        const NONE: u32 = u32::MAX;
+        for (uid, of_unit, expected) in [
+            (0, NONE, true),
+            (0, 998, true),
+            (998, 998, true),
+            (998, 997, false),
+            (998, 0, false),
+            (998, NONE, false),
+            (NONE, NONE, false),
         ] {
-            assert_eq!(acts_as_unit(uid, user), expected, "user {uid} in a unit of {user:?}");
+            assert_eq!(acts_as_unit(uid, user(of_unit)), expected, "user {uid} in a unit of {of_unit}");
         }
+    }
+
+    #[test]
+    fn a_sender_is_identified_once_while_it_is_remembered() {
+        let callers = Callers::default();
+        let name = |n: usize| OwnedUniqueName::try_from(format!(":1.{n}")).unwrap();
+        let first = callers.entry_of(&name(0));
+        for n in 1..REMEMBERED {
+            assert!(!Arc::ptr_eq(&first, &callers.entry_of(&name(n))), "each has its own");
+        }
+        let is_known = |callers: &Callers| Arc::ptr_eq(&first, &callers.entry_of(&name(0)));
+        assert!(is_known(&callers), "a sender that is known displaces none");
+        assert_eq!(lock(&callers.known).len(), REMEMBERED);
+        callers.entry_of(&name(REMEMBERED));
+        assert!(lock(&callers.known).len() <= REMEMBERED && !is_known(&callers));
     }
 
     #[test]
@@ -187,6 +220,8 @@ mod tests {
         let callers = Callers::default();
         let (first, second, other) = (callers.asking_of(998), callers.asking_of(998), callers.asking_of(999));
         assert!(Arc::ptr_eq(&first, &second) && !Arc::ptr_eq(&first, &other));
+        assert_eq!(first.available_permits(), ASKING_EACH);
+        assert_eq!(callers.asking.available_permits(), ASKING_AT_ONCE);
         drop((first, second));
         callers.asking_of(997);
         assert_eq!(lock(&callers.asking_each).len(), 2, "a user who is gone is forgotten");

@@ -78,10 +78,37 @@ pub(super) async fn machine_id() -> fdo::Result<String> {
 mod tests {
     use super::*;
 
+    /// An object with an interface.
+    struct Example;
+
+    #[zbus::interface(name = "org.onecred.Example")]
+    impl Example {
+        fn first(&self) {}
+    }
+
     #[test]
-    fn a_document_names_what_is_below() {
-        let document = document(None, &["db_2dpassword".to_owned(), "x".to_owned()]);
-        assert!(document.ends_with("  <node name=\"db_2dpassword\"/>\n  <node name=\"x\"/>\n</node>\n"));
-        assert_eq!(document.matches("<interface ").count(), document.matches("</interface>").count());
+    fn a_document_has_the_interfaces_of_its_object_and_names_what_is_below() {
+        const STANDARD: [&str; 3] = [INTROSPECTABLE, PEER, PROPERTIES];
+        let below = ["db_2dpassword".to_owned(), "x".to_owned()];
+        for (own, below) in [(None, &below[..]), (Some(&Example as &dyn Interface), &below[..0])] {
+            let document = document(own, below);
+            assert!(document.starts_with("<!DOCTYPE node PUBLIC "), "{document}");
+            let names = document.split("<interface name=\"").skip(1);
+            let names: Vec<&str> = names.filter_map(|rest| rest.split('"').next()).collect();
+            let own_names: &[&str] = if own.is_some() { &["org.onecred.Example"] } else { &[] };
+            assert_eq!(names, [&STANDARD[..], own_names].concat());
+            assert_eq!(names.len(), document.matches("</interface>").count());
+            assert_eq!(document.matches("<method name=\"First\"").count(), own_names.len(), "{document}");
+            let nodes: Vec<&str> = document.lines().filter(|line| line.contains("<node name")).collect();
+            let expected = ["  <node name=\"db_2dpassword\"/>", "  <node name=\"x\"/>"];
+            assert_eq!(nodes, expected[..below.len()]);
+            assert!(document.ends_with("\n</node>\n") && document.matches("\n<node>\n").count() == 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_machine_id_is_that_of_the_file() {
+        let file = std::fs::read_to_string("/etc/machine-id").map(|text| text.trim().to_owned());
+        assert_eq!(machine_id().await.ok(), file.ok());
     }
 }

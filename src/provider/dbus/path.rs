@@ -84,7 +84,8 @@ mod tests {
     fn a_name_and_its_path_determine_each_other() {
         assert_eq!(escape("db-password"), "db_2dpassword");
         assert_eq!(escape("1st_key"), "_31st_5fkey");
-        for name in ["db-password", "1st_key", "a.b@c-d_e", "x"] {
+        assert_eq!(escape("Az09"), "Az09");
+        for name in ["db-password", "1st_key", "a.b@c-d_e", "x", "a1", "_", "é"] {
             let path = of_secret(name);
             assert!(zbus::ObjectPath::try_from(path.as_str()).is_ok(), "{path}");
             assert_eq!(Node::at(&path), Some(Node::Secret(name.to_owned())));
@@ -101,6 +102,17 @@ mod tests {
             ("/org/onecred/Credentials1/secret", Some(Node::Secrets)),
             ("/org/onecred/Credentials1/source", Some(Node::Sources)),
             ("/org/onecred/Credentials1/source/default", Some(Node::Source("default".to_owned()))),
+            ("/org/onecred/Credentials1/source/a_2db", Some(Node::Source("a-b".to_owned()))),
+            ("/org/onecred/Credentials1/secret/_31", Some(Node::Secret("1".to_owned()))),
+            ("", None),
+            ("/org/", None),
+            ("/org/onecred/Credentials1/", None),
+            ("/org/onecred/Credentials1/secret/", None),
+            ("/org/onecred/Credentials1/source/", None),
+            ("/org/onecred/Credentials1/Secret/a", None),
+            ("/org/onecred/Credentials1/secret/1", None),
+            ("/org/onecred/Credentials1/secret/a-b", None),
+            ("/org/onecred/Credentials1/secret/_+f", None),
             ("/org/onecred/Credentials12", None),
             ("/org/onecred/Credentials1/other", None),
             ("/org/onecred/Credentials1/other/a", None),
