@@ -26,7 +26,14 @@ pub const PAGES: Theme = Theme {
     name: "docs-pages",
     stage,
     shared: true,
-    cases: cases![security, configuration, nixos_options, every_page_is_played, the_bus_is_whole],
+    cases: cases![
+        security,
+        configuration,
+        nixos_options,
+        every_page_is_played,
+        the_bus_is_whole,
+        every_named_test_exists,
+    ],
 };
 
 /// Commands that are replaced, by their beginnings.
@@ -258,5 +265,45 @@ fn the_bus_is_whole(_: &Stage) {
         let name = member.split('"').next().unwrap_or_default();
         let verb = format!("onecred {}", name.to_lowercase());
         assert!(commands.contains(name) || commands.contains(&verb), "no command calls {name}");
+    }
+}
+
+/// The tests that a page names: in tables in a column `tests`, which is the last one, and in parentheses at the end
+/// of a paragraph. A row without a test has an empty list.
+fn named_tests(page: &str) -> Vec<Vec<&str>> {
+    let (mut rows, mut in_table) = (Vec::new(), false);
+    let spans = |text| str::split(text, '`').skip(1).step_by(2).collect();
+    for line in page.lines() {
+        let cells = line.strip_prefix('|').and_then(|line| line.strip_suffix('|'));
+        match cells.and_then(|cells| cells.rsplit('|').next()) {
+            Some(last) if !in_table => in_table = last.trim() == "tests",
+            Some(last) if !last.starts_with("--") => rows.push(spans(last)),
+            Some(_) => {}
+            None => {
+                in_table = false;
+                let end = line.strip_suffix("`)").and_then(|line| line.rsplit_once(" (`"));
+                rows.extend(end.map(|(_, names)| names.split("`, `").collect::<Vec<_>>()));
+            }
+        }
+    }
+    rows
+}
+
+fn every_named_test_exists(_: &Stage) {
+    let themes = || crate::every_theme();
+    let exists = |name: &str| match name.split_once("::") {
+        Some((theme, case)) => {
+            themes().any(|it| it.name == theme && it.cases.iter().any(|(name, _)| *name == case))
+        }
+        None if name.contains('/') => repository().join(name).exists(),
+        None => themes().any(|it| it.name == name),
+    };
+    for (page, least, untested) in [("docs/security.md", 24, 0), ("docs/failures.md", 13, 1)] {
+        let text = read(page);
+        let rows = named_tests(&text);
+        assert!(rows.len() >= least, "{page}: {rows:?}");
+        assert_eq!(rows.iter().filter(|row| row.is_empty()).count(), untested, "{page}: {rows:?}");
+        let missing: Vec<&str> = rows.into_iter().flatten().filter(|name| !exists(name)).collect();
+        assert!(missing.is_empty(), "{page} names {missing:?}");
     }
 }

@@ -83,9 +83,9 @@ const THEMES: &[&Theme] = &[
     &host_key::THEME,
     &host_key::KEPT,
     &hung_disk::THEME,
+    &hung_disk::CONFIGURATION,
     &cli::THEME,
     &cli_alone::THEME,
-    &hung_disk::CONFIGURATION,
     &demo::THEME,
     &docs::THEME,
     &docs::PAGES,
@@ -149,14 +149,19 @@ fn main() -> ExitCode {
     let mut all = trials(&wanted(&[THEMES, &account::THEMES].concat()), &suites);
     // installed on the host itself, it would become the bus of the host
     let bare: Vec<_> = suites.iter().copied().filter(|suite| *suite != Suite::Host).collect();
-    all.extend(trials(&wanted(&[&bus::BROKER]), &bare));
+    all.extend(trials(&wanted(BARE), &bare));
     // before 258, systemd decrypts without the socket
     let newest: Vec<_> = suites.into_iter().filter(|suite| *suite == Suite::Sid).collect();
-    all.extend(trials(&wanted(&[&sealed_crowd::THEME, &sealed_crowd::RECOVERY]), &newest));
+    all.extend(trials(&wanted(NEWEST), &newest));
     let conclusion = libtest_mimic::run(&arguments, all);
     forget_installations();
     conclusion.exit_code()
 }
+
+/// Themes for suites other than the host's.
+const BARE: &[&Theme] = &[&bus::BROKER];
+/// Themes for systemd 258 and later.
+const NEWEST: &[&Theme] = &[&sealed_crowd::THEME, &sealed_crowd::RECOVERY];
 
 /// The themes in `ONECRED_THEMES` (comma-separated), or all except those that test the test run itself.
 fn wanted(themes: &[&'static Theme]) -> Vec<&'static Theme> {
@@ -166,4 +171,9 @@ fn wanted(themes: &[&'static Theme]) -> Vec<&'static Theme> {
         false => named.split(',').any(|name| name == theme.name),
     };
     themes.iter().copied().filter(|theme| is_named(theme)).collect()
+}
+
+/// All themes, whichever suites play them.
+fn every_theme() -> impl Iterator<Item = &'static Theme> {
+    THEMES.iter().chain(&account::THEMES).chain(BARE).chain(NEWEST).copied()
 }
