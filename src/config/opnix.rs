@@ -4,9 +4,14 @@
 //! A secret's `path` becomes a target below /run/secrets, because secrets are published only in memory. Its
 //! services are restarted on a change.
 
+mod span;
+
 use std::collections::BTreeMap;
 
-use super::json::{self, JsonValue, Member, Node};
+use super::{
+    checked::REFRESHES,
+    json::{self, JsonValue, Member, Node},
+};
 
 /// The directory of OpNix's files with relative paths.
 pub(crate) const FOLDER: &str = "/var/lib/opnix/secrets";
@@ -14,6 +19,8 @@ pub(crate) const FOLDER: &str = "/var/lib/opnix/secrets";
 const TARGETS: &str = "/run/secrets";
 /// The maximum length of names: secrets allow 128 bytes, and a duplicate name gets a number.
 const LONGEST: usize = 100;
+/// OpNix's default interval of polling.
+const POLLED: &str = "6h";
 /// The directories for links.
 const LINKED: [&str; 5] = ["/etc/", "/run/", "/var/lib/", "/opt/", "/root/"];
 
@@ -69,7 +76,12 @@ pub(super) fn convert(tree: &Node) -> Option<Converted> {
         }
     }
     let secrets = Node { byte: tree.byte, value: JsonValue::Array(made) };
-    let tree = object(tree.byte, vec![("secrets", secrets)]);
+    let mut top = Vec::new();
+    if let Some(refresh) = import.refresh(tree) {
+        top.push(("defaults", object(refresh.byte, vec![("refresh", refresh)])));
+    }
+    top.push(("secrets", secrets));
+    let tree = object(tree.byte, top);
     Some(Converted { tree, notes: import.notes })
 }
 
@@ -124,30 +136,28 @@ impl Import {
         Some(object(secret.byte, made))
     }
 
-    /// The path of the secret, or the path from the template.
+    /// The path of the secret, or the path from the template, which OpNix uses only without a path.
     fn path(&self, tree: &Node, secret: &Node) -> Result<String, String> {
         let path = get(secret, "path").and_then(str_of).unwrap_or_default();
-        let template = get(tree, "pathTemplate").and_then(str_of).filter(|_| !path.starts_with('/'));
-        let Some(template) = template else {
-            return if path.is_empty() { Err("it has no \"path\"".into()) } else { Ok(path.to_owned()) };
+        let (template, key) = match get(tree, "pathTemplate").and_then(str_of) {
+            Some(template) if path.is_empty() => (template, "pathTemplate"),
+            _ if path.is_empty() => return Err("it has no \"path\"".into()),
+            _ => (path, "path"),
         };
         let variable = |key: &str| {
             let of = |node: Option<&Node>| {
                 node.and_then(|node| get(node, key)).and_then(str_of).map(str::to_owned)
             };
-            let own =
-                (key == "name" || key == "path").then(|| path.to_owned()).filter(|path| !path.is_empty());
-            of(get(secret, "variables")).or_else(|| of(get(tree, "defaults"))).or(own)
+            of(get(secret, "variables")).or_else(|| of(get(tree, "defaults")))
         };
         let (mut made, mut rest) = (String::new(), template);
         while let Some((before, after)) = rest.split_once('{') {
-            let (key, after) = after.split_once('}').ok_or("a { in \"pathTemplate\" is not closed")?;
-            let value = variable(key);
+            let (name, after) =
+                after.split_once('}').ok_or_else(|| format!("a {{ in {key:?} is not closed"))?;
+            let value = variable(name);
             made.push_str(before);
             made.push_str(
-                &value.ok_or_else(|| {
-                    format!("the secret does not set \"{key}\", which \"pathTemplate\" uses")
-                })?,
+                &value.ok_or_else(|| format!("the secret does not set {name:?}, which {key:?} uses"))?,
             );
             rest = after;
         }
@@ -228,7 +238,7 @@ impl Import {
         restart.extend(list(services).iter().cloned());
         for Member { byte, key, value } in members(services) {
             let unit = text(*byte, key);
-            let no_restart = get(value, "restart").is_some_and(|node| node.value == JsonValue::Bool(false));
+            let no_restart = is(get(value, "restart"), false);
             match get(value, "signal").filter(|node| node.value != JsonValue::Null) {
                 Some(signal) => {
                     let what = format!("the signal for {key} on a change of {name}");
@@ -250,20 +260,40 @@ impl Import {
         (restart, reload)
     }
 
+    /// The interval of OpNix's polling, as a value of `refresh`.
+    fn refresh(&mut self, tree: &Node) -> Option<Node> {
+        let integration = get(tree, "systemdIntegration")?;
+        let polling = get(integration, "polling")?;
+        if is(get(integration, "enable"), false) || !is(get(polling, "enable"), true) {
+            return None;
+        }
+        let interval = get(polling, "interval");
+        let byte = interval.map_or(polling.byte, |interval| interval.byte);
+        let written = interval.and_then(str_of).unwrap_or(POLLED);
+        let Some(seconds) = span::seconds(written) else {
+            let why = format!("it is not a time span, so it becomes {POLLED}");
+            self.note(byte, format!("the interval {written:?}"), why);
+            return Some(text(byte, POLLED));
+        };
+        let [shortest, longest] = REFRESHES.map(|limit| limit.as_secs());
+        let limited = seconds.clamp(shortest, longest);
+        if limited != seconds {
+            self.note(byte, format!("the interval {written:?}"), format!("it becomes {limited}s"));
+        }
+        Some(text(byte, &format!("{limited}s")))
+    }
+
     /// The units to restart on every change.
     fn common_services(&mut self, tree: &Node) -> Vec<Node> {
         let Some(integration) = get(tree, "systemdIntegration") else { return Vec::new() };
-        let off = |key: &str| get(integration, key).is_some_and(|node| node.value == JsonValue::Bool(false));
+        let off = |key: &str| is(get(integration, key), false);
         for Member { byte, key, .. } in members(integration) {
             let why = match key.as_str() {
                 "changeDetection" => "onecred compares versions, and keeps no file of hashes",
-                "polling" => {
-                    "a value older than \"maxAge\" is compared with 1Password when a unit requests it"
-                }
                 "errorHandling" => {
                     "a secret that is not available affects only the units that need it, and onecred tries again"
                 }
-                "enable" | "services" | "restartOnChange" => continue,
+                "enable" | "services" | "restartOnChange" | "polling" => continue,
                 _ => "onecred has no equivalent",
             };
             self.note(*byte, format!("\"systemdIntegration\": {key:?}"), why);
@@ -298,6 +328,10 @@ fn get<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
 
 fn str_of(node: &Node) -> Option<&str> {
     if let JsonValue::Text(text) = &node.value { Some(text) } else { None }
+}
+
+fn is(node: Option<&Node>, value: bool) -> bool {
+    node.is_some_and(|node| node.value == JsonValue::Bool(value))
 }
 
 fn text(byte: usize, text: &str) -> Node {

@@ -36,7 +36,7 @@ use crate::domain::secret::MaxAge;
 
 const DAY: u64 = 86400;
 const MAX_AGES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30 * DAY)];
-const REFRESHES: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(30 * DAY)];
+pub(super) const REFRESHES: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(30 * DAY)];
 const AFTERS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(DAY)];
 const DEADLINES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(600)];
 const STORE_SIZES: [u64; 2] = [1 << 20, 4 << 30];

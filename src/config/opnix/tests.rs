@@ -18,9 +18,9 @@ const TEMPLATED: &str = r#"{
   "pathTemplate": "/run/secrets/{service}/{environment}/{name}",
   "defaults": { "environment": "prod" },
   "secrets": [
-    { "path": "token", "reference": "op://V/I/token", "variables": { "service": "web" } },
-    { "path": "token", "reference": "op://V/I/token", "variables": { "service": "web", "environment": "test" } },
-    { "path": "lost", "reference": "op://V/I/lost" }
+    { "reference": "op://V/I/token", "variables": { "service": "web", "name": "token" } },
+    { "path": "{service}/test/token", "reference": "op://V/I/token", "variables": { "service": "web" } },
+    { "path": "{lost}", "reference": "op://V/I/lost" }
   ],
   "systemdIntegration": { "enable": true, "services": ["web", "worker"], "restartOnChange": true,
     "changeDetection": { "enable": true, "hashFile": "/var/lib/opnix/hashes" }, "polling": { "enable": true, "interval": "5m" },
@@ -80,11 +80,11 @@ fn path_templates_are_filled_in() {
         );
     }
     assert!(!json.contains("lost"), "{json}");
+    assert!(json.contains("\"defaults\": {\n    \"refresh\": \"300s\"\n  }"), "{json}");
     let told = notes.join("\n");
     for word in [
-        "line 7: a secret is left out: the secret does not set \"service\", which \"pathTemplate\" uses",
+        "line 7: a secret is left out: the secret does not set \"lost\", which \"path\" uses",
         "\"changeDetection\"",
-        "\"polling\"",
         "\"errorHandling\"",
     ] {
         assert!(told.contains(word), "{told}");
@@ -105,7 +105,7 @@ fn it_is_accepted_as_it_is() {
         told.iter().any(|line| line.contains("secrets.json:7:5") && line.contains("left out")),
         "{told:?}"
     );
-    let wrong = TEMPLATED.replace("op://V/I/lost", "op://V").replace("lost\"", "/run/x/lost\"");
+    let wrong = TEMPLATED.replace("op://V/I/lost", "op://V").replace("{lost}\"", "/run/x/lost\"");
     let report = super::super::from_text(Path::new("secrets.json"), &wrong).expect_err("a bad reference");
     assert!(report.to_string().contains("secrets.json:7:43: error:"), "{report}");
 }
@@ -123,4 +123,40 @@ fn ours_is_none_of_theirs() {
         assert!(import_opnix(ours).expect_err("ours").contains("not an OpNix file"));
     }
     assert!(import_opnix("{\n\n").expect_err("cut off").contains("line 1"));
+}
+
+#[test]
+fn polling_becomes_refresh() {
+    let integration =
+        r#""systemdIntegration": { "enable": true, "polling": { "enable": true, "interval": "5m" } }"#;
+    for (changed, refresh, note) in [
+        (integration.to_owned(), Some("300s"), None),
+        (integration.replace(r#", "interval": "5m""#, ""), Some("21600s"), None),
+        (
+            integration.replace("5m", "10s"),
+            Some("60s"),
+            Some(r#"line 1: the interval "10s": it becomes 60s"#),
+        ),
+        (
+            integration.replace("5m", "1y"),
+            Some("2592000s"),
+            Some(r#"the interval "1y": it becomes 2592000s"#),
+        ),
+        (
+            integration.replace("5m", "soon"),
+            Some("6h"),
+            Some(r#"the interval "soon": it is not a time span"#),
+        ),
+        (integration.replace(r#"polling": { "enable": true"#, r#"polling": { "enable": false"#), None, None),
+        // OpNix polls only with its integration
+        (integration.replace(r#"{ "enable": true, "polling"#, r#"{ "enable": false, "polling"#), None, None),
+    ] {
+        let file = format!(r#"{{ {changed}, "secrets": [ {{ "path": "a", "reference": "op://V/I/f" }} ] }}"#);
+        let Imported { json, notes } = import_opnix(&file).expect("OpNix's");
+        let made: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        assert_eq!(made["defaults"]["refresh"].as_str(), refresh, "{changed}");
+        assert_eq!(check(&json), [""; 0]);
+        assert_eq!(notes.len(), usize::from(note.is_some()), "{notes:?}");
+        assert!(note.is_none_or(|note| notes[0].contains(note)), "{notes:?}");
+    }
 }
