@@ -13,6 +13,7 @@ mod start_cost;
 mod target;
 mod template;
 mod units;
+mod unused;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -63,6 +64,7 @@ pub(super) fn check(merged: Merged, memory: Option<u64>, problems: &mut Problems
     clash::claims(&checker.claims, checker.problems);
     clash::targets(&checker.targets, checker.problems);
     clash::rules(&rules, checker.problems);
+    unused::check(&merged.secrets, &merged.templates, checker.problems);
     let mut policy = Policy::new(secrets, rules.into_iter().map(|(rule, _)| rule).collect());
     for Template { filling, grants, declared_at, .. } in &templates {
         policy.add_template(Arc::clone(filling), grants, declared_at);

@@ -28,14 +28,6 @@ impl Checker<'_> {
         let grants = self.grants(&written.units, name.as_ref(), &holder);
         let target = self.target(&super::target::Written::of_secret(written), &holder);
         let rotation = self.rotation(&super::rotation::Written::of_secret(written));
-        if written.units.is_empty() && written.target.is_none() && written.whole {
-            let what = format!("no unit or file gets {holder}: it has neither \"units\" nor a \"target\"");
-            self.problems.warn(
-                written.place,
-                what,
-                "name the units that may have it, for example \"units\": [\"app\"]",
-            );
-        }
         let declared_at = self.problems.line(written.place);
         let name = name?;
         let allow_empty = written.allow_empty.as_ref().is_some_and(|allow| allow.value);
