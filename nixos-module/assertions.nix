@@ -58,6 +58,7 @@ let
         optional (own.looksLikeReference what && !own.isReference what) (
           fault "${where}: invalid secret reference; the form is op://VAULT/ITEM/[SECTION/]FIELD, with letters, digits, spaces and _.-"
         )
+        ++ map (said: fault "${where}: ${said}") (own.emptyPartSaid what)
         ++ optional (!own.looksLikeReference what && !isKnown what) (
           fault "${where}: neither a secret reference (op://…) nor the name of an entry of services.onecred.secrets or templates"
         )

@@ -3,6 +3,7 @@
   _file = ./default.nix;
   imports = [
     ./options.nix
+    ./clashes.nix
     ./metrics.nix
     ./mistakes.nix
     ./persistence.nix

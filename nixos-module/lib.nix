@@ -102,6 +102,20 @@ rec {
     in
     contains "{{${name}}}" squeezed || contains "{{${name}|" squeezed;
 
+  # The placeholders of a template, each without its braces. `{{"TEXT"}}` is not one.
+  placesIn =
+    content:
+    builtins.filter (place: !hasPrefix "\"" place) (
+      map (found: trimmed (builtins.head found)) (
+        builtins.filter builtins.isList (
+          builtins.split "[{][{]([^}]*)[}][}]" (builtins.replaceStrings [ "{{{{" ] [ "" ] content)
+        )
+      )
+    );
+
+  # The name or reference of a placeholder, and its filters.
+  partsOf = place: map trimmed (lib.splitString "|" place);
+
   # The absolute paths in a text, each once. `%t` is the directory /run in a unit.
   pathsIn =
     text:
@@ -185,6 +199,10 @@ rec {
   # Whether a service is one of onecred's.
   isOwn = service: service == "onecred" || hasPrefix "onecred-" service;
 
+  # the longest name for which systemd accepts onecred-file@NAME.service
+  longestFile =
+    longest - builtins.stringLength "onecred-file@.service" - builtins.stringLength "file";
+
   # the limit of unit name and credential ID together, in bytes: systemd puts both into a socket address
   longest = 83;
 
@@ -192,6 +210,47 @@ rec {
     text:
     builtins.match "op://${segment}/${segment}/(${segment}/)?${segment}([?](attribute=(otp|totp)|ssh-format=openssh))?" text
     != null;
+
+  # What is wrong with a valid reference: "part" if it lacks a part and so can't match anything, "section" if it has an empty section. Null
+  # otherwise.
+  emptyPartOf =
+    text:
+    let
+      parts = builtins.match "op://([^/?]*)/([^/?]*)/(([^/?]*)/)?([^/?]*)([?].*)?" text;
+      part = builtins.elemAt parts;
+    in
+    if parts == null then
+      null
+    else if part 0 == "" || part 1 == "" || part 4 == "" then
+      "part"
+    else if part 2 != null && part 3 == "" then
+      "section"
+    else
+      null;
+
+  # What is said about a reference that can't match anything.
+  emptyPartSaid =
+    text:
+    lib.optional (emptyPartOf text == "part")
+      "the reference ${text} has an empty part, so it can't match anything; the form is op://VAULT/ITEM/[SECTION/]FIELD";
+
+  # The secret reference of an entry, also of one with `opItem`.
+  referenceOf =
+    {
+      reference ? null,
+      opItem ? null,
+      opField ? null,
+      ...
+    }:
+    let
+      field = if opField == null then "password" else opField;
+    in
+    if opItem != null then
+      "op://${toString opItem}/${toString field}"
+    else if reference != null then
+      toString reference
+    else
+      "";
 
   isName = text: builtins.match "[A-Za-z0-9_][A-Za-z0-9._@-]{0,127}" text != null;
 

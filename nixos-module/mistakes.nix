@@ -107,6 +107,24 @@ let
       filter (link: !isPlain link) (filter isString (entry.links or [ ]))
     );
 
+  # assertions.nix checks `reference` of options
+  reference =
+    { place, entry }:
+    let
+      written = own.referenceOf entry;
+      isOption = cfg.secrets ? ${entry.name or ""} && !(entry ? opItem);
+    in
+    optional ((entry ? opItem || entry ? reference && !isOption) && !own.isReference written) (
+      fault (
+        if entry ? opItem then
+          "${place}: opItem has the form VAULT/ITEM, and opField the form [SECTION/]FIELD, with letters, digits, spaces and _.-"
+        else
+          "${place}.reference: invalid secret reference; the form is op://VAULT/ITEM/[SECTION/]FIELD, with letters, digits, spaces and _.-"
+      )
+    )
+    ++ canMatch place written;
+  canMatch = place: text: map (said: fault "${place}: ${said}") (own.emptyPartSaid text);
+
   signalled =
     place: entry:
     concatMap (
@@ -118,49 +136,41 @@ let
       )
     ) (attrNames (entry.signalUnits or { }));
 
-  # the placeholders of a template
-  placesIn =
-    content:
-    map (found: own.trimmed (builtins.head found)) (
-      filter builtins.isList (
-        builtins.split "[{][{]([^}]*)[}][}]" (builtins.replaceStrings [ "{{{{" ] [ "" ] content)
-      )
-    );
+  # a placeholder of a template
   placeholder =
     place: text:
     let
-      parts = map own.trimmed (lib.splitString "|" text);
+      parts = own.partsOf text;
       name = builtins.head parts;
       filters = builtins.tail parts;
     in
-    if lib.hasPrefix "\"" text then
-      [ ]
-    else
-      optional (lib.hasPrefix "op:" name && !own.isReference name) (
-        fault "${place}.content: {{${name}}} is not a valid secret reference; the form is op://VAULT/ITEM/[SECTION/]FIELD"
-      )
-      ++ optional (!lib.hasPrefix "op:" name && !(rendered.secrets ? ${name})) (
-        fault "${place}.content: {{${name}}} is not in services.onecred.secrets"
-      )
-      ++
-        map
-          (one: fault "${place}.content: {{${text}}}: ${one} is not one of trim, env, json, yaml, toml, raw")
-          (
-            filter (
-              one:
-              !elem one [
-                "trim"
-                "env"
-                "json"
-                "yaml"
-                "toml"
-                "raw"
-              ]
-            ) filters
-          );
+    optional (lib.hasPrefix "op:" name && !own.isReference name) (
+      fault "${place}.content: {{${name}}} is not a valid secret reference; the form is op://VAULT/ITEM/[SECTION/]FIELD"
+    )
+    ++ optional (!lib.hasPrefix "op:" name && !(rendered.secrets ? ${name})) (
+      fault "${place}.content: {{${name}}} is not in services.onecred.secrets"
+    )
+    ++
+      map
+        (one: fault "${place}.content: {{${text}}}: ${one} is not one of trim, env, json, yaml, toml, raw")
+        (
+          filter (
+            one:
+            !elem one [
+              "trim"
+              "env"
+              "json"
+              "yaml"
+              "toml"
+              "raw"
+            ]
+          ) filters
+        );
   ofTemplate =
     { place, entry }:
-    concatMap (placeholder place) (placesIn (entry.content or ""))
+    concatMap (
+      text: placeholder place text ++ canMatch "${place}.content" (builtins.head (own.partsOf text))
+    ) (own.placesIn (entry.content or ""))
     ++ oneOf schema."$defs".Escape "${place}.escape" (entry.escape or null);
 
   oneOf =
@@ -218,13 +228,17 @@ let
       mapAttrsToList (name: ofSource "${settings}.sources.${name}") (cfg.settings.sources or { })
     )
     ++ concatMap (
-      rule: unknown "${settings}.rules" schema."$defs".Rule rule ++ durations "${settings}.rules" rule
+      rule:
+      unknown "${settings}.rules" schema."$defs".Rule rule
+      ++ durations "${settings}.rules" rule
+      ++ canMatch "${settings}.rules" (rule.reference or "")
     ) (filter isAttrs (cfg.settings.rules or [ ]));
 in
 {
   config.assertions = lib.mkIf cfg.enable (
     concatMap (ofEntry schema."$defs".Secret) (both "secrets")
     ++ concatMap (ofEntry schema."$defs".Template) (both "templates")
+    ++ concatMap reference (both "secrets")
     ++ concatMap ofTemplate (both "templates")
     ++ lib.concatLists (mapAttrsToList (name: ofSource "services.onecred.sources.${name}") cfg.sources)
     ++ ofSettingsThemselves

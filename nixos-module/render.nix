@@ -8,6 +8,7 @@ let
     optionalAttrs
     ;
   inherit (import ./lib.nix { inherit lib; })
+    grant
     granted
     isOwn
     isReference
@@ -36,6 +37,13 @@ let
     map ({ service, id, ... }: "${granted service}/${id}") (
       builtins.filter (one: one.what == name) asked
     );
+  # the units of an entry, and those of services that use it and are not among them
+  allUnits =
+    name: units:
+    units
+    ++ lib.unique (
+      builtins.filter (new: !builtins.elem (grant name new) (map (grant name) units)) (grants name)
+    );
   # what a service with `environmentFiles` and `credentials` adds to an entry
   extend =
     {
@@ -59,7 +67,7 @@ let
       // {
         inherit name;
         target = of;
-        units = units ++ grants name;
+        units = allUnits name units;
       }
     );
   entry =

@@ -41,23 +41,172 @@ let
     optional (needs && (isKnown || lib.any (one: builtins.elem one early) service.before))
       "systemd.services.${name}: it brings the network up, and onecred can give it no secret before; keep this secret in a file of the machine, or with sops-nix or agenix";
 
+  isReadable = mode: builtins.isString mode && builtins.match ".*[4567]" mode != null;
   readable =
     entry:
     optional
       (
-        builtins.isString (entry.mode or null)
-        && builtins.match ".*[4567]" entry.mode != null
+        isReadable (entry.mode or null)
         # OpNix's users have chosen the mode
         && !(ofOpNix ? ${entry.name})
       )
       "services.onecred.${kindOf entry}.${entry.name}.mode: every user can read the file; let the owner or a group read it, with mode 0400 or 0440";
+  # settings of a file that is not published
+  withoutFile =
+    place: name: written:
+    let
+      keys = builtins.attrNames (
+        own.said (
+          builtins.intersectAttrs {
+            owner = null;
+            group = null;
+            mode = null;
+            links = null;
+            makeDirectories = null;
+          } written
+        )
+      );
+      targets = map (entry: entry.target or null) (
+        builtins.filter (entry: entry.name or null == name) entries
+      );
+    in
+    optional (keys != [ ] && lib.all (target: target == null) targets)
+      "${place}: ${builtins.concatStringsSep ", " keys}: without effect, because no file is published; set publish = true, or remove it";
+  ofOptions =
+    kind:
+    lib.concatLists (
+      lib.mapAttrsToList (name: withoutFile "services.onecred.${kind}.${name}" name) cfg.${kind}
+    )
+    ++ concatMap (
+      entry: withoutFile "services.onecred.settings.${kind} (${entry.name})" entry.name entry
+    ) (builtins.filter (entry: entry ? name) (cfg.settings.${kind} or [ ]));
+
+  tooLong =
+    entry:
+    optional (entry.target or null != null && builtins.stringLength entry.name > own.longestFile)
+      "services.onecred.${kindOf entry}.${entry.name}: systemd does not accept onecred-file@${entry.name}.service, so no unit can be ordered after the file; use a name of at most ${toString own.longestFile} bytes";
+
+  # values that may change the meaning of a file
+  raw =
+    entry:
+    let
+      extensionOf =
+        text:
+        let
+          parts = lib.splitString "." text;
+        in
+        if builtins.length parts > 1 then lib.last parts else null;
+      target = entry.target or "";
+      extension = if extensionOf target != null then extensionOf target else extensionOf entry.name;
+      hasForm =
+        builtins.any
+          (
+            text:
+            builtins.elem (extensionOf text) [
+              "env"
+              "json"
+            ]
+          )
+          [
+            target
+            entry.name
+          ];
+      isRaw =
+        place:
+        builtins.all (
+          filter:
+          builtins.elem filter [
+            "trim"
+            "raw"
+          ]
+        ) (builtins.tail (own.partsOf place));
+      remedies = {
+        yml = "set escape = \"yaml\"";
+        yaml = "set escape = \"yaml\"";
+        toml = "set escape = \"toml\"";
+        ini = "quote them as its reader expects";
+      };
+    in
+    optional
+      (
+        entry ? content
+        && entry.escape or null == null
+        && remedies ? ${toString extension}
+        && !hasForm
+        && builtins.any isRaw (own.placesIn entry.content)
+      )
+      "services.onecred.templates.${entry.name}.content: values are inserted unescaped, and some values would break this file; ${remedies.${extension}}, or if this is meant escape = \"raw\"";
+
+  inEmptySection =
+    place: reference:
+    optional (own.emptyPartOf reference == "section")
+      "${place}: the reference ${reference} has two slashes in a row, which means a section without a title; remove one of them, unless the field is in such a section";
+
+  emptySections =
+    entry:
+    let
+      place = "services.onecred.${kindOf entry}.${entry.name}";
+    in
+    inEmptySection place (own.referenceOf entry)
+    ++ concatMap (part: inEmptySection "${place}.content" (builtins.head (own.partsOf part))) (
+      own.placesIn (entry.content or "")
+    );
+
+  ofSettings =
+    optional (isReadable (cfg.settings.defaults.mode or null))
+      "services.onecred.settings.defaults.mode: every user can read the files; let the owner or a group read them, with mode 0400 or 0440"
+    ++ concatMap (rule: inEmptySection "services.onecred.settings.rules" (rule.reference or "")) (
+      cfg.settings.rules or [ ]
+    );
+
+  # sources
+  placeOf =
+    name:
+    if cfg.sources ? ${name} then
+      "services.onecred.sources.${name}"
+    else if name == "default" && !(cfg.settings.sources or { } ? default) then
+      "services.onecred.settings.source"
+    else
+      "services.onecred.settings.sources.${name}";
+  expensive =
+    {
+      name,
+      cost,
+      hosts,
+      budget,
+    }:
+    "${placeOf name}: a start of ${
+      if hosts == 1 then "this host" else "each of ${toString hosts} hosts"
+    } needs about ${toString cost} calls, ${toString (cost * hosts)} together, and the budget is ${toString budget} a day; raise budget if 1Password allows more, use fewer vaults, or use a Connect server, which has no quota";
+  insecure =
+    name: source:
+    optional (
+      source.insecure or false == true
+      && builtins.match "(https:|unix:).*" (toString (source.url or "")) != null
+    ) "${placeOf name}.insecure: it has no effect with this URL; remove it";
+  sources =
+    cfg.rendered.sources or { }
+    // lib.optionalAttrs (cfg.rendered ? source) { default = cfg.rendered.source; };
+
   ofOpNix = config.services.onepassword-secrets.secrets or { };
   kindOf = entry: if entry ? content then "templates" else "secrets";
 in
 {
   config.warnings = lib.mkIf cfg.enable (
     map unrequested requests
-    ++ concatMap (entry: unused entry ++ readable entry) (builtins.filter (entry: entry ? name) entries)
+    ++ concatMap (
+      entry: unused entry ++ readable entry ++ tooLong entry ++ raw entry ++ emptySections entry
+    ) (builtins.filter (entry: entry ? name) entries)
+    ++ ofSettings
+    ++ ofOptions "secrets"
+    ++ ofOptions "templates"
+    ++ map expensive (
+      import ./cost.nix {
+        inherit lib;
+        inherit (cfg) rendered;
+      }
+    )
+    ++ lib.concatLists (lib.mapAttrsToList insecure sources)
     ++ lib.concatLists (
       lib.mapAttrsToList ofNetwork (lib.filterAttrs (name: _: !own.isOwn name) config.systemd.services)
     )

@@ -1,4 +1,4 @@
-# The list of errors of the module, which should be empty, and the secrets.json of each configuration.
+# The list of errors of the module, which should be empty, and the secrets.json and warnings of each configuration.
 #
 # nix-instantiate --eval --strict --json --store dummy:// nixos-module/tests, with --arg lib 'import /path/to/nixpkgs/lib' for another lib
 {
@@ -155,9 +155,12 @@ in
     ++ different
     ++ judged;
   rendered =
-    lib.mapAttrs (_: { config, ... }: config.services.onecred.rendered) configurations
+    lib.mapAttrs (_: { config, ... }: {
+      inherit (config.services.onecred) rendered;
+      inherit (config) warnings;
+    }) configurations
     // builtins.listToAttrs (
-      map (one: lib.nameValuePair one.name one.rendered) (
+      map (one: lib.nameValuePair one.name { inherit (one) rendered warnings; }) (
         builtins.filter (one: one.rendered != null) played
       )
     );

@@ -12,9 +12,13 @@ let
     length
     listToAttrs
     match
+    replaceStrings
     stringLength
     substring
     ;
+  upper = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+  lower = "abcdefghijklmnopqrstuvwxyz";
+  characters = text: genList (n: substring n 1 text) (stringLength text);
   lib = builtins // rec {
     types = import ./types.nix { inherit lib; };
     inherit (import ./modules.nix { inherit lib; })
@@ -43,6 +47,7 @@ let
     concatStrings = builtins.concatStringsSep "";
     stringAsChars =
       change: text: concatStrings (map change (genList (n: substring n 1 text) (stringLength text)));
+    toLower = replaceStrings (characters upper) (characters lower);
     escapeRegex = stringAsChars (c: if match "[[{()*+?.^$|\\]" c != null then "\\${c}" else c);
     splitString = at: text: filter isString (builtins.split (escapeRegex at) text);
     versionAtLeast = version: least: builtins.compareVersions version least >= 0;

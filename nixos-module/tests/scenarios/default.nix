@@ -4,6 +4,7 @@
   sockets = import ./sockets.nix;
   opnix = import ./opnix.nix;
   mistakes = import ./mistakes.nix;
+  warnings = import ./warnings.nix;
   switches = import ./switches.nix;
   machine = import ./machine.nix;
 }

@@ -38,7 +38,7 @@ let
           in
           if found == null then [ ] else found
         ) unit.${kind};
-      sorted = kind: builtins.sort builtins.lessThan (of kind);
+      sorted = kind: builtins.sort builtins.lessThan (lib.unique (of kind));
     in
     if sorted "requires" == sorted "after" then sorted "requires" else [ "not ordered" ];
 
@@ -67,18 +67,18 @@ let
   compare =
     what: expected: got:
     lib.optional (got != expected) "${what}: ${toJSON got}, not ${toJSON expected}";
+  warnings = filter (
+    text: lib.hasInfix "onecred" text || lib.hasInfix "onepassword" text
+  ) config.warnings;
 in
 {
+  inherit warnings;
   # null if it has faults
   rendered = if faults == [ ] then config.services.onecred.rendered else null;
   wrong = map (wrong: "${name}: ${wrong}") (
     differences "fault" faults evaluated.faults
     ++ lib.optionals (faults == [ ]) (
-      lib.optionals (warns != null) (
-        differences "warning" warns (
-          filter (text: lib.hasInfix "onecred" text || lib.hasInfix "onepassword" text) config.warnings
-        )
-      )
+      lib.optionals (warns != null) (differences "warning" warns warnings)
       ++ lib.optional (!evaluated.whole) "not whole"
       ++ lib.concatLists (
         lib.mapAttrsToList (
