@@ -40,11 +40,19 @@ in
       # units written for OpNix wait for all files
       publishAtBoot = true;
       secrets = converted.secrets;
-      settings = lib.mkIf integration.polling.enable {
+      settings = lib.mkIf (integration.enable && integration.polling.enable) {
         defaults.refresh = import ./opnix/interval.nix { inherit lib; } integration.polling.interval;
       };
     };
     environment.etc = lib.listToAttrs files;
+
+    assertions = map (
+      { name, variable }:
+      {
+        assertion = false;
+        message = "services.onepassword-secrets.secrets.${name}: its path contains {${variable}}, which is in neither its variables nor services.onepassword-secrets.defaults";
+      }
+    ) converted.unknown;
 
     # The paths of OpNix lead to the files. This also replaces the plain files that OpNix has left there.
     systemd.tmpfiles.rules = [ "d ${own.ofTmpfiles cfg.outputDir} 0751 root root -" ] ++ links;

@@ -30,6 +30,9 @@ let
     in
     builtins.replaceStrings (map (key: "{${key}}") keys) (map (key: all.${key}) keys);
 
+  # The variables of an expanded path that have no value.
+  unknownIn = path: map builtins.head (filter isList (builtins.split "[{]([^{}]*)[}]" path));
+
   # The file, and the paths that OpNix would have used for it.
   place =
     paths:
@@ -75,7 +78,15 @@ let
     else
       "0${builtins.elemAt parts 0}${masked (builtins.elemAt parts 1)}${masked (builtins.elemAt parts 2)}";
 
-  withService = unit: if match ".*[.][a-z]+" unit == null then "${unit}.service" else unit;
+  # a name such as acme-www.example is one of a service
+  withService =
+    unit:
+    if
+      match ".*[.](service|socket|target|timer|path|mount|automount|swap|slice|scope)" unit == null
+    then
+      "${unit}.service"
+    else
+      unit;
 
   secret =
     {
@@ -86,6 +97,8 @@ let
       group ? "root",
       mode ? "0600",
       reference,
+      # units of OpNix's file that are restarted for each of its secrets
+      common ? [ ],
       ...
     }:
     let
@@ -111,7 +124,9 @@ let
       restartUnits = lib.subtractLists (map withService (attrNames signalled)) (
         lib.unique (
           map withService (
-            lib.optionals integration.restartOnChange (listed ++ integration.services) ++ attrNames restarted
+            lib.optionals integration.restartOnChange (listed ++ integration.services)
+            ++ attrNames restarted
+            ++ common
           )
         )
       );
@@ -143,6 +158,11 @@ let
         inherit (variables) name;
         value = one // {
           inherit (variables) name;
+          common =
+            let
+              given = read.systemdIntegration or { };
+            in
+            lib.optionals (given.enable or false && given.restartOnChange or false) (given.services or [ ]);
           paths = [
             (expand variables (if one.path or "" != "" then one.path else read.pathTemplate or variables.name))
           ];
@@ -167,7 +187,10 @@ let
           if one.path != null then
             [ (expand variables one.path) ]
           else
-            [ name ] ++ lib.optional (cfg.pathTemplate != null) (expand variables cfg.pathTemplate);
+            [ name ]
+            ++ filter (path: unknownIn path == [ ]) (
+              lib.optional (cfg.pathTemplate != null) (expand variables cfg.pathTemplate)
+            );
       }
     );
 
@@ -187,6 +210,12 @@ in
   );
   # unit, names of secrets
   unitsOf = unit: filter (name: elem unit (ordered (all.${name}.services or [ ]))) (attrNames all);
+  # secret, path with variables that have no value
+  unknown = lib.concatLists (
+    lib.mapAttrsToList (
+      name: one: map (variable: { inherit name variable; }) (unknownIn (builtins.head one.paths))
+    ) all
+  );
   # links that are made at boot
   links = lib.concatLists (
     lib.mapAttrsToList (

@@ -67,7 +67,9 @@ in
       option types.str "/var/lib/opnix/secrets"
         "The directory with the paths of secrets. It has symbolic links to the files, which are in memory.";
     users = option (types.listOf types.str) [ ] "Members of the group `onepassword-secrets`.";
-    pathTemplate = option (types.nullOr types.str) null "Another path for secrets without `path`.";
+    pathTemplate =
+      option (types.nullOr types.str) null
+        "Another path for secrets without `path`, if all of its variables have values.";
     defaults = option (types.attrsOf types.str) { } "Values for `{NAME}` in `path` and `pathTemplate`.";
     secrets = option (types.attrsOf secret) { } "Secrets, by name.";
     secretPaths = mkOption {
@@ -109,7 +111,9 @@ in
         hashFile = ignored types.str "/var/lib/opnix/secret-hashes.json";
       };
       polling = {
-        enable = option types.bool false "Whether secrets are regularly compared with 1Password.";
+        enable =
+          option types.bool false
+            "Whether secrets are regularly compared with 1Password. Requires `systemdIntegration.enable`.";
         interval = option types.str "6h" "How often, as a time span of systemd.";
       };
       errorHandling = {

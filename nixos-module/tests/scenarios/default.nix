@@ -3,6 +3,7 @@
   readers = import ./readers.nix;
   sockets = import ./sockets.nix;
   opnix = import ./opnix.nix;
+  shapes = import ./shapes.nix;
   mistakes = import ./mistakes.nix;
   warnings = import ./warnings.nix;
   switches = import ./switches.nix;
