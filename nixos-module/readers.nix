@@ -51,6 +51,79 @@ let
         "fileSystems.${path}.options: add \"${ordered}\", so that the file system is mounted after onecred has published the file"
     ) (namesIn (builtins.filter (one: !lib.hasPrefix "x-systemd." one) all));
 
+  # Units of users cannot request anything of the system.
+  ofUser =
+    name: service:
+    let
+      place = "systemd.user.services.${name}";
+      asks =
+        own.requestedByName service.serviceConfig != [ ]
+        || own.askedAt own.socket (service.serviceConfig.LoadCredential or [ ]) != [ ]
+        || own.askedAt own.sealedSocket (service.serviceConfig.LoadCredentialEncrypted or [ ]) != [ ];
+    in
+    optional asks {
+      assertion = false;
+      message = "${place}: onecred gives no credentials to services of users; use a service of the system with User=, or publish the secret as a file";
+    };
+  userServices = config.systemd.user.services or { };
+  namedByUsers = lib.unique (
+    concatMap (service: cfg.published.mentioned (own.textOfService service)) (
+      builtins.attrValues userServices
+    )
+  );
+
+  # Files are published when a unit requests them.
+  units = map (kind: builtins.attrValues config.systemd.${kind}) [
+    "services"
+    "sockets"
+    "targets"
+    "paths"
+    "timers"
+  ];
+  requested =
+    concatMap (unit: unit.requires ++ unit.wants ++ unit.requisite or [ ] ++ unit.bindsTo or [ ]) (
+      lib.concatLists units ++ config.systemd.mounts or [ ] ++ config.systemd.automounts or [ ]
+    )
+    ++ concatMap (
+      fileSystem:
+      map (lib.removePrefix "x-systemd.requires=") (
+        builtins.filter (lib.hasPrefix "x-systemd.requires=") (fileSystem.options or [ ])
+      )
+    ) (builtins.attrValues config.fileSystems);
+  # %i stands for each instance
+  handles = builtins.filter (lib.hasPrefix "onecred-file@") (lib.unique requested);
+  exact = lib.genAttrs handles (_: null);
+  globs = map (builtins.replaceStrings [ "%i" "%I" ] [ "*" "*" ]) (
+    builtins.filter (lib.hasInfix "%") handles
+  );
+  isRequested =
+    name:
+    exact ? "onecred-file@${name}.service"
+    || lib.any (glob: own.matchesGlob glob "onecred-file@${name}.service") globs;
+  publishesAll =
+    cfg.publishAtBoot
+    || builtins.elem "onecred-publish.service" requested
+    || builtins.elem "onecred-publish.target" requested;
+  placeOf =
+    name:
+    if cfg.secrets ? ${name} then
+      "services.onecred.secrets.${name}"
+    else if cfg.templates ? ${name} then
+      "services.onecred.templates.${name}"
+    else
+      null;
+  unread =
+    name:
+    let
+      place = placeOf name;
+      path = cfg.published.targets.${name};
+    in
+    if builtins.elem name namedByUsers then
+      "services.onecred: services of users name ${path}, but cannot request it; set services.onecred.publishAtBoot = true"
+    else if place == null then
+      "services.onecred.settings: no unit is known to read ${path}, so nothing publishes it at boot; add onecred-file@${name}.service to requires and after of its readers, or set services.onecred.publishAtBoot = true"
+    else
+      "${place}: no unit is known to read ${path}, so nothing publishes it at boot; name its readers in ${place}.services, or set services.onecred.publishAtBoot = true";
   ofService =
     name: service:
     map (
@@ -62,11 +135,15 @@ in
   config = lib.mkIf cfg.enable {
     assertions =
       users
+      ++ lib.concatLists (mapAttrsToList ofUser userServices)
       ++ concatMap ({ place, value }: tooEarly place value) (
         lib.optionals (options.boot ? initrd) (initial ++ luks) ++ activation
       );
     warnings =
-      lib.concatLists (mapAttrsToList ofFileSystem config.fileSystems)
+      lib.optionals (!publishesAll) (
+        map unread (builtins.filter (name: !isRequested name) cfg.published.names)
+      )
+      ++ lib.concatLists (mapAttrsToList ofFileSystem config.fileSystems)
       ++ lib.concatLists (
         mapAttrsToList ofService (lib.filterAttrs (name: _: !own.isOwn name) config.systemd.services)
       );

@@ -46,21 +46,7 @@ let
         "secrets"
         "templates"
       ];
-  # what a NixOS container has of the host
-  ofContainer =
-    service:
-    let
-      container =
-        if options ? containers && lib.hasPrefix "container@" service then
-          config.containers.${lib.removePrefix "container@" service} or { }
-        else
-          { };
-    in
-    own.textsOf (
-      lib.mapAttrsToList (path: mount: if mount.hostPath == null then path else mount.hostPath) (
-        container.bindMounts or { }
-      )
-    );
+  textsOfOptions = import ./consumers.nix { inherit config lib options; };
   actionOf =
     name:
     (cfg.secrets.${name} or cfg.templates.${name} or { inherit (cfg) switchAction; }).switchAction;
@@ -82,7 +68,7 @@ in
             ++ map (one: one.name) (builtins.filter ({ service, ... }: service == name) declared)
             ++ lib.optionals (cfg.enable && !own.isOwn name) (
               cfg.published.mentioned (
-                builtins.concatStringsSep "\n" ([ (own.textOfService config) ] ++ ofContainer name)
+                builtins.concatStringsSep "\n" ([ (own.textOfService config) ] ++ textsOfOptions name)
               )
             )
           );

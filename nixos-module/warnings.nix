@@ -29,8 +29,10 @@ let
         "network-online.target"
       ];
       isKnown =
-        builtins.match "(systemd-(networkd|resolved)|NetworkManager|wpa_supplicant(-.*)?|dhcpcd|iwd|connman|ModemManager|network-(setup|local-commands|addresses-.*)|supplicant-.*)" name
+        builtins.match "(systemd-(networkd|resolved)|pppd-.*|NetworkManager|wpa_supplicant(-.*)?|dhcpcd|iwd|connman|ModemManager|network-(setup|local-commands|addresses-.*)|supplicant-.*)" name
         != null;
+      isTunnel =
+        builtins.match "(wireguard|wg-quick|openvpn|tailscaled|nebula@|tinc\\.|yggdrasil).*" name != null;
       needs =
         service.onecred.credentials != { }
         || lib.any (lib.hasPrefix "onecred-file@") service.requires
@@ -38,7 +40,8 @@ let
         || own.askedAt own.socket (service.serviceConfig.LoadCredential or [ ]) != [ ]
         || own.askedAt own.sealedSocket (service.serviceConfig.LoadCredentialEncrypted or [ ]) != [ ];
     in
-    optional (needs && (isKnown || lib.any (one: builtins.elem one early) service.before))
+    # a tunnel is set up on a network
+    optional (needs && !isTunnel && (isKnown || lib.any (one: builtins.elem one early) service.before))
       "systemd.services.${name}: it brings the network up, and onecred can give it no secret before; keep this secret in a file of the machine, or with sops-nix or agenix";
 
   isReadable = mode: builtins.isString mode && builtins.match ".*[4567]" mode != null;
@@ -51,6 +54,10 @@ let
         && !(ofOpNix ? ${entry.name})
       )
       "services.onecred.${kindOf entry}.${entry.name}.mode: every user can read the file; let the owner or a group read it, with mode 0400 or 0440";
+  # the entries with a file
+  files = lib.genAttrs (map (entry: entry.name) (
+    builtins.filter (entry: entry ? name && entry.target or null != null) entries
+  )) (_: null);
   # settings of a file that is not published
   withoutFile =
     place: name: written:
@@ -66,11 +73,8 @@ let
           } written
         )
       );
-      targets = map (entry: entry.target or null) (
-        builtins.filter (entry: entry.name or null == name) entries
-      );
     in
-    optional (keys != [ ] && lib.all (target: target == null) targets)
+    optional (keys != [ ] && !(files ? ${name}))
       "${place}: ${builtins.concatStringsSep ", " keys}: without effect, because no file is published; set publish = true, or remove it";
   ofOptions =
     kind:

@@ -97,6 +97,11 @@ in
       reloadTriggers = list;
       restartTriggers = list;
     };
+    systemd.user.services = unit {
+      script = text;
+      serviceConfig = section;
+      environment = section;
+    };
     systemd.sockets = unit { socketConfig = section; };
     systemd.targets = unit { };
     systemd.timers = unit { };

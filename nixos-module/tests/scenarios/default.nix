@@ -1,6 +1,7 @@
 # All scenarios, by theme.
 {
   readers = import ./readers.nix;
+  unread = import ./unread.nix;
   sockets = import ./sockets.nix;
   opnix = import ./opnix.nix;
   shapes = import ./shapes.nix;

@@ -2,6 +2,7 @@
 let
   on = {
     services.onecred.enable = true;
+    services.onecred.publishAtBoot = true;
   };
   secret = more: [
     on
@@ -162,6 +163,15 @@ in
         on
         { systemd.services.wpa_supplicant.onecred.credentials.psk = "op://Lab/wifi/psk"; }
       ];
+  "a tunnel, which is set up on the network" = accepted [
+    on
+    {
+      systemd.services.wireguard-wg0 = {
+        before = [ "network.target" ];
+        onecred.credentials.key = "op://Lab/tunnel/key";
+      };
+    }
+  ];
   "a service before the network" = warned "systemd.services.tunnel: it brings the network up" [
     on
     {

@@ -2,6 +2,7 @@
 let
   on = {
     services.onecred.enable = true;
+    services.onecred.publishAtBoot = true;
     services.onecred.secrets = {
       key = {
         reference = "op://Servers/api/key";
