@@ -58,6 +58,8 @@ let
             lib.hasInfix "onecred" text
             && !lib.any (part: lib.hasInfix part text) [
               "every user can read the file"
+              # of a service that is not enabled
+              "no unit may load it"
               "development vault"
               "acceptedDifferences"
             ]
