@@ -18,11 +18,14 @@ pub const THEME: Theme = Theme {
         users_hold_all_the_connections_that_they_can_get,
         with_systemds_own_limits_four_users_stop_all_units,
         what_is_wrong_with_the_limits_is_said,
+        what_cannot_be_decrypted_is_said,
+        a_unit_before_the_socket,
         an_installation_outlasts_upgrades_of_systemd,
     ],
 };
 
 const CREDS: &str = "systemd-creds.socket";
+const ADDRESS: &str = "/run/systemd/io.systemd.Credentials";
 const DROP_IN: &str = "usr/lib/systemd/system/systemd-creds.socket.d/10-onecred.conf";
 const OVERRIDE: &str = "/etc/systemd/system/systemd-creds.socket.d/50-test.conf";
 const MASK: &str = "/etc/systemd/system/systemd-creds.socket.d/10-onecred.conf";
@@ -170,6 +173,12 @@ fn what_is_wrong_with_the_limits_is_said(stage: &Stage) {
     is_silent(stage, "it is large enough");
     limit(stage, "MaxConnectionsPerSource=20");
     assert!(said(stage).1.contains("too few connections (20 for each user, 4096 in all)"));
+    limit(stage, "PollLimitIntervalSec=60s\nPollLimitBurst=1");
+    let (code, check, status) = said(stage);
+    for text in [&check, &status] {
+        assert!(text.contains("accepts only 1 connections in 60 s") && text.contains(OVERRIDE), "{text}");
+    }
+    assert_eq!(code, Some(0), "units only wait");
     stage.sh(&format!("rm {OVERRIDE} && systemctl daemon-reload")).ok();
     is_silent(stage, "the drop-in applies again");
     stage.sh(&format!("systemctl stop {CREDS}")).ok();
@@ -187,6 +196,110 @@ fn what_is_wrong_with_the_limits_is_said(stage: &Stage) {
     stage.sh("onecred check --quiet").ok();
     stage.sh(&format!("systemctl start {CREDS}")).ok();
     is_silent(stage, "the remedy helps");
+}
+
+/// Compares what explain says with starts, while the socket or its service is broken.
+fn what_cannot_be_decrypted_is_said(stage: &Stage) {
+    if !is_needed(stage) {
+        return;
+    }
+    stage.write(&format!("{LIBEXEC}/foreign.pl"), include_str!("foreign.pl"), 0o644);
+    let foreign = format!("[Service]\nType=forking\nExecStart=perl {LIBEXEC}/foreign.pl {ADDRESS}\n");
+    stage.units([("foreign.service", foreign.as_str())]);
+    let drop_in = |unit: &str, text: &str| {
+        format!(
+            "d=/etc/systemd/system/{unit}.d; mkdir -p $d; printf '{text}' >$d/50-broken.conf; systemctl daemon-reload"
+        )
+    };
+    let template = "systemd-creds@.service";
+    let states = [
+        ("right", String::new(), ""),
+        ("masked", format!("systemctl mask {template}"), "systemd-creds@.service is masked"),
+        ("other", drop_in(template, "[Service]\\nExecStart=\\nExecStart=/bin/true\\n"), "runs "),
+        (
+            "moved",
+            drop_in(CREDS, "[Socket]\\nListenStream=\\nListenStream=/run/x\\n"),
+            "does not have its address",
+        ),
+        ("removed", format!("rm {ADDRESS}"), "its socket was removed"),
+        ("replaced", "systemctl start foreign.service".to_owned(), "another program"),
+        (
+            "closed",
+            "systemctl start foreign.service; systemctl stop foreign.service".to_owned(),
+            "does not accept",
+        ),
+        ("socket-masked", format!("systemctl mask {CREDS}"), "systemd-creds.socket is masked"),
+        ("again", String::new(), ""),
+    ];
+    let settings = [
+        ("private", "PrivateDevices=yes"),
+        ("closed", "DevicePolicy=closed"),
+        ("allow", "DeviceAllow=/dev/null rw"),
+        ("clock", "ProtectClock=yes"),
+        ("dynamic", "DynamicUser=yes"),
+        ("soft", ""),
+    ];
+    let mut wrong = Vec::new();
+    for (state, change, words) in states {
+        let name = |setting: &str| format!("app-{state}-{setting}.service");
+        let text = |line: &str| {
+            let ask = format!("LoadCredentialEncrypted=password:{SEALED}");
+            format!("[Service]\nType=oneshot\n{ask}\n{line}\nExecStart=/bin/grep -qx hunter2 %d/password\n")
+        };
+        let units: Vec<_> = settings.iter().map(|(key, line)| (name(key), text(line))).collect();
+        stage.units(units.iter().map(|(name, text)| (name.as_str(), text.as_str())));
+        stage.sh(&change).ok();
+        let explained = |unit: &String| stage.sh(&format!("COLUMNS=400 onecred explain {unit} password"));
+        let explained: Vec<_> = units.iter().map(|(name, _)| explained(name)).collect();
+        let (code, check, status) = said(stage);
+        if (code == Some(0)) != words.is_empty() || !check.contains(words) || !status.contains(words) {
+            wrong.push(format!("{state}: {words:?} is not in {check} {status}"));
+        }
+        for ((name, _), explained) in units.iter().zip(explained) {
+            let starts = stage.run(&["systemctl", "start", name]).succeeded();
+            let has_words = explained.succeeded() || explained.stdout().contains(words);
+            if starts != explained.succeeded() || !has_words {
+                wrong.push(format!("{name} starts: {starts}, and explain says: {explained}"));
+            }
+        }
+        stage
+            .sh(&format!(
+                "systemctl stop 'app-*.service'; systemctl unmask {template} {CREDS}; rm -rf /etc/systemd/system/{template}.d /etc/systemd/system/{CREDS}.d; \
+                 systemctl stop foreign.service; systemctl daemon-reload; systemctl reset-failed; systemctl restart {CREDS}"
+            ))
+            .ok();
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A unit that is ordered before the socket starts now, but not at boot.
+fn a_unit_before_the_socket(stage: &Stage) {
+    let text = |lines: &str| format!("[Unit]\nDefaultDependencies=no\nBefore={CREDS}\n{}", sealed(lines));
+    stage.units([
+        ("app-early-hard.service", text("PrivateDevices=yes").as_str()),
+        ("app-early-soft.service", text("").as_str()),
+    ]);
+    let explained = |unit: &str| stage.sh(&format!("COLUMNS=400 onecred explain {unit} password"));
+    let words = "at the next boot app-early-hard.service fails with 243/CREDENTIALS: it is ordered before systemd-creds.socket";
+    let (hard, soft) = (explained("app-early-hard"), explained("app-early-soft"));
+    assert!(soft.succeeded() && !soft.stdout().contains("243"), "{soft}");
+    assert_eq!(hard.stdout().contains(words), is_needed(stage), "{hard}");
+    assert!(hard.succeeded(), "{hard}");
+    stage.starts("app-early-hard.service", &[PASSWORD]);
+    let live = stage.sh("onecred check --live").stdout();
+    assert_eq!(
+        live.replace("\n  ", " ").contains("at boot app-early-hard.service fails"),
+        is_needed(stage),
+        "{live}"
+    );
+    if is_needed(stage) {
+        // as at boot, the socket waits for the units
+        stage.forget("app-early-hard.service");
+        stage.sh(&format!("systemctl stop {CREDS}")).ok();
+        stage.sh(&format!("systemctl start app-early-hard.service app-early-soft.service {CREDS}")).fails();
+        stage.ended_243("app-early-hard.service");
+        stage.got("app-early-soft.service", &[PASSWORD]);
+    }
 }
 
 /// The drop-in that is installed on another version of systemd, and removed by its uninstallation.

@@ -85,7 +85,7 @@ fn stage(suite: Suite) -> Stage {
 }
 
 /// A unit that copies its credentials to where the stage finds them.
-fn unit(lines: &str) -> String {
+pub fn unit(lines: &str) -> String {
     let take = format!("test -z \"$$CREDENTIALS_DIRECTORY\" || {LIBEXEC}/take %n || :");
     format!("[Service]\nType=oneshot\nExecStart=sh -c '{take}'\n{lines}\n")
 }
@@ -208,7 +208,7 @@ fn rows() -> Vec<(String, &'static str, String)> {
 }
 
 /// What onecred reports about a unit.
-fn explained(stage: &Stage, unit: &str, id: &str) -> Value {
+pub fn explained(stage: &Stage, unit: &str, id: &str) -> Value {
     let ran = stage.sh(&format!("onecred explain '{unit}' '{id}' --json"));
     let said: Value = serde_json::from_str(&ran.stdout()).unwrap_or_else(|error| panic!("{error}: {ran}"));
     assert_eq!(ran.code(), Some(if said["gets"] == true { 0 } else { 1 }), "{ran}");
@@ -218,7 +218,7 @@ fn explained(stage: &Stage, unit: &str, id: &str) -> Value {
 }
 
 /// The result of starting a unit.
-fn becomes(stage: &Stage, unit: &str, id: &str) -> &'static str {
+pub fn becomes(stage: &Stage, unit: &str, id: &str) -> &'static str {
     stage.run(&["systemctl", "start", "--", unit]);
     stage.settled(unit);
     match (stage.show(unit, "Result").as_str(), stage.taken(unit, id)) {

@@ -15,6 +15,7 @@ mod death;
 mod demo;
 mod docs;
 mod explain;
+mod explain_sockets;
 mod faults;
 mod forged;
 mod frozen;
@@ -92,6 +93,7 @@ const THEMES: &[&Theme] = &[
     &explain::THEME,
     &explain::ALONE,
     &explain::LIVE,
+    &explain_sockets::THEME,
     &journal::THEME,
     &journal::AUDIT,
     &memory::THEME,

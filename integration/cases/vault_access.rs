@@ -13,7 +13,7 @@ pub const THEME: Theme = Theme {
     name: "vault_access",
     stage,
     shared: false,
-    cases: cases![a_vault_that_the_resolver_cannot_read_is_an_error],
+    cases: cases![a_vault_that_the_resolver_cannot_read_is_an_error, a_reload_does_not_depend_on_the_vault,],
 };
 
 /// The location of the vault in each row.
@@ -82,4 +82,29 @@ fn a_vault_that_the_resolver_cannot_read_is_an_error(stage: &Stage) {
     stage.sh("systemctl daemon-reload; systemctl restart onecred-resolver.service").ok();
     stage.sh("onecred check").ok();
     wait_until("it is read", || stage.sh("onecred refresh --force db").succeeded());
+}
+
+/// A reload only checks the configuration. The vault file is like a server that can be unreachable: check and
+/// status report it, and units get what is in memory.
+fn a_reload_does_not_depend_on_the_vault(stage: &Stage) {
+    let config = |path: &str| {
+        json!({ "source": { "kind": "file", "path": path }, "defaults": { "deadline": "2s" },
+            "secrets": [{ "name": "db", "reference": "op://My Vault/db/password", "units": ["app"] }] })
+    };
+    stage.sh("echo '{' >/etc/onecred/broken.json").ok();
+    for (path, words) in [
+        ("/etc/onecred/gone.json", "/etc/onecred/gone.json does not exist"),
+        ("/etc/onecred/broken.json", "/etc/onecred/broken.json can't be read"),
+        ("/etc/onecred/vault.json", ""),
+    ] {
+        stage.write("/etc/onecred/secrets.json", config(path).to_string(), 0o644);
+        stage.sh("onecred reload").ok();
+        let (check, status) = (stage.sh("onecred check"), stage.sh("COLUMNS=400 onecred status"));
+        assert_eq!(
+            (check.succeeded(), status.succeeded()),
+            (words.is_empty(), words.is_empty()),
+            "{check} {status}"
+        );
+        assert!(check.stderr().contains(words) && status.stdout().contains(words), "{check} {status}");
+    }
 }

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::bus::{self, Bus, Fault, ManagerProxy};
 use super::check_report::Configuration;
-use super::common::causes;
 use super::common::text::wrap;
+use super::common::{causes, sockets};
 use super::refresh::{self, Refreshed};
 use super::secrets::{self, Listed};
 use super::{templates, unit_lines};
@@ -92,6 +92,7 @@ async fn find(bus: &Bus, settings: &Settings, err: &mut dyn Write) -> Result<Fin
                 .to_owned(),
         );
     }
+    problems.extend(sockets::problems(&bus.sockets().await));
     let units = bus.units(settings).await;
     let names: Vec<String> = known.into_iter().map(|secret| secret.name).collect();
     let secrets = match names.is_empty() {

@@ -6,6 +6,7 @@ pub(crate) mod background;
 pub(crate) mod calendar;
 pub mod clock;
 pub(crate) mod directory;
+pub mod listeners;
 pub(crate) mod memory;
 pub(crate) mod ownership;
 pub mod pause;

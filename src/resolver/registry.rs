@@ -113,8 +113,8 @@ impl Opened {
             Some(quota) => quota.spenders(),
             None => entries.shares.top(shares::SHOWN, BootTime::now()),
         };
-        // if the file was deleted after the last question, the source cannot be used
-        let refused = self.refused.clone().or_else(|| self.file.as_ref()?.is_there().err());
+        // a file that was deleted or damaged is reported before the next question
+        let refused = self.refused.clone().or_else(|| self.file.as_ref()?.examine().err());
         let state = match &refused {
             Some(failure) if failure.class == Class::NoToken => SourceState::NoToken,
             Some(_) => SourceState::Refused,

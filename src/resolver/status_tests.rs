@@ -58,8 +58,17 @@ async fn the_status_tells_how_each_source_is() {
     let after = asked.status(Declarations::new()).await.expect("answered").sources;
     assert!(after[0].calls["ok"] >= 2 && after[0].last_success.is_some(), "{:?}", after[0]);
 
+    let now = async |state: SourceState, words: &str| {
+        let about = asked.status(Declarations::new()).await.expect("answered").sources.swap_remove(0);
+        let why = about.last_failure.as_ref().map(ToString::to_string).unwrap_or_default();
+        assert!(about.state == state && why.contains(words), "{about:?}");
+    };
+    let good = std::fs::read(&vault).expect("read");
+    std::fs::write(&vault, "{").expect("written");
+    now(SourceState::Refused, "can't be read").await;
+    now(SourceState::Refused, "can't be read").await;
+    std::fs::write(&vault, good).expect("written");
+    now(SourceState::Ready, "").await;
     std::fs::remove_file(&vault).expect("removed");
-    let gone = &asked.status(Declarations::new()).await.expect("answered").sources[0];
-    let why = gone.last_failure.as_ref().map(ToString::to_string).unwrap_or_default();
-    assert!(gone.state == SourceState::Refused && why.contains("does not exist"), "{gone:?}");
+    now(SourceState::Refused, "does not exist").await;
 }

@@ -34,7 +34,12 @@ pub(super) struct VaultFile {
     /// digest.
     seen: Mutex<Seen>,
     digests: RandomState,
+    /// The result of the last examination, and the state of the file at that time.
+    examined: Mutex<Option<(State, Result<(), Failure>)>>,
 }
+
+/// Attributes that change with a file: file system, inode, time of the last change, and size.
+type State = (u64, u64, i64, i64, u64);
 
 type Seen = HashMap<(String, String), (u64, u64)>;
 
@@ -53,12 +58,24 @@ struct FileVault {
 
 impl VaultFile {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, seen: Mutex::default(), digests: RandomState::new() }
+        Self { path, seen: Mutex::default(), digests: RandomState::new(), examined: Mutex::default() }
     }
 
-    /// Whether the file can be opened. Does not read it.
-    pub(super) fn is_there(&self) -> Result<(), Failure> {
-        self.open().map(drop)
+    /// Whether the file can be used. Reads it only if it has changed.
+    pub(super) fn examine(&self) -> Result<(), Failure> {
+        let (_, about) = self.open()?;
+        let state = (about.dev(), about.ino(), about.ctime(), about.ctime_nsec(), about.len());
+        let mut examined = self.examined.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*examined {
+            Some((known, result)) if *known == state => result.clone(),
+            _ => {
+                let result = self.read().map(drop);
+                // an error of the disk can end although the file does not change
+                let lasts = result.as_ref().err().is_none_or(|failure| failure.class != Class::Misconfigured);
+                *examined = lasts.then(|| (state, result.clone()));
+                result
+            }
+        }
     }
 
     /// Opens the file. Does not block if it is a FIFO.

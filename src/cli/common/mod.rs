@@ -3,6 +3,7 @@
 
 pub(super) mod causes;
 pub(super) mod creds;
+pub(super) mod reach;
 pub(super) mod show;
 pub(super) mod sockets;
 pub(super) mod state;

@@ -4,20 +4,29 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use zbus::names::InterfaceName;
-
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, fdo};
 
-use super::{Finding, SOCKET, State, judge};
+use super::{ADDRESS, Finding, SOCKET, Service, State, judge};
+use crate::cli::common::reach::{Listening, reach};
+use crate::cli::common::sockets::addresses;
 use crate::domain::name::UnitName;
 use crate::host::systemd::manager::{ManagerProxy, exec_interface};
 
 const MANAGER: &str = "/org/freedesktop/systemd1";
 const RESOLVER: &str = "onecred-resolver.service";
-/// The socket at which onecred delivers encrypted credentials.
-const SEALED: &str = "/run/onecred/sealed.sock";
+/// The end of the path of the socket at which onecred delivers encrypted credentials. Unit files may contain
+/// `%t` or `/var/run` before it.
+const SEALED: &str = "onecred/sealed.sock";
+/// An instance of the service that decrypts. systemd starts instances with other names.
+const INSTANCE: &str = "systemd-creds@onecred.service";
+/// The end of an interval that never ends.
+const FOREVER: u64 = u64::MAX;
 
+/// A command as `ExecStart` contains it: the program, its arguments, and the outcome of its last run.
+type Command = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
 type Properties = HashMap<String, OwnedVariant>;
 
 /// What is wrong with the socket, if any unit on this host depends on it.
@@ -42,18 +51,42 @@ async fn look(connection: &Connection) -> zbus::Result<State> {
     let path = ManagerProxy::new(connection).await?.load_unit(SOCKET).await?;
     let unit = properties(connection, path.as_str(), "Unit").await?;
     let socket = properties(connection, path.as_str(), "Socket").await?;
+    let poll_limit = value::<u32>(&socket, "PollLimitBurst").filter(|burst| *burst > 0).zip(
+        value::<u64>(&socket, "PollLimitIntervalUSec")
+            .filter(|time| *time > 0 && *time < FOREVER)
+            .map(|time| Duration::from_micros(time).as_secs_f64()),
+    );
+    let active = value::<String>(&unit, "ActiveState").unwrap_or_default();
+    let at = Listening::read(0).at(ADDRESS);
     let trigger_limit = value::<u32>(&socket, "TriggerLimitBurst").filter(|burst| {
         *burst > 0 && value::<u64>(&socket, "TriggerLimitIntervalUSec").is_some_and(|time| time > 0)
     });
     Ok(State {
         version,
         load: value(&unit, "LoadState").unwrap_or_default(),
-        active: value(&unit, "ActiveState").unwrap_or_default(),
+        reach: Some(reach(active == "active", at)),
+        active,
+        addresses: addresses(socket.get("Listen").and_then(|listen| listen.try_clone().ok())),
+        service: service(connection).await?,
         per_user: value(&socket, "MaxConnectionsPerSource").unwrap_or_default(),
         total: value(&socket, "MaxConnections").unwrap_or_default(),
         trigger_limit,
+        poll_limit,
+        fragment: value(&unit, "FragmentPath").unwrap_or_default(),
         drop_ins: value(&unit, "DropInPaths").unwrap_or_default(),
         outdated: value(&unit, "NeedDaemonReload").unwrap_or_default(),
+    })
+}
+
+/// Reads the state of the service that decrypts.
+async fn service(connection: &Connection) -> zbus::Result<Service> {
+    let path = ManagerProxy::new(connection).await?.load_unit(INSTANCE).await?;
+    let unit = properties(connection, path.as_str(), "Unit").await?;
+    let service = properties(connection, path.as_str(), "Service").await?;
+    let commands: Vec<Command> = value(&service, "ExecStart").unwrap_or_default();
+    Ok(Service {
+        load: value(&unit, "LoadState").unwrap_or_default(),
+        programs: commands.into_iter().map(|command| command.0).collect(),
     })
 }
 
@@ -95,19 +128,29 @@ async fn needs_it(connection: &Connection, unit: &UnitName) -> zbus::Result<bool
     };
     let all = fdo::PropertiesProxy::builder(connection).destination("org.freedesktop.systemd1");
     let all = all.path(path).build().await?.get_all(interface).await?;
-    let encrypted: Vec<(String, String)> = value(&all, "LoadCredentialEncrypted").unwrap_or_default();
+    Ok(decrypts(&all))
+}
+
+/// Whether a unit decrypts anything through the socket.
+fn decrypts(unit: &Properties) -> bool {
+    let policy: String = value(unit, "DevicePolicy").unwrap_or_default();
+    let allowed: Vec<(String, String)> = value(unit, "DeviceAllow").unwrap_or_default();
+    if !is_hardened(value(unit, "PrivateDevices").unwrap_or(false), &policy, !allowed.is_empty()) {
+        return false;
+    }
+    let lines = |name: &str| value::<Vec<(String, String)>>(unit, name).unwrap_or_default();
     // for any path: links may lead to the sealed socket too, and systemd decrypts files in the same way
-    Ok(!encrypted.is_empty() && is_hardened(&all))
+    let encrypted = lines("LoadCredentialEncrypted");
+    let set: Vec<(String, Vec<u8>)> = value(unit, "SetCredentialEncrypted").unwrap_or_default();
+    // a line with the same ID precedes a setting
+    let plain = lines("LoadCredential");
+    !encrypted.is_empty() || set.iter().any(|(id, _)| plain.iter().all(|(line, _)| line != id))
 }
 
 /// Whether a unit may not use all devices. It then cannot use the TPM, so systemd makes it decrypt through
 /// the socket.
-fn is_hardened(unit: &Properties) -> bool {
-    let policy: Option<String> = value(unit, "DevicePolicy");
-    let allowed: Vec<(String, String)> = value(unit, "DeviceAllow").unwrap_or_default();
-    value(unit, "PrivateDevices").unwrap_or(false)
-        || policy.is_some_and(|policy| policy != "auto")
-        || !allowed.is_empty()
+pub(in crate::cli) fn is_hardened(private: bool, policy: &str, allows: bool) -> bool {
+    private || allows || !matches!(policy, "" | "auto")
 }
 
 /// The units in a directory of unit files whose files or drop-ins name the sealed socket.
@@ -165,15 +208,27 @@ mod tests {
 
     #[test]
     fn a_unit_is_hardened_by_any_of_three_settings() {
-        let unit = |private: bool, policy: &str, allowed: Vec<(&str, &str)>| {
+        let with = |private: bool,
+                    policy: &str,
+                    allowed: Vec<(&str, &str)>,
+                    credential: (&str, Variant<'static>)| {
+            let plain = vec![("db", "/run/onecred/credential.sock")];
             let all = [
                 ("PrivateDevices", Variant::from(private)),
                 ("DevicePolicy", Variant::from(policy)),
                 ("DeviceAllow", Variant::from(allowed)),
+                ("LoadCredential", Variant::from(plain)),
+                credential,
             ];
             let owned = all.into_iter().map(|(name, value)| (name.to_owned(), value.try_into().unwrap()));
-            is_hardened(&owned.collect())
+            decrypts(&owned.collect())
         };
+        let encrypted = || ("LoadCredentialEncrypted", Variant::from(vec![("x", "/x")]));
+        let set = |id: &'static str| ("SetCredentialEncrypted", Variant::from(vec![(id, vec![1_u8])]));
+        assert!(with(true, "auto", vec![], encrypted()) && with(true, "auto", vec![], set("x")));
+        assert!(!with(false, "auto", vec![], set("x")) && !with(true, "auto", vec![], set("db")));
+        assert!(!with(true, "auto", vec![], ("SetCredential", Variant::from(vec![("x", vec![1_u8])]))));
+        let unit = |private, policy, allowed| with(private, policy, allowed, encrypted());
         assert!(!unit(false, "auto", vec![]));
         assert!(unit(true, "auto", vec![]));
         assert!(unit(false, "closed", vec![]) && unit(false, "strict", vec![]));
@@ -193,10 +248,11 @@ mod tests {
         write("plain.service", "[Service]\nLoadCredential=db:/run/onecred/credential.sock\n");
         write("remark.service", "[Service]\n# LoadCredentialEncrypted=db:/run/onecred/sealed.sock\n");
         write("web@.service.d/50-db.conf", line);
+        write("specifier.service", "LoadCredentialEncrypted=db:%t/onecred/sealed.sock\n");
         write("multi-user.target.wants/linked.service", line);
         let mut owners = owners_in(folder.path());
         owners.sort();
-        assert_eq!(owners, ["app.service", "web@.service"]);
+        assert_eq!(owners, ["app.service", "specifier.service", "web@.service"]);
         assert_eq!(owners_in(&folder.path().join("missing")), Vec::<String>::new());
         let several = ["web@.service", "app-.service", "service"];
         assert!(several.into_iter().all(is_of_several) && !is_of_several("app.service"));

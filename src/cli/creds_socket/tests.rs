@@ -8,7 +8,12 @@ fn installed() -> State {
         active: "active".into(),
         per_user: PER_USER,
         total: TOTAL,
+        addresses: vec![ADDRESS.into()],
+        reach: Some(Reach::Listens),
+        service: Service { load: "loaded".into(), programs: vec!["/usr/bin/systemd-creds".into()] },
         trigger_limit: None,
+        poll_limit: Some(POLL_LIMIT),
+        fragment: "/usr/lib/systemd/system/systemd-creds.socket".into(),
         drop_ins: vec!["/usr/lib/systemd/system/systemd-creds.socket.d/10-onecred.conf".into()],
         outdated: false,
     }
@@ -130,4 +135,68 @@ fn the_remedy_names_the_cause() {
     assert!(overridden.contains(path) && overridden.contains("MaxConnectionsPerSource=256"), "{overridden}");
     let outdated = small(|state| state.outdated = true);
     assert!(outdated.ends_with("; its files have changed: run systemctl daemon-reload"), "{outdated}");
+}
+
+#[test]
+fn an_active_socket_to_which_units_cannot_connect() {
+    let addresses = |all: &[&str]| {
+        let all = all.iter().map(|&address| address.to_owned()).collect();
+        with(|state| state.addresses = all)
+    };
+    assert_eq!(judge(&addresses(&["/run/x", ADDRESS])), None);
+    assert_eq!(judge(&with(|state| state.reach = None)), None, "the kernel does not say");
+    let of = |reach| with(|state| state.reach = Some(reach));
+    for (state, words) in [
+        (addresses(&["/run/x"]), "does not have its address /run/systemd/io.systemd.Credentials"),
+        (of(Reach::Removed), "its socket was removed (/run/systemd/io.systemd.Credentials)"),
+        (of(Reach::Replaced), "was replaced by something else"),
+        (of(Reach::Foreign), "another program"),
+        (of(Reach::Closed), "does not accept connections"),
+    ] {
+        let (level, message) = told(&state);
+        assert_eq!(level, Some(Level::Error), "{message}");
+        assert!(message.contains(words) && message.contains("cannot start"), "{message}");
+        assert!(message.ends_with("systemctl restart systemd-creds.socket"), "{message}");
+    }
+}
+
+#[test]
+fn a_service_that_does_not_decrypt() {
+    let service = |load: &str, programs: &[&str]| {
+        let programs = programs.iter().map(|&path| path.to_owned()).collect();
+        with(|state| state.service = Service { load: load.into(), programs })
+    };
+    assert_eq!(judge(&service("loaded", &["/nix/store/x-systemd-262/bin/systemd-creds"])), None);
+    for (state, is, remedy) in [
+        (service("masked", &[]), "is masked", "systemctl unmask systemd-creds@.service"),
+        (service("not-found", &[]), "does not exist", "reinstall systemd"),
+        (service("bad-setting", &[]), "cannot be loaded", "systemd-analyze verify"),
+        (
+            service("loaded", &["/bin/true"]),
+            "runs /bin/true instead of systemd-creds",
+            "systemctl cat systemd-creds@.service",
+        ),
+    ] {
+        let (level, message) = told(&state);
+        assert_eq!(level, Some(Level::Error), "{message}");
+        assert!(message.starts_with(&format!("systemd-creds@.service {is}: ")), "{message}");
+        assert!(message.contains(remedy), "{message}");
+    }
+}
+
+#[test]
+fn the_poll_limit() {
+    let of = |limit| with(|state| state.poll_limit = limit);
+    for limit in [None, Some((150, 2.0)), Some((1, 0.001)), Some((10_000, 60.0))] {
+        assert_eq!(judge(&of(limit)), None, "{limit:?}");
+    }
+    for limit in [(1, 2.0), (149, 2.0), (150, 60.0)] {
+        let (level, message) = told(&of(Some(limit)));
+        assert_eq!(level, Some(Level::Warning));
+        let words = format!("systemd-creds.socket accepts only {} connections in {} s", limit.0, limit.1);
+        assert!(message.starts_with(&words), "{message}");
+        // onecred's drop-in is loaded, and there is no other
+        assert!(message.contains("PollLimitBurst=150") && !message.contains("missing"), "{message}");
+        assert!(message.contains("in /usr/lib/systemd/system/systemd-creds.socket, which"), "{message}");
+    }
 }

@@ -1,6 +1,7 @@
 use super::screen::line;
 use super::source::Quota;
 use super::*;
+use crate::cli::common::reach::Reach;
 use crate::cli::common::table::{Row, table};
 use crate::cli::secrets::tests::sample;
 
@@ -65,7 +66,10 @@ fn what_keeps_units_from_their_credentials_is_a_failure() {
         unit: "onecred-sealed.socket".into(),
         active_state: active_state.into(),
         unit_file_state: unit_file_state.into(),
+        reach: Reach::Listens,
+        addresses: Vec::new(),
     };
+    let removed = Socket { reach: Reach::Removed, ..socket("active", "enabled") };
     let finding = |level| Some(Finding { level, message: "m".into() });
     let too_large = Fault { name: "org.onecred.Error.TooLarge".into(), message: "m".into() };
     let unusable = Listed { state: "held".into(), error: Some(too_large), ..Listed::default() };
@@ -75,6 +79,7 @@ fn what_keeps_units_from_their_credentials_is_a_failure() {
         ("all is well", fine(), false),
         ("a socket that is stopped", Status { sockets: vec![socket("inactive", "enabled")], ..fine() }, true),
         ("one that is not enabled", Status { sockets: vec![socket("active", "disabled")], ..fine() }, false),
+        ("one that was removed", Status { sockets: vec![removed], ..fine() }, true),
         ("no token", Status { sources: vec![source("no-token", None)], ..fine() }, true),
         ("a token that is refused", Status { sources: vec![source("refused", None)], ..fine() }, true),
         ("calls that are limited", Status { sources: vec![source("limited", None)], ..fine() }, true),

@@ -81,6 +81,7 @@ pub(in crate::cli) async fn check(
 ) -> Result<Findings, Fault> {
     let Gathered { machine, units, warnings } = gathered;
     let mut findings = Findings { problems: Vec::new(), warnings };
+    findings.warnings.extend(units.iter().flat_map(verdict::provider_only).collect::<BTreeSet<_>>());
     for unit in &units {
         let requests = LineRequest::all(machine, unit);
         let mut predictions = Default::default();
@@ -202,6 +203,7 @@ fn judge_all(
             verdict::early(unit, needs_network).filter(|_| is_allowed).map(|what| format!("at boot {what}")),
         );
     }
+    found.problems.extend(verdict::before_decryption(unit).map(|what| format!("at boot {what}")));
     let has_line = |id: &str| unit.lines.iter().any(|line| line.id == id || line.asked_id(machine) == id);
     for ignored in unit.ignored.iter().filter(|ignored| !has_line(&ignored.id)) {
         if ignored.text.contains("/run/onecred") || grants.has(name, &ignored.id) {

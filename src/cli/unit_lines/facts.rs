@@ -2,13 +2,11 @@
 
 use std::fmt;
 
+use crate::cli::common::reach::Reach;
 use crate::domain::name::{CredentialId, UnitName};
 use crate::host::systemd::unit_type::ExecType;
 
-/// The socket that delivers unencrypted values.
-pub(in crate::cli) const PLAIN: &str = "/run/onecred/credential.sock";
-/// The socket that delivers encrypted values.
-pub(in crate::cli) const SEALED: &str = "/run/onecred/sealed.sock";
+pub(in crate::cli) use crate::cli::common::sockets::{PLAIN, SEALED};
 
 /// Since this version, the service manager passes settings to a helper process (systemd-executor) as text. In
 /// that text, a space in a credential's ID or path is a syntax error, and a backslash is lost.
@@ -21,10 +19,6 @@ const CONNECTS_IN_DIRECTORIES_SINCE: u32 = 262;
 pub(super) struct Machine {
     /// The version of systemd.
     pub(super) systemd: u32,
-    /// Whether onecred.socket is active.
-    pub(super) plain_listens: bool,
-    /// Whether onecred-sealed.socket is active.
-    pub(super) sealed_listens: bool,
     /// Whether systemd keeps credentials in a tmpfs, where whole pages count.
     pub(super) tmpfs: bool,
 }
@@ -112,6 +106,8 @@ pub(super) struct CredentialLine {
     pub(super) path: String,
     /// What the path leads to.
     pub(super) leads_to: LeadsTo,
+    /// Who accepts the connections, if it leads to a socket of onecred for units.
+    pub(super) reach: Reach,
     /// Whether systemd derives this credential from an entry of a directory in the line (262 and later).
     pub(super) of_directory: bool,
     /// What it provides if it does not lead to a socket.
@@ -174,6 +170,19 @@ impl CredentialLine {
     /// Whether it leads to one of onecred's sockets for units.
     pub(super) fn is_ours(&self) -> bool {
         matches!(self.leads_to, LeadsTo::PlainSocket | LeadsTo::SealedSocket)
+    }
+
+    /// The unit of the socket that it leads to.
+    pub(super) fn socket_unit(&self) -> &'static str {
+        match self.leads_to {
+            LeadsTo::SealedSocket => "onecred-sealed.socket",
+            _ => "onecred.socket",
+        }
+    }
+
+    /// Whether its path is the usual one for its directive, so that the line needs no correction.
+    pub(super) fn has_right_path(&self) -> bool {
+        self.path == self.directive.socket()
     }
 
     /// Whether its path is one of onecred's, even if nothing exists there.
@@ -306,6 +315,8 @@ pub(super) struct Unit {
     pub(super) ignored: Vec<Ignored>,
     /// Why it starts before the network, if units ordered after it wait until it has its credentials.
     pub(super) early: Option<Early>,
+    /// Why it starts before systemd-creds.socket, if systemd decrypts its credentials through that.
+    pub(super) before_decryption: Option<Early>,
     /// The units that it starts, for a timer, path or socket.
     pub(super) triggers: Vec<String>,
 }
@@ -324,6 +335,7 @@ impl Unit {
             environment: Vec::new(),
             ignored: Vec::new(),
             early: None,
+            before_decryption: None,
             triggers: Vec::new(),
         }
     }

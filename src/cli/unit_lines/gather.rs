@@ -11,7 +11,7 @@ use zbus::proxy::CacheProperties;
 use zbus::{Connection, OwnedObjectPath, fdo};
 
 use paths::{content, entries, leads_to};
-use properties::{Properties, holds_back};
+use properties::{Properties, decrypts_through_socket, holds_back};
 
 use super::facts::{
     Content, CredentialLine, Directive, EnvironmentFile, Import, LeadsTo, Literal, LoadState, Machine, Unit,
@@ -19,6 +19,8 @@ use super::facts::{
 use super::stores::Stores;
 use super::{environment, ordering, unit_files};
 use crate::cli::common::creds::{self, Decrypted};
+use crate::cli::common::sockets::Sockets;
+use crate::cli::creds_socket;
 use crate::domain::name::UnitName;
 use crate::host::systemd::manager::{ManagerProxy, UnitProxy, exec_interface, version_number};
 use crate::provider::base::unit_totals;
@@ -39,6 +41,7 @@ pub(super) struct Systemd<'c> {
     pub(super) machine: Machine,
     ordering: ordering::Cache,
     stores: Stores,
+    sockets: Sockets,
 }
 
 impl<'c> Systemd<'c> {
@@ -47,22 +50,14 @@ impl<'c> Systemd<'c> {
         let manager = ManagerProxy::builder(connection).cache_properties(CacheProperties::No).build().await?;
         let systemd = version_number(&manager.version().await?);
         let tmpfs = unit_totals::in_tmpfs();
-        let machine = Machine { systemd, plain_listens: false, sealed_listens: false, tmpfs };
-        let mut it = Self {
+        Ok(Self {
             connection,
             manager,
-            machine,
+            machine: Machine { systemd, tmpfs },
             ordering: ordering::Cache::default(),
             stores: Stores::of_machine(),
-        };
-        it.machine.plain_listens = it.is_active("onecred.socket").await?;
-        it.machine.sealed_listens = it.is_active("onecred-sealed.socket").await?;
-        Ok(it)
-    }
-
-    async fn is_active(&self, unit: &str) -> zbus::Result<bool> {
-        let path = self.manager.load_unit(unit).await?;
-        Ok(self.object(&path).await?.active_state().await? == "active")
+            sockets: Sockets::read(connection).await,
+        })
     }
 
     /// The object of a unit.
@@ -130,8 +125,17 @@ impl<'c> Systemd<'c> {
             let properties = Properties::new(self.connection, path, interface).await?;
             self.read_lines(&mut unit, &properties).await?;
             if unit.lines.iter().any(CredentialLine::means_onecred) && holds_back(&unit, &properties).await {
-                unit.early =
-                    ordering::early(&self.manager, self.connection, &mut self.ordering, &object).await;
+                let known = &mut self.ordering;
+                if self.machine.systemd >= creds_socket::SINCE
+                    && decrypts_through_socket(&unit, &properties).await
+                {
+                    unit.before_decryption =
+                        ordering::before_decryption(&self.manager, self.connection, known, &object).await;
+                }
+                // such a unit fails whatever it waits for
+                if unit.before_decryption.is_none() {
+                    unit.early = ordering::early(&self.manager, self.connection, known, &object).await;
+                }
             }
         }
         Ok(unit)
@@ -185,11 +189,12 @@ impl<'c> Systemd<'c> {
                 continue;
             };
             for (id, path) in list {
-                let leads_to = leads_to(&self.stores, &id, &path);
+                let (leads_to, reach) = leads_to(&self.stores, &self.sockets, &id, &path);
                 let content = content(&self.stores, directive, &id, &path, &leads_to);
-                let line = CredentialLine { directive, id, path, leads_to, of_directory: false, content };
+                let line =
+                    CredentialLine { directive, id, path, leads_to, reach, of_directory: false, content };
                 if line.leads_to == LeadsTo::DirectoryOfSockets && self.machine.connects_in_directories() {
-                    lines.extend(entries(&self.stores, &line));
+                    lines.extend(entries(&self.stores, &self.sockets, &line));
                 }
                 lines.push(line);
             }

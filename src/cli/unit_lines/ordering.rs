@@ -7,6 +7,7 @@ use zbus::proxy::CacheProperties;
 use zbus::{Connection, OwnedVariant, Variant};
 
 use super::facts::Early;
+use crate::cli::creds_socket;
 use crate::host::systemd::manager::{ManagerProxy, UnitProxy};
 
 /// The units that answer requests. A unit that must start before them waits for itself.
@@ -17,6 +18,8 @@ const ONECRED: [&str; 5] = [
     "onecred.service",
     "onecred-resolver.service",
 ];
+/// The socket through which systemd 258 and later decrypts the credentials of some units.
+const DECRYPTION: [&str; 1] = [creds_socket::SOCKET];
 /// Targets that wait for the network, or that the network waits for.
 const NETWORK: [&str; 3] = ["network-pre.target", "network.target", "network-online.target"];
 /// Units ordered after these have the network when they start.
@@ -46,6 +49,17 @@ pub(super) async fn early(
     search(manager, connection, known, Search::new(&first, &NETWORK)).await
 }
 
+/// Why a unit starts before the socket through which systemd decrypts credentials, if it does.
+pub(super) async fn before_decryption(
+    manager: &ManagerProxy<'_>,
+    connection: &Connection,
+    known: &mut Cache,
+    unit: &UnitProxy<'_>,
+) -> Option<Early> {
+    let first = unit.before().await.ok()?;
+    search(manager, connection, known, Search::new(&first, &DECRYPTION)).await
+}
+
 async fn search(
     manager: &ManagerProxy<'_>,
     connection: &Connection,
@@ -70,7 +84,10 @@ async fn before(
     let path = manager.get_unit(name).await?; // a unit that is not loaded orders nothing
     let unit =
         UnitProxy::builder(connection).path(path).cache_properties(CacheProperties::No).build().await?;
-    unit.before().await
+    match unit.load_state().await?.as_str() {
+        "not-found" | "masked" => Ok(Vec::new()), // no unit waits for a job that cannot exist
+        _ => unit.before().await,
+    }
 }
 
 /// A search through the units ordered after a unit, nearest first. Pure.

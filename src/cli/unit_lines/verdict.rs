@@ -9,12 +9,15 @@ mod whole;
 pub(super) use absent::{ignored_text, no_line};
 pub(super) use environment::environment;
 pub(super) use line::{Purpose, judge_line};
-pub(super) use unit::{early, judge_unit};
+pub(super) use unit::{before_decryption, early, judge_unit};
 pub(super) use whole::judge_whole;
 
 use environment::is_own_credential;
 
+use std::collections::BTreeSet;
+
 use super::facts::{CredentialLine, Directive, Machine, PredictedAnswer, Prediction, QUOTES, Unit};
+use crate::cli::common::reach::Reach;
 use crate::domain::name::CredentialId;
 
 /// The outcome, from the best to the worst.
@@ -138,6 +141,8 @@ fn notes(unit: &Unit, own: &Prediction) -> Vec<String> {
     if let Some(what) = early(unit, own.needs_network).filter(|_| own.fetched && own.allowed) {
         notes.push(format!("at the next boot {what}"));
     }
+    notes.extend(before_decryption(unit).map(|what| format!("at the next boot {what}")));
+    notes.extend(provider_only(unit));
     let skipped = unit.environment.iter().filter(|file| file.optional && is_own_credential(unit, &file.path));
     notes.extend(skipped.map(|file| {
         format!(
@@ -146,6 +151,18 @@ fn notes(unit: &Unit, own: &Prediction) -> Vec<String> {
         )
     }));
     notes
+}
+
+/// Sockets of a unit's lines that only the running provider serves.
+pub(super) fn provider_only(unit: &Unit) -> BTreeSet<String> {
+    let lines = unit.lines.iter().filter(|line| line.is_ours() && line.reach == Reach::ProviderOnly);
+    let note = |line: &CredentialLine| {
+        let socket = line.socket_unit();
+        format!(
+            "{socket} is not active or has other addresses, and units get credentials only until onecred.service ends; see: onecred status"
+        )
+    };
+    lines.map(note).collect()
 }
 
 const OUTDATED: &str = "the unit's files have changed since systemd loaded them: systemctl daemon-reload";

@@ -2,8 +2,9 @@ use super::super::facts::{
     Content, Directive, Early, EnvironmentFile, EnvironmentFiles, Ignored, LeadsTo, PLAIN, SEALED,
 };
 use super::*;
+use crate::cli::common::reach::Reach;
 
-const MACHINE: Machine = Machine { systemd: 252, plain_listens: true, sealed_listens: true, tmpfs: false };
+const MACHINE: Machine = Machine { systemd: 252, tmpfs: false };
 
 fn policy() -> Settings {
     let text = r#"{ "source": { "kind": "connect", "url": "http://127.0.0.1:8080" }, "secrets": [
@@ -17,6 +18,7 @@ fn unit(name: &str, lines: &[(Directive, &str, &str, LeadsTo)]) -> Unit {
         id: (*id).into(),
         path: (*path).into(),
         leads_to: leads_to.clone(),
+        reach: Reach::Listens,
         of_directory: false,
         content: Content::Unknown,
     });

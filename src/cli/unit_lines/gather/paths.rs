@@ -6,10 +6,10 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::cli::unit_lines::facts::{Content, CredentialLine, Directive, LeadsTo, PLAIN, SEALED};
+use crate::cli::common::reach::Reach;
+use crate::cli::common::sockets::{Sockets, Which};
+use crate::cli::unit_lines::facts::{Content, CredentialLine, Directive, LeadsTo};
 use crate::cli::unit_lines::stores::{self, Search, Stores};
-
-const RESOLVER: &str = "/run/onecred/resolver.sock";
 
 /// What a line that leads to files provides.
 pub(super) fn content(
@@ -81,8 +81,20 @@ fn files_in(directory: &Path, id: &str, depth: usize, found: &mut Vec<(String, P
     true
 }
 
-/// What a path leads to.
-pub(super) fn leads_to(stores: &Stores, id: &str, path: &str) -> LeadsTo {
+/// What a path leads to, and who accepts the connections if it is a socket of onecred.
+pub(super) fn leads_to(stores: &Stores, sockets: &Sockets, id: &str, path: &str) -> (LeadsTo, Reach) {
+    let of_onecred = fs::metadata(path).ok().filter(|it| it.file_type().is_socket() && path.starts_with('/'));
+    match of_onecred.and_then(|file| sockets.of_file(&file)) {
+        Some((_, Reach::Foreign)) => (LeadsTo::OtherSocket, Reach::Foreign),
+        Some((Which::Plain, reach)) => (LeadsTo::PlainSocket, reach),
+        Some((Which::Sealed, reach)) => (LeadsTo::SealedSocket, reach),
+        Some((Which::Resolver, reach)) => (LeadsTo::ResolverSocket, reach),
+        None => (elsewhere(stores, id, path), Reach::Listens),
+    }
+}
+
+/// What a path leads to, if it is not a socket of onecred.
+fn elsewhere(stores: &Stores, id: &str, path: &str) -> LeadsTo {
     if !path.starts_with('/') {
         return match stores.find(if path.is_empty() { id } else { path }) {
             Search::Found(_) => LeadsTo::Store(true),
@@ -97,18 +109,8 @@ pub(super) fn leads_to(stores: &Stores, id: &str, path: &str) -> LeadsTo {
         };
     };
     if metadata.file_type().is_socket() {
-        let is = |known: &str| {
-            fs::metadata(known).is_ok_and(|it| (it.dev(), it.ino()) == (metadata.dev(), metadata.ino()))
-        };
-        return match (is(PLAIN), is(SEALED), is(RESOLVER)) {
-            (true, ..) => LeadsTo::PlainSocket,
-            (_, true, _) => LeadsTo::SealedSocket,
-            (.., true) => LeadsTo::ResolverSocket,
-            _ if is_dead(&metadata, &fs::read_to_string("/proc/net/unix").unwrap_or_default()) => {
-                LeadsTo::DeadSocket
-            }
-            _ => LeadsTo::OtherSocket,
-        };
+        let listed = fs::read_to_string("/proc/net/unix").unwrap_or_default();
+        return if is_dead(&metadata, &listed) { LeadsTo::DeadSocket } else { LeadsTo::OtherSocket };
     }
     if !metadata.is_dir() {
         return LeadsTo::File;
@@ -156,14 +158,18 @@ fn sockets_in(directory: &str) -> BTreeMap<String, String> {
 
 /// The lines that systemd derives from a line whose path is a directory: one credential for each socket in
 /// it.
-pub(super) fn entries(stores: &Stores, line: &CredentialLine) -> Vec<CredentialLine> {
-    let entry = |(name, path): (String, String)| CredentialLine {
-        directive: line.directive,
-        id: format!("{}_{name}", line.id),
-        leads_to: leads_to(stores, "", &path),
-        path,
-        of_directory: true,
-        content: Content::Unknown,
+pub(super) fn entries(stores: &Stores, sockets: &Sockets, line: &CredentialLine) -> Vec<CredentialLine> {
+    let entry = |(name, path): (String, String)| {
+        let (leads_to, reach) = leads_to(stores, sockets, "", &path);
+        CredentialLine {
+            directive: line.directive,
+            id: format!("{}_{name}", line.id),
+            leads_to,
+            reach,
+            path,
+            of_directory: true,
+            content: Content::Unknown,
+        }
     };
     sockets_in(&line.path).into_iter().map(entry).collect()
 }
@@ -193,17 +199,20 @@ mod tests {
             (place.path().to_str().unwrap().to_owned(), LeadsTo::DirectoryOfSockets),
             ("there-is-none-of-this-name".to_owned(), LeadsTo::Store(false)),
         ] {
-            assert_eq!(leads_to(&Stores::of_machine(), "db", &path), expected, "{path}");
+            let found = leads_to(&Stores::of_machine(), &Sockets::default(), "db", &path);
+            assert_eq!(found, (expected, Reach::Listens), "{path}");
         }
         let line = CredentialLine {
             directive: Directive::Plain,
             id: "c".into(),
             path: place.path().to_str().unwrap().into(),
             leads_to: LeadsTo::DirectoryOfSockets,
+            reach: Reach::Listens,
             of_directory: false,
             content: Content::Unknown,
         };
-        let ids: Vec<_> = entries(&Stores::of_machine(), &line).into_iter().map(|line| line.id).collect();
+        let entries = entries(&Stores::of_machine(), &Sockets::default(), &line);
+        let ids: Vec<_> = entries.into_iter().map(|line| line.id).collect();
         assert_eq!(ids, ["c_datagrams", "c_socket"]);
     }
 
@@ -239,7 +248,7 @@ mod tests {
             let path = path(name);
             {
                 let stores = Stores::of_machine();
-                content(&stores, directive, "c", &path, &leads_to(&stores, "c", &path))
+                content(&stores, directive, "c", &path, &elsewhere(&stores, "c", &path))
             }
         };
         let credentials = |all: &[(&str, usize)]| {

@@ -3,7 +3,8 @@
 use zbus::names::InterfaceName;
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, fdo};
 
-use crate::cli::unit_lines::facts::Unit;
+use crate::cli::creds_socket::is_hardened;
+use crate::cli::unit_lines::facts::{Directive, Unit};
 use crate::cli::unit_lines::ordering;
 
 /// The properties of one interface of a unit.
@@ -54,4 +55,13 @@ pub(super) async fn holds_back(unit: &Unit, properties: &Properties<'_>) -> bool
         }
     }
     false
+}
+
+/// Whether systemd decrypts the credentials of a unit through systemd-creds.socket, on a version that has it.
+pub(super) async fn decrypts_through_socket(unit: &Unit, properties: &Properties<'_>) -> bool {
+    let private = properties.get("PrivateDevices").await.unwrap_or(false);
+    let policy: String = properties.get("DevicePolicy").await.unwrap_or_default();
+    let allowed: Vec<(String, String)> = properties.get("DeviceAllow").await.unwrap_or_default();
+    unit.lines.iter().any(|line| line.directive == Directive::Encrypted)
+        && is_hardened(private, &policy, !allowed.is_empty())
 }

@@ -1,6 +1,7 @@
 //! Judges one line of a unit.
 
 use super::{Effect, LineVerdict, hidden, instead};
+use crate::cli::common::reach::Reach;
 use crate::cli::common::show;
 use crate::cli::unit_lines::facts::{
     Content, CredentialLine, Directive, LeadsTo, Machine, PLAIN, PredictedAnswer, Prediction, SEALED, Unit,
@@ -8,6 +9,8 @@ use crate::cli::unit_lines::facts::{
 use crate::domain::name::Claim;
 use crate::provider::base::unit_totals;
 
+/// The remedy for a correct line whose socket is not there.
+const RESTORE: &str = "the line is correct; to restore the socket, see: onecred status";
 const FAILS: &str = "the unit fails with 243/CREDENTIALS";
 
 /// The purpose of a line for the caller.
@@ -46,6 +49,7 @@ fn judge_unquoted(
 ) -> LineVerdict {
     let CredentialLine { id, path, leads_to, .. } = line;
     let fix = match purpose {
+        Purpose::Asks if line.has_right_path() => RESTORE.to_owned(),
         Purpose::Asks => instead(line.directive, id),
         Purpose::Beside => "correct or remove the line".to_owned(),
     };
@@ -74,7 +78,10 @@ fn judge_unquoted(
 }
 
 /// Judges a line that leads to a socket that does not serve units for onecred.
-fn foreign_socket(CredentialLine { path, leads_to, .. }: &CredentialLine, fix: &str) -> LineVerdict {
+fn foreign_socket(
+    CredentialLine { path, leads_to, directive, .. }: &CredentialLine,
+    fix: &str,
+) -> LineVerdict {
     match leads_to {
         LeadsTo::ResolverSocket => {
             LineVerdict::new(Effect::Fails, format!("{path} is not for units, and the unit fails; {fix}"))
@@ -83,6 +90,12 @@ fn foreign_socket(CredentialLine { path, leads_to, .. }: &CredentialLine, fix: &
             Effect::Fails,
             format!(
                 "{path} is a socket to which systemd cannot connect (no program accepts streams there), and {FAILS}; {fix}"
+            ),
+        ),
+        _ if *directive == Directive::Encrypted => LineVerdict::new(
+            Effect::Fails,
+            format!(
+                "{path} is a socket of another program, so onecred is never asked, and {FAILS} unless that sends encrypted values; {fix}"
             ),
         ),
         _ => LineVerdict::new(
@@ -204,16 +217,8 @@ fn judge_request(
             ),
         );
     }
-    let (listens, socket, start) = match sealed {
-        // this socket cannot be started separately while onecred runs
-        true => (machine.sealed_listens, "onecred-sealed.socket", "systemctl restart onecred.socket"),
-        false => (machine.plain_listens, "onecred.socket", "systemctl enable --now onecred.socket"),
-    };
-    if !listens {
-        return LineVerdict::new(
-            Effect::Fails,
-            format!("{socket} is not active, and the unit fails with 243/CREDENTIALS; start it: {start}"),
-        );
+    if let Some(verdict) = not_accepted(line) {
+        return verdict;
     }
     let refusal = prediction.and_then(|prediction| match (&prediction.answer, prediction.allowed) {
         (_, false) => Some(prediction.reason.clone()),
@@ -247,4 +252,23 @@ fn judge_request(
             _ => LineVerdict::RIGHT,
         },
     }
+}
+
+/// Judges a line whose connection is not accepted.
+fn not_accepted(line: &CredentialLine) -> Option<LineVerdict> {
+    let unit = line.socket_unit();
+    let what = match (line.reach, line.leads_to == LeadsTo::SealedSocket) {
+        // this socket cannot be started separately while onecred runs
+        (Reach::Stopped, true) => {
+            format!("{unit} is not active, and {FAILS}; start it: systemctl restart onecred.socket")
+        }
+        (Reach::Stopped, false) => {
+            format!("{unit} is not active, and {FAILS}; start it: systemctl enable --now onecred.socket")
+        }
+        (Reach::Closed, _) => {
+            format!("no program accepts connections at {}, and {FAILS}; see: onecred status", line.path)
+        }
+        _ => return None,
+    };
+    Some(LineVerdict::new(Effect::Fails, what))
 }

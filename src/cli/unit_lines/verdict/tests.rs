@@ -3,11 +3,12 @@ use super::super::facts::{
     LoadState, PLAIN, SEALED,
 };
 use super::*;
+use crate::cli::common::reach::Reach;
 use crate::domain::name::UnitName;
 
-/// systemd 252 with both sockets active.
-const OLD: Machine = Machine { systemd: 252, plain_listens: true, sealed_listens: true, tmpfs: false };
-/// systemd 262 with both sockets active.
+/// systemd 252.
+const OLD: Machine = Machine { systemd: 252, tmpfs: false };
+/// systemd 262.
 const NEW: Machine = Machine { systemd: 262, ..OLD };
 
 fn unit(name: &str, lines: &[CredentialLine]) -> Unit {
@@ -21,6 +22,7 @@ fn line(directive: Directive, id: &str, path: &str, leads_to: LeadsTo) -> Creden
         id: id.into(),
         path: path.into(),
         leads_to,
+        reach: Reach::Listens,
         of_directory: false,
         content: Content::Unknown,
     }
@@ -172,13 +174,45 @@ fn what_is_too_long_is_never_asked() {
 fn a_socket_that_is_not_active_fails_units() {
     let unit = unit("app.service", &[]);
     let sealed = line(Directive::Encrypted, "db", SEALED, LeadsTo::SealedSocket);
-    for (line, machine, start) in [
-        (right(), Machine { plain_listens: false, ..OLD }, "systemctl enable --now onecred.socket"),
-        (sealed, Machine { sealed_listens: false, ..OLD }, "systemctl restart onecred.socket"),
-    ] {
-        let verdict = judge_line(machine, &unit, &line, Some(&value()), Purpose::Asks);
-        is(&verdict, Effect::Fails, &["is not active", start]);
+    for (line, start) in
+        [(right(), "systemctl enable --now onecred.socket"), (sealed, "systemctl restart onecred.socket")]
+    {
+        let of = |reach| CredentialLine { reach, ..line.clone() };
+        let judged = |reach| judge_line(OLD, &unit, &of(reach), Some(&value()), Purpose::Asks);
+        is(&judged(Reach::Stopped), Effect::Fails, &["is not active", start]);
+        is(&judged(Reach::Closed), Effect::Fails, &["no program accepts connections at", "onecred status"]);
+        is(&judged(Reach::ProviderOnly), Effect::Gets, &[]);
+        let with = Unit { lines: vec![of(Reach::ProviderOnly)], ..unit.clone() };
+        assert!(notes(&with, &value())[0].contains("only until onecred.service ends"));
     }
+}
+
+#[test]
+fn a_correct_line_whose_socket_is_not_there_needs_no_correction() {
+    let sealed = |leads_to| line(Directive::Encrypted, "db", SEALED, leads_to);
+    for (line, effect) in [
+        (plain(PLAIN, LeadsTo::Missing), Effect::Fails),
+        (plain(PLAIN, LeadsTo::File), Effect::Other),
+        (plain(PLAIN, LeadsTo::OtherSocket), Effect::Other),
+        (sealed(LeadsTo::OtherSocket), Effect::Fails),
+        (sealed(LeadsTo::Missing), Effect::Fails),
+    ] {
+        let unit = unit("app.service", std::slice::from_ref(&line));
+        let verdict = judge_line(OLD, &unit, &line, Some(&value()), Purpose::Asks);
+        is(&verdict, effect, &["the line is correct; to restore the socket, see: onecred status"]);
+    }
+}
+
+#[test]
+fn a_unit_before_the_socket_for_decryption_fails_at_boot() {
+    let through = Some("early.target".into());
+    let before_decryption =
+        Some(Early { target: "systemd-creds.socket".into(), through, holds_onecred: false });
+    let unit = Unit { before_decryption, ..unit("app.service", &[right()]) };
+    judged(&unit, Effect::Gets, &[]);
+    let note = notes(&unit, &value()).join("\n");
+    let expected = "at the next boot app.service fails with 243/CREDENTIALS: it is ordered before systemd-creds.socket, through early.target";
+    assert!(note.starts_with(expected), "{note}");
 }
 
 #[test]

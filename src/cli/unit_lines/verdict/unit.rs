@@ -1,6 +1,7 @@
 //! Judges a unit, whatever its lines are: whether it can run, request credentials, and start early.
 
 use super::{Effect, LineVerdict};
+use crate::cli::creds_socket::SOCKET;
 use crate::cli::unit_lines::facts::{LoadState, Machine, Unit};
 use crate::host::systemd::unit_type::{Asks, ExecType};
 
@@ -64,6 +65,17 @@ fn cannot_ask(machine: Machine, unit: &Unit) -> Option<String> {
             Some(format!("{article} {suffix} unit cannot have credentials; the line belongs in {service}"))
         }
     }
+}
+
+/// Why systemd cannot decrypt the credentials of a unit at boot.
+pub(in crate::cli::unit_lines) fn before_decryption(unit: &Unit) -> Option<String> {
+    let early = unit.before_decryption.as_ref()?;
+    let through = early.through.as_ref().map(|unit| format!(", through {unit}")).unwrap_or_default();
+    Some(format!(
+        "{} fails with 243/CREDENTIALS: it is ordered before {SOCKET}{through}, and systemd decrypts the credentials of units with PrivateDevices=, \
+         DeviceAllow= or DevicePolicy= through that socket; order it after {SOCKET}, or load this secret with LoadCredential=",
+        unit.name
+    ))
 }
 
 /// Why a unit that starts before onecred, or before the network that its secret needs, waits for itself.
