@@ -22,6 +22,7 @@ pub const THEME: Theme = Theme {
         units_that_never_ask,
         units_that_do_not_run,
         a_secret_under_another_id,
+        a_unit_that_may_start_before_the_socket,
         check_live_judges_all_units,
     ],
 };
@@ -386,6 +387,22 @@ fn a_unit_before_the_network_is_not_looked_up_for(stage: &Stage) {
         ),
         "{said}"
     );
+}
+
+fn a_unit_that_may_start_before_the_socket(stage: &Stage) {
+    for (name, head, is_noted) in [
+        ("ordinary", "", false),
+        ("early", "DefaultDependencies=no", true),
+        ("after", "DefaultDependencies=no\nAfter=onecred.socket", false),
+        ("after-all", "DefaultDependencies=no\nAfter=multi-user.target", false),
+    ] {
+        let name = format!("row-order-{name}.service");
+        let text = format!("[Unit]\n{head}\n{}", unit(&format!("LoadCredential=db:{SOCKET}")));
+        stage.units([(name.as_str(), text.as_str())]);
+        let said = explained(stage, &name, "db");
+        assert_eq!(said["outcome"], "gets", "{said}");
+        assert_eq!(said["notes"].to_string().contains("may start before onecred.socket"), is_noted, "{said}");
+    }
 }
 
 fn a_secret_under_another_id(stage: &Stage) {

@@ -86,7 +86,7 @@ fn sockets_that_are_elsewhere(stage: &Stage) {
     round("moved", ["gets", "gets", "gets", "fails"], "does not have its address");
     stage.sh("systemctl restart onecred.socket").ok();
     round("moved-again", ["fails", "fails", "gets", "gets"], "does not have its address");
-    stage.sh("rm -r /etc/systemd/system/onecred.socket.d").ok();
+    stage.sh(&format!("rm -r /etc/systemd/system/onecred.socket.d {ELSEWHERE}")).ok();
     again();
     stage.sh("systemctl stop onecred-sealed.socket").ok();
     round("stopped", ["gets", "gets", "gets", "fails"], "onecred-sealed.socket is not active");

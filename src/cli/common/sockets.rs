@@ -215,7 +215,7 @@ pub(in crate::cli) fn addresses(listen: Option<OwnedVariant>) -> Vec<String> {
 
 async fn main_process(connection: &Connection) -> zbus::Result<u32> {
     let path = ManagerProxy::new(connection).await?.load_unit("onecred.service").await?;
-    Ok(property(connection, path.as_str(), "Service", "MainPID").await?.try_into()?)
+    property(connection, path.as_str(), "Service", "MainPID").await?.try_into()
 }
 
 async fn property(

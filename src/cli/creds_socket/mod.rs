@@ -15,6 +15,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::cli::common::reach::Reach;
+use crate::cli::common::show;
 
 /// The unit.
 pub const SOCKET: &str = "systemd-creds.socket";
@@ -191,7 +192,8 @@ fn limits(state: &State) -> Option<String> {
         "stops listening when a user connects more than {limit} times within seconds (TriggerLimitIntervalSec=)"
     ));
     let poll = slow(state).map(|(burst, seconds)| format!(
-        "accepts only {burst} connections in {seconds} s (PollLimitBurst=, PollLimitIntervalSec=): {HARDENED} wait for each other, and can exceed TimeoutStartSec="
+        "accepts only {} in {seconds} s (PollLimitBurst=, PollLimitIntervalSec=): {HARDENED} wait for each other, and can exceed TimeoutStartSec=",
+        show::count(burst as usize, "connection")
     ));
     let all: Vec<String> = connections.into_iter().chain(trigger).chain(poll).collect();
     (!all.is_empty()).then(|| all.join("; it also "))

@@ -193,7 +193,8 @@ fn the_poll_limit() {
     for limit in [(1, 2.0), (149, 2.0), (150, 60.0)] {
         let (level, message) = told(&of(Some(limit)));
         assert_eq!(level, Some(Level::Warning));
-        let words = format!("systemd-creds.socket accepts only {} connections in {} s", limit.0, limit.1);
+        let words = format!("systemd-creds.socket accepts only {} connection", limit.0);
+        assert!(message.contains(&format!(" in {} s (PollLimitBurst=", limit.1)), "{message}");
         assert!(message.starts_with(&words), "{message}");
         // onecred's drop-in is loaded, and there is no other
         assert!(message.contains("PollLimitBurst=150") && !message.contains("missing"), "{message}");

@@ -203,6 +203,8 @@ fn judge_all(
             verdict::early(unit, needs_network).filter(|_| is_allowed).map(|what| format!("at boot {what}")),
         );
     }
+    let unordered = verdict::unordered(unit).filter(|_| unit.early.is_none());
+    found.warnings.extend(unordered.map(|what| format!("at boot {what}")));
     found.problems.extend(verdict::before_decryption(unit).map(|what| format!("at boot {what}")));
     let has_line = |id: &str| unit.lines.iter().any(|line| line.id == id || line.asked_id(machine) == id);
     for ignored in unit.ignored.iter().filter(|ignored| !has_line(&ignored.id)) {

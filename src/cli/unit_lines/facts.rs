@@ -317,6 +317,8 @@ pub(super) struct Unit {
     pub(super) early: Option<Early>,
     /// Why it starts before systemd-creds.socket, if systemd decrypts its credentials through that.
     pub(super) before_decryption: Option<Early>,
+    /// The sockets of onecred that it uses and is not ordered after.
+    pub(super) unordered: Vec<&'static str>,
     /// The units that it starts, for a timer, path or socket.
     pub(super) triggers: Vec<String>,
 }
@@ -336,6 +338,7 @@ impl Unit {
             ignored: Vec::new(),
             early: None,
             before_decryption: None,
+            unordered: Vec::new(),
             triggers: Vec::new(),
         }
     }

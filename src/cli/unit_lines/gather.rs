@@ -4,6 +4,7 @@
 mod paths;
 mod properties;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -124,6 +125,12 @@ impl<'c> Systemd<'c> {
         if let Some(interface) = exec_interface(unit.name.suffix()) {
             let properties = Properties::new(self.connection, path, interface).await?;
             self.read_lines(&mut unit, &properties).await?;
+            let ours = unit.lines.iter().filter(|line| line.is_ours());
+            for socket in ours.map(CredentialLine::socket_unit).collect::<BTreeSet<_>>() {
+                if !ordering::is_after(&self.manager, self.connection, &object, socket).await {
+                    unit.unordered.push(socket);
+                }
+            }
             if unit.lines.iter().any(CredentialLine::means_onecred) && holds_back(&unit, &properties).await {
                 let known = &mut self.ordering;
                 if self.machine.systemd >= creds_socket::SINCE

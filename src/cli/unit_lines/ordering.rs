@@ -20,6 +20,8 @@ const ONECRED: [&str; 5] = [
 ];
 /// The socket through which systemd 258 and later decrypts the credentials of some units.
 const DECRYPTION: [&str; 1] = [creds_socket::SOCKET];
+/// Targets that wait for all sockets.
+const AFTER_SOCKETS: [&str; 2] = ["sockets.target", "basic.target"];
 /// Targets that wait for the network, or that the network waits for.
 const NETWORK: [&str; 3] = ["network-pre.target", "network.target", "network-online.target"];
 /// Units ordered after these have the network when they start.
@@ -58,6 +60,36 @@ pub(super) async fn before_decryption(
 ) -> Option<Early> {
     let first = unit.before().await.ok()?;
     search(manager, connection, known, Search::new(&first, &DECRYPTION)).await
+}
+
+/// Whether a unit starts after a socket of onecred, directly or through other units.
+pub(super) async fn is_after(
+    manager: &ManagerProxy<'_>,
+    connection: &Connection,
+    unit: &UnitProxy<'_>,
+    socket: &str,
+) -> bool {
+    let is_goal = |name: &String| name == socket || AFTER_SOCKETS.contains(&name.as_str());
+    let Ok(first) = unit.after().await else { return true };
+    let (mut todo, mut seen) = (VecDeque::from([first]), BTreeSet::new());
+    while let Some(names) = todo.pop_front() {
+        if names.iter().any(is_goal) {
+            return true;
+        }
+        for name in names {
+            if seen.len() < MOST && seen.insert(name.clone()) {
+                todo.extend(after(manager, connection, &name).await.ok());
+            }
+        }
+    }
+    false
+}
+
+async fn after(manager: &ManagerProxy<'_>, connection: &Connection, name: &str) -> zbus::Result<Vec<String>> {
+    let path = manager.get_unit(name).await?;
+    let unit =
+        UnitProxy::builder(connection).path(path).cache_properties(CacheProperties::No).build().await?;
+    unit.after().await
 }
 
 async fn search(

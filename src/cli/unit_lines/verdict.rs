@@ -9,7 +9,7 @@ mod whole;
 pub(super) use absent::{ignored_text, no_line};
 pub(super) use environment::environment;
 pub(super) use line::{Purpose, judge_line};
-pub(super) use unit::{before_decryption, early, judge_unit};
+pub(super) use unit::{before_decryption, early, judge_unit, unordered};
 pub(super) use whole::judge_whole;
 
 use environment::is_own_credential;
@@ -142,6 +142,10 @@ fn notes(unit: &Unit, own: &Prediction) -> Vec<String> {
         notes.push(format!("at the next boot {what}"));
     }
     notes.extend(before_decryption(unit).map(|what| format!("at the next boot {what}")));
+    // a unit that is ordered before a socket has another note
+    notes.extend(
+        unordered(unit).filter(|_| unit.early.is_none()).map(|what| format!("at the next boot {what}")),
+    );
     notes.extend(provider_only(unit));
     let skipped = unit.environment.iter().filter(|file| file.optional && is_own_credential(unit, &file.path));
     notes.extend(skipped.map(|file| {

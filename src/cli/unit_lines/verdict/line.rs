@@ -217,6 +217,11 @@ fn judge_request(
             ),
         );
     }
+    if unit.name.as_str() == "onecred.service" {
+        let what =
+            "onecred.service would wait for its own answer, and never start; load the secret in another unit";
+        return LineVerdict::new(Effect::Fails, what);
+    }
     if let Some(verdict) = not_accepted(line) {
         return verdict;
     }

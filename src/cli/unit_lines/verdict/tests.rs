@@ -188,6 +188,23 @@ fn a_socket_that_is_not_active_fails_units() {
 }
 
 #[test]
+fn onecred_cannot_wait_for_itself() {
+    let own = unit("onecred.service", &[right()]);
+    judged(&own, Effect::Fails, &["would wait for its own answer"]);
+}
+
+#[test]
+fn a_unit_that_may_start_before_a_socket_is_warned() {
+    let unit = Unit { unordered: vec!["onecred.socket"], ..unit("app.service", &[right()]) };
+    judged(&unit, Effect::Gets, &[]);
+    let expected = "at the next boot app.service may start before onecred.socket, and then fails with 243/CREDENTIALS; add After=onecred.socket to it";
+    assert_eq!(notes(&unit, &value()), [expected]);
+    let early = Some(Early { target: "onecred.socket".into(), through: None, holds_onecred: true });
+    let unit = Unit { early, ..unit };
+    assert_eq!(notes(&unit, &Prediction { fetched: false, ..value() }), Vec::<String>::new());
+}
+
+#[test]
 fn a_correct_line_whose_socket_is_not_there_needs_no_correction() {
     let sealed = |leads_to| line(Directive::Encrypted, "db", SEALED, leads_to);
     for (line, effect) in [

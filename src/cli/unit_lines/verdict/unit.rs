@@ -78,6 +78,15 @@ pub(in crate::cli::unit_lines) fn before_decryption(unit: &Unit) -> Option<Strin
     ))
 }
 
+/// Why a unit may fail at boot: it may start before a socket.
+pub(in crate::cli::unit_lines) fn unordered(unit: &Unit) -> Option<String> {
+    let sockets = Some(unit.unordered.join(" ")).filter(|sockets| !sockets.is_empty())?;
+    Some(format!(
+        "{} may start before {sockets}, and then fails with 243/CREDENTIALS; add After={sockets} to it",
+        unit.name
+    ))
+}
+
 /// Why a unit that starts before onecred, or before the network that its secret needs, waits for itself.
 pub(in crate::cli::unit_lines) fn early(unit: &Unit, needs_network: bool) -> Option<String> {
     let early = unit.early.as_ref().filter(|early| early.holds_onecred || needs_network)?;
