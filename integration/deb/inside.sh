@@ -183,14 +183,25 @@ gets_sealed app6 db-password hunter2
 systemctl start fake-connect.service
 until_is "Connect listens" bash -c 'exec 3<>/dev/tcp/127.0.0.1/8080'
 
+# The units and the configuration that the NixOS module makes, in a folder.
+install_nix() {
+    systemctl stop onecred.service onecred-resolver.service run-onecred-store.mount
+    cp -r "$1/units/." /etc/systemd/system/
+    cp "$1/secrets.json" /etc/onecred/
+    systemd-tmpfiles --create - <"$1/tmpfiles.conf"
+    systemctl daemon-reload
+}
+remove_nix() {
+    local unit
+    while IFS= read -r unit; do rm "/etc/systemd/system/$unit"; done < <(cd "$1/units" && find . -type f)
+    find /etc/systemd/system -name '*.d' -empty -delete
+    rm -r /run/onecred/by-name /run/onecred/sealed-by-name
+    systemctl daemon-reload
+}
 if [ -d /srv/nix ]; then
     step "units as the NixOS module makes them: a token that comes later, one line for a service, an environment file, IDs of a module's own, a path"
     rm /etc/onecred/token
-    systemctl stop onecred.service onecred-resolver.service run-onecred-store.mount
-    cp -r /srv/nix/units/. /etc/systemd/system/
-    cp /srv/nix/secrets.json /etc/onecred/
-    systemd-tmpfiles --create - </srv/nix/tmpfiles.conf
-    systemctl daemon-reload
+    install_nix /srv/nix/machine
     systemctl start onecred-token.path
     if systemctl start one-line.service 2>/dev/null; then fail "one-line started without a token"; fi
     says one-line.service "no token" || fail "one-line was not told why"
@@ -198,11 +209,23 @@ if [ -d /srv/nix ]; then
     until_is "one-line is started again" says one-line.service "Finished one-line.service"
     for unit in environment hard-coded plain by-socket reader; do systemctl start $unit.service || fail "$unit did not start"; done
     systemctl stop onecred-token.path
-    rm -r /run/onecred/by-name /run/onecred/sealed-by-name
-    rm -r /etc/systemd/system/onecred*.service.d/nixos.conf /etc/systemd/system/onecred-token.* /etc/systemd/system/onecred-catalog.*
-    find /etc/systemd/system -name 'onecred*.d' -empty -delete
+    remove_nix /srv/nix/machine
+
+    step "OpNix's options: services start after their secrets"
+    install -m 600 /srv/deb/token /etc/opnix-token
+    for made in /srv/nix/opnix-*; do
+        install_nix "$made"
+        # in one step, so that only their order makes them wait
+        mapfile -t readers < <(cd "$made/units" && grep -l "^ExecStart=.*hunter2" -- *.service)
+        [ ${#readers[@]} -gt 0 ] || fail "no service in $made"
+        systemctl start "${readers[@]}" || fail "${readers[*]}: not all of them started"
+        systemctl is-active --quiet opnix-secrets.service || fail "opnix-secrets.service did not start"
+        systemctl stop opnix-secrets.service
+        remove_nix "$made"
+    done
+    journalctl --sync
+    if journalctl --no-pager -b | grep -F "ordering cycle"; then fail "units wait for each other"; fi
     cp /srv/deb/token /etc/onecred/token
-    systemctl daemon-reload
 fi
 
 step "remove"
