@@ -32,6 +32,7 @@ pub const THEME: Theme = Theme {
         programs_get_json,
         a_wrong_command_line_is_2,
         what_is_generated_can_be_used,
+        names_are_completed,
     ],
 };
 
@@ -254,6 +255,23 @@ fn what_is_generated_can_be_used(stage: &Stage) {
     is_silent("bash", &["-n"], &share.join("bash-completion/completions/onecred"));
     is_silent("zsh", &["-n"], &share.join("zsh/site-functions/_onecred"));
     is_silent("fish", &["--no-execute"], &share.join("fish/vendor_completions.d/onecred.fish"));
+}
+
+fn names_are_completed(stage: &Stage) {
+    let complete = |words: &str| stage.sh(&format!("onecred complete -- {words}")).ok();
+    assert_eq!(complete("get db-"), "db-password\ndb-user\n");
+    assert_eq!(complete("token check --source ''"), "default\n");
+    let units = complete("explain onecred-resolver.");
+    assert_eq!(units, "onecred-resolver.service\nonecred-resolver.socket\n");
+    // a configuration that does not exist
+    let absent = stage.sh("onecred complete -- remove --config /srv/absent ''");
+    assert!(absent.succeeded() && absent.stdout().is_empty() && absent.stderr().is_empty(), "{absent}");
+    let script = r#"
+        . /usr/share/bash-completion/completions/onecred
+        COMP_WORDBREAKS=$' \t\n"\'@><=;|&(:'; COMP_LINE='onecred explain app.service db-u'; COMP_POINT=${#COMP_LINE}
+        _onecred; echo "${COMPREPLY[@]}""#;
+    stage.write("/srv/complete.bash", script, 0o644);
+    assert_eq!(stage.sh("bash /srv/complete.bash").ok(), "db-user\n");
 }
 
 /// A program on the host finds no problem in a file.

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use clap::CommandFactory;
-use clap_complete::Shell;
+
+use super::complete;
 
 /// The arguments of `onecred generate`.
 #[derive(Debug, Clone, clap::Args)]
@@ -34,9 +35,9 @@ pub fn run(args: &GenerateArgs) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(&args.dir).map_err(|error| format!("{dir} can't be made: {error}"))?;
     let generated = match args.what {
         What::Man => pages(&args.dir),
-        What::Completions => [Shell::Bash, Shell::Zsh, Shell::Fish].into_iter().try_for_each(|shell| {
-            clap_complete::generate_to(shell, &mut super::Cli::command(), "onecred", &args.dir).map(drop)
-        }),
+        What::Completions => {
+            complete::SCRIPTS.iter().try_for_each(|(name, script)| fs::write(args.dir.join(name), script))
+        }
     };
     Ok(generated.map_err(|error| format!("{dir} can't be written to: {error}"))?)
 }

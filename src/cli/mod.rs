@@ -5,6 +5,7 @@ mod bus;
 pub mod check;
 mod check_report;
 mod common;
+pub mod complete;
 mod configuration;
 pub mod core;
 pub mod demo;
@@ -125,6 +126,9 @@ enum Verb {
     Serve(serve::ServeArgs),
     /// Resolve references in 1Password for the provider (started by onecred-resolver.socket)
     Resolve(resolve::ResolveArgs),
+    /// List what a shell can insert for the last word
+    #[command(hide = true)]
+    Complete(complete::CompleteArgs),
     /// Write man pages or completions
     #[command(hide = true)]
     Generate(generate::GenerateArgs),
@@ -148,6 +152,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::Put(args) => hold::put(&args, &mut out, &mut err).map(|()| 0),
         Verb::Rollback(args) => hold::rollback(&args, &mut out, &mut err).map(|()| 0),
         Verb::Release(args) => hold::release(&args, &mut out).map(|()| 0),
+        Verb::Complete(args) => complete::run(&args, &mut out).map(|()| 0).map_err(Into::into),
         Verb::Generate(args) => generate::run(&args).map(|()| 0),
         Verb::Check(args) => check::run(&args, &mut out, &mut err),
         Verb::Get(args) => get::run(&args, &mut out).map(|()| 0),

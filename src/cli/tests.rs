@@ -1,7 +1,6 @@
 //! Tests of the command line: the text of `--help`, and the usability of what is generated from it.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use clap::CommandFactory;
 
@@ -50,14 +49,6 @@ fn generated(what: generate::What) -> tempfile::TempDir {
     dir
 }
 
-/// Runs a program if it is installed. Returns whether it succeeded, and its output.
-fn said(program: &str, arguments: &[&str]) -> Option<(bool, String)> {
-    let mut command = Command::new(program);
-    let output = command.args(arguments).stdin(Stdio::null()).output().ok()?;
-    let text = [output.stdout, output.stderr].concat();
-    Some((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
-}
-
 #[test]
 fn each_verb_has_a_man_page() {
     let dir = generated(generate::What::Man);
@@ -77,23 +68,4 @@ fn each_verb_has_a_man_page() {
         page("onecred-generate.1").is_empty() && page("onecred-core-worker.1").is_empty(),
         "hidden ones have none"
     );
-}
-
-#[test]
-fn bash_completes() {
-    let dir = generated(generate::What::Completions);
-    let script = dir.path().join("made/onecred.bash");
-    let script = script.to_str().unwrap();
-    let complete = |words: &str| {
-        let ask = format!(
-            "set -eu; . {script}; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
-             _onecred onecred \"${{COMP_WORDS[$COMP_CWORD]}}\" onecred; echo \"${{COMPREPLY[@]}}\""
-        );
-        said("bash", &["-c", &ask])
-    };
-    let (fine, verbs) = complete("onecred re").expect("bash runs");
-    assert!(fine, "{verbs}");
-    let verbs: Vec<&str> = verbs.split_whitespace().collect();
-    assert!(["refresh", "release", "reload"].iter().all(|verb| verbs.contains(verb)), "{verbs:?}");
-    assert_eq!(complete("onecred refresh --fo").unwrap(), (true, "--force\n".into()));
 }
