@@ -64,12 +64,12 @@ install:
 	@$(put) 644 units/polkit-1/actions/org.onecred.credentials1.policy $(polkit)/org.onecred.credentials1.policy
 	@$(put) 644 units/schema/secrets.schema.json $(share)/secrets.schema.json
 	rm -rf $(share)/generated
-	$(GENERATOR) generate man $(share)/generated/man1
+	$(GENERATOR) generate man $(share)/generated/man
 	$(GENERATOR) generate completions $(share)/generated/completions
-	install -d $(man)/man1 $(bash) $(zsh) $(fish)
+	install -d $(man)/man1 $(man)/man5 $(man)/man8 $(bash) $(zsh) $(fish)
 	@for f in $(man)/man1/onecred.1 $(man)/man1/onecred-*.1; do \
-	  [ -e "$(share)/generated/man1/$$(basename "$$f")" ] || rm -f "$$f" || exit 1; done
-	@for f in $(share)/generated/man1/*; do $(put) 644 $$f $(man)/man1/$$(basename $$f) || exit 1; done
+	  [ -e "$(share)/generated/man/man1/$$(basename "$$f")" ] || rm -f "$$f" || exit 1; done
+	@for f in $(share)/generated/man/*/*; do $(put) 644 $$f $(man)/$${f#$(share)/generated/man/} || exit 1; done
 	@$(put) 644 $(share)/generated/completions/onecred.bash $(bash)/onecred
 	@$(put) 644 $(share)/generated/completions/_onecred $(zsh)/_onecred
 	@$(put) 644 $(share)/generated/completions/onecred.fish $(fish)/onecred.fish
@@ -110,7 +110,8 @@ uninstall:
 	rm -f $(unit)/$(creds_limits); rmdir $(unit)/$(dir $(creds_limits)) 2>/dev/null || :
 	rm -f $(dbus)/system-services/org.onecred.Credentials1.service $(dbus)/system.d/org.onecred.Credentials1.conf \
 	  $(polkit)/org.onecred.credentials1.policy
-	rm -f $(man)/man1/onecred.1 $(man)/man1/onecred-*.1 $(bash)/onecred $(zsh)/_onecred $(fish)/onecred.fish
+	rm -f $(man)/man1/onecred.1 $(man)/man1/onecred-*.1 $(man)/man5/secrets.json.5 $(man)/man5/org.onecred.Credentials1.5 \
+	  $(man)/man8/onecred.service.8 $(bash)/onecred $(zsh)/_onecred $(fish)/onecred.fish
 	rm -f $(catalog)/onecred.catalog
 	rm -rf $(bin)/onecred $(sysusers)/onecred.conf $(share) $(doc)
 	test -n "$(DESTDIR)" || $(MAKE) --no-print-directory notify

@@ -246,10 +246,16 @@ fn what_is_generated_can_be_used(stage: &Stage) {
     let layer = Layer::create("generated").unwrap_or_else(|error| panic!("{error}"));
     make("install", layer.path(), stage.suite).unwrap_or_else(|error| panic!("{error}"));
     let share = layer.path().join("usr/share");
-    let pages: Vec<_> = fs::read_dir(share.join("man/man1")).expect("pages").flatten().collect();
-    assert!(pages.len() > 12, "{pages:?}");
+    let sections = ["man/man1", "man/man5", "man/man8"];
+    let pages: Vec<_> = sections
+        .iter()
+        .flat_map(|section| fs::read_dir(share.join(section)).expect("pages").flatten())
+        .collect();
+    assert!(pages.len() > 28, "{pages:?}");
     for page in pages {
-        is_silent("man", &["--warnings", "-E", "UTF-8", "-l"], &page.path());
+        let shown = is_silent("man", &["--warnings", "-E", "UTF-8", "-l"], &page.path());
+        let wide = shown.lines().find(|line| line.chars().count() > 80);
+        assert_eq!(wide, None, "{} does not fit 80 columns", page.path().display());
         is_silent("mandoc", &["-T", "lint", "-W", "error"], &page.path());
     }
     is_silent("bash", &["-n"], &share.join("bash-completion/completions/onecred"));
@@ -274,12 +280,13 @@ fn names_are_completed(stage: &Stage) {
     assert_eq!(stage.sh("bash /srv/complete.bash").ok(), "db-user\n");
 }
 
-/// A program on the host finds no problem in a file.
+/// A program on the host finds no problem in a file. Returns what it prints.
 #[track_caller]
-fn is_silent(program: &str, arguments: &[&str], file: &Path) {
+fn is_silent(program: &str, arguments: &[&str], file: &Path) -> String {
     let mut command = Command::new(program);
     command.args(arguments).arg(file).env("MANROFFSEQ", "").env("MANWIDTH", "80").stdin(Stdio::null());
     let output = command.output().unwrap_or_else(|error| panic!("{program}: {error}"));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.is_empty(), "{program} {}: {said}", file.display());
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -92,7 +92,8 @@ is onecred-publish.target UnitFileState disabled
 id onecred >/dev/null || fail "no user"
 [ -d /etc/onecred ] || fail "no /etc/onecred"
 [ -z "$(ls /etc/onecred)" ] || fail "the package put something into /etc/onecred"
-for file in man/man1/onecred-check.1.gz bash-completion/completions/onecred zsh/site-functions/_onecred fish/vendor_completions.d/onecred.fish \
+for file in man/man1/onecred-check.1.gz man/man5/secrets.json.5.gz man/man5/org.onecred.Credentials1.5.gz man/man8/onecred.service.8.gz \
+    bash-completion/completions/onecred zsh/site-functions/_onecred fish/vendor_completions.d/onecred.fish \
     onecred/secrets.schema.json polkit-1/actions/org.onecred.credentials1.policy doc/onecred/copyright; do
     [ -s "/usr/share/$file" ] || fail "no /usr/share/$file"
 done

@@ -1,13 +1,11 @@
-//! `onecred generate man|completions DIR`: generates the files that `make install` installs besides the
-//! binary from the definition of the command line.
+//! `onecred generate man|completions DIR`: writes the files that `make install` installs besides the binary and
+//! the units. The pages of the manual go to `DIR/man1`, `DIR/man5` and `DIR/man8`.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use clap::CommandFactory;
-
-use super::complete;
+use super::{complete, manual};
 
 /// The arguments of `onecred generate`.
 #[derive(Debug, Clone, clap::Args)]
@@ -23,7 +21,7 @@ pub struct GenerateArgs {
 /// What can be generated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum What {
-    /// Man pages, one per verb
+    /// The pages of the manual, in directories for their sections
     Man,
     /// Completions for bash, zsh and fish
     Completions,
@@ -42,23 +40,12 @@ pub fn run(args: &GenerateArgs) -> Result<(), Box<dyn Error>> {
     Ok(generated.map_err(|error| format!("{dir} can't be written to: {error}"))?)
 }
 
-/// Writes one page for each visible verb.
+/// Writes each page to the directory of its section.
 fn pages(dir: &Path) -> io::Result<()> {
-    let mut command = super::Cli::command().disable_help_subcommand(true);
-    command.build();
-    let mut all = vec![command];
-    while let Some(command) = all.pop() {
-        all.extend(command.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned());
-        let page = clap_mangen::Man::new(command)
-            .source(concat!("onecred ", env!("CARGO_PKG_VERSION")))
-            .manual("System credentials from 1Password");
-        let mut text = Vec::new();
-        page.render(&mut text)?;
-        // the text after the options of a verb describes its exit codes
-        let text = String::from_utf8_lossy(&text).replace(".SH EXTRA\n", ".SH \"EXIT STATUS\"\n");
-        // the date is omitted, but its place must be kept, or the words of the footer run together
-        let text = text.replacen(" 1  \"onecred ", " 1 \"\" \"onecred ", 1);
-        fs::write(dir.join(page.get_filename()), text)?;
+    for page in manual::pages()? {
+        let section = dir.join(format!("man{}", page.section));
+        fs::create_dir_all(&section)?;
+        fs::write(section.join(format!("{}.{}", page.name, page.section)), page.text)?;
     }
     Ok(())
 }

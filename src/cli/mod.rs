@@ -15,6 +15,7 @@ pub mod get;
 pub mod hold;
 pub mod import;
 mod live;
+mod manual;
 pub mod metrics;
 mod nixos;
 pub mod refresh;
