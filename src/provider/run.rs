@@ -222,6 +222,7 @@ async fn serve(
                 context.broker.sweep();
                 context.recovery.take_unanswered(context.broker.store());
                 context.unit_totals.sweep(BootTime::now());
+                crate::host::sys::give_back_free_memory();
                 let context = Arc::clone(context);
                 tokio::spawn(async move {
                     let standing = context.standing().await;

@@ -38,6 +38,16 @@ pub(crate) fn give_back_long_memory() {
     }
 }
 
+/// Returns free memory to the kernel, also from between allocations that are in use. The peak of a large answer
+/// or of a reload is otherwise kept.
+pub(crate) fn give_back_free_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim takes an integer, and only releases pages that no allocation uses.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Closes all descriptors from this number on.
 ///
 /// Call it first in a process, before anything owns a descriptor.
