@@ -3,8 +3,9 @@
 use super::table::{Row, Unit, Wanted};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use onecred_integration::{
+    fake::{Fault, Kind},
     fake_connect::DEFAULT_TOKEN,
-    machine::Suite,
+    machine::{Suite, wait_until},
     setup::{Setup, field},
     stage::{CONNECT, Stage},
 };
@@ -18,6 +19,8 @@ const ITEMS: usize = 150; // per vault, each with one secret
 const SECRETS: usize = VAULTS * ITEMS;
 const CONFIG: &str = "/etc/onecred/secrets.json";
 const MANAGER: &str = "org.onecred.Credentials1 /org/onecred/Credentials1 org.onecred.Credentials1.Manager";
+/// After how many milliseconds the server answers a call.
+const LATENCY: u64 = 10;
 /// How many calls the resolver makes to a Connect server at once.
 const AT_ONCE: usize = 8;
 
@@ -41,6 +44,9 @@ pub fn rows(suite: Suite) -> Result<Vec<Row>, Box<dyn Error>> {
         rows.push(Row::alone(format!("{SECRETS} secrets: {what}"), unit, figure, Some(Wanted::AtMost(most))));
     };
     row("onecred check", Unit::Milliseconds, milliseconds(&stage, "onecred check --quiet")?, 200.0);
+    let delay = Fault::of(Kind::Delay { ms: LATENCY });
+    stage.connect().fail(&delay)?;
+    let (before, start) = (stage.calls().len(), Instant::now());
     row(
         "reload, with its check",
         Unit::Milliseconds,
@@ -48,14 +54,16 @@ pub fn rows(suite: Suite) -> Result<Vec<Row>, Box<dyn Error>> {
         700.0,
     );
     row("first list after the reload", Unit::Milliseconds, milliseconds(&stage, &list())?, 300.0);
-    let before = stage.calls().len();
-    let publish = milliseconds(&stage, "systemctl restart onecred-publish.service")?;
+    stage.sh("systemctl restart onecred-publish.service").ok();
+    // the files are published from the reload on
+    let publish = start.elapsed().as_secs_f64() * 1e3;
     let published = stage.sh("find /run/secrets -type f | wc -l").ok();
     if published.trim() != SECRETS.to_string() {
         return Err(format!("{published} files are published").into());
     }
     let calls = paths(&stage, before);
     let own = replayed(&stage, &calls)?;
+    stage.connect().clear_faults()?;
     row(
         "calls for the first publication of all",
         Unit::Calls,
@@ -85,6 +93,9 @@ pub fn rows(suite: Suite) -> Result<Vec<Row>, Box<dyn Error>> {
         (1 + VAULTS) as f64,
     );
     row("list", Unit::Milliseconds, milliseconds(&stage, &list())?, 300.0);
+    let peak = resident(&stage, &provider)?;
+    // every 20 s, the provider returns free memory to the kernel
+    wait_until("free memory is returned", || resident(&stage, &provider).is_ok_and(|now| now < peak));
     let grown = resident(&stage, &provider)? - memory;
     row("growth of the provider's VmRSS", Unit::Mebibytes, grown, SECRETS as f64 * 4.0 / 1024.0);
     let more = open_files(&stage, &provider)? - descriptors;
