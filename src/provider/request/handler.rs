@@ -170,8 +170,12 @@ impl Handler {
                 *taken = Some(wait.map_err(|_elapsed| Refusal::Crowded { size })?);
             }
             Some(Lack::Slot) => {
-                let left = request.deadline().saturating_duration_since(Instant::now());
-                self.pace.wait(request.peer.process, left).await;
+                let mut slot = std::pin::pin!(self.pace.wait(request.peer.process));
+                if timeout_at(request.deadline(), &mut slot).await.is_err() {
+                    self.context.counters.waiting();
+                    self.log.waiting_for_decryption(asked(request));
+                    slot.await;
+                }
             }
             Some(Lack::Memory { .. }) | None => {}
         }

@@ -107,6 +107,15 @@ impl Report {
         self.say(Line::of(asked, message_id::WAITING, "waiting", text), Some(asked.arrived));
     }
 
+    /// Logs that a unit is kept waiting until systemd has decrypted the credentials of other units.
+    pub fn waiting_for_decryption(&self, asked: Asked<'_>) {
+        let (unit, credential) = (&asked.peer.claim.unit, &asked.peer.claim.credential);
+        let text = format!(
+            "credential {credential} for {unit} is still waiting after its deadline, until systemd-creds.socket has decrypted those of other units"
+        );
+        self.say(Line::of(asked, message_id::WAITING, "waiting", text), Some(asked.arrived));
+    }
+
     /// Logs that a unit receives a value that is older than allowed.
     pub fn stale(&self, asked: Asked<'_>, wanted: &Wanted, cause: &Failure) {
         let (unit, credential) = (&asked.peer.claim.unit, &asked.peer.claim.credential);

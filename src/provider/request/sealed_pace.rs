@@ -53,21 +53,17 @@ impl SealedPace {
         }
     }
 
-    /// Waits until the process has a slot, at most for `patience`. Then it gets an additional slot, since an
-    /// answer that systemd may fail to decrypt is better than none.
-    pub(in crate::provider) async fn wait(&self, process: ProcessId, patience: Duration) {
-        let entered = async {
-            let _next = self.line.lock().await;
-            while let Some(running) = paced(process)
-                && !self.enter(process, running)
-            {
-                tokio::time::sleep(CHECK).await;
-            }
-        };
-        if tokio::time::timeout(patience, entered).await.is_err()
-            && let Some(running) = paced(process)
+    /// Waits until the process has a slot or has ended.
+    ///
+    /// This has no time limit. The line always moves, since no slot lasts longer than [`STALLED`], and an answer
+    /// beyond the slots could make systemd reset the connections of other units too. systemd ends a process that
+    /// waits too long (`TimeoutStartSec=`).
+    pub(in crate::provider) async fn wait(&self, process: ProcessId) {
+        let _next = self.line.lock().await;
+        while let Some(running) = paced(process)
+            && !self.enter(process, running)
         {
-            self.slots(|slots| slots.add(process, running, clock::monotonic()));
+            tokio::time::sleep(CHECK).await;
         }
     }
 

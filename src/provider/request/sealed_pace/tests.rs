@@ -3,7 +3,6 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
@@ -300,9 +299,11 @@ async fn one_that_hangs_up_leaves_the_line() {
 }
 
 #[tokio::test]
-async fn at_its_deadline_it_is_answered_all_the_same() {
-    let crowded = Crowded::new("1s").await;
-    let asked = Instant::now();
-    assert!(is_sealed(&crowded.answer("sealed").await));
-    assert!(asked.elapsed() < STALLED, "it was answered when a slot was free, and not at its deadline");
+async fn after_its_deadline_it_still_waits_for_a_slot() {
+    let mut crowded = Crowded::new("1s").await;
+    let mut waiting = crowded.wait().await;
+    let beyond = timeout(Duration::from_millis(1500), waiting.read_u8()).await;
+    assert!(beyond.is_err(), "it was answered without a slot: {beyond:?}");
+    crowded.askers[3].end();
+    assert!(is_sealed(&read(&mut waiting).await));
 }
