@@ -76,8 +76,8 @@ fn a_slot_is_free_when_its_process_has_come_further() {
         ("it has executed its program, and systemd-creds has not ended", ("app", true), false, 1, false),
         ("systemd-creds has served none of them yet", ("(app)", false), false, 14, false),
         ("that has lasted for too long", ("(app)", false), false, 15, true),
-        ("another that came later is served, but it still has time", ("(app)", false), true, 1, false),
-        ("another that came later is served, and its time is over", ("(app)", false), true, 2, true),
+        ("another that came later is served, but it still has time", ("(app)", false), true, 4, false),
+        ("another that came later is served, and its time is over", ("(app)", false), true, 5, true),
         ("it is still served", ("(app)", true), true, 14, false),
         ("it is served for too long", ("(app)", true), true, 15, true),
     ] {
