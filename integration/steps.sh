@@ -39,6 +39,23 @@ limited() {
     return "$status"
 }
 
+# Runs test programs, which the words before -- select. Tests that fail while other steps run are run again one after another, and that
+# result counts. More than eight failures have another cause than the load.
+tests() {
+    local log failed selection=()
+    log=$(mktemp "$work/tests.XXXXXX")
+    cargo test --quiet --workspace --no-fail-fast "$@" 2>&1 | tee "$log" && return 0
+    while [ $# -gt 0 ] && [ "$1" != -- ]; do
+        selection+=("$1")
+        shift
+    done
+    mapfile -t failed < <(sed -n 's/^    \([A-Za-z0-9_]*\(::[A-Za-z0-9_]*\)*\)$/\1/p' "$log" | sort -u)
+    [ ${#failed[@]} -gt 0 ] && [ ${#failed[@]} -le 8 ] || return 1
+    echo "again, one after another: ${failed[*]}"
+    cargo test --quiet --workspace --no-fail-fast "${selection[@]}" -- --test-threads 1 --exact "${failed[@]}" || return 1
+    printf '%s\n' "${failed[@]}" >>"$work/disturbed"
+}
+
 # The variable that sets how cargo starts programs.
 runner() { echo "CARGO_TARGET_$(rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER"; }
 
@@ -71,6 +88,7 @@ summary() {
             *) echo "FAILED: $what; repeat it: integration/run --suite ${what%%::*} --filter $what" ;;
         esac
     done < <(cat "$work/times" 2>/dev/null)
+    cat "$work/disturbed" 2>/dev/null | sed 's/.*/disturbed: & failed while other steps ran, and passed when run again/' || true
     [ "$failed" = 0 ]
 }
 
