@@ -79,11 +79,11 @@ async fn live(options: Options) -> io::Result<()> {
                 registry.activate(loaded);
                 notify::ready(&shown.take(registry.line()));
                 if files.is_running() {
-                    notify::reloading(); // it was requested again meanwhile
+                    notify::reloading(); // another reload was requested
                 }
             }
         }
     }
-    notify::stopping("stopping; the provider repeats open requests"); // the provider repeats unanswered questions
+    notify::stopping("stopping; the provider repeats open requests");
     Ok(())
 }

@@ -166,7 +166,9 @@ impl Handler {
     ) -> Result<Assembled, Refusal> {
         match lack {
             Some(Lack::Memory { size }) if taken.is_none() => {
-                let wait = timeout_at(request.deadline(), self.send_budget.wait(size)).await;
+                // one that has waited for a slot may be beyond its deadline
+                let until = request.deadline().max(Instant::now() + PATIENT_FOR);
+                let wait = timeout_at(until, self.send_budget.wait(size)).await;
                 *taken = Some(wait.map_err(|_elapsed| Refusal::Crowded { size })?);
             }
             Some(Lack::Slot) => {

@@ -68,6 +68,11 @@ async fn the_wait_for_what_is_lacking_counts() {
     let result = wait.await.expect("it waits forever");
     assert!(matches!(result, Err(Refusal::Failed { .. })), "{result:?}");
     assert_eq!(request.began.elapsed(), Duration::from_secs(30));
+    // one that has waited for a slot beyond its deadline
+    let wait = timeout(HANGS * 2, handler.wait_for_all(&request, lack, &mut taken));
+    let result = wait.await.expect("it waits forever");
+    assert!(matches!(result, Err(Refusal::Crowded { .. })), "{result:?}");
+    assert_eq!(request.began.elapsed(), Duration::from_secs(30) + PATIENT_FOR);
 }
 
 /// A socket at which this process asks as `app.service`.
