@@ -50,14 +50,21 @@ impl End {
             let line = block.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
             line.unwrap_or_default().to_owned()
         };
-        let settled = matches!(of("ActiveState").as_str(), "inactive" | "failed") && of("Job").is_empty();
-        Self { settled, result: of("Result"), status: of("ExecMainStatus") }
+        Self {
+            settled: is_settled(&of("ActiveState"), &of("Job")),
+            result: of("Result"),
+            status: of("ExecMainStatus"),
+        }
     }
 
     /// Whether its last run succeeded.
     pub fn succeeded(&self) -> bool {
         self.result == "success"
     }
+}
+
+fn is_settled(state: &str, job: &str) -> bool {
+    matches!(state, "inactive" | "failed") && job.is_empty()
 }
 
 /// A unit that copies its credentials to where [`Stage::taken`] finds them, with more lines for its [Service]
@@ -172,10 +179,14 @@ impl Stage {
         end.unwrap_or_default()
     }
 
-    /// All properties that the result of a unit is judged by, in one call of systemctl.
+    /// All properties that the result of a unit is judged by. In this order a unit that has ended in between
+    /// is judged by its end.
     #[track_caller]
     fn end_of(&self, unit: &str) -> End {
-        self.ends(&[unit]).pop().unwrap_or_default()
+        match self.properties(unit, &["ActiveState", "Job", "Result", "ExecMainStatus"]) {
+            Some([state, job, result, status]) => End { settled: is_settled(&state, &job), result, status },
+            None => self.ends(&[unit]).pop().unwrap_or_default(),
+        }
     }
 
     /// The same for several units, in their order.

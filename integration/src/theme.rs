@@ -19,7 +19,7 @@ use std::{
         mpsc,
     },
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// Cases about one subject, on one kind of stage.
@@ -192,10 +192,10 @@ impl Play {
             .map_err(|reason| format!("the stage could not be set: {reason}"))?;
         static NEXT: AtomicU64 = AtomicU64::new(0);
         record::set_case(NEXT.fetch_add(1, Ordering::Relaxed));
-        let from = stage.machine.journal_cursor();
+        let from = SystemTime::now();
         booted();
         caught(|| (self.case)(stage)).map_err(|reason| {
-            let journal = stage.machine.journal_since(&from);
+            let journal = stage.machine.journal_from(from);
             format!("{reason}\n---- the machine's journal since the case began\n{journal}")
         })
     }

@@ -1,5 +1,6 @@
 //! A real systemd as PID 1 of separate namespaces, without a container engine.
 mod inside;
+mod manager;
 mod plan;
 mod ran;
 mod spawn;
@@ -26,7 +27,7 @@ use std::{
     process::{Command, Stdio},
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// How long a command inside may take before it counts as hung.
@@ -153,23 +154,39 @@ impl Machine {
 
     /// The whole journal from a cursor on; from the start if it is empty.
     pub fn journal_since(&self, cursor: &str) -> String {
-        self.run(&["journalctl", "--sync"]);
         let after = format!("--after-cursor={cursor}");
+        self.whole_journal((!cursor.is_empty()).then_some(after.as_str()))
+    }
+
+    /// The whole journal from a time on.
+    pub fn journal_from(&self, time: SystemTime) -> String {
+        let passed = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.whole_journal(Some(&format!("--since=@{}.{:06}", passed.as_secs(), passed.subsec_micros())))
+    }
+
+    fn whole_journal(&self, part: Option<&str>) -> String {
+        self.run(&["journalctl", "--sync"]);
         let mut command = vec!["journalctl", "--no-pager", "-o", "short-precise", "--no-hostname"];
-        command.extend((!cursor.is_empty()).then_some(after.as_str()));
+        command.extend(part);
         self.run(&command).stdout()
     }
 
     /// A property of a unit.
     pub fn show(&self, unit: &str, property: &str) -> String {
-        if property == "ActiveState" {
-            // `show` reads all properties of the unit, which takes PID 1 ten times as long
-            let state = self.run(&["systemctl", "is-active", "--", unit]).stdout();
-            if !state.is_empty() {
-                return state.trim().into();
+        match self.properties(unit, &[property]) {
+            Some([value]) => value,
+            None => {
+                self.run(&["systemctl", "show", "--value", "-p", property, "--", unit]).ok().trim().into()
             }
         }
-        self.run(&["systemctl", "show", "--value", "-p", property, "--", unit]).ok().trim().into()
+    }
+
+    /// Properties of a unit without another process; `None` if only systemctl can read them, which also waits
+    /// while systemd reloads.
+    pub fn properties<const N: usize>(&self, unit: &str, names: &[&str; N]) -> Option<[String; N]> {
+        let (unit, names) = (unit.to_owned(), names.map(str::to_owned));
+        let read = move || manager::properties(&unit, &names.each_ref().map(String::as_str));
+        self.inside.run(read).ok()??.try_into().ok()
     }
 
     /// Runs `work` in the machine's network: what it binds can be reached from inside on `lo`.
