@@ -10,7 +10,7 @@ use onecred_integration::{
 };
 use std::fmt::Write as _;
 
-use crate::explain::{becomes, explained, unit};
+use crate::explain::{all_become, explained_in_json, unit};
 
 pub const THEME: Theme =
     Theme { name: "explain_sockets", stage, shared: false, cases: cases![sockets_that_are_elsewhere] };
@@ -47,11 +47,13 @@ fn sockets_that_are_elsewhere(stage: &Stage) {
         if !said.stdout().contains(status) || said.succeeded() != status.is_empty() {
             let _ = writeln!(wrong, "{state}: {status:?} is not in {said}");
         }
-        for ((line, lines), outcome) in lines.iter().zip(outcomes) {
-            let name = format!("row-{state}-{line}.service");
-            stage.units([(name.as_str(), unit(lines).as_str())]);
-            let said = explained(stage, &name, "db");
-            let becomes = becomes(stage, &name, "db");
+        let names = lines.each_ref().map(|(line, _)| format!("row-{state}-{line}.service"));
+        let texts = lines.each_ref().map(|(_, lines)| unit(lines));
+        stage.units(names.iter().map(String::as_str).zip(texts.iter().map(String::as_str)));
+        let units = names.each_ref().map(|name| (name.as_str(), "db"));
+        let explained = units.map(|(name, id)| explained_in_json(stage, name, id));
+        for (n, becomes) in all_become(stage, &units).into_iter().enumerate() {
+            let (name, outcome, said) = (&names[n], outcomes[n], &explained[n]);
             if said["outcome"] != becomes || becomes != outcome {
                 let _ = writeln!(wrong, "{name} {becomes}, not {outcome}, and explain says: {said}");
             }
