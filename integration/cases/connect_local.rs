@@ -102,7 +102,7 @@ fn a_redirected_connection_gets_nothing(stage: &Stage) {
     redirected.ok();
     stage.sh("systemctl start onecred.service").ok();
     let before = stage.calls().len();
-    set(stage, "60s", json!({ "kind": "connect", "url": OTHER }));
+    set(stage, "20s", json!({ "kind": "connect", "url": OTHER }));
     let choices = [
         "the connection is redirected",
         "the token was not sent",

@@ -6,6 +6,7 @@ use onecred_integration::{
     installed::{LIBEXEC, SEALED, SOCKET},
     machine::{Suite, wait_until},
     setup::{Setup, field, fixture_with},
+    size::Size,
     stage::{End, Stage, consumer},
     theme::Theme,
 };
@@ -273,13 +274,16 @@ fn the_resolver_is_killed_while_units_wait(stage: &Stage) {
     }
 }
 
+/// How often units start while the provider is killed.
+const KILL_ROUNDS: Size = Size { short: 4, full: 10 };
+
 fn kills_in_a_storm_of_units(stage: &Stage) {
     nothing_is_started_again(stage);
     stage.gets("app-warm.service", "", &[("long", long_value(LONG).as_bytes())]);
     let long = long_value(LONG);
     let text = consumer("", &["long"]);
-    let (mut started, mut refused) = (0, 0);
-    for round in 0..10 {
+    let (mut started, mut refused, rounds) = (0, 0, KILL_ROUNDS.now());
+    for round in 0..rounds {
         let names: Vec<_> = (0..12).map(|n| format!("app-{round}-{n}.service")).collect();
         stage.units(names.iter().map(|name| (name.as_str(), text.as_str())));
         let names: Vec<_> = names.iter().map(String::as_str).collect();
@@ -296,7 +300,7 @@ fn kills_in_a_storm_of_units(stage: &Stage) {
             }
         }
     }
-    assert_eq!(started + refused, 120);
+    assert_eq!(started + refused, 12 * rounds);
     assert_eq!(stage.show("onecred.socket", "ActiveState"), "active");
     all_is_well_again(stage);
 }

@@ -3,7 +3,7 @@
 kills=0 last=0
 while [ "$kills" -lt "$1" ]; do
 	main=$(systemctl show --value -p MainPID onecred.service)
-	[ "$main" != 0 ] && [ "$main" != "$last" ] || continue
+	[ "$main" != 0 ] && [ "$main" != "$last" ] || { sleep 0.01; continue; }
 	[ "$kills" = 0 ] || sleep "0.0$(((kills + $2) * 37 % 90 + 10))"
 	if kill -KILL "$main"; then kills=$((kills + 1)); fi
 	last=$main

@@ -6,6 +6,7 @@ use onecred_integration::{
     installed::SOCKET,
     machine::{Plan, Suite, wait_until},
     setup::Setup,
+    size::Size,
     stage::Stage,
     theme::Theme,
 };
@@ -179,7 +180,7 @@ fn the_first_token_starts_what_was_refused_for_none(stage: &Stage) {
 }
 
 /// The number of `Type=simple` units, whose start jobs end before they are refused.
-const CROWD: usize = 200;
+const CROWD: Size = Size { short: 80, full: 200 };
 
 fn count(stage: &Stage, state: &str) -> usize {
     let list = format!("systemctl list-units --all --no-legend --plain --state={state} 'crowd@*'");
@@ -187,18 +188,19 @@ fn count(stage: &Stage, state: &str) -> usize {
 }
 
 fn no_unit_of_a_crowd_is_lost(stage: &Stage) {
+    let crowd = CROWD.now();
     let text = format!(
         "[Service]\nType=simple\nRemainAfterExit=yes\nLoadCredential=password:{SOCKET}\nExecStart=/bin/true\n"
     );
     stage.units([("crowd@.service", text.as_str())]);
-    stage.sh(&format!("systemctl start --no-block $(seq -f crowd@%g.service {CROWD})")).ok();
-    wait_until("all were refused", || count(stage, "failed") == CROWD);
+    stage.sh(&format!("systemctl start --no-block $(seq -f crowd@%g.service {crowd})")).ok();
+    wait_until("all were refused", || count(stage, "failed") == crowd);
     let listed = || stage.sh("grep -o 'crowd@' /run/onecred/store/refused.json").stdout().lines().count();
-    wait_until("all are in the list", || listed() == CROWD);
+    wait_until("all are in the list", || listed() == crowd);
     stage.connect_comes(&fixture());
     let set = ["onecred", "token", "set", "--no-check", "--file"];
     stage.run_with_input(&set, DEFAULT_TOKEN.as_bytes()).ok();
-    wait_until("all run", || count(stage, "active") == CROWD);
+    wait_until("all run", || count(stage, "active") == crowd);
     let calls = stage.calls();
     let items: Vec<&str> =
         calls.iter().map(|call| call.path.as_str()).filter(|path| path.contains("/items/")).collect();

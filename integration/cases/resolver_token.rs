@@ -5,6 +5,7 @@ use onecred_integration::{
     installed::SEALED,
     machine::{Suite, wait_until},
     setup::Setup,
+    size::Size,
     stage::{Stage, consumer},
     theme::Theme,
 };
@@ -135,7 +136,7 @@ fn a_crowd_of_sealed_units_keeps_no_token_away(stage: &Stage) {
 }
 
 /// How many units start at once while the resolver tries repeatedly to load its token.
-const CROWD: usize = 200;
+const CROWD: Size = Size { short: 64, full: 200 };
 /// How many are started if nothing limits them.
 const FEW: usize = 20;
 
@@ -146,7 +147,7 @@ fn a_crowd_and_the_token_are_decrypted_at_the_same_time(stage: &Stage) {
         .ok();
     let units = if by_socket(stage) {
         assert_eq!(stage.show("systemd-creds.socket", "MaxConnectionsPerSource"), "16");
-        CROWD
+        CROWD.now()
     } else {
         FEW // each decrypts its own credentials
     };

@@ -15,6 +15,7 @@ pub mod machine;
 pub mod record;
 pub mod recording;
 pub mod setup;
+pub mod size;
 pub mod stage;
 pub mod table;
 pub mod theme;

@@ -155,10 +155,10 @@ async fn hoard(manager: &ManagerProxy<'_>, count: usize, name: &str) -> Result<(
 /// What a user does to deny service to others.
 async fn flood(kind: &str) -> Result<(), Box<dyn Error>> {
     let (connections, calls, names) = match kind {
-        "large" => (2, 2, vec!["x"; 30 << 17]), // 8 bytes each
-        "bodies" => (40, 4, vec!["x"; 900 << 7]),
-        "descriptors" => (40, 1, vec!["x"]),
-        "many" => (20, 500, vec!["x"]),
+        "large" => (2, 2, vec!["x".repeat(251); 30 << 12]), // 256 bytes each
+        "bodies" => (40, 2, vec!["x".to_owned(); 900 << 7]), // 8 bytes each
+        "descriptors" => (40, 1, vec!["x".to_owned()]),
+        "many" => (20, 500, vec!["x".to_owned()]),
         _ => return Err("flood large, bodies, descriptors or many".into()),
     };
     let null = File::open("/dev/null")?;
@@ -176,7 +176,7 @@ async fn flood(kind: &str) -> Result<(), Box<dyn Error>> {
                         manager.inner().call_noreply("Put", &put).await?;
                     }
                 }
-                manager.refresh(names, 1).await.map(drop)
+                manager.inner().call_method("Refresh", &(names, 1_u64)).await.map(drop)
             });
         }
     }
