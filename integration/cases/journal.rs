@@ -140,10 +140,7 @@ fn a_failed_reload_is_explained(stage: &Stage) {
     stage.sh("systemctl start onecred.service").ok();
     stage.write(file, "{ \"secrts\": [] }", 0o644);
     stage.sh("systemctl reload onecred.service").fails();
-    let find =
-        format!("journalctl -q -o json MESSAGE_ID={CONFIGURATION_REJECTED} _SYSTEMD_UNIT=onecred.service");
-    wait_until("the failed reload has a line with the ID", || !stage.sh(&find).stdout().is_empty());
-    let line = stage.sh(&find).stdout();
+    let line = waits_for(stage, CONFIGURATION_REJECTED, "onecred.service").to_string();
     assert!(line.contains("it was not loaded") && line.contains("onecred check"), "{line}");
     let said = stage.sh("journalctl --no-pager -x -u onecred.service").ok();
     assert!(said.contains("unknown key \"secrts\""), "{said}");

@@ -3,7 +3,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use onecred_integration::{
     cases,
     installed::{LIBEXEC, SOCKET, make, repository},
-    machine::{Layer, Suite},
+    machine::{Layer, Suite, wait_until},
     setup::Setup,
     stage::Stage,
     theme::Theme,
@@ -83,6 +83,13 @@ fn a_broken_reload_fails_and_keeps_the_old_configuration(stage: &Stage) {
     assert_eq!(stage.show("onecred.service", "ActiveState"), "active");
     let reason = stage.waits_for_line("onecred.service", CONFIG);
     assert!(reason.contains("unit"), "{reason}");
+    // journald knows the unit of a process that has ended only by chance
+    let resolver = stage.show("onecred-resolver.service", "MainPID");
+    for fields in ["_UID=0 OBJECT_SYSTEMD_UNIT=onecred.service", &format!("_PID={resolver}")] {
+        wait_until(&format!("a line with {fields} gives the reason"), || {
+            stage.sh(&format!("journalctl -q -o cat {fields}")).stdout().contains(CONFIG)
+        });
+    }
     assert!(
         stage.run(&["systemctl", "status", "onecred"]).stdout().contains(CONFIG),
         "status does not say why"

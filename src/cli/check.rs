@@ -4,9 +4,10 @@
 use std::error::Error;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 
 use super::check_report::Configuration;
 use crate::cli::common::show;
@@ -18,6 +19,10 @@ use crate::host::systemd::{journal, message_id};
 
 /// The directory of the installed configuration.
 const INSTALLED: &str = "/etc/onecred";
+/// The unit whose reload root checks.
+const PROVIDER: &str = "onecred.service";
+/// How long the errors of a reload wait for a busy journal.
+const JOURNAL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The arguments of `onecred check`.
 #[derive(Debug, Clone, clap::Args)]
@@ -38,7 +43,7 @@ pub struct CheckArgs {
     /// Print JSON, for programs
     #[arg(long)]
     pub json: bool,
-    /// Make this process load the configuration, if it is valid: used by the unit's ExecReload=
+    /// Make this process load the configuration, if it is valid: used by the units' ExecReload=
     #[arg(long, value_name = "PID", hide = true)]
     pub then_reload: Option<i32>,
     /// Log errors to the journal: used by the unit's ExecReload= on systemd 253 and later
@@ -78,8 +83,8 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result
                 };
                 writeln!(out, "{}", summary(&loaded, verdict))?;
             }
-            if let Some(pid) = args.then_reload.filter(|pid| *pid > 1) {
-                kill(Pid::from_raw(pid), Signal::SIGHUP)?;
+            if let Some(pid) = args.then_reload {
+                reload(pid)?;
             }
             if args.live {
                 return super::live::run(&loaded.settings, json, out, err).map(|live| live.max(code));
@@ -90,7 +95,10 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result
             Ok(code)
         }
         Err(report) if is_reload => {
-            log_failed_reload(&report);
+            match args.then_reload.filter(|_| !geteuid().is_root()) {
+                Some(pid) => reload(pid)?,
+                None => log_failed_reload(&report),
+            }
             Ok(1)
         }
         Err(Report { problems }) if args.json => {
@@ -115,17 +123,25 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result
     }
 }
 
-/// Logs the errors of a reload to the journal of the unit that is reloaded, where the provider also logs
-/// those of a start.
+/// Makes a process load the configuration.
+fn reload(pid: i32) -> nix::Result<()> {
+    if pid > 1 { kill(Pid::from_raw(pid), Signal::SIGHUP) } else { Ok(()) }
+}
+
+/// Logs the errors of a reload to the journal of the provider, which logs those of a start there. This process
+/// often ends before journald looks for its unit, so each line names the unit. journald accepts that only from
+/// root. The resolver therefore loads the configuration although it has errors, and logs them itself.
 fn log_failed_reload(report: &Report) {
     journal::start("onecred", tracing::Level::INFO);
     for problem in report.problems.iter().filter(|problem| problem.severity == Severity::Error) {
-        tracing::error!("{problem}");
+        tracing::error!(object_systemd_unit = PROVIDER, "{problem}");
     }
     tracing::error!(
         message_id = message_id::CONFIGURATION_REJECTED,
+        object_systemd_unit = PROVIDER,
         "the configuration has errors or cannot be read, so it was not loaded, and the old configuration stays active; see: onecred check"
     );
+    journal::flush(JOURNAL_PATIENCE);
 }
 
 fn as_asked(configuration: Configuration, args: &CheckArgs) -> Configuration {

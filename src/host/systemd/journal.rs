@@ -11,6 +11,8 @@ use std::io::{self, Write as _};
 use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -23,6 +25,8 @@ const SOCKET: &str = "/run/systemd/journal/socket";
 const LONGEST: usize = 8 << 10;
 /// The maximum size in bytes of the lines that wait for a busy journal.
 const KEPT: usize = 8 << 20;
+/// How often [`flush`] tries a busy journal again.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// Whether lines wait for a busy journal.
 static BEHIND: AtomicBool = AtomicBool::new(false);
@@ -35,6 +39,15 @@ pub fn is_behind() -> bool {
 /// Sends the waiting lines, as far as the journal accepts them.
 pub fn catch_up() {
     tracing::trace!("any line is an occasion to send those that wait");
+}
+
+/// Sends the waiting lines before the process ends. Gives up after this time.
+pub fn flush(patience: Duration) {
+    let end = Instant::now() + patience;
+    while is_behind() && Instant::now() < end {
+        thread::sleep(AGAIN);
+        catch_up();
+    }
 }
 
 /// From now on, sends all `tracing` events to the journal, or to standard error if that is not the journal.
