@@ -77,9 +77,10 @@ async fn live(options: Options) -> io::Result<()> {
             },
             loaded = files.ended() => {
                 registry.activate(loaded);
-                notify::ready(&shown.take(registry.line()));
-                if files.is_running() {
-                    notify::reloading(); // another reload was requested
+                // READY=1 would also end the next reload
+                match files.is_running() {
+                    true => notify::reloading(),
+                    false => notify::ready(&shown.take(registry.line())),
                 }
             }
         }
