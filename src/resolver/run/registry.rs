@@ -1,17 +1,17 @@
 //! The sources that the resolver has opened, and how it answers questions about them.
 
 use std::collections::BTreeMap;
-use std::future::ready;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 
 use super::token_file::token;
 use crate::config::{self, Loaded, Paths, Report, Source};
 use crate::domain::name::{CredentialId, SourceName};
 use crate::domain::secret::SecretValue;
+use crate::host::background::Background;
 use crate::ipc::{
     Check, Checked, Class, Declarations, Declared, Failure, Fetch, Fetched, Pending, Probe, Probed, Resolve,
     Status,
@@ -34,10 +34,17 @@ pub(super) struct Inputs {
 pub(super) struct Registry {
     inputs: Inputs,
     loaded: RwLock<Arc<OpenSources>>,
-    /// When the configuration was last read to find a missing definition.
-    looked: Mutex<Option<Instant>>,
+    /// Reads of the configuration to find a definition that did not come with its question.
+    search: Mutex<Search>,
     /// A question was asked, so the status may have changed.
     pub(super) asked: Notify,
+}
+
+/// Reads of the configuration, one at a time, in another thread, since its disk may hang.
+struct Search {
+    files: Background<Result<Loaded, Report>>,
+    /// When the last one began.
+    began: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -97,7 +104,10 @@ impl Registry {
     pub(super) fn new(inputs: Inputs) -> Self {
         let resolver = Resolver::within(&BTreeMap::new(), |_| None, &inputs.surroundings);
         let loaded = RwLock::new(Arc::new(OpenSources::of(resolver, None)));
-        Self { inputs, loaded, looked: Mutex::default(), asked: Notify::new() }
+        let paths = inputs.config.clone();
+        let files = Background::new(move || config::load_if_any(&paths));
+        let search = Mutex::new(Search { files, began: None });
+        Self { inputs, loaded, search, asked: Notify::new() }
     }
 
     fn get(&self) -> Arc<OpenSources> {
@@ -131,9 +141,13 @@ impl Registry {
 
     /// Makes the sources of a configuration active. If it has errors, they do not change.
     pub(super) fn activate(&self, loaded: Result<Loaded, Report>) {
-        let before = self.get();
-        self.set(match loaded {
-            Ok(loaded) => self.opened(&before, &loaded.settings.sources, None),
+        self.set(self.following(&self.get(), loaded));
+    }
+
+    /// What would become active with this configuration.
+    fn following(&self, before: &OpenSources, loaded: Result<Loaded, Report>) -> Arc<OpenSources> {
+        match loaded {
+            Ok(loaded) => self.opened(before, &loaded.settings.sources, None),
             Err(report) => {
                 for problem in &report.problems {
                     tracing::error!("{problem}");
@@ -141,17 +155,9 @@ impl Registry {
                 tracing::error!(
                     "the configuration has errors or can't be read, so the sources of onecred.service stay active; see: onecred check"
                 );
-                self.opened(&before, &before.resolver.definitions, Some(report.first_error()))
+                self.opened(before, &before.resolver.definitions, Some(report.first_error()))
             }
-        });
-    }
-
-    /// Reads the configuration and returns what would become active, without activating it.
-    fn reread(&self) -> Arc<OpenSources> {
-        let fresh = Self::new(self.inputs.clone());
-        fresh.set(self.get());
-        fresh.read();
-        fresh.get()
+        }
     }
 
     /// What would become active with this definition of one source.
@@ -167,7 +173,7 @@ impl Registry {
     ///
     /// An older provider does not send a definition. In this case the files are read again, at a limited
     /// rate, and used if they contain the definition.
-    fn with(&self, named: &Named<'_>) -> Arc<OpenSources> {
+    async fn with(&self, named: &Named<'_>) -> Arc<OpenSources> {
         let Named { source, print, .. } = named;
         let loaded = self.get();
         if loaded.resolver(source, print).is_ok() {
@@ -181,17 +187,32 @@ impl Registry {
             self.set(Arc::clone(&with));
             return with;
         }
-        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        if looked.is_some_and(|before| before.elapsed() < LOOK_AGAIN) {
-            return loaded;
-        }
-        *looked = Some(Instant::now());
-        let fresh = self.reread();
-        if fresh.resolver(source, print).is_err() && !loaded.sources.is_empty() {
-            return loaded;
+        let Some(read) = self.read_again(named, LOOK_AGAIN).await else { return self.get() };
+        let before = self.get();
+        let fresh = self.following(&before, read);
+        if fresh.resolver(source, print).is_err() && !before.sources.is_empty() {
+            return before;
         }
         self.set(Arc::clone(&fresh));
         fresh
+    }
+
+    /// Reads the configuration to find this source. `None` if it was found by another question meanwhile, or if
+    /// the last read began less than `pause` ago. A read goes on if nothing waits for it any more, and the next
+    /// question gets its result.
+    async fn read_again(&self, named: &Named<'_>, pause: Duration) -> Option<Result<Loaded, Report>> {
+        let mut search = self.search.lock().await;
+        if self.get().resolver(named.source, named.print).is_ok() {
+            return None;
+        }
+        if !search.files.is_running() {
+            if search.began.is_some_and(|began| began.elapsed() < pause) {
+                return None;
+            }
+            search.began = Some(Instant::now());
+            search.files.request();
+        }
+        Some(search.files.ended().await)
     }
 
     /// The state in one line.
@@ -222,20 +243,20 @@ impl Registry {
 
 impl Resolve for Registry {
     fn fetch(&self, fetch: Fetch) -> Pending<'_, Fetched> {
-        let Fetch { source, print, definition, .. } = &fetch;
-        let loaded = self.with(&Named { source, print, definition: definition.as_deref() });
         Box::pin(async move {
-            let outcome = loaded.resolver(&fetch.source, &fetch.print)?.fetch(fetch).await;
+            let Fetch { source, print, definition, .. } = &fetch;
+            let loaded = self.with(&Named { source, print, definition: definition.as_deref() }).await;
+            let outcome = loaded.resolver(source, print)?.fetch(fetch).await;
             self.asked.notify_one();
             outcome
         })
     }
 
     fn check(&self, check: Check) -> Pending<'_, Checked> {
-        let Check { source, print, definition, .. } = &check;
-        let loaded = self.with(&Named { source, print, definition: definition.as_deref() });
         Box::pin(async move {
-            let outcome = loaded.resolver(&check.source, &check.print)?.check(check).await;
+            let Check { source, print, definition, .. } = &check;
+            let loaded = self.with(&Named { source, print, definition: definition.as_deref() }).await;
+            let outcome = loaded.resolver(source, print)?.check(check).await;
             self.asked.notify_one();
             outcome
         })
@@ -244,148 +265,34 @@ impl Resolve for Registry {
     /// An administrator may ask about changes that were made since the last reload. The definition is used
     /// for this question only.
     fn probe(&self, probe: Probe, token: Option<SecretValue>) -> Pending<'_, Probed> {
-        let mut loaded = self.get();
-        if loaded.resolver(&probe.source, &probe.print).is_err() {
-            let Probe { source, print, definition, .. } = &probe;
-            let named = Named { source, print, definition: definition.as_deref() };
-            loaded = match named.defined() {
-                Some(defined) => self.including(&loaded, source, defined),
-                None => self.reread(),
-            };
-        }
         Box::pin(async move {
-            let outcome = loaded.resolver(&probe.source, &probe.print)?.probe(probe, token).await;
+            let mut loaded = self.get();
+            let Probe { source, print, definition, .. } = &probe;
+            if loaded.resolver(source, print).is_err() {
+                let named = Named { source, print, definition: definition.as_deref() };
+                loaded = match named.defined() {
+                    Some(defined) => self.including(&loaded, source, defined),
+                    None => match self.read_again(&named, Duration::ZERO).await {
+                        Some(read) => self.following(&self.get(), read),
+                        None => self.get(),
+                    },
+                };
+            }
+            let outcome = loaded.resolver(source, print)?.probe(probe, token).await;
             self.asked.notify_one();
             outcome
         })
     }
 
     fn status(&self, sources: Declarations) -> Pending<'_, Status> {
-        for (source, Declared { print, definition }) in &sources {
-            self.with(&Named { source, print, definition: definition.as_deref() });
-        }
-        Box::pin(ready(self.about()))
+        Box::pin(async move {
+            for (source, Declared { print, definition }) in &sources {
+                self.with(&Named { source, print, definition: definition.as_deref() }).await;
+            }
+            self.about()
+        })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::path::Path;
-
-    struct Rig {
-        folder: tempfile::TempDir,
-        registry: Registry,
-    }
-
-    impl Rig {
-        fn new(text: &str) -> Self {
-            let folder = tempfile::tempdir().unwrap();
-            let config = Paths { dir: folder.path().into() };
-            let surroundings = Surroundings::default();
-            let registry = Registry::new(Inputs { config, tokens: BTreeMap::new(), surroundings });
-            let rig = Self { folder, registry };
-            rig.write(text);
-            rig.registry.read();
-            rig
-        }
-
-        fn write(&self, text: &str) {
-            std::fs::write(self.folder.path().join("secrets.json"), text).unwrap();
-        }
-    }
-
-    fn vault(path: &str) -> String {
-        format!(r#"{{ "source": {{ "kind": "file", "path": "{path}" }}, "secrets": [] }}"#)
-    }
-
-    /// The definition of the source in this configuration, as the provider has it.
-    fn declared(text: &str) -> Declared {
-        let settings = config::from_text(Path::new("test.json"), text).unwrap().settings;
-        let source = &settings.sources[name()];
-        Declared { print: source.print(), definition: Some(serde_json::to_string(source).unwrap()) }
-    }
-
-    fn name() -> &'static SourceName {
-        static NAME: std::sync::LazyLock<SourceName> = std::sync::LazyLock::new(SourceName::default_source);
-        &NAME
-    }
-
-    fn named(Declared { print, definition }: &Declared) -> Named<'_> {
-        Named { source: name(), print, definition: definition.as_deref() }
-    }
-
-    fn why(loaded: &OpenSources, declared: &Declared) -> Option<Class> {
-        loaded.resolver(name(), &declared.print).err().map(|failure| failure.class)
-    }
-
-    #[test]
-    fn without_a_definition_the_files_are_read_again() {
-        let old = |declared: Declared| Declared { definition: None, ..declared };
-        let rig = Rig::new("{");
-        let (here, another) = (old(declared(&vault("/a.json"))), old(declared(&vault("/b.json"))));
-        assert_eq!(
-            why(&rig.registry.get(), &here),
-            Some(Class::Misconfigured),
-            "it can't be read, and says so"
-        );
-        rig.write(&vault("/a.json"));
-        assert_eq!(why(&rig.registry.with(&named(&here)), &here), None);
-        assert_eq!(why(&rig.registry.with(&named(&another)), &another), Some(Class::Away));
-        *rig.registry.looked.lock().unwrap() = None;
-        assert_eq!(why(&rig.registry.with(&named(&another)), &another), Some(Class::Away));
-        assert_eq!(
-            why(&rig.registry.get(), &here),
-            None,
-            "what works is not given up for what does not help"
-        );
-    }
-
-    #[test]
-    fn the_provider_decides_which_definition_counts() {
-        let (here, another) = (declared(&vault("/a.json")), declared(&vault("/b.json")));
-        for files in ["{".to_owned(), vault("/b.json")] {
-            let rig = Rig::new(&files);
-            assert!(why(&rig.registry.get(), &here).is_some(), "{files}");
-            assert_eq!(why(&rig.registry.with(&named(&here)), &here), None, "{files}");
-            assert_eq!(why(&rig.registry.get(), &here), None, "{files}: it stays");
-        }
-        let rig = Rig::new(&vault("/a.json"));
-        let forged = Declared { print: here.print.clone(), ..another.clone() };
-        assert_eq!(named(&forged).defined(), None, "it is not the one of the fingerprint");
-        for unreadable in [None, Some("{}".to_owned()), Some("x".to_owned())] {
-            let newer = Declared { definition: unreadable, ..another.clone() };
-            assert_eq!(why(&rig.registry.with(&named(&newer)), &another), Some(Class::Away));
-        }
-        assert_eq!(why(&rig.registry.get(), &here), None);
-    }
-
-    #[test]
-    fn a_reload_with_errors_keeps_the_sources() {
-        let rig = Rig::new(&vault("/a.json"));
-        let here = declared(&vault("/a.json"));
-        rig.write("{");
-        rig.registry.read();
-        assert_eq!(why(&rig.registry.get(), &here), None);
-        let line = rig.registry.line();
-        assert!(line.contains("default (file)") && line.contains("secrets.json:1:"), "{line}");
-    }
-
-    #[tokio::test]
-    async fn a_status_knows_all_sources_of_the_provider() {
-        let rig = Rig::new("{");
-        assert!(rig.registry.status(Declarations::new()).await.is_err());
-        let sources = Declarations::from([(name().clone(), declared(&vault("/a.json")))]);
-        assert_eq!(rig.registry.status(sources).await.unwrap().sources.len(), 1);
-        assert_eq!(rig.registry.status(Declarations::new()).await.unwrap().sources.len(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_probe_changes_nothing() {
-        let rig = Rig::new(&vault("/a.json"));
-        let (source, Declared { print, definition }) = (name().clone(), declared(&vault("/b.json")));
-        let before = rig.registry.get();
-        let _ = rig.registry.probe(Probe { source, print, definition, patience: Duration::ZERO }, None).await;
-        assert!(Arc::ptr_eq(&before, &rig.registry.get()));
-    }
-}
+mod tests;
