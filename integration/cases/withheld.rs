@@ -22,9 +22,12 @@ pub const THEME: Theme = Theme {
         a_unit_that_was_stopped_since_is_left_alone,
         duplicated_deleted_and_renamed_items_restart_nothing,
         what_was_made_again_with_another_value_restarts_units,
+        a_unit_that_restarts_with_another_is_judged_too,
+        an_environment_file_that_is_gone_is_a_reason_too,
     ],
 };
 
+const CONFIG: &str = "/etc/onecred/secrets.json";
 const VAULT: &str = "/etc/onecred/vault.json";
 const STATUS: &str = "onecred status || true";
 const PROPERTY: &str = "busctl get-property org.onecred.Credentials1 /org/onecred/Credentials1/secret";
@@ -66,6 +69,13 @@ fn vault(version: u64, mut items: Vec<Value>) -> Value {
 fn change(stage: &Stage, version: u64, items: Vec<Value>) {
     stage.write(VAULT, vault(version, items).to_string(), 0o640);
     stage.sh(&format!("chgrp onecred {VAULT} && {{ onecred refresh || true; }}")).ok();
+}
+
+fn configure(stage: &Stage, change: impl Fn(&mut Vec<Value>)) {
+    let mut config: Value = serde_json::from_slice(&stage.read(CONFIG)).unwrap_or_default();
+    config["secrets"].as_array_mut().into_iter().for_each(change);
+    stage.write(CONFIG, config.to_string(), 0o644);
+    stage.sh("systemctl reload onecred.service").ok();
 }
 
 fn starts(stage: &Stage) -> Vec<String> {
@@ -177,4 +187,48 @@ fn what_was_made_again_with_another_value_restarts_units(stage: &Stage) {
     change(stage, 5, vec![item("pg", "c", "alice", "three", "password")]);
     wait_until("the unit was restarted again", || starts(stage).len() == 3);
     assert_eq!(starts(stage), ["alice/one", "alice/two", "alice/three"]);
+}
+
+fn a_unit_that_restarts_with_another_is_judged_too(stage: &Stage) {
+    configure(stage, |secrets| {
+        secrets.push(json!({ "name": "key", "reference": "op://Servers/other/password", "units": ["part"] }));
+    });
+    let other = |label: &str| item("other", "e", "dave", "key", label);
+    change(stage, 2, vec![item("pg", "b", "alice", "one", "password"), other("password")]);
+    let part = format!(
+        "[Unit]\nPartOf=app.service\n[Service]\nType=exec\nLoadCredential=key:{SOCKET}\nExecStart=/bin/sleep infinity\n"
+    );
+    stage.units([("part.service", part.as_str())]);
+    stage.sh("systemctl start part.service").ok();
+    let invocation = stage.show("part.service", "InvocationID");
+    change(stage, 3, vec![item("pg", "b", "alice", "one", "password"), other("another field")]);
+    change(stage, 4, vec![item("pg", "b", "alice", "two", "password"), other("another field")]);
+    is_withheld(stage, "password", "part.service, which systemd restarts with it, would not start");
+    assert_eq!(stage.show("part.service", "InvocationID"), invocation);
+    change(stage, 5, vec![item("pg", "b", "alice", "two", "password"), other("password")]);
+    is_restarted(stage, "alice/two");
+    wait_until("the other unit was restarted with it", || {
+        stage.show("part.service", "ActiveState") == "active"
+            && stage.show("part.service", "InvocationID") != invocation
+    });
+}
+
+fn an_environment_file_that_is_gone_is_a_reason_too(stage: &Stage) {
+    configure(stage, |secrets| {
+        let target = "/run/secrets/app.env";
+        secrets
+            .push(json!({ "name": "app.env", "reference": "op://Servers/other/password", "target": target }));
+    });
+    let other = || item("other", "e", "dave", "A=1", "password");
+    change(stage, 2, vec![item("pg", "b", "alice", "one", "password"), other()]);
+    stage.sh("systemctl start onecred-file@app.env.service").ok();
+    let drop_in = "[Service]\nEnvironmentFile=/run/secrets/app.env\n";
+    stage.write("/run/systemd/system/app.service.d/env.conf", drop_in, 0o644);
+    stage.sh("systemctl daemon-reload").ok();
+    change(stage, 3, vec![item("pg", "b", "alice", "one", "password")]);
+    wait_until("the file is gone", || stage.sh("test ! -e /run/secrets/app.env").succeeded());
+    change(stage, 4, vec![item("pg", "b", "alice", "two", "password")]);
+    is_withheld(stage, "password", "/run/secrets/app.env is not published");
+    change(stage, 5, vec![item("pg", "b", "alice", "two", "password"), other()]);
+    is_restarted(stage, "alice/two");
 }

@@ -9,7 +9,7 @@ use zbus::OwnedObjectPath;
 
 use super::orders::Order;
 use super::pending::{Activity, Decision, NextStep, Problem, UnitReading, UnitState};
-use super::unit::{Credentials, handle_problem};
+use super::unit::{Credentials, handle_problem, restarted_with};
 use super::waves::{self, First};
 use super::{Context, Due, Measure, Restarts, digests, now, rotation};
 use crate::domain::name::UnitName;
@@ -102,25 +102,26 @@ impl Restarts {
         }
         let found = side_by_side(AT_ONCE, looks).await;
         let held = self.held(active).await;
-        let (mut judged, mut possible) = (BTreeMap::new(), Vec::new());
+        let (mut judged, mut possible) = (BTreeMap::new(), Vec::<Due>::new());
         for (unit, found) in units.into_iter().zip(found) {
             let received = self.received();
             let has = |name: &str, state: &UnitState| {
                 received.has(&unit, &state.invocation, &digests(context.broker, active, name))
             };
             let comes_later = |name: &str| held.get(name).and_then(|wave| wave.holds(&unit));
-            match self.pending().settle(&unit, &found, has, comes_later) {
+            let mut pending = self.pending();
+            match pending.settle(&unit, &found, has, comes_later) {
                 NextStep::Drop | NextStep::Wait => {}
                 NextStep::Withhold(problem) => drop(judged.insert(unit.clone(), Some(problem))),
-                NextStep::Judge => possible.push(unit.clone()),
+                NextStep::Judge => possible.extend(pending.due(&unit)),
             }
         }
         let mut looks = Vec::new();
-        for unit in &possible {
-            looks.push(self.problem((context.broker, context.fit), active, unit, true));
+        for due in &possible {
+            looks.push(self.problem((context.broker, context.fit), active, due, true));
         }
         let problems = side_by_side(AT_ONCE, looks).await;
-        judged.extend(possible.into_iter().zip(problems));
+        judged.extend(possible.into_iter().map(|due| due.unit).zip(problems));
         judged
     }
 
@@ -178,8 +179,39 @@ impl Restarts {
         held
     }
 
-    /// Why a unit would not start with the new values. Without `look_up`, considers only what is in memory.
+    /// Why a unit would not start with the new values, or for a restart, why a unit that systemd restarts with it
+    /// would not. Without `look_up`, considers only what is in memory.
     async fn problem(
+        &self,
+        how: (&Arc<Broker>, &dyn Fit),
+        active: &Arc<ActiveConfig>,
+        due: &Due,
+        look_up: bool,
+    ) -> Option<Problem> {
+        let problem = self.problem_of(how, active, &due.unit, look_up).await;
+        if problem.is_some() || due.measure != Measure::Restart {
+            return problem;
+        }
+        let dependents = match restarted_with(&self.link, &due.unit).await {
+            Ok(dependents) => dependents,
+            Err(error) => return Some(Problem::Unknown(error.to_string())),
+        };
+        for dependent in dependents {
+            match self.problem_of(how, active, &dependent, look_up).await {
+                Some(Problem::Refused(credential, reason)) => {
+                    let reason =
+                        format!("{dependent}, which systemd restarts with it, would not start: {reason}");
+                    return Some(Problem::Refused(credential, reason));
+                }
+                None => {}
+                other => return other,
+            }
+        }
+        None
+    }
+
+    /// Why a unit would not start with the new values.
+    async fn problem_of(
         &self,
         how: (&Arc<Broker>, &dyn Fit),
         active: &Arc<ActiveConfig>,
@@ -200,7 +232,7 @@ impl Restarts {
 
     /// Why a due action would be withheld, according to what is in memory. Empty if it would not be.
     pub async fn foresee(&self, broker: &Arc<Broker>, fit: &dyn Fit, due: &Due) -> String {
-        let problem = self.problem((broker, fit), &self.config.get(), &due.unit, false).await;
+        let problem = self.problem((broker, fit), &self.config.get(), due, false).await;
         problem.as_ref().map(Problem::in_words).unwrap_or_default()
     }
 

@@ -1,11 +1,11 @@
 //! The credentials in a unit's loaded settings, and whether the unit would get them all if it started now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Restarts;
-use super::pending::Problem;
+use super::pending::{Activity, Problem};
 use crate::domain::name::{Claim, CredentialId, UnitName};
 use crate::domain::policy::Deliverable;
 use crate::host::clock::BootTime;
@@ -21,6 +21,12 @@ use crate::provider::publish::Handle;
 
 const PLAIN: &str = "/run/onecred/credential.sock";
 const SEALED: &str = "/run/onecred/sealed.sock";
+/// The credential ID with which handles request files.
+const FILE: &str = "file";
+/// The settings of other units that make systemd restart them with a unit, as the unit has them.
+const DEPENDENTS: [&str; 4] = ["RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf"];
+/// The maximum number of units that are judged with a unit.
+const MOST_DEPENDENTS: usize = 64;
 
 /// The settings of a unit that provide credentials, as on D-Bus: IDs with paths or values.
 #[derive(Debug, Default)]
@@ -28,6 +34,8 @@ struct Lines {
     load: Vec<(String, String)>,
     load_encrypted: Vec<(String, String)>,
     set: Vec<(String, Vec<u8>)>,
+    /// Environment files, each with whether it may be missing.
+    environment: Vec<(String, bool)>,
 }
 
 /// The credentials of a unit.
@@ -37,7 +45,7 @@ pub(super) struct Credentials {
     requests: Vec<(String, bool)>,
     /// The sizes of others in bytes, if known.
     others: BTreeMap<String, usize>,
-    /// Published files that do not exist: credential and path.
+    /// Published files that do not exist: the credential, or [`FILE`] for an environment file, and the path.
     missing: Vec<(String, PathBuf)>,
 }
 
@@ -81,6 +89,9 @@ impl Credentials {
                 None => {}
             }
         }
+        let required = lines.environment.iter().filter(|(_, optional)| !optional).map(|(path, _)| path);
+        let missing = required.filter(|path| is_target(Path::new(path)) && find(path).is_none());
+        it.missing.extend(missing.map(|path| (FILE.to_owned(), path.into())));
         let loaded = |id: &String| lines.load.iter().chain(&lines.load_encrypted).any(|(line, _)| line == id);
         let set = lines.set.iter().filter(|(id, _)| !loaded(id));
         it.others.extend(set.map(|(id, value)| (id.clone(), value.len())));
@@ -96,6 +107,7 @@ impl Credentials {
             load: properties.get("LoadCredential").await?,
             load_encrypted: properties.get("LoadCredentialEncrypted").await?,
             set: properties.get("SetCredential").await?,
+            environment: properties.get("EnvironmentFiles").await?,
         };
         let active = Arc::clone(active);
         // a file system may be slow
@@ -164,11 +176,33 @@ pub(super) async fn handle_problem(link: &Link, unit: &str) -> zbus::Result<Opti
             if state == "failed" || state == "activating" {
                 let reason =
                     format!("it requires {needed}, which is {state}; see: systemctl status {needed}");
-                return Ok(Some(Problem::Refused("file".to_owned(), reason)));
+                return Ok(Some(Problem::Refused(FILE.to_owned(), reason)));
             }
         }
     }
     Ok(None)
+}
+
+/// The running units that systemd restarts together with this one.
+pub(super) async fn restarted_with(link: &Link, unit: &str) -> zbus::Result<Vec<String>> {
+    let mut known = BTreeSet::from([unit.to_owned()]);
+    let (mut running, mut next) = (Vec::new(), vec![unit.to_owned()]);
+    while let Some(unit) = next.pop() {
+        let properties = link.properties(&unit, "Unit").await?;
+        for setting in DEPENDENTS {
+            for dependent in properties.get::<Vec<String>>(setting).await? {
+                if running.len() >= MOST_DEPENDENTS || !known.insert(dependent.clone()) {
+                    continue;
+                }
+                let state: String = link.properties(&dependent, "Unit").await?.get("ActiveState").await?;
+                if Activity::of(&state) != Activity::Ended {
+                    running.push(dependent.clone());
+                    next.push(dependent);
+                }
+            }
+        }
+    }
+    Ok(running)
 }
 
 fn find(path: &str) -> Option<Found> {

@@ -24,6 +24,12 @@ fn lines_are_sorted() {
         ],
         load_encrypted: vec![line("d", SEALED), line("encrypted", "/etc/app/encrypted")],
         set: vec![("file".to_owned(), vec![0; 7]), ("set".to_owned(), vec![0; 3])],
+        environment: vec![
+            ("/run/secrets/db".to_owned(), false),
+            ("/run/secrets/gone".to_owned(), false),
+            ("/run/secrets/gone".to_owned(), true),
+            ("/etc/app/gone".to_owned(), false),
+        ],
     };
     let find = |path: &str| {
         let size = match path {
@@ -43,7 +49,7 @@ fn lines_are_sorted() {
             others: [("file", 9), ("published", 4), ("set", 3)]
                 .map(|(id, size)| (id.to_owned(), size))
                 .into(),
-            missing: vec![("unpublished".to_owned(), "/run/secrets/gone".into())],
+            missing: ["unpublished", FILE].map(|id| (id.to_owned(), "/run/secrets/gone".into())).into(),
         }
     );
 }
