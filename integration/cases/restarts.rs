@@ -1,6 +1,6 @@
 //! Tests of which units are restarted, reloaded or signalled after a change, when, and in which order.
 use super::rotation::{edit, lines, on_the_bus, refresh_all, rotating, service, set};
-use onecred_integration::{cases, machine::wait_until, stage::Stage, theme::Theme};
+use onecred_integration::{cases, installed::SOCKET, machine::wait_until, stage::Stage, theme::Theme};
 
 pub const THEME: Theme = Theme {
     name: "restarts",
@@ -22,9 +22,14 @@ fn invocation(stage: &Stage, unit: &str) -> String {
 }
 
 fn a_unit_that_has_the_new_value_is_not_restarted(stage: &Stage) {
-    let units = [("app.service", service("password", "")), ("web.service", service("password", ""))];
+    let web = service("password", &format!("LoadCredential=conf:{SOCKET}"));
+    let units = [("app.service", service("password", "")), ("web.service", web)];
     stage.units(units.each_ref().map(|(name, text)| (*name, text.as_str())));
-    edit(stage, |config| config["defaults"]["maxAge"] = serde_json::json!("always"));
+    edit(stage, |config| {
+        config["defaults"]["maxAge"] = serde_json::json!("always");
+        config["templates"] =
+            serde_json::json!([{ "name": "conf", "content": "{{password}}", "units": ["web"] }]);
+    });
     stage.sh("systemctl start app web").ok();
     set(stage, "db", "password", "hunter3");
     // its start finds the change
@@ -36,6 +41,10 @@ fn a_unit_that_has_the_new_value_is_not_restarted(stage: &Stage) {
     let shown = stage.sh("onecred list").ok();
     let (_, old) = shown.split_once("running with an old value:").expect("a list");
     assert!(old.contains("web.service: version 1") && !old.contains("app.service"), "{shown}");
+    assert!(
+        old.lines().any(|line| line.starts_with("conf") && line.contains("web.service: version 1")),
+        "{shown}"
+    );
     let property = stage.sh("busctl get-property org.onecred.Credentials1 /org/onecred/Credentials1/secret/password org.onecred.Credentials1.Secret Outdated").ok();
     assert_eq!(property.trim(), "as 1 \"web.service: version 1\"");
 }

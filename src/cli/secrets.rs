@@ -181,7 +181,7 @@ fn screen(secrets: &[Listed], templates: &[TemplateStatus], rules: &[Rule], pain
         templates.iter().flat_map(|template| &template.withheld).map(|text| Row::new(vec![Cell::red(text)])),
     );
     let before = if withheld.is_empty() { "" } else { "\nrestart or reload withheld:\n" };
-    let outdated = outdated(secrets);
+    let outdated = outdated(secrets, templates);
     let title = if outdated.is_empty() { "" } else { "\nrunning with an old value:\n" };
     let (causes, withheld) = (causes::lines(&causes, paint), table(&withheld, paint));
     format!("{tables}{gap}{causes}{before}{withheld}{title}{}", table(&outdated, paint))
@@ -193,11 +193,13 @@ pub(super) fn withheld(secrets: &[Listed]) -> Vec<Row> {
     all.map(|withheld| Row::new(vec![Cell::red(withheld)])).collect()
 }
 
-/// The units that run with an old value, one row per unit and secret.
-fn outdated(secrets: &[Listed]) -> Vec<Row> {
-    let row =
-        |secret: &Listed, unit: &String| Row::new(vec![secret.name.as_str().into(), unit.as_str().into()]);
-    secrets.iter().flat_map(|secret| secret.outdated.iter().map(move |unit| row(secret, unit))).collect()
+/// The units that run with an old value, one row per unit and secret or template.
+fn outdated(secrets: &[Listed], templates: &[TemplateStatus]) -> Vec<Row> {
+    let of_secrets = secrets.iter().map(|secret| (&secret.name, &secret.outdated));
+    let of_templates = templates.iter().map(|template| (&template.name, &template.outdated));
+    let row = |name: &String, unit: &String| Row::new(vec![name.as_str().into(), unit.as_str().into()]);
+    let all = of_secrets.chain(of_templates);
+    all.flat_map(|(name, units)| units.iter().map(move |unit| row(name, unit))).collect()
 }
 
 /// The secrets in columns.

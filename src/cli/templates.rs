@@ -31,6 +31,9 @@ pub(super) struct TemplateStatus {
     /// The units whose restart or reload is withheld although one of its values has changed, each with the
     /// reason.
     pub(super) withheld: Vec<String>,
+    /// The units that run with another value of one of its parts than the current one, each with the version of
+    /// that value.
+    pub(super) outdated: Vec<String>,
     /// Where it was declared, as FILE:LINE.
     pub(super) declared_at: String,
 }
@@ -75,6 +78,7 @@ impl TemplateStatus {
             sealed_error: text(dict, "SealedError"),
             target: text(dict, "Target"),
             withheld: list(dict, "Withheld"),
+            outdated: list(dict, "Outdated"),
             declared_at: text(dict, "DeclaredAt").unwrap_or_default(),
         }
     }

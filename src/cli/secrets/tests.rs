@@ -70,8 +70,13 @@ fn units_with_an_old_value_are_listed() {
         ..Listed::default()
     };
     let secrets = [secret("db", &["app.service: version 2", "web.service: version 1"]), secret("other", &[])];
-    let shown = screen(&secrets, &[], &[], Paint::NONE);
-    let expected = "\n\nrunning with an old value:\ndb  app.service: version 2\ndb  web.service: version 1\n";
+    let template = TemplateStatus {
+        name: "conf".into(),
+        outdated: vec!["app.service: version 4".into()],
+        ..TemplateStatus::default()
+    };
+    let shown = screen(&secrets, &[template], &[], Paint::NONE);
+    let expected = "\n\nrunning with an old value:\ndb    app.service: version 2\ndb    web.service: version 1\nconf  app.service: version 4\n";
     assert!(shown.ends_with(&expected[1..]), "{shown}");
 }
 

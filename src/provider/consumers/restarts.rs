@@ -8,6 +8,7 @@ mod pending;
 mod unit;
 mod waves;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -185,16 +186,23 @@ impl Restarts {
         self.received().forget(&ended)
     }
 
-    /// The running units that have a value of a secret other than the current one, each with the version of
-    /// its value.
-    pub fn outdated(&self, broker: &Broker, secret: &str) -> Vec<(String, u64)> {
+    /// The running units that have a value of a secret other than the current one, each with the version of its
+    /// value. For a template: the units that may load it and have such a value of one of its parts.
+    pub fn outdated(&self, broker: &Broker, name: &str) -> Vec<(String, u64)> {
         let active = self.config.get();
-        let Some(wanted) = active.secret(secret).map(|secret| &secret.wanted) else { return Vec::new() };
-        let Some(current) = broker.digest(wanted) else { return Vec::new() };
-        let others = self.received().others(&wanted.identity(), current);
-        let runs =
-            others.into_iter().filter(|(unit, run, _)| invocation::current(unit).as_ref() == Some(run));
-        runs.map(|(unit, _, version)| (unit, version)).collect()
+        let others: Vec<_> = {
+            let received = self.received();
+            let known = parts(&active, name).iter().filter_map(|part| Some((part, broker.digest(part)?)));
+            known.flat_map(|(part, current)| received.others(&part.identity(), current)).collect()
+        };
+        let mut units: BTreeMap<String, u64> = BTreeMap::new();
+        for (unit, run, version) in others {
+            if may_load(&active, name, &unit) && invocation::current(&unit).as_ref() == Some(&run) {
+                let oldest = units.entry(unit).or_insert(version);
+                *oldest = version.min(*oldest);
+            }
+        }
+        units.into_iter().collect()
     }
 
     /// The units whose restart for a secret is withheld, each with the reason.
@@ -349,6 +357,12 @@ fn rotation<'a>(active: &'a ActiveConfig, name: &str) -> Option<&'a Rotation> {
 /// The parts of the secret or template with this name.
 fn parts<'a>(active: &'a ActiveConfig, name: &str) -> &'a [Arc<Wanted>] {
     active.settings.policy.by_name(name).map(|what| what.parts()).unwrap_or_default()
+}
+
+/// Whether a unit may load a template. A unit that has a value of a secret was allowed to load the secret.
+fn may_load(active: &ActiveConfig, name: &str, unit: &str) -> bool {
+    let Some(template) = active.template(name) else { return true };
+    UnitName::parse(unit).is_ok_and(|unit| template.grants.iter().any(|grant| grant.units.matches(&unit)))
 }
 
 /// The secrets and templates with such a part for which units are restarted, reloaded or signalled.

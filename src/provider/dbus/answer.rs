@@ -46,10 +46,10 @@ impl Desk {
         shown.map(|(unit, reason)| format!("{unit}: {reason}")).collect()
     }
 
-    /// The units that run with another value than the current one, each with the version of its value. With
-    /// `only`, other units are left out.
-    pub(super) fn outdated(&self, secret: &Secret, only: Option<&UnitName>) -> Vec<String> {
-        let outdated = self.context.restarts.outdated(&self.context.broker, secret.name.as_str()).into_iter();
+    /// The units that run with another value of a secret or template than the current one, each with the
+    /// version of its value. With `only`, other units are left out.
+    pub(super) fn outdated(&self, name: &str, only: Option<&UnitName>) -> Vec<String> {
+        let outdated = self.context.restarts.outdated(&self.context.broker, name).into_iter();
         let shown = outdated.filter(|(unit, _)| only.is_none_or(|only| only.as_str() == unit));
         shown.map(|(unit, version)| format!("{unit}: version {}", version::text(version))).collect()
     }
@@ -76,7 +76,7 @@ impl Desk {
         put("Answers", Variant::from(counts.answers));
         put("Refusals", Variant::from(counts.refusals));
         put("Withheld", Variant::from(self.withheld(secret.name.as_str(), only)));
-        put("Outdated", Variant::from(self.outdated(secret, only)));
+        put("Outdated", Variant::from(self.outdated(secret.name.as_str(), only)));
         put("DeclaredAt", Variant::from(secret.declared_at.as_str()));
         put("Path", Variant::from(path::of_secret(secret.name.as_str())));
         dict

@@ -22,10 +22,11 @@ use crate::provider::observe::secret_status::Unusable;
 const PAGE: usize = 1000;
 
 impl Desk {
-    /// The properties of a template. With `only`, other units are left out of `Withheld`.
+    /// The properties of a template. With `only`, other units are left out of `Withheld` and `Outdated`.
     pub(super) fn describe_template(&self, template: &Template, only: Option<&UnitName>) -> Dict {
         let mut dict = describe_template(&self.context.broker, template);
         put(&mut dict, "Withheld", Variant::from(self.withheld(template.name.as_str(), only)));
+        put(&mut dict, "Outdated", Variant::from(self.outdated(template.name.as_str(), only)));
         dict
     }
 

@@ -182,7 +182,7 @@ impl SecretObject {
     /// without the permission sees only itself.
     #[zbus(property(emits_changed_signal = "false"))]
     async fn outdated(&self, #[zbus(header)] header: Option<Header<'_>>) -> Result<Vec<String>, BusError> {
-        self.of_units(header, |secret, only| self.desk.outdated(secret, only)).await
+        self.of_units(header, |secret, only| self.desk.outdated(secret.name.as_str(), only)).await
     }
 
     /// How often units received it since onecred started.

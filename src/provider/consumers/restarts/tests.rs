@@ -141,3 +141,19 @@ fn the_next_provider_continues_with_the_restarts_that_are_due() {
     first.save_received(&store);
     assert!(next().received().knows("a"));
 }
+
+#[test]
+fn only_units_that_may_load_a_template_have_an_old_value_of_it() {
+    let text = r#"{ "secrets": [ { "name": "a", "reference": "op://v/i/f", "units": ["x", "y"] } ],
+                    "templates": [ { "name": "t", "content": "{{a}}", "units": ["x", "z@*"] } ] }"#;
+    let active = ActiveConfig::new(crate::config::from_text(Path::new("s.json"), text).unwrap().settings);
+    for (name, unit, expected) in [
+        ("a", "y.service", true),
+        ("t", "x.service", true),
+        ("t", "z@1.service", true),
+        ("t", "y.service", false),
+        ("t", "no unit", false),
+    ] {
+        assert_eq!(may_load(&active, name, unit), expected, "{name} {unit}");
+    }
+}
