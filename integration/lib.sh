@@ -57,7 +57,8 @@ build_installed() {
     use_auditable
     [ -z "$auditable" ] || audit_all_builds
     # not optimized: that takes 110 s of processor time more, and saves the cases about 30
-    cargo build --quiet --locked --workspace --all-targets
+    # no benchmark but the storms, which a run also plays
+    cargo build --quiet --locked --workspace --lib --bins --tests --bench storm
     # the tests' copy of it has features that only tests need; with the same dependencies this links one more program
     cargo build --quiet --locked --workspace --bin onecred
     # as a release: without symbols, which would be most of it
