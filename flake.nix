@@ -38,8 +38,9 @@
     in
     {
       nixosModules = {
-        default = ./nixos-module;
-        opnix-compat = ./nixos-module/opnix-compat.nix;
+        # sets, because older versions of `nix flake check` reject paths
+        default.imports = [ ./nixos-module ];
+        opnix-compat.imports = [ ./nixos-module/opnix-compat.nix ];
       };
 
       overlays.default = final: _: {
@@ -82,7 +83,7 @@
         // onecred.tests
       );
 
-      formatter = each (pkgs: pkgs.nixfmt-tree or pkgs.nixfmt-rfc-style);
+      formatter = each (pkgs: pkgs.nixfmt-tree or pkgs.nixfmt);
 
       devShells = each (pkgs: {
         default = pkgs.mkShell {
@@ -92,7 +93,7 @@
             pkgs.rustfmt
             pkgs.nix
             pkgs.deadnix
-            pkgs.nixfmt-rfc-style
+            pkgs.nixfmt
             pkgs.python3
           ];
         };

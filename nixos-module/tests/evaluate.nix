@@ -2,6 +2,10 @@
 { lib }:
 let
   store = name: "/nix/store/00000000000000000000000000000000-${name}";
+  # of a file, whose path changes with its content
+  storeOf =
+    name: content:
+    "/nix/store/${builtins.substring 0 32 (builtins.hashString "sha256" content)}-${name}";
   derivation = name: {
     type = "derivation";
     inherit name;
@@ -24,11 +28,9 @@ let
   pkgs = {
     formats.json = _: {
       type = value;
-      generate = name: _: store name;
+      generate = name: content: storeOf name (builtins.toJSON content);
     };
-    runCommand =
-      name: _: _:
-      store name;
+    runCommand = name: _: storeOf name;
     callPackage = _: _: derivation "onecred";
     coreutils = derivation "coreutils";
     onecred = derivation "onecred";

@@ -192,44 +192,6 @@ let
       };
     };
 
-  section =
-    name: values:
-    "[${name}]\n"
-    + lib.concatStrings (
-      lib.concatLists (
-        lib.mapAttrsToList (key: value: map (one: "${key}=${toString one}\n") (lib.toList value)) values
-      )
-    );
-  text =
-    unit: type: settings:
-    section "Unit" (
-      unit.unitConfig
-      // {
-        Requires = unit.requires;
-        Wants = unit.wants;
-        After = unit.after;
-      }
-    )
-    + section type settings;
-  place =
-    type: name: unit:
-    if unit.overrideStrategy == "asDropin" then "${name}.${type}.d/nixos.conf" else "${name}.${type}";
-  files =
-    systemd: type: name: settings: units:
-    lib.mapAttrs' (
-      key: unit: lib.nameValuePair (place type key unit) (text unit name unit.${settings})
-    ) systemd.${units};
-  render =
-    module:
-    let
-      inherit (evaluate [ module ]) config;
-    in
-    {
-      units =
-        files config.systemd "service" "Service" "serviceConfig" "services"
-        // files config.systemd "path" "Path" "pathConfig" "paths";
-      tmpfiles = lib.concatMapStrings (rule: rule + "\n") config.systemd.tmpfiles.rules;
-      secrets = config.services.onecred.rendered;
-    };
+  render = module: import ./text.nix { inherit lib; } (evaluate [ module ]).config;
 in
 builtins.mapAttrs (_: render) { inherit machine opnix-services opnix-app; }

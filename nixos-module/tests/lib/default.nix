@@ -67,6 +67,13 @@ let
     nameValuePair = name: value: { inherit name value; };
     optionalAttrs = condition: set: if condition then set else { };
     mapAttrsToList = change: set: map (name: change name set.${name}) (attrNames set);
+    recursiveUpdate =
+      one: other:
+      one
+      // builtins.mapAttrs (
+        key: value:
+        if isAttrs value && isAttrs (one.${key} or null) then recursiveUpdate one.${key} value else value
+      ) other;
     mapAttrs' = change: set: listToAttrs (mapAttrsToList change set);
     filterAttrs = keep: set: removeAttrs set (filter (name: !keep name set.${name}) (attrNames set));
 

@@ -4,7 +4,6 @@ let
   inherit (builtins)
     attrNames
     concatMap
-    elem
     filter
     foldl'
     head
@@ -95,6 +94,7 @@ rec {
         in
         [
           {
+            key = if builtins.isPath module then toString module else "";
             options = whole.options or { };
             config =
               if isLong then
@@ -108,17 +108,13 @@ rec {
             freeform = whole.freeformType or null;
           }
         ]
-        ++ concatMap load (
-          filter (one: key one == "" || !elem (key one) (map key modules)) (once (whole.imports or [ ]))
-        );
+        ++ concatMap load (whole.imports or [ ]);
       # a file that is imported twice is one module
-      key = module: if builtins.isPath module then toString module else "";
-      once =
-        list:
-        foldl' (
-          seen: one: if key one != "" && elem (key one) (map key seen) then seen else seen ++ [ one ]
-        ) [ ] list;
-      loaded = concatMap load (once modules);
+      once = foldl' (
+        seen: one:
+        if one.key != "" && builtins.any (other: other.key == one.key) seen then seen else seen ++ [ one ]
+      ) [ ];
+      loaded = once (concatMap load modules);
       freeforms = filter (type: type != null) (map (one: one.freeform) loaded);
 
       # options and definitions below a path
