@@ -76,13 +76,17 @@ class Machine:
     def execute(self, command, timeout=180):
         """The exit status and the standard output of a command. Its errors go to the output of this program."""
         script = shlex.quote(f"set -euo pipefail; {command}")
-        self.shell.stdin.write(f"(timeout {timeout} bash -c {script} </dev/null | base64 -w 0; echo \" ${{PIPESTATUS[0]}}\")\n")
-        self.shell.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):
+            self._send(f"(timeout {timeout} bash -c {script} </dev/null | base64 -w 0; echo \" ${{PIPESTATUS[0]}}\")\n")
         answer = self.shell.stdout.readline()
         if not answer:
             raise Failed(f"the machine has ended, during: {command}")
         *output, status = answer.split()
         return int(status), base64.b64decode("".join(output)).decode()
+
+    def _send(self, line):
+        self.shell.stdin.write(line)
+        self.shell.stdin.flush()
 
     def succeed(self, *commands, timeout=180):
         output = ""
@@ -141,7 +145,8 @@ class Machine:
         return result
 
     def end(self):
-        self.shell.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.shell.stdin.close()
         self.shell.wait()
 
 

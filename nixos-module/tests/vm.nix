@@ -42,15 +42,22 @@
                 onecred.credentials.password = "op://My Vault/db/password";
                 serviceConfig.DynamicUser = true;
               };
+          # at boot, so that nothing but their order makes them wait for the files
           environment = lib.recursiveUpdate (oneshot ''test "$PASSWORD" = hunter2'') {
             onecred.environmentFiles = [ "app.env" ];
+            wantedBy = [ "multi-user.target" ];
+            serviceConfig.RemainAfterExit = true;
           };
           # its script alone says that it reads the file
           file =
             lib.recursiveUpdate
               (oneshot ''test "$(cat ${config.services.onecred.secrets.db-password.path})" = hunter2'')
               {
-                serviceConfig.User = "app";
+                wantedBy = [ "multi-user.target" ];
+                serviceConfig = {
+                  User = "app";
+                  RemainAfterExit = true;
+                };
               };
           # a module with LoadCredential= lines of its own
           by-socket =
@@ -97,7 +104,9 @@
     machine.wait_for_unit("multi-user.target")
 
     with subtest("services get their secrets"):
-        for unit in ["credential", "environment", "file", "by-socket"]:
+        for unit in ["environment", "file", "daemon"]:
+            machine.wait_for_unit(f"{unit}.service")
+        for unit in ["credential", "by-socket"]:
             machine.succeed(f"systemctl start {unit}.service")
         machine.wait_until_succeeds("grep -qx bob /run/daemon")
 
