@@ -93,7 +93,11 @@ in
     );
 
     warnings =
-      warn "outputDir" (!lib.hasPrefix "/run/" cfg.outputDir)
+      warn "outputDir"
+        (
+          !lib.hasPrefix "/run/" cfg.outputDir
+          && lib.any (link: lib.hasPrefix "${cfg.outputDir}/" link.path) converted.links
+        )
         "the files are in memory now, and paths in ${cfg.outputDir} are symbolic links to them; other files that OpNix left there are still on the disk in plain text, so remove them"
       ++
         warn "configFiles" (converted.unread != [ ])

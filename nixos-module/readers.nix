@@ -37,6 +37,33 @@ let
     value = if builtins.isString script then script else script.text or "";
   }) (removeAttrs config.system.activationScripts [ "script" ]);
 
+  # services of the initial RAM disk
+  early = mapAttrsToList (name: service: {
+    place = "boot.initrd.systemd.services.${name}";
+    value = own.textOfService service;
+  }) (config.boot.initrd.systemd.services or { });
+
+  # systemd-networkd must not wait for 1Password
+  ofNetwork =
+    concatMap
+      (
+        kind:
+        mapAttrsToList (name: device: {
+          place = "systemd.network.${kind}.${name}";
+          names = namesIn device;
+        }) (config.systemd.network.${kind} or { })
+      )
+      [
+        "netdevs"
+        "networks"
+      ];
+  ofDevice =
+    { place, names }:
+    map (
+      name:
+      "${place}: systemd-networkd reads ${cfg.published.targets.${name}} when it brings the network up, before onecred can publish it; keep this secret in a file of the machine, or with sops-nix or agenix"
+    ) names;
+
   ofFileSystem =
     path: fileSystem:
     let
@@ -100,6 +127,12 @@ let
     name:
     exact ? "onecred-file@${name}.service"
     || lib.any (glob: own.matchesGlob glob "onecred-file@${name}.service") globs;
+  # those of which another warning says who reads them
+  reported =
+    concatMap (one: one.names) ofNetwork
+    ++ concatMap (fileSystem: namesIn (fileSystem.options or [ ])) (
+      builtins.attrValues config.fileSystems
+    );
   publishesAll =
     cfg.publishAtBoot
     || builtins.elem "onecred-publish.service" requested
@@ -137,12 +170,15 @@ in
       users
       ++ lib.concatLists (mapAttrsToList ofUser userServices)
       ++ concatMap ({ place, value }: tooEarly place value) (
-        lib.optionals (options.boot ? initrd) (initial ++ luks) ++ activation
+        lib.optionals (options.boot ? initrd) (initial ++ luks ++ early) ++ activation
       );
     warnings =
       lib.optionals (!publishesAll) (
-        map unread (builtins.filter (name: !isRequested name) cfg.published.names)
+        map unread (
+          builtins.filter (name: !isRequested name && !builtins.elem name reported) cfg.published.names
+        )
       )
+      ++ concatMap ofDevice ofNetwork
       ++ lib.concatLists (mapAttrsToList ofFileSystem config.fileSystems)
       ++ lib.concatLists (
         mapAttrsToList ofService (lib.filterAttrs (name: _: !own.isOwn name) config.systemd.services)

@@ -74,6 +74,13 @@ in
     };
     boot.initrd.secrets = any { };
     boot.initrd.luks.devices = any { };
+    boot.initrd.systemd.services = unit {
+      script = text;
+      serviceConfig = section;
+      environment = section;
+    };
+    systemd.network.netdevs = any { };
+    systemd.network.networks = any { };
     system.activationScripts = any { };
     services.dbus.packages = list;
     users.users = any { };

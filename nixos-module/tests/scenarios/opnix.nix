@@ -148,6 +148,13 @@ in
     };
     warns = [ "cert: the directory of the path may belong to a service" ];
   };
+  "no path in the directory" = {
+    modules = opnix {
+      secrets.vpn = key // {
+        path = "/run/opnix/vpn-key";
+      };
+    };
+  };
   "another directory" = {
     modules =
       opnix {

@@ -135,4 +135,42 @@ in
     real = true;
     files.podman-web = [ "key" ];
   };
+  "a file system, of which another warning says that it reads the file" = {
+    modules = published [
+      {
+        fileSystems."/mnt" = {
+          device = "//nas/share";
+          fsType = "cifs";
+          options = [
+            "x-systemd.automount"
+            "noauto"
+            "credentials=/run/secrets/key"
+          ];
+        };
+      }
+    ];
+    warns = [ "fileSystems./mnt.options: add \"x-systemd.requires=onecred-file@key.service\"" ];
+  };
+  "a device of the network" = {
+    modules = published [
+      {
+        systemd.network.netdevs."50-wg0" = {
+          netdevConfig = {
+            Name = "wg0";
+            Kind = "wireguard";
+          };
+          wireguardConfig.PrivateKeyFile = "/run/secrets/key";
+        };
+      }
+    ];
+    warns = [
+      "systemd.network.netdevs.50-wg0: systemd-networkd reads /run/secrets/key when it brings the network up"
+    ];
+  };
+  "a service of the initial RAM disk" = {
+    modules = published [ { boot.initrd.systemd.services.unlock.script = "unlock /run/secrets/key"; } ];
+    faults = [
+      "boot.initrd.systemd.services.unlock: this file is read before 1Password can be reached"
+    ];
+  };
 }
