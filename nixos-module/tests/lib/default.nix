@@ -111,6 +111,7 @@ let
       _type = "literalMD";
       inherit text;
     };
+    importJSON = path: builtins.fromJSON (builtins.readFile path);
     showOption = builtins.concatStringsSep ".";
   };
 in
