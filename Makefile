@@ -38,7 +38,7 @@ creds_limits = systemd-creds.socket.d/10-onecred.conf
 # where cargo-auditable is installed, the binary tells what it is made of: cargo audit bin, and others, read it
 AUDITABLE ?= $(shell cargo auditable --version >/dev/null 2>&1 && echo auditable)
 
-# $(put) MODE FILE TARGET: installs a file by rename, since dbus-daemon and systemd may read a file as soon as it has its name
+# $(put) MODE FILE TARGET: installs a file by rename, because dbus-daemon and systemd may read a file as soon as it has its name
 put = put() { new=$${3%/*}/.$${3\#\#*/}.new; install -m"$$1" "$$2" "$$new" && mv -f "$$new" "$$3"; }; put
 # the same for a unit, with the paths of this installation
 put_unit = put_unit() { text=$$($(place) "$$1") && printf '%s\n' "$$text" | { $(put) 644 /dev/stdin "$$2"; }; }; put_unit

@@ -26,7 +26,7 @@ check() {
     ) 8>"$work/output.lock"
 }
 
-# Runs a program or a function. At the limit, ends it with everything that it started. A function runs in a separate shell, since timeout
+# Runs a program or a function. At the limit, ends it with everything that it started. A function runs in a separate shell, because timeout
 # runs only programs. Each program that cargo tests with also has a limit, TEST_LIMIT in seconds, so that it can be named.
 limited() {
     local status=0 limit=${LIMIT:-1200} what=$1 variables

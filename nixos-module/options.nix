@@ -146,8 +146,7 @@ in
       default = true;
       description = ''
         Whether services get their credentials encrypted with this host's key, by `LoadCredentialEncrypted=`. A service then never starts with an empty or
-        incomplete value, even if a process of onecred is killed. The key is created if it does not exist, and need not survive a reboot. A value may have
-        860 KiB; without encryption, 1 MiB. `systemd.services.<name>.onecred.sealed` overrides this for one service.
+        incomplete value, even if a process of onecred is killed. The key is created if it does not exist, and need not survive a reboot. A value can have up to 860 KiB, or 1 MiB without encryption. `systemd.services.<name>.onecred.sealed` overrides this for one service.
       '';
     };
 
@@ -173,7 +172,7 @@ in
       ];
       default = "restart";
       description = ''
-        What a switch does with the services that use a secret or template whose definition has changed. `switchAction` of the secret or
+        What `nixos-rebuild switch` does with services that use a secret or template whose definition has changed. `switchAction` of the secret or
         template overrides it.
       '';
     };
@@ -200,7 +199,7 @@ in
         inherit lib;
         entries = cfg.rendered.secrets ++ cfg.rendered.templates or [ ];
       };
-      description = "The texts that change with a definition.";
+      description = "Strings that change when a definition changes.";
     };
 
     published = mkOption {

@@ -41,7 +41,7 @@ let
     wave = mkOption {
       type = types.nullOr json.type;
       default = null;
-      description = "Units that come first when it changes: `units`, and in `after` how long they must be active before the others follow.";
+      description = "Units that get a new value first (`units`), and how long they must be active before the others follow (`after`).";
       example = {
         units = [ "app@1" ];
         after = "10m";
@@ -108,7 +108,7 @@ let
       type = types.listOf types.str;
       default = [ ];
       internal = true;
-      description = "Paths that lead to the file and that onecred does not create.";
+      description = "Other paths of the file, which onecred does not create.";
     };
     switchAction = mkOption {
       type = types.enum [
@@ -119,7 +119,7 @@ let
       default = action;
       defaultText = lib.literalExpression "config.services.onecred.switchAction";
       description = ''
-        What a switch does with the services that use it, if its definition has changed. Services in `reloadUnits` and `signalUnits` are
+        What `nixos-rebuild switch` does with the services that use it, if its definition has changed. Services in `reloadUnits` and `signalUnits` are
         reloaded instead of restarted.
       '';
     };
@@ -149,12 +149,12 @@ in
           opItem = text "Instead of `reference`: vault and item, as `VAULT/ITEM`." "Infrastructure Secrets/openai-api-key";
           opField = text "With `opItem`: the field; `password` by default." "password";
           source = text "The source, by its name. Required if there are several." "staging";
-          maxAge = text "The age up to which it is served without comparing it with 1Password." "5m";
+          maxAge = text "How long the cached value is served before it is compared with 1Password again." "5m";
           deadline = text "How long a unit waits while 1Password is unreachable." "30s";
           allowEmpty = mkOption {
             type = types.nullOr types.bool;
             default = null;
-            description = "Whether an empty field is a valid value. If not, units are refused.";
+            description = "Whether an empty field is a valid value. If false, units are refused an empty value.";
           };
           trim = mkOption {
             type = types.nullOr types.bool;

@@ -29,7 +29,7 @@ fn stage(suite: Suite) -> Stage {
 /// on all others.
 fn sleeps(stage: &Stage, hours: u32) {
     let seconds = hours * 3_600;
-    // created from outside, since no process of the machine may set a clock
+    // created from outside, because no process of the machine may set a clock
     let holder = format!("unshare --time --boottime {seconds} sleep infinity >/dev/null 2>&1 & echo $!");
     let holder = stage.sh(&holder).ok().trim().to_owned();
     wait_until("there is another time", || {

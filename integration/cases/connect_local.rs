@@ -90,7 +90,7 @@ fn a_port_forwarder_counts_as_its_user(stage: &Stage) {
     stage.gets("app-root.service", "", &[PASSWORD]);
 }
 
-/// As container engines do for published ports. Even a server of root is not recognised, since the kernel's table
+/// As container engines do for published ports. Even a server of root is not recognised, because the kernel's table
 /// has no row for the address that was connected to.
 fn a_redirected_connection_gets_nothing(stage: &Stage) {
     stage.write("/srv/redirect", include_str!("redirect.pl"), 0o644);

@@ -1,5 +1,5 @@
 # Redirects connections of this machine to one of its TCP ports to another one, as container engines do for published
-# ports: `redirect FROM TO`. Uses the kernel's own interface (linux/netfilter/nf_tables.h), since machines have no nft.
+# ports: `redirect FROM TO`. Uses the kernel's own interface (linux/netfilter/nf_tables.h), because machines have no nft.
 use strict;
 use warnings;
 my ($from, $to) = @ARGV;

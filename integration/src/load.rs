@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The number of machines per processor that run whatever the load is, since most cases wait most of the
+/// The number of machines per processor that run whatever the load is, because most cases wait most of the
 /// time.
 const ALWAYS: usize = 2;
 /// The pressure above which no other machine is booted.

@@ -55,7 +55,7 @@ pub fn output_of(svg: &str) -> String {
     texts.map(text).collect()
 }
 
-/// An output in which digits and the random part of paths are replaced, since they differ in each run.
+/// An output in which digits and the random part of paths are replaced, because they differ in each run.
 pub fn without_what_differs(output: &str) -> String {
     let mut words = String::new();
     for (n, word) in output.split("onecred-demo-").enumerate() {

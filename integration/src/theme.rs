@@ -52,7 +52,7 @@ macro_rules! cases {
 /// it.
 ///
 /// Themes that took longest in an earlier run come first, so that no long one remains at the end. The cases
-/// of a theme stay together, since they share a machine.
+/// of a theme stay together, because they share a machine.
 pub fn trials(themes: &[&'static Theme], suites: &[Suite]) -> Vec<Trial> {
     let earlier = record::earlier();
     let mut blocks: Vec<(Suite, &Theme)> =

@@ -23,7 +23,7 @@ pub fn rows(suite: Suite, size: &Size) -> Result<Vec<Row>, Box<dyn Error>> {
         return Ok(Vec::new());
     }
     let stage = boot(suite);
-    // the first start of each does not count, since it fetches the value and reads programs from disk
+    // the first start of each does not count, because it fetches the value and reads programs from disk
     for side in [0, 1] {
         start(&stage, side, 10);
     }

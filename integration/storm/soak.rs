@@ -117,7 +117,7 @@ fn load(stage: &Stage, size: &Size, starts: &mut Counts) -> Result<Vec<Sample>, 
     let mut versions: BTreeMap<(String, &str), u64> = BTreeMap::new();
     let mut round = 0;
     while begun.elapsed() < size.soak || round < 4 {
-        // long values are requested rarely, since the fake is not a fast server
+        // long values are requested rarely, because the fake is not a fast server
         let unit = if round % 8 == 0 {
             ASKING[round / 8 % 2].0.to_owned()
         } else {
@@ -162,7 +162,7 @@ fn growth(samples: &[Sample], time: Duration, what: &str) -> Vec<Row> {
 }
 
 /// Descriptors of each process that are open at the end and were not before. After a request, the provider
-/// holds the version of a value open for five minutes, since the process may ask for more of it. So this
+/// holds the version of a value open for five minutes, because the process may ask for more of it. So this
 /// waits for that time.
 fn left_open(stage: &Stage, before: Sample, time: Duration, what: &str) -> Result<Vec<Row>, Box<dyn Error>> {
     let begun = Instant::now();

@@ -69,7 +69,7 @@ in
     users = option (types.listOf types.str) [ ] "Members of the group `onepassword-secrets`.";
     pathTemplate =
       option (types.nullOr types.str) null
-        "Another path for secrets without `path`, if all of its variables have values.";
+        "The path of secrets without `path`. It is used if all its variables have values.";
     defaults = option (types.attrsOf types.str) { } "Values for `{NAME}` in `path` and `pathTemplate`.";
     secrets = option (types.attrsOf secret) { } "Secrets, by name.";
     secretPaths = mkOption {

@@ -217,7 +217,7 @@ impl Addition {
         Ok(())
     }
 
-    /// Warns about unknown units, since a drop-in of a unit that does not exist is never read. The name may
+    /// Warns about unknown units, because a drop-in of a unit that does not exist is never read. The name may
     /// be misspelt.
     fn warn_of_unknown_units(&self, files: &UnitFiles, err: &mut dyn Write) -> io::Result<()> {
         for unit in self.units.iter().filter(|unit| !files.has(unit)) {

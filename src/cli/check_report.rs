@@ -11,7 +11,7 @@ use crate::config::{Loaded, Problem, Severity};
 pub(super) struct Configuration {
     /// Whether it has no errors.
     pub(super) valid: bool,
-    /// Numbers of what it contains.
+    /// The number of entries of each type.
     pub(super) summary: Summary,
     /// The errors and warnings, in the order of the files.
     pub(super) problems: Vec<Shown>,

@@ -89,7 +89,7 @@ pub fn run(args: &RemoveArgs, out: &mut dyn Write, err: &mut dyn Write) -> Resul
     say_what_to_do(&name, &changes, out)
 }
 
-/// Refuses a secret that is declared elsewhere, since `onecred add` did not write it.
+/// Refuses a secret that is declared elsewhere, because `onecred add` did not write it.
 fn refuse_what_others_wrote(name: &SecretName, units: &[UnitName], args: &RemoveArgs) -> Result<(), String> {
     let loaded = config::load_if_any(&Paths { dir: args.config.clone() }).map_err(|report| {
         format!(

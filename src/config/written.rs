@@ -225,7 +225,7 @@ pub(crate) struct Secret {
     /// With `target`: the file's permissions in octal. Only the owner may have write permission.
     #[schemars(example = "0400", extend("default" = "0400", "pattern" = "^0?[0-7]{3}$"))]
     pub(crate) mode: Option<At<String>>,
-    /// The age up to which a value is served without comparing it with 1Password: a duration from `1s` to `30d` (`30s`, `5m`, `1h 30m`).
+    /// How long a cached value is served before it is compared with 1Password again: a duration from `1s` to `30d` (`30s`, `5m`, `1h 30m`).
     /// `session`: the value is not compared again until the next boot. `always`: it is compared at every request.
     #[schemars(example = "30s", extend("default" = "30s"))]
     pub(crate) max_age: Option<At<String>>,
@@ -262,7 +262,7 @@ pub(crate) struct Secret {
     pub(crate) wave: Option<At<Wave>>,
 }
 
-/// Units that come first when a secret or template changes.
+/// Units that get a new value of a secret or template first.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("examples" = [{ "units": ["app@1"], "after": "10m" }]))]

@@ -1,7 +1,7 @@
 //! Secret references: `op://<vault>/<item>/[<section>/]<field>[?attribute=otp|?ssh-format=openssh]`.
 //!
 //! The grammar is exactly that of 1Password's SDK core: integration/fixtures/op-reference-vectors.tsv
-//! contains 94 of its verdicts. There is no URL decoding: names with other characters are addressed by ID.
+//! contains 94 of its verdicts. References are not URL-decoded: names with other characters are addressed by ID.
 
 mod advice;
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use advice::{Slip, slip};
 
-/// Why a text is not a reference, and the remedy. The message contains the text, since a reference is not
+/// Why a text is not a reference, and the remedy. The message contains the text, because a reference is not
 /// secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadReference {

@@ -50,7 +50,7 @@ impl SecretValue {
     }
 }
 
-/// Removes all line feeds and carriage returns at the end. Spaces are kept, since they may be intended.
+/// Removes all line feeds and carriage returns at the end. Spaces are kept, because they may be intended.
 pub(crate) fn trimmed(value: &[u8]) -> &[u8] {
     let end = value.iter().rposition(|byte| !b"\r\n".contains(byte)).map_or(0, |last| last + 1);
     &value[..end]
@@ -125,7 +125,7 @@ pub struct Wanted {
     pub max_age: MaxAge,
     /// How long a unit may be kept waiting for it.
     pub deadline: Duration,
-    /// Whether an empty value is allowed. Otherwise it is refused, since it is nearly always a mistake.
+    /// Whether an empty value is allowed. Otherwise it is refused, because it is nearly always a mistake.
     pub allow_empty: bool,
     /// Whether line breaks at the end are removed.
     pub trim: bool,

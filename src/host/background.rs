@@ -1,4 +1,4 @@
-//! Work in another thread that is done again on request, one run at a time. For files on disks that may hang.
+//! Runs work in another thread on request, one run at a time, for files on disks that may hang.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 pub(crate) struct Background<T> {
     work: Arc<dyn Fn() -> T + Send + Sync>,
     running: Option<JoinHandle<T>>,
-    /// Whether another run must follow, because it was requested during the present one.
+    /// Whether another run must follow, because it was requested during the current one.
     is_wanted: bool,
 }
 
@@ -19,7 +19,7 @@ impl<T: Send + 'static> Background<T> {
         Self { work: Arc::new(work), running: None, is_wanted: false }
     }
 
-    /// Requests a run. Returns whether it begins now; otherwise it follows the present one.
+    /// Requests a run. Returns whether it begins now; otherwise it follows the current one.
     pub(crate) fn request(&mut self) -> bool {
         self.is_wanted = self.is_running();
         if !self.is_wanted {
@@ -33,8 +33,7 @@ impl<T: Send + 'static> Background<T> {
         self.running.is_some()
     }
 
-    /// Waits for the result of the present run; forever if there is none. The next run begins if it was
-    /// requested.
+    /// Waits for the result of the current run; forever if there is none. The next run begins if it was requested.
     pub(crate) async fn ended(&mut self) -> T {
         let Some(running) = &mut self.running else { return pending().await };
         let result = running.await;

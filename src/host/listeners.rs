@@ -78,7 +78,7 @@ fn number(link: &str) -> Option<u64> {
     link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// The lower 32 bits, since the kernel's list has no more.
+/// The lower 32 bits, because the kernel's list has no more.
 fn low(number: u64) -> u32 {
     u32::try_from(number & u64::from(u32::MAX)).unwrap_or_default()
 }

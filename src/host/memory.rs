@@ -1,4 +1,4 @@
-//! The memory of this machine, and the limits of control groups. Control groups of version 1 have no part in this.
+//! The memory of this machine, and the limits of control groups. Supports only cgroup v2.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! On whose behalf the provider asks. The resolver receives only a number for the budget share and the
+//! The asker on whose behalf the provider sends a question. The resolver receives only a number for the budget share and the
 //! purpose, never the name of a unit.
 
 use serde::{Deserialize, Deserializer, Serialize};

@@ -1,4 +1,4 @@
-//! The provider's side of the protocol: implements [`Resolve`] by a socket, with one connection per question.
+//! The provider's side of the protocol: implements [`Resolve`] over a socket, with one connection per question.
 
 use std::fs::File;
 use std::future::Future;

@@ -174,7 +174,7 @@ pub struct Checked {
 }
 
 impl Checked {
-    /// The answer with all failures made safe to log, since the resolver may send anything.
+    /// The answer with all failures made safe to log, because the resolver may send anything.
     pub(crate) fn sanitized(mut self) -> Self {
         for state in &mut self.items {
             if let ItemState::Gone(failure) | ItemState::Unknown(failure) = state {
@@ -357,7 +357,7 @@ impl Failure {
         (answered || self.is_of_item) && !self.is_malformed_token
     }
 
-    /// Makes the failure safe to log, since its sender may send anything: removes control characters and
+    /// Makes the failure safe to log, because its sender may send anything: removes control characters and
     /// limits its length.
     pub(crate) fn sanitized(mut self) -> Self {
         for text in [&mut self.cause, &mut self.remedy] {

@@ -61,7 +61,7 @@ pub struct Spent {
 }
 
 impl Probed {
-    /// The answer without control characters, since the resolver may send anything.
+    /// The answer without control characters, because the resolver may send anything.
     pub(crate) fn sanitized(mut self) -> Self {
         let names = self.vaults.iter_mut().flat_map(|vault| [&mut vault.name, &mut vault.id]);
         for text in names.chain([&mut self.at]) {

@@ -1,4 +1,4 @@
-//! The resolver's side of the protocol: answers the question of each connection by a [`Resolve`].
+//! The resolver's side of the protocol: answers the question of each connection with a [`Resolve`].
 
 use std::io;
 use std::os::fd::OwnedFd;

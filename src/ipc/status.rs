@@ -95,7 +95,7 @@ impl SourceState {
 }
 
 impl Status {
-    /// The answer without control characters and without unknown outcomes, since the resolver may send
+    /// The answer without control characters and without unknown outcomes, because the resolver may send
     /// anything.
     pub(crate) fn sanitized(mut self) -> Self {
         let plain = |text: &mut String| {

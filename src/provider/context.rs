@@ -29,7 +29,7 @@ use crate::provider::observe::counters::Counters;
 use crate::provider::publish::Publisher;
 use crate::provider::store::Kind;
 
-/// How long a look at the files of the configuration may take.
+/// How long reading the files of the configuration may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The shared state of the provider.
@@ -56,7 +56,7 @@ pub struct Context {
     pub keeper: KeeperState,
     /// Encrypts values for the sealed socket.
     pub sealer: Arc<Sealer>,
-    /// The permit to look at the files of the configuration: if their disk hangs, so does one thread.
+    /// The permit to read the files of the configuration, so that a disk that hangs blocks only one thread.
     looks: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -151,7 +151,7 @@ impl Fit for Context {
         if size > takes {
             return Err(Refusal::TooLarge { what: what(), size, takes });
         }
-        // the plain size in both forms, since systemd counts after decryption
+        // the plain size in both forms, because systemd counts after decryption
         let counted = totals.add(process, claim, size, BootTime::now());
         counted.map_err(|others| Refusal::TooLargeTogether { what: what(), size, others })?;
         match form {

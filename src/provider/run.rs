@@ -1,4 +1,4 @@
-//! The provider's life: opens what it needs, serves, reloads on SIGHUP, and on SIGTERM answers what it can and refuses the rest.
+//! The provider's main loop: opens what it needs, serves requests, reloads on SIGHUP, and on SIGTERM answers what it can and refuses the rest.
 
 mod guard;
 mod memory;
@@ -41,27 +41,27 @@ use crate::provider::request::keeper::{Keeper, scope};
 use crate::provider::request::listener::Listener;
 use crate::provider::store::last_valid::{self, Start};
 
-/// How often a journal that was busy is tried again.
+/// How often to retry a journal that was busy.
 const CATCHING_UP: Duration = Duration::from_millis(20);
-/// How often counts are said and old things given up.
+/// How often to log counts and to drop expired data.
 const HOUSEKEEPING: Duration = Duration::from_secs(20);
 
-/// What makes a host key.
+/// The unit that creates a host key.
 const HOST_KEY_UNIT: &str = "onecred-host-key.service";
 
-/// What the provider is told.
+/// The options of the provider.
 pub struct Options {
     /// The listening socket, for `LoadCredential=`.
     pub listener: OwnedFd,
-    /// The one for `LoadCredentialEncrypted=`, if there is one.
+    /// The listening socket for `LoadCredentialEncrypted=`, if any.
     pub sealed: Option<OwnedFd>,
-    /// The file of the host key, which what goes there is encrypted with.
+    /// The file of the host key, with which sealed values are encrypted.
     pub host_key: PathBuf,
     /// Its keeper.
     pub keeper: Keeper,
-    /// Where its configuration is.
+    /// The paths of its configuration.
     pub config: Paths,
-    /// The store's folder.
+    /// The directory of the store.
     pub store: PathBuf,
     /// The resolver's socket.
     pub resolver: PathBuf,
@@ -69,30 +69,30 @@ pub struct Options {
     pub development: bool,
 }
 
-/// Why the provider can't go on.
+/// Why the provider cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum Fatal {
-    /// There is a store now, where there was none at the start.
+    /// The store is available now, but was not when the provider started.
     #[error("the store is mounted now; the provider restarts to use it")]
     StoreIsBack,
     /// The runtime, a signal or the listening socket failed.
     #[error("the provider can't continue: {0}")]
     Io(#[from] io::Error),
-    /// The keeper has ended, so that nothing would refuse open connections if this process died.
+    /// The keeper has ended: no process would refuse open connections if this process died.
     #[error("the keeper was killed; the provider restarts with a new keeper once no connection is open")]
     KeeperGone,
 }
 
-/// Runs the provider to its end.
+/// Runs the provider until it is stopped or fails.
 pub fn run(options: Options) -> Result<(), Fatal> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().on_thread_park(wipe_stack).build()?;
     let result = runtime.block_on(live(options));
-    runtime.shutdown_background(); // what is still open then, stays so for the keeper
+    runtime.shutdown_background(); // open connections stay open for the keeper
     result
 }
 
-/// What serves requests, and what it works with.
+/// The parts that serve requests.
 struct Served {
     context: Arc<Context>,
     handler: Arc<Handler>,
@@ -101,7 +101,7 @@ struct Served {
 
 async fn live(options: Options) -> Result<(), Fatal> {
     let kind = if options.development { Kind::Anything } else { Kind::Memory };
-    // a configuration that becomes active brings its own limit
+    // the active configuration sets its own limit later
     let open = || Store::open(&options.store, kind, Limits::default().store_bytes);
     let (store, (active, standing)) = match open() {
         Ok(store) => {
@@ -110,7 +110,7 @@ async fn live(options: Options) -> Result<(), Fatal> {
         }
         Err(error) => {
             tracing::error!("{error}");
-            // units that ask get this reason, instead of waiting for a provider that does not start
+            // units are refused with this reason, instead of waiting for a provider that does not start
             (Store::none(), (ActiveConfig::broken(error.to_string()), Standing::None))
         }
     };
@@ -143,7 +143,7 @@ async fn live(options: Options) -> Result<(), Fatal> {
     result
 }
 
-/// Starts what a provider of systemd's does besides answering.
+/// Starts the background tasks of a provider that systemd runs.
 fn start_tasks(context: &Arc<Context>, keeper: Pid, reloads: mpsc::Sender<dbus::Reload>) {
     let moving = Arc::clone(context);
     tokio::spawn(async move { scope::enter(keeper, &moving.keeper).await });
@@ -162,7 +162,7 @@ fn start_tasks(context: &Arc<Context>, keeper: Pid, reloads: mpsc::Sender<dbus::
     tokio::spawn(Arc::clone(&context.recovery).recover(Arc::clone(&context.broker)));
 }
 
-/// Has systemd make a host key, or replace that of another machine.
+/// Makes systemd create a host key, or replace a key of another machine.
 fn make_host_key() {
     tokio::spawn(async {
         match private::start_unit(HOST_KEY_UNIT).await {
@@ -233,7 +233,7 @@ async fn serve(
     }
 }
 
-/// The configuration to start with. Without one, every unit that asks is refused with the reason, so that each consumer's journal has it.
+/// The configuration to start with. If none is valid, each request is refused with the reason, which then is in the journal of each unit.
 fn load(paths: &Paths, store: &Store) -> (ActiveConfig, Standing) {
     match last_valid::start(paths, store) {
         Start::Files(active, warnings) => {
@@ -251,7 +251,7 @@ fn load(paths: &Paths, store: &Store) -> (ActiveConfig, Standing) {
     }
 }
 
-/// Says what is wrong with the files, and what becomes of it.
+/// Logs what is wrong with the files, and the consequence.
 fn rejected(report: &Report, so: &str) {
     for problem in &report.problems {
         tracing::error!("{problem}");
@@ -262,7 +262,7 @@ fn rejected(report: &Report, so: &str) {
     );
 }
 
-/// When a configuration was loaded.
+/// When a configuration was loaded, as a time of day.
 fn time_of(active: &ActiveConfig) -> String {
     clock::time_of_day(active.loaded, clock::unix())
 }
@@ -273,7 +273,7 @@ fn warn(warnings: &[Problem]) {
     }
 }
 
-/// What `systemctl status` shows.
+/// The status line for `systemctl status`.
 fn line(context: &Context, standing: &Standing) -> String {
     let active = context.config.get();
     if let Some(error) = &active.error {

@@ -44,7 +44,7 @@ impl Inside {
         Ok(Self { orders: Mutex::new(orders) })
     }
 
-    /// Runs `work` in the machine and waits for its result. It must be short, since there is one thread.
+    /// Runs `work` in the machine and waits for its result. It must be short, because there is one thread.
     pub(super) fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> io::Result<T> + Send + 'static,

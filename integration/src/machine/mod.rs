@@ -123,7 +123,7 @@ impl Machine {
 
     /// Writes unit files that systemd has not seen yet. systemd finds new ones without a daemon-reload, which
     /// would disturb other cases on the machine (on 252 it breaks transient units). Writes from outside,
-    /// since processes in the machine cost more.
+    /// because processes in the machine cost more.
     #[track_caller]
     pub fn units<'a>(&self, units: impl IntoIterator<Item = (&'a str, &'a str)>) {
         let folder = self.root().join("run/systemd/system");

@@ -82,13 +82,11 @@ type Group = (&'static str, fn(&Row) -> bool);
 
 const GROUPS: [Group; 4] = [
     (
-        "Temporary failures. If the secret was not fetched since boot, the unit waits, and is refused at its deadline. If it was fetched and is older than \
-         its `maxAge`, the unit gets the old value after 7 seconds at most, or at its deadline if that is earlier, and its journal says so:",
+        "Temporary failures. If the secret was not fetched since boot, the unit waits, and is refused at its deadline. If a fetched value is older than its `maxAge`, the unit gets this value after at most 7 seconds, and its journal says so. If the deadline is earlier, the unit gets it at the deadline:",
         |row| row.passes() && matches!(row.warm, Warm::Stale(_)),
     ),
     (
-        "Failures for which onecred does not wait. If the secret was not fetched since boot, the unit is refused at once. If it was fetched, the unit gets the old value, and \
-         its journal says so:",
+        "Permanent failures. If the secret was not fetched since boot, the unit is refused at once. If it was fetched, the unit gets the old value, and its journal says so:",
         |row| !row.passes() && row.cold != Cold::Gets && !matches!(row.warm, Warm::Refused(_)),
     ),
     ("Failures after which the old value is known to be outdated. Units are refused:", |row| {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{DB, DB_PATH, ask, fake, fake_with_tls, resolver};
 
 const FILE: &str = "op://My Vault/document/binary.bin";
-/// Too short for a second attempt, since the first pause is longer.
+/// Too short for a second attempt, because the first pause is longer.
 const ONCE: Duration = Duration::from_millis(190);
 
 /// Asks a new resolver, which makes one attempt and knows the IDs. Asks again if the time ran out on a busy
@@ -78,7 +78,7 @@ async fn a_reply_that_is_cut_at_any_byte_is_no_value() {
 #[tokio::test]
 async fn nor_is_one_over_tls_and_http_2() {
     let (fake, _folder) = fake_with_tls(None);
-    // not at every byte, since each cut needs a TLS handshake
+    // not at every byte, because each cut needs a TLS handshake
     let cuts = cut_at_each_byte(&fake, DB_PATH, DB, b"hunter2", step(11), |at| Kind::Close { at }).await;
     assert!(cuts > 200, "{cuts}");
 }

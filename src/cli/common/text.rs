@@ -36,7 +36,7 @@ fn is_journal(stream: &impl AsFd) -> bool {
     fstat(stream).is_ok_and(|file| journal == format!("{}:{}", file.st_dev, file.st_ino))
 }
 
-/// Wraps a text between words. A word that is longer than a line is not split, since it may be a path or a
+/// Wraps a text between words. A word that is longer than a line is not split, because it may be a path or a
 /// command to copy.
 pub(in crate::cli) fn wrap(text: &str, width: usize, first: &str, others: &str) -> Vec<String> {
     let options = Options::new(width)

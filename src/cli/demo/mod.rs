@@ -41,7 +41,7 @@ impl Steps<'_> {
         self.wrapped(what, "✓ ", "  ")
     }
 
-    /// Something to read: a value, a reason, or a line of a journal.
+    /// Text to show: a value, a reason, or a line of a journal.
     fn quote(&mut self, text: &str) -> Result<(), Box<dyn Error>> {
         self.wrapped(text, "    ", "      ")
     }

@@ -19,7 +19,7 @@ enum Manager {
 }
 
 impl Manager {
-    /// The one that this user can start units with.
+    /// The service manager that this user can start units with.
     fn available() -> Option<Self> {
         let of_user = || {
             let runtime = std::env::var_os("XDG_RUNTIME_DIR")?;

@@ -1,5 +1,4 @@
-//! Tests of the manual: each page is whole, each example is a command that exists, and each page that is named
-//! exists.
+//! Tests of the manual: each page is complete, and each command and page that it names exists.
 
 use std::collections::BTreeSet;
 use std::path::Path;

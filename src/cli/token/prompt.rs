@@ -65,7 +65,7 @@ fn from_terminal(terminal: BorrowedFd<'_>, ask: &mut dyn FnMut()) -> io::Result<
     let before = ending.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)?;
     let outcome = Quiet::new(terminal).and_then(|quiet| {
         let signals = SignalFd::with_flags(&ending, SfdFlags::SFD_CLOEXEC)?;
-        ask(); // only after echo is off, since the user may type at once
+        ask(); // only after echo is off, because the user may type at once
         let line = line(terminal, &signals);
         drop(quiet);
         line

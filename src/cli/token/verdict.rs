@@ -1,4 +1,4 @@
-//! What a failed test says about a token. A server that does not answer says nothing about it. Pure.
+//! Interprets a failed test of a token. A server that does not answer proves nothing about the token. Pure.
 
 use crate::ipc::{Class, Failure};
 

@@ -87,7 +87,7 @@ fn rotated<'a>(rotation: &'a Rotation, of: &str) -> Vec<Named<'a>> {
 
 /// Units that the configuration names, directly or by their template, and that may not be loaded. Contains
 /// the location of those that are named in `units`. Instances of a rule are not represented by a sample,
-/// since the name of the instance may be part of the rule's reference.
+/// because the name of the instance may be part of the rule's reference.
 pub(super) fn to_load(settings: &Settings, files: &UnitFiles) -> Vec<(UnitName, Option<String>)> {
     let granted = all(settings).into_iter().filter(|named| named.place.starts_with("units"));
     let known = granted.filter(|named| is_known(named.pattern, files));

@@ -75,7 +75,7 @@ impl Stores {
                 }
                 let path = store.join(name);
                 let content = content(&id, &path, encrypted);
-                // systemd 262 skips an encrypted credential that was renamed, since its name does not match
+                // systemd 262 skips an encrypted credential that was renamed, because its name does not match
                 if encrypted && !rename.is_empty() && matches!(content, Content::Fails(_)) {
                     continue;
                 }

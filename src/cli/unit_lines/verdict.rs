@@ -157,7 +157,7 @@ fn notes(unit: &Unit, own: &Prediction) -> Vec<String> {
     notes
 }
 
-/// Sockets of a unit's lines that only the running provider serves.
+/// The sockets of a unit's lines that only the running provider serves.
 pub(super) fn provider_only(unit: &Unit) -> BTreeSet<String> {
     let lines = unit.lines.iter().filter(|line| line.is_ours() && line.reach == Reach::ProviderOnly);
     let note = |line: &CredentialLine| {

@@ -1,4 +1,4 @@
-//! Judges the file of a host key as systemd does before it decrypts with it. Pure: the caller reads the file.
+//! Checks the file of a host key in the same way as systemd does before it uses the key. Pure: the caller reads the file.
 //!
 //! systemd 252 to 262 refuse a file that is a symbolic link, has a second hard link, a mode other than 0400, or a wrong size. They delete a key that
 //! was made for another machine ID, and report that they have no key. A value that was sealed with such a key starts no unit.
@@ -10,7 +10,7 @@ use super::{FILE_MAX, MACHINE_ID};
 /// The application ID from which systemd derives the machine ID in the file: see sd_id128_get_machine_app_specific(3).
 const APPLICATION: u128 = 0xd3ac_ecba_0dad_4cdf_b8c9_3815_2893_6c58;
 
-/// What stat() says about the file.
+/// The result of stat() for the file.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts {
     /// The file type.
@@ -72,7 +72,7 @@ impl Fault {
     }
 }
 
-/// Judges a file by what stat() says, in systemd's order. `reader` is the user who must own it.
+/// Checks a file by the result of stat(), in systemd's order. `reader` is the user who must own the file.
 pub fn judge(facts: &Facts, reader: u32) -> Result<(), Fault> {
     let Facts { file_type, links, mode, owner, size } = *facts;
     match file_type {
@@ -95,7 +95,7 @@ pub fn judge(facts: &Facts, reader: u32) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Reads a machine ID as it is in /etc/machine-id: 32 hexadecimal digits and a newline. None where there is none yet.
+/// Reads a machine ID as it is in /etc/machine-id: 32 hexadecimal digits and a newline. `None` if it is not set yet.
 pub fn machine_id(text: &str) -> Option<u128> {
     let digits = text.strip_suffix('\n').unwrap_or(text);
     let is_id = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());

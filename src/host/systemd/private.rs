@@ -1,7 +1,7 @@
-//! Calls to the service manager over its private socket, which needs no D-Bus daemon: at early boot there is none.
+//! Calls to the service manager over its private socket, which works without a D-Bus daemon, for example at early boot.
 //!
-//! The socket uses the D-Bus protocol without a bus, so calls need neither Hello nor names. zbus can't parse the replies, since systemd
-//! puts a well-known name where the specification has a unique one. So this module reads them: whether a call succeeded, and the error's text.
+//! The socket uses the D-Bus protocol without a bus, so calls need neither Hello nor names. zbus can't parse the replies, because systemd
+//! puts a well-known name where the specification has a unique one. So this module parses them itself: whether the call succeeded, and the text of an error.
 
 use std::io;
 use std::path::Path;
@@ -16,10 +16,9 @@ use zbus::{DynamicType, Variant};
 
 /// Where systemd listens, for root only.
 const SOCKET: &str = "/run/systemd/private";
-/// After how long an answer counts as lost.
+/// How long to wait for an answer.
 const LOST: Duration = Duration::from_secs(30);
-/// The maximum number of bytes that are read of one message: more than any reply here, or a signal on the
-/// way, has.
+/// The maximum size of a message in bytes: larger than any reply to these calls, and any signal that arrives before it.
 const LARGEST: usize = 1 << 20;
 /// The fixed part of a message's header.
 const FIXED: usize = 16;
@@ -33,7 +32,7 @@ pub enum CallError {
     /// The manager can't be reached, or did not answer: it may be reloading.
     #[error("systemd can't be reached at {SOCKET}: {0}")]
     Io(#[from] io::Error),
-    /// The manager refused.
+    /// The manager returned an error.
     #[error("systemd refused: {0}")]
     Refused(String),
 }
@@ -46,7 +45,7 @@ pub async fn start_unit(name: &str) -> Result<(), CallError> {
     call(Path::new(SOCKET), "StartUnit", &(name, "replace")).await
 }
 
-/// Moves a process into a scope that nothing stops before the end of the system. Returns when the job is queued.
+/// Moves a process into a scope that is not stopped at shutdown. Returns when the job is queued.
 ///
 /// With `DefaultDependencies=` the scope would be stopped at the beginning of a shutdown.
 pub async fn start_scope(name: &str, description: &str, pid: u32) -> Result<(), CallError> {
@@ -103,8 +102,7 @@ async fn exchange(socket: &Path, call: &[u8]) -> io::Result<Result<(), String>> 
 async fn authenticate(stream: &mut UnixStream) -> io::Result<()> {
     let uid = nix::unistd::geteuid().to_string();
     let uid: String = uid.bytes().map(|byte| format!("{byte:02x}")).collect();
-    // BEGIN in the same write, as systemd's own client does: if it arrived together with the call, the manager would leave the call in its buffer
-    // until more arrives
+    // send BEGIN in the same write, as systemd's own client does: if BEGIN arrived together with the call, the manager would not process the call until more data arrives
     stream.write_all(format!("\0AUTH EXTERNAL {uid}\r\nBEGIN\r\n").as_bytes()).await?;
     let mut line = Vec::new();
     while !line.ends_with(b"\r\n") && line.len() < 1024 {
@@ -130,7 +128,7 @@ fn sizes(header: &[u8; FIXED]) -> io::Result<(u8, usize, usize)> {
     Ok((header[1], fields.next_multiple_of(8), body))
 }
 
-/// The text in an error's body: four bytes of length, the text, and a zero.
+/// The text in an error's body: four bytes of length, the text, and a NUL.
 fn error_text(body: &[u8]) -> String {
     let text = body.get(4..).unwrap_or_default();
     let end = text.iter().position(|&byte| byte == 0).unwrap_or(text.len());

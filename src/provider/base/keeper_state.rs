@@ -1,21 +1,21 @@
-//! What is known about the keeper, for `onecred status`: whether it lives, and in which control group.
+//! The state of the keeper, for `onecred status`: whether it runs, and in which control group.
 
 use std::sync::{Mutex, PoisonError};
 
-/// How the keeper is.
+/// The state of the keeper.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Keeper {
-    /// It lives. It is in a scope, or on its way there, or outside systemd.
+    /// It runs. It is in a scope, is being moved there, or runs outside systemd.
     #[default]
     Fine,
-    /// It lives in the service's control group, for this reason.
+    /// It runs in the service's control group, for this reason.
     InService(String),
     /// It was killed.
     Gone,
 }
 
 impl Keeper {
-    /// What is wrong, what follows, and what to do. Empty if nothing is.
+    /// The problem, its consequence and the remedy; empty without a problem.
     pub fn problem(&self) -> String {
         match self {
             Self::Fine => String::new(),
@@ -27,12 +27,12 @@ impl Keeper {
     }
 }
 
-/// The state, shared by the parts of the provider.
+/// The state of the keeper, shared by the parts of the provider.
 #[derive(Debug, Default)]
 pub struct KeeperState(Mutex<Keeper>);
 
 impl KeeperState {
-    /// Sets it. A keeper that was killed does not come back.
+    /// Sets the state. `Gone` is final.
     pub fn set(&self, state: Keeper) {
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if *current != Keeper::Gone {

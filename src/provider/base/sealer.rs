@@ -4,7 +4,7 @@
 //! The key is checked as systemd checks it, so that systemd can decrypt each value. If the key is missing or of
 //! another machine, `systemd-creds setup` creates one when a unit asks.
 //!
-//! The disk of the key may hang. So another thread looks at the key, and only those who need it wait for that.
+//! The disk of the key may hang. So another thread reads the key, and only requests that need the key wait for it.
 //!
 //! Encrypted values are not cached: encrypting 32 bytes takes 2 µs, whereas decryption by systemd makes the
 //! start of a unit 5 ms longer.
@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const BEING_MADE: Duration = Duration::from_secs(5);
 /// How long to wait before the creation of a key is requested again.
 const AGAIN: Duration = Duration::from_secs(10);
-/// How long a look may take if no unit waits for it.
+/// How long a read may take if no unit waits for it.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The machine ID (machine-id(5)).
 const MACHINE_ID: &str = "/etc/machine-id";
@@ -39,7 +39,7 @@ const MACHINE_ID: &str = "/etc/machine-id";
 /// Requests the creation of a key, and does not wait for it.
 type Make = Box<dyn Fn() + Send + Sync>;
 
-/// The result of a look at the key.
+/// The result of reading the key.
 type Looked = Result<Arc<HostKey>, Unsealed>;
 
 /// Encrypts values with the host key.
@@ -49,25 +49,25 @@ pub struct Sealer {
     missing: Mutex<Missing>,
 }
 
-/// Looks at the key's file in another thread, one at a time.
+/// Reads the key's file in another thread, one read at a time.
 struct Looks {
     path: PathBuf,
     read: Box<dyn Fn() -> Looked + Send + Sync>,
     inner: Mutex<Inner>,
-    /// How many looks have ended.
+    /// How many reads have ended.
     ended: watch::Sender<u64>,
 }
 
 #[derive(Default)]
 struct Inner {
     is_running: bool,
-    /// Whether another look must follow, because it was asked for during the present one.
+    /// Whether another read must follow, because it was requested during the current one.
     is_wanted: bool,
-    /// The result of the last one.
+    /// The result of the last read.
     last: Option<Looked>,
 }
 
-/// Since when this machine has no key of its own, and when one was last requested.
+/// Since when this machine has had no key, and when one was last requested.
 #[derive(Debug, Default)]
 struct Missing {
     since: Option<Instant>,

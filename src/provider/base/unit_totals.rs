@@ -39,7 +39,7 @@ pub struct UnitTotals(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// The key includes the unit, since the service manager itself could ask for several units.
+    /// The key includes the unit, because the service manager itself could ask for several units.
     processes: HashMap<(ProcessId, UnitName), Sent>,
     /// The number of processes at which ended ones are dropped.
     look_at: usize,

@@ -104,7 +104,7 @@ impl Recovery {
         recovery
     }
 
-    /// Adds the units that a keeper refused after its provider was killed. Call it again later, since that
+    /// Adds the units that a keeper refused after its provider was killed. Call it again later, because that
     /// keeper may be late.
     pub fn take_unanswered(&self, store: &Store) {
         let unanswered = store.take_unanswered();

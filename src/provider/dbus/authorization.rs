@@ -18,10 +18,10 @@ use crate::host::systemd::manager::Link;
 use crate::provider::base::active_config::ActiveConfig;
 use crate::provider::base::asker::Asker;
 
-/// How long polkit's word on looking at things is good for: one look asks for many properties.
+/// How long polkit's answer for `Inspect` is valid: reading all properties asks many times.
 const GOOD_FOR: Duration = Duration::from_secs(3);
 
-/// What is to be done, as polkit knows it.
+/// An action that polkit can authorize.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     /// Read the state of secrets.
@@ -74,7 +74,7 @@ impl Caller {
         Self { uid, unit, inspects: Mutex::default(), asking }
     }
 
-    /// For whom something is looked up on its order.
+    /// The asker for look-ups that it requests.
     pub(super) fn asker(&self) -> Asker {
         Asker::on_bus(self.uid, self.unit.as_ref())
     }
@@ -105,7 +105,7 @@ impl Caller {
         BusError::no_secret(active, name, self.visible(&active.settings.policy))
     }
 
-    /// Whether it may do this to what is not its own.
+    /// Whether it may do this to secrets of other units.
     pub(super) async fn may(&self, action: Action, header: &Header<'_>, link: &Link) -> Result<(), BusError> {
         if let Some(allowed) = self.known_answer(action, Instant::now()) {
             return if allowed { Ok(()) } else { Err(self.denied(action)) };
@@ -149,7 +149,7 @@ impl Caller {
 /// Whether polkit allows it. Without polkit, the answer is no.
 async fn ask_polkit(action: Action, header: &Header<'_>, link: &Link) -> bool {
     let Ok(subject) = Subject::new_for_message_header(header) else { return false };
-    // a program that shows properties asks for many, so it must not make polkit prompt for each
+    // a program that shows properties reads many of them, and polkit must not prompt for each
     let is_look =
         header.interface().is_some_and(|name| [PROPERTIES, INTROSPECTABLE].contains(&name.as_str()));
     let interactive = !is_look && header.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);

@@ -1,4 +1,4 @@
-//! Who is behind a name on the bus: the user, and the unit where the process acts as one.
+//! Identifies the sender of a message on the bus: its user, and its unit if the process acts for a unit.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -124,26 +124,24 @@ async fn identify(name: &OwnedUniqueName, link: &Link) -> Result<Sender, BusErro
     Ok(Sender { uid, cgroup, caller: OnceCell::new() })
 }
 
-/// The unit of a process, if it is of a type that can ask for credentials.
+/// The unit of a process, if units of its type can load credentials.
 fn read_unit(pid: u32, pidfd: Option<OwnedFd>) -> Option<UnitName> {
     unit_of(i32::try_from(pid).ok()?, pidfd).ok().filter(has_credentials)
 }
 
-/// Whether a unit is of a type that has credentials. All processes of a user are in that user's manager or in a session's scope, so these
-/// prove nothing.
+/// Whether a unit is of a type that loads credentials. A user's own processes run in `user@.service` or in a session scope, so these do not identify a unit.
 fn has_credentials(unit: &UnitName) -> bool {
     ExecType::of(unit.suffix()).is_some() && !unit.as_str().starts_with("user@")
 }
 
-/// Whether a process of this user in a unit's cgroup acts as the unit: root does, and the unit's own user.
+/// Whether a process of this user in a unit's cgroup acts for the unit: root does, and the unit's own user does.
 fn acts_as_unit(uid: u32, user: Option<u32>) -> bool {
     uid == 0 || user == Some(uid)
 }
 
-/// The user that a unit runs as; none for those without `User=`, which run as root.
+/// The user that a unit runs as; `None` without `User=`, in which case it runs as root.
 ///
-/// A unit's credentials can be read by its user alone, so on the bus it is the same: programs of anybody run in the cgroup of cron.service. Nor
-/// can an ID that once was a caller's and is another process's now make a unit of it, where the bus has no pidfd.
+/// Only the unit's user can read its credentials, and the same applies on the bus: in the cgroup of cron.service, for example, programs of any user run. The check also limits the effect of a reused PID if the bus provides no pidfd.
 async fn user_of(unit: &UnitName, connection: &Connection) -> Option<u32> {
     let interface = exec_interface(unit.suffix())?;
     let manager = ManagerProxy::new(connection).await.ok()?;
@@ -154,7 +152,7 @@ async fn user_of(unit: &UnitName, connection: &Connection) -> Option<u32> {
     user(u32::try_from(uid).ok()?)
 }
 
-/// The user in the property `UID`; none if systemd has not looked it up or the unit has no `User=`.
+/// The user in the property `UID`; `None` if systemd has not looked it up or the unit has no `User=`.
 fn user(uid: u32) -> Option<u32> {
     (uid != u32::MAX).then_some(uid)
 }

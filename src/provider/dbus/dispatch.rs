@@ -17,7 +17,7 @@ use super::admission::{Admission, Load, Permit};
 use super::error::BusError;
 use super::objects::Objects;
 
-/// The maximum number of bytes of a call: more than any that makes sense.
+/// The maximum number of bytes of a call.
 const LARGEST: usize = 1 << 20;
 /// The maximum number of descriptors of a call: `Put` has one.
 const DESCRIPTORS: usize = 1;

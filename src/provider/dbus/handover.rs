@@ -19,7 +19,7 @@ use crate::ipc::packet;
 use crate::provider::base::events::Event;
 use crate::provider::base::item_key::ItemKey;
 
-/// The maximum memory for values that one user made onecred keep, in bytes.
+/// The maximum memory for the open values of one user, in bytes.
 const USER: usize = 16 << 20;
 /// The same for all users except root.
 const USERS: usize = 32 << 20;
@@ -45,8 +45,7 @@ pub(super) enum NotHandedOut {
     Io(#[from] io::Error),
 }
 
-/// Hands values out. All callers of one value share its memory, which the kernel charges to onecred as long as one of them has it open. So it
-/// counts as long, for the user who asked first.
+/// Hands out values. All callers of one value share its memory. The kernel charges it to onecred as long as any caller has it open, so it counts that long, for the user who requested it first.
 #[derive(Debug)]
 pub(super) struct Handouts {
     kept: Mutex<Kept>,
@@ -62,29 +61,29 @@ struct Kept {
 #[derive(Debug)]
 struct KeptValue {
     digest: Vec<u8>,
-    /// Open for reading only, so that it can be found out whether a caller has it open.
+    /// Open for reading only, which the check whether a caller has it open requires.
     memfd: OwnedFd,
     /// The size of its memory in bytes.
     size: usize,
     last_use: u64,
     uid: u32,
-    /// What it was made of.
+    /// The secrets that it was made from.
     parts: Vec<Arc<Wanted>>,
-    /// Whether the next caller can get it. Otherwise it counts only as long as a caller has it open.
+    /// Whether the next caller can get it. If not, it counts only as long as a caller has it open.
     is_current: bool,
 }
 
 impl Default for Handouts {
     fn default() -> Self {
         let mut key = [0; 32];
-        // without random numbers the digests only lose their secrecy, and no memory ever leaves this process with them
+        // without random numbers the digests are not keyed; they never leave this process
         let _ = SystemRandom::new().fill(&mut key);
         Self { kept: Mutex::default(), key: hmac::Key::new(hmac::HMAC_SHA256, &key) }
     }
 }
 
 impl Handouts {
-    /// A value as a sealed memfd, opened for this user's call alone: read-only, and at its beginning.
+    /// Returns a value as a sealed memfd with a new open file description: read-only, at offset 0.
     pub(super) fn out(
         &self,
         uid: u32,
@@ -110,7 +109,7 @@ impl Handouts {
         Ok(opened)
     }
 
-    /// Gives up the values that an event concerns: they may not be the current ones any more.
+    /// Marks the values that an event concerns as outdated.
     pub(super) fn forget(&self, event: &Event) {
         let is_of = |wanted: &Wanted, key: &ItemKey| {
             wanted.source == key.source && ItemKey::new(&wanted.source, &wanted.reference.item) == *key
@@ -133,12 +132,12 @@ impl Handouts {
 }
 
 impl Kept {
-    /// Drops what is neither current nor open.
+    /// Drops values that are neither current nor open.
     fn drop_closed(&mut self) {
         self.values.retain(|value| value.is_current || sys::is_open_elsewhere(&value.memfd));
     }
 
-    /// Drops what no caller has open, beginning with the least recently used, until another value of this user fits.
+    /// Drops values that no caller has open, the least recently used first, until another value of this user fits.
     fn make_space(&mut self, uid: u32, size: usize) -> Result<(), NotHandedOut> {
         self.drop_closed();
         let all = |_: u32| true;

@@ -52,7 +52,7 @@ const STANDARD: &str = r#"  <interface name="org.freedesktop.DBus.Introspectable
   </interface>
 "#;
 
-/// The document of an object: its own interface, if it has one, and the names below it. What these have is in documents of their own.
+/// The document of an object: its own interface, if it has one, and the names below it. Each of these has its own document.
 pub(super) fn document(own: Option<&dyn Interface>, below: &[String]) -> String {
     let mut document = String::from(HEAD);
     document.push_str(STANDARD);

@@ -51,9 +51,9 @@ pub const PATH: &str = "/org/onecred/Credentials1";
 /// How long to wait before the next attempt to connect to the bus.
 const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(5)];
 
-/// How long it may take to connect: with descriptors or memory used up, a bus may accept a connection and not answer on it.
+/// How long connecting may take: a bus without free descriptors or memory may accept a connection and never answer.
 const CONNECTING: Duration = Duration::from_secs(30);
-/// After how long an answer counts as lost: longer than somebody takes to type a password that polkit asks for.
+/// How long to wait for an answer: long enough to type a password at polkit's prompt.
 const LOST: Duration = Duration::from_secs(120);
 
 /// A request to reload the configuration, with a channel for the result.
@@ -74,7 +74,7 @@ pub(super) struct Desk {
 pub async fn serve(context: Arc<Context>, reloads: mpsc::Sender<Reload>) {
     let mut pauses = Growing::doubling(PAUSES[0], PAUSES[1]);
     loop {
-        // followed before the name is taken, so that no change falls between
+        // subscribe before requesting the name, so that no change is missed
         let events = context.broker.events.follow();
         let desk = Arc::new(Desk {
             context: Arc::clone(&context),

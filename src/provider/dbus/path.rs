@@ -9,9 +9,9 @@ pub(super) enum Node {
     Above(&'static str),
     /// The manager.
     Manager,
-    /// The folder of all secrets.
+    /// The node of all secrets.
     Secrets,
-    /// The folder of all sources.
+    /// The node of all sources.
     Sources,
     /// A secret.
     Secret(String),
@@ -49,7 +49,7 @@ pub(super) fn of_secret(name: &str) -> String {
     format!("{PATH}/secret/{}", escape(name))
 }
 
-/// A name as the last part of a path. As in systemd, a character that may not stand there becomes `_` and two hexadecimal digits.
+/// A name as the last part of a path. As in systemd, a character that is not allowed there becomes `_` and two hexadecimal digits.
 pub(super) fn escape(name: &str) -> String {
     let escaped =
         |(at, byte): (usize, u8)| match byte.is_ascii_alphabetic() || at > 0 && byte.is_ascii_digit() {
@@ -59,7 +59,7 @@ pub(super) fn escape(name: &str) -> String {
     name.bytes().enumerate().map(escaped).collect()
 }
 
-/// The name that [`escape`] makes this of, so that a name has one path.
+/// The name that [`escape`] turns into this text. Other spellings are rejected, so each name has exactly one path.
 fn unescape(part: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(part.len());
     let mut rest = part.as_bytes();

@@ -86,7 +86,7 @@ impl Rotation {
         }
     }
 
-    /// Waits until some work has ended, since it may have found changes, or until this time has passed.
+    /// Waits until some work has ended, because it may have found changes, or until this time has passed.
     async fn wait(&mut self, limit: Duration) {
         let ended = async {
             match self.work.join_next_with_id().await {

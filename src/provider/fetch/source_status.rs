@@ -29,7 +29,7 @@ struct Answer {
 }
 
 impl Answer {
-    /// Whether it is still valid. An answer without one of the sources is not, since the resolver may read
+    /// Whether it is still valid. An answer without one of the sources is not, because the resolver may read
     /// that source soon.
     fn is_good_for(&self, sources: &Declarations) -> bool {
         let is_whole = self.told.as_ref().as_ref().is_none_or(|told| told.sources.len() == sources.len());

@@ -11,7 +11,7 @@ use crate::host::clock::BootTime;
 /// The upper bounds of the latency buckets in microseconds. A last bucket without a bound follows them.
 pub const BOUNDS_USEC: [u64; 12] =
     [250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000, 1_000_000, 5_000_000, 20_000_000, 60_000_000];
-/// The maximum number of labels that are counted separately, since reloads may add new ones without limit.
+/// The maximum number of labels that are counted separately, because reloads may add new ones without limit.
 /// Further ones count only in the totals.
 const LABELS: usize = 16 << 10;
 /// The kind under which unattested requests are counted.
@@ -49,7 +49,7 @@ pub struct Totals {
     pub latency: Latency,
     /// Values that were older than allowed.
     pub stale: u64,
-    /// Requests that waited so long that it was logged.
+    /// Requests whose wait was long enough to be logged.
     pub waits: u64,
 }
 

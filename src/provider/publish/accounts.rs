@@ -1,4 +1,4 @@
-//! Looks up users and groups by name when a file is published, since an account may be created after the
+//! Looks up users and groups by name when a file is published, because an account may be created after the
 //! provider has started.
 
 use std::collections::{BTreeMap, BTreeSet};

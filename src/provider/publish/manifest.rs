@@ -86,7 +86,7 @@ pub(super) struct Stamp {
     owner: (u32, u32),
     mode: u32,
     pub(super) size: u64,
-    /// The SHA-256 of its content. This reveals nothing, since the store contains the values themselves.
+    /// The SHA-256 of its content. This reveals nothing, because the store contains the values themselves.
     digest: String,
 }
 

@@ -1,4 +1,4 @@
-//! Runs work on files and links in another thread, since their disks may hang.
+//! Runs work on files and links in another thread, because their disks may hang.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

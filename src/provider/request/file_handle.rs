@@ -33,7 +33,7 @@ impl Handler {
             let result = tokio::select! {
                 biased;
                 result = handler.published(&peer, &handle, arrived) => result,
-                // this frees its place, since the peer does not read an answer
+                // this frees its place, because the peer does not read an answer
                 () = gone(&connection) => return,
                 () = handler.stopped() => Err(Refusal::Stopping),
             };

@@ -144,7 +144,7 @@ impl Handler {
             let got = tokio::select! {
                 biased;
                 result = self.wait_for_all(&request, lack, &mut taken) => result,
-                // this frees its place, since the peer does not read an answer
+                // this frees its place, because the peer does not read an answer
                 () = gone(&connection) => return,
                 () = self.stopped() => Err(Refusal::Stopping),
             };
@@ -335,7 +335,7 @@ fn asked(Request { peer, job, .. }: &Request) -> Asked<'_> {
     Asked { peer, secret: Some(job.what.label()), arrived: job.arrived }
 }
 
-/// Waits until the peer has hung up. Checks once a second, since nothing needs to know it sooner.
+/// Waits until the peer has hung up. Checks once a second, because nothing needs to know it sooner.
 pub(super) async fn gone(connection: &Connection) {
     let mut look = tokio::time::interval(Duration::from_secs(1));
     loop {

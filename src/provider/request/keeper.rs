@@ -24,7 +24,7 @@ use crate::host::sys;
 use crate::host::systemd::invocation::{self, Invocation};
 use crate::provider::store::unanswered::{self, Unanswered};
 
-/// How long a peer that took all of the filler may keep the keeper. To no reader of systemd's is that much a value.
+/// How long the keeper waits for a peer that has read all filler. No reader in systemd accepts that much data as a value.
 const LINGER: Duration = Duration::from_secs(60);
 /// The maximum number of bytes that are sent to one peer before the others have their turn.
 const TURN: u64 = 1 << 20;
@@ -34,12 +34,12 @@ const TURN: u64 = 1 << 20;
 pub struct Keeper {
     pid: Pid,
     pidfd: OwnedFd,
-    /// What the keeper waits for. Its table is this process's, so here it has to stay open.
+    /// The descriptor that the keeper polls. Both processes share the descriptor table, so it must stay open here.
     _provider: OwnedFd,
 }
 
 impl Keeper {
-    /// Makes the keeper of this process, which has its store there. To be called before any thread is started and any secret is known.
+    /// Starts the keeper of this process. `store` is the directory of the store. Call it before any thread is started and any secret is read.
     pub fn start(store: &Path) -> io::Result<Self> {
         let (this, provider) = (Pid::this(), sys::pidfd_open(Pid::this())?);
         let pid = sys::clone_sharing_files(|| keep(this, &provider, store))?;
@@ -51,7 +51,7 @@ impl Keeper {
         self.pid
     }
 
-    /// A descriptor that becomes readable when the keeper has ended, which it never does before the provider.
+    /// A descriptor that becomes readable when the keeper has ended. The keeper does not end before the provider, unless it is killed.
     pub fn ended(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
@@ -60,11 +60,11 @@ impl Keeper {
 /// The keeper's whole life.
 fn keep(provider: Pid, pidfd: &OwnedFd, store: &Path) {
     let _ = nix::sys::prctl::set_name(c"onecred-keeper");
-    // an orphan is what proves the provider's end: the descriptor is one of a table that is not ours alone
+    // only a new parent proves that the provider has ended: the provider could close or replace the descriptor in the shared table
     while getppid() == provider {
         let mut end = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
         if poll(&mut end, PollTimeout::NONE).is_err() || getppid() == provider {
-            std::thread::sleep(Duration::from_millis(10)); // never seen: no reason to spin
+            std::thread::sleep(Duration::from_millis(10)); // not expected: prevents a busy loop
         }
     }
     let (askers, others): (Vec<RawFd>, Vec<RawFd>) = open_files().into_iter().partition(|&fd| is_asker(fd));
@@ -72,23 +72,23 @@ fn keep(provider: Pid, pidfd: &OwnedFd, store: &Path) {
     let mut open: Vec<Asker> = askers.into_iter().map(Asker::new).collect();
     let count = open.len();
     refuse_some(&mut open);
-    // the provider's other descriptors are nobody's now: values in memory files, its place on the bus
+    // the dead provider's other descriptors: memfds with values, the connection to the bus
     for fd in others.into_iter().filter(|&fd| fd > 2 && fd != pidfd.as_raw_fd()) {
         let _ = nix::unistd::close(fd);
     }
     if !requests.is_empty() {
-        let _ = unanswered::write(store, Pid::this().as_raw(), &requests); // without the store the units are only refused
+        let _ = unanswered::write(store, Pid::this().as_raw(), &requests); // without the list, the units are refused but not started again
     }
-    // said after the first round, and only where it goes at once: a journal that stands still must not hold up refusals
+    // logged after the first round, and only if it does not block: a stuck journal must not delay refusals
     let mut journal = [PollFd::new(sys::borrow(2), PollFlags::POLLOUT)];
     if count > 0 && poll(&mut journal, PollTimeout::ZERO) == Ok(1) {
-        let word = format!("the provider has ended with {count} connections open: each is refused\n");
-        let _ = nix::unistd::write(io::stderr(), word.as_bytes());
+        let message = format!("the provider has ended with {count} connections open: each is refused\n");
+        let _ = nix::unistd::write(io::stderr(), message.as_bytes());
     }
     refuse_all(open, LINGER);
 }
 
-/// Every descriptor there is.
+/// All open descriptors.
 fn open_files() -> Vec<RawFd> {
     let listed = std::fs::read_dir("/proc/self/fd").map(|entries| {
         entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect::<Vec<RawFd>>()
@@ -111,7 +111,7 @@ fn claim(fd: RawFd) -> Option<Claim> {
     getpeername::<UnixAddr>(fd).ok()?.as_abstract().and_then(Claim::parse)
 }
 
-/// The requests of units that run, by their invocations. A caller whose unit has ended waits for nothing any more.
+/// The open requests of units that still run, with their invocations.
 fn requests(askers: &[RawFd], current: impl Fn(&str) -> Option<Invocation>) -> Vec<Unanswered> {
     let request = |fd: &RawFd| {
         let Claim { unit, credential } = claim(*fd)?;
@@ -126,7 +126,7 @@ fn requests(askers: &[RawFd], current: impl Fn(&str) -> Option<Invocation>) -> V
 struct Asker {
     fd: RawFd,
     sent: u64,
-    /// When it took the last of the filler.
+    /// When it had received all filler.
     full: Option<Instant>,
 }
 
@@ -135,7 +135,7 @@ impl Asker {
         Self { fd, sent: 0, full: None }
     }
 
-    /// Sends as much filler as it takes now, within its turn.
+    /// Sends as much filler as the peer accepts now, within its turn.
     fn refuse(&mut self) -> Outcome {
         let end = end_of_turn(self.sent);
         while self.sent < end {
@@ -152,18 +152,18 @@ impl Asker {
         Outcome::Open
     }
 
-    /// How much longer it may keep the keeper; none where it has not taken all of the filler.
+    /// How much longer the keeper waits for the peer; `None` if it has not received all filler.
     fn left(&self, linger: Duration) -> Option<Duration> {
         self.full.map(|full| linger.saturating_sub(full.elapsed()))
     }
 
-    /// What is waited for.
+    /// The events to wait for.
     fn wanted(&self) -> PollFlags {
         if self.full.is_some() { PollFlags::empty() } else { PollFlags::POLLOUT }
     }
 }
 
-/// How much a peer is sent in all by the end of its turn.
+/// The total number of bytes that a peer has been sent at the end of its turn.
 fn end_of_turn(sent: u64) -> u64 {
     ENOUGH.min(sent + TURN)
 }
@@ -175,7 +175,7 @@ enum Outcome {
     NoMemory,
 }
 
-/// Sends to each as much filler as it takes now, and leaves out those that have hung up. Whether memory was short for some.
+/// Sends filler to each peer, and removes the peers that have hung up. Returns whether memory was short for any of them.
 fn refuse_some(open: &mut Vec<Asker>) -> bool {
     let mut short = false;
     open.retain_mut(|asker| match asker.refuse() {
@@ -189,7 +189,7 @@ fn refuse_some(open: &mut Vec<Asker>) -> bool {
     short
 }
 
-/// Refuses all of them at once, so that a peer that does not read holds up no other, until each has hung up or has lingered.
+/// Refuses all peers concurrently, so that a peer that does not read does not delay the others. Ends when each peer has hung up, or has had all filler for `linger`.
 fn refuse_all(mut open: Vec<Asker>, linger: Duration) {
     loop {
         let short = refuse_some(&mut open);

@@ -30,7 +30,7 @@ pub(crate) static FILLER: [u8; 1 << 16] = [b'!'; 1 << 16];
 pub(crate) const ENOUGH: u64 = 128 << 20;
 /// The size of a socket's buffer as the system call takes it: the kernel doubles it, for its own data.
 const SEND_BUFFER: usize = memory::BUFFER as usize / 2;
-/// The pause after a send failed because of missing memory.
+/// How long to wait after a send failed for lack of memory.
 const NOW_AND_THEN: Duration = Duration::from_millis(20);
 /// The longest pause between two checks of a peer that the kernel cannot watch.
 const SELDOM: Duration = Duration::from_secs(10);

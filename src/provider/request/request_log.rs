@@ -1,6 +1,6 @@
 //! Logs what happens to requests in the journal of the unit that asked, where people look for it.
 //!
-//! Equal lines within a minute are counted, and logged again with the count. A unit is named only after it
+//! Repeated lines within a minute are counted, and logged once with the count. A unit is named only after it
 //! was attested.
 
 use std::collections::HashMap;
@@ -17,7 +17,7 @@ use crate::provider::base::seal_error::Unsealed;
 use crate::provider::observe::counters::STRANGER;
 use crate::provider::request::attestation::Stranger;
 
-/// How long equal lines are counted instead of logged.
+/// How long repeated lines are counted instead of logged.
 const WINDOW: Duration = Duration::from_secs(60);
 /// The maximum number of different lines that are counted. Further ones are logged each time.
 const KINDS: usize = 1024;

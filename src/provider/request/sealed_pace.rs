@@ -56,7 +56,7 @@ impl SealedPace {
 
     /// Waits until the process has a slot or has ended.
     ///
-    /// This has no time limit. The line always moves, since no slot lasts longer than [`STALLED`], and an answer
+    /// This has no time limit. The line always moves, because no slot lasts longer than [`STALLED`], and an answer
     /// beyond the slots could make systemd reset the connections of other units too. systemd ends a process that
     /// waits too long (`TimeoutStartSec=`).
     pub(in crate::provider) async fn wait(&self, process: ProcessId) {

@@ -1,7 +1,6 @@
-//! Watches the keeper. Without one, the provider ends only when no connection is open, since a connection that it left would be an empty or cut value.
+//! Watches the keeper. Without a keeper, the provider ends only when no connection is open, because a connection that it leaves would deliver an empty or incomplete value.
 //!
-//! Until then it serves as before, however long a frozen reader takes, also after a stop was requested. Then it ends, and the next provider has
-//! a keeper.
+//! Until then it serves requests, even after a stop was requested, and however slowly a peer reads. The next provider starts a new keeper.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,16 +18,16 @@ use crate::provider::base::keeper_state;
 use crate::provider::request::keeper::Keeper;
 use crate::provider::request::listener::Listener;
 
-/// How often it is looked whether connections are open. Events would not be seen sooner between two connections.
+/// How often to check whether connections are open.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long systemd is to wait for the next sign of life during a stop; these come more often.
+/// By how long each notification extends the timeout of a stop; notifications are sent more often.
 pub(super) const EXTENSION: Duration = Duration::from_secs(60);
 
-/// The keeper, as the provider's main loop sees it.
+/// Watches the keeper for the provider's main loop.
 pub(super) struct Guard {
     keeper: AsyncFd<OwnedFd>,
     is_lost: bool,
-    /// A stop is requested, and these starts waited for others then, each with what it needs.
+    /// Set when a stop was requested: the units whose start waited for other units at that time, each with the units that it needs.
     stops: Option<Vec<(String, Vec<String>)>>,
 }
 
@@ -53,7 +52,7 @@ impl Guard {
         tracing::error!("{}; connections that are open: {}", Fatal::KeeperGone, listener.connections());
     }
 
-    /// A stop is requested: whether the provider can stop accepting connections now.
+    /// Handles a request to stop. Returns whether the provider can stop accepting connections now.
     pub(super) async fn stop(&mut self, Served { context, handler, .. }: &Served) -> bool {
         if !self.is_lost {
             return true;
@@ -65,7 +64,7 @@ impl Guard {
         false
     }
 
-    /// A sign of life is due.
+    /// Notifies the watchdog.
     pub(super) fn alive(&self) {
         notify::alive();
         if self.stops.is_some() {
@@ -73,12 +72,12 @@ impl Guard {
         }
     }
 
-    /// Whether the provider may end for another reason than a stop.
+    /// Whether the provider may end for a reason other than a stop.
     pub(super) fn may_end(&self) -> bool {
         !self.is_lost
     }
 
-    /// Waits until the provider without a keeper can end.
+    /// Without a keeper: waits until the provider can end.
     pub(super) async fn can_end(&self, listener: &Listener) {
         if !self.is_lost {
             return std::future::pending().await;
@@ -90,14 +89,14 @@ impl Guard {
         }
     }
 
-    /// How the provider without a keeper ends.
+    /// Without a keeper: the result of the provider.
     pub(super) fn end(&mut self, Served { context, .. }: &Served) -> Result<(), Fatal> {
         let queued = self.stops.take().ok_or(Fatal::KeeperGone)?;
         context.recovery.note_queued(queued);
         Ok(())
     }
 
-    /// Whether the keeper has ended. It can do so at any time.
+    /// Whether the keeper has ended.
     pub(super) fn has_ended(&self) -> bool {
         let mut ended = [PollFd::new(self.keeper.get_ref().as_fd(), PollFlags::POLLIN)];
         poll(&mut ended, PollTimeout::ZERO).is_ok_and(|count| count > 0)

@@ -1,4 +1,4 @@
-//! Loads the configuration again. Another thread reads the files, since their disk may hang.
+//! Loads the configuration again. Another thread reads the files, because their disk may hang.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,9 +24,9 @@ pub(super) struct Reloads {
     files: Background<Result<Loaded, Report>>,
     patience: Duration,
     announced: Arc<Announced>,
-    /// The present reload.
+    /// The current reload.
     present: Option<Announcement>,
-    /// The callers on D-Bus that wait for the present reload.
+    /// The callers on D-Bus that wait for the current reload.
     waiting: Vec<dbus::Reload>,
     /// The callers that wait for the next one.
     next: Vec<dbus::Reload>,
@@ -60,7 +60,7 @@ impl Reloads {
     }
 
     /// Begins a reload, and waits a little for its end. The main loop accepts no connections in this time. If a
-    /// reload is in progress, another one follows, since files may have changed after they were read.
+    /// reload is in progress, another one follows, because files may have changed after they were read.
     pub(super) async fn request(&mut self, context: &Arc<Context>, caller: Option<dbus::Reload>) {
         if !self.files.request() {
             self.next.extend(caller);

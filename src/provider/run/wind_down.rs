@@ -1,4 +1,4 @@
-//! The provider's end: it answers what it can answer soon and refuses the rest. The keeper, if it lives, finishes what is still being sent.
+//! The provider's shutdown: it answers the requests that it can answer soon, and refuses the rest. The keeper finishes refusals that are still being sent.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use super::Served;
 use super::guard::{EXTENSION, Guard};
 use crate::host::systemd::notify;
 
-/// How long those that wait are still answered after a stop was asked for.
+/// How long waiting requests are still answered after a request to stop.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long values that are being sent may then take. The keeper refuses the rest, and finishes all refusals.
+/// How long values that are being sent may take after that. The keeper refuses the rest, and finishes all refusals.
 const FINISHING: Duration = Duration::from_secs(2);
 
-/// Ends what was begun. What has not been accepted waits for the next provider.
+/// Finishes open requests. Connections that were not accepted wait for the next provider.
 pub(super) async fn wind_down(served: &Served, guard: &Guard) {
     notify::stopping("finishing open requests");
     let Served { context, handler, listener } = served;
@@ -27,7 +27,7 @@ pub(super) async fn wind_down(served: &Served, guard: &Guard) {
     if !guard.has_ended() {
         return;
     }
-    // nothing would refuse what is left open, so nothing is
+    // no process would refuse connections that are left open, so wait until all are closed
     loop {
         notify::extend_timeout(EXTENSION);
         notify::alive();
@@ -38,7 +38,7 @@ pub(super) async fn wind_down(served: &Served, guard: &Guard) {
     keep_state(served);
 }
 
-/// Writes what the next provider must know to the store.
+/// Writes the state for the next provider to the store.
 fn keep_state(Served { context, handler, .. }: &Served) {
     context.recovery.keep(context.broker.store());
     handler.log.sweep(true);

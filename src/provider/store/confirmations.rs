@@ -86,7 +86,7 @@ impl Store {
         gone
     }
 
-    /// Writes the results of checks, for the next process. Call it periodically and at the end, since a check
+    /// Writes the results of checks, for the next process. Call it periodically and at the end, because a check
     /// without changes is not worth a separate write. If the process dies before, the next one makes an
     /// additional check.
     pub fn save_confirmations(&self) {

@@ -1,7 +1,7 @@
 //! The last valid configuration of this boot. It is kept in the store, and stays active if the files have
 //! errors at a restart.
 //!
-//! The store has the texts of the files, not the parsed form, since another version of onecred parses them by
+//! The store has the texts of the files, not the parsed form, because another version of onecred parses them by
 //! its own rules. The texts are written before the configuration becomes active, so if the provider is killed
 //! in between, the newer version remains. The resolver does not read this: each question of the provider
 //! contains the definition of its source.

@@ -75,7 +75,7 @@ fn read(uri: &str) -> Option<Otp> {
 /// which may be percent-encoded.
 fn base32(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let text = text.trim_end_matches("%3D").trim_end_matches("%3d").trim_end_matches('=');
-    // never grows, since growing would leave a copy
+    // never grows, because growing would leave a copy
     let mut bytes = Zeroizing::new(Vec::with_capacity(text.len() * 5 / 8 + 1));
     let (mut bits, mut count) = (0_u32, 0);
     let text = Zeroizing::new(text.replace("%20", " "));

@@ -134,7 +134,7 @@ impl Registry {
         self.activate(self.load());
     }
 
-    /// Reads the configuration. Takes as long as its disk.
+    /// Reads the configuration. Blocks as long as the disk does.
     pub(super) fn load(&self) -> Result<Loaded, Report> {
         config::load_if_any(&self.inputs.config)
     }

@@ -28,7 +28,7 @@ const WELL_BEHAVED: usize = 40;
 const BUDGET: u32 = 800;
 /// The interval of the events.
 const STEP: Duration = Duration::from_secs(10);
-/// Some minutes less than a day, since the time that the test takes counts too, and shares end after a day.
+/// Some minutes less than a day, because the time that the test takes counts too, and shares end after a day.
 const STEPS: usize = 8_600;
 
 /// A fake Connect server that has all items and counts calls.

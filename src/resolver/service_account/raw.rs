@@ -30,7 +30,7 @@ pub struct RawAccount {
 pub struct Refusal {
     /// The failure that the resolver makes of it.
     pub failure: Failure,
-    /// The SDK core's name for the error, if it reported one. The message is omitted, since it may contain
+    /// The SDK core's name for the error, if it reported one. The message is omitted, because it may contain
     /// anything.
     pub name: Option<String>,
 }

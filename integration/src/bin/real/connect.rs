@@ -314,7 +314,7 @@ fn other_case(name: &str) -> Option<String> {
     (turned != name).then_some(turned)
 }
 
-/// The items to examine: as many as the calls allow, since each costs one call here and one by the resolver.
+/// The items to examine: as many as the calls allow, because each costs one call here and one by the resolver.
 /// Items of different categories and an archived one come first.
 fn chosen(overviews: &[Value], left: Option<u32>) -> Vec<String> {
     let rest = FIXED - 8 + RESOLVER;

@@ -207,7 +207,7 @@ fn no_login(refusal: &onecred::resolver::service_account::Refusal) -> Result<Rep
         }
         Class::Misconfigured => Err(Ended::Usage("1Password's SDK core can't be loaded: name its file by --core".into())),
         Class::Denied if refusal.failure.is_malformed_token => Err(Ended::Usage("the token is not that of a service account at 1Password".into())),
-        Class::Denied => Err(Ended::Unreachable("1Password does not accept the token; do not repeat this with the same token, since several failures lock an account".into())),
+        Class::Denied => Err(Ended::Unreachable("1Password does not accept the token; do not repeat this with the same token, because several failures lock an account".into())),
         class => Err(Ended::Unreachable(format!("no login: {}", class.as_str()))),
     }
 }

@@ -63,7 +63,7 @@ fn all_lines_of_a_unit() {
         ],
         &[],
     );
-    // without a path, but meant for onecred, since the configuration grants it
+    // without a path, but meant for onecred, because the configuration grants it
     says(
         &unit("app.service", &[(Plain, "db", "db", LeadsTo::Store(false))]),
         &["app.service: LoadCredential=db: without a path"],

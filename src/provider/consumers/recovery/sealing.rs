@@ -10,13 +10,13 @@ use super::FailedUnit;
 use crate::provider::base::refusal::UNSEALED;
 use crate::provider::base::sealer::Sealer;
 
-/// How often the key is looked at while units wait for it.
+/// How often to read the key while units wait for it.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// The host key, as recovery sees it.
+/// The host key's state for recovery.
 pub(super) struct Sealing {
     sealer: Arc<Sealer>,
-    /// A unit was refused because of the key, and the key was not seen to be usable since.
+    /// A unit was refused because of the key, and the key has not been usable since.
     failed: AtomicBool,
 }
 
@@ -27,13 +27,13 @@ impl std::fmt::Debug for Sealing {
 }
 
 impl Sealing {
-    /// With the units that the process before this one left.
+    /// Starts with the units of the previous process.
     pub(super) fn new<'a>(sealer: Arc<Sealer>, mut known: impl Iterator<Item = &'a FailedUnit>) -> Self {
         let failed = known.any(|failed| awaits_key(failed.awaits_correction.as_deref()));
         Self { sealer, failed: AtomicBool::new(failed) }
     }
 
-    /// A unit was refused: notes if that was because of the key.
+    /// Records a refusal, if the key was its cause.
     pub(super) fn note(&self, awaits_correction: Option<&str>) {
         if awaits_key(awaits_correction) {
             self.failed.store(true, Ordering::Relaxed);

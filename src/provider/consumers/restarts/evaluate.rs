@@ -95,7 +95,7 @@ impl Restarts {
         all: bool,
     ) -> BTreeMap<String, Option<Problem>> {
         let units = self.pending().units(all);
-        // loops, since a closure that borrows its argument cannot return a future here
+        // loops, because a closure that borrows its argument cannot return a future here
         let mut looks = Vec::new();
         for unit in &units {
             looks.push(self.find(unit));

@@ -219,7 +219,7 @@ impl Broker {
         }
     }
 
-    /// Fetches the other secrets of units on this host, since systemd requests credentials one after another.
+    /// Fetches the other secrets of units on this host, because systemd requests credentials one after another.
     fn fetch_ahead(self: &Arc<Self>, active: &Arc<ActiveConfig>) {
         // one look at each configuration: with thousands of items, a look after each fetch would take longer than the fetches
         if self.looked_ahead.swap(true, Ordering::Relaxed) {

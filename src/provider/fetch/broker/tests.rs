@@ -34,7 +34,7 @@ impl Scripted {
         std::mem::take(&mut *self.asked.lock().unwrap())
     }
 
-    /// Waits until it was asked something. Uses the real clock, since tests pause the runtime's clock.
+    /// Waits until it was asked something. Uses the real clock, because tests pause the runtime's clock.
     pub(in crate::provider) async fn until_asked(&self) {
         let began = std::time::Instant::now();
         while self.asked().is_empty() {

@@ -75,7 +75,7 @@ async fn what_has_changed_is_fetched_and_a_failure_waits_for_the_next_turn() {
     assert_eq!(
         (asked.len(), asked[0].as_str()),
         (11, "check 12"),
-        "and all that are kept fresh, those of an hour too, since they are known to have changed: {asked:?}"
+        "and all that are kept fresh, those of an hour too, because they are known to have changed: {asked:?}"
     );
     rotation.settle(&rig, later(345)).await;
     assert!(rig.script.asked().is_empty(), "the one that failed has to wait");

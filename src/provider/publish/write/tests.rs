@@ -338,7 +338,7 @@ fn a_file_that_was_put_in_its_place_right_before_the_end_is_known_as_ours() {
 
 #[test]
 fn a_symlink_of_somebody_else_is_left() {
-    // below /run, since only root may be able to write to the directories of a link
+    // below /run, because only root may be able to write to the directories of a link
     let Ok(folder) = tempfile::tempdir_in("/run") else { return };
     let mut rig = Rig::new();
     let (link, target, other) =
@@ -367,7 +367,7 @@ fn another_mount_below_a_root_is_refused() {
 
 #[test]
 fn directories_of_links_are_made_and_removed_only_if_that_is_wanted() {
-    // below /run, since only root may be able to write to the directories of a link
+    // below /run, because only root may be able to write to the directories of a link
     let Ok(folder) = tempfile::tempdir_in("/run") else { return };
     let mut rig = Rig::new();
     let (link, target) = (folder.path().join("a/b/link"), rig.root().join("key"));

@@ -64,7 +64,7 @@ async fn try_to_enter(keeper: Pid) -> Result<(), String> {
     Err(format!("systemd accepted {} and did not move process {keeper} there", name(keeper)))
 }
 
-/// The scope's name. It has the PID, since the keeper of an earlier provider may still refuse connections.
+/// The scope's name. It has the PID, because the keeper of an earlier provider may still refuse connections.
 fn name(keeper: Pid) -> String {
     format!("onecred-keeper-{keeper}.scope")
 }

@@ -98,7 +98,7 @@ fn read_pem(text: &str) -> Result<(&str, Bytes), BadKey> {
 
 fn write_pem(label: &str, bytes: &[u8], width: usize) -> Zeroizing<String> {
     let base64 = Zeroizing::new(Base64::encode_string(bytes));
-    // never grows, since growing would leave a copy
+    // never grows, because growing would leave a copy
     let room = base64.len() + base64.len() / width + 2 * label.len() + 64;
     let mut text = Zeroizing::new(String::with_capacity(room));
     text.extend(["-----BEGIN ", label, "-----\n"]);

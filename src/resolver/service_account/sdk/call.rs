@@ -116,7 +116,7 @@ fn lift(
     match code {
         CallStatus::SUCCESS => result,
         CallStatus::ERROR => Err(said(&error?)),
-        // the message is dropped, since it could contain anything
+        // the message is dropped, because it could contain anything
         _ => Err(CoreError::Broken("it panicked".into())),
     }
 }

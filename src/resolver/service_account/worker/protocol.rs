@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::ipc::packet::{self, MAX_META, MAX_VALUES, Packet};
 
-/// A question. Its number is repeated in the answer, since several questions are pending at the same time.
+/// A question. Its number is repeated in the answer, because several questions are pending at the same time.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct WorkerRequest {
     pub(super) number: u64,
