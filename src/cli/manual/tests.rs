@@ -181,6 +181,7 @@ fn the_catalog_and_the_units_name_pages_that_exist() {
     let mut seen = 0;
     for file in units.chain([catalog]).filter(|path| path.is_file()) {
         let text = std::fs::read_to_string(&file).expect("text");
+        assert!(text.contains("Documentation") && text.contains("man:"), "{} names no page", file.display());
         for line in text.lines().filter(|line| line.starts_with("Documentation")) {
             let named = line.replace("man:", " ");
             seen += references(&named).len();
