@@ -1,11 +1,11 @@
-//! Runs a target of onecred's, and counts the memory that it takes.
+//! Runs a fuzz target of onecred, and measures the memory that it uses.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 pub use libfuzzer_sys::fuzz_target;
 
-/// The system's allocator, which keeps count of what this thread holds and held at most.
+/// The system's allocator, which counts the memory of this thread and its peak.
 struct Counting;
 
 thread_local! {
@@ -19,17 +19,17 @@ fn count(bytes: isize) {
     MOST.set(MOST.get().max(held));
 }
 
-// SAFETY: everything is passed on to the system's allocator as it came.
+// SAFETY: all calls are passed unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
-        // SAFETY: as the caller promises.
+        // SAFETY: as the caller guarantees.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
         count(-(layout.size() as isize));
-        // SAFETY: as the caller promises.
+        // SAFETY: as the caller guarantees.
         unsafe { System.dealloc(place, layout) }
     }
 }
@@ -49,7 +49,7 @@ pub fn run(name: &str, data: &[u8]) {
     assert!(most <= allowed as isize, "{most} bytes of memory for an input of {}, and {allowed} are the most", data.len());
 }
 
-/// The program of a target.
+/// Defines the program of a target.
 #[macro_export]
 macro_rules! target {
     ($name:literal) => {
