@@ -4,7 +4,7 @@ use onecred_integration::{
     cases,
     fake_connect::vault::long_value,
     installed::{LIBEXEC, SEALED, SOCKET},
-    machine::{Suite, wait_until},
+    machine::Suite,
     setup::{Setup, field, fixture_with},
     stage::{End, Stage, consumer},
     theme::Theme,
@@ -27,35 +27,12 @@ pub const THEME: Theme = Theme {
     ],
 };
 
-/// Cases with a separate configuration.
-pub const LIVE: Theme = Theme {
-    name: "explain_live",
-    stage: live_stage,
-    shared: false,
-    cases: cases![check_live_looks_at_what_globs_name, onecreds_own_units_are_explained],
-};
-
-/// Cases that need 1Password to be unreachable, or an override.
-pub const ALONE: Theme = Theme {
-    name: "explain_alone",
-    stage,
-    shared: false,
-    cases: cases![
-        // looking up another secret fetches ahead what units on this machine may have
-        a_unit_before_the_network_is_not_looked_up_for,
-        what_a_user_cannot_examine_is_unknown,
-        overrides_and_outages,
-        a_socket_that_was_stopped,
-        what_is_loaded_counts_until_a_reload
-    ],
-};
-
-const VALUE: &[u8] = b"hunter2";
+pub const VALUE: &[u8] = b"hunter2";
 
 /// Too large only for the sealed socket.
-const BETWEEN: usize = 900_000;
+pub const BETWEEN: usize = 900_000;
 
-fn stage(suite: Suite) -> Stage {
+pub fn stage(suite: Suite) -> Stage {
     let items = [
         ("postgres", vec![field("password", "hunter2")]),
         ("early", vec![field("password", "hunter2")]),
@@ -287,27 +264,6 @@ fn lines_are_judged_as_systemd_takes_them(stage: &Stage) {
     assert_eq!(becomes(stage, instance, id), "gets");
 }
 
-fn what_is_loaded_counts_until_a_reload(stage: &Stage) {
-    let text = |lines: &str| unit(&format!("RemainAfterExit=yes\n{lines}"));
-    let name = "row-outdated.service";
-    stage.units([(name, text(&format!("LoadCredential=db:{SOCKET}")).as_str())]);
-    stage.run(&["systemctl", "start", name]).ok();
-    assert!(stage.taken(name, "db").is_some());
-    // the unit stays loaded while it is active
-    stage.write(&format!("/run/systemd/system/{name}"), text("").as_bytes(), 0o644);
-    let said = explained(stage, name, "db");
-    assert!(said["notes"].to_string().contains("have changed since systemd loaded them"), "{said}");
-    let restarted = |outcome: &str| {
-        assert_eq!(explained(stage, name, "db")["outcome"], outcome);
-        stage.forget(name);
-        stage.run(&["systemctl", "restart", name]).ok();
-        assert_eq!(stage.taken(name, "db").is_some(), outcome == "gets");
-    };
-    restarted("gets");
-    stage.run(&["systemctl", "daemon-reload"]).ok();
-    restarted("without");
-}
-
 fn what_1password_lacks_is_no_start(stage: &Stage) {
     for (id, line, words) in [
         ("nowhere", format!("LoadCredential=nowhere:{SOCKET}"), "not found: "),
@@ -386,32 +342,6 @@ fn units_that_do_not_run(stage: &Stage) {
     assert!(said["notes"].to_string().contains("old-name.service is an alias"), "{said}");
 }
 
-fn a_unit_before_the_network_is_not_looked_up_for(stage: &Stage) {
-    let text =
-        format!("[Unit]\nBefore=network-pre.target\n{}", unit(&format!("LoadCredential=never:{SOCKET}")));
-    stage.units([("early.service", text.as_str())]);
-    let never = || stage.sh("onecred list --json").ok();
-    let state = || {
-        let all: Vec<Value> = serde_json::from_str(&never()).expect("a list");
-        all.into_iter().find(|one| one["name"] == "never").expect("the secret")["state"].clone()
-    };
-    let said = explained(stage, "early", "never");
-    assert_eq!((&said["outcome"], state()), (&"fails".into(), "never-fetched".into()), "{said}");
-    assert!(
-        said["problem"].as_str().is_some_and(|it| it.contains("ordered before network-pre.target")),
-        "{said}"
-    );
-    stage.sh("onecred get never").ok();
-    let said = explained(stage, "early", "never");
-    assert_eq!(said["outcome"], "gets", "{said}");
-    assert!(
-        said["notes"].to_string().contains(
-            "at the next boot early.service and the network, which 1Password needs, wait for each other"
-        ),
-        "{said}"
-    );
-}
-
 fn a_unit_that_may_start_before_the_socket(stage: &Stage) {
     for (name, head, is_noted) in [
         ("ordinary", "", false),
@@ -484,146 +414,4 @@ fn check_live_judges_all_units(stage: &Stage) {
     has("warnings", "restartUnits of secret typo (/etc/onecred/secrets.json:");
     has("warnings", "this machine has no unit systemd-journal.service");
     has("warnings", "nomatch-*.service matches no unit of this machine");
-}
-
-fn what_a_user_cannot_examine_is_unknown(stage: &Stage) {
-    let ours = format!("LoadCredential=db:{SOCKET}");
-    stage.sh("mkdir -pm 700 /etc/hidden && head -c 1048576 /dev/zero >/etc/hidden/large && echo no >/etc/no.cred").ok();
-    let rule = "polkit.addRule(function(action, subject) { if (action.id == \"org.onecred.credentials1.inspect\" && subject.user == \"news\") return polkit.Result.YES; });";
-    stage.write("/srv/news.rules", rule.as_bytes(), 0o644);
-    stage.sh("mkdir -p /etc/polkit-1/rules.d && mv /srv/news.rules /etc/polkit-1/rules.d/10-news.rules").ok();
-    let of_user = |unit: &str| {
-        stage
-            .sh(&format!("setpriv --reuid=news --regid=news --clear-groups onecred explain {unit} db --json"))
-    };
-    stage.units([("row-open.service", unit(&ours).as_str())]);
-    explained(stage, "row-open.service", "db");
-    wait_until("polkit has the rule", || of_user("row-open").stdout().contains("outcome"));
-    let outcome = |unit: &str| {
-        let ran = of_user(unit);
-        let said: Value =
-            serde_json::from_str(&ran.stdout()).unwrap_or_else(|error| panic!("{error}: {ran}"));
-        assert_eq!(ran.code(), Some(if said["gets"] == true { 0 } else { 1 }), "{ran}");
-        said["outcome"].as_str().map(str::to_owned)
-    };
-    assert_eq!(outcome("row-open").as_deref(), Some("gets"));
-    for (name, line) in [
-        ("file", "LoadCredential=x:/etc/hidden/large"),
-        ("directory", "LoadCredential=x:/etc/hidden"),
-        ("encrypted", "LoadCredentialEncrypted=x:/etc/no.cred"),
-        ("set", "SetCredentialEncrypted=x:bm8gY3JlZGVudGlhbA=="),
-        ("environment", "EnvironmentFile=/etc/hidden/*.env"),
-    ] {
-        let name = format!("row-hides-{name}.service");
-        stage.units([(name.as_str(), unit(&format!("{ours}\n{line}")).as_str())]);
-        assert_eq!(outcome(&name).as_deref(), Some("unknown"), "{name}");
-        assert_eq!(explained(stage, &name, "db")["outcome"], "fails", "{name}");
-        assert_eq!(becomes(stage, &name, "db"), "fails", "{name}");
-    }
-}
-
-fn overrides_and_outages(stage: &Stage) {
-    let line = |id: &str| unit(&format!("LoadCredential={id}:{SOCKET}"));
-    stage.units([("row-held.service", line("db").as_str()), ("row-away.service", line("nothing").as_str())]);
-    stage.connect_goes();
-    let said = explained(stage, "row-held", "db");
-    assert_eq!(
-        (&said["outcome"], &said["error"]["name"]),
-        (&"fails".into(), &"org.onecred.Error.Unavailable".into())
-    );
-    stage.sh("printf %s hunter2 | onecred put db").ok();
-    let said = explained(stage, "row-held", "db");
-    assert_eq!(
-        (&said["outcome"], &said["overrides"]),
-        (&"gets".into(), &serde_json::json!(["db (put)"])),
-        "{said}"
-    );
-    assert!(stage.sh("onecred explain row-held db").ok().contains("remove it: onecred release db"));
-    assert_eq!(becomes(stage, "row-held.service", "db"), "gets");
-    stage.sh("onecred release db; rm /etc/onecred/token; systemctl restart onecred-resolver").ok();
-    let said = explained(stage, "row-held", "db");
-    assert_eq!(
-        (&said["outcome"], &said["error"]["name"]),
-        (&"fails".into(), &"org.onecred.Error.NoToken".into())
-    );
-    assert_eq!(becomes(stage, "row-held.service", "db"), "fails");
-}
-
-fn a_socket_that_was_stopped(stage: &Stage) {
-    stage.units([("row-stopped.service", unit(&format!("LoadCredential=db:{SOCKET}")).as_str())]);
-    assert_eq!(explained(stage, "row-stopped", "db")["outcome"], "gets");
-    let stop = "systemctl stop onecred.socket onecred-sealed.socket onecred.service";
-    stage.sh(stop).ok();
-    assert_eq!(becomes(stage, "row-stopped.service", "db"), "fails");
-}
-
-/// A published secret, a secret for a glob, and a rule whose reference contains the instance.
-fn live_stage(suite: Suite) -> Stage {
-    let reference = "op://My Vault/db/password";
-    Setup::connect(suite)
-        .entry(json!({ "name": "db", "reference": reference, "units": ["app", "g-*"], "target": "/run/secrets/db" }))
-        .rule(&["w@*"], &["password"], "op://My Vault/{instance}/password")
-        .stage()
-}
-
-fn check_live_looks_at_what_globs_name(stage: &Stage) {
-    let line = |line: &str| format!("[Service]\nType=oneshot\n{line}\nExecStart=/bin/true\n");
-    let plain = |id: &str| line(&format!("LoadCredential={id}:{SOCKET}"));
-    stage.units([
-        ("app.service", line("LoadCredential=db:/run/secrets/db").as_str()),
-        ("g-1.service", plain("db").as_str()),
-        ("w@.service", plain("password").as_str()),
-    ]);
-    // onecred's own handle asks differently, and no instance of the rule has to exist
-    stage
-        .sh("systemctl start onecred-file@db.service; systemctl start app.service g-1.service w@db.service")
-        .ok();
-    let live = stage.sh("onecred check --live");
-    assert_eq!(live.code(), Some(0), "{live}");
-    stage.units([
-        ("app.service", line("LoadCredentialEncrypted=db:/run/secrets/db").as_str()),
-        ("g-2.service", line("LoadCredential=db").as_str()),
-    ]);
-    stage.run(&["systemctl", "daemon-reload"]).ok();
-    stage.sh("systemctl start app.service").fails();
-    let live = stage.sh("onecred check --live");
-    assert_eq!(live.code(), Some(1), "{live}");
-    for unit in ["app.service: ", "g-2.service: "] {
-        assert!(live.stdout().contains(unit), "{live}");
-    }
-    assert_eq!(explained(stage, "app", "db")["outcome"], "fails");
-    // no advice on granting a credential to a unit that cannot ask
-    let target = stage.sh("onecred explain basic.target db").stdout();
-    assert!(target.contains("problem") && !target.contains("because"), "{target}");
-}
-
-fn onecreds_own_units_are_explained(stage: &Stage) {
-    let publish = "onecred-publish.service";
-    for (unit, outcome, words) in [
-        ("onecred-file@db.service", "gets", "it starts once /run/secrets/db is published"),
-        ("onecred-file@none.service", "fails", "no secret or template \\\"none\\\" with a"),
-        (publish, "gets", "it starts once all files are published"),
-    ] {
-        let said = explained(stage, unit, "file");
-        assert_eq!(said["outcome"], outcome, "{said}");
-        assert!(said.to_string().contains(words), "{said}");
-        assert_eq!(stage.run(&["systemctl", "start", unit]).succeeded(), outcome == "gets", "{unit}");
-    }
-    let explain = "busctl call org.onecred.Credentials1 /org/onecred/Credentials1 org.onecred.Credentials1.Manager Explain ss";
-    let said = stage.sh(&format!("{explain} onecred-file@db.service file")).ok();
-    assert!(said.starts_with("bsss true \"db\" \"op://My Vault/db/password\""), "{said}");
-    // a file that cannot be written
-    let config = stage.read("/etc/onecred/secrets.json");
-    let config =
-        String::from_utf8_lossy(&config).replace("\"target\":", "\"owner\": \"nobody-knows\", \"target\":");
-    stage.write("/etc/onecred/secrets.json", config.as_bytes(), 0o644);
-    stage.sh("onecred reload").ok();
-    for unit in ["onecred-file@db.service", publish] {
-        let said = explained(stage, unit, "file");
-        assert_eq!(said["outcome"], "fails", "{said}");
-        assert!(said["problem"].as_str().is_some_and(|it| it.contains("nobody-knows")), "{said}");
-        stage.run(&["systemctl", "restart", unit]).fails();
-    }
-    let live = stage.sh("onecred check --live");
-    assert!(live.code() == Some(1) && live.stdout().contains("nobody-knows"), "{live}");
 }

@@ -15,6 +15,8 @@ mod death;
 mod demo;
 mod docs;
 mod explain;
+mod explain_alone;
+mod explain_live;
 mod explain_sockets;
 mod faults;
 mod forged;
@@ -91,8 +93,8 @@ const THEMES: &[&Theme] = &[
     &docs::THEME,
     &docs::PAGES,
     &explain::THEME,
-    &explain::ALONE,
-    &explain::LIVE,
+    &explain_alone::THEME,
+    &explain_live::THEME,
     &explain_sockets::THEME,
     &journal::THEME,
     &journal::AUDIT,
