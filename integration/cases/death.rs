@@ -274,7 +274,10 @@ fn the_resolver_is_killed_while_units_wait(stage: &Stage) {
     }
 }
 
-/// How often units start while the provider is killed.
+/// Kills the keepers that are in a scope.
+const KILL_KEEPERS: &str =
+    "cat /sys/fs/cgroup/system.slice/onecred-keeper-*.scope/cgroup.procs | xargs -r kill -KILL";
+/// How often units start while the provider, or its keeper alone, is killed.
 const KILL_ROUNDS: Size = Size { short: 4, full: 10 };
 
 fn kills_in_a_storm_of_units(stage: &Stage) {
@@ -290,7 +293,8 @@ fn kills_in_a_storm_of_units(stage: &Stage) {
         stage.run(&[&["systemctl", "start", "--no-block"][..], &names].concat()).ok();
         for _ in 0..3 {
             let main = stage.show("onecred.service", "MainPID");
-            stage.sh(&format!("kill -KILL {main}")); // it may be gone, or 0 if it does not exist yet
+            // they may be gone, or not exist yet
+            stage.sh(&if round % 2 == 0 { format!("kill -KILL {main}") } else { KILL_KEEPERS.to_owned() });
         }
         for (name, end) in names.iter().zip(stage.all_settled(&names)) {
             if right_or_refused(stage, name, &end, ("long", long.as_bytes())) {

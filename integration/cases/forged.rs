@@ -18,6 +18,7 @@ pub const THEME: Theme = Theme {
         an_unprivileged_user_of_the_right_unit_is_refused,
         root_outside_every_unit_is_refused,
         root_in_another_unit_is_refused,
+        a_process_that_has_the_pid_of_another_is_refused,
         a_delegated_group_with_the_name_of_a_unit_is_refused,
         a_user_manager_with_a_unit_of_that_name_is_refused,
         a_peer_without_a_name_is_refused,
@@ -33,7 +34,7 @@ fn stage(suite: Suite) -> Stage {
     let setup = Setup::vault(suite).holding(fixture_with([("app", vec![field("secret", VALUE)])])).secret(
         "secret",
         "op://My Vault/app/secret",
-        &["app"],
+        &["app", "app-runs"],
     );
     let stage = setup.stage();
     // Any user may connect here, so the provider itself must refuse.
@@ -94,6 +95,21 @@ fn root_outside_every_unit_is_refused(stage: &Stage) {
 
 fn root_in_another_unit_is_refused(stage: &Stage) {
     is_refused(&probe_as(stage, "evil.service", "", "unit/app.service/secret"), "evil.service");
+}
+
+/// The process that connected has ended, and its PID belongs to a process of the unit that it claims to be.
+fn a_process_that_has_the_pid_of_another_is_refused(stage: &Stage) {
+    stage.write("/srv/reuse.pl", include_str!("reuse.pl"), 0o644);
+    stage.units([("app-runs.service", "[Service]\nExecStart=/bin/sleep infinity\n")]);
+    stage.run(&["systemctl", "start", "app-runs.service", "onecred.service"]).ok();
+    let group = "/sys/fs/cgroup/system.slice/app-runs.service";
+    let script = format!(
+        "systemctl show --value -p MainPID onecred.service | systemd-run -q --unit=reuse --pipe --wait \
+         perl /srv/reuse.pl {SOCKET} unit/app-runs.service/secret {group} /srv/out/reuse"
+    );
+    let cgroup = stage.sh(&script).ok();
+    assert!(cgroup.trim().ends_with("/system.slice/app-runs.service"), "{cgroup}");
+    is_refused(&stage.read("/srv/out/reuse"), "a process with the PID of another");
 }
 
 fn a_delegated_group_with_the_name_of_a_unit_is_refused(stage: &Stage) {
