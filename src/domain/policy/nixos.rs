@@ -2,18 +2,29 @@
 
 use crate::domain::name::{CredentialId, UnitName};
 
-/// The option of NixOS that declares a credential of a service, and grants it. Other units have none.
-pub(super) fn credential(unit: &UnitName, credential: &CredentialId) -> Option<String> {
-    let service = unit.as_str().strip_suffix(".service")?;
-    let service = match service.split_once('@') {
-        Some((prefix, _)) => format!("{prefix}@"),
-        None => service.to_owned(),
+/// The option of NixOS that declares a credential of a unit, and grants it.
+pub(super) fn credential(unit: &UnitName, credential: &CredentialId) -> String {
+    let id = attribute(credential.as_str());
+    let option = match unit.as_str().strip_suffix(".service") {
+        Some(service) => {
+            let service = match service.split_once('@') {
+                Some((prefix, _)) => attribute(&format!("{prefix}@")),
+                None => attribute(service),
+            };
+            format!("systemd.services.{service}.onecred.credentials.{id} = \"op://VAULT/ITEM/FIELD\"")
+        }
+        // other units have no option of their own
+        None => format!(
+            "services.onecred.secrets.{id} = {{ reference = \"op://VAULT/ITEM/FIELD\"; units = [ {:?} ]; }}",
+            unit.as_str()
+        ),
     };
-    Some(format!(
-        "declare it in the configuration of NixOS: systemd.services.{}.onecred.credentials.{} = \"op://VAULT/ITEM/FIELD\"; then: nixos-rebuild switch",
-        attribute(&service),
-        attribute(credential.as_str())
-    ))
+    format!("declare it in the configuration of NixOS: {option}; then: nixos-rebuild switch")
+}
+
+/// The command that applies a change of the configuration.
+pub(super) fn reload(by_nixos: bool) -> &'static str {
+    if by_nixos { "nixos-rebuild switch" } else { "onecred reload" }
 }
 
 /// The name of an attribute in the Nix language, in quotes if necessary.

@@ -70,7 +70,7 @@ fn names_go_before_globs_and_secrets_before_rules() {
     assert_eq!(judge(&policy, "web@a-b.service", "key").as_deref(), Ok("op://v/web-a-b/key"));
     assert_eq!(judge(&policy, r"web@a\x20b.service", "x").as_deref(), Ok("op://v/web-a b/x"));
     assert!(matches!(judge(&policy, r"web@a\x2fb.service", "x"), Err(Denial::Template { .. })));
-    assert!(matches!(judge(&policy, "app.service", "shared"), Err(Denial::Several(_))));
+    assert!(matches!(judge(&policy, "app.service", "shared"), Err(Denial::Several { .. })));
     assert!(matches!(judge(&policy, "evil.service", "db"), Err(Denial::NotNamed { .. })));
     assert!(matches!(judge(&policy, "app.service", "nothing"), Err(Denial::Unknown { .. })));
     assert!(judge(&policy, "app.socket", "db").is_err(), "an entry without a type means the service");
@@ -151,7 +151,7 @@ fn templates_are_given_as_secrets_are() {
     assert_eq!(judge(&policy, "app.service", "app.env").as_deref(), both, "its name goes before a glob");
     assert_eq!(judge(&policy, "web.service", "app.env").as_deref(), Ok("op://v/a/password"));
     assert!(
-        matches!(judge(&policy, "own.service", "app.env"), Err(Denial::Several(names)) if names.len() == 2)
+        matches!(judge(&policy, "own.service", "app.env"), Err(Denial::Several { names, .. }) if names.len() == 2)
     );
     assert_eq!(policy.by_name("app.env").map(Deliverable::label), Some("app.env"));
     let filling = match policy.by_name("app.env") {
@@ -275,7 +275,13 @@ fn a_denial_names_what_has_the_id_as_its_name_before_what_is_loaded_under_it() {
 
 #[test]
 fn a_denial_on_nixos_names_options() {
-    let mut policy = Policy::new(vec![secret("db", &["app/dbpass"]), secret("a.b", &["x"])], vec![]);
+    let secrets = vec![
+        secret("db", &["app/dbpass"]),
+        secret("a.b", &["x"]),
+        secret("one", &["y*/twice"]),
+        secret("two", &["*y/twice"]),
+    ];
+    let mut policy = Policy::new(secrets, vec![]);
     policy.set_by_nixos(true);
     for (unit, id, cause, remedy) in [
         (
@@ -284,7 +290,18 @@ fn a_denial_on_nixos_names_options() {
             "no secret, template or rule",
             "declare it in the configuration of NixOS: systemd.services.\"web@\".onecred.credentials.key = \"op://VAULT/ITEM/FIELD\"; then: nixos-rebuild switch",
         ),
-        ("x.socket", "key", "no secret, template or rule", "declare it in /etc/onecred/secrets.json"),
+        (
+            "x.socket",
+            "key",
+            "no secret, template or rule",
+            "declare it in the configuration of NixOS: services.onecred.secrets.key = { reference = \"op://VAULT/ITEM/FIELD\"; units = [ \"x.socket\" ]; }; then: nixos-rebuild switch",
+        ),
+        (
+            "yy.service",
+            "twice",
+            "several (one, two)",
+            "name yy.service in the units of only one of them, then: nixos-rebuild switch",
+        ),
         (
             "web.service",
             "db",
