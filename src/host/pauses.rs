@@ -131,6 +131,7 @@ mod tests {
         let expected = Paused { what: &2, ago: Duration::from_secs(1), left: Duration::from_secs(1) };
         assert_eq!(seen, expected);
         assert_eq!(left(&pauses, "a", 105), None);
+        assert_eq!((pauses.last(&"a"), pauses.last(&"b")), (Some(&2), None), "it outlives the pause");
     }
 
     #[test]

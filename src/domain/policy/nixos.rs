@@ -33,3 +33,22 @@ pub fn attribute(name: &str) -> String {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
     if is_plain { name.to_owned() } else { format!("\"{name}\"") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::attribute;
+
+    #[test]
+    fn names_that_nix_would_not_read_as_one_are_quoted() {
+        for (name, expected) in [
+            ("a", "a"),
+            ("_a-b", "_a-b"),
+            ("1a", "\"1a\""),
+            ("-a", "\"-a\""),
+            ("a.b", "\"a.b\""),
+            ("", "\"\""),
+        ] {
+            assert_eq!(attribute(name), expected);
+        }
+    }
+}

@@ -192,7 +192,7 @@ async fn a_failure_that_may_pass_leaves_what_is_there() {
     rig.publisher.publish("password").await.unwrap();
     tokio::time::advance(Duration::from_secs(60)).await;
     rig.publisher.sync().await;
-    assert_eq!(rig.read("password").as_deref(), Some("p1"));
+    assert_eq!((rig.read("password").as_deref(), rig.publisher.bytes()), (Some("p1"), 4096));
 }
 
 #[tokio::test]
